@@ -1,0 +1,277 @@
+-- The audit trail: three record tables, partitioned by month, the batches that
+-- wrote them, and the records that could not be written.
+--
+-- Leaf partitions live in a schema of their own, `audit_parts`, so that a grant
+-- on all tables in schema `audit` never reaches a leaf (row-level security of a
+-- parent does not cover a leaf that is read directly).
+
+CREATE SCHEMA IF NOT EXISTS audit;
+CREATE SCHEMA IF NOT EXISTS audit_parts;
+
+COMMENT ON SCHEMA audit IS 'The audit trail: read it here.';
+COMMENT ON SCHEMA audit_parts IS 'Monthly leaf partitions of the audit tables. Read the parents in schema audit instead.';
+
+CREATE TYPE audit.run_status AS ENUM ('succeeded', 'failed', 'cancelled', 'rejected', 'unknown');
+COMMENT ON TYPE audit.run_status IS 'Outcome of a run, by the evidence seen; unknown means that no evidence was seen.';
+
+-- Query runs ---------------------------------------------------------------
+
+CREATE TABLE audit.query_runs (
+    id              uuid             NOT NULL,
+    tenant_id       uuid,
+    user_id         text,
+    user_role       text,
+    agent_id        uuid,
+    request_id      text,
+    llm_session_id  uuid,
+    conversation_id text,
+    parent_id       uuid,
+    trace_id        text,
+    span_id         text,
+    service_name    text,
+    datasource_id   uuid,
+    question_text   text,
+    sql_text        text,
+    sql_summary     text,
+    row_count       integer,
+    rows_affected   integer,
+    status          audit.run_status NOT NULL,
+    error_code      text,
+    error_message   text,
+    started_at      timestamptz      NOT NULL,
+    finished_at     timestamptz,
+    duration_ms     bigint,
+    metadata        jsonb            NOT NULL DEFAULT '{}',
+    problems        text[]           NOT NULL DEFAULT '{}',
+    writer_id       uuid             NOT NULL,
+    seq             bigint           NOT NULL,
+    salt            bytea            NOT NULL,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+
+CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id);
+CREATE INDEX query_runs_tenant_id_idx ON audit.query_runs (tenant_id, id);
+
+-- Prompt runs --------------------------------------------------------------
+
+CREATE TABLE audit.prompt_runs (
+    id                      uuid             NOT NULL,
+    tenant_id               uuid,
+    user_id                 text,
+    user_role               text,
+    agent_id                uuid,
+    request_id              text,
+    llm_session_id          uuid,
+    conversation_id         text,
+    parent_id               uuid,
+    trace_id                text,
+    span_id                 text,
+    service_name            text,
+    model_name              text,
+    provider                text,
+    prompt_template_name    text,
+    prompt_template_version integer,
+    rendered_prompt         text,
+    response_text           text,
+    role                    text,
+    input_token_count       integer,
+    output_token_count      integer,
+    status                  audit.run_status NOT NULL,
+    error_code              text,
+    error_message           text,
+    created_at              timestamptz      NOT NULL,
+    finished_at             timestamptz,
+    duration_ms             bigint,
+    metadata                jsonb            NOT NULL DEFAULT '{}',
+    problems                text[]           NOT NULL DEFAULT '{}',
+    writer_id               uuid             NOT NULL,
+    seq                     bigint           NOT NULL,
+    salt                    bytea            NOT NULL,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+
+CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id);
+CREATE INDEX prompt_runs_tenant_id_idx ON audit.prompt_runs (tenant_id, id);
+
+-- Events -------------------------------------------------------------------
+
+CREATE TABLE audit.events (
+    id              uuid             NOT NULL,
+    tenant_id       uuid,
+    user_id         text,
+    user_role       text,
+    agent_id        uuid,
+    request_id      text,
+    llm_session_id  uuid,
+    conversation_id text,
+    parent_id       uuid,
+    trace_id        text,
+    span_id         text,
+    service_name    text,
+    action_type     text,
+    target_type     text,
+    target_id       text,
+    input_summary   text,
+    output_summary  text,
+    status          audit.run_status NOT NULL,
+    error_code      text,
+    error_message   text,
+    created_at      timestamptz      NOT NULL,
+    latency_ms      bigint,
+    metadata        jsonb            NOT NULL DEFAULT '{}',
+    problems        text[]           NOT NULL DEFAULT '{}',
+    writer_id       uuid             NOT NULL,
+    seq             bigint           NOT NULL,
+    salt            bytea            NOT NULL,
+    PRIMARY KEY (id)
+) PARTITION BY RANGE (id);
+
+CREATE INDEX events_request_id_idx ON audit.events (request_id);
+CREATE INDEX events_tenant_id_idx ON audit.events (tenant_id, id);
+
+COMMENT ON TABLE audit.query_runs IS 'One row for each SQL statement that was asked for: who asked which question, which SQL ran, what came of it.';
+COMMENT ON TABLE audit.prompt_runs IS 'One row for each prompt that was sent to a model: which model, which prompt, which answer.';
+COMMENT ON TABLE audit.events IS 'One row for each action that is neither a query nor a prompt.';
+
+-- What every record table shares is described once.
+DO $$
+DECLARE
+    parent text;
+BEGIN
+    FOREACH parent IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events'] LOOP
+        EXECUTE format('COMMENT ON COLUMN audit.%I.id IS %L', parent, 'UUIDv7 whose time is the start of the span, milliseconds since 1970.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.tenant_id IS %L', parent, 'The tenant; for a tenant key that is no UUID, audit.tenant_uuid(key), with the key in metadata.tenant_key.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.request_id IS %L', parent, 'What correlates all records of one request, across processes.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.parent_id IS %L', parent, 'The record of the nearest enclosing audit span, in whichever of the three tables it is.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.trace_id IS %L', parent, 'Trace id, 32 lower-case hexadecimal digits.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.span_id IS %L', parent, 'Span id, 16 lower-case hexadecimal digits.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.metadata IS %L', parent, 'Fields of the span that have no column, by their name and with their type.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.problems IS %L', parent, 'What could not be stored as it was said: "<field>: <what happened>".');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.writer_id IS %L', parent, 'The writer: one local log of one process.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.seq IS %L', parent, 'Number of the record within its writer, from 1, without a gap.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.salt IS %L', parent, '16 random bytes that keep a hash of the row from being guessed.');
+    END LOOP;
+END
+$$;
+
+-- Batches and dead letters -------------------------------------------------
+
+CREATE TABLE audit.batches (
+    writer_id       uuid        NOT NULL,
+    first_seq       bigint      NOT NULL CHECK (first_seq >= 1),
+    last_seq        bigint      NOT NULL CHECK (last_seq >= first_seq),
+    query_runs      integer     NOT NULL,
+    prompt_runs     integer     NOT NULL,
+    events          integer     NOT NULL,
+    dead_letters    integer     NOT NULL,
+    first_id        uuid,
+    last_id         uuid,
+    service_name    text,
+    library_version text        NOT NULL,
+    committed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (writer_id, first_seq),
+    CHECK (last_seq - first_seq + 1 = query_runs + prompt_runs + events + dead_letters)
+);
+
+CREATE INDEX batches_committed_at_idx ON audit.batches (committed_at);
+
+COMMENT ON TABLE audit.batches IS 'One row for each batch, written in the transaction that writes its records. The batches of a writer follow each other without a gap, so its primary key is what keeps a record from being written twice.';
+COMMENT ON COLUMN audit.batches.first_id IS 'The least id of its rows; with last_id and writer_id, the way to its rows by the primary key.';
+COMMENT ON COLUMN audit.batches.last_id IS 'The greatest id of its rows.';
+COMMENT ON COLUMN audit.batches.committed_at IS 'Server time at which the batch was written, shortly before its commit.';
+
+CREATE TABLE audit.dead_letters (
+    writer_id  uuid        NOT NULL,
+    seq        bigint      NOT NULL,
+    record_id  uuid,
+    kind       text        NOT NULL,
+    sqlstate   text,
+    reason     text        NOT NULL,
+    frame      bytea       NOT NULL,
+    salt       bytea       NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (writer_id, seq)
+);
+
+COMMENT ON TABLE audit.dead_letters IS 'Records that Postgres refused, with their bytes and the reason. They count as part of the trail: seq has no gap over the three tables and this one.';
+
+-- Functions ----------------------------------------------------------------
+
+CREATE FUNCTION audit.tenant_uuid(tenant_key text) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN tenant_key ~* '^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$' THEN tenant_key::uuid
+        ELSE (
+            SELECT encode(
+                set_byte(
+                    set_byte(substring(h FROM 1 FOR 16), 6, (get_byte(h, 6) & 15) | 128),
+                    8, (get_byte(h, 8) & 63) | 128),
+                'hex')::uuid
+            FROM (SELECT sha256(convert_to('tenant:' || tenant_key, 'UTF8')) AS h) AS hashed)
+    END
+$$;
+COMMENT ON FUNCTION audit.tenant_uuid(text) IS 'The tenant_id of a tenant key: the key itself when it is a UUID, else the UUIDv8 of sha256(''tenant:'' || key).';
+
+CREATE FUNCTION audit.writer_position(writer uuid) RETURNS bigint
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce((
+        SELECT last_seq FROM audit.batches
+        WHERE writer_id = writer ORDER BY first_seq DESC LIMIT 1), 0) + 1
+$$;
+COMMENT ON FUNCTION audit.writer_position(uuid) IS 'The seq of the next record the trail expects of this writer; 1 for a writer it has not seen.';
+
+CREATE FUNCTION audit.id_at(at timestamptz) RETURNS uuid
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+COMMENT ON FUNCTION audit.id_at(timestamptz) IS 'The least record id of that moment, for ranges of ids.';
+
+CREATE FUNCTION audit.ensure_partition(parent text, at timestamptz) RETURNS text
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+DECLARE
+    month_start constant timestamptz := date_trunc('month', at);
+    month_end   constant timestamptz := date_trunc('month', at) + interval '1 month';
+    leaf        constant text := parent || '_' || to_char(date_trunc('month', at), 'YYYY_MM');
+    time_column text;
+BEGIN
+    time_column := CASE parent
+        WHEN 'query_runs' THEN 'started_at'
+        WHEN 'prompt_runs' THEN 'created_at'
+        WHEN 'events' THEN 'created_at'
+    END;
+    IF time_column IS NULL THEN
+        RAISE EXCEPTION 'audit.%: no such record table', parent USING ERRCODE = 'undefined_table';
+    END IF;
+    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NOT NULL THEN
+        RETURN leaf;
+    END IF;
+    -- Writers that need the same partition at the same moment wait for each other here.
+    PERFORM pg_advisory_xact_lock(hashtextextended('tracing-audit partition', 0));
+    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NOT NULL THEN
+        RETURN leaf;
+    END IF;
+    -- Created alone and attached afterwards: CREATE TABLE … PARTITION OF would lock
+    -- out every reader of the parent, ATTACH does not.
+    EXECUTE format(
+        'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',
+        leaf, parent);
+    -- Lets a query by time skip the partition although it is partitioned by id.
+    EXECUTE format(
+        'ALTER TABLE audit_parts.%I ADD CONSTRAINT %I CHECK (%I >= %L AND %I < %L)',
+        leaf, leaf || '_month', time_column, month_start, time_column, month_end);
+    EXECUTE format(
+        'ALTER TABLE audit.%I ATTACH PARTITION audit_parts.%I FOR VALUES FROM (%L) TO (%L)',
+        parent, leaf, audit.id_at(month_start), audit.id_at(month_end));
+    RETURN leaf;
+END
+$$;
+COMMENT ON FUNCTION audit.ensure_partition(text, timestamptz) IS 'Makes the monthly partition of a record table for a moment unless it is there, and returns its name in schema audit_parts.';
