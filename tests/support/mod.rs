@@ -1,0 +1,41 @@
+//! What the tests share: a real Postgres server of their own, and waiting.
+#![allow(
+    dead_code,
+    reason = "every test program compiles this anew and uses a part of it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod folders;
+mod postgres;
+mod programs;
+mod query;
+pub(crate) mod trail;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[allow(unused_imports, reason = "see dead_code above")]
+pub(crate) use postgres::{Postgres, Stop};
+
+/// The database that every server begins with.
+const DATABASE: &str = "audit";
+
+/// Longer than a server takes to start, recovery included, to stop, or to run a test's statement; shorter than the
+/// patience of who waits for a test that hangs.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Returns as soon as `happened` says true; fails the test, naming `what`, when it has not within `limit`.
+///
+/// The only pause in the tests is here.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, limit: Duration, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + limit;
+    while !happened() {
+        assert!(Instant::now() < deadline, "{what}: not within {limit:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}

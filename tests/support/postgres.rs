@@ -1,0 +1,227 @@
+//! A throwaway Postgres server.
+//!
+//! Under nextest every test is a process, so a server can't be shared and has to start fast: `initdb` runs once, into a
+//! template that each server copies.
+
+use super::folders::{Claim, claim};
+use super::programs::{Programs, output, signal};
+use super::{DATABASE, PATIENCE, query, wait_until};
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+pub(crate) struct Postgres {
+    programs: Programs,
+    folder: PathBuf,
+    port: u16,
+    settings: Vec<String>,
+    postmaster: Option<Child>,
+    /// Locked, for as long as this process lives.
+    _owner: File,
+}
+
+/// How a server is stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Rolls back what is open, closes the connections, writes a checkpoint.
+    Fast,
+    /// As a crash: no checkpoint, and recovery at the next start.
+    Immediate,
+}
+
+impl Postgres {
+    /// Starts a server with an empty database `audit`. `fsync` is on.
+    ///
+    /// # Panics
+    /// When no programs of Postgres are found, or the server does not start.
+    pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// The same with settings of its own, each as `name=value`. They stay in force over restarts.
+    pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let programs = Programs::find();
+        loop {
+            let Claim {
+                port,
+                folder,
+                owner,
+                template,
+            } = claim(&programs);
+            programs.give(&folder);
+            output(
+                Command::new("cp")
+                    .arg("-a")
+                    .arg(template)
+                    .arg(folder.join("data")),
+            );
+            let mut server = Self {
+                programs: programs.clone(),
+                folder,
+                port,
+                settings: settings.iter().map(ToString::to_string).collect(),
+                postmaster: None,
+                _owner: owner,
+            };
+            if server.launch() {
+                return server;
+            }
+            assert!(
+                server.log().contains("could not create any TCP/IP sockets"),
+                "Postgres did not start:\n{}",
+                server.log()
+            );
+        }
+    }
+
+    /// The database `audit`, over TCP.
+    pub(crate) fn url(&self) -> String {
+        self.url_of(DATABASE)
+    }
+
+    /// Another database of the server, over TCP.
+    pub(crate) fn url_of(&self, database: &str) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+    }
+
+    /// The database `audit`, over the server's Unix socket.
+    pub(crate) fn socket_url(&self) -> String {
+        format!(
+            "postgres://postgres@localhost/{DATABASE}?host={}&port={}",
+            self.folder.display(),
+            self.port
+        )
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// What the server has logged since `start`.
+    pub(crate) fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap()).into_owned()
+    }
+
+    /// The process id of the postmaster.
+    pub(crate) fn pid(&self) -> u32 {
+        self.postmaster
+            .as_ref()
+            .expect("the server is not stopped")
+            .id()
+    }
+
+    /// Runs `sql` in the database `audit` and returns what `psql -Atq -c` would print: a line for each row, `|` between
+    /// columns, nothing for NULL.
+    #[track_caller]
+    pub(crate) fn psql(&self, sql: &str) -> String {
+        self.try_psql(sql)
+            .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
+    }
+
+    /// The same; an error is returned as `ERROR: SQLSTATE: message`.
+    pub(crate) fn try_psql(&self, sql: &str) -> Result<String, String> {
+        query::run(self.port, DATABASE, sql)
+    }
+
+    /// Returns when the server has stopped.
+    pub(crate) fn stop(&mut self, how: Stop) {
+        let mut postmaster = self.postmaster.take().expect("the server is not stopped");
+        signal(postmaster.id(), how.signal());
+        wait_until("Postgres stops", PATIENCE, || {
+            postmaster.try_wait().unwrap().is_some()
+        });
+    }
+
+    /// Starts a server that was stopped, or killed by its process id, on the same port and data.
+    pub(crate) fn start_again(&mut self) {
+        if let Some(mut killed) = self.postmaster.take() {
+            wait_until("Postgres ends after it was killed", PATIENCE, || {
+                killed.try_wait().unwrap().is_some()
+            });
+        }
+        assert!(
+            self.launch(),
+            "Postgres did not start again:\n{}",
+            self.log()
+        );
+    }
+
+    pub(crate) fn restart(&mut self) {
+        self.stop(Stop::Fast);
+        self.start_again();
+    }
+
+    /// Whether the server came up.
+    fn launch(&mut self) -> bool {
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.folder.join("log"))
+            .unwrap();
+        let folder = self.folder.display();
+        let settings = [
+            format!("port={}", self.port),
+            "listen_addresses=127.0.0.1".to_owned(),
+            format!("unix_socket_directories={folder}"),
+            // Small: many of these run side by side.
+            "shared_buffers=32MB".to_owned(),
+        ];
+        let mut command = self.programs.command("postgres", &self.folder);
+        command.arg("-D").arg(self.data_dir());
+        for setting in settings.iter().chain(&self.settings) {
+            command.arg("-c").arg(setting);
+        }
+        let started = command
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+
+        let file = self.data_dir().join("postmaster.pid");
+        let postmaster = self.postmaster.insert(started);
+        let mut ended = false;
+        wait_until("Postgres is ready", PATIENCE, || {
+            ended = postmaster.try_wait().unwrap().is_some();
+            ended || is_ready(&file, postmaster.id())
+        });
+        if ended {
+            self.postmaster = None;
+        }
+        !ended
+    }
+}
+
+impl Drop for Postgres {
+    // Never panics: the test may already be failing.
+    fn drop(&mut self) {
+        if let Some(postmaster) = &mut self.postmaster {
+            signal(postmaster.id(), Stop::Immediate.signal());
+            let _ = postmaster.wait();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Stop {
+    fn signal(self) -> &'static str {
+        match self {
+            Self::Fast => "INT",
+            Self::Immediate => "QUIT",
+        }
+    }
+}
+
+/// The first line of `postmaster.pid` is the process id, the eighth the state. A crash leaves the file of the server before.
+fn is_ready(file: &Path, postmaster: u32) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| {
+        let mut lines = text.lines();
+        lines.next().and_then(|pid| pid.parse().ok()) == Some(postmaster)
+            && lines
+                .nth(6)
+                .is_some_and(|state| state.trim_end() == "ready")
+    })
+}

@@ -1,0 +1,128 @@
+//! Where the programs of Postgres are, and as whom they run.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+#[derive(Clone)]
+pub(super) struct Programs {
+    folder: PathBuf,
+    /// `postgres` and `initdb` refuse to run as root, so root runs them as somebody else.
+    account: Option<Account>,
+    /// User id of this process.
+    pub(super) user: u32,
+}
+
+#[derive(Clone, Copy)]
+struct Account {
+    user: u32,
+    group: u32,
+}
+
+impl Programs {
+    /// # Panics
+    /// Without Postgres a test fails; it is never skipped.
+    pub(super) fn find() -> Self {
+        let user = output(Command::new("id").arg("-u"))
+            .parse()
+            .expect("`id -u` prints a number");
+        Self {
+            folder: find_folder(),
+            account: (user == 0).then(account_for_root),
+            user,
+        }
+    }
+
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A program, to be run in `folder`, which the account that runs it may enter.
+    pub(super) fn command(&self, program: &str, folder: &Path) -> Command {
+        let mut command = Command::new(self.folder.join(program));
+        command
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .env("LC_ALL", "C");
+        if let Some(account) = self.account {
+            command.uid(account.user).gid(account.group);
+        }
+        command
+    }
+
+    /// Makes `folder` the property of the account that runs the server.
+    pub(super) fn give(&self, folder: &Path) {
+        if let Some(account) = self.account {
+            std::os::unix::fs::chown(folder, Some(account.user), Some(account.group)).unwrap();
+        }
+    }
+}
+
+fn find_folder() -> PathBuf {
+    if let Some(folder) = std::env::var_os("PG_BIN").map(PathBuf::from) {
+        assert!(
+            folder.join("postgres").is_file() && folder.join("initdb").is_file(),
+            "PG_BIN={} does not hold the programs postgres and initdb",
+            folder.display()
+        );
+        return folder;
+    }
+    // The scripts look in the same places, so there is one list of them.
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres.sh");
+    let found = Command::new("bash")
+        .arg(script)
+        .arg("find")
+        .output()
+        .expect("bash runs");
+    assert!(
+        found.status.success(),
+        "these tests need a real Postgres, and none was found. Run scripts/test, which fetches one, \
+         or set PG_BIN to the folder that holds its programs postgres and initdb"
+    );
+    PathBuf::from(String::from_utf8(found.stdout).unwrap().trim_end())
+}
+
+fn account_for_root() -> Account {
+    let accounts = fs::read_to_string("/etc/passwd").expect("/etc/passwd can be read");
+    ["postgres", "nobody"]
+        .iter()
+        .find_map(|name| accounts.lines().find_map(|line| parse_account(line, name)))
+        .expect("root needs an account `postgres` or `nobody` to run Postgres as")
+}
+
+/// `name:password:user id:group id:…`
+fn parse_account(line: &str, name: &str) -> Option<Account> {
+    let mut fields = line.split(':');
+    if fields.next()? != name {
+        return None;
+    }
+    Some(Account {
+        user: fields.nth(1)?.parse().ok()?,
+        group: fields.next()?.parse().ok()?,
+    })
+}
+
+/// What a program that must succeed prints, without the end of the last line.
+pub(super) fn output(command: &mut Command) -> String {
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let printed = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim_end().to_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}: {}\n{}\n{}",
+        output.status,
+        printed(&output.stdout),
+        printed(&output.stderr)
+    );
+    printed(&output.stdout)
+}
+
+/// By the shell's own `kill`: small systems have no program of that name.
+pub(super) fn signal(pid: u32, name: &str) {
+    let _ = Command::new("sh")
+        .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])
+        .stderr(Stdio::null())
+        .status();
+}

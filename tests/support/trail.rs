@@ -1,0 +1,115 @@
+//! A server, a pipeline that writes to it, and the rows that are there.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use serde_json::Value;
+use tracing_audit::{Audit, Builder, Kind};
+use tracing_subscriber::prelude::*;
+
+use super::Postgres;
+
+/// Longer than anything takes on a machine that is busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A folder for the local log, removed at the end.
+#[derive(Debug)]
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        Self(std::env::temp_dir().join(format!(
+            "tracing-audit-spool-{}-{count}",
+            std::process::id()
+        )))
+    }
+
+    /// The names in it.
+    pub(crate) fn names(&self) -> Vec<String> {
+        std::fs::read_dir(&self.0)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A server, a running pipeline, and its folder.
+pub(crate) struct Trail {
+    // Dropped in this order: the pipeline before the server that it writes to.
+    pub(crate) audit: Audit,
+    pub(crate) postgres: Postgres,
+    pub(crate) spool: Folder,
+}
+
+impl Trail {
+    pub(crate) fn start() -> Self {
+        Self::start_with(|builder| builder)
+    }
+
+    pub(crate) fn start_with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+        let postgres = Postgres::start();
+        let spool = Folder::new();
+        let audit = pipeline(&postgres, &spool, configure);
+        Self {
+            audit,
+            postgres,
+            spool,
+        }
+    }
+
+    /// Runs with a subscriber of our layer alone, as the thread's own.
+    pub(crate) fn scoped<T>(&self, run: impl FnOnce() -> T) -> T {
+        let subscriber = tracing_subscriber::registry().with(self.audit.layer());
+        tracing::subscriber::with_default(subscriber, run)
+    }
+
+    /// The rows of a table, in the order in which they were written, once all is committed.
+    pub(crate) fn rows(&self, kind: Kind) -> Vec<Value> {
+        self.audit
+            .flush_blocking(PATIENCE)
+            .expect("all is committed");
+        rows(&self.postgres, kind)
+    }
+
+    /// The only row of a table.
+    pub(crate) fn row(&self, kind: Kind) -> Value {
+        let mut rows = self.rows(kind);
+        assert_eq!(rows.len(), 1, "{rows:#?}");
+        rows.remove(0)
+    }
+}
+
+/// A pipeline that writes to the server.
+pub(crate) fn pipeline(
+    postgres: &Postgres,
+    spool: &Folder,
+    configure: impl FnOnce(Builder) -> Builder,
+) -> Audit {
+    let builder = Audit::builder()
+        .postgres(postgres.url())
+        .spool(&spool.0)
+        .service_name("test");
+    configure(builder).start().expect("the pipeline starts")
+}
+
+/// The rows of a table, in the order in which they were written.
+pub(crate) fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
+    postgres
+        .psql(&format!(
+            "SELECT to_jsonb(t) FROM audit.{} t ORDER BY writer_id, seq",
+            kind.table_name()
+        ))
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
