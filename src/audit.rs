@@ -1,0 +1,238 @@
+//! The handle that a program holds.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::Subscriber;
+use tracing_subscriber::registry::LookupSpan;
+use uuid::Uuid;
+
+use crate::config::Builder;
+use crate::error::{BuildError, FlushError, RecordError};
+use crate::layer::{self, AuditLayer};
+use crate::pipeline::{Pipeline, Shared};
+use crate::record::NewRecord;
+use crate::stats::Stats;
+
+/// Starts an [`Audit`] from the environment.
+///
+/// | variable | what | default |
+/// |---|---|---|
+/// | `AUDIT_DATABASE_URL`, else `DATABASE_URL` | the database of the trail | required |
+/// | `AUDIT_SPOOL_DIR` | the folder of the local log | see [`Builder::spool`] |
+/// | `AUDIT_SERVICE_NAME`, else `OTEL_SERVICE_NAME` | the column `service_name` | the program's name |
+///
+/// # Errors
+///
+/// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be
+/// opened, or when no thread can be started. A database that cannot be reached is no error:
+/// records are kept until it can.
+///
+/// ```no_run
+/// use tracing_subscriber::prelude::*;
+///
+/// let audit = tracing_audit::from_env()?;
+/// tracing_subscriber::registry()
+///     .with(audit.layer())
+///     .with(tracing_subscriber::fmt::layer())
+///     .init();
+/// # Ok::<(), tracing_audit::BuildError>(())
+/// ```
+pub fn from_env() -> Result<Audit, BuildError> {
+    Builder::from_env().start()
+}
+
+/// The handle of a running audit pipeline.
+///
+/// It is cheap to clone. When the last clone is dropped, what is pending is flushed, for at
+/// most [`Builder::drop_timeout`]; so keep one until the end of `main`. What is still pending
+/// then is in the local log and is committed by the next process.
+#[derive(Clone)]
+pub struct Audit {
+    pipeline: Arc<Pipeline>,
+}
+
+impl fmt::Debug for Audit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Audit")
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Audit {
+    pub(crate) fn new(pipeline: Pipeline) -> Self {
+        Self {
+            pipeline: Arc::new(pipeline),
+        }
+    }
+
+    fn shared(&self) -> &Arc<Shared> {
+        self.pipeline.shared()
+    }
+
+    /// Returns a builder, for what is set in code rather than in the environment.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// Makes the layer that turns audit spans into records.
+    ///
+    /// Several layers of one handle, and layers of several handles, can be in one subscriber or
+    /// in several: each layer makes its own record of a span that it sees.
+    ///
+    /// ```no_run
+    /// use tracing_subscriber::prelude::*;
+    ///
+    /// # let audit = tracing_audit::from_env()?;
+    /// tracing_subscriber::registry().with(audit.layer()).init();
+    /// # Ok::<(), tracing_audit::BuildError>(())
+    /// ```
+    pub fn layer<S>(&self) -> AuditLayer<S>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        layer::new(Arc::clone(self.shared()))
+    }
+
+    /// Records without a span, so that no filter can hide it, and returns the record's id.
+    ///
+    /// What the current span and those that enclose it say (`request_id`, `tenant_id`, …) is
+    /// inherited, as for a span, as far as this handle's layer has seen them.
+    ///
+    /// # Durability
+    ///
+    /// As for a span: the record is in the local log a few milliseconds later, and in Postgres
+    /// when the batch is committed; [`flush`](Self::flush) waits for that.
+    ///
+    /// # Errors
+    ///
+    /// [`RecordError::QueueFull`] when there was no room within the time to wait,
+    /// [`RecordError::ShutDown`] after the shutdown. The record is counted as dropped.
+    ///
+    /// ```no_run
+    /// use tracing_audit::{Event, Status};
+    ///
+    /// # let audit = tracing_audit::from_env()?;
+    /// let id = audit.record(
+    ///     Event::new("report.exported")
+    ///         .target("report", "2026-10")
+    ///         .request_id("req-7")
+    ///         .status(Status::Succeeded)
+    ///         .metadata("format", "pdf"),
+    /// )?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn record(&self, record: impl Into<NewRecord>) -> Result<Uuid, RecordError> {
+        self.shared().record(&record.into())
+    }
+
+    /// Waits until what was accepted before the call is committed in Postgres (or is in
+    /// `audit.dead_letters`).
+    ///
+    /// Needs no particular runtime.
+    ///
+    /// # Errors
+    ///
+    /// [`FlushError::Timeout`] when that takes longer than `timeout`; nothing is lost by it.
+    /// [`FlushError::ShutDown`] after the shutdown.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the waiting and nothing else.
+    ///
+    /// ```no_run
+    /// # async fn run(audit: tracing_audit::Audit) -> Result<(), tracing_audit::FlushError> {
+    /// audit.flush(std::time::Duration::from_secs(5)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
+        let (reply, replied) = tokio::sync::oneshot::channel();
+        self.shared()
+            .flush(timeout, Box::new(move |result| drop(reply.send(result))));
+        replied.await.unwrap_or(Err(FlushError::ShutDown))
+    }
+
+    /// The same as [`flush`](Self::flush), blocking the thread. Safe in and outside any runtime:
+    /// the worker has threads of its own.
+    ///
+    /// # Errors
+    ///
+    /// As for [`flush`](Self::flush).
+    pub fn flush_blocking(&self, timeout: Duration) -> Result<(), FlushError> {
+        let (reply, replied) = std::sync::mpsc::sync_channel(1);
+        self.shared().flush(
+            timeout,
+            Box::new(move |result| drop(reply.try_send(result))),
+        );
+        replied.recv().unwrap_or(Err(FlushError::ShutDown))
+    }
+
+    /// Flushes for at most `timeout`, then stops the pipeline: what is recorded afterwards is
+    /// counted as dropped, by [`DropCause::ShutDown`](crate::DropCause::ShutDown).
+    ///
+    /// What could not be committed in time stays in the local log, and the next process commits
+    /// it. A second call returns the first one's report.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the shutdown goes on when the future is dropped.
+    ///
+    /// ```no_run
+    /// # async fn run(audit: tracing_audit::Audit) {
+    /// let report = audit.shutdown(std::time::Duration::from_secs(10)).await;
+    /// if report.spooled > 0 {
+    ///     eprintln!("{} records are left for the next start", report.spooled);
+    /// }
+    /// # }
+    /// ```
+    pub async fn shutdown(&self, timeout: Duration) -> ShutdownReport {
+        let (reply, replied) = tokio::sync::oneshot::channel();
+        self.shared().shutdown(
+            timeout,
+            Box::new(move |()| {
+                let _ = reply.send(());
+            }),
+        );
+        let _ = replied.await;
+        self.report()
+    }
+
+    /// The same as [`shutdown`](Self::shutdown), blocking the thread. Safe in and outside any
+    /// runtime.
+    pub fn shutdown_blocking(&self, timeout: Duration) -> ShutdownReport {
+        self.pipeline.shutdown_blocking(timeout);
+        self.report()
+    }
+
+    fn report(&self) -> ShutdownReport {
+        let stats = self.stats();
+        ShutdownReport {
+            committed: stats.committed(),
+            spooled: stats.pending(),
+            dead_lettered: stats.dead_lettered(),
+            dropped: stats.dropped(),
+        }
+    }
+
+    /// Returns what became of the records so far.
+    pub fn stats(&self) -> Stats {
+        Stats::take(&self.shared().counters, &self.shared().queue)
+    }
+}
+
+/// What became of all records, when the pipeline was shut down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Records committed in Postgres.
+    pub committed: u64,
+    /// Records that are left in the local log, for the next process to commit.
+    pub spooled: u64,
+    /// Records that Postgres refused, in `audit.dead_letters`.
+    pub dead_lettered: u64,
+    /// Records given up; [`Stats::dropped_by`] says why.
+    pub dropped: u64,
+}

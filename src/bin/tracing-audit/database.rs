@@ -1,0 +1,111 @@
+//! The database of the trail: where it is, and a connection for reading it.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::error::DatabaseError;
+use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
+use sqlx::types::Uuid;
+use sqlx::{ConnectOptions as _, Connection as _, Transaction};
+
+use crate::error::Error;
+
+/// How long the database has to accept a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Times as text are in UTC, and the tenant that row-level security looks at is set.
+/// Both for the transaction only: a pooler may hand the session to somebody else after it.
+const SET_UP: &str = "
+    SELECT set_config('TimeZone', 'UTC', true), CASE WHEN $1::text IS NULL THEN NULL
+        ELSE set_config('app.current_tenant', audit.tenant_uuid($1)::text, true) END";
+
+/// The database of the trail.
+#[derive(Debug)]
+pub(crate) struct Database {
+    options: PgConnectOptions,
+}
+
+impl Database {
+    /// Reads the URL; connects to nothing yet.
+    pub(crate) fn new(url: &str) -> Result<Self, Error> {
+        // sqlx reads any scheme as Postgres.
+        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
+            return Err(Error::NotPostgres);
+        }
+        let options = PgConnectOptions::from_str(url)
+            .map_err(Error::BadUrl)?
+            .application_name("tracing-audit")
+            .disable_statement_logging();
+        Ok(Self { options })
+    }
+
+    /// Connects.
+    pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
+        match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await
+        {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(source)) => Err(Error::Connect {
+                database: self.name(),
+                source,
+            }),
+            Err(_) => Err(self.no_answer(CONNECT_TIMEOUT)),
+        }
+    }
+
+    /// Where the database is, without the password.
+    pub(crate) fn name(&self) -> String {
+        let user = self.options.get_username();
+        let database = self.options.get_database().unwrap_or(user);
+        match self.options.get_socket() {
+            Some(socket) => format!("database {database} at {} (user {user})", socket.display()),
+            None => format!(
+                "database {database} at {}:{} (user {user})",
+                self.options.get_host(),
+                self.options.get_port()
+            ),
+        }
+    }
+
+    /// A statement failed.
+    pub(crate) fn read_error(&self, source: sqlx::Error) -> Error {
+        let database = self.name();
+        match source
+            .as_database_error()
+            .and_then(DatabaseError::code)
+            .as_deref()
+        {
+            // No such schema, no such table.
+            Some("3F000" | "42P01") => Error::NoTables { database },
+            _ => Error::Read { database, source },
+        }
+    }
+
+    /// The database took too long.
+    pub(crate) fn no_answer(&self, within: Duration) -> Error {
+        Error::NoAnswer {
+            database: self.name(),
+            seconds: within.as_secs(),
+        }
+    }
+}
+
+/// A read-only transaction that sees the rows as they are at its first statement, as
+/// `tenant` when one is named, and the id of that tenant.
+pub(crate) async fn begin<'c>(
+    connection: &'c mut PgConnection,
+    tenant: Option<&str>,
+) -> Result<(Transaction<'c, Postgres>, Option<Uuid>), sqlx::Error> {
+    let mut transaction = connection
+        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    let (_, tenant): (String, Option<String>) = sqlx::query_as(SET_UP)
+        .bind(tenant)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let tenant = tenant
+        .map(|id| Uuid::from_str(&id))
+        .transpose()
+        .map_err(|error| sqlx::Error::Decode(error.into()))?;
+    Ok((transaction, tenant))
+}

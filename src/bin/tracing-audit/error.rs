@@ -1,0 +1,154 @@
+//! What can go wrong, in sentences for the person at the terminal.
+//!
+//! A sentence never holds the database's password, a parameter of a statement or
+//! text of a record.
+
+use std::io;
+
+use sqlx::error::DatabaseError;
+
+/// Why a command ended without doing what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// No database was named.
+    #[error("no database is named: use --url, or set AUDIT_DATABASE_URL or DATABASE_URL")]
+    NoUrl,
+    /// The URL is of another kind of database.
+    #[error("the database URL does not begin with postgres://")]
+    NotPostgres,
+    /// The URL cannot be read as one.
+    #[error("the database URL is not one that Postgres understands: {}", cause(.0))]
+    BadUrl(#[source] sqlx::Error),
+    /// The database could not be reached, or refused the login.
+    #[error("cannot connect to {database}: {}", cause(.source))]
+    Connect {
+        /// Where the database is.
+        database: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The database did not answer in time.
+    #[error("{database} did not answer within {seconds} s")]
+    NoAnswer {
+        /// Where the database is.
+        database: String,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The audit tables are not there.
+    #[error(
+        "there is no audit trail in {database}: run `tracing-audit migrate` to make its tables, \
+         or name the right database"
+    )]
+    NoTables {
+        /// Where the database is.
+        database: String,
+    },
+    /// A statement failed.
+    #[error("cannot read the audit trail in {database}: {}{}", cause(.source), advice(.source))]
+    Read {
+        /// Where the database is.
+        database: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
+    /// The schema could not be made or brought up to date.
+    #[error("cannot migrate {database}: {}", chain(.source))]
+    Migrate {
+        /// Where the database is.
+        database: String,
+        /// Why not.
+        source: tracing_audit::MigrateError,
+    },
+    /// There is nothing to show.
+    #[error("{0}")]
+    NothingFound(String),
+    /// The output could not be written.
+    #[error("cannot write the output: {0}")]
+    Output(#[from] io::Error),
+    /// The runtime or the signal handler could not be set up.
+    #[error("cannot start: {0}")]
+    Runtime(#[source] io::Error),
+}
+
+impl Error {
+    /// The process's exit code.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::NothingFound(_) => 1,
+            _ => 2,
+        }
+    }
+
+    /// Whether the reader of our output went away.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether the same thing may work over a new connection.
+    pub(crate) fn is_lost_connection(&self) -> bool {
+        match self {
+            Self::NoAnswer { .. } => true,
+            Self::Connect { source, .. } | Self::Read { source, .. } => match source {
+                sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
+                sqlx::Error::Database(error) => is_passing(error.as_ref()),
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+}
+
+/// Whether the database will get over this by itself.
+fn is_passing(error: &dyn DatabaseError) -> bool {
+    let code = error.code().unwrap_or_default();
+    // Connection faults, conflicts (with recovery on a standby), too few resources,
+    // a lock not had in time, shut down or starting, the server's own I/O.
+    ["08", "40", "53", "55P03", "57P", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
+}
+
+/// The cause alone: sqlx puts "error returned from database:" before it.
+fn cause(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
+        other => other.to_string(),
+    }
+}
+
+/// What the user can do about it, where that is known.
+fn advice(error: &sqlx::Error) -> &'static str {
+    let code = match error {
+        sqlx::Error::Database(error) => error.code().unwrap_or_default(),
+        _ => return "",
+    };
+    match code.as_ref() {
+        "42703" | "42883" => {
+            "; the audit tables are those of another version: run `tracing-audit migrate`, or use the command line of the version that writes them"
+        }
+        "42501" => "; connect as a role that may read the audit trail",
+        _ => "",
+    }
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut sentence = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let text = error.to_string();
+        // Many errors repeat their source in their own words.
+        if !sentence.contains(&text) {
+            sentence.push_str(": ");
+            sentence.push_str(&text);
+        }
+        source = error.source();
+    }
+    sentence
+}

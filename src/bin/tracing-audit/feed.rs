@@ -1,0 +1,293 @@
+//! New batches as they are committed, each once and none missed.
+//!
+//! A place in the trail is a number per writer, not a time: the batches of a writer
+//! follow each other without a gap and are committed in that order, so "every batch of
+//! this writer from this `seq` on" can neither miss a batch that took long to commit nor
+//! read one twice, whatever happens to the connection in between.
+//!
+//! Time only says which writers to ask about: those with a batch in the last moments.
+//! A writer that is missed there is asked about when it commits again, from where it stood.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Uuid;
+use sqlx::{Connection as _, FromRow, Row as _};
+use tracing_audit::Kind;
+
+use crate::database::{Database, begin};
+use crate::error::Error;
+use crate::row::{Row, select};
+
+/// How long an answer may take before the connection counts as lost: without a limit,
+/// a connection that was cut silently would be waited on for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How far back most polls look for writers, in seconds: further than polls are apart.
+const NEAR_SECONDS: f64 = 10.0;
+
+/// How far back one poll in [`FAR_EVERY`] looks, in seconds: longer than a batch takes to
+/// commit, even when the commit waits for a standby.
+const FAR_SECONDS: f64 = 300.0;
+
+/// One poll in this many looks far back.
+const FAR_EVERY: u32 = 50;
+
+/// The least number of batches in which the newest rows are looked for.
+const MIN_RECENT_BATCHES: i64 = 1_000;
+
+/// Where each writer stands: its last batch. One descent of the primary key for each
+/// writer, however many batches it has.
+const POSITIONS: &str = "
+    WITH RECURSIVE position AS (
+        (SELECT writer_id, last_seq FROM audit.batches
+         ORDER BY writer_id DESC, first_seq DESC LIMIT 1)
+        UNION ALL
+        SELECT next.* FROM position, LATERAL (
+            SELECT b.writer_id, b.last_seq FROM audit.batches AS b
+            WHERE b.writer_id < position.writer_id
+            ORDER BY b.writer_id DESC, b.first_seq DESC LIMIT 1) AS next)
+    SELECT writer_id, last_seq FROM position";
+
+/// The newest batches.
+const RECENT: &str = "
+    SELECT writer_id, first_seq, last_seq, first_id, last_id,
+        query_runs, prompt_runs, events, dead_letters
+    FROM audit.batches ORDER BY committed_at DESC, writer_id, first_seq DESC LIMIT $1";
+
+/// The writers with a batch in the last moments, and the time on the server.
+const ACTIVE: &str = "
+    SELECT extract(epoch FROM clock_timestamp())::float8, array(
+        SELECT DISTINCT writer_id FROM audit.batches WHERE committed_at > CASE
+            WHEN $1::float8 IS NULL THEN clock_timestamp() - make_interval(secs => $2)
+            ELSE to_timestamp($1) - make_interval(secs => $2) END)";
+
+/// The batches after each writer's position. In the order of their commit, but a writer's
+/// own always by `seq`, even when the server's clock went back.
+const NEW: &str = "
+    SELECT b.writer_id, first_seq, last_seq, first_id, last_id,
+        query_runs, prompt_runs, events, dead_letters
+    FROM unnest($1::uuid[], $2::bigint[]) AS place(writer_id, last)
+    JOIN audit.batches AS b ON b.writer_id = place.writer_id AND b.first_seq > place.last
+    ORDER BY max(committed_at) OVER (PARTITION BY b.writer_id ORDER BY first_seq),
+        b.writer_id, first_seq";
+
+/// What identifies the rows of a batch. The ids narrow the search to a stretch of the
+/// primary key and to the partitions it touches.
+const OF_BATCH: &str = "id BETWEEN $1 AND $2 AND writer_id = $3 AND seq BETWEEN $4 AND $5
+    AND ($6::uuid IS NULL OR tenant_id = $6)";
+
+/// A batch's header.
+#[derive(Debug)]
+pub(crate) struct Batch {
+    writer_id: Uuid,
+    first_seq: i64,
+    last_seq: i64,
+    first_id: Option<Uuid>,
+    last_id: Option<Uuid>,
+    query_runs: i32,
+    prompt_runs: i32,
+    events: i32,
+    /// Records that Postgres refused.
+    pub(crate) dead_letters: i32,
+}
+
+impl FromRow<'_, PgRow> for Batch {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            writer_id: row.try_get("writer_id")?,
+            first_seq: row.try_get("first_seq")?,
+            last_seq: row.try_get("last_seq")?,
+            first_id: row.try_get("first_id")?,
+            last_id: row.try_get("last_id")?,
+            query_runs: row.try_get("query_runs")?,
+            prompt_runs: row.try_get("prompt_runs")?,
+            events: row.try_get("events")?,
+            dead_letters: row.try_get("dead_letters")?,
+        })
+    }
+}
+
+impl Batch {
+    /// The kinds of which it has rows.
+    fn kinds(&self) -> Vec<Kind> {
+        let has = |kind: &Kind| match kind {
+            Kind::QueryRun => self.query_runs > 0,
+            Kind::PromptRun => self.prompt_runs > 0,
+            Kind::Event => self.events > 0,
+            _ => true,
+        };
+        Kind::ALL.into_iter().filter(has).collect()
+    }
+}
+
+/// A place in the trail: what was committed after it is new.
+#[derive(Debug)]
+pub(crate) struct Feed<'a> {
+    database: &'a Database,
+    tenant: Option<&'a str>,
+    /// The last `seq` of each writer that is not new.
+    positions: HashMap<Uuid, i64>,
+    /// The server's time at the last poll that looked far back.
+    looked_far_at: Option<f64>,
+    polls_until_far: u32,
+}
+
+impl<'a> Feed<'a> {
+    /// Begins at the trail's end; also returns its newest rows, at most `last`.
+    pub(crate) async fn begin(
+        database: &'a Database,
+        connection: &mut PgConnection,
+        tenant: Option<&'a str>,
+        last: u32,
+    ) -> Result<(Self, Vec<Row>), Error> {
+        let failed = |source| database.read_error(source);
+        // One snapshot: a row is either among the newest now or new later.
+        let (mut snapshot, tenant_id) = begin(connection, tenant).await.map_err(failed)?;
+        let positions: Vec<(Uuid, i64)> = sqlx::query_as(POSITIONS)
+            .persistent(false)
+            .fetch_all(&mut *snapshot)
+            .await
+            .map_err(failed)?;
+        let last = usize::try_from(last).unwrap_or(usize::MAX);
+        let mut newest: Vec<Vec<Row>> = Vec::new();
+        if last > 0 {
+            let recent: Vec<Batch> = sqlx::query_as(RECENT)
+                .bind(MIN_RECENT_BATCHES.max(i64::try_from(last).unwrap_or(i64::MAX)))
+                .persistent(false)
+                .fetch_all(&mut *snapshot)
+                .await
+                .map_err(failed)?;
+            let mut found = 0;
+            for batch in recent {
+                let rows = rows_of(&mut snapshot, &batch, tenant_id)
+                    .await
+                    .map_err(failed)?;
+                found += rows.len();
+                newest.push(rows);
+                if found >= last {
+                    break;
+                }
+            }
+        }
+        let mut newest: Vec<Row> = newest.into_iter().rev().flatten().collect();
+        newest.drain(..newest.len().saturating_sub(last));
+        let feed = Self {
+            database,
+            tenant,
+            positions: positions.into_iter().collect(),
+            looked_far_at: None,
+            polls_until_far: 0,
+        };
+        Ok((feed, newest))
+    }
+
+    /// The batches that were committed since. They stay new until [`Self::advance`].
+    pub(crate) async fn poll(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<Vec<Batch>, Error> {
+        let far = self.polls_until_far == 0;
+        let (now, batches) = self.answer(self.new_batches(connection, far)).await?;
+        if far {
+            self.looked_far_at = Some(now);
+            self.polls_until_far = FAR_EVERY;
+        }
+        self.polls_until_far -= 1;
+        Ok(batches)
+    }
+
+    /// The rows of a batch, by `seq`.
+    pub(crate) async fn rows(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch,
+    ) -> Result<Vec<Row>, Error> {
+        self.answer(async {
+            let (mut transaction, tenant) = begin(connection, self.tenant).await?;
+            let rows = rows_of(&mut transaction, batch, tenant).await?;
+            // Nothing is held while the rows are printed, which may take for ever.
+            transaction.rollback().await?;
+            Ok(rows)
+        })
+        .await
+    }
+
+    /// Counts a batch as read.
+    pub(crate) fn advance(&mut self, batch: &Batch) {
+        self.positions.insert(batch.writer_id, batch.last_seq);
+    }
+
+    /// Looks far back at the next poll, which is the first one on a new connection.
+    pub(crate) fn look_far(&mut self) {
+        self.polls_until_far = 0;
+    }
+
+    async fn new_batches(
+        &self,
+        connection: &mut PgConnection,
+        far: bool,
+    ) -> Result<(f64, Vec<Batch>), sqlx::Error> {
+        let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+        let (since, seconds) = match (far, self.looked_far_at) {
+            (true, since) => (since, FAR_SECONDS),
+            (false, _) => (None, NEAR_SECONDS),
+        };
+        let (now, active): (f64, Vec<Uuid>) = sqlx::query_as(ACTIVE)
+            .bind(since)
+            .bind(seconds)
+            .persistent(false)
+            .fetch_one(&mut *transaction)
+            .await?;
+        let mut batches = Vec::new();
+        if !active.is_empty() {
+            // A writer that is not known began after we did: all it wrote is new.
+            let last: Vec<i64> = active
+                .iter()
+                .map(|writer| self.positions.get(writer).copied().unwrap_or(0))
+                .collect();
+            batches = sqlx::query_as(NEW)
+                .bind(&active)
+                .bind(&last)
+                .persistent(false)
+                .fetch_all(&mut *transaction)
+                .await?;
+        }
+        transaction.rollback().await?;
+        Ok((now, batches))
+    }
+
+    /// Waits for an answer, but not for ever.
+    async fn answer<T>(
+        &self,
+        asked: impl Future<Output = Result<T, sqlx::Error>>,
+    ) -> Result<T, Error> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, asked).await {
+            Ok(answer) => answer.map_err(|source| self.database.read_error(source)),
+            Err(_) => Err(self.database.no_answer(ANSWER_TIMEOUT)),
+        }
+    }
+}
+
+/// The rows of a batch that the role and the tenant let us see, by `seq`.
+async fn rows_of(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    tenant: Option<Uuid>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let kinds = batch.kinds();
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_as(select(&kinds, OF_BATCH, "seq"))
+        .bind(batch.first_id)
+        .bind(batch.last_id)
+        .bind(batch.writer_id)
+        .bind(batch.first_seq)
+        .bind(batch.last_seq)
+        .bind(tenant)
+        .persistent(false)
+        .fetch_all(connection)
+        .await
+}

@@ -1,0 +1,155 @@
+//! The command line of the audit trail: makes its tables, tells the story of one
+//! request, and follows the rows as they are committed.
+//!
+//! Exit codes: 0 when all went well, 1 when nothing was found, 2 for an error.
+
+mod database;
+mod error;
+mod feed;
+mod migrate;
+mod record;
+mod row;
+mod show;
+mod tail;
+mod text;
+mod tree;
+
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::database::Database;
+use crate::error::Error;
+
+/// What `-h` says of `--url`.
+const URL_HELP: &str = "The database of the trail, as postgres://user@host:port/database";
+
+/// What `--help` says of `--url`.
+const URL_LONG_HELP: &str = "\
+The database of the trail, as postgres://user@host:port/database.
+
+Else AUDIT_DATABASE_URL, else DATABASE_URL. Other users of the machine can read the
+arguments of a command: a password belongs in the environment or in ~/.pgpass.";
+
+/// Reads the audit trail that tracing-audit keeps in Postgres.
+#[derive(Debug, Parser)]
+#[command(name = "tracing-audit", version, about)]
+struct Cli {
+    /// The database of the trail.
+    #[arg(long, global = true, value_name = "URL", hide_env_values = true)]
+    #[arg(env = "AUDIT_DATABASE_URL", help = URL_HELP, long_help = URL_LONG_HELP)]
+    url: Option<String>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Makes the audit tables, or brings them up to date.
+    Migrate,
+    /// Shows the story of one request: its questions, prompts, SQL, outcomes and times.
+    ///
+    /// Exits with 1 when there is no record of the request. Characters that could
+    /// steer a terminal are shown as \x1b or \u{202e}; --json has them exactly.
+    #[command(verbatim_doc_comment)]
+    Show(Show),
+    /// Prints new rows as they are committed, a line each, until Ctrl-C.
+    ///
+    /// A line is: when it began (UTC), kind, outcome, duration, tenant, user, request
+    /// id, and the question, SQL, prompt or action in one line. Rows that one batch
+    /// committed are in the order in which they finished.
+    #[command(verbatim_doc_comment)]
+    Tail(Tail),
+}
+
+/// Arguments of `show`.
+#[derive(Args, Debug)]
+struct Show {
+    /// The request to tell the story of.
+    request_id: String,
+    /// Whole texts, and the ids of each record.
+    #[arg(long)]
+    full: bool,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// Arguments of `tail`.
+#[derive(Args, Debug)]
+struct Tail {
+    /// How many of the newest rows to begin with.
+    ///
+    /// They are looked for in the last 1,000 batches, or N batches when that is more.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    last: u32,
+    #[command(flatten)]
+    reading: Reading,
+}
+
+/// Arguments of every command that reads rows.
+#[derive(Args, Debug)]
+struct Reading {
+    /// Reads this tenant's rows only; a UUID, or the key the application uses.
+    ///
+    /// A role that is bound to one tenant by row-level security sees no row without it.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
+    /// Prints the rows as JSON, whole: an array from show, a line each from tail.
+    #[arg(long)]
+    json: bool,
+}
+
+fn main() -> ExitCode {
+    let Err(error) = run(Cli::parse()) else {
+        return ExitCode::SUCCESS;
+    };
+    if error.is_closed_pipe() {
+        // The reader has seen enough, as in `tail | head`.
+        return ExitCode::SUCCESS;
+    }
+    complain(&error.to_string());
+    ExitCode::from(error.exit_code())
+}
+
+/// Does what the command line says.
+fn run(cli: Cli) -> Result<(), Error> {
+    let url = cli
+        .url
+        .filter(|url| !url.is_empty())
+        .or_else(|| {
+            std::env::var("DATABASE_URL")
+                .ok()
+                .filter(|url| !url.is_empty())
+        })
+        .ok_or(Error::NoUrl)?;
+    let database = Database::new(&url)?;
+    match cli.command {
+        Command::Migrate => migrate::run(&database, &url),
+        Command::Show(arguments) => runtime()?.block_on(show::run(&database, &arguments)),
+        Command::Tail(arguments) => {
+            tail::end_on_signal()?;
+            runtime()?.block_on(tail::run(&database, &arguments))
+        }
+    }
+}
+
+/// A runtime for one thing at a time.
+fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)
+}
+
+/// Tells the user something that is not part of the output.
+fn complain(sentence: &str) {
+    // Nobody is left to tell when stderr is gone too.
+    let _ = writeln!(
+        io::stderr(),
+        "tracing-audit: {}",
+        text::escape_line(sentence)
+    );
+}

@@ -1,0 +1,75 @@
+//! `migrate`: makes the audit tables or brings them up to date, and says what is there.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use sqlx::PgConnection;
+
+use crate::database::Database;
+use crate::error::Error;
+
+/// The version of the schema: the last migration that was applied.
+const VERSION: &str = "
+    SELECT version, description FROM audit.schema_migrations
+    WHERE success ORDER BY version DESC LIMIT 1";
+
+/// The record tables and the number of partitions of each.
+const TABLES: &str = "
+    SELECT c.relname::text, (SELECT count(*) FROM pg_inherits i WHERE i.inhparent = c.oid)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'audit' AND c.relkind = 'p' ORDER BY 1";
+
+/// Migrates, and prints what the schema is now.
+pub(crate) fn run(database: &Database, url: &str) -> Result<(), Error> {
+    let runtime = crate::runtime()?;
+    let before = runtime.block_on(version(&mut runtime.block_on(database.connect())?));
+    tracing_audit::migrate(url).map_err(|source| Error::Migrate {
+        database: database.name(),
+        source,
+    })?;
+    let summary = runtime.block_on(summary(database, before))?;
+    io::stdout().lock().write_all(summary.as_bytes())?;
+    Ok(())
+}
+
+/// The last migration that was applied; none when the tables are not there or may not be read.
+async fn version(connection: &mut PgConnection) -> Option<(i64, String)> {
+    // A role that may not read this table may still migrate nothing and be told so.
+    sqlx::query_as(VERSION)
+        .persistent(false)
+        .fetch_optional(connection)
+        .await
+        .ok()
+        .flatten()
+}
+
+/// Says what the schema is now.
+async fn summary(database: &Database, before: Option<(i64, String)>) -> Result<String, Error> {
+    let mut connection = database.connect().await?;
+    let now = version(&mut connection).await;
+    let tables: Vec<(String, i64)> = sqlx::query_as(TABLES)
+        .persistent(false)
+        .fetch_all(&mut connection)
+        .await
+        .map_err(|source| database.read_error(source))?;
+    let mut text = String::new();
+    let what = match (&before, &now) {
+        (Some(before), Some(now)) if before == now => "was up to date already",
+        (Some(_), _) => "was brought up to date",
+        (None, _) => "is ready",
+    };
+    let _ = write!(text, "The audit trail in {} {what}", database.name());
+    if let Some((number, description)) = now {
+        let _ = write!(text, ": version {number}, {description}");
+    }
+    text.push_str(".\n");
+    for (table, partitions) in tables {
+        let noun = if partitions == 1 {
+            "partition"
+        } else {
+            "partitions"
+        };
+        let _ = writeln!(text, "  audit.{table:<12} {partitions} {noun}");
+    }
+    Ok(text)
+}

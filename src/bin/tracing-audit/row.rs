@@ -1,0 +1,192 @@
+//! One row of any of the three record tables.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
+use tracing_audit::Kind;
+
+/// A row, as Postgres tells it.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// Which table it is from.
+    pub(crate) kind: Kind,
+    /// When it began, as text in UTC.
+    pub(crate) began: String,
+    /// When it began, in microseconds since 1970.
+    pub(crate) began_us: i64,
+    /// How long it took, in milliseconds; none when that is not known.
+    pub(crate) took_ms: Option<f64>,
+    /// The fields of `metadata`, each as the JSON it is.
+    pub(crate) metadata: BTreeMap<String, String>,
+    /// The whole row as one JSON object, exactly as Postgres wrote it.
+    json: String,
+    /// The columns.
+    columns: Map<String, Value>,
+}
+
+impl Row {
+    /// The text of a column; none when it is null or the table has no such column.
+    pub(crate) fn text(&self, column: &str) -> Option<&str> {
+        self.columns.get(column)?.as_str()
+    }
+
+    /// The number in a column.
+    pub(crate) fn number(&self, column: &str) -> Option<i64> {
+        self.columns.get(column)?.as_i64()
+    }
+
+    /// The record's id.
+    pub(crate) fn id(&self) -> &str {
+        self.text("id").unwrap_or_default()
+    }
+
+    /// The outcome, in the words of `audit.run_status`.
+    pub(crate) fn status(&self) -> &str {
+        self.text("status").unwrap_or("unknown")
+    }
+
+    /// The tenant in the application's own words, if it is not a UUID there.
+    pub(crate) fn tenant_key(&self) -> Option<String> {
+        let key = self.metadata.get("tenant_key")?;
+        Some(serde_json::from_str(key).unwrap_or_else(|_| key.clone()))
+    }
+
+    /// What could not be stored as it was said.
+    pub(crate) fn problems(&self) -> impl Iterator<Item = &str> {
+        let problems = self.columns.get("problems").and_then(Value::as_array);
+        problems.into_iter().flatten().filter_map(Value::as_str)
+    }
+
+    /// What a record of this kind is about, in a few words: the prompt's template, or
+    /// the action and its target. None for a query, which is its question and its SQL.
+    pub(crate) fn subject(&self) -> Option<String> {
+        match self.kind {
+            Kind::PromptRun => {
+                let mut subject = self
+                    .text("prompt_template_name")
+                    .unwrap_or_default()
+                    .to_owned();
+                if let Some(version) = self.number("prompt_template_version") {
+                    let _ = write!(subject, " v{version}");
+                }
+                Some(subject.trim().to_owned())
+            }
+            Kind::Event => {
+                let mut subject = self.text("action_type").unwrap_or_default().to_owned();
+                let target: Vec<&str> = ["target_type", "target_id"]
+                    .iter()
+                    .filter_map(|c| self.text(c))
+                    .collect();
+                if !target.is_empty() {
+                    let _ = write!(subject, " → {}", target.join("/"));
+                }
+                Some(subject.trim().to_owned())
+            }
+            _ => None,
+        }
+        .filter(|subject| !subject.is_empty())
+    }
+
+    /// The row as one line of JSON: its columns in the order of the table, after `kind`.
+    ///
+    /// Postgres leaves some characters as they are that could steer a terminal. They
+    /// stand inside strings only, so they may be written as escapes.
+    pub(crate) fn json(&self) -> String {
+        let mut json = String::with_capacity(self.json.len() + 24);
+        let _ = write!(json, "{{\"kind\":\"{}\",", word(self.kind));
+        for c in self.json.strip_prefix('{').unwrap_or(&self.json).chars() {
+            if crate::text::is_harmful(c) {
+                let mut units = [0; 2];
+                for unit in c.encode_utf16(&mut units) {
+                    let _ = write!(json, "\\u{unit:04x}");
+                }
+            } else {
+                json.push(c);
+            }
+        }
+        json
+    }
+}
+
+impl FromRow<'_, PgRow> for Row {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let table: String = row.try_get("table_name")?;
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.table_name() == table)
+            .ok_or_else(|| decode(format!("audit.{table} is no record table").into()))?;
+        let json: String = row.try_get("json")?;
+        let metadata: Option<String> = row.try_get("metadata")?;
+        Ok(Self {
+            kind,
+            began: row.try_get("began")?,
+            began_us: row.try_get("began_us")?,
+            took_ms: row.try_get("took_ms")?,
+            metadata: match metadata {
+                Some(object) => serde_json::from_str(&object).map_err(|e| decode(e.into()))?,
+                None => BTreeMap::new(),
+            },
+            columns: serde_json::from_str(&json).map_err(|e| decode(e.into()))?,
+            json,
+        })
+    }
+}
+
+/// A row that is not what the tables promise.
+fn decode(source: Box<dyn std::error::Error + Send + Sync>) -> sqlx::Error {
+    sqlx::Error::Decode(source)
+}
+
+/// The kind as one word.
+pub(crate) fn word(kind: Kind) -> &'static str {
+    let name = kind.span_name();
+    name.strip_prefix("audit.").unwrap_or(name)
+}
+
+/// The statement that reads the rows of `kinds` for which `condition` holds, all from
+/// one snapshot, in `order`.
+///
+/// Both are texts of this program, never anything a user said.
+pub(crate) fn select(kinds: &[Kind], condition: &str, order: &str) -> AssertSqlSafe<String> {
+    let tables: Vec<String> = kinds
+        .iter()
+        .map(|kind| select_one(*kind, condition))
+        .collect();
+    AssertSqlSafe(format!("{} ORDER BY {order}", tables.join(" UNION ALL ")))
+}
+
+/// The rows of one table.
+fn select_one(kind: Kind, condition: &str) -> String {
+    let table = kind.table_name();
+    let began = match kind {
+        Kind::QueryRun => "started_at",
+        _ => "created_at",
+    };
+    // Microseconds where they are known. An infinite time, which only a hand can have
+    // written, must not fail the statement.
+    let took = match kind {
+        Kind::Event => "latency_ms::float8".to_owned(),
+        _ => format!(
+            "CASE WHEN isfinite(finished_at) AND isfinite({began}) \
+             THEN extract(epoch FROM finished_at - {began})::float8 * 1000 \
+             ELSE duration_ms::float8 END"
+        ),
+    };
+    // The fields of metadata are asked for as text, because a number of any length is
+    // to be shown as it is.
+    format!(
+        "SELECT '{table}' AS table_name, row_to_json(t)::text AS json,
+            (SELECT json_object_agg(key, value::text)::text FROM jsonb_each(
+                CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata
+                ELSE jsonb_build_object('metadata', metadata) END)) AS metadata,
+            to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') AS began,
+            CASE WHEN isfinite({began}) THEN (extract(epoch FROM {began}) * 1000000)::bigint
+                ELSE 0 END AS began_us,
+            {took} AS took_ms, id, seq
+        FROM audit.{table} AS t WHERE {condition}"
+    )
+}

@@ -1,0 +1,275 @@
+//! `tail`: new rows as they are committed, a line each.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::task::Poll;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnection;
+
+use crate::Tail;
+use crate::complain;
+use crate::database::Database;
+use crate::error::Error;
+use crate::feed::Feed;
+use crate::row::{Row, word};
+use crate::text::{Terminal, clip, columns, duration, escape_line};
+
+/// How often new batches are asked for.
+const POLL_EVERY: Duration = Duration::from_millis(200);
+
+/// The pause before the first attempt to connect again; it doubles up to [`MAX_PAUSE`].
+const MIN_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause between two attempts to connect.
+const MAX_PAUSE: Duration = Duration::from_secs(10);
+
+/// The columns for the summary where the terminal leaves fewer, or is none.
+const MIN_SUMMARY: usize = 40;
+const MAX_SUMMARY: usize = 200;
+
+/// Prints the newest rows, then new ones until the reader goes away.
+pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Error> {
+    let tenant = arguments.reading.tenant.as_deref();
+    let print = Printer {
+        terminal: Terminal::of_stdout(),
+        json: arguments.reading.json,
+    };
+    let mut connection = database.connect().await?;
+    let (mut feed, newest) = Feed::begin(database, &mut connection, tenant, arguments.last).await?;
+    print.rows(&newest)?;
+    let reader = Reader::of_stdout();
+    let mut pause = MIN_PAUSE;
+    loop {
+        match follow(&mut feed, &mut connection, print).await {
+            Ok(()) => {
+                pause = MIN_PAUSE;
+                reader.pause(POLL_EVERY).await?;
+            }
+            Err(error) if error.is_lost_connection() => {
+                complain(&format!("{error}; connecting again"));
+                connection = connect_again(database, &reader, &mut pause).await?;
+                feed.look_far();
+                complain("connected again, going on where it stopped");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Prints what is new.
+async fn follow(
+    feed: &mut Feed<'_>,
+    connection: &mut PgConnection,
+    print: Printer,
+) -> Result<(), Error> {
+    for batch in feed.poll(connection).await? {
+        let rows = feed.rows(connection, &batch).await?;
+        print.rows(&rows)?;
+        // Only now: had it failed before, the rows would still be new.
+        feed.advance(&batch);
+        if batch.dead_letters > 0 {
+            complain(&format!(
+                "Postgres refused {} of a batch's records; they are in audit.dead_letters",
+                batch.dead_letters
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Connects again, for as long as it takes. `pause` grows until the connection is of use,
+/// not only until there is one: a server in trouble may accept it and do nothing else.
+async fn connect_again(
+    database: &Database,
+    reader: &Reader,
+    pause: &mut Duration,
+) -> Result<PgConnection, Error> {
+    loop {
+        reader.pause(*pause).await?;
+        *pause = MAX_PAUSE.min(*pause * 2);
+        match database.connect().await {
+            Ok(connection) => return Ok(connection),
+            Err(error) if error.is_lost_connection() => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Ends the process on Ctrl-C or SIGTERM.
+///
+/// On a thread of its own, because the main one may be waiting on a reader that takes
+/// nothing more. A handler is needed at all because the first process of a container
+/// is not ended by these signals otherwise.
+pub(crate) fn end_on_signal() -> Result<(), Error> {
+    let runtime = crate::runtime()?;
+    std::thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || {
+            if runtime.block_on(signal()).is_ok() {
+                // Each line is written whole, so there is nothing to tidy up.
+                std::process::exit(0);
+            }
+        })
+        .map_err(Error::Runtime)?;
+    Ok(())
+}
+
+/// Waits for a signal to end.
+#[cfg(unix)]
+async fn signal() -> io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    std::future::poll_fn(|context| {
+        let interrupted = interrupt.poll_recv(context).is_ready();
+        if interrupted || terminate.poll_recv(context).is_ready() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+    Ok(())
+}
+
+/// Waits for a signal to end.
+#[cfg(not(unix))]
+async fn signal() -> io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+/// Whoever reads our output.
+struct Reader {
+    #[cfg(unix)]
+    pipe: Option<tokio::net::unix::pipe::Sender>,
+}
+
+impl Reader {
+    /// Watches stdout if it is a pipe. It is never made non-blocking: other processes
+    /// may be writing to the same pipe.
+    fn of_stdout() -> Self {
+        #[cfg(unix)]
+        {
+            use std::fs::File;
+            use std::os::fd::AsFd as _;
+            use std::os::unix::fs::FileTypeExt as _;
+            use tokio::net::unix::pipe::Sender;
+
+            let stdout = io::stdout()
+                .as_fd()
+                .try_clone_to_owned()
+                .map(File::from)
+                .ok();
+            let pipe = stdout
+                .filter(|file| file.metadata().is_ok_and(|data| data.file_type().is_fifo()))
+                .and_then(|pipe| Sender::from_file_unchecked(pipe).ok());
+            Self { pipe }
+        }
+        #[cfg(not(unix))]
+        Self {}
+    }
+
+    /// Waits. Ends early, with an error that means "closed pipe", when the reader is gone:
+    /// `tail | head -1` ends then, and not only at the next row.
+    async fn pause(&self, pause: Duration) -> Result<(), Error> {
+        #[cfg(unix)]
+        if let Some(pipe) = &self.pipe {
+            let gone = pipe.ready(tokio::io::Interest::ERROR);
+            if let Ok(Ok(_)) = tokio::time::timeout(pause, gone).await {
+                return Err(Error::Output(io::ErrorKind::BrokenPipe.into()));
+            }
+            return Ok(());
+        }
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}
+
+/// Prints rows.
+#[derive(Clone, Copy, Debug)]
+struct Printer {
+    terminal: Terminal,
+    json: bool,
+}
+
+impl Printer {
+    /// Prints rows, a line each.
+    fn rows(self, rows: &[Row]) -> Result<(), Error> {
+        let mut lines = String::new();
+        for row in rows {
+            lines.push_str(&if self.json {
+                row.json()
+            } else {
+                self.line(row)
+            });
+            lines.push('\n');
+        }
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(lines.as_bytes())?;
+        stdout.flush()?;
+        Ok(())
+    }
+
+    /// One row in one line.
+    fn line(self, row: &Row) -> String {
+        let took = row.took_ms.map_or_else(|| "-".to_owned(), duration);
+        let tenant = match row.tenant_key() {
+            Some(key) => key,
+            None => row.text("tenant_id").map(short).unwrap_or_default(),
+        };
+        let name = |text: &str| {
+            let text = clip(&escape_line(text), 64);
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text
+            }
+        };
+        let status = escape_line(row.status());
+        let before = format!("{}Z  {:<10}  ", row.began, word(row.kind));
+        let after = format!(
+            "  {took:>11}  {}  {}  {}  ",
+            name(&tenant),
+            name(row.text("user_id").unwrap_or_default()),
+            name(row.text("request_id").unwrap_or_default()),
+        );
+        let width = self.terminal.width.map_or(MAX_SUMMARY, |width| {
+            let taken = columns(&before) + 9 + columns(&after);
+            width.saturating_sub(taken).max(MIN_SUMMARY)
+        });
+        let summary = clip(&escape_line(&summary(row)), width);
+        let status = self.terminal.outcome(row.status(), &format!("{status:<9}"));
+        format!("{before}{status}{after}{summary}")
+            .trim_end()
+            .to_owned()
+    }
+}
+
+/// What the record is about: its error's code, and the question, the SQL, the prompt or the action.
+fn summary(row: &Row) -> String {
+    let mut summary = String::new();
+    if let Some(code) = row.text("error_code") {
+        let _ = write!(summary, "[{code}] ");
+    }
+    let first_of = |columns: &[&str]| columns.iter().find_map(|column| row.text(column));
+    match (row.subject(), row.text("model_name")) {
+        (Some(subject), Some(model)) => {
+            let _ = write!(summary, "{subject} ({model})");
+        }
+        (subject, model) => summary.push_str(subject.as_deref().or(model).unwrap_or_default()),
+    }
+    summary.push(' ');
+    let text = first_of(&["question_text", "sql_summary", "sql_text", "input_summary"]);
+    summary.push_str(text.unwrap_or_default());
+    summary
+}
+
+/// The two ends of a UUID, which tell one from another.
+fn short(id: &str) -> String {
+    match (id.get(..8), id.get(id.len().saturating_sub(4)..)) {
+        (Some(start), Some(end)) if id.len() > 12 => format!("{start}…{end}"),
+        _ => id.to_owned(),
+    }
+}

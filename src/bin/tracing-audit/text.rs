@@ -1,0 +1,286 @@
+//! Text on a terminal: made harmless, wrapped, cut, coloured.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, IsTerminal as _};
+use std::ops::Range;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// Whether a character could steer a terminal or hide what a text says.
+///
+/// The control characters, and those that reorder text or take no room (the
+/// "Trojan Source" ones, Unicode TR 36 and 39). The joiners U+200C and U+200D are part
+/// of ordinary writing and are left alone.
+pub(crate) fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// Writes one line of text so that nothing in it steers the terminal.
+pub(crate) fn escape(line: &str) -> String {
+    let mut safe = String::with_capacity(line.len());
+    for c in line.chars() {
+        match c {
+            '\t' => safe.push_str("    "),
+            c if is_harmful(c) && c.is_ascii() => {
+                let _ = write!(safe, "\\x{:02x}", u32::from(c));
+            }
+            c if is_harmful(c) => {
+                let _ = write!(safe, "\\u{{{:x}}}", u32::from(c));
+            }
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// The same for text of several lines that has to stand on one: all white space is a blank.
+pub(crate) fn escape_line(text: &str) -> String {
+    escape(&text.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// Cuts a line to `width` columns, with an ellipsis for what is left out.
+pub(crate) fn clip(line: &str, width: usize) -> String {
+    if columns(line) <= width {
+        return line.to_owned();
+    }
+    let mut cut = String::new();
+    let mut used = 1;
+    for c in line.chars() {
+        used += column_count(c);
+        if used > width {
+            break;
+        }
+        cut.push(c);
+    }
+    cut.push('…');
+    cut
+}
+
+/// Breaks a line that is wider than `width` columns, at blanks where there are any.
+pub(crate) fn wrap(line: &str, width: usize) -> Vec<&str> {
+    let mut pieces = Vec::new();
+    let mut start = 0;
+    let mut used = 0;
+    // The byte after the last blank of the piece, and the columns up to there.
+    let mut blank = None;
+    for (at, c) in line.char_indices() {
+        let wide = column_count(c);
+        if used + wide > width && at > start {
+            let (end, before) = blank.take().unwrap_or((at, used));
+            pieces.push(piece(line, start..end));
+            start = end;
+            used -= before;
+        }
+        used += wide;
+        // A break inside the indentation would leave an empty line.
+        if c == ' ' && !line[start..at].trim_start().is_empty() {
+            blank = Some((at + 1, used));
+        }
+    }
+    pieces.push(piece(line, start..line.len()));
+    pieces
+}
+
+/// A piece of a broken line; the first one keeps its indentation.
+fn piece(line: &str, range: Range<usize>) -> &str {
+    let first = range.start == 0;
+    let piece = line[range].trim_end();
+    if first { piece } else { piece.trim_start() }
+}
+
+/// The columns that a text takes on a terminal, if it is escaped.
+pub(crate) fn columns(text: &str) -> usize {
+    text.chars().map(column_count).sum()
+}
+
+/// The columns of a character: near enough for lining up, without the Unicode tables.
+fn column_count(c: char) -> usize {
+    match c {
+        '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0,
+        '\u{1100}'..='\u{115f}'
+        | '\u{2e80}'..='\u{a4cf}'
+        | '\u{ac00}'..='\u{d7a3}'
+        | '\u{f900}'..='\u{faff}'
+        | '\u{fe30}'..='\u{fe6f}'
+        | '\u{ff00}'..='\u{ff60}'
+        | '\u{ffe0}'..='\u{ffe6}'
+        | '\u{1f300}'..='\u{1faff}'
+        | '\u{20000}'..='\u{3fffd}' => 2,
+        _ => 1,
+    }
+}
+
+/// A duration in the unit that reads best, from milliseconds.
+pub(crate) fn duration(ms: f64) -> String {
+    if ms < 0.0 {
+        return format!("-{}", duration(-ms));
+    }
+    // A time that no clock shows would overflow the units below.
+    let Ok(exact) = Duration::try_from_secs_f64(ms / 1000.0) else {
+        return format!("{ms:.0} ms");
+    };
+    let seconds = exact.as_secs();
+    match seconds {
+        0 if ms == 0.0 => "0 ms".to_owned(),
+        0 if ms < 9.995 => format!("{ms:.2} ms"),
+        0 if ms < 999.5 => format!("{ms:.0} ms"),
+        0..60 => format!("{:.2} s", exact.as_secs_f64()),
+        60..3600 => format!("{} min {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// Where the output goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terminal {
+    /// The columns to keep to; none where nobody looks at columns.
+    pub(crate) width: Option<usize>,
+    colour: bool,
+}
+
+impl Terminal {
+    /// Looks at what stdout is.
+    pub(crate) fn of_stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
+        let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        Self {
+            width: wanted_width().or_else(|| terminal.then(|| terminal_width().unwrap_or(80))),
+            colour: terminal && !dumb && !set("NO_COLOR"),
+        }
+    }
+
+    /// Something of minor interest.
+    pub(crate) fn dim(self, text: &str) -> String {
+        self.paint("2", text)
+    }
+
+    /// Something to be seen first.
+    pub(crate) fn bold(self, text: &str) -> String {
+        self.paint("1", text)
+    }
+
+    /// Something that went wrong.
+    pub(crate) fn alarm(self, text: &str) -> String {
+        self.paint("31", text)
+    }
+
+    /// An outcome in its colour.
+    pub(crate) fn outcome(self, status: &str, text: &str) -> String {
+        self.paint(
+            match status {
+                "succeeded" => "32",
+                "failed" => "31",
+                _ => "33",
+            },
+            text,
+        )
+    }
+
+    fn paint(self, code: &str, text: &str) -> String {
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// The width that the environment asks for.
+fn wanted_width() -> Option<usize> {
+    std::env::var("COLUMNS")
+        .ok()?
+        .parse()
+        .ok()
+        .filter(|width| *width > 0)
+}
+
+/// The width of the terminal, from the one portable program that knows it.
+fn terminal_width() -> Option<usize> {
+    let terminal = File::open("/dev/tty").ok()?;
+    let size = Command::new("stty")
+        .arg("size")
+        .stdin(terminal)
+        .stderr(Stdio::null())
+        .output();
+    let size = String::from_utf8(size.ok()?.stdout).ok()?;
+    size.split_whitespace()
+        .nth(1)?
+        .parse()
+        .ok()
+        .filter(|width| *width > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{clip, columns, duration, escape, escape_line, wrap};
+
+    #[test]
+    fn text_cannot_steer_the_terminal() {
+        assert_eq!(
+            escape("a\x1b[31m\x07\u{9b}2J\u{202e}b"),
+            "a\\x1b[31m\\x07\\u{9b}2J\\u{202e}b"
+        );
+        assert_eq!(
+            escape_line("SELECT 1\r\n\t-- x\x1b]0;t\x07"),
+            "SELECT 1 -- x\\x1b]0;t\\x07"
+        );
+    }
+
+    #[test]
+    fn ordinary_writing_is_left_alone() {
+        let text = "naïve 日本語 می‌خواهم 👩‍💻";
+        assert_eq!(escape(text), text);
+    }
+
+    #[test]
+    fn lines_break_at_blanks_and_keep_every_character() {
+        assert_eq!(wrap("one two three", 8), ["one two", "three"]);
+        assert_eq!(wrap("    indented text", 12), ["    indented", "text"]);
+        assert_eq!(wrap("abcdefghij", 4), ["abcd", "efgh", "ij"]);
+        assert_eq!(wrap("日本語日本", 4), ["日本", "語日", "本"]);
+        assert_eq!(wrap("", 4), [""]);
+        assert_eq!(wrap("日", 1), ["日"]);
+    }
+
+    #[test]
+    fn a_clipped_line_fits() {
+        assert_eq!(clip("abcdef", 6), "abcdef");
+        assert_eq!(clip("abcdef", 5), "abcd…");
+        assert!(columns(&clip("日本語日本", 4)) <= 4);
+    }
+
+    #[test]
+    fn durations_are_in_the_unit_that_reads_best() {
+        let shown = [
+            0.0,
+            0.42,
+            34.4,
+            999.9,
+            1204.0,
+            123_000.0,
+            4_000_000.0,
+            -5.0,
+            1e40,
+        ]
+        .map(duration);
+        assert_eq!(
+            shown[..8],
+            [
+                "0 ms",
+                "0.42 ms",
+                "34 ms",
+                "1.00 s",
+                "1.20 s",
+                "2 min 03 s",
+                "1 h 06 min",
+                "-5.00 ms"
+            ]
+        );
+    }
+}

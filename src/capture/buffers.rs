@@ -1,0 +1,348 @@
+//! The memory that a span's entries are written to, pooled.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::sync::LazyLock;
+
+use crossbeam_queue::ArrayQueue;
+
+use crate::config::Limits;
+use crate::record::decode::{self, EntryKey, Value};
+use crate::record::encode::{self, Key, ty};
+use crate::vocabulary::{Field, FieldType};
+
+/// The entries of a span that is open.
+#[derive(Debug, Default)]
+pub(crate) struct Buffers {
+    /// Entries taken over from the enclosing spans.
+    pub(crate) inherited: Vec<u8>,
+    /// Entries of the span's own that its children inherit.
+    pub(crate) context: Vec<u8>,
+    /// The other entries of the span's own.
+    pub(crate) body: Vec<u8>,
+    /// The length of `body` at which it is worth looking for entries that no longer count.
+    compact_at: usize,
+}
+
+/// Buffers kept for each thread: more than the spans that a thread has open at once.
+const POOLED_PER_THREAD: usize = 16;
+
+/// Buffers kept for threads that open spans which other threads close.
+const POOLED_BETWEEN_THREADS: usize = 256;
+
+/// A buffer that grew beyond this is given back to the allocator.
+const POOLED_BYTES: usize = 16 * 1024;
+
+/// Bytes of `context` and `inherited` together, beyond which entries that no longer count are
+/// removed when a child takes them over.
+const COMPACT_CONTEXT_BYTES: usize = 2 * 1024;
+
+/// The length of `body` at which it is first looked through.
+const COMPACT_BODY_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    static POOL: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
+}
+
+static SHARED_POOL: LazyLock<ArrayQueue<Buffers>> =
+    LazyLock::new(|| ArrayQueue::new(POOLED_BETWEEN_THREADS));
+
+impl Buffers {
+    /// Takes empty buffers from the pool.
+    pub(crate) fn take() -> Self {
+        POOL.try_with(|pool| pool.try_borrow_mut().ok().and_then(|mut pool| pool.pop()))
+            .ok()
+            .flatten()
+            .or_else(|| SHARED_POOL.pop())
+            .unwrap_or_default()
+    }
+
+    /// Gives the buffers back to the pool.
+    pub(crate) fn recycle(mut self) {
+        if self.inherited.capacity() + self.context.capacity() + self.body.capacity() > POOLED_BYTES
+        {
+            return;
+        }
+        self.inherited.clear();
+        self.context.clear();
+        self.body.clear();
+        self.compact_at = 0;
+        let mut this = Some(self);
+        let _ = POOL.try_with(|pool| {
+            if let Ok(mut pool) = pool.try_borrow_mut()
+                && pool.len() < POOLED_PER_THREAD
+            {
+                pool.extend(this.take());
+            }
+        });
+        if let Some(this) = this {
+            // A full pool means that the memory is not needed.
+            let _ = SHARED_POOL.push(this);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.inherited.len() + self.context.len() + self.body.len()
+    }
+
+    fn of(&mut self, key: Key<'_>) -> &mut Vec<u8> {
+        match key {
+            Key::Field(field) if field.is_inherited() => &mut self.context,
+            _ => &mut self.body,
+        }
+    }
+
+    /// Takes over what children of a span with these buffers inherit.
+    pub(crate) fn inherit(&mut self, from: &Buffers) {
+        self.inherited.extend_from_slice(&from.inherited);
+        self.inherited.extend_from_slice(&from.context);
+        if self.inherited.len() > COMPACT_CONTEXT_BYTES {
+            compact(&mut self.inherited, usize::MAX);
+        }
+    }
+
+    /// Takes over the fields that neither an enclosing span nor this one had, from a span that
+    /// said them after this one began.
+    pub(crate) fn inherit_missing(&mut self, from: &Buffers) {
+        let has = |bytes: &[u8], key: EntryKey<'_>| {
+            decode::entries(bytes).any(|entry| entry.is_ok_and(|entry| entry.key == key))
+        };
+        let mut late = Vec::new();
+        for entries in [&from.inherited, &from.context] {
+            let mut at = 0;
+            for (entry, end) in decode::entries_with_ends(entries) {
+                let Ok(entry) = entry else { break };
+                if !has(&self.inherited, entry.key) && !has(&self.context, entry.key) {
+                    late.extend_from_slice(&entries[at..end]);
+                }
+                at = end;
+            }
+        }
+        self.inherited.extend_from_slice(&late);
+    }
+
+    /// Appends the entries of `other`, which were said after these.
+    pub(crate) fn append(&mut self, other: &Buffers, limits: &Limits) {
+        self.context.extend_from_slice(&other.context);
+        self.body.extend_from_slice(&other.body);
+        if self.context.len() > COMPACT_CONTEXT_BYTES {
+            compact(&mut self.context, usize::MAX);
+        }
+        let over = self.len() > limits.record_bytes;
+        if over || self.body.len() > self.compact_at.max(COMPACT_BODY_BYTES) {
+            let others = self.inherited.len() + self.context.len();
+            compact(&mut self.body, limits.record_bytes.saturating_sub(others));
+            self.compact_at = self.body.len() * 2;
+        }
+    }
+
+    /// Writes a value of a fixed size.
+    pub(crate) fn fixed<const N: usize>(
+        &mut self,
+        key: Key<'_>,
+        ty: u8,
+        value: [u8; N],
+        limits: &Limits,
+    ) {
+        if self.room(limits) < N {
+            encode::fixed(self.of(key), key, ty::DROPPED, []);
+        } else {
+            encode::fixed(self.of(key), key, ty, value);
+        }
+    }
+
+    /// Writes text, JSON text or bytes, cut to the limits.
+    pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
+        let limit = limit(key, limits).min(self.room(limits));
+        if limit == 0 && !value.is_empty() {
+            encode::fixed(self.of(key), key, ty::DROPPED, []);
+        } else {
+            encode::text(self.of(key), key, ty, value, limit);
+        }
+    }
+
+    /// Writes text by a function that appends to the entry within a limit of bytes, and says
+    /// what became of it.
+    pub(crate) fn text_with(
+        &mut self,
+        key: Key<'_>,
+        limits: &Limits,
+        write: impl FnOnce(&mut Vec<u8>, usize) -> Written,
+    ) {
+        let limit = limit(key, limits).min(self.room(limits));
+        let out = self.of(key);
+        if limit == 0 {
+            encode::fixed(out, key, ty::DROPPED, []);
+            return;
+        }
+        let at = encode::begin_text(out, key, ty::DEBUG);
+        let written = write(out, limit);
+        encode::end_text(out, at);
+        match written {
+            Written::Whole => {}
+            Written::Cut { whole_len, sha256 } => encode::cut(out, key, whole_len, sha256),
+            Written::Panicked => encode::fixed(out, key, ty::PANICKED, []),
+            Written::Stopped { seen } => encode::fixed(out, key, ty::STOPPED, seen.to_le_bytes()),
+        }
+    }
+
+    fn room(&self, limits: &Limits) -> usize {
+        limits.record_bytes.saturating_sub(self.len())
+    }
+}
+
+/// What became of text that was formatted.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    Whole,
+    Cut { whole_len: u64, sha256: [u8; 32] },
+    Panicked,
+    Stopped { seen: u64 },
+}
+
+fn limit(key: Key<'_>, limits: &Limits) -> usize {
+    match key {
+        Key::Field(field) if field.field_type() != FieldType::Text && !is_free_text(field) => {
+            limits.key_bytes
+        }
+        _ => limits.field_bytes,
+    }
+}
+
+/// Fields without a column of their own that may hold long text.
+fn is_free_text(field: Field) -> bool {
+    matches!(field, Field::Metadata | Field::SeenError)
+}
+
+/// Removes the entries that a later one for the same field makes untrue. Where what is left is
+/// over `limit` bytes, the values said last give way to a mark.
+fn compact(bytes: &mut Vec<u8>, limit: usize) {
+    let mut entries = Vec::new();
+    let mut at = 0;
+    for (entry, end) in decode::entries_with_ends(bytes) {
+        let Ok(entry) = entry else { break };
+        entries.push((entry, at..end));
+        at = end;
+    }
+    // Where the last value of each field stands; what happened to it follows it.
+    let last: HashMap<_, _> = entries
+        .iter()
+        .enumerate()
+        .filter(|(_, (entry, _))| entry.value.is_said())
+        .map(|(index, (entry, _))| (hashable(entry.key), index))
+        .collect();
+    let mut marked = HashSet::new();
+    let mut kept = Vec::with_capacity(bytes.len().min(limit));
+    for (index, (entry, range)) in entries.into_iter().enumerate() {
+        let last = last.get(&hashable(entry.key)).copied();
+        if last.is_some_and(|last| index < last) {
+            continue;
+        }
+        if entry.value != Value::Dropped && kept.len() + range.len() <= limit {
+            kept.extend_from_slice(&bytes[range]);
+        } else if marked.insert(hashable(entry.key)) {
+            encode::fixed(&mut kept, entry.key.into(), ty::DROPPED, []);
+        }
+    }
+    *bytes = kept;
+}
+
+fn hashable(key: EntryKey<'_>) -> (u8, &str) {
+    match key {
+        EntryKey::Field(field) => (field.code(), ""),
+        EntryKey::Extra(name) => (encode::EXTRA, name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        field_bytes: 100,
+        key_bytes: 10,
+        record_bytes: 1_000,
+    };
+
+    fn said(buffers: &Buffers) -> Vec<(EntryKey<'_>, Value<'_>)> {
+        decode::entries(&buffers.body)
+            .map(Result::unwrap)
+            .map(|entry| (entry.key, entry.value))
+            .collect()
+    }
+
+    #[test]
+    fn a_value_recorded_over_and_over_takes_no_more_room_and_the_last_counts() {
+        let mut buffers = Buffers::default();
+        for count in 0..100_000_i64 {
+            let mut later = Buffers::default();
+            later.fixed(
+                Key::Field(Field::RowCount),
+                ty::I64,
+                count.to_le_bytes(),
+                &LIMITS,
+            );
+            buffers.append(&later, &LIMITS);
+        }
+        assert!(
+            buffers.body.capacity() <= 4 * COMPACT_BODY_BYTES,
+            "{}",
+            buffers.body.capacity()
+        );
+        assert_eq!(
+            said(&buffers).last(),
+            Some(&(EntryKey::Field(Field::RowCount), Value::I64(99_999)))
+        );
+    }
+
+    #[test]
+    fn what_is_over_the_records_limit_is_marked() {
+        let mut buffers = Buffers::default();
+        for name in 0..20 {
+            let mut later = Buffers::default();
+            later.text(
+                Key::Extra(&format!("n{name:02}")),
+                ty::TEXT,
+                &[b'x'; 90],
+                &LIMITS,
+            );
+            buffers.append(&later, &LIMITS);
+        }
+        let said = said(&buffers);
+        assert_eq!(said.len(), 20);
+        assert_eq!(
+            said.iter()
+                .filter(|(_, value)| *value == Value::Dropped)
+                .count(),
+            11
+        );
+        assert_eq!(said[0].0, EntryKey::Extra("n00"));
+        assert!(matches!(said[0].1, Value::Text(_)));
+    }
+
+    #[test]
+    fn a_key_is_cut_sooner_than_text() {
+        let mut buffers = Buffers::default();
+        buffers.text(Key::Field(Field::ErrorCode), ty::TEXT, &[b'x'; 50], &LIMITS);
+        buffers.text(Key::Field(Field::SqlText), ty::TEXT, &[b'x'; 50], &LIMITS);
+        let said = said(&buffers);
+        assert_eq!(said[0].1, Value::Text("xxxxxxxxxx"));
+        assert!(matches!(said[1].1, Value::Cut { whole_len: 50, .. }));
+        assert!(matches!(said[2].1, Value::Text(text) if text.len() == 50));
+    }
+
+    #[test]
+    fn only_what_is_missing_is_taken_over_late() {
+        let mut parent = Buffers::default();
+        parent.text(Key::Field(Field::UserId), ty::TEXT, b"ann", &LIMITS);
+        let mut child = Buffers::default();
+        child.inherit(&parent);
+        parent.text(Key::Field(Field::UserId), ty::TEXT, b"bob", &LIMITS);
+        parent.text(Key::Field(Field::RequestId), ty::TEXT, b"r", &LIMITS);
+        child.inherit_missing(&parent);
+        let inherited: Vec<_> = decode::entries(&child.inherited)
+            .map(|entry| entry.unwrap().value)
+            .collect();
+        assert_eq!(inherited, [Value::Text("ann"), Value::Text("r")]);
+    }
+}

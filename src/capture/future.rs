@@ -1,0 +1,153 @@
+//! A future's honest outcome, and a span's record id.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
+use tracing::Span;
+use uuid::Uuid;
+
+use super::buffers::Buffers;
+use super::span;
+use super::visitor;
+use crate::config::Limits;
+use crate::record::encode::{Evidence, Key};
+use crate::vocabulary::Field;
+
+/// Extends futures with [`audited`](Self::audited).
+pub trait AuditFutureExt: Sized {
+    /// Runs the future inside `span`, as `tracing::Instrument::instrument` does, and records
+    /// how it ended: `Ok` is `succeeded`, `Err` is `failed` with the error as `error_message`,
+    /// and a future that is dropped before it finished is `cancelled`.
+    ///
+    /// A `status` that the span says itself is stronger than any of these.
+    ///
+    /// ```
+    /// use tracing_audit::AuditFutureExt;
+    ///
+    /// # async fn run_sql(sql: &str) -> Result<u64, std::io::Error> { Ok(1) }
+    /// async fn answer(sql: &str) -> Result<u64, std::io::Error> {
+    ///     let span = tracing::info_span!("audit.query_run", sql_text = sql);
+    ///     run_sql(sql).audited(span).await
+    /// }
+    /// # futures(answer("SELECT 1"));
+    /// # fn futures(_: impl Future) {}
+    /// ```
+    fn audited<T, E>(self, span: Span) -> Audited<Self>
+    where
+        Self: Future<Output = Result<T, E>>,
+        E: Display,
+    {
+        Audited {
+            inner: Some(self),
+            span,
+        }
+    }
+}
+
+impl<F: Future> AuditFutureExt for F {}
+
+pin_project! {
+    /// A future inside an audit span; made by [`AuditFutureExt::audited`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless you `.await` or poll them"]
+    pub struct Audited<F> {
+        // `None` once it is finished.
+        #[pin]
+        inner: Option<F>,
+        span: Span,
+    }
+
+    impl<F> PinnedDrop for Audited<F> {
+        fn drop(this: Pin<&mut Self>) {
+            let mut this = this.project();
+            if this.inner.is_some() {
+                saw(this.span, Evidence::Cancelled, None);
+                // What the future drops, it drops inside the span.
+                let _entered = this.span.enter();
+                this.inner.set(None);
+            }
+        }
+    }
+}
+
+impl<F, T, E> Future for Audited<F>
+where
+    F: Future<Output = Result<T, E>>,
+    E: Display,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut this = self.project();
+        let _entered = this.span.enter();
+        // INVARIANT: a future is not polled again after it is ready; `None` answers a caller
+        // that does with another wait, never with a panic inside the host.
+        let Some(inner) = this.inner.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let result = std::task::ready!(inner.poll(cx));
+        match &result {
+            Ok(_) => saw(this.span, Evidence::Ok, None),
+            Err(error) => saw(this.span, Evidence::Err, Some(error)),
+        }
+        this.inner.set(None);
+        Poll::Ready(result)
+    }
+}
+
+/// Takes evidence of an outcome into account.
+fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
+    span.with_subscriber(|(id, dispatch)| {
+        let mut seen = Buffers::take();
+        let limits = Limits::default();
+        if let Some(error) = error {
+            // Before the span is looked up: nothing of the host's runs while it is held.
+            visitor::debug(
+                &mut seen,
+                Key::Field(Field::SeenError),
+                &limits,
+                format_args!("{error}"),
+            );
+        }
+        span::change_all(dispatch, id, |state| {
+            state.saw(evidence);
+            state.record(&seen, false, &limits);
+        });
+        seen.recycle();
+    });
+}
+
+/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id).
+pub trait AuditSpanExt {
+    /// Returns the id that the span's row has, or will have, while the span is open: for a
+    /// foreign key of the host's own tables.
+    ///
+    /// `None`: the span is no audit span, is disabled, or its subscriber is not built on
+    /// [`tracing_subscriber::Registry`]. Of several audit layers, the first one's id.
+    ///
+    /// ```
+    /// use tracing_audit::AuditSpanExt;
+    ///
+    /// let span = tracing::info_span!("audit.query_run");
+    /// // Without a subscriber there is no record.
+    /// assert_eq!(span.audit_id(), None);
+    /// ```
+    fn audit_id(&self) -> Option<Uuid>;
+}
+
+impl AuditSpanExt for Span {
+    fn audit_id(&self) -> Option<Uuid> {
+        let mut found = None;
+        self.with_subscriber(|(id, dispatch)| {
+            span::change_all(dispatch, id, |state| {
+                if found.is_none() && state.kind.is_some() {
+                    found = Some(state.id);
+                }
+            });
+        });
+        found
+    }
+}

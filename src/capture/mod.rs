@@ -1,0 +1,22 @@
+//! From a span's fields to a record, on the application's threads.
+//!
+//! What runs here runs inside the host's spans: no system call, no blocking, no panic, and no
+//! allocation in steady state but the Registry's own extension slot. Values are written down as
+//! they are said; what they mean for a column is decided later, off the hot path
+//! ([`crate::record::row`]).
+//!
+//! - [`callsite`]: decided once for each callsite, whether it is audited and what its fields are
+//! - [`visitor`]: field values into entries, within limits
+//! - [`buffers`]: the entries' memory, pooled for each thread
+//! - [`span`]: what is kept with an open span, inheritance, evidence of its outcome
+//! - [`future`]: `audited()` and `audit_id()`
+//! - [`clock`]: wall-clock times without asking the wall clock twice
+
+pub(crate) mod buffers;
+pub(crate) mod callsite;
+pub(crate) mod clock;
+mod future;
+pub(crate) mod span;
+pub(crate) mod visitor;
+
+pub use future::{AuditFutureExt, AuditSpanExt, Audited};

@@ -1,0 +1,166 @@
+//! Field values into entries. "Why was my field ignored?" is answered here: no field is.
+
+use std::fmt::{self, Write as _};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use sha2::{Digest, Sha256};
+use tracing::field::{Field as TracingField, Visit};
+
+use super::buffers::{Buffers, Written};
+use super::callsite::{Plan, Slot};
+use crate::config::Limits;
+use crate::record::encode::{self, Key, ty};
+
+/// Writes the values of one callsite's fields into buffers.
+pub(crate) struct Visitor<'a> {
+    plan: &'a Plan,
+    limits: &'a Limits,
+    out: &'a mut Buffers,
+    /// Whether a field was seen that is evidence of success when it is recorded late.
+    pub(crate) saw_result: bool,
+}
+
+impl<'a> Visitor<'a> {
+    pub(crate) fn new(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
+        Self {
+            plan,
+            limits,
+            out,
+            saw_result: false,
+        }
+    }
+
+    fn key(&mut self, field: &TracingField) -> Option<Key<'static>> {
+        match self.plan.slot(field.index()) {
+            Slot::Field(field) => {
+                self.saw_result |= field.is_result();
+                Some(Key::Field(field))
+            }
+            Slot::Extra => Some(Key::Extra(field.name())),
+            Slot::Ignore => None,
+        }
+    }
+
+    fn fixed<const N: usize>(&mut self, field: &TracingField, ty: u8, value: [u8; N]) {
+        if let Some(key) = self.key(field) {
+            self.out.fixed(key, ty, value, self.limits);
+        }
+    }
+
+    fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
+        if let Some(key) = self.key(field) {
+            self.out.text(key, ty, value, self.limits);
+        }
+    }
+}
+
+impl Visit for Visitor<'_> {
+    fn record_f64(&mut self, field: &TracingField, value: f64) {
+        self.fixed(field, ty::F64, value.to_le_bytes());
+    }
+
+    fn record_i64(&mut self, field: &TracingField, value: i64) {
+        self.fixed(field, ty::I64, value.to_le_bytes());
+    }
+
+    fn record_u64(&mut self, field: &TracingField, value: u64) {
+        self.fixed(field, ty::U64, value.to_le_bytes());
+    }
+
+    fn record_i128(&mut self, field: &TracingField, value: i128) {
+        self.fixed(field, ty::I128, value.to_le_bytes());
+    }
+
+    fn record_u128(&mut self, field: &TracingField, value: u128) {
+        self.fixed(field, ty::U128, value.to_le_bytes());
+    }
+
+    fn record_bool(&mut self, field: &TracingField, value: bool) {
+        self.fixed(field, ty::BOOL, [u8::from(value)]);
+    }
+
+    fn record_str(&mut self, field: &TracingField, value: &str) {
+        self.bytes(field, ty::TEXT, value.as_bytes());
+    }
+
+    fn record_bytes(&mut self, field: &TracingField, value: &[u8]) {
+        self.bytes(field, ty::BYTES, value);
+    }
+
+    fn record_debug(&mut self, field: &TracingField, value: &dyn fmt::Debug) {
+        if let Some(key) = self.key(field) {
+            debug(self.out, key, self.limits, format_args!("{value:?}"));
+        }
+    }
+}
+
+/// Writes formatted text, whatever the formatting does: it may log, open spans, panic, or
+/// write without end.
+pub(crate) fn debug(out: &mut Buffers, key: Key<'_>, limits: &Limits, value: fmt::Arguments<'_>) {
+    out.text_with(key, limits, |out, limit| {
+        let mut bounded = Bounded {
+            from: out.len(),
+            out,
+            limit,
+            seen: 0,
+            hash: None,
+        };
+        let outcome = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(value)));
+        let seen = bounded.seen;
+        match (outcome, bounded.hash.take()) {
+            (Err(_), _) => Written::Panicked,
+            (Ok(_), _) if seen > bounded.stop_at() => Written::Stopped { seen },
+            (Ok(_), Some(hash)) => Written::Cut {
+                whole_len: seen,
+                sha256: hash.finalize().into(),
+            },
+            (Ok(_), None) => Written::Whole,
+        }
+    });
+}
+
+/// Formatting is stopped when it has written this many times the limit.
+const STOP_AFTER_LIMITS: u64 = 16;
+
+/// Keeps what fits into the limit and hashes the rest.
+struct Bounded<'a> {
+    out: &'a mut Vec<u8>,
+    from: usize,
+    limit: usize,
+    seen: u64,
+    hash: Option<Sha256>,
+}
+
+impl Bounded<'_> {
+    fn stop_at(&self) -> u64 {
+        (self.limit as u64).saturating_mul(STOP_AFTER_LIMITS)
+    }
+}
+
+impl fmt::Write for Bounded<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.seen += text.len() as u64;
+        if let Some(hash) = &mut self.hash {
+            hash.update(text.as_bytes());
+        } else {
+            let room = self.limit - (self.out.len() - self.from);
+            if text.len() > room {
+                let whole = Sha256::new()
+                    .chain_update(&self.out[self.from..])
+                    .chain_update(text.as_bytes());
+                self.hash = Some(whole);
+                self.out.extend_from_slice(
+                    &text.as_bytes()[..encode::char_boundary(text.as_bytes(), room)],
+                );
+            } else {
+                self.out.extend_from_slice(text.as_bytes());
+            }
+        }
+        // An error ends a formatting that would go on for very long.
+        if self.seen > self.stop_at() {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! What can be set, its units, defaults and ranges.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sqlx::postgres::PgConnectOptions;
+
+use crate::audit::Audit;
+use crate::error::BuildError;
+use crate::pipeline;
+use crate::spool::directory;
+
+/// How much of a value, and of a record, is kept.
+///
+/// What is over a limit is cut between two characters, and the row's `problems` say the whole
+/// length and its sha256, so that the text can still be proven.
+///
+/// ```
+/// let limits = tracing_audit::Limits::default().with_field_bytes(64 * 1024);
+/// assert_eq!(limits.field_bytes(), 64 * 1024);
+/// assert_eq!(limits.record_bytes(), 4 * 1024 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "the unit is part of the name")]
+pub struct Limits {
+    pub(crate) field_bytes: usize,
+    pub(crate) key_bytes: usize,
+    pub(crate) record_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            field_bytes: 1024 * 1024,
+            key_bytes: 1024,
+            record_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// The least limit that can be set, in bytes.
+    pub const MIN_BYTES: usize = 256;
+
+    /// The greatest limit that can be set, in bytes: below what a `jsonb` string and one
+    /// message of Postgres' protocol can hold.
+    pub const MAX_BYTES: usize = 128 * 1024 * 1024;
+
+    /// Sets the bytes kept of a text or of a field that goes into `metadata`. Default 1 MiB,
+    /// range [`MIN_BYTES`](Self::MIN_BYTES) to [`MAX_BYTES`](Self::MAX_BYTES); a value outside
+    /// is brought into it.
+    #[must_use]
+    pub fn with_field_bytes(mut self, bytes: usize) -> Self {
+        self.field_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);
+        self
+    }
+
+    /// Sets the bytes kept of all fields of a record together. Default 4 MiB, range as for
+    /// [`with_field_bytes`](Self::with_field_bytes).
+    #[must_use]
+    pub fn with_record_bytes(mut self, bytes: usize) -> Self {
+        self.record_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);
+        self
+    }
+
+    /// Bytes kept of one text.
+    pub fn field_bytes(&self) -> usize {
+        self.field_bytes
+    }
+
+    /// Bytes kept of an identifier (`request_id`, `user_id`, `error_code`, …): 1 KiB, so that
+    /// it can be indexed.
+    pub fn key_bytes(&self) -> usize {
+        self.key_bytes
+    }
+
+    /// Bytes kept of a record.
+    pub fn record_bytes(&self) -> usize {
+        self.record_bytes
+    }
+}
+
+/// What a thread does that closes an audit span while the queue is full.
+///
+/// The queue fills up when the local log cannot be written as fast as records come, not when
+/// Postgres is away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WhenFull {
+    /// Wait for room, at most so long, then drop and count. The default, with 20 ms.
+    Wait(Duration),
+    /// Drop and count at once.
+    Drop,
+}
+
+impl WhenFull {
+    pub(crate) fn wait(self) -> Duration {
+        match self {
+            // No host's thread is held up for longer than this, whatever was asked for.
+            Self::Wait(limit) => limit.min(Duration::from_secs(10)),
+            Self::Drop => Duration::ZERO,
+        }
+    }
+}
+
+/// Sets up an [`Audit`]; made by [`Audit::builder`].
+///
+/// ```no_run
+/// use tracing_audit::{Audit, Limits};
+///
+/// let audit = Audit::builder()
+///     .postgres("postgres://app@localhost/app")
+///     .spool("/var/lib/app/audit")
+///     .service_name("answers")
+///     .limits(Limits::default().with_field_bytes(256 * 1024))
+///     .start()?;
+/// # Ok::<(), tracing_audit::BuildError>(())
+/// ```
+#[derive(Clone, Default)]
+#[must_use = "a builder does nothing until it is started"]
+pub struct Builder {
+    postgres: Option<String>,
+    spool: Option<PathBuf>,
+    service_name: Option<String>,
+    limits: Limits,
+    when_full: Option<WhenFull>,
+    queue: Option<(usize, usize)>,
+    spool_quota_bytes: Option<u64>,
+    batch: Batching,
+    migrate: Option<bool>,
+    drop_timeout: Option<Duration>,
+}
+
+impl std::fmt::Debug for Builder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Builder")
+            .field("spool", &self.spool)
+            .field("service_name", &self.service_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// When a batch is cut.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Batching {
+    pub(crate) rows: usize,
+    pub(crate) bytes: usize,
+    pub(crate) age: Duration,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            rows: 5_000,
+            bytes: 4 * 1024 * 1024,
+            age: Duration::from_millis(100),
+        }
+    }
+}
+
+/// What the pipeline is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) postgres: PgConnectOptions,
+    pub(crate) spool_root: PathBuf,
+    pub(crate) service_name: String,
+    pub(crate) limits: Limits,
+    pub(crate) when_full: WhenFull,
+    pub(crate) queue_records: usize,
+    pub(crate) queue_bytes: usize,
+    pub(crate) spool_quota_bytes: u64,
+    pub(crate) batch: Batching,
+    pub(crate) migrate: bool,
+    pub(crate) drop_timeout: Duration,
+}
+
+impl Builder {
+    /// Sets the database that the trail goes to, as a URL
+    /// (`postgres://user:password@host:port/database?sslmode=require`). Required.
+    ///
+    /// Over TCP without TLS a password and the trail can be read on the way; `sslmode` is as in
+    /// libpq, its default `prefer`.
+    pub fn postgres(mut self, url: impl Into<String>) -> Self {
+        self.postgres = Some(url.into());
+        self
+    }
+
+    /// Sets the folder of the local log. Each process has a folder of its own in it, and takes
+    /// over those that dead processes left.
+    ///
+    /// Everything in it goes to the one database that is set: programs with different databases
+    /// need different folders. It should be on a disk that outlives the process; in a container,
+    /// a volume.
+    ///
+    /// Default: `tracing-audit/<service name>-<fingerprint of the database>` in
+    /// `$STATE_DIRECTORY` (set by systemd), `$XDG_STATE_HOME` or `~/.local/state`, whichever is
+    /// there first, else in the folder for temporary files.
+    pub fn spool(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.spool = Some(folder.into());
+        self
+    }
+
+    /// Sets the name that stands in the column `service_name`. Default: the program's name.
+    pub fn service_name(mut self, name: impl Into<String>) -> Self {
+        self.service_name = Some(name.into());
+        self
+    }
+
+    /// Sets how much of a value and of a record is kept.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Sets what a thread does while the queue is full. Default: wait for at most 20 ms.
+    pub fn when_full(mut self, when_full: WhenFull) -> Self {
+        self.when_full = Some(when_full);
+        self
+    }
+
+    /// Sets how much the queue between the application's threads and the worker holds: records
+    /// (default 65,536) and bytes (default 16 MiB), both at least 1. Memory grows to this only
+    /// while the local log is slower than the application.
+    pub fn queue_limits(mut self, max_records: usize, max_bytes: usize) -> Self {
+        self.queue = Some((max_records.max(1), max_bytes.max(1)));
+        self
+    }
+
+    /// Sets how many bytes of records the local log holds before it takes no more. Default
+    /// 4 GiB: at 500 bytes a record, 8 million records.
+    pub fn spool_quota_bytes(mut self, bytes: u64) -> Self {
+        self.spool_quota_bytes = Some(bytes);
+        self
+    }
+
+    /// Sets when a batch is written: at so many rows (default 5,000, range 1 to 100,000), or so
+    /// long after its first record (default 100 ms, at most 60 s), whichever comes first.
+    ///
+    /// A batch is also cut at 4 MiB of records. Larger batches cost Postgres less per row,
+    /// younger ones are seen sooner.
+    pub fn batch(mut self, max_rows: usize, max_age: Duration) -> Self {
+        self.batch.rows = max_rows.clamp(1, 100_000);
+        self.batch.age = max_age.min(Duration::from_mins(1));
+        self
+    }
+
+    /// Sets whether the tables are made or brought up to date on start. Default: yes, if the
+    /// database role may.
+    ///
+    /// Without the right, or with `false`, everything is kept in the local log until the tables
+    /// are there.
+    pub fn migrate(mut self, migrate: bool) -> Self {
+        self.migrate = Some(migrate);
+        self
+    }
+
+    /// Sets how long dropping the last handle waits for what is pending. Default 5 s.
+    pub fn drop_timeout(mut self, timeout: Duration) -> Self {
+        self.drop_timeout = Some(timeout);
+        self
+    }
+
+    /// Starts the worker and returns the handle.
+    ///
+    /// Does not wait for the database: it may come up later than the program.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be
+    /// opened, or when no thread can be started.
+    pub fn start(self) -> Result<Audit, BuildError> {
+        pipeline::start(self.config()?)
+    }
+
+    fn config(self) -> Result<Config, BuildError> {
+        let url = self.postgres.ok_or(BuildError::NoDatabase)?;
+        let postgres: PgConnectOptions = url.parse().map_err(|_| BuildError::DatabaseUrl)?;
+        let service_name = self
+            .service_name
+            .filter(|name| !name.is_empty())
+            .unwrap_or_else(program_name);
+        let spool_root = self
+            .spool
+            .unwrap_or_else(|| directory::default_root(&service_name, &postgres));
+        let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
+        Ok(Config {
+            postgres,
+            spool_root,
+            service_name,
+            limits: self.limits,
+            when_full: self
+                .when_full
+                .unwrap_or(WhenFull::Wait(Duration::from_millis(20))),
+            queue_records,
+            queue_bytes,
+            spool_quota_bytes: self.spool_quota_bytes.unwrap_or(4 << 30),
+            batch: self.batch,
+            migrate: self.migrate.unwrap_or(true),
+            drop_timeout: self.drop_timeout.unwrap_or(Duration::from_secs(5)),
+        })
+    }
+
+    /// Reads what is set in the environment; see [`crate::from_env`].
+    pub(crate) fn from_env() -> Self {
+        let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Self {
+            postgres: var("AUDIT_DATABASE_URL").or_else(|| var("DATABASE_URL")),
+            spool: std::env::var_os("AUDIT_SPOOL_DIR")
+                .filter(|dir| !dir.is_empty())
+                .map(PathBuf::from),
+            service_name: var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME")),
+            ..Self::default()
+        }
+    }
+}
+
+fn program_name() -> String {
+    std::env::current_exe()
+        .ok()
+        .and_then(|path| {
+            path.file_stem()
+                .map(|name| name.to_string_lossy().into_owned())
+        })
+        .unwrap_or_else(|| String::from("unknown"))
+}

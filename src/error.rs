@@ -1,0 +1,83 @@
+//! The errors of the public surface, one for each boundary. None of them holds a value, a
+//! prompt or a SQL text of the host's.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Why an [`Audit`](crate::Audit) could not be started.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// No database was named.
+    #[error("no database: set AUDIT_DATABASE_URL or DATABASE_URL, or call Builder::postgres")]
+    NoDatabase,
+    /// The URL of the database cannot be read. It is not repeated: it may hold a password.
+    #[error(
+        "the database URL is malformed: it should read postgres://user:password@host:port/database"
+    )]
+    DatabaseUrl,
+    /// The local log cannot be opened.
+    #[error(
+        "cannot open the local log in {folder}: set AUDIT_SPOOL_DIR or Builder::spool to a folder that the program may write"
+    )]
+    Spool {
+        /// The folder that was tried.
+        folder: PathBuf,
+        /// What the system or the log said.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The worker's thread could not be started.
+    #[error("cannot start the worker's thread")]
+    Thread(#[source] std::io::Error),
+}
+
+/// Why a flush did not end well.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FlushError {
+    /// The time ran out. Nothing is lost: what is pending stays on its way.
+    #[error("not all was committed within {waited:?}: {pending} records are still pending")]
+    Timeout {
+        /// How long was waited.
+        waited: Duration,
+        /// Records on their way when the time ran out.
+        pending: u64,
+    },
+    /// The pipeline was shut down.
+    #[error("the audit pipeline was shut down")]
+    ShutDown,
+}
+
+/// Why a record was not accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The queue had no room within the time to wait ([`WhenFull`](crate::WhenFull)).
+    #[error("the audit queue is full")]
+    QueueFull,
+    /// The pipeline was shut down.
+    #[error("the audit pipeline was shut down")]
+    ShutDown,
+}
+
+/// Why the tables could not be made or brought up to date.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MigrateError {
+    /// The URL of the database cannot be read. It is not repeated: it may hold a password.
+    #[error(
+        "the database URL is malformed: it should read postgres://user:password@host:port/database"
+    )]
+    DatabaseUrl,
+    /// The database could not be reached, or refused.
+    #[error("the database could not be migrated")]
+    Database(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The tables were made by a newer version of this library.
+    #[error(
+        "the audit tables are of a newer version of tracing-audit (migration {0}): update this program"
+    )]
+    Newer(i64),
+    /// The thread for the work could not be started.
+    #[error("cannot start a thread")]
+    Thread(#[source] std::io::Error),
+}

@@ -1,0 +1,233 @@
+//! The tracing callbacks, and nothing else: each is a few lines that hand on to `capture` and
+//! `queue`.
+
+use std::sync::Arc;
+
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::Interest;
+use tracing::{Event, Metadata, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Filtered;
+use tracing_subscriber::layer::{Context, Filter};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::capture::buffers::Buffers;
+use crate::capture::callsite::{self, Outcome, Plan, Role};
+use crate::capture::span::{self, SpanState};
+use crate::capture::visitor::Visitor;
+use crate::pipeline::{Shared, is_worker_thread};
+use crate::record::encode::Evidence;
+use crate::vocabulary::Kind;
+
+/// The layer that [`Audit::layer`](crate::Audit::layer) returns.
+///
+/// It carries its own per-layer filter: a callsite that is neither audited nor has fields that
+/// records inherit stays as disabled as it was without the layer, at no cost. Other layers'
+/// filters do not hide audit spans from it; a *global* filter (`.with(EnvFilter…)`,
+/// `LevelFilter` as a layer) does, so put such a filter on the other layers, with
+/// [`Layer::with_filter`].
+pub type AuditLayer<S> = Filtered<Recorder, Tagged, S>;
+
+pub(crate) fn new<S>(shared: Arc<Shared>) -> AuditLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    Filtered::new(Recorder { shared }, Tagged { _private: () })
+}
+
+/// The filter of an [`AuditLayer`]: audit spans and events, spans whose fields are inherited,
+/// and the events in which an instrumented function says its outcome.
+#[derive(Debug)]
+pub struct Tagged {
+    _private: (),
+}
+
+impl<S> Filter<S> for Tagged {
+    fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if callsite::is_of_interest(metadata) {
+            Interest::always()
+        } else {
+            Interest::never()
+        }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
+        callsite::plan(metadata).is_some()
+    }
+}
+
+/// What an [`AuditLayer`] does with the spans that its filter lets through.
+#[derive(Debug)]
+pub struct Recorder {
+    shared: Arc<Shared>,
+}
+
+impl Recorder {
+    fn owner(&self) -> u32 {
+        self.shared.owner
+    }
+
+    /// Takes an event into account that an instrumented function makes of its result.
+    fn outcome<S>(
+        &self,
+        event: &Event<'_>,
+        plan: &Plan,
+        outcome: Outcome,
+        ctx: &Context<'_, S>,
+    ) -> bool
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(span) = ctx.event_span(event) else {
+            return false;
+        };
+        // `#[instrument]` makes the span and the events of one place in the source. An event of
+        // another place is a callee's, whose failure this span may have dealt with.
+        let (event_is, span_is) = (event.metadata(), span.metadata());
+        if event_is.line() != span_is.line()
+            || event_is.file() != span_is.file()
+            || event_is.target() != span_is.target()
+        {
+            return false;
+        }
+        let mut said = Buffers::take();
+        let evidence = match outcome {
+            Outcome::Err => {
+                event.record(&mut Visitor::new(plan, &self.shared.limits, &mut said));
+                Evidence::Err
+            }
+            Outcome::Ok => Evidence::Ok,
+        };
+        if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
+            state.record(&said, false, &self.shared.limits);
+            state.saw(evidence);
+        }
+        said.recycle();
+        true
+    }
+
+    /// Makes a record of a `tracing` event.
+    fn instant<S>(&self, event: &Event<'_>, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(plan) = callsite::event_plan(event.metadata()) else {
+            return;
+        };
+        let mut state = span::with_nearest(ctx.event_span(event), self.owner(), |parent| {
+            SpanState::begin(self.owner(), Some(Kind::Event), parent)
+        });
+        event.record(&mut Visitor::new(
+            &plan,
+            &self.shared.limits,
+            &mut state.buffers,
+        ));
+        state.is_instant();
+        // A full queue is counted; an event has nobody to tell.
+        let _ = self.shared.hand_over(Kind::Event, state);
+    }
+}
+
+impl<S> Layer<S> for Recorder
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        let Some(plan) = callsite::plan(attributes.metadata()) else {
+            return;
+        };
+        let kind = match plan.role {
+            Role::Audited(kind) => Some(kind),
+            _ => None,
+        };
+        let Some(span) = ctx.span(id) else { return };
+        if is_worker_thread() {
+            return;
+        }
+        let mut state = span::with_nearest(span.parent(), self.owner(), |parent| {
+            SpanState::begin(self.owner(), kind, parent)
+        });
+        // The span is not held meanwhile: a value's Debug may log and open spans.
+        attributes.record(&mut Visitor::new(
+            &plan,
+            &self.shared.limits,
+            &mut state.buffers,
+        ));
+        span::keep(span.extensions_mut(), state);
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        let Some(span) = ctx.span(id) else { return };
+        let Some(plan) = callsite::plan(span.metadata()) else {
+            return;
+        };
+        let mut later = Buffers::take();
+        let mut visitor = Visitor::new(&plan, &self.shared.limits, &mut later);
+        values.record(&mut visitor);
+        let saw_result = visitor.saw_result;
+        if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
+            state.record(&later, saw_result, &self.shared.limits);
+        }
+        later.recycle();
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        if is_worker_thread() {
+            return;
+        }
+        let Some(plan) = callsite::plan(event.metadata()) else {
+            return;
+        };
+        if let Role::Outcome(outcome) = plan.role
+            && (self.outcome(event, &plan, outcome, &ctx)
+                || !callsite::is_tagged_event(event.metadata()))
+        {
+            return;
+        }
+        self.instant(event, &ctx);
+    }
+
+    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+        if std::thread::panicking()
+            && let Some(span) = ctx.span(id)
+            && let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner())
+        {
+            state.amid_panic = true;
+        }
+    }
+
+    fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
+        if std::thread::panicking()
+            && let Some(span) = ctx.span(id)
+            && let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner())
+            && !state.amid_panic
+        {
+            state.saw(Evidence::Panic);
+        }
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        let Some(span) = ctx.span(&id) else { return };
+        let Some(mut state) = span::take(&mut span.extensions_mut(), self.owner()) else {
+            return;
+        };
+        let Some(kind) = state.kind else {
+            state.buffers.recycle();
+            return;
+        };
+        if std::thread::panicking() && !state.amid_panic {
+            state.saw(Evidence::Panic);
+        }
+        if state.may_miss_context() {
+            let mut ancestor = span.parent();
+            while let Some(span) = ancestor {
+                if let Some(enclosing) = span::kept(&span.extensions(), self.owner()) {
+                    state.buffers.inherit_missing(&enclosing.buffers);
+                }
+                ancestor = span.parent();
+            }
+        }
+        // A full queue is counted; a closing span has nobody to tell.
+        let _ = self.shared.hand_over(kind, state);
+    }
+}

@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod audit;
+mod capture;
+mod config;
+mod error;
+mod layer;
+mod pipeline;
+mod queue;
+mod record;
+mod sink;
+mod spool;
+mod stats;
+mod vocabulary;
+
+pub use audit::{Audit, ShutdownReport, from_env};
+pub use capture::{AuditFutureExt, AuditSpanExt, Audited};
+pub use config::{Builder, Limits, WhenFull};
+pub use error::{BuildError, FlushError, MigrateError, RecordError};
+pub use layer::{AuditLayer, Recorder, Tagged};
+pub use record::{Event, NewRecord, PromptRun, QueryRun};
+pub use sink::postgres::migrate;
+pub use stats::{DropCause, Health, Stats};
+pub use vocabulary::{Kind, Status};

@@ -1,0 +1,253 @@
+//! The worker: wires the stages, owns the threads.
+//!
+//! Two threads, so that a slow database never holds up the local log: one moves records from
+//! the queue to the spool, one drains the spools into Postgres on a runtime of its own. What
+//! they must know of each other is in [`Progress`].
+
+mod progress;
+mod spooler;
+
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use tracing::Span;
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::LookupSpan as _;
+use uuid::Uuid;
+
+pub(crate) use self::progress::Progress;
+use self::spooler::Spooler;
+use crate::audit::Audit;
+use crate::capture::span::{self, SpanState};
+use crate::config::{Config, Limits};
+use crate::error::{BuildError, FlushError, RecordError};
+use crate::queue::{Queue, Refused};
+use crate::record::NewRecord;
+use crate::record::encode::{self, Evidence};
+use crate::sink::postgres::drain::Drain;
+use crate::spool::directory::Directory;
+use crate::stats::{Counters, DropCause};
+use crate::vocabulary::Kind;
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread is the audit pipeline's own, whose spans are never recorded.
+pub(crate) fn is_worker_thread() -> bool {
+    IS_WORKER.try_with(Cell::get).unwrap_or(false)
+}
+
+/// What is called with the outcome of a flush.
+pub(crate) type FlushReply = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
+
+/// What is called when the pipeline has stopped.
+pub(crate) type StopReply = Box<dyn FnOnce(()) + Send>;
+
+/// What the application's threads share with the worker.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    /// Tells this handle's layers from those of another.
+    pub(crate) owner: u32,
+    pub(crate) limits: Limits,
+    pub(crate) queue: Queue,
+    pub(crate) counters: Arc<Counters>,
+    wait: Duration,
+    commands: Mutex<Commands>,
+}
+
+#[derive(Default)]
+struct Commands {
+    flushes: Vec<(Instant, Duration, FlushReply)>,
+    stops: Vec<(Instant, StopReply)>,
+    /// The thread to wake; `None` once it has ended.
+    worker: Option<Thread>,
+}
+
+impl std::fmt::Debug for Commands {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Commands").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    /// Hands a record over to the worker.
+    pub(crate) fn hand_over(&self, kind: Kind, state: SpanState) -> Result<Uuid, RecordError> {
+        let header = state.header(kind);
+        let buffers = state.buffers;
+        let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
+        let len = encode::frame_len(inherited, context, body);
+        // The worker cannot wait for itself.
+        let wait = if is_worker_thread() {
+            Duration::ZERO
+        } else {
+            self.wait
+        };
+        let handed = self.queue.push(len, wait, |out| {
+            encode::frame(out, &header, inherited, context, body);
+        });
+        buffers.recycle();
+        match handed {
+            Ok(()) => Ok(header.id),
+            Err(Refused::Full) => {
+                self.counters.count_drop(DropCause::QueueFull);
+                Err(RecordError::QueueFull)
+            }
+            Err(Refused::Closed) => {
+                self.counters.count_drop(DropCause::ShutDown);
+                Err(RecordError::ShutDown)
+            }
+        }
+    }
+
+    /// Records without a span of its own.
+    pub(crate) fn record(&self, record: &NewRecord) -> Result<Uuid, RecordError> {
+        let kind = record.kind();
+        let begin = |parent: Option<&SpanState>| SpanState::begin(self.owner, Some(kind), parent);
+        let mut state = Span::current()
+            .with_subscriber(|(id, dispatch)| {
+                let enclosing = dispatch.downcast_ref::<Registry>()?.span(id);
+                Some(span::with_nearest(enclosing, self.owner, begin))
+            })
+            .flatten()
+            .unwrap_or_else(|| begin(None));
+        if let Some(started_us) = record.started_us() {
+            state.set_start(started_us);
+        }
+        state.duration_us = Some(record.duration_us());
+        record.write(&mut state.buffers, &self.limits);
+        if record.has_result() {
+            state.saw(Evidence::ResultField);
+        }
+        self.hand_over(kind, state)
+    }
+
+    fn commands(&self) -> MutexGuard<'_, Commands> {
+        self.commands.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Replies when what was accepted before the call is committed, or the time is over.
+    pub(crate) fn flush(&self, timeout: Duration, reply: FlushReply) {
+        let mut commands = self.commands();
+        let Some(worker) = commands.worker.clone() else {
+            drop(commands);
+            return reply(Err(FlushError::ShutDown));
+        };
+        let deadline = deadline(timeout);
+        commands.flushes.push((deadline, timeout, reply));
+        drop(commands);
+        worker.unpark();
+    }
+
+    /// Flushes, stops, and replies.
+    pub(crate) fn shutdown(&self, timeout: Duration, reply: StopReply) {
+        let mut commands = self.commands();
+        let Some(worker) = commands.worker.clone() else {
+            drop(commands);
+            return reply(());
+        };
+        commands.stops.push((deadline(timeout), reply));
+        drop(commands);
+        worker.unpark();
+    }
+}
+
+/// A moment so far ahead; a time-out without end is a year.
+fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(Duration::from_hours(8760))
+}
+
+/// A running pipeline; dropping it flushes and stops.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    shared: Arc<Shared>,
+    drop_timeout: Duration,
+}
+
+impl Pipeline {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn shutdown_blocking(&self, timeout: Duration) {
+        let (reply, replied) = std::sync::mpsc::sync_channel(1);
+        self.shared.shutdown(
+            timeout,
+            Box::new(move |()| {
+                let _ = reply.try_send(());
+            }),
+        );
+        // An error means that the worker has ended.
+        let _ = replied.recv();
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.shutdown_blocking(self.drop_timeout);
+    }
+}
+
+/// Starts the threads.
+pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
+    static OWNERS: AtomicU32 = AtomicU32::new(0);
+    let (directory, log) =
+        Directory::create(&config.spool_root, &config.service_name).map_err(|source| {
+            BuildError::Spool {
+                folder: config.spool_root.clone(),
+                source: Box::new(source),
+            }
+        })?;
+    let counters = Arc::new(Counters::default());
+    let shared = Arc::new(Shared {
+        owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+        limits: config.limits,
+        queue: Queue::new(config.queue_records, config.queue_bytes),
+        counters: Arc::clone(&counters),
+        wait: config.when_full.wait(),
+        commands: Mutex::default(),
+    });
+    let drop_timeout = config.drop_timeout;
+    let config = Arc::new(config);
+    let progress = Arc::new(Progress::new(Arc::clone(&counters)));
+    let log = Arc::new(log);
+    let sink = spawn("tracing-audit-postgres", {
+        let (config, progress, log) =
+            (Arc::clone(&config), Arc::clone(&progress), Arc::clone(&log));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(BuildError::Thread)?;
+        move || runtime.block_on(Drain::new(config, progress, counters, log).run())
+    })?;
+    let spooler = Spooler::new(
+        Arc::clone(&shared),
+        config,
+        Arc::clone(&progress),
+        log,
+        directory,
+    );
+    // Held until the thread is known, so that no command comes before it.
+    let mut commands = shared.commands();
+    let worker = spawn("tracing-audit-spool", move || spooler.run(&sink))
+        .inspect_err(|_| progress.stop())?;
+    commands.worker = Some(worker.thread().clone());
+    drop(commands);
+    Ok(Audit::new(Pipeline {
+        shared,
+        drop_timeout,
+    }))
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BuildError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            let _ = IS_WORKER.try_with(|is_worker| is_worker.set(true));
+            run();
+        })
+        .map_err(BuildError::Thread)
+}

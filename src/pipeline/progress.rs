@@ -1,0 +1,206 @@
+//! How far the records have come, and who waits for them: what the two threads and the handle
+//! know of each other.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+use super::FlushReply;
+use crate::config::Batching;
+use crate::error::FlushError;
+use crate::stats::Counters;
+
+/// How far this process' records have come, and who waits for them.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    state: Mutex<ProgressState>,
+    counters: Arc<Counters>,
+    /// There are more records, or something else to be looked at.
+    changed: Notify,
+    /// Somebody waits: do not pause any longer.
+    hurry: Notify,
+}
+
+#[derive(Default)]
+struct ProgressState {
+    /// The seq after the last record that is durable in the spool.
+    durable: u64,
+    /// The seq after the last record that is committed in Postgres.
+    position: u64,
+    /// When records became durable: the seq of the first of them, and the moment.
+    arrivals: VecDeque<(u64, Instant)>,
+    /// Batches with records before this seq are not waited with.
+    urgent_to: u64,
+    waiting: Vec<Waiting>,
+    stop: bool,
+}
+
+impl std::fmt::Debug for ProgressState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ProgressState")
+            .field("durable", &self.durable)
+            .field("position", &self.position)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A flush that waits for a seq to be committed.
+struct Waiting {
+    target: u64,
+    deadline: Instant,
+    waited: Duration,
+    reply: FlushReply,
+}
+
+/// Marks of arrival that are kept; with a backlog of more, the age of its end does not matter.
+const ARRIVALS: usize = 1_024;
+
+impl Progress {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        let state = ProgressState {
+            durable: 1,
+            position: 1,
+            ..ProgressState::default()
+        };
+        Self {
+            state: Mutex::new(state),
+            counters,
+            changed: Notify::new(),
+            hurry: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, ProgressState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records up to before `next_seq` are durable in the spool.
+    pub(super) fn appended(&self, next_seq: u64) {
+        let mut state = self.state();
+        if next_seq > state.durable {
+            if state.arrivals.len() < ARRIVALS {
+                let first = state.durable;
+                state.arrivals.push_back((first, Instant::now()));
+            }
+            state.durable = next_seq;
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The seq after the last record that is committed in Postgres.
+    pub(super) fn position(&self) -> u64 {
+        self.state().position
+    }
+
+    /// Records before `position` are committed in Postgres.
+    pub(crate) fn commit_to(&self, position: u64) {
+        let mut state = self.state();
+        if position <= state.position {
+            return;
+        }
+        state.position = position;
+        self.counters.set_position(position);
+        while state.arrivals.len() > 1 && state.arrivals[1].0 <= position {
+            state.arrivals.pop_front();
+        }
+        if position >= state.durable {
+            state.arrivals.clear();
+        }
+        let (done, waiting) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|waiting: &Waiting| waiting.target <= position);
+        state.waiting = waiting;
+        drop(state);
+        for waiting in done {
+            (waiting.reply)(Ok(()));
+        }
+    }
+
+    /// Has `reply` called when all that is durable now is committed, or the time is over.
+    pub(super) fn wait_for_all(&self, deadline: Instant, waited: Duration, reply: FlushReply) {
+        let mut state = self.state();
+        if state.position >= state.durable {
+            drop(state);
+            return reply(Ok(()));
+        }
+        let target = state.durable;
+        state.urgent_to = target;
+        state.waiting.push(Waiting {
+            target,
+            deadline,
+            waited,
+            reply,
+        });
+        drop(state);
+        self.changed.notify_one();
+        self.hurry.notify_one();
+    }
+
+    /// Tells those whose time is over; whether there are any left.
+    pub(super) fn expire(&self, now: Instant, pending: impl Fn() -> u64) -> bool {
+        let mut state = self.state();
+        if state.waiting.is_empty() {
+            return false;
+        }
+        let (late, waiting) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|waiting: &Waiting| waiting.deadline <= now);
+        state.waiting = waiting;
+        let left = !state.waiting.is_empty();
+        drop(state);
+        for late in late {
+            (late.reply)(Err(FlushError::Timeout {
+                waited: late.waited,
+                pending: pending(),
+            }));
+        }
+        left
+    }
+
+    pub(super) fn stop(&self) {
+        self.state().stop = true;
+        self.changed.notify_one();
+        self.hurry.notify_one();
+    }
+
+    /// Whether the sink was told to stop.
+    pub(crate) fn should_stop(&self) -> bool {
+        self.state().stop
+    }
+
+    /// Whether a batch from `position` on should be written now.
+    pub(crate) fn is_due(&self, position: u64, batching: &Batching) -> bool {
+        let state = self.state();
+        let waiting = state.durable.saturating_sub(position);
+        let is_old = || {
+            state
+                .arrivals
+                .front()
+                .is_some_and(|(_, at)| at.elapsed() >= batching.age)
+        };
+        waiting > 0 && (waiting >= batching.rows as u64 || position < state.urgent_to || is_old())
+    }
+
+    /// Waits until a batch may be due, or something else is to be looked at.
+    pub(crate) async fn wait_for_work(&self, batching: &Batching) {
+        let due = self
+            .state()
+            .arrivals
+            .front()
+            .map(|(_, at)| *at + batching.age);
+        match due {
+            Some(due) => {
+                let _ = tokio::time::timeout_at(due.into(), self.changed.notified()).await;
+            }
+            None => self.changed.notified().await,
+        }
+    }
+
+    /// Waits until `until`, or until somebody waits for the records.
+    pub(crate) async fn pause_until(&self, until: Instant) {
+        let _ = tokio::time::timeout_at(until.into(), self.hurry.notified()).await;
+    }
+}

@@ -1,0 +1,232 @@
+//! The thread that moves records from the queue to the spool, and answers to the handle.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::progress::Progress;
+use super::{Shared, StopReply};
+use crate::capture::clock;
+use crate::config::Config;
+use crate::error::FlushError;
+use crate::queue::Chunk;
+use crate::spool::Log;
+use crate::spool::directory::Directory;
+use crate::stats::{Health, Stats};
+
+/// How often the queue is emptied while records come: what a killed process loses at the most.
+const BUSY_POLL: Duration = Duration::from_millis(5);
+
+/// How often the queue is looked at when no record came for [`IDLE_AFTER`]. The application's
+/// threads wake nobody, since that would be a system call.
+const IDLE_POLL: Duration = Duration::from_millis(100);
+
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+
+/// How often the wall clock is looked up.
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long a thread that was told to stop may take before it is left to itself.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// The pause after the local log refused to be written.
+const SPOOL_RETRY: Duration = Duration::from_millis(100);
+
+/// Moves records from the queue to the spool, and answers to the handle.
+#[derive(Debug)]
+pub(super) struct Spooler {
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+    progress: Arc<Progress>,
+    log: Arc<Log>,
+    directory: Directory,
+    /// Taken from the queue and not yet in the spool.
+    chunks: Vec<Chunk>,
+    last_record: Instant,
+    last_clock: Instant,
+    /// The spool refused; when to try again.
+    retry_at: Option<Instant>,
+}
+
+impl Spooler {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        config: Arc<Config>,
+        progress: Arc<Progress>,
+        log: Arc<Log>,
+        directory: Directory,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            shared,
+            config,
+            progress,
+            log,
+            directory,
+            chunks: Vec::new(),
+            last_record: now,
+            last_clock: now,
+            retry_at: None,
+        }
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) fn run(mut self, sink: &JoinHandle<()>) {
+        let mut stops = Vec::new();
+        while stops.is_empty() {
+            stops = self.step();
+            let now = Instant::now();
+            let somebody_waits = self.progress.expire(now, || self.pending());
+            if now.duration_since(self.last_clock) >= CLOCK_EVERY {
+                clock::synchronize();
+                self.last_clock = now;
+            }
+            if stops.is_empty() {
+                let busy = somebody_waits || now.duration_since(self.last_record) < IDLE_AFTER;
+                std::thread::park_timeout(if busy { BUSY_POLL } else { IDLE_POLL });
+            }
+        }
+        self.stop(sink, stops);
+    }
+
+    /// Moves what there is, and takes the flushes that came; returns the stops that came.
+    fn step(&mut self) -> Vec<(Instant, StopReply)> {
+        let (flushes, stops) = {
+            let mut commands = self.shared.commands();
+            (
+                std::mem::take(&mut commands.flushes),
+                std::mem::take(&mut commands.stops),
+            )
+        };
+        // After the commands were taken: what was accepted before them is moved now.
+        self.move_records();
+        for (deadline, waited, reply) in flushes {
+            // While the spool refuses, its records are not among those that can be waited for.
+            if self.chunks.is_empty() || Instant::now() >= deadline {
+                self.progress.wait_for_all(deadline, waited, reply);
+            } else {
+                self.shared
+                    .commands()
+                    .flushes
+                    .push((deadline, waited, reply));
+            }
+        }
+        stops
+    }
+
+    fn pending(&self) -> u64 {
+        Stats::take(&self.shared.counters, &self.shared.queue).pending()
+    }
+
+    fn is_drained(&self) -> bool {
+        self.chunks.is_empty() && self.progress.position() >= self.log.next_seq()
+    }
+
+    /// Moves what the queue holds into the spool, and removes there what is committed.
+    fn move_records(&mut self) {
+        let now = Instant::now();
+        if self.retry_at.is_some_and(|at| now < at) {
+            return;
+        }
+        let has_room = self.log.bytes() < self.config.spool_quota_bytes;
+        if self.chunks.is_empty() && has_room {
+            self.shared.queue.drain(&mut self.chunks);
+        }
+        let position = self.progress.position();
+        if self.chunks.is_empty() && !self.log.is_removable(position) {
+            if !has_room {
+                self.blocked("the local log has reached its quota", None);
+            }
+            return;
+        }
+        match self.log.append(&self.chunks, position) {
+            Ok(()) => {
+                if !self.chunks.is_empty() {
+                    self.last_record = now;
+                }
+                for chunk in self.chunks.drain(..) {
+                    self.shared.queue.recycle(chunk.bytes);
+                }
+                self.retry_at = None;
+                self.shared.counters.set_spool_blocked(false);
+                self.shared.counters.set_spool_bytes(self.log.bytes());
+                self.progress.appended(self.log.next_seq());
+            }
+            Err(error) => {
+                self.retry_at = Some(now + SPOOL_RETRY);
+                self.blocked("the local log cannot be written", Some(&error));
+            }
+        }
+    }
+
+    /// Says that the spool takes no records, when that is news.
+    fn blocked(&self, why: &str, error: Option<&(dyn Error + 'static)>) {
+        if self.shared.counters.set_spool_blocked(true) {
+            tracing::error!(
+                target: "tracing_audit",
+                error,
+                "audit trail: {why}; records wait in memory, and are dropped and counted when it is full"
+            );
+        }
+    }
+
+    /// Takes no more records, waits for what is pending until the latest deadline, and ends.
+    fn stop(mut self, sink: &JoinHandle<()>, mut stops: Vec<(Instant, StopReply)>) {
+        self.shared.queue.close();
+        let deadline = stops
+            .iter()
+            .map(|(deadline, _)| *deadline)
+            .max()
+            .unwrap_or_else(Instant::now);
+        stops.append(&mut self.step());
+        self.progress
+            .wait_for_all(deadline, Duration::ZERO, Box::new(|_| ()));
+        while !self.is_drained() && Instant::now() < deadline {
+            std::thread::park_timeout(BUSY_POLL);
+            stops.append(&mut self.step());
+            self.progress.expire(Instant::now(), || self.pending());
+        }
+        self.progress.stop();
+        let until = Instant::now() + STOP_GRACE;
+        while !sink.is_finished() && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        let drained = self.is_drained();
+        // Behind the last look at the records, so that no reply comes before it.
+        let (flushes, mut late) = {
+            let mut commands = self.shared.commands();
+            commands.worker = None;
+            (
+                std::mem::take(&mut commands.flushes),
+                std::mem::take(&mut commands.stops),
+            )
+        };
+        stops.append(&mut late);
+        let Self {
+            shared,
+            log,
+            directory,
+            progress,
+            ..
+        } = self;
+        drop(progress);
+        // The sink has ended, so this is the last hold on the log; an undrained log and its
+        // folder stay for the next process.
+        let removable = sink.is_finished() && drained && Arc::into_inner(log).is_some();
+        if removable && let Err(error) = directory.remove() {
+            tracing::warn!(
+                target: "tracing_audit",
+                error = &error as &dyn Error,
+                "audit trail: the local log cannot be removed"
+            );
+        }
+        shared.counters.set_health(Health::Stopped);
+        for (_, _, reply) in flushes {
+            reply(Err(FlushError::ShutDown));
+        }
+        for (_, reply) in stops {
+            reply(());
+        }
+    }
+}

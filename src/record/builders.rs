@@ -1,0 +1,287 @@
+//! Records made without a span, for [`Audit::record`](crate::Audit::record).
+
+use std::time::SystemTime;
+
+use uuid::Uuid;
+
+use super::encode::{Key, ty};
+use crate::capture::buffers::Buffers;
+use crate::capture::clock;
+use crate::config::Limits;
+use crate::vocabulary::{Field, Kind, Status};
+
+/// A record of any kind, for [`Audit::record`](crate::Audit::record); made from
+/// [`QueryRun`], [`PromptRun`] or [`Event`].
+#[derive(Clone, Debug)]
+pub struct NewRecord {
+    kind: Kind,
+    fields: Vec<(Field, Said)>,
+    metadata: Vec<(String, serde_json::Value)>,
+    started_us: Option<i64>,
+    finished_us: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+enum Said {
+    Text(String),
+    Int(i64),
+    Uuid(Uuid),
+}
+
+impl NewRecord {
+    fn new(kind: Kind) -> Self {
+        Self {
+            kind,
+            fields: Vec::new(),
+            metadata: Vec::new(),
+            started_us: None,
+            finished_us: None,
+        }
+    }
+
+    fn text(&mut self, field: Field, text: String) {
+        self.fields.push((field, Said::Text(text)));
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// When the host says that it began, microseconds since 1970.
+    pub(crate) fn started_us(&self) -> Option<i64> {
+        self.started_us
+    }
+
+    /// How long it took; an end without a beginning, or before it, is no duration.
+    pub(crate) fn duration_us(&self) -> u64 {
+        let (Some(started), Some(finished)) = (self.started_us, self.finished_us) else {
+            return 0;
+        };
+        u64::try_from(finished.saturating_sub(started)).unwrap_or(0)
+    }
+
+    /// Writes the fields into the buffers of a record.
+    pub(crate) fn write(&self, out: &mut Buffers, limits: &Limits) {
+        for (field, said) in &self.fields {
+            let key = Key::Field(*field);
+            match said {
+                Said::Text(text) => out.text(key, ty::TEXT, text.as_bytes(), limits),
+                Said::Int(int) => out.fixed(key, ty::I64, int.to_le_bytes(), limits),
+                Said::Uuid(uuid) => out.fixed(key, ty::UUID, uuid.into_bytes(), limits),
+            }
+        }
+        for (name, value) in &self.metadata {
+            let key = Key::Extra(name);
+            match value {
+                // JSON that is cut is no JSON, so text is kept as text.
+                serde_json::Value::String(text) => out.text(key, ty::TEXT, text.as_bytes(), limits),
+                other => out.text(key, ty::JSON, other.to_string().as_bytes(), limits),
+            }
+        }
+    }
+}
+
+/// Defines the builder of one kind: the fields every kind has, and its own.
+macro_rules! builder {
+    (
+        $(#[$doc:meta])* $name:ident, $kind:ident;
+        $( $(#[$field_doc:meta])* $method:ident = $field:ident: $type:ident; )*
+    ) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        #[must_use = "a record does nothing until it is given to Audit::record"]
+        pub struct $name(NewRecord);
+
+        impl From<$name> for NewRecord {
+            fn from(record: $name) -> Self {
+                record.0
+            }
+        }
+
+        impl $name {
+            $( builder!(@method $(#[$field_doc])* $method, $field, $type); )*
+
+            builder!(@method
+                /// Sets the tenant: a UUID, or any key, of which `audit.tenant_uuid` makes one.
+                tenant_id, TenantId, text);
+            builder!(@method
+                /// Sets who asked.
+                user_id, UserId, text);
+            builder!(@method
+                /// Sets in which role they asked.
+                user_role, UserRole, text);
+            builder!(@method
+                /// Sets the agent that acted.
+                agent_id, AgentId, uuid);
+            builder!(@method
+                /// Sets what correlates all records of one request.
+                request_id, RequestId, text);
+            builder!(@method
+                /// Sets the session with the model.
+                llm_session_id, LlmSessionId, uuid);
+            builder!(@method
+                /// Sets the conversation.
+                conversation_id, ConversationId, text);
+            builder!(@method
+                /// Sets a code for what went wrong, such as a SQLSTATE.
+                error_code, ErrorCode, text);
+            builder!(@method
+                /// Sets what went wrong, in words.
+                error_message, ErrorMessage, text);
+
+            /// Sets the outcome. Default: `unknown`, or `succeeded` when a result field is set.
+            pub fn status(mut self, status: Status) -> Self {
+                self.0.text(Field::Status, status.as_str().to_owned());
+                self
+            }
+
+            /// Sets when it began. Default: when it is recorded.
+            pub fn started_at(mut self, at: SystemTime) -> Self {
+                self.0.started_us = Some(clock::system_us(at));
+                self
+            }
+
+            /// Sets when it ended. Default: when it began.
+            pub fn finished_at(mut self, at: SystemTime) -> Self {
+                self.0.finished_us = Some(clock::system_us(at));
+                self
+            }
+
+            /// Adds a value to the column `metadata`, under a name.
+            pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
+                self.0.metadata.push((name.into(), value.into()));
+                self
+            }
+        }
+    };
+    (@method $(#[$doc:meta])* $method:ident, $field:ident, text) => {
+        $(#[$doc])*
+        pub fn $method(mut self, value: impl Into<String>) -> Self {
+            self.0.text(Field::$field, value.into());
+            self
+        }
+    };
+    (@method $(#[$doc:meta])* $method:ident, $field:ident, int) => {
+        $(#[$doc])*
+        pub fn $method(mut self, value: i64) -> Self {
+            self.0.fields.push((Field::$field, Said::Int(value)));
+            self
+        }
+    };
+    (@method $(#[$doc:meta])* $method:ident, $field:ident, uuid) => {
+        $(#[$doc])*
+        pub fn $method(mut self, value: Uuid) -> Self {
+            self.0.fields.push((Field::$field, Said::Uuid(value)));
+            self
+        }
+    };
+}
+
+builder! {
+    /// A SQL statement that was run; goes to `audit.query_runs`.
+    ///
+    /// ```
+    /// use tracing_audit::QueryRun;
+    ///
+    /// let run = QueryRun::new("SELECT count(*) FROM orders")
+    ///     .question_text("How many orders are there?")
+    ///     .row_count(1);
+    /// ```
+    QueryRun, QueryRun;
+    /// Sets the database that was asked.
+    datasource_id = DatasourceId: uuid;
+    /// Sets the question that the statement answers.
+    question_text = QuestionText: text;
+    /// Sets a short form of the statement.
+    sql_summary = SqlSummary: text;
+    /// Sets the number of rows that came back.
+    row_count = RowCount: int;
+    /// Sets the number of rows that were changed.
+    rows_affected = RowsAffected: int;
+}
+
+impl QueryRun {
+    /// Makes a record of a statement.
+    pub fn new(sql_text: impl Into<String>) -> Self {
+        let mut record = NewRecord::new(Kind::QueryRun);
+        record.text(Field::SqlText, sql_text.into());
+        Self(record)
+    }
+}
+
+builder! {
+    /// A prompt that was sent to a model; goes to `audit.prompt_runs`.
+    ///
+    /// ```
+    /// use tracing_audit::PromptRun;
+    ///
+    /// let run = PromptRun::new("Translate: How many orders are there?")
+    ///     .model_name("replay")
+    ///     .response_text("SELECT count(*) FROM orders")
+    ///     .input_token_count(7);
+    /// ```
+    PromptRun, PromptRun;
+    /// Sets the model.
+    model_name = ModelName: text;
+    /// Sets who runs the model.
+    provider = Provider: text;
+    /// Sets the template that the prompt was rendered from.
+    prompt_template_name = PromptTemplateName: text;
+    /// Sets the version of that template.
+    prompt_template_version = PromptTemplateVersion: int;
+    /// Sets the model's answer.
+    response_text = ResponseText: text;
+    /// Sets the role in which the prompt was said, such as `system` or `user`.
+    role = Role: text;
+    /// Sets the tokens of the prompt.
+    input_token_count = InputTokenCount: int;
+    /// Sets the tokens of the answer.
+    output_token_count = OutputTokenCount: int;
+}
+
+impl PromptRun {
+    /// Makes a record of a prompt.
+    pub fn new(rendered_prompt: impl Into<String>) -> Self {
+        let mut record = NewRecord::new(Kind::PromptRun);
+        record.text(Field::RenderedPrompt, rendered_prompt.into());
+        Self(record)
+    }
+}
+
+builder! {
+    /// Any other action; goes to `audit.events`.
+    ///
+    /// ```
+    /// use tracing_audit::Event;
+    ///
+    /// let event = Event::new("report.exported").target("report", "2026-10");
+    /// ```
+    Event, Event;
+    /// Sets what went in, in short.
+    input_summary = InputSummary: text;
+    /// Sets what came out, in short.
+    output_summary = OutputSummary: text;
+}
+
+impl Event {
+    /// Makes a record of an action.
+    pub fn new(action_type: impl Into<String>) -> Self {
+        let mut record = NewRecord::new(Kind::Event);
+        record.text(Field::ActionType, action_type.into());
+        Self(record)
+    }
+
+    /// Sets what was acted on.
+    pub fn target(mut self, target_type: impl Into<String>, target_id: impl Into<String>) -> Self {
+        self.0.text(Field::TargetType, target_type.into());
+        self.0.text(Field::TargetId, target_id.into());
+        self
+    }
+}
+
+impl NewRecord {
+    /// Whether a field is set that is evidence of success.
+    pub(crate) fn has_result(&self) -> bool {
+        self.fields.iter().any(|(field, _)| field.is_result())
+    }
+}

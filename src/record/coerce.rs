@@ -1,0 +1,233 @@
+//! A value as the type of a column, or as the nearest that there is.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::decode::Value;
+
+/// What takes the place of a NUL, which Postgres can store neither in text nor in jsonb.
+pub(super) const NUL_REPLACEMENT: &str = "\u{fffd}";
+
+pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') {
+        Cow::Owned(text.replace('\0', NUL_REPLACEMENT))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+pub(super) fn json_without_nul(value: serde_json::Value) -> (serde_json::Value, bool) {
+    use serde_json::Value as Json;
+    match value {
+        Json::String(text) if text.contains('\0') => {
+            (Json::String(without_nul(&text).into_owned()), true)
+        }
+        Json::Array(values) => {
+            let mut replaced = false;
+            let values = values
+                .into_iter()
+                .map(|value| {
+                    let (value, inner) = json_without_nul(value);
+                    replaced |= inner;
+                    value
+                })
+                .collect();
+            (Json::Array(values), replaced)
+        }
+        Json::Object(object) => {
+            let mut replaced = false;
+            let object = object
+                .into_iter()
+                .map(|(name, value)| {
+                    let (value, inner) = json_without_nul(value);
+                    replaced |= inner || name.contains('\0');
+                    (without_nul(&name).into_owned(), value)
+                })
+                .collect();
+            (Json::Object(object), replaced)
+        }
+        other => (other, false),
+    }
+}
+
+/// The value as text, as a person would write it.
+pub(super) fn as_text(value: Value<'_>) -> Cow<'_, str> {
+    match value {
+        Value::Text(text) | Value::Debug(text) | Value::Json(text) => Cow::Borrowed(text),
+        Value::Bytes(bytes) => String::from_utf8_lossy(bytes),
+        Value::I64(n) => n.to_string().into(),
+        Value::U64(n) => n.to_string().into(),
+        Value::I128(n) => n.to_string().into(),
+        Value::U128(n) => n.to_string().into(),
+        Value::F64(n) => n.to_string().into(),
+        Value::Bool(b) => b.to_string().into(),
+        Value::Uuid(id) => id.to_string().into(),
+        Value::Cut { .. } | Value::Panicked | Value::Dropped | Value::Stopped { .. } => {
+            Cow::Borrowed("")
+        }
+    }
+}
+
+/// The value as JSON of the same type, or the nearest there is and what was lost.
+pub(super) fn json(
+    value: Value<'_>,
+) -> Result<serde_json::Value, (serde_json::Value, &'static str)> {
+    Ok(match value {
+        Value::I64(n) => n.into(),
+        Value::U64(n) => n.into(),
+        Value::Bool(b) => b.into(),
+        Value::I128(n) => match i64::try_from(n) {
+            Ok(n) => n.into(),
+            Err(_) => return Err((n.to_string().into(), "a number of 128 bits, kept as text")),
+        },
+        Value::U128(n) => match u64::try_from(n) {
+            Ok(n) => n.into(),
+            Err(_) => return Err((n.to_string().into(), "a number of 128 bits, kept as text")),
+        },
+        Value::F64(n) => match serde_json::Number::from_f64(n) {
+            Some(number) => serde_json::Value::Number(number),
+            None => return Err((n.to_string().into(), "not a finite number, kept as text")),
+        },
+        Value::Json(text) => match serde_json::from_str(text) {
+            Ok(value) => value,
+            Err(_) => return Err((text.into(), "not JSON, kept as text")),
+        },
+        Value::Bytes(bytes) => {
+            if let Ok(text) = std::str::from_utf8(bytes) {
+                text.into()
+            } else {
+                let hex = bytes.iter().fold(String::from("\\x"), |mut hex, byte| {
+                    let _ = write!(hex, "{byte:02x}");
+                    hex
+                });
+                return Err((hex.into(), "not UTF-8, kept as hexadecimal digits"));
+            }
+        }
+        other => as_text(other).into(),
+    })
+}
+
+/// Text without the `Some(…)` and the quotes that a `Debug` implementation puts around a
+/// value. Only for columns whose type leaves no doubt about what is meant.
+pub(super) fn unwrapped(value: Value<'_>) -> Option<&str> {
+    match value {
+        Value::Text(text) | Value::Json(text) => Some(text.trim()),
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).ok().map(str::trim),
+        Value::Debug(text) => {
+            let text = text.trim();
+            let text = text
+                .strip_prefix("Some(")
+                .and_then(|text| text.strip_suffix(')'))
+                .unwrap_or(text);
+            Some(
+                text.strip_prefix('"')
+                    .and_then(|text| text.strip_suffix('"'))
+                    .unwrap_or(text),
+            )
+        }
+        _ => None,
+    }
+}
+
+/// Whether this is the `Debug` output of an `Option` without a value.
+pub(super) fn is_none(value: Value<'_>) -> bool {
+    matches!(value, Value::Debug("None"))
+}
+
+pub(super) fn int(value: Value<'_>) -> Result<Option<i32>, &'static str> {
+    const RANGE: &str = "out of range for an integer";
+    const TYPE: &str = "not an integer";
+    match value {
+        Value::I64(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
+        Value::U64(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
+        Value::I128(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
+        Value::U128(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
+        Value::F64(n) if n.fract() == 0.0 => {
+            let range = f64::from(i32::MIN)..=f64::from(i32::MAX);
+            // INVARIANT: a whole number within the range of i32 is an i32.
+            #[allow(clippy::cast_possible_truncation)]
+            if range.contains(&n) {
+                Ok(Some(n as i32))
+            } else {
+                Err(RANGE)
+            }
+        }
+        _ if is_none(value) => Ok(None),
+        _ => {
+            let text = unwrapped(value).ok_or(TYPE)?;
+            match text.parse::<i128>() {
+                Ok(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
+                Err(_) => Err(TYPE),
+            }
+        }
+    }
+}
+
+/// A UUID in one of the two forms that `audit.tenant_uuid` takes for one.
+pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
+    if matches!(text.len(), 32 | 36) {
+        Uuid::try_parse(text).ok()
+    } else {
+        None
+    }
+}
+
+/// The tenant's id, and its key when that is no UUID. `None`: no tenant is named.
+pub(super) fn tenant(value: Value<'_>) -> Option<(Uuid, Option<Cow<'_, str>>)> {
+    if let Value::Uuid(id) = value {
+        return Some((id, None));
+    }
+    if is_none(value) {
+        return None;
+    }
+    let key = unwrapped(value).map_or_else(|| as_text(value), Cow::Borrowed);
+    if key.is_empty() {
+        return None;
+    }
+    Some(match parse_uuid(&key) {
+        Some(id) => (id, None),
+        // Postgres cannot be given a NUL to compute the same from.
+        None => (tenant_uuid(&without_nul(&key)), Some(key)),
+    })
+}
+
+/// The tenant id of a key that is no UUID: the `UUIDv8` (RFC 9562, section 5.8) of
+/// `sha256("tenant:" || key)`. The SQL function `audit.tenant_uuid` computes the same.
+pub(crate) fn tenant_uuid(key: &str) -> Uuid {
+    let hash = Sha256::new()
+        .chain_update("tenant:")
+        .chain_update(key.as_bytes())
+        .finalize();
+    uuid::Builder::from_custom_bytes(first_16(&hash)).into_uuid()
+}
+
+pub(super) fn first_16(hash: &[u8]) -> [u8; 16] {
+    let mut first = [0; 16];
+    first.copy_from_slice(&hash[..16]);
+    first
+}
+
+/// The trace id in a W3C `traceparent` of version 00 or later.
+pub(super) fn trace_id_of_traceparent(text: &str) -> Option<[u8; 16]> {
+    let mut parts = text.trim().split('-');
+    let (version, trace_id, span_id, flags) =
+        (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    let hex = |part: &str, len: usize| {
+        part.len() == len
+            && part
+                .bytes()
+                .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let valid = hex(version, 2)
+        && version != "ff"
+        && hex(trace_id, 32)
+        && hex(span_id, 16)
+        && hex(flags, 2);
+    let trace_id = u128::from_str_radix(trace_id, 16)
+        .ok()
+        .filter(|id| valid && *id != 0)?;
+    (u64::from_str_radix(span_id, 16).ok()? != 0).then(|| trace_id.to_be_bytes())
+}

@@ -1,0 +1,279 @@
+//! A record as bytes. **Frozen, version 1**: the golden bytes in `tests` below hold it fast.
+//!
+//! All numbers are little-endian.
+//!
+//! ```text
+//! frame    version u8 = 1 | frame type u8 | kind u8 | evidence u8
+//!          id [16] | parent id [16] (zero: none) | root id [16]
+//!          started i64, microseconds since 1970 | duration u64, microseconds
+//!          length of the inherited entries u32
+//!          inherited entries … | own entries …
+//! entry    field u8 (0: a field outside the vocabulary) | type u8
+//!          name length u16, name      (only for field 0)
+//!          value
+//! value    1 text, 9 JSON text, 10 bytes, 11 text that a Debug wrote: length u32, bytes
+//!          2 i64 | 3 u64 | 4 f64 | 5 bool u8 | 6 i128 | 7 u128 | 8 UUID [16]
+//!          what happened to the field's last value:
+//!          12 cut: whole length u64, sha256 [32] | 13 its Debug panicked
+//!          14 dropped over the record's limit | 15 formatting stopped: bytes seen u64
+//! ```
+//!
+//! Of several entries for one field, the last counts.
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use crate::vocabulary::{Field, Kind};
+
+/// The version of the frame that this code writes.
+pub(crate) const VERSION: u8 = 1;
+
+/// What a frame says. A run begun (1) and a gap (3) are reserved.
+pub(crate) const FRAME_FINISHED: u8 = 2;
+
+/// Bytes of a frame before its entries.
+pub(crate) const HEADER_BYTES: usize = 72;
+
+/// The code of a field outside the vocabulary.
+pub(crate) const EXTRA: u8 = 0;
+
+/// The type codes of an entry's value.
+pub(crate) mod ty {
+    pub(crate) const TEXT: u8 = 1;
+    pub(crate) const I64: u8 = 2;
+    pub(crate) const U64: u8 = 3;
+    pub(crate) const F64: u8 = 4;
+    pub(crate) const BOOL: u8 = 5;
+    pub(crate) const I128: u8 = 6;
+    pub(crate) const U128: u8 = 7;
+    pub(crate) const UUID: u8 = 8;
+    pub(crate) const JSON: u8 = 9;
+    pub(crate) const BYTES: u8 = 10;
+    pub(crate) const DEBUG: u8 = 11;
+    pub(crate) const CUT: u8 = 12;
+    pub(crate) const PANICKED: u8 = 13;
+    pub(crate) const DROPPED: u8 = 14;
+    pub(crate) const STOPPED: u8 = 15;
+}
+
+/// What was seen of a run's outcome, the strongest evidence last. A `status` field is
+/// stronger than all of these and is an entry of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Evidence {
+    None = 0,
+    /// A future was dropped before it finished.
+    Cancelled = 1,
+    /// A result field was recorded after the span began.
+    ResultField = 2,
+    Ok = 3,
+    Panic = 4,
+    Err = 5,
+}
+
+impl Evidence {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        [
+            Self::None,
+            Self::Cancelled,
+            Self::ResultField,
+            Self::Ok,
+            Self::Panic,
+            Self::Err,
+        ]
+        .into_iter()
+        .find(|evidence| *evidence as u8 == code)
+    }
+}
+
+/// What a frame says before its entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) kind: Kind,
+    pub(crate) evidence: Evidence,
+    pub(crate) id: Uuid,
+    /// The record of the nearest enclosing audit span; nil: none.
+    pub(crate) parent: Uuid,
+    /// The record of the outermost enclosing audit span; its own id when there is none.
+    pub(crate) root: Uuid,
+    /// Microseconds since 1970.
+    pub(crate) started_us: i64,
+    pub(crate) duration_us: u64,
+}
+
+/// The bytes of a frame with these parts.
+pub(crate) const fn frame_len(inherited: &[u8], context: &[u8], body: &[u8]) -> usize {
+    HEADER_BYTES + inherited.len() + context.len() + body.len()
+}
+
+/// Appends a frame to `out`.
+pub(crate) fn frame(
+    out: &mut Vec<u8>,
+    header: &Header,
+    inherited: &[u8],
+    context: &[u8],
+    body: &[u8],
+) {
+    out.extend_from_slice(&[
+        VERSION,
+        FRAME_FINISHED,
+        header.kind.code(),
+        header.evidence as u8,
+    ]);
+    out.extend_from_slice(header.id.as_bytes());
+    out.extend_from_slice(header.parent.as_bytes());
+    out.extend_from_slice(header.root.as_bytes());
+    out.extend_from_slice(&header.started_us.to_le_bytes());
+    out.extend_from_slice(&header.duration_us.to_le_bytes());
+    out.extend_from_slice(&length(inherited.len()));
+    out.extend_from_slice(inherited);
+    out.extend_from_slice(context);
+    out.extend_from_slice(body);
+}
+
+/// Which field an entry is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Key<'a> {
+    Field(Field),
+    Extra(&'a str),
+}
+
+impl Key<'_> {
+    /// Appends the entry's key and the type of the value that follows.
+    fn put(self, out: &mut Vec<u8>, ty: u8) {
+        match self {
+            Key::Field(field) => out.extend_from_slice(&[field.code(), ty]),
+            Key::Extra(name) => {
+                // A name comes from source code; one of 64 KiB is cut rather than refused.
+                let name = &name.as_bytes()[..name.floor_char_boundary(usize::from(u16::MAX))];
+                out.extend_from_slice(&[EXTRA, ty]);
+                out.extend_from_slice(&u16::try_from(name.len()).unwrap_or(u16::MAX).to_le_bytes());
+                out.extend_from_slice(name);
+            }
+        }
+    }
+}
+
+/// A length in a frame. Limits keep every value far below 4 GiB.
+fn length(len: usize) -> [u8; 4] {
+    u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes()
+}
+
+/// Appends an entry whose value has a fixed size.
+pub(crate) fn fixed<const N: usize>(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: [u8; N]) {
+    key.put(out, ty);
+    out.extend_from_slice(&value);
+}
+
+/// Appends an entry of text, JSON text or bytes; what is over `limit` bytes is cut and named
+/// with its whole length and sha256.
+pub(crate) fn text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8], limit: usize) {
+    let kept = if value.len() <= limit {
+        value
+    } else {
+        &value[..char_boundary(value, limit)]
+    };
+    key.put(out, ty);
+    out.extend_from_slice(&length(kept.len()));
+    out.extend_from_slice(kept);
+    if kept.len() < value.len() {
+        cut(out, key, value.len() as u64, Sha256::digest(value).into());
+    }
+}
+
+/// Appends that the field's last value was cut.
+pub(crate) fn cut(out: &mut Vec<u8>, key: Key<'_>, whole_len: u64, sha256: [u8; 32]) {
+    key.put(out, ty::CUT);
+    out.extend_from_slice(&whole_len.to_le_bytes());
+    out.extend_from_slice(&sha256);
+}
+
+/// Begins an entry of text that is written afterwards; returns where its length belongs.
+pub(crate) fn begin_text(out: &mut Vec<u8>, key: Key<'_>, ty: u8) -> usize {
+    key.put(out, ty);
+    let at = out.len();
+    out.extend_from_slice(&[0; 4]);
+    at
+}
+
+/// Ends an entry begun with [`begin_text`].
+pub(crate) fn end_text(out: &mut [u8], at: usize) {
+    let len = out.len() - at - 4;
+    out[at..at + 4].copy_from_slice(&length(len));
+}
+
+/// The greatest index up to `limit` at which `value`, UTF-8 or not, can be cut without
+/// leaving part of a character.
+pub(crate) fn char_boundary(value: &[u8], limit: usize) -> usize {
+    let mut at = limit.min(value.len());
+    if at < value.len() {
+        while at > 0 && limit - at < 3 && value[at] & 0xc0 == 0x80 {
+            at -= 1;
+        }
+    }
+    at
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(super) fn sample() -> Vec<u8> {
+        let mut context = Vec::new();
+        text(
+            &mut context,
+            Key::Field(Field::RequestId),
+            ty::TEXT,
+            b"r-1",
+            100,
+        );
+        let mut body = Vec::new();
+        text(
+            &mut body,
+            Key::Field(Field::SqlText),
+            ty::TEXT,
+            "SELECT 'ä'".as_bytes(),
+            9,
+        );
+        fixed(
+            &mut body,
+            Key::Field(Field::RowCount),
+            ty::I64,
+            7_i64.to_le_bytes(),
+        );
+        fixed(&mut body, Key::Extra("cached"), ty::BOOL, [1]);
+        let header = Header {
+            kind: Kind::QueryRun,
+            evidence: Evidence::ResultField,
+            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
+            parent: Uuid::nil(),
+            root: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
+            started_us: 1_717_986_918_400_000,
+            duration_us: 1_500,
+        };
+        let mut out = Vec::new();
+        frame(&mut out, &header, &[], &context, &body);
+        assert_eq!(out.len(), frame_len(&[], &context, &body));
+        out
+    }
+
+    /// Frozen, version 1: if this test fails, spools on disk can no longer be read.
+    #[test]
+    fn bytes_of_version_1_are_frozen() {
+        let hex: String = sample()
+            .iter()
+            .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        assert_eq!(hex, include_str!("golden/frame_v1.hex").trim());
+    }
+
+    #[test]
+    fn text_is_cut_between_characters() {
+        let text = "aä€𐍈".as_bytes();
+        let cuts: Vec<_> = (0..=text.len())
+            .map(|limit| char_boundary(text, limit))
+            .collect();
+        assert_eq!(cuts, [0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10]);
+        // Bytes that are no UTF-8 are cut where the limit is, or at most three before.
+        assert_eq!(char_boundary(&[0x80; 20], 10), 7);
+    }
+}

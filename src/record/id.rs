@@ -1,0 +1,93 @@
+//! Record ids: `UUIDv7` (RFC 9562, section 5.7) whose time is the start of the span.
+//!
+//! The 12 bits after the milliseconds are the fraction of the millisecond (section 6.2, method
+//! 3), so that ids sort by the microsecond; 62 bits are random.
+
+use std::cell::RefCell;
+
+use rand::rngs::SmallRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+thread_local! {
+    // Seeded once for each thread from the system, then no system call. 256 bits of state, so
+    // that no two threads of a fleet run into the same sequence.
+    static RANDOM: RefCell<SmallRng> = RefCell::new(seeded());
+}
+
+fn seeded() -> SmallRng {
+    let mut seed = [0_u8; 32];
+    if getrandom::fill(&mut seed).is_err() {
+        // Without a system source, what differs between threads, processes and moments:
+        // uniqueness is wanted here, not secrecy.
+        let moment = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        let place = std::ptr::from_ref(&seed).addr() as u128;
+        seed[..16].copy_from_slice(&moment.to_le_bytes());
+        seed[16..].copy_from_slice(&(place ^ u128::from(std::process::id()) << 64).to_le_bytes());
+    }
+    SmallRng::from_seed(seed)
+}
+
+/// Makes the id of a record that began at `started_us`, microseconds since 1970.
+///
+/// A time before 1970 counts as the beginning of 1970, one after the year 9999 as its end.
+pub(crate) fn new(started_us: i64) -> Uuid {
+    let random = RANDOM
+        .try_with(|random| random.try_borrow_mut().map(|mut random| random.next_u64()))
+        .ok()
+        .and_then(Result::ok)
+        // The thread is ending and its generator is gone.
+        .unwrap_or_else(|| seeded().next_u64());
+    let us = clamp_us(started_us).cast_unsigned();
+    let (millis, fraction) = (us / 1_000, (us % 1_000) * 4_096 / 1_000);
+    let bits = u128::from(millis) << 80
+        | 0x7 << 76
+        | u128::from(fraction) << 64
+        | 0b10 << 62
+        | u128::from(random >> 2);
+    Uuid::from_u128(bits)
+}
+
+/// The greatest time that a record can have, microseconds since 1970: the end of the year 9999,
+/// the last that every reader of timestamps can read. A `UUIDv7` holds 889 years more.
+pub(crate) const MAX_US: i64 = 253_402_300_799_999_999;
+
+/// Brings a time into the range that an id and a partition can hold.
+pub(crate) fn clamp_us(us: i64) -> i64 {
+    us.clamp(0, MAX_US)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_carries_the_start_and_is_a_v7() {
+        let id = new(1_700_000_000_123_456);
+        assert_eq!(id.get_version_num(), 7);
+        assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
+        assert_eq!(id.as_u128() >> 80, 1_700_000_000_123);
+    }
+
+    #[test]
+    fn times_out_of_range_are_brought_into_it() {
+        assert_eq!(new(-5).as_u128() >> 80, 0);
+        assert_eq!(new(i64::MAX).as_u128() >> 80, 253_402_300_799_999);
+    }
+
+    #[test]
+    fn ids_of_one_moment_differ_between_threads() {
+        let ids: std::collections::HashSet<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8)
+                .map(|_| scope.spawn(|| (0..1_000).map(|_| new(0)).collect::<Vec<_>>()))
+                .collect();
+            threads
+                .into_iter()
+                .flat_map(|thread| thread.join().unwrap())
+                .collect()
+        });
+        assert_eq!(ids.len(), 8_000);
+    }
+}

@@ -1,0 +1,15 @@
+//! The shared vocabulary of the stages: what a record is, as bytes and as a row.
+//!
+//! A record is encoded once, on the thread that closed its span ([`encode`]). Those bytes
+//! are what the queue carries and the spool stores. [`decode`] reads them back, [`row`]
+//! turns them into the typed values of a row (each by [`coerce`]), with what could not be stored
+//! as it was said named in `problems`.
+
+mod builders;
+mod coerce;
+pub(crate) mod decode;
+pub(crate) mod encode;
+pub(crate) mod id;
+pub(crate) mod row;
+
+pub use builders::{Event, NewRecord, PromptRun, QueryRun};

@@ -1,0 +1,366 @@
+//! A frame as the values of a row, each of its column's type.
+//!
+//! A value never costs the row: what cannot be stored as its column's type is stored as well
+//! as possible, and `problems` says what happened.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::coerce::{
+    as_text, first_16, int, is_none, json, json_without_nul, parse_uuid, tenant,
+    trace_id_of_traceparent, unwrapped, without_nul,
+};
+use super::decode::{DecodeError, EntryKey, Frame, Value};
+use super::encode::Evidence;
+use super::id;
+use crate::vocabulary::{Field, FieldType, Kind, Status};
+
+/// The greatest number of entries in `problems`; what is over it is one entry more.
+const MAX_PROBLEMS: usize = 100;
+
+/// A row of one of the three tables, but for what the spool and the writer add.
+#[derive(Debug)]
+pub(crate) struct Row<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) id: Uuid,
+    pub(crate) parent_id: Option<Uuid>,
+    pub(crate) trace_id: [u8; 16],
+    pub(crate) span_id: [u8; 8],
+    pub(crate) status: Status,
+    /// Microseconds since 1970, in the range that a partition can hold.
+    pub(crate) started_us: i64,
+    pub(crate) duration_us: i64,
+    /// The object of `metadata`, as JSON text.
+    pub(crate) metadata: String,
+    pub(crate) problems: Vec<String>,
+    values: [Cell<'a>; Field::SLOTS],
+}
+
+/// The value of a column.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum Cell<'a> {
+    #[default]
+    Null,
+    Text(Cow<'a, str>),
+    Int(i32),
+    Uuid(Uuid),
+}
+
+impl<'a> Row<'a> {
+    /// The value of the field's column.
+    pub(crate) fn cell(&self, field: Field) -> &Cell<'a> {
+        &self.values[usize::from(field.code())]
+    }
+
+    /// When the record ended, microseconds since 1970.
+    pub(crate) fn finished_us(&self) -> i64 {
+        id::clamp_us(self.started_us.saturating_add(self.duration_us))
+    }
+
+    pub(crate) fn new(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        let mut said = Said::read(frame)?;
+        let header = &frame.header;
+        let kind = header.kind;
+        let mut values = [const { Cell::Null }; Field::SLOTS];
+        for &field in Field::ALL {
+            if field.belongs_to(kind)
+                && let Some(value) = said.values[usize::from(field.code())]
+            {
+                values[usize::from(field.code())] = said.cell(field, value);
+            }
+        }
+        let (status, implied_code) = said.status(header.evidence);
+        if let (Cell::Null, Some(code)) =
+            (&values[usize::from(Field::ErrorCode.code())], implied_code)
+        {
+            values[usize::from(Field::ErrorCode.code())] = Cell::Text(Cow::Borrowed(code));
+        }
+        if values[usize::from(Field::ErrorMessage.code())] == Cell::Null
+            && let Some(seen) = said.values[usize::from(Field::SeenError.code())]
+        {
+            values[usize::from(Field::ErrorMessage.code())] = said.text(Field::ErrorMessage, seen);
+        }
+        let started_us = id::clamp_us(header.started_us);
+        if started_us != header.started_us {
+            said.problem("started_at", "the clock was out of range");
+        }
+        let trace_id = said.trace_id(&values[usize::from(Field::RequestId.code())], header.root);
+        said.metadata_field();
+        let mut span_id = [0; 8];
+        span_id.copy_from_slice(&header.id.as_bytes()[8..]);
+        Ok(Self {
+            kind,
+            id: header.id,
+            parent_id: (!header.parent.is_nil()).then_some(header.parent),
+            trace_id,
+            span_id,
+            status,
+            started_us,
+            duration_us: i64::try_from(header.duration_us).unwrap_or(i64::MAX),
+            metadata: said.metadata(),
+            problems: said.problems,
+            values,
+        })
+    }
+}
+
+/// What a frame says, the last entry of each field.
+struct Said<'a> {
+    values: [Option<Value<'a>>; Field::SLOTS],
+    /// Fields without a column, and values that their column cannot hold.
+    extras: BTreeMap<Cow<'a, str>, Extra<'a>>,
+    problems: Vec<String>,
+}
+
+/// A value in `metadata`.
+enum Extra<'a> {
+    Value(Value<'a>),
+    Json(serde_json::Value),
+}
+
+impl<'a> Said<'a> {
+    fn read(frame: &Frame<'a>) -> Result<Self, DecodeError> {
+        let mut said = Self {
+            values: [None; Field::SLOTS],
+            extras: BTreeMap::new(),
+            problems: Vec::new(),
+        };
+        // What happened to a field's last value; a later value makes it untrue.
+        let mut happened: Vec<(EntryKey<'a>, Value<'a>)> = Vec::new();
+        let mut inherited_tenant = None;
+        for entry in frame.entries() {
+            let entry = entry?;
+            if !entry.value.is_said() {
+                happened.push((entry.key, entry.value));
+                continue;
+            }
+            if !happened.is_empty() {
+                happened.retain(|(key, _)| *key != entry.key);
+            }
+            match entry.key {
+                EntryKey::Field(field) => {
+                    if field == Field::TenantId && entry.inherited {
+                        inherited_tenant = Some(entry.value);
+                    }
+                    said.values[usize::from(field.code())] = Some(entry.value);
+                }
+                EntryKey::Extra(name) => {
+                    said.extras
+                        .insert(Cow::Borrowed(name), Extra::Value(entry.value));
+                }
+            }
+        }
+        for (key, value) in happened {
+            let name = match key {
+                EntryKey::Field(Field::SeenError) => Field::ErrorMessage.name(),
+                EntryKey::Field(field) => field.name(),
+                EntryKey::Extra(name) => name,
+            };
+            said.happened(name, value);
+        }
+        if let (Some(inherited), Some(own)) = (
+            inherited_tenant,
+            said.values[usize::from(Field::TenantId.code())],
+        ) && tenant(inherited).map(|(id, _)| id) != tenant(own).map(|(id, _)| id)
+        {
+            said.problem(Field::TenantId.name(), "differs from the enclosing span's");
+        }
+        Ok(said)
+    }
+
+    fn problem(&mut self, name: &str, what: &str) {
+        match self.problems.len().cmp(&MAX_PROBLEMS) {
+            std::cmp::Ordering::Less => {
+                self.problems.push(format!("{}: {what}", without_nul(name)));
+            }
+            std::cmp::Ordering::Equal => self
+                .problems
+                .push(String::from("…: more problems than are listed")),
+            std::cmp::Ordering::Greater => {}
+        }
+    }
+
+    fn happened(&mut self, name: &str, value: Value<'_>) {
+        let what = match value {
+            Value::Cut { whole_len, sha256 } => {
+                let mut what = format!("truncated from {whole_len} bytes, sha256 ");
+                for byte in sha256 {
+                    let _ = write!(what, "{byte:02x}");
+                }
+                what
+            }
+            Value::Panicked => String::from("its formatting panicked"),
+            Value::Dropped => String::from("dropped, the record is over its limit"),
+            Value::Stopped { seen } => {
+                format!("truncated, formatting was stopped after {seen} bytes")
+            }
+            _ => return,
+        };
+        self.problem(name, &what);
+    }
+
+    /// Keeps a value that its column cannot hold.
+    fn keep(&mut self, field: Field, value: Value<'a>, what: &str) -> Cell<'a> {
+        self.problem(field.name(), what);
+        self.extras
+            .entry(Cow::Borrowed(field.name()))
+            .or_insert(Extra::Value(value));
+        Cell::Null
+    }
+
+    fn cell(&mut self, field: Field, value: Value<'a>) -> Cell<'a> {
+        match field.field_type() {
+            FieldType::Special => Cell::Null,
+            FieldType::Text | FieldType::Key => self.text(field, value),
+            FieldType::Int => match int(value) {
+                Ok(Some(int)) => Cell::Int(int),
+                Ok(None) => Cell::Null,
+                Err(what) => self.keep(field, value, what),
+            },
+            FieldType::Uuid if field == Field::TenantId => {
+                if let Some((id, key)) = tenant(value) {
+                    if let Some(key) = key {
+                        let key = serde_json::Value::from(without_nul(&key));
+                        self.extras
+                            .insert(Cow::Borrowed("tenant_key"), Extra::Json(key));
+                    }
+                    Cell::Uuid(id)
+                } else {
+                    if !is_none(value) {
+                        self.problem(field.name(), "empty");
+                    }
+                    Cell::Null
+                }
+            }
+            FieldType::Uuid => match value {
+                Value::Uuid(id) => Cell::Uuid(id),
+                _ if is_none(value) => Cell::Null,
+                _ => match unwrapped(value).and_then(parse_uuid) {
+                    Some(id) => Cell::Uuid(id),
+                    None => self.keep(field, value, "not a UUID"),
+                },
+            },
+        }
+    }
+
+    fn text(&mut self, field: Field, value: Value<'a>) -> Cell<'a> {
+        let text: Cow<'a, str> = match value {
+            Value::Bytes(bytes) => {
+                let text = String::from_utf8_lossy(bytes);
+                if matches!(text, Cow::Owned(_)) {
+                    self.problem(field.name(), "not UTF-8");
+                }
+                text
+            }
+            _ => as_text(value),
+        };
+        if text.contains('\0') {
+            self.problem(field.name(), "NUL replaced");
+        }
+        Cell::Text(match without_nul(&text) {
+            Cow::Owned(text) => Cow::Owned(text),
+            Cow::Borrowed(_) => text,
+        })
+    }
+
+    /// The status by the strongest evidence, and the error code that it implies.
+    fn status(&mut self, evidence: Evidence) -> (Status, Option<&'static str>) {
+        if let Some(said) = self.values[usize::from(Field::Status.code())] {
+            return Status::of_word(&as_text(said)).unwrap_or_else(|| {
+                self.extras
+                    .insert(Cow::Borrowed(Field::Status.name()), Extra::Value(said));
+                (Status::Unknown, None)
+            });
+        }
+        match evidence {
+            Evidence::Err => (Status::Failed, None),
+            Evidence::Panic => (Status::Failed, Some("panic")),
+            Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
+            Evidence::Cancelled => (Status::Cancelled, None),
+            Evidence::None => (Status::Unknown, None),
+        }
+    }
+
+    /// The trace id: that of a `traceparent`, else of the request, else of the outermost record.
+    fn trace_id(&mut self, request_id: &Cell<'_>, root: Uuid) -> [u8; 16] {
+        if let Some(said) = self.values[usize::from(Field::Traceparent.code())] {
+            match trace_id_of_traceparent(&as_text(said)) {
+                Some(trace_id) => return trace_id,
+                None => {
+                    self.keep(Field::Traceparent, said, "not a traceparent");
+                }
+            }
+        }
+        match request_id {
+            Cell::Text(request) => match parse_uuid(request) {
+                Some(uuid) if !uuid.is_nil() => uuid.into_bytes(),
+                _ => first_16(
+                    &Sha256::new()
+                        .chain_update("request:")
+                        .chain_update(request.as_bytes())
+                        .finalize(),
+                ),
+            },
+            _ => root.into_bytes(),
+        }
+    }
+
+    /// Merges an object that was said as the field `metadata` into the metadata; any other
+    /// value stays under that name.
+    fn metadata_field(&mut self) {
+        let Some(said) = self.values[usize::from(Field::Metadata.code())] else {
+            return;
+        };
+        let parsed = match said {
+            Value::Text(text) | Value::Debug(text) | Value::Json(text) => {
+                serde_json::from_str(text).ok()
+            }
+            _ => None,
+        };
+        if let Some(serde_json::Value::Object(object)) = parsed {
+            for (name, value) in object {
+                self.extras
+                    .entry(Cow::Owned(name))
+                    .or_insert(Extra::Json(value));
+            }
+        } else {
+            self.extras
+                .entry(Cow::Borrowed(Field::Metadata.name()))
+                .or_insert(Extra::Value(said));
+        }
+    }
+
+    fn metadata(&mut self) -> String {
+        if self.extras.is_empty() {
+            return String::from("{}");
+        }
+        let mut problems = Vec::new();
+        let mut object = serde_json::Map::new();
+        for (name, extra) in std::mem::take(&mut self.extras) {
+            let value = match extra {
+                Extra::Json(value) => value,
+                Extra::Value(value) => json(value).unwrap_or_else(|(instead, what)| {
+                    problems.push((name.to_string(), what));
+                    instead
+                }),
+            };
+            let (value, replaced) = json_without_nul(value);
+            if replaced {
+                problems.push((name.to_string(), "NUL replaced"));
+            }
+            object.insert(without_nul(&name).into_owned(), value);
+        }
+        for (name, what) in problems {
+            self.problem(&name, what);
+        }
+        serde_json::Value::Object(object).to_string()
+    }
+}
+
+#[cfg(test)]
+#[path = "row_tests.rs"]
+mod tests;

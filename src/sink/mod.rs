@@ -1,0 +1,4 @@
+//! Where records go from the spool. Each sink reads the spool at a pace of its own and keeps a
+//! position of its own.
+
+pub(crate) mod postgres;

@@ -1,0 +1,268 @@
+//! The binary format of COPY ("Binary Format" in `PostgreSQL`'s manual, page COPY): a signature,
+//! then each row as the number of its columns and each column behind its length.
+
+use uuid::Uuid;
+
+use crate::record::row::{Cell, Row};
+use crate::vocabulary::{Field, Kind};
+
+const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
+
+/// Microseconds from 1970 to 2000, where `PostgreSQL`'s time begins.
+const POSTGRES_EPOCH_US: i64 = 946_684_800_000_000;
+
+/// The type of the elements of `text[]`.
+const TEXT_OID: i32 = 25;
+
+/// A column, and where its value comes from.
+#[derive(Clone, Copy, Debug)]
+enum Column {
+    Id,
+    ParentId,
+    TraceId,
+    SpanId,
+    ServiceName,
+    Field(Field),
+    Status,
+    /// When it began.
+    Began(&'static str),
+    FinishedAt,
+    /// How long it took, in milliseconds.
+    Took(&'static str),
+    Metadata,
+    Problems,
+    WriterId,
+    Seq,
+    Salt,
+}
+
+impl Column {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::ParentId => "parent_id",
+            Self::TraceId => "trace_id",
+            Self::SpanId => "span_id",
+            Self::ServiceName => "service_name",
+            Self::Field(field) => field.name(),
+            Self::Status => "status",
+            Self::Began(name) | Self::Took(name) => name,
+            Self::FinishedAt => "finished_at",
+            Self::Metadata => "metadata",
+            Self::Problems => "problems",
+            Self::WriterId => "writer_id",
+            Self::Seq => "seq",
+            Self::Salt => "salt",
+        }
+    }
+}
+
+/// The columns of a kind's table, in the order in which they are sent.
+fn columns(kind: Kind) -> Vec<Column> {
+    use crate::vocabulary::FieldType;
+    let mut columns = vec![
+        Column::Id,
+        Column::ParentId,
+        Column::TraceId,
+        Column::SpanId,
+        Column::ServiceName,
+        Column::Status,
+    ];
+    columns.extend(match kind {
+        Kind::QueryRun => [Column::Began("started_at"), Column::Took("duration_ms")],
+        Kind::PromptRun => [Column::Began("created_at"), Column::Took("duration_ms")],
+        Kind::Event => [Column::Began("created_at"), Column::Took("latency_ms")],
+    });
+    if kind != Kind::Event {
+        columns.push(Column::FinishedAt);
+    }
+    columns.extend(
+        Field::ALL
+            .iter()
+            .filter(|field| field.belongs_to(kind) && field.field_type() != FieldType::Special)
+            .map(|field| Column::Field(*field)),
+    );
+    columns.extend([
+        Column::Metadata,
+        Column::Problems,
+        Column::WriterId,
+        Column::Seq,
+        Column::Salt,
+    ]);
+    columns
+}
+
+/// What the spool and the writer add to a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Provenance<'a> {
+    pub(crate) writer: Uuid,
+    pub(crate) service: &'a str,
+    pub(crate) seq: u64,
+    pub(crate) salt: [u8; 16],
+}
+
+/// Writes the rows of one kind.
+#[derive(Debug)]
+pub(crate) struct Encoder {
+    columns: Vec<Column>,
+    column_count: i16,
+}
+
+impl Encoder {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let columns = columns(kind);
+        let column_count = i16::try_from(columns.len()).unwrap_or(i16::MAX);
+        Self {
+            columns,
+            column_count,
+        }
+    }
+
+    /// The names of the columns, as COPY takes them.
+    pub(crate) fn column_list(&self) -> String {
+        self.columns
+            .iter()
+            .map(|column| column.name())
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// Begins the data of a COPY.
+    pub(crate) fn begin(out: &mut Vec<u8>) {
+        out.extend_from_slice(SIGNATURE);
+    }
+
+    /// Ends the data of a COPY.
+    pub(crate) fn end(out: &mut Vec<u8>) {
+        out.extend_from_slice(&TRAILER);
+    }
+
+    /// Appends a row.
+    pub(crate) fn row(&self, out: &mut Vec<u8>, row: &Row<'_>, provenance: &Provenance<'_>) {
+        out.extend_from_slice(&self.column_count.to_be_bytes());
+        for &column in &self.columns {
+            match column {
+                Column::Id => bytes(out, row.id.as_bytes()),
+                Column::ParentId => match &row.parent_id {
+                    Some(id) => bytes(out, id.as_bytes()),
+                    None => null(out),
+                },
+                Column::TraceId => hex(out, &row.trace_id),
+                Column::SpanId => hex(out, &row.span_id),
+                Column::ServiceName => bytes(out, provenance.service.as_bytes()),
+                Column::Field(field) => match row.cell(field) {
+                    Cell::Null => null(out),
+                    Cell::Text(text) => bytes(out, text.as_bytes()),
+                    Cell::Int(int) => bytes(out, &int.to_be_bytes()),
+                    Cell::Uuid(id) => bytes(out, id.as_bytes()),
+                },
+                Column::Status => bytes(out, row.status.as_str().as_bytes()),
+                Column::Began(_) => timestamp(out, row.started_us),
+                Column::FinishedAt => timestamp(out, row.finished_us()),
+                Column::Took(_) => bytes(out, &(row.duration_us / 1_000).to_be_bytes()),
+                Column::Metadata => {
+                    let at = begin(out);
+                    // The version of jsonb's own binary format.
+                    out.push(1);
+                    out.extend_from_slice(row.metadata.as_bytes());
+                    end(out, at);
+                }
+                Column::Problems => texts(out, &row.problems),
+                Column::WriterId => bytes(out, provenance.writer.as_bytes()),
+                Column::Seq => bytes(out, &provenance.seq.to_be_bytes()),
+                Column::Salt => bytes(out, &provenance.salt),
+            }
+        }
+    }
+}
+
+fn length(len: usize) -> [u8; 4] {
+    i32::try_from(len).unwrap_or(i32::MAX).to_be_bytes()
+}
+
+fn null(out: &mut Vec<u8>) {
+    out.extend_from_slice(&(-1_i32).to_be_bytes());
+}
+
+fn bytes(out: &mut Vec<u8>, value: &[u8]) {
+    out.extend_from_slice(&length(value.len()));
+    out.extend_from_slice(value);
+}
+
+/// Begins a column whose length is known afterwards; returns where it belongs.
+fn begin(out: &mut Vec<u8>) -> usize {
+    out.extend_from_slice(&[0; 4]);
+    out.len()
+}
+
+fn end(out: &mut [u8], at: usize) {
+    let len = length(out.len() - at);
+    out[at - 4..at].copy_from_slice(&len);
+}
+
+fn hex(out: &mut Vec<u8>, value: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(&length(value.len() * 2));
+    for byte in value {
+        out.extend_from_slice(&[
+            DIGITS[usize::from(byte >> 4)],
+            DIGITS[usize::from(byte & 15)],
+        ]);
+    }
+}
+
+fn timestamp(out: &mut Vec<u8>, us_since_1970: i64) {
+    bytes(out, &(us_since_1970 - POSTGRES_EPOCH_US).to_be_bytes());
+}
+
+fn texts(out: &mut Vec<u8>, texts: &[String]) {
+    let at = begin(out);
+    let dimensions = i32::from(!texts.is_empty());
+    for header in [dimensions, 0, TEXT_OID] {
+        out.extend_from_slice(&header.to_be_bytes());
+    }
+    if dimensions == 1 {
+        out.extend_from_slice(&length(texts.len()));
+        out.extend_from_slice(&1_i32.to_be_bytes());
+        for text in texts {
+            bytes(out, text.as_bytes());
+        }
+    }
+    end(out, at);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_column_of_the_migration_is_sent() {
+        let migration = include_str!("../../../migrations/0001_audit_trail.sql");
+        for kind in Kind::ALL {
+            let from = migration
+                .find(&format!("CREATE TABLE audit.{} (", kind.table_name()))
+                .unwrap();
+            let table = &migration[from..from + migration[from..].find("PRIMARY KEY").unwrap()];
+            let mut declared: Vec<_> = table
+                .lines()
+                .skip(1)
+                .filter_map(|line| line.split_whitespace().next())
+                .collect();
+            declared.sort_unstable();
+            let mut sent: Vec<_> = columns(kind).iter().map(|column| column.name()).collect();
+            sent.sort_unstable();
+            assert_eq!(sent, declared, "{kind}");
+        }
+    }
+
+    #[test]
+    fn arrays_and_times_are_as_postgres_reads_them() {
+        let mut out = Vec::new();
+        texts(&mut out, &[]);
+        assert_eq!(out, [0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25]);
+        out.clear();
+        timestamp(&mut out, POSTGRES_EPOCH_US + 1);
+        assert_eq!(out, [0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 1]);
+    }
+}

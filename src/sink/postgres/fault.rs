@@ -1,0 +1,164 @@
+//! What an error of Postgres means, decided once, by SQLSTATE.
+//!
+//! | class | SQLSTATE | what is done |
+//! |---|---|---|
+//! | retry | no answer, 08, 25006 (read only), 40, 53, 55P03, 57, 58, XX | again, after a pause that grows to 5 s, on a new connection |
+//! | hold | 0A, 23514 without a constraint (no partition), 28, 3D, 3F, 42, everything else | everything is kept, said once, tried every 5 s: an administrator must mend it |
+//! | poison | 22, 23, 54 | that record goes into `audit.dead_letters`, the others are committed |
+//! | superseded | 23505 on `batches_pkey` | the batch is already there: ask for the position |
+
+use std::borrow::Cow;
+
+use crate::spool::LogError;
+
+/// What to do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Class {
+    Retry,
+    Hold,
+    Poison,
+    Superseded,
+}
+
+/// An error of a batch, with what is needed to deal with it.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) class: Class,
+    pub(crate) sqlstate: Option<String>,
+    /// The line of the COPY that was refused, from 1.
+    pub(crate) line: Option<usize>,
+    /// The server's words. May hold values of the host's: for `audit.dead_letters` alone.
+    pub(crate) reason: String,
+}
+
+impl Fault {
+    /// What was waited for did not come in time.
+    pub(crate) fn timed_out() -> Self {
+        Self {
+            class: Class::Retry,
+            sqlstate: None,
+            line: None,
+            reason: String::from("no answer in time"),
+        }
+    }
+
+    /// The same, of a record that is already given up: there is nothing more to single out.
+    pub(crate) fn not_poison(self) -> Self {
+        let class = if self.class == Class::Poison {
+            Class::Hold
+        } else {
+            self.class
+        };
+        Self { class, ..self }
+    }
+
+    /// What can be said in a log line: nothing that a host's value could be part of.
+    pub(crate) fn summary(&self) -> Cow<'static, str> {
+        match &self.sqlstate {
+            Some(sqlstate) => Cow::Owned(format!("SQLSTATE {sqlstate}")),
+            None => Cow::Borrowed("no answer"),
+        }
+    }
+}
+
+impl From<LogError> for Fault {
+    fn from(error: LogError) -> Self {
+        Self {
+            class: Class::Retry,
+            sqlstate: None,
+            line: None,
+            reason: error.to_string(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Fault {
+    fn from(error: sqlx::Error) -> Self {
+        let sqlx::Error::Database(database) = &error else {
+            return Self {
+                class: Class::Retry,
+                sqlstate: None,
+                line: None,
+                reason: error.to_string(),
+            };
+        };
+        let sqlstate = database.code().unwrap_or_default().into_owned();
+        let line = database
+            .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
+            .and_then(|error| error.r#where())
+            .and_then(copy_line);
+        Self {
+            class: class(&sqlstate, database.constraint()),
+            line,
+            reason: database.message().to_owned(),
+            sqlstate: Some(sqlstate),
+        }
+    }
+}
+
+fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
+    match (sqlstate, sqlstate.get(..2).unwrap_or_default()) {
+        ("23505", _) if constraint == Some("batches_pkey") => Class::Superseded,
+        // A partition is missing: PostgreSQL names no constraint then.
+        ("23514", _) if constraint.is_none() => Class::Hold,
+        ("25006" | "55P03", _) | (_, "08" | "40" | "53" | "57" | "58" | "XX") => Class::Retry,
+        (_, "22" | "23" | "54") => Class::Poison,
+        _ => Class::Hold,
+    }
+}
+
+/// The line in an error's context, such as `COPY query_runs_2026_11, line 3, column id`.
+fn copy_line(context: &str) -> Option<usize> {
+    let digits = context
+        .lines()
+        .find(|line| line.starts_with("COPY "))?
+        .split_once(", line ")?
+        .1;
+    digits
+        .split(|c: char| !c.is_ascii_digit())
+        .next()?
+        .parse()
+        .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sqlstates_are_classified() {
+        assert_eq!(class("23505", Some("batches_pkey")), Class::Superseded);
+        assert_eq!(
+            class("23505", Some("query_runs_2026_11_pkey")),
+            Class::Poison
+        );
+        assert_eq!(class("23514", None), Class::Hold);
+        assert_eq!(class("23514", Some("a_check")), Class::Poison);
+        for retry in [
+            "08006", "25006", "40001", "40P01", "53100", "53300", "55P03", "57014", "57P01",
+            "58030", "XX000",
+        ] {
+            assert_eq!(class(retry, None), Class::Retry, "{retry}");
+        }
+        for hold in ["42P01", "42501", "42703", "3D000", "28P01", "0A000", ""] {
+            assert_eq!(class(hold, None), Class::Hold, "{hold}");
+        }
+        for poison in ["22021", "22P05", "54000"] {
+            assert_eq!(class(poison, None), Class::Poison, "{poison}");
+        }
+    }
+
+    #[test]
+    fn the_line_of_a_copy_is_found() {
+        assert_eq!(
+            copy_line("COPY query_runs_2026_11, line 3, column id"),
+            Some(3)
+        );
+        assert_eq!(copy_line("COPY query_runs_2026_11, line 17"), Some(17));
+        assert_eq!(
+            copy_line("SQL statement \"x\"\nCOPY t, line 2: \"a, line 9\""),
+            Some(2)
+        );
+        assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE"), None);
+    }
+}

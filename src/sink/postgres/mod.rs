@@ -1,0 +1,25 @@
+//! From the spool to Postgres: in batches, once each.
+//!
+//! A batch is one row in `audit.batches`, unique on `(writer_id, first_seq)`, and one binary
+//! COPY for each table and month, in one transaction. So the position lies in Postgres, in the
+//! transaction that writes the rows: after any error that leaves a doubt, the sink asks where
+//! the trail stands and goes on from there. Two writers with the same log cannot both write a
+//! batch.
+//!
+//! - [`batch`]: records into the bytes of a COPY
+//! - [`copy`]: the binary COPY format
+//! - [`schema`]: migrations, and what is there
+//! - [`partitions`]: monthly leaf partitions, ahead of their time
+//! - [`fault`]: what an error means: try again, hold, or give up one record
+//! - [`writer`]: one connection, and a batch's transaction
+//! - [`drain`]: the loop over all logs
+
+pub(crate) mod batch;
+pub(crate) mod copy;
+pub(crate) mod drain;
+mod fault;
+mod partitions;
+mod schema;
+mod writer;
+
+pub use schema::migrate;

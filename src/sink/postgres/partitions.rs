@@ -1,0 +1,172 @@
+//! Monthly leaf partitions, made before they are needed.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgConnection;
+
+use crate::vocabulary::Kind;
+
+const US_PER_DAY: i64 = 86_400_000_000;
+
+/// A month by the calendar, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Month {
+    year: i64,
+    /// From 1 to 12.
+    month: i64,
+}
+
+impl Month {
+    /// The month of a time, microseconds since 1970.
+    pub(crate) fn of_us(us: i64) -> Self {
+        // The civil calendar from a count of days; H. Hinnant, "chrono-Compatible Low-Level
+        // Date Algorithms", civil_from_days.
+        let days = us.div_euclid(US_PER_DAY) + 719_468;
+        let era = days.div_euclid(146_097);
+        let day_of_era = days.rem_euclid(146_097);
+        let year_of_era =
+            (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let shifted = (5 * day_of_year + 2) / 153;
+        let month = if shifted < 10 {
+            shifted + 3
+        } else {
+            shifted - 9
+        };
+        Self {
+            year: year_of_era + era * 400 + i64::from(month <= 2),
+            month,
+        }
+    }
+
+    pub(crate) fn next(self) -> Self {
+        if self.month == 12 {
+            Self {
+                year: self.year + 1,
+                month: 1,
+            }
+        } else {
+            Self {
+                month: self.month + 1,
+                ..self
+            }
+        }
+    }
+
+    /// Its first moment, as Postgres reads it.
+    fn first_moment(self) -> String {
+        format!("{:04}-{:02}-01 00:00:00+00", self.year, self.month)
+    }
+}
+
+/// The leaves that are known to be there.
+#[derive(Debug, Default)]
+pub(crate) struct Partitions {
+    names: HashMap<(Kind, Month), String>,
+}
+
+impl Partitions {
+    /// The name of a leaf in schema `audit_parts`; makes it if it is not there.
+    pub(crate) async fn ensure(
+        &mut self,
+        connection: &mut PgConnection,
+        kind: Kind,
+        month: Month,
+    ) -> Result<&str, sqlx::Error> {
+        use std::collections::hash_map::Entry;
+        match self.names.entry((kind, month)) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(unknown) => {
+                let name: String =
+                    sqlx::query_scalar("SELECT audit.ensure_partition($1, $2::text::timestamptz)")
+                        .persistent(false)
+                        .bind(kind.table_name())
+                        .bind(month.first_moment())
+                        .fetch_one(connection)
+                        .await?;
+                Ok(unknown.insert(name))
+            }
+        }
+    }
+
+    /// The name of a leaf that was made.
+    pub(crate) fn name(&self, kind: Kind, month: Month) -> Option<&str> {
+        self.names.get(&(kind, month)).map(String::as_str)
+    }
+
+    /// Makes this month's and the next month's leaves of every table.
+    pub(crate) async fn ahead(
+        &mut self,
+        connection: &mut PgConnection,
+        now_us: i64,
+    ) -> Result<(), sqlx::Error> {
+        let month = Month::of_us(now_us);
+        for kind in Kind::ALL {
+            for month in [month, month.next()] {
+                self.ensure(connection, kind, month).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn months_are_those_of_the_calendar() {
+        let of = |seconds: i64| Month::of_us(seconds * 1_000_000);
+        assert_eq!(
+            of(0),
+            Month {
+                year: 1970,
+                month: 1
+            }
+        );
+        assert_eq!(
+            of(951_782_400),
+            Month {
+                year: 2000,
+                month: 2
+            }
+        );
+        assert_eq!(
+            of(951_868_799),
+            Month {
+                year: 2000,
+                month: 2
+            }
+        );
+        assert_eq!(
+            of(951_868_800),
+            Month {
+                year: 2000,
+                month: 3
+            }
+        );
+        assert_eq!(
+            of(1_767_225_599),
+            Month {
+                year: 2025,
+                month: 12
+            }
+        );
+        assert_eq!(
+            of(1_767_225_600),
+            Month {
+                year: 2026,
+                month: 1
+            }
+        );
+        assert_eq!(of(1_767_225_599).next(), of(1_767_225_600));
+        assert_eq!(
+            Month::of_us(crate::record::id::MAX_US),
+            Month {
+                year: 9999,
+                month: 12
+            }
+        );
+        assert_eq!(of(1_767_225_600).first_moment(), "2026-01-01 00:00:00+00");
+    }
+}

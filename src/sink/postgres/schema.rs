@@ -1,0 +1,134 @@
+//! The tables: made, brought up to date, and looked up.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use sqlx::migrate::{Migrate as _, Migration, MigrationType, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _};
+
+use crate::error::MigrateError;
+
+/// The table of the applied migrations, apart from the host's own.
+const MIGRATIONS_TABLE: &str = "audit.schema_migrations";
+
+/// How long a migration waits for locks that others hold, such as the migration of another
+/// process that starts at the same time.
+const LOCK_TIMEOUT: &str = "SET lock_timeout = '60s'";
+
+/// The embedded migrations. Built by hand: the `migrate!` macro would cost every user sqlx's
+/// macros.
+pub(crate) fn migrator() -> Migrator {
+    let migrations = vec![Migration::new(
+        1,
+        Cow::Borrowed("audit trail"),
+        MigrationType::Simple,
+        include_str!("../../../migrations/0001_audit_trail.sql").into_sql_str(),
+        false,
+    )];
+    let mut migrator = Migrator::with_migrations(migrations);
+    migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
+    migrator.create_schema("audit");
+    migrator
+}
+
+/// How the tables in a database compare with what this version writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Current,
+    /// Missing or of an older version.
+    Behind,
+    /// Of a newer version of the library.
+    Newer(i64),
+}
+
+/// Looks up the version of the tables, without a right to anything but the catalog.
+pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
+    let known = migrator()
+        .iter()
+        .map(|migration| migration.version)
+        .max()
+        .unwrap_or(0);
+    // Read with the writer's rights, so through the catalog's public part first.
+    let there: bool = sqlx::query_scalar(
+        "SELECT coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'audit'), false) \
+         AND to_regclass('audit.schema_migrations') IS NOT NULL",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !there {
+        return Ok(State::Behind);
+    }
+    let applied: Option<i64> =
+        sqlx::query_scalar("SELECT max(version) FROM audit.schema_migrations WHERE success")
+            .fetch_one(&mut *connection)
+            .await?;
+    Ok(match applied.unwrap_or(0) {
+        newer if newer > known => State::Newer(newer),
+        current if current == known => State::Current,
+        _ => State::Behind,
+    })
+}
+
+/// Brings the tables up to date. Many processes may do so at once: they wait for each other.
+pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
+    connection.execute(LOCK_TIMEOUT).await?;
+    let done = migrator().run_direct(None, &mut *connection, false).await;
+    if done.is_err() {
+        // A failed migration leaves its lock held; the connection is given up by the caller,
+        // but a session behind a pooler would go on.
+        let _ = connection.unlock().await;
+    }
+    connection.execute("RESET lock_timeout").await?;
+    done
+}
+
+/// Makes the audit tables in the database, or brings them up to date; does nothing when they
+/// are.
+///
+/// Blocks the thread; safe in and outside any runtime. Many processes may call it at once.
+///
+/// # Errors
+///
+/// [`MigrateError`] when the URL is malformed, when the database cannot be reached or refuses,
+/// and when its tables are of a newer version of this library.
+///
+/// ```no_run
+/// tracing_audit::migrate("postgres://admin@localhost/app")?;
+/// # Ok::<(), tracing_audit::MigrateError>(())
+/// ```
+pub fn migrate(url: &str) -> Result<(), MigrateError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| MigrateError::DatabaseUrl)?;
+    // A thread of its own, since a runtime cannot be entered from within another.
+    let migrating = std::thread::Builder::new()
+        .name(String::from("tracing-audit-migrate"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(MigrateError::Thread)?;
+            runtime.block_on(migrate_with(options))
+        })
+        .map_err(MigrateError::Thread)?;
+    migrating.join().unwrap_or_else(|_| {
+        Err(MigrateError::Database(
+            "the migration's thread panicked".into(),
+        ))
+    })
+}
+
+async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
+    let database = |error: sqlx::Error| MigrateError::Database(Box::new(error));
+    let options = options.disable_statement_logging();
+    let mut connection = tokio::time::timeout(Duration::from_secs(30), options.connect())
+        .await
+        .map_err(|elapsed| MigrateError::Database(Box::new(elapsed)))?
+        .map_err(database)?;
+    if let State::Newer(version) = state(&mut connection).await.map_err(database)? {
+        return Err(MigrateError::Newer(version));
+    }
+    run(&mut connection)
+        .await
+        .map_err(|error| MigrateError::Database(Box::new(error)))?;
+    connection.close().await.map_err(database)
+}

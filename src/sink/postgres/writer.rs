@@ -1,0 +1,267 @@
+//! One connection, and a batch's transaction on it.
+//!
+//! A future of sqlx that is dropped half-way leaves its connection in a bad state, so a
+//! connection is never used again after an error or a missed deadline: it is dropped, and the
+//! next attempt makes a new one.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use uuid::Uuid;
+
+use super::batch::{Batch, Batcher, DeadLetter};
+use super::fault::Fault;
+use super::partitions::Partitions;
+use super::schema;
+use crate::capture::clock::Moment;
+use crate::spool::Log;
+use crate::vocabulary::Kind;
+
+/// How long a connection may take to be made.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one exchange with the server may take; `audit.batches` is read on the assumption
+/// that no batch takes longer.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// What every batch's transaction begins with. `SET LOCAL`, because behind a transaction pooler
+/// a session's settings are another client's. A commit that the server has not made durable
+/// would be taken for one that it has.
+const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '10s'; \
+     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+
+/// A connection that is ready to write batches.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    connection: PgConnection,
+    partitions: Partitions,
+    /// The month up to which partitions were made ahead, by the clock then.
+    ahead_us: i64,
+}
+
+/// Why no connection that can write was made.
+#[derive(Debug)]
+pub(crate) enum NotReady {
+    Fault(Fault),
+    /// The tables are missing or old, and this role may not make them (or must not).
+    Schema(&'static str),
+}
+
+impl From<Fault> for NotReady {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<sqlx::Error> for NotReady {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Fault(error.into())
+    }
+}
+
+/// Waits no longer than `limit`; the connection is given up after that.
+async fn within<T, E>(
+    limit: Duration,
+    doing: impl Future<Output = Result<T, E>>,
+) -> Result<T, Fault>
+where
+    Fault: From<E>,
+{
+    match tokio::time::timeout(limit, doing).await {
+        Ok(done) => done.map_err(Fault::from),
+        Err(_) => Err(Fault::timed_out()),
+    }
+}
+
+impl Writer {
+    /// Connects, and makes or updates the tables if that is needed, wanted and allowed.
+    pub(crate) async fn connect(
+        options: &PgConnectOptions,
+        migrate: bool,
+    ) -> Result<Self, NotReady> {
+        let options = options
+            .clone()
+            .application_name("tracing-audit")
+            .disable_statement_logging();
+        let mut connection = within(CONNECT_TIMEOUT, options.connect()).await?;
+        let state = within(EXCHANGE_TIMEOUT, schema::state(&mut connection)).await?;
+        match state {
+            schema::State::Current => {}
+            schema::State::Newer(_) => {
+                return Err(NotReady::Schema(
+                    "the audit tables are of a newer version than this program",
+                ));
+            }
+            schema::State::Behind if !migrate => {
+                return Err(NotReady::Schema(
+                    "the audit tables are missing or old, and migration is switched off",
+                ));
+            }
+            schema::State::Behind => {
+                // Longer than the lock timeout that it sets.
+                let migrating =
+                    tokio::time::timeout(Duration::from_mins(2), schema::run(&mut connection));
+                match migrating.await {
+                    Ok(Ok(())) => {}
+                    Ok(Err(
+                        sqlx::migrate::MigrateError::Execute(error)
+                        | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
+                    )) => {
+                        return Err(not_migrated(error));
+                    }
+                    Ok(Err(_)) => {
+                        return Err(NotReady::Schema("the audit tables were changed by hand"));
+                    }
+                    Err(_) => return Err(Fault::timed_out().into()),
+                }
+            }
+        }
+        let mut writer = Self {
+            connection,
+            partitions: Partitions::default(),
+            ahead_us: i64::MIN,
+        };
+        writer.prepare_partitions().await?;
+        Ok(writer)
+    }
+
+    /// Makes the partitions that will be needed, at most once an hour.
+    async fn prepare_partitions(&mut self) -> Result<(), Fault> {
+        const HOUR_US: i64 = 3_600_000_000;
+        let now_us = Moment::now().wall_us();
+        if now_us.saturating_sub(self.ahead_us) >= HOUR_US || now_us < self.ahead_us {
+            within(
+                EXCHANGE_TIMEOUT,
+                self.partitions.ahead(&mut self.connection, now_us),
+            )
+            .await?;
+            self.ahead_us = now_us;
+        }
+        Ok(())
+    }
+
+    /// Asks where the trail of a writer stands: the seq of the next record that it expects.
+    pub(crate) async fn position(&mut self, writer: Uuid) -> Result<u64, Fault> {
+        let asking = sqlx::query_scalar::<_, i64>("SELECT audit.writer_position($1)")
+            .persistent(false)
+            .bind(writer)
+            .fetch_one(&mut self.connection);
+        let position = within(EXCHANGE_TIMEOUT, asking).await?;
+        Ok(u64::try_from(position).unwrap_or(1))
+    }
+
+    /// Writes a batch in one transaction.
+    ///
+    /// After an error it is not known whether the batch was committed, and the connection is of
+    /// no use any more; but after [`Poison`](super::fault::Class::Poison) it was not, and the
+    /// connection is to be rolled back.
+    pub(crate) async fn write(
+        &mut self,
+        batch: &Batch,
+        batcher: &Batcher,
+        log: &Log,
+    ) -> Result<(), Fault> {
+        self.prepare_partitions().await?;
+        for leaf in &batch.leaves {
+            let ensuring = self
+                .partitions
+                .ensure(&mut self.connection, leaf.kind, leaf.month);
+            within(EXCHANGE_TIMEOUT, ensuring).await?;
+        }
+        within(EXCHANGE_TIMEOUT, self.transaction(batch, batcher, log)).await
+    }
+
+    /// Ends a transaction that Postgres has refused something in.
+    pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
+        within(EXCHANGE_TIMEOUT, self.connection.execute("ROLLBACK")).await?;
+        Ok(())
+    }
+
+    async fn transaction(
+        &mut self,
+        batch: &Batch,
+        batcher: &Batcher,
+        log: &Log,
+    ) -> Result<(), sqlx::Error> {
+        // One exchange for what begins every batch.
+        let begin = format!("{BEGIN}; {}", header(batch, log));
+        self.connection.execute(AssertSqlSafe(begin)).await?;
+        for leaf in &batch.leaves {
+            let name = self
+                .partitions
+                .name(leaf.kind, leaf.month)
+                .unwrap_or_default();
+            let columns = batcher.column_list(leaf.kind);
+            let copy = format!("COPY audit_parts.{name} ({columns}) FROM STDIN (FORMAT binary)");
+            let mut sink = self.connection.copy_in_raw(&copy).await?;
+            sink.send(&leaf.data[..]).await?;
+            sink.finish().await?;
+        }
+        for letter in &batch.dead_letters {
+            self.dead_letter(letter, log.writer()).await?;
+        }
+        self.connection.execute("COMMIT").await?;
+        Ok(())
+    }
+
+    async fn dead_letter(&mut self, letter: &DeadLetter, writer: Uuid) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .persistent(false)
+        .bind(writer)
+        .bind(letter.seq.cast_signed())
+        .bind(letter.record_id)
+        .bind(letter.kind.map_or("unknown", Kind::span_name))
+        .bind(&letter.sqlstate)
+        .bind(letter.reason.replace('\0', "\u{fffd}"))
+        .bind(&letter.frame)
+        .bind(&letter.salt[..])
+        .execute(&mut self.connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The statement that writes a batch's header row.
+fn header(batch: &Batch, log: &Log) -> String {
+    let id = |id: Option<Uuid>| id.map_or_else(|| String::from("NULL"), |id| format!("'{id}'"));
+    // The only text that is not ours, in a form that needs no quoting.
+    let service =
+        log.service()
+            .bytes()
+            .filter(|byte| *byte != 0)
+            .fold(String::new(), |mut hex, byte| {
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+    format!(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, \
+         first_id, last_id, service_name, library_version) \
+         VALUES ('{}', {}, {}, {}, {}, {}, {}, {}, {}, convert_from(decode('{service}', 'hex'), 'UTF8'), '{}')",
+        log.writer(),
+        batch.first_seq,
+        batch.last_seq,
+        batch.rows(Kind::QueryRun),
+        batch.rows(Kind::PromptRun),
+        batch.rows(Kind::Event),
+        batch.dead_letters.len(),
+        id(batch.ids.map(|ids| ids.0)),
+        id(batch.ids.map(|ids| ids.1)),
+        env!("CARGO_PKG_VERSION"),
+    )
+}
+
+/// What a failed migration means: without the right, wait for an administrator.
+fn not_migrated(error: sqlx::Error) -> NotReady {
+    let fault = Fault::from(error);
+    match fault.sqlstate.as_deref() {
+        Some("42501") => NotReady::Schema(
+            "the audit tables are missing or old, and this role may not make them: run `tracing-audit migrate` as an administrator",
+        ),
+        _ => NotReady::Fault(fault),
+    }
+}

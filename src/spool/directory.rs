@@ -1,0 +1,268 @@
+//! One folder for each process, held by a lock; the folders of dead processes are taken over.
+//!
+//! ```text
+//! <root>/<writer id>/lock         held as long as the process lives
+//! <root>/<writer id>/spool.redb   the log
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnectOptions;
+use uuid::Uuid;
+
+use super::log::{Log, LogError};
+use crate::capture::clock::Moment;
+use crate::record::id;
+
+/// A log and the folder that is held for it.
+#[derive(Debug)]
+pub(crate) struct Directory {
+    path: PathBuf,
+    // Held until the process ends or this is dropped, whichever way.
+    _lock: File,
+}
+
+/// Why a folder could not be had.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum DirectoryError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Log(#[from] LogError),
+}
+
+impl Directory {
+    /// Makes a folder for this process, with the log of a new writer in it.
+    pub(crate) fn create(root: &Path, service: &str) -> Result<(Self, Log), DirectoryError> {
+        fs::create_dir_all(root)?;
+        let writer = id::new(Moment::now().wall_us());
+        // Under another name until it is held, so that no other process takes it for a dead
+        // one's.
+        let making = root.join(format!(".{writer}"));
+        create_private_dir(&making)?;
+        let lock = File::create_new(making.join("lock"))?;
+        lock.try_lock().map_err(io::Error::from)?;
+        let path = root.join(writer.to_string());
+        fs::rename(&making, &path)?;
+        let log = Log::create(&path.join("spool.redb"), writer, service)?;
+        // The folder's own entry must survive a loss of power as the log does.
+        File::open(&path)?.sync_all()?;
+        File::open(root)?.sync_all()?;
+        Ok((Self { path, _lock: lock }, log))
+    }
+
+    /// Takes over the folders whose processes are dead. What cannot be opened is left as it is
+    /// and told to `refused`.
+    pub(crate) fn adopt(
+        root: &Path,
+        mut refused: impl FnMut(&Path, DirectoryError),
+    ) -> Vec<(Self, Log)> {
+        let mut names: Vec<_> = fs::read_dir(root)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()))
+            .filter(|name| Uuid::try_parse(name).is_ok())
+            .collect();
+        // By the time that they were made.
+        names.sort();
+        let mut adopted = Vec::new();
+        for name in names {
+            let path = root.join(name);
+            match Self::take_over(&path) {
+                Ok(Some(directory)) => adopted.push(directory),
+                Ok(None) => {}
+                Err(error) => refused(&path, error),
+            }
+        }
+        adopted
+    }
+
+    /// `None`: its process lives, or it is just being removed.
+    fn take_over(path: &Path) -> Result<Option<(Self, Log)>, DirectoryError> {
+        let lock = match File::open(path.join("lock")) {
+            Ok(lock) => lock,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(error.into()),
+        }
+        let file = path.join("spool.redb");
+        let directory = Self {
+            path: path.to_owned(),
+            _lock: lock,
+        };
+        if !file.try_exists()? {
+            // Its process died before the log was there, or while the folder was removed.
+            directory.remove()?;
+            return Ok(None);
+        }
+        let log = Log::open(&file)?;
+        Ok(Some((directory, log)))
+    }
+
+    /// Removes the folder; its log is closed and has nothing left that is not committed.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        // The lock goes last: who finds it free finds no log.
+        for name in ["spool.redb", "lock"] {
+            match fs::remove_file(self.path.join(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        match fs::remove_dir(&self.path) {
+            // Its process removed it while the lock was waited for.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            done => done,
+        }
+    }
+}
+
+#[cfg(unix)]
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    // Prompts and SQL are in it.
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
+#[cfg(not(unix))]
+fn create_private_dir(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)
+}
+
+/// Where the logs are when nothing is set.
+pub(crate) fn default_root(service: &str, database: &PgConnectOptions) -> PathBuf {
+    let var = |name: &str| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    let state = var("STATE_DIRECTORY")
+        .or_else(|| var("XDG_STATE_HOME"))
+        .or_else(|| Some(var("HOME")?.join(".local/state")))
+        .unwrap_or_else(std::env::temp_dir);
+    let service: String = service
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .take(64)
+        .collect();
+    state
+        .join("tracing-audit")
+        .join(format!("{service}-{}", fingerprint(database)))
+}
+
+/// Tells databases apart; the password is no part of it, so that it can change.
+fn fingerprint(database: &PgConnectOptions) -> String {
+    let hash = Sha256::new()
+        .chain_update(database.get_host())
+        .chain_update([0])
+        .chain_update(database.get_port().to_le_bytes())
+        .chain_update(database.get_database().unwrap_or_default())
+        .finalize();
+    hash[..6]
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Root(PathBuf);
+
+    impl Root {
+        fn new() -> Self {
+            Self(std::env::temp_dir().join(format!("tracing-audit-root-{}", id::new(0).simple())))
+        }
+    }
+
+    impl Drop for Root {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn adopt(root: &Root) -> Vec<(Directory, Log)> {
+        Directory::adopt(&root.0, |path, error| panic!("{}: {error}", path.display()))
+    }
+
+    #[test]
+    fn a_folder_that_is_held_is_left_alone_and_a_dead_one_is_taken_over_once() {
+        let root = Root::new();
+        let held = Directory::create(&root.0, "a").unwrap();
+        let dead = Directory::create(&root.0, "b").unwrap();
+        let writer = dead.1.writer();
+        drop(dead);
+        let adopted = adopt(&root);
+        assert_eq!(
+            adopted
+                .iter()
+                .map(|(_, log)| log.writer())
+                .collect::<Vec<_>>(),
+            [writer]
+        );
+        assert_eq!(adopt(&root).len(), 0);
+        drop(held);
+    }
+
+    #[test]
+    fn a_folder_without_a_log_is_cleared_away() {
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        drop(log);
+        fs::remove_file(directory.path.join("spool.redb")).unwrap();
+        drop(directory);
+        assert_eq!(adopt(&root).len(), 0);
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_damaged_log_is_told_and_left_where_it_is() {
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        drop(log);
+        let file = directory.path.join("spool.redb");
+        fs::write(&file, b"this is no log").unwrap();
+        drop(directory);
+        let mut refused = Vec::new();
+        let adopted = Directory::adopt(&root.0, |path, _| refused.push(path.to_owned()));
+        assert!(adopted.is_empty());
+        assert_eq!(refused.len(), 1);
+        assert_eq!(fs::read(&file).unwrap(), b"this is no log");
+    }
+
+    #[test]
+    fn removing_leaves_nothing() {
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        drop(log);
+        directory.remove().unwrap();
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_default_folder_depends_on_the_database_but_not_on_the_password() {
+        let of = |url: &str| default_root("svc/x", &url.parse().unwrap());
+        assert_eq!(of("postgres://a:1@h/d"), of("postgres://a:2@h/d"));
+        assert_ne!(of("postgres://a:1@h/d"), of("postgres://a:1@h/e"));
+        assert!(
+            of("postgres://h/d")
+                .file_name()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .starts_with("svc_x-")
+        );
+    }
+}

@@ -1,0 +1,469 @@
+//! Append, read, and give up what is committed.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use uuid::Uuid;
+
+use crate::queue::Chunk;
+
+const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
+const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
+
+const VERSION: u32 = 1;
+const CHUNK_VERSION: u8 = 1;
+const CHUNK_HEADER_BYTES: usize = 8;
+const SALT_BYTES: usize = 16;
+
+/// Bytes up to which chunks are put together: with its key, an entry of a page of 64 KiB.
+const ENTRY_BYTES: usize = 65_000;
+
+/// redb's cache: what was just written is read again by the sink.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// Why the log could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LogError {
+    #[error("the local log failed")]
+    Redb(#[source] Box<redb::Error>),
+    #[error("the local log has version {0}, this program knows version {VERSION}")]
+    Version(u32),
+    #[error("the local log is damaged")]
+    Damaged,
+    #[error("no random bytes from the system")]
+    Random(#[source] getrandom::Error),
+}
+
+impl<E: Into<redb::Error>> From<E> for LogError {
+    fn from(error: E) -> Self {
+        Self::Redb(Box::new(error.into()))
+    }
+}
+
+/// The local log of one writer.
+#[derive(Debug)]
+pub(crate) struct Log {
+    database: Database,
+    writer: Uuid,
+    service: String,
+    state: Mutex<State>,
+}
+
+/// What is known of the log without reading it.
+#[derive(Clone, Copy, Debug, Default)]
+struct State {
+    /// The seq of the next record that is appended.
+    next_seq: u64,
+    /// The seq of the first record that is still stored.
+    first_seq: u64,
+    /// The seq after the first chunk that is still stored.
+    first_end: u64,
+    bytes: u64,
+}
+
+/// One record of the log.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Stored<'a> {
+    pub(crate) seq: u64,
+    pub(crate) salt: [u8; SALT_BYTES],
+    pub(crate) frame: &'a [u8],
+}
+
+impl Log {
+    /// Makes the log of a new writer.
+    pub(crate) fn create(path: &Path, writer: Uuid, service: &str) -> Result<Self, LogError> {
+        let database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(path)?;
+        let transaction = database.begin_write()?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            meta.insert("version", &VERSION.to_le_bytes()[..])?;
+            meta.insert("writer", &writer.as_bytes()[..])?;
+            meta.insert("service", service.as_bytes())?;
+            transaction.open_table(RECORDS)?;
+        }
+        transaction.commit()?;
+        let state = State {
+            next_seq: 1,
+            first_seq: 1,
+            first_end: 1,
+            bytes: 0,
+        };
+        Ok(Self {
+            database,
+            writer,
+            service: service.to_owned(),
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Opens a log that another process left.
+    pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
+        let database = Database::builder().set_cache_size(CACHE_BYTES).open(path)?;
+        let transaction = database.begin_read()?;
+        let meta = transaction.open_table(META)?;
+        let version = meta
+            .get("version")?
+            .and_then(|value| value.value().try_into().ok())
+            .map(u32::from_le_bytes);
+        match version {
+            Some(VERSION) => {}
+            Some(other) => return Err(LogError::Version(other)),
+            None => return Err(LogError::Damaged),
+        }
+        let writer = meta
+            .get("writer")?
+            .and_then(|value| value.value().try_into().ok())
+            .map(Uuid::from_bytes)
+            .ok_or(LogError::Damaged)?;
+        let service = meta
+            .get("service")?
+            .map(|value| String::from_utf8_lossy(value.value()).into_owned());
+        let records = transaction.open_table(RECORDS)?;
+        let mut state = State::default();
+        for entry in records.iter()? {
+            let (seq, chunk) = entry?;
+            let count = chunk_count(chunk.value())?;
+            if state.first_seq == 0 {
+                state.first_seq = seq.value();
+                state.first_end = seq.value() + count;
+            }
+            state.next_seq = seq.value() + count;
+            state.bytes += chunk.value().len() as u64;
+        }
+        drop((records, meta, transaction));
+        Ok(Self {
+            database,
+            writer,
+            service: service.unwrap_or_default(),
+            state: Mutex::new(state),
+        })
+    }
+
+    pub(crate) fn writer(&self) -> Uuid {
+        self.writer
+    }
+
+    pub(crate) fn service(&self) -> &str {
+        &self.service
+    }
+
+    fn state(&self) -> State {
+        *self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The seq of the next record that is appended.
+    pub(crate) fn next_seq(&self) -> u64 {
+        self.state().next_seq
+    }
+
+    /// The seq of the first record that is still stored.
+    pub(crate) fn first_seq(&self) -> u64 {
+        self.state().first_seq
+    }
+
+    /// Whether there is something to remove when records before `committed` are committed.
+    pub(crate) fn is_removable(&self, committed: u64) -> bool {
+        let state = self.state();
+        state.first_seq < state.next_seq && state.first_end <= committed
+    }
+
+    /// Bytes stored.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.state().bytes
+    }
+
+    /// Appends the records of `chunks` and removes those before `committed`, in one transaction.
+    ///
+    /// # Durability
+    ///
+    /// When it returns `Ok`, the records are on disk. When it fails, none of them is in the log.
+    pub(crate) fn append(&self, chunks: &[Chunk], committed: u64) -> Result<(), LogError> {
+        let mut state = self.state();
+        let mut transaction = self.database.begin_write()?;
+        transaction
+            .set_durability(Durability::Immediate)
+            .map_err(redb::Error::from)?;
+        {
+            let mut records = transaction.open_table(RECORDS)?;
+            let mut rest = chunks;
+            while !rest.is_empty() {
+                let (together, after) = rest.split_at(entry_len(rest));
+                rest = after;
+                let count: u64 = together.iter().map(|chunk| chunk.records).sum();
+                let entry = entry(together, count)?;
+                records.insert(state.next_seq, entry.as_slice())?;
+                state.next_seq += count;
+                state.bytes += entry.len() as u64;
+            }
+            loop {
+                let Some((seq, end, bytes)) = first(&records)? else {
+                    (state.first_seq, state.first_end) = (state.next_seq, state.next_seq);
+                    break;
+                };
+                (state.first_seq, state.first_end) = (seq, end);
+                if end > committed {
+                    break;
+                }
+                records.remove(seq)?;
+                state.bytes -= bytes;
+            }
+        }
+        transaction.commit()?;
+        *self
+            .state
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner) = state;
+        Ok(())
+    }
+
+    /// Calls `each` with the records from `from` on, until it says that it has enough. Returns
+    /// the seq after the last one that it took.
+    pub(crate) fn read(
+        &self,
+        from: u64,
+        mut each: impl FnMut(Stored<'_>) -> std::ops::ControlFlow<()>,
+    ) -> Result<u64, LogError> {
+        let transaction = self.database.begin_read()?;
+        let records = transaction.open_table(RECORDS)?;
+        // The chunk that holds `from` begins at or before it.
+        let begin = records
+            .range(..=from)?
+            .next_back()
+            .transpose()?
+            .map_or(from, |(seq, _)| seq.value());
+        let mut next = from;
+        for entry in records.range(begin..)? {
+            let (first, chunk) = entry?;
+            for (seq, record) in (first.value()..).zip(chunk_records(chunk.value())?) {
+                let (salt, frame) = record?;
+                if seq >= next {
+                    if each(Stored { seq, salt, frame }).is_break() {
+                        return Ok(next);
+                    }
+                    next = seq + 1;
+                }
+            }
+        }
+        Ok(next)
+    }
+}
+
+/// The first chunk's seq, the seq after it, and its bytes.
+fn first(
+    records: &impl ReadableTable<u64, &'static [u8]>,
+) -> Result<Option<(u64, u64, u64)>, LogError> {
+    let Some((seq, chunk)) = records.first()? else {
+        return Ok(None);
+    };
+    let count = chunk_count(chunk.value())?;
+    Ok(Some((
+        seq.value(),
+        seq.value() + count,
+        chunk.value().len() as u64,
+    )))
+}
+
+/// How many of the first chunks fit into one entry; at least one.
+fn entry_len(chunks: &[Chunk]) -> usize {
+    let mut bytes = CHUNK_HEADER_BYTES;
+    let fitting = chunks
+        .iter()
+        .take_while(|chunk| {
+            bytes += chunk.bytes.len()
+                + SALT_BYTES * usize::try_from(chunk.records).unwrap_or(usize::MAX / 64);
+            bytes <= ENTRY_BYTES
+        })
+        .count();
+    fitting.max(1)
+}
+
+fn entry(chunks: &[Chunk], count: u64) -> Result<Vec<u8>, LogError> {
+    let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
+    let salts = count as usize * SALT_BYTES;
+    let mut entry = Vec::with_capacity(
+        CHUNK_HEADER_BYTES + salts + chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(),
+    );
+    entry.extend_from_slice(&[CHUNK_VERSION, 0, 0, 0]);
+    entry.extend_from_slice(&count.to_le_bytes());
+    entry.resize(CHUNK_HEADER_BYTES + salts, 0);
+    getrandom::fill(&mut entry[CHUNK_HEADER_BYTES..]).map_err(LogError::Random)?;
+    for chunk in chunks {
+        entry.extend_from_slice(&chunk.bytes);
+    }
+    Ok(entry)
+}
+
+fn chunk_count(chunk: &[u8]) -> Result<u64, LogError> {
+    let header = chunk
+        .first_chunk::<CHUNK_HEADER_BYTES>()
+        .ok_or(LogError::Damaged)?;
+    let [version, _, _, _, count @ ..] = *header;
+    if version != CHUNK_VERSION {
+        return Err(LogError::Version(u32::from(version)));
+    }
+    Ok(u64::from(u32::from_le_bytes(count)))
+}
+
+/// A record's salt and its frame.
+type Salted<'a> = ([u8; SALT_BYTES], &'a [u8]);
+
+/// The records of a chunk.
+fn chunk_records(
+    chunk: &[u8],
+) -> Result<impl Iterator<Item = Result<Salted<'_>, LogError>>, LogError> {
+    let count = usize::try_from(chunk_count(chunk)?).map_err(|_| LogError::Damaged)?;
+    let (salts, mut frames) = chunk[CHUNK_HEADER_BYTES..]
+        .split_at_checked(count.checked_mul(SALT_BYTES).ok_or(LogError::Damaged)?)
+        .ok_or(LogError::Damaged)?;
+    Ok(salts.as_chunks::<SALT_BYTES>().0.iter().map(move |salt| {
+        let (len, rest) = frames.split_first_chunk::<4>().ok_or(LogError::Damaged)?;
+        let (frame, rest) = rest
+            .split_at_checked(u32::from_le_bytes(*len) as usize)
+            .ok_or(LogError::Damaged)?;
+        frames = rest;
+        Ok((*salt, frame))
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+
+    use super::*;
+
+    fn chunk(frames: &[&[u8]]) -> Chunk {
+        let mut chunk = Chunk::default();
+        for frame in frames {
+            chunk
+                .bytes
+                .extend_from_slice(&u32::try_from(frame.len()).unwrap().to_le_bytes());
+            chunk.bytes.extend_from_slice(frame);
+            chunk.records += 1;
+        }
+        chunk
+    }
+
+    fn all(log: &Log, from: u64) -> Vec<(u64, Vec<u8>)> {
+        let mut all = Vec::new();
+        log.read(from, |stored| {
+            all.push((stored.seq, stored.frame.to_vec()));
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        all
+    }
+
+    struct Folder(std::path::PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let folder = std::env::temp_dir().join(format!(
+                "tracing-audit-log-{}",
+                crate::record::id::new(0).simple()
+            ));
+            std::fs::create_dir(&folder).unwrap();
+            Self(folder)
+        }
+        fn file(&self) -> std::path::PathBuf {
+            self.0.join("spool.redb")
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn what_was_appended_is_read_after_opening_again() {
+        let folder = Folder::new();
+        let writer = Uuid::from_u128(7);
+        let log = Log::create(&folder.file(), writer, "svc").unwrap();
+        log.append(&[chunk(&[b"a", b"bb"]), chunk(&[b"ccc"])], 0)
+            .unwrap();
+        log.append(&[chunk(&[b"d"])], 0).unwrap();
+        let expected: Vec<(u64, Vec<u8>)> = vec![
+            (1, b"a".to_vec()),
+            (2, b"bb".to_vec()),
+            (3, b"ccc".to_vec()),
+            (4, b"d".to_vec()),
+        ];
+        assert_eq!(all(&log, 1), expected);
+        drop(log);
+        let log = Log::open(&folder.file()).unwrap();
+        assert_eq!((log.writer(), log.service()), (writer, "svc"));
+        assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
+        assert_eq!(all(&log, 1), expected);
+        assert_eq!(all(&log, 3), expected[2..]);
+        assert_eq!(all(&log, 9), []);
+    }
+
+    #[test]
+    fn only_whole_chunks_before_the_position_are_removed() {
+        let folder = Folder::new();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        log.append(&[chunk(&[b"a", b"b"])], 0).unwrap();
+        log.append(&[chunk(&[b"c"])], 2).unwrap();
+        assert_eq!(log.first_seq(), 1);
+        log.append(&[], 3).unwrap();
+        assert_eq!(log.first_seq(), 3);
+        assert_eq!(all(&log, 3), [(3, b"c".to_vec())]);
+        log.append(&[], 4).unwrap();
+        assert_eq!((log.first_seq(), log.next_seq(), log.bytes()), (4, 4, 0));
+        log.append(&[chunk(&[b"d"])], 4).unwrap();
+        assert_eq!(all(&log, 1), [(4, b"d".to_vec())]);
+    }
+
+    #[test]
+    fn reading_stops_where_the_reader_has_enough() {
+        let folder = Folder::new();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        log.append(&[chunk(&[b"a", b"b", b"c"])], 0).unwrap();
+        let mut seen = 0;
+        let next = log
+            .read(1, |_| {
+                seen += 1;
+                if seen > 2 {
+                    ControlFlow::Break(())
+                } else {
+                    ControlFlow::Continue(())
+                }
+            })
+            .unwrap();
+        assert_eq!(next, 3);
+    }
+
+    #[test]
+    fn salts_differ() {
+        let folder = Folder::new();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        log.append(&[chunk(&[b"a", b"b"])], 0).unwrap();
+        let mut salts = Vec::new();
+        log.read(1, |stored| {
+            salts.push(stored.salt);
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+        assert_ne!(salts[0], salts[1]);
+        assert_ne!(salts[0], [0; 16]);
+    }
+
+    #[test]
+    fn a_damaged_chunk_is_an_error_and_no_panic() {
+        let whole = entry(&[chunk(&[b"abc", b"de"])], 2).unwrap();
+        for len in 0..whole.len() {
+            let read = chunk_records(&whole[..len]).map(Iterator::collect::<Result<Vec<_>, _>>);
+            assert!(!matches!(read, Ok(Ok(_))), "{len}");
+        }
+        let mut newer = whole;
+        newer[0] = 9;
+        assert!(matches!(chunk_count(&newer), Err(LogError::Version(9))));
+    }
+}

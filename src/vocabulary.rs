@@ -1,0 +1,311 @@
+//! The one table of span names and field keys.
+//!
+//! A span is audited when its name or its target is one of the three names of
+//! [`Kind`]. A field whose name is in the table below becomes the column of that
+//! name; every other field goes into `metadata`.
+
+use std::fmt;
+
+/// The kind of a record: which span tag makes it and which table it goes to.
+///
+/// ```
+/// use tracing_audit::Kind;
+/// assert_eq!(Kind::QueryRun.span_name(), "audit.query_run");
+/// assert_eq!(Kind::QueryRun.table_name(), "query_runs");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A SQL statement that was run, tagged `audit.query_run`.
+    QueryRun,
+    /// A prompt that was sent to a model, tagged `audit.prompt_run`.
+    PromptRun,
+    /// Any other action, tagged `audit.event`.
+    Event,
+}
+
+impl Kind {
+    /// Every kind, in the order of the tables.
+    pub const ALL: [Self; 3] = [Self::QueryRun, Self::PromptRun, Self::Event];
+
+    /// Returns the name or target that tags a span as this kind.
+    pub const fn span_name(self) -> &'static str {
+        match self {
+            Self::QueryRun => "audit.query_run",
+            Self::PromptRun => "audit.prompt_run",
+            Self::Event => "audit.event",
+        }
+    }
+
+    /// Returns the name of the table, in schema `audit`.
+    pub const fn table_name(self) -> &'static str {
+        match self {
+            Self::QueryRun => "query_runs",
+            Self::PromptRun => "prompt_runs",
+            Self::Event => "events",
+        }
+    }
+
+    /// The kind that a span name or a target tags, if any.
+    pub(crate) fn of_tag(tag: &str) -> Option<Self> {
+        // Nearly every name fails on the first comparison, of the lengths.
+        Self::ALL.into_iter().find(|kind| kind.span_name() == tag)
+    }
+
+    /// The kind's number in a frame. Frozen, version 1.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::QueryRun => 1,
+            Self::PromptRun => 2,
+            Self::Event => 3,
+        }
+    }
+
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// The kind's place in [`Self::ALL`].
+    pub(crate) const fn index(self) -> usize {
+        (self.code() - 1) as usize
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.span_name())
+    }
+}
+
+/// How a field's value is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FieldType {
+    /// `text` of any length, up to the limit for text.
+    Text,
+    /// `text` that is an identifier: indexed or compared, so kept short.
+    Key,
+    /// `integer`, 32 bits.
+    Int,
+    /// `uuid`.
+    Uuid,
+    /// Not a column of its own: read by the decoder.
+    Special,
+}
+
+/// Defines [`Field`] and its table at once, so that neither can lack a row.
+macro_rules! fields {
+    ($( $variant:ident = $code:literal, $name:literal, $type:ident, [$($kind:ident)*], $role:ident; )*) => {
+        /// A field of the vocabulary. The numbers are part of the frame: frozen, version 1.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u8)]
+        pub(crate) enum Field { $( $variant = $code, )* }
+
+        impl Field {
+            /// Every field of the vocabulary.
+            pub(crate) const ALL: &'static [Self] = &[$( Self::$variant, )*];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $( Self::$variant => $name, )* }
+            }
+
+            pub(crate) const fn field_type(self) -> FieldType {
+                match self { $( Self::$variant => FieldType::$type, )* }
+            }
+
+            pub(crate) const fn from_code(code: u8) -> Option<Self> {
+                match code { $( $code => Some(Self::$variant), )* _ => None }
+            }
+
+            /// Whether records of `kind` have this field.
+            pub(crate) const fn belongs_to(self, kind: Kind) -> bool {
+                match self { $( Self::$variant => fields!(@kinds kind $($kind)*), )* }
+            }
+
+            const fn role(self) -> Role {
+                match self { $( Self::$variant => Role::$role, )* }
+            }
+        }
+    };
+    (@kinds $self:ident every) => { true };
+    (@kinds $self:ident $($kind:ident)*) => { matches!($self, $( Kind::$kind )|*) };
+}
+
+/// What a field does besides being stored.
+#[derive(PartialEq, Eq)]
+enum Role {
+    /// Inherited from the nearest enclosing span that has it.
+    Inherited,
+    /// Recorded after the span began, evidence that the run succeeded.
+    Result,
+    /// Nothing else.
+    Plain,
+}
+
+fields! {
+    TenantId              = 1,  "tenant_id",               Uuid,    [every], Inherited;
+    UserId                = 2,  "user_id",                 Key,     [every], Inherited;
+    UserRole              = 3,  "user_role",               Key,     [every], Inherited;
+    AgentId               = 4,  "agent_id",                Uuid,    [every], Inherited;
+    RequestId             = 5,  "request_id",              Key,     [every], Inherited;
+    LlmSessionId          = 6,  "llm_session_id",          Uuid,    [every], Inherited;
+    ConversationId        = 7,  "conversation_id",         Key,     [every], Inherited;
+    Traceparent           = 8,  "traceparent",             Special, [every], Inherited;
+    Status                = 9,  "status",                  Special, [every], Plain;
+    ErrorCode             = 10, "error_code",              Key,     [every], Plain;
+    ErrorMessage          = 11, "error_message",           Text,    [every], Plain;
+    Metadata              = 12, "metadata",                Special, [every], Plain;
+    DatasourceId          = 13, "datasource_id",           Uuid,    [QueryRun], Plain;
+    QuestionText          = 14, "question_text",           Text,    [QueryRun], Plain;
+    SqlText               = 15, "sql_text",                Text,    [QueryRun], Plain;
+    SqlSummary            = 16, "sql_summary",             Text,    [QueryRun], Plain;
+    RowCount              = 17, "row_count",               Int,     [QueryRun], Result;
+    RowsAffected          = 18, "rows_affected",           Int,     [QueryRun], Result;
+    ModelName             = 19, "model_name",              Key,     [PromptRun], Plain;
+    Provider              = 20, "provider",                Key,     [PromptRun], Plain;
+    PromptTemplateName    = 21, "prompt_template_name",    Key,     [PromptRun], Plain;
+    PromptTemplateVersion = 22, "prompt_template_version", Int,     [PromptRun], Plain;
+    RenderedPrompt        = 23, "rendered_prompt",         Text,    [PromptRun], Plain;
+    ResponseText          = 24, "response_text",           Text,    [PromptRun], Result;
+    Role                  = 25, "role",                    Key,     [PromptRun], Plain;
+    InputTokenCount       = 26, "input_token_count",       Int,     [PromptRun], Plain;
+    OutputTokenCount      = 27, "output_token_count",      Int,     [PromptRun], Result;
+    ActionType            = 28, "action_type",             Key,     [Event], Plain;
+    TargetType            = 29, "target_type",             Key,     [Event], Plain;
+    TargetId              = 30, "target_id",               Key,     [Event], Plain;
+    InputSummary          = 31, "input_summary",           Text,    [Event], Plain;
+    OutputSummary         = 32, "output_summary",          Text,    [Event], Result;
+    // What an instrumented function's `err` event or `audited()` saw; it becomes
+    // `error_message` unless the span says one itself. Not a name that a span can use.
+    SeenError             = 33, "",                        Special, [every], Plain;
+}
+
+impl Field {
+    /// One more than the greatest code: the size of a table indexed by code.
+    pub(crate) const SLOTS: usize = 34;
+
+    /// The field that a span of `kind` (`None`: a span that is not audited) means by `name`.
+    pub(crate) fn of_name(name: &str, kind: Option<Kind>) -> Option<Self> {
+        Self::ALL.iter().copied().find(|field| {
+            field.name() == name
+                && !name.is_empty()
+                && kind.map_or(field.is_inherited(), |kind| field.belongs_to(kind))
+        })
+    }
+
+    pub(crate) const fn code(self) -> u8 {
+        self as u8
+    }
+
+    pub(crate) const fn is_inherited(self) -> bool {
+        matches!(self.role(), Role::Inherited)
+    }
+
+    pub(crate) const fn is_result(self) -> bool {
+        matches!(self.role(), Role::Result)
+    }
+}
+
+/// The outcome of a run, as it is stored in the enum `audit.run_status`.
+///
+/// ```
+/// use tracing_audit::Status;
+/// assert_eq!(Status::Succeeded.as_str(), "succeeded");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Status {
+    /// There is evidence that the run did what it was asked to.
+    Succeeded,
+    /// There is evidence that it failed.
+    Failed,
+    /// It was given up before it ended.
+    Cancelled,
+    /// It was refused before it began, by a policy or a person.
+    Rejected,
+    /// There is no evidence of its outcome.
+    Unknown,
+}
+
+impl Status {
+    /// Returns the label in Postgres.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+            Self::Rejected => "rejected",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Reads a customary word, whatever its case; the second part is the error code that the
+    /// word implies. `None`: not a word for an outcome.
+    pub(crate) fn of_word(word: &str) -> Option<(Self, Option<&'static str>)> {
+        const WORDS: &[(&str, Status, Option<&str>)] = &[
+            ("succeeded", Status::Succeeded, None),
+            ("success", Status::Succeeded, None),
+            ("successful", Status::Succeeded, None),
+            ("ok", Status::Succeeded, None),
+            ("failed", Status::Failed, None),
+            ("failure", Status::Failed, None),
+            ("error", Status::Failed, None),
+            ("timeout", Status::Failed, Some("timeout")),
+            ("timed_out", Status::Failed, Some("timeout")),
+            ("cancelled", Status::Cancelled, None),
+            ("canceled", Status::Cancelled, None),
+            ("rejected", Status::Rejected, None),
+            ("unknown", Status::Unknown, None),
+        ];
+        let word = word.trim();
+        WORDS
+            .iter()
+            .find(|(known, _, _)| word.eq_ignore_ascii_case(known))
+            .map(|&(_, status, code)| (status, code))
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_and_names_lead_back_to_the_field() {
+        for &field in Field::ALL {
+            assert_eq!(Field::from_code(field.code()), Some(field));
+            assert!(usize::from(field.code()) < Field::SLOTS);
+        }
+        for kind in Kind::ALL {
+            assert_eq!(Kind::from_code(kind.code()), Some(kind));
+            assert_eq!(Kind::of_tag(kind.span_name()), Some(kind));
+            assert_eq!(Kind::ALL[kind.index()], kind);
+        }
+    }
+
+    #[test]
+    fn a_field_of_another_kind_is_not_of_this_kind() {
+        assert_eq!(
+            Field::of_name("sql_text", Some(Kind::QueryRun)),
+            Some(Field::SqlText)
+        );
+        assert_eq!(Field::of_name("sql_text", Some(Kind::Event)), None);
+        assert_eq!(Field::of_name("sql_text", None), None);
+        assert_eq!(Field::of_name("request_id", None), Some(Field::RequestId));
+        assert_eq!(Field::of_name("", Some(Kind::Event)), None);
+    }
+
+    #[test]
+    fn customary_words_are_understood_in_any_case() {
+        assert_eq!(Status::of_word(" OK "), Some((Status::Succeeded, None)));
+        assert_eq!(
+            Status::of_word("Timeout"),
+            Some((Status::Failed, Some("timeout")))
+        );
+        assert_eq!(Status::of_word("done-ish"), None);
+    }
+}

@@ -1,0 +1,524 @@
+//! The command line, as a user runs it: the built program against a real Postgres.
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Postgres, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Functions of the tests: a record's id, and a batch of query runs, each of a request
+/// `<name>-<number>`.
+const TEST_FUNCTIONS: &str = "
+    CREATE FUNCTION test_id(n int, at timestamptz) RETURNS uuid LANGUAGE sql AS $$
+        SELECT overlay(audit.id_at(at)::text PLACING '7000-8000-' || lpad(n::text, 12, '0') FROM 15)::uuid
+    $$;
+    CREATE FUNCTION test_batch(writer uuid, first bigint, n int, name text) RETURNS void
+    LANGUAGE plpgsql AS $$
+    DECLARE
+        at constant timestamptz := clock_timestamp();
+        least constant int := (random() * 100000000)::int;
+    BEGIN
+        PERFORM audit.ensure_partition('query_runs', at);
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs,
+            events, dead_letters, first_id, last_id, library_version)
+        VALUES (writer, first, first + n - 1, n, 0, 0, 0,
+            test_id(least, at), test_id(least + n - 1, at), 'test');
+        INSERT INTO audit.query_runs
+            (id, request_id, sql_text, status, started_at, writer_id, seq, salt)
+        SELECT test_id(least + i, at), name || '-' || i, 'SELECT ' || i, 'succeeded', at,
+            writer, first + i, ''
+        FROM generate_series(0, n - 1) AS i;
+    END $$;";
+
+/// A request of an event, a prompt below it, two queries below that, one of them failed
+/// and then repeated, and a query whose parent is not there; inserted out of order.
+const STORY: &str = r#"
+    SELECT audit.ensure_partition(t, '2026-05-04 09:30Z')
+        FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS t;
+    INSERT INTO audit.query_runs (id, tenant_id, user_id, user_role, request_id, parent_id,
+        service_name, question_text, sql_text, row_count, status, error_code, error_message,
+        started_at, finished_at, duration_ms, metadata, problems, writer_id, seq, salt)
+    SELECT test_id(n, started), audit.tenant_uuid('acme'), 'alice', 'analyst', 'req-1',
+        parent, 'nl2sql', question, sql, count, status::audit.run_status, code, message,
+        started, finished, extract(epoch FROM finished - started) * 1000, metadata::jsonb || '{"tenant_key": "acme"}', problems, writer, n, ''
+    FROM (VALUES
+        (4, test_id(2, '2026-05-04 09:30:00.003Z'), 'How many orders?', E'SELECT count(*)\n  FROM orders -- \x1b[31mred\x07 \u202e\u009b',
+            1, 'succeeded', NULL, NULL, '2026-05-04 09:30:01Z'::timestamptz, '2026-05-04 09:30:01.012Z'::timestamptz, '{"attempt": 2, "note": "ok"}', '{}'::text[]),
+        (3, test_id(2, '2026-05-04 09:30:00.003Z'), 'How many orders?', 'SELECT count(*) FROM order',
+            NULL, 'failed', '42601', 'syntax error', '2026-05-04 09:30:00.9Z', '2026-05-04 09:30:00.90042Z', '{}', '{row_count: not an integer}'),
+        (5, '00000000-0000-7000-8000-0000000000ff', NULL, 'SELECT 1',
+            NULL, 'unknown', NULL, NULL, '2026-05-04 09:30:02Z', NULL, '{}', '{}')
+    ) AS v (n, parent, question, sql, count, status, code, message, started, finished, metadata, problems),
+    (SELECT '00000000-0000-7000-8000-00000000000a'::uuid AS writer) AS w;
+    INSERT INTO audit.prompt_runs (id, tenant_id, user_id, user_role, request_id, parent_id,
+        service_name, model_name, provider, prompt_template_name, prompt_template_version,
+        rendered_prompt, response_text, input_token_count, output_token_count, status,
+        created_at, finished_at, metadata, writer_id, seq, salt)
+    VALUES (test_id(2, '2026-05-04 09:30:00.003Z'), audit.tenant_uuid('acme'), 'alice', 'analyst',
+        'req-1', test_id(1, '2026-05-04 09:30Z'), 'nl2sql', 'replay-1', 'replay', 'nl2sql', 3,
+        repeat('All work and no play. ', 100), 'SELECT', 812, 14, 'succeeded', '2026-05-04 09:30:00.003Z',
+        '2026-05-04 09:30:00.833Z', '{"tenant_key": "acme"}', '00000000-0000-7000-8000-00000000000a', 2, '');
+    INSERT INTO audit.events (id, tenant_id, user_id, user_role, request_id, service_name,
+        action_type, target_type, target_id, output_summary, status, created_at, latency_ms,
+        metadata, writer_id, seq, salt)
+    VALUES (test_id(1, '2026-05-04 09:30Z'), audit.tenant_uuid('acme'), 'alice', 'analyst', 'req-1',
+        'nl2sql', 'answer', 'question', '42', 'One row.', 'succeeded', '2026-05-04 09:30Z', 1204,
+        '{"tenant_key": "acme"}', '00000000-0000-7000-8000-00000000000a', 1, '');"#;
+
+/// What `show req-1` prints of it, on no terminal.
+const TOLD: &str = r#"Request req-1
+  tenant       acme (cef41eed-96b2-8b03-b04f-8adef1c9def6)
+  user         alice
+  user role    analyst
+  service      nl2sql
+  began        2026-05-04 09:30:00.000 UTC
+  took         2.00 s or more: the end of a run is not known
+  records      3 query runs, 1 prompt run, 1 event; 1 failed, 3 succeeded, 1 unknown
+
+├─ event answer → question/42  succeeded  +0 ms  1.20 s
+│  │  output       One row.
+│  └─ prompt run nl2sql v3  succeeded  +3.00 ms  830 ms
+│     │  model        replay-1 (replay)  tokens: 812 in, 14 out
+│     │  prompt       PROMPT
+│     │               … 1600 more characters (--full)
+│     │  response     SELECT
+│     ├─ query run  failed  +900 ms  0.42 ms
+│     │     question     How many orders?
+│     │     sql          SELECT count(*) FROM order
+│     │     error        42601: syntax error
+│     │     problems     row_count: not an integer
+│     └─ query run  succeeded  +1.00 s  12 ms
+│           question     How many orders?
+│           sql          SELECT count(*)
+│                          FROM orders -- \x1b[31mred\x07 \u{202e}\u{9b}
+│           result       1 row returned
+│           metadata     attempt = 2
+│                        note = "ok"
+└─ query run  unknown  +2.00 s  end not known
+      parent       00000000-0000-7000-8000-0000000000ff (not among these records)
+      sql          SELECT 1
+"#;
+
+const WRITER_A: &str = "00000000-0000-7000-8000-00000000000a";
+const WRITER_B: &str = "00000000-0000-7000-8000-00000000000b";
+
+#[test]
+fn migrate_makes_the_tables_and_says_what_is_there() {
+    let postgres = Postgres::start();
+    let first = run(&postgres, &["migrate"]);
+    assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
+    assert!(stdout(&first).contains("is ready"), "{}", stdout(&first));
+    let second = run(&postgres, &["migrate"]);
+    assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
+    let said = stdout(&second);
+    assert!(said.contains("up to date already: version 1"), "{said}");
+    for table in ["query_runs", "prompt_runs", "events"] {
+        assert!(said.contains(&format!("audit.{table}")), "{said}");
+    }
+}
+
+#[test]
+fn show_tells_the_story_as_a_tree_in_the_order_of_the_starts() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let shown = run(&postgres, &["show", "req-1"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let prompt = &"All work and no play. ".repeat(100)[..600];
+    assert_eq!(stdout(&shown), TOLD.replace("PROMPT", prompt.trim_end()));
+
+    // Nothing in the rows reaches the terminal as anything but text.
+    assert!(!stdout(&shown).contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+
+    let full = run(&postgres, &["show", "--full", "req-1"]);
+    assert!(stdout(&full).contains(&"All work and no play. ".repeat(99)));
+
+    let narrow = command(&postgres, &["show", "req-1"])
+        .env("COLUMNS", "60")
+        .output()
+        .unwrap();
+    let widest = stdout(&narrow)
+        .lines()
+        .map(|line| line.chars().count())
+        .max();
+    assert!(
+        widest.is_some_and(|widest| widest <= 60),
+        "{}",
+        stdout(&narrow)
+    );
+}
+
+#[test]
+fn show_prints_rows_whole_as_json() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let shown = run(&postgres, &["show", "--json", "req-1"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    assert!(!stdout(&shown).contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+    let rows: Vec<Value> = serde_json::from_str(&stdout(&shown)).unwrap();
+    let kinds: Vec<&str> = rows
+        .iter()
+        .map(|row| row["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["event", "prompt_run", "query_run", "query_run", "query_run"]
+    );
+    assert_eq!(
+        rows[3]["sql_text"],
+        "SELECT count(*)\n  FROM orders -- \u{1b}[31mred\u{7} \u{202e}\u{9b}"
+    );
+    assert_eq!(rows[3]["metadata"]["attempt"], 2);
+}
+
+#[test]
+fn show_reads_one_tenant_when_asked() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let own = run(&postgres, &["show", "req-1", "--tenant", "acme"]);
+    assert_eq!(own.status.code(), Some(0), "{}", stderr(&own));
+    let other = run(&postgres, &["show", "req-1", "--tenant", "globex"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert_eq!(stdout(&other), "");
+}
+
+#[test]
+fn show_ends_on_records_that_are_each_others_parents() {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition('query_runs', '2026-05-04 09:30Z');
+        INSERT INTO audit.query_runs
+            (id, request_id, parent_id, sql_text, status, started_at, writer_id, seq, salt)
+        SELECT test_id(n, at), 'loop', test_id(parent, at), 'SELECT ' || n, 'succeeded', at,
+            gen_random_uuid(), 1, ''
+        FROM (VALUES (1, 2), (2, 3), (3, 1), (4, 4), (5, 3)) AS v (n, parent),
+            (SELECT '2026-05-04 09:30Z'::timestamptz AS at) AS t",
+    );
+    let shown = run(&postgres, &["show", "loop"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    for n in 1..=5 {
+        let lines = stdout(&shown)
+            .lines()
+            .filter(|l| l.ends_with(&format!("SELECT {n}")))
+            .count();
+        assert_eq!(lines, 1, "{}", stdout(&shown));
+    }
+}
+
+#[test]
+fn nothing_found_and_errors_have_exit_codes_of_their_own() {
+    let postgres = Postgres::start();
+    let no_tables = run(&postgres, &["show", "req-1"]);
+    assert_eq!(no_tables.status.code(), Some(2));
+    assert!(
+        stderr(&no_tables).contains("tracing-audit migrate"),
+        "{}",
+        stderr(&no_tables)
+    );
+
+    migrate(&postgres);
+    let unknown = run(&postgres, &["show", "req-\u{1b}[31m"]);
+    assert_eq!(unknown.status.code(), Some(1));
+    assert_eq!(stdout(&unknown), "");
+    assert!(
+        stderr(&unknown).contains("no record of request"),
+        "{}",
+        stderr(&unknown)
+    );
+    assert!(!stderr(&unknown).contains('\u{1b}'));
+    let unknown = run(&postgres, &["show", "--json", "req-1"]);
+    assert_eq!(
+        (unknown.status.code(), stdout(&unknown).trim()),
+        (Some(1), "[]")
+    );
+
+    let nowhere = bare().args(["show", "req-1"]).output().unwrap();
+    assert_eq!(nowhere.status.code(), Some(2));
+    assert!(
+        stderr(&nowhere).contains("AUDIT_DATABASE_URL"),
+        "{}",
+        stderr(&nowhere)
+    );
+}
+
+#[test]
+fn password_is_never_printed() {
+    // Nothing listens on port 1.
+    for url in [
+        "postgres://u:hunter2@127.0.0.1:1/d",
+        "mysql://u:hunter2@h/d",
+        "postgres://u:hunter2@h:x/d",
+    ] {
+        for words in [&["show", "req-1"][..], &["tail"], &["migrate"], &["--help"]] {
+            let said = bare()
+                .args(words)
+                .env("AUDIT_DATABASE_URL", url)
+                .output()
+                .unwrap();
+            assert!(!stdout(&said).contains("hunter2"), "{}", stdout(&said));
+            assert!(!stderr(&said).contains("hunter2"), "{}", stderr(&said));
+        }
+    }
+}
+
+#[test]
+fn tail_prints_each_row_once_however_late_its_batch_commits() {
+    let mut postgres = migrated();
+    postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 1, 'before')"));
+    let tail = Tail::start(&postgres, &["--last", "1", "--json"]);
+    // It has taken its place in the trail when it prints what was there.
+    tail.wait_for("before-0");
+
+    // A batch that is written first and committed last, by a writer not seen before.
+    postgres.psql("CREATE TABLE released ()");
+    thread::scope(|scope| {
+        let held = scope.spawn(|| {
+            postgres.psql(&format!(
+                "BEGIN; SELECT test_batch('{WRITER_B}', 1, 2, 'held'); CREATE TABLE written ();
+                DO $$ BEGIN
+                    WHILE NOT EXISTS (SELECT FROM pg_attribute
+                        WHERE attrelid = 'released'::regclass AND attname = 'now') LOOP
+                        PERFORM pg_sleep(0.01);
+                    END LOOP;
+                END $$;
+                COMMIT"
+            ))
+        });
+        wait_until("the held batch is written", PATIENCE, || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+            postgres.psql(waiting) == "1"
+        });
+        postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 2, 3, 'early')"));
+        tail.wait_for("early-2");
+        assert!(!tail.text().contains("held"));
+        postgres.psql("ALTER TABLE released ADD COLUMN now int");
+        held.join().unwrap();
+    });
+    tail.wait_for("held-1");
+
+    // Rows that were committed while the connection was away.
+    postgres.psql(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracing-audit'",
+    );
+    postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 5, 2, 'cut')"));
+    tail.wait_for("cut-1");
+    postgres.restart();
+    postgres.psql(&format!(
+        "SELECT test_batch('{WRITER_B}', 3, 1, 'restarted')"
+    ));
+    tail.wait_for("restarted-0");
+
+    let (status, text) = tail.interrupt();
+    assert_eq!(status.code(), Some(0), "Ctrl-C ends it cleanly");
+    let rows: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let requests: Vec<&str> = rows
+        .iter()
+        .map(|row| row["request_id"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        requests,
+        [
+            "before-0",
+            "early-0",
+            "early-1",
+            "early-2",
+            "held-0",
+            "held-1",
+            "cut-0",
+            "cut-1",
+            "restarted-0"
+        ]
+    );
+}
+
+#[test]
+fn tail_begins_with_the_newest_rows_a_line_each() {
+    let postgres = migrated();
+    postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 3, 'older')"));
+    postgres.psql(&format!("SELECT test_batch('{WRITER_B}', 1, 2, 'newer')"));
+    let tail = Tail::start(&postgres, &["--last", "3"]);
+    tail.wait_for("newer-1");
+    let (_, text) = tail.interrupt();
+    let lines: Vec<Vec<&str>> = text
+        .lines()
+        .map(|line| line.split_whitespace().skip(2).collect())
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            [
+                "query_run",
+                "succeeded",
+                "-",
+                "-",
+                "-",
+                "older-2",
+                "SELECT",
+                "2"
+            ],
+            [
+                "query_run",
+                "succeeded",
+                "-",
+                "-",
+                "-",
+                "newer-0",
+                "SELECT",
+                "0"
+            ],
+            [
+                "query_run",
+                "succeeded",
+                "-",
+                "-",
+                "-",
+                "newer-1",
+                "SELECT",
+                "1"
+            ],
+        ]
+    );
+}
+
+#[test]
+fn tail_ends_when_its_reader_does() {
+    let postgres = migrated();
+    postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 2, 'row')"));
+    let mut child = command(&postgres, &["tail"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    // As `head -1`: reads a line and goes away, and no row comes after that.
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert!(line.contains("row-0"), "{line}");
+    assert_eq!(end_of(&mut child).code(), Some(0));
+}
+
+/// A Postgres with the audit tables and the functions of the tests.
+fn migrated() -> Postgres {
+    let postgres = Postgres::start();
+    migrate(&postgres);
+    postgres.psql(TEST_FUNCTIONS);
+    postgres
+}
+
+fn migrate(postgres: &Postgres) {
+    let output = run(postgres, &["migrate"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+}
+
+fn run(postgres: &Postgres, words: &[&str]) -> Output {
+    command(postgres, words).output().unwrap()
+}
+
+fn command(postgres: &Postgres, words: &[&str]) -> Command {
+    let mut command = bare();
+    command.args(words).env("DATABASE_URL", postgres.url());
+    command
+}
+
+/// The program, with nothing of the environment that changes what it does.
+fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn end_of(child: &mut Child) -> ExitStatus {
+    let mut status = None;
+    wait_until("the program ends", PATIENCE, || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    status.unwrap()
+}
+
+/// A running `tail` and what it has printed so far.
+struct Tail {
+    child: Child,
+    text: Arc<Mutex<String>>,
+    reader: Option<thread::JoinHandle<()>>,
+}
+
+impl Tail {
+    fn start(postgres: &Postgres, words: &[&str]) -> Self {
+        let mut command = command(postgres, &["tail"]);
+        let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
+        let text = Arc::new(Mutex::new(String::new()));
+        let stdout = child.stdout.take().unwrap();
+        let reader = thread::spawn({
+            let text = Arc::clone(&text);
+            move || collect(stdout, &text)
+        });
+        Self {
+            child,
+            text,
+            reader: Some(reader),
+        }
+    }
+
+    fn text(&self) -> String {
+        self.text.lock().unwrap().clone()
+    }
+
+    #[track_caller]
+    fn wait_for(&self, word: &str) {
+        wait_until(word, PATIENCE, || self.text().contains(word));
+    }
+
+    /// Sends what Ctrl-C sends; returns how it ended, and all that it printed.
+    fn interrupt(mut self) -> (ExitStatus, String) {
+        let pid = self.child.id().to_string();
+        // The shell's own kill: not every system has a program of that name.
+        Command::new("sh")
+            .args(["-c", "kill -s INT \"$0\"", &pid])
+            .status()
+            .unwrap();
+        let status = end_of(&mut self.child);
+        self.reader.take().unwrap().join().unwrap();
+        (status, self.text())
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn collect(stdout: ChildStdout, text: &Mutex<String>) {
+    for line in BufReader::new(stdout).lines() {
+        let mut text = text.lock().unwrap();
+        text.push_str(&line.unwrap());
+        text.push('\n');
+    }
+}
