@@ -124,11 +124,13 @@ async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
         .await
         .map_err(|elapsed| MigrateError::Database(Box::new(elapsed)))?
         .map_err(database)?;
-    if let State::Newer(version) = state(&mut connection).await.map_err(database)? {
-        return Err(MigrateError::Newer(version));
+    match state(&mut connection).await.map_err(database)? {
+        // Nothing to do takes no right to do it.
+        State::Current => {}
+        State::Newer(version) => return Err(MigrateError::Newer(version)),
+        State::Behind => run(&mut connection)
+            .await
+            .map_err(|error| MigrateError::Database(Box::new(error)))?,
     }
-    run(&mut connection)
-        .await
-        .map_err(|error| MigrateError::Database(Box::new(error)))?;
     connection.close().await.map_err(database)
 }
