@@ -87,7 +87,10 @@ impl Limits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Wait for room, at most so long, then drop and count. The default, with 20 ms.
+    /// Wait for room, at most so long, then drop and count. The default, with 1 s.
+    ///
+    /// When a wait was in vain, nothing waits any more until the worker has taken records
+    /// again: a disk that hangs holds the application up once. Longer than 10 s counts as 10 s.
     Wait(Duration),
     /// Drop and count at once.
     Drop,
@@ -213,7 +216,7 @@ impl Builder {
         self
     }
 
-    /// Sets what a thread does while the queue is full. Default: wait for at most 20 ms.
+    /// Sets what a thread does while the queue is full. Default: wait for at most 1 s.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = Some(when_full);
         self
@@ -291,7 +294,7 @@ impl Builder {
             limits: self.limits,
             when_full: self
                 .when_full
-                .unwrap_or(WhenFull::Wait(Duration::from_millis(20))),
+                .unwrap_or(WhenFull::Wait(Duration::from_secs(1))),
             queue_records,
             queue_bytes,
             spool_quota_bytes: self.spool_quota_bytes.unwrap_or(4 << 30),

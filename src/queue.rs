@@ -38,6 +38,11 @@ pub(crate) struct Queue {
     /// Each shard's share of the bounds.
     share_bytes: usize,
     share_records: u64,
+    /// How often the queue was drained.
+    drains: AtomicU64,
+    /// The count of drains at which a thread waited in vain: until the next drain, no other
+    /// thread waits.
+    in_vain: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -93,11 +98,15 @@ impl Queue {
             spare: ArrayQueue::new(shards * 2 + 32),
             share_bytes: (max_bytes / shards).max(1),
             share_records: (max_records as u64 / shards as u64).max(1),
+            drains: AtomicU64::new(0),
+            in_vain: AtomicU64::new(u64::MAX),
         }
     }
 
     /// Hands over a frame of `len` bytes, which `write` appends to the buffer that it is given.
-    /// Waits for room no longer than `wait`.
+    /// Waits for room no longer than `wait`, and not at all while a wait was in vain and the
+    /// worker has taken nothing since: a disk that hangs holds the application up once, not at
+    /// each record.
     pub(crate) fn push(
         &self,
         len: usize,
@@ -184,10 +193,16 @@ impl Queue {
     ) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
         let deadline = Instant::now() + wait;
         loop {
+            let drains = self.drains.load(Ordering::Relaxed);
             match self.try_hold(len) {
-                Err(Refused::Full) if Instant::now() < deadline => {
-                    std::thread::park_timeout(Duration::from_micros(200));
+                Err(Refused::Full) if self.in_vain.load(Ordering::Relaxed) == drains => {
+                    return Err(Refused::Full);
                 }
+                Err(Refused::Full) if Instant::now() >= deadline => {
+                    self.in_vain.store(drains, Ordering::Relaxed);
+                    return Err(Refused::Full);
+                }
+                Err(Refused::Full) => std::thread::park_timeout(Duration::from_micros(200)),
                 done => return done,
             }
         }
@@ -195,6 +210,7 @@ impl Queue {
 
     /// Takes all that was handed over so far.
     pub(crate) fn drain(&self, into: &mut Vec<Chunk>) {
+        self.drains.fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
             // Held by an application's thread for a memcpy at the most.
             let mut held = shard
@@ -355,6 +371,18 @@ mod tests {
             queue.drain(&mut Vec::new());
             assert_eq!(waiting.join().unwrap(), Ok(()));
         });
+    }
+
+    #[test]
+    fn after_a_wait_in_vain_nobody_waits_until_the_worker_takes_something() {
+        let queue = Queue::new(8, 1 << 20);
+        while push(&queue, b"x").is_ok() {}
+        let wait = |limit| queue.push(1, limit, |out| out.push(b'y'));
+        assert_eq!(wait(Duration::from_millis(1)), Err(Refused::Full));
+        // Would take an hour.
+        assert_eq!(wait(Duration::from_hours(1)), Err(Refused::Full));
+        queue.drain(&mut Vec::new());
+        assert_eq!(wait(Duration::from_hours(1)), Ok(()));
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Drain {
         {
             writer.rollback().await?;
             if batch.records() > 1 {
-                self.sources[index].max_rows = single_out(&batch, fault.line);
+                self.sources[index].max_rows = single_out(&batch, fault.at.as_ref());
                 self.batcher.recycle(batch);
                 return Ok(());
             }
@@ -293,12 +293,14 @@ impl Drain {
 
 /// How many records the next batch may have, so that the one that Postgres refused comes to
 /// stand alone: those before it first, where it is known, else half of them.
-fn single_out(batch: &Batch, line: Option<usize>) -> usize {
-    let refused = match (&batch.leaves[..], line) {
-        ([leaf], Some(line)) => leaf.seqs.get(line.saturating_sub(1)).copied(),
-        // The line does not say of which COPY it is.
-        _ => None,
-    };
+fn single_out(batch: &Batch, at: Option<&(String, usize)>) -> usize {
+    let refused = at.and_then(|(table, line)| {
+        let leaf = batch
+            .leaves
+            .iter()
+            .find(|leaf| leaf.month.partition_of(leaf.kind) == *table)?;
+        leaf.seqs.get(line.checked_sub(1)?).copied()
+    });
     let before = match refused {
         Some(seq) => seq - batch.first_seq,
         None => batch.records() / 2,

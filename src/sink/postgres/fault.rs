@@ -25,8 +25,8 @@ pub(crate) enum Class {
 pub(crate) struct Fault {
     pub(crate) class: Class,
     pub(crate) sqlstate: Option<String>,
-    /// The line of the COPY that was refused, from 1.
-    pub(crate) line: Option<usize>,
+    /// The row that was refused: its table, and its line in the COPY, from 1.
+    pub(crate) at: Option<(String, usize)>,
     /// The server's words. May hold values of the host's: for `audit.dead_letters` alone.
     pub(crate) reason: String,
 }
@@ -37,7 +37,7 @@ impl Fault {
         Self {
             class: Class::Retry,
             sqlstate: None,
-            line: None,
+            at: None,
             reason: String::from("no answer in time"),
         }
     }
@@ -66,7 +66,7 @@ impl From<LogError> for Fault {
         Self {
             class: Class::Retry,
             sqlstate: None,
-            line: None,
+            at: None,
             reason: error.to_string(),
         }
     }
@@ -78,18 +78,18 @@ impl From<sqlx::Error> for Fault {
             return Self {
                 class: Class::Retry,
                 sqlstate: None,
-                line: None,
+                at: None,
                 reason: error.to_string(),
             };
         };
         let sqlstate = database.code().unwrap_or_default().into_owned();
-        let line = database
+        let at = database
             .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
             .and_then(|error| error.r#where())
             .and_then(copy_line);
         Self {
             class: class(&sqlstate, database.constraint()),
-            line,
+            at,
             reason: database.message().to_owned(),
             sqlstate: Some(sqlstate),
         }
@@ -107,18 +107,15 @@ fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
     }
 }
 
-/// The line in an error's context, such as `COPY query_runs_2026_11, line 3, column id`.
-fn copy_line(context: &str) -> Option<usize> {
-    let digits = context
+/// The table and the line in an error's context, such as
+/// `COPY query_runs_2026_11, line 3, column id`.
+fn copy_line(context: &str) -> Option<(String, usize)> {
+    let (table, rest) = context
         .lines()
-        .find(|line| line.starts_with("COPY "))?
-        .split_once(", line ")?
-        .1;
-    digits
-        .split(|c: char| !c.is_ascii_digit())
-        .next()?
-        .parse()
-        .ok()
+        .find_map(|line| line.strip_prefix("COPY "))?
+        .split_once(", line ")?;
+    let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+    Some((table.to_owned(), digits.parse().ok()?))
 }
 
 #[cfg(test)]
@@ -150,15 +147,14 @@ mod tests {
 
     #[test]
     fn the_line_of_a_copy_is_found() {
+        let at = |line| Some((String::from("query_runs_2026_11"), line));
         assert_eq!(
             copy_line("COPY query_runs_2026_11, line 3, column id"),
-            Some(3)
+            at(3)
         );
-        assert_eq!(copy_line("COPY query_runs_2026_11, line 17"), Some(17));
-        assert_eq!(
-            copy_line("SQL statement \"x\"\nCOPY t, line 2: \"a, line 9\""),
-            Some(2)
-        );
+        assert_eq!(copy_line("COPY query_runs_2026_11, line 17"), at(17));
+        let nested = "SQL statement \"x\"\nCOPY query_runs_2026_11, line 2: \"a, line 9\"";
+        assert_eq!(copy_line(nested), at(2));
         assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE"), None);
     }
 }

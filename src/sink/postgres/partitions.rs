@@ -53,6 +53,11 @@ impl Month {
         }
     }
 
+    /// The name of its leaf of a table, as `audit.ensure_partition` makes it.
+    pub(crate) fn partition_of(self, kind: Kind) -> String {
+        format!("{}_{:04}_{:02}", kind.table_name(), self.year, self.month)
+    }
+
     /// Its first moment, as Postgres reads it.
     fn first_moment(self) -> String {
         format!("{:04}-{:02}-01 00:00:00+00", self.year, self.month)

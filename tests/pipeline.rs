@@ -1,0 +1,558 @@
+//! What was accepted is in Postgres once, whatever happens in between.
+
+mod support;
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde_json::json;
+use support::trail::{Folder, PATIENCE, Trail, pipeline, rows};
+use support::{Postgres, Stop, wait_until};
+use tracing::info_span;
+use tracing_audit::{
+    Audit, BuildError, DropCause, Event, FlushError, Health, Kind, PromptRun, QueryRun,
+    RecordError, WhenFull,
+};
+use tracing_subscriber::prelude::*;
+
+/// Fails unless the law holds and every record is there once, without a gap.
+fn balanced(audit: &Audit, postgres: &Postgres) {
+    let stats = audit.stats();
+    assert_eq!(
+        stats.accepted(),
+        stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped(),
+        "{stats:?}"
+    );
+    once_each(postgres);
+}
+
+/// Fails unless every writer's records follow each other without a gap, each of them once.
+fn once_each(postgres: &Postgres) {
+    let wrong = postgres.psql(
+        "WITH seqs AS (
+             SELECT writer_id, seq FROM audit.query_runs UNION ALL SELECT writer_id, seq FROM audit.prompt_runs
+             UNION ALL SELECT writer_id, seq FROM audit.events UNION ALL SELECT writer_id, seq FROM audit.dead_letters)
+         SELECT writer_id FROM seqs GROUP BY 1 HAVING min(seq) <> 1 OR max(seq) <> count(*) OR count(DISTINCT seq) <> count(*)
+         UNION ALL
+         SELECT writer_id FROM (SELECT *, lag(last_seq, 1, 0) OVER (PARTITION BY writer_id ORDER BY first_seq) AS before FROM audit.batches) b
+         WHERE first_seq <> before + 1",
+    );
+    assert_eq!(wrong, "", "writers whose records have a gap or a copy");
+}
+
+fn count(postgres: &Postgres, table: &str) -> u64 {
+    postgres
+        .psql(&format!("SELECT count(*) FROM audit.{table}"))
+        .trim()
+        .parse()
+        .unwrap()
+}
+
+#[test]
+fn flush_and_shutdown_work_without_a_runtime_and_in_every_kind_of_one() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    let check = |expected| {
+        assert_eq!(count(postgres, "events"), expected);
+        balanced(audit, postgres);
+    };
+    audit.record(Event::new("none")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    check(1);
+    let current = || {
+        tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap()
+    };
+    current().block_on(async {
+        audit
+            .record(Event::new("current thread, no timers"))
+            .unwrap();
+        audit.flush(PATIENCE).await.unwrap();
+        check(2);
+        audit
+            .record(Event::new("blocking within a runtime"))
+            .unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+        check(3);
+    });
+    let multi = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    multi.block_on(async {
+        let audit = audit.clone();
+        tokio::spawn(async move {
+            audit.record(Event::new("one worker")).unwrap();
+            audit.flush(PATIENCE).await.unwrap();
+        })
+        .await
+        .unwrap();
+        check(4);
+    });
+    let local = current();
+    tokio::task::LocalSet::new().block_on(&local, async {
+        audit.record(Event::new("last")).unwrap();
+        let report = audit.shutdown(PATIENCE).await;
+        assert_eq!(
+            (
+                report.committed,
+                report.spooled,
+                report.dead_lettered,
+                report.dropped
+            ),
+            (5, 0, 0, 0)
+        );
+        assert_eq!(
+            audit.shutdown_blocking(PATIENCE),
+            report,
+            "a second shutdown reports the same"
+        );
+    });
+    check(5);
+    assert_eq!(audit.flush_blocking(PATIENCE), Err(FlushError::ShutDown));
+    assert_eq!(
+        audit.record(Event::new("too late")),
+        Err(RecordError::ShutDown)
+    );
+    assert_eq!(audit.stats().dropped_by(DropCause::ShutDown), 1);
+    assert_eq!(audit.stats().health(), Health::Stopped);
+    assert_eq!(
+        trail.spool.names(),
+        Vec::<String>::new(),
+        "nothing is left when all is committed"
+    );
+}
+
+#[test]
+fn dropping_the_last_handle_flushes_also_inside_a_runtime() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let audit = pipeline(&postgres, &spool, |builder| builder.drop_timeout(PATIENCE));
+        let subscriber = tracing_subscriber::registry().with(audit.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            info_span!("audit.query_run");
+        });
+        drop(audit.clone());
+        info_span!("audit.query_run");
+        drop(audit);
+    });
+    assert_eq!(count(&postgres, "query_runs"), 1);
+}
+
+#[test]
+fn records_are_kept_while_postgres_is_away_and_drained_when_it_is_back() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    for _ in 0..3_000 {
+        audit.record(QueryRun::new("SELECT 1")).unwrap();
+    }
+    let timeout = Duration::from_millis(200);
+    let flushed = audit.flush_blocking(timeout);
+    assert_eq!(
+        flushed,
+        Err(FlushError::Timeout {
+            waited: timeout,
+            pending: 3_000
+        })
+    );
+    assert_eq!(
+        (audit.stats().pending(), audit.stats().health()),
+        (3_000, Health::Retrying)
+    );
+    postgres.start_again();
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&postgres, "query_runs"), 3_000);
+    assert_eq!(audit.stats().health(), Health::Healthy);
+    balanced(&audit, &postgres);
+}
+
+#[test]
+fn a_server_that_crashes_again_and_again_gets_every_record_once() {
+    let mut trail = Trail::start_with(|builder| builder.batch(50, Duration::from_millis(5)));
+    let mut sent = 0;
+    for _ in 0..5 {
+        for _ in 0..1_000 {
+            trail.audit.record(Event::new("x")).unwrap();
+            sent += 1;
+        }
+        let before = trail.audit.stats().batches();
+        wait_until("batches are being written", PATIENCE, || {
+            trail.audit.stats().batches() > before
+        });
+        trail.postgres.stop(Stop::Immediate);
+        trail.postgres.start_again();
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&trail.postgres, "events"), sent);
+    assert_eq!(trail.audit.stats().committed(), sent);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn connections_that_are_terminated_at_any_moment_cost_nothing() {
+    let trail = Trail::start_with(|builder| builder.batch(20, Duration::from_millis(1)));
+    for _ in 0..10 {
+        let before = trail.audit.stats().batches();
+        for _ in 0..200 {
+            trail.audit.record(PromptRun::new("hi")).unwrap();
+        }
+        wait_until(
+            "a connection is terminated amid its batches",
+            PATIENCE,
+            || {
+                let killed = trail.postgres.psql(
+                "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = 'tracing-audit'",
+            );
+                killed.trim() == "1"
+            },
+        );
+        wait_until("batches are written again", PATIENCE, || {
+            trail.audit.stats().batches() > before
+        });
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&trail.postgres, "prompt_runs"), 2_000);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+/// What a child process of the tests below is told.
+const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
+
+/// Runs one test of this program in a process of its own, as a child of that test.
+fn child(test: &str, postgres: &Postgres, spool: &Folder) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .env("AUDIT_DATABASE_URL", postgres.url())
+        .env("AUDIT_SPOOL_DIR", &spool.0)
+        .env("AUDIT_SERVICE_NAME", "child")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the child says that it is ready, then kills it.
+fn kill_when_ready(mut child: Child) {
+    use std::io::BufRead as _;
+    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(
+        lines.any(|line| line.unwrap().ends_with("ready")),
+        "the child got ready"
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+fn say_ready_and_wait_to_be_killed() -> ! {
+    println!("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn a_process_killed_after_a_flush_has_lost_nothing() {
+    if std::env::var_os(CHILD).is_some() {
+        let audit = tracing_audit::from_env().unwrap();
+        for _ in 0..500 {
+            audit.record(Event::new("x")).unwrap();
+        }
+        audit.flush_blocking(PATIENCE).unwrap();
+        say_ready_and_wait_to_be_killed();
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    kill_when_ready(child(
+        "a_process_killed_after_a_flush_has_lost_nothing",
+        &postgres,
+        &spool,
+    ));
+    assert_eq!(count(&postgres, "events"), 500);
+    // The next process finds the folder of the dead one, which holds nothing new.
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    audit.record(Event::new("next")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    wait_until("the drained folder is removed", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(
+        (count(&postgres, "events"), audit.stats().adopted()),
+        (501, 0)
+    );
+    once_each(&postgres);
+}
+
+#[test]
+fn what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next() {
+    if std::env::var_os(CHILD).is_some() {
+        let audit = tracing_audit::from_env().unwrap();
+        for _ in 0..7_000 {
+            audit.record(Event::new("x")).unwrap();
+        }
+        // Nothing is committed, but all of it is in the local log.
+        wait_until("the spool holds all", PATIENCE, || {
+            audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 7_000 * 90
+        });
+        say_ready_and_wait_to_be_killed();
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let test = "what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next";
+    kill_when_ready(child(test, &postgres, &spool));
+    kill_when_ready(child(test, &postgres, &spool));
+    assert_eq!(spool.names().len(), 2);
+    postgres.start_again();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("both folders are drained and removed", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(
+        (count(&postgres, "events"), audit.stats().adopted()),
+        (14_000, 14_000)
+    );
+    assert_eq!(audit.stats().accepted(), 0, "another process accepted them");
+    assert_eq!(
+        postgres
+            .psql("SELECT DISTINCT service_name FROM audit.events")
+            .trim(),
+        "child"
+    );
+    once_each(&postgres);
+}
+
+#[test]
+fn a_row_that_postgres_refuses_becomes_a_dead_letter_and_the_others_are_written() {
+    let trail = Trail::start_with(|builder| builder.batch(100_000, Duration::from_secs(5)));
+    trail.audit.record(Event::new("first")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    // A rule of the host's own, which no value can be fitted to.
+    trail.postgres.psql(
+        "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
+    );
+    for position in 0..1_000 {
+        let poisoned = matches!(position, 0 | 1 | 500 | 999);
+        let action = if poisoned { "poison SECRET" } else { "fine" };
+        trail.audit.record(Event::new(action)).unwrap();
+        trail.audit.record(QueryRun::new("SELECT 1")).unwrap();
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let stats = trail.audit.stats();
+    assert_eq!(
+        (stats.committed(), stats.dead_lettered(), stats.pending()),
+        (1 + 1_996, 4, 0)
+    );
+    assert_eq!(count(&trail.postgres, "query_runs"), 1_000);
+    let letters = trail.postgres.psql(
+        "SELECT string_agg(DISTINCT kind || ' ' || sqlstate, ','), count(*), count(record_id), \
+         bool_and(position('poison SECRET'::bytea IN frame) > 0 AND octet_length(salt) = 16) FROM audit.dead_letters",
+    );
+    assert_eq!(letters.trim(), "audit.event 23514|4|4|t");
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn a_host_table_can_refer_to_a_run_and_a_query_by_time_reads_one_partition() {
+    let trail = Trail::start();
+    let mut ids = Vec::new();
+    // 2026-01-15, 2026-02-15 and 2031-07-01, UTC.
+    for seconds in [1_768_435_200, 1_771_113_600, 1_940_630_400] {
+        let run = QueryRun::new("SELECT 1").started_at(UNIX_EPOCH + Duration::from_secs(seconds));
+        ids.push(trail.audit.record(run).unwrap());
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let leaves = trail
+        .postgres
+        .psql("SELECT DISTINCT tableoid::regclass FROM audit.query_runs ORDER BY 1");
+    assert_eq!(
+        leaves.lines().collect::<Vec<_>>(),
+        [
+            "audit_parts.query_runs_2026_01",
+            "audit_parts.query_runs_2026_02",
+            "audit_parts.query_runs_2031_07"
+        ]
+    );
+    trail.postgres.psql(
+        "CREATE TABLE favorite_queries (run_id uuid NOT NULL REFERENCES audit.query_runs (id))",
+    );
+    trail.postgres.psql(&format!(
+        "INSERT INTO favorite_queries VALUES ('{}')",
+        ids[1]
+    ));
+    let refused = trail
+        .postgres
+        .try_psql("INSERT INTO favorite_queries VALUES ('00000000-0000-7000-8000-000000000000')")
+        .unwrap_err();
+    assert!(refused.contains("23503"), "{refused}");
+    let plan = trail.postgres.psql(
+        "EXPLAIN (COSTS OFF) SELECT * FROM audit.query_runs \
+         WHERE started_at >= '2026-02-01 00:00+00' AND started_at < '2026-02-20 00:00+00'",
+    );
+    assert!(plan.contains("query_runs_2026_02"), "{plan}");
+    assert!(
+        !plan.contains("query_runs_2026_01") && !plan.contains("query_runs_2031_07"),
+        "{plan}"
+    );
+    let made = trail.postgres.psql(
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relkind = 'r' AND relname LIKE '%' || to_char(now() AT TIME ZONE 'UTC' + interval '1 month', 'YYYY_MM')",
+    );
+    assert_eq!(
+        made.trim(),
+        "3",
+        "the next month's partitions are there before they are needed"
+    );
+}
+
+#[test]
+fn without_the_right_to_make_tables_it_waits_until_they_are_there() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.psql("CREATE ROLE app LOGIN");
+    let url = postgres.url().replace("postgres@", "app@");
+    let audit = pipeline(&postgres, &spool, |builder| builder.postgres(url));
+    audit.record(Event::new("kept")).unwrap();
+    wait_until("it says that it waits", PATIENCE, || {
+        audit.stats().health() == Health::Holding
+    });
+    assert_eq!(audit.stats().pending(), 1);
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    tracing_audit::migrate(&postgres.url()).expect("a second time there is nothing to do");
+    postgres.psql(
+        "GRANT USAGE ON SCHEMA audit, audit_parts TO app;
+         GRANT SELECT ON audit.schema_migrations TO app;
+         GRANT INSERT ON audit.batches, audit.dead_letters TO app;
+         ALTER DEFAULT PRIVILEGES IN SCHEMA audit_parts GRANT INSERT ON TABLES TO app",
+    );
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(rows(&postgres, Kind::Event)[0]["action_type"], "kept");
+    assert_eq!(audit.stats().health(), Health::Healthy);
+}
+
+#[test]
+fn tables_of_a_newer_version_are_left_alone() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql(
+        "INSERT INTO audit.schema_migrations (version, description, success, checksum, execution_time) \
+         VALUES (9999, 'of the future', true, '', 0)",
+    );
+    let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    assert!(error.to_string().contains("newer version"), "{error}");
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder.drop_timeout(Duration::ZERO)
+    });
+    audit.record(Event::new("kept")).unwrap();
+    wait_until("it says that it waits", PATIENCE, || {
+        audit.stats().health() == Health::Holding
+    });
+    assert_eq!(
+        (audit.stats().pending(), count(&postgres, "events")),
+        (1, 0)
+    );
+}
+
+#[test]
+fn many_pipelines_that_start_at_once_on_an_empty_database_make_the_tables_once() {
+    let postgres = Postgres::start();
+    let folders: Vec<_> = (0..8).map(|_| Folder::new()).collect();
+    std::thread::scope(|scope| {
+        for folder in &folders {
+            scope.spawn(|| {
+                let audit = pipeline(&postgres, folder, |builder| builder);
+                audit.record(Event::new("x")).unwrap();
+                audit.flush_blocking(PATIENCE).unwrap();
+            });
+        }
+    });
+    assert_eq!(count(&postgres, "events"), 8);
+    assert_eq!(
+        postgres
+            .psql("SELECT count(*) FROM audit.schema_migrations")
+            .trim(),
+        "1"
+    );
+    assert_eq!(
+        postgres
+            .psql("SELECT to_regclass('public._sqlx_migrations') IS NULL")
+            .trim(),
+        "t"
+    );
+    once_each(&postgres);
+}
+
+#[test]
+fn what_a_full_queue_refuses_is_counted_and_the_rest_is_written() {
+    let trail =
+        Trail::start_with(|builder| builder.queue_limits(64, 1 << 20).when_full(WhenFull::Drop));
+    let mut refused = 0;
+    let until = Instant::now() + PATIENCE;
+    while refused == 0 {
+        assert!(Instant::now() < until, "the queue was never full");
+        for _ in 0..1_000 {
+            match trail.audit.record(Event::new("x")) {
+                Ok(_) => {}
+                Err(RecordError::QueueFull) => refused += 1,
+                Err(other) => panic!("{other}"),
+            }
+        }
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let stats = trail.audit.stats();
+    assert_eq!(
+        (stats.dropped(), stats.dropped_by(DropCause::QueueFull)),
+        (refused, refused)
+    );
+    assert_eq!(stats.committed(), count(&trail.postgres, "events"));
+    assert_eq!(stats.pending(), 0);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn what_cannot_be_started_says_why_and_repeats_no_password() {
+    let error = Audit::builder().start().unwrap_err();
+    assert!(matches!(error, BuildError::NoDatabase), "{error}");
+    let error = Audit::builder()
+        .postgres("postgres://u:SECRET@h:port/d")
+        .start()
+        .unwrap_err();
+    assert!(matches!(error, BuildError::DatabaseUrl));
+    assert!(!format!("{error} {error:?}").contains("SECRET"));
+    let builder = Audit::builder()
+        .postgres("postgres://u:SECRET@h/d")
+        .spool("/proc/no/such/folder");
+    assert!(!format!("{builder:?}").contains("SECRET"));
+    let error = builder.start().unwrap_err();
+    assert!(
+        matches!(&error, BuildError::Spool { folder, .. } if folder.ends_with("folder")),
+        "{error:?}"
+    );
+    assert!(error.to_string().contains("AUDIT_SPOOL_DIR"), "{error}");
+}
+
+#[test]
+fn records_of_all_kinds_and_large_ones_share_batches() {
+    let trail = Trail::start();
+    let large = "x".repeat(900 * 1024);
+    for _ in 0..20 {
+        trail.audit.record(QueryRun::new(large.clone())).unwrap();
+        trail
+            .audit
+            .record(PromptRun::new("p").response_text(large.clone()))
+            .unwrap();
+        trail
+            .audit
+            .record(Event::new("e").metadata("large", json!([large])))
+            .unwrap();
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let whole = trail.postgres.psql(
+        "SELECT (SELECT count(*) FROM audit.query_runs WHERE length(sql_text) = 921600), \
+         (SELECT count(*) FROM audit.prompt_runs WHERE length(response_text) = 921600), \
+         (SELECT count(*) FROM audit.events WHERE length(metadata->'large'->>0) = 921600)",
+    );
+    assert_eq!(whole.trim(), "20|20|20");
+    balanced(&trail.audit, &trail.postgres);
+}
