@@ -52,7 +52,12 @@ impl<S> Filter<S> for Tagged {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        callsite::plan(metadata).is_some()
+        // Only a span's metadata is sure to be of a callsite: `log` records bring short-lived ones.
+        if metadata.is_span() {
+            callsite::plan(metadata).is_some()
+        } else {
+            callsite::is_of_interest(metadata)
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! What a callsite means, decided once.
 //!
 //! A callsite is a `'static` place in the source, so its address names it. What it means is
-//! kept in a table of fixed size that is read without a lock; a program with more callsites of
-//! interest than the table holds works the same, deciding those each time.
+//! kept in a table of fixed size that is read without a lock; a program with more callsites than
+//! the table holds works the same, deciding those each time.
 
-use std::sync::{Arc, OnceLock};
+use std::borrow::Cow;
+use std::sync::OnceLock;
 
 use tracing::Metadata;
 
@@ -99,13 +100,13 @@ fn role(metadata: &Metadata<'_>) -> Option<Role> {
 }
 
 /// What the fields of a tagged event mean when it is no evidence of an outcome.
-pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<Arc<Plan>> {
+pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
     let plan = plan(metadata)?;
-    if plan.role == Role::Event {
-        Some(plan)
+    Some(if plan.role == Role::Event {
+        plan
     } else {
-        Some(Arc::new(Plan::of(metadata, Role::Event)))
-    }
+        Cow::Owned(Plan::of(metadata, Role::Event))
+    })
 }
 
 /// Whether an event of this callsite is a record when it is no evidence of an outcome.
@@ -115,47 +116,35 @@ pub(crate) fn is_tagged_event(metadata: &Metadata<'_>) -> bool {
             || Kind::of_tag(metadata.target()) == Some(Kind::Event))
 }
 
-/// More audited and context callsites than a program of a million lines has.
-const TABLE_SLOTS: usize = 4_096;
+/// More callsites than a large program has of spans and events that are enabled.
+const TABLE_SLOTS: usize = 8_192;
 
 /// How many neighbours of its place a callsite may be found in.
 const PROBES: usize = 16;
 
 struct Entry {
     address: usize,
-    plan: Arc<Plan>,
+    /// `None`: it means nothing to the audit layer.
+    plan: Option<Plan>,
 }
 
 static TABLE: [OnceLock<Entry>; TABLE_SLOTS] = [const { OnceLock::new() }; TABLE_SLOTS];
 
 /// The plan of a callsite; `None`: it means nothing to the audit layer.
-pub(crate) fn plan(metadata: &Metadata<'_>) -> Option<Arc<Plan>> {
+pub(crate) fn plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
     let address = std::ptr::from_ref(metadata).addr();
-    let place = address.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (usize::BITS - TABLE_SLOTS.ilog2());
-    let mut decided = None;
+    let place = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TABLE_SLOTS.ilog2());
+    let place = usize::try_from(place).unwrap_or(0);
     for probe in 0..PROBES {
-        let slot = &TABLE[(place + probe) % TABLE_SLOTS];
-        if let Some(entry) = slot.get() {
-            if entry.address == address {
-                return Some(Arc::clone(&entry.plan));
-            }
-            continue;
-        }
-        // Only what means something is kept, so a host's other callsites take no room.
-        if decided.is_none() {
-            decided = Some(Arc::new(Plan::new(metadata)?));
-        }
-        if let Some(plan) = &decided {
-            let entry = slot.get_or_init(|| Entry {
-                address,
-                plan: Arc::clone(plan),
-            });
-            if entry.address == address {
-                return Some(Arc::clone(&entry.plan));
-            }
+        let entry = TABLE[(place + probe) % TABLE_SLOTS].get_or_init(|| Entry {
+            address,
+            plan: Plan::new(metadata),
+        });
+        if entry.address == address {
+            return entry.plan.as_ref().map(Cow::Borrowed);
         }
     }
-    Plan::new(metadata).map(Arc::new)
+    Plan::new(metadata).map(Cow::Owned)
 }
 
 /// Whether the audit layer wants to see spans or events of this callsite.
