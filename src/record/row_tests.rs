@@ -1,1 +1,177 @@
+use proptest::prelude::*;
 
+use super::*;
+use crate::capture::buffers::Buffers;
+use crate::config::Limits;
+use crate::record::coerce::tenant_uuid;
+use crate::record::decode;
+use crate::record::encode::{self, Header, Key, ty};
+
+const ID: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
+
+fn framed(
+    kind: Kind,
+    evidence: Evidence,
+    started_us: i64,
+    fill: impl FnOnce(&mut Buffers),
+) -> Vec<u8> {
+    let mut buffers = Buffers::default();
+    fill(&mut buffers);
+    let header = Header {
+        kind,
+        evidence,
+        id: ID,
+        parent: Uuid::nil(),
+        root: ID,
+        started_us,
+        duration_us: 5_000,
+    };
+    let mut out = Vec::new();
+    encode::frame(
+        &mut out,
+        &header,
+        &buffers.inherited,
+        &buffers.context,
+        &buffers.body,
+    );
+    out
+}
+
+fn with_row<T>(bytes: &[u8], check: impl FnOnce(Row<'_>) -> T) -> T {
+    check(Row::new(&decode::frame(bytes).unwrap()).unwrap())
+}
+
+fn text(buffers: &mut Buffers, field: Field, value: &str) {
+    buffers.text(
+        Key::Field(field),
+        ty::TEXT,
+        value.as_bytes(),
+        &Limits::default(),
+    );
+}
+
+#[test]
+fn the_tenant_of_a_key_is_the_published_uuid() {
+    // Computed by PostgreSQL: SELECT audit.tenant_uuid('acme').
+    assert_eq!(
+        tenant_uuid("acme").to_string(),
+        "cef41eed-96b2-8b03-b04f-8adef1c9def6"
+    );
+}
+
+#[test]
+fn times_out_of_range_are_brought_into_it_and_named() {
+    for (said, kept) in [(-1, 0), (i64::MIN, 0), (i64::MAX, id::MAX_US)] {
+        let bytes = framed(Kind::Event, Evidence::None, said, |_| ());
+        with_row(&bytes, |row| {
+            assert_eq!(row.started_us, kept);
+            assert!(row.finished_us() <= id::MAX_US);
+            assert_eq!(row.problems, ["started_at: the clock was out of range"]);
+        });
+    }
+}
+
+#[test]
+fn an_explicit_message_is_kept_beside_an_error_that_was_seen() {
+    let bytes = framed(Kind::Event, Evidence::Err, 0, |buffers| {
+        text(buffers, Field::ErrorMessage, "said");
+        text(buffers, Field::SeenError, "seen");
+    });
+    with_row(&bytes, |row| {
+        assert_eq!(*row.cell(Field::ErrorMessage), Cell::Text("said".into()));
+        assert_eq!(row.status, Status::Failed);
+    });
+}
+
+#[test]
+fn metadata_that_is_no_json_is_kept_as_text() {
+    for broken in [r#"{"a": 1e400}"#, r#"{"lone": "\ud800"}"#, "{", "[1]"] {
+        let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
+            text(buffers, Field::Metadata, broken)
+        });
+        with_row(&bytes, |row| {
+            let metadata: serde_json::Value = serde_json::from_str(&row.metadata).unwrap();
+            assert_eq!(metadata, serde_json::json!({"metadata": broken}));
+        });
+    }
+    let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+    let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
+        buffers.text(
+            Key::Extra("deep"),
+            ty::JSON,
+            deep.as_bytes(),
+            &Limits::default(),
+        );
+    });
+    with_row(&bytes, |row| {
+        assert_eq!(row.problems, ["deep: not JSON, kept as text"]);
+        let metadata: serde_json::Value = serde_json::from_str(&row.metadata).unwrap();
+        assert_eq!(metadata["deep"], deep);
+    });
+}
+
+#[test]
+fn no_more_problems_are_listed_than_a_reader_wants() {
+    let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
+        for name in 0..1_000 {
+            buffers.fixed(
+                Key::Extra(&name.to_string()),
+                ty::F64,
+                f64::NAN.to_le_bytes(),
+                &Limits::default(),
+            );
+        }
+    });
+    with_row(&bytes, |row| {
+        assert_eq!(row.problems.len(), MAX_PROBLEMS + 1)
+    });
+}
+
+fn any_value() -> impl Strategy<Value = (u8, Vec<u8>)> {
+    let texts = prop_oneof![Just(ty::TEXT), Just(ty::DEBUG), Just(ty::JSON)];
+    prop_oneof![
+        (texts, any::<String>()).prop_map(|(ty, text)| (ty, text.into_bytes())),
+        prop::collection::vec(any::<u8>(), 0..20).prop_map(|bytes| (ty::BYTES, bytes)),
+        any::<i64>().prop_map(|n| (ty::I64, n.to_le_bytes().to_vec())),
+        any::<u128>().prop_map(|n| (ty::U128, n.to_le_bytes().to_vec())),
+        any::<f64>().prop_map(|n| (ty::F64, n.to_le_bytes().to_vec())),
+    ]
+}
+
+proptest! {
+    /// Whatever the fields say, the row is one that Postgres takes: text without NUL, metadata
+    /// that is a JSON object, an id and times within the partitions.
+    #[test]
+    fn every_record_becomes_a_row_that_postgres_takes(
+        kind in prop::sample::select(Kind::ALL.to_vec()),
+        started_us in any::<i64>(),
+        entries in prop::collection::vec((0..=33_u8, "\\PC{0,3}", any_value()), 0..20),
+    ) {
+        let limits = Limits::default();
+        let bytes = framed(kind, Evidence::None, started_us, |buffers| {
+            for (code, name, (value_type, value)) in &entries {
+                let key = Field::from_code(*code).map_or(Key::Extra(name), Key::Field);
+                match *value_type {
+                    ty::I64 | ty::F64 => {
+                        buffers.fixed(key, *value_type, <[u8; 8]>::try_from(&value[..]).unwrap(), &limits);
+                    }
+                    ty::U128 => buffers.fixed(key, ty::U128, <[u8; 16]>::try_from(&value[..]).unwrap(), &limits),
+                    text => buffers.text(key, text, value, &limits),
+                }
+            }
+        });
+        with_row(&bytes, |row| {
+            let metadata: serde_json::Value = serde_json::from_str(&row.metadata).unwrap();
+            prop_assert!(metadata.is_object());
+            prop_assert!(!row.metadata.contains("\\u0000"));
+            prop_assert!((0..=id::MAX_US).contains(&row.started_us));
+            prop_assert!(row.problems.iter().all(|problem| !problem.contains('\0')));
+            for &field in Field::ALL {
+                if let Cell::Text(text) = row.cell(field) {
+                    prop_assert!(!text.contains('\0'));
+                }
+            }
+            Ok(())
+        })?;
+    }
+}

@@ -9,8 +9,8 @@ use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
 use crate::config::Config;
 use crate::pipeline::Progress;
-use crate::spool::Log;
 use crate::spool::directory::Directory;
+use crate::spool::{Log, LogError};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -96,6 +96,9 @@ impl Drain {
                 self.connect().await;
                 continue;
             };
+            if writer.is_stale() {
+                continue;
+            }
             let Some(index) = self.next_source(&mut turn) else {
                 self.writer = Some(writer);
                 self.progress.wait_for_work(&self.config.batch).await;
@@ -107,10 +110,11 @@ impl Drain {
                 // stands.
                 Err(fault) => {
                     self.sources[index].position = None;
+                    // The batch is there already: no fault of the server's.
                     if fault.class != Class::Superseded {
                         self.failed(&fault);
-                        self.pause().await;
                     }
+                    self.pause().await;
                 }
             }
         }
@@ -165,13 +169,21 @@ impl Drain {
             position
         };
         let max_rows = self.sources[index].max_rows.min(self.config.batch.rows);
-        let Some(batch) = self
+        let batch = match self
             .batcher
-            .read(&log, position, max_rows, &self.config.batch)?
-        else {
-            drop(log);
-            self.finish(index);
-            return Ok(());
+            .read(&log, position, max_rows, &self.config.batch)
+        {
+            Ok(Some(batch)) => batch,
+            Ok(None) => {
+                drop(log);
+                self.finish(index);
+                return Ok(());
+            }
+            Err(error) if self.sources[index].adopted.is_some() => {
+                self.set_aside(index, &error);
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
         };
         self.write(index, writer, batch, &log).await
     }
@@ -247,6 +259,17 @@ impl Drain {
             self.counters.count_dead_letters(dead);
             self.progress.commit_to(position);
         }
+    }
+
+    /// Leaves a log that was taken over as it is, since it cannot be read.
+    fn set_aside(&mut self, index: usize, error: &LogError) {
+        let source = self.sources.remove(index);
+        tracing::error!(
+            target: "tracing_audit",
+            writer = %source.log.writer(),
+            error = error as &dyn std::error::Error,
+            "audit trail: a local log that another process left cannot be read; it stays as it is"
+        );
     }
 
     /// Removes a log that was taken over and is drained.

@@ -5,7 +5,7 @@
 //! next attempt makes a new one.
 
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
@@ -26,6 +26,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// that no batch takes longer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_mins(1);
 
+/// How long a connection may be idle and still be used.
+const IDLE_LIMIT: Duration = Duration::from_mins(2);
+
 /// What every batch's transaction begins with. `SET LOCAL`, because behind a transaction pooler
 /// a session's settings are another client's. A commit that the server has not made durable
 /// would be taken for one that it has.
@@ -39,6 +42,7 @@ pub(crate) struct Writer {
     partitions: Partitions,
     /// The month up to which partitions were made ahead, by the clock then.
     ahead_us: i64,
+    last_used: Instant,
 }
 
 /// Why no connection that can write was made.
@@ -122,9 +126,16 @@ impl Writer {
             connection,
             partitions: Partitions::default(),
             ahead_us: i64::MIN,
+            last_used: Instant::now(),
         };
         writer.prepare_partitions().await?;
         Ok(writer)
+    }
+
+    /// Whether it was idle for so long that a firewall may have forgotten it: a new connection
+    /// costs milliseconds, finding that out a minute.
+    pub(crate) fn is_stale(&self) -> bool {
+        self.last_used.elapsed() > IDLE_LIMIT
     }
 
     /// Makes the partitions that will be needed, at most once an hour.
@@ -163,6 +174,7 @@ impl Writer {
         batcher: &Batcher,
         log: &Log,
     ) -> Result<(), Fault> {
+        self.last_used = Instant::now();
         self.prepare_partitions().await?;
         for leaf in &batch.leaves {
             let ensuring = self
