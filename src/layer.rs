@@ -45,7 +45,11 @@ pub struct Tagged {
 impl<S> Filter<S> for Tagged {
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         if callsite::is_of_interest(metadata) {
-            Interest::always()
+            // Not `always`, which would skip `enabled` below: whoever asks whether something is
+            // enabled and then does not make it (`log_enabled!`, as sqlx does after each query)
+            // leaves the filters' answers behind in tracing-subscriber (its issue 2519), and
+            // the next span would be taken for disabled.
+            Interest::sometimes()
         } else {
             Interest::never()
         }
@@ -70,6 +74,10 @@ pub struct Recorder {
 impl Recorder {
     fn owner(&self) -> u32 {
         self.shared.owner
+    }
+
+    fn begin(&self, kind: Option<Kind>, parent: Option<&SpanState>) -> SpanState {
+        SpanState::begin(self.owner(), self.shared.limits, kind, parent)
     }
 
     /// Takes an event into account that an instrumented function makes of its result.
@@ -104,7 +112,7 @@ impl Recorder {
             Outcome::Ok => Evidence::Ok,
         };
         if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
-            state.record(&said, false, &self.shared.limits);
+            state.record(&said, false);
             state.saw(evidence);
         }
         said.recycle();
@@ -120,7 +128,7 @@ impl Recorder {
             return;
         };
         let mut state = span::with_nearest(ctx.event_span(event), self.owner(), |parent| {
-            SpanState::begin(self.owner(), Some(Kind::Event), parent)
+            self.begin(Some(Kind::Event), parent)
         });
         event.record(&mut Visitor::new(
             &plan,
@@ -150,7 +158,7 @@ where
             return;
         }
         let mut state = span::with_nearest(span.parent(), self.owner(), |parent| {
-            SpanState::begin(self.owner(), kind, parent)
+            self.begin(kind, parent)
         });
         // The span is not held meanwhile: a value's Debug may log and open spans.
         attributes.record(&mut Visitor::new(
@@ -171,7 +179,7 @@ where
         values.record(&mut visitor);
         let saw_result = visitor.saw_result;
         if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
-            state.record(&later, saw_result, &self.shared.limits);
+            state.record(&later, saw_result);
         }
         later.recycle();
     }

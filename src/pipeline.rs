@@ -106,7 +106,9 @@ impl Shared {
     /// Records without a span of its own.
     pub(crate) fn record(&self, record: &NewRecord) -> Result<Uuid, RecordError> {
         let kind = record.kind();
-        let begin = |parent: Option<&SpanState>| SpanState::begin(self.owner, Some(kind), parent);
+        let begin = |parent: Option<&SpanState>| {
+            SpanState::begin(self.owner, self.limits, Some(kind), parent)
+        };
         let mut state = Span::current()
             .with_subscriber(|(id, dispatch)| {
                 let enclosing = dispatch.downcast_ref::<Registry>()?.span(id);

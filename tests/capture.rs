@@ -927,6 +927,35 @@ fn filters_on_other_layers_hide_nothing_and_enable_nothing() {
     );
 }
 
+/// tracing-subscriber keeps its filters' answers to a question that nothing followed (its issue
+/// 2519); sqlx asks one after each query, through `log_enabled!`.
+#[test]
+fn a_span_after_a_question_that_nothing_followed_is_recorded() {
+    let trail = Trail::start();
+    let ask_in_vain = || {
+        let nobodys = tracing::trace_span!("nobody wants this");
+        let metadata = nobodys.metadata().unwrap();
+        tracing::dispatcher::get_default(|dispatch| dispatch.enabled(metadata));
+    };
+    let say = || {
+        ask_in_vain();
+        let span = info_span!("audit.query_run", request_id = Empty).entered();
+        ask_in_vain();
+        tracing::info!(target: "audit.event", action_type = "said");
+        drop(span);
+    };
+    trail.scoped(say);
+    let filtered = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::sink)
+        .with_filter(tracing_subscriber::filter::LevelFilter::INFO);
+    let subscriber = tracing_subscriber::registry()
+        .with(filtered)
+        .with(trail.audit.layer());
+    tracing::subscriber::with_default(subscriber, say);
+    assert_eq!(trail.rows(Kind::QueryRun).len(), 2);
+    assert_eq!(trail.rows(Kind::Event).len(), 2);
+}
+
 #[test]
 fn under_a_global_subscriber_it_is_the_same_also_from_within_a_debug() {
     struct Logs;
@@ -972,6 +1001,8 @@ fn under_a_global_subscriber_it_is_the_same_also_from_within_a_debug() {
     );
     // Once for each layer that formats the value.
     assert_eq!(trail.rows(Kind::Event).len(), 2);
+    // Of all that the worker and its libraries say at every level, nothing is recorded.
+    assert_eq!(trail.audit.stats().accepted(), 3);
 }
 
 #[test]

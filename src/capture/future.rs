@@ -12,7 +12,6 @@ use uuid::Uuid;
 use super::buffers::Buffers;
 use super::span;
 use super::visitor;
-use crate::config::Limits;
 use crate::record::encode::{Evidence, Key};
 use crate::vocabulary::Field;
 
@@ -101,20 +100,18 @@ where
 /// Takes evidence of an outcome into account.
 fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
     span.with_subscriber(|(id, dispatch)| {
+        let mut limits = None;
+        span::change_all(dispatch, id, |state| limits = Some(state.limits));
+        let Some(limits) = limits else { return };
         let mut seen = Buffers::take();
-        let limits = Limits::default();
         if let Some(error) = error {
-            // Before the span is looked up: nothing of the host's runs while it is held.
-            visitor::debug(
-                &mut seen,
-                Key::Field(Field::SeenError),
-                &limits,
-                format_args!("{error}"),
-            );
+            // The span is not held meanwhile: this runs the host's code.
+            let key = Key::Field(Field::SeenError);
+            visitor::debug(&mut seen, key, &limits, format_args!("{error}"));
         }
         span::change_all(dispatch, id, |state| {
             state.saw(evidence);
-            state.record(&seen, false, &limits);
+            state.record(&seen, false);
         });
         seen.recycle();
     });

@@ -30,6 +30,7 @@ pub(crate) struct SpanState {
     /// `None`: from its beginning until it is closed.
     pub(crate) duration_us: Option<u64>,
     pub(crate) buffers: Buffers,
+    pub(crate) limits: Limits,
     evidence: Evidence,
     /// The thread was unwinding when the span began or was entered: a panic that the span
     /// did not see begin is none of its own.
@@ -68,7 +69,12 @@ impl Captured {
 
 impl SpanState {
     /// Begins to keep a span whose nearest kept ancestor is `parent`.
-    pub(crate) fn begin(owner: u32, kind: Option<Kind>, parent: Option<&SpanState>) -> Self {
+    pub(crate) fn begin(
+        owner: u32,
+        limits: Limits,
+        kind: Option<Kind>,
+        parent: Option<&SpanState>,
+    ) -> Self {
         let mut buffers = Buffers::take();
         if let Some(parent) = parent {
             buffers.inherit(&parent.buffers);
@@ -101,6 +107,7 @@ impl SpanState {
             started_us,
             duration_us: None,
             buffers,
+            limits,
             evidence: Evidence::None,
             amid_panic: std::thread::panicking(),
             late_context: LATE_CONTEXT.load(Ordering::Relaxed),
@@ -108,11 +115,11 @@ impl SpanState {
     }
 
     /// Appends fields that were recorded after the span began.
-    pub(crate) fn record(&mut self, later: &Buffers, saw_result: bool, limits: &Limits) {
+    pub(crate) fn record(&mut self, later: &Buffers, saw_result: bool) {
         if !later.context.is_empty() {
             LATE_CONTEXT.fetch_add(1, Ordering::Relaxed);
         }
-        self.buffers.append(later, limits);
+        self.buffers.append(later, &self.limits);
         if saw_result {
             self.saw(Evidence::ResultField);
         }

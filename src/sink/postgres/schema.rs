@@ -12,9 +12,9 @@ use crate::error::MigrateError;
 /// The table of the applied migrations, apart from the host's own.
 const MIGRATIONS_TABLE: &str = "audit.schema_migrations";
 
-/// How long a migration waits for locks that others hold, such as the migration of another
-/// process that starts at the same time.
-const LOCK_TIMEOUT: &str = "SET lock_timeout = '60s'";
+/// Waits no longer than this for locks that others hold, such as the migration of another
+/// process that starts at the same time; and keeps notices out of the host's log.
+const SETTINGS: &str = "SET lock_timeout = '60s'; SET client_min_messages = 'warning'";
 
 /// The embedded migrations. Built by hand: the `migrate!` macro would cost every user sqlx's
 /// macros.
@@ -72,14 +72,16 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
 
 /// Brings the tables up to date. Many processes may do so at once: they wait for each other.
 pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    connection.execute(LOCK_TIMEOUT).await?;
+    connection.execute(SETTINGS).await?;
     let done = migrator().run_direct(None, &mut *connection, false).await;
     if done.is_err() {
         // A failed migration leaves its lock held; the connection is given up by the caller,
         // but a session behind a pooler would go on.
         let _ = connection.unlock().await;
     }
-    connection.execute("RESET lock_timeout").await?;
+    connection
+        .execute("RESET lock_timeout; RESET client_min_messages")
+        .await?;
     done
 }
 
