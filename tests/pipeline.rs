@@ -1,5 +1,10 @@
 //! What was accepted is in Postgres once, whatever happens in between.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
 mod support;
 
 use std::process::{Child, Command, Stdio};
@@ -249,6 +254,7 @@ fn kill_when_ready(mut child: Child) {
     child.wait().unwrap();
 }
 
+#[allow(clippy::print_stdout, reason = "how a child tells its parent")]
 fn say_ready_and_wait_to_be_killed() -> ! {
     println!("ready");
     loop {

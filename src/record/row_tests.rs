@@ -87,7 +87,7 @@ fn an_explicit_message_is_kept_beside_an_error_that_was_seen() {
 fn metadata_that_is_no_json_is_kept_as_text() {
     for broken in [r#"{"a": 1e400}"#, r#"{"lone": "\ud800"}"#, "{", "[1]"] {
         let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
-            text(buffers, Field::Metadata, broken)
+            text(buffers, Field::Metadata, broken);
         });
         with_row(&bytes, |row| {
             let metadata: serde_json::Value = serde_json::from_str(&row.metadata).unwrap();
@@ -123,7 +123,7 @@ fn no_more_problems_are_listed_than_a_reader_wants() {
         }
     });
     with_row(&bytes, |row| {
-        assert_eq!(row.problems.len(), MAX_PROBLEMS + 1)
+        assert_eq!(row.problems.len(), MAX_PROBLEMS + 1);
     });
 }
 

@@ -11,7 +11,7 @@ use tracing_subscriber::prelude::*;
 use super::Postgres;
 
 /// Longer than anything takes on a machine that is busy.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder for the local log, removed at the end.
 #[derive(Debug)]
