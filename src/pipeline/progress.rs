@@ -91,7 +91,7 @@ impl Progress {
     }
 
     /// The seq after the last record that is committed in Postgres.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         self.state().position
     }
 

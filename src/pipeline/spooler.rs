@@ -11,8 +11,8 @@ use crate::capture::clock;
 use crate::config::Config;
 use crate::error::FlushError;
 use crate::queue::Chunk;
-use crate::spool::Log;
 use crate::spool::directory::Directory;
+use crate::spool::{Log, Positions, Sink};
 use crate::stats::{Health, Stats};
 
 /// How often the queue is emptied while records come: what a killed process loses at the most.
@@ -133,14 +133,14 @@ impl Spooler {
         if self.chunks.is_empty() && has_room {
             self.shared.queue.drain(&mut self.chunks);
         }
-        let position = self.progress.position();
-        if self.chunks.is_empty() && !self.log.is_removable(position) {
+        let positions = Positions::BEGINNING.with(Sink::Postgres, self.progress.position());
+        if self.chunks.is_empty() && !self.log.is_removable(positions) {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
             }
             return;
         }
-        match self.log.append(&self.chunks, position) {
+        match self.log.append(&self.chunks, positions) {
             Ok(()) => {
                 if !self.chunks.is_empty() {
                     self.last_record = now;

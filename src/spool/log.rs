@@ -10,6 +10,7 @@ use crate::queue::Chunk;
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
+const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
 
 const VERSION: u32 = 1;
 const CHUNK_VERSION: u8 = 1;
@@ -51,7 +52,7 @@ pub(crate) struct Log {
 }
 
 /// What is known of the log without reading it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct State {
     /// The seq of the next record that is appended.
     next_seq: u64,
@@ -60,6 +61,57 @@ struct State {
     /// The seq after the first chunk that is still stored.
     first_end: u64,
     bytes: u64,
+    positions: Positions,
+}
+
+impl State {
+    const EMPTY: Self = Self {
+        next_seq: 1,
+        first_seq: 1,
+        first_end: 1,
+        bytes: 0,
+        positions: Positions::BEGINNING,
+    };
+}
+
+/// Who reads the log. Its name is part of the format: frozen, version 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sink {
+    Postgres,
+}
+
+impl Sink {
+    /// Every sink; a record stays until all of them have it.
+    pub(crate) const ALL: [Self; 1] = [Self::Postgres];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+        }
+    }
+}
+
+/// The seq of the next record that each sink needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Positions([u64; Sink::ALL.len()]);
+
+impl Positions {
+    pub(crate) const BEGINNING: Self = Self([1; Sink::ALL.len()]);
+
+    #[must_use]
+    pub(crate) fn with(mut self, sink: Sink, position: u64) -> Self {
+        self.0[sink as usize] = position;
+        self
+    }
+
+    pub(crate) fn of(self, sink: Sink) -> u64 {
+        self.0[sink as usize]
+    }
+
+    /// Records before this are needed by no sink.
+    fn least(self) -> u64 {
+        self.0.into_iter().min().unwrap_or(1)
+    }
 }
 
 /// One record of the log.
@@ -83,14 +135,13 @@ impl Log {
             meta.insert("writer", &writer.as_bytes()[..])?;
             meta.insert("service", service.as_bytes())?;
             transaction.open_table(RECORDS)?;
+            let mut positions = transaction.open_table(POSITIONS)?;
+            for sink in Sink::ALL {
+                positions.insert(sink.name(), 1)?;
+            }
         }
         transaction.commit()?;
-        let state = State {
-            next_seq: 1,
-            first_seq: 1,
-            first_end: 1,
-            bytes: 0,
-        };
+        let state = State::EMPTY;
         Ok(Self {
             database,
             writer,
@@ -122,18 +173,29 @@ impl Log {
             .get("service")?
             .map(|value| String::from_utf8_lossy(value.value()).into_owned());
         let records = transaction.open_table(RECORDS)?;
-        let mut state = State::default();
+        let mut state = State::EMPTY;
+        let positions = transaction.open_table(POSITIONS)?;
+        for sink in Sink::ALL {
+            let position = positions
+                .get(sink.name())?
+                .map_or(1, |position| position.value());
+            state.positions = state.positions.with(sink, position);
+        }
+        // A log that was drained says by its positions how far it had come.
+        state.next_seq = state.positions.least();
+        (state.first_seq, state.first_end) = (state.next_seq, state.next_seq);
+        let mut is_first = true;
         for entry in records.iter()? {
             let (seq, chunk) = entry?;
             let count = chunk_count(chunk.value())?;
-            if state.first_seq == 0 {
-                state.first_seq = seq.value();
-                state.first_end = seq.value() + count;
+            if is_first {
+                (state.first_seq, state.first_end) = (seq.value(), seq.value() + count);
+                is_first = false;
             }
             state.next_seq = seq.value() + count;
             state.bytes += chunk.value().len() as u64;
         }
-        drop((records, meta, transaction));
+        drop((records, positions, meta, transaction));
         Ok(Self {
             database,
             writer,
@@ -167,10 +229,15 @@ impl Log {
         self.state().first_seq
     }
 
-    /// Whether there is something to remove when records before `committed` are committed.
-    pub(crate) fn is_removable(&self, committed: u64) -> bool {
+    /// The position of a sink, as far as it was stored.
+    pub(crate) fn position(&self, sink: Sink) -> u64 {
+        self.state().positions.of(sink)
+    }
+
+    /// Whether there is something to remove when the sinks are at these positions.
+    pub(crate) fn is_removable(&self, positions: Positions) -> bool {
         let state = self.state();
-        state.first_seq < state.next_seq && state.first_end <= committed
+        state.first_seq < state.next_seq && state.first_end <= positions.least()
     }
 
     /// Bytes stored.
@@ -178,12 +245,13 @@ impl Log {
         self.state().bytes
     }
 
-    /// Appends the records of `chunks` and removes those before `committed`, in one transaction.
+    /// Appends the records of `chunks`, stores the sinks' positions, and removes the chunks that
+    /// no sink needs any more, in one transaction.
     ///
     /// # Durability
     ///
     /// When it returns `Ok`, the records are on disk. When it fails, none of them is in the log.
-    pub(crate) fn append(&self, chunks: &[Chunk], committed: u64) -> Result<(), LogError> {
+    pub(crate) fn append(&self, chunks: &[Chunk], positions: Positions) -> Result<(), LogError> {
         let mut state = self.state();
         let mut transaction = self.database.begin_write()?;
         transaction
@@ -207,12 +275,19 @@ impl Log {
                     break;
                 };
                 (state.first_seq, state.first_end) = (seq, end);
-                if end > committed {
+                if end > positions.least() {
                     break;
                 }
                 records.remove(seq)?;
                 state.bytes -= bytes;
             }
+        }
+        if state.positions != positions {
+            let mut stored = transaction.open_table(POSITIONS)?;
+            for sink in Sink::ALL {
+                stored.insert(sink.name(), positions.of(sink))?;
+            }
+            state.positions = positions;
         }
         transaction.commit()?;
         *self
@@ -349,6 +424,10 @@ mod tests {
         chunk
     }
 
+    fn at(position: u64) -> Positions {
+        Positions::BEGINNING.with(Sink::Postgres, position)
+    }
+
     fn all(log: &Log, from: u64) -> Vec<(u64, Vec<u8>)> {
         let mut all = Vec::new();
         log.read(from, |stored| {
@@ -386,9 +465,9 @@ mod tests {
         let folder = Folder::new();
         let writer = Uuid::from_u128(7);
         let log = Log::create(&folder.file(), writer, "svc").unwrap();
-        log.append(&[chunk(&[b"a", b"bb"]), chunk(&[b"ccc"])], 0)
+        log.append(&[chunk(&[b"a", b"bb"]), chunk(&[b"ccc"])], at(1))
             .unwrap();
-        log.append(&[chunk(&[b"d"])], 0).unwrap();
+        log.append(&[chunk(&[b"d"])], at(1)).unwrap();
         let expected: Vec<(u64, Vec<u8>)> = vec![
             (1, b"a".to_vec()),
             (2, b"bb".to_vec()),
@@ -409,15 +488,19 @@ mod tests {
     fn only_whole_chunks_before_the_position_are_removed() {
         let folder = Folder::new();
         let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
-        log.append(&[chunk(&[b"a", b"b"])], 0).unwrap();
-        log.append(&[chunk(&[b"c"])], 2).unwrap();
+        log.append(&[chunk(&[b"a", b"b"])], at(1)).unwrap();
+        log.append(&[chunk(&[b"c"])], at(2)).unwrap();
         assert_eq!(log.first_seq(), 1);
-        log.append(&[], 3).unwrap();
+        log.append(&[], at(3)).unwrap();
         assert_eq!(log.first_seq(), 3);
         assert_eq!(all(&log, 3), [(3, b"c".to_vec())]);
-        log.append(&[], 4).unwrap();
+        log.append(&[], at(4)).unwrap();
         assert_eq!((log.first_seq(), log.next_seq(), log.bytes()), (4, 4, 0));
-        log.append(&[chunk(&[b"d"])], 4).unwrap();
+        drop(log);
+        let log = Log::open(&folder.file()).unwrap();
+        assert_eq!((log.first_seq(), log.next_seq(), log.bytes()), (4, 4, 0));
+        assert_eq!(log.position(Sink::Postgres), 4);
+        log.append(&[chunk(&[b"d"])], at(4)).unwrap();
         assert_eq!(all(&log, 1), [(4, b"d".to_vec())]);
     }
 
@@ -425,7 +508,7 @@ mod tests {
     fn reading_stops_where_the_reader_has_enough() {
         let folder = Folder::new();
         let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
-        log.append(&[chunk(&[b"a", b"b", b"c"])], 0).unwrap();
+        log.append(&[chunk(&[b"a", b"b", b"c"])], at(1)).unwrap();
         let mut seen = 0;
         let next = log
             .read(1, |_| {
@@ -444,7 +527,7 @@ mod tests {
     fn salts_differ() {
         let folder = Folder::new();
         let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
-        log.append(&[chunk(&[b"a", b"b"])], 0).unwrap();
+        log.append(&[chunk(&[b"a", b"b"])], at(1)).unwrap();
         let mut salts = Vec::new();
         log.read(1, |stored| {
             salts.push(stored.salt);

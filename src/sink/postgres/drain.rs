@@ -10,7 +10,7 @@ use super::writer::{NotReady, Writer};
 use crate::config::Config;
 use crate::pipeline::Progress;
 use crate::spool::directory::Directory;
-use crate::spool::{Log, LogError};
+use crate::spool::{Log, LogError, Sink};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -164,7 +164,9 @@ impl Drain {
         let position = if let Some(position) = self.sources[index].position {
             position
         } else {
-            let position = writer.position(log.writer()).await?.max(log.first_seq());
+            let stands = writer.position(log.writer()).await?;
+            self.compare(index, stands);
+            let position = stands.max(log.first_seq());
             self.resume(index, position);
             position
         };
@@ -242,6 +244,23 @@ impl Drain {
             tracing::info!(target: "tracing_audit", "audit trail: Postgres takes records again");
         }
         self.pause = FIRST_PAUSE;
+    }
+
+    /// Says so when Postgres knows of fewer records than it had committed: it was restored from
+    /// a backup, or a replica took over that had not received them.
+    fn compare(&self, index: usize, stands: u64) {
+        let source = &self.sources[index];
+        let own = source.adopted.is_none().then(|| self.progress.position());
+        let known = source.log.position(Sink::Postgres).max(own.unwrap_or(1));
+        if stands < known {
+            tracing::error!(
+                target: "tracing_audit",
+                writer = %source.log.writer(),
+                records = known - stands,
+                written_again = known.saturating_sub(source.log.first_seq().max(stands)),
+                "audit trail: the database has lost records that it had committed"
+            );
+        }
     }
 
     /// Sets a log's position, as Postgres has said it or has just committed it.
