@@ -251,15 +251,29 @@ BEGIN
     IF time_column IS NULL THEN
         RAISE EXCEPTION 'audit.%: no such record table', parent USING ERRCODE = 'undefined_table';
     END IF;
+    IF at < '1970-01-01 00:00+00' OR at >= '10000-01-01 00:00+00' THEN
+        RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
+            USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NULL THEN
+        -- Writers that need the same partition at the same moment wait for each other here.
+        PERFORM pg_advisory_xact_lock(hashtextextended('tracing-audit partition', 0));
+    END IF;
     IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NOT NULL THEN
+        -- Rows in a table that was detached would be in nobody's trail.
+        IF NOT EXISTS (
+            SELECT FROM pg_inherits
+            WHERE inhrelid = to_regclass('audit_parts.' || quote_ident(leaf))
+                AND inhparent = to_regclass('audit.' || quote_ident(parent))
+                AND NOT inhdetachpending)
+        THEN
+            RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Attach it again, or rename it so that a new partition can be made.';
+        END IF;
         RETURN leaf;
     END IF;
-    -- Writers that need the same partition at the same moment wait for each other here.
-    PERFORM pg_advisory_xact_lock(hashtextextended('tracing-audit partition', 0));
-    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NOT NULL THEN
-        RETURN leaf;
-    END IF;
-    -- Created alone and attached afterwards: CREATE TABLE … PARTITION OF would lock
+    -- Created alone and attached afterwards: CREATE TABLE ... PARTITION OF would lock
     -- out every reader of the parent, ATTACH does not.
     EXECUTE format(
         'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
 use tracing::Subscriber;
@@ -11,7 +12,7 @@ use uuid::Uuid;
 use crate::config::Builder;
 use crate::error::{BuildError, FlushError, RecordError};
 use crate::layer::{self, AuditLayer};
-use crate::pipeline::{Pipeline, Shared};
+use crate::pipeline::{Pipeline, Shared, patience};
 use crate::record::NewRecord;
 use crate::stats::Stats;
 
@@ -167,7 +168,14 @@ impl Audit {
             timeout,
             Box::new(move |result| drop(reply.try_send(result))),
         );
-        replied.recv().unwrap_or(Err(FlushError::ShutDown))
+        match replied.recv_timeout(patience(timeout)) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => Err(FlushError::ShutDown),
+            Err(RecvTimeoutError::Timeout) => Err(FlushError::Timeout {
+                waited: timeout,
+                pending: self.stats().pending(),
+            }),
+        }
     }
 
     /// Flushes for at most `timeout`, then stops the pipeline: what is recorded afterwards is

@@ -204,7 +204,8 @@ impl Builder {
         self
     }
 
-    /// Sets the name that stands in the column `service_name`. Default: the program's name.
+    /// Sets the name that stands in the column `service_name`; the first 255 bytes of it.
+    /// Default: the program's name.
     pub fn service_name(mut self, name: impl Into<String>) -> Self {
         self.service_name = Some(name.into());
         self
@@ -224,7 +225,9 @@ impl Builder {
 
     /// Sets how much the queue between the application's threads and the worker holds: records
     /// (default 65,536) and bytes (default 16 MiB), both at least 1. Memory grows to this only
-    /// while the local log is slower than the application.
+    /// while the local log is slower than the application; what the worker is just writing
+    /// there, at most as much again, is beside it. One record larger than its part of the queue
+    /// (an eighth or less) is taken over the bound, beside others of the usual size.
     pub fn queue_limits(mut self, max_records: usize, max_bytes: usize) -> Self {
         self.queue = Some((max_records.max(1), max_bytes.max(1)));
         self
@@ -279,10 +282,7 @@ impl Builder {
     fn config(self) -> Result<Config, BuildError> {
         let url = self.postgres.ok_or(BuildError::NoDatabase)?;
         let postgres: PgConnectOptions = url.parse().map_err(|_| BuildError::DatabaseUrl)?;
-        let service_name = self
-            .service_name
-            .filter(|name| !name.is_empty())
-            .unwrap_or_else(program_name);
+        let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
         let spool_root = self
             .spool
             .unwrap_or_else(|| directory::default_root(&service_name, &postgres));
@@ -316,6 +316,15 @@ impl Builder {
             ..Self::default()
         }
     }
+}
+
+/// The longest service name, in bytes; it stands in every row.
+const SERVICE_NAME_BYTES: usize = 255;
+
+fn service_name(said: Option<String>) -> String {
+    let mut name = said.unwrap_or_else(program_name).replace('\0', "");
+    name.truncate(name.floor_char_boundary(SERVICE_NAME_BYTES));
+    name
 }
 
 fn program_name() -> String {

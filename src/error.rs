@@ -77,6 +77,9 @@ pub enum MigrateError {
         "the audit tables are of a newer version of tracing-audit (migration {0}): update this program"
     )]
     Newer(i64),
+    /// The database has another encoding than UTF8, and could not hold every text.
+    #[error("the database's encoding is not UTF8: make one with ENCODING 'UTF8'")]
+    Encoding,
     /// The thread for the work could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),

@@ -66,9 +66,14 @@ impl<S> Filter<S> for Tagged {
 }
 
 /// What an [`AuditLayer`] does with the spans that its filter lets through.
-#[derive(Debug)]
 pub struct Recorder {
     shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Recorder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Recorder").finish_non_exhaustive()
+    }
 }
 
 impl Recorder {
@@ -228,7 +233,9 @@ where
             state.buffers.recycle();
             return;
         };
-        if std::thread::panicking() && !state.amid_panic {
+        // A panic inside the span was seen when it was left; one that only drops it later says
+        // nothing of a run whose result was seen.
+        if std::thread::panicking() && !state.amid_panic && !state.has_result() {
             state.saw(Evidence::Panic);
         }
         if state.may_miss_context() {

@@ -8,6 +8,7 @@ mod layer;
 mod pipeline;
 mod queue;
 mod record;
+mod report;
 mod sink;
 mod spool;
 mod stats;

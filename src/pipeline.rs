@@ -28,12 +28,20 @@ use crate::queue::{Queue, Refused};
 use crate::record::NewRecord;
 use crate::record::encode::{self, Evidence};
 use crate::sink::postgres::drain::Drain;
-use crate::spool::directory::Directory;
-use crate::stats::{Counters, DropCause};
+use crate::spool::Spool;
+use crate::stats::{Counters, DropCause, Health};
 use crate::vocabulary::Kind;
 
 thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+/// How long a thread that was told to stop may take before it is left to itself.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// Says that what runs on this thread is never recorded.
+pub(crate) fn mark_worker_thread() {
+    let _ = IS_WORKER.try_with(|is_worker| is_worker.set(true));
 }
 
 /// Whether this thread is the audit pipeline's own, whose spans are never recorded.
@@ -93,11 +101,11 @@ impl Shared {
         match handed {
             Ok(()) => Ok(header.id),
             Err(Refused::Full) => {
-                self.counters.count_drop(DropCause::QueueFull);
+                self.counters.count_drops(DropCause::QueueFull, 1);
                 Err(RecordError::QueueFull)
             }
             Err(Refused::Closed) => {
-                self.counters.count_drop(DropCause::ShutDown);
+                self.counters.count_drops(DropCause::ShutDown, 1);
                 Err(RecordError::ShutDown)
             }
         }
@@ -144,6 +152,23 @@ impl Shared {
         worker.unpark();
     }
 
+    /// The worker has ended: nothing is taken any more, and who waits is told.
+    fn end(&self) {
+        self.queue.close();
+        let mut commands = self.commands();
+        commands.worker = None;
+        let flushes = std::mem::take(&mut commands.flushes);
+        let stops = std::mem::take(&mut commands.stops);
+        drop(commands);
+        self.counters.set_health(Health::Stopped);
+        for (_, _, reply) in flushes {
+            reply(Err(FlushError::ShutDown));
+        }
+        for (_, reply) in stops {
+            reply(());
+        }
+    }
+
     /// Flushes, stops, and replies.
     pub(crate) fn shutdown(&self, timeout: Duration, reply: StopReply) {
         let mut commands = self.commands();
@@ -155,6 +180,12 @@ impl Shared {
         drop(commands);
         worker.unpark();
     }
+}
+
+/// How long a thread waits that waits until the worker says that the time is over: a disk that
+/// hangs holds up the worker, but not who waits for it.
+pub(crate) fn patience(timeout: Duration) -> Duration {
+    timeout.saturating_add(STOP_GRACE + Duration::from_secs(1))
 }
 
 /// A moment so far ahead; a time-out without end is a year.
@@ -175,6 +206,10 @@ impl Pipeline {
     }
 
     pub(crate) fn shutdown_blocking(&self, timeout: Duration) {
+        if is_worker_thread() {
+            // It would wait for itself.
+            return;
+        }
         let (reply, replied) = std::sync::mpsc::sync_channel(1);
         self.shared.shutdown(
             timeout,
@@ -182,8 +217,8 @@ impl Pipeline {
                 let _ = reply.try_send(());
             }),
         );
-        // An error means that the worker has ended.
-        let _ = replied.recv();
+        // An error means that the worker has ended, or that its disk answers no more.
+        let _ = replied.recv_timeout(patience(timeout));
     }
 }
 
@@ -193,16 +228,24 @@ impl Drop for Pipeline {
     }
 }
 
+/// Ends the pipeline when the worker's thread ends, in whichever way.
+struct EndsPipeline(Arc<Shared>);
+
+impl Drop for EndsPipeline {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
 /// Starts the threads.
 pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     static OWNERS: AtomicU32 = AtomicU32::new(0);
-    let (directory, log) =
-        Directory::create(&config.spool_root, &config.service_name).map_err(|source| {
-            BuildError::Spool {
-                folder: config.spool_root.clone(),
-                source: Box::new(source),
-            }
-        })?;
+    let spool = Spool::create(&config.spool_root, &config.service_name).map_err(|source| {
+        BuildError::Spool {
+            folder: config.spool_root.clone(),
+            source: Box::new(source),
+        }
+    })?;
     let counters = Arc::new(Counters::default());
     let shared = Arc::new(Shared {
         owner: OWNERS.fetch_add(1, Ordering::Relaxed),
@@ -215,27 +258,28 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
     let progress = Arc::new(Progress::new(Arc::clone(&counters)));
-    let log = Arc::new(log);
+    let spool = Arc::new(spool);
     let sink = spawn("tracing-audit-postgres", {
-        let (config, progress, log) =
-            (Arc::clone(&config), Arc::clone(&progress), Arc::clone(&log));
+        let (config, progress, spool) = (
+            Arc::clone(&config),
+            Arc::clone(&progress),
+            Arc::clone(&spool),
+        );
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(BuildError::Thread)?;
-        move || runtime.block_on(Drain::new(config, progress, counters, log).run())
+        move || runtime.block_on(Drain::new(config, progress, counters, spool).run())
     })?;
-    let spooler = Spooler::new(
-        Arc::clone(&shared),
-        config,
-        Arc::clone(&progress),
-        log,
-        directory,
-    );
+    let spooler = Spooler::new(Arc::clone(&shared), config, Arc::clone(&progress), spool);
     // Held until the thread is known, so that no command comes before it.
     let mut commands = shared.commands();
-    let worker = spawn("tracing-audit-spool", move || spooler.run(&sink))
-        .inspect_err(|_| progress.stop())?;
+    let ending = EndsPipeline(Arc::clone(&shared));
+    let worker = spawn("tracing-audit-spool", move || {
+        let _ending = ending;
+        spooler.run(&sink);
+    })
+    .inspect_err(|_| progress.stop())?;
     commands.worker = Some(worker.thread().clone());
     drop(commands);
     Ok(Audit::new(Pipeline {
@@ -248,7 +292,7 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(move || {
-            let _ = IS_WORKER.try_with(|is_worker| is_worker.set(true));
+            mark_worker_thread();
             run();
         })
         .map_err(BuildError::Thread)

@@ -23,14 +23,21 @@ use crossbeam_utils::CachePadded;
 pub(crate) const CHUNK_BYTES: usize = 60 * 1024;
 
 /// Frames one after the other, each behind its length as a u32.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Chunk {
     pub(crate) bytes: Vec<u8>,
     pub(crate) records: u64,
 }
 
+impl std::fmt::Debug for Chunk {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Chunk")
+            .field("records", &self.records)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The bounded hand-off.
-#[derive(Debug)]
 pub(crate) struct Queue {
     shards: Box<[CachePadded<Shard>]>,
     /// Empty buffers for the application's threads, so that they allocate none.
@@ -43,16 +50,29 @@ pub(crate) struct Queue {
     /// The count of drains at which a thread waited in vain: until the next drain, no other
     /// thread waits.
     in_vain: AtomicU64,
+    /// Records in the queue that are larger than a shard's share.
+    oversized: AtomicUsize,
 }
 
-#[derive(Debug, Default)]
+impl std::fmt::Debug for Queue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // What it holds is the host's.
+        let (records, bytes) = self.size();
+        f.debug_struct("Queue")
+            .field("records", &records)
+            .field("bytes", &bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
 struct Shard {
     held: Mutex<Held>,
     /// Records ever accepted. Written by whoever holds the shard.
     accepted: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Held {
     current: Chunk,
     full: Vec<Chunk>,
@@ -100,6 +120,7 @@ impl Queue {
             share_records: (max_records as u64 / shards as u64).max(1),
             drains: AtomicU64::new(0),
             in_vain: AtomicU64::new(u64::MAX),
+            oversized: AtomicUsize::new(0),
         }
     }
 
@@ -151,6 +172,9 @@ impl Queue {
             len,
             "a frame has the length that was announced"
         );
+        if len > self.share_bytes {
+            self.oversized.fetch_add(1, Ordering::Relaxed);
+        }
         held.current.records += 1;
         held.records += 1;
         held.bytes += len + 4;
@@ -164,25 +188,48 @@ impl Queue {
     fn try_hold(&self, len: usize) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
         let mask = self.shards.len() - 1;
         let preferred = thread_number();
+        let mut contended = None;
         for step in 0..=mask {
-            let shard = &self.shards[(preferred + step) & mask];
+            let shard = &*self.shards[(preferred + step) & mask];
             let held = match shard.held.try_lock() {
                 Ok(held) => held,
                 // Nothing of the host's runs while a shard is held.
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => continue,
+                Err(TryLockError::WouldBlock) => {
+                    contended = contended.or(Some(shard));
+                    continue;
+                }
             };
             if held.closed {
                 return Err(Refused::Closed);
             }
-            // A record larger than a share is taken by a shard that holds nothing.
-            let has_room =
-                held.records < self.share_records && held.bytes + len <= self.share_bytes;
-            if has_room || held.records == 0 {
-                return Ok((&**shard, held));
+            if self.has_room(&held, len) {
+                return Ok((shard, held));
             }
         }
-        Err(Refused::Full)
+        // Full, or in use by more threads than there are shards: then one of them is waited for,
+        // for the time of a memcpy.
+        let shard = contended.ok_or(Refused::Full)?;
+        let held = shard
+            .held
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if held.closed {
+            Err(Refused::Closed)
+        } else if self.has_room(&held, len) {
+            Ok((shard, held))
+        } else {
+            Err(Refused::Full)
+        }
+    }
+
+    fn has_room(&self, held: &Held, len: usize) -> bool {
+        if len > self.share_bytes {
+            // Larger than a share: only beside nothing else, so that one such record, and not
+            // one for each shard, can be over the bound.
+            return held.records == 0 && self.oversized.load(Ordering::Relaxed) == 0;
+        }
+        held.records < self.share_records && held.bytes + len <= self.share_bytes
     }
 
     #[cold]
@@ -202,7 +249,8 @@ impl Queue {
                     self.in_vain.store(drains, Ordering::Relaxed);
                     return Err(Refused::Full);
                 }
-                Err(Refused::Full) => std::thread::park_timeout(Duration::from_micros(200)),
+                // Not parked: that would take a token which the host's code waits for.
+                Err(Refused::Full) => std::thread::sleep(Duration::from_micros(200)),
                 done => return done,
             }
         }
@@ -229,6 +277,7 @@ impl Queue {
             held.bytes = 0;
             held.records = 0;
         }
+        self.oversized.store(0, Ordering::Relaxed);
     }
 
     /// Gives a drained chunk's memory back.
@@ -294,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn every_record_of_every_thread_is_drained_once_and_in_the_threads_order() {
+    fn every_record_of_every_thread_is_drained_once() {
         const EACH: u32 = 20_000;
         let queue = Queue::new(1_000_000, 1 << 30);
         let mut chunks = Vec::new();
@@ -356,6 +405,7 @@ mod tests {
         while push(&queue, &[0; 200]).is_ok() {}
         let (_, bytes) = queue.size();
         assert!(bytes <= 8_192 + 100_004, "{bytes}");
+        assert_eq!(push(&queue, &large), Err(Refused::Full), "no second one");
         let mut chunks = Vec::new();
         queue.drain(&mut chunks);
         assert!(frames(&chunks).contains(&large));

@@ -10,16 +10,19 @@ pub enum DropCause {
     QueueFull,
     /// The record was made after the shutdown.
     ShutDown,
+    /// The local log could not be written until the end.
+    LocalLog,
 }
 
 impl DropCause {
     /// Every cause.
-    pub const ALL: [Self; 2] = [Self::QueueFull, Self::ShutDown];
+    pub const ALL: [Self; 3] = [Self::QueueFull, Self::ShutDown, Self::LocalLog];
 
     const fn index(self) -> usize {
         match self {
             Self::QueueFull => 0,
             Self::ShutDown => 1,
+            Self::LocalLog => 2,
         }
     }
 }
@@ -69,8 +72,8 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    pub(crate) fn count_drop(&self, cause: DropCause) {
-        self.dropped[cause.index()].fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn count_drops(&self, cause: DropCause, records: u64) {
+        self.dropped[cause.index()].fetch_add(records, Ordering::Relaxed);
     }
 
     /// Sets the position in Postgres of this process' log, whose first record is 1.
@@ -165,7 +168,9 @@ impl Stats {
         for cause in DropCause::ALL {
             dropped[cause.index()] = counters.dropped[cause.index()].load(Ordering::Relaxed);
         }
-        let accepted = queue.accepted() + dropped.iter().sum::<u64>();
+        // Those that the local log could not take had been accepted by the queue.
+        let refused = dropped.iter().sum::<u64>() - dropped[DropCause::LocalLog.index()];
+        let accepted = queue.accepted() + refused;
         let (queue_records, queue_bytes) = queue.size();
         Self {
             accepted,

@@ -269,6 +269,7 @@ fn a_tenant_key_becomes_the_uuid_that_sql_computes_and_another_tenant_is_flagged
             tenant_id = "acme ä"
         );
         info_span!("audit.query_run", sql_text = "option", tenant_id = ?Some("acme ä"));
+        info_span!("audit.query_run", sql_text = "none", tenant_id = ?None::<&str>);
         info_span!(
             "audit.query_run",
             sql_text = "upper",
@@ -288,6 +289,7 @@ fn a_tenant_key_becomes_the_uuid_that_sql_computes_and_another_tenant_is_flagged
     let expected = [
         (json!(sql("acme ä")), json!("acme ä"), json!([])),
         (json!(sql("globex")), json!("globex"), flagged.clone()),
+        (json!(sql("acme ä")), json!("acme ä"), json!([])),
         (json!(sql("acme ä")), json!("acme ä"), json!([])),
         (json!(sql("acme ä")), json!("acme ä"), json!([])),
         (
@@ -310,6 +312,51 @@ fn a_tenant_key_becomes_the_uuid_that_sql_computes_and_another_tenant_is_flagged
         assert_eq!(row["problems"], problems, "{row}");
     }
     assert_eq!(rows[0]["tenant_id"].as_str().unwrap().as_bytes()[14], b'8');
+}
+
+#[test]
+fn a_tenant_key_that_is_cut_is_nobodys() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        info_span!("audit.query_run", tenant_id = "k".repeat(2_000));
+    });
+    let row = trail.row(Kind::QueryRun);
+    assert_eq!(row["tenant_id"], Value::Null);
+    assert_eq!(row["metadata"]["tenant_key"], "k".repeat(1_024));
+    assert!(
+        row["problems"][0]
+            .as_str()
+            .unwrap()
+            .starts_with("tenant_id: truncated from 2000")
+    );
+}
+
+#[test]
+fn identifiers_lose_what_debug_puts_around_them_and_text_does_not() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        info_span!("audit.query_run", request_id = ?Some("r"), user_id = ?"ann", user_role = ?None::<u8>, sql_text = ?"quoted");
+    });
+    let row = trail.row(Kind::QueryRun);
+    assert_eq!(
+        of(
+            &row,
+            &["request_id", "user_id", "user_role", "sql_text", "problems"]
+        ),
+        json!({
+            "request_id": "r", "user_id": "ann", "user_role": null, "sql_text": "\"quoted\"", "problems": [],
+        })
+    );
+}
+
+#[test]
+fn a_result_field_without_a_value_is_no_evidence() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let span = info_span!("audit.query_run", row_count = Empty);
+        span.record("row_count", tracing::field::debug(None::<u32>));
+    });
+    assert_eq!(trail.row(Kind::QueryRun)["status"], "unknown");
 }
 
 #[test]
@@ -702,7 +749,7 @@ fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value()
         rows[0]["metadata"],
         json!({"a": "half", "b": "logged", "c": "logged"})
     );
-    assert_eq!(rows[0]["problems"], json!(["a: its formatting panicked"]));
+    assert_eq!(rows[0]["problems"], json!(["a: its formatting failed"]));
     assert_eq!(
         rows[1]["metadata"]["endless"].as_str().unwrap().len(),
         1024 * 1024

@@ -517,6 +517,98 @@ fn what_a_full_queue_refuses_is_counted_and_the_rest_is_written() {
 }
 
 #[test]
+fn what_does_not_fit_into_the_local_log_is_kept_in_the_queue_and_no_flush_claims_otherwise() {
+    let trail = Trail::start_with(|builder| builder.spool_quota_bytes(1));
+    trail.audit.record(Event::new("first")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    for _ in 0..500 {
+        trail.audit.record(Event::new("x")).unwrap();
+    }
+    match trail.audit.flush_blocking(PATIENCE) {
+        Ok(()) => assert_eq!(trail.audit.stats().pending(), 0),
+        Err(FlushError::Timeout { pending, .. }) => assert!(pending > 0),
+        Err(other) => panic!("{other}"),
+    }
+    let report = trail.audit.shutdown_blocking(PATIENCE);
+    assert_eq!(
+        (report.committed, report.spooled, report.dropped),
+        (501, 0, 0)
+    );
+    assert_eq!(count(&trail.postgres, "events"), 501);
+}
+
+#[test]
+fn a_detached_partition_is_held_and_goes_on_when_it_is_attached_again() {
+    let trail = Trail::start();
+    trail.audit.record(Event::new("first")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let leaf = trail
+        .postgres
+        .psql("SELECT DISTINCT tableoid::regclass FROM audit.events");
+    let leaf = leaf.trim();
+    let bound = trail.postgres.psql(&format!(
+        "SELECT pg_get_expr(relpartbound, oid) FROM pg_class WHERE oid = '{leaf}'::regclass"
+    ));
+    trail
+        .postgres
+        .psql(&format!("ALTER TABLE audit.events DETACH PARTITION {leaf}"));
+    trail.audit.record(Event::new("second")).unwrap();
+    wait_until("it says that it holds", PATIENCE, || {
+        trail.audit.stats().health() == Health::Holding
+    });
+    assert_eq!(trail.audit.stats().committed(), 1);
+    trail.postgres.psql(&format!(
+        "ALTER TABLE audit.events ATTACH PARTITION {leaf} {}",
+        bound.trim()
+    ));
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&trail.postgres, "events"), 2);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn a_column_that_was_added_is_held_and_never_costs_a_record() {
+    let trail = Trail::start();
+    trail.audit.record(Event::new("first")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    trail.postgres.psql("ALTER TABLE audit.events ADD COLUMN theirs text; UPDATE audit.events SET theirs = ''; ALTER TABLE audit.events ALTER COLUMN theirs SET NOT NULL");
+    trail.audit.record(Event::new("second")).unwrap();
+    wait_until("it says that it holds", PATIENCE, || {
+        trail.audit.stats().health() == Health::Holding
+    });
+    assert_eq!(trail.audit.stats().dead_lettered(), 0);
+    trail
+        .postgres
+        .psql("ALTER TABLE audit.events ALTER COLUMN theirs DROP NOT NULL");
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&trail.postgres, "events"), 2);
+}
+
+#[test]
+fn an_idle_pipeline_is_healthy() {
+    let trail = Trail::start();
+    wait_until("it says so", PATIENCE, || {
+        trail.audit.stats().health() == Health::Healthy
+    });
+}
+
+#[test]
+fn waiting_for_room_leaves_a_threads_unpark_token_alone() {
+    let trail = Trail::start_with(|builder| {
+        builder
+            .spool_quota_bytes(0)
+            .queue_limits(8, 1 << 20)
+            .when_full(WhenFull::Wait(Duration::from_millis(20)))
+    });
+    while trail.audit.record(Event::new("x")).is_ok() {}
+    std::thread::current().unpark();
+    let _ = trail.audit.record(Event::new("waits in vain"));
+    let began = Instant::now();
+    std::thread::park_timeout(PATIENCE);
+    assert!(began.elapsed() < PATIENCE, "the token was there");
+}
+
+#[test]
 fn what_cannot_be_started_says_why_and_repeats_no_password() {
     let error = Audit::builder().start().unwrap_err();
     assert!(matches!(error, BuildError::NoDatabase), "{error}");

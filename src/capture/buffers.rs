@@ -181,7 +181,7 @@ impl Buffers {
         match written {
             Written::Whole => {}
             Written::Cut { whole_len, sha256 } => encode::cut(out, key, whole_len, sha256),
-            Written::Panicked => encode::fixed(out, key, ty::PANICKED, []),
+            Written::Failed => encode::fixed(out, key, ty::FORMAT_FAILED, []),
             Written::Stopped { seen } => encode::fixed(out, key, ty::STOPPED, seen.to_le_bytes()),
         }
     }
@@ -196,7 +196,7 @@ impl Buffers {
 pub(crate) enum Written {
     Whole,
     Cut { whole_len: u64, sha256: [u8; 32] },
-    Panicked,
+    Failed,
     Stopped { seen: u64 },
 }
 

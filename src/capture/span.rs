@@ -130,6 +130,11 @@ impl SpanState {
         self.evidence = self.evidence.max(evidence);
     }
 
+    /// Whether an `Ok` or an `Err` was seen.
+    pub(crate) fn has_result(&self) -> bool {
+        matches!(self.evidence, Evidence::Ok | Evidence::Err)
+    }
+
     /// Whether a field may have been recorded on an enclosing span since this one began.
     pub(crate) fn may_miss_context(&self) -> bool {
         self.late_context != LATE_CONTEXT.load(Ordering::Relaxed)

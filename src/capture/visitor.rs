@@ -30,12 +30,9 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    fn key(&mut self, field: &TracingField) -> Option<Key<'static>> {
+    fn key(&self, field: &TracingField) -> Option<Key<'static>> {
         match self.plan.slot(field.index()) {
-            Slot::Field(field) => {
-                self.saw_result |= field.is_result();
-                Some(Key::Field(field))
-            }
+            Slot::Field(field) => Some(Key::Field(field)),
             Slot::Extra => Some(Key::Extra(field.name())),
             Slot::Ignore => None,
         }
@@ -44,13 +41,21 @@ impl<'a> Visitor<'a> {
     fn fixed<const N: usize>(&mut self, field: &TracingField, ty: u8, value: [u8; N]) {
         if let Some(key) = self.key(field) {
             self.out.fixed(key, ty, value, self.limits);
+            self.saw(key);
         }
     }
 
     fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
         if let Some(key) = self.key(field) {
             self.out.text(key, ty, value, self.limits);
+            self.saw(key);
         }
+    }
+}
+
+impl Visitor<'_> {
+    fn saw(&mut self, key: Key<'_>) {
+        self.saw_result |= matches!(key, Key::Field(field) if field.is_result());
     }
 }
 
@@ -88,18 +93,28 @@ impl Visit for Visitor<'_> {
     }
 
     fn record_debug(&mut self, field: &TracingField, value: &dyn fmt::Debug) {
-        if let Some(key) = self.key(field) {
-            debug(self.out, key, self.limits, format_args!("{value:?}"));
+        if let Some(key) = self.key(field)
+            && debug(self.out, key, self.limits, format_args!("{value:?}"))
+        {
+            self.saw(key);
         }
     }
 }
 
 /// Writes formatted text, whatever the formatting does: it may log, open spans, panic, or
-/// write without end.
-pub(crate) fn debug(out: &mut Buffers, key: Key<'_>, limits: &Limits, value: fmt::Arguments<'_>) {
+/// write without end. Returns whether it is a value: not when its formatting failed, nor for an
+/// `Option` without one.
+pub(crate) fn debug(
+    out: &mut Buffers,
+    key: Key<'_>,
+    limits: &Limits,
+    value: fmt::Arguments<'_>,
+) -> bool {
+    let mut is_value = false;
     out.text_with(key, limits, |out, limit| {
+        let from = out.len();
         let mut bounded = Bounded {
-            from: out.len(),
+            from,
             out,
             limit,
             seen: 0,
@@ -107,16 +122,23 @@ pub(crate) fn debug(out: &mut Buffers, key: Key<'_>, limits: &Limits, value: fmt
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(value)));
         let seen = bounded.seen;
-        match (outcome, bounded.hash.take()) {
-            (Err(_), _) => Written::Panicked,
-            (Ok(_), _) if seen > bounded.stop_at() => Written::Stopped { seen },
-            (Ok(_), Some(hash)) => Written::Cut {
+        let hash = bounded.hash.take();
+        if seen > bounded.stop_at() {
+            return Written::Stopped { seen };
+        }
+        if !matches!(outcome, Ok(Ok(()))) {
+            return Written::Failed;
+        }
+        is_value = out[from..] != *b"None";
+        match hash {
+            Some(hash) => Written::Cut {
                 whole_len: seen,
                 sha256: hash.finalize().into(),
             },
-            (Ok(_), None) => Written::Whole,
+            None => Written::Whole,
         }
     });
+    is_value
 }
 
 /// Formatting is stopped when it has written this many times the limit.

@@ -80,7 +80,8 @@ impl Progress {
     pub(super) fn appended(&self, next_seq: u64) {
         let mut state = self.state();
         if next_seq > state.durable {
-            if state.arrivals.len() < ARRIVALS {
+            // The sink may have been quicker.
+            if state.arrivals.len() < ARRIVALS && next_seq > state.position {
                 let first = state.durable;
                 state.arrivals.push_back((first, Instant::now()));
             }
@@ -95,12 +96,10 @@ impl Progress {
         self.state().position
     }
 
-    /// Records before `position` are committed in Postgres.
+    /// Records before `position` are committed in Postgres. It goes back when the database has
+    /// lost what it had committed.
     pub(crate) fn commit_to(&self, position: u64) {
         let mut state = self.state();
-        if position <= state.position {
-            return;
-        }
         state.position = position;
         self.counters.set_position(position);
         while state.arrivals.len() > 1 && state.arrivals[1].0 <= position {
@@ -127,13 +126,20 @@ impl Progress {
             return reply(Ok(()));
         }
         let target = state.durable;
-        state.urgent_to = target;
         state.waiting.push(Waiting {
             target,
             deadline,
             waited,
             reply,
         });
+        drop(state);
+        self.hurry();
+    }
+
+    /// Has all that is durable now written at once.
+    pub(super) fn hurry(&self) {
+        let mut state = self.state();
+        state.urgent_to = state.durable;
         drop(state);
         self.changed.notify_one();
         self.hurry.notify_one();
@@ -184,16 +190,16 @@ impl Progress {
         waiting > 0 && (waiting >= batching.rows as u64 || position < state.urgent_to || is_old())
     }
 
-    /// Waits until a batch may be due, or something else is to be looked at.
-    pub(crate) async fn wait_for_work(&self, batching: &Batching) {
+    /// Waits until a batch may be due, until `retry`, or until something is to be looked at.
+    pub(crate) async fn wait_for_work(&self, batching: &Batching, retry: Option<Instant>) {
         let due = self
             .state()
             .arrivals
             .front()
             .map(|(_, at)| *at + batching.age);
-        match due {
-            Some(due) => {
-                let _ = tokio::time::timeout_at(due.into(), self.changed.notified()).await;
+        match due.into_iter().chain(retry).min() {
+            Some(until) => {
+                let _ = tokio::time::timeout_at(until.into(), self.changed.notified()).await;
             }
             None => self.changed.notified().await,
         }

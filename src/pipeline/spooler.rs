@@ -6,14 +6,14 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::progress::Progress;
-use super::{Shared, StopReply};
+use super::{STOP_GRACE, Shared, StopReply};
 use crate::capture::clock;
 use crate::config::Config;
 use crate::error::FlushError;
 use crate::queue::Chunk;
-use crate::spool::directory::Directory;
-use crate::spool::{Log, Positions, Sink};
-use crate::stats::{Health, Stats};
+use crate::report;
+use crate::spool::{Positions, Sink, Spool};
+use crate::stats::{DropCause, Stats};
 
 /// How often the queue is emptied while records come: what a killed process loses at the most.
 const BUSY_POLL: Duration = Duration::from_millis(5);
@@ -27,9 +27,6 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often the wall clock is looked up.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long a thread that was told to stop may take before it is left to itself.
-const STOP_GRACE: Duration = Duration::from_secs(2);
-
 /// The pause after the local log refused to be written.
 const SPOOL_RETRY: Duration = Duration::from_millis(100);
 
@@ -39,10 +36,13 @@ pub(super) struct Spooler {
     shared: Arc<Shared>,
     config: Arc<Config>,
     progress: Arc<Progress>,
-    log: Arc<Log>,
-    directory: Directory,
+    spool: Arc<Spool>,
     /// Taken from the queue and not yet in the spool.
     chunks: Vec<Chunk>,
+    /// Whether all that was in the queue when it was last looked at is in the spool.
+    emptied: bool,
+    /// No more records come: what is there goes into the spool, over its quota or not.
+    stopping: bool,
     last_record: Instant,
     last_clock: Instant,
     /// The spool refused; when to try again.
@@ -54,17 +54,17 @@ impl Spooler {
         shared: Arc<Shared>,
         config: Arc<Config>,
         progress: Arc<Progress>,
-        log: Arc<Log>,
-        directory: Directory,
+        spool: Arc<Spool>,
     ) -> Self {
         let now = Instant::now();
         Self {
             shared,
             config,
             progress,
-            log,
-            directory,
+            spool,
             chunks: Vec::new(),
+            emptied: false,
+            stopping: false,
             last_record: now,
             last_clock: now,
             retry_at: None,
@@ -102,9 +102,12 @@ impl Spooler {
         // After the commands were taken: what was accepted before them is moved now.
         self.move_records();
         for (deadline, waited, reply) in flushes {
-            // While the spool refuses, its records are not among those that can be waited for.
-            if self.chunks.is_empty() || Instant::now() >= deadline {
+            if self.emptied {
                 self.progress.wait_for_all(deadline, waited, reply);
+            } else if Instant::now() >= deadline {
+                // The spool refuses: the records are neither there nor in Postgres.
+                let pending = self.pending();
+                reply(Err(FlushError::Timeout { waited, pending }));
             } else {
                 self.shared
                     .commands()
@@ -120,38 +123,46 @@ impl Spooler {
     }
 
     fn is_drained(&self) -> bool {
-        self.chunks.is_empty() && self.progress.position() >= self.log.next_seq()
+        self.emptied && self.progress.position() >= self.spool.log().next_seq()
     }
 
     /// Moves what the queue holds into the spool, and removes there what is committed.
     fn move_records(&mut self) {
         let now = Instant::now();
+        self.emptied = false;
         if self.retry_at.is_some_and(|at| now < at) {
             return;
         }
-        let has_room = self.log.bytes() < self.config.spool_quota_bytes;
+        let log = self.spool.log();
+        let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
         if self.chunks.is_empty() && has_room {
             self.shared.queue.drain(&mut self.chunks);
         }
         let positions = Positions::BEGINNING.with(Sink::Postgres, self.progress.position());
-        if self.chunks.is_empty() && !self.log.is_removable(positions) {
+        if self.chunks.is_empty() && !log.is_removable(positions) {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
             }
+            self.emptied = has_room;
             return;
         }
-        match self.log.append(&self.chunks, positions) {
+        match log.append(&self.chunks, positions) {
             Ok(()) => {
                 if !self.chunks.is_empty() {
                     self.last_record = now;
                 }
+                self.retry_at = None;
+                self.emptied = has_room;
+                self.shared.counters.set_spool_bytes(log.bytes());
+                self.progress.appended(log.next_seq());
+                if has_room && self.shared.counters.set_spool_blocked(false) {
+                    report::say(|| {
+                        tracing::info!(target: "tracing_audit", "audit trail: the local log takes records again");
+                    });
+                }
                 for chunk in self.chunks.drain(..) {
                     self.shared.queue.recycle(chunk.bytes);
                 }
-                self.retry_at = None;
-                self.shared.counters.set_spool_blocked(false);
-                self.shared.counters.set_spool_bytes(self.log.bytes());
-                self.progress.appended(self.log.next_seq());
             }
             Err(error) => {
                 self.retry_at = Some(now + SPOOL_RETRY);
@@ -161,18 +172,22 @@ impl Spooler {
     }
 
     /// Says that the spool takes no records, when that is news.
-    fn blocked(&self, why: &str, error: Option<&(dyn Error + 'static)>) {
+    fn blocked(&self, why: &'static str, error: Option<&dyn Error>) {
         if self.shared.counters.set_spool_blocked(true) {
-            tracing::error!(
-                target: "tracing_audit",
-                error,
-                "audit trail: {why}; records wait in memory, and are dropped and counted when it is full"
-            );
+            let error = error.map(report::causes);
+            report::say(move || {
+                tracing::error!(
+                    target: "tracing_audit",
+                    error,
+                    "audit trail: {why}; records wait in memory, and are dropped and counted when it is full"
+                );
+            });
         }
     }
 
     /// Takes no more records, waits for what is pending until the latest deadline, and ends.
     fn stop(mut self, sink: &JoinHandle<()>, mut stops: Vec<(Instant, StopReply)>) {
+        self.stopping = true;
         self.shared.queue.close();
         let deadline = stops
             .iter()
@@ -180,11 +195,11 @@ impl Spooler {
             .max()
             .unwrap_or_else(Instant::now);
         stops.append(&mut self.step());
-        self.progress
-            .wait_for_all(deadline, Duration::ZERO, Box::new(|_| ()));
+        self.progress.hurry();
         while !self.is_drained() && Instant::now() < deadline {
             std::thread::park_timeout(BUSY_POLL);
             stops.append(&mut self.step());
+            self.progress.hurry();
             self.progress.expire(Instant::now(), || self.pending());
         }
         self.progress.stop();
@@ -193,40 +208,37 @@ impl Spooler {
             std::thread::park_timeout(Duration::from_millis(1));
         }
         let drained = self.is_drained();
-        // Behind the last look at the records, so that no reply comes before it.
-        let (flushes, mut late) = {
-            let mut commands = self.shared.commands();
-            commands.worker = None;
-            (
-                std::mem::take(&mut commands.flushes),
-                std::mem::take(&mut commands.stops),
-            )
-        };
-        stops.append(&mut late);
+        if !self.emptied {
+            // The disk took them until the end neither: nothing else can keep them.
+            self.shared.queue.drain(&mut self.chunks);
+            let lost = self.chunks.iter().map(|chunk| chunk.records).sum();
+            self.shared.counters.count_drops(DropCause::LocalLog, lost);
+        }
         let Self {
             shared,
-            log,
-            directory,
+            spool,
             progress,
             ..
         } = self;
-        drop(progress);
-        // The sink has ended, so this is the last hold on the log; an undrained log and its
-        // folder stay for the next process.
-        let removable = sink.is_finished() && drained && Arc::into_inner(log).is_some();
-        if removable && let Err(error) = directory.remove() {
-            tracing::warn!(
-                target: "tracing_audit",
-                error = &error as &dyn Error,
-                "audit trail: the local log cannot be removed"
-            );
-        }
-        shared.counters.set_health(Health::Stopped);
-        for (_, _, reply) in flushes {
-            reply(Err(FlushError::ShutDown));
+        progress.expire(deadline.max(Instant::now()), || 0);
+        // An undrained log and its folder stay for the next process; so do those that the sink
+        // still holds.
+        if sink.is_finished()
+            && drained
+            && let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove)
+        {
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    error = report::causes(&error),
+                    "audit trail: the local log cannot be removed"
+                );
+            });
         }
         for (_, reply) in stops {
             reply(());
         }
+        // What came meanwhile is answered as the thread ends.
+        drop(shared);
     }
 }

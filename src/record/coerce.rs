@@ -65,7 +65,7 @@ pub(super) fn as_text(value: Value<'_>) -> Cow<'_, str> {
         Value::F64(n) => n.to_string().into(),
         Value::Bool(b) => b.to_string().into(),
         Value::Uuid(id) => id.to_string().into(),
-        Value::Cut { .. } | Value::Panicked | Value::Dropped | Value::Stopped { .. } => {
+        Value::Cut { .. } | Value::FormatFailed | Value::Dropped | Value::Stopped { .. } => {
             Cow::Borrowed("")
         }
     }
@@ -111,13 +111,13 @@ pub(super) fn json(
 }
 
 /// Text without the `Some(…)` and the quotes that a `Debug` implementation puts around a
-/// value. Only for columns whose type leaves no doubt about what is meant.
+/// value. Only for identifiers, whose column leaves no doubt about what is meant: text may well
+/// begin and end with a quote.
 pub(super) fn unwrapped(value: Value<'_>) -> Option<&str> {
     match value {
-        Value::Text(text) | Value::Json(text) => Some(text.trim()),
-        Value::Bytes(bytes) => std::str::from_utf8(bytes).ok().map(str::trim),
+        Value::Text(text) | Value::Json(text) => Some(text),
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
         Value::Debug(text) => {
-            let text = text.trim();
             let text = text
                 .strip_prefix("Some(")
                 .and_then(|text| text.strip_suffix(')'))
@@ -125,6 +125,8 @@ pub(super) fn unwrapped(value: Value<'_>) -> Option<&str> {
             Some(
                 text.strip_prefix('"')
                     .and_then(|text| text.strip_suffix('"'))
+                    // What was escaped cannot be told from what was not.
+                    .filter(|text| !text.contains('\\'))
                     .unwrap_or(text),
             )
         }
@@ -157,7 +159,7 @@ pub(super) fn int(value: Value<'_>) -> Result<Option<i32>, &'static str> {
         }
         _ if is_none(value) => Ok(None),
         _ => {
-            let text = unwrapped(value).ok_or(TYPE)?;
+            let text = unwrapped(value).ok_or(TYPE)?.trim();
             match text.parse::<i128>() {
                 Ok(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
                 Err(_) => Err(TYPE),

@@ -71,7 +71,7 @@ pub(crate) enum Value<'a> {
         whole_len: u64,
         sha256: [u8; 32],
     },
-    Panicked,
+    FormatFailed,
     Dropped,
     Stopped {
         seen: u64,
@@ -83,7 +83,7 @@ impl Value<'_> {
     pub(crate) fn is_said(&self) -> bool {
         !matches!(
             self,
-            Self::Cut { .. } | Self::Panicked | Self::Dropped | Self::Stopped { .. }
+            Self::Cut { .. } | Self::FormatFailed | Self::Dropped | Self::Stopped { .. }
         )
     }
 }
@@ -232,7 +232,7 @@ impl<'a> Input<'a> {
                 whole_len: u64::from_le_bytes(self.array()?),
                 sha256: self.array()?,
             },
-            ty::PANICKED => Value::Panicked,
+            ty::FORMAT_FAILED => Value::FormatFailed,
             ty::DROPPED => Value::Dropped,
             ty::STOPPED => Value::Stopped {
                 seen: u64::from_le_bytes(self.array()?),

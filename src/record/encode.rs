@@ -14,7 +14,7 @@
 //! value    1 text, 9 JSON text, 10 bytes, 11 text that a Debug wrote: length u32, bytes
 //!          2 i64 | 3 u64 | 4 f64 | 5 bool u8 | 6 i128 | 7 u128 | 8 UUID [16]
 //!          what happened to the field's last value:
-//!          12 cut: whole length u64, sha256 [32] | 13 its Debug panicked
+//!          12 cut: whole length u64, sha256 [32] | 13 its formatting failed
 //!          14 dropped over the record's limit | 15 formatting stopped: bytes seen u64
 //! ```
 //!
@@ -51,7 +51,7 @@ pub(crate) mod ty {
     pub(crate) const BYTES: u8 = 10;
     pub(crate) const DEBUG: u8 = 11;
     pub(crate) const CUT: u8 = 12;
-    pub(crate) const PANICKED: u8 = 13;
+    pub(crate) const FORMAT_FAILED: u8 = 13;
     pub(crate) const DROPPED: u8 = 14;
     pub(crate) const STOPPED: u8 = 15;
 }

@@ -114,6 +114,7 @@ struct Said<'a> {
     /// Fields without a column, and values that their column cannot hold.
     extras: BTreeMap<Cow<'a, str>, Extra<'a>>,
     problems: Vec<String>,
+    tenant_is_cut: bool,
 }
 
 /// A value in `metadata`.
@@ -128,6 +129,7 @@ impl<'a> Said<'a> {
             values: [None; Field::SLOTS],
             extras: BTreeMap::new(),
             problems: Vec::new(),
+            tenant_is_cut: false,
         };
         // What happened to a field's last value; a later value makes it untrue.
         let mut happened: Vec<(EntryKey<'a>, Value<'a>)> = Vec::new();
@@ -142,6 +144,8 @@ impl<'a> Said<'a> {
                 happened.retain(|(key, _)| *key != entry.key);
             }
             match entry.key {
+                // A span that has no value of its own has the inherited one.
+                EntryKey::Field(field) if field.is_inherited() && is_none(entry.value) => {}
                 EntryKey::Field(field) => {
                     if field == Field::TenantId && entry.inherited {
                         inherited_tenant = Some(entry.value);
@@ -154,6 +158,9 @@ impl<'a> Said<'a> {
                 }
             }
         }
+        said.tenant_is_cut = happened.iter().any(|(key, value)| {
+            *key == EntryKey::Field(Field::TenantId) && matches!(value, Value::Cut { .. })
+        });
         for (key, value) in happened {
             let name = match key {
                 EntryKey::Field(Field::SeenError) => Field::ErrorMessage.name(),
@@ -193,7 +200,7 @@ impl<'a> Said<'a> {
                 }
                 what
             }
-            Value::Panicked => String::from("its formatting panicked"),
+            Value::FormatFailed => String::from("its formatting failed"),
             Value::Dropped => String::from("dropped, the record is over its limit"),
             Value::Stopped { seen } => {
                 format!("truncated, formatting was stopped after {seen} bytes")
@@ -215,12 +222,24 @@ impl<'a> Said<'a> {
     fn cell(&mut self, field: Field, value: Value<'a>) -> Cell<'a> {
         match field.field_type() {
             FieldType::Special => Cell::Null,
-            FieldType::Text | FieldType::Key => self.text(field, value),
+            FieldType::Text => self.text(field, value),
+            FieldType::Key if is_none(value) => Cell::Null,
+            FieldType::Key => match value {
+                Value::Debug(_) => self.text(field, unwrapped(value).map_or(value, Value::Text)),
+                said => self.text(field, said),
+            },
             FieldType::Int => match int(value) {
                 Ok(Some(int)) => Cell::Int(int),
                 Ok(None) => Cell::Null,
                 Err(what) => self.keep(field, value, what),
             },
+            // Two keys with the same beginning are two tenants.
+            FieldType::Uuid if field == Field::TenantId && self.tenant_is_cut => {
+                let key = serde_json::Value::from(without_nul(&as_text(value)));
+                self.extras
+                    .insert(Cow::Borrowed("tenant_key"), Extra::Json(key));
+                Cell::Null
+            }
             FieldType::Uuid if field == Field::TenantId => {
                 if let Some((id, key)) = tenant(value) {
                     if let Some(key) = key {
@@ -239,7 +258,7 @@ impl<'a> Said<'a> {
             FieldType::Uuid => match value {
                 Value::Uuid(id) => Cell::Uuid(id),
                 _ if is_none(value) => Cell::Null,
-                _ => match unwrapped(value).and_then(parse_uuid) {
+                _ => match unwrapped(value).map(str::trim).and_then(parse_uuid) {
                     Some(id) => Cell::Uuid(id),
                     None => self.keep(field, value, "not a UUID"),
                 },
@@ -328,9 +347,7 @@ impl<'a> Said<'a> {
                     .or_insert(Extra::Json(value));
             }
         } else {
-            self.extras
-                .entry(Cow::Borrowed(Field::Metadata.name()))
-                .or_insert(Extra::Value(said));
+            self.keep(Field::Metadata, said, "not a JSON object");
         }
     }
 

@@ -92,6 +92,7 @@ fn metadata_that_is_no_json_is_kept_as_text() {
         with_row(&bytes, |row| {
             let metadata: serde_json::Value = serde_json::from_str(&row.metadata).unwrap();
             assert_eq!(metadata, serde_json::json!({"metadata": broken}));
+            assert_eq!(row.problems, ["metadata: not a JSON object"]);
         });
     }
     let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));

@@ -32,12 +32,14 @@ pub(crate) enum DirectoryError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Log(#[from] LogError),
+    #[error("the folder belongs to another user")]
+    Owner,
 }
 
 impl Directory {
     /// Makes a folder for this process, with the log of a new writer in it.
     pub(crate) fn create(root: &Path, service: &str) -> Result<(Self, Log), DirectoryError> {
-        fs::create_dir_all(root)?;
+        create_private_dir(root)?;
         let writer = id::new(Moment::now().wall_us());
         // Under another name until it is held, so that no other process takes it for a dead
         // one's.
@@ -54,34 +56,16 @@ impl Directory {
         Ok((Self { path, _lock: lock }, log))
     }
 
-    /// Takes over the folders whose processes are dead. What cannot be opened is left as it is
-    /// and told to `refused`.
-    pub(crate) fn adopt(
+    /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
+    /// removed.
+    pub(super) fn take_over(
+        path: &Path,
         root: &Path,
-        mut refused: impl FnMut(&Path, DirectoryError),
-    ) -> Vec<(Self, Log)> {
-        let mut names: Vec<_> = fs::read_dir(root)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()))
-            .filter(|name| Uuid::try_parse(name).is_ok())
-            .collect();
-        // By the time that they were made.
-        names.sort();
-        let mut adopted = Vec::new();
-        for name in names {
-            let path = root.join(name);
-            match Self::take_over(&path) {
-                Ok(Some(directory)) => adopted.push(directory),
-                Ok(None) => {}
-                Err(error) => refused(&path, error),
-            }
+    ) -> Result<Option<(Self, Log)>, DirectoryError> {
+        // What is in it goes into the trail: where others may put folders, theirs is not ours.
+        if !is_ours(path, root)? {
+            return Err(DirectoryError::Owner);
         }
-        adopted
-    }
-
-    /// `None`: its process lives, or it is just being removed.
-    fn take_over(path: &Path) -> Result<Option<(Self, Log)>, DirectoryError> {
         let lock = match File::open(path.join("lock")) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -106,6 +90,10 @@ impl Directory {
         Ok(Some((directory, log)))
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Removes the folder; its log is closed and has nothing left that is not committed.
     pub(crate) fn remove(self) -> io::Result<()> {
         // The lock goes last: who finds it free finds no log.
@@ -123,16 +111,47 @@ impl Directory {
     }
 }
 
-#[cfg(unix)]
+/// The folders of all processes in `root`, by the time that they were made.
+pub(super) fn all(root: &Path) -> Vec<PathBuf> {
+    let mut names: Vec<_> = fs::read_dir(root)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_str()?.to_owned()))
+        .filter(|name| Uuid::try_parse(name).is_ok())
+        .collect();
+    names.sort();
+    names.into_iter().map(|name| root.join(name)).collect()
+}
+
+/// Makes a folder and those that it lies in, for its owner alone: prompts and SQL will be in it.
 fn create_private_dir(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    // Prompts and SQL are in it.
-    fs::DirBuilder::new().mode(0o700).create(path)
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Whether a folder belongs to the user that this process runs as.
+#[cfg(unix)]
+fn is_ours(path: &Path, root: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    // A file that this process makes tells its user without a call that is not safe.
+    let probe = root.join(format!(".{}", id::new(Moment::now().wall_us())));
+    let us = File::create_new(&probe)?.metadata()?.uid();
+    fs::remove_file(&probe)?;
+    let owner = match fs::symlink_metadata(path) {
+        Ok(metadata) => metadata.uid(),
+        // Just removed by its process.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => us,
+        Err(error) => return Err(error),
+    };
+    Ok(owner == us)
 }
 
 #[cfg(not(unix))]
-fn create_private_dir(path: &Path) -> io::Result<()> {
-    fs::create_dir(path)
+fn is_ours(_: &Path, _: &Path) -> io::Result<bool> {
+    Ok(true)
 }
 
 /// Where the logs are when nothing is set.
@@ -168,6 +187,10 @@ fn fingerprint(database: &PgConnectOptions) -> String {
         .chain_update(database.get_host())
         .chain_update([0])
         .chain_update(database.get_port().to_le_bytes())
+        .chain_update(database.get_socket().map_or_else(Vec::new, |socket| {
+            socket.as_os_str().as_encoded_bytes().to_vec()
+        }))
+        .chain_update([0])
         .chain_update(database.get_database().unwrap_or_default())
         .finalize();
     hash[..6]
@@ -194,7 +217,10 @@ mod tests {
     }
 
     fn adopt(root: &Root) -> Vec<(Directory, Log)> {
-        Directory::adopt(&root.0, |path, error| panic!("{}: {error}", path.display()))
+        all(&root.0)
+            .iter()
+            .filter_map(|path| Directory::take_over(path, &root.0).unwrap())
+            .collect()
     }
 
     #[test]
@@ -235,11 +261,35 @@ mod tests {
         let file = directory.path.join("spool.redb");
         fs::write(&file, b"this is no log").unwrap();
         drop(directory);
-        let mut refused = Vec::new();
-        let adopted = Directory::adopt(&root.0, |path, _| refused.push(path.to_owned()));
-        assert!(adopted.is_empty());
-        assert_eq!(refused.len(), 1);
+        let path = &all(&root.0)[0];
+        let refused = Directory::take_over(path, &root.0);
+        assert!(
+            matches!(refused, Err(DirectoryError::Log(_))),
+            "{refused:?}"
+        );
         assert_eq!(fs::read(&file).unwrap(), b"this is no log");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_folder_is_for_its_owner_alone_and_that_of_another_user_is_refused() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        drop(log);
+        for path in [&root.0, &directory.path] {
+            assert_eq!(
+                fs::metadata(path).unwrap().permissions().mode() & 0o777,
+                0o700
+            );
+        }
+        let path = directory.path.clone();
+        drop(directory);
+        // Only root can give a folder away; for others the kernel keeps this from happening.
+        if chown(&path, Some(65_534), None).is_ok() {
+            let refused = Directory::take_over(&path, &root.0);
+            assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
+        }
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! Append, read, and give up what is committed.
 
-use std::path::Path;
-use std::sync::Mutex;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock};
 
-use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
+    TableDefinition,
+};
 use uuid::Uuid;
 
 use crate::queue::Chunk;
@@ -32,6 +35,8 @@ pub(crate) enum LogError {
     Version(u32),
     #[error("the local log is damaged")]
     Damaged,
+    #[error("the local log was closed after a write that failed")]
+    Closed,
     #[error("no random bytes from the system")]
     Random(#[source] getrandom::Error),
 }
@@ -45,7 +50,9 @@ impl<E: Into<redb::Error>> From<E> for LogError {
 /// The local log of one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
-    database: Database,
+    path: PathBuf,
+    /// `None`: a write failed, and it could not be opened again since.
+    database: RwLock<Option<Database>>,
     writer: Uuid,
     service: String,
     state: Mutex<State>,
@@ -141,18 +148,18 @@ impl Log {
             }
         }
         transaction.commit()?;
-        let state = State::EMPTY;
         Ok(Self {
-            database,
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
             writer,
             service: service.to_owned(),
-            state: Mutex::new(state),
+            state: Mutex::new(State::EMPTY),
         })
     }
 
     /// Opens a log that another process left.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        let database = Database::builder().set_cache_size(CACHE_BYTES).open(path)?;
+        let database = open_database(path)?;
         let transaction = database.begin_read()?;
         let meta = transaction.open_table(META)?;
         let version = meta
@@ -171,37 +178,39 @@ impl Log {
             .ok_or(LogError::Damaged)?;
         let service = meta
             .get("service")?
-            .map(|value| String::from_utf8_lossy(value.value()).into_owned());
-        let records = transaction.open_table(RECORDS)?;
-        let mut state = State::EMPTY;
-        let positions = transaction.open_table(POSITIONS)?;
-        for sink in Sink::ALL {
-            let position = positions
-                .get(sink.name())?
-                .map_or(1, |position| position.value());
-            state.positions = state.positions.with(sink, position);
-        }
-        // A log that was drained says by its positions how far it had come.
-        state.next_seq = state.positions.least();
-        (state.first_seq, state.first_end) = (state.next_seq, state.next_seq);
-        let mut is_first = true;
-        for entry in records.iter()? {
-            let (seq, chunk) = entry?;
-            let count = chunk_count(chunk.value())?;
-            if is_first {
-                (state.first_seq, state.first_end) = (seq.value(), seq.value() + count);
-                is_first = false;
-            }
-            state.next_seq = seq.value() + count;
-            state.bytes += chunk.value().len() as u64;
-        }
-        drop((records, positions, meta, transaction));
+            .map(|value| String::from_utf8_lossy(value.value()).replace('\0', ""));
+        let state = read_state(&transaction)?;
+        drop((meta, transaction));
         Ok(Self {
-            database,
+            path: path.to_owned(),
+            database: RwLock::new(Some(database)),
             writer,
             service: service.unwrap_or_default(),
             state: Mutex::new(state),
         })
+    }
+
+    /// Opens the log again after a write that failed: redb refuses everything until then. What
+    /// was not durable is not in it.
+    fn reopen(&self) -> Result<(), LogError> {
+        let mut database = self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            let reopened = open_database(&self.path)?;
+            let state = read_state(&reopened.begin_read()?)?;
+            *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+            *database = Some(reopened);
+        }
+        Ok(())
+    }
+
+    fn close(&self) {
+        *self
+            .database
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(crate) fn writer(&self) -> Uuid {
@@ -250,10 +259,25 @@ impl Log {
     ///
     /// # Durability
     ///
-    /// When it returns `Ok`, the records are on disk. When it fails, none of them is in the log.
+    /// When it returns `Ok`, the records are on disk. When it fails, call it again with the same
+    /// chunks: if the failed write has reached the disk after all, they are not written twice.
     pub(crate) fn append(&self, chunks: &[Chunk], positions: Positions) -> Result<(), LogError> {
+        let before = self.next_seq();
+        self.reopen()?;
+        if self.next_seq() > before {
+            return Ok(());
+        }
+        let appended = self.try_append(chunks, positions);
+        if appended.is_err() {
+            self.close();
+        }
+        appended
+    }
+
+    fn try_append(&self, chunks: &[Chunk], positions: Positions) -> Result<(), LogError> {
         let mut state = self.state();
-        let mut transaction = self.database.begin_write()?;
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let mut transaction = database.as_ref().ok_or(LogError::Closed)?.begin_write()?;
         transaction
             .set_durability(Durability::Immediate)
             .map_err(redb::Error::from)?;
@@ -279,7 +303,7 @@ impl Log {
                     break;
                 }
                 records.remove(seq)?;
-                state.bytes -= bytes;
+                state.bytes = state.bytes.saturating_sub(bytes);
             }
         }
         if state.positions != positions {
@@ -304,7 +328,8 @@ impl Log {
         from: u64,
         mut each: impl FnMut(Stored<'_>) -> std::ops::ControlFlow<()>,
     ) -> Result<u64, LogError> {
-        let transaction = self.database.begin_read()?;
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = database.as_ref().ok_or(LogError::Closed)?.begin_read()?;
         let records = transaction.open_table(RECORDS)?;
         // The chunk that holds `from` begins at or before it.
         let begin = records
@@ -327,6 +352,35 @@ impl Log {
         }
         Ok(next)
     }
+}
+
+fn open_database(path: &Path) -> Result<Database, LogError> {
+    Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?)
+}
+
+/// What a log says of itself.
+fn read_state(transaction: &ReadTransaction) -> Result<State, LogError> {
+    let mut state = State::EMPTY;
+    let positions = transaction.open_table(POSITIONS)?;
+    for sink in Sink::ALL {
+        let position = positions
+            .get(sink.name())?
+            .map_or(1, |position| position.value());
+        state.positions = state.positions.with(sink, position);
+    }
+    // A log that was drained says by its positions how far it had come.
+    state.next_seq = state.positions.least();
+    (state.first_seq, state.first_end) = (state.next_seq, state.next_seq);
+    let records = transaction.open_table(RECORDS)?;
+    if let Some((seq, end, _)) = first(&records)? {
+        (state.first_seq, state.first_end) = (seq, end);
+    }
+    if let Some((seq, chunk)) = records.last()? {
+        state.next_seq = seq.value() + chunk_count(chunk.value())?;
+    }
+    // Without reading the records: what they take, and the tree around them.
+    state.bytes = records.stats()?.stored_bytes();
+    Ok(state)
 }
 
 /// The first chunk's seq, the seq after it, and its bytes.

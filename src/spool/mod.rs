@@ -24,4 +24,49 @@
 pub(crate) mod directory;
 mod log;
 
+use std::io;
+use std::path::{Path, PathBuf};
+
+use self::directory::{Directory, DirectoryError};
 pub(crate) use log::{Log, LogError, Positions, Sink, Stored};
+
+/// A log in a folder that is held for it, as long as anybody uses the log.
+#[derive(Debug)]
+pub(crate) struct Spool {
+    // Closed before the folder is let go.
+    log: Log,
+    directory: Directory,
+}
+
+impl Spool {
+    /// Makes a folder for this process, with the log of a new writer in it.
+    pub(crate) fn create(root: &Path, service: &str) -> Result<Self, DirectoryError> {
+        let (directory, log) = Directory::create(root, service)?;
+        Ok(Self { log, directory })
+    }
+
+    /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
+    /// removed.
+    pub(crate) fn take_over(path: &Path, root: &Path) -> Result<Option<Self>, DirectoryError> {
+        let taken = Directory::take_over(path, root)?;
+        Ok(taken.map(|(directory, log)| Self { log, directory }))
+    }
+
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Removes the log and its folder.
+    pub(crate) fn remove(self) -> io::Result<()> {
+        drop(self.log);
+        self.directory.remove()
+    }
+}
+
+/// The folders in `root` that other processes made, by the time that they were made.
+pub(crate) fn others(root: &Path, own: &Spool) -> Vec<PathBuf> {
+    directory::all(root)
+        .into_iter()
+        .filter(|path| path != own.directory.path())
+        .collect()
+}

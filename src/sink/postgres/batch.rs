@@ -12,6 +12,9 @@ use crate::record::row::Row;
 use crate::spool::{Log, LogError, Stored};
 use crate::vocabulary::Kind;
 
+/// The most partitions that one transaction writes to: each takes some locks.
+const MAX_LEAVES: usize = 64;
+
 /// The rows of one leaf partition.
 #[derive(Debug)]
 pub(crate) struct Leaf {
@@ -83,7 +86,8 @@ impl Batcher {
         let (mut rows, mut bytes) = (0, 0);
         let next = log.read(from, |stored| {
             // A record over the limit makes a batch of its own.
-            if rows == max_rows || (rows > 0 && bytes + stored.frame.len() > limits.bytes) {
+            let is_large = rows > 0 && bytes + stored.frame.len() > limits.bytes;
+            if rows == max_rows || is_large || batch.leaves.len() == MAX_LEAVES {
                 return ControlFlow::Break(());
             }
             rows += 1;

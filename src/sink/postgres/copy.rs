@@ -257,6 +257,11 @@ mod tests {
     }
 
     #[test]
+    fn migrations_are_ascii_so_that_every_client_encoding_can_send_them() {
+        assert!(include_str!("../../../migrations/0001_audit_trail.sql").is_ascii());
+    }
+
+    #[test]
     fn arrays_and_times_are_as_postgres_reads_them() {
         let mut out = Vec::new();
         texts(&mut out, &[]);

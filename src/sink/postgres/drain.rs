@@ -1,6 +1,8 @@
 //! The loop that drains every log of this process into Postgres: its own, and those that dead
 //! processes left.
 
+use std::collections::VecDeque;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,12 +11,15 @@ use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
 use crate::config::Config;
 use crate::pipeline::Progress;
-use crate::spool::directory::Directory;
-use crate::spool::{Log, LogError, Sink};
+use crate::report;
+use crate::spool::{self, Log, LogError, Sink, Spool};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The pause after Postgres refused a log that was taken over.
+const ADOPTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -22,17 +27,68 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A log that is drained.
 #[derive(Debug)]
 struct Source {
-    log: Arc<Log>,
-    /// `None`: this process' own log. A log that was taken over is removed when it is drained.
-    adopted: Option<Directory>,
+    spool: Arc<Spool>,
+    /// Another process made it, which is dead; it is removed when it is drained.
+    is_adopted: bool,
     /// The seq of the next record to write; `None`: Postgres must be asked.
     position: Option<u64>,
-    /// How many records the next batch may have: fewer while one that Postgres refuses is
-    /// being singled out.
-    max_rows: usize,
+    pace: Pace,
     /// Dead letters that may have been committed: the seq of the last record of their batch,
     /// and how many.
     in_doubt: Option<(u64, u64)>,
+    /// Not before this, since it failed.
+    not_before: Option<Instant>,
+}
+
+/// How many records the next batch may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Pace {
+    Full,
+    /// Those before a record that Postgres refused; that one alone comes next.
+    Before(usize),
+    Alone,
+    /// After a refused record, of which there may be more, or a batch that took too long: few,
+    /// and twice as many with each batch that is written.
+    Growing(usize),
+}
+
+impl Pace {
+    /// Where batches begin to grow again.
+    const FEW: usize = 64;
+
+    fn limit(self, rows: usize) -> usize {
+        match self {
+            Self::Full => rows,
+            Self::Alone => 1,
+            Self::Before(limit) | Self::Growing(limit) => limit.clamp(1, rows),
+        }
+    }
+
+    fn after_success(self, rows: usize) -> Self {
+        match self {
+            Self::Before(_) => Self::Alone,
+            Self::Alone => Self::Growing(Self::FEW),
+            Self::Growing(limit) if limit < rows => Self::Growing(limit * 2),
+            Self::Full | Self::Growing(_) => Self::Full,
+        }
+    }
+}
+
+impl Source {
+    fn new(spool: Arc<Spool>, is_adopted: bool) -> Self {
+        Self {
+            spool,
+            is_adopted,
+            position: None,
+            pace: Pace::Full,
+            in_doubt: None,
+            not_before: None,
+        }
+    }
+
+    fn log(&self) -> &Log {
+        self.spool.log()
+    }
 }
 
 /// Drains logs into Postgres until it is told to stop.
@@ -41,50 +97,52 @@ pub(crate) struct Drain {
     config: Arc<Config>,
     progress: Arc<Progress>,
     counters: Arc<Counters>,
+    /// This process' own log first, then one that was taken over, if any.
     sources: Vec<Source>,
+    /// Folders of other processes, not yet looked at.
+    others: VecDeque<PathBuf>,
     batcher: Batcher,
     writer: Option<Writer>,
     pause: Duration,
 }
 
 impl Drain {
-    /// Takes over the logs that dead processes left, besides this process' own.
     pub(crate) fn new(
         config: Arc<Config>,
         progress: Arc<Progress>,
         counters: Arc<Counters>,
-        own: Arc<Log>,
+        own: Arc<Spool>,
     ) -> Self {
-        let adopted = Directory::adopt(&config.spool_root, |folder, error| {
-            tracing::error!(
-                target: "tracing_audit",
-                folder = %folder.display(),
-                error = &error as &dyn std::error::Error,
-                "audit trail: a local log that another process left cannot be opened; it stays as it is"
-            );
-        });
-        let source = |log, adopted| Source {
-            log,
-            adopted,
-            position: None,
-            max_rows: usize::MAX,
-            in_doubt: None,
-        };
-        let sources = std::iter::once(source(own, None))
-            .chain(
-                adopted
-                    .into_iter()
-                    .map(|(directory, log)| source(Arc::new(log), Some(directory))),
-            )
-            .collect();
+        let others = spool::others(&config.spool_root, &own).into();
         Self {
             config,
             progress,
             counters,
-            sources,
+            sources: vec![Source::new(own, false)],
+            others,
             batcher: Batcher::new(),
             writer: None,
             pause: FIRST_PAUSE,
+        }
+    }
+
+    /// Takes over the next log that a dead process left, one at a time.
+    fn adopt(&mut self) {
+        while self.sources.len() == 1
+            && let Some(path) = self.others.pop_front()
+        {
+            match Spool::take_over(&path, &self.config.spool_root) {
+                Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
+                Ok(None) => {}
+                Err(error) => report::say(move || {
+                    tracing::error!(
+                        target: "tracing_audit",
+                        folder = %path.display(),
+                        error = report::causes(&error),
+                        "audit trail: a local log that another process left cannot be opened; it stays as it is"
+                    );
+                }),
+            }
         }
     }
 
@@ -99,25 +157,54 @@ impl Drain {
             if writer.is_stale() {
                 continue;
             }
+            self.adopt();
             let Some(index) = self.next_source(&mut turn) else {
                 self.writer = Some(writer);
-                self.progress.wait_for_work(&self.config.batch).await;
+                self.wait().await;
                 continue;
             };
             match self.write_from(index, &mut writer).await {
                 Ok(()) => self.writer = Some(writer),
                 // The connection is of no use any more, and the next one asks where the trail
                 // stands.
-                Err(fault) => {
-                    self.sources[index].position = None;
-                    // The batch is there already: no fault of the server's.
-                    if fault.class != Class::Superseded {
-                        self.failed(&fault);
-                    }
-                    self.pause().await;
-                }
+                Err(fault) => self.retreat(index, &fault).await,
             }
         }
+    }
+
+    /// Waits for something to do.
+    async fn wait(&self) {
+        let retry = self
+            .sources
+            .iter()
+            .filter_map(|source| source.not_before)
+            .min();
+        self.progress.wait_for_work(&self.config.batch, retry).await;
+    }
+
+    /// Deals with a batch that was not written.
+    async fn retreat(&mut self, index: usize, fault: &Fault) {
+        let source = &mut self.sources[index];
+        source.position = None;
+        if source.is_adopted && fault.class == Class::Hold {
+            // This process' own records may well be written.
+            source.not_before = Some(Instant::now() + ADOPTED_PAUSE);
+            let (writer, cause) = (source.log().writer(), fault.summary());
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    %writer,
+                    %cause,
+                    "audit trail: Postgres does not take the records that another process left; they are kept"
+                );
+            });
+            return;
+        }
+        // When the batch was there already, nothing is wrong with the server.
+        if fault.class != Class::Superseded {
+            self.failed(fault);
+        }
+        self.pause().await;
     }
 
     /// Makes a connection that can write, or says why not and pauses.
@@ -130,7 +217,9 @@ impl Drain {
             }
             Err(NotReady::Schema(why)) => {
                 if self.counters.set_health(Health::Holding) != Health::Holding {
-                    tracing::warn!(target: "tracing_audit", "audit trail: {why}; records are kept in the local log");
+                    report::say(move || {
+                        tracing::warn!(target: "tracing_audit", "audit trail: {why}; records are kept in the local log");
+                    });
                 }
                 self.pause = LONGEST_PAUSE;
                 self.pause().await;
@@ -139,7 +228,8 @@ impl Drain {
     }
 
     /// A log with a batch to write.
-    fn next_source(&self, turn: &mut usize) -> Option<usize> {
+    fn next_source(&mut self, turn: &mut usize) -> Option<usize> {
+        let now = Instant::now();
         // In turn, so that a long backlog and the present do not hold each other up.
         let count = self.sources.len();
         let next = (1..=count)
@@ -147,20 +237,23 @@ impl Drain {
             .find(|&index| {
                 let source = &self.sources[index];
                 match source.position {
+                    _ if source.not_before.is_some_and(|at| now < at) => false,
                     // A log that was taken over is old enough.
-                    Some(position) if source.adopted.is_none() => {
+                    Some(position) if !source.is_adopted => {
                         self.progress.is_due(position, &self.config.batch)
                     }
                     _ => true,
                 }
             })?;
         *turn = next;
+        self.sources[next].not_before = None;
         Some(next)
     }
 
     /// Writes the next batch of a log, if it has one.
     async fn write_from(&mut self, index: usize, writer: &mut Writer) -> Result<(), Fault> {
-        let log = Arc::clone(&self.sources[index].log);
+        let spool = Arc::clone(&self.sources[index].spool);
+        let log = spool.log();
         let position = if let Some(position) = self.sources[index].position {
             position
         } else {
@@ -170,24 +263,25 @@ impl Drain {
             self.resume(index, position);
             position
         };
-        let max_rows = self.sources[index].max_rows.min(self.config.batch.rows);
+        self.works();
+        let max_rows = self.sources[index].pace.limit(self.config.batch.rows);
         let batch = match self
             .batcher
-            .read(&log, position, max_rows, &self.config.batch)
+            .read(log, position, max_rows, &self.config.batch)
         {
             Ok(Some(batch)) => batch,
             Ok(None) => {
-                drop(log);
+                drop(spool);
                 self.finish(index);
                 return Ok(());
             }
-            Err(error) if self.sources[index].adopted.is_some() => {
+            Err(error) if self.sources[index].is_adopted => {
                 self.set_aside(index, &error);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
         };
-        self.write(index, writer, batch, &log).await
+        self.write(index, writer, batch, log).await
     }
 
     async fn write(
@@ -203,7 +297,7 @@ impl Drain {
         {
             writer.rollback().await?;
             if batch.records() > 1 {
-                self.sources[index].max_rows = single_out(&batch, fault.at.as_ref());
+                self.sources[index].pace = single_out(&batch, fault.at.as_ref());
                 self.batcher.recycle(batch);
                 return Ok(());
             }
@@ -221,6 +315,14 @@ impl Drain {
         } else if !batch.dead_letters.is_empty() {
             self.sources[index].in_doubt = Some((batch.last_seq, batch.dead_letters.len() as u64));
         }
+        if let Err(fault) = &written
+            && fault.is_timeout()
+            && batch.records() > 1
+        {
+            // It may be too much for the way to the server.
+            let half = usize::try_from(batch.records() / 2).unwrap_or(1);
+            self.sources[index].pace = Pace::Growing(half);
+        }
         written?;
         self.committed(index, &batch);
         self.batcher.recycle(batch);
@@ -231,35 +333,48 @@ impl Drain {
     fn committed(&mut self, index: usize, batch: &Batch) {
         self.counters.count_batch();
         let source = &mut self.sources[index];
-        // Those before a refused one are written: now that one alone. It is written too: on.
-        let singled_out = source.max_rows == 1 || source.max_rows == usize::MAX;
-        source.max_rows = if singled_out { usize::MAX } else { 1 };
-        if source.adopted.is_some() {
-            self.counters
-                .count_adopted(batch.records() - batch.dead_letters.len() as u64);
+        source.pace = source.pace.after_success(self.config.batch.rows);
+        if source.is_adopted {
+            let rows = batch.records() - batch.dead_letters.len() as u64;
+            self.counters.count_adopted(rows);
         }
         self.resume(index, batch.last_seq + 1);
+        self.pause = FIRST_PAUSE;
+    }
+
+    /// Postgres answers.
+    fn works(&self) {
         let before = self.counters.set_health(Health::Healthy);
         if matches!(before, Health::Retrying | Health::Holding) {
-            tracing::info!(target: "tracing_audit", "audit trail: Postgres takes records again");
+            report::say(|| {
+                tracing::info!(target: "tracing_audit", "audit trail: Postgres answers again");
+            });
         }
-        self.pause = FIRST_PAUSE;
     }
 
     /// Says so when Postgres knows of fewer records than it had committed: it was restored from
     /// a backup, or a replica took over that had not received them.
     fn compare(&self, index: usize, stands: u64) {
         let source = &self.sources[index];
-        let own = source.adopted.is_none().then(|| self.progress.position());
-        let known = source.log.position(Sink::Postgres).max(own.unwrap_or(1));
+        let log = source.log();
+        let own = if source.is_adopted {
+            1
+        } else {
+            self.progress.position()
+        };
+        let known = log.position(Sink::Postgres).max(own);
         if stands < known {
-            tracing::error!(
-                target: "tracing_audit",
-                writer = %source.log.writer(),
-                records = known - stands,
-                written_again = known.saturating_sub(source.log.first_seq().max(stands)),
-                "audit trail: the database has lost records that it had committed"
-            );
+            let (writer, records) = (log.writer(), known - stands);
+            let written_again = known.saturating_sub(log.first_seq().max(stands));
+            report::say(move || {
+                tracing::error!(
+                    target: "tracing_audit",
+                    %writer,
+                    records,
+                    written_again,
+                    "audit trail: the database has lost records that it had committed"
+                );
+            });
         }
     }
 
@@ -272,9 +387,15 @@ impl Drain {
             _ => 0,
         };
         if dead > 0 {
-            tracing::error!(target: "tracing_audit", records = dead, "audit trail: records were refused; see audit.dead_letters");
+            report::say(move || {
+                tracing::error!(
+                    target: "tracing_audit",
+                    records = dead,
+                    "audit trail: records were refused; see audit.dead_letters"
+                );
+            });
         }
-        if source.adopted.is_none() {
+        if !source.is_adopted {
             self.counters.count_dead_letters(dead);
             self.progress.commit_to(position);
         }
@@ -283,29 +404,31 @@ impl Drain {
     /// Leaves a log that was taken over as it is, since it cannot be read.
     fn set_aside(&mut self, index: usize, error: &LogError) {
         let source = self.sources.remove(index);
-        tracing::error!(
-            target: "tracing_audit",
-            writer = %source.log.writer(),
-            error = error as &dyn std::error::Error,
-            "audit trail: a local log that another process left cannot be read; it stays as it is"
-        );
+        let (writer, error) = (source.log().writer(), report::causes(error));
+        report::say(move || {
+            tracing::error!(
+                target: "tracing_audit",
+                %writer,
+                error,
+                "audit trail: a local log that another process left cannot be read; it stays as it is"
+            );
+        });
     }
 
     /// Removes a log that was taken over and is drained.
     fn finish(&mut self, index: usize) {
-        if self.sources[index].adopted.is_none() {
+        if !self.sources[index].is_adopted {
             return;
         }
-        let Source { log, adopted, .. } = self.sources.remove(index);
-        drop(log);
-        if let Some(directory) = adopted
-            && let Err(error) = directory.remove()
-        {
-            tracing::warn!(
-                target: "tracing_audit",
-                error = &error as &dyn std::error::Error,
-                "audit trail: a drained local log cannot be removed"
-            );
+        let Source { spool, .. } = self.sources.remove(index);
+        if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    error = report::causes(&error),
+                    "audit trail: a drained local log cannot be removed"
+                );
+            });
         }
     }
 
@@ -317,11 +440,14 @@ impl Drain {
             Health::Retrying
         };
         if self.counters.set_health(health) != health {
-            tracing::warn!(
-                target: "tracing_audit",
-                cause = %fault.summary(),
-                "audit trail: Postgres does not take records; they are kept in the local log"
-            );
+            let cause = fault.summary();
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    %cause,
+                    "audit trail: Postgres does not take records; they are kept in the local log"
+                );
+            });
         }
     }
 
@@ -333,9 +459,9 @@ impl Drain {
     }
 }
 
-/// How many records the next batch may have, so that the one that Postgres refused comes to
-/// stand alone: those before it first, where it is known, else half of them.
-fn single_out(batch: &Batch, at: Option<&(String, usize)>) -> usize {
+/// How the next batches are cut, so that the record that Postgres refused comes to stand alone:
+/// those before it first, where it is known, else half of them.
+fn single_out(batch: &Batch, at: Option<&(String, usize)>) -> Pace {
     let refused = at.and_then(|(table, line)| {
         let leaf = batch
             .leaves
@@ -343,9 +469,10 @@ fn single_out(batch: &Batch, at: Option<&(String, usize)>) -> usize {
             .find(|leaf| leaf.month.partition_of(leaf.kind) == *table)?;
         leaf.seqs.get(line.checked_sub(1)?).copied()
     });
-    let before = match refused {
-        Some(seq) => seq - batch.first_seq,
-        None => batch.records() / 2,
-    };
-    usize::try_from(before).unwrap_or(usize::MAX).max(1)
+    let count = |records: u64| usize::try_from(records).unwrap_or(usize::MAX);
+    match refused {
+        Some(seq) if seq == batch.first_seq => Pace::Alone,
+        Some(seq) => Pace::Before(count(seq - batch.first_seq)),
+        None => Pace::Growing(count(batch.records() / 2)),
+    }
 }

@@ -3,7 +3,7 @@
 //! | class | SQLSTATE | what is done |
 //! |---|---|---|
 //! | retry | no answer, 08, 25006 (read only), 40, 53, 55P03, 57, 58, XX | again, after a pause that grows to 5 s, on a new connection |
-//! | hold | 0A, 23514 without a constraint (no partition), 28, 3D, 3F, 42, everything else | everything is kept, said once, tried every 5 s: an administrator must mend it |
+//! | hold | 0A, 22001, 23502, 23514 without a constraint (no partition), 28, 3D, 3F, 42, 55000 (partition detached), everything else | everything is kept, said once, tried every 5 s: an administrator must mend it |
 //! | poison | 22, 23, 54 | that record goes into `audit.dead_letters`, the others are committed |
 //! | superseded | 23505 on `batches_pkey` | the batch is already there: ask for the position |
 
@@ -19,6 +19,8 @@ pub(crate) enum Class {
     Poison,
     Superseded,
 }
+
+const TIMED_OUT: &str = "no answer in time";
 
 /// An error of a batch, with what is needed to deal with it.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl Fault {
             class: Class::Retry,
             sqlstate: None,
             at: None,
-            reason: String::from("no answer in time"),
+            reason: String::from(TIMED_OUT),
         }
     }
 
@@ -50,6 +52,14 @@ impl Fault {
             self.class
         };
         Self { class, ..self }
+    }
+
+    /// Whether less at once may do.
+    pub(crate) fn is_timeout(&self) -> bool {
+        match self.sqlstate.as_deref() {
+            Some(sqlstate) => matches!(sqlstate, "57014" | "25P03" | "25P04"),
+            None => self.class == Class::Retry && self.reason == TIMED_OUT,
+        }
     }
 
     /// What can be said in a log line: nothing that a host's value could be part of.
@@ -101,6 +111,9 @@ fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
         ("23505", _) if constraint == Some("batches_pkey") => Class::Superseded,
         // A partition is missing: PostgreSQL names no constraint then.
         ("23514", _) if constraint.is_none() => Class::Hold,
+        // A column was added or made narrower: no record of ours lacks a column or has one that
+        // is too long, so it is the table that is to be mended.
+        ("22001" | "22P03" | "22P04" | "23502", _) => Class::Hold,
         ("25006" | "55P03", _) | (_, "08" | "40" | "53" | "57" | "58" | "XX") => Class::Retry,
         (_, "22" | "23" | "54") => Class::Poison,
         _ => Class::Hold,
@@ -137,7 +150,9 @@ mod tests {
         ] {
             assert_eq!(class(retry, None), Class::Retry, "{retry}");
         }
-        for hold in ["42P01", "42501", "42703", "3D000", "28P01", "0A000", ""] {
+        for hold in [
+            "22001", "23502", "42P01", "42501", "42703", "3D000", "28P01", "0A000", "",
+        ] {
             assert_eq!(class(hold, None), Class::Hold, "{hold}");
         }
         for poison in ["22021", "22P05", "54000"] {

@@ -1,9 +1,5 @@
 //! Monthly leaf partitions, made before they are needed.
 
-use std::collections::HashMap;
-
-use sqlx::postgres::PgConnection;
-
 use crate::vocabulary::Kind;
 
 const US_PER_DAY: i64 = 86_400_000_000;
@@ -64,55 +60,24 @@ impl Month {
     }
 }
 
-/// The leaves that are known to be there.
-#[derive(Debug, Default)]
-pub(crate) struct Partitions {
-    names: HashMap<(Kind, Month), String>,
+/// The statement that makes a leaf unless it is there. It fails when a table of its name is not a
+/// partition (any more): rows in it would be in no one's trail.
+pub(crate) fn ensure(kind: Kind, month: Month) -> String {
+    format!(
+        "SELECT audit.ensure_partition('{}', '{}')",
+        kind.table_name(),
+        month.first_moment()
+    )
 }
 
-impl Partitions {
-    /// The name of a leaf in schema `audit_parts`; makes it if it is not there.
-    pub(crate) async fn ensure(
-        &mut self,
-        connection: &mut PgConnection,
-        kind: Kind,
-        month: Month,
-    ) -> Result<&str, sqlx::Error> {
-        use std::collections::hash_map::Entry;
-        match self.names.entry((kind, month)) {
-            Entry::Occupied(known) => Ok(known.into_mut()),
-            Entry::Vacant(unknown) => {
-                let name: String =
-                    sqlx::query_scalar("SELECT audit.ensure_partition($1, $2::text::timestamptz)")
-                        .persistent(false)
-                        .bind(kind.table_name())
-                        .bind(month.first_moment())
-                        .fetch_one(connection)
-                        .await?;
-                Ok(unknown.insert(name))
-            }
-        }
-    }
-
-    /// The name of a leaf that was made.
-    pub(crate) fn name(&self, kind: Kind, month: Month) -> Option<&str> {
-        self.names.get(&(kind, month)).map(String::as_str)
-    }
-
-    /// Makes this month's and the next month's leaves of every table.
-    pub(crate) async fn ahead(
-        &mut self,
-        connection: &mut PgConnection,
-        now_us: i64,
-    ) -> Result<(), sqlx::Error> {
-        let month = Month::of_us(now_us);
-        for kind in Kind::ALL {
-            for month in [month, month.next()] {
-                self.ensure(connection, kind, month).await?;
-            }
-        }
-        Ok(())
-    }
+/// The statements that make this month's and the next month's leaves of every table.
+pub(crate) fn ensure_ahead(now_us: i64) -> String {
+    let month = Month::of_us(now_us);
+    Kind::ALL
+        .into_iter()
+        .flat_map(|kind| [month, month.next()].map(|month| ensure(kind, month)))
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[cfg(test)]

@@ -40,6 +40,8 @@ pub(crate) enum State {
     Behind,
     /// Of a newer version of the library.
     Newer(i64),
+    /// The database is not in UTF8.
+    Encoding,
 }
 
 /// Looks up the version of the tables, without a right to anything but the catalog.
@@ -49,6 +51,12 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
+    let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
+        .fetch_one(&mut *connection)
+        .await?;
+    if encoding != "UTF8" {
+        return Ok(State::Encoding);
+    }
     // Read with the writer's rights, so through the catalog's public part first.
     let there: bool = sqlx::query_scalar(
         "SELECT coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'audit'), false) \
@@ -130,6 +138,7 @@ async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
         // Nothing to do takes no right to do it.
         State::Current => {}
         State::Newer(version) => return Err(MigrateError::Newer(version)),
+        State::Encoding => return Err(MigrateError::Encoding),
         State::Behind => run(&mut connection)
             .await
             .map_err(|error| MigrateError::Database(Box::new(error)))?,

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::batch::{Batch, Batcher, DeadLetter};
 use super::fault::Fault;
-use super::partitions::Partitions;
+use super::partitions;
 use super::schema;
 use crate::capture::clock::Moment;
 use crate::spool::Log;
@@ -39,7 +39,6 @@ const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_
 #[derive(Debug)]
 pub(crate) struct Writer {
     connection: PgConnection,
-    partitions: Partitions,
     /// The month up to which partitions were made ahead, by the clock then.
     ahead_us: i64,
     last_used: Instant,
@@ -98,6 +97,11 @@ impl Writer {
                     "the audit tables are of a newer version than this program",
                 ));
             }
+            schema::State::Encoding => {
+                return Err(NotReady::Schema(
+                    "the database's encoding is not UTF8, so it cannot hold every text",
+                ));
+            }
             schema::State::Behind if !migrate => {
                 return Err(NotReady::Schema(
                     "the audit tables are missing or old, and migration is switched off",
@@ -124,7 +128,6 @@ impl Writer {
         }
         let mut writer = Self {
             connection,
-            partitions: Partitions::default(),
             ahead_us: i64::MIN,
             last_used: Instant::now(),
         };
@@ -143,11 +146,8 @@ impl Writer {
         const HOUR_US: i64 = 3_600_000_000;
         let now_us = Moment::now().wall_us();
         if now_us.saturating_sub(self.ahead_us) >= HOUR_US || now_us < self.ahead_us {
-            within(
-                EXCHANGE_TIMEOUT,
-                self.partitions.ahead(&mut self.connection, now_us),
-            )
-            .await?;
+            let ensuring = AssertSqlSafe(partitions::ensure_ahead(now_us));
+            within(EXCHANGE_TIMEOUT, self.connection.execute(ensuring)).await?;
             self.ahead_us = now_us;
         }
         Ok(())
@@ -176,12 +176,6 @@ impl Writer {
     ) -> Result<(), Fault> {
         self.last_used = Instant::now();
         self.prepare_partitions().await?;
-        for leaf in &batch.leaves {
-            let ensuring = self
-                .partitions
-                .ensure(&mut self.connection, leaf.kind, leaf.month);
-            within(EXCHANGE_TIMEOUT, ensuring).await?;
-        }
         within(EXCHANGE_TIMEOUT, self.transaction(batch, batcher, log)).await
     }
 
@@ -198,13 +192,14 @@ impl Writer {
         log: &Log,
     ) -> Result<(), sqlx::Error> {
         // One exchange for what begins every batch.
-        let begin = format!("{BEGIN}; {}", header(batch, log));
+        let mut begin = format!("{BEGIN}; {}", header(batch, log));
+        for leaf in &batch.leaves {
+            begin.push_str("; ");
+            begin.push_str(&partitions::ensure(leaf.kind, leaf.month));
+        }
         self.connection.execute(AssertSqlSafe(begin)).await?;
         for leaf in &batch.leaves {
-            let name = self
-                .partitions
-                .name(leaf.kind, leaf.month)
-                .unwrap_or_default();
+            let name = leaf.month.partition_of(leaf.kind);
             let columns = batcher.column_list(leaf.kind);
             let copy = format!("COPY audit_parts.{name} ({columns}) FROM STDIN (FORMAT binary)");
             let mut sink = self.connection.copy_in_raw(&copy).await?;

@@ -1,0 +1,31 @@
+//! What the worker has to say for itself, said on a thread that nobody waits for.
+//!
+//! A host's layer may block, on a lock that a thread holds which waits for a flush, or panic:
+//! neither may hold up or end the worker. The worker says little, and each thing once, so a
+//! thread for each costs nothing that matters.
+
+use std::error::Error;
+use std::fmt::Write as _;
+
+/// Calls `event`, which makes one `tracing` event, soon and elsewhere.
+pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
+    let saying = std::thread::Builder::new()
+        .name(String::from("tracing-audit-log"))
+        .spawn(move || {
+            crate::pipeline::mark_worker_thread();
+            event();
+        });
+    // Without a thread it stays unsaid; the counters and the health say it too.
+    drop(saying);
+}
+
+/// An error with its causes, in one line. For errors that hold no value of the host's.
+pub(crate) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
