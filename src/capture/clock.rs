@@ -42,6 +42,9 @@ impl Clock {
 pub(crate) struct Moment(i64);
 
 impl Moment {
+    /// For what needs no time.
+    pub(crate) const UNKNOWN: Self = Self(0);
+
     pub(crate) fn now() -> Self {
         Self(CLOCK.mono_us())
     }

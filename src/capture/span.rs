@@ -90,12 +90,13 @@ impl SpanState {
                 parent.root,
             )
         });
-        let began = Moment::now();
-        let started_us = began.wall_us();
-        let id = if kind.is_some() {
-            id::new(started_us)
+        // A span that is no record needs neither times nor an id.
+        let (began, started_us, id) = if kind.is_some() {
+            let began = Moment::now();
+            let started_us = began.wall_us();
+            (began, started_us, id::new(started_us))
         } else {
-            Uuid::nil()
+            (Moment::UNKNOWN, 0, Uuid::nil())
         };
         Self {
             owner,
