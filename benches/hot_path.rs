@@ -1,0 +1,454 @@
+//! What a span costs the thread that opens and closes it. See `benches/README.md`.
+//!
+//! Every figure comes from a process of its own, as an application would be: one subscriber, set globally, and no
+//! other that the callsites would have to ask. This program starts itself anew for each case in each round.
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+#![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
+
+#[path = "../tests/support/mod.rs"]
+mod server;
+mod support;
+
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fastrace::collector::{Config, Reporter, SpanContext, SpanRecord};
+use fastrace::local::LocalSpan;
+use opentelemetry::trace::TracerProvider as _;
+use opentelemetry_sdk::error::OTelSdkResult;
+use opentelemetry_sdk::trace::{
+    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter,
+};
+use server::Postgres;
+use support::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
+use support::watch::Watch;
+use tracing::Subscriber;
+use tracing_audit::Audit;
+use tracing_subscriber::Layer;
+use tracing_subscriber::prelude::*;
+
+/// What takes the spans.
+#[derive(Clone, Copy, Debug)]
+enum Stack {
+    Registry,
+    Audit,
+    OpenTelemetry,
+    /// A layer that wants every span and does nothing with it.
+    Another,
+    AnotherAudit,
+    Fastrace,
+}
+
+/// What is done over and over.
+#[derive(Clone, Copy, Debug)]
+enum Work {
+    Audited,
+    /// The same, with pauses rather than flushes between the bursts: the pipeline works meanwhile.
+    AuditedBusy,
+    NotAudited,
+    Context,
+    FastraceSpan,
+    FastraceLocal,
+}
+
+/// A line of a table: what it is called, what is measured on how many threads, and the line of the same table that it
+/// is compared with.
+type Line = (&'static str, Stack, Work, u32, Option<usize>);
+
+/// The second line of each is tracing-audit, which the ratios are to.
+const TABLES: [(&str, &[Line]); 5] = [
+    (
+        "audited span, 1 thread",
+        &[
+            (BARE, Stack::Registry, Work::Audited, 1, None),
+            (OURS, Stack::Audit, Work::Audited, 1, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::Audited, 1, Some(0)),
+            (
+                "fastrace Span",
+                Stack::Fastrace,
+                Work::FastraceSpan,
+                1,
+                None,
+            ),
+            (
+                "fastrace LocalSpan",
+                Stack::Fastrace,
+                Work::FastraceLocal,
+                1,
+                None,
+            ),
+        ],
+    ),
+    (
+        "audited span, 1 thread, pipeline at work",
+        &[
+            (BARE, Stack::Registry, Work::AuditedBusy, 1, None),
+            (OURS, Stack::Audit, Work::AuditedBusy, 1, Some(0)),
+        ],
+    ),
+    (
+        "audited span, 4 threads",
+        &[
+            (BARE, Stack::Registry, Work::Audited, 4, None),
+            (OURS, Stack::Audit, Work::Audited, 4, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::Audited, 4, Some(0)),
+            (
+                "fastrace Span",
+                Stack::Fastrace,
+                Work::FastraceSpan,
+                4,
+                None,
+            ),
+        ],
+    ),
+    (
+        "span that is not audited, 1 thread",
+        &[
+            (BARE, Stack::Registry, Work::NotAudited, 1, None),
+            (OURS, Stack::Audit, Work::NotAudited, 1, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::NotAudited, 1, Some(0)),
+            (
+                "Registry + another",
+                Stack::Another,
+                Work::NotAudited,
+                1,
+                None,
+            ),
+            (
+                "Registry + another + tracing-audit",
+                Stack::AnotherAudit,
+                Work::NotAudited,
+                1,
+                Some(3),
+            ),
+        ],
+    ),
+    (
+        "span that only carries context, 1 thread",
+        &[
+            (BARE, Stack::Registry, Work::Context, 1, None),
+            (OURS, Stack::Audit, Work::Context, 1, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::Context, 1, Some(0)),
+        ],
+    ),
+];
+
+/// Local spans of fastrace in a request.
+const LOCAL_SPANS: u32 = 20;
+
+const BARE: &str = "Registry";
+const OURS: &str = "Registry + tracing-audit";
+const OTEL: &str = "Registry + tracing-opentelemetry";
+
+fn main() {
+    let arguments: Vec<_> = std::env::args().collect();
+    if let [_, child, table, line, url, spool] = &arguments[..]
+        && child == "--child"
+    {
+        let index = |text: &str| text.parse::<usize>().expect("the parent gives an index");
+        println!("{}", run(&TABLES[index(table)].1[index(line)], url, spool));
+        return;
+    }
+    let postgres = Postgres::start();
+    let spool = support::Folder::new();
+    let cases: Vec<_> = (0..TABLES.len())
+        .flat_map(|table| (0..TABLES[table].1.len()).map(move |line| (table, line)))
+        .collect();
+    let figures = support::alternate(&cases, |(table, line)| {
+        let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
+        child.args([
+            "--child",
+            &table.to_string(),
+            &line.to_string(),
+            &postgres.url(),
+        ]);
+        let output = child.arg(&spool.0).stderr(Stdio::inherit()).output();
+        let output = output.expect("this program can be started again");
+        assert!(output.status.success(), "{child:?}: {}", output.status);
+        let figure = String::from_utf8_lossy(&output.stdout);
+        figure.trim().parse().expect("a child prints its figure")
+    });
+    println!(
+        "\nAn audited span has 10 fields, 3 recorded later, {} bytes, and is inside a request span.",
+        traffic::value_bytes()
+    );
+    let mut figures = figures.into_iter();
+    let ours = TABLES.map(|(title, lines)| {
+        print(
+            title,
+            lines,
+            &figures.by_ref().take(lines.len()).collect::<Vec<_>>(),
+        )
+    });
+    println!(
+        "\nadded by tracing-audit, where 1 thread is 1: pipeline at work {:.2}, 4 threads {:.2}",
+        ours[1] / ours[0],
+        ours[2] / ours[0]
+    );
+}
+
+/// Prints a table, and returns what tracing-audit adds.
+fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
+    let added = |line: usize, base: usize| {
+        support::paired(&figures[line], &figures[base], |line, base| line - base)
+    };
+    let ours = added(1, 0);
+    let head = [
+        "ns per span",
+        "quartiles",
+        "ns added",
+        "% added",
+        "whole / ours",
+        "added / ours",
+    ];
+    println!();
+    support::row(title, &head.map(str::to_owned));
+    for (index, (label, .., base)) in lines.iter().enumerate() {
+        let ratio =
+            |to: usize| support::paired(&figures[index], &figures[to], |this, that| this / that);
+        let mut cells = vec![String::new(); head.len()];
+        cells[0] = format!("{:.0}", support::median(&figures[index]));
+        cells[1] = support::quartiles(&figures[index]);
+        if let Some(base) = *base {
+            cells[2] = format!("{:+.0}", added(index, base));
+            cells[3] = format!("{:+.1}", 100.0 * (ratio(base) - 1.0));
+        }
+        // To a figure that is nothing but noise there is no ratio.
+        if ours > 10.0 {
+            cells[4] = format!("{:.2}", ratio(1));
+            cells[5] = base.map_or_else(String::new, |base| {
+                format!("{:.1}", added(index, base) / ours)
+            });
+        }
+        support::row(label, &cells);
+    }
+    ours
+}
+
+/// Spans taken so far, by a peer that says so.
+static TAKEN: AtomicUsize = AtomicUsize::new(0);
+
+/// Measures a line once, in a process that does nothing else: nanoseconds per span, the median of some bursts. They
+/// are short, so that no queue overflows, and what takes the spans is flushed after each.
+fn run((_, stack, work, threads, _): &Line, url: &str, spool: &str) -> f64 {
+    let (bursts, spans) = match work {
+        Work::AuditedBusy => (120, 200),
+        _ if *threads > 1 => (8, 2_500),
+        _ => (15, 2_000),
+    };
+    let (flush, finish) = install(*stack, url, spool);
+    let barrier = Barrier::new(*threads as usize + 1);
+    let took = Mutex::new(Duration::ZERO);
+    let mut figures = Vec::new();
+    std::thread::scope(|scope| {
+        for _ in 0..*threads {
+            scope.spawn(|| {
+                for _ in 0..bursts {
+                    barrier.wait();
+                    let burst = burst(*work, spans, *threads > 1);
+                    *took.lock().unwrap_or_else(PoisonError::into_inner) += burst;
+                    barrier.wait();
+                }
+                barrier.wait();
+            });
+        }
+        for _ in 0..bursts {
+            barrier.wait();
+            barrier.wait();
+            let took = std::mem::take(&mut *took.lock().unwrap_or_else(PoisonError::into_inner));
+            figures.push(took.as_secs_f64() * 1e9 / f64::from(spans * threads));
+            match work {
+                Work::AuditedBusy => std::thread::sleep(Duration::from_millis(4)),
+                _ => flush(),
+            }
+        }
+        flush();
+        // Not before: fastrace loses what a thread handed over last if it ends while that is collected.
+        barrier.wait();
+    });
+    // The first tenth of a burst is not timed.
+    finish((bursts * threads * (spans + spans / 10)) as usize);
+    support::median(&figures[bursts as usize / 5..])
+}
+
+/// Opens and closes so many spans, and says how long that took: by the clock or, where threads share the cores, in
+/// time on a core.
+fn burst(work: Work, spans: u32, on_core: bool) -> Duration {
+    let request = || traffic::request(REQUESTS[0]).entered();
+    let root = || {
+        fastrace::Span::root("request", SpanContext::random())
+            .with_properties(|| [("request_id", REQUESTS[0]), ("tenant_id", traffic::TENANT)])
+    };
+    match work {
+        Work::Audited | Work::AuditedBusy => {
+            let _request = request();
+            timed(spans, on_core, traffic::query_run)
+        }
+        Work::NotAudited => {
+            let _request = request();
+            timed(spans, on_core, traffic::render)
+        }
+        Work::Context => {
+            let context = |n: usize| drop(traffic::request(REQUESTS[n % REQUESTS.len()]).entered());
+            timed(spans, on_core, context)
+        }
+        Work::FastraceSpan => {
+            let root = root();
+            let _local = root.set_local_parent();
+            timed(spans, on_core, fastrace_span)
+        }
+        Work::FastraceLocal => {
+            // Local spans are handed over together, when their request's guard is dropped.
+            timed(spans / LOCAL_SPANS, on_core, |request| {
+                let root = root();
+                let _local = root.set_local_parent();
+                let first = request * LOCAL_SPANS as usize;
+                (first..first + LOCAL_SPANS as usize).for_each(fastrace_local);
+            })
+        }
+    }
+}
+
+fn timed(spans: u32, on_core: bool, span: impl Fn(usize)) -> Duration {
+    (0..spans as usize / 10).for_each(&span);
+    let (on_core, clock) = (on_core.then(Watch::start), Instant::now());
+    (0..spans as usize).for_each(&span);
+    let passed = clock.elapsed();
+    on_core.map_or(passed, |watch| watch.elapsed())
+}
+
+/// The audited span's fields as fastrace takes them: owned text, except for what is in the source.
+fn begin_properties(n: usize) -> [(&'static str, String); 7] {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    [
+        ("question_text", asked.question),
+        ("sql_text", asked.sql),
+        ("sql_summary", asked.summary),
+        ("datasource_id", DATASOURCE),
+        ("user_id", USER),
+        ("user_role", "analyst"),
+        ("dialect", "postgresql"),
+    ]
+    .map(|(key, value)| (key, value.to_owned()))
+}
+
+fn fastrace_span(n: usize) {
+    let span = fastrace::Span::enter_with_local_parent("audit.query_run")
+        .with_properties(|| begin_properties(n));
+    span.add_property(|| ("row_count", n.to_string()));
+    span.add_property(|| ("bytes_read", (n * 64).to_string()));
+    span.add_property(|| ("status", "succeeded"));
+}
+
+fn fastrace_local(n: usize) {
+    let _span = LocalSpan::enter_with_local_parent("audit.query_run")
+        .with_properties(|| begin_properties(n));
+    LocalSpan::add_property(|| ("row_count", n.to_string()));
+    LocalSpan::add_property(|| ("bytes_read", (n * 64).to_string()));
+    LocalSpan::add_property(|| ("status", "succeeded"));
+}
+
+/// Flushes what takes the spans.
+type Flush = Box<dyn Fn()>;
+
+/// Fails when of so many spans some were lost.
+type Finish = Box<dyn FnOnce(usize)>;
+
+/// Sets what takes the spans of this process.
+fn install(stack: Stack, url: &str, spool: &str) -> (Flush, Finish) {
+    let start = || {
+        Audit::builder()
+            .postgres(url)
+            .spool(spool)
+            .start()
+            .expect("the pipeline starts")
+    };
+    let nothing: (Flush, Finish) = (Box::new(|| ()), Box::new(|_| ()));
+    match stack {
+        Stack::Registry => tracing_subscriber::registry().init(),
+        Stack::Another => tracing_subscriber::registry().with(Another).init(),
+        Stack::Audit => {
+            let audit = start();
+            tracing_subscriber::registry().with(audit.layer()).init();
+            return of_audit(audit);
+        }
+        Stack::AnotherAudit => {
+            let audit = start();
+            tracing_subscriber::registry()
+                .with(Another)
+                .with(audit.layer())
+                .init();
+            return of_audit(audit);
+        }
+        Stack::OpenTelemetry => {
+            // The default queue of 2,048 spans would drop some of a burst.
+            let config = BatchConfigBuilder::default()
+                .with_max_queue_size(32_768)
+                .build();
+            let processor = BatchSpanProcessor::builder(Discard)
+                .with_batch_config(config)
+                .build();
+            let provider = SdkTracerProvider::builder()
+                .with_span_processor(processor)
+                .build();
+            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("bench"));
+            tracing_subscriber::registry().with(layer).init();
+            return (
+                Box::new(move || provider.force_flush().expect("the spans are exported")),
+                Box::new(has_taken),
+            );
+        }
+        Stack::Fastrace => {
+            fastrace::set_reporter(Discard, Config::default());
+            return (Box::new(fastrace::flush), Box::new(has_taken));
+        }
+    }
+    nothing
+}
+
+fn of_audit(audit: Audit) -> (Flush, Finish) {
+    let handle = audit.clone();
+    let flush = move || {
+        audit
+            .flush_blocking(Duration::from_mins(1))
+            .expect("the records are committed");
+    };
+    let finish = move |_| {
+        let stats = handle.stats();
+        assert_eq!(
+            (stats.dropped(), stats.accepted()),
+            (0, stats.committed()),
+            "{stats:?}"
+        );
+    };
+    (Box::new(flush), Box::new(finish))
+}
+
+fn has_taken(spans: usize) {
+    let taken = TAKEN.load(Ordering::Relaxed);
+    assert!(taken >= spans, "{taken} of {spans} spans were taken");
+}
+
+/// A layer such as an application has besides.
+struct Another;
+
+impl<S: Subscriber> Layer<S> for Another {}
+
+/// Counts the spans and lets them go.
+#[derive(Debug)]
+struct Discard;
+
+impl SpanExporter for Discard {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        TAKEN.fetch_add(batch.len(), Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+impl Reporter for Discard {
+    fn report(&mut self, spans: Vec<SpanRecord>) {
+        TAKEN.fetch_add(spans.len(), Ordering::Relaxed);
+    }
+}

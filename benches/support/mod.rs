@@ -1,0 +1,93 @@
+//! Rounds, medians and tables: what the benches share.
+#![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
+#![allow(
+    dead_code,
+    reason = "every bench compiles this anew and uses a part of it"
+)]
+
+pub(crate) mod traffic;
+pub(crate) mod watch;
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Instant;
+
+/// Whether this run is only to show that the bench works.
+pub(crate) fn is_short() -> bool {
+    std::env::var_os("BENCH_SHORT").is_some_and(|short| !short.is_empty() && short != "0")
+}
+
+/// Measures every case once a round, every other round in reverse order, so that what the machine does besides comes
+/// to all of them. Returns each case's figures, by round.
+pub(crate) fn alternate<T>(cases: &[T], mut measure: impl FnMut(&T) -> f64) -> Vec<Vec<f64>> {
+    let rounds = if is_short() { 1 } else { 13 };
+    let mut figures = vec![Vec::new(); cases.len()];
+    for round in 1..=rounds {
+        let begun = Instant::now();
+        let mut order: Vec<_> = (0..cases.len()).collect();
+        if round % 2 == 0 {
+            order.reverse();
+        }
+        for index in order {
+            figures[index].push(measure(&cases[index]));
+        }
+        println!(
+            "round {round} of {rounds}: {:.1} s",
+            begun.elapsed().as_secs_f64()
+        );
+    }
+    figures
+}
+
+pub(crate) fn median(figures: &[f64]) -> f64 {
+    quantile(figures, 2)
+}
+
+/// The quantile of so many quarters.
+fn quantile(figures: &[f64], quarters: usize) -> f64 {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[(sorted.len() - 1) * quarters / 4]
+}
+
+/// The quarter of the figures below which and above which a quarter of them is.
+pub(crate) fn quartiles(figures: &[f64]) -> String {
+    format!("{:.0}-{:.0}", quantile(figures, 1), quantile(figures, 3))
+}
+
+/// The median of what is made of two cases' figures of the same round.
+pub(crate) fn paired(left: &[f64], right: &[f64], with: impl Fn(f64, f64) -> f64) -> f64 {
+    let paired: Vec<_> = left
+        .iter()
+        .zip(right)
+        .map(|(left, right)| with(*left, *right))
+        .collect();
+    median(&paired)
+}
+
+/// Prints a line of a table.
+pub(crate) fn row(label: &str, cells: &[String]) {
+    print!("{label:<42}");
+    for cell in cells {
+        print!("{cell:>14}");
+    }
+    println!();
+}
+
+/// A folder that is removed with what is in it.
+pub(crate) struct Folder(pub(crate) PathBuf);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        let folder =
+            std::env::temp_dir().join(format!("tracing-audit-bench-{}", std::process::id()));
+        fs::create_dir(&folder).expect("the folder for temporary files can be written");
+        Self(folder)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,111 @@
+//! Spans as a service has them that answers questions by SQL.
+
+use tracing::field::Empty;
+use tracing::{Span, info_span};
+
+/// A question and the statement that answers it. Together with the other fields of a span about 450 bytes.
+pub(crate) struct Asked {
+    pub(crate) question: &'static str,
+    pub(crate) sql: &'static str,
+    pub(crate) summary: &'static str,
+}
+
+pub(crate) const DATASOURCE: &str = "5f0c8a52-7d1e-4a3b-9c60-2b7e41d0a9f3";
+pub(crate) const TENANT: &str = "0b9e6c1d-38f4-4a57-8d2c-91c5e7a3f604";
+pub(crate) const USER: &str = "ana.petrova@example.com";
+
+pub(crate) const REQUESTS: [&str; 4] = [
+    "7a1f0c9e-52b3-4d68-a0e7-c4d91b38f256",
+    "c83e5d20-9f47-41ab-b6c8-0e72a5f91d34",
+    "19d4b7f6-e0a8-4c35-92f1-6b8c03e7da58",
+    "e62a90b1-4c7d-4f8e-8315-d9f06a2b7c43",
+];
+
+pub(crate) const QUESTIONS: [Asked; 8] = [
+    Asked {
+        question: "Which customers in Norway ordered more than ten times last year?",
+        sql: "SELECT c.customer_id, c.company_name, count(*) AS orders FROM customers c JOIN orders o ON o.customer_id = c.customer_id WHERE c.country = 'Norway' AND o.ordered_at >= DATE '2025-01-01' AND o.ordered_at < DATE '2026-01-01' GROUP BY 1, 2 HAVING count(*) > 10",
+        summary: "SELECT customers orders",
+    },
+    Asked {
+        question: "What was our revenue per month and product category this year?",
+        sql: "SELECT date_trunc('month', o.ordered_at) AS month, p.category, sum(i.quantity * i.unit_price) AS revenue FROM orders o JOIN order_items i USING (order_id) JOIN products p USING (product_id) WHERE o.ordered_at >= DATE '2026-01-01' GROUP BY 1, 2 ORDER BY 1, 3 DESC",
+        summary: "SELECT orders order_items products",
+    },
+    Asked {
+        question: "Show the five sales people with the most open invoices, and how much is due.",
+        sql: "SELECT e.first_name, e.last_name, count(*) AS open_invoices, sum(v.amount_due) AS due FROM employees e JOIN orders o ON o.employee_id = e.employee_id JOIN invoices v USING (order_id) WHERE v.paid_at IS NULL GROUP BY 1, 2 ORDER BY 3 DESC LIMIT 5",
+        summary: "SELECT employees orders invoices",
+    },
+    Asked {
+        question: "How many support tickets were reopened within a week?",
+        sql: "SELECT count(DISTINCT t.ticket_id) FROM tickets t JOIN ticket_events closed ON closed.ticket_id = t.ticket_id AND closed.kind = 'closed' JOIN ticket_events again ON again.ticket_id = t.ticket_id AND again.kind = 'reopened' WHERE again.at - closed.at BETWEEN INTERVAL '0' AND INTERVAL '7 days'",
+        summary: "SELECT tickets ticket_events",
+    },
+    Asked {
+        question: "Which products are below their reorder level and not on order?",
+        sql: "SELECT p.product_id, p.product_name, p.units_in_stock, p.reorder_level, s.company_name AS supplier FROM products p JOIN suppliers s USING (supplier_id) WHERE p.units_in_stock < p.reorder_level AND p.units_on_order = 0 AND NOT p.discontinued ORDER BY p.units_in_stock",
+        summary: "SELECT products suppliers",
+    },
+    Asked {
+        question: "What share of first-time buyers came back within 90 days?",
+        sql: "WITH firsts AS (SELECT customer_id, min(ordered_at) AS at FROM orders GROUP BY 1) SELECT avg(EXISTS (SELECT FROM orders o WHERE o.customer_id = f.customer_id AND o.ordered_at > f.at AND o.ordered_at <= f.at + INTERVAL '90 days')::int) AS share FROM firsts f",
+        summary: "SELECT orders",
+    },
+    Asked {
+        question: "Average delivery time in days by carrier, slowest first, for the last quarter",
+        sql: "SELECT s.carrier, round(avg(extract(epoch FROM s.delivered_at - s.shipped_at) / 86400)::numeric, 1) AS days, count(*) AS shipments FROM shipments s WHERE s.shipped_at >= DATE '2026-07-01' AND s.shipped_at < DATE '2026-10-01' AND s.delivered_at IS NOT NULL GROUP BY 1 ORDER BY 2 DESC",
+        summary: "SELECT shipments",
+    },
+    Asked {
+        question: "List all meetings with the customer Blauer See since March",
+        sql: "SELECT m.meeting_id, m.subject, m.held_on, string_agg(e.last_name, ', ' ORDER BY e.last_name) AS participants FROM meetings m JOIN meeting_participants USING (meeting_id) JOIN employees e USING (employee_id) JOIN customers c USING (customer_id) WHERE c.company_name = 'Blauer See' AND m.held_on >= DATE '2026-03-01' GROUP BY 1, 2, 3",
+        summary: "SELECT meetings meeting_participants",
+    },
+];
+
+/// The span that is around what a request does.
+pub(crate) fn request(request_id: &str) -> Span {
+    info_span!("request", request_id, tenant_id = TENANT)
+}
+
+/// An audited span of ten fields, three of which are recorded later.
+pub(crate) fn query_run(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        "audit.query_run",
+        question_text = asked.question,
+        sql_text = asked.sql,
+        sql_summary = asked.summary,
+        datasource_id = DATASOURCE,
+        user_id = USER,
+        user_role = "analyst",
+        dialect = "postgresql",
+        row_count = Empty,
+        bytes_read = Empty,
+        status = Empty,
+    );
+    let _entered = span.enter();
+    span.record("row_count", n);
+    span.record("bytes_read", n * 64);
+    span.record("status", "succeeded");
+}
+
+/// A span that is neither audited nor has a field that records inherit.
+pub(crate) fn render(n: usize) {
+    let _entered = info_span!("render", template = "answer", rows = n).entered();
+}
+
+/// The bytes of the values of an audited span, on average.
+pub(crate) fn value_bytes() -> usize {
+    let texts: usize = QUESTIONS
+        .iter()
+        .map(|asked| asked.question.len() + asked.sql.len() + asked.summary.len())
+        .sum();
+    texts / QUESTIONS.len()
+        + [DATASOURCE, USER, "analyst", "postgresql", "succeeded"]
+            .map(str::len)
+            .iter()
+            .sum::<usize>()
+        + 2 * size_of::<u64>()
+}
