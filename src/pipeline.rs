@@ -274,9 +274,10 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     let spooler = Spooler::new(Arc::clone(&shared), config, Arc::clone(&progress), spool);
     // Held until the thread is known, so that no command comes before it.
     let mut commands = shared.commands();
-    let ending = EndsPipeline(Arc::clone(&shared));
+    let ending = Arc::clone(&shared);
     let worker = spawn("tracing-audit-spool", move || {
-        let _ending = ending;
+        // Made on the thread: one that cannot be started ends nothing.
+        let _ending = EndsPipeline(ending);
         spooler.run(&sink);
     })
     .inspect_err(|_| progress.stop())?;

@@ -578,6 +578,30 @@ mod tests {
     }
 
     #[test]
+    fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
+        let folder = Folder::new();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        log.append(&[chunk(&[b"a"])], at(1)).unwrap();
+        // As after a write that failed.
+        log.close();
+        assert!(matches!(
+            log.read(1, |_| ControlFlow::Break(())),
+            Err(LogError::Closed)
+        ));
+        log.append(&[chunk(&[b"b"])], at(1)).unwrap();
+        // As after one that was said to have failed, and has reached the disk all the same.
+        let before = log.state();
+        log.append(&[chunk(&[b"c"])], at(1)).unwrap();
+        *log.state.lock().unwrap() = before;
+        log.close();
+        log.append(&[chunk(&[b"c"])], at(1)).unwrap();
+        assert_eq!(
+            all(&log, 1),
+            [(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())]
+        );
+    }
+
+    #[test]
     fn salts_differ() {
         let folder = Folder::new();
         let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();

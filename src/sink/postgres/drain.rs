@@ -263,7 +263,6 @@ impl Drain {
             self.resume(index, position);
             position
         };
-        self.works();
         let max_rows = self.sources[index].pace.limit(self.config.batch.rows);
         let batch = match self
             .batcher
@@ -273,6 +272,7 @@ impl Drain {
             Ok(None) => {
                 drop(spool);
                 self.finish(index);
+                self.works();
                 return Ok(());
             }
             Err(error) if self.sources[index].is_adopted => {
@@ -340,14 +340,15 @@ impl Drain {
         }
         self.resume(index, batch.last_seq + 1);
         self.pause = FIRST_PAUSE;
+        self.works();
     }
 
-    /// Postgres answers.
+    /// Postgres takes what there is.
     fn works(&self) {
         let before = self.counters.set_health(Health::Healthy);
         if matches!(before, Health::Retrying | Health::Holding) {
             report::say(|| {
-                tracing::info!(target: "tracing_audit", "audit trail: Postgres answers again");
+                tracing::info!(target: "tracing_audit", "audit trail: Postgres takes records again");
             });
         }
     }
