@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Why an [`Audit`](crate::Audit) could not be started.
-#[derive(Debug, thiserror::Error)]
+///
+/// Its `Debug` reads as its `Display`, with the causes: that is what a `main` prints that returns
+/// it.
+#[derive(thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// No database was named.
@@ -29,6 +32,12 @@ pub enum BuildError {
     /// The worker's thread could not be started.
     #[error("cannot start the worker's thread")]
     Thread(#[source] std::io::Error),
+}
+
+impl std::fmt::Debug for BuildError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&crate::report::causes(self))
+    }
 }
 
 /// Why a flush did not end well.

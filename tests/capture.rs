@@ -736,6 +736,9 @@ fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value()
             }
         }
     }
+    // While one subscriber lives alone, `tracing` takes a callsite that it first meets within it for disabled; with
+    // two it asks both. Here other tests of the process may have one, so there are always two.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let trail = Trail::start();
     trail.scoped(|| {
         let span =
@@ -759,9 +762,9 @@ fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value()
         problem.starts_with("endless: truncated, formatting was stopped after 16777"),
         "{problem}"
     );
-    // A scoped subscriber does not hear what is said from within itself; a global one does, see
-    // below.
-    assert_eq!(trail.rows(Kind::Event).len(), 0);
+    // A scoped subscriber does not hear what is said while it is told of a new span, but does while it is told of a
+    // value recorded later: the span and the event of `c`. A global one hears everything, see below.
+    assert_eq!(trail.rows(Kind::Event).len(), 2);
 }
 
 #[test]
@@ -895,14 +898,16 @@ fn a_span_that_moves_between_threads_and_tasks_is_one_record() {
         drop(runtime);
         drop(late);
     });
-    let rows = trail.rows(Kind::QueryRun);
+    let mut rows = trail.rows(Kind::QueryRun);
     assert_eq!(rows.len(), 2);
+    // They were closed by two threads, and only one thread's records keep their order.
+    rows.sort_by_key(|row| row["sql_text"] == "moved");
+    assert_eq!(rows[0]["sql_text"], "closed after the runtime");
     assert_eq!(
-        (&rows[0]["sql_text"], &rows[0]["row_count"]),
+        (&rows[1]["sql_text"], &rows[1]["row_count"]),
         (&json!("moved"), &json!(4))
     );
-    assert_eq!(trail.row(Kind::Event)["parent_id"], rows[0]["id"]);
-    assert_eq!(rows[1]["sql_text"], "closed after the runtime");
+    assert_eq!(trail.row(Kind::Event)["parent_id"], rows[1]["id"]);
 }
 
 #[test]
