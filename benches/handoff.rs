@@ -146,6 +146,27 @@ enum Consumer {
     Waits,
 }
 
+/// A hand-off's name, and how a new one is made: for each measurement, so that none has the spare buffers of another.
+type Peer = (&'static str, fn() -> Box<dyn HandOff>);
+
+const PEERS: [Peer; 3] = [
+    ("tracing-audit", || {
+        Box::new(queue::Queue::new(MAX_RECORDS, MAX_BYTES))
+    }),
+    ("crossbeam-queue", || {
+        Box::new(Array {
+            records: ArrayQueue::new(MAX_RECORDS),
+            spare: ArrayQueue::new(MAX_RECORDS),
+        })
+    }),
+    ("crossbeam-channel", || {
+        Box::new(Channel {
+            records: crossbeam_channel::bounded(MAX_RECORDS),
+            spare: crossbeam_channel::bounded(MAX_RECORDS),
+        })
+    }),
+];
+
 /// Which hand-off, and how the consumer learns of records.
 type Line = (usize, Consumer);
 
@@ -160,27 +181,13 @@ const LINES: [Line; 7] = [
 ];
 
 fn main() {
-    let ours = queue::Queue::new(MAX_RECORDS, MAX_BYTES);
-    let array = Array {
-        records: ArrayQueue::new(MAX_RECORDS),
-        spare: ArrayQueue::new(MAX_RECORDS),
-    };
-    let channel = Channel {
-        records: crossbeam_channel::bounded(MAX_RECORDS),
-        spare: crossbeam_channel::bounded(MAX_RECORDS),
-    };
-    let peers: [(&str, &dyn HandOff); 3] = [
-        ("tracing-audit", &ours),
-        ("crossbeam-queue", &array),
-        ("crossbeam-channel", &channel),
-    ];
     let cases: Vec<_> = (0..LINES.len())
         .flat_map(|line| THREADS.map(|threads| (line, threads)))
         .collect();
     let mut drained = vec![Vec::new(); LINES.len()];
     let pushed = support::alternate(&cases, |&(line, threads)| {
         let (peer, learns) = LINES[line];
-        let (push, drain) = measure(peers[peer].1, learns, threads);
+        let (push, drain) = measure(PEERS[peer].1().as_ref(), learns, threads);
         drained[line].push(drain);
         push
     });
@@ -220,7 +227,7 @@ fn main() {
             cells.push(format!("{:.0}", support::median(&drained[line])));
         }
         support::row(
-            &format!("{}, consumer {}", peers[*peer].0, consumer.says()),
+            &format!("{}, consumer {}", PEERS[*peer].0, consumer.says()),
             &cells,
         );
     }
@@ -245,9 +252,10 @@ fn measure(peer: &dyn HandOff, consumer: Consumer, threads: usize) -> (f64, f64)
     );
     std::thread::scope(|scope| {
         let consuming = scope.spawn(|| {
+            let mut entry = Vec::with_capacity(MAX_BYTES);
             let watch = Watch::start();
             while !done.load(Ordering::Relaxed) {
-                consume(peer, consumer, &taken);
+                consume(peer, consumer, &mut entry, &taken);
             }
             watch.elapsed()
         });
@@ -258,7 +266,11 @@ fn measure(peer: &dyn HandOff, consumer: Consumer, threads: usize) -> (f64, f64)
                         barrier.wait();
                         let watch = Watch::start();
                         for _ in 0..BURST {
-                            assert!(peer.push(black_box(&RECORD)), "the queue is full");
+                            if !peer.push(black_box(&RECORD)) {
+                                // A panic would leave the other threads waiting for this one.
+                                println!("the queue is full");
+                                std::process::exit(1);
+                            }
                         }
                         let took = watch.elapsed();
                         while taken.load(Ordering::Relaxed) < burst * threads * BURST {
@@ -273,7 +285,7 @@ fn measure(peer: &dyn HandOff, consumer: Consumer, threads: usize) -> (f64, f64)
         let pushing: Vec<_> = (0..threads).map(pushing).collect();
         let bursts: Vec<_> = pushing
             .into_iter()
-            .flat_map(|thread| thread.join().expect("no queue is full"))
+            .flat_map(|thread| thread.join().expect("the thread ends"))
             .map(|took| took.as_secs_f64() * 1e9 / BURST as f64)
             .collect();
         done.store(true, Ordering::Relaxed);
@@ -285,12 +297,11 @@ fn measure(peer: &dyn HandOff, consumer: Consumer, threads: usize) -> (f64, f64)
     })
 }
 
-fn consume(peer: &dyn HandOff, consumer: Consumer, taken: &AtomicUsize) {
-    let mut entry = Vec::with_capacity(MAX_BYTES);
+fn consume(peer: &dyn HandOff, consumer: Consumer, entry: &mut Vec<u8>, taken: &AtomicUsize) {
     entry.clear();
     let records = match consumer {
-        Consumer::Waits => peer.wait(&mut entry) + peer.drain(&mut entry),
-        _ => peer.drain(&mut entry),
+        Consumer::Waits => peer.wait(entry) + peer.drain(entry),
+        _ => peer.drain(entry),
     };
     black_box(&entry);
     taken.fetch_add(records, Ordering::Relaxed);
