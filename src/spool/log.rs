@@ -9,6 +9,7 @@ use redb::{
 };
 use uuid::Uuid;
 
+use super::chunk::{self, SALT_BYTES};
 use crate::queue::Chunk;
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
@@ -16,13 +17,6 @@ const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("reco
 const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
 
 const VERSION: u32 = 1;
-const CHUNK_VERSION: u8 = 1;
-const CHUNK_HEADER_BYTES: usize = 8;
-const SALT_BYTES: usize = 16;
-
-/// Bytes up to which chunks are put together: with its key, an entry of a page of 64 KiB.
-const ENTRY_BYTES: usize = 65_000;
-
 /// redb's cache: what was just written is read again by the sink.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
@@ -285,10 +279,10 @@ impl Log {
             let mut records = transaction.open_table(RECORDS)?;
             let mut rest = chunks;
             while !rest.is_empty() {
-                let (together, after) = rest.split_at(entry_len(rest));
+                let (together, after) = rest.split_at(chunk::entry_len(rest));
                 rest = after;
                 let count: u64 = together.iter().map(|chunk| chunk.records).sum();
-                let entry = entry(together, count)?;
+                let entry = chunk::entry(together, count)?;
                 records.insert(state.next_seq, entry.as_slice())?;
                 state.next_seq += count;
                 state.bytes += entry.len() as u64;
@@ -340,7 +334,7 @@ impl Log {
         let mut next = from;
         for entry in records.range(begin..)? {
             let (first, chunk) = entry?;
-            for (seq, record) in (first.value()..).zip(chunk_records(chunk.value())?) {
+            for (seq, record) in (first.value()..).zip(chunk::records(chunk.value())?) {
                 let (salt, frame) = record?;
                 if seq >= next {
                     if each(Stored { seq, salt, frame }).is_break() {
@@ -376,7 +370,7 @@ fn read_state(transaction: &ReadTransaction) -> Result<State, LogError> {
         (state.first_seq, state.first_end) = (seq, end);
     }
     if let Some((seq, chunk)) = records.last()? {
-        state.next_seq = seq.value() + chunk_count(chunk.value())?;
+        state.next_seq = seq.value() + chunk::count(chunk.value())?;
     }
     // Without reading the records: what they take, and the tree around them.
     state.bytes = records.stats()?.stored_bytes();
@@ -390,74 +384,12 @@ fn first(
     let Some((seq, chunk)) = records.first()? else {
         return Ok(None);
     };
-    let count = chunk_count(chunk.value())?;
+    let count = chunk::count(chunk.value())?;
     Ok(Some((
         seq.value(),
         seq.value() + count,
         chunk.value().len() as u64,
     )))
-}
-
-/// How many of the first chunks fit into one entry; at least one.
-fn entry_len(chunks: &[Chunk]) -> usize {
-    let mut bytes = CHUNK_HEADER_BYTES;
-    let fitting = chunks
-        .iter()
-        .take_while(|chunk| {
-            bytes += chunk.bytes.len()
-                + SALT_BYTES * usize::try_from(chunk.records).unwrap_or(usize::MAX / 64);
-            bytes <= ENTRY_BYTES
-        })
-        .count();
-    fitting.max(1)
-}
-
-fn entry(chunks: &[Chunk], count: u64) -> Result<Vec<u8>, LogError> {
-    let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
-    let salts = count as usize * SALT_BYTES;
-    let mut entry = Vec::with_capacity(
-        CHUNK_HEADER_BYTES + salts + chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(),
-    );
-    entry.extend_from_slice(&[CHUNK_VERSION, 0, 0, 0]);
-    entry.extend_from_slice(&count.to_le_bytes());
-    entry.resize(CHUNK_HEADER_BYTES + salts, 0);
-    getrandom::fill(&mut entry[CHUNK_HEADER_BYTES..]).map_err(LogError::Random)?;
-    for chunk in chunks {
-        entry.extend_from_slice(&chunk.bytes);
-    }
-    Ok(entry)
-}
-
-fn chunk_count(chunk: &[u8]) -> Result<u64, LogError> {
-    let header = chunk
-        .first_chunk::<CHUNK_HEADER_BYTES>()
-        .ok_or(LogError::Damaged)?;
-    let [version, _, _, _, count @ ..] = *header;
-    if version != CHUNK_VERSION {
-        return Err(LogError::Version(u32::from(version)));
-    }
-    Ok(u64::from(u32::from_le_bytes(count)))
-}
-
-/// A record's salt and its frame.
-type Salted<'a> = ([u8; SALT_BYTES], &'a [u8]);
-
-/// The records of a chunk.
-fn chunk_records(
-    chunk: &[u8],
-) -> Result<impl Iterator<Item = Result<Salted<'_>, LogError>>, LogError> {
-    let count = usize::try_from(chunk_count(chunk)?).map_err(|_| LogError::Damaged)?;
-    let (salts, mut frames) = chunk[CHUNK_HEADER_BYTES..]
-        .split_at_checked(count.checked_mul(SALT_BYTES).ok_or(LogError::Damaged)?)
-        .ok_or(LogError::Damaged)?;
-    Ok(salts.as_chunks::<SALT_BYTES>().0.iter().map(move |salt| {
-        let (len, rest) = frames.split_first_chunk::<4>().ok_or(LogError::Damaged)?;
-        let (frame, rest) = rest
-            .split_at_checked(u32::from_le_bytes(*len) as usize)
-            .ok_or(LogError::Damaged)?;
-        frames = rest;
-        Ok((*salt, frame))
-    }))
 }
 
 #[cfg(test)]
@@ -614,17 +546,5 @@ mod tests {
         .unwrap();
         assert_ne!(salts[0], salts[1]);
         assert_ne!(salts[0], [0; 16]);
-    }
-
-    #[test]
-    fn a_damaged_chunk_is_an_error_and_no_panic() {
-        let whole = entry(&[chunk(&[b"abc", b"de"])], 2).unwrap();
-        for len in 0..whole.len() {
-            let read = chunk_records(&whole[..len]).map(Iterator::collect::<Result<Vec<_>, _>>);
-            assert!(!matches!(read, Ok(Ok(_))), "{len}");
-        }
-        let mut newer = whole;
-        newer[0] = 9;
-        assert!(matches!(chunk_count(&newer), Err(LogError::Version(9))));
     }
 }

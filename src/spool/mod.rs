@@ -21,6 +21,7 @@
 //!
 //! All numbers in a chunk are little-endian. `seq` counts from 1, without a gap.
 
+mod chunk;
 pub(crate) mod directory;
 mod log;
 
