@@ -76,10 +76,10 @@ pub(super) fn records(
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn chunk(frames: &[&[u8]]) -> Chunk {
+    pub(in crate::spool) fn chunk(frames: &[&[u8]]) -> Chunk {
         let mut chunk = Chunk::default();
         for frame in frames {
             chunk

@@ -397,18 +397,7 @@ mod tests {
     use std::ops::ControlFlow;
 
     use super::*;
-
-    fn chunk(frames: &[&[u8]]) -> Chunk {
-        let mut chunk = Chunk::default();
-        for frame in frames {
-            chunk
-                .bytes
-                .extend_from_slice(&u32::try_from(frame.len()).unwrap().to_le_bytes());
-            chunk.bytes.extend_from_slice(frame);
-            chunk.records += 1;
-        }
-        chunk
-    }
+    use crate::spool::chunk::tests::chunk;
 
     fn at(position: u64) -> Positions {
         Positions::BEGINNING.with(Sink::Postgres, position)
