@@ -135,7 +135,9 @@ impl Spooler {
         }
         let log = self.spool.log();
         let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
-        if self.chunks.is_empty() && has_room {
+        // Chunks that an earlier write refused come first; the queue may hold more then.
+        let is_drained = self.chunks.is_empty() && has_room;
+        if is_drained {
             self.shared.queue.drain(&mut self.chunks);
         }
         let positions = Positions::BEGINNING.with(Sink::Postgres, self.progress.position());
@@ -143,7 +145,7 @@ impl Spooler {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
             }
-            self.emptied = has_room;
+            self.emptied = is_drained;
             return;
         }
         match log.append(&self.chunks, positions) {
@@ -152,7 +154,7 @@ impl Spooler {
                     self.last_record = now;
                 }
                 self.retry_at = None;
-                self.emptied = has_room;
+                self.emptied = is_drained;
                 self.shared.counters.set_spool_bytes(log.bytes());
                 self.progress.appended(log.next_seq());
                 if has_room && self.shared.counters.set_spool_blocked(false) {
@@ -206,6 +208,14 @@ impl Spooler {
         let until = Instant::now() + STOP_GRACE;
         while !sink.is_finished() && Instant::now() < until {
             std::thread::park_timeout(Duration::from_millis(1));
+        }
+        if !self.emptied {
+            // An earlier write may have been made good by now: once more, for the queue.
+            self.retry_at = None;
+            self.move_records();
+            if !self.emptied {
+                self.move_records();
+            }
         }
         let drained = self.is_drained();
         if !self.emptied {
