@@ -23,11 +23,12 @@ use crate::stats::Stats;
 /// | `AUDIT_DATABASE_URL`, else `DATABASE_URL` | the database of the trail | required |
 /// | `AUDIT_SPOOL_DIR` | the folder of the local log | see [`Builder::spool`] |
 /// | `AUDIT_SERVICE_NAME`, else `OTEL_SERVICE_NAME` | the column `service_name` | the program's name |
+/// | `OTEL_EXPORTER_OTLP_…` (feature `otlp`) | a collector to export to as well; see `Otlp::from_env` | no export |
 ///
 /// # Errors
 ///
 /// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be
-/// opened, or when no thread can be started. A database that cannot be reached is no error:
+/// opened, when no thread can be started, or when the export cannot be set up. A database that cannot be reached is no error:
 /// records are kept until it can.
 ///
 /// ```no_run
@@ -41,7 +42,7 @@ use crate::stats::Stats;
 /// # Ok::<(), tracing_audit::BuildError>(())
 /// ```
 pub fn from_env() -> Result<Audit, BuildError> {
-    Builder::from_env().start()
+    Builder::from_env()?.start()
 }
 
 /// The handle of a running audit pipeline.

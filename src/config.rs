@@ -132,6 +132,8 @@ pub struct Builder {
     batch: Batching,
     migrate: Option<bool>,
     drop_timeout: Option<Duration>,
+    #[cfg(feature = "otlp")]
+    otlp: Option<crate::Otlp>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -176,6 +178,10 @@ pub(crate) struct Config {
     pub(crate) batch: Batching,
     pub(crate) migrate: bool,
     pub(crate) drop_timeout: Duration,
+    /// How many bytes the local log may hold for the export alone; `None`: nothing is exported.
+    pub(crate) export_quota_bytes: Option<u64>,
+    #[cfg(feature = "otlp")]
+    pub(crate) otlp: Option<crate::Otlp>,
 }
 
 impl Builder {
@@ -267,6 +273,15 @@ impl Builder {
         self
     }
 
+    /// Sets where and how the trail is exported to OpenTelemetry as well. Default: nowhere; what
+    /// the environment says is read by [`Otlp::from_env`](crate::Otlp::from_env). Needs feature
+    /// `otlp`.
+    #[cfg(feature = "otlp")]
+    pub fn otlp(mut self, otlp: impl Into<Option<crate::Otlp>>) -> Self {
+        self.otlp = otlp.into();
+        self
+    }
+
     /// Starts the worker and returns the handle.
     ///
     /// Does not wait for the database: it may come up later than the program.
@@ -274,7 +289,7 @@ impl Builder {
     /// # Errors
     ///
     /// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be
-    /// opened, or when no thread can be started.
+    /// opened, when no thread can be started, or when what is set for the export cannot be used.
     pub fn start(self) -> Result<Audit, BuildError> {
         pipeline::start(self.config()?)
     }
@@ -287,6 +302,7 @@ impl Builder {
             .spool
             .unwrap_or_else(|| directory::default_root(&service_name, &postgres));
         let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
+        let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(4 << 30);
         Ok(Config {
             postgres,
             spool_root,
@@ -297,24 +313,37 @@ impl Builder {
                 .unwrap_or(WhenFull::Wait(Duration::from_secs(1))),
             queue_records,
             queue_bytes,
-            spool_quota_bytes: self.spool_quota_bytes.unwrap_or(4 << 30),
+            spool_quota_bytes,
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),
             drop_timeout: self.drop_timeout.unwrap_or(Duration::from_secs(5)),
+            #[cfg(not(feature = "otlp"))]
+            export_quota_bytes: None,
+            #[cfg(feature = "otlp")]
+            export_quota_bytes: self
+                .otlp
+                .as_ref()
+                // The trail has the other half for itself.
+                .map(|otlp| otlp.quota_bytes.min(spool_quota_bytes / 2)),
+            #[cfg(feature = "otlp")]
+            otlp: self.otlp,
         })
     }
 
     /// Reads what is set in the environment; see [`crate::from_env`].
-    pub(crate) fn from_env() -> Self {
+    #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps))]
+    pub(crate) fn from_env() -> Result<Self, BuildError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        Self {
+        Ok(Self {
             postgres: var("AUDIT_DATABASE_URL").or_else(|| var("DATABASE_URL")),
             spool: std::env::var_os("AUDIT_SPOOL_DIR")
                 .filter(|dir| !dir.is_empty())
                 .map(PathBuf::from),
             service_name: var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME")),
+            #[cfg(feature = "otlp")]
+            otlp: crate::Otlp::from_env()?,
             ..Self::default()
-        }
+        })
     }
 }
 

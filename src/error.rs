@@ -32,6 +32,16 @@ pub enum BuildError {
     /// The worker's thread could not be started.
     #[error("cannot start the worker's thread")]
     Thread(#[source] std::io::Error),
+    /// What is set for the export to OpenTelemetry cannot be understood or used. No value is
+    /// repeated: it may be a secret.
+    #[cfg(feature = "otlp")]
+    #[error("the export to OpenTelemetry: {setting}: {why}")]
+    Otlp {
+        /// The variable, or what is set in code.
+        setting: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl std::fmt::Debug for BuildError {

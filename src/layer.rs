@@ -13,6 +13,7 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::capture::buffers::Buffers;
 use crate::capture::callsite::{self, Outcome, Plan, Role};
+use crate::capture::host;
 use crate::capture::span::{self, SpanState};
 use crate::capture::visitor::Visitor;
 use crate::pipeline::{Shared, is_worker_thread};
@@ -32,7 +33,12 @@ pub(crate) fn new<S>(shared: Arc<Shared>) -> AuditLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    Filtered::new(Recorder { shared }, Tagged { _private: () })
+    let recorder = Recorder {
+        shared,
+        #[cfg(feature = "tracing-opentelemetry")]
+        dispatch: std::sync::OnceLock::new(),
+    };
+    Filtered::new(recorder, Tagged { _private: () })
 }
 
 /// The filter of an [`AuditLayer`]: audit spans and events, spans whose fields are inherited,
@@ -68,6 +74,9 @@ impl<S> Filter<S> for Tagged {
 /// What an [`AuditLayer`] does with the spans that its filter lets through.
 pub struct Recorder {
     shared: Arc<Shared>,
+    /// The subscriber that this is a layer of.
+    #[cfg(feature = "tracing-opentelemetry")]
+    dispatch: std::sync::OnceLock<tracing::dispatcher::WeakDispatch>,
 }
 
 impl std::fmt::Debug for Recorder {
@@ -81,8 +90,53 @@ impl Recorder {
         self.shared.owner
     }
 
-    fn begin(&self, kind: Option<Kind>, parent: Option<&SpanState>) -> SpanState {
-        SpanState::begin(self.owner(), self.shared.limits, kind, parent)
+    fn begin(
+        &self,
+        kind: Option<Kind>,
+        parent: Option<&SpanState>,
+        active: host::Active,
+    ) -> SpanState {
+        SpanState::begin(self.owner(), self.shared.limits, kind, parent, active)
+    }
+
+    /// The host's OpenTelemetry span that is active for a new span: that of its parent, where
+    /// one is named, else the thread's.
+    #[cfg(feature = "tracing-opentelemetry")]
+    fn active(&self, parent: Option<&Id>) -> host::Active {
+        match (parent, self.dispatch()) {
+            (Some(parent), Some(dispatch)) => host::context(parent, &dispatch),
+            _ => host::active(),
+        }
+    }
+
+    #[cfg(not(feature = "tracing-opentelemetry"))]
+    #[allow(clippy::unused_self, reason = "as with the feature")]
+    fn active(&self, _parent: Option<&Id>) -> host::Active {
+        host::active()
+    }
+
+    #[cfg(feature = "tracing-opentelemetry")]
+    fn dispatch(&self) -> Option<tracing::Dispatch> {
+        self.dispatch.get()?.upgrade()
+    }
+
+    /// Looks for the host's span for the record itself. Not when it begins: asking starts it, and
+    /// then its parent cannot be set any more.
+    #[cfg(feature = "tracing-opentelemetry")]
+    fn look_for_hosts<S>(&self, id: &Id, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let Some(span) = ctx.span(id) else { return };
+        let is_to_do = span::kept(&span.extensions(), self.owner())
+            .is_some_and(|state| state.kind.is_some() && !state.host.is_looked_for());
+        if is_to_do && let Some(dispatch) = self.dispatch() {
+            // The span is not held meanwhile.
+            let found = host::of_span(id, &dispatch);
+            if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
+                state.host.found(found);
+            }
+        }
     }
 
     /// Takes an event into account that an instrumented function makes of its result.
@@ -132,8 +186,9 @@ impl Recorder {
         let Some(plan) = callsite::event_plan(event.metadata()) else {
             return;
         };
+        let active = self.active(event.parent());
         let mut state = span::with_nearest(ctx.event_span(event), self.owner(), |parent| {
-            self.begin(Some(Kind::Event), parent)
+            self.begin(Some(Kind::Event), parent, active)
         });
         event.record(&mut Visitor::new(
             &plan,
@@ -150,6 +205,12 @@ impl<S> Layer<S> for Recorder
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    #[cfg(feature = "tracing-opentelemetry")]
+    fn on_register_dispatch(&self, subscriber: &tracing::Dispatch) {
+        // A layer is part of one subscriber.
+        let _ = self.dispatch.set(subscriber.downgrade());
+    }
+
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
         let Some(plan) = callsite::plan(attributes.metadata()) else {
             return;
@@ -162,8 +223,13 @@ where
         if is_worker_thread() {
             return;
         }
+        let active = if kind.is_some() {
+            self.active(attributes.parent())
+        } else {
+            host::Active::default()
+        };
         let mut state = span::with_nearest(span.parent(), self.owner(), |parent| {
-            self.begin(kind, parent)
+            self.begin(kind, parent, active)
         });
         // The span is not held meanwhile: a value's Debug may log and open spans.
         attributes.record(&mut Visitor::new(
@@ -206,6 +272,8 @@ where
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+        #[cfg(feature = "tracing-opentelemetry")]
+        self.look_for_hosts(id, &ctx);
         if std::thread::panicking()
             && let Some(span) = ctx.span(id)
             && let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner())
@@ -225,6 +293,9 @@ where
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        // One that was never entered; if the host's layer is told first, it has let go of it.
+        #[cfg(feature = "tracing-opentelemetry")]
+        self.look_for_hosts(&id, &ctx);
         let Some(span) = ctx.span(&id) else { return };
         let Some(mut state) = span::take(&mut span.extensions_mut(), self.owner()) else {
             return;
@@ -239,10 +310,13 @@ where
             state.saw(Evidence::Panic);
         }
         if state.may_miss_context() {
-            let mut ancestor = span.parent();
+            let (mut ancestor, mut has_record) = (span.parent(), false);
             while let Some(span) = ancestor {
                 if let Some(enclosing) = span::kept(&span.extensions(), self.owner()) {
-                    state.buffers.inherit_missing(&enclosing.buffers);
+                    has_record |= enclosing.kind.is_some();
+                    state
+                        .buffers
+                        .inherit_missing(&enclosing.buffers, has_record);
                 }
                 ancestor = span.parent();
             }

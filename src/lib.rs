@@ -20,6 +20,10 @@ pub use config::{Builder, Limits, WhenFull};
 pub use error::{BuildError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
+#[cfg(feature = "otlp")]
+pub use sink::otlp::{Otlp, OtlpProtocol, QueryText};
 pub use sink::postgres::migrate;
+#[cfg(feature = "otlp")]
+pub use stats::ExportStats;
 pub use stats::{DropCause, Health, Stats};
 pub use vocabulary::{Kind, Status};

@@ -2,8 +2,10 @@
 //!
 //! Two threads, so that a slow database never holds up the local log: one moves records from
 //! the queue to the spool, one drains the spools into Postgres on a runtime of its own. What
-//! they must know of each other is in [`Progress`].
+//! they must know of each other is in [`Progress`]. A third exports, if that is set up, and holds
+//! up neither; what is known of it is in [`Export`].
 
+mod export;
 mod progress;
 mod spooler;
 
@@ -18,17 +20,23 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan as _;
 use uuid::Uuid;
 
+pub(crate) use self::export::Export;
 pub(crate) use self::progress::Progress;
 use self::spooler::Spooler;
 use crate::audit::Audit;
+use crate::capture::host;
 use crate::capture::span::{self, SpanState};
 use crate::config::{Config, Limits};
 use crate::error::{BuildError, FlushError, RecordError};
 use crate::queue::{Queue, Refused};
 use crate::record::NewRecord;
 use crate::record::encode::{self, Evidence};
+#[cfg(feature = "otlp")]
+use crate::sink::otlp;
 use crate::sink::postgres::drain::Drain;
-use crate::spool::Spool;
+use crate::spool::{Positions, Sink, Spool};
+#[cfg(feature = "otlp")]
+use crate::stats::Stats;
 use crate::stats::{Counters, DropCause, Health};
 use crate::vocabulary::Kind;
 
@@ -85,7 +93,8 @@ impl Shared {
     /// Hands a record over to the worker.
     pub(crate) fn hand_over(&self, kind: Kind, state: SpanState) -> Result<Uuid, RecordError> {
         let header = state.header(kind);
-        let buffers = state.buffers;
+        let mut buffers = state.buffers;
+        state.host.write(&mut buffers.body);
         let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
         let len = encode::frame_len(inherited, context, body);
         // The worker cannot wait for itself.
@@ -115,7 +124,7 @@ impl Shared {
     pub(crate) fn record(&self, record: &NewRecord) -> Result<Uuid, RecordError> {
         let kind = record.kind();
         let begin = |parent: Option<&SpanState>| {
-            SpanState::begin(self.owner, self.limits, Some(kind), parent)
+            SpanState::begin(self.owner, self.limits, Some(kind), parent, host::active())
         };
         let mut state = Span::current()
             .with_subscriber(|(id, dispatch)| {
@@ -240,12 +249,20 @@ impl Drop for EndsPipeline {
 /// Starts the threads.
 pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     static OWNERS: AtomicU32 = AtomicU32::new(0);
-    let spool = Spool::create(&config.spool_root, &config.service_name).map_err(|source| {
-        BuildError::Spool {
-            folder: config.spool_root.clone(),
-            source: Box::new(source),
-        }
-    })?;
+    // What is set for the export is checked before anything is made.
+    #[cfg(feature = "otlp")]
+    let exporter = exporter(&config)?;
+    let positions = match config.export_quota_bytes {
+        Some(_) => Positions::BEGINNING.with(Sink::Otlp, 1),
+        None => Positions::BEGINNING,
+    };
+    let spool =
+        Spool::create(&config.spool_root, &config.service_name, positions).map_err(|source| {
+            BuildError::Spool {
+                folder: config.spool_root.clone(),
+                source: Box::new(source),
+            }
+        })?;
     let counters = Arc::new(Counters::default());
     let shared = Arc::new(Shared {
         owner: OWNERS.fetch_add(1, Ordering::Relaxed),
@@ -258,35 +275,116 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
     let progress = Arc::new(Progress::new(Arc::clone(&counters)));
+    let export = config
+        .export_quota_bytes
+        .map(|_| Arc::new(Export::new(Arc::clone(&counters))));
     let spool = Arc::new(spool);
     let sink = spawn("tracing-audit-postgres", {
-        let (config, progress, spool) = (
+        let drain = Drain::new(
             Arc::clone(&config),
             Arc::clone(&progress),
+            Arc::clone(&counters),
             Arc::clone(&spool),
+            export.clone(),
         );
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(BuildError::Thread)?;
-        move || runtime.block_on(Drain::new(config, progress, counters, spool).run())
+        let runtime = runtime()?;
+        move || runtime.block_on(drain.run())
     })?;
-    let spooler = Spooler::new(Arc::clone(&shared), config, Arc::clone(&progress), spool);
+    #[cfg(feature = "otlp")]
+    let sinks = match (exporter, &export) {
+        (Some(exporter), Some(export)) => {
+            let observe = observe(&shared, &progress);
+            let started = start_export(exporter, &config, export, &counters, &spool, observe);
+            vec![sink, started.inspect_err(|_| progress.stop())?]
+        }
+        _ => vec![sink],
+    };
+    #[cfg(not(feature = "otlp"))]
+    let sinks = vec![sink];
+    let stop = {
+        let (progress, export) = (Arc::clone(&progress), export.clone());
+        move || {
+            progress.stop();
+            if let Some(export) = export {
+                export.stop();
+            }
+        }
+    };
+    let spooler = Spooler::new(Arc::clone(&shared), config, progress, export, spool);
     // Held until the thread is known, so that no command comes before it.
     let mut commands = shared.commands();
     let ending = Arc::clone(&shared);
     let worker = spawn("tracing-audit-spool", move || {
         // Made on the thread: one that cannot be started ends nothing.
         let _ending = EndsPipeline(ending);
-        spooler.run(&sink);
+        spooler.run(&sinks);
     })
-    .inspect_err(|_| progress.stop())?;
+    .inspect_err(|_| stop())?;
     commands.worker = Some(worker.thread().clone());
     drop(commands);
     Ok(Audit::new(Pipeline {
         shared,
         drop_timeout,
     }))
+}
+
+/// The runtime of a sink's thread.
+fn runtime() -> Result<tokio::runtime::Runtime, BuildError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(BuildError::Thread)
+}
+
+/// An export, and the runtime that it will run on.
+#[cfg(feature = "otlp")]
+type ReadyExporter = (otlp::Exporter, tokio::runtime::Runtime);
+
+/// What is set for the export, checked.
+#[cfg(feature = "otlp")]
+fn exporter(config: &Config) -> Result<Option<ReadyExporter>, BuildError> {
+    let Some(settings) = config.otlp.clone() else {
+        return Ok(None);
+    };
+    let runtime = runtime()?;
+    let exporter = {
+        let _entered = runtime.enter();
+        otlp::Exporter::new(settings)?
+    };
+    Ok(Some((exporter, runtime)))
+}
+
+#[cfg(feature = "otlp")]
+fn observe(shared: &Arc<Shared>, progress: &Arc<Progress>) -> otlp::Observe {
+    let (shared, progress) = (Arc::clone(shared), Arc::clone(progress));
+    Arc::new(move || otlp::Observed {
+        stats: Stats::take(&shared.counters, &shared.queue),
+        oldest_pending: progress.oldest_pending(),
+    })
+}
+
+#[cfg(feature = "otlp")]
+fn start_export(
+    (exporter, runtime): ReadyExporter,
+    config: &Config,
+    export: &Arc<Export>,
+    counters: &Arc<Counters>,
+    spool: &Arc<Spool>,
+    observe: otlp::Observe,
+) -> Result<JoinHandle<()>, BuildError> {
+    counters.export.turn_on();
+    let running = exporter.run(
+        config.spool_root.clone(),
+        Arc::clone(export),
+        Arc::clone(counters),
+        Arc::clone(spool),
+        observe,
+    );
+    spawn("tracing-audit-otlp", move || {
+        runtime.block_on(running);
+        // A name that is being looked up holds nobody up.
+        runtime.shutdown_background();
+    })
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, BuildError> {

@@ -1,6 +1,7 @@
 //! What the pipeline counts. Nothing is dropped without being counted by its cause.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::time::Duration;
 
 /// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -17,6 +18,15 @@ pub enum DropCause {
 impl DropCause {
     /// Every cause.
     pub const ALL: [Self; 3] = [Self::QueueFull, Self::ShutDown, Self::LocalLog];
+
+    /// Returns the cause as a word, as it stands in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::QueueFull => "queue_full",
+            Self::ShutDown => "shut_down",
+            Self::LocalLog => "local_log",
+        }
+    }
 
     const fn index(self) -> usize {
         match self {
@@ -65,10 +75,14 @@ pub(crate) struct Counters {
     dead_lettered: AtomicU64,
     adopted: AtomicU64,
     batches: AtomicU64,
+    batch_us: AtomicU64,
+    last_batch: AtomicU64,
     spool_bytes: AtomicU64,
     dropped: [AtomicU64; DropCause::ALL.len()],
     sink_health: AtomicU8,
     spool_blocked: AtomicU8,
+    #[cfg(feature = "otlp")]
+    pub(crate) export: ExportCounters,
 }
 
 impl Counters {
@@ -92,8 +106,12 @@ impl Counters {
         self.adopted.fetch_add(records, Ordering::Relaxed);
     }
 
-    pub(crate) fn count_batch(&self) {
+    /// Counts a committed batch of so many records, which took so long.
+    pub(crate) fn count_batch(&self, records: u64, took: Duration) {
         self.batches.fetch_add(1, Ordering::Relaxed);
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.batch_us.fetch_add(us, Ordering::Relaxed);
+        self.last_batch.store(records, Ordering::Relaxed);
     }
 
     pub(crate) fn set_spool_bytes(&self, bytes: u64) {
@@ -129,6 +147,122 @@ impl Counters {
     }
 }
 
+/// What the export counts.
+#[cfg(feature = "otlp")]
+#[derive(Debug, Default)]
+pub(crate) struct ExportCounters {
+    is_on: AtomicU8,
+    is_failing: AtomicU8,
+    exported: AtomicU64,
+    by_host: AtomicU64,
+    refused: AtomicU64,
+    given_up: AtomicU64,
+    pending: AtomicU64,
+}
+
+#[cfg(feature = "otlp")]
+impl ExportCounters {
+    pub(crate) fn turn_on(&self) {
+        self.is_on.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_failing(&self, is_failing: bool) {
+        self.is_failing
+            .store(u8::from(is_failing), Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_exported(&self, spans: u64) {
+        self.exported.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_by_host(&self, records: u64) {
+        self.by_host.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_refused(&self, spans: u64) {
+        self.refused.fetch_add(spans, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_given_up(&self, records: u64) {
+        self.given_up.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_pending(&self, records: u64) {
+        self.pending.store(records, Ordering::Relaxed);
+    }
+
+    fn stats(&self) -> Option<ExportStats> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (self.is_on.load(Ordering::Relaxed) != 0).then(|| ExportStats {
+            exported: read(&self.exported),
+            by_host: read(&self.by_host),
+            refused: read(&self.refused),
+            given_up: read(&self.given_up),
+            pending: read(&self.pending),
+            is_failing: self.is_failing.load(Ordering::Relaxed) != 0,
+        })
+    }
+}
+
+/// What became of the records on their way to OpenTelemetry; part of [`Stats`]. Needs feature
+/// `otlp`.
+///
+/// A record that reached the local log is in one of `exported`, `by_host`, `refused`, `given_up`
+/// and `pending`. Records that dead processes left are counted as they are dealt with.
+///
+/// ```
+/// # fn show(audit: &tracing_audit::Audit) {
+/// if let Some(export) = audit.stats().export() {
+///     println!("{} exported, {} pending", export.exported(), export.pending());
+/// }
+/// # }
+/// ```
+#[cfg(feature = "otlp")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportStats {
+    exported: u64,
+    by_host: u64,
+    refused: u64,
+    given_up: u64,
+    pending: u64,
+    is_failing: bool,
+}
+
+#[cfg(feature = "otlp")]
+impl ExportStats {
+    /// Records whose span the collector has taken, at least once.
+    pub fn exported(&self) -> u64 {
+        self.exported
+    }
+
+    /// Records that the host's own tracer exports, or that are not to be exported.
+    pub fn by_host(&self) -> u64 {
+        self.by_host
+    }
+
+    /// Records whose span the collector has refused for what it holds or for its size; they are
+    /// in Postgres.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Records that were given up since they took too much of the local log
+    /// ([`Otlp::quota_bytes`](crate::Otlp::quota_bytes)); they are in Postgres.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// Records in this process' local log that are still to be exported.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// Whether the last request failed, so that the export is waiting to try again.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+}
+
 /// A snapshot of what became of the records, made by [`Audit::stats`](crate::Audit::stats).
 ///
 /// `accepted = committed + pending + dead_lettered + dropped`, always.
@@ -149,11 +283,15 @@ pub struct Stats {
     dead_lettered: u64,
     adopted: u64,
     batches: u64,
+    batch_time: Duration,
+    last_batch: u64,
     dropped: [u64; DropCause::ALL.len()],
     queue_records: u64,
     queue_bytes: u64,
     spool_bytes: u64,
     health: Health,
+    #[cfg(feature = "otlp")]
+    export: Option<ExportStats>,
 }
 
 impl Stats {
@@ -178,11 +316,15 @@ impl Stats {
             dead_lettered,
             adopted: counters.adopted.load(Ordering::Relaxed),
             batches: counters.batches.load(Ordering::Relaxed),
+            batch_time: Duration::from_micros(counters.batch_us.load(Ordering::Relaxed)),
+            last_batch: counters.last_batch.load(Ordering::Relaxed),
             dropped,
             queue_records,
             queue_bytes,
             spool_bytes: counters.spool_bytes.load(Ordering::Relaxed),
             health: counters.health(),
+            #[cfg(feature = "otlp")]
+            export: counters.export.stats(),
         }
     }
 
@@ -228,6 +370,16 @@ impl Stats {
         self.batches
     }
 
+    /// The time that all committed batches took together, from the first byte sent.
+    pub fn batch_time(&self) -> Duration {
+        self.batch_time
+    }
+
+    /// Records in the batch that was committed last.
+    pub fn last_batch(&self) -> u64 {
+        self.last_batch
+    }
+
     /// Records waiting for the worker, and their bytes.
     pub fn queue_size(&self) -> (u64, u64) {
         (self.queue_records, self.queue_bytes)
@@ -241,5 +393,11 @@ impl Stats {
     /// How the way to Postgres is.
     pub fn health(&self) -> Health {
         self.health
+    }
+    /// What became of the records on their way to OpenTelemetry; `None`: none is set up. Needs
+    /// feature `otlp`.
+    #[cfg(feature = "otlp")]
+    pub fn export(&self) -> Option<ExportStats> {
+        self.export
     }
 }

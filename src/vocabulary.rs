@@ -177,11 +177,18 @@ fields! {
     // What an instrumented function's `err` event or `audited()` saw; it becomes
     // `error_message` unless the span says one itself. Not a name that a span can use.
     SeenError             = 33, "",                        Special, [every], Plain;
+    // None of these is a name that a span can use either. What was inherited before it, the
+    // enclosing record has as well.
+    Boundary              = 34, "",                        Special, [every], Plain;
+    // The host's OpenTelemetry span that was active when the record began, and its span for the
+    // record itself.
+    HostContext           = 35, "",                        Special, [every], Plain;
+    HostSpan              = 36, "",                        Special, [every], Plain;
 }
 
 impl Field {
     /// One more than the greatest code: the size of a table indexed by code.
-    pub(crate) const SLOTS: usize = 34;
+    pub(crate) const SLOTS: usize = 37;
 
     /// The field that a span of `kind` (`None`: a span that is not audited) means by `name`.
     pub(crate) fn of_name(name: &str, kind: Option<Kind>) -> Option<Self> {

@@ -92,18 +92,28 @@ impl Buffers {
         }
     }
 
-    /// Takes over what children of a span with these buffers inherit.
-    pub(crate) fn inherit(&mut self, from: &Buffers) {
+    /// Takes over what children of a span with these buffers inherit, and marks how much of it
+    /// the enclosing record has, if the span is one.
+    pub(crate) fn inherit(&mut self, from: &Buffers, is_record: bool) {
         self.inherited.extend_from_slice(&from.inherited);
         self.inherited.extend_from_slice(&from.context);
+        if is_record {
+            let key = Key::Field(Field::Boundary);
+            encode::fixed(&mut self.inherited, key, ty::BOOL, [1]);
+        }
         if self.inherited.len() > COMPACT_CONTEXT_BYTES {
+            // Apart, so that what the enclosing record had can still be told.
+            let mut since = self.inherited.split_off(boundary(&self.inherited));
             compact(&mut self.inherited, usize::MAX);
+            compact(&mut since, usize::MAX);
+            self.inherited.append(&mut since);
         }
     }
 
     /// Takes over the fields that neither an enclosing span nor this one had, from a span that
-    /// said them after this one began.
-    pub(crate) fn inherit_missing(&mut self, from: &Buffers) {
+    /// said them after this one began: the enclosing record or one that encloses it, or one
+    /// between.
+    pub(crate) fn inherit_missing(&mut self, from: &Buffers, has_record: bool) {
         let has = |bytes: &[u8], key: EntryKey<'_>| {
             decode::entries(bytes).any(|entry| entry.is_ok_and(|entry| entry.key == key))
         };
@@ -118,7 +128,12 @@ impl Buffers {
                 at = end;
             }
         }
-        self.inherited.extend_from_slice(&late);
+        let at = if has_record {
+            boundary(&self.inherited)
+        } else {
+            self.inherited.len()
+        };
+        self.inherited.splice(at..at, late);
     }
 
     /// Appends the entries of `other`, which were said after these.
@@ -189,6 +204,18 @@ impl Buffers {
     fn room(&self, limits: &Limits) -> usize {
         limits.record_bytes.saturating_sub(self.len())
     }
+}
+
+/// Where the mark of the enclosing record begins; 0: there is none.
+fn boundary(inherited: &[u8]) -> usize {
+    let (mut at, mut boundary) = (0, 0);
+    for (entry, end) in decode::entries_with_ends(inherited) {
+        if entry.is_ok_and(|entry| entry.key == EntryKey::Field(Field::Boundary)) {
+            boundary = at;
+        }
+        at = end;
+    }
+    boundary
 }
 
 /// What became of text that was formatted.
@@ -336,10 +363,10 @@ mod tests {
         let mut parent = Buffers::default();
         parent.text(Key::Field(Field::UserId), ty::TEXT, b"ann", &LIMITS);
         let mut child = Buffers::default();
-        child.inherit(&parent);
+        child.inherit(&parent, false);
         parent.text(Key::Field(Field::UserId), ty::TEXT, b"bob", &LIMITS);
         parent.text(Key::Field(Field::RequestId), ty::TEXT, b"r", &LIMITS);
-        child.inherit_missing(&parent);
+        child.inherit_missing(&parent, false);
         let inherited: Vec<_> = decode::entries(&child.inherited)
             .map(|entry| entry.unwrap().value)
             .collect();

@@ -117,7 +117,8 @@ fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
     });
 }
 
-/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id).
+/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id) and
+/// [`traceparent`](Self::traceparent).
 pub trait AuditSpanExt {
     /// Returns the id that the span's row has, or will have, while the span is open: for a
     /// foreign key of the host's own tables.
@@ -133,6 +134,37 @@ pub trait AuditSpanExt {
     /// assert_eq!(span.audit_id(), None);
     /// ```
     fn audit_id(&self) -> Option<Uuid>;
+
+    /// Returns the [W3C `traceparent`](https://www.w3.org/TR/trace-context/) to send along with a
+    /// call, while the span is open: what is recorded over there becomes a child of the nearest
+    /// audit span here, in the same trace, when the other side says it as the field
+    /// `traceparent` of the span around its request.
+    ///
+    /// With feature `tracing-opentelemetry` and such a layer in the subscriber, the nearest span
+    /// of the host's own is named instead.
+    ///
+    /// `None`: neither this span nor one that encloses it is an audit span, or the subscriber is
+    /// not built on [`tracing_subscriber::Registry`]. Then `request_id` alone puts both sides
+    /// into one trace.
+    ///
+    /// ```
+    /// use tracing::Span;
+    /// use tracing_audit::AuditSpanExt;
+    ///
+    /// // Where the call is made:
+    /// fn headers() -> Vec<(&'static str, String)> {
+    ///     let traceparent = Span::current().traceparent();
+    ///     traceparent.map(|value| ("traceparent", value)).into_iter().collect()
+    /// }
+    /// # assert!(headers().is_empty());
+    ///
+    /// // Where it is answered:
+    /// fn request_span(request_id: &str, traceparent: Option<&str>) -> Span {
+    ///     tracing::info_span!("request", request_id, traceparent)
+    /// }
+    /// # request_span("r", None);
+    /// ```
+    fn traceparent(&self) -> Option<String>;
 }
 
 impl AuditSpanExt for Span {
@@ -146,5 +178,15 @@ impl AuditSpanExt for Span {
             });
         });
         found
+    }
+    fn traceparent(&self) -> Option<String> {
+        self.with_subscriber(|(id, dispatch)| {
+            #[cfg(feature = "tracing-opentelemetry")]
+            if let Some(host) = super::host::context(id, dispatch) {
+                return Some(host.traceparent());
+            }
+            span::nearest_record(dispatch, id).map(|place| place.traceparent())
+        })
+        .flatten()
     }
 }

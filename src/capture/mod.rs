@@ -9,13 +9,15 @@
 //! - [`visitor`]: field values into entries, within limits
 //! - [`buffers`]: the entries' memory, pooled for each thread
 //! - [`span`]: what is kept with an open span, inheritance, evidence of its outcome
-//! - [`future`]: `audited()` and `audit_id()`
+//! - [`future`]: `audited()`, `audit_id()` and `traceparent()`
+//! - [`host`]: the spans of the host's own OpenTelemetry tracer
 //! - [`clock`]: wall-clock times without asking the wall clock twice
 
 pub(crate) mod buffers;
 pub(crate) mod callsite;
 pub(crate) mod clock;
 mod future;
+pub(crate) mod host;
 pub(crate) mod span;
 pub(crate) mod visitor;
 

@@ -10,9 +10,12 @@ use uuid::Uuid;
 
 use super::buffers::Buffers;
 use super::clock::Moment;
+use super::host::{self, Host};
 use crate::config::Limits;
+use crate::record::decode::Frame;
 use crate::record::encode::{Evidence, Header};
-use crate::record::id;
+use crate::record::trace::Place;
+use crate::record::{id, row};
 use crate::vocabulary::Kind;
 
 /// The part of a span that one audit layer keeps.
@@ -31,6 +34,7 @@ pub(crate) struct SpanState {
     pub(crate) duration_us: Option<u64>,
     pub(crate) buffers: Buffers,
     pub(crate) limits: Limits,
+    pub(crate) host: Host,
     evidence: Evidence,
     /// The thread was unwinding when the span began or was entered: a panic that the span
     /// did not see begin is none of its own.
@@ -68,16 +72,18 @@ impl Captured {
 }
 
 impl SpanState {
-    /// Begins to keep a span whose nearest kept ancestor is `parent`.
+    /// Begins to keep a span whose nearest kept ancestor is `parent`, while the host's span
+    /// `active` is.
     pub(crate) fn begin(
         owner: u32,
         limits: Limits,
         kind: Option<Kind>,
         parent: Option<&SpanState>,
+        active: host::Active,
     ) -> Self {
         let mut buffers = Buffers::take();
         if let Some(parent) = parent {
-            buffers.inherit(&parent.buffers);
+            buffers.inherit(&parent.buffers, parent.kind.is_some());
         }
         // A span that is no record stands for the record that encloses it.
         let (parent_id, root) = parent.map_or((Uuid::nil(), Uuid::nil()), |parent| {
@@ -109,6 +115,12 @@ impl SpanState {
             duration_us: None,
             buffers,
             limits,
+            host: match (kind, parent) {
+                (Some(_), _) => Host::begin(active, parent.map(|parent| &parent.host)),
+                // What the enclosing record knows, for those inside.
+                (None, Some(parent)) => parent.host,
+                (None, None) => Host::default(),
+            },
             evidence: Evidence::None,
             amid_panic: std::thread::panicking(),
             late_context: LATE_CONTEXT.load(Ordering::Relaxed),
@@ -154,6 +166,14 @@ impl SpanState {
                 .duration_us
                 .unwrap_or_else(|| Moment::now().since_us(self.began)),
         }
+    }
+
+    /// Where the record's span is among those of its trace, as far as is known by now.
+    pub(crate) fn place(&self, kind: Kind) -> Option<Place> {
+        let mut own = [&*self.buffers.context, &*self.buffers.body].concat();
+        self.host.write(&mut own);
+        let frame = Frame::of_parts(self.header(kind), &self.buffers.inherited, &own);
+        row::place(&frame).ok()
     }
 
     /// Ends the record at the moment that it began.
@@ -250,4 +270,20 @@ pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&m
     {
         captured.states_mut().for_each(&mut change);
     }
+}
+
+/// Where the span of the nearest record is, of this span and those that enclose it.
+pub(crate) fn nearest_record(dispatch: &Dispatch, id: &Id) -> Option<Place> {
+    let mut nearest = dispatch.downcast_ref::<Registry>()?.span(id);
+    while let Some(span) = nearest {
+        if let Some(captured) = span.extensions().get::<Captured>()
+            && let Some(place) = std::iter::once(&captured.first)
+                .chain(&captured.others)
+                .find_map(|state| state.place(state.kind?))
+        {
+            return Some(place);
+        }
+        nearest = span.parent();
+    }
+    None
 }

@@ -91,6 +91,14 @@ impl Progress {
         }
     }
 
+    /// How long the oldest record has been in the spool that is not yet in Postgres.
+    #[cfg(feature = "otlp")]
+    pub(super) fn oldest_pending(&self) -> Duration {
+        let state = self.state();
+        let oldest = state.arrivals.front();
+        oldest.map_or(Duration::ZERO, |(_, at)| at.elapsed())
+    }
+
     /// The seq after the last record that is committed in Postgres.
     pub(crate) fn position(&self) -> u64 {
         self.state().position

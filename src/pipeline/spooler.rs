@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::export::Export;
 use super::progress::Progress;
 use super::{STOP_GRACE, Shared, StopReply};
 use crate::capture::clock;
@@ -27,6 +28,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often the wall clock is looked up.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
+/// How long the end waits for the export, at the most.
+const EXPORT_GRACE: Duration = Duration::from_secs(2);
+
 /// The pause after the local log refused to be written.
 const SPOOL_RETRY: Duration = Duration::from_millis(100);
 
@@ -36,6 +40,7 @@ pub(super) struct Spooler {
     shared: Arc<Shared>,
     config: Arc<Config>,
     progress: Arc<Progress>,
+    export: Option<Arc<Export>>,
     spool: Arc<Spool>,
     /// Taken from the queue and not yet in the spool.
     chunks: Vec<Chunk>,
@@ -54,6 +59,7 @@ impl Spooler {
         shared: Arc<Shared>,
         config: Arc<Config>,
         progress: Arc<Progress>,
+        export: Option<Arc<Export>>,
         spool: Arc<Spool>,
     ) -> Self {
         let now = Instant::now();
@@ -61,6 +67,7 @@ impl Spooler {
             shared,
             config,
             progress,
+            export,
             spool,
             chunks: Vec::new(),
             emptied: false,
@@ -72,7 +79,7 @@ impl Spooler {
     }
 
     /// Runs until it is told to stop.
-    pub(super) fn run(mut self, sink: &JoinHandle<()>) {
+    pub(super) fn run(mut self, sinks: &[JoinHandle<()>]) {
         let mut stops = Vec::new();
         while stops.is_empty() {
             stops = self.step();
@@ -87,7 +94,7 @@ impl Spooler {
                 std::thread::park_timeout(if busy { BUSY_POLL } else { IDLE_POLL });
             }
         }
-        self.stop(sink, stops);
+        self.stop(sinks, stops);
     }
 
     /// Moves what there is, and takes the flushes that came; returns the stops that came.
@@ -126,6 +133,28 @@ impl Spooler {
         self.emptied && self.progress.position() >= self.spool.log().next_seq()
     }
 
+    /// How far each sink has come.
+    fn positions(&self) -> Positions {
+        let positions = Positions::BEGINNING.with(Sink::Postgres, self.progress.position());
+        match &self.export {
+            Some(export) => positions.with(Sink::Otlp, export.position()),
+            None => positions,
+        }
+    }
+
+    /// Has the export give up what it takes too much room for, the oldest first; what Postgres
+    /// still needs is not its to give up.
+    fn keep_export_within_quota(&self) {
+        let log = self.spool.log();
+        if let (Some(export), Some(quota)) = (&self.export, self.config.export_quota_bytes)
+            && log.bytes() > quota
+            && export.position() < self.progress.position()
+            && let Ok(excess) = log.excess(quota)
+        {
+            export.give_up_to(excess.min(self.progress.position()));
+        }
+    }
+
     /// Moves what the queue holds into the spool, and removes there what is committed.
     fn move_records(&mut self) {
         let now = Instant::now();
@@ -133,6 +162,7 @@ impl Spooler {
         if self.retry_at.is_some_and(|at| now < at) {
             return;
         }
+        self.keep_export_within_quota();
         let log = self.spool.log();
         let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
         // Chunks that an earlier write refused come first; the queue may hold more then.
@@ -140,7 +170,7 @@ impl Spooler {
         if is_drained {
             self.shared.queue.drain(&mut self.chunks);
         }
-        let positions = Positions::BEGINNING.with(Sink::Postgres, self.progress.position());
+        let positions = self.positions();
         if self.chunks.is_empty() && !log.is_removable(positions) {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
@@ -157,6 +187,9 @@ impl Spooler {
                 self.emptied = is_drained;
                 self.shared.counters.set_spool_bytes(log.bytes());
                 self.progress.appended(log.next_seq());
+                if let Some(export) = &self.export {
+                    export.appended(log.next_seq());
+                }
                 if has_room && self.shared.counters.set_spool_blocked(false) {
                     report::say(|| {
                         tracing::info!(target: "tracing_audit", "audit trail: the local log takes records again");
@@ -188,7 +221,7 @@ impl Spooler {
     }
 
     /// Takes no more records, waits for what is pending until the latest deadline, and ends.
-    fn stop(mut self, sink: &JoinHandle<()>, mut stops: Vec<(Instant, StopReply)>) {
+    fn stop(mut self, sinks: &[JoinHandle<()>], mut stops: Vec<(Instant, StopReply)>) {
         self.stopping = true;
         self.shared.queue.close();
         let deadline = stops
@@ -205,8 +238,18 @@ impl Spooler {
             self.progress.expire(Instant::now(), || self.pending());
         }
         self.progress.stop();
+        if let Some(export) = &self.export {
+            // Nobody is held up by a collector: it gets a moment, if it is there at all.
+            export.end();
+            let until = deadline.min(Instant::now() + EXPORT_GRACE);
+            while export.is_worth_waiting_for() && Instant::now() < until {
+                std::thread::park_timeout(BUSY_POLL);
+            }
+            export.stop();
+        }
         let until = Instant::now() + STOP_GRACE;
-        while !sink.is_finished() && Instant::now() < until {
+        let are_finished = || sinks.iter().all(JoinHandle::is_finished);
+        while !are_finished() && Instant::now() < until {
             std::thread::park_timeout(Duration::from_millis(1));
         }
         if !self.emptied {
@@ -224,17 +267,26 @@ impl Spooler {
             let lost = self.chunks.iter().map(|chunk| chunk.records).sum();
             self.shared.counters.count_drops(DropCause::LocalLog, lost);
         }
+        let positions = self.positions();
         let Self {
             shared,
             spool,
             progress,
+            export,
             ..
         } = self;
+        let next_seq = spool.log().next_seq();
+        let exported = export.is_none_or(|export| export.is_done(next_seq));
+        if !exported && positions != spool.log().positions() {
+            // What this does not tell the next process, it exports once more.
+            let _ = spool.log().append(&[], positions);
+        }
         progress.expire(deadline.max(Instant::now()), || 0);
         // An undrained log and its folder stay for the next process; so do those that the sink
         // still holds.
-        if sink.is_finished()
+        if are_finished()
             && drained
+            && exported
             && let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove)
         {
             report::say(move || {

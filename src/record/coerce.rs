@@ -212,8 +212,8 @@ pub(super) fn first_16(hash: &[u8]) -> [u8; 16] {
     first
 }
 
-/// The trace id in a W3C `traceparent` of version 00 or later.
-pub(super) fn trace_id_of_traceparent(text: &str) -> Option<[u8; 16]> {
+/// The trace and the span that a W3C `traceparent` of version 00 or later names.
+pub(super) fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
     let mut parts = text.trim().split('-');
     let (version, trace_id, span_id, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
@@ -225,11 +225,14 @@ pub(super) fn trace_id_of_traceparent(text: &str) -> Option<[u8; 16]> {
     };
     let valid = hex(version, 2)
         && version != "ff"
+        && (version != "00" || parts.next().is_none())
         && hex(trace_id, 32)
         && hex(span_id, 16)
         && hex(flags, 2);
-    let trace_id = u128::from_str_radix(trace_id, 16)
-        .ok()
-        .filter(|id| valid && *id != 0)?;
-    (u64::from_str_radix(span_id, 16).ok()? != 0).then(|| trace_id.to_be_bytes())
+    if !valid {
+        return None;
+    }
+    let trace_id = u128::from_str_radix(trace_id, 16).ok()?;
+    let span_id = u64::from_str_radix(span_id, 16).ok()?;
+    (trace_id != 0 && span_id != 0).then(|| (trace_id.to_be_bytes(), span_id.to_be_bytes()))
 }

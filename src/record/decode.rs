@@ -126,6 +126,15 @@ pub(crate) fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
 }
 
 impl<'a> Frame<'a> {
+    /// A frame that was not put together as bytes.
+    pub(crate) fn of_parts(header: Header, inherited: &'a [u8], own: &'a [u8]) -> Self {
+        Self {
+            header,
+            inherited,
+            own,
+        }
+    }
+
     /// The entries, the inherited ones first; it ends after the first error.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Result<Entry<'a>, DecodeError>> + use<'a> {
         Entries {

@@ -3,7 +3,7 @@
 //! A record is encoded once, on the thread that closed its span ([`encode`]). Those bytes
 //! are what the queue carries and the spool stores. [`decode`] reads them back, [`row`]
 //! turns them into the typed values of a row (each by [`coerce`]), with what could not be stored
-//! as it was said named in `problems`.
+//! as it was said named in `problems`; [`trace`] says which trace it belongs to.
 
 mod builders;
 mod coerce;
@@ -11,5 +11,6 @@ pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod id;
 pub(crate) mod row;
+pub(crate) mod trace;
 
 pub use builders::{Event, NewRecord, PromptRun, QueryRun};

@@ -7,16 +7,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::coerce::{
-    as_text, first_16, int, is_none, json, json_without_nul, parse_uuid, tenant,
-    trace_id_of_traceparent, unwrapped, without_nul,
+    as_text, int, is_none, json, json_without_nul, parse_uuid, tenant, unwrapped, without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::Evidence;
 use super::id;
+use super::trace::{self, Place};
 use crate::vocabulary::{Field, FieldType, Kind, Status};
 
 /// The greatest number of entries in `problems`; what is over it is one entry more.
@@ -28,8 +27,7 @@ pub(crate) struct Row<'a> {
     pub(crate) kind: Kind,
     pub(crate) id: Uuid,
     pub(crate) parent_id: Option<Uuid>,
-    pub(crate) trace_id: [u8; 16],
-    pub(crate) span_id: [u8; 8],
+    pub(crate) place: Place,
     pub(crate) status: Status,
     /// Microseconds since 1970, in the range that a partition can hold.
     pub(crate) started_us: i64,
@@ -88,16 +86,15 @@ impl<'a> Row<'a> {
         if started_us != header.started_us {
             said.problem("started_at", "the clock was out of range");
         }
-        let trace_id = said.trace_id(&values[usize::from(Field::RequestId.code())], header.root);
+        if let Some(malformed) = said.trace.malformed_traceparent() {
+            said.keep(Field::Traceparent, malformed, "not a traceparent");
+        }
         said.metadata_field();
-        let mut span_id = [0; 8];
-        span_id.copy_from_slice(&header.id.as_bytes()[8..]);
         Ok(Self {
             kind,
             id: header.id,
             parent_id: (!header.parent.is_nil()).then_some(header.parent),
-            trace_id,
-            span_id,
+            place: said.trace.place(header),
             status,
             started_us,
             duration_us: i64::try_from(header.duration_us).unwrap_or(i64::MAX),
@@ -108,6 +105,11 @@ impl<'a> Row<'a> {
     }
 }
 
+/// Where the span of a frame is among those of its trace.
+pub(crate) fn place(frame: &Frame<'_>) -> Result<Place, DecodeError> {
+    Ok(Said::read(frame)?.trace.place(&frame.header))
+}
+
 /// What a frame says, the last entry of each field.
 struct Said<'a> {
     values: [Option<Value<'a>>; Field::SLOTS],
@@ -115,6 +117,7 @@ struct Said<'a> {
     extras: BTreeMap<Cow<'a, str>, Extra<'a>>,
     problems: Vec<String>,
     tenant_is_cut: bool,
+    trace: trace::Said<'a>,
 }
 
 /// A value in `metadata`.
@@ -130,6 +133,7 @@ impl<'a> Said<'a> {
             extras: BTreeMap::new(),
             problems: Vec::new(),
             tenant_is_cut: false,
+            trace: trace::Said::default(),
         };
         // What happened to a field's last value; a later value makes it untrue.
         let mut happened: Vec<(EntryKey<'a>, Value<'a>)> = Vec::new();
@@ -147,6 +151,7 @@ impl<'a> Said<'a> {
                 // A span that has no value of its own has the inherited one.
                 EntryKey::Field(field) if field.is_inherited() && is_none(entry.value) => {}
                 EntryKey::Field(field) => {
+                    said.trace.see(field, entry.value);
                     if field == Field::TenantId && entry.inherited {
                         inherited_tenant = Some(entry.value);
                     }
@@ -301,30 +306,6 @@ impl<'a> Said<'a> {
             Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
             Evidence::Cancelled => (Status::Cancelled, None),
             Evidence::None => (Status::Unknown, None),
-        }
-    }
-
-    /// The trace id: that of a `traceparent`, else of the request, else of the outermost record.
-    fn trace_id(&mut self, request_id: &Cell<'_>, root: Uuid) -> [u8; 16] {
-        if let Some(said) = self.values[usize::from(Field::Traceparent.code())] {
-            match trace_id_of_traceparent(&as_text(said)) {
-                Some(trace_id) => return trace_id,
-                None => {
-                    self.keep(Field::Traceparent, said, "not a traceparent");
-                }
-            }
-        }
-        match request_id {
-            Cell::Text(request) => match parse_uuid(request) {
-                Some(uuid) if !uuid.is_nil() => uuid.into_bytes(),
-                _ => first_16(
-                    &Sha256::new()
-                        .chain_update("request:")
-                        .chain_update(request.as_bytes())
-                        .finalize(),
-                ),
-            },
-            _ => root.into_bytes(),
         }
     }
 

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
-use super::log::{Log, LogError};
+use super::log::{Log, LogError, Positions};
 use crate::capture::clock::Moment;
 use crate::record::id;
 
@@ -38,7 +38,11 @@ pub(crate) enum DirectoryError {
 
 impl Directory {
     /// Makes a folder for this process, with the log of a new writer in it.
-    pub(crate) fn create(root: &Path, service: &str) -> Result<(Self, Log), DirectoryError> {
+    pub(crate) fn create(
+        root: &Path,
+        service: &str,
+        positions: Positions,
+    ) -> Result<(Self, Log), DirectoryError> {
         create_private_dir(root)?;
         let writer = id::new(Moment::now().wall_us());
         // Under another name until it is held, so that no other process takes it for a dead
@@ -49,7 +53,7 @@ impl Directory {
         lock.try_lock().map_err(io::Error::from)?;
         let path = root.join(writer.to_string());
         fs::rename(&making, &path)?;
-        let log = Log::create(&path.join("spool.redb"), writer, service)?;
+        let log = Log::create(&path.join("spool.redb"), writer, service, positions)?;
         // The folder's own entry must survive a loss of power as the log does.
         File::open(&path)?.sync_all()?;
         File::open(root)?.sync_all()?;
@@ -226,8 +230,8 @@ mod tests {
     #[test]
     fn a_folder_that_is_held_is_left_alone_and_a_dead_one_is_taken_over_once() {
         let root = Root::new();
-        let held = Directory::create(&root.0, "a").unwrap();
-        let dead = Directory::create(&root.0, "b").unwrap();
+        let held = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+        let dead = Directory::create(&root.0, "b", Positions::BEGINNING).unwrap();
         let writer = dead.1.writer();
         drop(dead);
         let adopted = adopt(&root);
@@ -245,7 +249,7 @@ mod tests {
     #[test]
     fn a_folder_without_a_log_is_cleared_away() {
         let root = Root::new();
-        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
         drop(log);
         fs::remove_file(directory.path.join("spool.redb")).unwrap();
         drop(directory);
@@ -256,7 +260,7 @@ mod tests {
     #[test]
     fn a_damaged_log_is_told_and_left_where_it_is() {
         let root = Root::new();
-        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
         drop(log);
         let file = directory.path.join("spool.redb");
         fs::write(&file, b"this is no log").unwrap();
@@ -275,7 +279,7 @@ mod tests {
     fn a_folder_is_for_its_owner_alone_and_that_of_another_user_is_refused() {
         use std::os::unix::fs::{PermissionsExt as _, chown};
         let root = Root::new();
-        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
         drop(log);
         for path in [&root.0, &directory.path] {
             assert_eq!(
@@ -295,7 +299,7 @@ mod tests {
     #[test]
     fn removing_leaves_nothing() {
         let root = Root::new();
-        let (directory, log) = Directory::create(&root.0, "a").unwrap();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
         drop(log);
         directory.remove().unwrap();
         assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);

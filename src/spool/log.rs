@@ -79,15 +79,17 @@ impl State {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sink {
     Postgres,
+    Otlp,
 }
 
 impl Sink {
     /// Every sink; a record stays until all of them have it.
-    pub(crate) const ALL: [Self; 1] = [Self::Postgres];
+    pub(crate) const ALL: [Self; 2] = [Self::Postgres, Self::Otlp];
 
     const fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Otlp => "otlp",
         }
     }
 }
@@ -97,7 +99,11 @@ impl Sink {
 pub(crate) struct Positions([u64; Sink::ALL.len()]);
 
 impl Positions {
-    pub(crate) const BEGINNING: Self = Self([1; Sink::ALL.len()]);
+    /// The position of a sink that is not there: it needs no record.
+    pub(crate) const NOTHING: u64 = u64::MAX;
+
+    /// Postgres needs every record, and no other sink is there.
+    pub(crate) const BEGINNING: Self = Self([1, Self::NOTHING]);
 
     #[must_use]
     pub(crate) fn with(mut self, sink: Sink, position: u64) -> Self {
@@ -124,8 +130,13 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Log {
-    /// Makes the log of a new writer.
-    pub(crate) fn create(path: &Path, writer: Uuid, service: &str) -> Result<Self, LogError> {
+    /// Makes the log of a new writer, for the sinks that have a position.
+    pub(crate) fn create(
+        path: &Path,
+        writer: Uuid,
+        service: &str,
+        positions: Positions,
+    ) -> Result<Self, LogError> {
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
             .create(path)?;
@@ -136,9 +147,9 @@ impl Log {
             meta.insert("writer", &writer.as_bytes()[..])?;
             meta.insert("service", service.as_bytes())?;
             transaction.open_table(RECORDS)?;
-            let mut positions = transaction.open_table(POSITIONS)?;
+            let mut stored = transaction.open_table(POSITIONS)?;
             for sink in Sink::ALL {
-                positions.insert(sink.name(), 1)?;
+                stored.insert(sink.name(), positions.of(sink))?;
             }
         }
         transaction.commit()?;
@@ -147,7 +158,10 @@ impl Log {
             database: RwLock::new(Some(database)),
             writer,
             service: service.to_owned(),
-            state: Mutex::new(State::EMPTY),
+            state: Mutex::new(State {
+                positions,
+                ..State::EMPTY
+            }),
         })
     }
 
@@ -237,6 +251,17 @@ impl Log {
         self.state().positions.of(sink)
     }
 
+    /// Whether there are records that a sink has not had.
+    pub(crate) fn is_needed_by(&self, sink: Sink) -> bool {
+        let state = self.state();
+        state.positions.of(sink) < state.next_seq
+    }
+
+    /// The positions of all sinks, as far as they were stored.
+    pub(crate) fn positions(&self) -> Positions {
+        self.state().positions
+    }
+
     /// Whether there is something to remove when the sinks are at these positions.
     pub(crate) fn is_removable(&self, positions: Positions) -> bool {
         let state = self.state();
@@ -315,6 +340,25 @@ impl Log {
         Ok(())
     }
 
+    /// The seq up to which the oldest chunks would have to go, so that what stays takes at most
+    /// `bytes`.
+    pub(crate) fn excess(&self, bytes: u64) -> Result<u64, LogError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = database.as_ref().ok_or(LogError::Closed)?.begin_read()?;
+        let records = transaction.open_table(RECORDS)?;
+        let mut left = self.state().bytes;
+        let mut end = 0;
+        for entry in records.iter()? {
+            if left <= bytes {
+                break;
+            }
+            let (first, chunk) = entry?;
+            end = first.value() + chunk::count(chunk.value())?;
+            left = left.saturating_sub(chunk.value().len() as u64);
+        }
+        Ok(end)
+    }
+
     /// Calls `each` with the records from `from` on, until it says that it has enough. Returns
     /// the seq after the last one that it took.
     pub(crate) fn read(
@@ -357,10 +401,11 @@ fn read_state(transaction: &ReadTransaction) -> Result<State, LogError> {
     let mut state = State::EMPTY;
     let positions = transaction.open_table(POSITIONS)?;
     for sink in Sink::ALL {
-        let position = positions
-            .get(sink.name())?
-            .map_or(1, |position| position.value());
-        state.positions = state.positions.with(sink, position);
+        let position = positions.get(sink.name())?.map(|position| position.value());
+        // A sink that the log's own process did not know needs nothing of it.
+        if let Some(position) = position {
+            state.positions = state.positions.with(sink, position);
+        }
     }
     // A log that was drained says by its positions how far it had come.
     state.next_seq = state.positions.least();
@@ -439,7 +484,7 @@ mod tests {
     fn what_was_appended_is_read_after_opening_again() {
         let folder = Folder::new();
         let writer = Uuid::from_u128(7);
-        let log = Log::create(&folder.file(), writer, "svc").unwrap();
+        let log = Log::create(&folder.file(), writer, "svc", Positions::BEGINNING).unwrap();
         log.append(&[chunk(&[b"a", b"bb"]), chunk(&[b"ccc"])], at(1))
             .unwrap();
         log.append(&[chunk(&[b"d"])], at(1)).unwrap();
@@ -462,7 +507,7 @@ mod tests {
     #[test]
     fn only_whole_chunks_before_the_position_are_removed() {
         let folder = Folder::new();
-        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
         log.append(&[chunk(&[b"a", b"b"])], at(1)).unwrap();
         log.append(&[chunk(&[b"c"])], at(2)).unwrap();
         assert_eq!(log.first_seq(), 1);
@@ -482,7 +527,7 @@ mod tests {
     #[test]
     fn reading_stops_where_the_reader_has_enough() {
         let folder = Folder::new();
-        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
         log.append(&[chunk(&[b"a", b"b", b"c"])], at(1)).unwrap();
         let mut seen = 0;
         let next = log
@@ -501,7 +546,7 @@ mod tests {
     #[test]
     fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
         let folder = Folder::new();
-        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
         log.append(&[chunk(&[b"a"])], at(1)).unwrap();
         // As after a write that failed.
         log.close();
@@ -525,7 +570,7 @@ mod tests {
     #[test]
     fn salts_differ() {
         let folder = Folder::new();
-        let log = Log::create(&folder.file(), Uuid::nil(), "svc").unwrap();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
         log.append(&[chunk(&[b"a", b"b"])], at(1)).unwrap();
         let mut salts = Vec::new();
         log.read(1, |stored| {

@@ -5,8 +5,8 @@
 //! of up to 64 KiB: a B-tree entry for each record cost about 4 µs each, one for a chunk costs
 //! nothing that matters.
 //!
-//! Each sink has a position of its own here; a chunk stays until no sink needs it. That of
-//! Postgres is a copy, for what Postgres itself says is what counts: it is there to notice a
+//! Each sink has a position of its own here; a chunk stays until no sink needs it. A sink that is
+//! not there needs nothing: its position is the greatest number. That of Postgres is a copy, for what Postgres itself says is what counts: it is there to notice a
 //! database that has forgotten what it had committed.
 //!
 //! **Frozen, version 1.**
@@ -41,8 +41,12 @@ pub(crate) struct Spool {
 
 impl Spool {
     /// Makes a folder for this process, with the log of a new writer in it.
-    pub(crate) fn create(root: &Path, service: &str) -> Result<Self, DirectoryError> {
-        let (directory, log) = Directory::create(root, service)?;
+    pub(crate) fn create(
+        root: &Path,
+        service: &str,
+        positions: Positions,
+    ) -> Result<Self, DirectoryError> {
+        let (directory, log) = Directory::create(root, service, positions)?;
         Ok(Self { log, directory })
     }
 
@@ -51,6 +55,10 @@ impl Spool {
     pub(crate) fn take_over(path: &Path, root: &Path) -> Result<Option<Self>, DirectoryError> {
         let taken = Directory::take_over(path, root)?;
         Ok(taken.map(|(directory, log)| Self { log, directory }))
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.directory.path()
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -68,6 +76,6 @@ impl Spool {
 pub(crate) fn others(root: &Path, own: &Spool) -> Vec<PathBuf> {
     directory::all(root)
         .into_iter()
-        .filter(|path| path != own.directory.path())
+        .filter(|path| path != own.path())
         .collect()
 }

@@ -9,6 +9,8 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[cfg(feature = "otlp")]
+pub(crate) mod collector;
 mod folders;
 mod postgres;
 mod programs;

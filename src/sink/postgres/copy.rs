@@ -148,8 +148,8 @@ impl Encoder {
                     Some(id) => bytes(out, id.as_bytes()),
                     None => null(out),
                 },
-                Column::TraceId => hex(out, &row.trace_id),
-                Column::SpanId => hex(out, &row.span_id),
+                Column::TraceId => hex(out, &row.place.trace_id),
+                Column::SpanId => hex(out, &row.place.span_id),
                 Column::ServiceName => bytes(out, provenance.service.as_bytes()),
                 Column::Field(field) => match row.cell(field) {
                     Cell::Null => null(out),

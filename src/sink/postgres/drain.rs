@@ -10,7 +10,7 @@ use super::batch::{Batch, Batcher};
 use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
 use crate::config::Config;
-use crate::pipeline::Progress;
+use crate::pipeline::{Export, Progress};
 use crate::report;
 use crate::spool::{self, Log, LogError, Sink, Spool};
 use crate::stats::{Counters, Health};
@@ -97,6 +97,8 @@ pub(crate) struct Drain {
     config: Arc<Config>,
     progress: Arc<Progress>,
     counters: Arc<Counters>,
+    /// Who is told of logs whose records are still to be exported.
+    export: Option<Arc<Export>>,
     /// This process' own log first, then one that was taken over, if any.
     sources: Vec<Source>,
     /// Folders of other processes, not yet looked at.
@@ -112,12 +114,14 @@ impl Drain {
         progress: Arc<Progress>,
         counters: Arc<Counters>,
         own: Arc<Spool>,
+        export: Option<Arc<Export>>,
     ) -> Self {
         let others = spool::others(&config.spool_root, &own).into();
         Self {
             config,
             progress,
             counters,
+            export,
             sources: vec![Source::new(own, false)],
             others,
             batcher: Batcher::new(),
@@ -291,6 +295,7 @@ impl Drain {
         mut batch: Batch,
         log: &Log,
     ) -> Result<(), Fault> {
+        let began = Instant::now();
         let mut written = writer.write(&batch, &self.batcher, log).await;
         if let Err(fault) = &mut written
             && fault.class == Class::Poison
@@ -324,14 +329,14 @@ impl Drain {
             self.sources[index].pace = Pace::Growing(half);
         }
         written?;
-        self.committed(index, &batch);
+        self.committed(index, &batch, began.elapsed());
         self.batcher.recycle(batch);
         Ok(())
     }
 
     /// Takes a committed batch into account.
-    fn committed(&mut self, index: usize, batch: &Batch) {
-        self.counters.count_batch();
+    fn committed(&mut self, index: usize, batch: &Batch, took: Duration) {
+        self.counters.count_batch(batch.records(), took);
         let source = &mut self.sources[index];
         source.pace = source.pace.after_success(self.config.batch.rows);
         if source.is_adopted {
@@ -416,12 +421,27 @@ impl Drain {
         });
     }
 
-    /// Removes a log that was taken over and is drained.
+    /// Removes a log that was taken over and is drained, or leaves it to the export.
     fn finish(&mut self, index: usize) {
         if !self.sources[index].is_adopted {
             return;
         }
-        let Source { spool, .. } = self.sources.remove(index);
+        let Source {
+            spool, position, ..
+        } = self.sources.remove(index);
+        if let Some(export) = &self.export
+            && spool.log().is_needed_by(Sink::Otlp)
+        {
+            let log = spool.log();
+            let position = position.unwrap_or(log.next_seq());
+            let positions = log.positions().with(Sink::Postgres, position);
+            // If that fails, Postgres will say where it stands.
+            let _ = log.append(&[], positions);
+            let path = spool.path().to_owned();
+            drop(spool);
+            export.leave(path);
+            return;
+        }
         if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
             report::say(move || {
                 tracing::warn!(

@@ -1,0 +1,141 @@
+//! The spans that the host's own OpenTelemetry tracer makes, beside our records.
+//!
+//! With feature `tracing-opentelemetry`, a record takes the trace of the host's span that is
+//! active when it begins, and the ids of the host's span for the record itself, if its
+//! tracing-opentelemetry layer makes one. Without the feature nothing is here.
+
+#[cfg(not(feature = "tracing-opentelemetry"))]
+pub(crate) use without::{Active, Host, active};
+
+#[cfg(feature = "tracing-opentelemetry")]
+pub(crate) use with::{Active, Host, active, context, of_span};
+
+#[cfg(not(feature = "tracing-opentelemetry"))]
+#[allow(clippy::unused_self, reason = "as with the feature")]
+mod without {
+    /// What is known of the host's spans.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(crate) struct Host {}
+
+    /// The host's span that is active.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(crate) struct Active {}
+
+    pub(crate) fn active() -> Active {
+        Active {}
+    }
+
+    impl Host {
+        pub(crate) fn begin(_active: Active, _enclosing: Option<&Self>) -> Self {
+            Self {}
+        }
+
+        pub(crate) fn write(self, _body: &mut Vec<u8>) {}
+    }
+}
+
+#[cfg(feature = "tracing-opentelemetry")]
+mod with {
+    use opentelemetry::Context;
+    use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+    use tracing::Dispatch;
+    use tracing::span::Id;
+    use tracing_opentelemetry::get_otel_context;
+    use tracing_subscriber::Registry;
+    use tracing_subscriber::registry::LookupSpan as _;
+
+    use crate::record::encode::{self, Key, ty};
+    use crate::record::trace::HostSpan;
+    use crate::vocabulary::Field;
+
+    /// What is known of the host's spans.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub(crate) struct Host {
+        /// The span that was active when the record began.
+        active: Option<HostSpan>,
+        /// The span for the record itself.
+        own: Option<HostSpan>,
+        is_looked_for: bool,
+    }
+
+    /// The host's span that is active.
+    pub(crate) type Active = Option<HostSpan>;
+
+    impl Host {
+        /// What a record knows when it begins, `active` within the record `enclosing`.
+        pub(crate) fn begin(active: Active, enclosing: Option<&Self>) -> Self {
+            let known = enclosing.and_then(|enclosing| enclosing.active);
+            let active = match (active, known) {
+                (Some(active), Some(known)) => Some(HostSpan {
+                    // The enclosing record began within it too, and so is nearer.
+                    is_nearest: active.span_id != known.span_id,
+                    ..active
+                }),
+                (Some(active), None) => Some(active),
+                (None, Some(known)) => Some(HostSpan {
+                    is_nearest: false,
+                    ..known
+                }),
+                (None, None) => None,
+            };
+            Self {
+                active,
+                own: None,
+                is_looked_for: false,
+            }
+        }
+
+        pub(crate) fn is_looked_for(&self) -> bool {
+            self.is_looked_for
+        }
+
+        pub(crate) fn found(&mut self, own: Option<HostSpan>) {
+            self.own = own;
+            self.is_looked_for = true;
+        }
+
+        /// Appends it as entries of a frame.
+        pub(crate) fn write(self, body: &mut Vec<u8>) {
+            for (field, span) in [
+                (Field::HostContext, self.active),
+                (Field::HostSpan, self.own),
+            ] {
+                if let Some(span) = span {
+                    let bytes = span.to_bytes();
+                    encode::text(body, Key::Field(field), ty::BYTES, &bytes, bytes.len());
+                }
+            }
+        }
+    }
+
+    fn host_span(context: &SpanContext) -> Option<HostSpan> {
+        context.is_valid().then(|| HostSpan {
+            trace_id: context.trace_id().to_bytes(),
+            span_id: context.span_id().to_bytes(),
+            is_sampled: context.is_sampled(),
+            is_nearest: true,
+        })
+    }
+
+    /// The host's active span on this thread.
+    pub(crate) fn active() -> Active {
+        Context::map_current(|context| host_span(context.span().span_context()))
+    }
+
+    /// The host's span for this span of `tracing`. Its span must not be held.
+    pub(crate) fn of_span(id: &Id, dispatch: &Dispatch) -> Option<HostSpan> {
+        host_span(get_otel_context(id, dispatch)?.span().span_context())
+    }
+
+    /// The host's span for the nearest of this span of `tracing` and those that enclose it.
+    pub(crate) fn context(id: &Id, dispatch: &Dispatch) -> Option<HostSpan> {
+        let mut nearest = dispatch.downcast_ref::<Registry>()?.span(id);
+        while let Some(span) = nearest {
+            if let Some(found) = of_span(&span.id(), dispatch) {
+                return Some(found);
+            }
+            nearest = span.parent();
+        }
+        None
+    }
+}

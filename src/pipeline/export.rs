@@ -1,0 +1,186 @@
+//! How far the export has come: what the spool's thread and that of a second sink know of each
+//! other. Nobody waits for an export, so it is less than [`super::Progress`].
+
+#![cfg_attr(not(feature = "otlp"), allow(dead_code))]
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use crate::stats::Counters;
+
+/// How far the export of this process' records has come.
+#[derive(Debug)]
+pub(crate) struct Export {
+    state: Mutex<State>,
+    counters: Arc<Counters>,
+    /// There are more records, or something else to be looked at.
+    changed: Notify,
+    /// No more records come: nothing is waited for.
+    hurry: Notify,
+    stop: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The seq after the last record that is durable in the spool.
+    durable: u64,
+    /// The seq of the next record to export.
+    position: u64,
+    /// Records before this are given up, since they took too much room.
+    floor: u64,
+    /// Folders of dead processes whose records are in Postgres, and not yet exported.
+    left: VecDeque<PathBuf>,
+    /// The receiver does not take records.
+    is_failing: bool,
+    /// No more records come.
+    is_ending: bool,
+}
+
+impl Export {
+    pub(super) fn new(counters: Arc<Counters>) -> Self {
+        Self {
+            state: Mutex::new(State {
+                durable: 1,
+                position: 1,
+                floor: 1,
+                left: VecDeque::new(),
+                is_failing: false,
+                is_ending: false,
+            }),
+            counters,
+            changed: Notify::new(),
+            hurry: Notify::new(),
+            stop: watch::Sender::new(false),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Records up to before `next_seq` are durable in the spool.
+    pub(super) fn appended(&self, next_seq: u64) {
+        let mut state = self.state();
+        if next_seq > state.durable {
+            state.durable = next_seq;
+            self.count(&state);
+            drop(state);
+            self.changed.notify_one();
+        }
+    }
+
+    /// The seq of the next record that the spool must keep for the export.
+    pub(super) fn position(&self) -> u64 {
+        let state = self.state();
+        state.position.max(state.floor)
+    }
+
+    /// Gives up the records before `floor`.
+    pub(super) fn give_up_to(&self, floor: u64) {
+        let mut state = self.state();
+        state.floor = state.floor.max(floor);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// No more records come: what is there is exported without delay.
+    pub(super) fn end(&self) {
+        self.state().is_ending = true;
+        self.changed.notify_one();
+        self.hurry.notify_one();
+    }
+
+    /// Whether an end that is waited for may still come.
+    pub(super) fn is_worth_waiting_for(&self) -> bool {
+        let state = self.state();
+        state.position < state.durable && !state.is_failing
+    }
+
+    /// Whether all records up to before `next_seq` were exported or given up.
+    pub(super) fn is_done(&self, next_seq: u64) -> bool {
+        self.position() >= next_seq
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until the export is told to stop.
+    pub(crate) async fn wait_for_stop(&self) {
+        // An error means that there is nobody left to tell.
+        let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
+    }
+
+    #[cfg_attr(not(feature = "otlp"), allow(clippy::unused_self, unused_variables))]
+    fn count(&self, state: &State) {
+        #[cfg(feature = "otlp")]
+        self.counters
+            .export
+            .set_pending(state.durable.saturating_sub(state.position));
+    }
+
+    /// Takes note of a folder whose records are in Postgres, and not yet exported.
+    pub(crate) fn leave(&self, folder: PathBuf) {
+        self.state().left.push_back(folder);
+        self.changed.notify_one();
+    }
+
+    /// The next of the folders that were [left](Self::leave).
+    pub(crate) fn take_left(&self) -> Option<PathBuf> {
+        self.state().left.pop_front()
+    }
+
+    /// Where the next records are, and where those that were given up end.
+    pub(crate) fn floor(&self) -> u64 {
+        self.state().floor
+    }
+
+    /// How many records are durable and at or after `position`.
+    pub(crate) fn waiting(&self, position: u64) -> u64 {
+        self.state().durable.saturating_sub(position)
+    }
+
+    /// Records before `position` were exported, or are not to be.
+    pub(crate) fn advance(&self, position: u64) {
+        let mut state = self.state();
+        state.position = position;
+        self.count(&state);
+    }
+
+    /// Says that the receiver takes records; returns whether that is news.
+    pub(crate) fn works(&self) -> bool {
+        std::mem::replace(&mut self.state().is_failing, false)
+    }
+
+    /// Says that the receiver takes no records; returns whether that is news.
+    pub(crate) fn fails(&self) -> bool {
+        !std::mem::replace(&mut self.state().is_failing, true)
+    }
+
+    /// Waits until there may be something to export.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Waits for so long, unless the export is to end.
+    pub(crate) async fn pause(&self, pause: Duration) {
+        if self.state().is_ending {
+            // What could not be exported by now stays for the next process.
+            self.wait_for_stop().await;
+        }
+        let until = Instant::now() + pause;
+        let _ = tokio::time::timeout_at(until.into(), self.hurry.notified()).await;
+    }
+
+    /// Gives more records time to come, unless none do.
+    pub(crate) async fn gather(&self, delay: Duration) {
+        if !self.state().is_ending {
+            let until = Instant::now() + delay;
+            let _ = tokio::time::timeout_at(until.into(), self.hurry.notified()).await;
+        }
+    }
+}

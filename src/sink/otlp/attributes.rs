@@ -1,0 +1,243 @@
+//! Attributes of a span, within limits.
+
+use std::collections::HashSet;
+
+use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, KeyValue, any_value};
+use sha2::{Digest, Sha256};
+
+use super::conventions as names;
+
+/// The most attributes of one span, as collectors customarily take them.
+const MAX_ATTRIBUTES: usize = 128;
+
+/// The most bytes of all attributes of one span: well below the least payload that is useful.
+const MAX_BYTES: usize = 1024 * 1024;
+
+/// The attributes of a span as they are put together.
+#[derive(Debug)]
+pub(super) struct Attributes {
+    all: Vec<KeyValue>,
+    names: HashSet<String>,
+    bytes: usize,
+    text_bytes: usize,
+    dropped: u32,
+}
+
+impl Attributes {
+    /// None yet; of each text, at most `text_bytes` are kept.
+    pub(super) fn new(text_bytes: usize) -> Self {
+        Self {
+            all: Vec::with_capacity(24),
+            names: HashSet::new(),
+            bytes: 0,
+            text_bytes,
+            dropped: 0,
+        }
+    }
+
+    /// The attributes, and how many more there would have been.
+    pub(super) fn finish(self) -> (Vec<KeyValue>, u32) {
+        (self.all, self.dropped)
+    }
+
+    pub(super) fn text_bytes(&self) -> usize {
+        self.text_bytes
+    }
+
+    fn push(&mut self, name: &str, value: any_value::Value, bytes: usize) {
+        if self.names.contains(name) {
+            return;
+        }
+        if self.all.len() == MAX_ATTRIBUTES || self.bytes + name.len() + bytes > MAX_BYTES {
+            self.dropped += 1;
+            return;
+        }
+        self.bytes += name.len() + bytes;
+        self.names.insert(name.to_owned());
+        self.all.push(KeyValue {
+            key: name.to_owned(),
+            value: Some(AnyValue { value: Some(value) }),
+            ..KeyValue::default()
+        });
+    }
+
+    /// Adds a text that is an identifier or one of few words; empty: nothing.
+    pub(super) fn word(&mut self, name: &str, value: &str) {
+        if !value.is_empty() {
+            self.text(name, value, value);
+        }
+    }
+
+    pub(super) fn int(&mut self, name: &str, value: i64) {
+        self.push(name, any_value::Value::IntValue(value), 8);
+    }
+
+    pub(super) fn words(&mut self, name: &str, values: &[String]) {
+        let bytes = values.iter().map(String::len).sum();
+        let values = values
+            .iter()
+            .map(|value| AnyValue {
+                value: Some(any_value::Value::StringValue(value.clone())),
+            })
+            .collect();
+        self.push(
+            name,
+            any_value::Value::ArrayValue(ArrayValue { values }),
+            bytes,
+        );
+    }
+
+    /// Adds a text, cut to the limit; where it was, with the length and the sha256 of `whole`,
+    /// which is what Postgres has.
+    pub(super) fn text(&mut self, name: &str, text: &str, whole: &str) {
+        let kept = cut(text, self.text_bytes);
+        self.push(
+            name,
+            any_value::Value::StringValue(kept.to_owned()),
+            kept.len(),
+        );
+        if kept.len() < text.len() {
+            self.was_cut(name, whole);
+        }
+    }
+
+    /// Says how long the whole of a text is that was cut, and its sha256.
+    pub(super) fn was_cut(&mut self, name: &str, whole: &str) {
+        let name = if name.starts_with("audit.") {
+            name.to_owned()
+        } else {
+            format!("audit.{name}")
+        };
+        let bytes = i64::try_from(whole.len()).unwrap_or(i64::MAX);
+        self.int(&format!("{name}{}", names::CUT_BYTES), bytes);
+        let sha256 = hex(&Sha256::digest(whole));
+        self.word(&format!("{name}{}", names::CUT_SHA256), &sha256);
+    }
+
+    /// Adds what has one of these names by the other name too.
+    pub(super) fn also(&mut self, pairs: &[(&str, &str)]) {
+        for (name, also) in pairs {
+            let value = self.all.iter().find(|known| known.key == *name);
+            if let Some(value) = value.and_then(|known| known.value.clone()?.value) {
+                self.push(also, value, 0);
+            }
+        }
+    }
+
+    /// Adds a value of a field without a column, with its type.
+    pub(super) fn json(&mut self, name: &str, value: &serde_json::Value) {
+        use serde_json::Value as Json;
+        match value {
+            Json::Null => {}
+            Json::Bool(value) => self.push(name, any_value::Value::BoolValue(*value), 1),
+            Json::Number(number) => {
+                if let Some(value) = number.as_i64() {
+                    self.int(name, value);
+                } else if let Some(value) = number.as_f64().filter(|_| !number.is_u64()) {
+                    self.push(name, any_value::Value::DoubleValue(value), 8);
+                } else {
+                    self.word(name, &number.to_string());
+                }
+            }
+            Json::String(text) => self.text(name, text, text),
+            Json::Array(values) if values.iter().all(Json::is_string) => {
+                let words: Vec<_> = values
+                    .iter()
+                    .filter_map(Json::as_str)
+                    .map(|text| cut(text, self.text_bytes).to_owned())
+                    .collect();
+                self.words(name, &words);
+            }
+            // Attributes that are maps are understood by few receivers.
+            Json::Array(_) | Json::Object(_) => {
+                let text = value.to_string();
+                self.text(name, &text, &text);
+            }
+        }
+    }
+}
+
+/// The beginning of a text of at most `bytes`, between two characters.
+pub(super) fn cut(text: &str, bytes: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes)]
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text_of(attributes: &Attributes, name: &str) -> Option<String> {
+        attributes.all.iter().find(|a| a.key == name).map(|a| {
+            match a.value.as_ref().unwrap().value.as_ref().unwrap() {
+                any_value::Value::StringValue(text) => text.clone(),
+                any_value::Value::IntValue(int) => int.to_string(),
+                other => format!("{other:?}"),
+            }
+        })
+    }
+
+    #[test]
+    fn long_text_is_cut_between_characters_with_length_and_sha256_beside_it() {
+        let mut attributes = Attributes::new(64);
+        let whole = "é".repeat(50);
+        attributes.text("db.query.text", &whole, &whole);
+        assert_eq!(
+            text_of(&attributes, "db.query.text").unwrap(),
+            "é".repeat(32)
+        );
+        assert_eq!(
+            text_of(&attributes, "audit.db.query.text.bytes").unwrap(),
+            "100"
+        );
+        assert_eq!(
+            text_of(&attributes, "audit.db.query.text.sha256").unwrap(),
+            hex(&Sha256::digest(&whole))
+        );
+    }
+
+    #[test]
+    fn a_name_comes_once_and_what_is_too_much_is_counted() {
+        let mut attributes = Attributes::new(64);
+        attributes.word("a", "first");
+        attributes.word("a", "second");
+        assert_eq!(text_of(&attributes, "a").unwrap(), "first");
+        for n in 0..200 {
+            attributes.int(&format!("n{n}"), n);
+        }
+        let (all, dropped) = attributes.finish();
+        assert_eq!((all.len(), dropped), (MAX_ATTRIBUTES, 73));
+    }
+
+    #[test]
+    fn json_keeps_its_type() {
+        let mut attributes = Attributes::new(64);
+        for (name, json) in [
+            ("bool", "true"),
+            ("int", "-7"),
+            ("large", "18446744073709551615"),
+            ("double", "0.5"),
+            ("words", r#"["a","b"]"#),
+            ("object", r#"{"a":1}"#),
+            ("null", "null"),
+        ] {
+            attributes.json(name, &serde_json::from_str(json).unwrap());
+        }
+        assert_eq!(text_of(&attributes, "bool").unwrap(), "BoolValue(true)");
+        assert_eq!(text_of(&attributes, "int").unwrap(), "-7");
+        assert_eq!(
+            text_of(&attributes, "large").unwrap(),
+            "18446744073709551615"
+        );
+        assert_eq!(text_of(&attributes, "double").unwrap(), "DoubleValue(0.5)");
+        assert_eq!(text_of(&attributes, "object").unwrap(), r#"{"a":1}"#);
+        assert!(attributes.names.contains("words") && !attributes.names.contains("null"));
+    }
+}

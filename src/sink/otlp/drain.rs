@@ -1,0 +1,393 @@
+//! The loop that exports this process' log, and what dead processes left.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use rand::RngExt as _;
+
+use super::fault::Fault;
+use super::metrics::Metrics;
+use super::payload::{self, Gap, Payload, Scoped};
+use super::settings::Otlp;
+use super::transport::Transport;
+use crate::capture::clock::Moment;
+use crate::pipeline::Export;
+use crate::report;
+use crate::spool::{Log, Sink, Spool};
+use crate::stats::Counters;
+
+/// The pause after the first request that failed, which doubles with each.
+const FIRST_PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest pause between two attempts, where the collector asks for none.
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// The pause after an answer that only an operator can mend.
+const HOLD_PAUSE: Duration = Duration::from_mins(1);
+
+/// The pause after the log could not be read; it is opened again by who writes it.
+const LOG_PAUSE: Duration = Duration::from_secs(1);
+
+/// A log that is exported.
+#[derive(Debug)]
+struct Source {
+    spool: Arc<Spool>,
+    /// Another process made it, which is dead; it is removed when it is exported.
+    is_adopted: bool,
+    resource: Resource,
+    /// The seq of the next record to export.
+    position: u64,
+}
+
+impl Source {
+    fn new(spool: Arc<Spool>, is_adopted: bool, settings: &Otlp) -> Self {
+        Self {
+            resource: payload::resource(spool.log(), settings),
+            position: spool.log().position(Sink::Otlp).max(1),
+            spool,
+            is_adopted,
+        }
+    }
+
+    fn log(&self) -> &Log {
+        self.spool.log()
+    }
+}
+
+/// Exports logs until it is told to stop.
+#[derive(Debug)]
+pub(super) struct Drain {
+    settings: Otlp,
+    spool_root: PathBuf,
+    export: Arc<Export>,
+    counters: Arc<Counters>,
+    transport: Arc<Transport>,
+    metrics: Option<Metrics>,
+    /// This process' own log first, then one that was taken over, if any.
+    sources: Vec<Source>,
+    pause: Duration,
+    /// What was given up and not yet told.
+    gap: Option<Gap>,
+    has_refused: bool,
+}
+
+/// What became of spans that were sent.
+#[derive(Clone, Copy, Debug, Default)]
+struct Delivered {
+    taken: u64,
+    refused: u64,
+    /// Every span was taken or refused.
+    is_complete: bool,
+}
+
+impl Drain {
+    pub(super) fn new(
+        settings: Otlp,
+        spool_root: PathBuf,
+        export: Arc<Export>,
+        counters: Arc<Counters>,
+        transport: Arc<Transport>,
+        metrics: Option<Metrics>,
+        own: Arc<Spool>,
+    ) -> Self {
+        let own = Source::new(own, false, &settings);
+        Self {
+            settings,
+            spool_root,
+            export,
+            counters,
+            transport,
+            metrics,
+            sources: vec![own],
+            pause: FIRST_PAUSE,
+            gap: None,
+            has_refused: false,
+        }
+    }
+
+    /// Runs until it is told to stop. A request that is under way then is given up: its records
+    /// are exported again by the next process.
+    pub(super) async fn run(mut self) {
+        let export = Arc::clone(&self.export);
+        tokio::select! {
+            biased;
+            () = export.wait_for_stop() => {}
+            () = self.work() => {}
+        }
+        if let Some(metrics) = self.metrics.take() {
+            metrics.shut_down().await;
+        }
+    }
+
+    async fn work(&mut self) {
+        loop {
+            self.note_given_up();
+            self.adopt();
+            let mut is_idle = true;
+            // In turn, so that what was left and the present do not hold each other up.
+            for index in (0..self.sources.len()).rev() {
+                if index > 0 || self.export.waiting(self.sources[0].position) > 0 {
+                    is_idle = false;
+                    self.say_ignored();
+                    if index == 0 {
+                        self.export.gather(self.settings.delay).await;
+                    }
+                    self.export_from(index).await;
+                }
+            }
+            if is_idle {
+                self.export.changed().await;
+            }
+        }
+    }
+
+    /// Says which settings do not count: now that records come, somebody listens.
+    fn say_ignored(&mut self) {
+        for (name, why) in std::mem::take(&mut self.settings.ignored) {
+            report::say(move || {
+                tracing::warn!(target: "tracing_audit", "audit trail: {name} does not count: it {why}");
+            });
+        }
+    }
+
+    /// Takes note of records that the spool has given up since they took too much room.
+    fn note_given_up(&mut self) {
+        let (from, floor) = (self.sources[0].position, self.export.floor());
+        if floor > from {
+            self.give_up(from, floor, floor - from);
+        }
+    }
+
+    /// Counts records of this process between two positions as given up.
+    fn give_up(&mut self, from: u64, end: u64, records: u64) {
+        let now = Moment::now().wall_us();
+        let gap = self.gap.get_or_insert(Gap {
+            records: 0,
+            first_seq: from,
+            last_seq: 0,
+            first_us: now,
+            last_us: now,
+        });
+        gap.records += records;
+        gap.last_seq = end - 1;
+        gap.last_us = now;
+        self.counters.export.count_given_up(records);
+        self.sources[0].position = end;
+        self.export.advance(end);
+    }
+
+    /// Takes over the next log whose records are in Postgres, one at a time.
+    fn adopt(&mut self) {
+        while self.sources.len() == 1
+            && let Some(path) = self.export.take_left()
+        {
+            match Spool::take_over(&path, &self.spool_root) {
+                Ok(Some(spool)) => {
+                    let source = Source::new(Arc::new(spool), true, &self.settings);
+                    self.sources.push(source);
+                }
+                // Another process is at it.
+                Ok(None) => {}
+                Err(error) => set_aside(&error),
+            }
+        }
+    }
+
+    /// Exports the next records of a log, if it has some.
+    async fn export_from(&mut self, index: usize) {
+        let source = &self.sources[index];
+        let (from, is_adopted) = (source.position, source.is_adopted);
+        let metrics = self.metrics.as_ref().filter(|_| !is_adopted);
+        let read = Payload::read(source.log(), from, &self.settings, |row, facts| {
+            if let Some(metrics) = metrics {
+                metrics.record(row, facts);
+            }
+        });
+        let mut payload = match read {
+            Ok(payload) => payload,
+            Err(error) if is_adopted => {
+                set_aside(&error);
+                self.sources.remove(index);
+                return;
+            }
+            Err(_) => {
+                self.export.pause(LOG_PAUSE).await;
+                return;
+            }
+        };
+        if payload.end == from {
+            self.finish(index);
+            return;
+        }
+        let counters = &self.counters.export;
+        counters.count_by_host(payload.by_host);
+        counters.count_refused(payload.unreadable);
+        let end = payload.end;
+        if self.settings.traces
+            && let Some(gap) = self.gap
+        {
+            let told = vec![gap.span(&self.settings)];
+            if self.deliver(index, told, end).await.is_complete {
+                self.gap = None;
+            }
+        }
+        let spans = std::mem::take(&mut payload.spans);
+        let count = spans.len() as u64;
+        let delivered = self.deliver(index, spans, end).await;
+        let counters = &self.counters.export;
+        counters.count_exported(delivered.taken);
+        counters.count_refused(delivered.refused);
+        if delivered.is_complete {
+            self.advance(index, end);
+        } else {
+            let records = count - delivered.taken - delivered.refused;
+            self.give_up(from, end, records);
+        }
+    }
+
+    /// The records before `position` are dealt with.
+    fn advance(&mut self, index: usize, position: u64) {
+        let source = &mut self.sources[index];
+        source.position = position;
+        if source.is_adopted {
+            let stored = source
+                .log()
+                .append(&[], source.log().positions().with(Sink::Otlp, position));
+            if let Err(error) = stored {
+                set_aside(&error);
+                self.sources.remove(index);
+            }
+        } else {
+            self.export.advance(position);
+        }
+    }
+
+    /// Sends spans, in as many requests as it takes, until each is taken or refused, or the spool
+    /// has given up the records before `end`.
+    async fn deliver(&mut self, index: usize, spans: Vec<Scoped>, end: u64) -> Delivered {
+        let is_adopted = self.sources[index].is_adopted;
+        let mut delivered = Delivered::default();
+        let mut parts = VecDeque::from([spans]);
+        let mut late = 0;
+        while let Some(mut part) = parts.pop_front() {
+            if part.is_empty() {
+                continue;
+            }
+            let request = payload::request(&self.sources[index].resource, &part);
+            let count = part.len() as u64;
+            match self.transport.spans(request).await {
+                Ok(refused) => {
+                    delivered.taken += count - refused.min(count);
+                    delivered.refused += refused.min(count);
+                    late = 0;
+                    self.works();
+                }
+                Err(Fault::Refused { cause }) if part.len() == 1 => {
+                    delivered.refused += 1;
+                    self.works();
+                    self.refuses(cause);
+                }
+                Err(Fault::Refused { .. }) => {
+                    let rest = part.split_off(part.len() / 2);
+                    parts.push_front(rest);
+                    parts.push_front(part);
+                }
+                Err(fault) => {
+                    late += u32::from(fault == Fault::TimedOut);
+                    if late > 1 && part.len() > 1 {
+                        // It may be too much at once.
+                        parts.push_front(part.split_off(part.len() / 2));
+                    }
+                    parts.push_front(part);
+                    self.failed(&fault).await;
+                    if !is_adopted && self.export.floor() >= end {
+                        return delivered;
+                    }
+                }
+            }
+        }
+        delivered.is_complete = true;
+        delivered
+    }
+
+    /// The collector answers as it should.
+    fn works(&mut self) {
+        self.counters.export.set_failing(false);
+        self.pause = FIRST_PAUSE;
+        if self.export.works() {
+            report::say(|| {
+                tracing::info!(target: "tracing_audit", "audit trail: the collector takes spans again");
+            });
+        }
+    }
+
+    /// Says that a span was refused, the first time.
+    fn refuses(&mut self, cause: String) {
+        if std::mem::replace(&mut self.has_refused, true) {
+            return;
+        }
+        report::say(move || {
+            tracing::warn!(
+                target: "tracing_audit",
+                %cause,
+                "audit trail: the collector refuses a span; its record is in Postgres, and others like it are only counted"
+            );
+        });
+    }
+
+    /// Says that a request failed, when that is news, and pauses.
+    async fn failed(&mut self, fault: &Fault) {
+        self.counters.export.set_failing(true);
+        if self.export.fails() {
+            let cause = fault.cause().to_owned();
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    %cause,
+                    "audit trail: the collector does not take spans; they are kept in the local log, and Postgres gets its records all the same"
+                );
+            });
+        }
+        let jitter = 0.8 + 0.4 * rand::rng().random::<f64>();
+        let pause = match fault {
+            Fault::Hold { .. } => HOLD_PAUSE,
+            Fault::Retry {
+                after: Some(after), ..
+            } => self.pause.max(*after),
+            _ => self.pause,
+        };
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.export.pause(pause.mul_f64(jitter)).await;
+    }
+
+    /// Removes a log that was taken over and is exported.
+    fn finish(&mut self, index: usize) {
+        if !self.sources[index].is_adopted {
+            return;
+        }
+        let Source { spool, .. } = self.sources.remove(index);
+        if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    error = report::causes(&error),
+                    "audit trail: an exported local log cannot be removed"
+                );
+            });
+        }
+    }
+}
+
+fn set_aside(error: &dyn std::error::Error) {
+    let error = report::causes(error);
+    report::say(move || {
+        tracing::error!(
+            target: "tracing_audit",
+            error,
+            "audit trail: a local log that another process left cannot be exported; it stays as it is"
+        );
+    });
+}

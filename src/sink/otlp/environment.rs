@@ -1,0 +1,317 @@
+//! The standard variables of OpenTelemetry.
+
+use std::time::Duration;
+
+use super::settings::{Endpoint, Otlp, OtlpProtocol, invalid};
+use crate::error::BuildError;
+
+/// Reads a variable.
+type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// The variables, empty ones being as good as none.
+struct Vars<'a>(Read<'a>);
+
+impl Vars<'_> {
+    fn of(&self, name: &str) -> Option<String> {
+        (self.0)(name)
+            .map(|value| value.trim().to_owned())
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The value for spans, else that for every signal, and the variable's name.
+    fn of_traces(&self, name: &str) -> Option<(String, String)> {
+        [
+            format!("OTEL_EXPORTER_OTLP_TRACES_{name}"),
+            format!("OTEL_EXPORTER_OTLP_{name}"),
+        ]
+        .into_iter()
+        .find_map(|name| Some((self.of(&name)?, name)))
+    }
+
+    fn is_true(&self, name: &str) -> bool {
+        self.of(name)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+}
+
+/// What the variables say; `None`: no export.
+pub(super) fn read(var: Read<'_>) -> Result<Option<Otlp>, BuildError> {
+    let vars = Vars(var);
+    if vars.is_true("OTEL_SDK_DISABLED") {
+        return Ok(None);
+    }
+    let endpoint = Endpoint {
+        base: vars.of("OTEL_EXPORTER_OTLP_ENDPOINT"),
+        traces: vars.of("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"),
+        metrics: vars.of("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"),
+    };
+    let has = |of_signal: &Option<String>| of_signal.is_some() || endpoint.base.is_some();
+    let traces = exporter(vars.of("OTEL_TRACES_EXPORTER"), true) && has(&endpoint.traces);
+    let metrics = exporter(vars.of("OTEL_METRICS_EXPORTER"), false) && has(&endpoint.metrics);
+    if !traces && !metrics {
+        return Ok(None);
+    }
+    let mut otlp = Otlp::at(endpoint).traces(traces).metrics(metrics);
+    otlp.read_connection(&vars)?;
+    otlp.read_credentials(&vars)?;
+    otlp.read_content(&vars);
+    otlp.check()?;
+    Ok(Some(otlp))
+}
+
+impl Otlp {
+    fn ignore(&mut self, name: impl Into<String>, why: &'static str) {
+        self.ignored.push((name.into(), why));
+    }
+
+    fn read_connection(&mut self, vars: &Vars<'_>) -> Result<(), BuildError> {
+        if let Some((said, name)) = vars.of_traces("PROTOCOL") {
+            match said.to_ascii_lowercase().as_str() {
+                "grpc" => self.protocol = Some(OtlpProtocol::Grpc),
+                "http/protobuf" => self.protocol = Some(OtlpProtocol::HttpProtobuf),
+                _ => self.ignore(name, "should be grpc or http/protobuf"),
+            }
+        }
+        if self.protocol() == OtlpProtocol::Grpc {
+            let is_insecure = vars
+                .of_traces("INSECURE")
+                .is_some_and(|(said, _)| said.eq_ignore_ascii_case("true"));
+            let scheme = if is_insecure { "http" } else { "https" };
+            self.endpoint.add_scheme(scheme);
+        }
+        if let Some((said, name)) = vars.of_traces("HEADERS") {
+            self.headers = pairs(&said).ok_or_else(|| invalid(name, "should read name=value,…"))?;
+        }
+        if let Some((said, name)) = vars.of_traces("TIMEOUT") {
+            match said.parse() {
+                // No limit, by the specification.
+                Ok(0) => self.timeout = Duration::from_hours(1),
+                Ok(millis) => self.timeout = Duration::from_millis(millis),
+                Err(_) => self.ignore(name, "should be milliseconds"),
+            }
+        }
+        if let Some((said, name)) = vars.of_traces("COMPRESSION") {
+            match said.to_ascii_lowercase().as_str() {
+                "gzip" => self.gzip = true,
+                "none" => {}
+                _ => self.ignore(name, "should be gzip or none"),
+            }
+        }
+        if let Some(said) = vars.of("OTEL_METRIC_EXPORT_INTERVAL") {
+            match said.parse() {
+                Ok(millis) => {
+                    *self = self.clone().metrics_every(Duration::from_millis(millis));
+                }
+                Err(_) => self.ignore("OTEL_METRIC_EXPORT_INTERVAL", "should be milliseconds"),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_credentials(&mut self, vars: &Vars<'_>) -> Result<(), BuildError> {
+        if let Some((file, name)) = vars.of_traces("CERTIFICATE") {
+            self.ca_certificate = Some(content(name, &file)?);
+        }
+        self.client_certificate = match (
+            vars.of_traces("CLIENT_CERTIFICATE"),
+            vars.of_traces("CLIENT_KEY"),
+        ) {
+            (Some((certificate, name)), Some((key, key_name))) => {
+                Some((content(name, &certificate)?, content(key_name, &key)?))
+            }
+            (None, None) => None,
+            (Some((_, name)), None) | (None, Some((_, name))) => {
+                return Err(invalid(name, "needs both a certificate and a key"));
+            }
+        };
+        Ok(())
+    }
+
+    fn read_content(&mut self, vars: &Vars<'_>) {
+        if let Some(said) = vars.of("OTEL_RESOURCE_ATTRIBUTES") {
+            // The specification has the whole value discarded when a part cannot be read.
+            match pairs(&said) {
+                Some(pairs) => self.resource = pairs.into_iter().collect(),
+                None => self.ignore("OTEL_RESOURCE_ATTRIBUTES", "should read name=value,…"),
+            }
+        }
+        self.content.messages = vars
+            .of("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT")
+            .is_some_and(|said| {
+                ["true", "span_only", "span_and_event"]
+                    .iter()
+                    .any(|word| said.eq_ignore_ascii_case(word))
+            });
+        self.content.old_database_names = vars
+            .of("OTEL_SEMCONV_STABILITY_OPT_IN")
+            .is_some_and(|said| said.split(',').any(|word| word.trim() == "database/dup"));
+    }
+}
+
+/// Whether the variable that names a signal's exporters has OTLP among them.
+fn exporter(said: Option<String>, default: bool) -> bool {
+    said.map_or(default, |said| {
+        said.split(',').any(|name| name.trim() == "otlp")
+    })
+}
+
+/// `name=value,…`, percent-encoded.
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    text.split(',')
+        .filter(|pair| !pair.trim().is_empty())
+        .map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            let name = name.trim();
+            (!name.is_empty())
+                .then(|| Some((percent_decode(name)?, percent_decode(value.trim())?)))?
+        })
+        .collect()
+}
+
+fn percent_decode(text: &str) -> Option<String> {
+    percent_encoding::percent_decode_str(text)
+        .decode_utf8()
+        .ok()
+        .map(std::borrow::Cow::into_owned)
+}
+
+fn content(name: String, file: &str) -> Result<Vec<u8>, BuildError> {
+    std::fs::read(file).map_err(|error| invalid(name, format!("cannot read {file}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::settings::DEFAULT_TIMEOUT;
+    use super::*;
+
+    fn from(vars: &[(&str, &str)]) -> Result<Option<Otlp>, BuildError> {
+        read(&|name| {
+            vars.iter()
+                .find(|(known, _)| *known == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn set(vars: &[(&str, &str)]) -> Otlp {
+        from(vars).unwrap().unwrap()
+    }
+
+    const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
+
+    #[test]
+    fn nothing_is_exported_unless_an_endpoint_is_set_and_it_is_not_switched_off() {
+        for vars in [
+            &[][..],
+            &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
+            &[("OTEL_EXPORTER_OTLP_ENDPOINT", " ")],
+            &[ENDPOINT, ("OTEL_SDK_DISABLED", "true")],
+            &[ENDPOINT, ("OTEL_TRACES_EXPORTER", "none")],
+            &[("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://c:4318/m")],
+        ] {
+            assert!(from(vars).unwrap().is_none(), "{vars:?}");
+        }
+        assert!(!set(&[ENDPOINT]).metrics);
+        assert!(set(&[ENDPOINT, ("OTEL_METRICS_EXPORTER", "otlp")]).metrics);
+    }
+
+    #[test]
+    fn a_base_url_gets_the_path_and_a_signals_url_is_used_as_it_is() {
+        let base = set(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318/api/")]);
+        assert_eq!(base.traces_url().unwrap(), "https://c:4318/api/v1/traces");
+        assert_eq!(base.metrics_url().unwrap(), "https://c:4318/api/v1/metrics");
+        let signal = set(&[
+            ENDPOINT,
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://t:1/x"),
+        ]);
+        assert_eq!(signal.traces_url().unwrap(), "http://t:1/x");
+        assert_eq!(signal.metrics_url().unwrap(), "http://c:4318/v1/metrics");
+    }
+
+    #[test]
+    fn the_protocol_follows_the_port_unless_it_is_said() {
+        assert_eq!(set(&[ENDPOINT]).protocol(), OtlpProtocol::HttpProtobuf);
+        let grpc = set(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")]);
+        assert_eq!(grpc.protocol(), OtlpProtocol::Grpc);
+        assert_eq!(grpc.traces_url().unwrap(), "http://c:4317/");
+        let said = set(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc")]);
+        assert_eq!(said.protocol(), OtlpProtocol::Grpc);
+    }
+
+    #[test]
+    fn a_grpc_endpoint_without_a_scheme_has_tls_unless_it_is_said_to_have_none() {
+        let vars = [
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317"),
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ];
+        assert_eq!(set(&vars).traces_url().unwrap(), "https://c:4317/");
+        let insecure = [vars[0], vars[1], ("OTEL_EXPORTER_OTLP_INSECURE", "true")];
+        assert_eq!(set(&insecure).traces_url().unwrap(), "http://c:4317/");
+    }
+
+    #[test]
+    fn headers_and_resource_attributes_are_percent_decoded() {
+        let otlp = set(&[
+            ENDPOINT,
+            (
+                "OTEL_EXPORTER_OTLP_HEADERS",
+                "Api-Key=a%3Db%2Cc, x-team = r d ,",
+            ),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=1,b=%C3%A9"),
+        ]);
+        let headers = otlp.header_map().unwrap();
+        assert_eq!(headers["api-key"], "a=b,c");
+        assert_eq!(headers["x-team"], "r d");
+        assert_eq!(otlp.resource["b"], "é");
+        assert!(!format!("{otlp:?}").contains("a=b"));
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_named_and_not_repeated() {
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
+            ("OTEL_EXPORTER_OTLP_HEADERS", "a=\n\u{7}secret"),
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/no/such/file"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/no/such/file"),
+            ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "secret"),
+        ] {
+            let error = from(&[ENDPOINT, (name, value)]).unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_word_or_a_number_that_cannot_be_understood_does_not_count() {
+        for (name, value) in [
+            ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+            ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "soon"),
+            ("OTEL_EXPORTER_OTLP_COMPRESSION", "br"),
+            ("OTEL_RESOURCE_ATTRIBUTES", "a=1,b"),
+            ("OTEL_METRIC_EXPORT_INTERVAL", "often"),
+        ] {
+            let otlp = set(&[ENDPOINT, (name, value)]);
+            assert_eq!(otlp.ignored.len(), 1, "{name}");
+            assert_eq!(otlp.protocol(), OtlpProtocol::HttpProtobuf);
+            assert_eq!(otlp.timeout, DEFAULT_TIMEOUT);
+            assert!(!otlp.gzip && otlp.resource.is_empty());
+        }
+    }
+
+    #[test]
+    fn content_goes_out_only_when_asked_for() {
+        let is_captured = |said| {
+            set(&[
+                ENDPOINT,
+                ("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", said),
+            ])
+            .content
+            .messages
+        };
+        assert!(is_captured("true") && is_captured("SPAN_ONLY"));
+        assert!(!is_captured("false") && !is_captured("EVENT_ONLY"));
+        let dup = set(&[
+            ENDPOINT,
+            ("OTEL_SEMCONV_STABILITY_OPT_IN", "http, database/dup"),
+        ]);
+        assert!(dup.content.old_database_names);
+    }
+}

@@ -1,0 +1,165 @@
+//! What an answer of a collector means, decided once.
+//!
+//! | answer | what is done |
+//! |---|---|
+//! | no connection, no answer in time, gRPC `UNAVAILABLE`, `CANCELLED`, `DEADLINE_EXCEEDED`, `ABORTED`, `DATA_LOSS`, `RESOURCE_EXHAUSTED` with `RetryInfo`, HTTP 408, 429, 5xx | the same again, after a pause that doubles, or after the time that the collector asks for |
+//! | gRPC `INTERNAL`, `UNKNOWN` | the same again: what the collector could not do now it may do later |
+//! | gRPC `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` without `RetryInfo`, `OUT_OF_RANGE` (tonic: a message over the limit), HTTP 400, 413, 422 | in two halves; a span that is refused alone is counted and not sent again |
+//! | any other, such as gRPC `UNAUTHENTICATED`, `UNIMPLEMENTED`, HTTP 401, 404 | an operator must mend it: said once, kept, and tried again every minute |
+//!
+//! The protocol has whatever is not retryable dropped at once, for it speaks of clients that hold
+//! their data in memory. Here it is on disk, up to a quota.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// No collector is waited for longer than this at once, whatever it asks for.
+const LONGEST_WAIT: Duration = Duration::from_mins(5);
+
+/// Why a request was not accepted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// It may be accepted later, not before the time that the collector asked for.
+    Retry {
+        after: Option<Duration>,
+        cause: String,
+    },
+    /// It was not answered in time.
+    TimedOut,
+    /// Somebody must mend something first.
+    Hold { cause: String },
+    /// It is refused for what it holds, or for its size.
+    Refused { cause: String },
+}
+
+impl Fault {
+    /// What to tell an operator: nothing of what was sent, nor of what the collector says of it.
+    pub(super) fn cause(&self) -> &str {
+        match self {
+            Self::Retry { cause, .. } | Self::Hold { cause } | Self::Refused { cause } => cause,
+            Self::TimedOut => "no answer in time",
+        }
+    }
+
+    pub(super) fn of_grpc(status: &Status) -> Self {
+        // Of a connection, and of nothing that the collector said.
+        let connection = std::error::Error::source(status).map(crate::report::causes);
+        let cause = match connection {
+            Some(why) => format!("gRPC {:?}: {why}", status.code()),
+            None => format!("gRPC {:?}", status.code()),
+        };
+        let after = status
+            .get_details_retry_info()
+            .and_then(|info| info.retry_delay)
+            .map(|after| after.min(LONGEST_WAIT));
+        match status.code() {
+            Code::ResourceExhausted if after.is_none() => Self::Refused { cause },
+            Code::InvalidArgument | Code::OutOfRange => Self::Refused { cause },
+            Code::Unavailable
+            | Code::Cancelled
+            | Code::DeadlineExceeded
+            | Code::Aborted
+            | Code::DataLoss
+            | Code::ResourceExhausted
+            | Code::Internal
+            | Code::Unknown => Self::Retry { after, cause },
+            _ => Self::Hold { cause },
+        }
+    }
+
+    pub(super) fn of_http(status: StatusCode, headers: &HeaderMap) -> Self {
+        let cause = format!("HTTP {}", status.as_u16());
+        match status.as_u16() {
+            400 | 413 | 422 => Self::Refused { cause },
+            408 | 429 | 500 | 502.. => Self::Retry {
+                after: retry_after(headers, SystemTime::now()),
+                cause,
+            },
+            _ => Self::Hold { cause },
+        }
+    }
+}
+
+/// The pause that a collector asks for: seconds, or a date.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    let after = match said.parse() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(said)
+            .ok()?
+            .duration_since(now)
+            .unwrap_or_default(),
+    };
+    Some(after.min(LONGEST_WAIT))
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic_types::ErrorDetails;
+
+    use super::*;
+
+    #[test]
+    fn only_what_may_succeed_later_is_tried_again() {
+        let is_retry = |code| matches!(Fault::of_grpc(&Status::new(code, "")), Fault::Retry { .. });
+        for code in [
+            Code::Unavailable,
+            Code::Cancelled,
+            Code::DeadlineExceeded,
+            Code::Aborted,
+            Code::DataLoss,
+            Code::Internal,
+        ] {
+            assert!(is_retry(code), "{code:?}");
+        }
+        for code in [
+            Code::InvalidArgument,
+            Code::ResourceExhausted,
+            Code::Unauthenticated,
+            Code::Unimplemented,
+        ] {
+            assert!(!is_retry(code), "{code:?}");
+        }
+        for (status, expected) in [
+            (429, "Retry"),
+            (503, "Retry"),
+            (400, "Refused"),
+            (413, "Refused"),
+            (401, "Hold"),
+            (404, "Hold"),
+            (301, "Hold"),
+            (501, "Hold"),
+        ] {
+            let status = StatusCode::from_u16(status).unwrap();
+            let fault = format!("{:?}", Fault::of_http(status, &HeaderMap::new()));
+            assert!(fault.starts_with(expected), "{fault}");
+        }
+    }
+
+    #[test]
+    fn a_collector_that_asks_for_a_pause_gets_it_within_reason() {
+        let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
+        let status = Status::with_error_details(Code::ResourceExhausted, "secret", details);
+        let fault = Fault::of_grpc(&status);
+        assert!(
+            matches!(&fault, Fault::Retry { after: Some(after), .. } if after.as_secs() == 7),
+            "{fault:?}"
+        );
+        assert!(!fault.cause().contains("secret"));
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_770);
+        for (said, expected) in [
+            ("7", Some(7)),
+            ("86400", Some(300)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sat, 06 Nov 1993 08:49:37 GMT", Some(0)),
+            ("soon", None),
+        ] {
+            let headers = HeaderMap::from_iter([(header::RETRY_AFTER, said.parse().unwrap())]);
+            let after = retry_after(&headers, now).map(|after| after.as_secs());
+            assert_eq!(after, expected, "{said}");
+        }
+    }
+}

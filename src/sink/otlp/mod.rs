@@ -1,0 +1,76 @@
+//! The trail as OTLP spans and metrics: a second reader of the spool, at a pace of its own.
+//!
+//! - [`settings`], [`environment`]: what can be set
+//! - [`conventions`]: the names, in one table
+//! - [`span`]: a row as a span, with [`attributes`] and [`sql`]; pure
+//! - [`payload`]: records into a request
+//! - [`transport`], [`fault`]: a request and what its answer means
+//! - [`drain`]: the loop
+//! - [`metrics`]: counters, durations, token usage
+
+mod attributes;
+mod conventions;
+mod drain;
+mod environment;
+mod fault;
+mod metrics;
+mod payload;
+mod settings;
+mod span;
+mod sql;
+mod transport;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+pub(crate) use self::metrics::{Observe, Observed};
+pub use self::settings::{Otlp, OtlpProtocol, QueryText};
+use crate::error::BuildError;
+use crate::pipeline::Export;
+use crate::spool::Spool;
+use crate::stats::Counters;
+
+/// An export that was checked and can be run.
+#[derive(Debug)]
+pub(crate) struct Exporter {
+    settings: Otlp,
+    transport: Arc<transport::Transport>,
+}
+
+impl Exporter {
+    /// Checks what is set. To be called within the runtime that it will run on.
+    pub(crate) fn new(settings: Otlp) -> Result<Self, BuildError> {
+        Ok(Self {
+            transport: Arc::new(transport::Transport::new(&settings)?),
+            settings,
+        })
+    }
+
+    /// Exports until it is told to stop.
+    pub(crate) async fn run(
+        self,
+        spool_root: PathBuf,
+        export: Arc<Export>,
+        counters: Arc<Counters>,
+        own: Arc<Spool>,
+        observe: Observe,
+    ) {
+        let metrics = self.settings.metrics.then(|| {
+            let resource = payload::resource_attributes(own.log(), &self.settings);
+            let transport = Arc::clone(&self.transport);
+            metrics::Metrics::start(&self.settings, resource, transport, &observe)
+        });
+        drop(observe);
+        drain::Drain::new(
+            self.settings,
+            spool_root,
+            export,
+            counters,
+            self.transport,
+            metrics,
+            own,
+        )
+        .run()
+        .await;
+    }
+}

@@ -1,0 +1,395 @@
+//! What can be set for the export: in code, or by the standard variables of OpenTelemetry.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Uri};
+
+use super::environment;
+use crate::error::BuildError;
+
+/// Sends the trail to an OpenTelemetry collector, as spans and, if asked for, as metrics; given
+/// to [`Builder::otlp`](crate::Builder::otlp). Needs feature `otlp`.
+///
+/// The export reads the local log beside Postgres, at a pace of its own. It never delays the
+/// trail: while the collector is away records wait in the log, up to
+/// [`quota_bytes`](Self::quota_bytes).
+///
+/// ```no_run
+/// use tracing_audit::{Audit, Otlp};
+///
+/// let audit = Audit::builder()
+///     .postgres("postgres://app@localhost/app")
+///     .otlp(Otlp::new("http://localhost:4318").header("authorization", "Bearer …"))
+///     .start()?;
+/// # Ok::<(), tracing_audit::BuildError>(())
+/// ```
+#[derive(Clone)]
+#[must_use = "settings do nothing until they are given to a builder"]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of its own, set by a method of its own"
+)]
+pub struct Otlp {
+    pub(super) endpoint: Endpoint,
+    pub(super) traces: bool,
+    pub(super) metrics: bool,
+    pub(super) metrics_every: Duration,
+    pub(super) protocol: Option<OtlpProtocol>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) timeout: Duration,
+    pub(super) gzip: bool,
+    pub(super) ca_certificate: Option<Vec<u8>>,
+    pub(super) client_certificate: Option<(Vec<u8>, Vec<u8>)>,
+    pub(super) resource: BTreeMap<String, String>,
+    pub(super) content: Content,
+    pub(super) payload_bytes: usize,
+    pub(super) delay: Duration,
+    pub(crate) quota_bytes: u64,
+    pub(super) beside_host: bool,
+    /// Variables that could not be understood and do not count, and why.
+    pub(super) ignored: Vec<(String, &'static str)>,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoint {
+    /// For HTTP, the path of a signal is appended.
+    pub(super) base: Option<String>,
+    /// For one signal, used as it is.
+    pub(super) traces: Option<String>,
+    pub(super) metrics: Option<String>,
+}
+
+/// What of a record's content goes out.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Content {
+    pub(super) query_text: QueryText,
+    pub(super) messages: bool,
+    pub(super) text_bytes: usize,
+    pub(super) old_database_names: bool,
+}
+
+/// The encoding and transport of OTLP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum OtlpProtocol {
+    /// Protobuf over gRPC, customarily on port 4317.
+    Grpc,
+    /// Protobuf over HTTP/1.1, customarily on port 4318.
+    HttpProtobuf,
+}
+
+/// How much of a query's text goes out in `db.query.text`. The whole text is in Postgres.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum QueryText {
+    /// With every literal replaced by `?`, as the conventions want it; a text that cannot be read
+    /// as SQL does not go out. The default.
+    Sanitized,
+    /// As it is, with the values in it, and with the database's error message.
+    Full,
+    /// Not at all.
+    Omitted,
+}
+
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+impl Default for Content {
+    fn default() -> Self {
+        Self {
+            query_text: QueryText::Sanitized,
+            messages: false,
+            text_bytes: 16 * 1024,
+            old_database_names: false,
+        }
+    }
+}
+
+impl fmt::Debug for Otlp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers and a URL may hold secrets.
+        f.debug_struct("Otlp")
+            .field("protocol", &self.protocol())
+            .field("traces", &self.traces)
+            .field("metrics", &self.metrics)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Otlp {
+    /// Exports to a collector at this URL, `http://` or `https://`; for HTTP, `/v1/traces` and
+    /// `/v1/metrics` are appended to it. The environment is not read.
+    pub fn new(endpoint: impl Into<String>) -> Self {
+        Self::at(Endpoint {
+            base: Some(endpoint.into()),
+            ..Endpoint::default()
+        })
+    }
+
+    pub(super) fn at(endpoint: Endpoint) -> Self {
+        Self {
+            endpoint,
+            traces: true,
+            metrics: false,
+            metrics_every: Duration::from_mins(1),
+            protocol: None,
+            headers: Vec::new(),
+            timeout: DEFAULT_TIMEOUT,
+            gzip: false,
+            ca_certificate: None,
+            client_certificate: None,
+            resource: BTreeMap::new(),
+            content: Content::default(),
+            payload_bytes: 3_900_000,
+            delay: Duration::from_secs(1),
+            quota_bytes: 512 * 1024 * 1024,
+            beside_host: false,
+            ignored: Vec::new(),
+        }
+    }
+
+    /// Reads the standard variables of OpenTelemetry; `None`: no endpoint is set, or the export
+    /// is switched off.
+    ///
+    /// | variable | what | default |
+    /// |---|---|---|
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | base URL of the collector | no export |
+    /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc` or `http/protobuf` | `grpc` for port 4317, else `http/protobuf` |
+    /// | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,…`, percent-encoded | none |
+    /// | `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds for a request | 10000 |
+    /// | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` or `none` | `none` |
+    /// | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS for a gRPC endpoint without a scheme | `false` |
+    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE` | file with the only CA certificates to trust, PEM | the system's |
+    /// | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | files to authenticate with, PEM | none |
+    /// | the same as `OTEL_EXPORTER_OTLP_TRACES_…` | for spans alone; the endpoint is used as it is | |
+    /// | `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` | for metrics; used as it is | |
+    /// | `OTEL_RESOURCE_ATTRIBUTES` | `name=value,…`, percent-encoded | none |
+    /// | `OTEL_TRACES_EXPORTER` | `none`: no spans | `otlp` |
+    /// | `OTEL_METRICS_EXPORTER` | `otlp`: metrics too | no metrics |
+    /// | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds between two exports of metrics | 60000 |
+    /// | `OTEL_SDK_DISABLED` | `true`: no export | `false` |
+    /// | `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` | `true`: see [`capture_messages`](Self::capture_messages) | `false` |
+    /// | `OTEL_SEMCONV_STABILITY_OPT_IN` | `database/dup`: the old names of database attributes too | new names only |
+    ///
+    /// As the specification of OpenTelemetry has it, a word or a number that cannot be understood
+    /// does not count; a warning says so when the first records are exported.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Otlp`] names the variable with an endpoint or headers that cannot be
+    /// understood, or with a file that cannot be read.
+    pub fn from_env() -> Result<Option<Self>, BuildError> {
+        environment::read(&|name| std::env::var(name).ok())
+    }
+
+    /// Sets the protocol. Default: gRPC for an endpoint on port 4317, else HTTP.
+    pub fn with_protocol(mut self, protocol: OtlpProtocol) -> Self {
+        self.protocol = Some(protocol);
+        self
+    }
+
+    /// Adds a header to every request, such as one that authorizes it.
+    pub fn header(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    /// Sets how long a request may take before it counts as failed and is tried again. Default
+    /// 10 s, at least 1 ms.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.max(Duration::from_millis(1));
+        self
+    }
+
+    /// Sets whether requests are compressed with gzip. Default: no.
+    pub fn gzip(mut self, gzip: bool) -> Self {
+        self.gzip = gzip;
+        self
+    }
+
+    /// Sets the only certificates of authorities to trust, PEM. Default: the system's.
+    pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.ca_certificate = Some(pem.into());
+        self
+    }
+
+    /// Sets the certificate chain and the key to authenticate with, both PEM. Default: none.
+    pub fn client_certificate(mut self, pem: impl Into<Vec<u8>>, key: impl Into<Vec<u8>>) -> Self {
+        self.client_certificate = Some((pem.into(), key.into()));
+        self
+    }
+
+    /// Adds an attribute of the resource, such as `deployment.environment.name`.
+    /// `service.name` is [`Builder::service_name`](crate::Builder::service_name).
+    pub fn resource_attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.resource.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets how much of a query's text goes out. Default: with its literals replaced.
+    pub fn query_text(mut self, query_text: QueryText) -> Self {
+        self.content.query_text = query_text;
+        self
+    }
+
+    /// Sets whether prompts and answers go out (`gen_ai.input.messages`,
+    /// `gen_ai.output.messages`), and with them questions, the summaries of events, and error
+    /// messages. Default: no; they are in Postgres.
+    pub fn capture_messages(mut self, capture: bool) -> Self {
+        self.content.messages = capture;
+        self
+    }
+
+    /// Sets how many bytes of one text go out; what is over it is cut between two characters,
+    /// and the whole length and sha256 are beside it. Default 16 KiB, range 256 B to 256 KiB.
+    pub fn text_bytes(mut self, bytes: usize) -> Self {
+        self.content.text_bytes = bytes.clamp(256, 256 * 1024);
+        self
+    }
+
+    /// Sets how many bytes one request has, before it is compressed. Default 3.9 MB, below the
+    /// 4 MiB that collectors customarily take; range 1 KiB to 64 MiB. A span is never divided.
+    pub fn payload_bytes(mut self, bytes: usize) -> Self {
+        self.payload_bytes = bytes.clamp(1024, 64 * 1024 * 1024);
+        self
+    }
+
+    /// Sets how long records are waited for before a request is sent. Default 1 s, at most 60 s.
+    pub fn delay(mut self, delay: Duration) -> Self {
+        self.delay = delay.min(Duration::from_mins(1));
+        self
+    }
+
+    /// Sets how many bytes the local log may hold for the export alone, once Postgres has them.
+    /// What is over it is given up, the oldest first, counted in
+    /// [`ExportStats::given_up`](crate::ExportStats::given_up), and told in a span
+    /// `audit.gap`. Default 512 MiB; never more than half of
+    /// [`Builder::spool_quota_bytes`](crate::Builder::spool_quota_bytes).
+    pub fn quota_bytes(mut self, bytes: u64) -> Self {
+        self.quota_bytes = bytes;
+        self
+    }
+
+    /// Sets whether metrics are exported too: the pipeline's own counters, and durations and
+    /// token usage by the conventions. Default: no.
+    pub fn metrics(mut self, metrics: bool) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// Sets how often metrics are exported. Default 60 s, at least 100 ms.
+    pub fn metrics_every(mut self, interval: Duration) -> Self {
+        self.metrics_every = interval.max(Duration::from_millis(100));
+        self
+    }
+
+    /// Sets whether spans are exported. Default: yes.
+    pub fn traces(mut self, traces: bool) -> Self {
+        self.traces = traces;
+        self
+    }
+
+    /// Sets whether records are exported for which the host's tracing-opentelemetry layer has a
+    /// span that it exports itself. Default: no, so that nothing is seen twice. Needs feature
+    /// `tracing-opentelemetry` to tell.
+    pub fn beside_host(mut self, beside: bool) -> Self {
+        self.beside_host = beside;
+        self
+    }
+
+    pub(super) fn protocol(&self) -> OtlpProtocol {
+        self.protocol.unwrap_or_else(|| {
+            let url = self
+                .endpoint
+                .traces
+                .as_ref()
+                .or(self.endpoint.base.as_ref());
+            let port = url
+                .and_then(|url| url.parse::<Uri>().ok())
+                .and_then(|uri| uri.port_u16());
+            if port == Some(4317) {
+                OtlpProtocol::Grpc
+            } else {
+                OtlpProtocol::HttpProtobuf
+            }
+        })
+    }
+
+    /// The URL for spans, or the server for gRPC.
+    pub(super) fn traces_url(&self) -> Result<Uri, BuildError> {
+        self.url(self.endpoint.traces.as_deref(), "v1/traces")
+    }
+
+    /// The URL for metrics, or the server for gRPC.
+    pub(super) fn metrics_url(&self) -> Result<Uri, BuildError> {
+        self.url(self.endpoint.metrics.as_deref(), "v1/metrics")
+    }
+
+    fn url(&self, of_signal: Option<&str>, path: &str) -> Result<Uri, BuildError> {
+        let base = self.endpoint.base.as_deref().unwrap_or_default();
+        let url = match of_signal {
+            Some(url) => url.to_owned(),
+            None if self.protocol() == OtlpProtocol::Grpc => base.to_owned(),
+            None => format!("{}/{path}", base.trim_end_matches('/')),
+        };
+        url.parse::<Uri>()
+            .ok()
+            .filter(|uri| {
+                uri.host().is_some() && matches!(uri.scheme_str(), Some("http" | "https"))
+            })
+            .ok_or_else(|| {
+                invalid(
+                    "endpoint",
+                    "should read http://host:port or https://host:port",
+                )
+            })
+    }
+
+    pub(super) fn header_map(&self) -> Result<HeaderMap, BuildError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let name = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes());
+            let value = HeaderValue::from_str(value);
+            let (Ok(name), Ok(mut value)) = (name, value) else {
+                return Err(invalid(
+                    "headers",
+                    "a name or a value that no header can have",
+                ));
+            };
+            value.set_sensitive(true);
+            map.insert(name, value);
+        }
+        Ok(map)
+    }
+
+    /// Whether everything that is set can be understood.
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        if self.traces {
+            self.traces_url()?;
+        }
+        if self.metrics {
+            self.metrics_url()?;
+        }
+        self.header_map()?;
+        Ok(())
+    }
+}
+
+impl Endpoint {
+    pub(super) fn add_scheme(&mut self, scheme: &str) {
+        for url in [&mut self.base, &mut self.traces, &mut self.metrics] {
+            if let Some(url) = url.as_mut().filter(|url| !url.contains("://")) {
+                *url = format!("{scheme}://{url}");
+            }
+        }
+    }
+}
+
+pub(super) fn invalid(setting: impl Into<String>, why: impl Into<String>) -> BuildError {
+    BuildError::Otlp {
+        setting: setting.into(),
+        why: why.into(),
+    }
+}

@@ -1,0 +1,436 @@
+//! Each column by its attribute's name, one by one.
+
+use std::collections::BTreeMap;
+
+use opentelemetry_proto::tonic::common::v1::any_value;
+use proptest::prelude::*;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use super::*;
+use crate::capture::buffers::Buffers;
+use crate::config::Limits;
+use crate::record::decode;
+use crate::record::encode::{self, Evidence, Header, Key, ty};
+
+const RECORD: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0007);
+const PARENT: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0005);
+
+/// A value that a span says.
+enum Said {
+    Text(&'static str),
+    Int(i64),
+}
+use Said::{Int, Text};
+
+fn put(buffers: &mut Buffers, key: Key<'_>, said: &Said) {
+    let limits = Limits::default();
+    match said {
+        Text(text) => buffers.text(key, ty::TEXT, text.as_bytes(), &limits),
+        Int(int) => buffers.fixed(key, ty::I64, int.to_le_bytes(), &limits),
+    }
+}
+
+fn frame(kind: Kind, evidence: Evidence, said: &[(&str, Said)]) -> Vec<u8> {
+    let mut buffers = Buffers::default();
+    for (name, value) in said {
+        let key = Field::of_name(name, Some(kind)).map_or(Key::Extra(name), Key::Field);
+        put(&mut buffers, key, value);
+    }
+    let header = Header {
+        kind,
+        evidence,
+        id: RECORD,
+        parent: PARENT,
+        root: PARENT,
+        started_us: 1_700_000_000_000_000,
+        duration_us: 1_500,
+    };
+    let mut bytes = Vec::new();
+    encode::frame(&mut bytes, &header, &[], &buffers.context, &buffers.body);
+    bytes
+}
+
+fn export(kind: Kind, evidence: Evidence, said: &[(&str, Said)], content: &Content) -> Span {
+    let bytes = frame(kind, evidence, said);
+    let row = Row::new(&decode::frame(&bytes).unwrap()).unwrap();
+    span(&row, 42, content).0
+}
+
+/// Attributes as text, with their type where that is not text.
+fn attributes(span: &Span) -> BTreeMap<&str, String> {
+    let text = |value: &any_value::Value| match value {
+        any_value::Value::StringValue(text) => text.clone(),
+        any_value::Value::IntValue(int) => format!("int {int}"),
+        any_value::Value::BoolValue(bool) => format!("bool {bool}"),
+        any_value::Value::ArrayValue(array) => format!(
+            "{:?}",
+            array
+                .values
+                .iter()
+                .map(|value| match value.value.as_ref().unwrap() {
+                    any_value::Value::StringValue(text) => text.clone(),
+                    other => format!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        ),
+        other => format!("{other:?}"),
+    };
+    span.attributes
+        .iter()
+        .map(|attribute| {
+            let value = attribute.value.as_ref().unwrap().value.as_ref().unwrap();
+            (&*attribute.key, text(value))
+        })
+        .collect()
+}
+
+#[track_caller]
+fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
+    let found = attributes(span);
+    let expected: BTreeMap<_, _> = expected
+        .iter()
+        .map(|(name, value)| (*name, (*value).to_owned()))
+        .collect();
+    assert_eq!(found, expected);
+}
+
+fn everything() -> Content {
+    Content {
+        query_text: QueryText::Full,
+        messages: true,
+        ..Content::default()
+    }
+}
+
+/// What every record has.
+const EVERY: [(&str, Said); 6] = [
+    ("request_id", Text("r-1")),
+    ("user_id", Text("u-1")),
+    ("user_role", Text("analyst")),
+    ("conversation_id", Text("c-1")),
+    ("tenant_id", Text("11111111-1111-1111-1111-111111111111")),
+    ("agent_id", Text("22222222-2222-2222-2222-222222222222")),
+];
+const EVERY_ATTRIBUTES: [(&str, &str); 10] = [
+    ("audit.record.id", "01900000-0000-7000-8000-000000000007"),
+    (
+        "audit.record.parent_id",
+        "01900000-0000-7000-8000-000000000005",
+    ),
+    ("audit.record.seq", "int 42"),
+    ("audit.request.id", "r-1"),
+    ("audit.tenant.id", "11111111-1111-1111-1111-111111111111"),
+    ("user.id", "u-1"),
+    ("user.roles", "[\"analyst\"]"),
+    ("gen_ai.conversation.id", "c-1"),
+    ("gen_ai.agent.id", "22222222-2222-2222-2222-222222222222"),
+    (
+        "audit.llm_session.id",
+        "33333333-3333-3333-3333-333333333333",
+    ),
+];
+
+fn with_every(said: Vec<(&'static str, Said)>) -> Vec<(&'static str, Said)> {
+    let session = (
+        "llm_session_id",
+        Text("33333333-3333-3333-3333-333333333333"),
+    );
+    EVERY.into_iter().chain([session]).chain(said).collect()
+}
+
+fn and_every<'a>(attributes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    EVERY_ATTRIBUTES.iter().chain(attributes).copied().collect()
+}
+
+#[test]
+fn a_query_run_is_a_client_span_by_the_database_conventions() {
+    let said = with_every(vec![
+        (
+            "datasource_id",
+            Text("44444444-4444-4444-4444-444444444444"),
+        ),
+        ("question_text", Text("How many does Ann have?")),
+        (
+            "sql_text",
+            Text("SELECT count(*) FROM songs WHERE owner = 'Ann'"),
+        ),
+        ("row_count", Int(1)),
+        ("rows_affected", Int(2)),
+    ]);
+    let span = export(Kind::QueryRun, Evidence::Ok, &said, &Content::default());
+    assert_eq!(span.name, "SELECT songs");
+    assert_eq!(span.kind(), SpanKind::Client);
+    assert_eq!(span.status, None);
+    assert_eq!(span.start_time_unix_nano, 1_700_000_000_000_000_000);
+    assert_eq!(span.end_time_unix_nano, 1_700_000_000_001_500_000);
+    assert_eq!(span.span_id, RECORD.as_bytes()[8..]);
+    assert_eq!(span.parent_span_id, PARENT.as_bytes()[8..]);
+    let told = [
+        ("db.system.name", "other_sql"),
+        (
+            "db.query.text",
+            "SELECT count(*) FROM songs WHERE owner = ?",
+        ),
+        ("db.query.summary", "SELECT songs"),
+        ("db.response.returned_rows", "int 1"),
+        ("audit.rows_affected", "int 2"),
+        (
+            "audit.datasource.id",
+            "44444444-4444-4444-4444-444444444444",
+        ),
+        ("audit.record.kind", "query_run"),
+        ("audit.status", "succeeded"),
+    ];
+    assert_attributes(&span, &and_every(&told));
+    let span = export(Kind::QueryRun, Evidence::Ok, &said, &everything());
+    let attributes = attributes(&span);
+    assert_eq!(
+        attributes["db.query.text"],
+        "SELECT count(*) FROM songs WHERE owner = 'Ann'"
+    );
+    assert_eq!(attributes["audit.question.text"], "How many does Ann have?");
+}
+
+#[test]
+fn a_prompt_run_is_a_client_span_by_the_genai_conventions() {
+    let said = with_every(vec![
+        ("model_name", Text("m-1")),
+        ("provider", Text("Bedrock")),
+        ("prompt_template_name", Text("t")),
+        ("prompt_template_version", Int(3)),
+        ("rendered_prompt", Text("Say \"hello\"")),
+        ("response_text", Text("hello")),
+        ("role", Text("analyst")),
+        ("input_token_count", Int(7)),
+        ("output_token_count", Int(1)),
+    ]);
+    let span = export(Kind::PromptRun, Evidence::Ok, &said, &Content::default());
+    assert_eq!(span.name, "chat m-1");
+    assert_eq!(span.kind(), SpanKind::Client);
+    let told = [
+        ("gen_ai.operation.name", "chat"),
+        ("gen_ai.provider.name", "aws.bedrock"),
+        ("gen_ai.request.model", "m-1"),
+        ("gen_ai.usage.input_tokens", "int 7"),
+        ("gen_ai.usage.output_tokens", "int 1"),
+        ("gen_ai.prompt.name", "t"),
+        ("gen_ai.prompt.version", "3"),
+        ("audit.prompt.role", "analyst"),
+        ("audit.record.kind", "prompt_run"),
+        ("audit.status", "succeeded"),
+    ];
+    assert_attributes(&span, &and_every(&told));
+    let span = export(Kind::PromptRun, Evidence::Ok, &said, &everything());
+    let attributes = attributes(&span);
+    assert_eq!(
+        attributes["gen_ai.input.messages"],
+        r#"[{"role":"analyst","parts":[{"type":"text","content":"Say \"hello\""}]}]"#
+            .parse::<Json>()
+            .unwrap()
+            .to_string()
+    );
+    assert_eq!(
+        attributes["gen_ai.output.messages"]
+            .parse::<Json>()
+            .unwrap()[0]["parts"][0]["content"],
+        "hello"
+    );
+}
+
+#[test]
+fn an_event_is_an_internal_span_of_its_action() {
+    let said = with_every(vec![
+        ("action_type", Text("report.exported")),
+        ("target_type", Text("report")),
+        ("target_id", Text("2026")),
+        ("input_summary", Text("in")),
+        ("output_summary", Text("out")),
+        ("pages", Int(3)),
+        ("server.address", Text("db1")),
+    ]);
+    let span = export(Kind::Event, Evidence::None, &said, &Content::default());
+    assert_eq!(span.name, "report.exported");
+    assert_eq!(span.kind(), SpanKind::Internal);
+    let told = [
+        ("audit.action.type", "report.exported"),
+        ("audit.target.type", "report"),
+        ("audit.target.id", "2026"),
+        ("audit.metadata.pages", "int 3"),
+        ("server.address", "db1"),
+        ("audit.record.kind", "event"),
+        ("audit.status", "unknown"),
+    ];
+    assert_attributes(&span, &and_every(&told));
+    let span = export(Kind::Event, Evidence::None, &said, &everything());
+    assert_eq!(attributes(&span)["audit.input.summary"], "in");
+    assert_eq!(attributes(&span)["audit.output.summary"], "out");
+}
+
+#[test]
+fn tool_calls_and_agent_runs_are_spans_by_the_genai_conventions() {
+    let said = [
+        ("action_type", Text("tool.call")),
+        ("target_id", Text("search")),
+        ("input_summary", Text("{\"q\":1}")),
+        ("output_summary", Text("found")),
+    ];
+    let span = export(Kind::Event, Evidence::Ok, &said, &everything());
+    assert_eq!(span.name, "execute_tool search");
+    assert_eq!(span.kind(), SpanKind::Internal);
+    let found = attributes(&span);
+    assert_eq!(found["gen_ai.operation.name"], "execute_tool");
+    assert_eq!(found["gen_ai.tool.name"], "search");
+    assert_eq!(found["gen_ai.tool.call.arguments"], "{\"q\":1}");
+    assert_eq!(found["gen_ai.tool.call.result"], "found");
+    let said = [
+        ("action_type", Text("agent_run")),
+        ("target_type", Text("agent")),
+        ("target_id", Text("planner")),
+    ];
+    let span = export(Kind::Event, Evidence::Ok, &said, &Content::default());
+    assert_eq!(span.name, "invoke_agent planner");
+    assert_eq!(attributes(&span)["gen_ai.agent.name"], "planner");
+    // Said by the conventions' own names.
+    let said = [
+        ("action_type", Text("lookup")),
+        ("gen_ai.operation.name", Text("execute_tool")),
+        ("gen_ai.tool.name", Text("find")),
+    ];
+    let span = export(Kind::Event, Evidence::Ok, &said, &Content::default());
+    assert_eq!(span.name, "execute_tool find");
+}
+
+#[test]
+fn a_failure_has_its_type_and_its_message_only_when_asked_for() {
+    let said = [
+        ("sql_text", Text("SELECT 1")),
+        ("error_code", Text("42P01")),
+        ("error_message", Text("the secret table is not there")),
+    ];
+    let span = export(Kind::QueryRun, Evidence::Err, &said, &Content::default());
+    let status = span.status.as_ref().unwrap();
+    assert_eq!(status.code(), StatusCode::Error);
+    assert_eq!(status.message, "");
+    let found = attributes(&span);
+    assert_eq!(found["error.type"], "42P01");
+    assert_eq!(found["db.response.status_code"], "42P01");
+    let span = export(Kind::QueryRun, Evidence::Err, &said, &everything());
+    assert_eq!(
+        span.status.as_ref().unwrap().message,
+        "the secret table is not there"
+    );
+    // A word of our own is no code of a database; nothing at all is `_OTHER`.
+    let span = export(Kind::QueryRun, Evidence::Panic, &[], &Content::default());
+    assert_eq!(attributes(&span)["error.type"], "panic");
+    assert!(!attributes(&span).contains_key("db.response.status_code"));
+    let span = export(Kind::Event, Evidence::Err, &[], &Content::default());
+    assert_eq!(attributes(&span)["error.type"], "_OTHER");
+}
+
+#[test]
+fn what_is_no_failure_leaves_the_status_unset() {
+    for word in ["succeeded", "cancelled", "rejected", "unknown"] {
+        let said = [("status", Text(word)), ("error_code", Text("x"))];
+        let span = export(Kind::Event, Evidence::None, &said, &Content::default());
+        assert_eq!(span.status, None, "{word}");
+        assert_eq!(attributes(&span)["audit.status"], word);
+        assert!(!attributes(&span).contains_key("error.type"));
+    }
+}
+
+#[test]
+fn content_that_is_said_by_the_conventions_names_goes_out_only_when_asked_for() {
+    let said = [
+        ("gen_ai.input.messages", Text("secret")),
+        ("gen_ai.prompt.variable.name", Text("secret")),
+        ("db.query.parameter.0", Text("secret")),
+        ("gen_ai.response.model", Text("m-2")),
+    ];
+    let span = export(Kind::PromptRun, Evidence::Ok, &said, &Content::default());
+    assert!(!format!("{span:?}").contains("secret"));
+    assert_eq!(attributes(&span)["gen_ai.response.model"], "m-2");
+    let span = export(Kind::PromptRun, Evidence::Ok, &said, &everything());
+    assert_eq!(attributes(&span)["gen_ai.prompt.variable.name"], "secret");
+    assert_eq!(attributes(&span)["db.query.parameter.0"], "secret");
+}
+
+#[test]
+fn a_text_that_cannot_be_read_as_sql_does_not_go_out() {
+    let said = [("sql_text", Text("SELECT 'secret"))];
+    let span = export(Kind::QueryRun, Evidence::Ok, &said, &Content::default());
+    assert!(!format!("{span:?}").contains("secret"));
+    assert_eq!(span.name, "other_sql");
+}
+
+#[test]
+fn a_summary_that_was_said_is_the_spans_name() {
+    let said = [
+        ("sql_text", Text("SELECT 1")),
+        ("sql_summary", Text("SELECT one")),
+        ("db.system.name", Text("sqlite")),
+    ];
+    let span = export(Kind::QueryRun, Evidence::Ok, &said, &Content::default());
+    assert_eq!(span.name, "SELECT one");
+    let found = attributes(&span);
+    assert_eq!(found["db.query.summary"], "SELECT one");
+    assert_eq!(found["db.system.name"], "sqlite");
+}
+
+#[test]
+fn old_names_come_beside_the_new_ones_when_asked_for() {
+    let content = Content {
+        old_database_names: true,
+        ..Content::default()
+    };
+    let said = [("sql_text", Text("SELECT 1 FROM t"))];
+    let span = export(Kind::QueryRun, Evidence::Ok, &said, &content);
+    let found = attributes(&span);
+    assert_eq!(found["db.system"], found["db.system.name"]);
+    assert_eq!(found["db.statement"], "SELECT ? FROM t");
+}
+
+#[test]
+fn a_message_that_is_cut_is_still_json_with_length_and_sha256_beside_it() {
+    let content = Content {
+        text_bytes: 200,
+        ..everything()
+    };
+    let whole: &'static str = "\u{1}é\"".repeat(1_000).leak();
+    let said = [("rendered_prompt", Text(whole))];
+    let span = export(Kind::PromptRun, Evidence::Ok, &said, &content);
+    let found = attributes(&span);
+    let message = &found["gen_ai.input.messages"];
+    assert!(message.len() <= 200, "{}", message.len());
+    let kept = message.parse::<Json>().unwrap()[0]["parts"][0]["content"].clone();
+    assert!(whole.starts_with(kept.as_str().unwrap()) && !kept.as_str().unwrap().is_empty());
+    assert_eq!(
+        found["audit.gen_ai.input.messages.bytes"],
+        format!("int {}", whole.len())
+    );
+    assert_eq!(
+        found["audit.gen_ai.input.messages.sha256"],
+        super::super::attributes::hex(&Sha256::digest(whole))
+    );
+}
+
+proptest! {
+    /// Whatever is said, a span comes of it, and by default no text of a prompt goes out.
+    #[test]
+    fn no_value_makes_it_panic(text in any::<String>(), name in "[a-z._]{0,20}", bytes in 256_usize..2_000) {
+        let text: &'static str = text.leak();
+        let name: &'static str = name.leak();
+        let content = Content { text_bytes: bytes, ..everything() };
+        for kind in Kind::ALL {
+            for field in Field::ALL.iter().filter(|field| field.belongs_to(kind)) {
+                let said = [(field.name(), Text(text)), (name, Text(text))];
+                let span = export(kind, Evidence::Err, &said, &content);
+                prop_assert!(!span.name.is_empty());
+            }
+        }
+        let said = [("rendered_prompt", Text("a secret")), ("response_text", Text("a secret")), ("error_message", Text("a secret"))];
+        let span = export(Kind::PromptRun, Evidence::Err, &said, &Content::default());
+        let told = format!("{span:?}");
+        prop_assert!(!told.contains("secret"));
+    }
+}

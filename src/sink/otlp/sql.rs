@@ -1,0 +1,440 @@
+//! A query's text without its values, and its summary.
+//!
+//! By the database conventions: every literal becomes `?`, comments go, and the summary is the
+//! operations with their targets. The text may be of any dialect, and what one takes for an
+//! identifier is a value to another: in doubt the text is not told.
+
+use sqlparser::dialect::GenericDialect;
+use sqlparser::keywords::Keyword;
+use sqlparser::tokenizer::{Token, Tokenizer, Whitespace, Word};
+
+/// The longest summary, by the conventions, in bytes.
+const SUMMARY_BYTES: usize = 255;
+
+/// Systems whose double quotes are for identifiers and nothing else.
+const QUOTES_IDENTIFIERS: &[&str] = &["postgresql", "oracle.db", "cockroachdb", "trino", "duckdb"];
+
+/// What may be told of a query.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    /// The text with `?` for each literal; `None`: it could not be read.
+    pub(super) text: Option<String>,
+    /// Operations and targets; empty: none was found.
+    pub(super) summary: String,
+}
+
+/// Reads a query of a system by its name in the conventions.
+pub(super) fn read(sql: &str, system: &str) -> Query {
+    let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
+        return Query::default();
+    };
+    if tokens.iter().any(is_ambiguous) {
+        return Query::default();
+    }
+    Query {
+        text: Some(without_literals(
+            &tokens,
+            QUOTES_IDENTIFIERS.contains(&system),
+        )),
+        summary: summary(&tokens),
+    }
+}
+
+/// Whether another dialect may have ended a literal or a comment elsewhere.
+fn is_ambiguous(token: &Token) -> bool {
+    match token {
+        // Some let a backslash escape the quote that ends a literal.
+        Token::SingleQuotedString(text) | Token::NationalStringLiteral(text) => text.contains('\\'),
+        Token::Word(Word {
+            value,
+            quote_style: Some(_),
+            ..
+        }) => value.contains('\\'),
+        // To MySQL the rest of the line is a comment after a `#`.
+        Token::Backslash | Token::Sharp => true,
+        _ => false,
+    }
+}
+
+fn without_literals(tokens: &[Token], quotes_identifiers: bool) -> String {
+    let mut text = String::new();
+    let mut before: Option<&Token> = None;
+    for (index, token) in tokens.iter().enumerate() {
+        let next = tokens[index + 1..]
+            .iter()
+            .find(|token| !matches!(token, Token::Whitespace(_)));
+        match token {
+            Token::Whitespace(
+                Whitespace::SingleLineComment { .. } | Whitespace::MultiLineComment(_),
+            ) => {
+                if !text.ends_with(char::is_whitespace) {
+                    text.push(' ');
+                }
+                continue;
+            }
+            Token::Whitespace(space) => {
+                text.push_str(&space.to_string());
+                continue;
+            }
+            Token::Word(word) if is_identifier(word, before, next, quotes_identifiers) => {
+                text.push_str(&word.to_string());
+            }
+            Token::Placeholder(name) => text.push_str(name),
+            // The sign belongs to the number.
+            Token::Minus | Token::Plus
+                if matches!(tokens.get(index + 1), Some(Token::Number(..)))
+                    && !before.is_some_and(ends_value) => {}
+            other => {
+                let punctuation = other.to_string();
+                let is_punctuation = punctuation
+                    .chars()
+                    .all(|c| c.is_ascii_punctuation() && !matches!(c, '\'' | '"' | '`'));
+                text.push_str(if is_punctuation { &punctuation } else { "?" });
+            }
+        }
+        before = Some(token);
+    }
+    text.trim().to_owned()
+}
+
+/// Whether a word is a name or a keyword, rather than a value.
+fn is_identifier(
+    word: &Word,
+    before: Option<&Token>,
+    next: Option<&Token>,
+    quotes_identifiers: bool,
+) -> bool {
+    match word.quote_style {
+        None => !matches!(word.keyword, Keyword::TRUE | Keyword::FALSE),
+        Some('"') if !quotes_identifiers => {
+            // SQLite and MySQL take it for a value where no such column is there.
+            before == Some(&Token::Period)
+                || next == Some(&Token::Period)
+                || matches!(before, Some(Token::Word(word)) if is_before_name(word))
+        }
+        Some(_) => true,
+    }
+}
+
+/// Whether only a name can follow.
+fn is_before_name(word: &Word) -> bool {
+    matches!(
+        word.keyword,
+        Keyword::FROM
+            | Keyword::JOIN
+            | Keyword::INTO
+            | Keyword::UPDATE
+            | Keyword::TABLE
+            | Keyword::AS
+    )
+}
+
+/// Whether a sign after this is an operator.
+fn ends_value(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => word.keyword == Keyword::NoKeyword || word.quote_style.is_some(),
+        Token::RParen | Token::RBracket | Token::Placeholder(_) => true,
+        other => !other
+            .to_string()
+            .chars()
+            .all(|c| c.is_ascii_punctuation() && !matches!(c, '\'' | '"' | '`')),
+    }
+}
+
+/// Operations and their targets, in the order of the text.
+fn summary(tokens: &[Token]) -> String {
+    let tokens: Vec<_> = tokens
+        .iter()
+        .filter(|token| !matches!(token, Token::Whitespace(_)))
+        .collect();
+    let mut parts = Parts::default();
+    // For each open parenthesis, whether a statement began in it: a FROM elsewhere is a
+    // function's.
+    let mut levels = vec![false];
+    let mut index = 0;
+    let mut begins = true;
+    while let Some(token) = tokens.get(index) {
+        index += 1;
+        match token {
+            Token::LParen => levels.push(false),
+            Token::RParen => {
+                if levels.len() > 1 {
+                    levels.pop();
+                }
+            }
+            Token::SemiColon => begins = true,
+            Token::Word(word) if word.quote_style.is_none() => {
+                // There is always one.
+                let mut outermost = false;
+                let in_statement = levels.last_mut().unwrap_or(&mut outermost);
+                match word.keyword {
+                    Keyword::SELECT | Keyword::INSERT | Keyword::DELETE | Keyword::MERGE => {
+                        parts.push(&word.value);
+                        *in_statement = true;
+                    }
+                    Keyword::UPDATE if begins => {
+                        parts.push(&word.value);
+                        *in_statement = true;
+                        parts.target(&tokens, &mut index);
+                    }
+                    Keyword::CREATE | Keyword::DROP | Keyword::ALTER | Keyword::TRUNCATE
+                        if begins =>
+                    {
+                        parts.definition(word, &tokens, &mut index);
+                    }
+                    Keyword::CALL | Keyword::EXEC | Keyword::EXECUTE if begins => {
+                        parts.push(&word.value);
+                        parts.target(&tokens, &mut index);
+                    }
+                    Keyword::FROM if *in_statement => parts.targets(&tokens, &mut index),
+                    Keyword::JOIN | Keyword::INTO if *in_statement => {
+                        parts.target(&tokens, &mut index);
+                    }
+                    _ => {}
+                }
+                begins = false;
+            }
+            _ => begins = false,
+        }
+    }
+    parts.0
+}
+
+/// A summary as it is put together.
+#[derive(Default)]
+struct Parts(String);
+
+impl Parts {
+    /// Appends an operation or a target, or nothing more once one does not fit.
+    fn push(&mut self, part: &str) {
+        if self.0.len() + 1 + part.len() > SUMMARY_BYTES {
+            return;
+        }
+        if !self.0.is_empty() {
+            self.0.push(' ');
+        }
+        self.0.push_str(part);
+    }
+
+    /// Appends the name at `index`, if there is one.
+    fn target(&mut self, tokens: &[&Token], index: &mut usize) -> bool {
+        let mut name = String::new();
+        while let Some(Token::Word(word)) = tokens.get(*index) {
+            let is_name = word.keyword == Keyword::NoKeyword
+                || word.quote_style.is_some()
+                || !name.is_empty()
+                || tokens.get(*index + 1) == Some(&&Token::Period)
+                || !is_clause(word);
+            if !is_name {
+                break;
+            }
+            name.push_str(&word.to_string());
+            *index += 1;
+            if tokens.get(*index) != Some(&&Token::Period) {
+                break;
+            }
+            name.push('.');
+            *index += 1;
+        }
+        if name.is_empty() {
+            return false;
+        }
+        self.push(&name);
+        true
+    }
+
+    /// Appends the names of a FROM, which commas part.
+    fn targets(&mut self, tokens: &[&Token], index: &mut usize) {
+        while self.target(tokens, index) {
+            // An alias, with or without AS.
+            let mut at = *index;
+            if matches!(tokens.get(at), Some(Token::Word(word)) if word.keyword == Keyword::AS) {
+                at += 1;
+            }
+            if matches!(tokens.get(at), Some(Token::Word(word)) if !is_clause(word)) {
+                at += 1;
+            }
+            if tokens.get(at) != Some(&&Token::Comma) {
+                return;
+            }
+            *index = at + 1;
+        }
+    }
+
+    /// Appends what is created, dropped or altered: `CREATE TABLE t`.
+    fn definition(&mut self, operation: &Word, tokens: &[&Token], index: &mut usize) {
+        self.push(&operation.value);
+        let mut is_said = operation.keyword == Keyword::TRUNCATE;
+        while let Some(Token::Word(word)) = tokens.get(*index) {
+            match word.keyword {
+                Keyword::TABLE
+                | Keyword::VIEW
+                | Keyword::INDEX
+                | Keyword::SCHEMA
+                | Keyword::DATABASE
+                | Keyword::FUNCTION
+                | Keyword::PROCEDURE
+                | Keyword::SEQUENCE
+                | Keyword::TYPE => {
+                    self.push(&word.value);
+                    is_said = true;
+                }
+                Keyword::IF | Keyword::NOT | Keyword::EXISTS => {}
+                _ if is_said => {
+                    self.target(tokens, index);
+                    return;
+                }
+                _ => {}
+            }
+            *index += 1;
+        }
+    }
+}
+
+/// Whether the word goes on with the statement, where a name may end.
+fn is_clause(word: &Word) -> bool {
+    word.quote_style.is_none()
+        && matches!(
+            word.keyword,
+            Keyword::SELECT
+                | Keyword::WHERE
+                | Keyword::JOIN
+                | Keyword::INNER
+                | Keyword::LEFT
+                | Keyword::RIGHT
+                | Keyword::FULL
+                | Keyword::CROSS
+                | Keyword::NATURAL
+                | Keyword::ON
+                | Keyword::USING
+                | Keyword::GROUP
+                | Keyword::ORDER
+                | Keyword::HAVING
+                | Keyword::LIMIT
+                | Keyword::OFFSET
+                | Keyword::FETCH
+                | Keyword::UNION
+                | Keyword::INTERSECT
+                | Keyword::EXCEPT
+                | Keyword::SET
+                | Keyword::VALUES
+                | Keyword::LATERAL
+                | Keyword::UNNEST
+                | Keyword::WINDOW
+                | Keyword::FOR
+                | Keyword::RETURNING
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn literals_become_question_marks_and_comments_go() {
+        for (sql, text) in [
+            ("SELECT 12, -12, .01, 12e-5, 0xDEAD", "SELECT ?, ?, ?, ?, ?"),
+            ("SELECT a-1 FROM t", "SELECT a-? FROM t"),
+            ("SELECT 'a''b', N'x', true", "SELECT ?, ?, ?"),
+            ("SELECT DATE '2026-01-01'", "SELECT DATE ?"),
+            (
+                "CREATE TABLE t (c varchar(255))",
+                "CREATE TABLE t (c varchar(?))",
+            ),
+            (
+                "SELECT c3po FROM covid19 -- not you\nWHERE a = $1 /* 7 */ AND b=?",
+                "SELECT c3po FROM covid19  WHERE a = $1 AND b=?",
+            ),
+            ("SELECT $$it's$$, $tag$x$tag$", "SELECT ?, ?"),
+            ("SELECT x'ab', b'01'", "SELECT ?, ?"),
+        ] {
+            let read = read(sql, "").text.unwrap();
+            let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert_eq!(squeezed(&read), squeezed(text), "{sql}");
+        }
+    }
+
+    #[test]
+    fn double_quotes_are_a_name_only_where_they_can_be_nothing_else() {
+        let sql = r#"SELECT "a"."b", "secret" FROM "t" AS "u" WHERE name = "Alice""#;
+        assert_eq!(
+            read(sql, "sqlite").text.unwrap(),
+            r#"SELECT "a"."b", ? FROM "t" AS "u" WHERE name = ?"#
+        );
+        assert_eq!(read(sql, "postgresql").text.unwrap(), sql);
+    }
+
+    #[test]
+    fn what_another_dialect_may_read_otherwise_is_not_told() {
+        for sql in [
+            r"SELECT 'a\' OR secret=\'b'",
+            "SELECT 1 # a secret\n",
+            "SELECT 'secret",
+            r#"SELECT "a\" secret \"b""#,
+        ] {
+            assert_eq!(read(sql, "").text, None, "{sql}");
+        }
+    }
+
+    #[test]
+    fn the_summary_has_operations_and_targets() {
+        for (sql, summary) in [
+            (
+                "SELECT * FROM wuser_table WHERE username = ?",
+                "SELECT wuser_table",
+            ),
+            (
+                "INSERT INTO shipping_details (order_id) SELECT order_id FROM orders",
+                "INSERT shipping_details SELECT orders",
+            ),
+            (
+                "SELECT * FROM songs s, artists AS a WHERE 1=1",
+                "SELECT songs artists",
+            ),
+            (
+                "SELECT * FROM songs JOIN artists USING (id)",
+                "SELECT songs artists",
+            ),
+            (
+                "SELECT d FROM (SELECT order_date FROM orders o JOIN customers c ON 1=1) x",
+                "SELECT SELECT orders customers",
+            ),
+            (
+                "SELECT * FROM \"song list\", 'artists'",
+                "SELECT \"song list\"",
+            ),
+            (
+                "SELECT * FROM dbo.Table, dbo.AnotherTable",
+                "SELECT dbo.Table dbo.AnotherTable",
+            ),
+            (
+                "CREATE TABLE IF NOT EXISTS MyTable (a int)",
+                "CREATE TABLE MyTable",
+            ),
+            ("DROP TABLE MyTable", "DROP TABLE MyTable"),
+            ("SELECT 12", "SELECT"),
+            ("call some_stored_procedure", "call some_stored_procedure"),
+            ("UPDATE t SET a = 1", "UPDATE t"),
+            (
+                "DELETE FROM t WHERE a IN (SELECT a FROM u)",
+                "DELETE t SELECT u",
+            ),
+            ("SELECT extract(year FROM created_at) FROM t", "SELECT t"),
+            (
+                "WITH x AS (SELECT 1 FROM a) SELECT * FROM x",
+                "SELECT a SELECT x",
+            ),
+            ("", ""),
+        ] {
+            assert_eq!(read(sql, "").summary, summary, "{sql}");
+        }
+        let many = (0..100).map(|n| format!("table_{n}")).collect::<Vec<_>>();
+        let long = read(&format!("SELECT * FROM {}", many.join(", ")), "").summary;
+        assert!(
+            long.len() <= 255
+                && long
+                    .split(' ')
+                    .all(|part| part == "SELECT" || many.iter().any(|name| name == part))
+        );
+    }
+}

@@ -1,0 +1,298 @@
+//! A request to a collector and its answer, over gRPC or HTTP.
+//!
+//! The generated messages and services are those of `opentelemetry-proto`. The exporters of
+//! `opentelemetry-otlp` are not used: they answer with a text instead of a code, tell of a
+//! partial success in a log line alone, read no `OTEL_EXPORTER_OTLP_CERTIFICATE`, and give a
+//! request up after three attempts.
+
+use std::io::Write as _;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::{HeaderMap, HeaderValue, Request, Uri, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient;
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use prost::Message;
+use prost::bytes::Bytes;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, RootCertStore};
+use tonic::codec::CompressionEncoding;
+use tonic::metadata::MetadataMap;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+
+use super::fault::Fault;
+use super::settings::{Otlp, OtlpProtocol, invalid};
+use crate::error::BuildError;
+use crate::report;
+
+/// An answer is read up to this; what a collector has to say is short.
+const ANSWER_BYTES: usize = 64 * 1024;
+
+const USER_AGENT: &str = concat!("tracing-audit/", env!("CARGO_PKG_VERSION"));
+
+/// How requests go to a collector. Connects when the first one is sent.
+#[derive(Debug)]
+pub(super) struct Transport {
+    timeout: Duration,
+    way: Way,
+}
+
+#[derive(Debug)]
+enum Way {
+    Grpc {
+        traces: Channel,
+        metrics: Channel,
+        headers: MetadataMap,
+        gzip: bool,
+    },
+    Http {
+        client: Box<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+        traces: Uri,
+        metrics: Uri,
+        headers: HeaderMap,
+        gzip: bool,
+    },
+}
+
+impl Transport {
+    /// Checks what is set and makes a client of it. To be called within a runtime.
+    pub(super) fn new(settings: &Otlp) -> Result<Self, BuildError> {
+        // Metrics may have no endpoint of their own when none are exported, and spans as well.
+        let traces = if settings.traces {
+            settings.traces_url()?
+        } else {
+            settings.metrics_url()?
+        };
+        let metrics = if settings.metrics {
+            settings.metrics_url()?
+        } else {
+            traces.clone()
+        };
+        let mut headers = settings.header_map()?;
+        let way = match settings.protocol() {
+            OtlpProtocol::Grpc => Way::Grpc {
+                traces: channel(settings, traces)?,
+                metrics: channel(settings, metrics)?,
+                headers: MetadataMap::from_headers(headers),
+                gzip: settings.gzip,
+            },
+            OtlpProtocol::HttpProtobuf => {
+                headers
+                    .entry(header::USER_AGENT)
+                    .or_insert(HeaderValue::from_static(USER_AGENT));
+                let connector = HttpsConnectorBuilder::new()
+                    .with_tls_config(tls(settings)?)
+                    .https_or_http()
+                    .enable_http1()
+                    .build();
+                Way::Http {
+                    client: Box::new(Client::builder(TokioExecutor::new()).build(connector)),
+                    traces,
+                    metrics,
+                    headers,
+                    gzip: settings.gzip,
+                }
+            }
+        };
+        Ok(Self {
+            timeout: settings.timeout,
+            way,
+        })
+    }
+
+    /// Sends spans; returns how many of them the collector has refused.
+    pub(super) async fn spans(&self, request: ExportTraceServiceRequest) -> Result<u64, Fault> {
+        let answer: ExportTraceServiceResponse = match &self.way {
+            Way::Grpc {
+                traces,
+                headers,
+                gzip,
+                ..
+            } => {
+                let mut client = TraceServiceClient::new(traces.clone());
+                if *gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let request = grpc_request(headers, request);
+                self.grpc(client.export(request)).await?
+            }
+            Way::Http { traces, .. } => self.http(traces, &request).await?,
+        };
+        Ok(answer.partial_success.map_or(0, |partial| {
+            u64::try_from(partial.rejected_spans).unwrap_or(0)
+        }))
+    }
+
+    /// Sends metrics; returns how many data points the collector has refused.
+    pub(super) async fn metrics(&self, request: ExportMetricsServiceRequest) -> Result<u64, Fault> {
+        let answer: ExportMetricsServiceResponse = match &self.way {
+            Way::Grpc {
+                metrics,
+                headers,
+                gzip,
+                ..
+            } => {
+                let mut client = MetricsServiceClient::new(metrics.clone());
+                if *gzip {
+                    client = client.send_compressed(CompressionEncoding::Gzip);
+                }
+                let request = grpc_request(headers, request);
+                self.grpc(client.export(request)).await?
+            }
+            Way::Http { metrics, .. } => self.http(metrics, &request).await?,
+        };
+        Ok(answer.partial_success.map_or(0, |partial| {
+            u64::try_from(partial.rejected_data_points).unwrap_or(0)
+        }))
+    }
+
+    async fn grpc<T>(
+        &self,
+        call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+    ) -> Result<T, Fault> {
+        match tokio::time::timeout(self.timeout, call).await {
+            Ok(Ok(answer)) => Ok(answer.into_inner()),
+            Ok(Err(status)) => Err(Fault::of_grpc(&status)),
+            Err(_) => Err(Fault::TimedOut),
+        }
+    }
+
+    async fn http<T: Message + Default>(
+        &self,
+        url: &Uri,
+        message: &impl Message,
+    ) -> Result<T, Fault> {
+        let Way::Http {
+            client,
+            headers,
+            gzip,
+            ..
+        } = &self.way
+        else {
+            return Ok(T::default());
+        };
+        let mut body = message.encode_to_vec();
+        let mut request = Request::post(url.clone());
+        if *gzip {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+            body = encoder
+                .write_all(&body)
+                .and_then(|()| encoder.finish())
+                .unwrap_or(body);
+            request = request.header(header::CONTENT_ENCODING, "gzip");
+        }
+        let mut request = request
+            .header(header::CONTENT_TYPE, "application/x-protobuf")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| Fault::Hold {
+                cause: error.to_string(),
+            })?;
+        request.headers_mut().extend(headers.clone());
+        let exchange = async {
+            let answer = client
+                .request(request)
+                .await
+                .map_err(|error| lost(&error))?;
+            let (parts, body) = answer.into_parts();
+            if !parts.status.is_success() {
+                return Err(Fault::of_http(parts.status, &parts.headers));
+            }
+            // What was taken is taken, whatever becomes of the rest of the answer.
+            let body = Limited::new(body, ANSWER_BYTES).collect().await;
+            let body = body
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
+            Ok(T::decode(body).unwrap_or_default())
+        };
+        match tokio::time::timeout(self.timeout, exchange).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Fault::TimedOut),
+        }
+    }
+}
+
+fn lost(error: &dyn std::error::Error) -> Fault {
+    Fault::Retry {
+        after: None,
+        cause: report::causes(error),
+    }
+}
+
+fn grpc_request<T>(headers: &MetadataMap, message: T) -> tonic::Request<T> {
+    let mut request = tonic::Request::new(message);
+    *request.metadata_mut() = headers.clone();
+    request
+}
+
+fn channel(settings: &Otlp, url: Uri) -> Result<Channel, BuildError> {
+    let is_tls = url.scheme_str() == Some("https");
+    let mut endpoint = Endpoint::from(url)
+        .user_agent(USER_AGENT)
+        .map_err(|error| invalid("endpoint", report::causes(&error)))?;
+    if is_tls {
+        // Read here as for HTTP, so that what is no certificate is told at the start.
+        tls(settings)?;
+        let mut tls = ClientTlsConfig::new();
+        tls = match &settings.ca_certificate {
+            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
+            None => tls.with_native_roots(),
+        };
+        if let Some((certificate, key)) = &settings.client_certificate {
+            tls = tls.identity(Identity::from_pem(certificate, key));
+        }
+        endpoint = endpoint
+            .tls_config(tls)
+            .map_err(|error| invalid("certificate", report::causes(&error)))?;
+    }
+    Ok(endpoint.connect_lazy())
+}
+
+/// The TLS settings, with ring, as sqlx has it; the process' default provider is not touched.
+fn tls(settings: &Otlp) -> Result<ClientConfig, BuildError> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid("TLS", error.to_string()))?;
+    let builder = if let Some(pem) = &settings.ca_certificate {
+        let mut roots = RootCertStore::empty();
+        for certificate in CertificateDer::pem_slice_iter(pem) {
+            let certificate = certificate.map_err(|_| invalid("certificate", "is no PEM"))?;
+            roots
+                .add(certificate)
+                .map_err(|error| invalid("certificate", error.to_string()))?;
+        }
+        if roots.is_empty() {
+            return Err(invalid("certificate", "holds no certificate"));
+        }
+        builder.with_root_certificates(roots)
+    } else {
+        builder
+            .with_native_roots()
+            .map_err(|error| invalid("certificate", format!("the system has none: {error}")))?
+    };
+    match &settings.client_certificate {
+        None => Ok(builder.with_no_client_auth()),
+        Some((certificate, key)) => {
+            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
+            let chain = chain.map_err(|_| invalid("client certificate", "is no PEM"))?;
+            let key = PrivateKeyDer::from_pem_slice(key)
+                .map_err(|_| invalid("client key", "is no PEM"))?;
+            builder
+                .with_client_auth_cert(chain, key)
+                .map_err(|error| invalid("client certificate", error.to_string()))
+        }
+    }
+}

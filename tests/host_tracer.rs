@@ -1,0 +1,3 @@
+//! Beside a host's own tracing-opentelemetry layer.
+
+fn main() {}

@@ -1,0 +1,492 @@
+//! A collector: a real receiver of OTLP over gRPC or HTTP, that behaves as it is told.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
+    MetricsService, MetricsServiceServer,
+};
+use opentelemetry_proto::tonic::collector::metrics::v1::{
+    ExportMetricsServiceRequest, ExportMetricsServiceResponse,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::trace_service_server::{
+    TraceService, TraceServiceServer,
+};
+use opentelemetry_proto::tonic::collector::trace::v1::{
+    ExportTracePartialSuccess, ExportTraceServiceRequest, ExportTraceServiceResponse,
+};
+use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message as _;
+use tokio::sync::oneshot;
+use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::trail::PATIENCE;
+use super::wait_until;
+
+/// What a collector speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Grpc,
+    Http,
+}
+
+/// How the collector answers requests for spans.
+#[derive(Clone, Debug)]
+pub(crate) enum Behaviour {
+    Take,
+    /// Refuses with this code of gRPC, or of HTTP.
+    Refuse {
+        grpc: Code,
+        http: u16,
+        /// How long it asks the client to wait.
+        after: Option<Duration>,
+    },
+    /// Takes it after so long.
+    Slow(Duration),
+    /// Takes requests up to so many bytes.
+    AtMost(usize),
+    /// Refuses every request with a span of this name.
+    NotNamed(&'static str),
+    /// Takes it when this header has this value.
+    Header(&'static str, &'static str),
+    /// Takes it, and says that it has refused so many spans of it.
+    Partial(i64),
+}
+
+/// What was received.
+#[derive(Debug, Default)]
+struct Received {
+    behaviour: Option<Behaviour>,
+    spans: Vec<Exported>,
+    metrics: Vec<Metric>,
+    requests: u64,
+    largest: usize,
+}
+
+/// A span with what it is of.
+#[derive(Clone, Debug)]
+pub(crate) struct Exported {
+    pub(crate) span: Span,
+    pub(crate) resource: BTreeMap<String, String>,
+}
+
+impl Exported {
+    pub(crate) fn trace_id(&self) -> String {
+        hex(&self.span.trace_id)
+    }
+
+    pub(crate) fn span_id(&self) -> String {
+        hex(&self.span.span_id)
+    }
+
+    pub(crate) fn parent_span_id(&self) -> String {
+        hex(&self.span.parent_span_id)
+    }
+
+    /// The attributes, as text.
+    pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
+        attributes(&self.span.attributes)
+    }
+
+    pub(crate) fn attribute(&self, name: &str) -> String {
+        self.attributes().remove(name).unwrap_or_default()
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").unwrap();
+        text
+    })
+}
+
+pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
+    of.iter()
+        .map(|attribute| {
+            let value = attribute.value.clone().and_then(|value| value.value);
+            let text = match value {
+                Some(any_value::Value::StringValue(text)) => text,
+                Some(any_value::Value::IntValue(int)) => int.to_string(),
+                other => format!("{other:?}"),
+            };
+            (attribute.key.clone(), text)
+        })
+        .collect()
+}
+
+/// A running collector.
+#[derive(Debug)]
+pub(crate) struct Collector {
+    protocol: Protocol,
+    address: SocketAddr,
+    tls: Option<Tls>,
+    received: Arc<Mutex<Received>>,
+    running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
+}
+
+/// The certificate of a collector, and that of the authority which made it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tls {
+    certificate: String,
+    key: String,
+    pub(crate) authority: String,
+}
+
+impl Tls {
+    /// Of an authority that nobody knows, for `localhost`.
+    pub(crate) fn private() -> Self {
+        let authority_key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new([]).unwrap();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        let authority = params.self_signed(&authority_key).unwrap();
+        let issuer = rcgen::Issuer::new(params, authority_key);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = rcgen::CertificateParams::new([String::from("localhost")])
+            .unwrap()
+            .signed_by(&key, &issuer)
+            .unwrap();
+        Self {
+            certificate: certificate.pem(),
+            key: key.serialize_pem(),
+            authority: authority.pem(),
+        }
+    }
+}
+
+impl Collector {
+    pub(crate) fn start(protocol: Protocol) -> Self {
+        let mut collector = Self::absent(protocol);
+        collector.start_again();
+        collector
+    }
+
+    /// One that is not there yet, but whose address is known.
+    pub(crate) fn absent(protocol: Protocol) -> Self {
+        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+            .and_then(|listener| listener.local_addr())
+            .unwrap();
+        Self {
+            protocol,
+            address,
+            tls: None,
+            received: Arc::default(),
+            running: None,
+        }
+    }
+
+    /// One behind TLS; gRPC only.
+    pub(crate) fn with_tls(tls: Tls) -> Self {
+        let mut collector = Self::absent(Protocol::Grpc);
+        collector.tls = Some(tls);
+        collector.start_again();
+        collector
+    }
+
+    /// Ends it as it is, with whatever it is doing; connections are cut.
+    pub(crate) fn stop(&mut self) {
+        if let Some((stop, thread)) = self.running.take() {
+            let _ = stop.send(());
+            thread.join().unwrap();
+        }
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let (stop, stopped) = oneshot::channel();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let (protocol, address, tls) = (self.protocol, self.address, self.tls.clone());
+        let service = Service(Arc::clone(&self.received));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+                ready.send(()).unwrap();
+                let serving = async move {
+                    match protocol {
+                        Protocol::Grpc => service.serve_grpc(listener, tls).await,
+                        Protocol::Http => service.serve_http(listener).await,
+                    }
+                };
+                tokio::select! {
+                    () = serving => {}
+                    _ = stopped => {}
+                }
+            });
+            runtime.shutdown_background();
+        });
+        is_ready.recv().unwrap();
+        self.running = Some((stop, thread));
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let port = self.address.port();
+        match self.tls {
+            Some(_) => format!("https://localhost:{port}"),
+            None => format!("http://127.0.0.1:{port}"),
+        }
+    }
+
+    pub(crate) fn otlp(&self) -> tracing_audit::Otlp {
+        let protocol = match self.protocol {
+            Protocol::Grpc => tracing_audit::OtlpProtocol::Grpc,
+            Protocol::Http => tracing_audit::OtlpProtocol::HttpProtobuf,
+        };
+        tracing_audit::Otlp::new(self.url())
+            .with_protocol(protocol)
+            .delay(Duration::from_millis(20))
+    }
+
+    /// Has it behave like this from now on.
+    pub(crate) fn behave(&self, behaviour: Behaviour) {
+        self.received.lock().unwrap().behaviour = Some(behaviour);
+    }
+
+    /// The spans that were taken so far.
+    pub(crate) fn spans(&self) -> Vec<Exported> {
+        self.received.lock().unwrap().spans.clone()
+    }
+
+    /// The metrics that were taken so far.
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        self.received.lock().unwrap().metrics.clone()
+    }
+
+    /// How many requests for spans came, whatever became of them.
+    pub(crate) fn requests(&self) -> u64 {
+        self.received.lock().unwrap().requests
+    }
+
+    /// The bytes of the largest request for spans.
+    pub(crate) fn largest(&self) -> usize {
+        self.received.lock().unwrap().largest
+    }
+
+    /// The spans, once there are so many different ones.
+    pub(crate) fn wait_for(&self, count: usize) -> Vec<Exported> {
+        wait_until(&format!("{count} spans are there"), PATIENCE, || {
+            let spans = self.spans();
+            let ids: std::collections::HashSet<_> = spans.iter().map(Exported::span_id).collect();
+            ids.len() >= count
+        });
+        self.spans()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[derive(Clone)]
+struct Service(Arc<Mutex<Received>>);
+
+/// Why a request is not taken.
+struct Refusal {
+    grpc: Code,
+    http: u16,
+    after: Option<Duration>,
+}
+
+impl Service {
+    async fn serve_grpc(self, listener: tokio::net::TcpListener, tls: Option<Tls>) {
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            let identity = Identity::from_pem(tls.certificate, tls.key);
+            server = server
+                .tls_config(ServerTlsConfig::new().identity(identity))
+                .unwrap();
+        }
+        server
+            .add_service(
+                TraceServiceServer::new(self.clone())
+                    .accept_compressed(tonic::codec::CompressionEncoding::Gzip),
+            )
+            .add_service(
+                MetricsServiceServer::new(self)
+                    .accept_compressed(tonic::codec::CompressionEncoding::Gzip),
+            )
+            .serve_with_incoming(TcpIncoming::from(listener))
+            .await
+            .unwrap();
+    }
+
+    async fn serve_http(self, listener: tokio::net::TcpListener) {
+        let router = axum::Router::new()
+            .route("/v1/traces", post(http_traces))
+            .route("/v1/metrics", post(http_metrics))
+            .layer(axum::extract::DefaultBodyLimit::max(64 * 1024 * 1024))
+            .with_state(self);
+        axum::serve(listener, router).await.unwrap();
+    }
+
+    async fn traces(
+        &self,
+        request: ExportTraceServiceRequest,
+        header: impl Fn(&str) -> Option<String>,
+    ) -> Result<ExportTraceServiceResponse, Refusal> {
+        let bytes = request.encoded_len();
+        let behaviour = {
+            let mut received = self.0.lock().unwrap();
+            received.requests += 1;
+            received.largest = received.largest.max(bytes);
+            received.behaviour.clone().unwrap_or(Behaviour::Take)
+        };
+        let refused = |grpc, http| {
+            Err(Refusal {
+                grpc,
+                http,
+                after: None,
+            })
+        };
+        let mut answer = ExportTraceServiceResponse::default();
+        match behaviour {
+            Behaviour::Refuse { grpc, http, after } => return Err(Refusal { grpc, http, after }),
+            Behaviour::Slow(pause) => tokio::time::sleep(pause).await,
+            Behaviour::AtMost(most) if bytes > most => {
+                return refused(Code::ResourceExhausted, 413);
+            }
+            Behaviour::NotNamed(name) if has_span(&request, name) => {
+                return refused(Code::InvalidArgument, 400);
+            }
+            Behaviour::Header(name, value) if header(name).as_deref() != Some(value) => {
+                return refused(Code::Unauthenticated, 401);
+            }
+            Behaviour::Take
+            | Behaviour::AtMost(_)
+            | Behaviour::NotNamed(_)
+            | Behaviour::Header(..) => {}
+            Behaviour::Partial(rejected_spans) => {
+                answer.partial_success = Some(ExportTracePartialSuccess {
+                    rejected_spans,
+                    error_message: String::from("some were not to our liking"),
+                });
+            }
+        }
+        let mut received = self.0.lock().unwrap();
+        for resource_spans in request.resource_spans {
+            let resource = resource_spans
+                .resource
+                .map(|resource| attributes(&resource.attributes))
+                .unwrap_or_default();
+            for span in resource_spans
+                .scope_spans
+                .into_iter()
+                .flat_map(|scope| scope.spans)
+            {
+                received.spans.push(Exported {
+                    span,
+                    resource: resource.clone(),
+                });
+            }
+        }
+        Ok(answer)
+    }
+
+    fn take_metrics(&self, request: ExportMetricsServiceRequest) {
+        self.0.lock().unwrap().metrics.extend(
+            request
+                .resource_metrics
+                .into_iter()
+                .flat_map(|resource| resource.scope_metrics)
+                .flat_map(|scope| scope.metrics),
+        );
+    }
+}
+
+fn has_span(request: &ExportTraceServiceRequest, name: &str) -> bool {
+    request
+        .resource_spans
+        .iter()
+        .flat_map(|resource| &resource.scope_spans)
+        .flat_map(|scope| &scope.spans)
+        .any(|span| span.name == name)
+}
+
+#[tonic::async_trait]
+impl TraceService for Service {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportTraceServiceRequest>,
+    ) -> Result<tonic::Response<ExportTraceServiceResponse>, Status> {
+        let headers = request.metadata().clone().into_headers();
+        let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+        match self.traces(request.into_inner(), header).await {
+            Ok(answer) => Ok(tonic::Response::new(answer)),
+            Err(Refusal { grpc, after, .. }) => Err(match after {
+                Some(after) => Status::with_error_details(
+                    grpc,
+                    "not now",
+                    ErrorDetails::with_retry_info(Some(after)),
+                ),
+                None => Status::new(grpc, "no"),
+            }),
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl MetricsService for Service {
+    async fn export(
+        &self,
+        request: tonic::Request<ExportMetricsServiceRequest>,
+    ) -> Result<tonic::Response<ExportMetricsServiceResponse>, Status> {
+        self.take_metrics(request.into_inner());
+        Ok(tonic::Response::new(ExportMetricsServiceResponse::default()))
+    }
+}
+
+/// The message in a body, which may be compressed.
+fn decode<T: prost::Message + Default>(headers: &HeaderMap, body: &Bytes) -> T {
+    assert_eq!(headers["content-type"], "application/x-protobuf");
+    if headers
+        .get("content-encoding")
+        .is_some_and(|how| how == "gzip")
+    {
+        let mut plain = Vec::new();
+        std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(&body[..]), &mut plain)
+            .unwrap();
+        return T::decode(&plain[..]).unwrap();
+    }
+    T::decode(&body[..]).unwrap()
+}
+
+async fn http_traces(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
+    let header = |name: &str| Some(headers.get(name)?.to_str().ok()?.to_owned());
+    match service.traces(decode(&headers, &body), header).await {
+        Ok(answer) => answer.encode_to_vec().into_response(),
+        Err(Refusal { http, after, .. }) => {
+            let status = StatusCode::from_u16(http).unwrap();
+            match after {
+                Some(after) => {
+                    let seconds = after.as_secs().to_string();
+                    (status, [("retry-after", seconds)]).into_response()
+                }
+                None => status.into_response(),
+            }
+        }
+    }
+}
+
+async fn http_metrics(State(service): State<Service>, headers: HeaderMap, body: Bytes) -> Response {
+    service.take_metrics(decode(&headers, &body));
+    ExportMetricsServiceResponse::default()
+        .encode_to_vec()
+        .into_response()
+}
