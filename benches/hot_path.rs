@@ -34,6 +34,9 @@ use tracing_subscriber::prelude::*;
 enum Stack {
     Registry,
     Audit,
+    /// The same, with the export to a collector beside Postgres.
+    #[cfg(feature = "otlp")]
+    Exporting,
     OpenTelemetry,
     /// A layer that wants every span and does nothing with it.
     Another,
@@ -58,7 +61,7 @@ enum Work {
 type Line = (&'static str, Stack, Work, u32, Option<usize>);
 
 /// The second line of each is tracing-audit, which the ratios are to.
-const TABLES: [(&str, &[Line]); 5] = [
+const TABLES: &[(&str, &[Line])] = &[
     (
         "audited span, 1 thread",
         &[
@@ -133,6 +136,24 @@ const TABLES: [(&str, &[Line]); 5] = [
             (OTEL, Stack::OpenTelemetry, Work::Context, 1, Some(0)),
         ],
     ),
+    #[cfg(feature = "otlp")]
+    (
+        "audited span, 1 thread, with and without export",
+        &[
+            (BARE, Stack::Registry, Work::Audited, 1, None),
+            (OURS, Stack::Audit, Work::Audited, 1, Some(0)),
+            (EXPORTING, Stack::Exporting, Work::Audited, 1, Some(0)),
+        ],
+    ),
+    #[cfg(feature = "otlp")]
+    (
+        "the same, pipeline at work",
+        &[
+            (BARE, Stack::Registry, Work::AuditedBusy, 1, None),
+            (OURS, Stack::Audit, Work::AuditedBusy, 1, Some(0)),
+            (EXPORTING, Stack::Exporting, Work::AuditedBusy, 1, Some(0)),
+        ],
+    ),
 ];
 
 /// Local spans of fastrace in a request.
@@ -140,6 +161,8 @@ const LOCAL_SPANS: u32 = 20;
 
 const BARE: &str = "Registry";
 const OURS: &str = "Registry + tracing-audit";
+#[cfg(feature = "otlp")]
+const EXPORTING: &str = "Registry + tracing-audit, exporting";
 const OTEL: &str = "Registry + tracing-opentelemetry";
 
 fn main() {
@@ -153,6 +176,11 @@ fn main() {
     }
     let postgres = Postgres::start();
     let spool = support::Folder::new();
+    // Of this process, so that the work of a collector is not that of the program measured.
+    #[cfg(feature = "otlp")]
+    let collector = server::collector::Collector::start(server::collector::Protocol::Grpc);
+    #[cfg(feature = "otlp")]
+    collector.behave(server::collector::Behaviour::Forget);
     let cases: Vec<_> = (0..TABLES.len())
         .flat_map(|table| (0..TABLES[table].1.len()).map(move |line| (table, line)))
         .collect();
@@ -164,6 +192,8 @@ fn main() {
             &line.to_string(),
             &postgres.url(),
         ]);
+        #[cfg(feature = "otlp")]
+        child.env(COLLECTOR, collector.url());
         let output = child.arg(&spool.0).stderr(Stdio::inherit()).output();
         let output = output.expect("this program can be started again");
         assert!(output.status.success(), "{child:?}: {}", output.status);
@@ -175,13 +205,13 @@ fn main() {
         traffic::value_bytes()
     );
     let mut figures = figures.into_iter();
-    let ours = TABLES.map(|(title, lines)| {
-        print(
-            title,
-            lines,
-            &figures.by_ref().take(lines.len()).collect::<Vec<_>>(),
-        )
-    });
+    let ours: Vec<_> = TABLES
+        .iter()
+        .map(|(title, lines)| {
+            let figures: Vec<_> = figures.by_ref().take(lines.len()).collect();
+            print(title, lines, &figures)
+        })
+        .collect();
     println!(
         "\nadded by tracing-audit, where 1 thread is 1: pipeline at work {:.2}, 4 threads {:.2}",
         ours[1] / ours[0],
@@ -226,6 +256,10 @@ fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
     }
     ours
 }
+
+/// The variable with the URL of the collector.
+#[cfg(feature = "otlp")]
+const COLLECTOR: &str = "TRACING_AUDIT_BENCH_COLLECTOR";
 
 /// Spans taken so far, by a peer that says so.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -356,19 +390,25 @@ type Finish = Box<dyn FnOnce(usize)>;
 
 /// Sets what takes the spans of this process.
 fn install(stack: Stack, url: &str, spool: &str) -> (Flush, Finish) {
-    let start = || {
-        Audit::builder()
-            .postgres(url)
-            .spool(spool)
-            .start()
-            .expect("the pipeline starts")
-    };
+    let builder = || Audit::builder().postgres(url).spool(spool);
+    let start = || builder().start().expect("the pipeline starts");
     let nothing: (Flush, Finish) = (Box::new(|| ()), Box::new(|_| ()));
     match stack {
         Stack::Registry => tracing_subscriber::registry().init(),
         Stack::Another => tracing_subscriber::registry().with(Another).init(),
         Stack::Audit => {
             let audit = start();
+            tracing_subscriber::registry().with(audit.layer()).init();
+            return of_audit(audit);
+        }
+        #[cfg(feature = "otlp")]
+        Stack::Exporting => {
+            let url = std::env::var(COLLECTOR).expect("the parent names a collector");
+            let otlp = tracing_audit::Otlp::new(url)
+                .with_protocol(tracing_audit::OtlpProtocol::Grpc)
+                // Sooner than by default, so that it is at work while spans are timed.
+                .delay(Duration::from_millis(100));
+            let audit = builder().otlp(otlp).start().expect("the pipeline starts");
             tracing_subscriber::registry().with(audit.layer()).init();
             return of_audit(audit);
         }
@@ -420,6 +460,10 @@ fn of_audit(audit: Audit) -> (Flush, Finish) {
             (0, stats.committed()),
             "{stats:?}"
         );
+        #[cfg(feature = "otlp")]
+        if let Some(export) = stats.export() {
+            assert!(export.exported() > 0 && export.refused() == 0, "{stats:?}");
+        }
     };
     (Box::new(flush), Box::new(finish))
 }

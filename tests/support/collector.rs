@@ -47,6 +47,8 @@ pub(crate) enum Protocol {
 #[derive(Clone, Debug)]
 pub(crate) enum Behaviour {
     Take,
+    /// Takes it, and keeps nothing.
+    Forget,
     /// Refuses with this code of gRPC, or of HTTP.
     Refuse {
         grpc: Code,
@@ -358,6 +360,7 @@ impl Service {
         let mut answer = ExportTraceServiceResponse::default();
         match behaviour {
             Behaviour::Refuse { grpc, http, after } => return Err(Refusal { grpc, http, after }),
+            Behaviour::Forget => return Ok(answer),
             Behaviour::Slow(pause) => tokio::time::sleep(pause).await,
             Behaviour::AtMost(most) if bytes > most => {
                 return refused(Code::ResourceExhausted, 413);

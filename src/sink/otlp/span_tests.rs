@@ -414,6 +414,35 @@ fn a_message_that_is_cut_is_still_json_with_length_and_sha256_beside_it() {
     );
 }
 
+/// The names that a source file writes out, of those that attributes and metrics have.
+fn names_in(source: &str) -> impl Iterator<Item = &str> {
+    source.split('"').skip(1).step_by(2).filter(|text| {
+        ["db.", "gen_ai.", "audit.", "user.", "error."]
+            .iter()
+            .any(|beginning| text.starts_with(beginning) && !text.ends_with('.'))
+    })
+}
+
+#[test]
+fn the_page_maps_every_column_and_names_every_attribute_and_metric() {
+    let page = include_str!("../../../docs/opentelemetry.md");
+    let is_there = |name: &str| page.contains(&format!("`{name}`"));
+    for field in Field::ALL.iter().filter(|field| !field.name().is_empty()) {
+        let name = field.name();
+        assert!(is_there(name), "column or field {name}");
+    }
+    let conventions = include_str!("conventions.rs");
+    // Beginnings, not names, of what is kept back.
+    let conventions = conventions.split("pub(super) const MESSAGE_CONTENT").next();
+    let metrics = include_str!("metrics.rs");
+    for name in names_in(conventions.unwrap()).chain(names_in(metrics)) {
+        assert!(
+            is_there(name) || page.contains(&format!("`{name} ")),
+            "attribute or metric {name}"
+        );
+    }
+}
+
 proptest! {
     /// Whatever is said, a span comes of it, and by default no text of a prompt goes out.
     #[test]
