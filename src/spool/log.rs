@@ -201,6 +201,15 @@ impl Log {
     /// Opens the log again after a write that failed: redb refuses everything until then. What
     /// was not durable is not in it.
     fn reopen(&self) -> Result<(), LogError> {
+        // Without waiting for who reads: they may have much to read.
+        let is_open = self
+            .database
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .is_some();
+        if is_open {
+            return Ok(());
+        }
         let mut database = self
             .database
             .write()
