@@ -577,6 +577,63 @@ mod tests {
     }
 
     #[test]
+    fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
+        let folder = Folder::new();
+        let both = at(1).with(Sink::Otlp, 1);
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", both).unwrap();
+        for frame in [&b"a"[..], b"b", b"c"] {
+            log.append(&[chunk(&[frame])], both).unwrap();
+        }
+        log.append(&[], at(4).with(Sink::Otlp, 2)).unwrap();
+        assert_eq!(all(&log, 1), [(2, b"b".to_vec()), (3, b"c".to_vec())]);
+        assert!(log.is_needed_by(Sink::Otlp) && !log.is_needed_by(Sink::Postgres));
+        drop(log);
+        // The next process knows how far each had come; one that exports nothing needs nothing.
+        let log = Log::open(&folder.file()).unwrap();
+        assert_eq!(log.positions(), at(4).with(Sink::Otlp, 2));
+        log.append(&[], at(4)).unwrap();
+        assert_eq!(all(&log, 1), []);
+        assert!(!log.is_needed_by(Sink::Otlp));
+        drop(log);
+        let log = Log::open(&folder.file()).unwrap();
+        assert_eq!((log.next_seq(), log.positions()), (4, at(4)));
+    }
+
+    #[test]
+    fn a_log_of_a_process_that_knew_no_other_sink_is_needed_by_none() {
+        let folder = Folder::new();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+        log.append(&[chunk(&[b"a"])], at(1)).unwrap();
+        drop(log);
+        let database = Database::open(folder.file()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        transaction
+            .open_table(POSITIONS)
+            .unwrap()
+            .remove(Sink::Otlp.name())
+            .unwrap();
+        transaction.commit().unwrap();
+        drop(database);
+        let log = Log::open(&folder.file()).unwrap();
+        assert!(!log.is_needed_by(Sink::Otlp) && log.is_needed_by(Sink::Postgres));
+    }
+
+    #[test]
+    fn the_excess_ends_where_the_rest_fits() {
+        let folder = Folder::new();
+        let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+        for _ in 0..10 {
+            log.append(&[chunk(&[&[0; 1_000], &[1; 1_000]])], at(1))
+                .unwrap();
+        }
+        let whole = log.bytes();
+        assert_eq!(log.excess(whole).unwrap(), 0);
+        assert_eq!(log.excess(whole - 1).unwrap(), 3);
+        assert_eq!(log.excess(whole / 2).unwrap(), 11);
+        assert_eq!(log.excess(0).unwrap(), 21);
+    }
+
+    #[test]
     fn salts_differ() {
         let folder = Folder::new();
         let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();

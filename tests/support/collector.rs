@@ -1,10 +1,10 @@
 //! A collector: a real receiver of OTLP over gRPC or HTTP, that behaves as it is told.
 
-use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::collections::{BTreeMap, HashSet};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Bytes;
 use axum::extract::State;
@@ -27,7 +27,12 @@ use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value};
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{ServerConfig, crypto};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Status};
@@ -58,6 +63,8 @@ pub(crate) enum Behaviour {
     },
     /// Takes it after so long.
     Slow(Duration),
+    /// Takes it at once, and says so after so long.
+    Late(Duration),
     /// Takes requests up to so many bytes.
     AtMost(usize),
     /// Refuses every request with a span of this name.
@@ -74,7 +81,8 @@ struct Received {
     behaviour: Option<Behaviour>,
     spans: Vec<Exported>,
     metrics: Vec<Metric>,
-    requests: u64,
+    /// When requests for spans came, whatever became of them.
+    requests: Vec<Instant>,
     largest: usize,
 }
 
@@ -135,6 +143,9 @@ pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
 pub(crate) struct Collector {
     protocol: Protocol,
     address: SocketAddr,
+    /// Has the port while nothing listens on it: else it could be given to another program, or
+    /// to a client that would then be connected to itself.
+    _port: TcpSocket,
     tls: Option<Tls>,
     received: Arc<Mutex<Received>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
@@ -178,21 +189,24 @@ impl Collector {
 
     /// One that is not there yet, but whose address is known.
     pub(crate) fn absent(protocol: Protocol) -> Self {
-        let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
-            .and_then(|listener| listener.local_addr())
+        let port = TcpSocket::new_v4().unwrap();
+        // So that the one that listens can have it at the same time.
+        port.set_reuseaddr(true).unwrap();
+        port.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .unwrap();
         Self {
             protocol,
-            address,
+            address: port.local_addr().unwrap(),
+            _port: port,
             tls: None,
             received: Arc::default(),
             running: None,
         }
     }
 
-    /// One behind TLS; gRPC only.
-    pub(crate) fn with_tls(tls: Tls) -> Self {
-        let mut collector = Self::absent(Protocol::Grpc);
+    /// One behind TLS.
+    pub(crate) fn with_tls(protocol: Protocol, tls: Tls) -> Self {
+        let mut collector = Self::absent(protocol);
         collector.tls = Some(tls);
         collector.start_again();
         collector
@@ -217,12 +231,12 @@ impl Collector {
                 .build()
                 .unwrap();
             runtime.block_on(async move {
-                let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+                let listener = TcpListener::bind(address).await.unwrap();
                 ready.send(()).unwrap();
                 let serving = async move {
                     match protocol {
                         Protocol::Grpc => service.serve_grpc(listener, tls).await,
-                        Protocol::Http => service.serve_http(listener).await,
+                        Protocol::Http => service.serve_http(listener, tls).await,
                     }
                 };
                 tokio::select! {
@@ -270,8 +284,13 @@ impl Collector {
     }
 
     /// How many requests for spans came, whatever became of them.
-    pub(crate) fn requests(&self) -> u64 {
-        self.received.lock().unwrap().requests
+    pub(crate) fn requests(&self) -> usize {
+        self.received.lock().unwrap().requests.len()
+    }
+
+    /// When they came.
+    pub(crate) fn request_times(&self) -> Vec<Instant> {
+        self.received.lock().unwrap().requests.clone()
     }
 
     /// The bytes of the largest request for spans.
@@ -279,12 +298,17 @@ impl Collector {
         self.received.lock().unwrap().largest
     }
 
+    /// How many different spans were taken so far.
+    pub(crate) fn different(&self) -> usize {
+        let received = self.received.lock().unwrap();
+        let ids = received.spans.iter().map(|span| &span.span.span_id);
+        ids.collect::<HashSet<_>>().len()
+    }
+
     /// The spans, once there are so many different ones.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Exported> {
         wait_until(&format!("{count} spans are there"), PATIENCE, || {
-            let spans = self.spans();
-            let ids: std::collections::HashSet<_> = spans.iter().map(Exported::span_id).collect();
-            ids.len() >= count
+            self.different() >= count
         });
         self.spans()
     }
@@ -307,7 +331,7 @@ struct Refusal {
 }
 
 impl Service {
-    async fn serve_grpc(self, listener: tokio::net::TcpListener, tls: Option<Tls>) {
+    async fn serve_grpc(self, listener: TcpListener, tls: Option<Tls>) {
         let mut server = Server::builder();
         if let Some(tls) = tls {
             let identity = Identity::from_pem(tls.certificate, tls.key);
@@ -329,13 +353,18 @@ impl Service {
             .unwrap();
     }
 
-    async fn serve_http(self, listener: tokio::net::TcpListener) {
+    async fn serve_http(self, listener: TcpListener, tls: Option<Tls>) {
         let router = axum::Router::new()
             .route("/v1/traces", post(http_traces))
             .route("/v1/metrics", post(http_metrics))
             .layer(axum::extract::DefaultBodyLimit::max(64 * 1024 * 1024))
             .with_state(self);
-        axum::serve(listener, router).await.unwrap();
+        match tls {
+            None => axum::serve(listener, router).await.unwrap(),
+            Some(tls) => axum::serve(TlsListener::new(listener, &tls), router)
+                .await
+                .unwrap(),
+        }
     }
 
     async fn traces(
@@ -346,7 +375,7 @@ impl Service {
         let bytes = request.encoded_len();
         let behaviour = {
             let mut received = self.0.lock().unwrap();
-            received.requests += 1;
+            received.requests.push(Instant::now());
             received.largest = received.largest.max(bytes);
             received.behaviour.clone().unwrap_or(Behaviour::Take)
         };
@@ -358,10 +387,12 @@ impl Service {
             })
         };
         let mut answer = ExportTraceServiceResponse::default();
+        let mut late = Duration::ZERO;
         match behaviour {
             Behaviour::Refuse { grpc, http, after } => return Err(Refusal { grpc, http, after }),
             Behaviour::Forget => return Ok(answer),
             Behaviour::Slow(pause) => tokio::time::sleep(pause).await,
+            Behaviour::Late(pause) => late = pause,
             Behaviour::AtMost(most) if bytes > most => {
                 return refused(Code::ResourceExhausted, 413);
             }
@@ -382,6 +413,12 @@ impl Service {
                 });
             }
         }
+        self.take_spans(request);
+        tokio::time::sleep(late).await;
+        Ok(answer)
+    }
+
+    fn take_spans(&self, request: ExportTraceServiceRequest) {
         let mut received = self.0.lock().unwrap();
         for resource_spans in request.resource_spans {
             let resource = resource_spans
@@ -399,7 +436,6 @@ impl Service {
                 });
             }
         }
-        Ok(answer)
     }
 
     fn take_metrics(&self, request: ExportMetricsServiceRequest) {
@@ -410,6 +446,50 @@ impl Service {
                 .flat_map(|resource| resource.scope_metrics)
                 .flat_map(|scope| scope.metrics),
         );
+    }
+}
+
+/// Connections of HTTP behind TLS.
+struct TlsListener {
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+}
+
+impl TlsListener {
+    fn new(listener: TcpListener, tls: &Tls) -> Self {
+        // As the client does it: the process' default provider is not touched.
+        let provider = Arc::new(crypto::ring::default_provider());
+        let certificate = CertificateDer::from_pem_slice(tls.certificate.as_bytes()).unwrap();
+        let key = PrivateKeyDer::from_pem_slice(tls.key.as_bytes()).unwrap();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate], key)
+            .unwrap();
+        Self {
+            listener,
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+        }
+    }
+}
+
+impl axum::serve::Listener for TlsListener {
+    type Io = TlsStream<TcpStream>;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
+        loop {
+            let (stream, client) = self.listener.accept().await.unwrap();
+            // A client that does not trust the certificate ends the handshake.
+            if let Ok(stream) = self.acceptor.accept(stream).await {
+                return (stream, client);
+            }
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<Self::Addr> {
+        self.listener.local_addr()
     }
 }
 
