@@ -151,7 +151,7 @@ pg_fetch_into() {
   shift
   mkdir -p "$(pg_cache)" && chmod 755 "$(pg_cache)" || return 1
   if [ ! -O "$(pg_cache)" ] || [ -L "$(pg_cache)" ]; then
-    say "Postgres: $(pg_cache) belongs to somebody else."
+    say "$(pg_cache) belongs to somebody else."
     return 1
   fi
   rm -rf "$partial" "$folder"
@@ -292,15 +292,20 @@ pg_stop_all_in() {
   done < <(find "$1" -maxdepth 4 -name postmaster.pid 2>/dev/null)
 }
 
-# Starts a server with its data in WORK and a database `audit`, and sets DATABASE_URL.
+# Runs the statements that it reads, one on a line, in database $1 while no server runs on it: the server's own
+# single-user mode, because not every source of the programs has psql or createdb.
+pg_single() {
+  # From WORK: the account of the server may not be allowed into the folder of the caller.
+  (cd "$WORK" && pg_as_account "$PG_BIN/postgres" --single -F -D "$WORK/data" "$1")
+}
+
+# Starts a server with its data in WORK and the databases $@, and sets DATABASE_URL to the first.
 pg_start() {
   local data=$WORK/data log=$WORK/postgres.log port pid tries attempt
   mkdir "$data" "$WORK/socket"
   if pg_am_root; then chown "$(pg_account)" "$data" "$WORK/socket"; fi
-  # Run from WORK: the account of the server may not be allowed into the folder of the caller.
   if ! (cd "$WORK" && pg_as_account "$PG_BIN/initdb" -D "$data" -U postgres -E UTF8 --locale=C -A trust --no-sync &&
-    # The server's own single-user mode, because not every source of the programs has psql or createdb.
-    echo 'CREATE DATABASE audit' | pg_as_account "$PG_BIN/postgres" --single -F -D "$data" postgres) >"$log" 2>&1; then
+    printf 'CREATE DATABASE %s\n' "$@" | pg_single postgres) >"$log" 2>&1; then
     say "Postgres: initdb failed:"
     tail -n 20 "$log" >&2
     return 1
@@ -317,7 +322,7 @@ pg_start() {
       sleep 0.05
     done
     if grep -q '^ready' "$data/postmaster.pid" 2>/dev/null; then
-      export DATABASE_URL="postgres://postgres@127.0.0.1:$port/audit"
+      export DATABASE_URL="postgres://postgres@127.0.0.1:$port/$1"
       say "Postgres: a throwaway server runs at $DATABASE_URL"
       return 0
     fi

@@ -334,14 +334,20 @@ impl Builder {
     #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps))]
     pub(crate) fn from_env() -> Result<Self, BuildError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let service_name = var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME"));
+        #[cfg(feature = "otlp")]
+        let otlp = crate::Otlp::from_env()?;
+        #[cfg(feature = "otlp")]
+        let service_name =
+            service_name.or_else(|| otlp.as_ref()?.resource.get("service.name").cloned());
         Ok(Self {
             postgres: var("AUDIT_DATABASE_URL").or_else(|| var("DATABASE_URL")),
             spool: std::env::var_os("AUDIT_SPOOL_DIR")
                 .filter(|dir| !dir.is_empty())
                 .map(PathBuf::from),
-            service_name: var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME")),
+            service_name,
             #[cfg(feature = "otlp")]
-            otlp: crate::Otlp::from_env()?,
+            otlp,
             ..Self::default()
         })
     }

@@ -260,10 +260,10 @@ impl Log {
         self.state().positions.of(sink)
     }
 
-    /// Whether there are records that a sink has not had.
-    pub(crate) fn is_needed_by(&self, sink: Sink) -> bool {
+    /// How many records a sink has not had, as far as its position was stored.
+    pub(crate) fn waiting(&self, sink: Sink) -> u64 {
         let state = self.state();
-        state.positions.of(sink) < state.next_seq
+        state.next_seq.saturating_sub(state.positions.of(sink))
     }
 
     /// The positions of all sinks, as far as they were stored.
@@ -586,14 +586,17 @@ mod tests {
         }
         log.append(&[], at(4).with(Sink::Otlp, 2)).unwrap();
         assert_eq!(all(&log, 1), [(2, b"b".to_vec()), (3, b"c".to_vec())]);
-        assert!(log.is_needed_by(Sink::Otlp) && !log.is_needed_by(Sink::Postgres));
+        assert_eq!(
+            (log.waiting(Sink::Otlp), log.waiting(Sink::Postgres)),
+            (2, 0)
+        );
         drop(log);
         // The next process knows how far each had come; one that exports nothing needs nothing.
         let log = Log::open(&folder.file()).unwrap();
         assert_eq!(log.positions(), at(4).with(Sink::Otlp, 2));
         log.append(&[], at(4)).unwrap();
         assert_eq!(all(&log, 1), []);
-        assert!(!log.is_needed_by(Sink::Otlp));
+        assert_eq!(log.waiting(Sink::Otlp), 0);
         drop(log);
         let log = Log::open(&folder.file()).unwrap();
         assert_eq!((log.next_seq(), log.positions()), (4, at(4)));
@@ -615,7 +618,10 @@ mod tests {
         transaction.commit().unwrap();
         drop(database);
         let log = Log::open(&folder.file()).unwrap();
-        assert!(!log.is_needed_by(Sink::Otlp) && log.is_needed_by(Sink::Postgres));
+        assert_eq!(
+            (log.waiting(Sink::Otlp), log.waiting(Sink::Postgres)),
+            (0, 1)
+        );
     }
 
     #[test]

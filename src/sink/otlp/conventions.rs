@@ -95,6 +95,7 @@ pub(super) const RECORD_PARENT: &str = "audit.record.parent_id";
 pub(super) const RECORD_KIND: &str = "audit.record.kind";
 pub(super) const RECORD_SEQ: &str = "audit.record.seq";
 pub(super) const STATUS: &str = "audit.status";
+pub(super) const ERROR_CODE: &str = "audit.error.code";
 pub(super) const TENANT: &str = "audit.tenant.id";
 pub(super) const REQUEST: &str = "audit.request.id";
 pub(super) const LLM_SESSION: &str = "audit.llm_session.id";
@@ -119,8 +120,15 @@ pub(super) const GAP_LAST_SEQ: &str = "audit.gap.last_seq";
 /// Fields with such a beginning are named by the conventions already.
 pub(super) const CONVENTIONAL: &[&str] = &["db.", "gen_ai.", "server.", "network."];
 
-/// Fields named by the conventions that hold what a prompt, an answer or a tool was given.
+/// Beginnings of fields that hold what a prompt, an answer or a tool was given: named by the
+/// conventions, or as the column of another kind that it was said on.
 pub(super) const MESSAGE_CONTENT: &[&str] = &[
+    "rendered_prompt",
+    "response_text",
+    "question_text",
+    "input_summary",
+    "output_summary",
+    "error_message",
     "gen_ai.input.messages",
     "gen_ai.output.messages",
     "gen_ai.system_instructions",
@@ -133,8 +141,13 @@ pub(super) const MESSAGE_CONTENT: &[&str] = &[
     "gen_ai.prompt.0",
 ];
 
-/// Fields named by the conventions that hold a query's text or its values.
-pub(super) const QUERY_CONTENT: &[&str] = &["db.query.text", "db.query.parameter.", "db.statement"];
+/// The same for a query's text and its values.
+pub(super) const QUERY_CONTENT: &[&str] = &[
+    "sql_text",
+    "db.query.text",
+    "db.query.parameter.",
+    "db.statement",
+];
 
 /// Text that was cut has its whole length in bytes and its sha256 beside it, under its name
 /// (`audit.` before it where it has another beginning) with these endings.

@@ -42,7 +42,7 @@ pub struct Otlp {
     pub(super) gzip: bool,
     pub(super) ca_certificate: Option<Vec<u8>>,
     pub(super) client_certificate: Option<(Vec<u8>, Vec<u8>)>,
-    pub(super) resource: BTreeMap<String, String>,
+    pub(crate) resource: BTreeMap<String, String>,
     pub(super) content: Content,
     pub(super) payload_bytes: usize,
     pub(super) delay: Duration,

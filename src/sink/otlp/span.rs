@@ -149,10 +149,12 @@ impl<'a> Writing<'a> {
     }
 
     fn error(&mut self) {
+        let code = self.text(Field::ErrorCode);
         if self.row.status != Status::Failed {
+            // No failure by the conventions, and yet a code: of a refusal, a cancellation.
+            self.attributes.word(names::ERROR_CODE, code);
             return;
         }
-        let code = self.text(Field::ErrorCode);
         self.facts.error_type = if code.is_empty() { names::OTHER } else { code }.to_owned();
         self.attributes
             .word(names::ERROR_TYPE, &self.facts.error_type);

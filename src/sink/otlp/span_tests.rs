@@ -336,11 +336,27 @@ fn what_is_no_failure_leaves_the_status_unset() {
         assert_eq!(span.status, None, "{word}");
         assert_eq!(attributes(&span)["audit.status"], word);
         assert!(!attributes(&span).contains_key("error.type"));
+        let code = attributes(&span).remove("audit.error.code");
+        assert_eq!(code.as_deref(), Some("x").filter(|_| word != "failed"));
     }
 }
 
 #[test]
 fn content_that_is_said_by_the_conventions_names_goes_out_only_when_asked_for() {
+    // Said on a record of another kind, a column's name is metadata.
+    for kind in Kind::ALL {
+        let said = [
+            ("rendered_prompt", Text("secret")),
+            ("response_text", Text("secret")),
+            ("question_text", Text("secret")),
+            ("sql_text", Text("SELECT 'secret'")),
+            ("input_summary", Text("secret")),
+            ("output_summary", Text("secret")),
+            ("error_message", Text("secret")),
+        ];
+        let span = export(kind, Evidence::Ok, &said, &Content::default());
+        assert!(!format!("{span:?}").contains("secret"), "{kind}");
+    }
     let said = [
         ("gen_ai.input.messages", Text("secret")),
         ("gen_ai.prompt.variable.name", Text("secret")),

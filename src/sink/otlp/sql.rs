@@ -52,6 +52,9 @@ fn is_ambiguous(token: &Token) -> bool {
         }) => value.contains('\\'),
         // To MySQL the rest of the line is a comment after a `#`.
         Token::Backslash | Token::Sharp => true,
+        // Quotes as people write them are for a literal where somebody meant one.
+        Token::Char(c) => !c.is_ascii(),
+        Token::Word(Word { value, .. }) => value.contains(['“', '”', '‘', '’', '«', '»']),
         _ => false,
     }
 }
@@ -76,8 +79,10 @@ fn without_literals(tokens: &[Token], quotes_identifiers: bool) -> String {
                 text.push_str(&space.to_string());
                 continue;
             }
+            // What another dialect has in a number: 1_000, 0b11.
+            Token::Word(_) if index > 0 && matches!(tokens[index - 1], Token::Number(..)) => {}
             Token::Word(word) if is_identifier(word, before, next, quotes_identifiers) => {
-                text.push_str(&word.to_string());
+                text.push_str(&written(word));
             }
             Token::Placeholder(name) => text.push_str(name),
             // The sign belongs to the number.
@@ -95,6 +100,17 @@ fn without_literals(tokens: &[Token], quotes_identifiers: bool) -> String {
         before = Some(token);
     }
     text.trim().to_owned()
+}
+
+/// A word as it was written, a quote in it doubled.
+fn written(word: &Word) -> String {
+    match word.quote_style {
+        Some(quote @ ('"' | '`')) => {
+            let doubled = word.value.replace(quote, &format!("{quote}{quote}"));
+            format!("{quote}{doubled}{quote}")
+        }
+        _ => word.to_string(),
+    }
 }
 
 /// Whether a word is a name or a keyword, rather than a value.
@@ -187,7 +203,8 @@ fn summary(tokens: &[Token]) -> String {
                         parts.target(&tokens, &mut index);
                     }
                     Keyword::FROM if *in_statement => parts.targets(&tokens, &mut index),
-                    Keyword::JOIN | Keyword::INTO if *in_statement => {
+                    Keyword::JOIN if *in_statement => parts.targets(&tokens, &mut index),
+                    Keyword::INTO if *in_statement => {
                         parts.target(&tokens, &mut index);
                     }
                     _ => {}
@@ -218,6 +235,9 @@ impl Parts {
 
     /// Appends the name at `index`, if there is one.
     fn target(&mut self, tokens: &[&Token], index: &mut usize) -> bool {
+        if matches!(tokens.get(*index), Some(Token::Word(word)) if word.keyword == Keyword::ONLY) {
+            *index += 1;
+        }
         let mut name = String::new();
         while let Some(Token::Word(word)) = tokens.get(*index) {
             let is_name = word.keyword == Keyword::NoKeyword
@@ -228,7 +248,7 @@ impl Parts {
             if !is_name {
                 break;
             }
-            name.push_str(&word.to_string());
+            name.push_str(&written(word));
             *index += 1;
             if tokens.get(*index) != Some(&&Token::Period) {
                 break;
@@ -279,9 +299,9 @@ impl Parts {
                     self.push(&word.value);
                     is_said = true;
                 }
-                Keyword::IF | Keyword::NOT | Keyword::EXISTS => {}
+                Keyword::IF | Keyword::NOT | Keyword::EXISTS | Keyword::CONCURRENTLY => {}
                 _ if is_said => {
-                    self.target(tokens, index);
+                    self.targets(tokens, index);
                     return;
                 }
                 _ => {}
@@ -347,6 +367,11 @@ mod tests {
             ),
             ("SELECT $$it's$$, $tag$x$tag$", "SELECT ?, ?"),
             ("SELECT x'ab', b'01'", "SELECT ?, ?"),
+            ("SELECT 1_000_000, 0b1010, 0o17", "SELECT ?, ?, ?"),
+            (
+                "SELECT * FROM \"weird \"\"table\"",
+                "SELECT * FROM \"weird \"\"table\"",
+            ),
         ] {
             let read = read(sql, "").text.unwrap();
             let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -371,6 +396,8 @@ mod tests {
             "SELECT 1 # a secret\n",
             "SELECT 'secret",
             r#"SELECT "a\" secret \"b""#,
+            "SELECT * FROM t WHERE a = “secret”",
+            "SELECT ‘secret’",
         ] {
             assert_eq!(read(sql, "").text, None, "{sql}");
         }
@@ -412,6 +439,10 @@ mod tests {
                 "CREATE TABLE MyTable",
             ),
             ("DROP TABLE MyTable", "DROP TABLE MyTable"),
+            ("CREATE INDEX CONCURRENTLY i ON t (a)", "CREATE INDEX i"),
+            ("TRUNCATE t1, t2", "TRUNCATE t1 t2"),
+            ("SELECT * FROM ONLY parent", "SELECT parent"),
+            ("SELECT * FROM t1 CROSS JOIN t3 a, t4", "SELECT t1 t3 t4"),
             ("SELECT 12", "SELECT"),
             ("call some_stored_procedure", "call some_stored_procedure"),
             ("UPDATE t SET a = 1", "UPDATE t"),

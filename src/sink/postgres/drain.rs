@@ -430,7 +430,7 @@ impl Drain {
             spool, position, ..
         } = self.sources.remove(index);
         if let Some(export) = &self.export
-            && spool.log().is_needed_by(Sink::Otlp)
+            && spool.log().waiting(Sink::Otlp) > 0
         {
             let log = spool.log();
             let position = position.unwrap_or(log.next_seq());
@@ -441,6 +441,16 @@ impl Drain {
             drop(spool);
             export.leave(path);
             return;
+        }
+        let unexported = spool.log().waiting(Sink::Otlp);
+        if unexported > 0 {
+            report::say(move || {
+                tracing::warn!(
+                    target: "tracing_audit",
+                    records = unexported,
+                    "audit trail: another process left records to export, and no export is set up here: they are in Postgres alone"
+                );
+            });
         }
         if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
             report::say(move || {
