@@ -202,8 +202,9 @@ fn summary(tokens: &[Token]) -> String {
                         parts.push(&word.value);
                         parts.target(&tokens, &mut index);
                     }
-                    Keyword::FROM if *in_statement => parts.targets(&tokens, &mut index),
-                    Keyword::JOIN if *in_statement => parts.targets(&tokens, &mut index),
+                    Keyword::FROM | Keyword::JOIN if *in_statement => {
+                        parts.targets(&tokens, &mut index);
+                    }
                     Keyword::INTO if *in_statement => {
                         parts.target(&tokens, &mut index);
                     }
