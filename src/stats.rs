@@ -153,11 +153,12 @@ impl Counters {
 pub(crate) struct ExportCounters {
     is_on: AtomicU8,
     is_failing: AtomicU8,
+    /// Records that are durable in this process' log, and those of others' that were dealt with.
+    records: AtomicU64,
     exported: AtomicU64,
     by_host: AtomicU64,
     refused: AtomicU64,
     given_up: AtomicU64,
-    pending: AtomicU64,
 }
 
 #[cfg(feature = "otlp")]
@@ -171,34 +172,43 @@ impl ExportCounters {
             .store(u8::from(is_failing), Ordering::Relaxed);
     }
 
+    /// Counts records that become one of the others; to be called before they do.
+    pub(crate) fn count_records(&self, records: u64) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_exported(&self, spans: u64) {
-        self.exported.fetch_add(spans, Ordering::Relaxed);
+        self.exported.fetch_add(spans, Ordering::Release);
     }
 
     pub(crate) fn count_by_host(&self, records: u64) {
-        self.by_host.fetch_add(records, Ordering::Relaxed);
+        self.by_host.fetch_add(records, Ordering::Release);
     }
 
     pub(crate) fn count_refused(&self, spans: u64) {
-        self.refused.fetch_add(spans, Ordering::Relaxed);
+        self.refused.fetch_add(spans, Ordering::Release);
     }
 
     pub(crate) fn count_given_up(&self, records: u64) {
-        self.given_up.fetch_add(records, Ordering::Relaxed);
-    }
-
-    pub(crate) fn set_pending(&self, records: u64) {
-        self.pending.store(records, Ordering::Relaxed);
+        self.given_up.fetch_add(records, Ordering::Release);
     }
 
     fn stats(&self) -> Option<ExportStats> {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        (self.is_on.load(Ordering::Relaxed) != 0).then(|| ExportStats {
-            exported: read(&self.exported),
-            by_host: read(&self.by_host),
-            refused: read(&self.refused),
-            given_up: read(&self.given_up),
-            pending: read(&self.pending),
+        if self.is_on.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        // ORDERING: Acquire, pairs with the Release where they are counted: the records that
+        // they became of are seen below, and what is not yet counted among them is pending.
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let (exported, by_host) = (read(&self.exported), read(&self.by_host));
+        let (refused, given_up) = (read(&self.refused), read(&self.given_up));
+        let records = self.records.load(Ordering::Relaxed);
+        Some(ExportStats {
+            exported,
+            by_host,
+            refused,
+            given_up,
+            pending: records.saturating_sub(exported + by_host + refused + given_up),
             is_failing: self.is_failing.load(Ordering::Relaxed) != 0,
         })
     }

@@ -66,8 +66,9 @@ impl Export {
     pub(super) fn appended(&self, next_seq: u64) {
         let mut state = self.state();
         if next_seq > state.durable {
+            #[cfg(feature = "otlp")]
+            self.counters.export.count_records(next_seq - state.durable);
             state.durable = next_seq;
-            self.count(&state);
             drop(state);
             self.changed.notify_one();
         }
@@ -115,14 +116,6 @@ impl Export {
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    #[cfg_attr(not(feature = "otlp"), allow(clippy::unused_self, unused_variables))]
-    fn count(&self, state: &State) {
-        #[cfg(feature = "otlp")]
-        self.counters
-            .export
-            .set_pending(state.durable.saturating_sub(state.position));
-    }
-
     /// Takes note of a folder whose records are in Postgres, and not yet exported.
     pub(crate) fn leave(&self, folder: PathBuf) {
         self.state().left.push_back(folder);
@@ -146,9 +139,7 @@ impl Export {
 
     /// Records before `position` were exported, or are not to be.
     pub(crate) fn advance(&self, position: u64) {
-        let mut state = self.state();
-        state.position = position;
-        self.count(&state);
+        self.state().position = position;
     }
 
     /// Says that the receiver takes records; returns whether that is news.

@@ -186,10 +186,11 @@ impl Spooler {
                 self.retry_at = None;
                 self.emptied = is_drained;
                 self.shared.counters.set_spool_bytes(log.bytes());
-                self.progress.appended(log.next_seq());
+                // First, so that the export counts whatever a flush says is in Postgres.
                 if let Some(export) = &self.export {
                     export.appended(log.next_seq());
                 }
+                self.progress.appended(log.next_seq());
                 if has_room && self.shared.counters.set_spool_blocked(false) {
                     report::say(|| {
                         tracing::info!(target: "tracing_audit", "audit trail: the local log takes records again");

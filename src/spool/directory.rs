@@ -72,7 +72,11 @@ impl Directory {
         }
         let lock = match File::open(path.join("lock")) {
             Ok(lock) => lock,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Its process is just removing it, or died as it did: then it is empty.
+                let _ = fs::remove_dir(path);
+                return Ok(None);
+            }
             Err(error) => return Err(error.into()),
         };
         match lock.try_lock() {
@@ -253,6 +257,8 @@ mod tests {
         drop(log);
         fs::remove_file(directory.path.join("spool.redb")).unwrap();
         drop(directory);
+        // As after a process that died while it removed its folder.
+        fs::create_dir(root.0.join(id::new(0).to_string())).unwrap();
         assert_eq!(adopt(&root).len(), 0);
         assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
     }

@@ -250,6 +250,15 @@ impl Collector {
         self.running = Some((stop, thread));
     }
 
+    /// Listens in its place and never answers: the system takes connections by itself.
+    pub(crate) fn mute(&self) -> std::net::TcpListener {
+        std::net::TcpListener::bind(self.address).unwrap()
+    }
+
+    pub(crate) fn protocol(&self) -> Protocol {
+        self.protocol
+    }
+
     pub(crate) fn url(&self) -> String {
         let port = self.address.port();
         match self.tls {

@@ -125,6 +125,7 @@ impl Drain {
     async fn work(&mut self) {
         loop {
             self.note_given_up();
+            self.tell_gap().await;
             self.adopt();
             let mut is_idle = true;
             // In turn, so that what was left and the present do not hold each other up.
@@ -179,6 +180,20 @@ impl Drain {
         self.export.advance(end);
     }
 
+    /// Tells of what was given up, as of this process.
+    async fn tell_gap(&mut self) {
+        if let Some(gap) = self.gap
+            && self.settings.traces
+        {
+            let told = vec![gap.span(&self.settings)];
+            // Or until more is given up, which is to be told with it.
+            let more = self.sources[0].position + 1;
+            if self.deliver(0, told, more).await.is_complete {
+                self.gap = None;
+            }
+        }
+    }
+
     /// Takes over the next log whose records are in Postgres, one at a time.
     fn adopt(&mut self) {
         while self.sources.len() == 1
@@ -222,29 +237,27 @@ impl Drain {
             self.finish(index);
             return;
         }
-        let counters = &self.counters.export;
-        counters.count_by_host(payload.by_host);
-        counters.count_refused(payload.unreadable);
-        let end = payload.end;
-        if self.settings.traces
-            && let Some(gap) = self.gap
-        {
-            let told = vec![gap.span(&self.settings)];
-            if self.deliver(index, told, end).await.is_complete {
-                self.gap = None;
-            }
+        let (begin, end) = (payload.begin, payload.end);
+        if begin > from && !is_adopted {
+            // The spool has given them up since that was last noted.
+            self.give_up(from, begin, begin - from);
         }
         let spans = std::mem::take(&mut payload.spans);
         let count = spans.len() as u64;
         let delivered = self.deliver(index, spans, end).await;
         let counters = &self.counters.export;
+        let refused = payload.unreadable + delivered.refused;
+        if is_adopted {
+            counters.count_records(delivered.taken + payload.by_host + refused);
+        }
         counters.count_exported(delivered.taken);
-        counters.count_refused(delivered.refused);
+        counters.count_by_host(payload.by_host);
+        counters.count_refused(refused);
         if delivered.is_complete {
             self.advance(index, end);
         } else {
             let records = count - delivered.taken - delivered.refused;
-            self.give_up(from, end, records);
+            self.give_up(begin, end, records);
         }
     }
 
@@ -351,16 +364,19 @@ impl Drain {
                 );
             });
         }
-        let jitter = 0.8 + 0.4 * rand::rng().random::<f64>();
+        let jitter = 0.4 * rand::rng().random::<f64>();
         let pause = match fault {
             Fault::Hold { .. } => HOLD_PAUSE,
-            Fault::Retry {
-                after: Some(after), ..
-            } => self.pause.max(*after),
             _ => self.pause,
         };
+        // What the collector asks for is the least.
+        let least = match fault {
+            Fault::Retry { after, .. } => after.unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        let pause = pause.mul_f64(0.8 + jitter).max(least.mul_f64(1.0 + jitter));
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        self.export.pause(pause.mul_f64(jitter)).await;
+        self.export.pause(pause).await;
     }
 
     /// Removes a log that was taken over and is exported.

@@ -31,6 +31,8 @@ const AROUND_SPAN_BYTES: usize = 8;
 #[derive(Debug, Default)]
 pub(super) struct Payload {
     pub(super) spans: Vec<Scoped>,
+    /// The seq of its first record: later than asked for when those before it were given up.
+    pub(super) begin: u64,
     /// The seq after its last record.
     pub(super) end: u64,
     /// Records that are not to be exported.
@@ -67,12 +69,20 @@ impl Payload {
         settings: &Otlp,
         mut seen: impl FnMut(&Row<'_>, &Facts),
     ) -> Result<Self, LogError> {
-        let mut payload = Self::default();
+        let mut payload = Self {
+            begin: from,
+            ..Self::default()
+        };
         let mut records = 0;
         let limit = settings.payload_bytes.saturating_sub(AROUND_BYTES);
         let end = log.read(from, |stored| {
-            if records == MAX_RECORDS || payload.bytes >= limit {
+            // One span at least, however little a request may hold.
+            let is_full = !payload.spans.is_empty() && payload.bytes >= limit;
+            if records == MAX_RECORDS || is_full {
                 return ControlFlow::Break(());
+            }
+            if records == 0 {
+                payload.begin = stored.seq;
             }
             let taken = payload.add(&stored, settings, limit, &mut seen);
             records += 1;

@@ -1,0 +1,782 @@
+//! A collector that does not behave costs no record and no time: Postgres has the trail while it
+//! lasts, and afterwards every span has arrived at least once, or is counted.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use support::collector::{Behaviour, Collector, Exported, Protocol, Tls};
+use support::trail::{Folder, PATIENCE, Trail, pipeline};
+use support::{Postgres, Stop, wait_until};
+use tonic::Code;
+use tracing_audit::{Audit, Event, ExportStats, Otlp, QueryRun};
+
+const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
+
+/// Longer than any test runs.
+const FOREVER: Duration = Duration::from_hours(1);
+
+fn start(otlp: Otlp) -> Trail {
+    Trail::start_with(|builder| builder.otlp(otlp))
+}
+
+fn record(audit: &Audit, count: usize) {
+    for n in 0..count {
+        let event = Event::new("asked").target("question", n.to_string());
+        audit.record(event).unwrap();
+    }
+}
+
+/// The span ids of the rows. Fails when a row is there twice.
+fn rows(postgres: &Postgres) -> BTreeSet<String> {
+    let ids = postgres.psql(
+        "SELECT span_id FROM audit.events UNION ALL SELECT span_id FROM audit.query_runs \
+         UNION ALL SELECT span_id FROM audit.prompt_runs",
+    );
+    let different: BTreeSet<_> = ids.lines().map(str::to_owned).collect();
+    assert_eq!(ids.lines().count(), different.len(), "a row comes once");
+    different
+}
+
+/// The ids of the spans that arrived for rows.
+fn arrived(collector: &Collector) -> BTreeSet<String> {
+    collector
+        .spans()
+        .iter()
+        .filter(|span| span.span.name != "audit.gap")
+        .map(Exported::span_id)
+        .collect()
+}
+
+/// Fails unless Postgres takes the records while the fault lasts.
+fn assert_on_time(audit: &Audit, postgres: &Postgres, records: usize) {
+    audit
+        .flush_blocking(PATIENCE)
+        .expect("Postgres does not wait for the collector");
+    assert_eq!(rows(postgres).len(), records);
+}
+
+/// What the export counts. Fails unless it counts each of so many records once, as it must at any
+/// moment. They are this process' own and those that it found and has dealt with.
+#[track_caller]
+fn export(audit: &Audit, records: usize) -> ExportStats {
+    let export = audit.stats().export().unwrap();
+    assert_eq!(
+        export.exported()
+            + export.refused()
+            + export.by_host()
+            + export.given_up()
+            + export.pending(),
+        records as u64,
+        "{export:?}"
+    );
+    export
+}
+
+/// What the export counts once it has dealt with all.
+fn dealt_with(audit: &Audit, records: usize) -> ExportStats {
+    wait_until("the export has dealt with all", PATIENCE, || {
+        export(audit, records).pending() == 0
+    });
+    export(audit, records)
+}
+
+/// Waits until a collector takes nothing, and fails when anything is taken for dealt with.
+fn assert_held(audit: &Audit, records: usize) {
+    wait_until("the export has noticed", PATIENCE, || {
+        export(audit, records).is_failing()
+    });
+    assert_eq!(export(audit, records).pending(), records as u64);
+}
+
+/// Waits until every record is exported, and fails unless each has arrived.
+fn assert_all_exported(trail: &Trail, collector: &Collector, records: usize) {
+    let export = dealt_with(&trail.audit, records);
+    assert_eq!(export.exported(), records as u64, "{export:?}");
+    assert!(!export.is_failing());
+    assert_eq!(arrived(collector), rows(&trail.postgres));
+}
+
+/// Waits until a process has exported all of so many records, its own and those that it found.
+fn assert_left_is_exported(audit: &Audit, spool: &Folder, records: usize) {
+    wait_until("the folder that was left is removed", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(dealt_with(audit, records).exported(), records as u64);
+}
+
+/// Ends a pipeline, and fails when that waits for the collector.
+fn shut_down(audit: &Audit, committed: usize) {
+    let began = Instant::now();
+    let report = audit.shutdown_blocking(FOREVER);
+    assert!(began.elapsed() < PATIENCE, "it waits for nothing");
+    assert_eq!(
+        (report.committed, report.spooled, report.dropped),
+        (committed as u64, 0, 0)
+    );
+}
+
+#[test]
+fn a_collector_that_comes_later_gets_what_was_recorded_before() {
+    for protocol in PROTOCOLS {
+        let mut collector = Collector::absent(protocol);
+        let trail = start(collector.otlp());
+        record(&trail.audit, 1_000);
+        assert_on_time(&trail.audit, &trail.postgres, 1_000);
+        assert_held(&trail.audit, 1_000);
+        collector.start_again();
+        assert_all_exported(&trail, &collector, 1_000);
+    }
+}
+
+#[test]
+fn a_collector_that_is_killed_amid_a_stream_and_comes_again_gets_every_span() {
+    const THREADS: usize = 4;
+    const KILLS: usize = 3;
+    const PORTION: usize = 300;
+    const RECORDS: usize = KILLS * 2 * THREADS * PORTION;
+    for protocol in PROTOCOLS {
+        let mut collector = Collector::start(protocol);
+        // Many small requests, so that some are under way whenever it is killed.
+        let trail = start(collector.otlp().payload_bytes(16 * 1024));
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..THREADS)
+                .map(|_| {
+                    let (go_on, portions) = mpsc::channel();
+                    let audit = &trail.audit;
+                    scope.spawn(move || {
+                        for () in portions {
+                            record(audit, PORTION);
+                        }
+                    });
+                    go_on
+                })
+                .collect();
+            let record_on = || threads.iter().for_each(|thread| thread.send(()).unwrap());
+            for _ in 0..KILLS {
+                let before = collector.different();
+                record_on();
+                wait_until("spans are coming", PATIENCE, || {
+                    collector.different() > before
+                });
+                collector.stop();
+                // For the case that it had taken all by then.
+                record_on();
+                wait_until("the export has noticed", PATIENCE, || {
+                    trail.audit.stats().export().unwrap().is_failing()
+                });
+                trail.audit.flush_blocking(PATIENCE).unwrap();
+                collector.start_again();
+            }
+        });
+        assert_on_time(&trail.audit, &trail.postgres, RECORDS);
+        assert_all_exported(&trail, &collector, RECORDS);
+    }
+}
+
+#[test]
+fn a_collector_that_is_not_available_for_a_while_gets_every_span_then() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start(protocol);
+        collector.behave(Behaviour::Refuse {
+            grpc: Code::Unavailable,
+            http: 503,
+            after: None,
+        });
+        let trail = start(collector.otlp());
+        record(&trail.audit, 1_000);
+        assert_on_time(&trail.audit, &trail.postgres, 1_000);
+        wait_until("it is tried again and again", PATIENCE, || {
+            collector.requests() >= 3
+        });
+        assert_held(&trail.audit, 1_000);
+        collector.behave(Behaviour::Take);
+        assert_all_exported(&trail, &collector, 1_000);
+    }
+}
+
+#[test]
+fn a_collector_that_asks_for_a_pause_gets_no_request_before_it_is_over() {
+    // Longer than the pauses that the client would make by itself.
+    let after = Duration::from_secs(2);
+    for protocol in PROTOCOLS {
+        for (grpc, http) in [(Code::Unavailable, 503), (Code::ResourceExhausted, 429)] {
+            let collector = Collector::start(protocol);
+            collector.behave(Behaviour::Refuse {
+                grpc,
+                http,
+                after: Some(after),
+            });
+            let trail = start(collector.otlp());
+            record(&trail.audit, 100);
+            assert_on_time(&trail.audit, &trail.postgres, 100);
+            wait_until("it is tried again", PATIENCE, || collector.requests() >= 2);
+            assert_held(&trail.audit, 100);
+            let refused = collector.requests();
+            collector.behave(Behaviour::Take);
+            assert_all_exported(&trail, &collector, 100);
+            for request in collector.request_times()[..=refused].windows(2) {
+                let waited = request[1] - request[0];
+                assert!(waited >= after, "{waited:?} after {http}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_collector_that_answers_too_late_for_a_while_gets_every_span() {
+    for protocol in PROTOCOLS {
+        // One that has not taken what it does not answer, and one that has.
+        for late in [Behaviour::Slow(FOREVER), Behaviour::Late(FOREVER)] {
+            let collector = Collector::start(protocol);
+            collector.behave(late);
+            let trail = start(collector.otlp().timeout(Duration::from_millis(500)));
+            record(&trail.audit, 1_000);
+            assert_on_time(&trail.audit, &trail.postgres, 1_000);
+            // So often that it is tried with less, too.
+            wait_until("it is tried again and again", PATIENCE, || {
+                collector.requests() >= 3
+            });
+            assert_held(&trail.audit, 1_000);
+            collector.behave(Behaviour::Take);
+            assert_all_exported(&trail, &collector, 1_000);
+        }
+    }
+}
+
+#[test]
+fn a_collector_that_takes_only_small_requests_gets_every_span_in_smaller_ones() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start(protocol);
+        collector.behave(Behaviour::AtMost(8 * 1024));
+        // Long enough for all to come at once.
+        let trail = start(collector.otlp().delay(Duration::from_secs(1)));
+        record(&trail.audit, 1_000);
+        assert_on_time(&trail.audit, &trail.postgres, 1_000);
+        assert_all_exported(&trail, &collector, 1_000);
+        assert!(collector.largest() > 8 * 1024, "it was not put to the test");
+        assert_eq!(collector.spans().len(), 1_000, "nothing comes twice");
+    }
+}
+
+#[test]
+fn a_span_that_is_too_large_by_itself_is_counted_and_the_others_arrive() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start(protocol);
+        collector.behave(Behaviour::AtMost(8 * 1024));
+        let trail = start(collector.otlp());
+        record(&trail.audit, 50);
+        let large = QueryRun::new(format!("SELECT {}", vec!["a_column"; 1_500].join(", ")));
+        trail.audit.record(large).unwrap();
+        record(&trail.audit, 50);
+        assert_on_time(&trail.audit, &trail.postgres, 101);
+        let export = dealt_with(&trail.audit, 101);
+        assert_eq!((export.exported(), export.refused()), (100, 1));
+        assert_eq!(arrived(&collector).len(), 100);
+    }
+}
+
+#[test]
+fn a_span_that_is_refused_whatever_happens_is_counted_and_the_others_arrive() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start(protocol);
+        collector.behave(Behaviour::NotNamed("unwanted"));
+        let trail = start(collector.otlp());
+        record(&trail.audit, 300);
+        trail.audit.record(Event::new("unwanted")).unwrap();
+        record(&trail.audit, 300);
+        assert_on_time(&trail.audit, &trail.postgres, 601);
+        let export = dealt_with(&trail.audit, 601);
+        assert_eq!((export.exported(), export.refused()), (600, 1));
+        assert!(!export.is_failing(), "it takes spans");
+        let spans = collector.spans();
+        assert_eq!(spans.len(), 600, "nothing comes twice");
+        assert!(spans.iter().all(|span| span.span.name == "asked"));
+    }
+}
+
+#[test]
+fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
+    for protocol in PROTOCOLS {
+        let collector = Collector::start(protocol);
+        let trail = start(collector.otlp());
+        let mut refused = 0;
+        let mut records = 0;
+        // One of each request; more than there are in one; none, which is but a remark.
+        for said in [1, 1_000, 0] {
+            collector.behave(Behaviour::Partial(said));
+            let requests = collector.requests();
+            record(&trail.audit, 100);
+            records += 100;
+            assert_on_time(&trail.audit, &trail.postgres, records);
+            let export = dealt_with(&trail.audit, records);
+            refused += match said {
+                1 => collector.requests() - requests,
+                0 => 0,
+                _ => 100,
+            };
+            assert_eq!(export.refused(), refused as u64);
+        }
+        // What was sent again would have come before what was recorded later.
+        assert_eq!(collector.spans().len(), records, "nothing comes twice");
+    }
+}
+
+/// What a child process of the tests below is told.
+const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs one test of this program in a process of its own, as a child of that test, with an export
+/// that is set up by the environment.
+fn child(test: &str, postgres: &Postgres, spool: &Folder, collector: &Collector) -> Command {
+    let protocol = match collector.protocol() {
+        Protocol::Grpc => "grpc",
+        Protocol::Http => "http/protobuf",
+    };
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1")
+        .env("AUDIT_DATABASE_URL", postgres.url())
+        .env("AUDIT_SPOOL_DIR", &spool.0)
+        .env("AUDIT_SERVICE_NAME", "child")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+        .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
+    command
+}
+
+/// Starts a child and waits until it says that it is ready.
+fn start_until_ready(command: &mut Command) -> Child {
+    use std::io::{BufRead as _, Read as _};
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    assert!(
+        stdout
+            .by_ref()
+            .lines()
+            .any(|line| line.unwrap().ends_with("ready")),
+        "the child got ready"
+    );
+    // It is still written to.
+    child.stdout = Some(stdout.into_inner());
+    child
+}
+
+fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+#[allow(clippy::print_stdout, reason = "how a child tells its parent")]
+fn say_ready() {
+    println!("ready");
+}
+
+/// Says that it is ready, and returns when its parent has seen what it wants to.
+fn wait_for_parent() {
+    say_ready();
+    std::io::read_to_string(std::io::stdin()).unwrap();
+}
+
+fn say_ready_and_wait_to_be_killed() -> ! {
+    say_ready();
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_arrives() {
+    const TEST: &str =
+        "without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_arrives";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        record(&audit, 100);
+        audit.flush_blocking(PATIENCE).unwrap();
+        wait_for_parent();
+        shut_down(&audit, 100);
+        return;
+    }
+    for protocol in PROTOCOLS {
+        for by_environment in [false, true] {
+            let collector = Collector::start(protocol);
+            collector.behave(Behaviour::Header("x-api-key", "open, sesame"));
+            let trail = start(collector.otlp());
+            record(&trail.audit, 300);
+            assert_on_time(&trail.audit, &trail.postgres, 300);
+            assert_held(&trail.audit, 300);
+            shut_down(&trail.audit, 300);
+            assert_eq!(collector.spans().len(), 0);
+            assert_eq!(trail.spool.names().len(), 1, "it stays for the next");
+            if by_environment {
+                let mut child = start_until_ready(
+                    child(TEST, &trail.postgres, &trail.spool, &collector)
+                        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=open%2C%20sesame")
+                        .stdin(Stdio::piped()),
+                );
+                collector.wait_for(400);
+                wait_until("the folder that was left is removed", PATIENCE, || {
+                    trail.spool.names().len() == 1
+                });
+                drop(child.stdin.take());
+                assert!(child.wait().unwrap().success());
+            } else {
+                let otlp = collector.otlp().header("X-Api-Key", "open, sesame");
+                let next = pipeline(&trail.postgres, &trail.spool, |builder| builder.otlp(otlp));
+                record(&next, 100);
+                assert_on_time(&next, &trail.postgres, 400);
+                assert_left_is_exported(&next, &trail.spool, 400);
+                shut_down(&next, 100);
+            }
+            assert_eq!(trail.spool.names(), Vec::<String>::new());
+            assert_eq!(arrived(&collector), rows(&trail.postgres));
+        }
+    }
+}
+
+#[test]
+fn a_collector_whose_authority_is_not_known_gets_nothing_until_it_is() {
+    for protocol in PROTOCOLS {
+        let tls = Tls::private();
+        let authority = tls.authority.clone();
+        let collector = Collector::with_tls(protocol, tls);
+        let trail = start(collector.otlp());
+        record(&trail.audit, 300);
+        assert_on_time(&trail.audit, &trail.postgres, 300);
+        assert_held(&trail.audit, 300);
+        shut_down(&trail.audit, 300);
+        assert_eq!(collector.requests(), 0, "not even a header got out");
+        assert_eq!(trail.spool.names().len(), 1, "it stays for the next");
+        let otlp = collector.otlp().ca_certificate(authority);
+        let next = pipeline(&trail.postgres, &trail.spool, |builder| builder.otlp(otlp));
+        record(&next, 100);
+        assert_on_time(&next, &trail.postgres, 400);
+        assert_left_is_exported(&next, &trail.spool, 400);
+        assert_eq!(arrived(&collector), rows(&trail.postgres));
+    }
+}
+
+/// Records what takes about 1 KiB each in the local log.
+fn record_large(audit: &Audit, count: usize) {
+    for _ in 0..count {
+        let event = Event::new("asked").metadata("text", "x".repeat(1_000));
+        audit.record(event).unwrap();
+    }
+}
+
+/// The number in an attribute.
+fn number(span: &Exported, attribute: &str) -> usize {
+    span.attribute(attribute).parse().unwrap()
+}
+
+/// Waits until a collector has been told of so many records that were given up, and by no more
+/// than that; returns what it was told.
+fn wait_until_told(collector: &Collector, given_up: u64) -> Vec<Exported> {
+    let gaps = || {
+        let mut spans = collector.spans();
+        spans.retain(|span| span.span.name == "audit.gap");
+        spans
+    };
+    let told = |gap: &Exported| number(gap, "audit.gap.records") as u64;
+    wait_until("the collector is told", PATIENCE, || {
+        gaps().iter().map(told).sum::<u64>() >= given_up
+    });
+    let gaps = gaps();
+    assert_eq!(gaps.iter().map(told).sum::<u64>(), given_up);
+    gaps
+}
+
+#[test]
+fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() {
+    const PORTION: usize = 500;
+    const RECORDS: usize = 8 * PORTION;
+    const QUOTA: u64 = 256 * 1024;
+    let mut collector = Collector::absent(Protocol::Grpc);
+    // The least, so that there are many requests, and a lot is counted.
+    let otlp = collector.otlp().payload_bytes(1024);
+    let trail = start(otlp.quota_bytes(QUOTA));
+    for portion in 1..=8 {
+        record_large(&trail.audit, PORTION);
+        assert_on_time(&trail.audit, &trail.postgres, portion * PORTION);
+        export(&trail.audit, portion * PORTION);
+    }
+    wait_until("the oldest are given up", PATIENCE, || {
+        let is_within_quota = trail.audit.stats().spool_bytes() <= QUOTA;
+        is_within_quota && export(&trail.audit, RECORDS).given_up() > 0
+    });
+    collector.start_again();
+    // Without a pause: whenever somebody looks, each record is counted once.
+    let deadline = Instant::now() + PATIENCE;
+    while export(&trail.audit, RECORDS).pending() > 0 {
+        assert!(Instant::now() < deadline, "the export has dealt with all");
+    }
+    let export = export(&trail.audit, RECORDS);
+    let given_up = usize::try_from(export.given_up()).unwrap();
+    assert_eq!((export.refused(), export.by_host()), (0, 0));
+    assert!(export.exported() > 0, "{export:?}");
+
+    let gaps = wait_until_told(&collector, export.given_up());
+    let first = gaps.iter().map(|gap| number(gap, "audit.gap.first_seq"));
+    let last = gaps.iter().map(|gap| number(gap, "audit.gap.last_seq"));
+    assert_eq!((first.min(), last.max()), (Some(1), Some(given_up)));
+    // The oldest, and none of those that came after them.
+    let seqs: BTreeSet<_> = collector
+        .spans()
+        .iter()
+        .filter(|span| span.span.name != "audit.gap")
+        .map(|span| number(span, "audit.record.seq"))
+        .collect();
+    assert!(seqs.into_iter().eq(given_up + 1..=RECORDS));
+    assert_eq!(
+        rows(&trail.postgres).len(),
+        RECORDS,
+        "Postgres has them all"
+    );
+    shut_down(&trail.audit, RECORDS);
+    assert_eq!(trail.spool.names(), Vec::<String>::new());
+}
+
+#[test]
+fn what_a_collector_is_too_slow_for_is_given_up_and_each_record_is_counted_once() {
+    const PORTION: usize = 100;
+    let collector = Collector::start(Protocol::Grpc);
+    collector.behave(Behaviour::Slow(Duration::from_millis(10)));
+    let otlp = collector.otlp().payload_bytes(1024);
+    let trail = start(otlp.quota_bytes(64 * 1024));
+    let mut records = 0;
+    // Records come, are exported and are given up all at once, for a while.
+    let deadline = Instant::now() + PATIENCE;
+    while collector.different() < 100 || export(&trail.audit, records).given_up() < 1_000 {
+        assert!(Instant::now() < deadline, "records are given up");
+        record_large(&trail.audit, PORTION);
+        records += PORTION;
+        assert_on_time(&trail.audit, &trail.postgres, records);
+    }
+    collector.behave(Behaviour::Take);
+    let export = dealt_with(&trail.audit, records);
+    assert_eq!(arrived(&collector).len() as u64, export.exported());
+    wait_until_told(&collector, export.given_up());
+    shut_down(&trail.audit, records);
+    assert_eq!(trail.spool.names(), Vec::<String>::new());
+}
+
+#[test]
+fn what_is_given_up_beside_the_log_of_a_dead_process_is_told_as_of_the_own() {
+    let mut collector = Collector::absent(Protocol::Grpc);
+    let trail = start(collector.otlp());
+    record(&trail.audit, 300);
+    shut_down(&trail.audit, 300);
+    let otlp = collector.otlp().payload_bytes(1024);
+    let next = pipeline(&trail.postgres, &trail.spool, |builder| {
+        builder
+            .otlp(otlp.quota_bytes(256 * 1024))
+            .service_name("next")
+    });
+    // It has none of its own yet: it is at what was left.
+    wait_until("the export has noticed", PATIENCE, || {
+        export(&next, 0).is_failing()
+    });
+    record_large(&next, 2_000);
+    assert_on_time(&next, &trail.postgres, 2_300);
+    assert_eq!(export(&next, 2_000).pending(), 2_000);
+    collector.start_again();
+    wait_until("the folder that was left is removed", PATIENCE, || {
+        trail.spool.names().len() == 1
+    });
+    let export = dealt_with(&next, 2_300);
+    assert!(export.given_up() > 0, "{export:?}");
+    assert_eq!(arrived(&collector).len() as u64, export.exported());
+    for gap in wait_until_told(&collector, export.given_up()) {
+        assert_eq!(gap.resource["service.name"], "next");
+    }
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_an_absent_collector_and_the_next_process_exports_the_rest() {
+    for protocol in PROTOCOLS {
+        let mut collector = Collector::start(protocol);
+        let trail = start(collector.otlp());
+        record(&trail.audit, 300);
+        assert_on_time(&trail.audit, &trail.postgres, 300);
+        assert_all_exported(&trail, &collector, 300);
+        collector.stop();
+        record(&trail.audit, 300);
+        shut_down(&trail.audit, 600);
+        assert_eq!(rows(&trail.postgres).len(), 600);
+        assert_eq!(export(&trail.audit, 600).pending(), 300);
+        assert_eq!(trail.spool.names().len(), 1, "it stays for the next");
+
+        collector.start_again();
+        let next = pipeline(&trail.postgres, &trail.spool, |builder| {
+            builder.otlp(collector.otlp())
+        });
+        assert_left_is_exported(&next, &trail.spool, 300);
+        assert_eq!(arrived(&collector), rows(&trail.postgres));
+        shut_down(&next, 0);
+        assert_eq!(trail.spool.names(), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next() {
+    const TEST: &str = "what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next";
+    if is_child() {
+        let var = |name| std::env::var(name).unwrap();
+        let audit = Audit::builder()
+            .postgres(var("AUDIT_DATABASE_URL"))
+            .spool(var("AUDIT_SPOOL_DIR"))
+            .service_name("child")
+            .otlp(Otlp::from_env().unwrap())
+            // What no flush waits for stays in the log.
+            .batch(100_000, Duration::from_mins(1))
+            .start()
+            .unwrap();
+        record(&audit, 500);
+        audit.flush_blocking(PATIENCE).unwrap();
+        record(&audit, 500);
+        wait_until("the log holds all", PATIENCE, || {
+            audit.stats().export().unwrap().pending() == 1_000
+        });
+        say_ready_and_wait_to_be_killed();
+    }
+    for protocol in PROTOCOLS {
+        let (postgres, spool) = (Postgres::start(), Folder::new());
+        let mut collector = Collector::absent(protocol);
+        kill(start_until_ready(&mut child(
+            TEST, &postgres, &spool, &collector,
+        )));
+        let committed = rows(&postgres).len();
+        assert!(committed >= 500, "Postgres was on time");
+        assert_eq!(spool.names().len(), 1);
+
+        collector.start_again();
+        let next = pipeline(&postgres, &spool, |builder| builder.otlp(collector.otlp()));
+        assert_left_is_exported(&next, &spool, 1_000);
+        assert_eq!(rows(&postgres).len(), 1_000);
+        assert_eq!(next.stats().adopted(), 1_000 - committed as u64);
+        assert_eq!(arrived(&collector), rows(&postgres));
+        let writer = postgres.psql("SELECT DISTINCT writer_id FROM audit.events");
+        for span in collector.spans() {
+            assert_eq!(span.resource["service.name"], "child");
+            assert_eq!(span.resource["service.instance.id"], writer.trim());
+        }
+    }
+}
+
+/// The folders of processes. A process that is killed while it makes sure whose a folder is leaves
+/// an empty file beside them.
+fn folders(spool: &Folder) -> Vec<String> {
+    let mut names = spool.names();
+    names.retain(|name| !name.starts_with('.'));
+    names
+}
+
+#[test]
+fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres() {
+    const TEST: &str =
+        "what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        say_ready();
+        loop {
+            record(&audit, 100);
+            audit.flush_blocking(PATIENCE).unwrap();
+        }
+    }
+    for protocol in PROTOCOLS {
+        let (postgres, spool) = (Postgres::start(), Folder::new());
+        let collector = Collector::start(protocol);
+        for _ in 0..3 {
+            let before = collector.different();
+            let running = start_until_ready(&mut child(TEST, &postgres, &spool, &collector));
+            wait_until("it is exporting", PATIENCE, || {
+                collector.different() > before + 500
+            });
+            kill(running);
+        }
+        let next = pipeline(&postgres, &spool, |builder| builder.otlp(collector.otlp()));
+        wait_until("the folders that were left are removed", PATIENCE, || {
+            folders(&spool).len() == 1
+        });
+        shut_down(&next, 0);
+        assert_eq!(folders(&spool), Vec::<String>::new());
+        assert_eq!(arrived(&collector), rows(&postgres));
+    }
+}
+
+#[test]
+fn a_process_without_export_drains_and_removes_what_an_exporting_one_left() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    let collector = Collector::absent(Protocol::Grpc);
+    let exporting =
+        |postgres: &Postgres| pipeline(postgres, &spool, |builder| builder.otlp(collector.otlp()));
+    // One whose records Postgres has, and one whose records it has not.
+    let first = exporting(&postgres);
+    record(&first, 200);
+    shut_down(&first, 200);
+    postgres.stop(Stop::Fast);
+    let second = exporting(&postgres);
+    record(&second, 300);
+    let report = second.shutdown_blocking(Duration::ZERO);
+    assert_eq!((report.committed, report.spooled), (0, 300));
+    assert_eq!(spool.names().len(), 2);
+
+    postgres.start_again();
+    let plain = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("both folders are drained and removed", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(rows(&postgres).len(), 500);
+    assert_eq!(plain.stats().adopted(), 300);
+    assert_eq!(plain.stats().export(), None);
+    shut_down(&plain, 0);
+    assert_eq!(spool.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_collector_that_hangs_holds_up_neither_a_flush_nor_a_shutdown() {
+    for protocol in PROTOCOLS {
+        // It takes a request and never answers; it does not even speak.
+        for is_mute in [false, true] {
+            let mut collector = Collector::absent(protocol);
+            let mute = is_mute.then(|| collector.mute());
+            if !is_mute {
+                collector.start_again();
+                collector.behave(Behaviour::Slow(FOREVER));
+            }
+            let trail = start(collector.otlp());
+            for portion in 1..=3 {
+                record(&trail.audit, 200);
+                assert_on_time(&trail.audit, &trail.postgres, portion * 200);
+                assert_eq!(export(&trail.audit, portion * 200).exported(), 0);
+            }
+            record(&trail.audit, 200);
+            shut_down(&trail.audit, 800);
+            assert_eq!(rows(&trail.postgres).len(), 800);
+            assert_eq!(export(&trail.audit, 800).pending(), 800);
+            assert_eq!(trail.spool.names().len(), 1, "it stays for the next");
+
+            drop(mute);
+            collector.stop();
+            collector.behave(Behaviour::Take);
+            collector.start_again();
+            let next = pipeline(&trail.postgres, &trail.spool, |builder| {
+                builder.otlp(collector.otlp())
+            });
+            assert_left_is_exported(&next, &trail.spool, 800);
+            assert_eq!(arrived(&collector), rows(&trail.postgres));
+        }
+    }
+}
