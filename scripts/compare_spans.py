@@ -88,6 +88,7 @@ ELSEWHERE = {
 KINDS = {"query_runs": "query_run", "prompt_runs": "prompt_run", "events": "event"}
 # Fields without a column have the conventions' name already, or one of ours.
 CONVENTIONAL = ("db.", "gen_ai.", "server.", "network.")
+PLAIN_TEXT = ("tenant_key", "db.system.name", "gen_ai.operation.name", "gen_ai.request.", "gen_ai.response.", "server.")
 SDK = {"telemetry.sdk.name": "tracing-audit", "telemetry.sdk.language": "rust"}
 # The GenAI conventions have a schema of their own, or none yet.
 SCHEMA = re.compile(r"https://opentelemetry\.io/schemas/1\.\d+\.\d+")
@@ -151,7 +152,8 @@ def of_columns(row):
         if is_present(row[column]):
             asked[name] = form(row[column])
     for name, value in row["metadata"].items():
-        if is_present(value):
+        # Text goes out by the conventions' names alone.
+        if is_present(value) and (not isinstance(value, str) or name.startswith(PLAIN_TEXT)):
             asked[name if name.startswith(CONVENTIONAL) else f"audit.metadata.{name}"] = value
     asked["audit.record.kind"] = KINDS[row["table"]]
     if row["table"] == "query_runs":

@@ -7,6 +7,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
+#[cfg(feature = "tracing-opentelemetry")]
+use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
@@ -118,6 +120,19 @@ impl Recorder {
     #[cfg(feature = "tracing-opentelemetry")]
     fn dispatch(&self) -> Option<tracing::Dispatch> {
         self.dispatch.get()?.upgrade()
+    }
+
+    /// Finds the subscriber where `on_register_dispatch` was not called: tracing-subscriber 0.3.23
+    /// does not hand it on from a layer in an `Option` or a `Vec`.
+    #[cfg(feature = "tracing-opentelemetry")]
+    fn find_dispatch(&self) {
+        if self.dispatch.get().is_none() {
+            tracing::dispatcher::get_default(|subscriber| {
+                if subscriber.downcast_ref::<Registry>().is_some() {
+                    let _ = self.dispatch.set(subscriber.downgrade());
+                }
+            });
+        }
     }
 
     /// Looks for the host's span for the record itself. Not when it begins: asking starts it, and
@@ -273,7 +288,10 @@ where
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
         #[cfg(feature = "tracing-opentelemetry")]
-        self.look_for_hosts(id, &ctx);
+        {
+            self.find_dispatch();
+            self.look_for_hosts(id, &ctx);
+        }
         if std::thread::panicking()
             && let Some(span) = ctx.span(id)
             && let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner())

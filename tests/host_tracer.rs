@@ -153,6 +153,46 @@ fn a_record_that_the_host_exports_has_its_ids_and_is_not_exported_twice() {
     }
 }
 
+#[test]
+fn a_layer_that_is_optional_or_in_a_list_is_as_good() {
+    for is_list in [false, true] {
+        let (collector, trail) = start();
+        let host = Host::new();
+        let theirs = tracing_opentelemetry::layer().with_tracer(host.tracer());
+        let registry = tracing_subscriber::registry().with(theirs);
+        if is_list {
+            let both = registry.with(vec![trail.audit.layer()]);
+            tracing::subscriber::with_default(both, tell);
+        } else {
+            let both = registry.with(Some(trail.audit.layer()));
+            tracing::subscriber::with_default(both, tell);
+        }
+        assert_hosts(&host, &trail, &collector);
+    }
+}
+
+#[test]
+fn a_record_while_the_thread_ends_takes_nothing_down() {
+    struct Last(tracing_audit::Audit);
+    impl Drop for Last {
+        fn drop(&mut self) {
+            self.0.record(Event::new("last")).unwrap();
+        }
+    }
+    thread_local! {
+        static LAST: std::cell::RefCell<Option<Last>> = const { std::cell::RefCell::new(None) };
+    }
+    let (_collector, trail) = start();
+    let audit = trail.audit.clone();
+    std::thread::spawn(move || {
+        LAST.with(|last| *last.borrow_mut() = Some(Last(audit.clone())));
+        audit.record(Event::new("first")).unwrap();
+    })
+    .join()
+    .unwrap();
+    assert_eq!(trail.rows(Kind::Event).len(), 2);
+}
+
 /// Set in the process that has a global subscriber, which a process can set only once.
 const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
 

@@ -117,9 +117,28 @@ mod with {
         })
     }
 
-    /// The host's active span on this thread.
+    /// Destroyed before OpenTelemetry's own, since it is made after it.
+    struct Alive;
+
+    impl Drop for Alive {
+        fn drop(&mut self) {}
+    }
+
+    thread_local! {
+        static ALIVE: Alive = {
+            Context::map_current(|_| ());
+            Alive
+        };
+    }
+
+    /// The host's active span on this thread; `None` as well while the thread is ending, when
+    /// asking for it would end the program.
     pub(crate) fn active() -> Active {
-        Context::map_current(|context| host_span(context.span().span_context()))
+        let asking = || {
+            let current = || Context::map_current(|cx| host_span(cx.span().span_context()));
+            ALIVE.try_with(|_| current()).ok().flatten()
+        };
+        std::panic::catch_unwind(asking).ok().flatten()
     }
 
     /// The host's span for this span of `tracing`. Its span must not be held.

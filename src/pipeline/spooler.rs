@@ -149,7 +149,7 @@ impl Spooler {
         if let (Some(export), Some(quota)) = (&self.export, self.config.export_quota_bytes)
             && log.bytes() > quota
             && export.position() < self.progress.position()
-            && let Ok(excess) = log.excess(quota)
+            && let Ok(excess) = log.excess(quota, self.progress.position())
         {
             export.give_up_to(excess.min(self.progress.position()));
         }
@@ -276,20 +276,17 @@ impl Spooler {
             export,
             ..
         } = self;
+        progress.expire(deadline.max(Instant::now()), || 0);
         let next_seq = spool.log().next_seq();
         let exported = export.is_none_or(|export| export.is_done(next_seq));
-        if !exported && positions != spool.log().positions() {
-            // What this does not tell the next process, it exports once more.
-            let _ = spool.log().append(&[], positions);
-        }
-        progress.expire(deadline.max(Instant::now()), || 0);
-        // An undrained log and its folder stay for the next process; so do those that the sink
+        // An undrained log and its folder stay for the next process; so do those that a sink
         // still holds.
-        if are_finished()
-            && drained
-            && exported
-            && let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove)
-        {
+        if !are_finished() || !drained || !exported {
+            if positions != spool.log().positions() {
+                // What this does not tell the next process, it exports once more.
+                let _ = spool.log().append(&[], positions);
+            }
+        } else if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
             report::say(move || {
                 tracing::warn!(
                     target: "tracing_audit",

@@ -100,6 +100,8 @@ pub(super) struct Said<'a> {
     last: Keys<'a>,
     /// What the enclosing record had.
     enclosing: Option<Keys<'a>>,
+    /// A `traceparent` that is none.
+    malformed: Option<Value<'a>>,
     /// A `traceparent` was said since the enclosing record.
     has_nearer_traceparent: bool,
     /// The host's span that was active when the record began.
@@ -111,17 +113,14 @@ pub(super) struct Said<'a> {
 /// What decides on a trace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Keys<'a> {
-    traceparent: Option<Value<'a>>,
+    traceparent: Option<(TraceId, SpanId)>,
     request_id: Option<Value<'a>>,
 }
 
 impl Keys<'_> {
     /// The trace, and the span in it that a `traceparent` names.
     fn trace(&self, root: Uuid) -> (TraceId, Option<SpanId>) {
-        if let Some((trace_id, span_id)) = self
-            .traceparent
-            .and_then(|said| traceparent(&as_text(said)))
-        {
+        if let Some((trace_id, span_id)) = self.traceparent {
             return (trace_id, Some(span_id));
         }
         let trace_id = match self.request_id.map(request_key) {
@@ -157,10 +156,16 @@ impl<'a> Said<'a> {
     pub(super) fn see(&mut self, field: Field, value: Value<'a>) {
         match field {
             Field::RequestId => self.last.request_id = Some(value),
-            Field::Traceparent => {
-                self.last.traceparent = Some(value);
-                self.has_nearer_traceparent = true;
-            }
+            Field::Traceparent => match traceparent(unwrapped(value).unwrap_or_default()) {
+                Some(said) => {
+                    self.last.traceparent = Some(said);
+                    self.has_nearer_traceparent = true;
+                    self.malformed = None;
+                }
+                // What is none leaves the one that was said before.
+                None if as_text(value).is_empty() => {}
+                None => self.malformed = Some(value),
+            },
             Field::Boundary => {
                 self.enclosing = Some(self.last);
                 self.has_nearer_traceparent = false;
@@ -171,11 +176,9 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// The last `traceparent`, when it is none.
+    /// A `traceparent` that was said last and is none.
     pub(super) fn malformed_traceparent(&self) -> Option<Value<'a>> {
-        self.last
-            .traceparent
-            .filter(|said| traceparent(&as_text(*said)).is_none())
+        self.malformed
     }
 
     pub(super) fn place(&self, header: &Header) -> Place {
@@ -295,6 +298,19 @@ mod tests {
             &[traceparent(REMOTE), BOUNDARY, traceparent(REMOTE)],
         );
         assert_eq!((same.parent_span_id, same.enclosing), (Some(remote), None));
+    }
+
+    #[test]
+    fn what_is_no_traceparent_leaves_the_one_that_was_said_before() {
+        let debug = format!("Some({REMOTE:?})");
+        let outer = place(Uuid::nil(), &[traceparent(REMOTE)]);
+        for said in [
+            [traceparent(REMOTE), traceparent("")],
+            [traceparent(REMOTE), traceparent("not one")],
+            [traceparent(""), (Field::Traceparent, Value::Debug(&debug))],
+        ] {
+            assert_eq!(place(Uuid::nil(), &said), outer, "{said:?}");
+        }
     }
 
     #[test]

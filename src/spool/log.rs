@@ -350,8 +350,8 @@ impl Log {
     }
 
     /// The seq up to which the oldest chunks would have to go, so that what stays takes at most
-    /// `bytes`.
-    pub(crate) fn excess(&self, bytes: u64) -> Result<u64, LogError> {
+    /// `bytes`; no further than to the chunk that holds `until`.
+    pub(crate) fn excess(&self, bytes: u64, until: u64) -> Result<u64, LogError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
         let transaction = database.as_ref().ok_or(LogError::Closed)?.begin_read()?;
         let records = transaction.open_table(RECORDS)?;
@@ -362,6 +362,9 @@ impl Log {
                 break;
             }
             let (first, chunk) = entry?;
+            if first.value() >= until {
+                break;
+            }
             end = first.value() + chunk::count(chunk.value())?;
             left = left.saturating_sub(chunk.value().len() as u64);
         }
@@ -633,10 +636,11 @@ mod tests {
                 .unwrap();
         }
         let whole = log.bytes();
-        assert_eq!(log.excess(whole).unwrap(), 0);
-        assert_eq!(log.excess(whole - 1).unwrap(), 3);
-        assert_eq!(log.excess(whole / 2).unwrap(), 11);
-        assert_eq!(log.excess(0).unwrap(), 21);
+        assert_eq!(log.excess(whole, 21).unwrap(), 0);
+        assert_eq!(log.excess(whole - 1, 21).unwrap(), 3);
+        assert_eq!(log.excess(whole / 2, 21).unwrap(), 11);
+        assert_eq!(log.excess(0, 21).unwrap(), 21);
+        assert_eq!(log.excess(0, 5).unwrap(), 5);
     }
 
     #[test]

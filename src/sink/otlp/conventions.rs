@@ -120,6 +120,37 @@ pub(super) const GAP_LAST_SEQ: &str = "audit.gap.last_seq";
 /// Fields with such a beginning are named by the conventions already.
 pub(super) const CONVENTIONAL: &[&str] = &["db.", "gen_ai.", "server.", "network."];
 
+/// Beginnings of fields whose text is no content: names and settings by the conventions.
+pub(super) const PLAIN_TEXT: &[&str] = &[
+    "tenant_key",
+    "db.system",
+    "db.namespace",
+    "db.collection.name",
+    "db.operation.name",
+    "db.operation.batch.",
+    "db.stored_procedure.name",
+    "server.address",
+    "server.port",
+    "network.",
+    "gen_ai.operation.name",
+    "gen_ai.provider.name",
+    "gen_ai.output.type",
+    "gen_ai.request.",
+    "gen_ai.response.",
+    "gen_ai.usage.",
+    "gen_ai.tool.name",
+    "gen_ai.tool.type",
+    "gen_ai.tool.call.id",
+    "gen_ai.agent.id",
+    "gen_ai.agent.name",
+    "gen_ai.agent.version",
+    "gen_ai.workflow.name",
+    "gen_ai.data_source.id",
+    "gen_ai.conversation.",
+    "gen_ai.prompt.name",
+    "gen_ai.prompt.version",
+];
+
 /// Beginnings of fields that hold what a prompt, an answer or a tool was given: named by the
 /// conventions, or as the column of another kind that it was said on.
 pub(super) const MESSAGE_CONTENT: &[&str] = &[
@@ -135,10 +166,10 @@ pub(super) const MESSAGE_CONTENT: &[&str] = &[
     "gen_ai.tool.call.arguments",
     "gen_ai.tool.call.result",
     "gen_ai.prompt.variable.",
+    "gen_ai.tool.definitions",
     // Of earlier versions.
     "gen_ai.completion",
     "gen_ai.event.content",
-    "gen_ai.prompt.0",
 ];
 
 /// The same for a query's text and its values.

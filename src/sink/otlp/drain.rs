@@ -8,9 +8,9 @@ use std::time::Duration;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use rand::RngExt as _;
 
-use super::fault::Fault;
+use super::fault::{Fault, PATIENCE};
 use super::metrics::Metrics;
-use super::payload::{self, Gap, Payload, Scoped};
+use super::payload::{self, Gap, MAX_RECORDS, Payload, Scoped};
 use super::settings::Otlp;
 use super::transport::Transport;
 use crate::capture::clock::Moment;
@@ -28,6 +28,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// The pause after an answer that only an operator can mend.
 const HOLD_PAUSE: Duration = Duration::from_mins(1);
 
+/// Spans that may be refused one after the other before there is a pause after each.
+const FREE_REFUSALS: u32 = 3;
+
 /// The pause after the log could not be read; it is opened again by who writes it.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -40,6 +43,10 @@ struct Source {
     resource: Resource,
     /// The seq of the next record to export.
     position: u64,
+    /// The most records of the next request.
+    limit: u64,
+    /// How often in a row a request with these records was refused without a reason.
+    unexplained: u32,
 }
 
 impl Source {
@@ -49,6 +56,8 @@ impl Source {
             position: spool.log().position(Sink::Otlp).max(1),
             spool,
             is_adopted,
+            limit: MAX_RECORDS,
+            unexplained: 0,
         }
     }
 
@@ -79,8 +88,21 @@ pub(super) struct Drain {
 struct Delivered {
     taken: u64,
     refused: u64,
+    end: End,
+}
+
+/// How sending spans ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum End {
     /// Every span was taken or refused.
-    is_complete: bool,
+    Complete,
+    /// The spool has given up the records.
+    GivenUp,
+    /// The collector refuses the request again and again, and does not say why.
+    Unexplained,
+    /// The collector takes nothing at the moment, and there is something else to do.
+    #[default]
+    Pending,
 }
 
 impl Drain {
@@ -133,7 +155,8 @@ impl Drain {
                 if index > 0 || self.export.waiting(self.sources[0].position) > 0 {
                     is_idle = false;
                     self.say_ignored();
-                    if index == 0 {
+                    // A request that is full anyway is not waited with.
+                    if index == 0 && self.export.waiting(self.sources[0].position) < MAX_RECORDS {
                         self.export.gather(self.settings.delay).await;
                     }
                     self.export_from(index).await;
@@ -165,6 +188,14 @@ impl Drain {
     /// Counts records of this process between two positions as given up.
     fn give_up(&mut self, from: u64, end: u64, records: u64) {
         let now = Moment::now().wall_us();
+        if self.gap.is_none() {
+            report::say(|| {
+                tracing::error!(
+                    target: "tracing_audit",
+                    "audit trail: records are given up for the export, since they take too much of the local log; Postgres has them"
+                );
+            });
+        }
         let gap = self.gap.get_or_insert(Gap {
             records: 0,
             first_seq: from,
@@ -188,7 +219,7 @@ impl Drain {
             let told = vec![gap.span(&self.settings)];
             // Or until more is given up, which is to be told with it.
             let more = self.sources[0].position + 1;
-            if self.deliver(0, told, more).await.is_complete {
+            if self.deliver(0, told, more).await.end == End::Complete {
                 self.gap = None;
             }
         }
@@ -216,7 +247,8 @@ impl Drain {
         let source = &self.sources[index];
         let (from, is_adopted) = (source.position, source.is_adopted);
         let metrics = self.metrics.as_ref().filter(|_| !is_adopted);
-        let read = Payload::read(source.log(), from, &self.settings, |row, facts| {
+        let limit = source.limit;
+        let read = Payload::read(source.log(), from, limit, &self.settings, |row, facts| {
             if let Some(metrics) = metrics {
                 metrics.record(row, facts);
             }
@@ -244,7 +276,29 @@ impl Drain {
         }
         let spans = std::mem::take(&mut payload.spans);
         let count = spans.len() as u64;
-        let delivered = self.deliver(index, spans, end).await;
+        let mut delivered = self.deliver(index, spans, end).await;
+        let source = &mut self.sources[index];
+        match delivered.end {
+            End::Complete => {
+                source.limit = (source.limit * 2).min(MAX_RECORDS);
+                source.unexplained = 0;
+            }
+            End::Unexplained if count == 1 => {
+                // Alone, and refused again and again.
+                delivered.refused = 1;
+                delivered.end = End::Complete;
+                source.unexplained = 0;
+                self.refuses(String::from("no reason"));
+            }
+            End::Unexplained => {
+                source.limit = (count / 2).max(1);
+                source.unexplained = 0;
+                return;
+            }
+            // It is the other log's turn.
+            End::Pending => return,
+            End::GivenUp => {}
+        }
         let counters = &self.counters.export;
         let refused = payload.unreadable + delivered.refused;
         if is_adopted {
@@ -253,7 +307,7 @@ impl Drain {
         counters.count_exported(delivered.taken);
         counters.count_by_host(payload.by_host);
         counters.count_refused(refused);
-        if delivered.is_complete {
+        if delivered.end == End::Complete {
             self.advance(index, end);
         } else {
             let records = count - delivered.taken - delivered.refused;
@@ -284,7 +338,7 @@ impl Drain {
         let is_adopted = self.sources[index].is_adopted;
         let mut delivered = Delivered::default();
         let mut parts = VecDeque::from([spans]);
-        let mut late = 0;
+        let (mut late, mut refusals) = (0, 0);
         while let Some(mut part) = parts.pop_front() {
             if part.is_empty() {
                 continue;
@@ -295,13 +349,20 @@ impl Drain {
                 Ok(refused) => {
                     delivered.taken += count - refused.min(count);
                     delivered.refused += refused.min(count);
-                    late = 0;
+                    (late, refusals) = (0, 0);
+                    self.sources[index].unexplained = 0;
                     self.works();
                 }
                 Err(Fault::Refused { cause }) if part.len() == 1 => {
                     delivered.refused += 1;
-                    self.works();
+                    refusals += 1;
                     self.refuses(cause);
+                    if refusals > FREE_REFUSALS {
+                        // It may be a limit of the rate rather than of what a request holds.
+                        let pause = self.pause;
+                        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                        self.export.pause(pause).await;
+                    }
                 }
                 Err(Fault::Refused { .. }) => {
                     let rest = part.split_off(part.len() / 2);
@@ -315,14 +376,25 @@ impl Drain {
                         parts.push_front(part.split_off(part.len() / 2));
                     }
                     parts.push_front(part);
+                    if matches!(fault, Fault::Unexplained { .. }) {
+                        self.sources[index].unexplained += 1;
+                    }
                     self.failed(&fault).await;
                     if !is_adopted && self.export.floor() >= end {
+                        delivered.end = End::GivenUp;
+                        return delivered;
+                    }
+                    if self.sources[index].unexplained >= PATIENCE {
+                        delivered.end = End::Unexplained;
+                        return delivered;
+                    }
+                    if is_adopted {
                         return delivered;
                     }
                 }
             }
         }
-        delivered.is_complete = true;
+        delivered.end = End::Complete;
         delivered
     }
 

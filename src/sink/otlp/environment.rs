@@ -176,7 +176,8 @@ fn percent_decode(text: &str) -> Option<String> {
 }
 
 fn content(name: String, file: &str) -> Result<Vec<u8>, BuildError> {
-    std::fs::read(file).map_err(|error| invalid(name, format!("cannot read {file}: {error}")))
+    std::fs::read(file)
+        .map_err(|error| invalid(name, format!("cannot read the file that it names: {error}")))
 }
 
 #[cfg(test)]

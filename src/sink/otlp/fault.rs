@@ -2,8 +2,8 @@
 //!
 //! | answer | what is done |
 //! |---|---|
-//! | no connection, no answer in time, gRPC `UNAVAILABLE`, `CANCELLED`, `DEADLINE_EXCEEDED`, `ABORTED`, `DATA_LOSS`, `RESOURCE_EXHAUSTED` with `RetryInfo`, HTTP 408, 429, 5xx | the same again, after a pause that doubles, or after the time that the collector asks for |
-//! | gRPC `INTERNAL`, `UNKNOWN` | the same again: what the collector could not do now it may do later |
+//! | no connection, no answer in time, gRPC `UNAVAILABLE`, `CANCELLED`, `DEADLINE_EXCEEDED`, `ABORTED`, `DATA_LOSS`, `RESOURCE_EXHAUSTED` with `RetryInfo`, HTTP 408, 429, 502 and above | the same again, after a pause that doubles, or after the time that the collector asks for |
+//! | gRPC `INTERNAL`, `UNKNOWN`, HTTP 500: says nothing of why | the same again, [`PATIENCE`] times; then with half as many spans, and alone it is counted |
 //! | gRPC `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` without `RetryInfo`, `OUT_OF_RANGE` (tonic: a message over the limit), HTTP 400, 413, 422 | in two halves; a span that is refused alone is counted and not sent again |
 //! | any other, such as gRPC `UNAUTHENTICATED`, `UNIMPLEMENTED`, HTTP 401, 404 | an operator must mend it: said once, kept, and tried again every minute |
 //!
@@ -19,6 +19,9 @@ use tonic_types::StatusExt as _;
 /// No collector is waited for longer than this at once, whatever it asks for.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
+/// So often a request is sent again whose refusal the collector does not explain.
+pub(super) const PATIENCE: u32 = 5;
+
 /// Why a request was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -27,6 +30,8 @@ pub(super) enum Fault {
         after: Option<Duration>,
         cause: String,
     },
+    /// The collector says nothing of why: it may be what the request holds, or the collector.
+    Unexplained { cause: String },
     /// It was not answered in time.
     TimedOut,
     /// Somebody must mend something first.
@@ -39,7 +44,10 @@ impl Fault {
     /// What to tell an operator: nothing of what was sent, nor of what the collector says of it.
     pub(super) fn cause(&self) -> &str {
         match self {
-            Self::Retry { cause, .. } | Self::Hold { cause } | Self::Refused { cause } => cause,
+            Self::Retry { cause, .. }
+            | Self::Unexplained { cause }
+            | Self::Hold { cause }
+            | Self::Refused { cause } => cause,
             Self::TimedOut => "no answer in time",
         }
     }
@@ -63,9 +71,12 @@ impl Fault {
             | Code::DeadlineExceeded
             | Code::Aborted
             | Code::DataLoss
-            | Code::ResourceExhausted
-            | Code::Internal
-            | Code::Unknown => Self::Retry { after, cause },
+            | Code::ResourceExhausted => Self::Retry { after, cause },
+            // Of a connection that broke: that is nothing that the request is the cause of.
+            Code::Internal | Code::Unknown if std::error::Error::source(status).is_some() => {
+                Self::Retry { after, cause }
+            }
+            Code::Internal | Code::Unknown => Self::Unexplained { cause },
             _ => Self::Hold { cause },
         }
     }
@@ -74,7 +85,8 @@ impl Fault {
         let cause = format!("HTTP {}", status.as_u16());
         match status.as_u16() {
             400 | 413 | 422 => Self::Refused { cause },
-            408 | 429 | 500 | 502.. => Self::Retry {
+            500 => Self::Unexplained { cause },
+            408 | 429 | 502.. => Self::Retry {
                 after: retry_after(headers, SystemTime::now()),
                 cause,
             },
@@ -111,7 +123,6 @@ mod tests {
             Code::DeadlineExceeded,
             Code::Aborted,
             Code::DataLoss,
-            Code::Internal,
         ] {
             assert!(is_retry(code), "{code:?}");
         }
@@ -125,6 +136,7 @@ mod tests {
         }
         for (status, expected) in [
             (429, "Retry"),
+            (500, "Unexplained"),
             (503, "Retry"),
             (400, "Refused"),
             (413, "Refused"),

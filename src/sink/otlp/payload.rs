@@ -1,6 +1,7 @@
 //! Records of a log into one request.
 
 use std::ops::ControlFlow;
+use std::panic::catch_unwind;
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
@@ -19,7 +20,7 @@ use crate::record::row::Row;
 use crate::spool::{Log, LogError, Stored};
 
 /// The most records that are read for one request.
-const MAX_RECORDS: u64 = 2_000;
+pub(super) const MAX_RECORDS: u64 = 2_000;
 
 /// Room for what is around the spans, in bytes.
 const AROUND_BYTES: usize = 4 * 1024;
@@ -66,6 +67,7 @@ impl Payload {
     pub(super) fn read(
         log: &Log,
         from: u64,
+        max_records: u64,
         settings: &Otlp,
         mut seen: impl FnMut(&Row<'_>, &Facts),
     ) -> Result<Self, LogError> {
@@ -78,7 +80,7 @@ impl Payload {
         let end = log.read(from, |stored| {
             // One span at least, however little a request may hold.
             let is_full = !payload.spans.is_empty() && payload.bytes >= limit;
-            if records == MAX_RECORDS || is_full {
+            if records == max_records || is_full {
                 return ControlFlow::Break(());
             }
             if records == 0 {
@@ -103,7 +105,12 @@ impl Payload {
             self.unreadable += 1;
             return ControlFlow::Continue(());
         };
-        let (span, facts) = span::span(&row, stored.seq, &settings.content);
+        // Whatever a value does to the reader of SQL, it costs its own span only.
+        let made = catch_unwind(|| span::span(&row, stored.seq, &settings.content));
+        let Ok((span, facts)) = made else {
+            self.unreadable += 1;
+            return ControlFlow::Continue(());
+        };
         let is_exported =
             settings.traces && (settings.beside_host || !row.place.is_exported_by_host);
         if is_exported {

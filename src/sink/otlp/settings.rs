@@ -67,6 +67,7 @@ pub(super) struct Endpoint {
 pub(crate) struct Content {
     pub(super) query_text: QueryText,
     pub(super) messages: bool,
+    pub(super) metadata: bool,
     pub(super) text_bytes: usize,
     pub(super) old_database_names: bool,
 }
@@ -101,6 +102,7 @@ impl Default for Content {
         Self {
             query_text: QueryText::Sanitized,
             messages: false,
+            metadata: false,
             text_bytes: 16 * 1024,
             old_database_names: false,
         }
@@ -239,6 +241,15 @@ impl Otlp {
     /// messages. Default: no; they are in Postgres.
     pub fn capture_messages(mut self, capture: bool) -> Self {
         self.content.messages = capture;
+        self
+    }
+
+    /// Sets whether the text of fields without a column goes out. Default: no, but for names and
+    /// settings by the conventions (`db.system.name`, `gen_ai.request.…`, `server.address`); their
+    /// numbers always do. `#[instrument]` makes a field of every argument that it is not told to
+    /// skip.
+    pub fn metadata(mut self, metadata: bool) -> Self {
+        self.content.metadata = metadata;
         self
     }
 

@@ -12,7 +12,7 @@ use crate::record::row::{Cell, Row};
 use crate::vocabulary::{Field, Kind, Status};
 
 /// The longest text that is read as SQL; what is longer goes out as no text at all.
-const MAX_SQL_BYTES: usize = 256 * 1024;
+const MAX_SQL_BYTES: usize = 32 * 1024;
 
 /// W3C trace flag: sampled.
 const SAMPLED: u32 = 1;
@@ -149,7 +149,7 @@ impl<'a> Writing<'a> {
     }
 
     fn error(&mut self) {
-        let code = self.text(Field::ErrorCode);
+        let code = code(self.text(Field::ErrorCode));
         if self.row.status != Status::Failed {
             // No failure by the conventions, and yet a code: of a refusal, a cancellation.
             self.attributes.word(names::ERROR_CODE, code);
@@ -187,8 +187,11 @@ impl<'a> Writing<'a> {
         self.attributes.word(names::DB_QUERY_SUMMARY, &summary);
         // Words of our own are no codes of a database.
         if !self.facts.error_type.is_empty() {
-            let code = self.text(Field::ErrorCode);
-            if !matches!(code, "" | "panic" | "timeout" | "process_lost") {
+            let code = code(self.text(Field::ErrorCode));
+            if !matches!(
+                code,
+                "" | names::OTHER | "panic" | "timeout" | "process_lost"
+            ) {
                 self.attributes.word(names::DB_STATUS_CODE, code);
                 code.clone_into(&mut self.facts.status_code);
             }
@@ -350,10 +353,18 @@ impl<'a> Writing<'a> {
     /// Adds the fields without a column: by the conventions' name where they have one.
     fn fields(&mut self) {
         let begins = |name: &str, with: &[&str]| with.iter().any(|with| name.starts_with(with));
+        let content = *self.content;
         for (name, value) in std::mem::take(&mut self.metadata) {
-            let goes_out = (self.content.messages || !begins(&name, names::MESSAGE_CONTENT))
-                && (self.content.query_text == QueryText::Full
-                    || !begins(&name, names::QUERY_CONTENT));
+            let goes_out = if begins(&name, names::MESSAGE_CONTENT) {
+                content.messages
+            } else if begins(&name, names::QUERY_CONTENT) {
+                content.query_text == QueryText::Full
+            } else {
+                // A number says little; what a text says, only the host can know.
+                matches!(value, Json::Bool(_) | Json::Number(_))
+                    || content.metadata
+                    || begins(&name, names::PLAIN_TEXT)
+            };
             if !goes_out {
                 continue;
             }
@@ -388,6 +399,15 @@ impl<'a> Writing<'a> {
             code: StatusCode::Error.into(),
         })
     }
+}
+
+/// A code, or what stands for one: a message that was said as a code may hold anything.
+fn code(said: &str) -> &str {
+    let is_code = said.len() <= 64
+        && said
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:/-".contains(&byte));
+    if is_code { said } else { names::OTHER }
 }
 
 /// The conventions' word for a provider.

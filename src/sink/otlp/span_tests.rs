@@ -372,6 +372,33 @@ fn content_that_is_said_by_the_conventions_names_goes_out_only_when_asked_for() 
 }
 
 #[test]
+fn the_text_of_fields_without_a_column_goes_out_only_when_asked_for() {
+    let said = [
+        ("prompt", Text("secret")),
+        ("db.connection_string", Text("postgres://u:secret@h")),
+        ("gen_ai.prompt.1.content", Text("secret")),
+        ("datasource_id", Text("secret")),
+        ("rows_seen", Int(7)),
+        ("db.system.name", Text("sqlite")),
+        ("error_code", Text("it went wrong: secret")),
+        ("status", Text("failed")),
+    ];
+    let span = export(Kind::QueryRun, Evidence::None, &said, &Content::default());
+    assert!(!format!("{span:?}").contains("secret"));
+    let found = attributes(&span);
+    assert_eq!(found["audit.metadata.rows_seen"], "int 7");
+    assert_eq!(found["db.system.name"], "sqlite");
+    assert_eq!(found["error.type"], "_OTHER");
+    assert!(!found.contains_key("db.response.status_code"));
+    let content = Content {
+        metadata: true,
+        ..Content::default()
+    };
+    let span = export(Kind::QueryRun, Evidence::None, &said, &content);
+    assert_eq!(attributes(&span)["audit.metadata.prompt"], "secret");
+}
+
+#[test]
 fn a_text_that_cannot_be_read_as_sql_does_not_go_out() {
     let said = [("sql_text", Text("SELECT 'secret"))];
     let span = export(Kind::QueryRun, Evidence::Ok, &said, &Content::default());
@@ -448,8 +475,8 @@ fn the_page_maps_every_column_and_names_every_attribute_and_metric() {
         assert!(is_there(name), "column or field {name}");
     }
     let conventions = include_str!("conventions.rs");
-    // Beginnings, not names, of what is kept back.
-    let conventions = conventions.split("pub(super) const MESSAGE_CONTENT").next();
+    // What follows are beginnings, not names.
+    let conventions = conventions.split("pub(super) const PLAIN_TEXT").next();
     let metrics = include_str!("metrics.rs");
     for name in names_in(conventions.unwrap()).chain(names_in(metrics)) {
         assert!(

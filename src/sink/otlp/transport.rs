@@ -6,6 +6,7 @@
 //! request up after three attempts.
 
 use std::io::Write as _;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use flate2::Compression;
@@ -28,7 +29,7 @@ use prost::Message;
 use prost::bytes::Bytes;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -53,8 +54,8 @@ pub(super) struct Transport {
 #[derive(Debug)]
 enum Way {
     Grpc {
-        traces: Channel,
-        metrics: Channel,
+        traces: Server,
+        metrics: Server,
         headers: MetadataMap,
         gzip: bool,
     },
@@ -65,6 +66,29 @@ enum Way {
         headers: HeaderMap,
         gzip: bool,
     },
+}
+
+/// A gRPC server, and the connection to it.
+#[derive(Debug)]
+struct Server {
+    endpoint: Endpoint,
+    channel: Mutex<Channel>,
+}
+
+impl Server {
+    fn channel(&self) -> Channel {
+        self.channel
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Makes a new connection the next time: one that does not answer may be dead without
+    /// anybody having said so.
+    fn renew(&self) {
+        let channel = self.endpoint.connect_lazy();
+        *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
+    }
 }
 
 impl Transport {
@@ -84,8 +108,8 @@ impl Transport {
         let mut headers = settings.header_map()?;
         let way = match settings.protocol() {
             OtlpProtocol::Grpc => Way::Grpc {
-                traces: channel(settings, traces)?,
-                metrics: channel(settings, metrics)?,
+                traces: server(settings, traces)?,
+                metrics: server(settings, metrics)?,
                 headers: MetadataMap::from_headers(headers),
                 gzip: settings.gzip,
             },
@@ -93,8 +117,17 @@ impl Transport {
                 headers
                     .entry(header::USER_AGENT)
                     .or_insert(HeaderValue::from_static(USER_AGENT));
+                let is_tls = |url: &Uri| url.scheme_str() == Some("https");
+                let tls = if is_tls(&traces) || is_tls(&metrics) {
+                    tls(settings)?
+                } else {
+                    // Certificates are not asked for where none are needed.
+                    tls_builder()?
+                        .with_root_certificates(RootCertStore::empty())
+                        .with_no_client_auth()
+                };
                 let connector = HttpsConnectorBuilder::new()
-                    .with_tls_config(tls(settings)?)
+                    .with_tls_config(tls)
                     .https_or_http()
                     .enable_http1()
                     .build();
@@ -122,12 +155,12 @@ impl Transport {
                 gzip,
                 ..
             } => {
-                let mut client = TraceServiceClient::new(traces.clone());
+                let mut client = TraceServiceClient::new(traces.channel());
                 if *gzip {
                     client = client.send_compressed(CompressionEncoding::Gzip);
                 }
                 let request = grpc_request(headers, request);
-                self.grpc(client.export(request)).await?
+                self.grpc(traces, client.export(request)).await?
             }
             Way::Http { traces, .. } => self.http(traces, &request).await?,
         };
@@ -145,12 +178,12 @@ impl Transport {
                 gzip,
                 ..
             } => {
-                let mut client = MetricsServiceClient::new(metrics.clone());
+                let mut client = MetricsServiceClient::new(metrics.channel());
                 if *gzip {
                     client = client.send_compressed(CompressionEncoding::Gzip);
                 }
                 let request = grpc_request(headers, request);
-                self.grpc(client.export(request)).await?
+                self.grpc(metrics, client.export(request)).await?
             }
             Way::Http { metrics, .. } => self.http(metrics, &request).await?,
         };
@@ -161,12 +194,16 @@ impl Transport {
 
     async fn grpc<T>(
         &self,
+        server: &Server,
         call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
     ) -> Result<T, Fault> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => Err(Fault::of_grpc(&status)),
-            Err(_) => Err(Fault::TimedOut),
+            Err(_) => {
+                server.renew();
+                Err(Fault::TimedOut)
+            }
         }
     }
 
@@ -210,6 +247,16 @@ impl Transport {
             if !parts.status.is_success() {
                 return Err(Fault::of_http(parts.status, &parts.headers));
             }
+            let content_type = parts.headers.get(header::CONTENT_TYPE);
+            let is_page = content_type
+                .and_then(|value| value.to_str().ok())
+                .is_some_and(|value| value.starts_with("text/html"));
+            if is_page {
+                // Of something in between that wants a login, say.
+                return Err(Fault::Hold {
+                    cause: String::from("a web page instead of an answer"),
+                });
+            }
             // What was taken is taken, whatever becomes of the rest of the answer.
             let body = Limited::new(body, ANSWER_BYTES).collect().await;
             let body = body
@@ -237,7 +284,7 @@ fn grpc_request<T>(headers: &MetadataMap, message: T) -> tonic::Request<T> {
     request
 }
 
-fn channel(settings: &Otlp, url: Uri) -> Result<Channel, BuildError> {
+fn server(settings: &Otlp, url: Uri) -> Result<Server, BuildError> {
     let is_tls = url.scheme_str() == Some("https");
     let mut endpoint = Endpoint::from(url)
         .user_agent(USER_AGENT)
@@ -257,15 +304,22 @@ fn channel(settings: &Otlp, url: Uri) -> Result<Channel, BuildError> {
             .tls_config(tls)
             .map_err(|error| invalid("certificate", report::causes(&error)))?;
     }
-    Ok(endpoint.connect_lazy())
+    Ok(Server {
+        channel: Mutex::new(endpoint.connect_lazy()),
+        endpoint,
+    })
+}
+
+fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, BuildError> {
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid("TLS", error.to_string()))
 }
 
 /// The TLS settings, with ring, as sqlx has it; the process' default provider is not touched.
 fn tls(settings: &Otlp) -> Result<ClientConfig, BuildError> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("TLS", error.to_string()))?;
+    let builder = tls_builder()?;
     let builder = if let Some(pem) = &settings.ca_certificate {
         let mut roots = RootCertStore::empty();
         for certificate in CertificateDer::pem_slice_iter(pem) {
