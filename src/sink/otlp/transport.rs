@@ -54,8 +54,8 @@ pub(super) struct Transport {
 #[derive(Debug)]
 enum Way {
     Grpc {
-        traces: Server,
-        metrics: Server,
+        traces: Box<Server>,
+        metrics: Box<Server>,
         headers: MetadataMap,
         gzip: bool,
     },
@@ -108,8 +108,8 @@ impl Transport {
         let mut headers = settings.header_map()?;
         let way = match settings.protocol() {
             OtlpProtocol::Grpc => Way::Grpc {
-                traces: server(settings, traces)?,
-                metrics: server(settings, metrics)?,
+                traces: Box::new(server(settings, traces)?),
+                metrics: Box::new(server(settings, metrics)?),
                 headers: MetadataMap::from_headers(headers),
                 gzip: settings.gzip,
             },
