@@ -275,7 +275,10 @@ class Comparison:
         if row.get("sql_summary"):
             wanted["db.query.summary"] = row["sql_summary"]
         # What is made of the statement is held against it, rather than made once more.
-        made = {"db.query.text": is_sanitized, "db.query.summary": is_summary} if row.get("sql_text") else {}
+        # A text that no parser takes for SQL goes out in no form; here, what the database could not parse either.
+        is_unreadable = row["error_code"] == "42601" and not set(MADE_OF_SQL) & found.keys()
+        is_told = row.get("sql_text") and not is_unreadable
+        made = {"db.query.text": is_sanitized, "db.query.summary": is_summary} if is_told else {}
         self.attributes += len(wanted | made)
         for name in sorted(wanted.keys() | made.keys() | found.keys()):
             if name not in found:
