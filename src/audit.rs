@@ -10,7 +10,7 @@ use tracing_subscriber::registry::LookupSpan;
 use uuid::Uuid;
 
 use crate::config::Builder;
-use crate::error::{BuildError, FlushError, RecordError};
+use crate::error::{BuildError, CommitError, FlushError, RecordError};
 use crate::layer::{self, AuditLayer};
 use crate::pipeline::{Pipeline, Shared, patience};
 use crate::record::NewRecord;
@@ -43,6 +43,40 @@ use crate::stats::Stats;
 /// ```
 pub fn from_env() -> Result<Audit, BuildError> {
     Builder::from_env()?.start()
+}
+
+/// Starts an [`Audit`] from the environment, and sets a subscriber for the whole program: a log
+/// on standard error, filtered by `RUST_LOG` (default `info`), and the audit layer, which no
+/// filter hides anything from. Needs feature `init`.
+///
+/// # Errors
+///
+/// As for [`from_env`]; [`BuildError::Subscriber`] when the program has a subscriber already.
+///
+/// ```no_run
+/// let audit = tracing_audit::init()?;
+/// tracing::info!("ready");
+/// # drop(audit);
+/// # Ok::<(), tracing_audit::BuildError>(())
+/// ```
+#[cfg(feature = "init")]
+pub fn init() -> Result<Audit, BuildError> {
+    use tracing_subscriber::filter::{EnvFilter, LevelFilter};
+    use tracing_subscriber::prelude::*;
+
+    let audit = from_env()?;
+    let filter = EnvFilter::builder()
+        .with_default_directive(LevelFilter::INFO.into())
+        .from_env_lossy();
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_filter(filter);
+    tracing_subscriber::registry()
+        .with(audit.layer())
+        .with(log)
+        .try_init()
+        .map_err(|_| BuildError::Subscriber)?;
+    Ok(audit)
 }
 
 /// The handle of a running audit pipeline.
@@ -176,6 +210,68 @@ impl Audit {
                 waited: timeout,
                 pending: self.stats().pending(),
             }),
+        }
+    }
+
+    /// Waits until the record with this id is committed in Postgres, for kinds that are
+    /// [`Durability::Required`](crate::Durability::Required): so that a program can answer its
+    /// user only after the trail has it. The id is that of
+    /// [`audit_id`](crate::AuditSpanExt::audit_id) or of [`record`](Self::record).
+    ///
+    /// The record is there once its span is closed; until then this waits for that. Of what was
+    /// committed long ago (65,536 records) nothing is known any more.
+    ///
+    /// # Errors
+    ///
+    /// [`CommitError`] says why it is not, or not yet, committed. After a
+    /// [`Timeout`](CommitError::Timeout) the record is still on its way.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the waiting and nothing else.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tracing_audit::{Audit, AuditSpanExt, CommitError};
+    ///
+    /// # async fn pay() {}
+    /// async fn transfer(audit: &Audit) -> Result<(), CommitError> {
+    ///     let span = tracing::info_span!("audit.event", action_type = "transfer", status = "ok");
+    ///     let id = span.audit_id();
+    ///     tracing::Instrument::instrument(pay(), span).await; // closes the span
+    ///     match id {
+    ///         Some(id) => audit.committed(id, Duration::from_secs(2)).await,
+    ///         None => Ok(()),
+    ///     }
+    /// }
+    /// # let _ = transfer;
+    /// ```
+    pub async fn committed(&self, id: Uuid, timeout: Duration) -> Result<(), CommitError> {
+        let (reply, replied) = tokio::sync::oneshot::channel();
+        self.shared().committed(
+            id,
+            timeout,
+            Box::new(move |result| drop(reply.send(result))),
+        );
+        replied.await.unwrap_or(Err(CommitError::ShutDown))
+    }
+
+    /// The same as [`committed`](Self::committed), blocking the thread.
+    ///
+    /// # Errors
+    ///
+    /// As for [`committed`](Self::committed).
+    pub fn committed_blocking(&self, id: Uuid, timeout: Duration) -> Result<(), CommitError> {
+        let (reply, replied) = std::sync::mpsc::sync_channel(1);
+        self.shared().committed(
+            id,
+            timeout,
+            Box::new(move |result| drop(reply.try_send(result))),
+        );
+        match replied.recv_timeout(patience(timeout)) {
+            Ok(result) => result,
+            Err(RecvTimeoutError::Disconnected) => Err(CommitError::ShutDown),
+            Err(RecvTimeoutError::Timeout) => Err(CommitError::Timeout { waited: timeout }),
         }
     }
 

@@ -9,6 +9,7 @@ use crate::audit::Audit;
 use crate::error::BuildError;
 use crate::pipeline;
 use crate::spool::directory;
+use crate::vocabulary::Kind;
 
 /// How much of a value, and of a record, is kept.
 ///
@@ -106,6 +107,23 @@ impl WhenFull {
     }
 }
 
+/// How much is done for a record before its span's thread goes on, set for each kind by
+/// [`Builder::durability`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Durability {
+    /// Never waits: while the queue is full, records of this kind are dropped and counted.
+    BestEffort,
+    /// Waits for room in the queue as [`WhenFull`] says. A few milliseconds later the record is
+    /// in the local log. The default.
+    #[default]
+    Spooled,
+    /// As `Spooled`; besides, [`Audit::committed`](crate::Audit::committed) tells when the record
+    /// is committed in Postgres, or that it cannot be, so that a program can answer its user
+    /// only after the trail has it.
+    Required,
+}
+
 /// Sets up an [`Audit`]; made by [`Audit::builder`].
 ///
 /// ```no_run
@@ -128,6 +146,8 @@ pub struct Builder {
     limits: Limits,
     when_full: Option<WhenFull>,
     queue: Option<(usize, usize)>,
+    durability: [Durability; Kind::ALL.len()],
+    runs_in_flight: Option<[bool; Kind::ALL.len()]>,
     spool_quota_bytes: Option<u64>,
     batch: Batching,
     migrate: Option<bool>,
@@ -174,6 +194,8 @@ pub(crate) struct Config {
     pub(crate) when_full: WhenFull,
     pub(crate) queue_records: usize,
     pub(crate) queue_bytes: usize,
+    pub(crate) durability: [Durability; Kind::ALL.len()],
+    pub(crate) runs_in_flight: [bool; Kind::ALL.len()],
     pub(crate) spool_quota_bytes: u64,
     pub(crate) batch: Batching,
     pub(crate) migrate: bool,
@@ -236,6 +258,24 @@ impl Builder {
     /// (an eighth or less) is taken over the bound, beside others of the usual size.
     pub fn queue_limits(mut self, max_records: usize, max_bytes: usize) -> Self {
         self.queue = Some((max_records.max(1), max_bytes.max(1)));
+        self
+    }
+
+    /// Sets how much is done for records of a kind before their span's thread goes on. Default:
+    /// [`Durability::Spooled`].
+    pub fn durability(mut self, kind: Kind, durability: Durability) -> Self {
+        self.durability[kind.index()] = durability;
+        self
+    }
+
+    /// Sets whether a run of this kind that is begun and never ended, because the process died,
+    /// has a row all the same: after the next start, with what was known when it began,
+    /// `status = 'unknown'` and `error_code = 'process_lost'`. Default: yes for query runs and
+    /// prompt runs, no for events. It costs each span of the kind one more hand-over to the
+    /// worker, and a run that takes longer than a few milliseconds a write to the local log.
+    pub fn runs_in_flight(mut self, kind: Kind, tracked: bool) -> Self {
+        let kinds = self.runs_in_flight.get_or_insert([true, true, false]);
+        kinds[kind.index()] = tracked;
         self
     }
 
@@ -313,6 +353,9 @@ impl Builder {
                 .unwrap_or(WhenFull::Wait(Duration::from_secs(1))),
             queue_records,
             queue_bytes,
+            durability: self.durability,
+            // What an event tells of has happened; a run may take minutes.
+            runs_in_flight: self.runs_in_flight.unwrap_or([true, true, false]),
             spool_quota_bytes,
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),

@@ -32,6 +32,10 @@ pub enum BuildError {
     /// The worker's thread could not be started.
     #[error("cannot start the worker's thread")]
     Thread(#[source] std::io::Error),
+    /// The program has a subscriber already.
+    #[cfg(feature = "init")]
+    #[error("the program has a subscriber already: add Audit::layer to it instead of init()")]
+    Subscriber,
     /// What is set for the export to OpenTelemetry cannot be understood or used. No value is
     /// repeated: it may be a secret.
     #[cfg(feature = "otlp")]
@@ -65,6 +69,31 @@ pub enum FlushError {
     /// The pipeline was shut down.
     #[error("the audit pipeline was shut down")]
     ShutDown,
+}
+
+/// Why [`Audit::committed`](crate::Audit::committed) did not say that a record is committed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CommitError {
+    /// The time ran out: the record is on its way, or its span is still open.
+    #[error("the record was not committed within {waited:?}")]
+    Timeout {
+        /// How long was waited.
+        waited: Duration,
+    },
+    /// Postgres refused the record; it is in `audit.dead_letters` with the reason.
+    #[error("Postgres refused the record; see audit.dead_letters")]
+    DeadLettered,
+    /// The record was dropped, since the queue was full.
+    #[error("the record was dropped")]
+    Dropped,
+    /// The pipeline was shut down before.
+    #[error("the audit pipeline was shut down")]
+    ShutDown,
+    /// No kind is [`Durability::Required`](crate::Durability::Required), so that nothing is known
+    /// of single records.
+    #[error("no kind of record is required: set Builder::durability")]
+    NotRequired,
 }
 
 /// Why a record was not accepted.

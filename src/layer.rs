@@ -220,9 +220,10 @@ impl<S> Layer<S> for Recorder
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    #[cfg(feature = "tracing-opentelemetry")]
     fn on_register_dispatch(&self, subscriber: &tracing::Dispatch) {
+        self.shared.canary.watch(subscriber.downgrade());
         // A layer is part of one subscriber.
+        #[cfg(feature = "tracing-opentelemetry")]
         let _ = self.dispatch.set(subscriber.downgrade());
     }
 
@@ -252,6 +253,9 @@ where
             &self.shared.limits,
             &mut state.buffers,
         ));
+        if let Some(kind) = kind {
+            self.shared.begin(kind, &state);
+        }
         span::keep(span.extensions_mut(), state);
     }
 

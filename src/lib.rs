@@ -14,10 +14,12 @@ mod spool;
 mod stats;
 mod vocabulary;
 
+#[cfg(feature = "init")]
+pub use audit::init;
 pub use audit::{Audit, ShutdownReport, from_env};
 pub use capture::{AuditFutureExt, AuditSpanExt, Audited};
-pub use config::{Builder, Limits, WhenFull};
-pub use error::{BuildError, FlushError, MigrateError, RecordError};
+pub use config::{Builder, Durability, Limits, WhenFull};
+pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
 #[cfg(feature = "otlp")]

@@ -5,11 +5,16 @@
 //! they must know of each other is in [`Progress`]. A third exports, if that is set up, and holds
 //! up neither; what is known of it is in [`Export`].
 
+pub(crate) mod canary;
 mod export;
+pub(crate) mod gap;
+mod in_flight;
 mod progress;
+mod required;
 mod spooler;
 
 use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
@@ -20,13 +25,16 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan as _;
 use uuid::Uuid;
 
+use self::canary::Canary;
 pub(crate) use self::export::Export;
 pub(crate) use self::progress::Progress;
+pub(crate) use self::required::{CommitReply, Fate, Required};
 use self::spooler::Spooler;
 use crate::audit::Audit;
+use crate::capture::clock::Moment;
 use crate::capture::host;
 use crate::capture::span::{self, SpanState};
-use crate::config::{Config, Limits};
+use crate::config::{Config, Durability, Limits};
 use crate::error::{BuildError, FlushError, RecordError};
 use crate::queue::{Queue, Refused};
 use crate::record::NewRecord;
@@ -71,6 +79,14 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) queue: Queue,
     pub(crate) counters: Arc<Counters>,
+    /// Runs that begin, of the kinds that are tracked.
+    begun: Queue,
+    is_tracked: [bool; Kind::ALL.len()],
+    /// Runs that ended and whose record was dropped.
+    abandoned: Mutex<Vec<Uuid>>,
+    durability: [Durability; Kind::ALL.len()],
+    pub(crate) required: Arc<Required>,
+    pub(crate) canary: Canary,
     wait: Duration,
     commands: Mutex<Commands>,
 }
@@ -79,6 +95,8 @@ pub(crate) struct Shared {
 struct Commands {
     flushes: Vec<(Instant, Duration, FlushReply)>,
     stops: Vec<(Instant, StopReply)>,
+    /// Somebody waits for a record.
+    hurry: bool,
     /// The thread to wake; `None` once it has ended.
     worker: Option<Thread>,
 }
@@ -97,27 +115,56 @@ impl Shared {
         state.host.write(&mut buffers.body);
         let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
         let len = encode::frame_len(inherited, context, body);
-        // The worker cannot wait for itself.
-        let wait = if is_worker_thread() {
-            Duration::ZERO
-        } else {
-            self.wait
+        let wait = match self.durability[kind.index()] {
+            Durability::BestEffort => Duration::ZERO,
+            // The worker cannot wait for itself.
+            _ if is_worker_thread() => Duration::ZERO,
+            Durability::Spooled | Durability::Required => self.wait,
         };
+        let is_required = self.required.has(kind);
+        if is_required {
+            self.required.accept(header.id);
+        }
         let handed = self.queue.push(len, wait, |out| {
             encode::frame(out, &header, inherited, context, body);
         });
         buffers.recycle();
-        match handed {
-            Ok(()) => Ok(header.id),
-            Err(Refused::Full) => {
-                self.counters.count_drops(DropCause::QueueFull, 1);
-                Err(RecordError::QueueFull)
-            }
-            Err(Refused::Closed) => {
-                self.counters.count_drops(DropCause::ShutDown, 1);
-                Err(RecordError::ShutDown)
-            }
+        let (cause, error) = match handed {
+            Ok(()) => return Ok(header.id),
+            Err(Refused::Full) => (DropCause::QueueFull, RecordError::QueueFull),
+            Err(Refused::Closed) => (DropCause::ShutDown, RecordError::ShutDown),
+        };
+        self.counters
+            .count_drop(cause, kind, Moment::now().wall_us());
+        if is_required {
+            self.required.settle([(header.id, Fate::Dropped)]);
         }
+        if self.is_tracked[kind.index()] {
+            // It is no run in flight any more.
+            let mut abandoned = self
+                .abandoned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            abandoned.push(header.id);
+        }
+        Err(error)
+    }
+
+    /// Tells the worker of a run that begins. Without room it goes untold: its record counts.
+    pub(crate) fn begin(&self, kind: Kind, state: &SpanState) {
+        if !self.is_tracked[kind.index()] {
+            return;
+        }
+        let header = state.header_of_beginning(kind);
+        let mut of_host = Vec::new();
+        state.host.write(&mut of_host);
+        let buffers = &state.buffers;
+        let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
+        let len = encode::frame_len(inherited, context, body) + of_host.len();
+        let _ = self.begun.push(len, Duration::ZERO, |out| {
+            encode::begun(out, &header, inherited, context, body);
+            out.extend_from_slice(&of_host);
+        });
     }
 
     /// Records without a span of its own.
@@ -161,15 +208,28 @@ impl Shared {
         worker.unpark();
     }
 
+    /// Replies when a record is committed or cannot be, or the time is over.
+    pub(crate) fn committed(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
+        self.required.wait(id, timeout, reply);
+        let mut commands = self.commands();
+        if let Some(worker) = commands.worker.clone() {
+            commands.hurry = true;
+            drop(commands);
+            worker.unpark();
+        }
+    }
+
     /// The worker has ended: nothing is taken any more, and who waits is told.
     fn end(&self) {
         self.queue.close();
+        self.begun.close();
         let mut commands = self.commands();
         commands.worker = None;
         let flushes = std::mem::take(&mut commands.flushes);
         let stops = std::mem::take(&mut commands.stops);
         drop(commands);
         self.counters.set_health(Health::Stopped);
+        self.required.end();
         for (_, _, reply) in flushes {
             reply(Err(FlushError::ShutDown));
         }
@@ -269,6 +329,16 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         limits: config.limits,
         queue: Queue::new(config.queue_records, config.queue_bytes),
         counters: Arc::clone(&counters),
+        begun: Queue::new(config.queue_records, config.queue_bytes),
+        is_tracked: config.runs_in_flight,
+        abandoned: Mutex::default(),
+        durability: config.durability,
+        required: Arc::new(Required::new(
+            config
+                .durability
+                .map(|durability| durability == Durability::Required),
+        )),
+        canary: Canary::default(),
         wait: config.when_full.wait(),
         commands: Mutex::default(),
     });
@@ -279,17 +349,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         .export_quota_bytes
         .map(|_| Arc::new(Export::new(Arc::clone(&counters))));
     let spool = Arc::new(spool);
-    let sink = spawn("tracing-audit-postgres", {
-        let drain = Drain::new(
-            Arc::clone(&config),
-            Arc::clone(&progress),
-            Arc::clone(&counters),
-            Arc::clone(&spool),
-            export.clone(),
-        );
-        let runtime = runtime()?;
-        move || runtime.block_on(drain.run())
-    })?;
+    let sink = start_postgres(&config, &progress, &spool, export.as_ref(), &shared)?;
     #[cfg(feature = "otlp")]
     let sinks = match (exporter, &export) {
         (Some(exporter), Some(export)) => {
@@ -326,6 +386,65 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         shared,
         drop_timeout,
     }))
+}
+
+/// Starts the thread that drains the spools into Postgres.
+fn start_postgres(
+    config: &Arc<Config>,
+    progress: &Arc<Progress>,
+    spool: &Arc<Spool>,
+    export: Option<&Arc<Export>>,
+    shared: &Arc<Shared>,
+) -> Result<JoinHandle<()>, BuildError> {
+    let runtime = runtime()?;
+    let (config, progress, spool) = (Arc::clone(config), Arc::clone(progress), Arc::clone(spool));
+    let (export, shared) = (export.cloned(), Arc::clone(shared));
+    let counters = Arc::clone(&shared.counters);
+    let stopping = Arc::clone(&progress);
+    let run = move || {
+        let telling = Arc::clone(&shared);
+        let drain = Drain::new(
+            Arc::clone(&config),
+            Arc::clone(&progress),
+            Arc::clone(&shared.counters),
+            Arc::clone(&spool),
+            export.clone(),
+            Arc::clone(&shared.required),
+            Box::new(move |record| {
+                // A full queue is counted.
+                let _ = telling.record(&record);
+            }),
+        );
+        runtime.block_on(drain.run());
+    };
+    spawn("tracing-audit-postgres", move || {
+        supervise(&counters, || stopping.should_stop(), run);
+    })
+}
+
+/// The pause before a worker that panicked is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// Runs a worker until it ends, again after each panic: what it was at is in the spool.
+fn supervise(counters: &Counters, should_stop: impl Fn() -> bool, mut run: impl FnMut()) {
+    while std::panic::catch_unwind(AssertUnwindSafe(&mut run)).is_err() {
+        restarted(counters);
+        if should_stop() {
+            break;
+        }
+        std::thread::sleep(RESTART_PAUSE);
+    }
+}
+
+/// Says that a worker panicked. What it said is not repeated: it may hold a value of the host's.
+fn restarted(counters: &Counters) {
+    counters.count_restart();
+    crate::report::say(|| {
+        tracing::error!(
+            target: "tracing_audit",
+            "audit trail: a worker panicked and was started again; nothing is lost, please report it"
+        );
+    });
 }
 
 /// The runtime of a sink's thread.
@@ -395,4 +514,25 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
             run();
         })
         .map_err(BuildError::Thread)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
+        let counters = Counters::default();
+        let queue = Queue::new(1, 1);
+        let mut runs = 0;
+        let work = || {
+            runs += 1;
+            assert!(runs > 2, "as if something had gone wrong");
+        };
+        supervise(&counters, || false, work);
+        assert_eq!(runs, 3);
+        assert_eq!(crate::Stats::take(&counters, &queue).restarts(), 2);
+        supervise(&counters, || true, || panic!("as if at the end"));
+        assert_eq!(crate::Stats::take(&counters, &queue).restarts(), 3);
+    }
 }

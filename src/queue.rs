@@ -29,6 +29,27 @@ pub(crate) struct Chunk {
     pub(crate) records: u64,
 }
 
+impl Chunk {
+    /// Appends a frame.
+    pub(crate) fn push(&mut self, frame: &[u8]) {
+        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(frame);
+        self.records += 1;
+    }
+
+    /// The frames; ends early when they are none.
+    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = &*self.bytes;
+        std::iter::from_fn(move || {
+            let (len, after) = rest.split_first_chunk::<4>()?;
+            let (frame, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+            rest = after;
+            Some(frame)
+        })
+    }
+}
+
 impl std::fmt::Debug for Chunk {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Chunk")

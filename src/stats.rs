@@ -1,7 +1,9 @@
 //! What the pipeline counts. Nothing is dropped without being counted by its cause.
 
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
+
+use crate::vocabulary::Kind;
 
 /// Why a record was dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -11,7 +13,7 @@ pub enum DropCause {
     QueueFull,
     /// The record was made after the shutdown.
     ShutDown,
-    /// The local log could not be written until the end.
+    /// The local log could not be written, and Postgres not be reached, until the end.
     LocalLog,
 }
 
@@ -79,13 +81,104 @@ pub(crate) struct Counters {
     last_batch: AtomicU64,
     spool_bytes: AtomicU64,
     dropped: [AtomicU64; DropCause::ALL.len()],
+    /// Drops that no row tells of yet.
+    untold: [Untold; DropCause::ALL.len()],
+    /// Records that the pipeline itself has made: gaps, and runs whose end nobody saw.
+    made: AtomicU64,
+    restarts: AtomicU64,
+    is_hidden: AtomicU8,
     sink_health: AtomicU8,
     spool_blocked: AtomicU8,
     #[cfg(feature = "otlp")]
     pub(crate) export: ExportCounters,
 }
 
+/// A run of drops, as it grows.
+#[derive(Debug, Default)]
+struct Untold {
+    kinds: [AtomicU64; Kind::ALL.len()],
+    /// Microseconds since 1970; 0: none.
+    first_us: AtomicI64,
+    last_us: AtomicI64,
+}
+
+/// A run of drops that is to be told in a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Loss {
+    pub(crate) cause: DropCause,
+    /// Records of each kind.
+    pub(crate) kinds: [u64; Kind::ALL.len()],
+    /// Microseconds since 1970.
+    pub(crate) first_us: i64,
+    pub(crate) last_us: i64,
+}
+
+impl Loss {
+    pub(crate) fn records(&self) -> u64 {
+        self.kinds.iter().sum()
+    }
+}
+
 impl Counters {
+    /// Counts a record that is dropped, to be told in a row as soon as one can be written.
+    pub(crate) fn count_drop(&self, cause: DropCause, kind: Kind, now_us: i64) {
+        self.count_drops(cause, 1);
+        let untold = &self.untold[cause.index()];
+        untold.last_us.fetch_max(now_us, Ordering::Relaxed);
+        let _ = untold
+            .first_us
+            .compare_exchange(0, now_us, Ordering::Relaxed, Ordering::Relaxed);
+        // ORDERING: Release, pairs with the Acquire in `losses`: who sees the record sees a time.
+        untold.kinds[kind.index()].fetch_add(1, Ordering::Release);
+    }
+
+    /// Drops that no row tells of yet.
+    pub(crate) fn untold(&self) -> u64 {
+        self.untold
+            .iter()
+            .flat_map(|untold| &untold.kinds)
+            .map(|count| count.load(Ordering::Relaxed))
+            .sum()
+    }
+
+    /// Takes the drops that no row tells of yet, to tell them.
+    pub(crate) fn take_losses(&self) -> Vec<Loss> {
+        DropCause::ALL
+            .into_iter()
+            .filter_map(|cause| {
+                let untold = &self.untold[cause.index()];
+                // ORDERING: Acquire, pairs with the Release in `count_drop`.
+                let kinds = [0, 1, 2].map(|kind| untold.kinds[kind].swap(0, Ordering::Acquire));
+                if kinds == [0; 3] {
+                    return None;
+                }
+                let last_us = untold.last_us.swap(0, Ordering::Relaxed);
+                let first_us = untold.first_us.swap(0, Ordering::Relaxed);
+                Some(Loss {
+                    cause,
+                    kinds,
+                    first_us: if first_us == 0 { last_us } else { first_us },
+                    last_us: last_us.max(first_us),
+                })
+            })
+            .collect()
+    }
+
+    /// Counts records that the pipeline itself makes, before they are written.
+    pub(crate) fn count_made(&self, records: u64) {
+        self.made.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// A filter of the whole subscriber hides audit spans.
+    pub(crate) fn set_hidden(&self) {
+        self.is_hidden.store(1, Ordering::Relaxed);
+    }
+
+    /// Counts a worker that panicked and was started again.
+    pub(crate) fn count_restart(&self) {
+        self.restarts.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_drops(&self, cause: DropCause, records: u64) {
         self.dropped[cause.index()].fetch_add(records, Ordering::Relaxed);
     }
@@ -299,6 +392,8 @@ pub struct Stats {
     queue_records: u64,
     queue_bytes: u64,
     spool_bytes: u64,
+    restarts: u64,
+    is_hidden: bool,
     health: Health,
     #[cfg(feature = "otlp")]
     export: Option<ExportStats>,
@@ -318,7 +413,7 @@ impl Stats {
         }
         // Those that the local log could not take had been accepted by the queue.
         let refused = dropped.iter().sum::<u64>() - dropped[DropCause::LocalLog.index()];
-        let accepted = queue.accepted() + refused;
+        let accepted = queue.accepted() + refused + counters.made.load(Ordering::Relaxed);
         let (queue_records, queue_bytes) = queue.size();
         Self {
             accepted,
@@ -332,13 +427,16 @@ impl Stats {
             queue_records,
             queue_bytes,
             spool_bytes: counters.spool_bytes.load(Ordering::Relaxed),
+            restarts: counters.restarts.load(Ordering::Relaxed),
+            is_hidden: counters.is_hidden.load(Ordering::Relaxed) != 0,
             health: counters.health(),
             #[cfg(feature = "otlp")]
             export: counters.export.stats(),
         }
     }
 
-    /// Records that this handle's layer and [`record`](crate::Audit::record) were given.
+    /// Records that this handle's layer and [`record`](crate::Audit::record) were given, and
+    /// those that the trail makes of itself: gaps, and runs that nobody ended.
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
@@ -398,6 +496,19 @@ impl Stats {
     /// Bytes that the local log holds; what is committed is removed a moment later.
     pub fn spool_bytes(&self) -> u64 {
         self.spool_bytes
+    }
+
+    /// How often one of the worker's threads panicked and was started again: a fault of this
+    /// library, by which nothing is lost. Please report it.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// Whether a filter of the whole subscriber hides audit spans, so that no record is made of
+    /// them: noticed a second after the subscriber was made, and said in the log. The filter
+    /// belongs on the layer that it is meant for, with `Layer::with_filter`.
+    pub fn is_hidden(&self) -> bool {
+        self.is_hidden
     }
 
     /// How the way to Postgres is.

@@ -153,18 +153,27 @@ impl SpanState {
         self.late_context != LATE_CONTEXT.load(Ordering::Relaxed)
     }
 
-    /// What the record's frame says before its entries.
-    pub(crate) fn header(&self, kind: Kind) -> Header {
+    /// What the frame of a run that begins says before its entries.
+    pub(crate) fn header_of_beginning(&self, kind: Kind) -> Header {
         Header {
             kind,
-            evidence: self.evidence,
+            evidence: Evidence::None,
             id: self.id,
             parent: self.parent,
             root: self.root,
             started_us: self.started_us,
+            duration_us: 0,
+        }
+    }
+
+    /// What the record's frame says before its entries.
+    pub(crate) fn header(&self, kind: Kind) -> Header {
+        Header {
+            evidence: self.evidence,
             duration_us: self
                 .duration_us
                 .unwrap_or_else(|| Moment::now().since_us(self.began)),
+            ..self.header_of_beginning(kind)
         }
     }
 

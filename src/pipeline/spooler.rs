@@ -1,20 +1,25 @@
 //! The thread that moves records from the queue to the spool, and answers to the handle.
 
 use std::error::Error;
-use std::sync::Arc;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::export::Export;
+use super::gap;
+use super::in_flight::InFlight;
 use super::progress::Progress;
 use super::{STOP_GRACE, Shared, StopReply};
 use crate::capture::clock;
 use crate::config::Config;
 use crate::error::FlushError;
 use crate::queue::Chunk;
+use crate::record::{NewRecord, encode};
 use crate::report;
-use crate::spool::{Positions, Sink, Spool};
+use crate::spool::{Positions, Runs, Sink, Spool};
 use crate::stats::{DropCause, Stats};
+use crate::vocabulary::Kind;
 
 /// How often the queue is emptied while records come: what a killed process loses at the most.
 const BUSY_POLL: Duration = Duration::from_millis(5);
@@ -31,6 +36,24 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// How long the end waits for the export, at the most.
 const EXPORT_GRACE: Duration = Duration::from_secs(2);
 
+/// Drops that no row tells of yet.
+#[derive(Clone, Copy, Debug)]
+struct Drops {
+    count: u64,
+    began: Instant,
+    /// When the count last changed.
+    grew: Instant,
+}
+
+/// The error code of a run that was open when the pipeline was shut down.
+const SHUT_DOWN: &str = "shut_down";
+
+/// After so long without a drop, a run of drops is over.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// How long drops go on before a row tells of them while there are more.
+const LONGEST_GAP: Duration = Duration::from_secs(10);
+
 /// The pause after the local log refused to be written.
 const SPOOL_RETRY: Duration = Duration::from_millis(100);
 
@@ -44,6 +67,12 @@ pub(super) struct Spooler {
     spool: Arc<Spool>,
     /// Taken from the queue and not yet in the spool.
     chunks: Vec<Chunk>,
+    /// Runs that have begun and not yet ended.
+    in_flight: InFlight,
+    /// Drops that no row tells of yet.
+    drops: Option<Drops>,
+    /// The disk did not take the last write.
+    is_failing: bool,
     /// Whether all that was in the queue when it was last looked at is in the spool.
     emptied: bool,
     /// No more records come: what is there goes into the spool, over its quota or not.
@@ -70,6 +99,9 @@ impl Spooler {
             export,
             spool,
             chunks: Vec::new(),
+            in_flight: InFlight::default(),
+            drops: None,
+            is_failing: false,
             emptied: false,
             stopping: false,
             last_record: now,
@@ -82,12 +114,17 @@ impl Spooler {
     pub(super) fn run(mut self, sinks: &[JoinHandle<()>]) {
         let mut stops = Vec::new();
         while stops.is_empty() {
-            stops = self.step();
+            stops = self.safe_step();
             let now = Instant::now();
-            let somebody_waits = self.progress.expire(now, || self.pending());
+            let somebody_waits =
+                self.progress.expire(now, || self.pending()) | self.shared.required.expire(now);
             if now.duration_since(self.last_clock) >= CLOCK_EVERY {
                 clock::synchronize();
                 self.last_clock = now;
+                let has_records = self.shared.queue.accepted() > 0;
+                self.shared
+                    .canary
+                    .look(now, &self.shared.counters, has_records);
             }
             if stops.is_empty() {
                 let busy = somebody_waits || now.duration_since(self.last_record) < IDLE_AFTER;
@@ -97,17 +134,31 @@ impl Spooler {
         self.stop(sinks, stops);
     }
 
+    /// A step; a panic in it costs the pause until the next one.
+    fn safe_step(&mut self) -> Vec<(Instant, StopReply)> {
+        let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.step()));
+        step.unwrap_or_else(|_| {
+            self.retry_at = Some(Instant::now() + SPOOL_RETRY);
+            super::restarted(&self.shared.counters);
+            Vec::new()
+        })
+    }
+
     /// Moves what there is, and takes the flushes that came; returns the stops that came.
     fn step(&mut self) -> Vec<(Instant, StopReply)> {
-        let (flushes, stops) = {
+        let (flushes, stops, hurry) = {
             let mut commands = self.shared.commands();
             (
                 std::mem::take(&mut commands.flushes),
                 std::mem::take(&mut commands.stops),
+                std::mem::take(&mut commands.hurry),
             )
         };
         // After the commands were taken: what was accepted before them is moved now.
         self.move_records();
+        if hurry {
+            self.progress.hurry();
+        }
         for (deadline, waited, reply) in flushes {
             if self.emptied {
                 self.progress.wait_for_all(deadline, waited, reply);
@@ -168,42 +219,145 @@ impl Spooler {
         // Chunks that an earlier write refused come first; the queue may hold more then.
         let is_drained = self.chunks.is_empty() && has_room;
         if is_drained {
-            self.shared.queue.drain(&mut self.chunks);
+            self.take_queues(now);
         }
+        let log = self.spool.log();
         let positions = self.positions();
-        if self.chunks.is_empty() && !log.is_removable(positions) {
+        let runs = self.in_flight.news();
+        let has_news = !self.chunks.is_empty() || !runs.is_empty() || self.is_failing;
+        if !has_news && !log.is_removable(positions) {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
             }
             self.emptied = is_drained;
             return;
         }
-        match log.append(&self.chunks, positions) {
+        match log.append(&self.chunks, positions, runs) {
             Ok(()) => {
-                if !self.chunks.is_empty() {
-                    self.last_record = now;
-                }
+                self.in_flight.told();
+                self.is_failing = false;
                 self.retry_at = None;
                 self.emptied = is_drained;
                 self.shared.counters.set_spool_bytes(log.bytes());
-                // First, so that the export counts whatever a flush says is in Postgres.
-                if let Some(export) = &self.export {
-                    export.appended(log.next_seq());
-                }
-                self.progress.appended(log.next_seq());
                 if has_room && self.shared.counters.set_spool_blocked(false) {
                     report::say(|| {
                         tracing::info!(target: "tracing_audit", "audit trail: the local log takes records again");
                     });
                 }
-                for chunk in self.chunks.drain(..) {
-                    self.shared.queue.recycle(chunk.bytes);
-                }
+                self.made_readable();
             }
             Err(error) => {
+                self.is_failing = true;
                 self.retry_at = Some(now + SPOOL_RETRY);
                 self.blocked("the local log cannot be written", Some(&error));
+                self.keep_in_memory(is_drained);
             }
+        }
+    }
+
+    /// Takes what the queues hold, and what is to be told of what they did not.
+    fn take_queues(&mut self, now: Instant) {
+        // Runs that begin first: a run ends after it began.
+        let mut begun = Vec::new();
+        self.shared.begun.drain(&mut begun);
+        let first = self.chunks.len();
+        self.shared.queue.drain(&mut self.chunks);
+        let shared = &self.shared;
+        let is_tracked =
+            |code| Kind::from_code(code).is_some_and(|kind| shared.is_tracked[kind.index()]);
+        if shared.is_tracked != [false; Kind::ALL.len()] {
+            self.in_flight
+                .take(&begun, &self.chunks[first..], is_tracked);
+            let mut abandoned = shared
+                .abandoned
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            for id in abandoned.drain(..) {
+                self.in_flight.end(id);
+            }
+        }
+        if !self.chunks.is_empty() || self.in_flight.is_waiting() {
+            self.last_record = now;
+        }
+        for chunk in begun {
+            self.shared.begun.recycle(chunk.bytes);
+        }
+        self.tell_losses(now);
+    }
+
+    /// Makes a row of each run of drops: when it is over, or has gone on for long.
+    fn tell_losses(&mut self, now: Instant) {
+        let count = self.shared.counters.untold();
+        if count == 0 {
+            self.drops = None;
+            return;
+        }
+        let drops = self.drops.get_or_insert(Drops {
+            count: 0,
+            began: now,
+            grew: now,
+        });
+        if drops.count != count {
+            drops.count = count;
+            drops.grew = now;
+        }
+        let is_over = now.duration_since(drops.grew) >= QUIET;
+        if is_over || self.stopping || now.duration_since(drops.began) >= LONGEST_GAP {
+            for loss in self.shared.counters.take_losses() {
+                self.make(&gap::of_drops(&loss));
+            }
+            self.drops = None;
+        }
+    }
+
+    /// Adds a record that the pipeline makes itself.
+    fn make(&mut self, record: &NewRecord) {
+        self.shared.counters.count_made(1);
+        self.chunks.push(gap::chunk(record, &self.shared.limits));
+    }
+
+    /// Makes records of the runs that are still open: what ends them comes too late.
+    fn end_runs(&mut self) {
+        for begun in self.in_flight.end_all() {
+            if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
+                let mut chunk = Chunk::default();
+                chunk.push(&frame);
+                self.shared.counters.count_made(1);
+                self.chunks.push(chunk);
+            }
+        }
+        self.move_records();
+        // Those that are stored stay for the next process if this fails.
+        let counters = &self.shared.counters;
+        let recovered = self
+            .spool
+            .log()
+            .recover(SHUT_DOWN, |records| counters.count_made(records));
+        if recovered.is_ok() && self.chunks.is_empty() {
+            self.made_readable();
+        }
+    }
+
+    /// Lets the sinks have from memory what the disk does not take, as long as there is room.
+    fn keep_in_memory(&mut self, is_drained: bool) {
+        let log = self.spool.log();
+        let kept = log.keep_in_memory(&self.chunks, self.config.queue_bytes);
+        if !self.chunks.is_empty() && matches!(kept, Ok(true)) {
+            self.made_readable();
+        }
+        self.emptied = is_drained && self.chunks.is_empty();
+    }
+
+    /// What was in hand can be read by the sinks.
+    fn made_readable(&mut self) {
+        let next_seq = self.spool.log().next_seq();
+        // First, so that the export counts whatever a flush says is in Postgres.
+        if let Some(export) = &self.export {
+            export.appended(next_seq);
+        }
+        self.progress.appended(next_seq);
+        for chunk in self.chunks.drain(..) {
+            self.shared.queue.recycle(chunk.bytes);
         }
     }
 
@@ -215,7 +369,7 @@ impl Spooler {
                 tracing::error!(
                     target: "tracing_audit",
                     error,
-                    "audit trail: {why}; records wait in memory, and are dropped and counted when it is full"
+                    "audit trail: {why}; records are in memory until Postgres has them, and are dropped and counted when that is full"
                 );
             });
         }
@@ -231,6 +385,7 @@ impl Spooler {
             .max()
             .unwrap_or_else(Instant::now);
         stops.append(&mut self.step());
+        self.end_runs();
         self.progress.hurry();
         while !self.is_drained() && Instant::now() < deadline {
             std::thread::park_timeout(BUSY_POLL);
@@ -253,21 +408,23 @@ impl Spooler {
         while !are_finished() && Instant::now() < until {
             std::thread::park_timeout(Duration::from_millis(1));
         }
-        if !self.emptied {
+        if !self.emptied || self.is_failing {
             // An earlier write may have been made good by now: once more, for the queue.
             self.retry_at = None;
             self.move_records();
             if !self.emptied {
+                self.retry_at = None;
                 self.move_records();
             }
         }
         let drained = self.is_drained();
+        // The disk took them until the end neither: nothing else can keep them.
+        let mut lost = self.spool.log().in_memory(self.progress.position());
         if !self.emptied {
-            // The disk took them until the end neither: nothing else can keep them.
             self.shared.queue.drain(&mut self.chunks);
-            let lost = self.chunks.iter().map(|chunk| chunk.records).sum();
-            self.shared.counters.count_drops(DropCause::LocalLog, lost);
+            lost += self.chunks.iter().map(|chunk| chunk.records).sum::<u64>();
         }
+        self.shared.counters.count_drops(DropCause::LocalLog, lost);
         let positions = self.positions();
         let Self {
             shared,
@@ -284,7 +441,7 @@ impl Spooler {
         if !are_finished() || !drained || !exported {
             if positions != spool.log().positions() {
                 // What this does not tell the next process, it exports once more.
-                let _ = spool.log().append(&[], positions);
+                let _ = spool.log().append(&[], positions, &Runs::default());
             }
         } else if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
             report::say(move || {

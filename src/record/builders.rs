@@ -47,6 +47,13 @@ impl NewRecord {
         self.kind
     }
 
+    /// Sets both times, in microseconds since 1970.
+    pub(crate) fn between(mut self, started_us: i64, finished_us: i64) -> Self {
+        self.started_us = Some(started_us);
+        self.finished_us = Some(finished_us);
+        self
+    }
+
     /// When the host says that it began, microseconds since 1970.
     pub(crate) fn started_us(&self) -> Option<i64> {
         self.started_us

@@ -3,9 +3,9 @@
 //! All numbers are little-endian.
 //!
 //! ```text
-//! frame    version u8 = 1 | frame type u8 | kind u8 | evidence u8
+//! frame    version u8 = 1 | frame type u8: 1 run begun, 2 record | kind u8 | evidence u8
 //!          id [16] | parent id [16] (zero: none) | root id [16]
-//!          started i64, microseconds since 1970 | duration u64, microseconds
+//!          started i64, microseconds since 1970 | duration u64, microseconds; 2^64-1: unknown
 //!          length of the inherited entries u32
 //!          inherited entries … | own entries …
 //! entry    field u8 (0: a field outside the vocabulary) | type u8
@@ -28,8 +28,14 @@ use crate::vocabulary::{Field, Kind};
 /// The version of the frame that this code writes.
 pub(crate) const VERSION: u8 = 1;
 
-/// What a frame says. A run begun (1) and a gap (3) are reserved.
+/// A frame of a run that has begun: it becomes a row only if the run is [lost](lost).
+const FRAME_BEGUN: u8 = 1;
+
+/// A frame of a record.
 pub(crate) const FRAME_FINISHED: u8 = 2;
+
+/// The duration of a record whose end is not known.
+pub(crate) const UNKNOWN_DURATION: u64 = u64::MAX;
 
 /// Bytes of a frame before its entries.
 pub(crate) const HEADER_BYTES: usize = 72;
@@ -98,6 +104,7 @@ pub(crate) struct Header {
     pub(crate) root: Uuid,
     /// Microseconds since 1970.
     pub(crate) started_us: i64,
+    /// [`UNKNOWN_DURATION`]: its end is not known.
     pub(crate) duration_us: u64,
 }
 
@@ -106,8 +113,60 @@ pub(crate) const fn frame_len(inherited: &[u8], context: &[u8], body: &[u8]) -> 
     HEADER_BYTES + inherited.len() + context.len() + body.len()
 }
 
-/// Appends a frame to `out`.
+/// Appends the frame of a record to `out`.
 pub(crate) fn frame(
+    out: &mut Vec<u8>,
+    header: &Header,
+    inherited: &[u8],
+    context: &[u8],
+    body: &[u8],
+) {
+    frame_of(FRAME_FINISHED, out, header, inherited, context, body);
+}
+
+/// Appends the frame of a run that has begun to `out`.
+pub(crate) fn begun(
+    out: &mut Vec<u8>,
+    header: &Header,
+    inherited: &[u8],
+    context: &[u8],
+    body: &[u8],
+) {
+    frame_of(FRAME_BEGUN, out, header, inherited, context, body);
+}
+
+/// The record of a run that began and whose end nobody saw; `None`: not the frame of one.
+pub(crate) fn lost(begun: &[u8], error_code: &str) -> Option<Vec<u8>> {
+    if begun.len() < HEADER_BYTES {
+        return None;
+    }
+    let mut frame = begun.to_vec();
+    let [VERSION, frame_type @ FRAME_BEGUN, _, evidence] = frame.first_chunk_mut()? else {
+        return None;
+    };
+    *frame_type = FRAME_FINISHED;
+    *evidence = Evidence::None as u8;
+    frame
+        .get_mut(DURATION_AT..DURATION_AT + 8)?
+        .copy_from_slice(&UNKNOWN_DURATION.to_le_bytes());
+    for (field, word) in [(Field::Status, "unknown"), (Field::ErrorCode, error_code)] {
+        let key = Key::Field(field);
+        text(&mut frame, key, ty::TEXT, word.as_bytes(), word.len());
+    }
+    Some(frame)
+}
+
+/// The kind's code and the record's id in a frame, without looking at the rest.
+pub(crate) fn kind_and_id(frame: &[u8]) -> Option<(u8, Uuid)> {
+    let (head, rest) = frame.split_first_chunk::<4>()?;
+    Some((head[2], Uuid::from_bytes(*rest.first_chunk()?)))
+}
+
+/// Where the duration stands.
+const DURATION_AT: usize = 4 + 3 * 16 + 8;
+
+fn frame_of(
+    frame_type: u8,
     out: &mut Vec<u8>,
     header: &Header,
     inherited: &[u8],
@@ -116,7 +175,7 @@ pub(crate) fn frame(
 ) {
     out.extend_from_slice(&[
         VERSION,
-        FRAME_FINISHED,
+        frame_type,
         header.kind.code(),
         header.evidence as u8,
     ]);
@@ -264,6 +323,33 @@ mod tests {
             .iter()
             .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
         assert_eq!(hex, include_str!("golden/frame_v1.hex").trim());
+    }
+
+    #[test]
+    fn a_run_that_was_lost_is_a_record_without_an_end() {
+        let header = Header {
+            kind: Kind::QueryRun,
+            evidence: Evidence::ResultField,
+            id: Uuid::from_u128(1),
+            parent: Uuid::nil(),
+            root: Uuid::from_u128(1),
+            started_us: 1,
+            duration_us: 0,
+        };
+        let mut body = Vec::new();
+        let key = Key::Field(Field::Status);
+        text(&mut body, key, ty::TEXT, b"ok", 2);
+        let mut bytes = Vec::new();
+        begun(&mut bytes, &header, &[], &[], &body);
+        assert_eq!(kind_and_id(&bytes), Some((1, header.id)));
+        assert!(super::super::decode::frame(&bytes).is_err());
+        let lost = lost(&bytes, "process_lost").unwrap();
+        let frame = super::super::decode::frame(&lost).unwrap();
+        let row = super::super::row::Row::new(&frame).unwrap();
+        assert_eq!(row.finished_us(), None);
+        assert_eq!(row.status.as_str(), "unknown");
+        assert!(super::lost(&lost, "x").is_none());
+        assert!((0..HEADER_BYTES).all(|len| super::lost(&bytes[..len], "x").is_none()));
     }
 
     #[test]

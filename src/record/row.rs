@@ -13,7 +13,7 @@ use super::coerce::{
     as_text, int, is_none, json, json_without_nul, parse_uuid, tenant, unwrapped, without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
-use super::encode::Evidence;
+use super::encode::{Evidence, UNKNOWN_DURATION};
 use super::id;
 use super::trace::{self, Place};
 use crate::vocabulary::{Field, FieldType, Kind, Status};
@@ -31,7 +31,8 @@ pub(crate) struct Row<'a> {
     pub(crate) status: Status,
     /// Microseconds since 1970, in the range that a partition can hold.
     pub(crate) started_us: i64,
-    pub(crate) duration_us: i64,
+    /// `None`: its end is not known.
+    pub(crate) duration_us: Option<i64>,
     /// The object of `metadata`, as JSON text.
     pub(crate) metadata: String,
     pub(crate) problems: Vec<String>,
@@ -54,9 +55,10 @@ impl<'a> Row<'a> {
         &self.values[usize::from(field.code())]
     }
 
-    /// When the record ended, microseconds since 1970.
-    pub(crate) fn finished_us(&self) -> i64 {
-        id::clamp_us(self.started_us.saturating_add(self.duration_us))
+    /// When the record ended, microseconds since 1970, if that is known.
+    pub(crate) fn finished_us(&self) -> Option<i64> {
+        let duration_us = self.duration_us?;
+        Some(id::clamp_us(self.started_us.saturating_add(duration_us)))
     }
 
     pub(crate) fn new(frame: &Frame<'a>) -> Result<Self, DecodeError> {
@@ -97,7 +99,8 @@ impl<'a> Row<'a> {
             place: said.trace.place(header),
             status,
             started_us,
-            duration_us: i64::try_from(header.duration_us).unwrap_or(i64::MAX),
+            duration_us: (header.duration_us != UNKNOWN_DURATION)
+                .then(|| i64::try_from(header.duration_us).unwrap_or(i64::MAX)),
             metadata: said.metadata(),
             problems: said.problems,
             values,

@@ -82,11 +82,7 @@ pub(super) mod tests {
     pub(in crate::spool) fn chunk(frames: &[&[u8]]) -> Chunk {
         let mut chunk = Chunk::default();
         for frame in frames {
-            chunk
-                .bytes
-                .extend_from_slice(&u32::try_from(frame.len()).unwrap().to_le_bytes());
-            chunk.bytes.extend_from_slice(frame);
-            chunk.records += 1;
+            chunk.push(frame);
         }
         chunk
     }

@@ -36,6 +36,13 @@ pub(crate) enum DirectoryError {
     Owner,
 }
 
+impl DirectoryError {
+    /// Whether the log itself is damaged.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Log(error) if error.is_damage())
+    }
+}
+
 impl Directory {
     /// Makes a folder for this process, with the log of a new writer in it.
     pub(crate) fn create(
@@ -94,8 +101,23 @@ impl Directory {
             directory.remove()?;
             return Ok(None);
         }
-        let log = Log::open(&file)?;
-        Ok(Some((directory, log)))
+        match Log::open(&file) {
+            Ok(log) => Ok(Some((directory, log))),
+            // Its process died as it made the log.
+            Err(LogError::NotBegun) => {
+                directory.remove()?;
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Gives a folder whose log is damaged another name, under which nobody takes it over.
+    pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let aside = path.with_file_name(format!("damaged-{name}"));
+        fs::rename(path, &aside)?;
+        Ok(aside)
     }
 
     pub(super) fn path(&self) -> &Path {

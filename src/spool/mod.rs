@@ -15,6 +15,7 @@
 //! table "meta": "version" → u32 | "writer" → UUID [16] | "service" → text
 //! table "positions": name of a sink → seq of the next record that it needs u64
 //! table "records": seq of the first record u64 → chunk
+//! table "open": id of a run that has begun [16] → its frame
 //! chunk            version u8 = 1 | zero [3] | count u32 | salts [16] × count
 //!                  then each record's frame behind its length u32
 //! ```
@@ -24,12 +25,13 @@
 mod chunk;
 pub(crate) mod directory;
 mod log;
+mod tail;
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use self::directory::{Directory, DirectoryError};
-pub(crate) use log::{Log, LogError, Positions, Sink, Stored};
+pub(crate) use log::{Log, LogError, Positions, Runs, Sink, Stored};
 
 /// A log in a folder that is held for it, as long as anybody uses the log.
 #[derive(Debug)]
@@ -55,6 +57,12 @@ impl Spool {
     pub(crate) fn take_over(path: &Path, root: &Path) -> Result<Option<Self>, DirectoryError> {
         let taken = Directory::take_over(path, root)?;
         Ok(taken.map(|(directory, log)| Self { log, directory }))
+    }
+
+    /// Gives a folder whose log is damaged another name, under which nobody takes it over: whole,
+    /// for whoever may read more out of it.
+    pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
+        Directory::set_aside(path)
     }
 
     pub(crate) fn path(&self) -> &Path {

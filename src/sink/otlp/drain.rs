@@ -16,7 +16,7 @@ use super::transport::Transport;
 use crate::capture::clock::Moment;
 use crate::pipeline::Export;
 use crate::report;
-use crate::spool::{Log, Sink, Spool};
+use crate::spool::{Log, Runs, Sink, Spool};
 use crate::stats::Counters;
 
 /// The pause after the first request that failed, which doubles with each.
@@ -320,9 +320,11 @@ impl Drain {
         let source = &mut self.sources[index];
         source.position = position;
         if source.is_adopted {
-            let stored = source
-                .log()
-                .append(&[], source.log().positions().with(Sink::Otlp, position));
+            let stored = source.log().append(
+                &[],
+                source.log().positions().with(Sink::Otlp, position),
+                &Runs::default(),
+            );
             if let Err(error) = stored {
                 set_aside(&error);
                 self.sources.remove(index);

@@ -146,12 +146,11 @@ impl Metrics {
 
     /// Takes a record into account.
     pub(super) fn record(&self, row: &Row<'_>, facts: &Facts) {
-        // What was refused before it began took no time.
-        if row.status == Status::Rejected {
+        // What was refused before it began took no time; of what was lost nobody knows.
+        let (false, Some(duration_us)) = (row.status == Status::Rejected, row.duration_us) else {
             return;
-        }
-        let seconds =
-            Duration::from_micros(u64::try_from(row.duration_us).unwrap_or(0)).as_secs_f64();
+        };
+        let seconds = Duration::from_micros(u64::try_from(duration_us).unwrap_or(0)).as_secs_f64();
         match row.kind {
             Kind::QueryRun => {
                 let attributes = [

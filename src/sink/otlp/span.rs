@@ -78,7 +78,8 @@ pub(super) fn span(row: &Row<'_>, seq: u64, content: &Content) -> (Span, Facts) 
         name,
         kind: kind.into(),
         start_time_unix_nano: nanos(row.started_us),
-        end_time_unix_nano: nanos(row.finished_us()),
+        // OTLP knows no span without an end.
+        end_time_unix_nano: nanos(row.finished_us().unwrap_or(row.started_us)),
         attributes,
         dropped_attributes_count,
         links: place

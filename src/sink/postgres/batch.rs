@@ -1,12 +1,14 @@
 //! Records into a batch: the bytes of one COPY for each table and month.
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use uuid::Uuid;
 
 use super::copy::{Encoder, Provenance};
 use super::partitions::Month;
 use crate::config::Batching;
+use crate::pipeline::{Fate, Required};
 use crate::record::decode;
 use crate::record::row::Row;
 use crate::spool::{Log, LogError, Stored};
@@ -47,6 +49,8 @@ pub(crate) struct Batch {
     pub(crate) dead_letters: Vec<DeadLetter>,
     /// The least and the greatest id of its rows.
     pub(crate) ids: Option<(Uuid, Uuid)>,
+    /// The ids of its rows of the kinds that are required.
+    pub(crate) required: Vec<Uuid>,
 }
 
 /// Turns records into batches; keeps the memory of the last one.
@@ -54,13 +58,15 @@ pub(crate) struct Batch {
 pub(crate) struct Batcher {
     encoders: [Encoder; 3],
     spare: Vec<Vec<u8>>,
+    required: Arc<Required>,
 }
 
 impl Batcher {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(required: Arc<Required>) -> Self {
         Self {
             encoders: Kind::ALL.map(Encoder::new),
             spare: Vec::new(),
+            required,
         }
     }
 
@@ -82,6 +88,7 @@ impl Batcher {
             leaves: Vec::new(),
             dead_letters: Vec::new(),
             ids: None,
+            required: Vec::new(),
         };
         let (mut rows, mut bytes) = (0, 0);
         let next = log.read(from, |stored| {
@@ -129,6 +136,9 @@ impl Batcher {
         batch.ids = Some(batch.ids.map_or((row.id, row.id), |(least, greatest)| {
             (least.min(row.id), greatest.max(row.id))
         }));
+        if self.required.has(row.kind) {
+            batch.required.push(row.id);
+        }
         let month = Month::of_us(row.started_us);
         let at = batch
             .leaves
@@ -176,6 +186,16 @@ impl Batch {
             .sum()
     }
 
+    /// What becomes of its records by a commit, as far as anybody waits for them.
+    pub(crate) fn fates(&self) -> Vec<(Uuid, Fate)> {
+        let rows = self.required.iter().map(|id| (*id, Fate::Committed));
+        let letters = self
+            .dead_letters
+            .iter()
+            .filter_map(|letter| Some((letter.record_id?, Fate::DeadLettered)));
+        rows.chain(letters).collect()
+    }
+
     pub(crate) fn records(&self) -> u64 {
         self.last_seq - self.first_seq + 1
     }
@@ -202,6 +222,7 @@ impl Batch {
             ControlFlow::Break(())
         })?;
         self.leaves.clear();
+        self.required.clear();
         self.ids = None;
         self.dead_letters = given_up
             .map(|letter| DeadLetter {

@@ -159,8 +159,14 @@ impl Encoder {
                 },
                 Column::Status => bytes(out, row.status.as_str().as_bytes()),
                 Column::Began(_) => timestamp(out, row.started_us),
-                Column::FinishedAt => timestamp(out, row.finished_us()),
-                Column::Took(_) => bytes(out, &(row.duration_us / 1_000).to_be_bytes()),
+                Column::FinishedAt => match row.finished_us() {
+                    Some(finished_us) => timestamp(out, finished_us),
+                    None => null(out),
+                },
+                Column::Took(_) => match row.duration_us {
+                    Some(duration_us) => bytes(out, &(duration_us / 1_000).to_be_bytes()),
+                    None => null(out),
+                },
                 Column::Metadata => {
                     let at = begin(out);
                     // The version of jsonb's own binary format.

@@ -2,17 +2,20 @@
 //! processes left.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use uuid::Uuid;
 
 use super::batch::{Batch, Batcher};
 use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
 use crate::config::Config;
-use crate::pipeline::{Export, Progress};
+use crate::pipeline::{Export, Fate, Progress, Required, gap};
+use crate::record::NewRecord;
 use crate::report;
-use crate::spool::{self, Log, LogError, Sink, Spool};
+use crate::spool::{self, Log, Runs, Sink, Spool};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -36,6 +39,9 @@ struct Source {
     /// Dead letters that may have been committed: the seq of the last record of their batch,
     /// and how many.
     in_doubt: Option<(u64, u64)>,
+    /// The seq of the last record of the batch that is being written, and what becomes of its
+    /// records when it is committed.
+    unsettled: Option<(u64, Vec<(Uuid, Fate)>)>,
     /// Not before this, since it failed.
     not_before: Option<Instant>,
 }
@@ -82,12 +88,22 @@ impl Source {
             position: None,
             pace: Pace::Full,
             in_doubt: None,
+            unsettled: None,
             not_before: None,
         }
     }
 
     fn log(&self) -> &Log {
         self.spool.log()
+    }
+}
+
+/// Records what is to be told in the trail itself.
+struct Tell(Box<dyn Fn(NewRecord) + Send>);
+
+impl std::fmt::Debug for Tell {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tell").finish_non_exhaustive()
     }
 }
 
@@ -99,6 +115,10 @@ pub(crate) struct Drain {
     counters: Arc<Counters>,
     /// Who is told of logs whose records are still to be exported.
     export: Option<Arc<Export>>,
+    /// Who waits for single records.
+    required: Arc<Required>,
+    /// Records what is to be told in the trail itself.
+    tell: Tell,
     /// This process' own log first, then one that was taken over, if any.
     sources: Vec<Source>,
     /// Folders of other processes, not yet looked at.
@@ -115,6 +135,8 @@ impl Drain {
         counters: Arc<Counters>,
         own: Arc<Spool>,
         export: Option<Arc<Export>>,
+        required: Arc<Required>,
+        tell: Box<dyn Fn(NewRecord) + Send>,
     ) -> Self {
         let others = spool::others(&config.spool_root, &own).into();
         Self {
@@ -122,9 +144,11 @@ impl Drain {
             progress,
             counters,
             export,
+            required: Arc::clone(&required),
+            tell: Tell(tell),
             sources: vec![Source::new(own, false)],
             others,
-            batcher: Batcher::new(),
+            batcher: Batcher::new(required),
             writer: None,
             pause: FIRST_PAUSE,
         }
@@ -138,6 +162,7 @@ impl Drain {
             match Spool::take_over(&path, &self.config.spool_root) {
                 Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
                 Ok(None) => {}
+                Err(error) if error.is_damage() => self.set_aside(&path, &error),
                 Err(error) => report::say(move || {
                     tracing::error!(
                         target: "tracing_audit",
@@ -280,7 +305,12 @@ impl Drain {
                 return Ok(());
             }
             Err(error) if self.sources[index].is_adopted => {
-                self.set_aside(index, &error);
+                drop(spool);
+                let source = self.sources.remove(index);
+                let path = source.spool.path().to_owned();
+                // Let go before it gets another name.
+                drop(source);
+                self.set_aside(&path, &error);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -296,6 +326,7 @@ impl Drain {
         log: &Log,
     ) -> Result<(), Fault> {
         let began = Instant::now();
+        self.sources[index].unsettled = Some((batch.last_seq, batch.fates()));
         let mut written = writer.write(&batch, &self.batcher, log).await;
         if let Err(fault) = &mut written
             && fault.class == Class::Poison
@@ -313,6 +344,7 @@ impl Drain {
                 std::mem::take(&mut fault.reason),
             )?;
             self.sources[index].in_doubt = Some((batch.last_seq, 1));
+            self.sources[index].unsettled = Some((batch.last_seq, batch.fates()));
             written = writer
                 .write(&batch, &self.batcher, log)
                 .await
@@ -388,6 +420,11 @@ impl Drain {
     fn resume(&mut self, index: usize, position: u64) {
         let source = &mut self.sources[index];
         source.position = Some(position);
+        if let Some((last_seq, fates)) = source.unsettled.take()
+            && last_seq < position
+        {
+            self.required.settle(fates);
+        }
         let dead = match source.in_doubt.take() {
             Some((last_seq, dead)) if last_seq < position => dead,
             _ => 0,
@@ -407,16 +444,18 @@ impl Drain {
         }
     }
 
-    /// Leaves a log that was taken over as it is, since it cannot be read.
-    fn set_aside(&mut self, index: usize, error: &LogError) {
-        let source = self.sources.remove(index);
-        let (writer, error) = (source.log().writer(), report::causes(error));
+    /// Gives the folder of a log that cannot be read another name, and says so in the trail.
+    fn set_aside(&mut self, path: &Path, error: &(dyn std::error::Error + 'static)) {
+        let error = report::causes(error);
+        let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
+        let name = aside.file_name().unwrap_or_default().to_string_lossy();
+        (self.tell.0)(gap::of_damage(&name));
         report::say(move || {
             tracing::error!(
                 target: "tracing_audit",
-                %writer,
+                folder = %aside.display(),
                 error,
-                "audit trail: a local log that another process left cannot be read; it stays as it is"
+                "audit trail: a local log that another process left cannot be read; it is set aside"
             );
         });
     }
@@ -436,7 +475,7 @@ impl Drain {
             let position = position.unwrap_or(log.next_seq());
             let positions = log.positions().with(Sink::Postgres, position);
             // If that fails, Postgres will say where it stands.
-            let _ = log.append(&[], positions);
+            let _ = log.append(&[], positions, &Runs::default());
             let path = spool.path().to_owned();
             drop(spool);
             export.leave(path);

@@ -1,0 +1,75 @@
+//! Notices a filter of the whole subscriber that hides audit spans: nothing else would say so.
+//!
+//! Such a filter (`.with(EnvFilter::from_default_env())`) decides before any layer is asked, so
+//! a span that it hides is never seen here. A span like those of a host is asked about instead,
+//! on a thread of its own: a filter runs the host's code, and asking leaves its answer behind on
+//! the thread.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use tracing::Level;
+use tracing::dispatcher::{self, WeakDispatch};
+
+use crate::report;
+use crate::stats::Counters;
+
+/// How long a subscriber has been there before it is asked: by then it is complete and in use.
+const AFTER: Duration = Duration::from_secs(1);
+
+/// The subscribers that have one of our layers and were not asked yet.
+#[derive(Default)]
+pub(crate) struct Canary {
+    subscribers: Mutex<Vec<(Instant, WeakDispatch)>>,
+}
+
+impl std::fmt::Debug for Canary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Canary").finish_non_exhaustive()
+    }
+}
+
+impl Canary {
+    /// A layer became part of a subscriber.
+    pub(crate) fn watch(&self, subscriber: WeakDispatch) {
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        subscribers.push((Instant::now(), subscriber));
+    }
+
+    /// Asks the subscribers whose time has come; `has_records`: audit spans are seen all the
+    /// same, such as those that are tagged by their name.
+    pub(super) fn look(&self, now: Instant, counters: &Arc<Counters>, has_records: bool) {
+        let mut subscribers = self
+            .subscribers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let due: Vec<_> = subscribers
+            .extract_if(.., |(since, _)| now.duration_since(*since) >= AFTER)
+            .filter_map(|(_, subscriber)| subscriber.upgrade())
+            .collect();
+        drop(subscribers);
+        for subscriber in due {
+            let counters = Arc::clone(counters);
+            report::say(move || {
+                let is_seen = dispatcher::with_default(
+                    &subscriber,
+                    || tracing::span_enabled!(target: "audit.query_run", Level::INFO),
+                );
+                if is_seen || has_records {
+                    return;
+                }
+                counters.set_hidden();
+                dispatcher::with_default(&subscriber, || {
+                    tracing::error!(
+                        target: "tracing_audit",
+                        "audit trail: a filter of the whole subscriber hides audit spans, so that no record is made of \
+                         them: put the filter on the layer that it is meant for, with Layer::with_filter"
+                    );
+                });
+            });
+        }
+    }
+}

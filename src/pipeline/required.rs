@@ -1,0 +1,229 @@
+//! What became of records whose kind is [`Durability::Required`](crate::Durability::Required),
+//! and who waits to know.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use uuid::Uuid;
+
+use super::deadline;
+use crate::error::CommitError;
+use crate::vocabulary::Kind;
+
+/// Records whose fate is remembered until somebody asks.
+const REMEMBERED: usize = 65_536;
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Committed,
+    DeadLettered,
+    Dropped,
+}
+
+/// What is called when the fate of a record is known, or the time is over.
+pub(crate) type CommitReply = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
+
+/// The records of the kinds that are required.
+#[derive(Debug)]
+pub(crate) struct Required {
+    kinds: [bool; Kind::ALL.len()],
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// `None`: accepted, and on its way.
+    fates: HashMap<Uuid, Option<Fate>>,
+    /// Those whose fate is known, the oldest first.
+    known: VecDeque<Uuid>,
+    waiting: Vec<Waiting>,
+    ended: bool,
+}
+
+struct Waiting {
+    id: Uuid,
+    deadline: Instant,
+    waited: Duration,
+    reply: CommitReply,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State")
+            .field("records", &self.fates.len())
+            .field("waiting", &self.waiting.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Required {
+    pub(super) fn new(kinds: [bool; Kind::ALL.len()]) -> Self {
+        Self {
+            kinds,
+            state: Mutex::default(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn has(&self, kind: Kind) -> bool {
+        self.kinds[kind.index()]
+    }
+
+    /// A record is about to be handed over.
+    pub(super) fn accept(&self, id: Uuid) {
+        self.state().fates.insert(id, None);
+    }
+
+    /// What became of records; those that are not known here do not matter.
+    pub(crate) fn settle(&self, fates: impl IntoIterator<Item = (Uuid, Fate)>) {
+        let mut answers = Vec::new();
+        {
+            let mut state = self.state();
+            for (id, fate) in fates {
+                let Some(known) = state.fates.get_mut(&id) else {
+                    continue;
+                };
+                if known.replace(fate).is_none() {
+                    state.known.push_back(id);
+                }
+                let (answered, waiting) = std::mem::take(&mut state.waiting)
+                    .into_iter()
+                    .partition(|waiting: &Waiting| waiting.id == id);
+                state.waiting = waiting;
+                answers.extend(answered.into_iter().map(|waiting: Waiting| (waiting, fate)));
+            }
+            while state.known.len() > REMEMBERED {
+                if let Some(id) = state.known.pop_front() {
+                    state.fates.remove(&id);
+                }
+            }
+        }
+        for (waiting, fate) in answers {
+            (waiting.reply)(outcome(fate));
+        }
+    }
+
+    /// Has `reply` called when the record is committed or cannot be, or the time is over.
+    pub(super) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
+        if self.kinds == [false; Kind::ALL.len()] {
+            return reply(Err(CommitError::NotRequired));
+        }
+        let mut state = self.state();
+        let answer = match state.fates.get(&id) {
+            Some(Some(fate)) => outcome(*fate),
+            _ if state.ended => Err(CommitError::ShutDown),
+            _ => {
+                state.waiting.push(Waiting {
+                    id,
+                    deadline: deadline(timeout),
+                    waited: timeout,
+                    reply,
+                });
+                return;
+            }
+        };
+        drop(state);
+        reply(answer);
+    }
+
+    /// Tells those whose time is over; whether there are any left.
+    pub(super) fn expire(&self, now: Instant) -> bool {
+        let mut state = self.state();
+        if state.waiting.is_empty() {
+            return false;
+        }
+        let (late, waiting) = std::mem::take(&mut state.waiting)
+            .into_iter()
+            .partition(|waiting: &Waiting| waiting.deadline <= now);
+        state.waiting = waiting;
+        let left = !state.waiting.is_empty();
+        drop(state);
+        for late in late {
+            (late.reply)(Err(CommitError::Timeout {
+                waited: late.waited,
+            }));
+        }
+        left
+    }
+
+    /// Nothing will be committed any more.
+    pub(super) fn end(&self) {
+        let mut state = self.state();
+        state.ended = true;
+        let waiting = std::mem::take(&mut state.waiting);
+        drop(state);
+        for waiting in waiting {
+            (waiting.reply)(Err(CommitError::ShutDown));
+        }
+    }
+}
+
+fn outcome(fate: Fate) -> Result<(), CommitError> {
+    match fate {
+        Fate::Committed => Ok(()),
+        Fate::DeadLettered => Err(CommitError::DeadLettered),
+        Fate::Dropped => Err(CommitError::Dropped),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    fn ask(required: &Required, id: u128) -> mpsc::Receiver<Result<(), CommitError>> {
+        let (reply, replied) = mpsc::channel();
+        required.wait(
+            Uuid::from_u128(id),
+            Duration::from_secs(1),
+            Box::new(move |result| drop(reply.send(result))),
+        );
+        replied
+    }
+
+    #[test]
+    fn who_asks_before_or_after_is_told_the_fate_of_that_record() {
+        let required = Required::new([true, false, false]);
+        for id in 1..=3 {
+            required.accept(Uuid::from_u128(id));
+        }
+        let before = [ask(&required, 1), ask(&required, 1), ask(&required, 4)];
+        let fates = [Fate::Committed, Fate::DeadLettered, Fate::Dropped];
+        required.settle((1..).map(Uuid::from_u128).zip(fates));
+        assert_eq!(before[0].try_recv(), Ok(Ok(())));
+        assert_eq!(before[1].try_recv(), Ok(Ok(())));
+        // Its span may still be open.
+        assert!(before[2].try_recv().is_err());
+        assert_eq!(ask(&required, 1).try_recv(), Ok(Ok(())));
+        assert_eq!(
+            ask(&required, 2).try_recv(),
+            Ok(Err(CommitError::DeadLettered))
+        );
+        assert_eq!(ask(&required, 3).try_recv(), Ok(Err(CommitError::Dropped)));
+        assert!(required.expire(Instant::now()));
+        assert!(!required.expire(Instant::now() + Duration::from_secs(2)));
+        assert!(matches!(
+            before[2].try_recv(),
+            Ok(Err(CommitError::Timeout { .. }))
+        ));
+        let last = ask(&required, 5);
+        required.end();
+        assert_eq!(last.try_recv(), Ok(Err(CommitError::ShutDown)));
+    }
+
+    #[test]
+    fn memory_does_not_grow_with_records_that_nobody_asks_for() {
+        let required = Required::new([true, false, false]);
+        for id in 0..2 * REMEMBERED as u128 {
+            required.accept(Uuid::from_u128(id));
+            required.settle([(Uuid::from_u128(id), Fate::Committed)]);
+        }
+        assert_eq!(required.state().fates.len(), REMEMBERED);
+    }
+}

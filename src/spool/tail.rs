@@ -1,0 +1,79 @@
+//! The end of a log that its disk did not take, in memory: it has its seqs and its salts, and is
+//! read like the rest.
+
+use std::collections::VecDeque;
+
+use super::chunk;
+use super::log::LogError;
+use crate::queue::Chunk;
+
+/// Chunks in memory, in the order of their seqs.
+#[derive(Default)]
+pub(super) struct Tail {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+}
+
+struct Entry {
+    first: u64,
+    /// The seq after its last record.
+    end: u64,
+    bytes: Vec<u8>,
+}
+
+impl std::fmt::Debug for Tail {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tail")
+            .field("entries", &self.entries.len())
+            .field("bytes", &self.bytes)
+            .finish()
+    }
+}
+
+impl Tail {
+    /// Appends records from `next_seq` on; returns the seq after them.
+    pub(super) fn push(&mut self, mut next_seq: u64, chunks: &[Chunk]) -> Result<u64, LogError> {
+        for chunk in chunks {
+            let bytes = chunk::entry(std::slice::from_ref(chunk), chunk.records)?;
+            self.bytes += bytes.len();
+            self.entries.push_back(Entry {
+                first: next_seq,
+                end: next_seq + chunk.records,
+                bytes,
+            });
+            next_seq += chunk.records;
+        }
+        Ok(next_seq)
+    }
+
+    /// Lets go of the chunks that end at or before `position`.
+    pub(super) fn release(&mut self, position: u64) {
+        while let Some(entry) = self.entries.pop_front_if(|entry| entry.end <= position) {
+            self.bytes -= entry.bytes.len();
+        }
+    }
+
+    /// Each chunk with the seq of its first record.
+    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.entries
+            .iter()
+            .map(|entry| (entry.first, &*entry.bytes))
+    }
+
+    /// The seq of the first record.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.entries.front().map(|entry| entry.first)
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Records from `position` on.
+    pub(super) fn records(&self, position: u64) -> u64 {
+        self.entries
+            .iter()
+            .map(|entry| entry.end.saturating_sub(entry.first.max(position)))
+            .sum()
+    }
+}

@@ -1,0 +1,701 @@
+//! What the trail says of what it could not keep, of runs that nobody ended, and of records that
+//! a program insists on.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::io::{BufRead as _, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use support::trail::{Folder, PATIENCE, Trail, pipeline, rows};
+use support::{Postgres, Stop, wait_until};
+use tracing::info_span;
+use tracing_audit::{
+    Audit, AuditSpanExt, CommitError, DropCause, Durability, Event, Health, Kind, PromptRun,
+    QueryRun, RecordError, WhenFull,
+};
+use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::prelude::*;
+
+/// What a child process of the tests below is told.
+const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
+
+fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// Runs one test of this program in a process of its own, as a child of that test.
+fn command(test: &str, postgres: &Postgres, spool: &Folder) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", test, "--nocapture"]);
+    told(&mut command, postgres, spool);
+    command
+}
+
+fn told(command: &mut Command, postgres: &Postgres, spool: &Folder) {
+    command
+        .env(CHILD, "1")
+        .env("AUDIT_DATABASE_URL", postgres.url())
+        .env("AUDIT_SPOOL_DIR", &spool.0)
+        .env("AUDIT_SERVICE_NAME", "child")
+        .stdout(Stdio::piped());
+}
+
+/// Waits until the child says this word.
+fn wait_for_word(child: &mut Child, word: &str) {
+    let mut lines = std::io::BufReader::new(child.stdout.as_mut().unwrap()).lines();
+    assert!(
+        lines.any(|line| line.unwrap().ends_with(word)),
+        "the child said {word}"
+    );
+}
+
+#[allow(clippy::print_stdout, reason = "how a child tells its parent")]
+fn say(word: &str) {
+    println!("{word}");
+}
+
+fn wait_to_be_killed() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
+
+#[track_caller]
+fn assert_law(audit: &Audit) {
+    let stats = audit.stats();
+    assert_eq!(
+        stats.accepted(),
+        stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped(),
+        "{stats:?}"
+    );
+}
+
+fn gaps(postgres: &Postgres) -> Vec<Value> {
+    rows(postgres, Kind::Event)
+        .into_iter()
+        .filter(|row| row["action_type"] == "audit.gap")
+        .collect()
+}
+
+// Drops -----------------------------------------------------------------------
+
+#[test]
+fn a_run_of_drops_has_one_row_that_tells_how_many_of_which_kinds_and_why() {
+    let trail =
+        Trail::start_with(|builder| builder.queue_limits(8, 64 * 1024).when_full(WhenFull::Drop));
+    let mut dropped = [0_u64; 3];
+    // Faster than the worker takes them.
+    while dropped.iter().sum::<u64>() < 100 {
+        let results = [
+            trail.audit.record(QueryRun::new("SELECT 1")),
+            trail.audit.record(PromptRun::new("p")),
+            trail.audit.record(Event::new("e")),
+        ];
+        for (count, result) in dropped.iter_mut().zip(results) {
+            *count += u64::from(result == Err(RecordError::QueueFull));
+        }
+    }
+    wait_until("the gap is told", PATIENCE, || {
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        !gaps(&trail.postgres).is_empty()
+    });
+    let gaps = gaps(&trail.postgres);
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    let gap = &gaps[0];
+    assert_eq!(gap["error_code"], "queue_full");
+    assert_eq!(gap["status"], "failed");
+    assert_eq!(
+        gap["metadata"],
+        json!({
+            "records": dropped.iter().sum::<u64>(),
+            "query_runs": dropped[0], "prompt_runs": dropped[1], "events": dropped[2],
+        })
+    );
+    assert!(gap["latency_ms"].as_u64().is_some());
+    let stats = trail.audit.stats();
+    assert_eq!(
+        stats.dropped_by(DropCause::QueueFull),
+        dropped.iter().sum::<u64>()
+    );
+    assert_eq!(stats.committed() + stats.dropped(), stats.accepted());
+    assert_law(&trail.audit);
+}
+
+#[test]
+fn what_is_closed_after_the_shutdown_is_counted() {
+    let trail = Trail::start();
+    let span = trail.scoped(|| info_span!("audit.event", action_type = "late"));
+    trail.audit.shutdown_blocking(PATIENCE);
+    drop(span);
+    assert_eq!(
+        trail.audit.record(Event::new("later")),
+        Err(RecordError::ShutDown)
+    );
+    let stats = trail.audit.stats();
+    assert_eq!(stats.dropped_by(DropCause::ShutDown), 2);
+    assert_law(&trail.audit);
+}
+
+#[test]
+fn a_kind_of_best_effort_is_not_waited_for() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder
+            .durability(Kind::Event, Durability::BestEffort)
+            // Nothing is taken from the queue any more once this is reached.
+            .spool_quota_bytes(1)
+            .queue_limits(8, 64 * 1024)
+            .when_full(WhenFull::Wait(Duration::from_secs(10)))
+    });
+    let mut refused = 0;
+    while refused < 10_000 {
+        refused += u32::from(audit.record(Event::new("e")) == Err(RecordError::QueueFull));
+    }
+    // Had each of them waited, or one, this would have taken its time; and nothing was in vain,
+    // so that a query run would still be waited for.
+    assert_eq!(
+        audit.stats().dropped_by(DropCause::QueueFull),
+        u64::from(refused)
+    );
+    assert_law(&audit);
+}
+
+// Runs in flight ----------------------------------------------------------------
+
+#[test]
+fn a_run_that_was_in_flight_when_its_process_was_killed_has_a_row() {
+    let test = "a_run_that_was_in_flight_when_its_process_was_killed_has_a_row";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        tracing_subscriber::registry().with(audit.layer()).init();
+        let _request = info_span!("request", request_id = "r-1", tenant_id = "acme").entered();
+        let query = info_span!("audit.query_run", sql_text = "SELECT 1", row_count = 7_u64);
+        let _prompt = info_span!("audit.prompt_run", rendered_prompt = "p", status = "ok");
+        // Not tracked by default, and one that has ended.
+        let _event = info_span!("audit.event", action_type = "open");
+        drop(info_span!("audit.query_run", sql_text = "ended"));
+        drop(query.clone());
+        // Both are stored by the time that a record is committed that came later.
+        for _ in 0..3 {
+            audit.record(Event::new("after")).unwrap();
+            audit.flush_blocking(PATIENCE).unwrap();
+        }
+        say(&format!("id {}", query.audit_id().unwrap()));
+        say("ready");
+        wait_to_be_killed();
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = command(test, &postgres, &spool).spawn().unwrap();
+    let mut id = String::new();
+    {
+        let lines = std::io::BufReader::new(child.stdout.as_mut().unwrap()).lines();
+        for line in lines.map(Result::unwrap) {
+            if let Some((_, said)) = line.split_once("id ") {
+                said.clone_into(&mut id);
+            }
+            if line.ends_with("ready") {
+                break;
+            }
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(rows(&postgres, Kind::PromptRun).len(), 0);
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("what was left is there", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    let queries = rows(&postgres, Kind::QueryRun);
+    let prompts = rows(&postgres, Kind::PromptRun);
+    assert_eq!((queries.len(), prompts.len()), (2, 1));
+    let lost = queries
+        .iter()
+        .find(|row| row["sql_text"] == "SELECT 1")
+        .unwrap();
+    assert_eq!(lost["id"], id);
+    assert_eq!(lost["request_id"], "r-1");
+    assert_eq!(lost["row_count"], 7);
+    assert_eq!(lost["service_name"], "child");
+    for row in [lost, &prompts[0]] {
+        assert_eq!(row["status"], "unknown");
+        assert_eq!(row["error_code"], "process_lost");
+        assert_eq!(row["finished_at"], Value::Null);
+        assert_eq!(row["duration_ms"], Value::Null);
+        assert_ne!(row["tenant_id"], Value::Null);
+    }
+    let ended = queries
+        .iter()
+        .find(|row| row["sql_text"] == "ended")
+        .unwrap();
+    assert_eq!(ended["error_code"], Value::Null);
+    assert_eq!(
+        rows(&postgres, Kind::Event)
+            .iter()
+            .filter(|row| row["action_type"] == "open")
+            .count(),
+        0
+    );
+    drop(audit);
+}
+
+#[test]
+fn runs_that_are_open_at_the_shutdown_have_their_rows() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let _stored = info_span!("audit.query_run", sql_text = "stored");
+        for _ in 0..3 {
+            trail.audit.record(Event::new("after")).unwrap();
+            trail.audit.flush_blocking(PATIENCE).unwrap();
+        }
+        let _young = info_span!("audit.query_run", sql_text = "young");
+        let report = trail.audit.shutdown_blocking(PATIENCE);
+        assert_eq!((report.spooled, report.dropped), (0, 0), "{report:?}");
+    });
+    let queries = rows(&trail.postgres, Kind::QueryRun);
+    assert_eq!(queries.len(), 2);
+    for row in queries {
+        assert_eq!(
+            (&row["status"], &row["error_code"]),
+            (&json!("unknown"), &json!("shut_down"))
+        );
+    }
+    // Those that close afterwards are dropped, and counted.
+    assert_eq!(trail.audit.stats().dropped_by(DropCause::ShutDown), 2);
+    assert_law(&trail.audit);
+    assert_eq!(trail.spool.names(), Vec::<String>::new());
+}
+
+#[test]
+fn which_kinds_are_tracked_can_be_chosen() {
+    let trail = Trail::start_with(|builder| {
+        builder
+            .runs_in_flight(Kind::QueryRun, false)
+            .runs_in_flight(Kind::Event, true)
+    });
+    trail.scoped(|| {
+        let _query = info_span!("audit.query_run", sql_text = "not tracked");
+        let _event = info_span!("audit.event", action_type = "tracked");
+        trail.audit.shutdown_blocking(PATIENCE);
+    });
+    assert_eq!(rows(&trail.postgres, Kind::QueryRun).len(), 0);
+    assert_eq!(rows(&trail.postgres, Kind::Event).len(), 1);
+}
+
+#[test]
+fn a_run_that_ends_is_never_taken_for_lost_however_long_it_took() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        for n in 0..200_u64 {
+            let span = info_span!("audit.query_run", sql_text = "SELECT 1", n);
+            if n % 20 == 0 {
+                trail.audit.flush_blocking(PATIENCE).unwrap();
+            }
+            drop(span);
+        }
+    });
+    trail.audit.shutdown_blocking(PATIENCE);
+    let lost = trail
+        .postgres
+        .psql("SELECT count(*), count(error_code), count(DISTINCT id) FROM audit.query_runs");
+    assert_eq!(lost.trim(), "200|0|200");
+}
+
+// Records that are required -------------------------------------------------------
+
+fn required(trail: impl FnOnce(tracing_audit::Builder) -> tracing_audit::Builder) -> Trail {
+    Trail::start_with(|builder| trail(builder.durability(Kind::Event, Durability::Required)))
+}
+
+#[test]
+fn committed_answers_when_the_row_is_there() {
+    let trail = required(|builder| builder.batch(5_000, Duration::from_mins(1)));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    for n in 0..20 {
+        // Before the batch is due: whoever waits is not kept waiting.
+        let id = trail.audit.record(Event::new(format!("e{n}"))).unwrap();
+        if n % 2 == 0 {
+            trail.audit.committed_blocking(id, PATIENCE).unwrap();
+        } else {
+            runtime
+                .block_on(trail.audit.committed(id, PATIENCE))
+                .unwrap();
+        }
+        let there = trail.postgres.psql(&format!(
+            "SELECT count(*) FROM audit.events WHERE id = '{id}'"
+        ));
+        assert_eq!(there.trim(), "1");
+    }
+}
+
+#[test]
+fn committed_waits_for_the_span_to_close() {
+    let trail = required(|builder| builder);
+    trail.scoped(|| {
+        let span = info_span!("audit.event", action_type = "open");
+        let id = span.audit_id().unwrap();
+        let open = trail
+            .audit
+            .committed_blocking(id, Duration::from_millis(50));
+        assert!(matches!(open, Err(CommitError::Timeout { .. })), "{open:?}");
+        drop(span);
+        trail.audit.committed_blocking(id, PATIENCE).unwrap();
+    });
+}
+
+#[test]
+fn committed_says_why_a_record_is_not() {
+    let mut trail =
+        required(|builder| builder.queue_limits(8, 64 * 1024).when_full(WhenFull::Drop));
+    trail.audit.record(Event::new("first")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    trail.postgres.psql(
+        "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
+    );
+    let poison = trail.audit.record(Event::new("poison")).unwrap();
+    let fine = trail.audit.record(Event::new("fine")).unwrap();
+    assert_eq!(
+        trail.audit.committed_blocking(poison, PATIENCE),
+        Err(CommitError::DeadLettered)
+    );
+    trail.audit.committed_blocking(fine, PATIENCE).unwrap();
+    trail.postgres.stop(Stop::Immediate);
+    let kept = trail.audit.record(Event::new("kept")).unwrap();
+    let away = trail
+        .audit
+        .committed_blocking(kept, Duration::from_millis(200));
+    assert!(matches!(away, Err(CommitError::Timeout { .. })), "{away:?}");
+    trail.postgres.start_again();
+    trail.audit.committed_blocking(kept, PATIENCE).unwrap();
+    // A span that finds the queue full has nobody else to tell.
+    let dropped = trail.scoped(|| {
+        loop {
+            let span = info_span!("audit.event", action_type = "many");
+            let id = span.audit_id().unwrap();
+            let before = trail.audit.stats().dropped();
+            drop(span);
+            if trail.audit.stats().dropped() > before {
+                break id;
+            }
+        }
+    });
+    assert_eq!(
+        trail.audit.committed_blocking(dropped, PATIENCE),
+        Err(CommitError::Dropped)
+    );
+    let audit = trail.audit.clone();
+    audit.shutdown_blocking(PATIENCE);
+    let later = audit.committed_blocking(uuid::Uuid::from_u128(1), PATIENCE);
+    assert_eq!(later, Err(CommitError::ShutDown));
+    assert_eq!(audit.committed_blocking(fine, PATIENCE), Ok(()));
+    let of_others = Trail::start();
+    assert_eq!(
+        of_others.audit.committed_blocking(fine, PATIENCE),
+        Err(CommitError::NotRequired)
+    );
+}
+
+#[test]
+fn a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_server() {
+    let test = "a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_server";
+    if is_child() {
+        let audit = Audit::builder()
+            .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+            .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
+            .durability(Kind::Event, Durability::Required)
+            .start()
+            .unwrap();
+        let id = audit.record(Event::new("confirmed")).unwrap();
+        audit.committed_blocking(id, PATIENCE).unwrap();
+        say("ready");
+        wait_to_be_killed();
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = command(test, &postgres, &spool).spawn().unwrap();
+    wait_for_word(&mut child, "ready");
+    postgres.stop(Stop::Immediate);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    postgres.start_again();
+    assert_eq!(rows(&postgres, Kind::Event).len(), 1);
+}
+
+// The local log --------------------------------------------------------------------
+
+/// Runs the child under a limit of the size of files, which stands for a disk that is full: it
+/// can be reached, and lifted, without rights.
+#[cfg(target_os = "linux")]
+fn under_a_limit(test: &str, blocks: u32, postgres: &Postgres, spool: &Folder) -> Child {
+    let mut command = Command::new("bash");
+    command.args([
+        "-c",
+        // Writes fail instead of ending the program.
+        "trap '' XFSZ; ulimit -S -f \"$1\"; shift; exec \"$@\"",
+        "bash",
+        &blocks.to_string(),
+        std::env::current_exe().unwrap().to_str().unwrap(),
+        "--exact",
+        test,
+        "--nocapture",
+    ]);
+    told(&mut command, postgres, spool);
+    command.stdin(Stdio::piped()).spawn().unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
+    let test = "while_the_disk_takes_nothing_records_go_to_postgres_from_memory";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        let mut told = 0_u32;
+        // Until the log has grown into its limit.
+        while audit.stats().health() != Health::SpoolBlocked {
+            audit.record(QueryRun::new("x".repeat(10_000))).unwrap();
+            told += 1;
+        }
+        for _ in 0..500 {
+            audit.record(QueryRun::new("SELECT 1")).unwrap();
+            told += 1;
+        }
+        audit.flush_blocking(PATIENCE).unwrap();
+        assert_eq!(audit.stats().health(), Health::SpoolBlocked);
+        say(&format!("told {told}"));
+        say("full");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        // The limit is lifted: it takes records again.
+        wait_until("the log takes records again", PATIENCE, || {
+            audit.record(QueryRun::new("SELECT 2")).unwrap();
+            audit.flush_blocking(PATIENCE).unwrap();
+            audit.stats().health() == Health::Healthy
+        });
+        assert_eq!((audit.stats().dropped(), audit.stats().pending()), (0, 0));
+        say("healed");
+        audit.shutdown_blocking(PATIENCE);
+        return;
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = under_a_limit(test, 2_000, &postgres, &spool);
+    wait_for_word(&mut child, "full");
+    let written = rows(&postgres, Kind::QueryRun).len();
+    assert!(written > 500, "{written}");
+    let lifted = Command::new("prlimit")
+        .args(["--pid", &child.id().to_string(), "--fsize=unlimited"])
+        .status()
+        .unwrap();
+    assert!(lifted.success());
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    wait_for_word(&mut child, "healed");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(spool.names(), Vec::<String>::new());
+    let seqs = postgres.psql(
+        "SELECT count(DISTINCT writer_id), min(seq), max(seq) = count(*), count(DISTINCT seq) = count(*) FROM audit.query_runs",
+    );
+    assert_eq!(seqs.trim(), "1|1|t|t");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() {
+    let test = "without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted";
+    if is_child() {
+        let audit = Audit::builder()
+            .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+            .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
+            .queue_limits(10_000, 1024 * 1024)
+            .when_full(WhenFull::Drop)
+            .start()
+            .unwrap();
+        let fill = |until: &dyn Fn() -> bool| {
+            while !until() {
+                let _ = audit.record(QueryRun::new("x".repeat(10_000)));
+            }
+        };
+        fill(&|| audit.stats().health() == Health::SpoolBlocked);
+        let before = audit.stats().dropped();
+        fill(&|| audit.stats().dropped() > before + 100);
+        assert_law(&audit);
+        let before = audit.stats();
+        let report = audit.shutdown_blocking(Duration::from_millis(100));
+        // What is in memory alone is lost with the process, and said to be.
+        assert!(report.dropped > before.dropped(), "{report:?}");
+        let after = audit.stats();
+        assert_eq!(
+            after.accepted(),
+            report.committed + report.spooled + report.dead_lettered + report.dropped
+        );
+        say(&format!("spooled {}", report.spooled));
+        return;
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let child = under_a_limit(test, 4_000, &postgres, &spool);
+    let output = child.wait_with_output().unwrap();
+    let output = String::from_utf8(output.stdout).unwrap();
+    let spooled = output
+        .lines()
+        .find_map(|line| line.split_once("spooled "))
+        .and_then(|(_, count)| count.trim().parse::<usize>().ok());
+    postgres.start_again();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("what was left is there", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(
+        Some(rows(&postgres, Kind::QueryRun).len()),
+        spooled,
+        "{output}"
+    );
+    drop(audit);
+}
+
+#[test]
+fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() {
+    let test = "a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        for _ in 0..1_000 {
+            audit.record(Event::new("x")).unwrap();
+        }
+        wait_until("the spool holds all", PATIENCE, || {
+            audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 1_000 * 90
+        });
+        say("ready");
+        wait_to_be_killed();
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let mut child = command(test, &postgres, &spool).spawn().unwrap();
+    wait_for_word(&mut child, "ready");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let name = spool.names().remove(0);
+    let file = spool.0.join(&name).join("spool.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    // All over the file, whichever part is read.
+    for byte in bytes.iter_mut().skip(64).step_by(97) {
+        *byte ^= 0xff;
+    }
+    std::fs::write(&file, &bytes).unwrap();
+    postgres.start_again();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    audit.record(Event::new("next")).unwrap();
+    wait_until("it is told", PATIENCE, || {
+        audit.flush_blocking(PATIENCE).unwrap();
+        gaps(&postgres).len() == 1
+    });
+    let aside = format!("damaged-{name}");
+    assert_eq!(gaps(&postgres)[0]["metadata"], json!({ "folder": aside }));
+    assert_eq!(gaps(&postgres)[0]["error_code"], "local_log_damaged");
+    let kept = std::fs::read(spool.0.join(&aside).join("spool.redb")).unwrap();
+    assert_eq!(kept.len(), bytes.len());
+    assert_law(&audit);
+    // Once: the next process leaves it alone.
+    drop(audit);
+    drop(pipeline(&postgres, &spool, |builder| builder));
+    assert_eq!(gaps(&postgres).len(), 1);
+    assert_eq!(spool.names(), [aside]);
+}
+
+// Filters --------------------------------------------------------------------------
+
+#[test]
+fn a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed() {
+    let test = "a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        let (said, heard) = std::sync::mpsc::channel();
+        tracing_subscriber::registry()
+            .with(audit.layer())
+            .with(tracing_subscriber::fmt::layer().with_writer(move || Heard(said.clone())))
+            .with(LevelFilter::WARN)
+            .init();
+        info_span!("audit.query_run", sql_text = "hidden").in_scope(|| ());
+        wait_until("it is noticed", PATIENCE, || audit.stats().is_hidden());
+        let said = heard.recv_timeout(PATIENCE).unwrap();
+        assert!(said.contains("hides audit spans"), "{said}");
+        assert_eq!(audit.stats().accepted(), 0);
+        return;
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let child = command(test, &postgres, &spool).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+}
+
+/// What is written to a log.
+struct Heard(std::sync::mpsc::Sender<String>);
+
+impl std::io::Write for Heard {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn filters_on_other_layers_raise_no_alarm() {
+    let test = "filters_on_other_layers_raise_no_alarm";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        tracing_subscriber::registry()
+            .with(audit.layer())
+            .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::ERROR))
+            .init();
+        // Longer than it takes to look.
+        let until = std::time::Instant::now() + Duration::from_secs(3);
+        wait_until("the time is over", PATIENCE, || {
+            std::time::Instant::now() >= until
+        });
+        assert!(!audit.stats().is_hidden());
+        info_span!("audit.query_run", sql_text = "seen").in_scope(|| ());
+        assert_eq!(audit.stats().accepted(), 1);
+        return;
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let child = command(test, &postgres, &spool).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+}
+
+#[cfg(feature = "init")]
+#[test]
+fn init_sets_a_subscriber_whose_filter_hides_nothing_from_the_trail() {
+    let test = "init_sets_a_subscriber_whose_filter_hides_nothing_from_the_trail";
+    if is_child() {
+        let audit = tracing_audit::init().unwrap();
+        info_span!("audit.query_run", sql_text = "seen").in_scope(|| ());
+        tracing::info!("not to be seen");
+        tracing::error!("to be seen");
+        audit.flush_blocking(PATIENCE).unwrap();
+        let again = tracing_audit::init();
+        assert!(
+            matches!(again, Err(tracing_audit::BuildError::Subscriber)),
+            "{again:?}"
+        );
+        return;
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let child = command(test, &postgres, &spool)
+        .env("RUST_LOG", "error")
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
+    let log = String::from_utf8(child.stderr).unwrap();
+    assert!(
+        log.contains("to be seen") && !log.contains("not to be seen"),
+        "{log}"
+    );
+    assert_eq!(rows(&postgres, Kind::QueryRun).len(), 1);
+}
