@@ -1,0 +1,331 @@
+use super::*;
+use crate::spool::chunk::tests::chunk;
+
+fn at(position: u64) -> Positions {
+    Positions::BEGINNING.with(Sink::Postgres, position)
+}
+
+fn all(log: &Log, from: u64) -> Vec<(u64, Vec<u8>)> {
+    let mut all = Vec::new();
+    log.read(from, |stored| {
+        all.push((stored.seq, stored.frame.to_vec()));
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    all
+}
+
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!(
+            "tracing-audit-log-{}",
+            crate::record::id::new(0).simple()
+        ));
+        std::fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+    fn file(&self) -> std::path::PathBuf {
+        self.0.join("spool.redb")
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn what_was_appended_is_read_after_opening_again() {
+    let folder = Folder::new();
+    let writer = Uuid::from_u128(7);
+    let log = Log::create(&folder.file(), writer, "svc", Positions::BEGINNING).unwrap();
+    log.append(
+        &[chunk(&[b"a", b"bb"]), chunk(&[b"ccc"])],
+        at(1),
+        &Runs::default(),
+    )
+    .unwrap();
+    log.append(&[chunk(&[b"d"])], at(1), &Runs::default())
+        .unwrap();
+    let expected: Vec<(u64, Vec<u8>)> = vec![
+        (1, b"a".to_vec()),
+        (2, b"bb".to_vec()),
+        (3, b"ccc".to_vec()),
+        (4, b"d".to_vec()),
+    ];
+    assert_eq!(all(&log, 1), expected);
+    drop(log);
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!((log.writer(), log.service()), (writer, "svc"));
+    assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
+    assert_eq!(all(&log, 1), expected);
+    assert_eq!(all(&log, 3), expected[2..]);
+    assert_eq!(all(&log, 9), []);
+}
+
+#[test]
+fn only_whole_chunks_before_the_position_are_removed() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
+    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+        .unwrap();
+    log.append(&[chunk(&[b"c"])], at(2), &Runs::default())
+        .unwrap();
+    assert_eq!(log.first_seq(), 1);
+    log.append(&[], at(3), &Runs::default()).unwrap();
+    assert_eq!(log.first_seq(), 3);
+    assert_eq!(all(&log, 3), [(3, b"c".to_vec())]);
+    log.append(&[], at(4), &Runs::default()).unwrap();
+    assert_eq!((log.first_seq(), log.next_seq(), log.bytes()), (4, 4, 0));
+    drop(log);
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!((log.first_seq(), log.next_seq(), log.bytes()), (4, 4, 0));
+    assert_eq!(log.position(Sink::Postgres), 4);
+    log.append(&[chunk(&[b"d"])], at(4), &Runs::default())
+        .unwrap();
+    assert_eq!(all(&log, 1), [(4, b"d".to_vec())]);
+}
+
+#[test]
+fn reading_stops_where_the_reader_has_enough() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
+    log.append(&[chunk(&[b"a", b"b", b"c"])], at(1), &Runs::default())
+        .unwrap();
+    let mut seen = 0;
+    let next = log
+        .read(1, |_| {
+            seen += 1;
+            if seen > 2 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
+            }
+        })
+        .unwrap();
+    assert_eq!(next, 3);
+}
+
+#[test]
+fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
+    log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
+        .unwrap();
+    // As after a write that failed.
+    log.close();
+    assert!(matches!(
+        log.read(1, |_| ControlFlow::Break(())),
+        Err(LogError::Closed)
+    ));
+    log.append(&[chunk(&[b"b"])], at(1), &Runs::default())
+        .unwrap();
+    // As after one that was said to have failed, and has reached the disk all the same.
+    let before = log.state();
+    log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
+        .unwrap();
+    *log.state.lock().unwrap() = before;
+    log.close();
+    log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
+        .unwrap();
+    assert_eq!(
+        all(&log, 1),
+        [(1, b"a".to_vec()), (2, b"b".to_vec()), (3, b"c".to_vec())]
+    );
+}
+
+/// As when the disk fails: closed, and it cannot be opened again.
+fn fail(log: &Log, folder: &Folder) -> PathBuf {
+    let aside = folder.file().with_extension("aside");
+    log.close();
+    std::fs::rename(folder.file(), &aside).unwrap();
+    std::fs::create_dir(folder.file()).unwrap();
+    aside
+}
+
+fn heal(folder: &Folder, aside: &Path) {
+    std::fs::remove_dir(folder.file()).unwrap();
+    std::fs::rename(aside, folder.file()).unwrap();
+}
+
+#[test]
+fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+        .unwrap();
+    let aside = fail(&log, &folder);
+    for frame in [&b"c"[..], b"d", b"e"] {
+        let chunks = [chunk(&[frame])];
+        assert!(log.append(&chunks, at(1), &Runs::default()).is_err());
+        assert!(log.keep_in_memory(&chunks, 1_000).unwrap());
+    }
+    assert!(!log.keep_in_memory(&[chunk(&[&[0; 2_000]])], 1_000).unwrap());
+    assert_eq!((log.next_seq(), log.in_memory(1)), (6, 3));
+    // Those on disk are out of reach, those in memory are not.
+    assert!(log.read(1, |_| ControlFlow::Continue(())).is_err());
+    let c = (3, b"c".to_vec());
+    let (d, e) = ((4, b"d".to_vec()), (5, b"e".to_vec()));
+    assert_eq!(all(&log, 3), [c, d.clone(), e.clone()]);
+    // What every sink has is let go.
+    assert!(log.append(&[], at(4), &Runs::default()).is_err());
+    assert_eq!(log.in_memory(1), 2);
+    heal(&folder, &aside);
+    log.append(&[chunk(&[b"f"])], at(4), &Runs::default())
+        .unwrap();
+    assert_eq!(log.in_memory(1), 0);
+    let f = (6, b"f".to_vec());
+    assert_eq!(all(&log, 4), [d.clone(), e.clone(), f.clone()]);
+    drop(log);
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!(all(&log, 4), [d, e, f]);
+    assert_eq!(log.next_seq(), 7);
+}
+
+#[test]
+fn a_write_that_was_said_to_have_failed_and_reached_the_disk_is_there_once() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
+        .unwrap();
+    let before = log.state();
+    log.append(&[chunk(&[b"b"])], at(1), &Runs::default())
+        .unwrap();
+    *log.state.lock().unwrap() = before;
+    log.close();
+    assert!(log.keep_in_memory(&[chunk(&[b"b"])], 1_000).unwrap());
+    log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
+        .unwrap();
+    let frames: Vec<_> = all(&log, 1).into_iter().map(|(_, frame)| frame).collect();
+    assert_eq!(frames, [b"a", b"b", b"c"]);
+}
+
+#[test]
+fn a_run_that_was_begun_and_not_ended_is_a_record_of_the_next_process() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    let begun = |id: u128| {
+        let id = Uuid::from_u128(id);
+        let header = encode::Header {
+            kind: crate::vocabulary::Kind::QueryRun,
+            evidence: encode::Evidence::None,
+            id,
+            parent: Uuid::nil(),
+            root: id,
+            started_us: 7,
+            duration_us: 0,
+        };
+        let mut frame = Vec::new();
+        encode::begun(&mut frame, &header, &[], &[], &[]);
+        (id, frame)
+    };
+    let runs = Runs {
+        begun: vec![begun(1), begun(2)],
+        ended: Vec::new(),
+    };
+    log.append(&[chunk(&[b"a"])], at(1), &runs).unwrap();
+    let ended = Runs {
+        begun: Vec::new(),
+        ended: vec![Uuid::from_u128(1)],
+    };
+    log.append(&[], at(1), &ended).unwrap();
+    drop(log);
+    for _ in 0..2 {
+        let log = Log::open(&folder.file()).unwrap();
+        let all = all(&log, 1);
+        assert_eq!(all.len(), 2, "once, however often it is opened");
+        assert_eq!(all[0], (1, b"a".to_vec()));
+        let (_, id) = encode::kind_and_id(&all[1].1).unwrap();
+        assert_eq!(id, Uuid::from_u128(2));
+    }
+}
+
+#[test]
+fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
+    let folder = Folder::new();
+    let both = at(1).with(Sink::Otlp, 1);
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", both).unwrap();
+    for frame in [&b"a"[..], b"b", b"c"] {
+        log.append(&[chunk(&[frame])], both, &Runs::default())
+            .unwrap();
+    }
+    log.append(&[], at(4).with(Sink::Otlp, 2), &Runs::default())
+        .unwrap();
+    assert_eq!(all(&log, 1), [(2, b"b".to_vec()), (3, b"c".to_vec())]);
+    assert_eq!(
+        (log.waiting(Sink::Otlp), log.waiting(Sink::Postgres)),
+        (2, 0)
+    );
+    drop(log);
+    // The next process knows how far each had come; one that exports nothing needs nothing.
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!(log.positions(), at(4).with(Sink::Otlp, 2));
+    log.append(&[], at(4), &Runs::default()).unwrap();
+    assert_eq!(all(&log, 1), []);
+    assert_eq!(log.waiting(Sink::Otlp), 0);
+    drop(log);
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!((log.next_seq(), log.positions()), (4, at(4)));
+}
+
+#[test]
+fn a_log_of_a_process_that_knew_no_other_sink_is_needed_by_none() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
+        .unwrap();
+    drop(log);
+    let database = Database::open(folder.file()).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(POSITIONS)
+        .unwrap()
+        .remove(Sink::Otlp.name())
+        .unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!(
+        (log.waiting(Sink::Otlp), log.waiting(Sink::Postgres)),
+        (0, 1)
+    );
+}
+
+#[test]
+fn the_excess_ends_where_the_rest_fits() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    for _ in 0..10 {
+        log.append(
+            &[chunk(&[&[0; 1_000], &[1; 1_000]])],
+            at(1),
+            &Runs::default(),
+        )
+        .unwrap();
+    }
+    let whole = log.bytes();
+    assert_eq!(log.excess(whole, 21).unwrap(), 0);
+    assert_eq!(log.excess(whole - 1, 21).unwrap(), 3);
+    assert_eq!(log.excess(whole / 2, 21).unwrap(), 11);
+    assert_eq!(log.excess(0, 21).unwrap(), 21);
+    assert_eq!(log.excess(0, 5).unwrap(), 5);
+}
+
+#[test]
+fn salts_differ() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
+    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+        .unwrap();
+    let mut salts = Vec::new();
+    log.read(1, |stored| {
+        salts.push(stored.salt);
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert_ne!(salts[0], salts[1]);
+    assert_ne!(salts[0], [0; 16]);
+}
