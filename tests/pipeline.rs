@@ -505,7 +505,14 @@ fn what_a_full_queue_refuses_is_counted_and_the_rest_is_written() {
             }
         }
     }
-    trail.audit.flush_blocking(PATIENCE).unwrap();
+    // The row that tells of the drops comes a moment after the last of them.
+    wait_until("the drops are told", PATIENCE, || {
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        let told = trail
+            .postgres
+            .psql("SELECT count(*) > 0 FROM audit.events WHERE action_type = 'audit.gap'");
+        told.trim() == "t" && trail.audit.stats().pending() == 0
+    });
     let stats = trail.audit.stats();
     assert_eq!(
         (stats.dropped(), stats.dropped_by(DropCause::QueueFull)),
