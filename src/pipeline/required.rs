@@ -36,14 +36,13 @@ pub(crate) struct Required {
 struct State {
     /// `None`: accepted, and on its way.
     fates: HashMap<Uuid, Option<Fate>>,
-    /// Those whose fate is known, the oldest first.
-    known: VecDeque<Uuid>,
-    waiting: Vec<Waiting>,
+    /// The same, the oldest first.
+    order: VecDeque<Uuid>,
+    waiting: HashMap<Uuid, Vec<Waiting>>,
     ended: bool,
 }
 
 struct Waiting {
-    id: Uuid,
     deadline: Instant,
     waited: Duration,
     reply: CommitReply,
@@ -76,33 +75,29 @@ impl Required {
 
     /// A record is about to be handed over.
     pub(super) fn accept(&self, id: Uuid) {
-        self.state().fates.insert(id, None);
+        let mut state = self.state();
+        state.fates.insert(id, None);
+        state.order.push_back(id);
+        if state.order.len() > REMEMBERED
+            && let Some(oldest) = state.order.pop_front()
+        {
+            // Who waits for it is told all the same.
+            state.fates.remove(&oldest);
+        }
     }
 
     /// What became of records; those that are not known here do not matter.
     pub(crate) fn settle(&self, fates: impl IntoIterator<Item = (Uuid, Fate)>) {
         let mut answers = Vec::new();
-        {
-            let mut state = self.state();
-            for (id, fate) in fates {
-                let Some(known) = state.fates.get_mut(&id) else {
-                    continue;
-                };
-                if known.replace(fate).is_none() {
-                    state.known.push_back(id);
-                }
-                let (answered, waiting) = std::mem::take(&mut state.waiting)
-                    .into_iter()
-                    .partition(|waiting: &Waiting| waiting.id == id);
-                state.waiting = waiting;
-                answers.extend(answered.into_iter().map(|waiting: Waiting| (waiting, fate)));
+        let mut state = self.state();
+        for (id, fate) in fates {
+            if let Some(known) = state.fates.get_mut(&id) {
+                *known = Some(fate);
             }
-            while state.known.len() > REMEMBERED {
-                if let Some(id) = state.known.pop_front() {
-                    state.fates.remove(&id);
-                }
-            }
+            let waiting = state.waiting.remove(&id).unwrap_or_default();
+            answers.extend(waiting.into_iter().map(|waiting| (waiting, fate)));
         }
+        drop(state);
         for (waiting, fate) in answers {
             (waiting.reply)(outcome(fate));
         }
@@ -118,8 +113,7 @@ impl Required {
             Some(Some(fate)) => outcome(*fate),
             _ if state.ended => Err(CommitError::ShutDown),
             _ => {
-                state.waiting.push(Waiting {
-                    id,
+                state.waiting.entry(id).or_default().push(Waiting {
                     deadline: deadline(timeout),
                     waited: timeout,
                     reply,
@@ -137,10 +131,11 @@ impl Required {
         if state.waiting.is_empty() {
             return false;
         }
-        let (late, waiting) = std::mem::take(&mut state.waiting)
-            .into_iter()
-            .partition(|waiting: &Waiting| waiting.deadline <= now);
-        state.waiting = waiting;
+        let mut late = Vec::new();
+        for waiting in state.waiting.values_mut() {
+            late.extend(waiting.extract_if(.., |waiting| waiting.deadline <= now));
+        }
+        state.waiting.retain(|_, waiting| !waiting.is_empty());
         let left = !state.waiting.is_empty();
         drop(state);
         for late in late {
@@ -157,7 +152,7 @@ impl Required {
         state.ended = true;
         let waiting = std::mem::take(&mut state.waiting);
         drop(state);
-        for waiting in waiting {
+        for waiting in waiting.into_values().flatten() {
             (waiting.reply)(Err(CommitError::ShutDown));
         }
     }
@@ -222,8 +217,11 @@ mod tests {
         let required = Required::new([true, false, false]);
         for id in 0..2 * REMEMBERED as u128 {
             required.accept(Uuid::from_u128(id));
-            required.settle([(Uuid::from_u128(id), Fate::Committed)]);
         }
         assert_eq!(required.state().fates.len(), REMEMBERED);
+        // One that is not remembered is answered to who waits for it.
+        let waits = ask(&required, 0);
+        required.settle([(Uuid::from_u128(0), Fate::Committed)]);
+        assert_eq!(waits.try_recv(), Ok(Ok(())));
     }
 }
