@@ -162,15 +162,7 @@ impl Drain {
             match Spool::take_over(&path, &self.config.spool_root) {
                 Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
                 Ok(None) => {}
-                Err(error) if error.is_damage() => self.set_aside(&path, &error),
-                Err(error) => report::say(move || {
-                    tracing::error!(
-                        target: "tracing_audit",
-                        folder = %path.display(),
-                        error = report::causes(&error),
-                        "audit trail: a local log that another process left cannot be opened; it stays as it is"
-                    );
-                }),
+                Err(error) => self.unreadable(&path, error.is_damage(), &error),
             }
         }
     }
@@ -310,7 +302,7 @@ impl Drain {
                 let path = source.spool.path().to_owned();
                 // Let go before it gets another name.
                 drop(source);
-                self.set_aside(&path, &error);
+                self.unreadable(&path, error.is_damage(), &error);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -444,18 +436,30 @@ impl Drain {
         }
     }
 
-    /// Gives the folder of a log that cannot be read another name, and says so in the trail.
-    fn set_aside(&mut self, path: &Path, error: &(dyn std::error::Error + 'static)) {
+    /// Deals with a log that cannot be read: a damaged one gets another name, and the trail says
+    /// so; any other stays as it is, for a process that can read it.
+    fn unreadable(
+        &mut self,
+        path: &Path,
+        is_damaged: bool,
+        error: &(dyn std::error::Error + 'static),
+    ) {
         let error = report::causes(error);
-        let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
-        let name = aside.file_name().unwrap_or_default().to_string_lossy();
-        (self.tell.0)(gap::of_damage(&name));
+        let folder = if is_damaged {
+            let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
+            let name = aside.file_name().unwrap_or_default().to_string_lossy();
+            (self.tell.0)(gap::of_damage(&name));
+            aside
+        } else {
+            path.to_owned()
+        };
         report::say(move || {
             tracing::error!(
                 target: "tracing_audit",
-                folder = %aside.display(),
+                folder = %folder.display(),
+                is_damaged,
                 error,
-                "audit trail: a local log that another process left cannot be read; it is set aside"
+                "audit trail: a local log that another process left cannot be read; a damaged one is set aside, any other stays as it is"
             );
         });
     }
