@@ -81,6 +81,9 @@ pub(super) struct Drain {
     /// What was given up and not yet told.
     gap: Option<Gap>,
     has_refused: bool,
+    /// The seq of the last record of this process that is in the metrics: a request that failed may
+    /// be put together once more.
+    metered: u64,
 }
 
 /// What became of spans that were sent.
@@ -127,6 +130,7 @@ impl Drain {
             pause: FIRST_PAUSE,
             gap: None,
             has_refused: false,
+            metered: 0,
         }
     }
 
@@ -222,6 +226,7 @@ impl Drain {
             if self.deliver(0, told, more).await.end == End::Complete {
                 self.gap = None;
             }
+            self.sources[0].unexplained = 0;
         }
     }
 
@@ -248,11 +253,22 @@ impl Drain {
         let (from, is_adopted) = (source.position, source.is_adopted);
         let metrics = self.metrics.as_ref().filter(|_| !is_adopted);
         let limit = source.limit;
-        let read = Payload::read(source.log(), from, limit, &self.settings, |row, facts| {
-            if let Some(metrics) = metrics {
-                metrics.record(row, facts);
-            }
-        });
+        let mut metered = self.metered;
+        let read = Payload::read(
+            source.log(),
+            from,
+            limit,
+            &self.settings,
+            |seq, row, facts| {
+                if let Some(metrics) = metrics
+                    && seq > metered
+                {
+                    metrics.record(row, facts);
+                    metered = seq;
+                }
+            },
+        );
+        self.metered = metered;
         let mut payload = match read {
             Ok(payload) => payload,
             Err(error) if is_adopted => {

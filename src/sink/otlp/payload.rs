@@ -69,7 +69,7 @@ impl Payload {
         from: u64,
         max_records: u64,
         settings: &Otlp,
-        mut seen: impl FnMut(&Row<'_>, &Facts),
+        mut seen: impl FnMut(u64, &Row<'_>, &Facts),
     ) -> Result<Self, LogError> {
         let mut payload = Self {
             begin: from,
@@ -99,7 +99,7 @@ impl Payload {
         stored: &Stored<'_>,
         settings: &Otlp,
         limit: usize,
-        seen: &mut impl FnMut(&Row<'_>, &Facts),
+        seen: &mut impl FnMut(u64, &Row<'_>, &Facts),
     ) -> ControlFlow<()> {
         let Ok(row) = decode::frame(stored.frame).and_then(|frame| Row::new(&frame)) else {
             self.unreadable += 1;
@@ -127,7 +127,7 @@ impl Payload {
         } else {
             self.by_host += 1;
         }
-        seen(&row, &facts);
+        seen(stored.seq, &row, &facts);
         ControlFlow::Continue(())
     }
 }
