@@ -317,7 +317,7 @@ impl Spooler {
     }
 
     /// Makes records of the runs that are still open: what ends them comes too late.
-    fn end_runs(&mut self) {
+    fn end_young_runs(&mut self) {
         for begun in self.in_flight.end_all() {
             if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
                 let mut chunk = Chunk::default();
@@ -327,15 +327,26 @@ impl Spooler {
             }
         }
         self.move_records();
-        // Those that are stored stay for the next process if this fails.
+    }
+
+    /// The same for those that are stored; whether there are none left. Only when nothing is in
+    /// hand: a write that failed is to be tried again as it was.
+    fn end_stored_runs(&mut self) -> bool {
+        if self.is_failing || !self.chunks.is_empty() {
+            return false;
+        }
         let counters = &self.shared.counters;
         let recovered = self
             .spool
             .log()
             .recover(SHUT_DOWN, |records| counters.count_made(records));
-        if recovered.is_ok() && self.chunks.is_empty() {
+        if recovered.is_ok() {
             self.made_readable();
+        } else {
+            // The next write opens the log again.
+            self.is_failing = true;
         }
+        recovered.is_ok()
     }
 
     /// Lets the sinks have from memory what the disk does not take, as long as there is room.
@@ -378,6 +389,7 @@ impl Spooler {
     /// Takes no more records, waits for what is pending until the latest deadline, and ends.
     fn stop(mut self, sinks: &[JoinHandle<()>], mut stops: Vec<(Instant, StopReply)>) {
         self.stopping = true;
+        self.shared.begun.close();
         self.shared.queue.close();
         let deadline = stops
             .iter()
@@ -385,11 +397,13 @@ impl Spooler {
             .max()
             .unwrap_or_else(Instant::now);
         stops.append(&mut self.step());
-        self.end_runs();
+        self.end_young_runs();
+        let mut are_runs_ended = self.end_stored_runs();
         self.progress.hurry();
         while !self.is_drained() && Instant::now() < deadline {
             std::thread::park_timeout(BUSY_POLL);
             stops.append(&mut self.step());
+            are_runs_ended = are_runs_ended || self.end_stored_runs();
             self.progress.hurry();
             self.progress.expire(Instant::now(), || self.pending());
         }
@@ -417,33 +431,33 @@ impl Spooler {
                 self.move_records();
             }
         }
-        let drained = self.is_drained();
+        let log = self.spool.log();
+        let exported = self
+            .export
+            .as_ref()
+            .is_none_or(|export| export.is_done(log.next_seq()));
+        // An undrained log and its folder stay for the next process; so do those that a sink
+        // still holds.
+        let is_done = are_finished() && self.is_drained() && exported && are_runs_ended;
+        if !is_done && self.chunks.is_empty() && self.positions() != log.positions() {
+            // What this does not tell the next process, it exports once more.
+            let _ = log.append(&[], self.positions(), &Runs::default());
+        }
         // The disk took them until the end neither: nothing else can keep them.
-        let mut lost = self.spool.log().in_memory(self.progress.position());
+        let mut lost = log.in_memory(self.progress.position());
         if !self.emptied {
             self.shared.queue.drain(&mut self.chunks);
             lost += self.chunks.iter().map(|chunk| chunk.records).sum::<u64>();
         }
         self.shared.counters.count_drops(DropCause::LocalLog, lost);
-        let positions = self.positions();
         let Self {
             shared,
             spool,
             progress,
-            export,
             ..
         } = self;
         progress.expire(deadline.max(Instant::now()), || 0);
-        let next_seq = spool.log().next_seq();
-        let exported = export.is_none_or(|export| export.is_done(next_seq));
-        // An undrained log and its folder stay for the next process; so do those that a sink
-        // still holds.
-        if !are_finished() || !drained || !exported {
-            if positions != spool.log().positions() {
-                // What this does not tell the next process, it exports once more.
-                let _ = spool.log().append(&[], positions, &Runs::default());
-            }
-        } else if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
+        if is_done && let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
             report::say(move || {
                 tracing::warn!(
                     target: "tracing_audit",
