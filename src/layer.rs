@@ -254,7 +254,7 @@ where
             &mut state.buffers,
         ));
         if let Some(kind) = kind {
-            self.shared.begin(kind, &state);
+            state.is_begun = self.shared.begin(kind, &state);
         }
         span::keep(span.extensions_mut(), state);
     }

@@ -111,6 +111,7 @@ impl Shared {
     /// Hands a record over to the worker.
     pub(crate) fn hand_over(&self, kind: Kind, state: SpanState) -> Result<Uuid, RecordError> {
         let header = state.header(kind);
+        let is_begun = state.is_begun;
         let mut buffers = state.buffers;
         state.host.write(&mut buffers.body);
         let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
@@ -139,8 +140,9 @@ impl Shared {
         if is_required {
             self.required.settle([(header.id, Fate::Dropped)]);
         }
-        if self.is_tracked[kind.index()] {
-            // It is no run in flight any more.
+        if is_begun {
+            // It is no run in flight any more. There are no more of these than the queue of those
+            // that begin has room for, and than the worker keeps.
             let mut abandoned = self
                 .abandoned
                 .lock()
@@ -150,10 +152,11 @@ impl Shared {
         Err(error)
     }
 
-    /// Tells the worker of a run that begins. Without room it goes untold: its record counts.
-    pub(crate) fn begin(&self, kind: Kind, state: &SpanState) {
+    /// Tells the worker of a run that begins; returns whether there was room to. If not, its record
+    /// still counts.
+    pub(crate) fn begin(&self, kind: Kind, state: &SpanState) -> bool {
         if !self.is_tracked[kind.index()] {
-            return;
+            return false;
         }
         let header = state.header_of_beginning(kind);
         let mut of_host = Vec::new();
@@ -161,10 +164,11 @@ impl Shared {
         let buffers = &state.buffers;
         let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
         let len = encode::frame_len(inherited, context, body) + of_host.len();
-        let _ = self.begun.push(len, Duration::ZERO, |out| {
+        let told = self.begun.push(len, Duration::ZERO, |out| {
             encode::begun(out, &header, inherited, context, body);
             out.extend_from_slice(&of_host);
         });
+        told.is_ok()
     }
 
     /// Records without a span of its own.

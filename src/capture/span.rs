@@ -35,6 +35,8 @@ pub(crate) struct SpanState {
     pub(crate) buffers: Buffers,
     pub(crate) limits: Limits,
     pub(crate) host: Host,
+    /// The worker was told that the run has begun.
+    pub(crate) is_begun: bool,
     evidence: Evidence,
     /// The thread was unwinding when the span began or was entered: a panic that the span
     /// did not see begin is none of its own.
@@ -121,6 +123,7 @@ impl SpanState {
                 (None, Some(parent)) => parent.host,
                 (None, None) => Host::default(),
             },
+            is_begun: false,
             evidence: Evidence::None,
             amid_panic: std::thread::panicking(),
             late_context: LATE_CONTEXT.load(Ordering::Relaxed),
