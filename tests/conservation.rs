@@ -12,12 +12,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use support::trail::{Folder, PATIENCE, pipeline};
+use support::trail::{Folder, PATIENCE, assert_law, pipeline};
 use support::{Postgres, Stop};
 use tracing::info_span;
-use tracing_audit::{
-    Audit, DropCause, Durability, Event, Kind, PromptRun, QueryRun, Stats, WhenFull,
-};
+use tracing_audit::{DropCause, Durability, Event, Kind, PromptRun, QueryRun, Stats, WhenFull};
 use tracing_subscriber::prelude::*;
 
 /// Something that happens.
@@ -52,17 +50,6 @@ fn step() -> impl Strategy<Value = Step> {
         2 => any::<bool>().prop_map(Step::ReadOnly),
         2 => Just(Step::Look),
     ]
-}
-
-#[track_caller]
-fn assert_law(audit: &Audit) {
-    let stats = audit.stats();
-    assert_eq!(
-        stats.accepted(),
-        stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped(),
-        "{stats:?}"
-    );
-    assert!(stats.dropped() <= stats.accepted(), "{stats:?}");
 }
 
 /// Runs the steps on a pipeline of its own, and holds its counts against the tables.

@@ -8,12 +8,16 @@
 
 mod support;
 
-use std::io::{BufRead as _, Write as _};
+use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::trail::{Folder, PATIENCE, Trail, pipeline, rows};
+use support::child::{
+    command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready, told,
+    wait_for_word, wait_to_be_killed,
+};
+use support::trail::{Folder, PATIENCE, Trail, assert_law, pipeline, rows};
 use support::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{
@@ -22,60 +26,6 @@ use tracing_audit::{
 };
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
-
-/// What a child process of the tests below is told.
-const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
-
-fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
-}
-
-/// Runs one test of this program in a process of its own, as a child of that test.
-fn command(test: &str, postgres: &Postgres, spool: &Folder) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture"]);
-    told(&mut command, postgres, spool);
-    command
-}
-
-fn told(command: &mut Command, postgres: &Postgres, spool: &Folder) {
-    command
-        .env(CHILD, "1")
-        .env("AUDIT_DATABASE_URL", postgres.url())
-        .env("AUDIT_SPOOL_DIR", &spool.0)
-        .env("AUDIT_SERVICE_NAME", "child")
-        .stdout(Stdio::piped());
-}
-
-/// Waits until the child says this word.
-fn wait_for_word(child: &mut Child, word: &str) {
-    let mut lines = std::io::BufReader::new(child.stdout.as_mut().unwrap()).lines();
-    assert!(
-        lines.any(|line| line.unwrap().ends_with(word)),
-        "the child said {word}"
-    );
-}
-
-#[allow(clippy::print_stdout, reason = "how a child tells its parent")]
-fn say(word: &str) {
-    println!("{word}");
-}
-
-fn wait_to_be_killed() -> ! {
-    loop {
-        std::thread::park();
-    }
-}
-
-#[track_caller]
-fn assert_law(audit: &Audit) {
-    let stats = audit.stats();
-    assert_eq!(
-        stats.accepted(),
-        stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped(),
-        "{stats:?}"
-    );
-}
 
 fn gaps(postgres: &Postgres) -> Vec<Value> {
     rows(postgres, Kind::Event)
@@ -188,26 +138,14 @@ fn a_run_that_was_in_flight_when_its_process_was_killed_has_a_row() {
             audit.record(Event::new("after")).unwrap();
             audit.flush_blocking(PATIENCE).unwrap();
         }
-        say(&format!("id {}", query.audit_id().unwrap()));
-        say("ready");
+        say(&format!("{} ready", query.audit_id().unwrap()));
         wait_to_be_killed();
     }
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = command(test, &postgres, &spool).spawn().unwrap();
-    let mut id = String::new();
-    {
-        let lines = std::io::BufReader::new(child.stdout.as_mut().unwrap()).lines();
-        for line in lines.map(Result::unwrap) {
-            if let Some((_, said)) = line.split_once("id ") {
-                said.clone_into(&mut id);
-            }
-            if line.ends_with("ready") {
-                break;
-            }
-        }
-    }
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let said = wait_for_word(&mut child, "ready");
+    let id = said.split(' ').nth_back(1).unwrap();
+    kill(child);
     assert_eq!(rows(&postgres, Kind::PromptRun).len(), 0);
     let audit = pipeline(&postgres, &spool, |builder| builder);
     wait_until("what was left is there", PATIENCE, || {
@@ -416,15 +354,12 @@ fn a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_serve
             .unwrap();
         let id = audit.record(Event::new("confirmed")).unwrap();
         audit.committed_blocking(id, PATIENCE).unwrap();
-        say("ready");
-        wait_to_be_killed();
+        say_ready_and_wait_to_be_killed();
     }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = command(test, &postgres, &spool).spawn().unwrap();
-    wait_for_word(&mut child, "ready");
+    let child = start_until_ready(&mut command(test, &postgres, &spool));
     postgres.stop(Stop::Immediate);
-    child.kill().unwrap();
-    child.wait().unwrap();
+    kill(child);
     postgres.start_again();
     assert_eq!(rows(&postgres, Kind::Event).len(), 1);
 }
@@ -569,15 +504,12 @@ fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() 
         wait_until("the spool holds all", PATIENCE, || {
             audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 1_000 * 90
         });
-        say("ready");
-        wait_to_be_killed();
+        say_ready_and_wait_to_be_killed();
     }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    let mut child = command(test, &postgres, &spool).spawn().unwrap();
-    wait_for_word(&mut child, "ready");
-    child.kill().unwrap();
-    child.wait().unwrap();
+    let child = start_until_ready(&mut command(test, &postgres, &spool));
+    kill(child);
     let name = spool.names().remove(0);
     let file = spool.0.join(&name).join("spool.redb");
     let mut bytes = std::fs::read(&file).unwrap();

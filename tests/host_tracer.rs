@@ -9,7 +9,6 @@
 mod support;
 
 use std::collections::{BTreeMap, HashMap};
-use std::process::Command;
 
 use opentelemetry::Context;
 use opentelemetry::trace::{
@@ -19,6 +18,7 @@ use opentelemetry::trace::{
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracer, SdkTracerProvider, SpanData,
 };
+use support::child::{alone, is_child};
 use support::collector::{Collector, Exported, Protocol};
 use support::trail::{PATIENCE, Trail};
 use support::wait_until;
@@ -193,15 +193,11 @@ fn a_record_while_the_thread_ends_takes_nothing_down() {
     assert_eq!(trail.rows(Kind::Event).len(), 2);
 }
 
-/// Set in the process that has a global subscriber, which a process can set only once.
-const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
-
 #[test]
 fn under_a_global_subscriber_it_is_the_same() {
-    if std::env::var_os(CHILD).is_none() {
-        let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "under_a_global_subscriber_it_is_the_same"])
-            .env(CHILD, "1")
+    // A process can set one only once.
+    if !is_child() {
+        let child = alone("under_a_global_subscriber_it_is_the_same")
             .output()
             .unwrap();
         assert!(child.status.success(), "{child:?}");

@@ -14,17 +14,15 @@ mod support;
 
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use support::child::{command, is_child};
 use support::trail::{Folder, PATIENCE, pipeline};
 use support::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::AuditSpanExt;
 use tracing_subscriber::prelude::*;
-
-const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
 
 /// Spans a second that each of the child's threads closes.
 const SPANS_A_SECOND: u32 = 1_250;
@@ -89,7 +87,7 @@ fn close_spans() -> ! {
 fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_has_a_row() {
     let test =
         "killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_has_a_row";
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         close_spans();
     }
     let rounds = setting("TRACING_AUDIT_KILL_ROUNDS", 4);
@@ -98,14 +96,7 @@ fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_h
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let (mut closed_in_all, mut open_in_all) = (0_u64, 0_u64);
     for round in 0..rounds {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", test, "--nocapture"])
-            .env(CHILD, "1")
-            .env("AUDIT_DATABASE_URL", postgres.url())
-            .env("AUDIT_SPOOL_DIR", &spool.0)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child = command(test, &postgres, &spool).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Any moment in the life of a batch, from the first records on.
         let moment = grace + Duration::from_millis(250 + round * 7_919 % 900);

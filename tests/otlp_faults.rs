@@ -10,10 +10,14 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use support::child::{
+    command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready,
+    wait_for_parent,
+};
 use support::collector::{Behaviour, Collector, Exported, Protocol, Tls};
 use support::trail::{Folder, PATIENCE, Trail, pipeline};
 use support::{Postgres, Stop, wait_until};
@@ -331,13 +335,6 @@ fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
     }
 }
 
-/// What a child process of the tests below is told.
-const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
-
-fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
-}
-
 /// Runs one test of this program in a process of its own, as a child of that test, with an export
 /// that is set up by the environment.
 fn child(test: &str, postgres: &Postgres, spool: &Folder, collector: &Collector) -> Command {
@@ -345,56 +342,11 @@ fn child(test: &str, postgres: &Postgres, spool: &Folder, collector: &Collector)
         Protocol::Grpc => "grpc",
         Protocol::Http => "http/protobuf",
     };
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = command(test, postgres, spool);
     command
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1")
-        .env("AUDIT_DATABASE_URL", postgres.url())
-        .env("AUDIT_SPOOL_DIR", &spool.0)
-        .env("AUDIT_SERVICE_NAME", "child")
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
     command
-}
-
-/// Starts a child and waits until it says that it is ready.
-fn start_until_ready(command: &mut Command) -> Child {
-    use std::io::{BufRead as _, Read as _};
-    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
-    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
-    assert!(
-        stdout
-            .by_ref()
-            .lines()
-            .any(|line| line.unwrap().ends_with("ready")),
-        "the child got ready"
-    );
-    // It is still written to.
-    child.stdout = Some(stdout.into_inner());
-    child
-}
-
-fn kill(mut child: Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-#[allow(clippy::print_stdout, reason = "how a child tells its parent")]
-fn say_ready() {
-    println!("ready");
-}
-
-/// Says that it is ready, and returns when its parent has seen what it wants to.
-fn wait_for_parent() {
-    say_ready();
-    std::io::read_to_string(std::io::stdin()).unwrap();
-}
-
-fn say_ready_and_wait_to_be_killed() -> ! {
-    say_ready();
-    loop {
-        std::thread::park();
-    }
 }
 
 #[test]
@@ -689,7 +641,7 @@ fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres()
         "what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres";
     if is_child() {
         let audit = tracing_audit::from_env().unwrap();
-        say_ready();
+        say("ready");
         loop {
             record(&audit, 100);
             audit.flush_blocking(PATIENCE).unwrap();

@@ -7,11 +7,11 @@
 
 mod support;
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::json;
-use support::trail::{Folder, PATIENCE, Trail, pipeline, rows};
+use support::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
+use support::trail::{Folder, PATIENCE, Trail, balanced, count, once_each, pipeline, rows};
 use support::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{
@@ -19,39 +19,6 @@ use tracing_audit::{
     RecordError, WhenFull,
 };
 use tracing_subscriber::prelude::*;
-
-/// Fails unless the law holds and every record is there once, without a gap.
-fn balanced(audit: &Audit, postgres: &Postgres) {
-    let stats = audit.stats();
-    assert_eq!(
-        stats.accepted(),
-        stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped(),
-        "{stats:?}"
-    );
-    once_each(postgres);
-}
-
-/// Fails unless every writer's records follow each other without a gap, each of them once.
-fn once_each(postgres: &Postgres) {
-    let wrong = postgres.psql(
-        "WITH seqs AS (
-             SELECT writer_id, seq FROM audit.query_runs UNION ALL SELECT writer_id, seq FROM audit.prompt_runs
-             UNION ALL SELECT writer_id, seq FROM audit.events UNION ALL SELECT writer_id, seq FROM audit.dead_letters)
-         SELECT writer_id FROM seqs GROUP BY 1 HAVING min(seq) <> 1 OR max(seq) <> count(*) OR count(DISTINCT seq) <> count(*)
-         UNION ALL
-         SELECT writer_id FROM (SELECT *, lag(last_seq, 1, 0) OVER (PARTITION BY writer_id ORDER BY first_seq) AS before FROM audit.batches) b
-         WHERE first_seq <> before + 1",
-    );
-    assert_eq!(wrong, "", "writers whose records have a gap or a copy");
-}
-
-fn count(postgres: &Postgres, table: &str) -> u64 {
-    postgres
-        .psql(&format!("SELECT count(*) FROM audit.{table}"))
-        .trim()
-        .parse()
-        .unwrap()
-}
 
 #[test]
 fn flush_and_shutdown_work_without_a_runtime_and_in_every_kind_of_one() {
@@ -226,45 +193,9 @@ fn connections_that_are_terminated_at_any_moment_cost_nothing() {
     balanced(&trail.audit, &trail.postgres);
 }
 
-/// What a child process of the tests below is told.
-const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
-
-/// Runs one test of this program in a process of its own, as a child of that test.
-fn child(test: &str, postgres: &Postgres, spool: &Folder) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1")
-        .env("AUDIT_DATABASE_URL", postgres.url())
-        .env("AUDIT_SPOOL_DIR", &spool.0)
-        .env("AUDIT_SERVICE_NAME", "child")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap()
-}
-
-/// Waits until the child says that it is ready, then kills it.
-fn kill_when_ready(mut child: Child) {
-    use std::io::BufRead as _;
-    let mut lines = std::io::BufReader::new(child.stdout.take().unwrap()).lines();
-    assert!(
-        lines.any(|line| line.unwrap().ends_with("ready")),
-        "the child got ready"
-    );
-    child.kill().unwrap();
-    child.wait().unwrap();
-}
-
-#[allow(clippy::print_stdout, reason = "how a child tells its parent")]
-fn say_ready_and_wait_to_be_killed() -> ! {
-    println!("ready");
-    loop {
-        std::thread::park();
-    }
-}
-
 #[test]
 fn a_process_killed_after_a_flush_has_lost_nothing() {
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         let audit = tracing_audit::from_env().unwrap();
         for _ in 0..500 {
             audit.record(Event::new("x")).unwrap();
@@ -273,11 +204,8 @@ fn a_process_killed_after_a_flush_has_lost_nothing() {
         say_ready_and_wait_to_be_killed();
     }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    kill_when_ready(child(
-        "a_process_killed_after_a_flush_has_lost_nothing",
-        &postgres,
-        &spool,
-    ));
+    let test = "a_process_killed_after_a_flush_has_lost_nothing";
+    kill(start_until_ready(&mut command(test, &postgres, &spool)));
     assert_eq!(count(&postgres, "events"), 500);
     // The next process finds the folder of the dead one, which holds nothing new.
     let audit = pipeline(&postgres, &spool, |builder| builder);
@@ -295,7 +223,7 @@ fn a_process_killed_after_a_flush_has_lost_nothing() {
 
 #[test]
 fn what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next() {
-    if std::env::var_os(CHILD).is_some() {
+    if is_child() {
         let audit = tracing_audit::from_env().unwrap();
         for _ in 0..7_000 {
             audit.record(Event::new("x")).unwrap();
@@ -309,8 +237,8 @@ fn what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let test = "what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next";
-    kill_when_ready(child(test, &postgres, &spool));
-    kill_when_ready(child(test, &postgres, &spool));
+    kill(start_until_ready(&mut command(test, &postgres, &spool)));
+    kill(start_until_ready(&mut command(test, &postgres, &spool)));
     assert_eq!(spool.names().len(), 2);
     postgres.start_again();
     let audit = pipeline(&postgres, &spool, |builder| builder);

@@ -9,6 +9,7 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+pub(crate) mod child;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
 mod folders;

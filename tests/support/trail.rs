@@ -113,3 +113,46 @@ pub(crate) fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect()
 }
+
+/// Each record that was accepted is in one place.
+#[track_caller]
+pub(crate) fn assert_law(audit: &Audit) {
+    let stats = audit.stats();
+    assert_eq!(
+        stats.accepted(),
+        stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped(),
+        "{stats:?}"
+    );
+    assert!(stats.dropped() <= stats.accepted(), "{stats:?}");
+}
+
+/// Fails unless the law holds and every record is there once, without a gap.
+#[track_caller]
+pub(crate) fn balanced(audit: &Audit, postgres: &Postgres) {
+    assert_law(audit);
+    once_each(postgres);
+}
+
+/// Fails unless every writer's records follow each other without a gap, each of them once.
+#[track_caller]
+pub(crate) fn once_each(postgres: &Postgres) {
+    let wrong = postgres.psql(
+        "WITH seqs AS (
+             SELECT writer_id, seq FROM audit.query_runs UNION ALL SELECT writer_id, seq FROM audit.prompt_runs
+             UNION ALL SELECT writer_id, seq FROM audit.events UNION ALL SELECT writer_id, seq FROM audit.dead_letters)
+         SELECT writer_id FROM seqs GROUP BY 1 HAVING min(seq) <> 1 OR max(seq) <> count(*) OR count(DISTINCT seq) <> count(*)
+         UNION ALL
+         SELECT writer_id FROM (SELECT *, lag(last_seq, 1, 0) OVER (PARTITION BY writer_id ORDER BY first_seq) AS before FROM audit.batches) b
+         WHERE first_seq <> before + 1",
+    );
+    assert_eq!(wrong, "", "writers whose records have a gap or a copy");
+}
+
+/// How many rows a table has.
+pub(crate) fn count(postgres: &Postgres, table: &str) -> u64 {
+    postgres
+        .psql(&format!("SELECT count(*) FROM audit.{table}"))
+        .trim()
+        .parse()
+        .unwrap()
+}

@@ -1,0 +1,87 @@
+//! A test that runs a part of itself in a process of its own: one that is killed, or that has a global subscriber.
+
+use super::Postgres;
+use super::trail::Folder;
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+/// Set in the child alone.
+const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
+
+/// Whether this process is the child.
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(CHILD).is_some()
+}
+
+/// The command that runs this test, and no other, as a child.
+pub(crate) fn alone(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(CHILD, "1");
+    command
+}
+
+/// The same, and the child's `from_env()` finds this server and folder.
+pub(crate) fn command(test: &str, postgres: &Postgres, spool: &Folder) -> Command {
+    let mut command = alone(test);
+    told(&mut command, postgres, spool);
+    command
+}
+
+/// Tells any command of the server and the folder.
+pub(crate) fn told(command: &mut Command, postgres: &Postgres, spool: &Folder) {
+    command
+        .env(CHILD, "1")
+        .env("AUDIT_DATABASE_URL", postgres.url())
+        .env("AUDIT_SPOOL_DIR", &spool.0)
+        .env("AUDIT_SERVICE_NAME", "child")
+        .stdout(Stdio::piped());
+}
+
+/// Waits until the child says a line that ends with this word; returns that line.
+pub(crate) fn wait_for_word(child: &mut Child, word: &str) -> String {
+    // A line at a time, and no byte more: it is still written to, and read again.
+    let stdout = BufReader::with_capacity(1, child.stdout.as_mut().unwrap());
+    stdout
+        .lines()
+        .map(Result::unwrap)
+        .find(|line| line.ends_with(word))
+        .unwrap_or_else(|| panic!("the child did not say {word}"))
+}
+
+/// Starts a child and waits until it says that it is ready.
+pub(crate) fn start_until_ready(command: &mut Command) -> Child {
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    wait_for_word(&mut child, "ready");
+    child
+}
+
+/// Ends the child by SIGKILL.
+pub(crate) fn kill(mut child: Child) {
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// How the child tells its parent.
+#[allow(clippy::print_stdout, reason = "what a parent reads")]
+pub(crate) fn say(word: &str) {
+    println!("{word}");
+}
+
+/// Says that it is ready, and returns when its parent has seen what it wants to.
+pub(crate) fn wait_for_parent() {
+    say("ready");
+    std::io::read_to_string(std::io::stdin()).unwrap();
+}
+
+pub(crate) fn say_ready_and_wait_to_be_killed() -> ! {
+    say("ready");
+    wait_to_be_killed()
+}
+
+pub(crate) fn wait_to_be_killed() -> ! {
+    loop {
+        std::thread::park();
+    }
+}
