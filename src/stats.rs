@@ -76,6 +76,7 @@ pub(crate) struct Counters {
     taken: AtomicU64,
     dead_lettered: AtomicU64,
     adopted: AtomicU64,
+    in_default: AtomicU64,
     batches: AtomicU64,
     batch_us: AtomicU64,
     last_batch: AtomicU64,
@@ -197,6 +198,11 @@ impl Counters {
 
     pub(crate) fn count_adopted(&self, records: u64) {
         self.adopted.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Counts rows that went to a default partition.
+    pub(crate) fn count_in_default(&self, rows: u64) {
+        self.in_default.fetch_add(rows, Ordering::Relaxed);
     }
 
     /// Counts a committed batch of so many records, which took so long.
@@ -385,6 +391,7 @@ pub struct Stats {
     committed: u64,
     dead_lettered: u64,
     adopted: u64,
+    in_default: u64,
     batches: u64,
     batch_time: Duration,
     last_batch: u64,
@@ -420,6 +427,7 @@ impl Stats {
             committed: taken - dead_lettered,
             dead_lettered,
             adopted: counters.adopted.load(Ordering::Relaxed),
+            in_default: counters.in_default.load(Ordering::Relaxed),
             batches: counters.batches.load(Ordering::Relaxed),
             batch_time: Duration::from_micros(counters.batch_us.load(Ordering::Relaxed)),
             last_batch: counters.last_batch.load(Ordering::Relaxed),
@@ -471,6 +479,13 @@ impl Stats {
     /// [`accepted`](Self::accepted): their own process accepted them.
     pub fn adopted(&self) -> u64 {
         self.adopted
+    }
+
+    /// Rows that went to a default partition, since their time is more than two months ahead of
+    /// the server's: a clock is wrong. They are part of the trail like the others; an operator
+    /// should look.
+    pub fn in_default_partition(&self) -> u64 {
+        self.in_default
     }
 
     /// Batches committed.

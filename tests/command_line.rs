@@ -124,7 +124,10 @@ fn migrate_makes_the_tables_and_says_what_is_there() {
     let second = run(&postgres, &["migrate"]);
     assert_eq!(second.status.code(), Some(0), "{}", stderr(&second));
     let said = stdout(&second);
-    assert!(said.contains("up to date already: version 1"), "{said}");
+    assert!(
+        said.contains("up to date already: version 2, rights"),
+        "{said}"
+    );
     for table in ["query_runs", "prompt_runs", "events"] {
         assert!(said.contains(&format!("audit.{table}")), "{said}");
     }

@@ -293,21 +293,21 @@ fn a_row_that_postgres_refuses_becomes_a_dead_letter_and_the_others_are_written(
 fn a_host_table_can_refer_to_a_run_and_a_query_by_time_reads_one_partition() {
     let trail = Trail::start();
     let mut ids = Vec::new();
-    // 2026-01-15, 2026-02-15 and 2031-07-01, UTC.
-    for seconds in [1_768_435_200, 1_771_113_600, 1_940_630_400] {
+    // 2026-01-15, 2026-02-15 and 9000-01-01, UTC: the last by a clock that is wrong.
+    for seconds in [1_768_435_200, 1_771_113_600, 221_845_392_000] {
         let run = QueryRun::new("SELECT 1").started_at(UNIX_EPOCH + Duration::from_secs(seconds));
         ids.push(trail.audit.record(run).unwrap());
     }
     trail.audit.flush_blocking(PATIENCE).unwrap();
     let leaves = trail
         .postgres
-        .psql("SELECT DISTINCT tableoid::regclass FROM audit.query_runs ORDER BY 1");
+        .psql("SELECT DISTINCT tableoid::regclass::text FROM audit.query_runs ORDER BY 1");
     assert_eq!(
         leaves.lines().collect::<Vec<_>>(),
         [
             "audit_parts.query_runs_2026_01",
             "audit_parts.query_runs_2026_02",
-            "audit_parts.query_runs_2031_07"
+            "audit_parts.query_runs_default"
         ]
     );
     trail.postgres.psql(
@@ -327,10 +327,7 @@ fn a_host_table_can_refer_to_a_run_and_a_query_by_time_reads_one_partition() {
          WHERE started_at >= '2026-02-01 00:00+00' AND started_at < '2026-02-20 00:00+00'",
     );
     assert!(plan.contains("query_runs_2026_02"), "{plan}");
-    assert!(
-        !plan.contains("query_runs_2026_01") && !plan.contains("query_runs_2031_07"),
-        "{plan}"
-    );
+    assert!(!plan.contains("query_runs_2026_01"), "{plan}");
     let made = trail.postgres.psql(
         "SELECT count(*) FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relkind = 'r' AND relname LIKE '%' || to_char(now() AT TIME ZONE 'UTC' + interval '1 month', 'YYYY_MM')",
     );
@@ -354,12 +351,7 @@ fn without_the_right_to_make_tables_it_waits_until_they_are_there() {
     assert_eq!(audit.stats().pending(), 1);
     tracing_audit::migrate(&postgres.url()).unwrap();
     tracing_audit::migrate(&postgres.url()).expect("a second time there is nothing to do");
-    postgres.psql(
-        "GRANT USAGE ON SCHEMA audit, audit_parts TO app;
-         GRANT SELECT ON audit.schema_migrations TO app;
-         GRANT INSERT ON audit.batches, audit.dead_letters TO app;
-         ALTER DEFAULT PRIVILEGES IN SCHEMA audit_parts GRANT INSERT ON TABLES TO app",
-    );
+    postgres.psql("GRANT audit_writer TO app");
     audit.flush_blocking(PATIENCE).unwrap();
     assert_eq!(rows(&postgres, Kind::Event)[0]["action_type"], "kept");
     assert_eq!(audit.stats().health(), Health::Healthy);
@@ -406,7 +398,7 @@ fn many_pipelines_that_start_at_once_on_an_empty_database_make_the_tables_once()
         postgres
             .psql("SELECT count(*) FROM audit.schema_migrations")
             .trim(),
-        "1"
+        "2"
     );
     assert_eq!(
         postgres
@@ -506,7 +498,7 @@ fn a_column_that_was_added_is_held_and_never_costs_a_record() {
     let trail = Trail::start();
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
-    trail.postgres.psql("ALTER TABLE audit.events ADD COLUMN theirs text; UPDATE audit.events SET theirs = ''; ALTER TABLE audit.events ALTER COLUMN theirs SET NOT NULL");
+    trail.postgres.psql("ALTER TABLE audit.events ADD COLUMN theirs text NOT NULL DEFAULT ''; ALTER TABLE audit.events ALTER COLUMN theirs DROP DEFAULT");
     trail.audit.record(Event::new("second")).unwrap();
     wait_until("it says that it holds", PATIENCE, || {
         trail.audit.stats().health() == Health::Holding

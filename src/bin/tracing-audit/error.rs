@@ -60,6 +60,18 @@ pub(crate) enum Error {
         /// Why not.
         source: tracing_audit::MigrateError,
     },
+    /// A login could not be given its rights.
+    #[error("cannot make the login {login} {role} in {database}: {}", cause(.source))]
+    Grant {
+        /// The login.
+        login: String,
+        /// The role that it was to be a member of.
+        role: String,
+        /// Where the database is.
+        database: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
     /// There is nothing to show.
     #[error("{0}")]
     NothingFound(String),

@@ -48,8 +48,12 @@ struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes the audit tables, or brings them up to date.
-    Migrate,
+    /// Makes the audit tables, or brings them up to date, and gives logins their rights.
+    ///
+    /// Run it as a superuser: only then the tables are kept from being altered or
+    /// dropped as well. A role that may create roles and schemas will do otherwise.
+    #[command(verbatim_doc_comment)]
+    Migrate(Migrate),
     /// Shows the story of one request: its questions, prompts, SQL, outcomes and times.
     ///
     /// Exits with 1 when there is no record of the request. Characters that could
@@ -63,6 +67,23 @@ enum Command {
     /// committed are in the order in which they finished.
     #[command(verbatim_doc_comment)]
     Tail(Tail),
+}
+
+/// Arguments of `migrate`.
+#[derive(Args, Debug)]
+struct Migrate {
+    /// Lets this login add to the trail, and do nothing else; may be repeated.
+    #[arg(long = "writer-login", value_name = "LOGIN")]
+    writer: Vec<String>,
+    /// Lets this login read the rows of the tenant that it has set (`app.current_tenant`).
+    #[arg(long = "reader-login", value_name = "LOGIN")]
+    reader: Vec<String>,
+    /// Lets this login read all tenants' rows, and place and lift legal holds.
+    #[arg(long = "auditor-login", value_name = "LOGIN")]
+    auditor: Vec<String>,
+    /// Lets this login make and remove partitions, and place legal holds.
+    #[arg(long = "operator-login", value_name = "LOGIN")]
+    operator: Vec<String>,
 }
 
 /// Arguments of `show`.
@@ -127,7 +148,7 @@ fn run(cli: Cli) -> Result<(), Error> {
         .ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
-        Command::Migrate => migrate::run(&database, &url),
+        Command::Migrate(arguments) => migrate::run(&database, &url, &arguments),
         Command::Show(arguments) => runtime()?.block_on(show::run(&database, &arguments)),
         Command::Tail(arguments) => {
             tail::end_on_signal()?;

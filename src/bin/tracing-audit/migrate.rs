@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use sqlx::PgConnection;
+use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 
+use crate::Migrate;
 use crate::database::Database;
 use crate::error::Error;
 
@@ -20,15 +21,50 @@ const TABLES: &str = "
     WHERE n.nspname = 'audit' AND c.relkind = 'p' ORDER BY 1";
 
 /// Migrates, and prints what the schema is now.
-pub(crate) fn run(database: &Database, url: &str) -> Result<(), Error> {
+pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result<(), Error> {
     let runtime = crate::runtime()?;
     let before = runtime.block_on(version(&mut runtime.block_on(database.connect())?));
     tracing_audit::migrate(url).map_err(|source| Error::Migrate {
         database: database.name(),
         source,
     })?;
-    let summary = runtime.block_on(summary(database, before))?;
+    let mut summary = runtime.block_on(summary(database, before))?;
+    for (role, logins) in [
+        ("audit_writer", &arguments.writer),
+        ("audit_reader", &arguments.reader),
+        ("audit_auditor", &arguments.auditor),
+        ("audit_operator", &arguments.operator),
+    ] {
+        for login in logins {
+            runtime.block_on(grant(database, role, login))?;
+            let _ = writeln!(summary, "  {login} is {role}");
+        }
+    }
     io::stdout().lock().write_all(summary.as_bytes())?;
+    Ok(())
+}
+
+/// Makes a login a member of one of the trail's roles.
+async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error> {
+    let failed = |source| Error::Grant {
+        login: login.to_owned(),
+        role: role.to_owned(),
+        database: database.name(),
+        source,
+    };
+    let mut connection = database.connect().await?;
+    let statement: String =
+        sqlx::query_scalar("SELECT format('GRANT %I TO %I', $1::text, $2::text)")
+            .bind(role)
+            .bind(login)
+            .persistent(false)
+            .fetch_one(&mut connection)
+            .await
+            .map_err(failed)?;
+    connection
+        .execute(AssertSqlSafe(statement))
+        .await
+        .map_err(failed)?;
     Ok(())
 }
 

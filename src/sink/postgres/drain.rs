@@ -24,6 +24,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after Postgres refused a log that was taken over.
 const ADOPTED_PAUSE: Duration = Duration::from_mins(1);
 
+/// How often it is said that rows are in default partitions.
+const ALARM_EVERY: Duration = Duration::from_hours(1);
+
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -126,6 +129,8 @@ pub(crate) struct Drain {
     batcher: Batcher,
     writer: Option<Writer>,
     pause: Duration,
+    /// When it was last said that rows are in default partitions.
+    alarmed: Option<Instant>,
 }
 
 impl Drain {
@@ -151,6 +156,7 @@ impl Drain {
             batcher: Batcher::new(required),
             writer: None,
             pause: FIRST_PAUSE,
+            alarmed: None,
         }
     }
 
@@ -325,7 +331,7 @@ impl Drain {
         {
             writer.rollback().await?;
             if batch.records() > 1 {
-                self.sources[index].pace = single_out(&batch, fault.at.as_ref());
+                self.sources[index].pace = single_out(&batch, fault.at);
                 self.batcher.recycle(batch);
                 return Ok(());
             }
@@ -352,8 +358,9 @@ impl Drain {
             let half = usize::try_from(batch.records() / 2).unwrap_or(1);
             self.sources[index].pace = Pace::Growing(half);
         }
-        written?;
+        let in_default = written?;
         self.committed(index, &batch, began.elapsed());
+        self.alarm(in_default);
         self.batcher.recycle(batch);
         Ok(())
     }
@@ -370,6 +377,29 @@ impl Drain {
         self.resume(index, batch.last_seq + 1);
         self.pause = FIRST_PAUSE;
         self.works();
+    }
+
+    /// Says that rows are in default partitions, when that is news.
+    fn alarm(&mut self, in_default: u64) {
+        if in_default == 0 {
+            return;
+        }
+        self.counters.count_in_default(in_default);
+        let now = Instant::now();
+        if self
+            .alarmed
+            .is_some_and(|at| now.duration_since(at) < ALARM_EVERY)
+        {
+            return;
+        }
+        self.alarmed = Some(now);
+        report::say(move || {
+            tracing::error!(
+                target: "tracing_audit",
+                rows = in_default,
+                "audit trail: rows are in a default partition, since their time is far ahead of the server's: is a clock wrong?"
+            );
+        });
     }
 
     /// Postgres takes what there is.
@@ -535,12 +565,9 @@ impl Drain {
 
 /// How the next batches are cut, so that the record that Postgres refused comes to stand alone:
 /// those before it first, where it is known, else half of them.
-fn single_out(batch: &Batch, at: Option<&(String, usize)>) -> Pace {
-    let refused = at.and_then(|(table, line)| {
-        let leaf = batch
-            .leaves
-            .iter()
-            .find(|leaf| leaf.month.partition_of(leaf.kind) == *table)?;
+fn single_out(batch: &Batch, at: Option<(usize, usize)>) -> Pace {
+    let refused = at.and_then(|(leaf, line)| {
+        let leaf = batch.leaves.get(leaf)?;
         leaf.seqs.get(line.checked_sub(1)?).copied()
     });
     let count = |records: u64| usize::try_from(records).unwrap_or(usize::MAX);

@@ -27,8 +27,10 @@ const TIMED_OUT: &str = "no answer in time";
 pub(crate) struct Fault {
     pub(crate) class: Class,
     pub(crate) sqlstate: Option<String>,
-    /// The row that was refused: its table, and its line in the COPY, from 1.
-    pub(crate) at: Option<(String, usize)>,
+    /// The row that was refused: which leaf of the batch, and its line in the COPY, from 1.
+    pub(crate) at: Option<(usize, usize)>,
+    /// The line alone, as the server names it.
+    line: Option<usize>,
     /// The server's words. May hold values of the host's: for `audit.dead_letters` alone.
     pub(crate) reason: String,
 }
@@ -40,7 +42,16 @@ impl Fault {
             class: Class::Retry,
             sqlstate: None,
             at: None,
+            line: None,
             reason: String::from(TIMED_OUT),
+        }
+    }
+
+    /// The same, of the COPY of a batch's leaf.
+    pub(crate) fn in_leaf(self, number: usize) -> Self {
+        Self {
+            at: self.line.map(|line| (number, line)),
+            ..self
         }
     }
 
@@ -77,6 +88,7 @@ impl From<LogError> for Fault {
             class: Class::Retry,
             sqlstate: None,
             at: None,
+            line: None,
             reason: error.to_string(),
         }
     }
@@ -89,17 +101,19 @@ impl From<sqlx::Error> for Fault {
                 class: Class::Retry,
                 sqlstate: None,
                 at: None,
+                line: None,
                 reason: error.to_string(),
             };
         };
         let sqlstate = database.code().unwrap_or_default().into_owned();
-        let at = database
+        let line = database
             .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()
             .and_then(|error| error.r#where())
             .and_then(copy_line);
         Self {
             class: class(&sqlstate, database.constraint()),
-            at,
+            at: None,
+            line,
             reason: database.message().to_owned(),
             sqlstate: Some(sqlstate),
         }
@@ -120,15 +134,14 @@ fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
     }
 }
 
-/// The table and the line in an error's context, such as
-/// `COPY query_runs_2026_11, line 3, column id`.
-fn copy_line(context: &str) -> Option<(String, usize)> {
-    let (table, rest) = context
+/// The line in an error's context, such as `COPY query_runs_2026_11, line 3, column id`.
+fn copy_line(context: &str) -> Option<usize> {
+    let (_, rest) = context
         .lines()
         .find_map(|line| line.strip_prefix("COPY "))?
         .split_once(", line ")?;
     let digits = rest.split(|c: char| !c.is_ascii_digit()).next()?;
-    Some((table.to_owned(), digits.parse().ok()?))
+    digits.parse().ok()
 }
 
 #[cfg(test)]
@@ -162,14 +175,13 @@ mod tests {
 
     #[test]
     fn the_line_of_a_copy_is_found() {
-        let at = |line| Some((String::from("query_runs_2026_11"), line));
         assert_eq!(
             copy_line("COPY query_runs_2026_11, line 3, column id"),
-            at(3)
+            Some(3)
         );
-        assert_eq!(copy_line("COPY query_runs_2026_11, line 17"), at(17));
+        assert_eq!(copy_line("COPY query_runs_2026_11, line 17"), Some(17));
         let nested = "SQL statement \"x\"\nCOPY query_runs_2026_11, line 2: \"a, line 9\"";
-        assert_eq!(copy_line(nested), at(2));
+        assert_eq!(copy_line(nested), Some(2));
         assert_eq!(copy_line("PL/pgSQL function f() line 3 at RAISE"), None);
     }
 }

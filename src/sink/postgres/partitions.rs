@@ -49,18 +49,18 @@ impl Month {
         }
     }
 
-    /// The name of its leaf of a table, as `audit.ensure_partition` makes it.
-    pub(crate) fn partition_of(self, kind: Kind) -> String {
-        format!("{}_{:04}_{:02}", kind.table_name(), self.year, self.month)
-    }
-
     /// Its first moment, as Postgres reads it.
     fn first_moment(self) -> String {
         format!("{:04}-{:02}-01 00:00:00+00", self.year, self.month)
     }
 }
 
-/// The statement that makes a leaf unless it is there. It fails when a table of its name is not a
+/// Whether it is the partition of a table that takes what no other does.
+pub(crate) fn is_default(partition: &str) -> bool {
+    partition.ends_with("_default")
+}
+
+/// The statement that makes a leaf unless it is there, and names the one to write to. It fails when a table of its name is not a
 /// partition (any more): rows in it would be in no one's trail.
 pub(crate) fn ensure(kind: Kind, month: Month) -> String {
     format!(

@@ -19,14 +19,23 @@ const SETTINGS: &str = "SET lock_timeout = '60s'; SET client_min_messages = 'war
 /// The embedded migrations. Built by hand: the `migrate!` macro would cost every user sqlx's
 /// macros.
 pub(crate) fn migrator() -> Migrator {
-    let migrations = vec![Migration::new(
-        1,
-        Cow::Borrowed("audit trail"),
-        MigrationType::Simple,
-        include_str!("../../../migrations/0001_audit_trail.sql").into_sql_str(),
-        false,
-    )];
-    let mut migrator = Migrator::with_migrations(migrations);
+    let migration = |version, description, sql: &'static str| {
+        let description = Cow::Borrowed(description);
+        let sql = sql.into_sql_str();
+        Migration::new(version, description, MigrationType::Simple, sql, false)
+    };
+    let mut migrator = Migrator::with_migrations(vec![
+        migration(
+            1,
+            "audit trail",
+            include_str!("../../../migrations/0001_audit_trail.sql"),
+        ),
+        migration(
+            2,
+            "rights",
+            include_str!("../../../migrations/0002_rights.sql"),
+        ),
+    ]);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator.create_schema("audit");
     migrator
@@ -42,6 +51,8 @@ pub(crate) enum State {
     Newer(i64),
     /// The database is not in UTF8.
     Encoding,
+    /// This login is no member of `audit_writer`.
+    NotWriter,
 }
 
 /// Looks up the version of the tables, without a right to anything but the catalog.
@@ -73,7 +84,17 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
             .await?;
     Ok(match applied.unwrap_or(0) {
         newer if newer > known => State::Newer(newer),
-        current if current == known => State::Current,
+        current if current == known => {
+            let is_writer: bool = sqlx::query_scalar("SELECT pg_has_role('audit_writer', 'USAGE')")
+                .persistent(false)
+                .fetch_one(&mut *connection)
+                .await?;
+            if is_writer {
+                State::Current
+            } else {
+                State::NotWriter
+            }
+        }
         _ => State::Behind,
     })
 }
@@ -91,6 +112,17 @@ pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), sqlx::migra
         .execute("RESET lock_timeout; RESET client_min_messages")
         .await?;
     done
+}
+
+/// Lets the login that has just made the tables write to them; a superuser may anyway.
+pub(crate) async fn become_writer(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection
+        .execute(
+            "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USAGE') THEN \
+             EXECUTE format('GRANT audit_writer TO %I', current_user); END IF; END $$",
+        )
+        .await?;
+    Ok(())
 }
 
 /// Makes the audit tables in the database, or brings them up to date; does nothing when they
@@ -136,7 +168,7 @@ async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
         .map_err(database)?;
     match state(&mut connection).await.map_err(database)? {
         // Nothing to do takes no right to do it.
-        State::Current => {}
+        State::Current | State::NotWriter => {}
         State::Newer(version) => return Err(MigrateError::Newer(version)),
         State::Encoding => return Err(MigrateError::Encoding),
         State::Behind => run(&mut connection)

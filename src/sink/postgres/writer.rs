@@ -4,14 +4,15 @@
 //! connection is never used again after an error or a missed deadline: it is dropped, and the
 //! next attempt makes a new one.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
 use uuid::Uuid;
 
-use super::batch::{Batch, Batcher, DeadLetter};
+use super::batch::{Batch, Batcher, DeadLetter, Leaf};
 use super::fault::Fault;
 use super::partitions;
 use super::schema;
@@ -48,8 +49,8 @@ pub(crate) struct Writer {
 #[derive(Debug)]
 pub(crate) enum NotReady {
     Fault(Fault),
-    /// The tables are missing or old, and this role may not make them (or must not).
-    Schema(&'static str),
+    /// The tables are missing or old, or this role may not write to them.
+    Schema(Cow<'static, str>),
 }
 
 impl From<Fault> for NotReady {
@@ -93,34 +94,46 @@ impl Writer {
         match state {
             schema::State::Current => {}
             schema::State::Newer(_) => {
-                return Err(NotReady::Schema(
+                return Err(NotReady::Schema(Cow::Borrowed(
                     "the audit tables are of a newer version than this program",
-                ));
+                )));
             }
             schema::State::Encoding => {
-                return Err(NotReady::Schema(
+                return Err(NotReady::Schema(Cow::Borrowed(
                     "the database's encoding is not UTF8, so it cannot hold every text",
-                ));
+                )));
+            }
+            schema::State::NotWriter => {
+                let login = options.get_username();
+                return Err(NotReady::Schema(Cow::Owned(format!(
+                    "the login {login} may not write to the audit tables: run `tracing-audit migrate --writer-login {login}` \
+                     as an administrator, or GRANT audit_writer TO it"
+                ))));
             }
             schema::State::Behind if !migrate => {
-                return Err(NotReady::Schema(
+                return Err(NotReady::Schema(Cow::Borrowed(
                     "the audit tables are missing or old, and migration is switched off",
-                ));
+                )));
             }
             schema::State::Behind => {
                 // Longer than the lock timeout that it sets.
                 let migrating =
                     tokio::time::timeout(Duration::from_mins(2), schema::run(&mut connection));
                 match migrating.await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => {
+                        let granting = schema::become_writer(&mut connection);
+                        within(EXCHANGE_TIMEOUT, granting).await?;
+                    }
                     Ok(Err(
                         sqlx::migrate::MigrateError::Execute(error)
                         | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
                     )) => {
-                        return Err(not_migrated(error));
+                        return Err(not_migrated(error, options.get_username()));
                     }
                     Ok(Err(_)) => {
-                        return Err(NotReady::Schema("the audit tables were changed by hand"));
+                        return Err(NotReady::Schema(Cow::Borrowed(
+                            "the notes of the audit tables' migrations are not those of this program",
+                        )));
                     }
                     Err(_) => return Err(Fault::timed_out().into()),
                 }
@@ -163,7 +176,7 @@ impl Writer {
         Ok(u64::try_from(position).unwrap_or(1))
     }
 
-    /// Writes a batch in one transaction.
+    /// Writes a batch in one transaction; returns how many of its rows are in default partitions.
     ///
     /// After an error it is not known whether the batch was committed, and the connection is of
     /// no use any more; but after [`Poison`](super::fault::Class::Poison) it was not, and the
@@ -173,7 +186,7 @@ impl Writer {
         batch: &Batch,
         batcher: &Batcher,
         log: &Log,
-    ) -> Result<(), Fault> {
+    ) -> Result<u64, Fault> {
         self.last_used = Instant::now();
         self.prepare_partitions().await?;
         within(EXCHANGE_TIMEOUT, self.transaction(batch, batcher, log)).await
@@ -190,26 +203,44 @@ impl Writer {
         batch: &Batch,
         batcher: &Batcher,
         log: &Log,
-    ) -> Result<(), sqlx::Error> {
+    ) -> Result<u64, Fault> {
         // One exchange for what begins every batch.
         let mut begin = format!("{BEGIN}; {}", header(batch, log));
         for leaf in &batch.leaves {
             begin.push_str("; ");
             begin.push_str(&partitions::ensure(leaf.kind, leaf.month));
         }
-        self.connection.execute(AssertSqlSafe(begin)).await?;
-        for leaf in &batch.leaves {
-            let name = leaf.month.partition_of(leaf.kind);
-            let columns = batcher.column_list(leaf.kind);
-            let copy = format!("COPY audit_parts.{name} ({columns}) FROM STDIN (FORMAT binary)");
-            let mut sink = self.connection.copy_in_raw(&copy).await?;
-            sink.send(&leaf.data[..]).await?;
-            sink.finish().await?;
+        let answers = self.connection.fetch_all(AssertSqlSafe(begin)).await?;
+        // The last of the answers name the partitions.
+        let partitions = &answers[answers.len().saturating_sub(batch.leaves.len())..];
+        let mut in_default = 0;
+        for ((number, leaf), partition) in batch.leaves.iter().enumerate().zip(partitions) {
+            let partition: &str = partition.try_get(0)?;
+            if partitions::is_default(partition) {
+                in_default += leaf.seqs.len() as u64;
+            }
+            self.copy(leaf, partition, batcher)
+                .await
+                .map_err(|error| Fault::from(error).in_leaf(number))?;
         }
         for letter in &batch.dead_letters {
             self.dead_letter(letter, log.writer()).await?;
         }
         self.connection.execute("COMMIT").await?;
+        Ok(in_default)
+    }
+
+    async fn copy(
+        &mut self,
+        leaf: &Leaf,
+        partition: &str,
+        batcher: &Batcher,
+    ) -> Result<(), sqlx::Error> {
+        let columns = batcher.column_list(leaf.kind);
+        let copy = format!("COPY audit_parts.{partition} ({columns}) FROM STDIN (FORMAT binary)");
+        let mut sink = self.connection.copy_in_raw(&copy).await?;
+        sink.send(&leaf.data[..]).await?;
+        sink.finish().await?;
         Ok(())
     }
 
@@ -263,12 +294,13 @@ fn header(batch: &Batch, log: &Log) -> String {
 }
 
 /// What a failed migration means: without the right, wait for an administrator.
-fn not_migrated(error: sqlx::Error) -> NotReady {
+fn not_migrated(error: sqlx::Error, login: &str) -> NotReady {
     let fault = Fault::from(error);
     match fault.sqlstate.as_deref() {
-        Some("42501") => NotReady::Schema(
-            "the audit tables are missing or old, and this role may not make them: run `tracing-audit migrate` as an administrator",
-        ),
+        Some("42501") => NotReady::Schema(Cow::Owned(format!(
+            "the audit tables are missing or old, and the login {login} may not make them: \
+             run `tracing-audit migrate --writer-login {login}` as an administrator"
+        ))),
         _ => NotReady::Fault(fault),
     }
 }
