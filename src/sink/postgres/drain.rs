@@ -73,9 +73,12 @@ impl Pace {
         }
     }
 
-    fn after_success(self, rows: usize) -> Self {
+    /// `was_refused`: what was written is the dead letter of a record that stood alone.
+    fn after_success(self, rows: usize, was_refused: bool) -> Self {
         match self {
             Self::Before(_) => Self::Alone,
+            // Where many are refused, the next is as well: not one more batch for each.
+            Self::Alone if was_refused => Self::Alone,
             Self::Alone => Self::Growing(Self::FEW),
             Self::Growing(limit) if limit < rows => Self::Growing(limit * 2),
             Self::Full | Self::Growing(_) => Self::Full,
@@ -369,7 +372,10 @@ impl Drain {
     fn committed(&mut self, index: usize, batch: &Batch, took: Duration) {
         self.counters.count_batch(batch.records(), took);
         let source = &mut self.sources[index];
-        source.pace = source.pace.after_success(self.config.batch.rows);
+        let was_refused = !batch.dead_letters.is_empty();
+        source.pace = source
+            .pace
+            .after_success(self.config.batch.rows, was_refused);
         if source.is_adopted {
             let rows = batch.records() - batch.dead_letters.len() as u64;
             self.counters.count_adopted(rows);
