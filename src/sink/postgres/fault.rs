@@ -55,7 +55,18 @@ impl Fault {
         }
     }
 
-    /// The same, of a record that is already given up: there is nothing more to single out.
+    /// The server is in recovery, as Postgres itself says it to a statement that writes.
+    pub(crate) fn standby() -> Self {
+        Self {
+            class: Class::Retry,
+            sqlstate: Some(String::from("25006")),
+            at: None,
+            line: None,
+            reason: String::from("the server is a standby"),
+        }
+    }
+
+    /// The same fault, of a record that is already given up: there is nothing more to single out.
     pub(crate) fn not_poison(self) -> Self {
         let class = if self.class == Class::Poison {
             Class::Hold

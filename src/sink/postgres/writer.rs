@@ -167,13 +167,19 @@ impl Writer {
     }
 
     /// Asks where the trail of a writer stands: the seq of the next record that it expects.
+    ///
+    /// A standby is not asked: it may not show yet all that was committed, and takes nothing.
     pub(crate) async fn position(&mut self, writer: Uuid) -> Result<u64, Fault> {
-        let asking = sqlx::query_scalar::<_, i64>("SELECT audit.writer_position($1)")
-            .persistent(false)
-            .bind(writer)
-            .fetch_one(&mut self.connection);
-        let position = within(EXCHANGE_TIMEOUT, asking).await?;
-        Ok(u64::try_from(position).unwrap_or(1))
+        let asking = sqlx::query_as::<_, (i64, bool)>(
+            "SELECT audit.writer_position($1), pg_is_in_recovery()",
+        )
+        .persistent(false)
+        .bind(writer)
+        .fetch_one(&mut self.connection);
+        match within(EXCHANGE_TIMEOUT, asking).await? {
+            (_, true) => Err(Fault::standby()),
+            (position, false) => Ok(u64::try_from(position).unwrap_or(1)),
+        }
     }
 
     /// Writes a batch in one transaction; returns how many of its rows are in default partitions.
