@@ -17,6 +17,7 @@ use support::child::{
     command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready, told,
     wait_for_word, wait_to_be_killed,
 };
+use support::heard::hear;
 use support::trail::{Folder, PATIENCE, Trail, assert_law, pipeline, rows};
 use support::{Postgres, Stop, wait_until};
 use tracing::info_span;
@@ -545,10 +546,10 @@ fn a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed() {
     let test = "a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed";
     if is_child() {
         let audit = tracing_audit::from_env().unwrap();
-        let (said, heard) = std::sync::mpsc::channel();
+        let (writer, heard) = hear();
         tracing_subscriber::registry()
             .with(audit.layer())
-            .with(tracing_subscriber::fmt::layer().with_writer(move || Heard(said.clone())))
+            .with(tracing_subscriber::fmt::layer().with_writer(writer))
             .with(LevelFilter::WARN)
             .init();
         info_span!("audit.query_run", sql_text = "hidden").in_scope(|| ());
@@ -561,20 +562,6 @@ fn a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let child = command(test, &postgres, &spool).output().unwrap();
     assert!(child.status.success(), "{child:?}");
-}
-
-/// What is written to a log.
-struct Heard(std::sync::mpsc::Sender<String>);
-
-impl std::io::Write for Heard {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let _ = self.0.send(String::from_utf8_lossy(bytes).into_owned());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
 }
 
 #[test]

@@ -13,9 +13,11 @@ pub(crate) mod child;
 #[cfg(feature = "otlp")]
 pub(crate) mod collector;
 mod folders;
+pub(crate) mod heard;
 mod postgres;
 mod programs;
-mod query;
+pub(crate) mod proxy;
+pub(crate) mod query;
 pub(crate) mod trail;
 
 use std::thread;

@@ -5,7 +5,8 @@
 
 use super::folders::{Claim, claim};
 use super::programs::{Programs, output, signal};
-use super::{DATABASE, PATIENCE, query, wait_until};
+use super::query::{self, Session};
+use super::{DATABASE, PATIENCE, wait_until};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
@@ -40,6 +41,12 @@ impl Postgres {
 
     /// The same with settings of its own, each as `name=value`. They stay in force over restarts.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
+        let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
+        Self::start_on(|template| (template.to_owned(), settings.clone()))
+    }
+
+    /// Starts a server on a copy of the data folder that `origin` chooses, given the template, with settings.
+    fn start_on(origin: impl Fn(&Path) -> (PathBuf, Vec<String>)) -> Self {
         let programs = Programs::find();
         loop {
             let Claim {
@@ -49,17 +56,18 @@ impl Postgres {
                 template,
             } = claim(&programs);
             programs.give(&folder);
+            let (origin, settings) = origin(&template);
             output(
                 Command::new("cp")
                     .arg("-a")
-                    .arg(template)
+                    .arg(origin)
                     .arg(folder.join("data")),
             );
             let mut server = Self {
                 programs: programs.clone(),
                 folder,
                 port,
-                settings: settings.iter().map(ToString::to_string).collect(),
+                settings,
                 postmaster: None,
                 _owner: owner,
             };
@@ -114,6 +122,16 @@ impl Postgres {
             .id()
     }
 
+    /// Limits how large a file those of its processes may write that start from now on, in bytes or `unlimited`.
+    pub(crate) fn limit_file_size(&self, limit: &str) {
+        // By the server's own account, since not even root may where it lacks the capability.
+        output(self.programs.of_account("prlimit").args([
+            "--pid",
+            &self.pid().to_string(),
+            &format!("--fsize={limit}:"),
+        ]));
+    }
+
     /// Runs `sql` in the database `audit` and returns what `psql -Atq -c` would print: a line for each row, `|` between
     /// columns, nothing for NULL.
     #[track_caller]
@@ -125,6 +143,36 @@ impl Postgres {
     /// The same; an error is returned as `ERROR: SQLSTATE: message`.
     pub(crate) fn try_psql(&self, sql: &str) -> Result<String, String> {
         query::run(self.port, DATABASE, sql)
+    }
+
+    /// A connection that stays open, with its transaction and its locks.
+    #[track_caller]
+    pub(crate) fn session(&self) -> Session {
+        Session::open(self.port, DATABASE).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The same; an error is returned as `ERROR: SQLSTATE: message`.
+    pub(crate) fn try_session(&self) -> Result<Session, String> {
+        Session::open(self.port, DATABASE)
+    }
+
+    /// Starts a standby that follows this server, which is restarted for it: a copy of the data of a server that has
+    /// stopped needs no program of Postgres' that not every source of them has.
+    pub(crate) fn start_standby(&mut self) -> Self {
+        self.stop(Stop::Fast);
+        let marker = self.data_dir().join("standby.signal");
+        File::create(&marker).unwrap();
+        let mut settings = self.settings.clone();
+        settings.push(format!(
+            "primary_conninfo=host=127.0.0.1 port={} user=postgres",
+            self.port
+        ));
+        // The server is not there yet when it first looks for it.
+        settings.push("wal_retrieve_retry_interval=100ms".to_owned());
+        let standby = Self::start_on(|_| (self.data_dir(), settings.clone()));
+        fs::remove_file(marker).unwrap();
+        self.start_again();
+        standby
     }
 
     /// Returns when the server has stopped.

@@ -1,5 +1,6 @@
 //! Where the programs of Postgres are, and as whom they run.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -40,11 +41,17 @@ impl Programs {
 
     /// A program, to be run in `folder`, which the account that runs it may enter.
     pub(super) fn command(&self, program: &str, folder: &Path) -> Command {
-        let mut command = Command::new(self.folder.join(program));
+        let mut command = self.of_account(self.folder.join(program));
         command
             .current_dir(folder)
             .stdin(Stdio::null())
             .env("LC_ALL", "C");
+        command
+    }
+
+    /// Any program, as the account that runs the servers.
+    pub(super) fn of_account(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         if let Some(account) = self.account {
             command.uid(account.user).gid(account.group);
         }

@@ -13,31 +13,56 @@ const PROTOCOL: i32 = 3 << 16;
 /// Runs `sql` on a connection of its own and returns what `psql -Atq -c` prints, or its first error as
 /// `ERROR: SQLSTATE: message`.
 pub(super) fn run(port: u16, database: &str, sql: &str) -> Result<String, String> {
-    exchange(port, database, sql).unwrap_or_else(|error| Err(format!("port {port}: {error}")))
+    Session::open(port, database)?.try_run(sql)
 }
 
-fn exchange(port: u16, database: &str, sql: &str) -> io::Result<Result<String, String>> {
-    let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-    server.set_read_timeout(Some(PATIENCE))?;
-    server.set_nodelay(true)?;
+/// A connection that stays open, with its transaction and its locks.
+pub(crate) struct Session {
+    server: TcpStream,
+}
 
-    let mut startup = PROTOCOL.to_be_bytes().to_vec();
-    for word in ["user", "postgres", "database", database, ""] {
-        startup.extend_from_slice(word.as_bytes());
-        startup.push(0);
-    }
-    server.write_all(&with_length(&startup))?;
-    if let Err(refused) = answer(&mut server)? {
-        return Ok(Err(refused));
+impl Session {
+    pub(super) fn open(port: u16, database: &str) -> Result<Self, String> {
+        let opening = || {
+            let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+            server.set_read_timeout(Some(PATIENCE))?;
+            server.set_nodelay(true)?;
+
+            let mut startup = PROTOCOL.to_be_bytes().to_vec();
+            for word in ["user", "postgres", "database", database, ""] {
+                startup.extend_from_slice(word.as_bytes());
+                startup.push(0);
+            }
+            server.write_all(&with_length(&startup))?;
+            Ok(answer(&mut server)?.map(|_| Self { server }))
+        };
+        opening().unwrap_or_else(|error: io::Error| Err(format!("port {port}: {error}")))
     }
 
-    let mut query = sql.as_bytes().to_vec();
-    query.push(0);
-    server.write_all(b"Q")?;
-    server.write_all(&with_length(&query))?;
-    let answer = answer(&mut server)?;
-    server.write_all(b"X\0\0\0\x04")?;
-    Ok(answer)
+    /// Runs `sql` and returns what `psql -Atq -c` prints.
+    #[track_caller]
+    pub(crate) fn run(&mut self, sql: &str) -> String {
+        self.try_run(sql)
+            .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
+    }
+
+    /// The same; an error is returned as `ERROR: SQLSTATE: message`.
+    pub(crate) fn try_run(&mut self, sql: &str) -> Result<String, String> {
+        let mut query = sql.as_bytes().to_vec();
+        query.push(0);
+        let mut running = || {
+            self.server.write_all(b"Q")?;
+            self.server.write_all(&with_length(&query))?;
+            answer(&mut self.server)
+        };
+        running().unwrap_or_else(|error: io::Error| Err(error.to_string()))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.server.write_all(b"X\0\0\0\x04");
+    }
 }
 
 /// Reads messages up to `ReadyForQuery`, or to the error after which the server closes the connection.

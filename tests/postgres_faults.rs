@@ -1,0 +1,736 @@
+//! Whatever happens to the connection and the server: every record is in Postgres once, and no
+//! hand is needed but the one that mends what it broke.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::collections::HashSet;
+use std::process::Command;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use support::child::{alone, is_child};
+use support::heard::hear;
+use support::proxy::{Proxy, Way};
+use support::trail::{Folder, PATIENCE, Trail, balanced, count, pipeline, rows};
+use support::{Postgres, Stop, wait_until};
+use tracing::info_span;
+use tracing_audit::{Audit, AuditSpanExt, Builder, Event, Health, Kind, PromptRun, QueryRun};
+use tracing_subscriber::prelude::*;
+
+/// Has the server's log say the SQLSTATE of each error, and who is spoken to.
+const SAY_SQLSTATES: &str = "log_line_prefix=%e %a ";
+
+/// Makes the server refuse events of this action, by a rule of the host's own.
+fn refuse_poison(postgres: &Postgres) {
+    postgres.psql(
+        "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
+    );
+}
+
+/// A server with these settings, and a pipeline whose batches are ended by a flush alone.
+fn start_with(settings: &[&str]) -> Trail {
+    let (postgres, spool) = (Postgres::start_with(settings), Folder::new());
+    let audit = pipeline(&postgres, &spool, by_flush);
+    Trail {
+        audit,
+        postgres,
+        spool,
+    }
+}
+
+fn by_flush(builder: Builder) -> Builder {
+    builder.batch(10_000, Duration::from_hours(1))
+}
+
+fn flush(audit: &Audit) {
+    audit.flush_blocking(PATIENCE).unwrap();
+}
+
+/// A record of each kind.
+fn record_three(audit: &Audit) {
+    audit.record(QueryRun::new("SELECT 1")).unwrap();
+    audit.record(PromptRun::new("hi")).unwrap();
+    audit.record(Event::new("e")).unwrap();
+}
+
+/// The only partition of a table that has rows.
+fn leaf(postgres: &Postgres, kind: Kind) -> String {
+    postgres.psql(&format!(
+        "SELECT DISTINCT tableoid::regclass FROM audit.{}",
+        kind.table_name()
+    ))
+}
+
+fn set(postgres: &Postgres, setting: &str) {
+    postgres.psql(&format!("ALTER SYSTEM SET {setting}"));
+    postgres.psql("SELECT pg_reload_conf()");
+}
+
+#[track_caller]
+fn wait_for_health(audit: &Audit, health: Health) {
+    wait_until(&format!("it is {health:?}"), PATIENCE, || {
+        audit.stats().health() == health
+    });
+}
+
+/// Fails unless so many records of each kind are there, once each, and none was given up.
+#[track_caller]
+fn assert_three_times(times: u64, audit: &Audit, postgres: &Postgres) {
+    for kind in Kind::ALL {
+        assert_eq!(count(postgres, kind.table_name()), times);
+    }
+    assert_eq!(audit.stats().dead_lettered(), 0);
+    assert_eq!(audit.stats().health(), Health::Healthy);
+    balanced(audit, postgres);
+}
+
+// Connections that are cut --------------------------------------------------------
+
+/// A pipeline behind a proxy, whose exchanges with the server are of one length.
+struct Cut {
+    audit: Audit,
+    proxy: Proxy,
+    postgres: Postgres,
+    _spool: Folder,
+}
+
+impl Cut {
+    fn start() -> Self {
+        let (postgres, spool) = (Postgres::start(), Folder::new());
+        let proxy = Proxy::start(postgres.port());
+        let audit = pipeline(&postgres, &spool, |builder| {
+            by_flush(builder).postgres(proxy.url())
+        });
+        // From here on, and for long, every seq has as many digits.
+        for _ in 0..9_999 {
+            audit.record(Event::new("first")).unwrap();
+        }
+        flush(&audit);
+        Self {
+            audit,
+            proxy,
+            postgres,
+            _spool: spool,
+        }
+    }
+
+    /// Cuts the connection at byte after byte of what `exchange` makes go either way, each time
+    /// followed by a flush that must succeed; how often. By default at the bytes around the end
+    /// of each message and at some between.
+    fn at_every_byte(&self, stride: usize, exchange: impl Fn(&str)) -> u64 {
+        self.proxy.watch();
+        exchange("uncut");
+        flush(&self.audit);
+        let seen = self.proxy.seen();
+        let mut cuts = 0;
+        for way in [Way::ToServer, Way::ToClient] {
+            for at in positions(&seen[way as usize], stride) {
+                let name = format!("{way:?} {at:05}");
+                self.proxy.cut_after(way, at);
+                exchange(&name[3..]);
+                let flushed = self.audit.flush_blocking(PATIENCE);
+                assert_eq!(flushed, Ok(()), "cut {name}");
+                // An error holds the row that was refused, with times of more digits or fewer.
+                assert!(
+                    !self.proxy.is_to_cut() || at + 40 > seen[way as usize].len(),
+                    "there is a byte {name}"
+                );
+                cuts += 1;
+            }
+        }
+        cuts
+    }
+}
+
+/// Where a stream of messages is to be cut.
+fn positions(stream: &[u8], stride: usize) -> Vec<usize> {
+    let stride = match std::env::var_os("TRACING_AUDIT_EVERY_BYTE") {
+        Some(_) => 1,
+        None => stride,
+    };
+    let mut ends = vec![0];
+    let mut at = 0;
+    // A letter, and a length which counts itself.
+    while let Some(length) = stream.get(at + 1..at + 5) {
+        at += 1 + usize::try_from(u32::from_be_bytes(length.try_into().unwrap())).unwrap();
+        ends.push(at);
+    }
+    (0..=stream.len())
+        .filter(|at| at % stride == 0 || ends.iter().any(|end| end.abs_diff(*at) <= 1))
+        .collect()
+}
+
+#[test]
+fn a_commit_that_is_cut_at_any_byte_is_there_once() {
+    let trail = Cut::start();
+    let audit = &trail.audit;
+    let cuts = trail.at_every_byte(17, |name| {
+        audit
+            .record(QueryRun::new("SELECT 1").request_id(name))
+            .unwrap();
+        audit.record(PromptRun::new("hi").request_id(name)).unwrap();
+        audit.record(Event::new("e").request_id(name)).unwrap();
+    });
+    assert!(cuts > 100, "{cuts}");
+    let wrong = trail.postgres.psql(
+        "SELECT request_id, count(*) FROM (
+             SELECT request_id FROM audit.query_runs UNION ALL SELECT request_id FROM audit.prompt_runs
+             UNION ALL SELECT request_id FROM audit.events) r
+         WHERE request_id IS NOT NULL GROUP BY 1 HAVING count(*) <> 3",
+    );
+    assert_eq!(wrong, "");
+    for kind in [Kind::QueryRun, Kind::PromptRun] {
+        assert_eq!(count(&trail.postgres, kind.table_name()), cuts + 1);
+    }
+    assert_eq!(audit.stats().dead_lettered(), 0);
+    assert_eq!(audit.stats().health(), Health::Healthy);
+    balanced(audit, &trail.postgres);
+}
+
+#[test]
+fn a_connection_that_is_cut_at_any_byte_while_it_is_made_costs_nothing() {
+    let trail = Cut::start();
+    let cuts = trail.at_every_byte(61, |_| {
+        // So that what follows begins with a connection.
+        trail.proxy.cut();
+        trail.audit.record(QueryRun::new("SELECT 1")).unwrap();
+    });
+    assert!(cuts > 50, "{cuts}");
+    assert_eq!(count(&trail.postgres, "query_runs"), cuts + 1);
+    assert_eq!(trail.audit.stats().dead_lettered(), 0);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn a_dead_letter_that_is_cut_at_any_byte_is_there_once_and_counted_once() {
+    let trail = Cut::start();
+    refuse_poison(&trail.postgres);
+    let cuts = trail.at_every_byte(67, |_| {
+        trail.audit.record(Event::new("before")).unwrap();
+        trail.audit.record(Event::new("poison")).unwrap();
+        trail.audit.record(Event::new("after")).unwrap();
+    });
+    assert!(cuts > 100, "{cuts}");
+    assert_eq!(count(&trail.postgres, "dead_letters"), cuts + 1);
+    assert_eq!(trail.audit.stats().dead_lettered(), cuts + 1);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+// Rows that are refused -----------------------------------------------------------
+
+/// Records 5,000 events, those at `poisoned` to be refused; holds the tables against them and
+/// returns how many statements that took.
+fn refuse_at(trail: &Trail, poisoned: &HashSet<usize>) -> usize {
+    const RECORDS: usize = 5_000;
+    let said = trail.postgres.log().len();
+    let before = trail.audit.stats().committed();
+    trail.postgres.psql("TRUNCATE audit.dead_letters");
+    let mut refused: Vec<_> = (0..RECORDS)
+        .filter_map(|at| {
+            let is_poison = poisoned.contains(&at);
+            let action = if is_poison {
+                format!("poison {at} SECRET")
+            } else {
+                String::from("fine")
+            };
+            let id = trail.audit.record(Event::new(action)).unwrap();
+            is_poison.then(|| format!("{id}|poison {at} SECRET"))
+        })
+        .collect();
+    flush(&trail.audit);
+    let committed = trail.audit.stats().committed() - before;
+    assert_eq!(committed, (RECORDS - poisoned.len()) as u64);
+    let letters = trail.postgres.psql(
+        "SELECT record_id, substring(encode(frame, 'escape') FROM 'poison [0-9]+ SECRET') FROM audit.dead_letters
+         WHERE kind = 'audit.event' AND sqlstate = '23514' AND reason LIKE '%host_rule%' AND octet_length(salt) = 16",
+    );
+    let mut letters: Vec<_> = letters.lines().map(String::from).collect();
+    letters.sort_unstable();
+    refused.sort_unstable();
+    assert_eq!(letters, refused);
+    trail.postgres.log()[said..]
+        .lines()
+        .filter(|line| {
+            line.contains("tracing-audit LOG:  statement: ")
+                || line.contains("tracing-audit LOG:  execute ")
+        })
+        .count()
+}
+
+/// A server that says every statement, and a pipeline that has written to it.
+fn start_refusing() -> Trail {
+    let (postgres, spool) = (
+        Postgres::start_with(&[SAY_SQLSTATES, "log_statement=all"]),
+        Folder::new(),
+    );
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder
+            .postgres(postgres.socket_url())
+            .batch(5_000, Duration::from_hours(1))
+    });
+    let trail = Trail {
+        audit,
+        postgres,
+        spool,
+    };
+    trail.audit.record(Event::new("first")).unwrap();
+    flush(&trail.audit);
+    refuse_poison(&trail.postgres);
+    trail
+}
+
+/// A transaction: its beginning, a COPY or an INSERT, its end.
+const TRANSACTION: usize = 3;
+
+#[test]
+fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
+    let trail = start_refusing();
+    assert_eq!(refuse_at(&trail, &HashSet::new()), TRANSACTION);
+    for poisoned in [
+        vec![0],
+        vec![2_500],
+        vec![4_999],
+        vec![2_500, 2_501],
+        vec![17, 4_000],
+        vec![0, 4_999],
+    ] {
+        let statements = refuse_at(&trail, &poisoned.iter().copied().collect());
+        // The batch that fails, those before, the record alone, its letter; and then batches
+        // that double, from 64 to 5,000.
+        let most = (1 + 4 * poisoned.len() + 8 * poisoned.len()) * TRANSACTION;
+        assert!(statements <= most, "{poisoned:?}: {statements}");
+    }
+}
+
+#[test]
+fn when_every_row_is_refused_each_costs_two_small_transactions() {
+    let trail = start_refusing();
+    let statements = refuse_at(&trail, &(0..5_000).collect());
+    assert!(statements <= (2 * 5_000 + 1) * TRANSACTION, "{statements}");
+    // And what is fine afterwards is not written one by one.
+    let statements = refuse_at(&trail, &HashSet::new());
+    assert!(statements <= 9 * TRANSACTION, "{statements}");
+}
+
+// Statements that are ended --------------------------------------------------------
+
+/// Has each statement of a batch wait, ends it by `function`, and lets the next attempt go on.
+fn end_each_statement(function: &str) {
+    let trail = start_with(&[]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    let mut times = 1;
+    let connect = "SELECT count(pg_terminate_backend(pid, 60000)) FROM pg_stat_activity WHERE application_name = 'tracing-audit'";
+    let mut places = vec![
+        (
+            String::from("audit.schema_migrations IN ACCESS EXCLUSIVE"),
+            "SELECT",
+            connect,
+        ),
+        (
+            String::from("audit.batches IN ACCESS EXCLUSIVE"),
+            "SELECT audit.writer_position",
+            connect,
+        ),
+        (String::from("audit.batches IN SHARE"), "BEGIN", ""),
+    ];
+    places.extend(Kind::ALL.map(|kind| (format!("{} IN SHARE", leaf(postgres, kind)), "COPY", "")));
+    for (lock, statement, before) in places {
+        let mut other = postgres.session();
+        postgres.psql(before);
+        other.run(&format!("BEGIN; LOCK TABLE {lock} MODE"));
+        record_three(audit);
+        times += 1;
+        audit.flush_blocking(Duration::ZERO).unwrap_err();
+        let end = format!(
+            "SELECT count({function}(pid)) FROM pg_stat_activity
+             WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock' AND query LIKE '{statement}%'"
+        );
+        wait_until(&format!("{statement} waits for {lock}"), PATIENCE, || {
+            postgres.psql(&end) == "1"
+        });
+        wait_for_health(audit, Health::Retrying);
+        other.run("ROLLBACK");
+        flush(audit);
+        assert_three_times(times, audit, postgres);
+    }
+
+    // In COMMIT, which has been done here and waits for a standby that does not exist.
+    set(postgres, "synchronous_standby_names = 'nobody'");
+    record_three(audit);
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    let end = format!(
+        "SELECT count({function}(pid)) FROM pg_stat_activity
+         WHERE application_name = 'tracing-audit' AND wait_event = 'SyncRep' AND query = 'COMMIT'"
+    );
+    wait_until("COMMIT waits", PATIENCE, || postgres.psql(&end) == "1");
+    flush(audit);
+    assert_three_times(times + 1, audit, postgres);
+}
+
+#[test]
+fn a_connection_that_is_terminated_in_any_statement_costs_nothing() {
+    end_each_statement("pg_terminate_backend");
+}
+
+#[test]
+fn a_statement_that_is_cancelled_is_tried_again_and_costs_nothing() {
+    end_each_statement("pg_cancel_backend");
+}
+
+// Locks, deadlocks, serialization -----------------------------------------------------
+
+#[test]
+fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
+    let trail = start_with(&[SAY_SQLSTATES]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    let mut other = postgres.session();
+    other.run(&format!(
+        "BEGIN; LOCK TABLE {} IN SHARE MODE",
+        leaf(postgres, Kind::Event)
+    ));
+    record_three(audit);
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_until("the lock timeout is over", PATIENCE, || {
+        postgres.log().contains("55P03 tracing-audit ERROR")
+    });
+    wait_for_health(audit, Health::Retrying);
+    other.run("ROLLBACK");
+    flush(audit);
+    assert_three_times(2, audit, postgres);
+}
+
+#[test]
+fn a_deadlock_with_another_session_is_tried_again() {
+    let trail = start_with(&[SAY_SQLSTATES, "deadlock_timeout=2s"]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    let mut other = postgres.session();
+    // Who finds a deadlock is its victim: the other session does not look.
+    other.run(&format!(
+        "SET deadlock_timeout = '1h'; BEGIN; LOCK TABLE {} IN SHARE MODE",
+        leaf(postgres, Kind::Event)
+    ));
+    record_three(audit);
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_until("the batch waits", PATIENCE, || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'";
+        postgres.psql(waiting) == "1"
+    });
+    // What the batch holds already.
+    other.run("LOCK TABLE audit.batches IN SHARE MODE");
+    wait_for_health(audit, Health::Retrying);
+    assert!(postgres.log().contains("40P01 tracing-audit ERROR"));
+    other.run("ROLLBACK");
+    flush(audit);
+    assert_three_times(2, audit, postgres);
+}
+
+#[test]
+fn a_serialization_failure_is_tried_again() {
+    let trail = start_with(&[
+        SAY_SQLSTATES,
+        "default_transaction_isolation=repeatable read",
+    ]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    // A host that counts.
+    postgres.psql(
+        "CREATE TABLE counter AS SELECT 0 AS events;
+         CREATE FUNCTION count_event() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN UPDATE public.counter SET events = events + 1; RETURN NEW; END $$;
+         CREATE TRIGGER count_event BEFORE INSERT ON audit.events FOR EACH ROW EXECUTE FUNCTION count_event()",
+    );
+    let mut other = postgres.session();
+    other.run("BEGIN; UPDATE counter SET events = events + 1");
+    record_three(audit);
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_until("the batch waits for the counter", PATIENCE, || {
+        let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'";
+        postgres.psql(waiting) == "1"
+    });
+    other.run("COMMIT");
+    flush(audit);
+    assert!(postgres.log().contains("40001 tracing-audit ERROR"));
+    assert_eq!(postgres.psql("SELECT events FROM counter"), "2");
+    assert_three_times(2, audit, postgres);
+}
+
+// Servers that take nothing ------------------------------------------------------------
+
+/// Text that Postgres cannot compress.
+fn noise(len: usize, seed: u64) -> String {
+    let mut state = seed | 1;
+    let mut next = || {
+        // Xorshift; G. Marsaglia, "Xorshift RNGs".
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        char::from(33 + (state % 94) as u8)
+    };
+    (0..len).map(|_| next()).collect()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn while_the_servers_disk_is_full_records_wait_and_go_on_by_themselves() {
+    let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder.when_full(tracing_audit::WhenFull::Wait(Duration::from_secs(10)))
+    });
+    audit.record(QueryRun::new("first")).unwrap();
+    flush(&audit);
+    // More than a segment of the write-ahead log has, 16 MiB, and no whole number of blocks: a
+    // write that is cut short is what Postgres takes for a disk that is full.
+    postgres.limit_file_size("17000001");
+    postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracing-audit'");
+    for seed in 1..=24 {
+        audit.record(QueryRun::new(noise(1 << 20, seed))).unwrap();
+    }
+    wait_until("the disk is full", PATIENCE, || {
+        postgres
+            .log()
+            .contains("53100 tracing-audit ERROR:  could not extend file")
+    });
+    wait_for_health(&audit, Health::Retrying);
+    assert!(audit.stats().pending() > 0);
+    assert_eq!(count(&postgres, "dead_letters"), 0);
+    postgres.limit_file_size("unlimited");
+    wait_until("all is written", PATIENCE, || audit.stats().pending() == 0);
+    assert_eq!(count(&postgres, "query_runs"), 25);
+    let whole = "SELECT count(*) FROM audit.query_runs WHERE length(sql_text) = 1048576";
+    assert_eq!(postgres.psql(whole), "24");
+    assert_eq!(audit.stats().dead_lettered(), 0);
+    balanced(&audit, &postgres);
+}
+
+#[test]
+fn while_the_server_is_read_only_records_wait_on_connections_that_stay_open() {
+    let trail = start_with(&[SAY_SQLSTATES]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    for times in 2..5 {
+        set(postgres, "default_transaction_read_only = on");
+        record_three(audit);
+        audit.flush_blocking(Duration::ZERO).unwrap_err();
+        wait_for_health(audit, Health::Retrying);
+        assert!(postgres.log().contains("25006 tracing-audit ERROR"));
+        set(postgres, "default_transaction_read_only = off");
+        flush(audit);
+        assert_three_times(times, audit, postgres);
+    }
+}
+
+#[test]
+fn while_all_connections_are_taken_records_wait() {
+    let trail = start_with(&[SAY_SQLSTATES, "max_connections=8"]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    postgres.psql("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'tracing-audit'");
+    let mut others = Vec::new();
+    let refused = loop {
+        match postgres.try_session() {
+            Ok(session) => others.push(session),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(refused.contains("53300"), "{refused}");
+    record_three(audit);
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_for_health(audit, Health::Retrying);
+    wait_until("it has tried", PATIENCE, || {
+        postgres.log().matches("53300 ").count() >= 3
+    });
+    drop(others);
+    flush(audit);
+    assert_three_times(2, audit, postgres);
+}
+
+#[test]
+fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql(
+        "CREATE ROLE app LOGIN;
+         GRANT USAGE ON SCHEMA audit, audit_parts TO app;
+         GRANT SELECT ON audit.schema_migrations TO app;
+         GRANT INSERT ON audit.batches, audit.dead_letters TO app;
+         ALTER DEFAULT PRIVILEGES IN SCHEMA audit_parts GRANT INSERT ON TABLES TO app",
+    );
+    let url = postgres.url().replace("postgres@", "app@");
+    let audit = pipeline(&postgres, &spool, |builder| builder.postgres(url));
+    record_three(&audit);
+    flush(&audit);
+    let of_leaf = format!("INSERT ON {}", leaf(&postgres, Kind::Event));
+    for (times, (right, from)) in (2..).zip([
+        (&*of_leaf, "app"),
+        ("INSERT ON audit.batches", "app"),
+        ("EXECUTE ON FUNCTION audit.ensure_partition", "public"),
+        ("EXECUTE ON FUNCTION audit.writer_position", "public"),
+    ]) {
+        postgres.psql(&format!("REVOKE {right} FROM {from}"));
+        // So that it has to ask where the trail stands.
+        postgres.psql(
+            "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'app'",
+        );
+        record_three(&audit);
+        wait_for_health(&audit, Health::Holding);
+        assert_eq!(audit.stats().pending(), 3, "{right}");
+        postgres.psql(&format!("GRANT {right} TO {from}"));
+        wait_for_health(&audit, Health::Healthy);
+        flush(&audit);
+        assert_three_times(times, &audit, &postgres);
+    }
+}
+
+// Servers that die ----------------------------------------------------------------------
+
+#[test]
+fn a_batch_whose_server_dies_in_its_commit_is_there_once() {
+    let mut trail = start_with(&[]);
+    record_three(&trail.audit);
+    flush(&trail.audit);
+    for times in 2..5 {
+        // COMMIT is done here and waits for a standby that does not exist.
+        set(&trail.postgres, "synchronous_standby_names = 'nobody'");
+        record_three(&trail.audit);
+        trail.audit.flush_blocking(Duration::ZERO).unwrap_err();
+        let waiting = "SELECT pid FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event = 'SyncRep'";
+        wait_until("COMMIT waits", PATIENCE, || {
+            !trail.postgres.psql(waiting).is_empty()
+        });
+        trail
+            .postgres
+            .psql("ALTER SYSTEM RESET synchronous_standby_names");
+        if times == 2 {
+            // The server restarts itself when one of its processes is killed.
+            let pid = trail.postgres.psql(waiting);
+            let killed = Command::new("kill").args(["-KILL", &pid]).status();
+            assert!(killed.unwrap().success());
+            wait_until("the server is there again", PATIENCE, || {
+                trail.postgres.try_psql("SELECT 1").is_ok()
+            });
+        } else {
+            trail.postgres.stop(Stop::Immediate);
+            trail.postgres.start_again();
+        }
+        flush(&trail.audit);
+        assert_three_times(times, &trail.audit, &trail.postgres);
+    }
+}
+
+#[test]
+fn a_failover_to_a_standby_loses_nothing_and_raises_no_alarm() {
+    let (mut primary, spool) = (Postgres::start_with(&["log_connections=on"]), Folder::new());
+    let proxy = Proxy::start(primary.port());
+    let audit = pipeline(&primary, &spool, |builder| {
+        builder
+            .postgres(proxy.url())
+            .batch(20, Duration::from_millis(1))
+    });
+    record_three(&audit);
+    flush(&audit);
+    let standby = primary.start_standby();
+    set(&primary, "synchronous_standby_names = '*'");
+    wait_until("the standby follows", PATIENCE, || {
+        primary.psql("SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'") == "1"
+    });
+    let (stop, stopped) = channel::<()>();
+    let recorded = std::thread::scope(|scope| {
+        // At all times there is a batch on its way.
+        let recording = scope.spawn(|| {
+            let stopped = stopped;
+            let mut recorded = 0;
+            while stopped.recv_timeout(Duration::from_millis(1)) == Err(RecvTimeoutError::Timeout) {
+                record_three(&audit);
+                recorded += 1;
+            }
+            recorded
+        });
+        let before = audit.stats().batches();
+        wait_until("batches are being written", PATIENCE, || {
+            audit.stats().batches() > before + 5
+        });
+        // Whoever reads it now sees less than it has.
+        standby.psql("SELECT pg_wal_replay_pause()");
+        let before = audit.stats().batches();
+        wait_until("batches are being written", PATIENCE, || {
+            audit.stats().batches() > before + 5
+        });
+        let committed = audit.stats().committed();
+        proxy.point_to(standby.port());
+        proxy.cut();
+        wait_for_health(&audit, Health::Retrying);
+        wait_until("the standby was asked again and again", PATIENCE, || {
+            let now = audit.stats().committed();
+            assert!(now >= committed, "{committed} were committed, now {now}");
+            standby
+                .log()
+                .matches("application_name=tracing-audit")
+                .count()
+                >= 4
+        });
+        primary.stop(Stop::Immediate);
+        standby.psql("SELECT pg_promote(true, 60)");
+        wait_for_health(&audit, Health::Healthy);
+        drop(stop);
+        recording.join().unwrap()
+    });
+    flush(&audit);
+    assert_three_times(1 + recorded, &audit, &standby);
+}
+
+// Ids -------------------------------------------------------------------------------------
+
+#[test]
+fn a_row_of_another_with_the_same_id_is_not_overwritten_and_the_record_is_a_dead_letter() {
+    let test =
+        "a_row_of_another_with_the_same_id_is_not_overwritten_and_the_record_is_a_dead_letter";
+    if is_child() {
+        let trail = Trail::start();
+        let (writer, heard) = hear();
+        tracing_subscriber::registry()
+            .with(trail.audit.layer())
+            .with(tracing_subscriber::fmt::layer().with_writer(writer))
+            .init();
+        info_span!("audit.event", action_type = "before").in_scope(|| ());
+        flush(&trail.audit);
+        let span = info_span!("audit.event", action_type = "ours SECRET");
+        let id = span.audit_id().unwrap();
+        trail.postgres.psql(&format!(
+            "INSERT INTO audit.events (id, action_type, status, created_at, writer_id, seq, salt)
+             VALUES ('{id}', 'theirs', 'unknown', now(), gen_random_uuid(), 1, '')"
+        ));
+        drop(span);
+        info_span!("audit.event", action_type = "after").in_scope(|| ());
+        flush(&trail.audit);
+        let theirs = format!("SELECT action_type FROM audit.events WHERE id = '{id}'");
+        assert_eq!(trail.postgres.psql(&theirs), "theirs");
+        let letters = "SELECT record_id, sqlstate, position('ours SECRET'::bytea IN frame) > 0 FROM audit.dead_letters";
+        assert_eq!(trail.postgres.psql(letters), format!("{id}|23505|t"));
+        assert_eq!(rows(&trail.postgres, Kind::Event).len(), 3);
+        assert_eq!(trail.audit.stats().dead_lettered(), 1);
+        let said = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
+            .find(|said| said.contains("ERROR"))
+            .unwrap();
+        assert!(
+            said.contains("audit.dead_letters") && !said.contains("SECRET"),
+            "{said}"
+        );
+        return;
+    }
+    let child = alone(test).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+}

@@ -1,0 +1,171 @@
+//! A TCP proxy in front of a server, which cuts connections at a byte that is chosen beforehand.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    ToServer,
+    ToClient,
+}
+
+/// A running proxy on a port of its own.
+pub(crate) struct Proxy {
+    port: u16,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    server_port: u16,
+    is_closed: bool,
+    /// Both ends of each connection.
+    open: Vec<TcpStream>,
+    /// What went each way since `watch`, up to the cut.
+    seen: Option<[Vec<u8>; 2]>,
+    cut: Option<(Way, usize)>,
+}
+
+impl Proxy {
+    pub(crate) fn start(server_port: u16) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let proxy = Self {
+            port: listener.local_addr().unwrap().port(),
+            state: Arc::default(),
+        };
+        proxy.point_to(server_port);
+        let state = Arc::clone(&proxy.state);
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                if lock(&state).is_closed {
+                    return;
+                }
+                connect(client.unwrap(), &state);
+            }
+        });
+        proxy
+    }
+
+    /// The database `audit` of the server behind it.
+    pub(crate) fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/audit", self.port)
+    }
+
+    /// Has new connections go to this server.
+    pub(crate) fn point_to(&self, server_port: u16) {
+        lock(&self.state).server_port = server_port;
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        lock(&self.state).cut();
+    }
+
+    /// From now on remembers what goes either way.
+    pub(crate) fn watch(&self) {
+        let mut state = lock(&self.state);
+        state.seen = Some(Default::default());
+        state.cut = None;
+    }
+
+    /// Cuts every connection as soon as so many bytes more have gone this way; all before them arrives.
+    pub(crate) fn cut_after(&self, way: Way, bytes: usize) {
+        self.watch();
+        lock(&self.state).cut = Some((way, bytes));
+    }
+
+    /// What went to the server and to the client since `watch`.
+    pub(crate) fn seen(&self) -> [Vec<u8>; 2] {
+        lock(&self.state).seen.take().unwrap()
+    }
+
+    /// Whether a cut that was asked for is still to come.
+    pub(crate) fn is_to_cut(&self) -> bool {
+        lock(&self.state).cut.is_some()
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        lock(&self.state).is_closed = true;
+        self.cut();
+        // Wakes the thread that waits for clients.
+        let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
+    }
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl State {
+    fn cut(&mut self) {
+        for end in self.open.drain(..) {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    }
+
+    /// Notes bytes that are about to go on; how many of them may, and whether that is the end.
+    fn pass(&mut self, way: Way, bytes: &[u8]) -> (usize, bool) {
+        let Some(seen) = &mut self.seen else {
+            return (bytes.len(), false);
+        };
+        let seen = &mut seen[way as usize];
+        let limit = self.cut.filter(|(cut, _)| *cut == way);
+        let room = limit.map_or(usize::MAX, |(_, limit)| limit - seen.len());
+        let passing = bytes.len().min(room);
+        seen.extend_from_slice(&bytes[..passing]);
+        (passing, room <= bytes.len())
+    }
+}
+
+fn connect(client: TcpStream, state: &Arc<Mutex<State>>) {
+    // Locked throughout, so that who cuts all connections misses none.
+    let mut held = lock(state);
+    let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, held.server_port)) else {
+        return;
+    };
+    for end in [&client, &server] {
+        end.set_nodelay(true).unwrap();
+        held.open.push(end.try_clone().unwrap());
+    }
+    drop(held);
+    let ends = [&client, &server].map(|end| end.try_clone().unwrap());
+    forward(Way::ToServer, client, server, Arc::clone(state));
+    let [client, server] = ends;
+    forward(Way::ToClient, server, client, Arc::clone(state));
+}
+
+/// Tells the sender at once that its bytes are there: one that combines small packets sends the
+/// next only then, and the system takes its time, 40 ms.
+fn acknowledge(from: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    std::os::linux::net::TcpStreamExt::set_quickack(from, true).unwrap();
+    #[cfg(not(target_os = "linux"))]
+    let _ = from;
+}
+
+fn forward(way: Way, mut from: TcpStream, mut to: TcpStream, state: Arc<Mutex<State>>) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 * 1024];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            acknowledge(&from);
+            let (passing, is_end) = lock(&state).pass(way, &buffer[..read]);
+            let written = to.write_all(&buffer[..passing]);
+            if is_end {
+                let mut state = lock(&state);
+                (state.cut, state.seen) = (None, None);
+                state.cut();
+            }
+            if is_end || written.is_err() {
+                break;
+            }
+        }
+        for end in [from, to] {
+            let _ = end.shutdown(Shutdown::Both);
+        }
+    });
+}
