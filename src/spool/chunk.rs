@@ -5,7 +5,7 @@ use super::log::LogError;
 use crate::queue::Chunk;
 
 const CHUNK_VERSION: u8 = 1;
-const CHUNK_HEADER_BYTES: usize = 8;
+const CHUNK_HEADER_BYTES: usize = 12;
 pub(super) const SALT_BYTES: usize = 16;
 
 /// Bytes up to which chunks are put together: with its key, an entry of a page of 64 KiB.
@@ -25,29 +25,42 @@ pub(super) fn entry_len(chunks: &[Chunk]) -> usize {
     fitting.max(1)
 }
 
-/// Puts chunks together as one value, and gives each record its salt.
-pub(super) fn entry(chunks: &[Chunk], count: u64) -> Result<Vec<u8>, LogError> {
+/// Puts chunks together as one value, whose first record has the seq `first`, and gives each record
+/// its salt.
+pub(super) fn entry(first: u64, chunks: &[Chunk], count: u64) -> Result<Vec<u8>, LogError> {
     let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
     let salts = count as usize * SALT_BYTES;
     let mut entry = Vec::with_capacity(
         CHUNK_HEADER_BYTES + salts + chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(),
     );
     entry.extend_from_slice(&[CHUNK_VERSION, 0, 0, 0]);
+    entry.extend_from_slice(&[0; 4]);
     entry.extend_from_slice(&count.to_le_bytes());
     entry.resize(CHUNK_HEADER_BYTES + salts, 0);
     getrandom::fill(&mut entry[CHUNK_HEADER_BYTES..]).map_err(LogError::Random)?;
     for chunk in chunks {
         entry.extend_from_slice(&chunk.bytes);
     }
+    let checksum = checksum(first, &entry);
+    entry[4..8].copy_from_slice(&checksum.to_le_bytes());
     Ok(entry)
 }
 
-/// How many records a value holds.
+/// Of the seq that a chunk is stored under and all of the chunk but its checksum.
+fn checksum(first: u64, chunk: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&first.to_le_bytes());
+    hasher.update(&chunk[..4]);
+    hasher.update(&chunk[8..]);
+    hasher.finalize()
+}
+
+/// How many records a value says that it holds.
 pub(super) fn count(chunk: &[u8]) -> Result<u64, LogError> {
     let header = chunk
         .first_chunk::<CHUNK_HEADER_BYTES>()
         .ok_or(LogError::Damaged)?;
-    let [version, _, _, _, count @ ..] = *header;
+    let [version, _, _, _, _, _, _, _, count @ ..] = *header;
     if version != CHUNK_VERSION {
         return Err(LogError::Version(u32::from(version)));
     }
@@ -57,11 +70,17 @@ pub(super) fn count(chunk: &[u8]) -> Result<u64, LogError> {
 /// A record's salt and its frame.
 pub(super) type Salted<'a> = ([u8; SALT_BYTES], &'a [u8]);
 
-/// The records of a chunk.
+/// The records of the chunk that is stored under the seq `first`. Its checksum is verified first:
+/// the disk may have changed it since, and redb does not look.
 pub(super) fn records(
+    first: u64,
     chunk: &[u8],
 ) -> Result<impl Iterator<Item = Result<Salted<'_>, LogError>>, LogError> {
     let records = usize::try_from(count(chunk)?).map_err(|_| LogError::Damaged)?;
+    let stored = chunk[4..].first_chunk().ok_or(LogError::Damaged)?;
+    if u32::from_le_bytes(*stored) != checksum(first, chunk) {
+        return Err(LogError::Damaged);
+    }
     let (salts, mut frames) = chunk[CHUNK_HEADER_BYTES..]
         .split_at_checked(records.checked_mul(SALT_BYTES).ok_or(LogError::Damaged)?)
         .ok_or(LogError::Damaged)?;
@@ -87,15 +106,51 @@ pub(super) mod tests {
         chunk
     }
 
+    fn read(first: u64, entry: &[u8]) -> Result<Vec<Salted<'_>>, LogError> {
+        records(first, entry)?.collect()
+    }
+
+    /// Frozen, version 1: if this test fails, logs on disk can no longer be read.
     #[test]
-    fn a_damaged_chunk_is_an_error_and_no_panic() {
-        let whole = entry(&[chunk(&[b"abc", b"de"])], 2).unwrap();
-        for len in 0..whole.len() {
-            let read = records(&whole[..len]).map(Iterator::collect::<Result<Vec<_>, _>>);
-            assert!(!matches!(read, Ok(Ok(_))), "{len}");
+    fn bytes_of_version_1_are_frozen() {
+        let hex = include_str!("golden/chunk_v1.hex").trim();
+        let frozen: Vec<_> = (0..hex.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&hex[at..at + 2], 16).unwrap())
+            .collect();
+        let read = read(42, &frozen).unwrap();
+        let frames: Vec<_> = read.iter().map(|(_, frame)| *frame).collect();
+        assert_eq!(frames, [&b"abc"[..], b"", b"de"]);
+        let mut written = entry(42, &[chunk(&[b"abc", b""]), chunk(&[b"de"])], 3).unwrap();
+        // The salts are random.
+        for (at, (salt, _)) in (CHUNK_HEADER_BYTES..).step_by(SALT_BYTES).zip(read) {
+            written[at..at + SALT_BYTES].copy_from_slice(&salt);
         }
-        let mut newer = whole;
-        newer[0] = 9;
-        assert!(matches!(count(&newer), Err(LogError::Version(9))));
+        let checksum = checksum(42, &written);
+        written[4..8].copy_from_slice(&checksum.to_le_bytes());
+        assert_eq!(written, frozen);
+    }
+
+    #[test]
+    fn a_chunk_that_was_cut_or_changed_or_moved_is_an_error_and_no_panic() {
+        let whole = entry(7, &[chunk(&[b"abc", b"de"])], 2).unwrap();
+        assert_eq!(read(7, &whole).unwrap().len(), 2);
+        for len in 0..whole.len() {
+            assert!(matches!(read(7, &whole[..len]), Err(LogError::Damaged)));
+        }
+        for bit in 0..whole.len() * 8 {
+            let mut changed = whole.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            let read = read(7, &changed);
+            if bit < 8 {
+                assert!(matches!(read, Err(LogError::Version(_))));
+            } else {
+                assert!(matches!(read, Err(LogError::Damaged)), "{bit}");
+            }
+        }
+        let mut longer = whole.clone();
+        longer.push(0);
+        assert!(matches!(read(7, &longer), Err(LogError::Damaged)));
+        assert!(matches!(read(8, &whole), Err(LogError::Damaged)));
     }
 }

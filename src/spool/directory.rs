@@ -34,6 +34,9 @@ pub(crate) enum DirectoryError {
     Log(#[from] LogError),
     #[error("the folder belongs to another user")]
     Owner,
+    /// A later version may have other files.
+    #[error("the folder holds no log that this program knows")]
+    NotKnown,
 }
 
 impl DirectoryError {
@@ -97,6 +100,9 @@ impl Directory {
             _lock: lock,
         };
         if !file.try_exists()? {
+            if !holds_only_its_lock(path)? {
+                return Err(DirectoryError::NotKnown);
+            }
             // Its process died before the log was there, or while the folder was removed.
             directory.remove()?;
             return Ok(None);
@@ -139,6 +145,15 @@ impl Directory {
             done => done,
         }
     }
+}
+
+fn holds_only_its_lock(path: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(path)? {
+        if entry?.file_name() != "lock" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The folders of all processes in `root`, by the time that they were made.
@@ -230,6 +245,9 @@ fn fingerprint(database: &PgConnectOptions) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::chunk::tests::chunk;
+    use super::super::log::Runs;
+    use super::super::log::tests::set_version;
     use super::*;
 
     struct Root(PathBuf);
@@ -300,6 +318,61 @@ mod tests {
             "{refused:?}"
         );
         assert_eq!(fs::read(&file).unwrap(), b"this is no log");
+    }
+
+    /// What is in the folder of a dead process.
+    fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
+        let mut contents: Vec<_> = fs::read_dir(path)
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let name = entry.file_name().into_string().unwrap();
+                (name, fs::read(entry.path()).unwrap())
+            })
+            .collect();
+        contents.sort();
+        contents
+    }
+
+    #[test]
+    fn a_log_of_a_newer_version_is_refused_and_left_whole() {
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+        let frames: [&[u8]; 2] = [b"a", b"b"];
+        log.append(&[chunk(&frames)], Positions::BEGINNING, &Runs::default())
+            .unwrap();
+        drop(log);
+        let path = directory.path.clone();
+        let file = path.join("spool.redb");
+        set_version(&file, 2);
+        drop(directory);
+        for _ in 0..2 {
+            let refused = Directory::take_over(&path, &root.0).unwrap_err();
+            assert!(
+                matches!(refused, DirectoryError::Log(LogError::Version(2))),
+                "{refused:?}"
+            );
+            assert!(!refused.is_damage());
+        }
+        // Nothing is lost for who can read it.
+        set_version(&file, 1);
+        let (_, log) = Directory::take_over(&path, &root.0).unwrap().unwrap();
+        assert_eq!((log.first_seq(), log.next_seq()), (1, 3));
+    }
+
+    #[test]
+    fn a_folder_with_another_kind_of_log_is_refused_and_left_whole() {
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+        drop(log);
+        let path = directory.path.clone();
+        fs::rename(path.join("spool.redb"), path.join("spool.v2")).unwrap();
+        drop(directory);
+        let before = contents(&path);
+        let refused = Directory::take_over(&path, &root.0).unwrap_err();
+        assert!(matches!(refused, DirectoryError::NotKnown), "{refused:?}");
+        assert!(!refused.is_damage());
+        assert_eq!(contents(&path), before);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Append, read, and give up what is committed.
 
 use std::ops::ControlFlow;
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -11,6 +12,8 @@ use redb::{
 use uuid::Uuid;
 
 use super::chunk::{self, SALT_BYTES};
+#[cfg(test)]
+use super::disk::Disk;
 use super::tail::Tail;
 use crate::queue::Chunk;
 use crate::record::encode;
@@ -57,6 +60,8 @@ impl LogError {
                 ),
                 redb::Error::Corrupted(_)
                 | redb::Error::RepairAborted
+                // No version of this crate wrote a file that is older.
+                | redb::Error::UpgradeRequired(_)
                 | redb::Error::TableTypeMismatch { .. }
                 | redb::Error::TableDoesNotExist(_)
                 | redb::Error::TypeDefinitionChanged { .. } => true,
@@ -73,10 +78,60 @@ impl<E: Into<redb::Error>> From<E> for LogError {
     }
 }
 
+/// Where the bytes of a log are.
+#[derive(Debug)]
+enum Storage {
+    File(PathBuf),
+    /// A disk that fails when it is told to.
+    #[cfg(test)]
+    Disk(Disk),
+}
+
+impl Storage {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::File(path) => std::fs::metadata(path).is_ok_and(|file| file.len() == 0),
+            #[cfg(test)]
+            Self::Disk(disk) => disk.bytes().is_empty(),
+        }
+    }
+
+    fn create(&self) -> Result<Database, LogError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE_BYTES);
+        Ok(match self {
+            Self::File(path) => builder.create(path)?,
+            #[cfg(test)]
+            Self::Disk(disk) => builder.create_with_backend(disk.clone())?,
+        })
+    }
+
+    /// Opens what was made before. Its pages are checked against their checksums, each of them:
+    /// redb trusts a file that was closed.
+    fn open(&self) -> Result<Database, LogError> {
+        let mut builder = Database::builder();
+        builder
+            .set_cache_size(CACHE_BYTES)
+            .set_check_integrity_on_open(true);
+        guarded(|| {
+            Ok(match self {
+                Self::File(path) => builder.open(path)?,
+                #[cfg(test)]
+                Self::Disk(disk) => builder.create_with_backend(disk.clone())?,
+            })
+        })
+    }
+}
+
+/// Reads what may be damaged: redb may panic then.
+fn guarded<T>(read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+    panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(LogError::Damaged))
+}
+
 /// The local log of one writer.
 #[derive(Debug)]
 pub(crate) struct Log {
-    path: PathBuf,
+    storage: Storage,
     /// `None`: a write failed, and it could not be opened again since.
     database: RwLock<Option<Database>>,
     writer: Uuid,
@@ -187,9 +242,16 @@ impl Log {
         service: &str,
         positions: Positions,
     ) -> Result<Self, LogError> {
-        let database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)?;
+        Self::create_in(Storage::File(path.to_owned()), writer, service, positions)
+    }
+
+    fn create_in(
+        storage: Storage,
+        writer: Uuid,
+        service: &str,
+        positions: Positions,
+    ) -> Result<Self, LogError> {
+        let database = storage.create()?;
         let transaction = database.begin_write()?;
         {
             let mut meta = transaction.open_table(META)?;
@@ -205,7 +267,7 @@ impl Log {
         }
         transaction.commit()?;
         Ok(Self {
-            path: path.to_owned(),
+            storage,
             database: RwLock::new(Some(database)),
             writer,
             service: service.to_owned(),
@@ -219,10 +281,14 @@ impl Log {
 
     /// Opens a log that another process left. Runs that it began and did not end become records.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        Self::open_in(Storage::File(path.to_owned()))
+    }
+
+    fn open_in(storage: Storage) -> Result<Self, LogError> {
+        if storage.is_empty() {
             return Err(LogError::NotBegun);
         }
-        let database = open_database(path)?;
+        let database = storage.open()?;
         let transaction = database.begin_read()?;
         let meta = match transaction.open_table(META) {
             Ok(meta) => meta,
@@ -249,7 +315,7 @@ impl Log {
         let state = read_state(&transaction)?;
         drop((meta, transaction));
         let log = Self {
-            path: path.to_owned(),
+            storage,
             database: RwLock::new(Some(database)),
             writer,
             service: service.unwrap_or_default(),
@@ -310,7 +376,7 @@ impl Log {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if database.is_none() {
-            let reopened = open_database(&self.path)?;
+            let reopened = self.storage.open()?;
             let mut state = read_state(&reopened.begin_read()?)?;
             let mut tail = self.tail();
             let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -464,7 +530,7 @@ impl Log {
                 let (together, after) = rest.split_at(chunk::entry_len(rest));
                 rest = after;
                 let count: u64 = together.iter().map(|chunk| chunk.records).sum();
-                let entry = chunk::entry(together, count)?;
+                let entry = chunk::entry(state.next_seq, together, count)?;
                 records.insert(state.next_seq, entry.as_slice())?;
                 state.next_seq += count;
                 state.bytes += entry.len() as u64;
@@ -534,10 +600,16 @@ impl Log {
         from: u64,
         mut each: impl FnMut(Stored<'_>) -> ControlFlow<()>,
     ) -> Result<u64, LogError> {
-        let mut reading = Reading { next: from };
-        let in_memory = self.tail().first();
+        let mut reading = Reading {
+            next: from,
+            chunk_end: None,
+        };
+        let (in_memory, disk_end) = {
+            let tail = self.tail();
+            (tail.first(), tail.first().unwrap_or(self.next_seq()))
+        };
         if in_memory.is_none_or(|first| from < first) {
-            match self.read_disk(&mut reading, &mut each) {
+            match self.read_disk(&mut reading, disk_end, &mut each) {
                 Ok(ControlFlow::Continue(())) => {}
                 // What could be read is good; the next call begins at what could not.
                 Err(_) if reading.next > from => return Ok(reading.next),
@@ -558,33 +630,43 @@ impl Log {
     fn read_disk(
         &self,
         reading: &mut Reading,
+        disk_end: u64,
         each: &mut impl FnMut(Stored<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, LogError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = database.as_ref().ok_or(LogError::Closed)?.begin_read()?;
-        let records = transaction.open_table(RECORDS)?;
-        // The chunk that holds `next` begins at or before it.
-        let begin = records
-            .range(..=reading.next)?
-            .next_back()
-            .transpose()?
-            .map_or(reading.next, |(seq, _)| seq.value());
-        for entry in records.range(begin..)? {
-            let (first, chunk) = entry?;
-            if reading
-                .chunk(first.value(), chunk.value(), each)?
-                .is_break()
-            {
+        let database = database.as_ref().ok_or(LogError::Closed)?;
+        let mut chunks = guarded(|| {
+            let records = database.begin_read()?.open_table(RECORDS)?;
+            // The chunk that holds `next` begins at or before it.
+            let begin = records
+                .range(..=reading.next)?
+                .next_back()
+                .transpose()?
+                .map_or(reading.next, |(seq, _)| seq.value());
+            Ok(records.range(begin..)?)
+        })?;
+        while let Some((first, chunk)) = guarded(|| Ok(chunks.next().transpose()?))? {
+            let first = first.value();
+            // The oldest go first, so that there is none missing between two.
+            if reading.chunk_end.is_some_and(|end| first != end) {
+                return Err(LogError::Damaged);
+            }
+            if reading.chunk(first, chunk.value(), each)?.is_break() {
                 return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(ControlFlow::Continue(()))
+        match reading.chunk_end {
+            Some(end) if end < disk_end => Err(LogError::Damaged),
+            _ => Ok(ControlFlow::Continue(())),
+        }
     }
 }
 
 /// How far a reader has come.
 struct Reading {
     next: u64,
+    /// The seq after the last chunk that was read.
+    chunk_end: Option<u64>,
 }
 
 impl Reading {
@@ -595,7 +677,8 @@ impl Reading {
         chunk: &[u8],
         each: &mut impl FnMut(Stored<'_>) -> ControlFlow<()>,
     ) -> Result<ControlFlow<()>, LogError> {
-        for (seq, record) in (first..).zip(chunk::records(chunk)?) {
+        let mut seq = first;
+        for record in chunk::records(first, chunk)? {
             let (salt, frame) = record?;
             if seq >= self.next {
                 if each(Stored { seq, salt, frame }).is_break() {
@@ -603,13 +686,11 @@ impl Reading {
                 }
                 self.next = seq + 1;
             }
+            seq += 1;
         }
+        self.chunk_end = Some(seq);
         Ok(ControlFlow::Continue(()))
     }
-}
-
-fn open_database(path: &Path) -> Result<Database, LogError> {
-    Ok(Database::builder().set_cache_size(CACHE_BYTES).open(path)?)
 }
 
 /// What a log says of itself.
@@ -655,4 +736,8 @@ fn first(
 
 #[cfg(test)]
 #[path = "log_tests.rs"]
-mod tests;
+pub(super) mod tests;
+
+#[cfg(test)]
+#[path = "damage_tests.rs"]
+mod damage_tests;

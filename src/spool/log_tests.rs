@@ -1,7 +1,7 @@
 use super::*;
-use crate::spool::chunk::tests::chunk;
+pub(super) use crate::spool::chunk::tests::chunk;
 
-fn at(position: u64) -> Positions {
+pub(super) fn at(position: u64) -> Positions {
     Positions::BEGINNING.with(Sink::Postgres, position)
 }
 
@@ -203,25 +203,39 @@ fn a_write_that_was_said_to_have_failed_and_reached_the_disk_is_there_once() {
     assert_eq!(frames, [b"a", b"b", b"c"]);
 }
 
+/// Gives a log another version.
+pub(in crate::spool) fn set_version(file: &Path, version: u32) {
+    let database = Database::open(file).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction
+        .open_table(META)
+        .unwrap()
+        .insert("version", &version.to_le_bytes()[..])
+        .unwrap();
+    transaction.commit().unwrap();
+}
+
+/// A run that has begun.
+pub(super) fn begun(id: u128) -> (Uuid, Vec<u8>) {
+    let id = Uuid::from_u128(id);
+    let header = encode::Header {
+        kind: crate::vocabulary::Kind::QueryRun,
+        evidence: encode::Evidence::None,
+        id,
+        parent: Uuid::nil(),
+        root: id,
+        started_us: 7,
+        duration_us: 0,
+    };
+    let mut frame = Vec::new();
+    encode::begun(&mut frame, &header, &[], &[], &[]);
+    (id, frame)
+}
+
 #[test]
 fn a_run_that_was_begun_and_not_ended_is_a_record_of_the_next_process() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
-    let begun = |id: u128| {
-        let id = Uuid::from_u128(id);
-        let header = encode::Header {
-            kind: crate::vocabulary::Kind::QueryRun,
-            evidence: encode::Evidence::None,
-            id,
-            parent: Uuid::nil(),
-            root: id,
-            started_us: 7,
-            duration_us: 0,
-        };
-        let mut frame = Vec::new();
-        encode::begun(&mut frame, &header, &[], &[], &[]);
-        (id, frame)
-    };
     let runs = Runs {
         begun: vec![begun(1), begun(2)],
         ended: Vec::new(),

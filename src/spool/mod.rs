@@ -16,14 +16,25 @@
 //! table "positions": name of a sink → seq of the next record that it needs u64
 //! table "records": seq of the first record u64 → chunk
 //! table "open": id of a run that has begun [16] → its frame
-//! chunk            version u8 = 1 | zero [3] | count u32 | salts [16] × count
+//! chunk            version u8 = 1 | zero [3] | checksum u32 | count u32 | salts [16] × count
 //!                  then each record's frame behind its length u32
+//! checksum         CRC-32 (as in gzip) of the seq that the chunk is stored under u64, and of all of
+//!                  the chunk but the checksum
 //! ```
 //!
+//! A later version that can still be opened with redb has another "version"; any other kind of file
+//! has another name than `spool.redb`. Either is left alone.
+//!
 //! All numbers in a chunk are little-endian. `seq` counts from 1, without a gap.
+//!
+//! redb has a checksum for each page, and looks at them when a file is opened after a crash or, as
+//! [`Log::open`] asks for, at any time; not when a page is read. A log may lie on the disk for a
+//! day and be read by the process that wrote it: so chunks have a checksum of their own.
 
 mod chunk;
 pub(crate) mod directory;
+#[cfg(test)]
+mod disk;
 mod log;
 mod tail;
 
