@@ -150,6 +150,11 @@ impl Disk {
         self.inner().fault = fault;
     }
 
+    /// Whether tests are to try everything, rather than some of it that takes a few seconds.
+    pub(super) fn is_thorough() -> bool {
+        std::env::var_os("TRACING_AUDIT_EVERY_BYTE").is_some()
+    }
+
     /// A disk as this may be when its power is lost now.
     pub(super) fn without_power(&self, seed: u64) -> Self {
         let inner = self.inner();

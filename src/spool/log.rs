@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{
@@ -12,8 +12,7 @@ use redb::{
 use uuid::Uuid;
 
 use super::chunk::{self, SALT_BYTES};
-#[cfg(test)]
-use super::disk::Disk;
+use super::storage::Storage;
 use super::tail::Tail;
 use crate::queue::Chunk;
 use crate::record::encode;
@@ -27,8 +26,6 @@ const OPEN: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("o
 const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
 
 const VERSION: u32 = 1;
-/// redb's cache: what was just written is read again by the sink.
-const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
 /// Why the log could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -78,53 +75,8 @@ impl<E: Into<redb::Error>> From<E> for LogError {
     }
 }
 
-/// Where the bytes of a log are.
-#[derive(Debug)]
-enum Storage {
-    File(PathBuf),
-    /// A disk that fails when it is told to.
-    #[cfg(test)]
-    Disk(Disk),
-}
-
-impl Storage {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::File(path) => std::fs::metadata(path).is_ok_and(|file| file.len() == 0),
-            #[cfg(test)]
-            Self::Disk(disk) => disk.bytes().is_empty(),
-        }
-    }
-
-    fn create(&self) -> Result<Database, LogError> {
-        let mut builder = Database::builder();
-        builder.set_cache_size(CACHE_BYTES);
-        Ok(match self {
-            Self::File(path) => builder.create(path)?,
-            #[cfg(test)]
-            Self::Disk(disk) => builder.create_with_backend(disk.clone())?,
-        })
-    }
-
-    /// Opens what was made before. Its pages are checked against their checksums, each of them:
-    /// redb trusts a file that was closed.
-    fn open(&self) -> Result<Database, LogError> {
-        let mut builder = Database::builder();
-        builder
-            .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true);
-        guarded(|| {
-            Ok(match self {
-                Self::File(path) => builder.open(path)?,
-                #[cfg(test)]
-                Self::Disk(disk) => builder.create_with_backend(disk.clone())?,
-            })
-        })
-    }
-}
-
 /// Reads what may be damaged: redb may panic then.
-fn guarded<T>(read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
+pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
     panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(LogError::Damaged))
 }
 
@@ -242,7 +194,7 @@ impl Log {
         service: &str,
         positions: Positions,
     ) -> Result<Self, LogError> {
-        Self::create_in(Storage::File(path.to_owned()), writer, service, positions)
+        Self::create_in(Storage::file(path.to_owned()), writer, service, positions)
     }
 
     fn create_in(
@@ -281,11 +233,11 @@ impl Log {
 
     /// Opens a log that another process left. Runs that it began and did not end become records.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
-        Self::open_in(Storage::File(path.to_owned()))
+        Self::open_in(Storage::file(path.to_owned()))
     }
 
     fn open_in(storage: Storage) -> Result<Self, LogError> {
-        if storage.is_empty() {
+        if !storage.is_begun()? {
             return Err(LogError::NotBegun);
         }
         let database = storage.open()?;
@@ -741,3 +693,7 @@ pub(super) mod tests;
 #[cfg(test)]
 #[path = "damage_tests.rs"]
 mod damage_tests;
+
+#[cfg(test)]
+#[path = "fault_tests.rs"]
+mod fault_tests;

@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::*;
 pub(super) use crate::spool::chunk::tests::chunk;
 

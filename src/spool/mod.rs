@@ -36,6 +36,7 @@ pub(crate) mod directory;
 #[cfg(test)]
 mod disk;
 mod log;
+mod storage;
 mod tail;
 
 use std::io;

@@ -1,0 +1,221 @@
+//! Where the bytes of a log are, and what becomes of those that a sync did not make durable.
+//!
+//! After a write that failed, redb wants the log to be opened again, and finds there what it had
+//! written: in the memory of the operating system. Linux gives up pages that it could not write,
+//! and the next `fsync` says that all is well. So what was written since the last sync that did
+//! not fail is written once more before the log is opened.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::ops::{Bound, Range};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, Builder, Database, StorageBackend};
+
+#[cfg(test)]
+use super::disk::Disk;
+use super::log::{LogError, guarded};
+
+/// redb's cache: what was just written is read again by the sink.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+
+/// redb's header, which it writes first, and what tells that it is whole, which it writes last.
+const HEADER_BYTES: usize = 320;
+const MAGIC_BYTES: usize = 9;
+
+/// Bytes that are read at a time.
+const BLOCK_BYTES: usize = 64 * 1024;
+
+#[derive(Debug)]
+enum Place {
+    File(PathBuf),
+    /// A disk that fails when it is told to.
+    #[cfg(test)]
+    Disk(Disk),
+}
+
+/// Where the bytes of a log are.
+#[derive(Debug)]
+pub(super) struct Storage {
+    place: Place,
+    unsynced: Unsynced,
+}
+
+/// What was written since the last sync that did not fail.
+#[derive(Clone, Debug, Default)]
+struct Unsynced(Arc<Mutex<Vec<Range<u64>>>>);
+
+impl Unsynced {
+    fn ranges(&self) -> MutexGuard<'_, Vec<Range<u64>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Storage {
+    pub(super) fn file(path: PathBuf) -> Self {
+        Self {
+            place: Place::File(path),
+            unsynced: Unsynced::default(),
+        }
+    }
+
+    #[cfg(test)]
+    pub(super) fn disk(disk: Disk) -> Self {
+        Self {
+            place: Place::Disk(disk),
+            unsynced: Unsynced::default(),
+        }
+    }
+
+    /// Makes an empty log.
+    pub(super) fn create(&self) -> Result<Database, LogError> {
+        Ok(builder().create_with_backend(self.backend(true)?)?)
+    }
+
+    /// Opens what was made before. Its pages are checked against their checksums, each of them:
+    /// redb trusts a file that was closed.
+    pub(super) fn open(&self) -> Result<Database, LogError> {
+        let backend = self.backend(false)?;
+        if backend.len()? == 0 {
+            // redb would begin a new log.
+            return Err(LogError::Damaged);
+        }
+        backend.write_again()?;
+        guarded(|| {
+            Ok(builder()
+                .set_check_integrity_on_open(true)
+                .create_with_backend(backend)?)
+        })
+    }
+
+    /// Whether its process had come so far as to write redb's header, or anything behind it.
+    pub(super) fn is_begun(&self) -> Result<bool, LogError> {
+        let backend = self.backend(false)?;
+        let mut left = backend.len()?;
+        let mut block = vec![0; BLOCK_BYTES];
+        let mut offset = 0;
+        while left > 0 {
+            let bytes = usize::try_from(left).map_or(BLOCK_BYTES, |left| left.min(BLOCK_BYTES));
+            let block = &mut block[..bytes];
+            backend.read(offset, block)?;
+            if offset == 0 && bytes > MAGIC_BYTES {
+                block[MAGIC_BYTES..bytes.min(HEADER_BYTES)].fill(0);
+            }
+            if block.iter().any(|byte| *byte != 0) {
+                return Ok(true);
+            }
+            offset += bytes as u64;
+            left -= bytes as u64;
+        }
+        Ok(false)
+    }
+
+    fn backend(&self, create: bool) -> Result<Backend, LogError> {
+        let inner: Box<dyn StorageBackend> = match &self.place {
+            Place::File(path) => Box::new(FileBackend::new(
+                OpenOptions::new()
+                    .read(true)
+                    .write(true)
+                    .create(create)
+                    .truncate(false)
+                    .open(path)?,
+            )?),
+            #[cfg(test)]
+            Place::Disk(disk) => Box::new(disk.clone()),
+        };
+        let unsynced = self.unsynced.clone();
+        Ok(Backend { inner, unsynced })
+    }
+}
+
+fn builder() -> Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
+}
+
+/// A file that knows what was written to it since the last sync that did not fail.
+#[derive(Debug)]
+struct Backend {
+    inner: Box<dyn StorageBackend>,
+    unsynced: Unsynced,
+}
+
+impl Backend {
+    fn write_again(&self) -> io::Result<()> {
+        let unsynced = self.unsynced.ranges().clone();
+        if unsynced.is_empty() {
+            return Ok(());
+        }
+        let len = self.inner.len()?;
+        for range in unsynced {
+            // A write beyond the end has failed, or was undone by what redb did next.
+            let end = range.end.min(len);
+            let bytes = usize::try_from(end.saturating_sub(range.start)).unwrap_or_default();
+            let mut written = vec![0; bytes];
+            self.inner.read(range.start, &mut written)?;
+            self.inner.write(range.start, &written)?;
+        }
+        self.sync_data()
+    }
+}
+
+type Locked<T> = Result<T, BackendError>;
+
+impl StorageBackend for Backend {
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let range = offset..offset.saturating_add(data.len() as u64);
+        self.unsynced.ranges().push(range);
+        self.inner.write(offset, data)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        // What is written meanwhile may be part of the sync, or not.
+        let written = self.unsynced.ranges().len();
+        self.inner.sync_data()?;
+        self.unsynced.ranges().drain(..written);
+        Ok(())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.inner.try_lock_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.inner.lock_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.inner.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<()> {
+        self.inner.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Locked<bool> {
+        self.inner.query_lock_range(start, end)
+    }
+}
