@@ -18,7 +18,7 @@ use support::child::{
     wait_for_word, wait_to_be_killed,
 };
 use support::heard::hear;
-use support::trail::{Folder, PATIENCE, Trail, assert_law, pipeline, rows};
+use support::trail::{Folder, PATIENCE, Trail, assert_law, once_each, pipeline, rows};
 use support::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{
@@ -387,6 +387,17 @@ fn under_a_limit(test: &str, blocks: u32, postgres: &Postgres, spool: &Folder) -
     command.stdin(Stdio::piped()).spawn().unwrap()
 }
 
+/// Lifts the limit of a child, and tells it so.
+#[cfg(target_os = "linux")]
+fn lift_the_limit(child: &mut Child) {
+    let lifted = Command::new("prlimit")
+        .args(["--pid", &child.id().to_string(), "--fsize=unlimited"])
+        .status()
+        .unwrap();
+    assert!(lifted.success());
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
@@ -424,12 +435,7 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
     wait_for_word(&mut child, "full");
     let written = rows(&postgres, Kind::QueryRun).len();
     assert!(written > 500, "{written}");
-    let lifted = Command::new("prlimit")
-        .args(["--pid", &child.id().to_string(), "--fsize=unlimited"])
-        .status()
-        .unwrap();
-    assert!(lifted.success());
-    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    lift_the_limit(&mut child);
     wait_for_word(&mut child, "healed");
     assert!(child.wait().unwrap().success());
     assert_eq!(spool.names(), Vec::<String>::new());
@@ -437,6 +443,50 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
         "SELECT count(DISTINCT writer_id), min(seq), max(seq) = count(*), count(DISTINCT seq) = count(*) FROM audit.query_runs",
     );
     assert_eq!(seqs.trim(), "1|1|t|t");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does() {
+    let test = "a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        wait_until("it is said", PATIENCE, || {
+            audit.stats().health() == Health::SpoolBlocked
+        });
+        for _ in 0..100 {
+            audit.record(QueryRun::new("SELECT 1")).unwrap();
+        }
+        audit.flush_blocking(PATIENCE).unwrap();
+        assert_eq!(audit.stats().spool_bytes(), 0);
+        say("full");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        wait_until("there is a local log", PATIENCE, || {
+            audit.stats().health() == Health::Healthy
+        });
+        audit.record(QueryRun::new("SELECT 2")).unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+        say("healed");
+        audit.record(QueryRun::new("SELECT 3")).unwrap();
+        wait_to_be_killed();
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = under_a_limit(test, 0, &postgres, &spool);
+    wait_for_word(&mut child, "full");
+    assert_eq!(rows(&postgres, Kind::QueryRun).len(), 100);
+    lift_the_limit(&mut child);
+    wait_for_word(&mut child, "healed");
+    wait_until("the last one is there", PATIENCE, || {
+        rows(&postgres, Kind::QueryRun).len() == 102
+    });
+    kill(child);
+    // What was left is taken over as from any other process.
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("its folder is removed", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    drop(audit);
+    once_each(&postgres);
 }
 
 #[cfg(target_os = "linux")]

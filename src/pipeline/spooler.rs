@@ -97,11 +97,12 @@ impl Spooler {
             config,
             progress,
             export,
-            spool,
             chunks: Vec::new(),
             in_flight: InFlight::default(),
             drops: None,
-            is_failing: false,
+            // It is said at once, and tried again.
+            is_failing: !spool.is_made(),
+            spool,
             emptied: false,
             stopping: false,
             last_record: now,
@@ -232,7 +233,7 @@ impl Spooler {
             self.emptied = is_drained;
             return;
         }
-        match log.append(&self.chunks, positions, runs) {
+        match self.spool.append(&self.chunks, positions, runs) {
             Ok(()) => {
                 self.in_flight.told();
                 self.is_failing = false;
@@ -441,7 +442,7 @@ impl Spooler {
         let is_done = are_finished() && self.is_drained() && exported && are_runs_ended;
         if !is_done && self.chunks.is_empty() && self.positions() != log.positions() {
             // What this does not tell the next process, it exports once more.
-            let _ = log.append(&[], self.positions(), &Runs::default());
+            let _ = self.spool.append(&[], self.positions(), &Runs::default());
         }
         // The disk took them until the end neither: nothing else can keep them.
         let mut lost = log.in_memory(self.progress.position());

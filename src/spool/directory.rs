@@ -13,9 +13,14 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
-use super::log::{Log, LogError, Positions};
+#[cfg(test)]
+use super::log::Positions;
+use super::log::{Log, LogError};
 use crate::capture::clock::Moment;
 use crate::record::id;
+
+/// The log's file in the folder of its process.
+pub(super) const LOG_FILE: &str = "spool.redb";
 
 /// A log and the folder that is held for it.
 #[derive(Debug)]
@@ -48,26 +53,53 @@ impl DirectoryError {
 
 impl Directory {
     /// Makes a folder for this process, with the log of a new writer in it.
+    #[cfg(test)]
     pub(crate) fn create(
         root: &Path,
         service: &str,
         positions: Positions,
     ) -> Result<(Self, Log), DirectoryError> {
-        create_private_dir(root)?;
         let writer = id::new(Moment::now().wall_us());
+        let directory = Self::make(root, writer)?;
+        let log = Log::create(&directory.log_file(), writer, service, positions)?;
+        directory.sync()?;
+        Ok((directory, log))
+    }
+
+    /// Makes a folder for this process, without a log.
+    pub(super) fn make(root: &Path, writer: Uuid) -> io::Result<Self> {
+        create_private_dir(root)?;
         // Under another name until it is held, so that no other process takes it for a dead
         // one's.
         let making = root.join(format!(".{writer}"));
-        create_private_dir(&making)?;
+        let path = root.join(writer.to_string());
+        let made = Self::make_as(&making, path.clone(), root);
+        if made.is_err() {
+            // Another attempt may follow.
+            let _ = fs::remove_dir_all(making);
+            let _ = fs::remove_dir_all(path);
+        }
+        made
+    }
+
+    fn make_as(making: &Path, path: PathBuf, root: &Path) -> io::Result<Self> {
+        create_private_dir(making)?;
         let lock = File::create_new(making.join("lock"))?;
         lock.try_lock().map_err(io::Error::from)?;
-        let path = root.join(writer.to_string());
-        fs::rename(&making, &path)?;
-        let log = Log::create(&path.join("spool.redb"), writer, service, positions)?;
+        fs::rename(making, &path)?;
         // The folder's own entry must survive a loss of power as the log does.
-        File::open(&path)?.sync_all()?;
         File::open(root)?.sync_all()?;
-        Ok((Self { path, _lock: lock }, log))
+        Ok(Self { path, _lock: lock })
+    }
+
+    /// Where the log is.
+    pub(super) fn log_file(&self) -> PathBuf {
+        self.path.join(LOG_FILE)
+    }
+
+    /// Makes the entries of its files durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        File::open(&self.path)?.sync_all()
     }
 
     /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
@@ -94,11 +126,11 @@ impl Directory {
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(error.into()),
         }
-        let file = path.join("spool.redb");
         let directory = Self {
             path: path.to_owned(),
             _lock: lock,
         };
+        let file = directory.log_file();
         if !file.try_exists()? {
             if !holds_only_its_lock(path)? {
                 return Err(DirectoryError::NotKnown);
@@ -126,14 +158,10 @@ impl Directory {
         Ok(aside)
     }
 
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Removes the folder; its log is closed and has nothing left that is not committed.
     pub(crate) fn remove(self) -> io::Result<()> {
         // The lock goes last: who finds it free finds no log.
-        for name in ["spool.redb", "lock"] {
+        for name in [LOG_FILE, "lock"] {
             match fs::remove_file(self.path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

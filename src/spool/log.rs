@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use redb::{
@@ -46,6 +47,30 @@ pub(crate) enum LogError {
 }
 
 impl LogError {
+    /// Whether it is the disk that does not take what it is given, which may pass, and not a
+    /// setting that is wrong.
+    pub(crate) fn may_heal(&self) -> bool {
+        use std::io::ErrorKind;
+        match self {
+            Self::Redb(error) => match &**error {
+                redb::Error::Io(error) => !matches!(
+                    error.kind(),
+                    ErrorKind::NotFound
+                        | ErrorKind::PermissionDenied
+                        | ErrorKind::AlreadyExists
+                        | ErrorKind::NotADirectory
+                        | ErrorKind::IsADirectory
+                        | ErrorKind::InvalidInput
+                        | ErrorKind::InvalidFilename
+                        | ErrorKind::Unsupported
+                ),
+                redb::Error::PreviousIo => true,
+                _ => false,
+            },
+            _ => false,
+        }
+    }
+
     /// Whether the file itself is damaged, so that trying again is of no use.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
@@ -84,7 +109,9 @@ pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, LogError>) -> Result<T
 #[derive(Debug)]
 pub(crate) struct Log {
     storage: Storage,
-    /// `None`: a write failed, and it could not be opened again since.
+    /// Whether it has ever been on a disk.
+    is_made: AtomicBool,
+    /// `None`: a write failed, and it could not be opened again since; or it was never made.
     database: RwLock<Option<Database>>,
     writer: Uuid,
     service: String,
@@ -188,6 +215,7 @@ pub(crate) struct Stored<'a> {
 
 impl Log {
     /// Makes the log of a new writer, for the sinks that have a position.
+    #[cfg(test)]
     pub(crate) fn create(
         path: &Path,
         writer: Uuid,
@@ -197,19 +225,49 @@ impl Log {
         Self::create_in(Storage::file(path.to_owned()), writer, service, positions)
     }
 
+    #[cfg(test)]
     fn create_in(
         storage: Storage,
         writer: Uuid,
         service: &str,
         positions: Positions,
     ) -> Result<Self, LogError> {
-        let database = storage.create()?;
+        let log = Self::not_made(storage, writer, service, positions);
+        log.reopen()?;
+        Ok(log)
+    }
+
+    /// A log that is not on a disk: until it is made, what it is given can only be kept in memory.
+    pub(super) fn not_made(
+        storage: Storage,
+        writer: Uuid,
+        service: &str,
+        positions: Positions,
+    ) -> Self {
+        Self {
+            storage,
+            is_made: AtomicBool::new(false),
+            database: RwLock::new(None),
+            writer,
+            service: service.to_owned(),
+            state: Mutex::new(State {
+                positions,
+                ..State::EMPTY
+            }),
+            tail: Mutex::default(),
+        }
+    }
+
+    /// Makes the log, with no record in it.
+    fn make(&self) -> Result<Database, LogError> {
+        let positions = self.positions();
+        let database = self.storage.create()?;
         let transaction = database.begin_write()?;
         {
             let mut meta = transaction.open_table(META)?;
             meta.insert("version", &VERSION.to_le_bytes()[..])?;
-            meta.insert("writer", &writer.as_bytes()[..])?;
-            meta.insert("service", service.as_bytes())?;
+            meta.insert("writer", &self.writer.as_bytes()[..])?;
+            meta.insert("service", self.service.as_bytes())?;
             transaction.open_table(RECORDS)?;
             transaction.open_table(OPEN)?;
             let mut stored = transaction.open_table(POSITIONS)?;
@@ -218,17 +276,14 @@ impl Log {
             }
         }
         transaction.commit()?;
-        Ok(Self {
-            storage,
-            database: RwLock::new(Some(database)),
-            writer,
-            service: service.to_owned(),
-            state: Mutex::new(State {
-                positions,
-                ..State::EMPTY
-            }),
-            tail: Mutex::default(),
-        })
+        // ORDERING: Relaxed; who makes the log holds `database`, and who removes it is alone.
+        self.is_made.store(true, Ordering::Relaxed);
+        Ok(database)
+    }
+
+    /// Whether there is a log on a disk.
+    pub(super) fn is_made(&self) -> bool {
+        self.is_made.load(Ordering::Relaxed)
     }
 
     /// Opens a log that another process left. Runs that it began and did not end become records.
@@ -268,6 +323,7 @@ impl Log {
         drop((meta, transaction));
         let log = Self {
             storage,
+            is_made: AtomicBool::new(true),
             database: RwLock::new(Some(database)),
             writer,
             service: service.unwrap_or_default(),
@@ -281,6 +337,9 @@ impl Log {
     /// Makes records of the runs that were begun and not ended; `made` is told how many before
     /// they are there.
     pub(crate) fn recover(&self, error_code: &str, made: impl FnOnce(u64)) -> Result<(), LogError> {
+        if !self.is_made() {
+            return Ok(());
+        }
         let mut lost = Runs::default();
         let mut chunk = Chunk::default();
         {
@@ -328,7 +387,11 @@ impl Log {
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         if database.is_none() {
-            let reopened = self.storage.open()?;
+            let reopened = if self.is_made() {
+                self.storage.open()?
+            } else {
+                self.make()?
+            };
             let mut state = read_state(&reopened.begin_read()?)?;
             let mut tail = self.tail();
             let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -552,6 +615,10 @@ impl Log {
         from: u64,
         mut each: impl FnMut(Stored<'_>) -> ControlFlow<()>,
     ) -> Result<u64, LogError> {
+        if from >= self.next_seq() {
+            // Without a look at a disk that may fail.
+            return Ok(from);
+        }
         let mut reading = Reading {
             next: from,
             chunk_end: None,

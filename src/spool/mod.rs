@@ -41,8 +41,14 @@ mod tail;
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use self::directory::{Directory, DirectoryError};
+use self::storage::Storage;
+use crate::capture::clock::Moment;
+use crate::queue::Chunk;
+use crate::record::id;
 pub(crate) use log::{Log, LogError, Positions, Runs, Sink, Stored};
 
 /// A log in a folder that is held for it, as long as anybody uses the log.
@@ -50,25 +56,86 @@ pub(crate) use log::{Log, LogError, Positions, Runs, Sink, Stored};
 pub(crate) struct Spool {
     // Closed before the folder is let go.
     log: Log,
-    directory: Directory,
+    root: PathBuf,
+    path: PathBuf,
+    /// Whether the folder and the log are there, for good.
+    is_made: AtomicBool,
+    /// `None`: it could not be made yet.
+    directory: Mutex<Option<Directory>>,
 }
 
 impl Spool {
-    /// Makes a folder for this process, with the log of a new writer in it.
+    /// Makes a folder for this process, with the log of a new writer in it. A disk that does not
+    /// take it is no error: [`append`](Self::append) tries again. A setting that is wrong is one.
     pub(crate) fn create(
         root: &Path,
         service: &str,
         positions: Positions,
-    ) -> Result<Self, DirectoryError> {
-        let (directory, log) = Directory::create(root, service, positions)?;
-        Ok(Self { log, directory })
+    ) -> Result<Self, LogError> {
+        let writer = id::new(Moment::now().wall_us());
+        let path = root.join(writer.to_string());
+        let storage = Storage::file(path.join(directory::LOG_FILE));
+        let spool = Self {
+            log: Log::not_made(storage, writer, service, positions),
+            root: root.to_owned(),
+            path,
+            is_made: AtomicBool::new(false),
+            directory: Mutex::new(None),
+        };
+        match spool.make(positions) {
+            Err(error) if !error.may_heal() => Err(error),
+            _ => Ok(spool),
+        }
+    }
+
+    /// The same as [`Log::append`], after it has made what could not be made before.
+    pub(crate) fn append(
+        &self,
+        chunks: &[Chunk],
+        positions: Positions,
+        runs: &Runs,
+    ) -> Result<(), LogError> {
+        if !self.is_made() {
+            self.make(positions)?;
+        }
+        self.log.append(chunks, positions, runs)
+    }
+
+    /// Makes the folder and the log.
+    fn make(&self, positions: Positions) -> Result<(), LogError> {
+        let mut held = self
+            .directory
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let directory = match held.take() {
+            Some(directory) => directory,
+            None => Directory::make(&self.root, self.log.writer())?,
+        };
+        let directory = held.insert(directory);
+        self.log.append(&[], positions, &Runs::default())?;
+        // The entry of the log must survive a loss of power as the log does.
+        directory.sync()?;
+        // ORDERING: Relaxed; only the thread that appends looks.
+        self.is_made.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether there is a log on a disk.
+    pub(crate) fn is_made(&self) -> bool {
+        self.is_made.load(Ordering::Relaxed)
     }
 
     /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
     /// removed.
     pub(crate) fn take_over(path: &Path, root: &Path) -> Result<Option<Self>, DirectoryError> {
         let taken = Directory::take_over(path, root)?;
-        Ok(taken.map(|(directory, log)| Self { log, directory }))
+        Ok(taken.map(|(directory, log)| Self {
+            log,
+            root: root.to_owned(),
+            path: path.to_owned(),
+            is_made: AtomicBool::new(true),
+            directory: Mutex::new(Some(directory)),
+        }))
     }
 
     /// Gives a folder whose log is damaged another name, under which nobody takes it over: whole,
@@ -78,7 +145,7 @@ impl Spool {
     }
 
     pub(crate) fn path(&self) -> &Path {
-        self.directory.path()
+        &self.path
     }
 
     pub(crate) fn log(&self) -> &Log {
@@ -88,7 +155,9 @@ impl Spool {
     /// Removes the log and its folder.
     pub(crate) fn remove(self) -> io::Result<()> {
         drop(self.log);
-        self.directory.remove()
+        let held = self.directory.into_inner();
+        held.unwrap_or_else(PoisonError::into_inner)
+            .map_or(Ok(()), Directory::remove)
     }
 }
 

@@ -69,9 +69,12 @@ impl Storage {
         }
     }
 
-    /// Makes an empty log.
+    /// Makes an empty log, in place of what an earlier attempt has left.
     pub(super) fn create(&self) -> Result<Database, LogError> {
-        Ok(builder().create_with_backend(self.backend(true)?)?)
+        let backend = self.backend(true)?;
+        backend.set_len(0)?;
+        self.unsynced.ranges().clear();
+        Ok(builder().create_with_backend(backend)?)
     }
 
     /// Opens what was made before. Its pages are checked against their checksums, each of them:
