@@ -35,6 +35,8 @@ impl Database {
         let options = PgConnectOptions::from_str(url)
             .map_err(Error::BadUrl)?
             .application_name("tracing-audit")
+            // pgbouncer takes no parameter of a session but a few.
+            .extra_float_digits(None)
             .disable_statement_logging();
         Ok(Self { options })
     }

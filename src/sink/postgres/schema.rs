@@ -3,18 +3,22 @@
 use std::borrow::Cow;
 use std::time::Duration;
 
-use sqlx::migrate::{Migrate as _, Migration, MigrationType, Migrator};
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, SqlSafeStr as _};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _};
 
 use crate::error::MigrateError;
 
 /// The table of the applied migrations, apart from the host's own.
 const MIGRATIONS_TABLE: &str = "audit.schema_migrations";
 
-/// Waits no longer than this for locks that others hold, such as the migration of another
-/// process that starts at the same time; and keeps notices out of the host's log.
-const SETTINGS: &str = "SET lock_timeout = '60s'; SET client_min_messages = 'warning'";
+/// What a migration begins with. Waits no longer than this for locks that others hold, such as
+/// the migration of another process that starts at the same time; and keeps notices out of the
+/// host's log. All of it ends with the transaction, but for the statements that sqlx prepares: a
+/// transaction pooler's connection may have some of these names from others, who do not count on
+/// them.
+const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
+     SELECT pg_advisory_xact_lock(hashtextextended('tracing-audit migration', 0)); DEALLOCATE ALL";
 
 /// The embedded migrations. Built by hand: the `migrate!` macro would cost every user sqlx's
 /// macros.
@@ -36,6 +40,8 @@ pub(crate) fn migrator() -> Migrator {
             include_str!("../../../migrations/0002_rights.sql"),
         ),
     ]);
+    // Its lock is a session's, and would be left to others behind a transaction pooler.
+    migrator.set_locking(false);
     migrator.dangerous_set_table_name(MIGRATIONS_TABLE);
     migrator.create_schema("audit");
     migrator
@@ -62,34 +68,32 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
         .map(|migration| migration.version)
         .max()
         .unwrap_or(0);
-    let encoding: String = sqlx::query_scalar("SELECT current_setting('server_encoding')")
-        .fetch_one(&mut *connection)
+    // Read with the writer's rights, so through the catalog's public part first. And none of it
+    // prepared: a transaction pooler may run what was prepared elsewhere.
+    let row = connection
+        .fetch_one(
+            "SELECT current_setting('server_encoding'), \
+             coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'audit'), false) \
+             AND to_regclass('audit.schema_migrations') IS NOT NULL",
+        )
         .await?;
-    if encoding != "UTF8" {
+    if row.try_get::<&str, _>(0)? != "UTF8" {
         return Ok(State::Encoding);
     }
-    // Read with the writer's rights, so through the catalog's public part first.
-    let there: bool = sqlx::query_scalar(
-        "SELECT coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'audit'), false) \
-         AND to_regclass('audit.schema_migrations') IS NOT NULL",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !there {
+    if !row.try_get::<bool, _>(1)? {
         return Ok(State::Behind);
     }
-    let applied: Option<i64> =
-        sqlx::query_scalar("SELECT max(version) FROM audit.schema_migrations WHERE success")
-            .fetch_one(&mut *connection)
-            .await?;
+    let row = connection
+        .fetch_one("SELECT max(version) FROM audit.schema_migrations WHERE success")
+        .await?;
+    let applied: Option<i64> = row.try_get(0)?;
     Ok(match applied.unwrap_or(0) {
         newer if newer > known => State::Newer(newer),
         current if current == known => {
-            let is_writer: bool = sqlx::query_scalar("SELECT pg_has_role('audit_writer', 'USAGE')")
-                .persistent(false)
-                .fetch_one(&mut *connection)
+            let row = connection
+                .fetch_one("SELECT pg_has_role('audit_writer', 'USAGE')")
                 .await?;
-            if is_writer {
+            if row.try_get(0)? {
                 State::Current
             } else {
                 State::NotWriter
@@ -101,17 +105,15 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
 
 /// Brings the tables up to date. Many processes may do so at once: they wait for each other.
 pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), sqlx::migrate::MigrateError> {
-    connection.execute(SETTINGS).await?;
-    let done = migrator().run_direct(None, &mut *connection, false).await;
-    if done.is_err() {
-        // A failed migration leaves its lock held; the connection is given up by the caller,
-        // but a session behind a pooler would go on.
-        let _ = connection.unlock().await;
-    }
-    connection
-        .execute("RESET lock_timeout; RESET client_min_messages")
+    // Who has waited for another is to see what that one has done.
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    let mut transaction = connection.begin_with(begin).await?;
+    transaction.execute(SETTINGS).await?;
+    migrator()
+        .run_direct(None, &mut *transaction, false)
         .await?;
-    done
+    transaction.execute("DEALLOCATE ALL").await?;
+    Ok(transaction.commit().await?)
 }
 
 /// Lets the login that has just made the tables write to them; a superuser may anyway.
@@ -161,7 +163,7 @@ pub fn migrate(url: &str) -> Result<(), MigrateError> {
 
 async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
     let database = |error: sqlx::Error| MigrateError::Database(Box::new(error));
-    let options = options.disable_statement_logging();
+    let options = super::connect_options(&options);
     let mut connection = tokio::time::timeout(Duration::from_secs(30), options.connect())
         .await
         .map_err(|elapsed| MigrateError::Database(Box::new(elapsed)))?

@@ -85,11 +85,8 @@ impl Writer {
         options: &PgConnectOptions,
         migrate: bool,
     ) -> Result<Self, NotReady> {
-        let options = options
-            .clone()
-            .application_name("tracing-audit")
-            .disable_statement_logging();
-        let mut connection = within(CONNECT_TIMEOUT, options.connect()).await?;
+        let connecting = super::connect_options(options);
+        let mut connection = within(CONNECT_TIMEOUT, connecting.connect()).await?;
         let state = within(EXCHANGE_TIMEOUT, schema::state(&mut connection)).await?;
         match state {
             schema::State::Current => {}
@@ -170,16 +167,16 @@ impl Writer {
     ///
     /// A standby is not asked: it may not show yet all that was committed, and takes nothing.
     pub(crate) async fn position(&mut self, writer: Uuid) -> Result<u64, Fault> {
-        let asking = sqlx::query_as::<_, (i64, bool)>(
-            "SELECT audit.writer_position($1), pg_is_in_recovery()",
-        )
-        .persistent(false)
-        .bind(writer)
-        .fetch_one(&mut self.connection);
-        match within(EXCHANGE_TIMEOUT, asking).await? {
-            (_, true) => Err(Fault::standby()),
-            (position, false) => Ok(u64::try_from(position).unwrap_or(1)),
+        // Not prepared: a transaction pooler may run what was prepared elsewhere.
+        let asking = AssertSqlSafe(format!(
+            "SELECT audit.writer_position('{writer}'), pg_is_in_recovery()"
+        ));
+        let row = within(EXCHANGE_TIMEOUT, self.connection.fetch_one(asking)).await?;
+        if row.try_get(1)? {
+            return Err(Fault::standby());
         }
+        let position: i64 = row.try_get(0)?;
+        Ok(u64::try_from(position).unwrap_or(1))
     }
 
     /// Writes a batch in one transaction; returns how many of its rows are in default partitions.
