@@ -122,10 +122,15 @@ impl Postgres {
             .id()
     }
 
+    /// A program that is to run as the account that the server runs as.
+    pub(crate) fn of_account(&self, program: &str) -> Command {
+        self.programs.of_account(program)
+    }
+
     /// Limits how large a file those of its processes may write that start from now on, in bytes or `unlimited`.
     pub(crate) fn limit_file_size(&self, limit: &str) {
         // By the server's own account, since not even root may where it lacks the capability.
-        output(self.programs.of_account("prlimit").args([
+        output(self.of_account("prlimit").args([
             "--pid",
             &self.pid().to_string(),
             &format!("--fsize={limit}:"),

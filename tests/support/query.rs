@@ -22,7 +22,7 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(super) fn open(port: u16, database: &str) -> Result<Self, String> {
+    pub(crate) fn open(port: u16, database: &str) -> Result<Self, String> {
         let opening = || {
             let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
             server.set_read_timeout(Some(PATIENCE))?;

@@ -1,0 +1,263 @@
+//! Behind a pooler that gives every transaction another connection: what the pipeline writes is
+//! there once, and what it sets for itself is nobody else's.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::process::Child;
+use std::time::Duration;
+
+use support::query::Session;
+use support::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
+use support::{Postgres, Stop, wait_until};
+use tracing_audit::{Audit, Event, Health, Kind, PromptRun, QueryRun};
+
+/// A running pgbouncer, in transaction mode.
+struct Pgbouncer {
+    // Dropped first: it ends before its folder goes.
+    running: Option<Child>,
+    port: u16,
+    folder: Folder,
+}
+
+impl Pgbouncer {
+    fn start(postgres: &Postgres, pool_size: u32) -> Self {
+        let folder = Folder::new();
+        fs::create_dir(&folder.0).unwrap();
+        // Below those that systems hand out for outgoing connections, and below those of the servers, one of which is
+        // this test's own.
+        let of_server = (postgres.port() - 15_000) % 5_000;
+        let port = (10_000 + of_server..15_000)
+            .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
+            .unwrap();
+        let settings = format!(
+            "[databases]
+             audit = host=127.0.0.1 port={} dbname=audit user=postgres
+             [pgbouncer]
+             listen_addr = 127.0.0.1
+             listen_port = {port}
+             unix_socket_dir =
+             auth_type = any
+             pool_mode = transaction
+             default_pool_size = {pool_size}
+             server_login_retry = 0.1
+            ",
+            postgres.port()
+        );
+        fs::write(
+            folder.0.join("pgbouncer.ini"),
+            settings.replace("             ", ""),
+        )
+        .unwrap();
+        let mut pooler = Self {
+            running: None,
+            port,
+            folder,
+        };
+        pooler.start_again(postgres);
+        pooler
+    }
+
+    fn start_again(&mut self, postgres: &Postgres) {
+        let log = fs::File::create(self.folder.0.join("log")).unwrap();
+        let child = postgres
+            .of_account("pgbouncer")
+            .arg(self.folder.0.join("pgbouncer.ini"))
+            .stderr(log)
+            .spawn()
+            .unwrap_or_else(|error| panic!("pgbouncer: {error}"));
+        self.running = Some(child);
+        wait_until("pgbouncer is ready", PATIENCE, || {
+            self.try_session().is_ok()
+        });
+    }
+
+    /// Kills it, and with it every connection either way.
+    fn kill(&mut self) {
+        let mut child = self.running.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    fn url(&self) -> String {
+        format!("postgres://postgres@127.0.0.1:{}/audit", self.port)
+    }
+
+    fn try_session(&self) -> Result<Session, String> {
+        Session::open(self.port, "audit")
+    }
+
+    /// A client beside ours.
+    fn session(&self) -> Session {
+        self.try_session().unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+impl Drop for Pgbouncer {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.running {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+/// A pipeline through the pooler.
+fn through(pooler: &Pgbouncer, postgres: &Postgres, spool: &Folder) -> Audit {
+    pipeline(postgres, spool, |builder| {
+        builder
+            .postgres(pooler.url())
+            .batch(150, Duration::from_millis(5))
+    })
+}
+
+fn record(audit: &Audit, times: u32) {
+    for _ in 0..times {
+        audit.record(QueryRun::new("SELECT 1")).unwrap();
+        audit.record(PromptRun::new("hi")).unwrap();
+        audit.record(Event::new("e")).unwrap();
+    }
+}
+
+#[track_caller]
+fn assert_times(times: u64, postgres: &Postgres) {
+    for kind in Kind::ALL {
+        assert_eq!(count(postgres, kind.table_name()), times);
+    }
+    once_each(postgres);
+}
+
+#[test]
+#[ignore = "needs pgbouncer, see .ci/run"]
+fn pipelines_that_share_few_connections_write_everything_once() {
+    for pool_size in [1, 2] {
+        let postgres = Postgres::start();
+        let pooler = Pgbouncer::start(&postgres, pool_size);
+        let folders: Vec<_> = (0..4).map(|_| Folder::new()).collect();
+        // All at once on an empty database, so that the tables are made through the pooler too.
+        std::thread::scope(|scope| {
+            for spool in &folders {
+                scope.spawn(|| {
+                    let audit = through(&pooler, &postgres, spool);
+                    for _ in 0..5 {
+                        record(&audit, 100);
+                        audit.flush_blocking(PATIENCE).unwrap();
+                    }
+                });
+            }
+        });
+        assert_times(4 * 500, &postgres);
+    }
+}
+
+#[test]
+#[ignore = "needs pgbouncer, see .ci/run"]
+fn a_row_that_is_refused_behind_a_pooler_is_a_dead_letter() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let pooler = Pgbouncer::start(&postgres, 2);
+    let audit = through(&pooler, &postgres, &spool);
+    record(&audit, 1);
+    audit.flush_blocking(PATIENCE).unwrap();
+    postgres.psql(
+        "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
+    );
+    for _ in 0..20 {
+        record(&audit, 20);
+        audit.record(Event::new("poison")).unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().dead_lettered(), 20);
+    assert_eq!(count(&postgres, "dead_letters"), 20);
+    for kind in Kind::ALL {
+        assert_eq!(count(&postgres, kind.table_name()), 401);
+    }
+    balanced(&audit, &postgres);
+}
+
+#[test]
+#[ignore = "needs pgbouncer, see .ci/run"]
+fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_trail_nothing() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let pooler = Pgbouncer::start(&postgres, 1);
+    let mut other = pooler.session();
+    let ask = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
+        current_setting('client_min_messages'), current_setting('TimeZone'), current_setting('search_path'),
+        (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM pg_prepared_statements)";
+    let before = other.run(ask);
+    // Names that sqlx gives as well, in a program that shares the one connection to the server.
+    for name in ["sqlx_s_1", "sqlx_s_2", "sqlx_s_3"] {
+        other.run(&format!("PREPARE {name} AS SELECT 42"));
+    }
+    let audit = through(&pooler, &postgres, &spool);
+    record(&audit, 1);
+    audit.flush_blocking(PATIENCE).unwrap();
+    record(&audit, 100);
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_times(101, &postgres);
+    other.run("DEALLOCATE ALL");
+    assert_eq!(other.run(ask), before);
+    // Who needs no tables made leaves others' statements alone.
+    other.run("PREPARE sqlx_s_1 AS SELECT 42");
+    drop(audit);
+    let audit = through(&pooler, &postgres, &spool);
+    record(&audit, 1);
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(other.run("EXECUTE sqlx_s_1"), "42");
+    assert_times(102, &postgres);
+}
+
+#[test]
+#[ignore = "needs pgbouncer, see .ci/run"]
+fn a_pooler_that_restarts_and_a_server_that_does_so_behind_it_cost_nothing() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    let mut pooler = Pgbouncer::start(&postgres, 2);
+    let other = Folder::new();
+    let audits = [&spool, &other].map(|spool| through(&pooler, &postgres, spool));
+    let mut times = 0;
+    let mut record_both = |count: u32| {
+        for audit in &audits {
+            record(audit, count);
+            times += u64::from(count);
+        }
+        times
+    };
+    record_both(1);
+    for audit in &audits {
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    for _ in 0..2 {
+        let begun = |audit: &Audit| audit.stats().batches();
+        let before = audits.each_ref().map(begun);
+        record_both(300);
+        wait_until("batches are being written", PATIENCE, || {
+            audits.each_ref().map(begun) != before
+        });
+        pooler.kill();
+        record_both(10);
+        for audit in &audits {
+            wait_until("it is noticed", PATIENCE, || {
+                audit.stats().health() == Health::Retrying
+            });
+        }
+        pooler.start_again(&postgres);
+        record_both(300);
+        postgres.stop(Stop::Immediate);
+        record_both(10);
+        postgres.start_again();
+        for audit in &audits {
+            audit.flush_blocking(PATIENCE).unwrap();
+            assert_eq!(audit.stats().dead_lettered(), 0);
+        }
+    }
+    let times = record_both(0);
+    assert_times(times, &postgres);
+    for audit in &audits {
+        balanced(audit, &postgres);
+    }
+}
