@@ -161,7 +161,11 @@ fn positions(stream: &[u8], stride: usize) -> Vec<usize> {
         ends.push(at);
     }
     (0..=stream.len())
-        .filter(|at| at % stride == 0 || ends.iter().any(|end| end.abs_diff(*at) <= 1))
+        .filter(|at| {
+            // The last of it is the COMMIT, or the answer to it.
+            let is_in_commit = stream.len() - at <= 20;
+            is_in_commit || at % stride == 0 || ends.iter().any(|end| end.abs_diff(*at) <= 1)
+        })
         .collect()
 }
 
@@ -453,7 +457,8 @@ fn a_serialization_failure_is_tried_again() {
     );
     let mut other = postgres.session();
     other.run("BEGIN; UPDATE counter SET events = events + 1");
-    record_three(audit);
+    // Alone in its batch, so that there is nothing to single out.
+    audit.record(Event::new("e")).unwrap();
     audit.flush_blocking(Duration::ZERO).unwrap_err();
     wait_until("the batch waits for the counter", PATIENCE, || {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'";
@@ -463,7 +468,9 @@ fn a_serialization_failure_is_tried_again() {
     flush(audit);
     assert!(postgres.log().contains("40001 tracing-audit ERROR"));
     assert_eq!(postgres.psql("SELECT events FROM counter"), "2");
-    assert_three_times(2, audit, postgres);
+    assert_eq!(count(postgres, "events"), 2);
+    assert_eq!(audit.stats().dead_lettered(), 0);
+    balanced(audit, postgres);
 }
 
 // Servers that take nothing ------------------------------------------------------------
