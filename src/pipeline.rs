@@ -496,15 +496,22 @@ fn start_export(
     observe: otlp::Observe,
 ) -> Result<JoinHandle<()>, BuildError> {
     counters.export.turn_on();
-    let running = exporter.run(
-        config.spool_root.clone(),
-        Arc::clone(export),
-        Arc::clone(counters),
-        Arc::clone(spool),
-        observe,
-    );
+    let root = config.spool_root.clone();
+    let (export, counters, spool) = (Arc::clone(export), Arc::clone(counters), Arc::clone(spool));
     spawn("tracing-audit-otlp", move || {
-        runtime.block_on(running);
+        // Kept over a panic: what it has exported, and what it was to tell, is known to it alone.
+        let mut drain: Option<otlp::Drain> = None;
+        let run = || {
+            let _entered = runtime.enter();
+            if let Some(drain) = &drain {
+                drain.renew();
+            }
+            let drain = drain.get_or_insert_with(|| {
+                exporter.start(root.clone(), &export, &counters, &spool, &observe)
+            });
+            runtime.block_on(drain.run());
+        };
+        supervise(&counters, || export.should_stop(), run);
         // A name that is being looked up holds nobody up.
         runtime.shutdown_background();
     })

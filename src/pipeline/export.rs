@@ -110,6 +110,11 @@ impl Export {
         self.stop.send_replace(true);
     }
 
+    /// Whether the export was told to stop.
+    pub(super) fn should_stop(&self) -> bool {
+        *self.stop.borrow()
+    }
+
     /// Waits until the export is told to stop.
     pub(crate) async fn wait_for_stop(&self) {
         // An error means that there is nobody left to tell.

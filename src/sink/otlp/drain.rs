@@ -66,9 +66,10 @@ impl Source {
     }
 }
 
-/// Exports logs until it is told to stop.
+/// Exports logs until it is told to stop. After a panic it can be run again, and goes on where it
+/// was.
 #[derive(Debug)]
-pub(super) struct Drain {
+pub(crate) struct Drain {
     settings: Otlp,
     spool_root: PathBuf,
     export: Arc<Export>,
@@ -136,7 +137,7 @@ impl Drain {
 
     /// Runs until it is told to stop. A request that is under way then is given up: its records
     /// are exported again by the next process.
-    pub(super) async fn run(mut self) {
+    pub(crate) async fn run(&mut self) {
         let export = Arc::clone(&self.export);
         tokio::select! {
             biased;
@@ -146,6 +147,12 @@ impl Drain {
         if let Some(metrics) = self.metrics.take() {
             metrics.shut_down().await;
         }
+    }
+
+    /// To be called before it is run again after a panic, which may have come from the middle of a
+    /// request.
+    pub(crate) fn renew(&self) {
+        self.transport.renew();
     }
 
     async fn work(&mut self) {
@@ -253,7 +260,7 @@ impl Drain {
         let (from, is_adopted) = (source.position, source.is_adopted);
         let metrics = self.metrics.as_ref().filter(|_| !is_adopted);
         let limit = source.limit;
-        let mut metered = self.metered;
+        let metered = &mut self.metered;
         let read = Payload::read(
             source.log(),
             from,
@@ -261,14 +268,13 @@ impl Drain {
             &self.settings,
             |seq, row, facts| {
                 if let Some(metrics) = metrics
-                    && seq > metered
+                    && seq > *metered
                 {
+                    *metered = seq;
                     metrics.record(row, facts);
-                    metered = seq;
                 }
             },
         );
-        self.metered = metered;
         let mut payload = match read {
             Ok(payload) => payload,
             Err(error) if is_adopted => {

@@ -91,12 +91,19 @@ impl Metrics {
         let (sender, mut requests) = mpsc::channel::<Request>(1);
         tokio::spawn(async move {
             while let Some((request, reply)) = requests.recv().await {
+                // A task of its own, so that a panic costs this request alone.
+                let sending = Arc::clone(&transport);
+                let sending = tokio::spawn(async move { sending.metrics(request).await });
+                let sent = match sending.await {
+                    Ok(Ok(_)) => Ok(()),
+                    Ok(Err(fault)) => Err(fault.cause().to_owned()),
+                    Err(_) => {
+                        transport.renew();
+                        Err(String::from("a panic"))
+                    }
+                };
                 // The next metrics say it all again, since they are cumulative.
-                let sent = transport.metrics(request).await;
-                let _ = reply.send(
-                    sent.map(drop)
-                        .map_err(|fault| OTelSdkError::InternalFailure(fault.cause().to_owned())),
-                );
+                let _ = reply.send(sent.map_err(OTelSdkError::InternalFailure));
             }
         });
         let reader = PeriodicReader::builder(Exporter(sender))

@@ -23,6 +23,7 @@ mod transport;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub(crate) use self::drain::Drain;
 pub(crate) use self::metrics::{Observe, Observed};
 pub use self::settings::{Otlp, OtlpProtocol, QueryText};
 use crate::error::BuildError;
@@ -46,31 +47,28 @@ impl Exporter {
         })
     }
 
-    /// Exports until it is told to stop.
-    pub(crate) async fn run(
-        self,
+    /// Takes up the export. To be called within the runtime that it will run on.
+    pub(crate) fn start(
+        &self,
         spool_root: PathBuf,
-        export: Arc<Export>,
-        counters: Arc<Counters>,
-        own: Arc<Spool>,
-        observe: Observe,
-    ) {
+        export: &Arc<Export>,
+        counters: &Arc<Counters>,
+        own: &Arc<Spool>,
+        observe: &Observe,
+    ) -> Drain {
         let metrics = self.settings.metrics.then(|| {
             let resource = payload::resource_attributes(own.log(), &self.settings);
             let transport = Arc::clone(&self.transport);
-            metrics::Metrics::start(&self.settings, resource, transport, &observe)
+            metrics::Metrics::start(&self.settings, resource, transport, observe)
         });
-        drop(observe);
-        drain::Drain::new(
-            self.settings,
+        Drain::new(
+            self.settings.clone(),
             spool_root,
-            export,
-            counters,
-            self.transport,
+            Arc::clone(export),
+            Arc::clone(counters),
+            Arc::clone(&self.transport),
             metrics,
-            own,
+            Arc::clone(own),
         )
-        .run()
-        .await;
     }
 }

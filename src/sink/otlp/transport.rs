@@ -30,6 +30,7 @@ use prost::bytes::Bytes;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
+use tonic::Code;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
@@ -60,7 +61,7 @@ enum Way {
         gzip: bool,
     },
     Http {
-        client: Box<Client<HttpsConnector<HttpConnector>, Full<Bytes>>>,
+        client: Box<HttpClient>,
         traces: Uri,
         metrics: Uri,
         headers: HeaderMap,
@@ -88,6 +89,38 @@ impl Server {
     fn renew(&self) {
         let channel = self.endpoint.connect_lazy();
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
+    }
+}
+
+/// A client over HTTP, and what it is made of.
+#[derive(Debug)]
+struct HttpClient {
+    connector: HttpsConnector<HttpConnector>,
+    client: Mutex<PooledClient>,
+}
+
+type PooledClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+impl HttpClient {
+    fn new(connector: HttpsConnector<HttpConnector>) -> Self {
+        Self {
+            client: Mutex::new(Self::pooled(connector.clone())),
+            connector,
+        }
+    }
+
+    fn pooled(connector: HttpsConnector<HttpConnector>) -> PooledClient {
+        Client::builder(TokioExecutor::new()).build(connector)
+    }
+
+    fn client(&self) -> PooledClient {
+        let client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        client.clone()
+    }
+
+    fn renew(&self) {
+        let client = Self::pooled(self.connector.clone());
+        *self.client.lock().unwrap_or_else(PoisonError::into_inner) = client;
     }
 }
 
@@ -132,7 +165,7 @@ impl Transport {
                     .enable_http1()
                     .build();
                 Way::Http {
-                    client: Box::new(Client::builder(TokioExecutor::new()).build(connector)),
+                    client: Box::new(HttpClient::new(connector)),
                     traces,
                     metrics,
                     headers,
@@ -144,6 +177,20 @@ impl Transport {
             timeout: settings.timeout,
             way,
         })
+    }
+
+    /// Makes new connections from now on: after a panic in the middle of one, a client may panic at
+    /// every request.
+    pub(super) fn renew(&self) {
+        match &self.way {
+            Way::Grpc {
+                traces, metrics, ..
+            } => {
+                traces.renew();
+                metrics.renew();
+            }
+            Way::Http { client, .. } => client.renew(),
+        }
     }
 
     /// Sends spans; returns how many of them the collector has refused.
@@ -199,7 +246,14 @@ impl Transport {
     ) -> Result<T, Fault> {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(Fault::of_grpc(&status)),
+            Ok(Err(status)) => {
+                // Perhaps it did not get to the collector. A channel that has lost the task which
+                // it goes through, to a panic, never gets there again, and says no more than this.
+                if status.code() == Code::Unknown || std::error::Error::source(&status).is_some() {
+                    server.renew();
+                }
+                Err(Fault::of_grpc(&status))
+            }
             Err(_) => {
                 server.renew();
                 Err(Fault::TimedOut)
@@ -240,6 +294,7 @@ impl Transport {
         request.headers_mut().extend(headers.clone());
         let exchange = async {
             let answer = client
+                .client()
                 .request(request)
                 .await
                 .map_err(|error| lost(&error))?;
