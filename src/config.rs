@@ -326,6 +326,16 @@ impl Builder {
     ///
     /// Does not wait for the database: it may come up later than the program.
     ///
+    /// # Forking
+    ///
+    /// Start it after forking: a forked process has none of the worker's threads. What it records
+    /// with a handle from before the fork goes nowhere, and `flush`, `shutdown`, `committed` and
+    /// dropping the handle return at once. It may start a pipeline of its own. What its parent
+    /// records stays the parent's, once; only the lock on the parent's local log is held by both,
+    /// so that what a killed parent left is committed by the first process that is started after
+    /// its forked children have ended as well. A program that is started with
+    /// [`Command`](std::process::Command) does not hold it.
+    ///
     /// # Errors
     ///
     /// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be

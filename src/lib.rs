@@ -4,6 +4,7 @@ mod audit;
 mod capture;
 mod config;
 mod error;
+mod home;
 mod layer;
 mod pipeline;
 mod queue;

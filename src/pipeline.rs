@@ -35,10 +35,11 @@ use crate::capture::clock::Moment;
 use crate::capture::host;
 use crate::capture::span::{self, SpanState};
 use crate::config::{Config, Durability, Limits};
-use crate::error::{BuildError, FlushError, RecordError};
+use crate::error::{BuildError, CommitError, FlushError, RecordError};
+use crate::home::Home;
 use crate::queue::{Queue, Refused};
-use crate::record::NewRecord;
 use crate::record::encode::{self, Evidence};
+use crate::record::{NewRecord, id};
 #[cfg(feature = "otlp")]
 use crate::sink::otlp;
 use crate::sink::postgres::drain::Drain;
@@ -88,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) required: Arc<Required>,
     pub(crate) canary: Canary,
     wait: Duration,
+    /// Where the worker is.
+    home: Home,
     commands: Mutex<Commands>,
 }
 
@@ -143,11 +146,9 @@ impl Shared {
         if is_begun {
             // It is no run in flight any more. There are no more of these than the queue of those
             // that begin has room for, and than the worker keeps.
-            let mut abandoned = self
-                .abandoned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            abandoned.push(header.id);
+            if let Some(mut abandoned) = self.home.lock(&self.abandoned) {
+                abandoned.push(header.id);
+            }
         }
         Err(error)
     }
@@ -201,6 +202,9 @@ impl Shared {
 
     /// Replies when what was accepted before the call is committed, or the time is over.
     pub(crate) fn flush(&self, timeout: Duration, reply: FlushReply) {
+        if self.home.is_left() {
+            return reply(Err(FlushError::ShutDown));
+        }
         let mut commands = self.commands();
         let Some(worker) = commands.worker.clone() else {
             drop(commands);
@@ -214,6 +218,9 @@ impl Shared {
 
     /// Replies when a record is committed or cannot be, or the time is over.
     pub(crate) fn committed(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
+        if self.home.is_left() {
+            return reply(Err(CommitError::ShutDown));
+        }
         self.required.wait(id, timeout, reply);
         let mut commands = self.commands();
         if let Some(worker) = commands.worker.clone() {
@@ -244,6 +251,9 @@ impl Shared {
 
     /// Flushes, stops, and replies.
     pub(crate) fn shutdown(&self, timeout: Duration, reply: StopReply) {
+        if self.home.is_left() {
+            return reply(());
+        }
         let mut commands = self.commands();
         let Some(worker) = commands.worker.clone() else {
             drop(commands);
@@ -313,6 +323,8 @@ impl Drop for EndsPipeline {
 /// Starts the threads.
 pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     static OWNERS: AtomicU32 = AtomicU32::new(0);
+    // This process may be one of several that were forked from one.
+    id::seed_again();
     // What is set for the export is checked before anything is made.
     #[cfg(feature = "otlp")]
     let exporter = exporter(&config)?;
@@ -344,6 +356,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         )),
         canary: Canary::default(),
         wait: config.when_full.wait(),
+        home: Home::here(),
         commands: Mutex::default(),
     });
     let drop_timeout = config.drop_timeout;

@@ -18,6 +18,8 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
+use crate::home::Home;
+
 /// Bytes of a chunk that is not one large record: with what the spool adds, just below one of
 /// its pages of 64 KiB.
 pub(crate) const CHUNK_BYTES: usize = 60 * 1024;
@@ -73,6 +75,7 @@ pub(crate) struct Queue {
     in_vain: AtomicU64,
     /// Records in the queue that are larger than a shard's share.
     oversized: AtomicUsize,
+    home: Home,
 }
 
 impl std::fmt::Debug for Queue {
@@ -107,7 +110,7 @@ struct Held {
 pub(crate) enum Refused {
     /// No room within the time to wait.
     Full,
-    /// The pipeline was shut down.
+    /// The pipeline was shut down, or is another process'.
     Closed,
 }
 
@@ -142,6 +145,7 @@ impl Queue {
             drains: AtomicU64::new(0),
             in_vain: AtomicU64::new(u64::MAX),
             oversized: AtomicUsize::new(0),
+            home: Home::here(),
         }
     }
 
@@ -231,10 +235,7 @@ impl Queue {
         // Full, or in use by more threads than there are shards: then one of them is waited for,
         // for the time of a memcpy.
         let shard = contended.ok_or(Refused::Full)?;
-        let held = shard
-            .held
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let held = self.home.lock(&shard.held).ok_or(Refused::Closed)?;
         if held.closed {
             Err(Refused::Closed)
         } else if self.has_room(&held, len) {
@@ -259,6 +260,9 @@ impl Queue {
         len: usize,
         wait: Duration,
     ) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
+        if self.home.is_left() {
+            return Err(Refused::Closed);
+        }
         let deadline = Instant::now() + wait;
         loop {
             let drains = self.drains.load(Ordering::Relaxed);

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::deadline;
 use crate::error::CommitError;
+use crate::home::Home;
 use crate::vocabulary::Kind;
 
 /// Records whose fate is remembered until somebody asks.
@@ -30,6 +31,7 @@ pub(crate) type CommitReply = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 pub(crate) struct Required {
     kinds: [bool; Kind::ALL.len()],
     state: Mutex<State>,
+    home: Home,
 }
 
 #[derive(Default)]
@@ -62,6 +64,7 @@ impl Required {
         Self {
             kinds,
             state: Mutex::default(),
+            home: Home::here(),
         }
     }
 
@@ -75,7 +78,9 @@ impl Required {
 
     /// A record is about to be handed over.
     pub(super) fn accept(&self, id: Uuid) {
-        let mut state = self.state();
+        let Some(mut state) = self.home.lock(&self.state) else {
+            return;
+        };
         state.fates.insert(id, None);
         state.order.push_back(id);
         if state.order.len() > REMEMBERED
@@ -89,7 +94,9 @@ impl Required {
     /// What became of records; those that are not known here do not matter.
     pub(crate) fn settle(&self, fates: impl IntoIterator<Item = (Uuid, Fate)>) {
         let mut answers = Vec::new();
-        let mut state = self.state();
+        let Some(mut state) = self.home.lock(&self.state) else {
+            return;
+        };
         for (id, fate) in fates {
             if let Some(known) = state.fates.get_mut(&id) {
                 *known = Some(fate);

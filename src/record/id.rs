@@ -4,6 +4,7 @@
 //! 3), so that ids sort by the microsecond; 62 bits are random.
 
 use std::cell::RefCell;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
@@ -12,7 +13,38 @@ use uuid::Uuid;
 thread_local! {
     // Seeded once for each thread from the system, then no system call. 256 bits of state, so
     // that no two threads of a fleet run into the same sequence.
-    static RANDOM: RefCell<SmallRng> = RefCell::new(seeded());
+    static RANDOM: RefCell<Random> = RefCell::new(Random::seeded());
+}
+
+/// How often the threads were told to seed their generators again.
+static SEEDS: AtomicU32 = AtomicU32::new(0);
+
+struct Random {
+    generator: SmallRng,
+    /// [`SEEDS`] when it was seeded.
+    seeds: u32,
+}
+
+impl Random {
+    fn seeded() -> Self {
+        Self {
+            generator: seeded(),
+            seeds: SEEDS.load(Ordering::Relaxed),
+        }
+    }
+
+    fn next(&mut self) -> u64 {
+        if self.seeds != SEEDS.load(Ordering::Relaxed) {
+            *self = Self::seeded();
+        }
+        self.generator.next_u64()
+    }
+}
+
+/// Has each thread seed its generator again: the processes that are forked from one have the same.
+/// To be called before a process makes the first id that goes anywhere.
+pub(crate) fn seed_again() {
+    SEEDS.fetch_add(1, Ordering::Relaxed);
 }
 
 fn seeded() -> SmallRng {
@@ -35,7 +67,7 @@ fn seeded() -> SmallRng {
 /// A time before 1970 counts as the beginning of 1970, one after the year 9999 as its end.
 pub(crate) fn new(started_us: i64) -> Uuid {
     let random = RANDOM
-        .try_with(|random| random.try_borrow_mut().map(|mut random| random.next_u64()))
+        .try_with(|random| random.try_borrow_mut().map(|mut random| random.next()))
         .ok()
         .and_then(Result::ok)
         // The thread is ending and its generator is gone.

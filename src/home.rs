@@ -1,0 +1,59 @@
+//! What a forked process may do with a pipeline that was started before the fork: it has its
+//! memory, and none of its threads.
+//!
+//! Whoever would wait for one of those threads asks here first. To ask costs a system call, so the
+//! way of a span does not, unless it would wait anyway.
+
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+/// The process that a pipeline was started in.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Home {
+    process: u32,
+}
+
+impl Home {
+    /// This process.
+    pub(crate) fn here() -> Self {
+        Self {
+            process: std::process::id(),
+        }
+    }
+
+    /// Whether this process was forked from that one, so that nobody works here.
+    pub(crate) fn is_left(self) -> bool {
+        std::process::id() != self.process
+    }
+
+    /// Locks. `None`: a thread held it during the fork that does not exist here, and would never
+    /// let go.
+    pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        match mutex.try_lock() {
+            Ok(held) => Some(held),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) if self.is_left() => None,
+            Err(TryLockError::WouldBlock) => {
+                Some(mutex.lock().unwrap_or_else(PoisonError::into_inner))
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_by_a_thread_that_a_fork_left_behind_is_not_waited_for() {
+        let mutex = Mutex::new(());
+        let held = mutex.lock().unwrap();
+        // As a forked process has it: the pipeline's was another one.
+        let home = Home {
+            process: std::process::id() + 1,
+        };
+        assert!(home.is_left() && home.lock(&mutex).is_none());
+        drop(held);
+        assert!(home.lock(&mutex).is_some());
+        assert!(Home::here().lock(&mutex).is_some());
+    }
+}
