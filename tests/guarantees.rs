@@ -491,6 +491,55 @@ fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does()
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk() {
+    let test =
+        "a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        tracing_subscriber::registry().with(audit.layer()).init();
+        let _query = info_span!("audit.query_run", sql_text = "in flight");
+        // It is stored by the time that a record is committed that came later.
+        for _ in 0..3 {
+            audit.record(Event::new("on disk")).unwrap();
+            audit.flush_blocking(PATIENCE).unwrap();
+        }
+        say("stored");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        // No write succeeds any more.
+        for _ in 0..100 {
+            audit.record(Event::new("in memory")).unwrap();
+        }
+        audit.flush_blocking(PATIENCE).unwrap();
+        assert_eq!(audit.stats().health(), Health::SpoolBlocked);
+        say_ready_and_wait_to_be_killed();
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
+    wait_for_word(&mut child, "stored");
+    let limited = Command::new("prlimit")
+        .args(["--pid", &child.id().to_string(), "--fsize=1:1"])
+        .status()
+        .unwrap();
+    assert!(limited.success());
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    wait_for_word(&mut child, "ready");
+    kill(child);
+    assert_eq!(rows(&postgres, Kind::Event).len(), 103);
+    assert_eq!(rows(&postgres, Kind::QueryRun).len(), 0);
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("what was left is there", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    let lost = rows(&postgres, Kind::QueryRun);
+    assert_eq!(lost.len(), 1);
+    assert_eq!(lost[0]["sql_text"], "in flight");
+    assert_eq!(lost[0]["error_code"], "process_lost");
+    assert_eq!(rows(&postgres, Kind::Event).len(), 103);
+    drop(audit);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() {
     let test = "without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted";
     if is_child() {

@@ -340,7 +340,7 @@ impl Spooler {
         let recovered = self
             .spool
             .log()
-            .recover(SHUT_DOWN, |records| counters.count_made(records));
+            .recover(SHUT_DOWN, 1, |records| counters.count_made(records));
         if recovered.is_ok() {
             self.made_readable();
         } else {

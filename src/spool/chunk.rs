@@ -27,13 +27,18 @@ pub(super) fn entry_len(chunks: &[Chunk]) -> usize {
 
 /// Puts chunks together as one value, whose first record has the seq `first`, and gives each record
 /// its salt.
-pub(super) fn entry(first: u64, chunks: &[Chunk], count: u64) -> Result<Vec<u8>, LogError> {
+pub(super) fn entry(
+    first: u64,
+    is_after_gap: bool,
+    chunks: &[Chunk],
+    count: u64,
+) -> Result<Vec<u8>, LogError> {
     let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
     let salts = count as usize * SALT_BYTES;
     let mut entry = Vec::with_capacity(
         CHUNK_HEADER_BYTES + salts + chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(),
     );
-    entry.extend_from_slice(&[CHUNK_VERSION, 0, 0, 0]);
+    entry.extend_from_slice(&[CHUNK_VERSION, u8::from(is_after_gap), 0, 0]);
     entry.extend_from_slice(&[0; 4]);
     entry.extend_from_slice(&count.to_le_bytes());
     entry.resize(CHUNK_HEADER_BYTES + salts, 0);
@@ -65,6 +70,11 @@ pub(super) fn count(chunk: &[u8]) -> Result<u64, LogError> {
         return Err(LogError::Version(u32::from(version)));
     }
     Ok(u64::from(u32::from_le_bytes(count)))
+}
+
+/// Whether the records before this one's were never stored here.
+pub(super) fn is_after_gap(chunk: &[u8]) -> bool {
+    chunk.get(1) == Some(&1)
 }
 
 /// A record's salt and its frame.
@@ -121,7 +131,7 @@ pub(super) mod tests {
         let read = read(42, &frozen).unwrap();
         let frames: Vec<_> = read.iter().map(|(_, frame)| *frame).collect();
         assert_eq!(frames, [&b"abc"[..], b"", b"de"]);
-        let mut written = entry(42, &[chunk(&[b"abc", b""]), chunk(&[b"de"])], 3).unwrap();
+        let mut written = entry(42, false, &[chunk(&[b"abc", b""]), chunk(&[b"de"])], 3).unwrap();
         // The salts are random.
         for (at, (salt, _)) in (CHUNK_HEADER_BYTES..).step_by(SALT_BYTES).zip(read) {
             written[at..at + SALT_BYTES].copy_from_slice(&salt);
@@ -133,7 +143,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_chunk_that_was_cut_or_changed_or_moved_is_an_error_and_no_panic() {
-        let whole = entry(7, &[chunk(&[b"abc", b"de"])], 2).unwrap();
+        let whole = entry(7, false, &[chunk(&[b"abc", b"de"])], 2).unwrap();
         assert_eq!(read(7, &whole).unwrap().len(), 2);
         for len in 0..whole.len() {
             assert!(matches!(read(7, &whole[..len]), Err(LogError::Damaged)));

@@ -18,6 +18,13 @@ struct Sample {
     seen: [Seen; 2],
 }
 
+/// Opens what another process left, and makes records of its runs.
+fn open(disk: Disk) -> Result<Log, LogError> {
+    let log = Log::open_in(Storage::disk(disk))?;
+    log.recover("process_lost", 1, |_| ())?;
+    Ok(log)
+}
+
 const WRITER: Uuid = Uuid::from_u128(7);
 
 fn read(log: &Log) -> Seen {
@@ -39,7 +46,7 @@ fn seen_next(log: &Log, open: &[(Uuid, Vec<u8>)]) -> Seen {
     let mut seq = log.next_seq();
     for (_, frame) in open {
         seen.records
-            .push((seq, None, encode::lost(frame, PROCESS_LOST).unwrap()));
+            .push((seq, None, encode::lost(frame, "process_lost").unwrap()));
         seq += 1;
     }
     seen
@@ -88,7 +95,7 @@ fn sample(is_closed: bool) -> Sample {
 
 /// Opens a file and reads it as a sink does, as far as it goes.
 fn open_and_read(bytes: Vec<u8>) -> (Option<Seen>, Result<(), LogError>) {
-    let log = match Log::open_in(Storage::disk(Disk::holding(bytes))) {
+    let log = match open(Disk::holding(bytes)) {
         Ok(log) => log,
         Err(error) => return (None, Err(error)),
     };

@@ -6,6 +6,13 @@ use super::tests::{at, begun, chunk};
 use super::*;
 use crate::spool::disk::{Disk, Fault, How};
 
+/// Opens what another process left, and makes records of its runs.
+fn open(disk: Disk) -> Result<Log, LogError> {
+    let log = Log::open_in(Storage::disk(disk))?;
+    log.recover("process_lost", 1, |_| ())?;
+    Ok(log)
+}
+
 const WRITER: Uuid = Uuid::from_u128(7);
 
 /// What a process has of its log, as plain as can be.
@@ -24,7 +31,7 @@ impl Known {
     fn recovered(mut self) -> Self {
         for frame in std::mem::take(&mut self.open).into_values() {
             self.frames
-                .push(encode::lost(&frame, PROCESS_LOST).unwrap());
+                .push(encode::lost(&frame, "process_lost").unwrap());
         }
         self
     }
@@ -197,7 +204,7 @@ fn undisturbed() -> (Disk, Vec<(usize, Known)>) {
 /// stored. Returns whether there is a log.
 fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
     let done = stored.partition_point(|(after, _)| *after <= operations);
-    let log = match Log::open_in(Storage::disk(disk.clone())) {
+    let log = match open(disk.clone()) {
         Ok(log) => log,
         Err(LogError::NotBegun) if done == 0 => return false,
         Err(error) => panic!("after {operations}: {error:?}"),
@@ -211,7 +218,7 @@ fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
     assert!(is_either, "after {operations}: {differences:?}");
     // And a loss of power takes nothing of what recovery has stored.
     let seen = log.next_seq();
-    let log = Log::open_in(Storage::disk(disk.without_power(7))).unwrap();
+    let log = open(disk.without_power(7)).unwrap();
     assert_eq!(log.next_seq(), seen, "after {operations}");
     true
 }
@@ -247,7 +254,7 @@ fn run_with(fault: Fault) -> Result<(), String> {
         Err(_) => {
             disk.set_fault(None);
             // Another process clears it away.
-            return match Log::open_in(Storage::disk(disk)) {
+            return match open(disk) {
                 Err(LogError::NotBegun) => Ok(()),
                 Ok(log) if log.next_seq() == 1 => Ok(()),
                 other => Err(format!("what was not made is {other:?}")),
@@ -279,7 +286,7 @@ fn run_with(fault: Fault) -> Result<(), String> {
     }
     let known = process.known.recovered();
     drop(process.log);
-    let log = Log::open_in(Storage::disk(disk)).map_err(|error| format!("{error:?}"))?;
+    let log = open(disk).map_err(|error| format!("{error:?}"))?;
     differs(&log, &known).map_or(Ok(()), Err)
 }
 
@@ -287,8 +294,7 @@ fn run_with(fault: Fault) -> Result<(), String> {
 fn survives(process: &Process, known: &Known, seed: u64) -> Result<(), String> {
     for seed in [seed, seed + 1_000] {
         let disk = process.disk.without_power(seed);
-        let log = Log::open_in(Storage::disk(disk))
-            .map_err(|error| format!("after a loss of power: {error:?}"))?;
+        let log = open(disk).map_err(|error| format!("after a loss of power: {error:?}"))?;
         if let Some(difference) = differs(&log, &known.clone().recovered()) {
             return Err(format!("after a loss of power: {difference}"));
         }

@@ -18,9 +18,6 @@ use super::tail::Tail;
 use crate::queue::Chunk;
 use crate::record::encode;
 
-/// The error code of a run whose process died before it ended.
-const PROCESS_LOST: &str = "process_lost";
-
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
 const OPEN: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open");
@@ -286,7 +283,7 @@ impl Log {
         self.is_made.load(Ordering::Relaxed)
     }
 
-    /// Opens a log that another process left. Runs that it began and did not end become records.
+    /// Opens a log that another process left.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         Self::open_in(Storage::file(path.to_owned()))
     }
@@ -321,7 +318,7 @@ impl Log {
             .map(|value| String::from_utf8_lossy(value.value()).replace('\0', ""));
         let state = read_state(&transaction)?;
         drop((meta, transaction));
-        let log = Self {
+        Ok(Self {
             storage,
             is_made: AtomicBool::new(true),
             database: RwLock::new(Some(database)),
@@ -329,14 +326,18 @@ impl Log {
             service: service.unwrap_or_default(),
             state: Mutex::new(state),
             tail: Mutex::default(),
-        };
-        log.recover(PROCESS_LOST, |_| ())?;
-        Ok(log)
+        })
     }
 
     /// Makes records of the runs that were begun and not ended; `made` is told how many before
-    /// they are there.
-    pub(crate) fn recover(&self, error_code: &str, made: impl FnOnce(u64)) -> Result<(), LogError> {
+    /// they are there. The seqs before `from` are not theirs: Postgres may know more of the process
+    /// than its disk.
+    pub(crate) fn recover(
+        &self,
+        error_code: &str,
+        from: u64,
+        made: impl FnOnce(u64),
+    ) -> Result<(), LogError> {
         if !self.is_made() {
             return Ok(());
         }
@@ -362,6 +363,10 @@ impl Log {
             return Ok(());
         }
         made(chunk.records);
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.next_seq = state.next_seq.max(from);
+        }
         let chunks = if chunk.records > 0 {
             vec![chunk]
         } else {
@@ -540,14 +545,20 @@ impl Log {
                 records.insert(first, entry)?;
                 state.bytes += entry.len() as u64;
             }
+            let mut disk_end = match records.last()? {
+                Some((first, chunk)) => first.value() + chunk::count(chunk.value())?,
+                None => state.next_seq,
+            };
             let mut rest = chunks;
             while !rest.is_empty() {
                 let (together, after) = rest.split_at(chunk::entry_len(rest));
                 rest = after;
                 let count: u64 = together.iter().map(|chunk| chunk.records).sum();
-                let entry = chunk::entry(state.next_seq, together, count)?;
+                let is_after_gap = state.next_seq != disk_end;
+                let entry = chunk::entry(state.next_seq, is_after_gap, together, count)?;
                 records.insert(state.next_seq, entry.as_slice())?;
                 state.next_seq += count;
+                disk_end = state.next_seq;
                 state.bytes += entry.len() as u64;
             }
             loop {
@@ -667,7 +678,8 @@ impl Log {
         while let Some((first, chunk)) = guarded(|| Ok(chunks.next().transpose()?))? {
             let first = first.value();
             // The oldest go first, so that there is none missing between two.
-            if reading.chunk_end.is_some_and(|end| first != end) {
+            let follows = reading.chunk_end.is_none_or(|end| first == end);
+            if !follows && !chunk::is_after_gap(chunk.value()) {
                 return Err(LogError::Damaged);
             }
             if reading.chunk(first, chunk.value(), each)?.is_break() {

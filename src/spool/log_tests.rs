@@ -251,12 +251,39 @@ fn a_run_that_was_begun_and_not_ended_is_a_record_of_the_next_process() {
     drop(log);
     for _ in 0..2 {
         let log = Log::open(&folder.file()).unwrap();
+        log.recover("process_lost", 1, |_| ()).unwrap();
         let all = all(&log, 1);
         assert_eq!(all.len(), 2, "once, however often it is opened");
         assert_eq!(all[0], (1, b"a".to_vec()));
         let (_, id) = encode::kind_and_id(&all[1].1).unwrap();
         assert_eq!(id, Uuid::from_u128(2));
     }
+}
+
+#[test]
+fn a_run_that_was_not_ended_comes_after_what_postgres_has_had_from_memory() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    let runs = Runs {
+        begun: vec![begun(1)],
+        ended: Vec::new(),
+    };
+    log.append(&[chunk(&[b"a", b"b"])], at(1), &runs).unwrap();
+    drop(log);
+    for _ in 0..2 {
+        let log = Log::open(&folder.file()).unwrap();
+        // Postgres has had 3 to 6 as well.
+        log.recover("process_lost", 7, |_| ()).unwrap();
+        let seqs: Vec<_> = all(&log, 1).into_iter().map(|(seq, _)| seq).collect();
+        assert_eq!(seqs, [1, 2, 7]);
+        assert_eq!(all(&log, 7).len(), 1);
+        assert_eq!(log.next_seq(), 8);
+    }
+    let log = Log::open(&folder.file()).unwrap();
+    log.append(&[chunk(&[b"c"])], at(7), &Runs::default())
+        .unwrap();
+    let seqs: Vec<_> = all(&log, 7).into_iter().map(|(seq, _)| seq).collect();
+    assert_eq!((seqs, log.first_seq()), (vec![7, 8], 7));
 }
 
 #[test]

@@ -16,8 +16,8 @@
 //! table "positions": name of a sink → seq of the next record that it needs u64
 //! table "records": seq of the first record u64 → chunk
 //! table "open": id of a run that has begun [16] → its frame
-//! chunk            version u8 = 1 | zero [3] | checksum u32 | count u32 | salts [16] × count
-//!                  then each record's frame behind its length u32
+//! chunk            version u8 = 1 | after a gap u8: 1 yes, 0 no | zero [2] | checksum u32
+//!                  count u32 | salts [16] × count | each record's frame behind its length u32
 //! checksum         CRC-32 (as in gzip) of the seq that the chunk is stored under u64, and of all of
 //!                  the chunk but the checksum
 //! ```
@@ -26,6 +26,8 @@
 //! has another name than `spool.redb`. Either is left alone.
 //!
 //! All numbers in a chunk are little-endian. `seq` counts from 1, without a gap.
+//! Records that Postgres has had from the memory of a process whose disk failed, and that then
+//! died, are missing here: what the next process adds is after a gap.
 //!
 //! redb has a checksum for each page, and looks at them when a file is opened after a crash or, as
 //! [`Log::open`] asks for, at any time; not when a page is read. A log may lie on the disk for a

@@ -34,7 +34,7 @@ impl Tail {
     /// Appends records from `next_seq` on; returns the seq after them.
     pub(super) fn push(&mut self, mut next_seq: u64, chunks: &[Chunk]) -> Result<u64, LogError> {
         for chunk in chunks {
-            let bytes = chunk::entry(next_seq, std::slice::from_ref(chunk), chunk.records)?;
+            let bytes = chunk::entry(next_seq, false, std::slice::from_ref(chunk), chunk.records)?;
             self.bytes += bytes.len();
             self.entries.push_back(Entry {
                 first: next_seq,

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::pipeline::{Export, Fate, Progress, Required, gap};
 use crate::record::NewRecord;
 use crate::report;
-use crate::spool::{self, Log, Runs, Sink, Spool};
+use crate::spool::{self, Log, LogError, Runs, Sink, Spool};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -29,6 +29,9 @@ const ALARM_EVERY: Duration = Duration::from_hours(1);
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// The error code of a run whose process died before it ended.
+const PROCESS_LOST: &str = "process_lost";
 
 /// A log that is drained.
 #[derive(Debug)]
@@ -289,6 +292,13 @@ impl Drain {
         } else {
             let stands = writer.position(log.writer()).await?;
             self.compare(index, stands);
+            if self.sources[index].is_adopted
+                && let Err(error) = log.recover(PROCESS_LOST, stands, |_| ())
+            {
+                drop(spool);
+                self.give_back(index, &error);
+                return Ok(());
+            }
             let position = stands.max(log.first_seq());
             self.resume(index, position);
             position
@@ -307,11 +317,7 @@ impl Drain {
             }
             Err(error) if self.sources[index].is_adopted => {
                 drop(spool);
-                let source = self.sources.remove(index);
-                let path = source.spool.path().to_owned();
-                // Let go before it gets another name.
-                drop(source);
-                self.unreadable(&path, error.is_damage(), &error);
+                self.give_back(index, &error);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -470,6 +476,15 @@ impl Drain {
             self.counters.count_dead_letters(dead);
             self.progress.commit_to(position);
         }
+    }
+
+    /// Lets go of a log that was taken over and cannot be read any further.
+    fn give_back(&mut self, index: usize, error: &LogError) {
+        let source = self.sources.remove(index);
+        let path = source.spool.path().to_owned();
+        // Let go before it gets another name.
+        drop(source);
+        self.unreadable(&path, error.is_damage(), error);
     }
 
     /// Deals with a log that cannot be read: a damaged one gets another name, and the trail says
