@@ -2,78 +2,86 @@
 
 use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
 use super::tests::{at, begun, chunk};
 use super::*;
 use crate::spool::disk::{Disk, Fault, How};
 
-/// Opens what another process left, and makes records of its runs.
-fn open(disk: Disk) -> Result<Log, LogError> {
+/// Opens what another process left, and makes records of its runs: Postgres expects the record
+/// `stands`.
+fn open(disk: Disk, stands: u64) -> Result<Log, LogError> {
     let log = Log::open_in(Storage::disk(disk))?;
-    log.recover("process_lost", 1, |_| ())?;
+    log.recover("process_lost", stands, |_| ())?;
     Ok(log)
 }
 
 const WRITER: Uuid = Uuid::from_u128(7);
 
-/// What a process has of its log, as plain as can be.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// Bytes that are kept in memory.
+const MAX_BYTES: usize = 400;
+
+/// What is in a log, as plain as can be.
+#[derive(Clone, Debug, PartialEq)]
 struct Known {
-    /// The records from the seq 1 on.
-    frames: Vec<Vec<u8>>,
+    /// The records from the seq 1 on; `None`: Postgres has had it from memory, and it is gone.
+    frames: Vec<Option<Vec<u8>>>,
     /// Runs that have begun.
     open: BTreeMap<Uuid, Vec<u8>>,
-    /// The seq before which nothing is needed.
-    position: u64,
+    positions: Positions,
 }
 
 impl Known {
-    /// What the next process makes of it.
-    fn recovered(mut self) -> Self {
-        for frame in std::mem::take(&mut self.open).into_values() {
-            self.frames
-                .push(encode::lost(&frame, "process_lost").unwrap());
+    fn next_seq(&self) -> u64 {
+        self.frames.len() as u64 + 1
+    }
+
+    /// What the next process makes of it, if Postgres expects the record `stands`.
+    fn recovered(mut self, stands: u64) -> Self {
+        let lost = std::mem::take(&mut self.open);
+        if !lost.is_empty() {
+            let end = usize::try_from(stands - 1).unwrap();
+            self.frames.resize(self.frames.len().max(end), None);
+        }
+        for frame in lost.into_values() {
+            self.frames.push(encode::lost(&frame, "process_lost"));
         }
         self
     }
 
-    fn apply(&mut self, chunks: &[Chunk], position: u64, runs: &Runs) {
+    fn apply(&mut self, chunks: &[Chunk], positions: Positions, runs: &Runs) {
         let frames = chunks.iter().flat_map(Chunk::frames);
-        self.frames.extend(frames.map(<[u8]>::to_vec));
-        self.position = position;
+        self.frames.extend(frames.map(|frame| Some(frame.to_vec())));
+        self.positions = positions;
         self.open.extend(runs.begun.iter().cloned());
         for id in &runs.ended {
             self.open.remove(id);
         }
     }
-}
 
-/// What a log holds must be what is known of it, from its first record on.
-fn differs(log: &Log, known: &Known) -> Option<String> {
-    let end = known.frames.len() as u64 + 1;
-    if log.next_seq() != end {
-        return Some(format!("{} instead of {end} records", log.next_seq()));
-    }
-    if log.position(Sink::Postgres) != known.position {
-        return Some(format!(
-            "{:?} instead of {}",
-            log.positions(),
-            known.position
-        ));
-    }
-    if log.first_seq() > known.position {
-        return Some(format!("{} is the first", log.first_seq()));
-    }
-    let mut next = log.first_seq();
-    let read = log.read(next, |stored| {
-        if known.frames[usize::try_from(stored.seq).unwrap() - 1] != stored.frame {
-            return ControlFlow::Break(());
+    /// How a log differs from this.
+    fn differs(&self, log: &Log) -> Option<String> {
+        if log.next_seq() != self.next_seq() {
+            return Some(format!("it ends before {}", log.next_seq()));
         }
-        next = stored.seq + 1;
-        ControlFlow::Continue(())
-    });
-    match read {
-        Ok(read) if read == end => None,
-        read => Some(format!("{read:?} at {next}")),
+        if log.positions() != self.positions {
+            return Some(format!("it has {:?}", log.positions()));
+        }
+        let first = log.first_seq();
+        if first > self.positions.least() && first > 1 {
+            return Some(format!("it begins with {first}"));
+        }
+        let mut seen = vec![None; usize::try_from(first - 1).unwrap()];
+        let read = log.read(first, |stored| {
+            seen.resize(usize::try_from(stored.seq - 1).unwrap(), None);
+            seen.push(Some(stored.frame.to_vec()));
+            ControlFlow::Continue(())
+        });
+        let begin = seen.len().min(usize::try_from(first - 1).unwrap());
+        match read {
+            Ok(_) if seen[begin..] == self.frames[begin..] => None,
+            read => Some(format!("{read:?} from {first} on")),
+        }
     }
 }
 
@@ -90,21 +98,29 @@ struct Process {
     runs: Runs,
     /// What is in the log, on disk or in memory.
     known: Known,
-    /// What is durable.
+    /// What is durable, and what may be instead: what was said to have failed.
     durable: Known,
-    /// Who reads, and what was read.
-    position: u64,
-    read: Vec<Vec<u8>>,
+    may_be: Vec<Known>,
+    /// How far the sinks are, and what they have read.
+    positions: Positions,
+    read: [Vec<(u64, Vec<u8>)>; Sink::ALL.len()],
 }
 
 impl Process {
     fn start(disk: &Disk) -> Result<Self, LogError> {
-        let log = Log::create_in(Storage::disk(disk.clone()), WRITER, "svc", at(1))?;
+        let positions = at(1).with(Sink::Otlp, 1);
+        let log = Log::create_in(Storage::disk(disk.clone()), WRITER, "svc", positions)?;
         let known = Known {
-            position: 1,
-            ..Known::default()
+            frames: Vec::new(),
+            open: BTreeMap::new(),
+            positions,
         };
-        Ok(Self {
+        Ok(Self::with(disk, log, known, <[_; _]>::default()))
+    }
+
+    fn with(disk: &Disk, log: Log, known: Known, read: [Vec<(u64, Vec<u8>)>; 2]) -> Self {
+        let positions = log.positions();
+        Self {
             disk: disk.clone(),
             log,
             queue: Vec::new(),
@@ -114,12 +130,13 @@ impl Process {
             runs: Runs::default(),
             durable: known.clone(),
             known,
-            position: 1,
-            read: Vec::new(),
-        })
+            may_be: Vec::new(),
+            positions,
+            read,
+        }
     }
 
-    /// Whether it has become durable.
+    /// Stores what there is, or keeps it in memory; whether it has become durable.
     fn store(&mut self) -> bool {
         if self.chunks.is_empty() {
             // Else the same is tried again.
@@ -127,38 +144,66 @@ impl Process {
             self.runs.begun.append(&mut self.begins);
             self.runs.ended.append(&mut self.ends);
         }
-        let positions = at(self.position);
-        let stored = self.log.append(&self.chunks, positions, &self.runs);
+        let mut tried = self.known.clone();
+        tried.apply(&self.chunks, self.positions, &self.runs);
+        let stored = self.log.append(&self.chunks, self.positions, &self.runs);
         if stored.is_ok() {
-            self.known.apply(&self.chunks, self.position, &self.runs);
-            // A write that was said to have failed and had not says nothing of newer positions.
-            self.known.position = self.log.position(Sink::Postgres);
+            self.known = tried;
+            // One that was said to have failed and had not knows nothing of newer positions.
+            self.known.positions = self.log.positions();
             self.durable = self.known.clone();
+            self.may_be.clear();
             self.runs = Runs::default();
             self.chunks.clear();
-        } else if self.log.keep_in_memory(&self.chunks, 400).unwrap() {
+            return true;
+        }
+        self.may_be.push(tried);
+        if self.log.keep_in_memory(&self.chunks, MAX_BYTES).unwrap() {
             let none = Runs::default();
-            self.known.apply(&self.chunks, self.known.position, &none);
+            self.known.apply(&self.chunks, self.known.positions, &none);
             self.chunks.clear();
         }
-        stored.is_ok()
+        false
     }
 
     /// Reads as far as possible, as a sink does.
-    fn drain(&mut self) {
-        let mut next = self.position;
+    fn drain(&mut self, sink: Sink) {
+        let mut next = self.positions.of(sink);
+        let read = &mut self.read[sink as usize];
         loop {
-            let read = self.log.read(next, |stored| {
-                assert_eq!(stored.seq, self.read.len() as u64 + 1);
-                self.read.push(stored.frame.to_vec());
+            let seen = self.log.read(next, |stored| {
+                let index = usize::try_from(stored.seq - 1).unwrap();
+                assert_eq!(self.known.frames[index].as_deref(), Some(stored.frame));
+                read.push((stored.seq, stored.frame.to_vec()));
                 ControlFlow::Continue(())
             });
-            match read {
+            match seen {
                 Ok(seq) if seq > next => next = seq,
                 _ => break,
             }
         }
-        self.position = next;
+        self.positions = self.positions.with(sink, next);
+    }
+
+    /// The next process, on the disk that is left of this one's.
+    fn succeed(self, disk: &Disk) -> Result<Self, String> {
+        // Postgres knows what it has.
+        let stands = self.positions.of(Sink::Postgres);
+        let log = open(disk.clone(), stands).map_err(|error| format!("{error:?}"))?;
+        let mut differences = Vec::new();
+        for left in [&self.durable].into_iter().chain(&self.may_be) {
+            let known = left.clone().recovered(stands);
+            match known.differs(&log) {
+                None => {
+                    let mut next = Self::with(disk, log, known, self.read);
+                    let position = stands.max(next.log.first_seq());
+                    next.positions = next.positions.with(Sink::Postgres, position);
+                    return Ok(next);
+                }
+                Some(difference) => differences.push(difference),
+            }
+        }
+        Err(format!("it is none of what may be: {differences:?}"))
     }
 }
 
@@ -171,13 +216,16 @@ fn steps() -> Vec<Box<dyn Fn(&mut Process)>> {
         records(&[b"a", b"bb"]),
         Box::new(|process| process.begins.extend([begun(1), begun(2)])),
         records(&[&[7; 150], b"d"]),
-        Box::new(Process::drain),
+        Box::new(|process| process.drain(Sink::Postgres)),
         Box::new(|process| {
             process.queue.push(chunk(&[b"e"]));
             process.ends.push(begun(1).0);
         }),
         records(&[&[8; 9_000]]),
-        Box::new(Process::drain),
+        Box::new(|process| {
+            process.drain(Sink::Postgres);
+            process.drain(Sink::Otlp);
+        }),
         records(&[b"g", b"h", b"i"]),
         records(&[b"j"]),
     ]
@@ -204,7 +252,7 @@ fn undisturbed() -> (Disk, Vec<(usize, Known)>) {
 /// stored. Returns whether there is a log.
 fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
     let done = stored.partition_point(|(after, _)| *after <= operations);
-    let log = match open(disk.clone()) {
+    let log = match open(disk.clone(), 1) {
         Ok(log) => log,
         Err(LogError::NotBegun) if done == 0 => return false,
         Err(error) => panic!("after {operations}: {error:?}"),
@@ -212,13 +260,13 @@ fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
     let may_be = &stored[done.saturating_sub(1)..(done + 1).min(stored.len())];
     let differences: Vec<_> = may_be
         .iter()
-        .map(|(_, known)| differs(&log, &known.clone().recovered()))
+        .map(|(_, known)| known.clone().recovered(1).differs(&log))
         .collect();
     let is_either = differences.iter().any(Option::is_none);
     assert!(is_either, "after {operations}: {differences:?}");
     // And a loss of power takes nothing of what recovery has stored.
     let seen = log.next_seq();
-    let log = open(disk.without_power(7)).unwrap();
+    let log = open(disk.without_power(7), 1).unwrap();
     assert_eq!(log.next_seq(), seen, "after {operations}");
     true
 }
@@ -254,7 +302,7 @@ fn run_with(fault: Fault) -> Result<(), String> {
         Err(_) => {
             disk.set_fault(None);
             // Another process clears it away.
-            return match open(disk) {
+            return match open(disk, 1) {
                 Err(LogError::NotBegun) => Ok(()),
                 Ok(log) if log.next_seq() == 1 => Ok(()),
                 other => Err(format!("what was not made is {other:?}")),
@@ -267,7 +315,7 @@ fn run_with(fault: Fault) -> Result<(), String> {
         let stored = process.store();
         has_failed |= !stored;
         if stored && has_failed {
-            survives(&process, &process.durable, number)?;
+            survives(&process, number)?;
         }
     }
     disk.set_fault(None);
@@ -279,23 +327,35 @@ fn run_with(fault: Fault) -> Result<(), String> {
     if process.log.in_memory(1) > 0 {
         return Err(String::from("it stays in memory"));
     }
-    survives(&process, &process.known, 100)?;
-    process.drain();
-    if process.read != process.known.frames {
-        return Err(format!("{} were read", process.read.len()));
+    survives(&process, 100)?;
+    process.drain(Sink::Postgres);
+    all_was_read(&process)?;
+    let disk = process.disk.clone();
+    process.succeed(&disk).map(drop)
+}
+
+/// Postgres has had every record once.
+fn all_was_read(process: &Process) -> Result<(), String> {
+    let read = &process.read[Sink::Postgres as usize];
+    let is_each = read
+        .iter()
+        .map(|(seq, _)| *seq)
+        .eq(1..process.known.next_seq());
+    if is_each {
+        Ok(())
+    } else {
+        let seqs: Vec<_> = read.iter().map(|(seq, _)| seq).collect();
+        Err(format!("Postgres has {seqs:?}"))
     }
-    let known = process.known.recovered();
-    drop(process.log);
-    let log = open(disk).map_err(|error| format!("{error:?}"))?;
-    differs(&log, &known).map_or(Ok(()), Err)
 }
 
 /// What was said to be stored is there after a loss of power.
-fn survives(process: &Process, known: &Known, seed: u64) -> Result<(), String> {
+fn survives(process: &Process, seed: u64) -> Result<(), String> {
     for seed in [seed, seed + 1_000] {
-        let disk = process.disk.without_power(seed);
-        let log = open(disk).map_err(|error| format!("after a loss of power: {error:?}"))?;
-        if let Some(difference) = differs(&log, &known.clone().recovered()) {
+        let log = open(process.disk.without_power(seed), 1)
+            .map_err(|error| format!("after a loss of power: {error:?}"))?;
+        let known = process.durable.clone().recovered(1);
+        if let Some(difference) = known.differs(&log) {
             return Err(format!("after a loss of power: {difference}"));
         }
     }
@@ -318,4 +378,148 @@ fn a_disk_that_fails_at_any_operation_costs_no_record_and_none_is_called_durable
         }
     }
     assert!(wrong.is_empty(), "{}: {wrong:#?}", wrong.len());
+}
+
+/// Something that happens to a process and its log.
+#[derive(Clone, Debug)]
+enum Action {
+    /// Records of these lengths come, in one chunk.
+    Records(Vec<usize>),
+    Begin,
+    /// One of the runs ends.
+    End(usize),
+    Store,
+    Drain(Sink),
+    Fail {
+        after: usize,
+        count: usize,
+        how: How,
+    },
+    Heal,
+    Kill,
+    PowerLoss(u64),
+    /// The process ends without having been drained.
+    Close,
+}
+
+fn actions() -> impl Strategy<Value = Vec<Action>> {
+    let len = prop_oneof![8 => 0..40_usize, 2 => 40..300_usize, 1 => 300..20_000_usize];
+    let how = (0..How::ALL.len()).prop_map(|index| How::ALL[index]);
+    let action = prop_oneof![
+        6 => proptest::collection::vec(len, 1..5).prop_map(Action::Records),
+        3 => Just(Action::Begin),
+        3 => (0..8_usize).prop_map(Action::End),
+        10 => Just(Action::Store),
+        4 => Just(Action::Drain(Sink::Postgres)),
+        2 => Just(Action::Drain(Sink::Otlp)),
+        2 => (0..20_usize, prop_oneof![1..20_usize, Just(usize::MAX)], how)
+            .prop_map(|(after, count, how)| Action::Fail { after, count, how }),
+        2 => Just(Action::Heal),
+        1 => Just(Action::Kill),
+        1 => any::<u64>().prop_map(Action::PowerLoss),
+        1 => Just(Action::Close),
+    ];
+    proptest::collection::vec(action, 1..40)
+}
+
+/// Does it all; what went wrong.
+fn play(actions: &[Action]) -> Result<(), String> {
+    let mut process = Process::start(&Disk::default()).unwrap();
+    let mut is_adopted = false;
+    let mut made = 0_u8;
+    let mut runs = Vec::new();
+    for action in actions {
+        if is_adopted && matches!(action, Action::Records(_) | Action::Begin) {
+            // They come to a log of their own.
+            finish(process)?;
+            process = Process::start(&Disk::default()).unwrap();
+            is_adopted = false;
+        }
+        made = made.wrapping_add(1);
+        match action {
+            Action::Records(lens) => {
+                let mut records = Chunk::default();
+                for (n, len) in (0..).zip(lens) {
+                    records.push(&vec![made ^ n; *len]);
+                }
+                process.queue.push(records);
+            }
+            Action::Begin => {
+                let run = begun(u128::from(made));
+                runs.push(run.0);
+                process.begins.push(run);
+            }
+            Action::End(index) if !runs.is_empty() => {
+                process.ends.push(runs.swap_remove(index % runs.len()));
+            }
+            Action::End(_) => {}
+            Action::Store => {
+                process.store();
+            }
+            Action::Drain(sink) => process.drain(*sink),
+            Action::Fail { after, count, how } => {
+                let from = process.disk.operations() + after;
+                process.disk.set_fault(Some(Fault {
+                    from,
+                    count: *count,
+                    how: *how,
+                }));
+            }
+            Action::Heal => process.disk.set_fault(None),
+            Action::Kill | Action::PowerLoss(_) | Action::Close => {
+                let disk = match action {
+                    Action::Kill => Disk::holding(process.disk.bytes()),
+                    Action::PowerLoss(seed) => process.disk.without_power(*seed),
+                    _ => {
+                        process.disk.set_fault(None);
+                        process.log.close();
+                        process.disk.clone()
+                    }
+                };
+                runs.clear();
+                process = process.succeed(&disk)?;
+                is_adopted = true;
+            }
+        }
+    }
+    finish(process)
+}
+
+/// The disk works again, and everything goes where it should.
+fn finish(mut process: Process) -> Result<(), String> {
+    process.disk.set_fault(None);
+    // What failed, and what came since.
+    for _ in 0..2 {
+        if !process.store() {
+            return Err(String::from("it does not recover"));
+        }
+    }
+    if let Some(difference) = process.known.differs(&process.log) {
+        return Err(difference);
+    }
+    process.drain(Sink::Postgres);
+    process.drain(Sink::Otlp);
+    all_was_read(&process)?;
+    process.store();
+    let log = &process.log;
+    if process.known.open.is_empty() && (log.bytes(), log.first_seq()) != (0, log.next_seq()) {
+        return Err(format!("{} bytes stay", log.bytes()));
+    }
+    let disk = process.disk.clone();
+    process.log.close();
+    let mut process = process.succeed(&disk)?;
+    process.drain(Sink::Postgres);
+    all_was_read(&process)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig {
+        failure_persistence: None,
+        ..ProptestConfig::with_cases(if Disk::is_thorough() { 20_000 } else { 60 })
+    })]
+
+    #[test]
+    fn whatever_happens_to_it_a_log_holds_what_a_plain_model_does(actions in actions()) {
+        play(&actions).map_err(TestCaseError::fail)?;
+    }
 }

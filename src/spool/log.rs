@@ -543,7 +543,7 @@ impl Log {
             let mut records = transaction.open_table(RECORDS)?;
             for (first, entry) in self.tail().entries() {
                 records.insert(first, entry)?;
-                state.bytes += entry.len() as u64;
+                state.bytes += stored_bytes(entry);
             }
             let mut disk_end = match records.last()? {
                 Some((first, chunk)) => first.value() + chunk::count(chunk.value())?,
@@ -559,7 +559,7 @@ impl Log {
                 records.insert(state.next_seq, entry.as_slice())?;
                 state.next_seq += count;
                 disk_end = state.next_seq;
-                state.bytes += entry.len() as u64;
+                state.bytes += stored_bytes(&entry);
             }
             loop {
                 let Some((seq, end, bytes)) = first(&records)? else {
@@ -614,7 +614,7 @@ impl Log {
                 break;
             }
             end = first.value() + chunk::count(chunk.value())?;
-            left = left.saturating_sub(chunk.value().len() as u64);
+            left = left.saturating_sub(stored_bytes(chunk.value()));
         }
         Ok(end)
     }
@@ -750,6 +750,11 @@ fn read_state(transaction: &ReadTransaction) -> Result<State, LogError> {
     Ok(state)
 }
 
+/// What redb counts for a chunk: with its key.
+fn stored_bytes(chunk: &[u8]) -> u64 {
+    size_of::<u64>() as u64 + chunk.len() as u64
+}
+
 /// The first chunk's seq, the seq after it, and its bytes.
 fn first(
     records: &impl ReadableTable<u64, &'static [u8]>,
@@ -761,7 +766,7 @@ fn first(
     Ok(Some((
         seq.value(),
         seq.value() + count,
-        chunk.value().len() as u64,
+        stored_bytes(chunk.value()),
     )))
 }
 
