@@ -717,3 +717,45 @@ fn init_sets_a_subscriber_whose_filter_hides_nothing_from_the_trail() {
     );
     assert_eq!(rows(&postgres, Kind::QueryRun).len(), 1);
 }
+
+// The table -------------------------------------------------------------------------
+
+/// The text of every file below a folder.
+fn sources(folder: &std::path::Path) -> String {
+    std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| match path.is_dir() {
+            true => sources(&path),
+            false => std::fs::read_to_string(path).unwrap_or_default(),
+        })
+        .collect()
+}
+
+#[test]
+fn every_row_of_the_table_of_what_survives_names_tests_that_are_there() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let sources = sources(&root.join("tests")) + &sources(&root.join("src"));
+    let readme = include_str!("../README.md");
+    let table = readme
+        .lines()
+        .skip_while(|line| !line.starts_with("| fault |"))
+        .take_while(|line| line.starts_with('|'))
+        .skip(2);
+    let mut rows = 0;
+    for row in table {
+        rows += 1;
+        let tests = row.trim_end_matches(" |").rsplit(" | ").next().unwrap();
+        let names: Vec<_> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "no test: {row}");
+        for name in names {
+            let is_there = if name.starts_with("tests/") {
+                root.join(name).exists()
+            } else {
+                sources.contains(&format!("fn {name}(")) || sources.contains(&format!("\"{name}\""))
+            };
+            assert!(is_there, "{name} is not there: {row}");
+        }
+    }
+    assert!(rows > 10, "{rows}");
+}
