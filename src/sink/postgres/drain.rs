@@ -387,7 +387,6 @@ impl Drain {
             self.counters.count_adopted(rows);
         }
         self.resume(index, batch.last_seq + 1);
-        self.pause = FIRST_PAUSE;
         self.works();
     }
 
@@ -414,8 +413,9 @@ impl Drain {
         });
     }
 
-    /// Postgres takes what there is.
-    fn works(&self) {
+    /// Postgres takes what there is, or has taken it.
+    fn works(&mut self) {
+        self.pause = FIRST_PAUSE;
         let before = self.counters.set_health(Health::Healthy);
         if matches!(before, Health::Retrying | Health::Holding) {
             report::say(|| {
