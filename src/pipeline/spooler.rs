@@ -71,6 +71,8 @@ pub(super) struct Spooler {
     in_flight: InFlight,
     /// Drops that no row tells of yet.
     drops: Option<Drops>,
+    /// No row tells of drops any more: after the shutdown there is no end to them.
+    has_told_last: bool,
     /// The disk did not take the last write.
     is_failing: bool,
     /// Whether all that was in the queue when it was last looked at is in the spool.
@@ -100,6 +102,7 @@ impl Spooler {
             chunks: Vec::new(),
             in_flight: InFlight::default(),
             drops: None,
+            has_told_last: false,
             // It is said at once, and tried again.
             is_failing: !spool.is_made(),
             spool,
@@ -288,6 +291,10 @@ impl Spooler {
 
     /// Makes a row of each run of drops: when it is over, or has gone on for long.
     fn tell_losses(&mut self, now: Instant) {
+        if self.has_told_last {
+            return;
+        }
+        self.has_told_last = self.stopping;
         let count = self.shared.counters.untold();
         if count == 0 {
             self.drops = None;
