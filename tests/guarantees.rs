@@ -387,15 +387,18 @@ fn under_a_limit(test: &str, blocks: u32, postgres: &Postgres, spool: &Folder) -
     command.stdin(Stdio::piped()).spawn().unwrap()
 }
 
-/// Lifts the limit of a child, and tells it so.
+/// Sets the greatest size of a file that a child may write.
 #[cfg(target_os = "linux")]
-fn lift_the_limit(child: &mut Child) {
-    let lifted = Command::new("prlimit")
-        .args(["--pid", &child.id().to_string(), "--fsize=unlimited"])
+fn set_limit(child: &Child, bytes: &str) {
+    let set = Command::new("prlimit")
+        .args([
+            "--pid",
+            &child.id().to_string(),
+            &format!("--fsize={bytes}:"),
+        ])
         .status()
         .unwrap();
-    assert!(lifted.success());
-    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    assert!(set.success());
 }
 
 #[cfg(target_os = "linux")]
@@ -435,7 +438,8 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
     wait_for_word(&mut child, "full");
     let written = rows(&postgres, Kind::QueryRun).len();
     assert!(written > 500, "{written}");
-    lift_the_limit(&mut child);
+    set_limit(&child, "unlimited");
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     wait_for_word(&mut child, "healed");
     assert!(child.wait().unwrap().success());
     assert_eq!(spool.names(), Vec::<String>::new());
@@ -474,7 +478,8 @@ fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does()
     let mut child = under_a_limit(test, 0, &postgres, &spool);
     wait_for_word(&mut child, "full");
     assert_eq!(rows(&postgres, Kind::QueryRun).len(), 100);
-    lift_the_limit(&mut child);
+    set_limit(&child, "unlimited");
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     wait_for_word(&mut child, "healed");
     wait_until("the last one is there", PATIENCE, || {
         rows(&postgres, Kind::QueryRun).len() == 102
@@ -516,11 +521,7 @@ fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_t
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
     wait_for_word(&mut child, "stored");
-    let limited = Command::new("prlimit")
-        .args(["--pid", &child.id().to_string(), "--fsize=1:1"])
-        .status()
-        .unwrap();
-    assert!(limited.success());
+    set_limit(&child, "1");
     child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     wait_for_word(&mut child, "ready");
     kill(child);
@@ -536,6 +537,59 @@ fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_t
     assert_eq!(lost[0]["error_code"], "process_lost");
     assert_eq!(rows(&postgres, Kind::Event).len(), 103);
     drop(audit);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuses_them() {
+    let test =
+        "runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuses_them";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        tracing_subscriber::registry().with(audit.layer()).init();
+        let _query = info_span!("audit.query_run", sql_text = "in flight");
+        // It is stored by the time that a record is committed that came later.
+        for _ in 0..3 {
+            audit.record(Event::new("on disk")).unwrap();
+            audit.flush_blocking(PATIENCE).unwrap();
+        }
+        let wait_for_line = || std::io::stdin().read_line(&mut String::new()).unwrap();
+        say("stored");
+        wait_for_line();
+        // Postgres is away, so that the end waits.
+        audit.record(Event::new("pending")).unwrap();
+        wait_until("it is on disk", PATIENCE, || {
+            audit.stats().queue_size().0 == 0
+        });
+        say("pending");
+        wait_for_line();
+        std::thread::scope(|scope| {
+            scope.spawn(|| audit.shutdown_blocking(PATIENCE));
+            wait_until("the disk refuses", PATIENCE, || {
+                audit.stats().health() == Health::SpoolBlocked
+            });
+            say("refused");
+        });
+        assert_law(&audit);
+        assert_eq!((audit.stats().accepted(), audit.stats().pending()), (5, 0));
+        return;
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
+    wait_for_word(&mut child, "stored");
+    postgres.stop(Stop::Fast);
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    wait_for_word(&mut child, "pending");
+    set_limit(&child, "1");
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    wait_for_word(&mut child, "refused");
+    set_limit(&child, "unlimited");
+    postgres.start_again();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(
+        rows(&postgres, Kind::QueryRun)[0]["error_code"],
+        "shut_down"
+    );
 }
 
 #[cfg(target_os = "linux")]

@@ -77,6 +77,8 @@ pub(super) struct Spooler {
     is_failing: bool,
     /// Whether all that was in the queue when it was last looked at is in the spool.
     emptied: bool,
+    /// Stored runs that were ended and counted as records.
+    ended: u64,
     /// No more records come: what is there goes into the spool, over its quota or not.
     stopping: bool,
     last_record: Instant,
@@ -107,6 +109,7 @@ impl Spooler {
             is_failing: !spool.is_made(),
             spool,
             emptied: false,
+            ended: 0,
             stopping: false,
             last_record: now,
             last_clock: now,
@@ -343,11 +346,12 @@ impl Spooler {
         if self.is_failing || !self.chunks.is_empty() {
             return false;
         }
-        let counters = &self.shared.counters;
-        let recovered = self
-            .spool
-            .log()
-            .recover(SHUT_DOWN, 1, |records| counters.count_made(records));
+        let (counters, counted) = (&self.shared.counters, &mut self.ended);
+        let recovered = self.spool.log().recover(SHUT_DOWN, 1, |records| {
+            // Some may have been counted when an earlier write failed.
+            counters.count_made(records.saturating_sub(*counted));
+            *counted = records.max(*counted);
+        });
         if recovered.is_ok() {
             self.made_readable();
         } else {
