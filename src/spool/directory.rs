@@ -3,21 +3,29 @@
 //! ```text
 //! <root>/<writer id>/lock         held as long as the process lives
 //! <root>/<writer id>/spool.redb   the log
+//! <root>/.<id>                    a folder that is being made, a file that is of no use soon
+//! <root>/damaged-<writer id>      a folder that was set aside
 //! ```
 
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
+use super::files;
 #[cfg(test)]
 use super::log::Positions;
 use super::log::{Log, LogError};
 use crate::capture::clock::Moment;
 use crate::record::id;
+
+/// What a process leaves that is killed as it makes its folder is of no use to anybody when it is
+/// as old as this: that takes milliseconds.
+const LEFTOVER_AGE: Duration = Duration::from_hours(1);
 
 /// The log's file in the folder of its process.
 pub(super) const LOG_FILE: &str = "spool.redb";
@@ -68,7 +76,7 @@ impl Directory {
 
     /// Makes a folder for this process, without a log.
     pub(super) fn make(root: &Path, writer: Uuid) -> io::Result<Self> {
-        create_private_dir(root)?;
+        files::create_private_dir(root)?;
         // Under another name until it is held, so that no other process takes it for a dead
         // one's.
         let making = root.join(format!(".{writer}"));
@@ -83,12 +91,12 @@ impl Directory {
     }
 
     fn make_as(making: &Path, path: PathBuf, root: &Path) -> io::Result<Self> {
-        create_private_dir(making)?;
-        let lock = File::create_new(making.join("lock"))?;
+        files::create_private_dir(making)?;
+        let lock = files::create_new(&making.join("lock"))?;
         lock.try_lock().map_err(io::Error::from)?;
-        fs::rename(making, &path)?;
+        files::rename(making, &path)?;
         // The folder's own entry must survive a loss of power as the log does.
-        File::open(root)?.sync_all()?;
+        files::sync_dir(root)?;
         Ok(Self { path, _lock: lock })
     }
 
@@ -99,7 +107,7 @@ impl Directory {
 
     /// Makes the entries of its files durable.
     pub(super) fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        files::sync_dir(&self.path)
     }
 
     /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
@@ -116,7 +124,7 @@ impl Directory {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Its process is just removing it, or died as it did: then it is empty.
-                let _ = fs::remove_dir(path);
+                let _ = files::remove_dir(path);
                 return Ok(None);
             }
             Err(error) => return Err(error.into()),
@@ -154,7 +162,7 @@ impl Directory {
     pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = path.with_file_name(format!("damaged-{name}"));
-        fs::rename(path, &aside)?;
+        files::rename(path, &aside)?;
         Ok(aside)
     }
 
@@ -162,12 +170,12 @@ impl Directory {
     pub(crate) fn remove(self) -> io::Result<()> {
         // The lock goes last: who finds it free finds no log.
         for name in [LOG_FILE, "lock"] {
-            match fs::remove_file(self.path.join(name)) {
+            match files::remove_file(&self.path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}
             }
         }
-        match fs::remove_dir(&self.path) {
+        match files::remove_dir(&self.path) {
             // Its process removed it while the lock was waited for.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
@@ -196,13 +204,45 @@ pub(super) fn all(root: &Path) -> Vec<PathBuf> {
     names.into_iter().map(|name| root.join(name)).collect()
 }
 
-/// Makes a folder and those that it lies in, for its owner alone: prompts and SQL will be in it.
-fn create_private_dir(path: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(path)
+/// Removes what processes have left that were killed as they made their folder.
+pub(super) fn sweep(root: &Path) {
+    sweep_older_than(root, LEFTOVER_AGE);
+}
+
+fn sweep_older_than(root: &Path, age: Duration) {
+    for entry in fs::read_dir(root).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let id = name.to_str().and_then(|name| name.strip_prefix('.'));
+        if id.is_some_and(|id| Uuid::try_parse(id).is_ok()) {
+            // What cannot be removed now can be another time.
+            let _ = sweep_one(&entry.path(), age);
+        }
+    }
+}
+
+fn sweep_one(path: &Path, age: Duration) -> io::Result<()> {
+    let metadata = fs::symlink_metadata(path)?;
+    // An error: it was changed after now.
+    if metadata
+        .modified()?
+        .elapsed()
+        .is_ok_and(|since| since >= age)
+    {
+        if !metadata.is_dir() {
+            return files::remove_file(path);
+        }
+        let file = path.join("lock");
+        match File::open(&file) {
+            Ok(lock) => {
+                lock.try_lock().map_err(io::Error::from)?;
+                files::remove_file(&file)?;
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        files::remove_dir(path)?;
+    }
+    Ok(())
 }
 
 /// Whether a folder belongs to the user that this process runs as.
@@ -211,8 +251,8 @@ fn is_ours(path: &Path, root: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     // A file that this process makes tells its user without a call that is not safe.
     let probe = root.join(format!(".{}", id::new(Moment::now().wall_us())));
-    let us = File::create_new(&probe)?.metadata()?.uid();
-    fs::remove_file(&probe)?;
+    let us = files::create_new(&probe)?.metadata()?.uid();
+    files::remove_file(&probe)?;
     let owner = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata.uid(),
         // Just removed by its process.
@@ -346,6 +386,115 @@ mod tests {
             "{refused:?}"
         );
         assert_eq!(fs::read(&file).unwrap(), b"this is no log");
+    }
+
+    /// The next process, long after: what is left in the root.
+    fn left_for_ever(root: &Root) -> Vec<String> {
+        for (directory, log) in adopt(root) {
+            assert_eq!(log.next_seq(), 1);
+            drop(log);
+            directory.remove().unwrap();
+        }
+        sweep_older_than(&root.0, Duration::ZERO);
+        fs::read_dir(&root.0)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    /// Does this as a process that is killed after each operation, in turn; `next` is what the next
+    /// process does. Returns after how many it is done.
+    fn kill_at_each<T>(mut run: impl FnMut(&Root) -> T, mut next: impl FnMut(&Root)) -> usize {
+        (0..)
+            .find(|operations| {
+                let root = Root::new();
+                let done = files::tests::killed_after(*operations, || run(&root)).is_some();
+                next(&root);
+                done
+            })
+            .unwrap()
+    }
+
+    #[test]
+    fn a_process_killed_as_it_makes_its_folder_leaves_nothing_for_ever() {
+        let operations = kill_at_each(
+            |root| drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap()),
+            |root| assert_eq!(left_for_ever(root), [""; 0]),
+        );
+        assert!(operations >= 6, "{operations}");
+    }
+
+    #[test]
+    fn a_process_killed_as_it_removes_or_takes_over_a_folder_leaves_nothing_for_ever() {
+        let operations = kill_at_each(
+            |root| {
+                drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
+                for (directory, log) in adopt(root) {
+                    drop(log);
+                    directory.remove().unwrap();
+                }
+            },
+            |root| assert_eq!(left_for_ever(root), [""; 0]),
+        );
+        assert!(operations >= 11, "{operations}");
+    }
+
+    #[test]
+    fn a_process_killed_as_it_sets_a_folder_aside_loses_nothing_of_it() {
+        let operations = kill_at_each(
+            |root| {
+                let (directory, log) =
+                    Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+                drop(log);
+                let path = directory.path.clone();
+                drop(directory);
+                fs::write(path.join("spool.redb"), b"this is no log").unwrap();
+                Directory::set_aside(&path).unwrap();
+            },
+            |root| {
+                let folders = fs::read_dir(&root.0).into_iter().flatten().flatten();
+                for folder in folders {
+                    let log = folder.path().join("spool.redb");
+                    let bytes = fs::read(log).unwrap_or_default();
+                    let is_damaged = bytes.starts_with(b"this");
+                    let name = folder.file_name().into_string().unwrap();
+                    assert!(is_damaged || !name.starts_with("damaged"), "{name}");
+                }
+            },
+        );
+        assert!(operations >= 7, "{operations}");
+    }
+
+    #[test]
+    fn what_may_still_be_made_or_is_not_known_is_not_swept() {
+        let root = Root::new();
+        fs::create_dir(&root.0).unwrap();
+        let new = |name: &str| {
+            let path = root.0.join(name);
+            fs::create_dir(&path).unwrap();
+            File::create_new(path.join("lock")).unwrap()
+        };
+        let young = format!(".{}", id::new(0));
+        drop(new(&young));
+        File::create_new(root.0.join(format!(".{}", id::new(1)))).unwrap();
+        sweep(&root.0);
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 2);
+        sweep_older_than(&root.0, Duration::ZERO);
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+        // Its process lives.
+        let held = new(&young);
+        held.lock().unwrap();
+        // These are no business of ours.
+        drop(new(".config"));
+        drop(new(&format!("damaged-{}", id::new(0))));
+        let full = root.0.join(format!(".{}", id::new(2)));
+        fs::create_dir(&full).unwrap();
+        fs::write(full.join("precious"), b"x").unwrap();
+        sweep_older_than(&root.0, Duration::ZERO);
+        assert_eq!(fs::read_dir(&root.0).unwrap().count(), 4);
+        assert!(root.0.join(&young).join("lock").exists());
+        assert!(full.join("precious").exists());
     }
 
     /// What is in the folder of a dead process.

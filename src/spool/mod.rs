@@ -37,6 +37,7 @@ mod chunk;
 pub(crate) mod directory;
 #[cfg(test)]
 mod disk;
+mod files;
 mod log;
 mod storage;
 mod tail;
@@ -163,8 +164,10 @@ impl Spool {
     }
 }
 
-/// The folders in `root` that other processes made, by the time that they were made.
+/// The folders in `root` that other processes made, by the time that they were made. What was never
+/// finished, and is old, is removed.
 pub(crate) fn others(root: &Path, own: &Spool) -> Vec<PathBuf> {
+    directory::sweep(root);
     directory::all(root)
         .into_iter()
         .filter(|path| path != own.path())

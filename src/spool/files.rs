@@ -1,0 +1,80 @@
+//! What is done to the folders and files around a log: one operation at a time, so that tests can
+//! end a process between any two.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::Path;
+
+#[cfg(not(test))]
+fn step<T>(operation: impl FnOnce() -> T) -> T {
+    operation()
+}
+
+#[cfg(test)]
+use self::tests::step;
+
+/// Makes a folder and those that it lies in, for its owner alone: prompts and SQL will be in it.
+pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    step(|| builder.create(path))
+}
+
+pub(super) fn create_new(path: &Path) -> io::Result<File> {
+    step(|| File::create_new(path))
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    step(|| fs::rename(from, to))
+}
+
+pub(super) fn remove_file(path: &Path) -> io::Result<()> {
+    step(|| fs::remove_file(path))
+}
+
+pub(super) fn remove_dir(path: &Path) -> io::Result<()> {
+    step(|| fs::remove_dir(path))
+}
+
+/// Makes the entries of a folder survive a loss of power.
+pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
+    step(|| File::open(path)?.sync_all())
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::Cell;
+    use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
+
+    thread_local! {
+        static LEFT: Cell<usize> = const { Cell::new(usize::MAX) };
+    }
+
+    struct Killed;
+
+    pub(super) fn step<T>(operation: impl FnOnce() -> T) -> T {
+        let left = LEFT.get();
+        if left == 0 {
+            panic_any(Killed);
+        }
+        LEFT.set(left - 1);
+        operation()
+    }
+
+    /// Runs this as a process that is killed after so many operations; `None`: it was.
+    pub(in crate::spool) fn killed_after<T>(
+        operations: usize,
+        run: impl FnOnce() -> T,
+    ) -> Option<T> {
+        LEFT.set(operations);
+        let result = catch_unwind(AssertUnwindSafe(run));
+        LEFT.set(usize::MAX);
+        match result {
+            Ok(done) => Some(done),
+            Err(panic) if panic.is::<Killed>() => None,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
