@@ -692,6 +692,90 @@ fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() 
     assert_eq!(spool.names(), [aside]);
 }
 
+#[test]
+fn one_changed_byte_in_a_log_that_was_closed_is_no_wrong_row() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    for _ in 0..10 {
+        audit.record(Event::new("was.written")).unwrap();
+    }
+    audit.shutdown_blocking(Duration::ZERO);
+    drop(audit);
+    let name = spool.names().remove(0);
+    let file = spool.0.join(&name).join("spool.redb");
+    let mut bytes = std::fs::read(&file).unwrap();
+    let words = b"was.written";
+    let at = (0..bytes.len())
+        .rfind(|at| bytes[*at..].starts_with(words))
+        .unwrap();
+    bytes[at] = b'h';
+    std::fs::write(&file, &bytes).unwrap();
+    postgres.start_again();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    audit.record(Event::new("next")).unwrap();
+    wait_until("it is told", PATIENCE, || {
+        audit.flush_blocking(PATIENCE).unwrap();
+        gaps(&postgres).len() == 1
+    });
+    assert_eq!(rows(&postgres, Kind::Event).len(), 2);
+    assert!(spool.names().contains(&format!("damaged-{name}")));
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
+    let test = "a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on";
+    if is_child() {
+        let (said, heard) = std::sync::mpsc::channel();
+        let log = tracing_subscriber::fmt::layer().with_writer(move || Heard(said.clone()));
+        tracing_subscriber::registry()
+            .with(log.with_filter(LevelFilter::ERROR))
+            .init();
+        let audit = tracing_audit::from_env().unwrap();
+        let told = heard.recv_timeout(PATIENCE).unwrap();
+        assert!(told.contains("has version 2"), "{told}");
+        audit.record(Event::new("next")).unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+        assert_eq!(audit.stats().health(), Health::Healthy);
+        drop(audit);
+        assert!(heard.try_recv().is_err());
+        return;
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    for _ in 0..10 {
+        audit.record(Event::new("of a newer version")).unwrap();
+    }
+    audit.shutdown_blocking(Duration::ZERO);
+    drop(audit);
+    postgres.start_again();
+    let names = spool.names();
+    let set_version = |version: u32| {
+        let meta = redb::TableDefinition::<&str, &[u8]>::new("meta");
+        let file = spool.0.join(&names[0]).join("spool.redb");
+        let transaction = redb::Database::open(file).unwrap().begin_write().unwrap();
+        let mut table = transaction.open_table(meta).unwrap();
+        table
+            .insert("version", version.to_le_bytes().as_slice())
+            .unwrap();
+        drop(table);
+        transaction.commit().unwrap();
+    };
+    set_version(2);
+    let child = command(test, &postgres, &spool).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+    assert_eq!(spool.names(), names);
+    assert_eq!(rows(&postgres, Kind::Event).len(), 1);
+    // Nothing of it is lost for who can read it, however little room there is by now.
+    set_version(1);
+    let audit = pipeline(&postgres, &spool, |builder| builder.spool_quota_bytes(1));
+    wait_until("it is drained", PATIENCE, || spool.names().len() == 1);
+    audit.record(Event::new("with little room")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(rows(&postgres, Kind::Event).len(), 12);
+}
+
 // Filters --------------------------------------------------------------------------
 
 #[test]
