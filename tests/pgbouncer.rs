@@ -13,9 +13,8 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::Child;
 use std::time::Duration;
 
-use support::query::Session;
 use support::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
-use support::{Postgres, Stop, wait_until};
+use support::{ADMINISTRATOR, Postgres, Session, Stop, wait_until};
 use tracing_audit::{Audit, Event, Health, Kind, PromptRun, QueryRun};
 
 /// A running pgbouncer, in transaction mode.
@@ -90,7 +89,7 @@ impl Pgbouncer {
     }
 
     fn try_session(&self) -> Result<Session, String> {
-        Session::open(self.port, "audit")
+        Session::open(self.port, ADMINISTRATOR, "audit")
     }
 
     /// A client beside ours.
@@ -189,10 +188,10 @@ fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_t
     let ask = "SELECT current_setting('statement_timeout'), current_setting('lock_timeout'),
         current_setting('client_min_messages'), current_setting('TimeZone'), current_setting('search_path'),
         (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM pg_prepared_statements)";
-    let before = other.run(ask);
+    let before = other.psql(ask);
     // Names that sqlx gives as well, in a program that shares the one connection to the server.
     for name in ["sqlx_s_1", "sqlx_s_2", "sqlx_s_3"] {
-        other.run(&format!("PREPARE {name} AS SELECT 42"));
+        other.psql(&format!("PREPARE {name} AS SELECT 42"));
     }
     let audit = through(&pooler, &postgres, &spool);
     record(&audit, 1);
@@ -200,15 +199,15 @@ fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_t
     record(&audit, 100);
     audit.flush_blocking(PATIENCE).unwrap();
     assert_times(101, &postgres);
-    other.run("DEALLOCATE ALL");
-    assert_eq!(other.run(ask), before);
+    other.psql("DEALLOCATE ALL");
+    assert_eq!(other.psql(ask), before);
     // Who needs no tables made leaves others' statements alone.
-    other.run("PREPARE sqlx_s_1 AS SELECT 42");
+    other.psql("PREPARE sqlx_s_1 AS SELECT 42");
     drop(audit);
     let audit = through(&pooler, &postgres, &spool);
     record(&audit, 1);
     audit.flush_blocking(PATIENCE).unwrap();
-    assert_eq!(other.run("EXECUTE sqlx_s_1"), "42");
+    assert_eq!(other.psql("EXECUTE sqlx_s_1"), "42");
     assert_times(102, &postgres);
 }
 

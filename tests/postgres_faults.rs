@@ -17,7 +17,7 @@ use support::child::{alone, is_child};
 use support::heard::hear;
 use support::proxy::{Proxy, Way};
 use support::trail::{Folder, PATIENCE, Trail, balanced, count, pipeline, rows};
-use support::{Postgres, Stop, wait_until};
+use support::{ADMINISTRATOR, Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, AuditSpanExt, Builder, Event, Health, Kind, PromptRun, QueryRun};
 use tracing_subscriber::prelude::*;
@@ -346,9 +346,9 @@ fn end_each_statement(function: &str) {
     ];
     places.extend(Kind::ALL.map(|kind| (format!("{} IN SHARE", leaf(postgres, kind)), "COPY", "")));
     for (lock, statement, before) in places {
-        let mut other = postgres.session();
+        let mut other = postgres.session(ADMINISTRATOR);
         postgres.psql(before);
-        other.run(&format!("BEGIN; LOCK TABLE {lock} MODE"));
+        other.psql(&format!("BEGIN; LOCK TABLE {lock} MODE"));
         record_three(audit);
         times += 1;
         audit.flush_blocking(Duration::ZERO).unwrap_err();
@@ -360,7 +360,7 @@ fn end_each_statement(function: &str) {
             postgres.psql(&end) == "1"
         });
         wait_for_health(audit, Health::Retrying);
-        other.run("ROLLBACK");
+        other.psql("ROLLBACK");
         flush(audit);
         assert_three_times(times, audit, postgres);
     }
@@ -396,8 +396,8 @@ fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
     flush(audit);
-    let mut other = postgres.session();
-    other.run(&format!(
+    let mut other = postgres.session(ADMINISTRATOR);
+    other.psql(&format!(
         "BEGIN; LOCK TABLE {} IN SHARE MODE",
         leaf(postgres, Kind::Event)
     ));
@@ -407,7 +407,7 @@ fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
         postgres.log().contains("55P03 tracing-audit ERROR")
     });
     wait_for_health(audit, Health::Retrying);
-    other.run("ROLLBACK");
+    other.psql("ROLLBACK");
     flush(audit);
     assert_three_times(2, audit, postgres);
 }
@@ -418,9 +418,9 @@ fn a_deadlock_with_another_session_is_tried_again() {
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
     flush(audit);
-    let mut other = postgres.session();
+    let mut other = postgres.session(ADMINISTRATOR);
     // Who finds a deadlock is its victim: the other session does not look.
-    other.run(&format!(
+    other.psql(&format!(
         "SET deadlock_timeout = '1h'; BEGIN; LOCK TABLE {} IN SHARE MODE",
         leaf(postgres, Kind::Event)
     ));
@@ -431,10 +431,10 @@ fn a_deadlock_with_another_session_is_tried_again() {
         postgres.psql(waiting) == "1"
     });
     // What the batch holds already.
-    other.run("LOCK TABLE audit.batches IN SHARE MODE");
+    other.psql("LOCK TABLE audit.batches IN SHARE MODE");
     wait_for_health(audit, Health::Retrying);
     assert!(postgres.log().contains("40P01 tracing-audit ERROR"));
-    other.run("ROLLBACK");
+    other.psql("ROLLBACK");
     flush(audit);
     assert_three_times(2, audit, postgres);
 }
@@ -455,8 +455,8 @@ fn a_serialization_failure_is_tried_again() {
              $$ BEGIN UPDATE public.counter SET events = events + 1; RETURN NEW; END $$;
          CREATE TRIGGER count_event BEFORE INSERT ON audit.events FOR EACH ROW EXECUTE FUNCTION count_event()",
     );
-    let mut other = postgres.session();
-    other.run("BEGIN; UPDATE counter SET events = events + 1");
+    let mut other = postgres.session(ADMINISTRATOR);
+    other.psql("BEGIN; UPDATE counter SET events = events + 1");
     // Alone in its batch, so that there is nothing to single out.
     audit.record(Event::new("e")).unwrap();
     audit.flush_blocking(Duration::ZERO).unwrap_err();
@@ -464,7 +464,7 @@ fn a_serialization_failure_is_tried_again() {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'";
         postgres.psql(waiting) == "1"
     });
-    other.run("COMMIT");
+    other.psql("COMMIT");
     flush(audit);
     assert!(postgres.log().contains("40001 tracing-audit ERROR"));
     assert_eq!(postgres.psql("SELECT events FROM counter"), "2");
@@ -548,7 +548,7 @@ fn while_all_connections_are_taken_records_wait() {
     postgres.psql("SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE application_name = 'tracing-audit'");
     let mut others = Vec::new();
     let refused = loop {
-        match postgres.try_session() {
+        match postgres.try_session(ADMINISTRATOR) {
             Ok(session) => others.push(session),
             Err(refused) => break refused,
         }

@@ -17,14 +17,16 @@ pub(crate) mod heard;
 mod postgres;
 mod programs;
 pub(crate) mod proxy;
-pub(crate) mod query;
+mod query;
 pub(crate) mod trail;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 #[allow(unused_imports, reason = "see dead_code above")]
-pub(crate) use postgres::{Postgres, Stop};
+pub(crate) use postgres::{ADMINISTRATOR, Postgres, Stop};
+#[allow(unused_imports, reason = "see dead_code above")]
+pub(crate) use query::Session;
 
 /// The database that every server begins with.
 const DATABASE: &str = "audit";

@@ -11,6 +11,9 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
+/// The superuser that every server begins with.
+pub(crate) const ADMINISTRATOR: &str = "postgres";
+
 pub(crate) struct Postgres {
     programs: Programs,
     folder: PathBuf,
@@ -89,7 +92,15 @@ impl Postgres {
 
     /// Another database of the server, over TCP.
     pub(crate) fn url_of(&self, database: &str) -> String {
-        format!("postgres://postgres@127.0.0.1:{}/{database}", self.port)
+        format!(
+            "postgres://{ADMINISTRATOR}@127.0.0.1:{}/{database}",
+            self.port
+        )
+    }
+
+    /// The database `audit` as a login, over TCP.
+    pub(crate) fn url_as(&self, login: &str) -> String {
+        format!("postgres://{login}@127.0.0.1:{}/{DATABASE}", self.port)
     }
 
     /// The database `audit`, over the server's Unix socket.
@@ -147,18 +158,25 @@ impl Postgres {
 
     /// The same; an error is returned as `ERROR: SQLSTATE: message`.
     pub(crate) fn try_psql(&self, sql: &str) -> Result<String, String> {
-        query::run(self.port, DATABASE, sql)
+        query::run(self.port, ADMINISTRATOR, DATABASE, sql)
     }
 
-    /// A connection that stays open, with its transaction and its locks.
+    /// A connection of a login to the database `audit`.
     #[track_caller]
-    pub(crate) fn session(&self) -> Session {
-        Session::open(self.port, DATABASE).unwrap_or_else(|error| panic!("{error}"))
+    pub(crate) fn session(&self, login: &str) -> Session {
+        self.session_in(DATABASE, login)
     }
 
-    /// The same; an error is returned as `ERROR: SQLSTATE: message`.
-    pub(crate) fn try_session(&self) -> Result<Session, String> {
-        Session::open(self.port, DATABASE)
+    /// A connection of a login to another database of the server.
+    #[track_caller]
+    pub(crate) fn session_in(&self, database: &str, login: &str) -> Session {
+        Session::open(self.port, login, database)
+            .unwrap_or_else(|error| panic!("{login} in {database}: {error}"))
+    }
+
+    /// The same, if the server takes one more.
+    pub(crate) fn try_session(&self, login: &str) -> Result<Session, String> {
+        Session::open(self.port, login, DATABASE)
     }
 
     /// Starts a standby that follows this server, which is restarted for it: a copy of the data of a server that has

@@ -12,88 +12,114 @@ const PROTOCOL: i32 = 3 << 16;
 
 /// Runs `sql` on a connection of its own and returns what `psql -Atq -c` prints, or its first error as
 /// `ERROR: SQLSTATE: message`.
-pub(super) fn run(port: u16, database: &str, sql: &str) -> Result<String, String> {
-    Session::open(port, database)?.try_run(sql)
+pub(super) fn run(port: u16, user: &str, database: &str, sql: &str) -> Result<String, String> {
+    Session::open(port, user, database)?.run(sql)
 }
 
-/// A connection that stays open, with its transaction and its locks.
+/// A connection of a login.
+#[derive(Debug)]
 pub(crate) struct Session {
     server: TcpStream,
+    /// What the server told of the last statements besides their rows: notices as `NOTICE: SQLSTATE: message`, and the
+    /// details, hints and contexts of errors and notices.
+    told: Vec<String>,
 }
 
 impl Session {
-    pub(crate) fn open(port: u16, database: &str) -> Result<Self, String> {
-        let opening = || {
-            let mut server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
-            server.set_read_timeout(Some(PATIENCE))?;
-            server.set_nodelay(true)?;
-
-            let mut startup = PROTOCOL.to_be_bytes().to_vec();
-            for word in ["user", "postgres", "database", database, ""] {
-                startup.extend_from_slice(word.as_bytes());
-                startup.push(0);
-            }
-            server.write_all(&with_length(&startup))?;
-            Ok(answer(&mut server)?.map(|_| Self { server }))
-        };
-        opening().unwrap_or_else(|error: io::Error| Err(format!("port {port}: {error}")))
+    pub(crate) fn open(port: u16, user: &str, database: &str) -> Result<Self, String> {
+        Self::connect(port, user, database).unwrap_or_else(|error| Err(lost(&error)))
     }
 
-    /// Runs `sql` and returns what `psql -Atq -c` prints.
+    fn connect(port: u16, user: &str, database: &str) -> io::Result<Result<Self, String>> {
+        let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
+        server.set_read_timeout(Some(PATIENCE))?;
+        server.set_nodelay(true)?;
+        let mut startup = PROTOCOL.to_be_bytes().to_vec();
+        for word in ["user", user, "database", database, ""] {
+            startup.extend_from_slice(word.as_bytes());
+            startup.push(0);
+        }
+        let mut session = Self {
+            server,
+            told: Vec::new(),
+        };
+        session.server.write_all(&with_length(&startup))?;
+        Ok(session.answer()?.map(|_| session))
+    }
+
+    /// Runs statements in one exchange; they are one transaction unless they say otherwise.
+    pub(crate) fn run(&mut self, sql: &str) -> Result<String, String> {
+        self.send(sql);
+        self.receive()
+    }
+
+    /// The same; an error ends the test.
     #[track_caller]
-    pub(crate) fn run(&mut self, sql: &str) -> String {
-        self.try_run(sql)
+    pub(crate) fn psql(&mut self, sql: &str) -> String {
+        self.run(sql)
             .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
     }
 
-    /// The same; an error is returned as `ERROR: SQLSTATE: message`.
-    pub(crate) fn try_run(&mut self, sql: &str) -> Result<String, String> {
+    /// Sends statements and does not wait for their answer.
+    pub(crate) fn send(&mut self, sql: &str) {
         let mut query = sql.as_bytes().to_vec();
         query.push(0);
-        let mut running = || {
-            self.server.write_all(b"Q")?;
-            self.server.write_all(&with_length(&query))?;
-            answer(&mut self.server)
-        };
-        running().unwrap_or_else(|error: io::Error| Err(error.to_string()))
+        // A connection that was lost is found so when its answer is read.
+        let _ = self.server.write_all(&message(b'Q', &query));
     }
-}
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        let _ = self.server.write_all(b"X\0\0\0\x04");
+    /// Waits for the answer of what was sent.
+    pub(crate) fn receive(&mut self) -> Result<String, String> {
+        self.told.clear();
+        self.answer().unwrap_or_else(|error| Err(lost(&error)))
     }
-}
 
-/// Reads messages up to `ReadyForQuery`, or to the error after which the server closes the connection.
-fn answer(server: &mut TcpStream) -> io::Result<Result<String, String>> {
-    let mut rows = Vec::new();
-    let mut error = None;
-    loop {
-        let (kind, body) = match message(server) {
-            Ok(message) => message,
-            Err(end) => return error.map_or(Err(end), |error| Ok(Err(error))),
-        };
-        match kind {
-            b'D' => rows.push(row(&body)),
-            b'E' => {
-                error.get_or_insert_with(|| describe(&body));
+    /// What the server told of the last statements besides their rows.
+    pub(crate) fn told(&self) -> String {
+        self.told.join("\n")
+    }
+
+    /// Reads messages up to `ReadyForQuery`, or to the error after which the server closes the connection.
+    fn answer(&mut self) -> io::Result<Result<String, String>> {
+        let mut rows = Vec::new();
+        let mut error = None;
+        loop {
+            let (kind, body) = match read_message(&mut self.server) {
+                Ok(message) => message,
+                Err(end) => return error.map_or(Err(end), |error| Ok(Err(error))),
+            };
+            match kind {
+                b'D' => rows.push(row(&body)),
+                b'd' => rows.push(String::from_utf8_lossy(body.trim_ascii_end()).into_owned()),
+                b'E' => {
+                    self.told.extend(details(&body));
+                    error.get_or_insert_with(|| describe(&body));
+                }
+                b'N' => {
+                    self.told.push(describe(&body));
+                    self.told.extend(details(&body));
+                }
+                b'R' if body != [0, 0, 0, 0] => {
+                    return Ok(Err("the server asks for a password".to_owned()));
+                }
+                // COPY from the client: of no row.
+                b'G' => self.server.write_all(&message(b'c', b""))?,
+                b'Z' => return Ok(error.map_or_else(|| Ok(rows.join("\n")), Err)),
+                _ => {}
             }
-            b'R' if body != [0, 0, 0, 0] => {
-                return Ok(Err("the server asks for a password".to_owned()));
-            }
-            b'G' | b'H' | b'W' => {
-                return Ok(Err(
-                    "COPY from or to the client is not understood here".to_owned()
-                ));
-            }
-            b'Z' => return Ok(error.map_or_else(|| Ok(rows.join("\n")), Err)),
-            _ => {}
         }
     }
 }
 
-fn message(server: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
+fn lost(error: &io::Error) -> String {
+    format!("the connection is lost: {error}")
+}
+
+fn message(kind: u8, body: &[u8]) -> Vec<u8> {
+    [&[kind], &*with_length(body)].concat()
+}
+
+fn read_message(server: &mut TcpStream) -> io::Result<(u8, Vec<u8>)> {
     let mut head = [0; 5];
     server.read_exact(&mut head)?;
     let [kind, length @ ..] = head;
@@ -131,13 +157,27 @@ fn take<const N: usize>(body: &mut &[u8]) -> [u8; N] {
     *taken
 }
 
-/// A letter and a text for each property of the error.
+/// A letter and a text for each property of an error or a notice.
+fn property(body: &[u8], letter: u8) -> Option<String> {
+    body.split(|byte| *byte == 0)
+        .find_map(|field| field.strip_prefix(&[letter]))
+        .map(|text| String::from_utf8_lossy(text).into_owned())
+}
+
 fn describe(body: &[u8]) -> String {
-    let text = |letter: u8| {
-        body.split(|byte| *byte == 0)
-            .find_map(|field| field.strip_prefix(&[letter]))
-            .map(String::from_utf8_lossy)
-            .unwrap_or_default()
-    };
-    format!("{}: {}: {}", text(b'S'), text(b'C'), text(b'M'))
+    let [severity, state, message] =
+        [b'S', b'C', b'M'].map(|letter| property(body, letter).unwrap_or_default());
+    format!("{severity}: {state}: {message}")
+}
+
+fn details(body: &[u8]) -> impl Iterator<Item = String> {
+    [("DETAIL", b'D'), ("HINT", b'H'), ("CONTEXT", b'W')]
+        .into_iter()
+        .filter_map(|(name, letter)| Some(format!("{name}: {}", property(body, letter)?)))
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.server.write_all(&message(b'X', b""));
+    }
 }
