@@ -575,7 +575,9 @@ BEGIN
         END IF;
         IF TG_EVENT = 'sql_drop' THEN
             SELECT object_identity INTO refused FROM pg_event_trigger_dropped_objects()
-            WHERE schema_name = ANY (guarded) OR address_names[1] = ANY (guarded) LIMIT 1;
+            WHERE (schema_name = ANY (guarded) OR address_names[1] = ANY (guarded))
+                -- A host's foreign key has triggers on both tables, and they go with it.
+                AND NOT (object_type = 'trigger' AND address_names[3] LIKE 'RI\_ConstraintTrigger\_%') LIMIT 1;
         ELSIF TG_TAG = 'REASSIGN OWNED' THEN
             -- It does not say what it has changed.
             SELECT c.oid::regclass::text INTO refused FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
