@@ -596,6 +596,9 @@ BEGIN
             LEFT JOIN pg_namespace n ON n.oid = CASE WHEN o.classid = 'pg_namespace'::regclass THEN o.objid
                 ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace) END
             WHERE n.nspname = ANY (guarded) OR o.schema_name = ANY (guarded)
+                -- A table of somebody's own that is read as a part of one of these.
+                OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
+                    WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
                 -- What was renamed or moved out of its schema just now.
                 OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
             LIMIT 1;
