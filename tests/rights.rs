@@ -1,0 +1,57 @@
+//! Who may do what to the trail: every role, every verb, every object, and what an attacker tries instead.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+#[path = "rights/matrix.rs"]
+mod matrix;
+
+use support::{Postgres, Session};
+
+/// The record tables, each with the column of its time.
+const RECORDS: [(&str, &str); 3] = [
+    ("query_runs", "started_at"),
+    ("prompt_runs", "created_at"),
+    ("events", "created_at"),
+];
+
+/// A server with the trail's tables, made by a superuser.
+fn migrated() -> Postgres {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres
+}
+
+/// Makes a login that is a member of a role of the trail, or of none, and connects as it.
+fn login(postgres: &Postgres, name: &str, role: Option<&str>) -> Session {
+    let member_of = role.map_or_else(String::new, |role| format!("IN ROLE {role}"));
+    postgres.psql(&format!("CREATE ROLE {name} LOGIN {member_of}"));
+    postgres.session(name)
+}
+
+/// The SQLSTATE of an error as a session returns it.
+fn sqlstate(error: &str) -> &str {
+    error.split(": ").nth(1).unwrap_or_default()
+}
+
+/// Fails unless the server refuses it for this reason.
+#[track_caller]
+fn refused(session: &mut Session, state: &str, sql: &str) -> String {
+    let error = session
+        .run(sql)
+        .expect_err(&format!("this is not refused: {sql}"));
+    assert_eq!(sqlstate(&error), state, "{error}\nin {sql}");
+    error
+}
+
+/// What is allowed, and returns something.
+#[track_caller]
+fn allowed(session: &mut Session, sql: &str) -> String {
+    session
+        .run(sql)
+        .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
+}
