@@ -403,10 +403,16 @@ DECLARE
     referred bigint;
 BEGIN
     FOR referrer IN
-        SELECT c.conrelid::regclass AS host, a.attname AS col
+        SELECT c.conrelid::regclass AS host, a.attname AS col, t.oid = 'uuid'::regtype OR t.typbasetype = 'uuid'::regtype AS is_uuid
         FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+        JOIN pg_type t ON t.oid = a.atttypid
         WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = format('audit.%I', parent)::regclass
     LOOP
+        -- A type of the host's own becomes a uuid by a function of the host's own, which must not run with these rights.
+        IF NOT referrer.is_uuid THEN
+            RETURN NEXT format('whether %s refers to it is not read: its column %I is no uuid', referrer.host, referrer.col);
+            CONTINUE;
+        END IF;
         BEGIN
             EXECUTE format('SELECT count(*) FROM %s WHERE %I >= $1 AND %I < $2', referrer.host, referrer.col, referrer.col)
                 INTO referred USING audit.id_at(month_start), audit.id_at(month_end);
