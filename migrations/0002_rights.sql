@@ -460,7 +460,7 @@ AS $$
 DECLARE
     leaf text;
 BEGIN
-    IF now() - keep > now() - interval '1 day' THEN
+    IF keep IS NULL OR now() - keep > now() - interval '1 day' THEN
         RAISE EXCEPTION 'audit trail: records are kept for a day at least' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH parent IN ARRAY coalesce(kinds, ARRAY['query_runs', 'prompt_runs', 'events']) LOOP
