@@ -81,6 +81,22 @@ END
 $$;
 COMMENT ON FUNCTION audit.make_append_only(regclass) IS 'Makes a table append-only; for the functions of the trail.';
 
+-- Row-level security hides rows and not what ANALYZE has noted of them: EXPLAIN would tell a reader,
+-- by its estimates, which values other tenants have, and how often. What is left is what a plan by
+-- time needs.
+CREATE FUNCTION audit.keep_no_statistics(target regclass) RETURNS void
+    LANGUAGE plpgsql STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE (
+        SELECT format('ALTER TABLE %s %s', target, string_agg(format('ALTER COLUMN %I SET STATISTICS 0', attname), ', '))
+        FROM pg_attribute
+        WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'started_at', 'created_at'));
+END
+$$;
+COMMENT ON FUNCTION audit.keep_no_statistics(regclass) IS 'Keeps ANALYZE from noting values that a reader could learn of from EXPLAIN; for the functions of the trail.';
+
 -- What a leaf must have before it holds a row.
 CREATE FUNCTION audit.make_leaf_safe(leaf regclass) RETURNS void
     LANGUAGE plpgsql STRICT
@@ -90,10 +106,11 @@ BEGIN
     EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', leaf);
     EXECUTE format('GRANT INSERT ON %s TO audit_writer', leaf);
     PERFORM audit.make_append_only(leaf);
+    PERFORM audit.keep_no_statistics(leaf);
     EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', leaf);
 END
 $$;
-COMMENT ON FUNCTION audit.make_leaf_safe(regclass) IS 'Gives a leaf its owner, rights and triggers; for the functions of the trail.';
+COMMENT ON FUNCTION audit.make_leaf_safe(regclass) IS 'Gives a leaf its owner, rights, triggers and columns without statistics; for the functions of the trail.';
 
 -- Partitions ---------------------------------------------------------------------
 
@@ -246,6 +263,7 @@ BEGIN
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_reader, audit_auditor', target);
         -- For everybody who may read at all, whoever granted it.
+        PERFORM audit.keep_no_statistics(format('audit.%I', target)::regclass);
         EXECUTE format('CREATE POLICY tenant ON audit.%I FOR SELECT TO PUBLIC USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
     END LOOP;
     FOREACH target IN ARRAY ARRAY['batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts'] LOOP
