@@ -9,6 +9,8 @@ mod support;
 
 #[path = "rights/matrix.rs"]
 mod matrix;
+#[path = "rights/tenants.rs"]
+mod tenants;
 
 use support::{Postgres, Session};
 
