@@ -53,14 +53,15 @@ async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error
         source,
     };
     let mut connection = database.connect().await?;
-    let statement: String =
-        sqlx::query_scalar("SELECT format('GRANT %I TO %I', $1::text, $2::text)")
-            .bind(role)
-            .bind(login)
-            .persistent(false)
-            .fetch_one(&mut connection)
-            .await
-            .map_err(failed)?;
+    let statement: String = sqlx::query_scalar(
+        "SELECT pg_catalog.format('GRANT %I TO %I', $1::pg_catalog.text, $2::pg_catalog.text)",
+    )
+    .bind(role)
+    .bind(login)
+    .persistent(false)
+    .fetch_one(&mut connection)
+    .await
+    .map_err(failed)?;
     connection
         .execute(AssertSqlSafe(statement))
         .await
@@ -83,6 +84,11 @@ async fn version(connection: &mut PgConnection) -> Option<(i64, String)> {
 async fn summary(database: &Database, before: Option<(i64, String)>) -> Result<String, Error> {
     let mut connection = database.connect().await?;
     let now = version(&mut connection).await;
+    // An administrator runs no function that the database's owner has put before those of Postgres.
+    connection
+        .execute("BEGIN; SET LOCAL search_path = pg_catalog, pg_temp")
+        .await
+        .map_err(|source| database.read_error(source))?;
     let tables: Vec<(String, i64)> = sqlx::query_as(TABLES)
         .persistent(false)
         .fetch_all(&mut connection)

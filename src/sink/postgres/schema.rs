@@ -16,9 +16,9 @@ const MIGRATIONS_TABLE: &str = "audit.schema_migrations";
 /// the migration of another process that starts at the same time; and keeps notices out of the
 /// host's log. All of it ends with the transaction, but for the statements that sqlx prepares: a
 /// transaction pooler's connection may have some of these names from others, who do not count on
-/// them.
+/// them. And no function runs that the database's owner has put before those of Postgres.
 const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
-     SELECT pg_advisory_xact_lock(hashtextextended('tracing-audit migration', 0)); DEALLOCATE ALL";
+     SET LOCAL search_path = pg_catalog, pg_temp; SELECT pg_advisory_xact_lock(hashtextextended('tracing-audit migration', 0)); DEALLOCATE ALL";
 
 /// The embedded migrations. Built by hand: the `migrate!` macro would cost every user sqlx's
 /// macros.
@@ -61,7 +61,9 @@ pub(crate) enum State {
     NotWriter,
 }
 
-/// Looks up the version of the tables, without a right to anything but the catalog.
+/// Looks up the version of the tables, without a right to anything but the catalog. Names
+/// everything with its schema: whoever migrates may be an administrator, and where the owner of a
+/// database has put functions before those of Postgres, they must not run with such rights.
 pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
     let known = migrator()
         .iter()
@@ -72,9 +74,10 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
     // prepared: a transaction pooler may run what was prepared elsewhere.
     let row = connection
         .fetch_one(
-            "SELECT current_setting('server_encoding'), \
-             coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = 'audit'), false) \
-             AND to_regclass('audit.schema_migrations') IS NOT NULL",
+            "SELECT pg_catalog.current_setting('server_encoding'), \
+             coalesce((SELECT pg_catalog.has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace \
+              WHERE nspname OPERATOR(pg_catalog.=) 'audit'), false) \
+             AND pg_catalog.to_regclass('audit.schema_migrations') IS NOT NULL",
         )
         .await?;
     if row.try_get::<&str, _>(0)? != "UTF8" {
@@ -84,14 +87,14 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
         return Ok(State::Behind);
     }
     let row = connection
-        .fetch_one("SELECT max(version) FROM audit.schema_migrations WHERE success")
+        .fetch_one("SELECT pg_catalog.max(version) FROM audit.schema_migrations WHERE success")
         .await?;
     let applied: Option<i64> = row.try_get(0)?;
     Ok(match applied.unwrap_or(0) {
         newer if newer > known => State::Newer(newer),
         current if current == known => {
             let row = connection
-                .fetch_one("SELECT pg_has_role('audit_writer', 'USAGE')")
+                .fetch_one("SELECT pg_catalog.pg_has_role('audit_writer', 'USAGE')")
                 .await?;
             if row.try_get(0)? {
                 State::Current
@@ -120,8 +123,8 @@ pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), sqlx::migra
 pub(crate) async fn become_writer(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     connection
         .execute(
-            "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USAGE') THEN \
-             EXECUTE format('GRANT audit_writer TO %I', current_user); END IF; END $$",
+            "DO $$ BEGIN IF NOT pg_catalog.pg_has_role('audit_writer', 'USAGE') THEN \
+             EXECUTE pg_catalog.format('GRANT audit_writer TO %I', current_user); END IF; END $$",
         )
         .await?;
     Ok(())

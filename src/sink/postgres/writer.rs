@@ -32,9 +32,11 @@ const IDLE_LIMIT: Duration = Duration::from_mins(2);
 
 /// What every batch's transaction begins with. `SET LOCAL`, because behind a transaction pooler
 /// a session's settings are another client's. A commit that the server has not made durable
-/// would be taken for one that it has.
+/// would be taken for one that it has. Here and below everything is named with its schema: the
+/// `search_path` is not ours to trust, nor to change, since triggers of the host's may use it.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '10s'; \
-     SELECT set_config('synchronous_commit', 'on', true) WHERE current_setting('synchronous_commit') = 'off'";
+     SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
+     WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'";
 
 /// A connection that is ready to write batches.
 #[derive(Debug)]
@@ -282,7 +284,7 @@ fn header(batch: &Batch, log: &Log) -> String {
     format!(
         "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, \
          first_id, last_id, service_name, library_version) \
-         VALUES ('{}', {}, {}, {}, {}, {}, {}, {}, {}, convert_from(decode('{service}', 'hex'), 'UTF8'), '{}')",
+         VALUES ('{}', {}, {}, {}, {}, {}, {}, {}, {}, pg_catalog.convert_from(pg_catalog.decode('{service}', 'hex'), 'UTF8'), '{}')",
         log.writer(),
         batch.first_seq,
         batch.last_seq,
