@@ -4,6 +4,8 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 
+#[path = "../src/home.rs"]
+mod home;
 #[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
 #[path = "../src/queue.rs"]
 mod queue;

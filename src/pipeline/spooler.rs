@@ -45,6 +45,15 @@ struct Drops {
     grew: Instant,
 }
 
+/// What is to be told of drops.
+#[derive(Clone, Copy, Debug)]
+enum Untold {
+    Nothing,
+    Run(Drops),
+    /// No row tells of them any more: after the shutdown there is no end to them.
+    Over,
+}
+
 /// The error code of a run that was open when the pipeline was shut down.
 const SHUT_DOWN: &str = "shut_down";
 
@@ -69,10 +78,7 @@ pub(super) struct Spooler {
     chunks: Vec<Chunk>,
     /// Runs that have begun and not yet ended.
     in_flight: InFlight,
-    /// Drops that no row tells of yet.
-    drops: Option<Drops>,
-    /// No row tells of drops any more: after the shutdown there is no end to them.
-    has_told_last: bool,
+    untold: Untold,
     /// The disk did not take the last write.
     is_failing: bool,
     /// Whether all that was in the queue when it was last looked at is in the spool.
@@ -103,8 +109,7 @@ impl Spooler {
             export,
             chunks: Vec::new(),
             in_flight: InFlight::default(),
-            drops: None,
-            has_told_last: false,
+            untold: Untold::Nothing,
             // It is said at once, and tried again.
             is_failing: !spool.is_made(),
             spool,
@@ -294,31 +299,35 @@ impl Spooler {
 
     /// Makes a row of each run of drops: when it is over, or has gone on for long.
     fn tell_losses(&mut self, now: Instant) {
-        if self.has_told_last {
-            return;
-        }
-        self.has_told_last = self.stopping;
         let count = self.shared.counters.untold();
-        if count == 0 {
-            self.drops = None;
-            return;
-        }
-        let drops = self.drops.get_or_insert(Drops {
-            count: 0,
-            began: now,
-            grew: now,
-        });
-        if drops.count != count {
-            drops.count = count;
-            drops.grew = now;
-        }
-        let is_over = now.duration_since(drops.grew) >= QUIET;
-        if is_over || self.stopping || now.duration_since(drops.began) >= LONGEST_GAP {
+        let drops = match self.untold {
+            Untold::Over => return,
+            Untold::Run(drops) if drops.count == count => drops,
+            Untold::Run(drops) => Drops {
+                count,
+                grew: now,
+                ..drops
+            },
+            Untold::Nothing => Drops {
+                count,
+                began: now,
+                grew: now,
+            },
+        };
+        let is_over = now.duration_since(drops.grew) >= QUIET
+            || now.duration_since(drops.began) >= LONGEST_GAP;
+        let is_told = count > 0 && (is_over || self.stopping);
+        if is_told {
             for loss in self.shared.counters.take_losses() {
                 self.make(&gap::of_drops(&loss));
             }
-            self.drops = None;
         }
+        self.untold = match count {
+            _ if self.stopping => Untold::Over,
+            0 => Untold::Nothing,
+            _ if is_told => Untold::Nothing,
+            _ => Untold::Run(drops),
+        };
     }
 
     /// Adds a record that the pipeline makes itself.

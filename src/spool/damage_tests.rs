@@ -43,11 +43,9 @@ fn read(log: &Log) -> Seen {
 /// What is seen of the log, and after it has been opened again.
 fn seen_next(log: &Log, open: &[(Uuid, Vec<u8>)]) -> Seen {
     let mut seen = read(log);
-    let mut seq = log.next_seq();
-    for (_, frame) in open {
+    for (seq, (_, frame)) in (log.next_seq()..).zip(open) {
         seen.records
             .push((seq, None, encode::lost(frame, "process_lost").unwrap()));
-        seq += 1;
     }
     seen
 }

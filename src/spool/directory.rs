@@ -406,7 +406,7 @@ mod tests {
     /// Does this as a process that is killed after each operation, in turn; `next` is what the next
     /// process does. Returns after how many it is done.
     fn kill_at_each<T>(mut run: impl FnMut(&Root) -> T, mut next: impl FnMut(&Root)) -> usize {
-        (0..)
+        (0..1_000)
             .find(|operations| {
                 let root = Root::new();
                 let done = files::tests::killed_after(*operations, || run(&root)).is_some();

@@ -211,9 +211,11 @@ impl Process {
     }
 }
 
+type Step = Box<dyn Fn(&mut Process)>;
+
 /// What a process does, one after the other.
-fn steps() -> Vec<Box<dyn Fn(&mut Process)>> {
-    fn records(frames: &'static [&'static [u8]]) -> Box<dyn Fn(&mut Process)> {
+fn steps() -> Vec<Step> {
+    fn records(frames: &'static [&'static [u8]]) -> Step {
         Box::new(|process| process.queue.push(chunk(frames)))
     }
     vec![
@@ -301,17 +303,14 @@ fn what_was_stored_survives_a_kill_at_any_moment() {
 fn run_with(fault: Fault) -> Result<(), String> {
     let disk = Disk::default();
     disk.set_fault(Some(fault));
-    let mut process = match Process::start(&disk) {
-        Ok(process) => process,
-        Err(_) => {
-            disk.set_fault(None);
-            // Another process clears it away.
-            return match open(disk, 1) {
-                Err(LogError::NotBegun) => Ok(()),
-                Ok(log) if log.next_seq() == 1 => Ok(()),
-                other => Err(format!("what was not made is {other:?}")),
-            };
-        }
+    let Ok(mut process) = Process::start(&disk) else {
+        disk.set_fault(None);
+        // Another process clears it away.
+        return match open(disk, 1) {
+            Err(LogError::NotBegun) => Ok(()),
+            Ok(log) if log.next_seq() == 1 => Ok(()),
+            other => Err(format!("what was not made is {other:?}")),
+        };
     };
     let mut has_failed = false;
     for (number, step) in (0..).zip(steps()) {

@@ -171,7 +171,7 @@ impl Writer {
     pub(crate) async fn position(&mut self, writer: Uuid) -> Result<u64, Fault> {
         // Not prepared: a transaction pooler may run what was prepared elsewhere.
         let asking = AssertSqlSafe(format!(
-            "SELECT audit.writer_position('{writer}'), pg_is_in_recovery()"
+            "SELECT audit.writer_position('{writer}'), pg_catalog.pg_is_in_recovery()"
         ));
         let row = within(EXCHANGE_TIMEOUT, self.connection.fetch_one(asking)).await?;
         if row.try_get(1)? {
