@@ -4,6 +4,7 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 
+#[allow(unused_imports, reason = "the bench runs no unit test")]
 #[path = "../src/home.rs"]
 mod home;
 #[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
