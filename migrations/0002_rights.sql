@@ -623,6 +623,12 @@ BEGIN
                 -- A table of somebody's own that is read as a part of one of these.
                 OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
                     WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
+                -- A foreign key is checked with the rights of the owner, and so would be a cast of somebody's own type.
+                OR EXISTS (SELECT FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid
+                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
+                    WHERE k.conrelid = c.oid AND k.contype = 'f' AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded))
+                        AND kt.typnamespace <> 'pg_catalog'::regnamespace
+                        AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace))
                 -- What was renamed or moved out of its schema just now.
                 OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
             LIMIT 1;
