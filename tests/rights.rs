@@ -7,6 +7,8 @@
 
 mod support;
 
+#[path = "rights/attacks.rs"]
+mod attacks;
 #[path = "rights/matrix.rs"]
 mod matrix;
 #[path = "rights/tenants.rs"]
