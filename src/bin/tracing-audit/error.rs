@@ -52,6 +52,14 @@ pub(crate) enum Error {
         /// Why not.
         source: sqlx::Error,
     },
+    /// A question of `doctor` failed.
+    #[error("cannot look into {database}: {}", cause(.source))]
+    Look {
+        /// Where the database is.
+        database: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
     /// The schema could not be made or brought up to date.
     #[error("cannot migrate {database}: {}", chain(.source))]
     Migrate {

@@ -1,9 +1,10 @@
 //! The command line of the audit trail: makes its tables, tells the story of one
-//! request, and follows the rows as they are committed.
+//! request, follows the rows as they are committed, and says whether all is as it must be.
 //!
-//! Exit codes: 0 when all went well, 1 when nothing was found, 2 for an error.
+//! Exit codes: 0 when all went well, 1 when nothing was found or something is not as it must be, 2 for an error.
 
 mod database;
+mod doctor;
 mod error;
 mod feed;
 mod migrate;
@@ -67,6 +68,14 @@ enum Command {
     /// committed are in the order in which they finished.
     #[command(verbatim_doc_comment)]
     Tail(Tail),
+    /// Says whether the database still holds what the trail promises, and what to do if not.
+    ///
+    /// Compares roles, rights, row-level security, triggers, functions, tables and
+    /// partitions with what the migrations make. Reads only. A superuser and an auditor
+    /// see all; for another login, what it cannot see is a warning.
+    /// Exits with 1 when there is a problem, with 2 when it could not look.
+    #[command(verbatim_doc_comment)]
+    Doctor(Doctor),
 }
 
 /// Arguments of `migrate`.
@@ -110,6 +119,14 @@ struct Tail {
     reading: Reading,
 }
 
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+struct Doctor {
+    /// Prints an array of {check, severity, object, found, expected, advice}.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of every command that reads rows.
 #[derive(Args, Debug)]
 struct Reading {
@@ -124,8 +141,9 @@ struct Reading {
 }
 
 fn main() -> ExitCode {
-    let Err(error) = run(Cli::parse()) else {
-        return ExitCode::SUCCESS;
+    let error = match run(Cli::parse()) {
+        Ok(code) => return code,
+        Err(error) => error,
     };
     if error.is_closed_pipe() {
         // The reader has seen enough, as in `tail | head`.
@@ -136,7 +154,7 @@ fn main() -> ExitCode {
 }
 
 /// Does what the command line says.
-fn run(cli: Cli) -> Result<(), Error> {
+fn run(cli: Cli) -> Result<ExitCode, Error> {
     let url = cli
         .url
         .filter(|url| !url.is_empty())
@@ -148,13 +166,17 @@ fn run(cli: Cli) -> Result<(), Error> {
         .ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
-        Command::Migrate(arguments) => migrate::run(&database, &url, &arguments),
-        Command::Show(arguments) => runtime()?.block_on(show::run(&database, &arguments)),
+        Command::Migrate(arguments) => migrate::run(&database, &url, &arguments)?,
+        Command::Show(arguments) => runtime()?.block_on(show::run(&database, &arguments))?,
         Command::Tail(arguments) => {
             tail::end_on_signal()?;
-            runtime()?.block_on(tail::run(&database, &arguments))
+            runtime()?.block_on(tail::run(&database, &arguments))?;
+        }
+        Command::Doctor(arguments) => {
+            return runtime()?.block_on(doctor::run(&database, &arguments));
         }
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// A runtime for one thing at a time.

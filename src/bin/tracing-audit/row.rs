@@ -9,6 +9,8 @@ use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
 use tracing_audit::Kind;
 
+use crate::text::escape_json;
+
 /// A row, as Postgres tells it.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -96,19 +98,12 @@ impl Row {
     /// Postgres leaves some characters as they are that could steer a terminal. They
     /// stand inside strings only, so they may be written as escapes.
     pub(crate) fn json(&self) -> String {
-        let mut json = String::with_capacity(self.json.len() + 24);
-        let _ = write!(json, "{{\"kind\":\"{}\",", word(self.kind));
-        for c in self.json.strip_prefix('{').unwrap_or(&self.json).chars() {
-            if crate::text::is_harmful(c) {
-                let mut units = [0; 2];
-                for unit in c.encode_utf16(&mut units) {
-                    let _ = write!(json, "\\u{unit:04x}");
-                }
-            } else {
-                json.push(c);
-            }
-        }
-        json
+        let columns = self.json.strip_prefix('{').unwrap_or(&self.json);
+        format!(
+            "{{\"kind\":\"{}\",{}",
+            word(self.kind),
+            escape_json(columns)
+        )
     }
 }
 

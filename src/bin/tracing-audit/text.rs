@@ -43,6 +43,23 @@ pub(crate) fn escape_line(text: &str) -> String {
     escape(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
+/// The same for JSON, which stays the same to who reads it as such: outside of its strings nothing
+/// harmful stands in it.
+pub(crate) fn escape_json(json: &str) -> String {
+    let mut safe = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_harmful(c) {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                let _ = write!(safe, "\\u{unit:04x}");
+            }
+        } else {
+            safe.push(c);
+        }
+    }
+    safe
+}
+
 /// Cuts a line to `width` columns, with an ellipsis for what is left out.
 pub(crate) fn clip(line: &str, width: usize) -> String {
     if columns(line) <= width {
@@ -168,6 +185,11 @@ impl Terminal {
     /// Something that went wrong.
     pub(crate) fn alarm(self, text: &str) -> String {
         self.paint("31", text)
+    }
+
+    /// Something to be looked at.
+    pub(crate) fn caution(self, text: &str) -> String {
+        self.paint("33", text)
     }
 
     /// An outcome in its colour.

@@ -1,0 +1,357 @@
+//! What must be in the catalog, as the migrations make it.
+//!
+//! Columns, rights and policies are listed here once more, so that a mistake in a migration shows as well. Functions
+//! are taken from the migrations' text: see `sources`.
+
+/// The roles of the trail.
+pub(crate) const ROLES: [&str; 6] = [
+    "audit_owner",
+    "audit_maintainer",
+    "audit_writer",
+    "audit_reader",
+    "audit_auditor",
+    "audit_operator",
+];
+
+/// The roles that logins are made members of.
+pub(crate) const LOGIN_ROLES: [&str; 4] = [
+    "audit_writer",
+    "audit_reader",
+    "audit_auditor",
+    "audit_operator",
+];
+
+/// The values of `audit.run_status`.
+pub(crate) const STATUSES: &str = "succeeded, failed, cancelled, rejected, unknown";
+
+/// A privilege of a role: `(role, privilege)`.
+pub(crate) type Grant = (&'static str, &'static str);
+
+/// A policy: its name, and the rest of the statement that makes it, as Postgres writes it.
+pub(crate) type Policy = (&'static str, &'static str);
+
+const AUDITOR: Policy = ("auditor", "FOR SELECT TO audit_auditor USING (true)");
+const MAINTAINER: Policy = ("maintainer", "FOR SELECT TO audit_maintainer USING (true)");
+const OPERATOR: Policy = ("operator", "FOR SELECT TO audit_operator USING (true)");
+const ADDING: Policy = (
+    "adding",
+    "FOR INSERT TO audit_maintainer, audit_writer WITH CHECK (true)",
+);
+const TENANT: Policy = (
+    "tenant",
+    "FOR SELECT TO PUBLIC USING ((tenant_id = \
+         (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid))",
+);
+
+/// A table of schema `audit`.
+#[derive(Debug)]
+pub(crate) struct Table {
+    pub(crate) name: &'static str,
+    /// Each `name type [NOT NULL] [DEFAULT expression]`, as Postgres writes them.
+    pub(crate) columns: &'static [&'static str],
+    /// Checks and foreign keys, as Postgres writes them.
+    pub(crate) constraints: &'static [&'static str],
+    /// Each `[UNIQUE ]method (columns)`.
+    pub(crate) indexes: &'static [&'static str],
+    /// Besides the owner's.
+    pub(crate) grants: &'static [Grant],
+    pub(crate) policies: &'static [Policy],
+    /// The column with the time, if it is a record table, which has partitions.
+    pub(crate) time_column: Option<&'static str>,
+}
+
+impl Table {
+    /// `pg_class.relkind`.
+    pub(crate) fn relkind(&self) -> &'static str {
+        if self.time_column.is_some() { "p" } else { "r" }
+    }
+}
+
+/// The table of that name.
+pub(crate) fn table(name: &str) -> Option<&'static Table> {
+    TABLES.iter().find(|table| table.name == name)
+}
+
+/// The record tables.
+pub(crate) fn record_tables() -> impl Iterator<Item = &'static Table> {
+    TABLES.iter().filter(|table| table.time_column.is_some())
+}
+
+/// Rights to a leaf.
+pub(crate) const LEAF_GRANTS: &[Grant] = &[("audit_writer", "INSERT")];
+
+/// Rights to the view.
+pub(crate) const VIEW_GRANTS: &[Grant] = RECORD_GRANTS;
+
+const RECORD_GRANTS: &[Grant] = &[("audit_reader", "SELECT"), ("audit_auditor", "SELECT")];
+
+/// Rights to a schema.
+pub(crate) fn schema_grants(schema: &str) -> &'static [Grant] {
+    match schema {
+        "audit" => &[
+            ("audit_writer", "USAGE"),
+            ("audit_reader", "USAGE"),
+            ("audit_auditor", "USAGE"),
+            ("audit_operator", "USAGE"),
+        ],
+        "audit_parts" => &[("audit_writer", "USAGE")],
+        _ => &[],
+    }
+}
+
+/// The columns of `audit.schema_migrations` that may be read, and by whom.
+pub(crate) const MIGRATIONS_COLUMNS: [&str; 3] = ["description", "success", "version"];
+pub(crate) const MIGRATIONS_READERS: [&str; 5] = [
+    "audit_writer",
+    "audit_reader",
+    "audit_auditor",
+    "audit_operator",
+    "audit_maintainer",
+];
+
+/// Who may call a function of schema `audit`, besides its owner.
+pub(crate) fn callers(function: &str) -> &'static [&'static str] {
+    match function {
+        "tenant_uuid" | "id_at" | "current_tenant" => &["PUBLIC"],
+        "ensure_partition" => &["audit_writer", "audit_operator"],
+        "writer_position" => &["audit_writer"],
+        "record_reading" => &["audit_reader", "audit_auditor"],
+        "place_hold" => &["audit_auditor", "audit_operator"],
+        "lift_hold" => &["audit_auditor"],
+        "plan_retention" | "remove_partition" => &["audit_operator"],
+        _ => &[],
+    }
+}
+
+/// The tables of schema `audit`, but for that of the migrations.
+pub(crate) const TABLES: &[Table] = &[
+    Table {
+        name: "query_runs",
+        columns: &[
+            "id uuid NOT NULL",
+            "tenant_id uuid",
+            "user_id text",
+            "user_role text",
+            "agent_id uuid",
+            "request_id text",
+            "llm_session_id uuid",
+            "conversation_id text",
+            "parent_id uuid",
+            "trace_id text",
+            "span_id text",
+            "service_name text",
+            "datasource_id uuid",
+            "question_text text",
+            "sql_text text",
+            "sql_summary text",
+            "row_count integer",
+            "rows_affected integer",
+            "status audit.run_status NOT NULL",
+            "error_code text",
+            "error_message text",
+            "started_at timestamp with time zone NOT NULL",
+            "finished_at timestamp with time zone",
+            "duration_ms bigint",
+            "metadata jsonb NOT NULL DEFAULT '{}'::jsonb",
+            "problems text[] NOT NULL DEFAULT '{}'::text[]",
+            "writer_id uuid NOT NULL",
+            "seq bigint NOT NULL",
+            "salt bytea NOT NULL",
+        ],
+        constraints: &[],
+        indexes: RECORD_INDEXES,
+        grants: RECORD_GRANTS,
+        policies: &[TENANT, AUDITOR],
+        time_column: Some("started_at"),
+    },
+    Table {
+        name: "prompt_runs",
+        columns: &[
+            "id uuid NOT NULL",
+            "tenant_id uuid",
+            "user_id text",
+            "user_role text",
+            "agent_id uuid",
+            "request_id text",
+            "llm_session_id uuid",
+            "conversation_id text",
+            "parent_id uuid",
+            "trace_id text",
+            "span_id text",
+            "service_name text",
+            "model_name text",
+            "provider text",
+            "prompt_template_name text",
+            "prompt_template_version integer",
+            "rendered_prompt text",
+            "response_text text",
+            "role text",
+            "input_token_count integer",
+            "output_token_count integer",
+            "status audit.run_status NOT NULL",
+            "error_code text",
+            "error_message text",
+            "created_at timestamp with time zone NOT NULL",
+            "finished_at timestamp with time zone",
+            "duration_ms bigint",
+            "metadata jsonb NOT NULL DEFAULT '{}'::jsonb",
+            "problems text[] NOT NULL DEFAULT '{}'::text[]",
+            "writer_id uuid NOT NULL",
+            "seq bigint NOT NULL",
+            "salt bytea NOT NULL",
+        ],
+        constraints: &[],
+        indexes: RECORD_INDEXES,
+        grants: RECORD_GRANTS,
+        policies: &[TENANT, AUDITOR],
+        time_column: Some("created_at"),
+    },
+    Table {
+        name: "events",
+        columns: &[
+            "id uuid NOT NULL",
+            "tenant_id uuid",
+            "user_id text",
+            "user_role text",
+            "agent_id uuid",
+            "request_id text",
+            "llm_session_id uuid",
+            "conversation_id text",
+            "parent_id uuid",
+            "trace_id text",
+            "span_id text",
+            "service_name text",
+            "action_type text",
+            "target_type text",
+            "target_id text",
+            "input_summary text",
+            "output_summary text",
+            "status audit.run_status NOT NULL",
+            "error_code text",
+            "error_message text",
+            "created_at timestamp with time zone NOT NULL",
+            "latency_ms bigint",
+            "metadata jsonb NOT NULL DEFAULT '{}'::jsonb",
+            "problems text[] NOT NULL DEFAULT '{}'::text[]",
+            "writer_id uuid NOT NULL",
+            "seq bigint NOT NULL",
+            "salt bytea NOT NULL",
+        ],
+        constraints: &[],
+        indexes: RECORD_INDEXES,
+        grants: RECORD_GRANTS,
+        policies: &[TENANT, AUDITOR],
+        time_column: Some("created_at"),
+    },
+    Table {
+        name: "batches",
+        columns: &[
+            "writer_id uuid NOT NULL",
+            "first_seq bigint NOT NULL",
+            "last_seq bigint NOT NULL",
+            "query_runs integer NOT NULL",
+            "prompt_runs integer NOT NULL",
+            "events integer NOT NULL",
+            "dead_letters integer NOT NULL",
+            "first_id uuid",
+            "last_id uuid",
+            "service_name text",
+            "library_version text NOT NULL",
+            "committed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+        ],
+        constraints: &[
+            "CHECK ((first_seq >= 1))",
+            "CHECK ((last_seq >= first_seq))",
+            "CHECK ((((last_seq - first_seq) + 1) = (((query_runs + prompt_runs) + events) + dead_letters)))",
+        ],
+        indexes: &[
+            "UNIQUE btree (writer_id, first_seq)",
+            "btree (committed_at)",
+        ],
+        grants: &[("audit_auditor", "SELECT"), ("audit_writer", "INSERT")],
+        policies: &[AUDITOR, MAINTAINER, ADDING],
+        time_column: None,
+    },
+    Table {
+        name: "dead_letters",
+        columns: &[
+            "writer_id uuid NOT NULL",
+            "seq bigint NOT NULL",
+            "record_id uuid",
+            "kind text NOT NULL",
+            "sqlstate text",
+            "reason text NOT NULL",
+            "frame bytea NOT NULL",
+            "salt bytea NOT NULL",
+            "created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+        ],
+        constraints: &[],
+        indexes: &["UNIQUE btree (writer_id, seq)"],
+        grants: &[("audit_auditor", "SELECT"), ("audit_writer", "INSERT")],
+        policies: &[AUDITOR, MAINTAINER, ADDING],
+        time_column: None,
+    },
+    Table {
+        name: "removals",
+        columns: &[
+            "partition text NOT NULL",
+            "parent text NOT NULL",
+            "writer_id uuid NOT NULL",
+            "first_seq bigint NOT NULL",
+            "last_seq bigint NOT NULL",
+            "rows bigint NOT NULL",
+            "sha256 bytea NOT NULL",
+            "removed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+            "removed_by text NOT NULL",
+        ],
+        constraints: &[],
+        indexes: &["UNIQUE btree (partition, removed_at, writer_id, first_seq)"],
+        grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        time_column: None,
+    },
+    Table {
+        name: "legal_holds",
+        columns: &[
+            "id uuid NOT NULL DEFAULT gen_random_uuid()",
+            "reason text NOT NULL",
+            "tenant_id uuid",
+            "kinds text[]",
+            "from_time timestamp with time zone NOT NULL",
+            "to_time timestamp with time zone NOT NULL",
+            "placed_by text NOT NULL",
+            "placed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+        ],
+        constraints: &[
+            "CHECK ((reason <> ''::text))",
+            "CHECK ((to_time > from_time))",
+        ],
+        indexes: &["UNIQUE btree (id)"],
+        grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        time_column: None,
+    },
+    Table {
+        name: "legal_hold_lifts",
+        columns: &[
+            "hold_id uuid NOT NULL",
+            "reason text NOT NULL",
+            "lifted_by text NOT NULL",
+            "lifted_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+        ],
+        constraints: &[
+            "CHECK ((reason <> ''::text))",
+            "FOREIGN KEY (hold_id) REFERENCES audit.legal_holds(id)",
+        ],
+        indexes: &["UNIQUE btree (hold_id)"],
+        grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        time_column: None,
+    },
+];
+
+const RECORD_INDEXES: &[&str] = &[
+    "UNIQUE btree (id)",
+    "btree (request_id)",
+    "btree (tenant_id, id)",
+];

@@ -1,0 +1,143 @@
+//! What a check found, in words a database administrator can act on.
+
+use serde_json::{Value, json};
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Severity {
+    /// As it must be.
+    Ok,
+    /// Worth knowing, or not to be seen by this login.
+    Warning,
+    /// The trail does not hold what it promises, or will not go on being written.
+    Problem,
+}
+
+impl Severity {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Warning => "warning",
+            Self::Problem => "problem",
+        }
+    }
+}
+
+/// One thing that was looked at. It holds names and numbers of the catalog, never a value of a record.
+#[derive(Debug)]
+pub(crate) struct Finding {
+    /// The check, by a name that stays: scripts go by it.
+    pub(crate) check: &'static str,
+    pub(crate) severity: Severity,
+    /// What was looked at: a table, a role, a setting.
+    pub(crate) object: String,
+    /// How it is.
+    pub(crate) found: String,
+    /// How it should be; empty when it is.
+    pub(crate) expected: String,
+    /// The statement that mends it, or what to do; empty when there is nothing to do.
+    pub(crate) advice: String,
+}
+
+impl Finding {
+    pub(crate) fn ok(
+        check: &'static str,
+        object: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self {
+            check,
+            severity: Severity::Ok,
+            object: object.into(),
+            found: found.into(),
+            expected: String::new(),
+            advice: String::new(),
+        }
+    }
+
+    pub(crate) fn warning(
+        check: &'static str,
+        object: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Warning,
+            ..Self::ok(check, object, found)
+        }
+    }
+
+    pub(crate) fn problem(
+        check: &'static str,
+        object: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Self {
+        Self {
+            severity: Severity::Problem,
+            ..Self::ok(check, object, found)
+        }
+    }
+
+    /// What this login may not look at.
+    pub(crate) fn unseen(check: &'static str, object: impl Into<String>) -> Self {
+        Self::warning(check, object, "not seen: this login may not read it")
+            .expected("a login that may")
+            .advice("Run this as a superuser, or as a member of audit_auditor.")
+    }
+
+    pub(crate) fn expected(self, expected: impl Into<String>) -> Self {
+        Self {
+            expected: expected.into(),
+            ..self
+        }
+    }
+
+    pub(crate) fn advice(self, advice: impl Into<String>) -> Self {
+        Self {
+            advice: advice.into(),
+            ..self
+        }
+    }
+
+    /// For programs.
+    pub(crate) fn json(&self) -> Value {
+        let unless_empty = |text: &str| match text {
+            "" => Value::Null,
+            text => Value::from(text),
+        };
+        json!({
+            "check": self.check,
+            "severity": self.severity.word(),
+            "object": self.object,
+            "found": self.found,
+            "expected": unless_empty(&self.expected),
+            "advice": unless_empty(&self.advice),
+        })
+    }
+}
+
+/// The findings of a check; when there are none, the line that says that all is well.
+pub(crate) fn or_ok(
+    check: &'static str,
+    mut findings: Vec<Finding>,
+    object: &str,
+    found: impl Into<String>,
+) -> Vec<Finding> {
+    if findings.is_empty() {
+        findings.push(Finding::ok(check, object, found));
+    }
+    findings
+}
+
+/// `items`, or "nobody" when there are none.
+pub(crate) fn listed<S: AsRef<str>>(items: &[S]) -> String {
+    if items.is_empty() {
+        return "nobody".to_owned();
+    }
+    let items: Vec<&str> = items.iter().map(AsRef::as_ref).collect();
+    items.join(", ")
+}
+
+/// A count with its noun.
+pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}

@@ -1,0 +1,121 @@
+//! Settings of roles and of the database that change what the trail relies on.
+
+use super::finding::{Finding, Severity, or_ok};
+use super::look::Look;
+
+/// What is set for a role, a database or both: the role (none: all), the statement's beginning, `name=value`.
+const SETTINGS: &str = "
+    SELECT r.rolname::text, CASE
+            WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALTER ROLE ALL'
+            WHEN s.setrole = 0 THEN format('ALTER DATABASE %I', d.datname)
+            WHEN s.setdatabase = 0 THEN format('ALTER ROLE %I', r.rolname)
+            ELSE format('ALTER ROLE %I IN DATABASE %I', r.rolname, d.datname) END,
+        unnest(s.setconfig)
+    FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
+    WHERE s.setdatabase = 0 OR d.datname = current_database() ORDER BY 2, 3";
+
+/// What is set for roles, for this database, or for both.
+pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    for (role, statement, setting) in look
+        .rows::<(Option<String>, String, String)>(SETTINGS)
+        .await?
+    {
+        let Some((name, value)) = setting.split_once('=') else {
+            continue;
+        };
+        let Some((severity, expected, why)) = judge(name, value, role.is_some()) else {
+            continue;
+        };
+        let object = statement.trim_start_matches("ALTER ").to_lowercase();
+        // A value is told only of settings that are not free text.
+        let found = format!("{name} is set: {why}");
+        let finding = match severity {
+            Severity::Problem => Finding::problem("role_settings", object, found),
+            _ => Finding::warning("role_settings", object, found),
+        };
+        findings.push(
+            finding
+                .expected(expected)
+                .advice(format!("{statement} RESET {name};")),
+        );
+    }
+    Ok(or_ok(
+        "role_settings",
+        findings,
+        "settings",
+        "none of a role or of the database changes what the trail relies on",
+    ))
+}
+
+/// What a setting of a role, a database or both does to the trail, if anything.
+fn judge(
+    name: &str,
+    value: &str,
+    is_of_role: bool,
+) -> Option<(Severity, &'static str, &'static str)> {
+    let value = value.to_lowercase();
+    let is = |values: &[&str]| values.contains(&value.as_str());
+    let off = ["off", "false", "no", "0"];
+    match name.to_lowercase().as_str() {
+        "session_replication_role" if value != "origin" => Some((
+            Severity::Problem,
+            "origin",
+            "ordinary triggers and foreign keys are switched off",
+        )),
+        "event_triggers" if is(&off) => Some((
+            Severity::Problem,
+            "on",
+            "what keeps the tables from being altered and dropped is switched off",
+        )),
+        "synchronous_commit" if is(&off) => Some((
+            Severity::Warning,
+            "on",
+            "a commit may be lost in a crash; the writer switches it on for itself, \
+                 readings and holds are recorded without it",
+        )),
+        "row_security" if is(&off) => Some((
+            Severity::Warning,
+            "on",
+            "a reader gets an error in place of its tenant's rows",
+        )),
+        "default_transaction_read_only" if !is(&off) => Some((
+            Severity::Warning,
+            "off",
+            "nothing is written by who gets it",
+        )),
+        "search_path" if hides_catalog(&value) => Some((
+            Severity::Problem,
+            "pg_catalog first, or not named",
+            "it has something before pg_catalog, which can stand in for functions of Postgres",
+        )),
+        "app.current_tenant" if !is_of_role => Some((
+            Severity::Warning,
+            "set by each session for itself",
+            "everybody reads that tenant's rows without having said so",
+        )),
+        _ => None,
+    }
+}
+
+/// Whether something is looked up before the catalog.
+fn hides_catalog(search_path: &str) -> bool {
+    search_path
+        .split(',')
+        .map(|schema| schema.trim().trim_matches('"'))
+        .position(|schema| schema == "pg_catalog")
+        .is_some_and(|place| place > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hides_catalog;
+
+    #[test]
+    fn a_search_path_hides_the_catalog_when_it_names_it_later() {
+        assert!(hides_catalog("public, pg_catalog"));
+        assert!(hides_catalog("\"$user\", \"pg_catalog\""));
+        assert!(!hides_catalog("pg_catalog, public"));
+        assert!(!hides_catalog("\"$user\", public"));
+    }
+}

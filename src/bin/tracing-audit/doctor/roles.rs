@@ -1,0 +1,391 @@
+//! The roles: what they may be, who is a member of which, and who gets round the grants.
+
+use std::collections::BTreeMap;
+
+use super::expected::{LOGIN_ROLES, ROLES};
+use super::finding::{Finding, Severity, listed, or_ok};
+use super::look::Look;
+
+const ATTRIBUTES: &str = "
+    SELECT rolname::text, array_remove(ARRAY[
+        CASE WHEN rolcanlogin THEN 'LOGIN' END, CASE WHEN rolsuper THEN 'SUPERUSER' END,
+        CASE WHEN rolbypassrls THEN 'BYPASSRLS' END, CASE WHEN rolcreaterole THEN 'CREATEROLE' END,
+        CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END], NULL)
+    FROM pg_roles";
+
+/// Direct memberships. From Postgres 16 on a membership may be for administration only.
+const MEMBERSHIPS: &str = "
+    SELECT g.rolname::text, m.rolname::text, coalesce((to_jsonb(a) ->> 'inherit_option')::bool, m.rolinherit),
+        coalesce((to_jsonb(a) ->> 'set_option')::bool, true)
+    FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+    ORDER BY 1, 2";
+
+/// Who is a member of what, directly or through others.
+const REACH: &str = "
+    WITH RECURSIVE reach (role, member) AS (
+        SELECT roleid, member FROM pg_auth_members
+        UNION SELECT r.role, a.member FROM reach r JOIN pg_auth_members a ON a.roleid = r.member)
+    SELECT g.rolname::text, m.rolname::text FROM reach
+    JOIN pg_roles g ON g.oid = reach.role JOIN pg_roles m ON m.oid = reach.member ORDER BY 1, 2";
+
+const DATABASE_OWNER: &str =
+    "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()";
+
+/// Roles of Postgres itself whose members get round the grants of the tables.
+const PREDEFINED: [(&str, &str); 5] = [
+    (
+        "pg_read_all_data",
+        "read all tenants' rows in the partitions, past row-level security",
+    ),
+    ("pg_write_all_data", "add rows to every table"),
+    ("pg_read_server_files", "read the server's files"),
+    ("pg_write_server_files", "change the server's files"),
+    (
+        "pg_execute_server_program",
+        "do what the server itself may do",
+    ),
+];
+
+/// Roles, and how they belong together.
+#[derive(Debug)]
+struct Roles {
+    /// Of every role of the server, what it may do besides.
+    attributes: BTreeMap<String, Vec<String>>,
+    memberships: Vec<Membership>,
+    /// `(role, member)`, also through others.
+    reach: Vec<(String, String)>,
+    database_owner: String,
+}
+
+#[derive(Debug)]
+struct Membership {
+    role: String,
+    member: String,
+    inherits: bool,
+    sets: bool,
+}
+
+impl Roles {
+    async fn read(look: &mut Look<'_>) -> Result<Self, sqlx::Error> {
+        let memberships = look
+            .rows::<(String, String, bool, bool)>(MEMBERSHIPS)
+            .await?;
+        Ok(Self {
+            attributes: look.rows(ATTRIBUTES).await?.into_iter().collect(),
+            memberships: memberships
+                .into_iter()
+                .map(|(role, member, inherits, sets)| Membership {
+                    role,
+                    member,
+                    inherits,
+                    sets,
+                })
+                .collect(),
+            reach: look.rows(REACH).await?,
+            database_owner: look
+                .rows::<(String,)>(DATABASE_OWNER)
+                .await?
+                .into_iter()
+                .map(|(owner,)| owner)
+                .collect(),
+        })
+    }
+
+    fn has(&self, role: &str, attribute: &str) -> bool {
+        self.attributes
+            .get(role)
+            .is_some_and(|attributes| attributes.iter().any(|has| has == attribute))
+    }
+
+    /// Every role with an attribute.
+    fn with(&self, attribute: &str) -> Vec<&str> {
+        self.attributes
+            .keys()
+            .map(String::as_str)
+            .filter(|role| self.has(role, attribute))
+            .collect()
+    }
+
+    /// The members of a role, directly or through others.
+    fn members(&self, role: &str) -> Vec<&str> {
+        self.reach
+            .iter()
+            .filter(|(of, _)| of == role)
+            .map(|(_, member)| member.as_str())
+            .collect()
+    }
+}
+
+/// The roles and their members.
+pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let roles = Roles::read(look).await?;
+    let mut findings = attributes(&roles);
+    findings.extend(closed(&roles));
+    findings.extend(members(&roles));
+    findings.extend(writers(&roles));
+    findings.extend(bypassing(&roles));
+    Ok(findings)
+}
+
+/// The trail's roles are there, log in nowhere and may nothing else.
+fn attributes(roles: &Roles) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for role in ROLES {
+        match roles.attributes.get(role).map(Vec::as_slice) {
+            None => findings.push(
+                Finding::problem("roles", role, "there is no such role")
+                    .expected("a role that cannot log in")
+                    .advice(format!(
+                        "CREATE ROLE {role} NOLOGIN; and grant it what is said to be missing below."
+                    )),
+            ),
+            Some([]) => {}
+            Some(attributes) => {
+                let off: Vec<String> = attributes.iter().map(|name| format!("NO{name}")).collect();
+                findings.push(
+                    Finding::problem("roles", role, format!("it has {}", attributes.join(", ")))
+                        .expected("none of these")
+                        .advice(format!("ALTER ROLE {role} {};", off.join(" "))),
+                );
+            }
+        }
+    }
+    or_ok(
+        "roles",
+        findings,
+        "roles",
+        "all six are there, cannot log in and may nothing besides",
+    )
+}
+
+/// Nobody becomes the owner, and the trail's roles get nothing from others.
+fn closed(roles: &Roles) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for membership in &roles.memberships {
+        let Membership { role, member, .. } = membership;
+        let of_trail = |name: &String| ROLES.contains(&name.as_str());
+        if role == "audit_owner" && member == "audit_maintainer" {
+            continue;
+        }
+        let (object, found) = if role == "audit_owner" || role == "audit_maintainer" {
+            (
+                role,
+                format!("{member} is a member, and may do to the trail what its owner may"),
+            )
+        } else if of_trail(member) {
+            (
+                member,
+                format!("it is a member of {role}, and so are all of its members"),
+            )
+        } else {
+            continue;
+        };
+        // For administration only: such as Postgres 16 gives who makes a role.
+        let indirect = !membership.inherits && !membership.sets;
+        let finding = if indirect {
+            Finding::warning
+        } else {
+            Finding::problem
+        };
+        findings.push(
+            finding("closed_roles", object, found)
+                .expected("no membership but that of audit_maintainer in audit_owner")
+                .advice(format!("REVOKE {role} FROM {};", quoted(member))),
+        );
+    }
+    if !roles
+        .memberships
+        .iter()
+        .any(|m| m.role == "audit_owner" && m.member == "audit_maintainer")
+    {
+        findings.push(
+            Finding::problem(
+                "closed_roles",
+                "audit_maintainer",
+                "it is no member of audit_owner: the functions of the trail fail",
+            )
+            .expected("a member of audit_owner")
+            .advice("GRANT audit_owner TO audit_maintainer;"),
+        );
+    }
+    or_ok(
+        "closed_roles",
+        findings,
+        "owner",
+        "nobody is a member of audit_owner or audit_maintainer",
+    )
+}
+
+/// Who is what.
+fn members(roles: &Roles) -> Vec<Finding> {
+    LOGIN_ROLES
+        .into_iter()
+        .map(|role| Finding::ok("members", role, listed(&roles.members(role))))
+        .collect()
+}
+
+/// Who writes the trail should be able to do nothing else to it.
+fn writers(roles: &Roles) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for writer in roles.members("audit_writer") {
+        let name = quoted(writer);
+        let mut tell = |severity, found: String, expected: &str, advice: String| {
+            let finding = match severity {
+                Severity::Problem => Finding::problem("writer_logins", writer, found),
+                _ => Finding::warning("writer_logins", writer, found),
+            };
+            findings.push(finding.expected(expected).advice(advice));
+        };
+        for (attribute, what) in [
+            ("SUPERUSER", "may do anything to the trail"),
+            ("BYPASSRLS", "row-level security does not hold for it"),
+            ("CREATEROLE", "may give itself every role of the trail"),
+            ("REPLICATION", "may copy the whole server"),
+        ] {
+            if roles.has(writer, attribute) {
+                tell(
+                    Severity::Problem,
+                    format!("it writes the trail and has {attribute}: {what}"),
+                    "a login that may only add",
+                    format!(
+                        "ALTER ROLE {name} NO{attribute}; or let the program log in as \
+                             another role: GRANT audit_writer TO …; REVOKE audit_writer FROM \
+                             {name};"
+                    ),
+                );
+            }
+        }
+        if roles.database_owner == writer {
+            tell(
+                Severity::Warning,
+                "it writes the trail and owns the database, which it may drop".to_owned(),
+                "another owner",
+                "ALTER DATABASE … OWNER TO …; to a role that no program logs in as.".to_owned(),
+            );
+        }
+        for role in ["audit_reader", "audit_auditor", "audit_operator"] {
+            if roles.members(role).contains(&writer) {
+                tell(
+                    Severity::Warning,
+                    format!("it writes the trail and is a member of {role} as well"),
+                    "a login for each",
+                    format!("REVOKE {role} FROM {name};"),
+                );
+            }
+        }
+    }
+    for membership in &roles.memberships {
+        let Membership { role, member, .. } = membership;
+        if LOGIN_ROLES.contains(&role.as_str())
+            && !membership.inherits
+            && roles.has(member, "LOGIN")
+        {
+            findings.push(
+                Finding::warning(
+                    "writer_logins",
+                    member,
+                    format!(
+                        "it does not inherit the rights of {role}: they count only after SET ROLE"
+                    ),
+                )
+                .expected("INHERIT")
+                .advice(format!(
+                    "ALTER ROLE {0} INHERIT; REVOKE {role} FROM {0}; GRANT {role} TO {0};",
+                    quoted(member)
+                )),
+            );
+        }
+    }
+    or_ok(
+        "writer_logins",
+        findings,
+        "writers",
+        "no login that writes the trail may do anything else to it",
+    )
+}
+
+/// Who gets round the grants: a limit that can be known, not lifted.
+fn bypassing(roles: &Roles) -> Vec<Finding> {
+    let superusers = roles.with("SUPERUSER");
+    let mut findings = vec![Finding::ok(
+        "bypass",
+        "superusers",
+        format!(
+            "{}; nothing in the database keeps them from changing the trail",
+            listed(&superusers)
+        ),
+    )];
+    let others = |attribute| -> Vec<&str> {
+        roles
+            .with(attribute)
+            .into_iter()
+            .filter(|role| !superusers.contains(role) && !ROLES.contains(role))
+            .collect()
+    };
+    for (attribute, what) in [
+        ("BYPASSRLS", "row-level security does not hold for them"),
+        ("REPLICATION", "they may copy the whole server"),
+        (
+            "CREATEROLE",
+            "they may make themselves members of the trail's roles, unless Postgres is \
+                 of version 16 or later",
+        ),
+    ] {
+        let names = others(attribute);
+        if !names.is_empty() {
+            findings.push(
+                Finding::warning("bypass", attribute, format!("{}: {what}", listed(&names)))
+                    .expected("nobody but superusers")
+                    .advice(format!(
+                        "ALTER ROLE … NO{attribute}; for those that can do without it."
+                    )),
+            );
+        }
+    }
+    for (role, what) in PREDEFINED {
+        let names: Vec<&str> = roles
+            .members(role)
+            .into_iter()
+            .filter(|member| !superusers.contains(member) && !member.starts_with("pg_"))
+            .collect();
+        if !names.is_empty() {
+            findings.push(
+                Finding::warning("bypass", role, format!("{} may {what}", listed(&names)))
+                    .expected("nobody")
+                    .advice(format!(
+                        "REVOKE {role} FROM {};",
+                        names
+                            .iter()
+                            .map(|name| quoted(name))
+                            .collect::<Vec<_>>()
+                            .join(", ")
+                    )),
+            );
+        }
+    }
+    findings
+}
+
+/// A name as it is written in a statement.
+pub(crate) fn quoted(name: &str) -> String {
+    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if plain {
+        name.to_owned()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn names_are_quoted_where_they_must_be() {
+        assert_eq!(quoted("app_1"), "app_1");
+        assert_eq!(quoted("App \"x\""), "\"App \"\"x\"\"\"");
+    }
+}

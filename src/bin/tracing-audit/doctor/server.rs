@@ -1,0 +1,314 @@
+//! The server: its version, what its settings do to a commit, its clock, and the version of the schema.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::finding::{Finding, or_ok};
+use super::look::{Answer, Look};
+use super::sources;
+
+/// The oldest version of Postgres that is supported.
+const OLDEST: i32 = 15;
+
+/// How far two clocks may be apart: less than it takes for anybody to notice.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+
+const VERSION: &str = "
+    SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+        current_setting('server_encoding')";
+
+/// Settings of the whole server; those of a role or of the database are told of with the roles.
+const SETTINGS: &str = "
+    SELECT name, reset_val FROM pg_settings
+    WHERE source NOT IN ('global', 'database', 'user', 'database user') AND name IN (
+        'fsync', 'full_page_writes', 'synchronous_commit', 'session_replication_role', 'row_security',
+        'event_triggers', 'zero_damaged_pages', 'ignore_checksum_failure')";
+
+const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
+
+const SCHEMA: &str = "
+    SELECT EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'audit' AND c.relname = 'schema_migrations')";
+
+const APPLIED: &str = "SELECT version, success FROM audit.schema_migrations ORDER BY version";
+
+const CHECKSUMS: &str = "SELECT version, checksum FROM audit.schema_migrations";
+
+/// What a setting must be, whether it matters enough to be a problem, and why.
+const EXPECTED_SETTINGS: [(&str, &str, bool, &str); 8] = [
+    (
+        "fsync",
+        "on",
+        true,
+        "a crash of the machine damages the trail",
+    ),
+    (
+        "full_page_writes",
+        "on",
+        true,
+        "a crash of the machine damages the trail",
+    ),
+    (
+        "synchronous_commit",
+        "on",
+        false,
+        "a commit may be lost in a crash; the writer switches it on for itself, readings \
+             and holds are recorded without it",
+    ),
+    (
+        "session_replication_role",
+        "origin",
+        true,
+        "ordinary triggers and foreign keys are switched off",
+    ),
+    (
+        "row_security",
+        "on",
+        false,
+        "a reader gets an error in place of its tenant's rows",
+    ),
+    (
+        "event_triggers",
+        "on",
+        true,
+        "what keeps the tables from being altered and dropped is switched off",
+    ),
+    (
+        "zero_damaged_pages",
+        "off",
+        true,
+        "damaged pages are emptied without an error",
+    ),
+    (
+        "ignore_checksum_failure",
+        "off",
+        true,
+        "damaged pages are read without an error",
+    ),
+];
+
+/// Whether the rest can be compared with what this program knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Schema {
+    /// Of this program's version, or of one that this login may not read.
+    Known,
+    /// Missing, or of another version.
+    Other,
+}
+
+/// Version, settings and clock.
+pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = version(look).await?;
+    findings.extend(settings(look).await?);
+    findings.push(clock(look).await?);
+    Ok(findings)
+}
+
+async fn version(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    for (number, version, encoding) in look.rows::<(i32, String, String)>(VERSION).await? {
+        findings.push(if number / 10_000 < OLDEST {
+            Finding::problem("postgres_version", "Postgres", version)
+                .expected(format!("{OLDEST} or later"))
+                .advice("Bring the server up to a version that is supported.")
+        } else {
+            Finding::ok("postgres_version", "Postgres", version)
+        });
+        findings.push(if encoding == "UTF8" {
+            Finding::ok("encoding", "encoding", encoding)
+        } else {
+            Finding::problem("encoding", "encoding", encoding)
+                .expected("UTF8")
+                .advice(
+                    "Make a database with ENCODING 'UTF8' for the trail: that of a database \
+                     cannot be changed.",
+                )
+        });
+    }
+    Ok(findings)
+}
+
+async fn settings(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let settings: BTreeMap<String, String> = look
+        .rows::<(String, String)>(SETTINGS)
+        .await?
+        .into_iter()
+        .collect();
+    let mut findings = Vec::new();
+    for (name, expected, is_problem, why) in EXPECTED_SETTINGS {
+        // Not every version has every setting.
+        let Some(value) = settings.get(name) else {
+            continue;
+        };
+        // For synchronous_commit more than on is as good.
+        if value == expected || (name == "synchronous_commit" && value != "off") {
+            continue;
+        }
+        let found = format!("{value}: {why}");
+        findings.push(
+            if is_problem {
+                Finding::problem("server_settings", name, found)
+            } else {
+                Finding::warning("server_settings", name, found)
+            }
+            .expected(expected)
+            .advice(format!(
+                "ALTER SYSTEM SET {name} = '{expected}'; SELECT pg_reload_conf();"
+            )),
+        );
+    }
+    Ok(or_ok(
+        "server_settings",
+        findings,
+        "settings",
+        "fsync, full_page_writes and the others that commits rely on are as they should be",
+    ))
+}
+
+async fn clock(look: &mut Look<'_>) -> Result<Finding, sqlx::Error> {
+    let since_1970 = || {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64()
+    };
+    let before = since_1970();
+    let server = look.rows::<(f64,)>(CLOCK).await?;
+    let after = since_1970();
+    let server = server.first().map_or(before, |(seconds,)| *seconds);
+    Ok(compare_clocks(before, server, after))
+}
+
+/// Compares the server's clock with what this machine's showed before and after it was asked, in seconds.
+fn compare_clocks(before: f64, server: f64, after: f64) -> Finding {
+    let tolerance = CLOCK_TOLERANCE.as_secs_f64();
+    let ahead = server - after;
+    let behind = before - server;
+    let (apart, direction) = if ahead > behind {
+        (ahead, "ahead of")
+    } else {
+        (behind, "behind")
+    };
+    if apart <= tolerance {
+        return Finding::ok(
+            "clock",
+            "clock",
+            "that of the server and of this machine agree",
+        );
+    }
+    Finding::warning(
+        "clock",
+        "clock",
+        format!(
+            "the server's is {} {direction} this machine's",
+            crate::text::duration(apart * 1000.0)
+        ),
+    )
+    .expected("within 1 s")
+    .advice(
+        "Let both machines take the time from a server (NTP): a record's time is that of the \
+         machine that wrote it, a batch's that of the database.",
+    )
+}
+
+/// The version of the tables.
+pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema), sqlx::Error> {
+    let known = sources::VERSION;
+    let there: Vec<(bool,)> = look.rows(SCHEMA).await?;
+    if there != [(true,)] {
+        let finding = Finding::problem(
+            "schema_version",
+            "audit",
+            "there are no tables of the trail in this database",
+        )
+        .expected(format!("version {known}"))
+        .advice("Run `tracing-audit migrate`, or name the right database.");
+        return Ok((vec![finding], Schema::Other));
+    }
+    let Answer::Rows(applied) = look.rows_of_table::<(i64, bool)>(APPLIED).await? else {
+        let finding = Finding::unseen("schema_version", "audit.schema_migrations");
+        return Ok((vec![finding], Schema::Known));
+    };
+    let version = applied
+        .iter()
+        .filter_map(|(version, success)| success.then_some(*version))
+        .max()
+        .unwrap_or(0);
+    let found = format!("version {version}");
+    let mut findings = Vec::new();
+    if let Some((failed, _)) = applied.iter().find(|(_, success)| !success) {
+        findings.push(
+            Finding::problem(
+                "schema_version",
+                "audit.schema_migrations",
+                format!("version {failed} was begun and not finished"),
+            )
+            .expected("applied whole")
+            .advice(
+                "Restore the database to its state before that migration, and run \
+                     `tracing-audit migrate` again.",
+            ),
+        );
+    }
+    if version != known {
+        let advice = if version < known {
+            "Run `tracing-audit migrate`."
+        } else {
+            "Use the command line of the version that migrated."
+        };
+        findings.push(
+            Finding::problem("schema_version", "audit", found)
+                .expected(format!("version {known}"))
+                .advice(advice),
+        );
+        return Ok((findings, Schema::Other));
+    }
+    findings.push(Finding::ok("schema_version", "audit", found));
+    findings.extend(checksums(look).await?);
+    Ok((findings, Schema::Known))
+}
+
+/// Whether what was applied is what this program would apply.
+async fn checksums(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    // Not for everybody to read, and not worth a warning: the catalog itself is compared below.
+    let Answer::Rows(applied) = look.rows_of_table::<(i64, Vec<u8>)>(CHECKSUMS).await? else {
+        return Ok(Vec::new());
+    };
+    let applied: BTreeMap<i64, Vec<u8>> = applied.into_iter().collect();
+    let finding = |version: i64| {
+        Finding::problem(
+            "schema_checksum",
+            format!("migration {version}"),
+            "another text was applied, or its note was changed",
+        )
+        .expected("the text that this program holds")
+        .advice(
+            "Use the command line of the version that migrated; if it is this one, look \
+                 below for what is different.",
+        )
+    };
+    Ok(sources::checksums()
+        .filter(|(version, checksum)| applied.get(version) != Some(checksum))
+        .map(|(version, _)| finding(version))
+        .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::compare_clocks;
+    use crate::doctor::finding::Severity;
+
+    #[test]
+    fn clocks_that_are_apart_are_told_and_a_slow_answer_is_not() {
+        let severity = |before, server, after| compare_clocks(before, server, after).severity;
+        assert_eq!(severity(100.0, 100.5, 101.0), Severity::Ok);
+        assert_eq!(severity(100.0, 100.0, 130.0), Severity::Ok);
+        assert_eq!(severity(100.0, 130.0, 100.1), Severity::Warning);
+        assert_eq!(severity(100.0, 70.0, 100.1), Severity::Warning);
+        let ahead = compare_clocks(100.0, 160.1, 100.1);
+        assert_eq!(
+            ahead.found,
+            "the server's is 1 min 00 s ahead of this machine's"
+        );
+    }
+}

@@ -1,0 +1,1049 @@
+//! `tracing-audit doctor` against a real Postgres: what is well is found well, and each way to tamper is found.
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::collections::BTreeSet;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::Postgres;
+
+/// One way to tamper with the trail.
+struct Case {
+    /// What is done, as a superuser.
+    done: &'static str,
+    undone: Undone,
+    /// What must be found, each `severity check object`, and nothing else.
+    found: &'static [&'static str],
+}
+
+/// How the database becomes what it was.
+enum Undone {
+    /// By what `doctor` advises, which is tested by that.
+    AsAdvised,
+    By(&'static str),
+}
+
+use Undone::{AsAdvised, By};
+
+const ROLES: &[Case] = &[
+    Case {
+        done: "ALTER ROLE audit_reader LOGIN CREATEDB",
+        undone: AsAdvised,
+        found: &["problem roles audit_reader"],
+    },
+    Case {
+        done: "ALTER ROLE audit_auditor SUPERUSER BYPASSRLS CREATEROLE REPLICATION",
+        undone: AsAdvised,
+        found: &["problem roles audit_auditor"],
+    },
+    Case {
+        done: "GRANT audit_owner TO somebody",
+        undone: AsAdvised,
+        found: &["problem closed_roles audit_owner"],
+    },
+    Case {
+        done: "GRANT audit_maintainer TO somebody",
+        undone: AsAdvised,
+        found: &["problem closed_roles audit_maintainer"],
+    },
+    Case {
+        done: "REVOKE audit_owner FROM audit_maintainer",
+        undone: AsAdvised,
+        found: &["problem closed_roles audit_maintainer"],
+    },
+    Case {
+        done: "GRANT somebody TO audit_writer",
+        undone: AsAdvised,
+        found: &["problem closed_roles audit_writer"],
+    },
+    Case {
+        done: "ALTER ROLE app SUPERUSER",
+        undone: By("ALTER ROLE app NOSUPERUSER"),
+        found: &["problem writer_logins app"],
+    },
+    Case {
+        done: "ALTER ROLE app BYPASSRLS",
+        undone: By("ALTER ROLE app NOBYPASSRLS"),
+        found: &["problem writer_logins app", "warning bypass BYPASSRLS"],
+    },
+    Case {
+        done: "ALTER ROLE app CREATEROLE",
+        undone: By("ALTER ROLE app NOCREATEROLE"),
+        found: &["problem writer_logins app", "warning bypass CREATEROLE"],
+    },
+    Case {
+        done: "ALTER ROLE somebody REPLICATION",
+        undone: By("ALTER ROLE somebody NOREPLICATION"),
+        found: &["warning bypass REPLICATION"],
+    },
+    Case {
+        done: "ALTER DATABASE audit OWNER TO app",
+        undone: By("ALTER DATABASE audit OWNER TO postgres"),
+        found: &["warning writer_logins app"],
+    },
+    Case {
+        done: "GRANT audit_auditor, audit_reader TO app",
+        undone: AsAdvised,
+        found: &["warning writer_logins app", "warning writer_logins app"],
+    },
+    Case {
+        // Through another role.
+        done: "GRANT audit_writer TO team; GRANT team TO somebody; GRANT audit_operator TO somebody",
+        undone: By("REVOKE audit_writer FROM team; REVOKE team FROM somebody; REVOKE audit_operator FROM somebody"),
+        found: &["warning writer_logins somebody"],
+    },
+    Case {
+        done: "ALTER ROLE app NOINHERIT",
+        undone: AsAdvised,
+        found: &["warning writer_logins app"],
+    },
+    Case {
+        done: "GRANT pg_read_all_data, pg_write_all_data TO somebody",
+        undone: AsAdvised,
+        found: &["warning bypass pg_read_all_data", "warning bypass pg_write_all_data"],
+    },
+    Case {
+        done: "GRANT pg_execute_server_program, pg_read_server_files, pg_write_server_files TO team; GRANT team TO somebody",
+        undone: By("REVOKE pg_execute_server_program, pg_read_server_files, pg_write_server_files FROM team; REVOKE team FROM somebody"),
+        found: &["warning bypass pg_execute_server_program", "warning bypass pg_read_server_files", "warning bypass pg_write_server_files"],
+    },
+    Case {
+        done: "ALTER ROLE app SET session_replication_role = replica",
+        undone: AsAdvised,
+        found: &["problem role_settings role app"],
+    },
+    Case {
+        done: "ALTER ROLE app IN DATABASE audit SET synchronous_commit = off",
+        undone: AsAdvised,
+        found: &["warning role_settings role app in database audit"],
+    },
+    Case {
+        done: "ALTER DATABASE audit SET row_security = off",
+        undone: AsAdvised,
+        found: &["warning role_settings database audit"],
+    },
+    Case {
+        done: "ALTER DATABASE audit SET app.current_tenant = '00000000-0000-0000-0000-000000000001'",
+        undone: AsAdvised,
+        found: &["warning role_settings database audit"],
+    },
+    Case {
+        done: "ALTER ROLE app SET search_path = public, pg_catalog; ALTER ROLE app SET default_transaction_read_only = on",
+        undone: AsAdvised,
+        found: &["problem role_settings role app", "warning role_settings role app"],
+    },
+    Case {
+        // What hosts do, and what is no fault.
+        done: "ALTER ROLE app SET search_path = app, public; ALTER ROLE app SET synchronous_commit = remote_write;
+            ALTER ROLE somebody SET app.current_tenant = '00000000-0000-0000-0000-000000000001'",
+        undone: By("ALTER ROLE app RESET ALL; ALTER ROLE somebody RESET ALL"),
+        found: &[],
+    },
+];
+
+const RIGHTS: &[Case] = &[
+    Case {
+        done: "ALTER TABLE audit.batches OWNER TO somebody; ALTER TABLE audit_parts.events_default OWNER TO somebody;
+            ALTER VIEW audit.trail OWNER TO somebody; ALTER SCHEMA audit_parts OWNER TO somebody;
+            ALTER TYPE audit.run_status OWNER TO somebody; ALTER FUNCTION audit.id_at(timestamptz) OWNER TO somebody",
+        undone: AsAdvised,
+        found: &[
+            "problem owners audit.batches",
+            "problem owners audit.id_at(timestamp with time zone)",
+            "problem owners audit.run_status",
+            "problem owners audit.trail",
+            "problem owners audit_parts",
+            "problem owners audit_parts.events_default",
+        ],
+    },
+    Case {
+        done: "GRANT SELECT, UPDATE ON audit.events TO somebody",
+        undone: AsAdvised,
+        found: &["problem privileges audit.events"],
+    },
+    Case {
+        done: "GRANT SELECT ON audit_parts.events_default TO PUBLIC",
+        undone: AsAdvised,
+        found: &["problem privileges audit_parts.events_default"],
+    },
+    Case {
+        done: "GRANT ALL ON ALL TABLES IN SCHEMA audit TO \"Some Body\"; REVOKE ALL ON audit.trail, audit.query_runs, audit.prompt_runs,
+            audit.events, audit.dead_letters, audit.removals, audit.legal_holds, audit.legal_hold_lifts, audit.schema_migrations FROM \"Some Body\"",
+        undone: AsAdvised,
+        // REFERENCES apart from the rest.
+        found: &["problem privileges audit.batches", "warning privileges audit.batches"],
+    },
+    Case {
+        done: "GRANT SELECT ON audit.events TO audit_reader WITH GRANT OPTION; SET ROLE audit_reader;
+            GRANT SELECT ON audit.events TO somebody; RESET ROLE",
+        // Also from whom it was passed on to.
+        undone: AsAdvised,
+        found: &["problem privileges audit.events", "problem privileges audit.events"],
+    },
+    Case {
+        done: "REVOKE SELECT ON audit.trail FROM audit_reader",
+        undone: AsAdvised,
+        found: &["problem privileges audit.trail"],
+    },
+    Case {
+        done: "REVOKE INSERT ON audit_parts.events_default FROM audit_writer",
+        undone: AsAdvised,
+        found: &["problem privileges audit_parts.events_default"],
+    },
+    Case {
+        done: "REVOKE SELECT ON audit.legal_holds FROM audit_owner",
+        undone: AsAdvised,
+        found: &["problem privileges audit.legal_holds"],
+    },
+    Case {
+        done: "GRANT REFERENCES ON audit.query_runs TO somebody",
+        undone: AsAdvised,
+        found: &["warning privileges audit.query_runs"],
+    },
+    Case {
+        done: "GRANT USAGE ON SCHEMA audit_parts TO audit_reader; GRANT CREATE ON SCHEMA audit TO PUBLIC; GRANT USAGE ON SCHEMA audit_guard TO somebody",
+        undone: AsAdvised,
+        found: &["problem privileges audit", "problem privileges audit_guard", "problem privileges audit_parts"],
+    },
+    Case {
+        done: "REVOKE USAGE ON SCHEMA audit FROM audit_writer",
+        undone: AsAdvised,
+        found: &["problem privileges audit"],
+    },
+    Case {
+        done: "GRANT EXECUTE ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb) TO audit_reader;
+            GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text) TO audit_operator",
+        undone: AsAdvised,
+        found: &["problem privileges audit.append_event(text,text,text,text,text,uuid,jsonb)", "problem privileges audit.lift_hold(uuid,text)"],
+    },
+    Case {
+        done: "REVOKE EXECUTE ON FUNCTION audit.writer_position(uuid) FROM audit_writer; REVOKE EXECUTE ON FUNCTION audit.tenant_uuid(text) FROM PUBLIC",
+        undone: AsAdvised,
+        found: &["problem privileges audit.tenant_uuid(text)", "problem privileges audit.writer_position(uuid)"],
+    },
+    Case {
+        done: "REVOKE USAGE ON TYPE audit.run_status FROM PUBLIC",
+        undone: AsAdvised,
+        found: &["problem privileges audit.run_status"],
+    },
+    Case {
+        done: "GRANT SELECT (user_id), UPDATE (status) ON audit.events TO somebody",
+        undone: AsAdvised,
+        found: &["problem privileges audit.events (status)", "problem privileges audit.events (user_id)"],
+    },
+    Case {
+        done: "GRANT UPDATE (success) ON audit.schema_migrations TO audit_writer",
+        undone: By("REVOKE UPDATE (success) ON audit.schema_migrations FROM audit_writer"),
+        found: &["problem privileges audit.schema_migrations (success)"],
+    },
+    Case {
+        done: "REVOKE SELECT (version) ON audit.schema_migrations FROM audit_writer",
+        undone: AsAdvised,
+        found: &["problem privileges audit.schema_migrations"],
+    },
+    Case {
+        done: "GRANT INSERT ON audit.schema_migrations TO somebody",
+        undone: AsAdvised,
+        found: &["problem privileges audit.schema_migrations"],
+    },
+    Case {
+        done: "ALTER DEFAULT PRIVILEGES IN SCHEMA audit_parts GRANT SELECT ON TABLES TO PUBLIC",
+        undone: AsAdvised,
+        found: &["problem default_privileges audit_parts"],
+    },
+    Case {
+        done: "ALTER DEFAULT PRIVILEGES FOR ROLE audit_maintainer GRANT SELECT, INSERT ON TABLES TO \"Some Body\"",
+        undone: AsAdvised,
+        found: &["problem default_privileges audit_maintainer"],
+    },
+];
+
+const GUARDS: &[Case] = &[
+    Case {
+        done: "ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY; ALTER TABLE audit.batches DISABLE ROW LEVEL SECURITY",
+        undone: AsAdvised,
+        found: &["problem row_security audit.batches", "problem row_security audit.events"],
+    },
+    Case {
+        done: "ALTER TABLE audit_parts.events_default ENABLE ROW LEVEL SECURITY",
+        undone: AsAdvised,
+        found: &["problem row_security audit_parts.events_default"],
+    },
+    Case {
+        done: "CREATE POLICY \"All\" ON audit.events FOR SELECT USING (true)",
+        undone: AsAdvised,
+        found: &["problem policies audit.events"],
+    },
+    Case {
+        done: "CREATE POLICY none ON audit.batches AS RESTRICTIVE USING (false)",
+        undone: AsAdvised,
+        found: &["problem policies audit.batches"],
+    },
+    Case {
+        done: "DROP POLICY tenant ON audit.events; DROP POLICY adding ON audit.batches",
+        undone: AsAdvised,
+        found: &["problem policies audit.batches", "problem policies audit.events"],
+    },
+    Case {
+        done: "ALTER POLICY tenant ON audit.query_runs USING (tenant_id IS NOT NULL)",
+        undone: AsAdvised,
+        found: &["problem policies audit.query_runs"],
+    },
+    Case {
+        done: "ALTER POLICY auditor ON audit.query_runs TO audit_auditor, somebody; ALTER POLICY maintainer ON audit.removals TO PUBLIC",
+        undone: AsAdvised,
+        found: &["problem policies audit.query_runs", "problem policies audit.removals"],
+    },
+    Case {
+        done: "ALTER TABLE audit.events DISABLE TRIGGER append_only; ALTER TABLE audit.batches ENABLE TRIGGER append_only_rows",
+        undone: AsAdvised,
+        found: &["problem triggers audit.batches", "problem triggers audit.events"],
+    },
+    Case {
+        done: "DROP TRIGGER append_only ON audit_parts.events_default; DROP TRIGGER append_only_rows ON audit_parts.events_default",
+        undone: AsAdvised,
+        found: &["problem triggers audit_parts.events_default", "problem triggers audit_parts.events_default"],
+    },
+    Case {
+        // It is there, and for one column only.
+        done: "DROP TRIGGER append_only_rows ON audit.batches;
+            CREATE TRIGGER append_only_rows BEFORE UPDATE OF service_name OR DELETE ON audit.batches
+            FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
+            ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows",
+        undone: AsAdvised,
+        found: &["problem triggers audit.batches"],
+    },
+    Case {
+        done: "CREATE TRIGGER swallow BEFORE INSERT ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION public.swallow()",
+        undone: AsAdvised,
+        found: &["problem triggers audit_parts.events_default"],
+    },
+    Case {
+        done: "ALTER TABLE audit.legal_holds DISABLE TRIGGER ALL",
+        undone: AsAdvised,
+        found: &[
+            "problem triggers audit.legal_holds",
+            "problem triggers audit.legal_holds",
+            "warning triggers audit.legal_holds",
+            "warning triggers audit.legal_holds",
+        ],
+    },
+    Case {
+        done: "CREATE RULE swallow AS ON INSERT TO audit_parts.events_default DO INSTEAD NOTHING",
+        undone: AsAdvised,
+        found: &["problem rules audit_parts.events_default"],
+    },
+    Case {
+        done: "ALTER EVENT TRIGGER audit_refuse_ddl DISABLE; ALTER EVENT TRIGGER audit_refuse_drop ENABLE REPLICA",
+        undone: AsAdvised,
+        found: &["problem event_triggers audit_refuse_ddl", "problem event_triggers audit_refuse_drop"],
+    },
+    Case {
+        done: "DROP EVENT TRIGGER audit_refuse_ddl",
+        undone: AsAdvised,
+        found: &["problem event_triggers audit_refuse_ddl"],
+    },
+    Case {
+        // It calls something else, and for some statements only.
+        done: "DROP EVENT TRIGGER audit_refuse_ddl; DROP EVENT TRIGGER audit_refuse_drop;
+            CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION audit_guard.refuse_ddl();
+            CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION public.nothing();
+            ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS; ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS",
+        undone: AsAdvised,
+        found: &["problem event_triggers audit_refuse_ddl", "problem event_triggers audit_refuse_drop"],
+    },
+    Case {
+        done: "DROP SCHEMA audit_guard CASCADE",
+        undone: AsAdvised,
+        found: &["warning event_triggers audit_guard"],
+    },
+    Case {
+        done: "ALTER VIEW audit.trail RESET (security_invoker)",
+        undone: AsAdvised,
+        found: &["problem view audit.trail"],
+    },
+    Case {
+        done: "DROP VIEW audit.trail",
+        undone: AsAdvised,
+        found: &["problem view audit.trail"],
+    },
+    Case {
+        done: "DO $do$ BEGIN EXECUTE 'CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS SELECT * FROM ('
+            || rtrim(pg_get_viewdef('audit.trail'::regclass), ';') || ') t WHERE user_id <> ''mallory'''; END $do$",
+        undone: AsAdvised,
+        found: &["problem view audit.trail"],
+    },
+    Case {
+        done: "CREATE VIEW public.leak AS SELECT user_id FROM audit.events; CREATE MATERIALIZED VIEW public.copy AS SELECT user_id FROM audit.trail",
+        undone: By("DROP VIEW public.leak; DROP MATERIALIZED VIEW public.copy"),
+        found: &["warning leaks public.copy", "warning leaks public.leak"],
+    },
+    Case {
+        // Read with the rights of who reads, and not of who made it.
+        done: "CREATE VIEW public.fine WITH (security_invoker = true) AS SELECT user_id FROM audit.events",
+        undone: By("DROP VIEW public.fine"),
+        found: &[],
+    },
+    Case {
+        done: "CREATE PUBLICATION leak FOR TABLE audit.batches",
+        undone: By("DROP PUBLICATION leak"),
+        found: &["warning leaks publication leak"],
+    },
+];
+
+const FUNCTIONS: &[Case] = &[
+    Case {
+        done: "CREATE OR REPLACE FUNCTION audit.refuse_change() RETURNS trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS 'BEGIN RETURN NEW; END'",
+        undone: AsAdvised,
+        found: &["problem functions audit.refuse_change()"],
+    },
+    Case {
+        done: "CREATE OR REPLACE FUNCTION audit_guard.refuse_ddl() RETURNS event_trigger LANGUAGE plpgsql
+            SET search_path = pg_catalog, pg_temp AS 'BEGIN END'",
+        undone: AsAdvised,
+        found: &["problem functions audit_guard.refuse_ddl()"],
+    },
+    Case {
+        done: "CREATE OR REPLACE FUNCTION audit.current_tenant() RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE
+            RETURN '00000000-0000-0000-0000-000000000001'::uuid",
+        undone: AsAdvised,
+        found: &["problem functions audit.current_tenant()"],
+    },
+    Case {
+        done: "ALTER FUNCTION audit.ensure_partition(text, timestamptz) RESET search_path;
+            ALTER FUNCTION audit.writer_position(uuid) SECURITY INVOKER; ALTER FUNCTION audit.id_at(timestamptz) SECURITY DEFINER;
+            ALTER FUNCTION audit.record_reading(text, text, uuid) STRICT; ALTER FUNCTION audit.tenant_uuid(text) VOLATILE;
+            ALTER FUNCTION audit.plan_retention(interval, text[]) SET search_path = public",
+        undone: AsAdvised,
+        found: &[
+            "problem functions audit.ensure_partition(text, timestamp with time zone)",
+            "problem functions audit.id_at(timestamp with time zone)",
+            "problem functions audit.plan_retention(interval, text[])",
+            "problem functions audit.record_reading(text, text, uuid)",
+            "problem functions audit.tenant_uuid(text)",
+            "problem functions audit.writer_position(uuid)",
+        ],
+    },
+    Case {
+        done: "DROP FUNCTION audit.record_reading(text, text, uuid)",
+        undone: AsAdvised,
+        found: &["problem functions audit.record_reading(text, text, uuid)"],
+    },
+    Case {
+        done: "CREATE FUNCTION audit.all_rows() RETURNS SETOF audit.events LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM audit.events'",
+        undone: AsAdvised,
+        found: &["problem functions audit.all_rows()"],
+    },
+    Case {
+        // It would be called in place of ours.
+        done: "CREATE FUNCTION audit.tenant_uuid(tenant_key varchar) RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
+        undone: AsAdvised,
+        found: &["problem functions audit.tenant_uuid(character varying)"],
+    },
+];
+
+const TABLES: &[Case] = &[
+    Case {
+        done: "ALTER TABLE audit.dead_letters SET UNLOGGED; ALTER TABLE audit_parts.events_default SET UNLOGGED",
+        undone: AsAdvised,
+        found: &[
+            "problem tables audit.dead_letters",
+            "problem tables audit_parts.events_default",
+        ],
+    },
+    Case {
+        done: "CREATE TABLE audit.mine (); CREATE VIEW audit.yours AS SELECT 1 AS one; CREATE SEQUENCE audit.theirs",
+        undone: By("DROP TABLE audit.mine; DROP VIEW audit.yours; DROP SEQUENCE audit.theirs"),
+        found: &[
+            "problem tables audit.mine",
+            "problem tables audit.theirs",
+            "problem tables audit.yours",
+        ],
+    },
+    Case {
+        // Rows that nobody wrote, seen in ours.
+        done: "CREATE TABLE public.evil (LIKE audit.batches INCLUDING ALL); ALTER TABLE public.evil INHERIT audit.batches",
+        undone: By("DROP TABLE public.evil"),
+        found: &["problem tables public.evil"],
+    },
+    Case {
+        done: "CREATE TABLE public.evil PARTITION OF audit.events FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('00000000-0001-0000-0000-000000000000')",
+        undone: By("DROP TABLE public.evil"),
+        found: &["problem tables public.evil"],
+    },
+    Case {
+        done: "ALTER TABLE audit.dead_letters RENAME TO lost",
+        undone: By("ALTER TABLE audit.lost RENAME TO dead_letters"),
+        found: &[
+            "problem tables audit.dead_letters",
+            "problem tables audit.lost",
+        ],
+    },
+    Case {
+        done: "ALTER TABLE audit.batches ADD COLUMN demanded int NOT NULL, ADD COLUMN harmless int",
+        undone: By("ALTER TABLE audit.batches DROP COLUMN demanded, DROP COLUMN harmless"),
+        found: &[
+            "problem columns audit.batches.demanded",
+            "warning columns audit.batches.harmless",
+        ],
+    },
+    Case {
+        done: "ALTER TABLE audit.batches DROP COLUMN service_name, ALTER COLUMN committed_at DROP DEFAULT, ALTER COLUMN first_id SET NOT NULL, ALTER COLUMN library_version TYPE varchar",
+        undone: AsAdvised,
+        found: &[
+            "problem columns audit.batches.committed_at",
+            "problem columns audit.batches.first_id",
+            "problem columns audit.batches.library_version",
+            "problem columns audit.batches.service_name",
+        ],
+    },
+    Case {
+        // Of a partition alone.
+        done: "ALTER TABLE audit_parts.events_default ALTER COLUMN user_id SET NOT NULL, ALTER COLUMN problems SET DEFAULT '{forged}'",
+        undone: AsAdvised,
+        found: &[
+            "problem columns audit_parts.events_default.problems",
+            "problem columns audit_parts.events_default.user_id",
+        ],
+    },
+    Case {
+        done: "ALTER TYPE audit.run_status RENAME VALUE 'failed' TO 'fine'",
+        undone: By("ALTER TYPE audit.run_status RENAME VALUE 'fine' TO 'failed'"),
+        found: &["problem columns audit.run_status"],
+    },
+    Case {
+        done: "ALTER TABLE audit.events ADD CONSTRAINT refusing CHECK (user_id <> 'mallory')",
+        undone: By("ALTER TABLE audit.events DROP CONSTRAINT refusing"),
+        // Each partition has it as well.
+        found: &[
+            "problem constraints audit.events",
+            "problem constraints audit_parts.events_MONTH",
+            "problem constraints audit_parts.events_NEXT",
+            "problem constraints audit_parts.events_default",
+        ],
+    },
+    Case {
+        done: "ALTER TABLE audit.legal_holds DROP CONSTRAINT legal_holds_check; ALTER TABLE audit.legal_hold_lifts DROP CONSTRAINT legal_hold_lifts_hold_id_fkey",
+        undone: AsAdvised,
+        found: &[
+            "problem constraints audit.legal_hold_lifts",
+            "problem constraints audit.legal_holds",
+        ],
+    },
+    Case {
+        done: "CREATE UNIQUE INDEX refusing ON audit_parts.events_default (user_id)",
+        undone: By("DROP INDEX audit_parts.refusing"),
+        found: &["problem indexes audit_parts.events_default"],
+    },
+    Case {
+        done: "DROP INDEX audit.batches_committed_at_idx; ALTER TABLE audit.dead_letters DROP CONSTRAINT dead_letters_pkey",
+        undone: AsAdvised,
+        found: &[
+            "problem indexes audit.dead_letters",
+            "warning indexes audit.batches",
+        ],
+    },
+    Case {
+        done: "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_parts.events_default_request_id_idx'::regclass",
+        undone: By(
+            "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'audit_parts.events_default_request_id_idx'::regclass",
+        ),
+        found: &["warning indexes audit_parts.events_default"],
+    },
+];
+
+const PARTITIONS: &[Case] = &[
+    Case {
+        done: "DROP TABLE audit_parts.events_NEXT",
+        undone: AsAdvised,
+        found: &["warning partitions_ahead audit.events"],
+    },
+    Case {
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_MONTH",
+        undone: AsAdvised,
+        found: &["problem partitions audit_parts.events_MONTH"],
+    },
+    Case {
+        done: "CREATE TABLE audit_parts.mine ()",
+        undone: By("DROP TABLE audit_parts.mine"),
+        found: &["problem partitions audit_parts.mine"],
+    },
+    Case {
+        done: "ALTER TABLE audit_parts.events_MONTH DROP CONSTRAINT events_MONTH_month",
+        undone: AsAdvised,
+        found: &["warning partitions audit_parts.events_MONTH"],
+    },
+    Case {
+        done: "ALTER TABLE audit_parts.events_MONTH DROP CONSTRAINT events_MONTH_month, ADD CONSTRAINT events_MONTH_month CHECK (created_at < '1999-01-01Z')",
+        undone: AsAdvised,
+        found: &["problem partitions audit_parts.events_MONTH"],
+    },
+    Case {
+        // The ids of another month, by its bound.
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_MONTH;
+            ALTER TABLE audit.events ATTACH PARTITION audit_parts.events_MONTH FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('00000000-0001-0000-0000-000000000000')",
+        undone: AsAdvised,
+        found: &["problem partitions audit_parts.events_MONTH"],
+    },
+    Case {
+        done: "ALTER TABLE audit_parts.events_NEXT RENAME TO odd",
+        undone: By("ALTER TABLE audit_parts.odd RENAME TO events_NEXT"),
+        found: &["problem constraints audit_parts.odd", "problem partitions audit_parts.odd", "warning partitions_ahead audit.events"],
+    },
+    Case {
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_default; DROP TABLE audit_parts.events_default",
+        undone: AsAdvised,
+        found: &["problem default_partition audit_parts.events_default"],
+    },
+];
+
+#[test]
+fn a_trail_as_it_was_migrated_has_no_problem() {
+    let postgres = Postgres::start();
+    migrate(&postgres.url());
+    let looked = doctor(&postgres.url());
+    assert_eq!(looked.status.code(), Some(0), "{}", stdout(&looked));
+    // A writer makes the partitions; none has run.
+    assert_eq!(
+        found(&looked),
+        [
+            "warning partitions_ahead audit.events",
+            "warning partitions_ahead audit.prompt_runs",
+            "warning partitions_ahead audit.query_runs"
+        ]
+    );
+    make_partitions(&postgres);
+    let looked = doctor(&postgres.url());
+    assert_eq!(found(&looked), [""; 0]);
+    let text = command(&postgres.url(), &["doctor"]).output().unwrap();
+    assert_eq!(text.status.code(), Some(0));
+    assert!(
+        stdout(&text).ends_with("\nNo problem, no warning.\n"),
+        "{}",
+        stdout(&text)
+    );
+}
+
+#[test]
+fn tampering_with_roles_is_found() {
+    each_is_found(ROLES);
+}
+
+#[test]
+fn tampering_with_rights_is_found() {
+    each_is_found(RIGHTS);
+}
+
+#[test]
+fn tampering_with_guards_is_found() {
+    each_is_found(GUARDS);
+}
+
+#[test]
+fn tampering_with_functions_is_found() {
+    each_is_found(FUNCTIONS);
+}
+
+#[test]
+fn tampering_with_tables_is_found() {
+    each_is_found(TABLES);
+}
+
+#[test]
+fn tampering_with_partitions_is_found() {
+    each_is_found(PARTITIONS);
+}
+
+#[test]
+fn a_role_that_is_missing_is_found() {
+    let postgres = with_partitions();
+    for role in [
+        "audit_owner",
+        "audit_maintainer",
+        "audit_writer",
+        "audit_reader",
+        "audit_auditor",
+        "audit_operator",
+    ] {
+        postgres.psql(&format!("ALTER ROLE {role} RENAME TO gone"));
+        let looked = doctor(&postgres.url());
+        assert_eq!(looked.status.code(), Some(1));
+        let problem = format!("problem roles {role}");
+        assert!(found(&looked).contains(&problem), "{}", stdout(&looked));
+        postgres.psql(&format!("ALTER ROLE gone RENAME TO {role}"));
+    }
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+}
+
+#[test]
+fn settings_of_the_server_that_commits_rely_on_are_found() {
+    let postgres = Postgres::start_with(&[
+        "fsync=off",
+        "full_page_writes=off",
+        "synchronous_commit=off",
+        "session_replication_role=replica",
+        "row_security=off",
+        "zero_damaged_pages=on",
+        "ignore_checksum_failure=on",
+    ]);
+    migrate(&postgres.url());
+    make_partitions(&postgres);
+    assert_eq!(
+        found(&doctor(&postgres.url())),
+        [
+            "problem server_settings fsync",
+            "problem server_settings full_page_writes",
+            "problem server_settings ignore_checksum_failure",
+            "problem server_settings session_replication_role",
+            "problem server_settings zero_damaged_pages",
+            "warning server_settings row_security",
+            "warning server_settings synchronous_commit",
+        ]
+    );
+}
+
+#[test]
+fn a_database_without_a_trail_or_with_another_version_of_it_is_found() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
+    assert_eq!(
+        found(&doctor(&postgres.url_of("ascii"))),
+        ["problem encoding encoding", "problem schema_version audit"]
+    );
+
+    migrate(&postgres.url());
+    make_partitions(&postgres);
+    postgres.psql("CREATE TABLE kept AS SELECT * FROM audit.schema_migrations");
+    let restore =
+        "TRUNCATE audit.schema_migrations; INSERT INTO audit.schema_migrations SELECT * FROM kept";
+    for (done, expected) in [
+        (
+            "INSERT INTO audit.schema_migrations SELECT 99, description, now(), true, '', 0 FROM kept LIMIT 1",
+            &["problem schema_version audit"][..],
+        ),
+        (
+            "DELETE FROM audit.schema_migrations WHERE version = 2",
+            &["problem schema_version audit"],
+        ),
+        (
+            "UPDATE audit.schema_migrations SET success = false WHERE version = 2",
+            &[
+                "problem schema_version audit",
+                "problem schema_version audit.schema_migrations",
+            ],
+        ),
+        (
+            "UPDATE audit.schema_migrations SET checksum = '' WHERE version = 1",
+            &["problem schema_checksum migration 1"],
+        ),
+    ] {
+        postgres.psql(done);
+        assert_eq!(found(&doctor(&postgres.url())), expected, "{done}");
+        postgres.psql(restore);
+    }
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+}
+
+#[test]
+fn rows_in_a_default_partition_are_told_with_their_months_and_services_and_nothing_else_of_them() {
+    let postgres = with_partitions();
+    postgres.psql(
+        "INSERT INTO audit_parts.events_default (id, created_at, status, service_name, user_id, writer_id, seq, salt)
+        SELECT audit.id_at('2100-01-05Z'), '2100-01-05Z', 'succeeded', 'billing', 'alice', gen_random_uuid(), 1, ''",
+    );
+    let looked = doctor(&postgres.url());
+    assert_eq!(
+        found(&looked),
+        ["problem default_partition audit_parts.events_default"]
+    );
+    assert!(stdout(&looked).contains("1 row of 2100-01, of service billing"));
+    assert!(!stdout(&looked).contains("alice"), "{}", stdout(&looked));
+
+    // Who may not read the rows is told that there are some.
+    postgres.psql("CREATE ROLE auditor LOGIN IN ROLE audit_auditor");
+    let looked = doctor(&url_as(&postgres, "auditor"));
+    assert_eq!(looked.status.code(), Some(0));
+    assert_eq!(
+        found(&looked),
+        ["warning default_partition audit_parts.events_default"]
+    );
+}
+
+#[test]
+fn refused_records_and_gaps_are_told_in_numbers_without_reasons_or_values() {
+    let postgres = with_partitions();
+    let batch = |writer: &str, first: i64, last: i64| {
+        postgres.psql(&format!(
+            "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
+            VALUES ('{writer}', {first}, {last}, {}, 0, 0, 0, 'test')",
+            last - first + 1
+        ));
+    };
+    let (whole, broken) = (
+        "00000000-0000-7000-8000-00000000000a",
+        "00000000-0000-7000-8000-00000000000b",
+    );
+    for (first, last) in [(1, 3), (4, 4), (5, 9)] {
+        batch(whole, first, last);
+    }
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+
+    batch(broken, 2, 3);
+    batch(broken, 5, 6);
+    for n in 1..=2 {
+        postgres.psql(&format!(
+            "INSERT INTO audit.dead_letters (writer_id, seq, kind, sqlstate, reason, frame, salt)
+            VALUES ('{broken}', {n}, 'audit.event', '22021', 'alice said so', 'alice', '')"
+        ));
+    }
+    let looked = doctor(&postgres.url());
+    assert_eq!(
+        found(&looked),
+        [
+            "warning batches audit.batches",
+            "warning dead_letters audit.dead_letters"
+        ]
+    );
+    assert_eq!(looked.status.code(), Some(0), "warnings are no problem");
+    let text = stdout(&looked);
+    assert!(text.contains("2 refused with SQLSTATE 22021"), "{text}");
+    assert!(text.contains("2 of the newest 5"), "{text}");
+    assert!(text.contains(broken), "{text}");
+    assert!(!text.contains("alice"), "{text}");
+}
+
+#[test]
+fn a_login_without_rights_is_told_what_it_cannot_see() {
+    let postgres = with_partitions();
+    postgres.psql(
+        "CREATE ROLE somebody LOGIN; CREATE ROLE reader LOGIN IN ROLE audit_reader;
+        CREATE ROLE auditor LOGIN IN ROLE audit_auditor; CREATE ROLE everything LOGIN IN ROLE pg_read_all_data",
+    );
+    let unseen = [
+        "warning batches audit.batches",
+        "warning dead_letters audit.dead_letters",
+    ];
+    let without_schema = [
+        &unseen[..],
+        &["warning schema_version audit.schema_migrations"],
+    ]
+    .concat();
+    // Told to each of them: there is a role that reads everything.
+    let bypass = "warning bypass pg_read_all_data";
+    for (login, expected) in [
+        ("auditor", &[][..]),
+        ("reader", &unseen),
+        ("somebody", &without_schema),
+        // It may read the tables, in which row-level security shows it no row.
+        ("everything", &unseen),
+    ] {
+        let looked = doctor(&url_as(&postgres, login));
+        let mut found = found(&looked);
+        found.retain(|finding| finding != bypass);
+        assert_eq!(found, expected, "{login}");
+        assert_eq!(looked.status.code(), Some(0), "{login}");
+    }
+    // The catalog is for everybody to see.
+    postgres.psql("CREATE POLICY leak ON audit.events USING (true)");
+    let looked = doctor(&url_as(&postgres, "somebody"));
+    assert!(found(&looked).contains(&"problem policies audit.events".to_owned()));
+    assert_eq!(looked.status.code(), Some(1));
+}
+
+#[test]
+fn a_trail_that_no_superuser_migrated_lacks_the_event_triggers_only_and_gets_them_by_the_advice() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE host LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO host");
+    migrate(&url_as(&postgres, "host"));
+    let looked = doctor(&postgres.url());
+    assert_eq!(looked.status.code(), Some(0), "{}", stdout(&looked));
+    assert_eq!(
+        found(&looked),
+        [
+            // It may give itself what it wants.
+            "warning bypass CREATEROLE",
+            "warning event_triggers audit_guard",
+            "warning partitions_ahead audit.events",
+            "warning partitions_ahead audit.prompt_runs",
+            "warning partitions_ahead audit.query_runs"
+        ]
+    );
+    for finding in findings(&looked) {
+        if finding["check"] == "event_triggers" {
+            postgres.psql(&advice_of(&finding).unwrap());
+        }
+    }
+    let looked = doctor(&postgres.url());
+    assert!(
+        !found(&looked)
+            .iter()
+            .any(|finding| finding.contains("event_triggers")),
+        "{}",
+        stdout(&looked)
+    );
+}
+
+#[test]
+fn a_look_that_is_not_possible_has_an_exit_code_of_its_own() {
+    // Nothing listens on port 1.
+    let looked = doctor("postgres://u:hunter2@127.0.0.1:1/d");
+    assert_eq!(looked.status.code(), Some(2));
+    assert_eq!(stdout(&looked), "");
+    assert!(!String::from_utf8_lossy(&looked.stderr).contains("hunter2"));
+}
+
+#[test]
+fn names_that_could_steer_a_terminal_do_not() {
+    let postgres = with_partitions();
+    postgres.psql("CREATE TABLE audit.\"x\x1b[31m\u{202e}\" ()");
+    for words in [&["doctor"][..], &["doctor", "--json"]] {
+        let looked = command(&postgres.url(), words).output().unwrap();
+        assert_eq!(looked.status.code(), Some(1));
+        let text = stdout(&looked);
+        assert!(
+            !text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'),
+            "{text}"
+        );
+    }
+}
+
+/// Does what each case says, sees it found, undoes it, and sees all well again.
+#[track_caller]
+fn each_is_found(cases: &[Case]) {
+    let postgres = with_partitions();
+    postgres.psql(
+        "CREATE ROLE app LOGIN IN ROLE audit_writer; CREATE ROLE somebody; CREATE ROLE team; CREATE ROLE \"Some Body\";
+        CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE FUNCTION public.nothing() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'",
+    );
+    let months = postgres.psql(
+        "SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'), to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month', 'YYYY_MM')",
+    );
+    let (month, next) = months.split_once('|').unwrap();
+    let in_time = |text: &str| text.replace("MONTH", month).replace("NEXT", next);
+    assert_eq!(
+        found(&doctor(&postgres.url())),
+        [""; 0],
+        "before anything was done"
+    );
+    for case in cases {
+        postgres.psql(&in_time(case.done));
+        let looked = doctor(&postgres.url());
+        let mut expected: Vec<String> = case.found.iter().map(|text| in_time(text)).collect();
+        expected.sort();
+        assert_eq!(found(&looked), expected, "{}", case.done);
+        let problems = expected
+            .iter()
+            .any(|finding| finding.starts_with("problem"));
+        assert_eq!(
+            looked.status.code(),
+            Some(i32::from(problems)),
+            "{}",
+            case.done
+        );
+        match case.undone {
+            By(statement) => {
+                postgres.psql(&in_time(statement));
+            }
+            AsAdvised => {
+                // Whoever was given a right by somebody else has lost it by then.
+                for advice in advice(&looked) {
+                    postgres.psql(&advice);
+                }
+            }
+        }
+        assert_eq!(
+            found(&doctor(&postgres.url())),
+            [""; 0],
+            "after {}",
+            case.done
+        );
+    }
+}
+
+/// What is not as it must be, each `severity check object`, sorted.
+fn found(looked: &Output) -> Vec<String> {
+    let mut found: Vec<String> = findings(looked)
+        .iter()
+        .filter(|finding| finding["severity"] != "ok")
+        .map(|finding| {
+            let text = |name: &str| finding[name].as_str().unwrap();
+            // Who reads one must know what to do.
+            assert!(!text("expected").is_empty(), "{finding}");
+            assert!(!text("advice").is_empty(), "{finding}");
+            format!("{} {} {}", text("severity"), text("check"), text("object"))
+        })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The statements that are to mend it, each once.
+fn advice(looked: &Output) -> BTreeSet<String> {
+    findings(looked).iter().filter_map(advice_of).collect()
+}
+
+fn advice_of(finding: &Value) -> Option<String> {
+    let advice = finding["advice"].as_str()?;
+    Some(advice.trim_start_matches("As a superuser:\n").to_owned())
+}
+
+fn findings(looked: &Output) -> Vec<Value> {
+    let text = stdout(looked);
+    let errors = String::from_utf8_lossy(&looked.stderr);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"))
+}
+
+/// A Postgres with the audit tables, and the partitions that a writer makes.
+fn with_partitions() -> Postgres {
+    let postgres = Postgres::start();
+    migrate(&postgres.url());
+    make_partitions(&postgres);
+    postgres
+}
+
+fn make_partitions(postgres: &Postgres) {
+    postgres.psql(
+        "SELECT audit.ensure_partition(t, now() + m * interval '1 month')
+        FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) t, generate_series(0, 1) m",
+    );
+}
+
+fn migrate(url: &str) {
+    let output = command(url, &["migrate"]).output().unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+fn doctor(url: &str) -> Output {
+    command(url, &["doctor", "--json"]).output().unwrap()
+}
+
+fn url_as(postgres: &Postgres, login: &str) -> String {
+    postgres.url().replace("postgres@", &format!("{login}@"))
+}
+
+/// The program, with nothing of the environment that changes what it does.
+fn command(url: &str, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command.args(words).env("AUDIT_DATABASE_URL", url);
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
