@@ -162,14 +162,20 @@ impl Bounded<'_> {
 impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         self.seen += text.len() as u64;
+        // Of what is not seen to its end there is no hash.
+        let is_stopped = self.seen > self.stop_at();
         if let Some(hash) = &mut self.hash {
-            hash.update(text.as_bytes());
+            if !is_stopped {
+                hash.update(text.as_bytes());
+            }
         } else {
             let room = self.limit - (self.out.len() - self.from);
             if text.len() > room {
-                let whole = Sha256::new()
-                    .chain_update(&self.out[self.from..])
-                    .chain_update(text.as_bytes());
+                let mut whole = Sha256::new();
+                if !is_stopped {
+                    whole.update(&self.out[self.from..]);
+                    whole.update(text.as_bytes());
+                }
                 self.hash = Some(whole);
                 self.out.extend_from_slice(
                     &text.as_bytes()[..encode::char_boundary(text.as_bytes(), room)],
@@ -179,10 +185,6 @@ impl fmt::Write for Bounded<'_> {
             }
         }
         // An error ends a formatting that would go on for very long.
-        if self.seen > self.stop_at() {
-            Err(fmt::Error)
-        } else {
-            Ok(())
-        }
+        if is_stopped { Err(fmt::Error) } else { Ok(()) }
     }
 }

@@ -28,6 +28,35 @@ enum Said {
     Uuid(Uuid),
 }
 
+/// Lists and objects within each other that are kept. Each takes of the thread's stack when it is
+/// written or read, and readers allow some 128.
+const MAX_DEPTH: usize = 100;
+
+/// Whether lists and objects are nested deeper.
+fn is_deeper(value: &serde_json::Value, depth: usize) -> bool {
+    use serde_json::Value as Json;
+    let is_inner_deeper = |value| depth == 0 || is_deeper(value, depth - 1);
+    match value {
+        Json::Array(values) => depth == 0 || values.iter().any(is_inner_deeper),
+        Json::Object(object) => depth == 0 || object.values().any(is_inner_deeper),
+        _ => false,
+    }
+}
+
+/// The value with an ellipsis for each list and object that is nested deeper.
+fn cut(value: &serde_json::Value, depth: usize) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match value {
+        Json::Array(_) | Json::Object(_) if depth == 0 => "…".into(),
+        Json::Array(values) => values.iter().map(|value| cut(value, depth - 1)).collect(),
+        Json::Object(object) => object
+            .iter()
+            .map(|(name, value)| (name.clone(), cut(value, depth - 1)))
+            .collect(),
+        other => other.clone(),
+    }
+}
+
 impl NewRecord {
     fn new(kind: Kind) -> Self {
         Self {
@@ -82,6 +111,12 @@ impl NewRecord {
             match value {
                 // JSON that is cut is no JSON, so text is kept as text.
                 serde_json::Value::String(text) => out.text(key, ty::TEXT, text.as_bytes(), limits),
+                deep if is_deeper(deep, MAX_DEPTH) => {
+                    let text = cut(deep, MAX_DEPTH).to_string();
+                    out.text(key, ty::JSON, text.as_bytes(), limits);
+                    let seen = text.len() as u64;
+                    out.fixed(key, ty::STOPPED, seen.to_le_bytes(), limits);
+                }
                 other => out.text(key, ty::JSON, other.to_string().as_bytes(), limits),
             }
         }
@@ -154,7 +189,8 @@ macro_rules! builder {
                 self
             }
 
-            /// Adds a value to the column `metadata`, under a name.
+            /// Adds a value to the column `metadata`, under a name; of lists and objects within
+            /// each other, the outer 100.
             pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
                 self.0.metadata.push((name.into(), value.into()));
                 self
