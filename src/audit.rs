@@ -104,7 +104,7 @@ impl Audit {
         }
     }
 
-    fn shared(&self) -> &Arc<Shared> {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
         self.pipeline.shared()
     }
 

@@ -158,11 +158,10 @@ impl Spooler {
 
     /// Moves what there is, and takes the flushes that came; returns the stops that came.
     fn step(&mut self) -> Vec<(Instant, StopReply)> {
-        let (flushes, stops, hurry) = {
+        let (flushes, hurry) = {
             let mut commands = self.shared.commands();
             (
                 std::mem::take(&mut commands.flushes),
-                std::mem::take(&mut commands.stops),
                 std::mem::take(&mut commands.hurry),
             )
         };
@@ -185,7 +184,8 @@ impl Spooler {
                     .push((deadline, waited, reply));
             }
         }
-        stops
+        // Last, so that a panic loses none.
+        std::mem::take(&mut self.shared.commands().stops)
     }
 
     fn pending(&self) -> u64 {
