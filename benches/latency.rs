@@ -106,7 +106,7 @@ fn visible_after(url: &str, rate: u32) -> Vec<f64> {
                 .expect("the batches can be read");
                 let now = Instant::now();
                 // The first record was there before.
-                while (seen.len() as i64) < last - 1 {
+                while i64::try_from(seen.len()).is_ok_and(|seen| seen < last - 1) {
                     let closed = closed.recv().expect("it was closed before it was seen");
                     seen.push(now.saturating_duration_since(closed).as_secs_f64() * 1e3);
                 }

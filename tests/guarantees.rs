@@ -726,8 +726,8 @@ fn one_changed_byte_in_a_log_that_was_closed_is_no_wrong_row() {
 fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
     let test = "a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on";
     if is_child() {
-        let (said, heard) = std::sync::mpsc::channel();
-        let log = tracing_subscriber::fmt::layer().with_writer(move || Heard(said.clone()));
+        let (said, heard) = hear();
+        let log = tracing_subscriber::fmt::layer().with_writer(said);
         tracing_subscriber::registry()
             .with(log.with_filter(LevelFilter::ERROR))
             .init();
@@ -863,9 +863,12 @@ fn sources(folder: &std::path::Path) -> String {
     std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| match path.is_dir() {
-            true => sources(&path),
-            false => std::fs::read_to_string(path).unwrap_or_default(),
+        .map(|path| {
+            if path.is_dir() {
+                sources(&path)
+            } else {
+                std::fs::read_to_string(path).unwrap_or_default()
+            }
         })
         .collect()
 }

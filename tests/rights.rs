@@ -47,7 +47,8 @@ fn sqlstate(error: &str) -> &str {
 fn refused(session: &mut Session, state: &str, sql: &str) -> String {
     let error = session
         .run(sql)
-        .expect_err(&format!("this is not refused: {sql}"));
+        .err()
+        .unwrap_or_else(|| panic!("this is not refused: {sql}"));
     assert_eq!(sqlstate(&error), state, "{error}\nin {sql}");
     error
 }

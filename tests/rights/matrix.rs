@@ -94,6 +94,7 @@ impl Table {
     }
 
     /// What is tried, each with the name of its verb.
+    #[allow(clippy::too_many_lines, reason = "a statement for each verb")]
     fn statements(&self) -> Vec<(&'static str, String)> {
         let Self {
             name: t,
@@ -860,13 +861,13 @@ fn every_role_may_call_and_alter_what_is_listed_and_nothing_else() {
     called.sort_unstable();
     assert_eq!(called.join(" "), there);
 
-    let calls = CALLS
+    let functions = CALLS
         .iter()
         .map(|(_, call, whos)| (format!("SELECT {call}"), *whos, true));
     let other = OTHER
         .iter()
         .map(|(sql, whos)| ((*sql).to_owned(), *whos, false));
-    let cells: Vec<_> = calls.chain(other).collect();
+    let cells: Vec<_> = functions.chain(other).collect();
     let mut wrong = Wrong::default();
     for (who, login, role) in WHO {
         let mut session = as_who(&postgres, login, role);
