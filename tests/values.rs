@@ -1,0 +1,509 @@
+//! Whatever a value is, its record is in Postgres: the value as well as it can be kept, and what was lost of it said in
+//! `problems`. Beside what `capture.rs` has.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+use support::child::{alone, is_child};
+use support::trail::{PATIENCE, Trail, balanced, count};
+use support::wait_until;
+use tracing::field::Empty;
+use tracing::info_span;
+use tracing_audit::{Event, Kind, PromptRun, QueryRun};
+use tracing_subscriber::prelude::*;
+
+/// Runs the check with a subscriber of the thread's own, and again in a process of its own with one for the whole
+/// program: while the former is told of something, `tracing` keeps from it what that says.
+fn under_both(test: &str, check: fn(&Trail)) {
+    let trail = Trail::start();
+    if is_child() {
+        tracing_subscriber::registry()
+            .with(trail.audit.layer())
+            .with(tracing_subscriber::fmt::layer().with_writer(std::io::sink))
+            .init();
+        check(&trail);
+    } else {
+        trail.scoped(|| check(&trail));
+        assert!(alone(test).status().unwrap().success());
+    }
+    assert_eq!(
+        (
+            trail.audit.stats().dropped(),
+            trail.audit.stats().dead_lettered()
+        ),
+        (0, 0)
+    );
+    balanced(&trail.audit, &trail.postgres);
+}
+
+fn problems(row: &Value) -> BTreeSet<&str> {
+    let problems = row["problems"].as_array().unwrap();
+    problems
+        .iter()
+        .map(|problem| problem.as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_number() {
+    under_both(
+        "numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_number",
+        |trail| {
+            info_span!(
+                "audit.event",
+                i64_min = i64::MIN,
+                i64_max = i64::MAX,
+                u64_max = u64::MAX,
+                i128_small = i128::from(i64::MIN),
+                i128_min = i128::MIN,
+                i128_max = i128::MAX,
+                u128_small = u128::from(u64::MAX),
+                u128_max = u128::MAX,
+                nan = f64::NAN,
+                infinite = f64::INFINITY,
+                minus_infinite = f64::NEG_INFINITY,
+                minus_zero = -0.0,
+            );
+            // Into integer columns, which are of 32 bits.
+            for count in [f64::NAN, f64::INFINITY, -0.0, 1e300] {
+                info_span!("audit.query_run", row_count = count);
+            }
+            let row = trail.row(Kind::Event);
+            // As Postgres says them: exact, which a JSON parser may not be.
+            let said = trail
+                .postgres
+                .psql("SELECT m.key, m.value FROM audit.events, jsonb_each_text(metadata) m");
+            let said: BTreeMap<_, _> = said
+                .lines()
+                .map(|line| line.split_once('|').unwrap())
+                .collect();
+            for (name, expected) in [
+                ("i64_min", i64::MIN.to_string()),
+                ("i64_max", i64::MAX.to_string()),
+                ("u64_max", u64::MAX.to_string()),
+                ("i128_small", i64::MIN.to_string()),
+                ("i128_min", i128::MIN.to_string()),
+                ("i128_max", i128::MAX.to_string()),
+                ("u128_small", u64::MAX.to_string()),
+                ("u128_max", u128::MAX.to_string()),
+                ("nan", String::from("NaN")),
+                ("infinite", String::from("inf")),
+                ("minus_infinite", String::from("-inf")),
+                // The same number; jsonb has one zero.
+                ("minus_zero", String::from("0.0")),
+            ] {
+                assert_eq!(said[name], expected, "{name}");
+            }
+            assert_eq!(
+                problems(&row),
+                BTreeSet::from([
+                    "i128_min: a number of 128 bits, kept as text",
+                    "i128_max: a number of 128 bits, kept as text",
+                    "u128_max: a number of 128 bits, kept as text",
+                    "nan: not a finite number, kept as text",
+                    "infinite: not a finite number, kept as text",
+                    "minus_infinite: not a finite number, kept as text",
+                ])
+            );
+            let counts: Vec<_> = trail
+                .rows(Kind::QueryRun)
+                .iter()
+                .map(|row| {
+                    (
+                        row["row_count"].clone(),
+                        row["metadata"]["row_count"].clone(),
+                    )
+                })
+                .collect();
+            assert_eq!(
+                counts,
+                [
+                    (json!(null), json!("NaN")),
+                    (json!(null), json!("inf")),
+                    (json!(0), json!(null)),
+                    (json!(null), json!(1e300)),
+                ]
+            );
+            let extremes = [f64::MAX, f64::MIN, f64::from_bits(1)];
+            for (extreme, number) in extremes.into_iter().enumerate() {
+                info_span!("audit.prompt_run", extreme, number);
+            }
+            trail.audit.flush_blocking(PATIENCE).unwrap();
+            let said = trail.postgres.psql(
+                "SELECT metadata->>'number' FROM audit.prompt_runs ORDER BY (metadata->>'extreme')::int",
+            );
+            let said: Vec<_> = said
+                .lines()
+                .map(|number| number.parse::<f64>().unwrap())
+                .collect();
+            assert_eq!(said, extremes);
+        },
+    );
+}
+
+#[test]
+fn text_and_json_that_postgres_cannot_hold_are_kept_as_well_as_they_can_be() {
+    under_both(
+        "text_and_json_that_postgres_cannot_hold_are_kept_as_well_as_they_can_be",
+        |trail| {
+            let no_utf8: &[u8] = b"a\xff\0";
+            let os = OsStr::from_bytes(b"a\xffb\0");
+            info_span!("audit.query_run", sql_text = no_utf8, request_id = no_utf8, bytes = no_utf8, os = ?os);
+            let deep = format!(
+                "{{\"deep\":{}{}}}",
+                "[".repeat(100_000),
+                "]".repeat(100_000)
+            );
+            let all = [
+                r#"{"a": "\ud800"}"#,
+                r#"{"a": 1e400000}"#,
+                r#"{"a": "\u0000", "b\u0000": 1, "c": ["\u0000"]}"#,
+                r#"{"a": 1, "a": 2}"#,
+                r#"["no object"]"#,
+                &deep,
+            ];
+            for metadata in all {
+                info_span!("audit.event", metadata);
+                trail
+                    .audit
+                    .record(Event::new("builder").metadata("text", metadata))
+                    .unwrap();
+            }
+            let row = trail.row(Kind::QueryRun);
+            assert_eq!(row["sql_text"], "a\u{fffd}\u{fffd}");
+            assert_eq!(row["request_id"], "a\u{fffd}\u{fffd}");
+            assert_eq!(
+                row["metadata"],
+                json!({"bytes": "\\x61ff00", "os": format!("{os:?}")})
+            );
+            assert_eq!(
+                problems(&row),
+                BTreeSet::from([
+                    "sql_text: not UTF-8",
+                    "sql_text: NUL replaced",
+                    "request_id: not UTF-8",
+                    "request_id: NUL replaced",
+                    "bytes: not UTF-8, kept as hexadecimal digits",
+                ])
+            );
+            let rows = trail.rows(Kind::Event);
+            assert_eq!(rows.len(), 2 * all.len());
+            for (rows, said) in rows.chunks(2).zip(all) {
+                assert_eq!(rows[1]["metadata"], json!({"text": said}));
+                assert_eq!(rows[1]["problems"], json!([]));
+            }
+            let no_object = json!(["metadata: not a JSON object"]);
+            for (index, metadata, problems) in [
+                (0, json!({"metadata": all[0]}), no_object.clone()),
+                (1, json!({"metadata": all[1]}), no_object.clone()),
+                (
+                    2,
+                    json!({"a": "\u{fffd}", "b\u{fffd}": 1, "c": ["\u{fffd}"]}),
+                    json!(["a: NUL replaced", "c: NUL replaced"]),
+                ),
+                (3, json!({"a": 2}), json!([])),
+                (4, json!({"metadata": all[4]}), no_object.clone()),
+                (5, json!({"metadata": deep}), no_object),
+            ] {
+                let row = &rows[2 * index];
+                assert_eq!(
+                    (&row["metadata"], &row["problems"]),
+                    (&metadata, &problems),
+                    "{}",
+                    all[index]
+                );
+            }
+        },
+    );
+}
+
+/// A list in a list, and so on.
+fn nested(depth: usize, innermost: &str) -> Value {
+    (0..depth).fold(json!(innermost), |value, _| Value::Array(vec![value]))
+}
+
+#[test]
+fn json_that_is_nested_too_deep_costs_only_what_is_innermost() {
+    under_both(
+        "json_that_is_nested_too_deep_costs_only_what_is_innermost",
+        |trail| {
+            for depth in [100, 101, 5_000] {
+                let deep = nested(depth, "innermost");
+                let event = Event::new("deep").metadata("deep", deep);
+                trail.audit.record(event.metadata("flat", 1)).unwrap();
+            }
+            let rows = trail.rows(Kind::Event);
+            let whole = nested(100, "innermost");
+            assert_eq!(rows[0]["metadata"], json!({"deep": whole, "flat": 1}));
+            assert_eq!(rows[0]["problems"], json!([]));
+            for row in &rows[1..] {
+                let cut = nested(100, "…");
+                assert_eq!(row["metadata"], json!({"deep": cut, "flat": 1}));
+                assert_eq!(
+                    row["problems"],
+                    json!(["deep: truncated, formatting was stopped after 205 bytes"])
+                );
+            }
+        },
+    );
+}
+
+#[test]
+fn ten_thousand_fields_and_ten_thousand_values_of_one_field_are_one_row() {
+    under_both(
+        "ten_thousand_fields_and_ten_thousand_values_of_one_field_are_one_row",
+        |trail| {
+            let object = |value: &dyn Fn(usize) -> Value| {
+                let fields = (0..10_000).map(|n| (format!("f{n:04}"), value(n)));
+                Value::Object(fields.collect())
+            };
+            let (numbers, nuls) = (object(&|n| json!(n)), object(&|_| json!("\0")));
+            info_span!("audit.event", metadata = %numbers);
+            info_span!("audit.event", metadata = %nuls);
+            let span = info_span!(
+                "audit.query_run",
+                sql_text = Empty,
+                row_count = Empty,
+                extra = Empty
+            );
+            for n in 0..10_000_u64 {
+                span.record("sql_text", format!("SELECT {n}"));
+                span.record("row_count", n);
+                span.record("extra", n);
+            }
+            drop(span);
+            let rows = trail.rows(Kind::Event);
+            assert_eq!(
+                (&rows[0]["metadata"], &rows[0]["problems"]),
+                (&numbers, &json!([]))
+            );
+            assert_eq!(rows[1]["metadata"], object(&|_| json!("\u{fffd}")));
+            // A list of them all would be longer than the row.
+            let problems = rows[1]["problems"].as_array().unwrap();
+            assert_eq!(problems.len(), 101);
+            assert_eq!(problems[100], "…: more problems than are listed");
+            let run = trail.row(Kind::QueryRun);
+            assert_eq!(
+                (
+                    &run["sql_text"],
+                    &run["row_count"],
+                    &run["metadata"],
+                    &run["problems"]
+                ),
+                (
+                    &json!("SELECT 9999"),
+                    &json!(9_999),
+                    &json!({"extra": 9_999}),
+                    &json!([])
+                )
+            );
+        },
+    );
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made() {
+    const BYTES: usize = 100 << 20;
+    fn most_memory() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmHWM:"));
+        let kib = line.unwrap().split_whitespace().nth(1).unwrap();
+        kib.parse::<usize>().unwrap() * 1024
+    }
+    // Alone: it is the process' memory that is looked at.
+    if !is_child() {
+        let test = "of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made";
+        assert!(alone(test).status().unwrap().success());
+        return;
+    }
+    let trail = Trail::start();
+    let text = "x".repeat(BYTES);
+    trail.scoped(|| {
+        info_span!("audit.query_run", sql_text = "warm up");
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        let before = most_memory();
+        info_span!("audit.query_run", sql_text = text);
+        info_span!("audit.query_run", sql_text = %text);
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        let grown = most_memory() - before;
+        assert!(grown < 40 << 20, "{grown} bytes more");
+    });
+    let rows = trail.rows(Kind::QueryRun);
+    let sha256 = trail.postgres.psql(&format!(
+        "SELECT encode(sha256(repeat('x', {BYTES})::bytea), 'hex')"
+    ));
+    let whole = format!(
+        "sql_text: truncated from {BYTES} bytes, sha256 {}",
+        sha256.trim()
+    );
+    for row in &rows[1..] {
+        assert_eq!(row["sql_text"].as_str().unwrap().len(), 1 << 20);
+    }
+    assert_eq!(problems(&rows[1]), BTreeSet::from([&*whole]));
+    // Of what is formatted nobody knows how long it will be.
+    let problem = rows[2]["problems"][0].as_str().unwrap();
+    assert!(
+        problem.starts_with("sql_text: truncated, formatting was stopped after "),
+        "{problem}"
+    );
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn whenever_a_record_says_that_it_began_and_ended_it_has_a_row_and_no_negative_duration() {
+    let trail = Trail::start();
+    let day = Duration::from_hours(24);
+    let year_1 = UNIX_EPOCH - 719_162 * day;
+    let now = SystemTime::now();
+    let most = Duration::from_secs(i64::MAX.cast_unsigned());
+    let late = |years: u32| now + 365 * years * day;
+    let clamped: &[&str] = &["started_at: the clock was out of range"];
+    let times: [(SystemTime, &str, &[&str]); 9] = [
+        (UNIX_EPOCH, "1970-01-01", &[]),
+        (UNIX_EPOCH - Duration::from_micros(1), "1970-01-01", clamped),
+        (UNIX_EPOCH - 365 * day, "1970-01-01", clamped),
+        (year_1, "1970-01-01", clamped),
+        (UNIX_EPOCH.checked_sub(most).unwrap(), "1970-01-01", clamped),
+        (UNIX_EPOCH.checked_add(most).unwrap(), "9999-12-31", clamped),
+        (UNIX_EPOCH + 2_932_896 * day, "9999-12-31", &[]),
+        (UNIX_EPOCH + 2_932_897 * day, "9999-12-31", clamped),
+        (UNIX_EPOCH + 20_000 * day, "2024-10-04", &[]),
+    ];
+    for (started, ..) in times {
+        trail
+            .audit
+            .record(QueryRun::new("start").started_at(started))
+            .unwrap();
+    }
+    // An end before the beginning, and one at every distance.
+    for (started, ..) in times {
+        for (finished, ..) in times {
+            let event = PromptRun::new("both")
+                .started_at(started)
+                .finished_at(finished);
+            trail.audit.record(event).unwrap();
+        }
+        trail
+            .audit
+            .record(Event::new("end").finished_at(started))
+            .unwrap();
+    }
+    trail
+        .audit
+        .record(Event::new("ten years ahead").started_at(late(10)))
+        .unwrap();
+    let rows = trail.rows(Kind::QueryRun);
+    for (row, (started, day, expected)) in rows.iter().zip(times) {
+        assert!(
+            row["started_at"].as_str().unwrap().starts_with(day),
+            "{started:?}: {row}"
+        );
+        assert_eq!(
+            problems(row),
+            expected.iter().copied().collect(),
+            "{started:?}"
+        );
+    }
+    assert_eq!(count(&trail.postgres, "prompt_runs"), 81);
+    assert_eq!(count(&trail.postgres, "events"), 10);
+    let wrong = trail
+        .postgres
+        .psql("SELECT count(*) FROM audit.prompt_runs WHERE duration_ms < 0 OR finished_at < created_at OR duration_ms IS NULL");
+    assert_eq!(wrong.trim(), "0");
+    assert_eq!(trail.audit.stats().dead_lettered(), 0);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("a query failed: SECRET")]
+struct Failed(#[source] std::io::Error);
+
+#[test]
+fn what_a_refused_row_holds_is_in_no_line_of_ours() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<Vec<u8>>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    impl Log {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
+    // For the whole program: the lines are said on threads of the pipeline's own.
+    if !is_child() {
+        let test = "what_a_refused_row_holds_is_in_no_line_of_ours";
+        assert!(alone(test).status().unwrap().success());
+        return;
+    }
+    let trail = Trail::start();
+    let log = Log::default();
+    let (ours, all) = (log.clone(), "tracing_audit=trace");
+    tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(
+            tracing_subscriber::fmt::layer()
+                .with_ansi(false)
+                .with_writer(move || ours.clone())
+                .with_filter(tracing_subscriber::EnvFilter::new(all)),
+        )
+        .init();
+    trail.audit.record(Event::new("first")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    trail.postgres.psql(
+        "ALTER TABLE audit.query_runs ADD CONSTRAINT host_rule CHECK (sql_text NOT LIKE 'poison%');
+         CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'no %', NEW.action_type USING ERRCODE = 'integrity_constraint_violation', DETAIL = NEW.action_type; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON audit.events FOR EACH ROW
+             WHEN (NEW.action_type LIKE 'refuse%') EXECUTE FUNCTION refuse();
+         ALTER TABLE audit.prompt_runs ADD COLUMN theirs text NOT NULL",
+    );
+    let error = Failed(std::io::Error::other("its cause: SECRET"));
+    let error: &(dyn std::error::Error + 'static) = &error;
+    info_span!(
+        "audit.query_run",
+        sql_text = "poison SECRET",
+        error_message = error
+    );
+    info_span!("audit.query_run", sql_text = "fine", error_message = error);
+    trail.audit.record(Event::new("refuse SECRET")).unwrap();
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    info_span!("audit.prompt_run", rendered_prompt = "SECRET");
+    for said in ["records were refused", "does not take records"] {
+        wait_until(said, PATIENCE, || log.text().contains(said));
+    }
+    trail
+        .postgres
+        .psql("ALTER TABLE audit.prompt_runs ALTER COLUMN theirs DROP NOT NULL");
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    wait_until("it goes on", PATIENCE, || {
+        log.text().contains("takes records again")
+    });
+    assert!(!log.text().contains("SECRET"), "{}", log.text());
+    let stats = trail.audit.stats();
+    assert_eq!((stats.dead_lettered(), stats.dropped()), (2, 0));
+    // In the trail it is what the program said.
+    assert_eq!(
+        trail.row(Kind::QueryRun)["error_message"],
+        "a query failed: SECRET"
+    );
+    balanced(&trail.audit, &trail.postgres);
+}
