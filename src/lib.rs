@@ -4,6 +4,10 @@ mod audit;
 mod capture;
 mod config;
 mod error;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+#[allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
+pub mod fuzzing;
 mod home;
 mod layer;
 mod pipeline;

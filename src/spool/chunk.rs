@@ -60,6 +60,16 @@ fn checksum(first: u64, chunk: &[u8]) -> u32 {
     hasher.finalize()
 }
 
+/// The chunk with a checksum that is right.
+#[cfg(fuzzing)]
+pub(super) fn sealed(first: u64, mut chunk: Vec<u8>) -> Vec<u8> {
+    if chunk.len() >= CHUNK_HEADER_BYTES {
+        let checksum = checksum(first, &chunk);
+        chunk[4..8].copy_from_slice(&checksum.to_le_bytes());
+    }
+    chunk
+}
+
 /// How many records a value says that it holds.
 pub(super) fn count(chunk: &[u8]) -> Result<u64, LogError> {
     let header = chunk

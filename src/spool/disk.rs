@@ -142,6 +142,11 @@ impl Disk {
         self.inner().bytes.clone()
     }
 
+    #[cfg(fuzzing)]
+    pub(super) fn set_bytes(&self, bytes: Vec<u8>) {
+        self.inner().bytes = bytes;
+    }
+
     pub(super) fn operations(&self) -> usize {
         self.inner().operations
     }

@@ -770,6 +770,10 @@ fn first(
     )))
 }
 
+#[cfg(fuzzing)]
+#[path = "log_fuzzing.rs"]
+pub(super) mod fuzzing;
+
 #[cfg(test)]
 #[path = "log_tests.rs"]
 pub(super) mod tests;

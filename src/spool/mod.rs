@@ -35,9 +35,12 @@
 
 mod chunk;
 pub(crate) mod directory;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(fuzzing, allow(dead_code, clippy::unwrap_used))]
 mod disk;
 mod files;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod log;
 mod storage;
 mod tail;

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::backends::FileBackend;
 use redb::{BackendError, Builder, Database, StorageBackend};
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 use super::disk::Disk;
 use super::log::{LogError, guarded};
 
@@ -32,7 +32,7 @@ const BLOCK_BYTES: usize = 64 * 1024;
 enum Place {
     File(PathBuf),
     /// A disk that fails when it is told to.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     Disk(Disk),
 }
 
@@ -61,7 +61,7 @@ impl Storage {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(super) fn disk(disk: Disk) -> Self {
         Self {
             place: Place::Disk(disk),
@@ -125,7 +125,7 @@ impl Storage {
                     .truncate(false)
                     .open(path)?,
             )?),
-            #[cfg(test)]
+            #[cfg(any(test, fuzzing))]
             Place::Disk(disk) => Box::new(disk.clone()),
         };
         let unsynced = self.unsynced.clone();

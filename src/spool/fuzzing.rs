@@ -1,0 +1,160 @@
+//! What the fuzz targets do with chunks and with whole logs.
+
+use std::sync::LazyLock;
+
+use super::chunk;
+use super::disk::Disk;
+use super::log::LogError;
+use super::log::fuzzing::{Change, change, open_and_read, sample};
+use crate::queue::Chunk;
+
+/// A chunk, behind the seq that it is stored under. Its checksum is made right.
+pub fn chunk(bytes: &[u8]) {
+    let Some((first, sealed)) = bytes.split_first_chunk() else {
+        return;
+    };
+    let first = u64::from_le_bytes(*first);
+    let sealed = chunk::sealed(first, sealed.to_vec());
+    let count = chunk::count(&sealed);
+    let Ok(records) = chunk::records(first, &sealed) else {
+        return;
+    };
+    let Ok(records) = records.collect::<Result<Vec<_>, LogError>>() else {
+        return;
+    };
+    assert_eq!(count.expect("it has records"), records.len() as u64);
+    let mut frames = Chunk::default();
+    for (_, frame) in &records {
+        frames.push(frame);
+    }
+    let is_after_gap = chunk::is_after_gap(&sealed);
+    let again = chunk::entry(first, is_after_gap, &[frames], records.len() as u64);
+    let again = again.expect("it can be written");
+    assert!(again.len() <= sealed.len());
+    let again = chunk::records(first, &again).expect("it can be read");
+    let again: Result<Vec<_>, LogError> = again.collect();
+    let frames = records.into_iter().map(|(_, frame)| frame);
+    assert!(
+        again
+            .unwrap()
+            .into_iter()
+            .map(|(_, frame)| frame)
+            .eq(frames)
+    );
+}
+
+/// Real chunks, to begin with.
+pub fn chunks() -> Vec<Vec<u8>> {
+    let frames = crate::fuzzing::frames();
+    let few: &[Vec<u8>] = &[b"a".to_vec(), Vec::new()];
+    [&frames[..], few]
+        .map(|frames| {
+            let mut chunk = Chunk::default();
+            frames.iter().for_each(|frame| chunk.push(frame));
+            let records = chunk.records;
+            let entry = chunk::entry(42, false, &[chunk], records).unwrap();
+            [&42_u64.to_le_bytes()[..], &entry].concat()
+        })
+        .to_vec()
+}
+
+/// Changes to a log, one of each kind.
+pub fn logs() -> Vec<Vec<u8>> {
+    let change = |is_closed: u8, kind: u8| {
+        let input = [is_closed, kind, 0, 12, 0, 0, 0, 2, 1, 1];
+        input.to_vec()
+    };
+    let all = (0..8).flat_map(|kind| [change(0, kind), change(1, kind)]);
+    all.chain([Vec::new(), vec![1]]).collect()
+}
+
+/// What a log looked like before it was changed.
+struct Sample {
+    bytes: Vec<u8>,
+    /// What may be found in it.
+    found: [Vec<Vec<u8>>; 2],
+}
+
+static SAMPLES: LazyLock<[Sample; 2]> = LazyLock::new(|| {
+    [true, false].map(|is_closed| {
+        let (bytes, found) = sample(is_closed);
+        Sample { bytes, found }
+    })
+});
+
+/// A valid log that was changed as the bytes say: its values, its bytes, its length.
+pub fn log(bytes: &[u8]) {
+    let mut input = Input(bytes);
+    let sample = &SAMPLES[usize::from(input.byte() & 1)];
+    let disk = Disk::holding(sample.bytes.clone());
+    let mut is_valid = true;
+    let mut is_whole = true;
+    while !input.0.is_empty() {
+        match input.byte() % 8 {
+            // As redb would have stored other values; only while it is a log that redb can open.
+            kind @ 0..=4 if is_whole => {
+                is_valid = false;
+                let (key, at) = (input.byte(), input.number());
+                let value = input.some();
+                change(
+                    &disk,
+                    Change {
+                        kind,
+                        key,
+                        at,
+                        value,
+                    },
+                );
+            }
+            0..=6 => {
+                is_whole = false;
+                let mut bytes = disk.bytes();
+                let at = input.number();
+                let value = input.some();
+                for (at, byte) in (at as usize..).zip(value) {
+                    let len = bytes.len().max(1);
+                    if let Some(changed) = bytes.get_mut(at % len) {
+                        *changed ^= byte;
+                    }
+                }
+                disk.set_bytes(bytes);
+            }
+            _ => {
+                is_whole = false;
+                let mut bytes = disk.bytes();
+                bytes.truncate(input.number() as usize % (bytes.len() + 1));
+                disk.set_bytes(bytes);
+            }
+        }
+    }
+    let len = disk.bytes().len();
+    let read = open_and_read(&disk);
+    let total: usize = read.iter().map(|(_, frame)| frame.len()).sum();
+    assert!(total <= len);
+    if is_valid {
+        let is_prefix = |found: &Vec<Vec<u8>>| {
+            let mut read = (1..).zip(&read);
+            read.all(|(seq, read)| read.0 == seq && found.get(seq as usize - 1) == Some(&read.1))
+        };
+        assert!(sample.found.iter().any(is_prefix), "never written");
+    }
+}
+
+/// What is left of the bytes.
+struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    fn byte(&mut self) -> u8 {
+        self.0.split_off_first().copied().unwrap_or_default()
+    }
+
+    fn number(&mut self) -> u32 {
+        u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
+    }
+
+    /// A few bytes, behind their length.
+    fn some(&mut self) -> &'a [u8] {
+        let len = usize::from(self.byte()).min(self.0.len());
+        self.0.split_off(..len).unwrap_or_default()
+    }
+}
