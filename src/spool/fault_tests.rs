@@ -475,7 +475,12 @@ fn play(actions: &[Action]) -> Result<(), String> {
                     _ => {
                         process.disk.set_fault(None);
                         process.log.close();
-                        process.disk.clone()
+                        // What a sync has lost, and its process did not live to write again, the
+                        // next one cannot tell: no power is lost on top of that here.
+                        match process.may_be.is_empty() {
+                            true => process.disk.clone(),
+                            false => Disk::holding(process.disk.bytes()),
+                        }
                     }
                 };
                 runs.clear();
