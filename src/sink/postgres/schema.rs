@@ -59,6 +59,8 @@ pub(crate) enum State {
     Encoding,
     /// This login is no member of `audit_writer`.
     NotWriter,
+    /// There, and closed to this login, which cannot tell of which version they are.
+    Closed,
 }
 
 /// Looks up the version of the tables, without a right to anything but the catalog. Names
@@ -74,10 +76,12 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
     // prepared: a transaction pooler may run what was prepared elsewhere.
     let row = connection
         .fetch_one(
-            "SELECT pg_catalog.current_setting('server_encoding'), \
-             coalesce((SELECT pg_catalog.has_schema_privilege(oid, 'USAGE') FROM pg_catalog.pg_namespace \
-              WHERE nspname OPERATOR(pg_catalog.=) 'audit'), false) \
-             AND pg_catalog.to_regclass('audit.schema_migrations') IS NOT NULL",
+            "SELECT pg_catalog.current_setting('server_encoding'), c.oid IS NOT NULL, \
+             c.oid IS NOT NULL AND pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+             AND pg_catalog.has_column_privilege(c.oid, 'version', 'SELECT') AND pg_catalog.has_column_privilege(c.oid, 'success', 'SELECT') \
+             FROM (VALUES (1)) AS one LEFT JOIN pg_catalog.pg_namespace n ON n.nspname OPERATOR(pg_catalog.=) 'audit' \
+             LEFT JOIN pg_catalog.pg_class c ON c.relnamespace OPERATOR(pg_catalog.=) n.oid \
+             AND c.relname OPERATOR(pg_catalog.=) 'schema_migrations'",
         )
         .await?;
     if row.try_get::<&str, _>(0)? != "UTF8" {
@@ -85,6 +89,9 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
     }
     if !row.try_get::<bool, _>(1)? {
         return Ok(State::Behind);
+    }
+    if !row.try_get::<bool, _>(2)? {
+        return Ok(State::Closed);
     }
     let row = connection
         .fetch_one("SELECT pg_catalog.max(version) FROM audit.schema_migrations WHERE success")
@@ -176,7 +183,7 @@ async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
         State::Current | State::NotWriter => {}
         State::Newer(version) => return Err(MigrateError::Newer(version)),
         State::Encoding => return Err(MigrateError::Encoding),
-        State::Behind => run(&mut connection)
+        State::Behind | State::Closed => run(&mut connection)
             .await
             .map_err(|error| MigrateError::Database(Box::new(error)))?,
     }

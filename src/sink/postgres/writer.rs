@@ -102,7 +102,7 @@ impl Writer {
                     "the database's encoding is not UTF8, so it cannot hold every text",
                 )));
             }
-            schema::State::NotWriter => {
+            schema::State::NotWriter | schema::State::Closed => {
                 let login = options.get_username();
                 return Err(NotReady::Schema(Cow::Owned(format!(
                     "the login {login} may not write to the audit tables: run `tracing-audit migrate --writer-login {login}` \
