@@ -11,6 +11,8 @@ mod support;
 mod attacks;
 #[path = "rights/matrix.rs"]
 mod matrix;
+#[path = "rights/migration.rs"]
+mod migration;
 #[path = "rights/tenants.rs"]
 mod tenants;
 

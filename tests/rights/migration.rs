@@ -1,0 +1,364 @@
+//! Who makes the tables, who writes to them, and what holds while they are being made.
+
+use std::time::SystemTime;
+
+use super::{allowed, login, migrated, refused};
+use crate::support::child::{command, is_child, kill, say, wait_for_word};
+use crate::support::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
+use crate::support::{ADMINISTRATOR, Postgres, wait_until};
+use tracing_audit::{Audit, Event, Health, PromptRun, QueryRun};
+
+/// How many migrations there are.
+const MIGRATIONS: &str = "1 2";
+
+fn applied(postgres: &Postgres) -> String {
+    postgres.psql(
+        "SELECT string_agg(version::text, ' ' ORDER BY version) FROM audit.schema_migrations WHERE success",
+    )
+}
+
+/// One record of each kind, all committed.
+fn write_all_kinds(audit: &Audit) {
+    audit.record(QueryRun::new("SELECT 1")).unwrap();
+    audit.record(PromptRun::new("p")).unwrap();
+    audit.record(Event::new("e")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+}
+
+fn holds(audit: &Audit) {
+    wait_until("it says that it waits", PATIENCE, || {
+        audit.stats().health() == Health::Holding
+    });
+}
+
+/// Writes one record by `from_env()`, and says so.
+fn write_one() {
+    let audit = tracing_audit::from_env().unwrap();
+    audit.record(Event::new("x")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    say("written");
+}
+
+#[test]
+fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
+    if is_child() {
+        return write_one();
+    }
+    let test =
+        "migration::sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once";
+    let postgres = Postgres::start();
+    let folders: Vec<_> = (0..16).map(|_| Folder::new()).collect();
+    let mut children: Vec<_> = folders
+        .iter()
+        .map(|folder| command(test, &postgres, folder).spawn().unwrap())
+        .collect();
+    for child in &mut children {
+        wait_for_word(child, "written");
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(applied(&postgres), MIGRATIONS);
+    assert_eq!(count(&postgres, "events"), 16);
+    let errors = postgres.log().matches("ERROR:").count();
+    assert_eq!(errors, 0, "{}", postgres.log());
+    once_each(&postgres);
+}
+
+#[test]
+fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
+    if is_child() {
+        return write_one();
+    }
+    let test =
+        "migration::a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next";
+    let postgres = Postgres::start();
+    let folder = Folder::new();
+    // In the middle of the second migration: another session is about to make one of its roles.
+    let mut holder = postgres.session(ADMINISTRATOR);
+    allowed(&mut holder, "BEGIN; CREATE ROLE audit_auditor NOLOGIN");
+    let migrates = "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity
+        WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock' AND query LIKE '%Who may do what%'";
+    let waits = |not: &str| {
+        let mut pid = String::new();
+        wait_until("the migration waits for the lock", PATIENCE, || {
+            pid = postgres.psql(migrates);
+            !pid.is_empty() && pid != not
+        });
+        pid
+    };
+    let mut child = command(test, &postgres, &folder).spawn().unwrap();
+    let pid = waits("");
+    // Its connection is ended; it comes again by itself, and is killed.
+    postgres.psql(&format!("SELECT pg_terminate_backend({pid})"));
+    waits(&pid);
+    kill(child);
+    assert_eq!(applied(&postgres), "1");
+    // The server goes on with a statement whose client is dead, until it is to answer.
+    allowed(&mut holder, "ROLLBACK");
+    child = command(test, &postgres, &folder).spawn().unwrap();
+    wait_for_word(&mut child, "written");
+    assert!(child.wait().unwrap().success());
+    assert_eq!(applied(&postgres), MIGRATIONS);
+    assert_eq!(
+        postgres.psql("SELECT count(*) > 0 FROM pg_event_trigger"),
+        "t"
+    );
+    // The record of the killed process was in its log.
+    assert_eq!(count(&postgres, "events"), 2);
+    once_each(&postgres);
+}
+
+#[test]
+fn a_login_that_may_create_roles_and_schemas_migrates_and_writes() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE app LOGIN CREATEROLE; GRANT CREATE ON DATABASE audit TO app");
+    let spool = Folder::new();
+    let start = || {
+        pipeline(&postgres, &spool, |builder| {
+            builder.postgres(postgres.url_as("app"))
+        })
+    };
+    let audit = start();
+    write_all_kinds(&audit);
+    balanced(&audit, &postgres);
+    drop(audit);
+    // Once more, with nothing to migrate.
+    let audit = start();
+    write_all_kinds(&audit);
+    balanced(&audit, &postgres);
+    assert_eq!(count(&postgres, "events"), 2);
+    // Without event triggers, which take a superuser; the rest holds for the login that has made it.
+    assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "0");
+    let owners = "SELECT string_agg(DISTINCT relowner::regrole::text, ' ') FROM pg_class
+        WHERE relnamespace IN ('audit'::regnamespace, 'audit_parts'::regnamespace) AND relkind IN ('r', 'p', 'v') AND relname <> 'schema_migrations'";
+    assert_eq!(postgres.psql(owners), "audit_owner");
+    let mut app = postgres.session("app");
+    for sql in [
+        "UPDATE audit.events SET user_id = 'x'",
+        "DELETE FROM audit.batches",
+        "TRUNCATE audit.dead_letters",
+        "SELECT count(*) FROM audit.events",
+        "SELECT count(*) FROM audit_parts.events_default",
+        "ALTER TABLE audit.events DISABLE TRIGGER append_only",
+        "ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY",
+        "DROP TABLE audit.batches",
+        "DROP SCHEMA audit CASCADE",
+        "CREATE FUNCTION audit.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "SET ROLE audit_owner",
+        "SET ROLE audit_maintainer",
+        "SELECT audit.append_event('x', NULL, NULL, NULL, NULL, NULL, NULL)",
+    ] {
+        refused(&mut app, "42501", sql);
+    }
+}
+
+#[test]
+fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
+    let postgres = migrated();
+    postgres.psql("CREATE DATABASE second");
+    tracing_audit::migrate(&postgres.url_of("second")).unwrap();
+    postgres.psql("CREATE ROLE app LOGIN IN ROLE audit_writer");
+    for database in ["audit", "second"] {
+        let spool = Folder::new();
+        let url = postgres.url_of(database).replace(ADMINISTRATOR, "app");
+        let audit = pipeline(&postgres, &spool, |builder| builder.postgres(url));
+        write_all_kinds(&audit);
+        let mut session = postgres.session_in(database, ADMINISTRATOR);
+        assert_eq!(
+            allowed(&mut session, "SELECT count(*) FROM audit.trail"),
+            "3"
+        );
+    }
+    // Who may create roles and is no superuser: as far as this server lets them have those that are there.
+    postgres.psql("CREATE DATABASE third");
+    postgres
+        .psql("CREATE ROLE creator LOGIN CREATEROLE; GRANT CREATE ON DATABASE third TO creator");
+    let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
+    let url = postgres.url_of("third").replace(ADMINISTRATOR, "creator");
+    let spool = Folder::new();
+    let audit = pipeline(&postgres, &spool, |builder| builder.postgres(&url));
+    audit.record(Event::new("kept")).unwrap();
+    if version >= 160_000 {
+        holds(&audit);
+        tracing_audit::migrate(&postgres.url_of("third")).unwrap();
+        postgres.psql("GRANT audit_writer TO creator");
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    let mut session = postgres.session_in("third", ADMINISTRATOR);
+    assert_eq!(
+        allowed(&mut session, "SELECT count(*) FROM audit.trail"),
+        "1"
+    );
+}
+
+/// What a child does that says what its log says.
+fn write_and_log() {
+    tracing_subscriber::fmt()
+        .with_ansi(false)
+        .with_writer(std::io::stdout)
+        .init();
+    let audit = tracing_audit::from_env().unwrap();
+    audit.record(QueryRun::new("SELECT 1")).unwrap();
+    audit.record(Event::new("kept")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().committed(), 2);
+    say("written");
+}
+
+#[test]
+fn a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_been_run() {
+    if is_child() {
+        return write_and_log();
+    }
+    let test = "migration::a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_been_run";
+    let postgres = Postgres::start();
+    let folders = [Folder::new(), Folder::new()];
+    postgres.psql("CREATE ROLE app LOGIN; CREATE ROLE late LOGIN");
+    let start = |login: &str, folder: &Folder| {
+        let mut command = command(test, &postgres, folder);
+        let mut child = command
+            .env("AUDIT_DATABASE_URL", postgres.url_as(login))
+            .spawn()
+            .unwrap();
+        let said = wait_for_word(&mut child, "records are kept in the local log");
+        assert!(said.contains("WARN"), "{said}");
+        let told =
+            format!("run `tracing-audit migrate --writer-login {login}` as an administrator");
+        assert!(said.contains(&told), "{said}");
+        (child, said)
+    };
+    let (first, said) = start("app", &folders[0]);
+    assert!(said.contains("missing or old"), "{said}");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    let (second, said) = start("late", &folders[1]);
+    assert!(said.contains("may not write"), "{said}");
+    assert_eq!(count(&postgres, "events"), 0);
+    postgres.psql("GRANT audit_writer TO app; GRANT audit_writer TO late");
+    for mut child in [first, second] {
+        wait_for_word(&mut child, "written");
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(
+        (count(&postgres, "events"), count(&postgres, "query_runs")),
+        (2, 2)
+    );
+    once_each(&postgres);
+}
+
+/// Makes the tables as the first version of them was, with a month of rows.
+fn first_version(postgres: &Postgres) {
+    use sqlx::SqlSafeStr as _;
+    use sqlx::migrate::{Migration, MigrationType, Migrator};
+    let sql = include_str!("../../migrations/0001_audit_trail.sql").into_sql_str();
+    let first = Migration::new(1, "audit trail".into(), MigrationType::Simple, sql, false);
+    let mut migrator = Migrator::with_migrations(vec![first]);
+    migrator.dangerous_set_table_name("audit.schema_migrations");
+    migrator.create_schema("audit");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&postgres.url())
+            .await
+            .unwrap();
+        migrator
+            .run_direct(None, &mut connection, false)
+            .await
+            .unwrap();
+    });
+    postgres.psql(
+        "SELECT audit.ensure_partition('events', '2020-01-15Z');
+         INSERT INTO audit.events (id, status, created_at, writer_id, seq, salt)
+            VALUES (audit.id_at('2020-01-15Z'), 'succeeded', '2020-01-15Z', gen_random_uuid(), 1, '')",
+    );
+}
+
+#[test]
+fn tables_of_the_first_version_are_held_until_an_administrator_migrates_them() {
+    if is_child() {
+        return write_and_log();
+    }
+    let test =
+        "migration::tables_of_the_first_version_are_held_until_an_administrator_migrates_them";
+    let postgres = Postgres::start();
+    first_version(&postgres);
+    postgres.psql(
+        "CREATE ROLE nothing LOGIN; CREATE ROLE usage LOGIN; CREATE ROLE wrote LOGIN;
+         GRANT USAGE ON SCHEMA audit, audit_parts TO usage, wrote;
+         GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA audit, audit_parts TO wrote",
+    );
+    let logins = ["nothing", "usage", "wrote"].map(|login| (login, Folder::new()));
+    let mut children = Vec::new();
+    for (login, folder) in &logins {
+        let mut command = command(test, &postgres, folder);
+        let mut child = command
+            .env("AUDIT_DATABASE_URL", postgres.url_as(login))
+            .spawn()
+            .unwrap();
+        let said = wait_for_word(&mut child, "records are kept in the local log");
+        let what = match *login {
+            "nothing" | "usage" => format!("the login {login} may not write to the audit tables"),
+            _ => format!(
+                "the audit tables are missing or old, and the login {login} may not make them"
+            ),
+        };
+        let told = format!(
+            "{what}: run `tracing-audit migrate --writer-login {login}` as an administrator"
+        );
+        assert!(said.contains(&told), "{said}");
+        children.push(child);
+    }
+    assert_eq!(
+        (applied(&postgres), count(&postgres, "events")),
+        ("1".to_owned(), 1)
+    );
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql("GRANT audit_writer TO nothing, usage, wrote");
+    for mut child in children {
+        wait_for_word(&mut child, "written");
+        assert!(child.wait().unwrap().success());
+    }
+    assert_eq!(applied(&postgres), MIGRATIONS);
+    assert_eq!(
+        (count(&postgres, "events"), count(&postgres, "query_runs")),
+        (4, 3)
+    );
+    // A month that was there has what a new one has.
+    let mut administrator = postgres.session(ADMINISTRATOR);
+    let error = refused(
+        &mut administrator,
+        "42501",
+        "UPDATE audit_parts.events_2020_01 SET user_id = 'x'",
+    );
+    assert!(error.contains("append-only"), "{error}");
+    let owner = "SELECT relowner::regrole FROM pg_class WHERE relname = 'events_2020_01'";
+    assert_eq!(postgres.psql(owner), "audit_owner");
+}
+
+#[test]
+fn a_member_of_audit_writer_and_of_nothing_else_writes_all_that_a_pipeline_writes() {
+    let postgres = migrated();
+    let mut app = login(&postgres, "app", Some("audit_writer"));
+    let spool = Folder::new();
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder.postgres(postgres.url_as("app"))
+    });
+    write_all_kinds(&audit);
+    // A month that has no partition yet, and a record that Postgres refuses.
+    let january = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_579_000_000);
+    audit
+        .record(QueryRun::new("SELECT 2").started_at(january))
+        .unwrap();
+    postgres
+        .psql("ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type <> 'poison')");
+    audit.record(Event::new("poison")).unwrap();
+    audit.record(Event::new("fine")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(
+        (audit.stats().committed(), audit.stats().dead_lettered()),
+        (5, 1)
+    );
+    assert_eq!(count(&postgres, "query_runs"), 2);
+    balanced(&audit, &postgres);
+    refused(&mut app, "42501", "SELECT count(*) FROM audit.dead_letters");
+}
