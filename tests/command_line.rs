@@ -415,6 +415,337 @@ fn tail_ends_when_its_reader_does() {
     assert_eq!(end_of(&mut child).code(), Some(0));
 }
 
+#[test]
+fn retain_says_what_it_would_remove_and_changes_nothing() {
+    let postgres = with_old_partitions();
+    let before = postgres.psql(EVERYTHING);
+    let planned = run(&postgres, &["retain", "--keep", "7 years"]);
+    assert_eq!(planned.status.code(), Some(0), "{}", stderr(&planned));
+    let lines: Vec<Vec<String>> = words_of_lines(&stdout(&planned));
+    assert_eq!(
+        lines[0][..6],
+        [
+            "events_2012_05",
+            "2012-05-01",
+            "to",
+            "2012-06-01",
+            "3",
+            "rows"
+        ]
+    );
+    assert_eq!(lines[0][8..], ["would", "be", "removed"]);
+    assert_eq!(lines[1][0], "query_runs_2012_05");
+    assert_eq!(lines[2][0], "events_2013_01");
+    assert!(
+        stdout(&planned).ends_with("3 would be removed, 0 would stay. Nothing was changed: run this again with --yes to remove what can be.\n"),
+        "{}",
+        stdout(&planned)
+    );
+    assert_eq!(postgres.psql(EVERYTHING), before);
+
+    let of_kind = run(
+        &postgres,
+        &[
+            "retain",
+            "--keep",
+            "7 years",
+            "--kind",
+            "query_runs",
+            "--json",
+        ],
+    );
+    let planned: Vec<Value> = serde_json::from_str(&stdout(&of_kind)).unwrap();
+    assert_eq!(planned.len(), 1, "{planned:?}");
+    assert_eq!(planned[0]["partition"], "query_runs_2012_05");
+    assert_eq!(planned[0]["kind"], "query_runs");
+    assert_eq!(planned[0]["from"], "2012-05-01T00:00:00Z");
+    assert_eq!(planned[0]["rows"], 0);
+    assert_eq!(planned[0]["removed"], false);
+    assert_eq!(planned[0]["event"], Value::Null);
+    assert_eq!(planned[0]["obstacles"], serde_json::json!([]));
+    assert_eq!(postgres.psql(EVERYTHING), before);
+
+    let nothing = run(&postgres, &["retain", "--keep", "80 years", "--yes"]);
+    assert_eq!(nothing.status.code(), Some(0));
+    assert!(
+        stdout(&nothing).contains("Nothing was changed"),
+        "{}",
+        stdout(&nothing)
+    );
+}
+
+#[test]
+fn retain_removes_what_it_may_and_says_what_stands_against_the_rest() {
+    let postgres = with_old_partitions();
+    let answer = run(
+        &postgres,
+        &[
+            "hold",
+            "--reason",
+            "case 17",
+            "--from",
+            "2013-01-15",
+            "--to",
+            "2013-01-16",
+            "--kind",
+            "events",
+            "--json",
+        ],
+    );
+    assert_eq!(answer.status.code(), Some(0), "{}", stderr(&answer));
+    let hold: Value = serde_json::from_str(&stdout(&answer)).unwrap();
+    let hold = hold["id"].as_str().unwrap();
+
+    let planned = run(&postgres, &["retain", "--keep", "7 years"]);
+    assert_eq!(planned.status.code(), Some(0), "a plan is no failure");
+    assert!(
+        stdout(&planned).contains("2 would be removed, 1 would stay"),
+        "{}",
+        stdout(&planned)
+    );
+    assert!(stdout(&planned).contains(&format!("held by the legal hold {hold}")));
+
+    let operator = as_login(
+        &postgres,
+        "operator",
+        &["retain", "--keep", "7 years", "--yes", "--json"],
+    );
+    assert_eq!(operator.status.code(), Some(1), "{}", stderr(&operator));
+    let removed: Vec<Value> = serde_json::from_str(&stdout(&operator)).unwrap();
+    let summary: Vec<(&str, bool)> = removed
+        .iter()
+        .map(|partition| {
+            (
+                partition["partition"].as_str().unwrap(),
+                partition["removed"].as_bool().unwrap(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        summary,
+        [
+            ("events_2012_05", true),
+            ("query_runs_2012_05", true),
+            ("events_2013_01", false)
+        ]
+    );
+    assert_eq!(postgres.psql(OLD_PARTITIONS), "events_2013_01");
+    // The removal is in the trail, by who did it.
+    let told = postgres.psql(&format!(
+        "SELECT user_id, action_type, target_id FROM audit.events WHERE id = '{}'",
+        removed[0]["event"].as_str().unwrap()
+    ));
+    assert_eq!(told, "operator|audit.partition_removed|events_2012_05");
+    assert_eq!(postgres.psql("SELECT sum(rows) FROM audit.removals"), "3");
+
+    // Once the hold is lifted it goes as well.
+    let not_operator = as_login(
+        &postgres,
+        "operator",
+        &["release", hold, "--reason", "closed"],
+    );
+    assert_eq!(
+        not_operator.status.code(),
+        Some(2),
+        "who removes lifts no hold"
+    );
+    assert!(
+        stderr(&not_operator).contains("audit_auditor"),
+        "{}",
+        stderr(&not_operator)
+    );
+    let released = as_login(
+        &postgres,
+        "auditor",
+        &["release", hold, "--reason", "closed"],
+    );
+    assert_eq!(released.status.code(), Some(0), "{}", stderr(&released));
+    let removed = run(&postgres, &["retain", "--keep", "7 years", "--yes"]);
+    assert_eq!(removed.status.code(), Some(0), "{}", stderr(&removed));
+    assert!(
+        stdout(&removed).ends_with("\n1 removed, 0 not removed.\n"),
+        "{}",
+        stdout(&removed)
+    );
+    assert_eq!(postgres.psql(OLD_PARTITIONS), "");
+}
+
+#[test]
+fn retain_goes_on_after_a_partition_that_is_refused_at_the_last_moment() {
+    let postgres = with_old_partitions();
+    // What the plan does not see: a view that depends on the partition.
+    postgres.psql("CREATE VIEW public.old AS SELECT id FROM audit_parts.events_2012_05");
+    let removed = run(&postgres, &["retain", "--keep", "7 years", "--yes"]);
+    assert_eq!(removed.status.code(), Some(1), "{}", stderr(&removed));
+    let said = stdout(&removed);
+    assert!(said.contains("other objects depend on it"), "{said}");
+    assert!(said.ends_with("2 removed, 1 not removed.\n"), "{said}");
+    assert_eq!(postgres.psql(OLD_PARTITIONS), "events_2012_05");
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.removals WHERE partition = 'events_2012_05'"),
+        "0"
+    );
+}
+
+#[test]
+fn retain_asks_for_a_span_of_time_that_is_one_and_long_enough() {
+    let postgres = migrated();
+    for (keep, said) in [
+        ("7 yeers", "invalid input syntax"),
+        ("1 hour", "kept for a day at least"),
+    ] {
+        let refused = run(&postgres, &["retain", "--keep", keep, "--yes"]);
+        assert_eq!(refused.status.code(), Some(2));
+        assert!(stderr(&refused).contains(said), "{}", stderr(&refused));
+    }
+    let without = run(&postgres, &["retain", "--yes"]);
+    assert_eq!(without.status.code(), Some(2));
+    let reader = as_login(&postgres, "auditor", &["retain", "--keep", "7 years"]);
+    assert_eq!(reader.status.code(), Some(2));
+    assert!(
+        stderr(&reader).contains("audit_operator"),
+        "{}",
+        stderr(&reader)
+    );
+}
+
+#[test]
+fn holds_are_placed_listed_and_lifted_by_those_who_may() {
+    let postgres = migrated();
+    let none = as_login(&postgres, "auditor", &["hold", "--list"]);
+    assert_eq!(stdout(&none), "There is no legal hold.\n");
+    let answer = as_login(
+        &postgres,
+        "operator",
+        &[
+            "hold",
+            "--reason",
+            "case 17",
+            "--tenant",
+            "acme",
+            "--from",
+            "2026-01-01",
+            "--kind",
+            "events",
+            "--kind",
+            "query_runs",
+        ],
+    );
+    assert_eq!(answer.status.code(), Some(0), "{}", stderr(&answer));
+    let listed = as_login(&postgres, "auditor", &["hold", "--list", "--json"]);
+    let found: Vec<Value> = serde_json::from_str(&stdout(&listed)).unwrap();
+    let hold = &found[0];
+    let id = hold["id"].as_str().unwrap();
+    assert!(
+        stdout(&answer).contains(&format!("tracing-audit release {id}")),
+        "{}",
+        stdout(&answer)
+    );
+    assert_eq!(hold["in_force"], true);
+    assert_eq!(hold["reason"], "case 17");
+    assert_eq!(hold["tenant_id"], "cef41eed-96b2-8b03-b04f-8adef1c9def6");
+    assert_eq!(hold["kinds"], serde_json::json!(["events", "query_runs"]));
+    assert_eq!(hold["from"], "2026-01-01T00:00:00Z");
+    assert_eq!(hold["to"], Value::Null);
+    assert_eq!(hold["placed_by"], "operator");
+
+    let released = as_login(
+        &postgres,
+        "auditor",
+        &["release", id, "--reason", "settled"],
+    );
+    assert_eq!(released.status.code(), Some(0), "{}", stderr(&released));
+    let again = as_login(
+        &postgres,
+        "auditor",
+        &["release", id, "--reason", "settled"],
+    );
+    assert_eq!(again.status.code(), Some(2));
+    assert!(
+        stderr(&again).contains("lifted before"),
+        "{}",
+        stderr(&again)
+    );
+    let unknown = as_login(
+        &postgres,
+        "auditor",
+        &["release", WRITER_A, "--reason", "settled"],
+    );
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(
+        stderr(&unknown).contains("no legal hold"),
+        "{}",
+        stderr(&unknown)
+    );
+
+    let listed = stdout(&as_login(&postgres, "auditor", &["hold", "--list"]));
+    assert!(
+        listed.contains(&format!("{id}  lifted\n  reason   case 17\n")),
+        "{listed}"
+    );
+    assert!(
+        listed.contains("records  events, query_runs, from 2026-01-01T00:00:00Z on\n"),
+        "{listed}"
+    );
+    assert!(listed.contains("by auditor: settled"), "{listed}");
+    // Each step is in the trail.
+    assert_eq!(
+        postgres.psql("SELECT user_id, action_type FROM audit.events ORDER BY created_at"),
+        "operator|audit.hold_placed\nauditor|audit.hold_lifted"
+    );
+
+    let without_reason = run(&postgres, &["hold"]);
+    assert_eq!(without_reason.status.code(), Some(2));
+}
+
+/// All that retention could change.
+const EVERYTHING: &str = "SELECT (SELECT string_agg(c.oid::text, ',' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace = 'audit_parts'::regnamespace),
+    (SELECT count(*) FROM audit.events), (SELECT count(*) FROM audit.removals), (SELECT count(*) FROM audit.batches)";
+
+/// The partitions of long ago.
+const OLD_PARTITIONS: &str =
+    "SELECT relname FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace
+    AND relkind = 'r' AND relname ~ '_201[0-9]_' ORDER BY 1";
+
+/// A Postgres with partitions of long ago, one of them with rows.
+fn with_old_partitions() -> Postgres {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition(parent, at::timestamptz)
+            FROM (VALUES ('events', '2012-05-04Z'), ('query_runs', '2012-05-04Z'), ('events', '2013-01-04Z')) v (parent, at);
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
+            VALUES ('00000000-0000-7000-8000-00000000000a', 1, 3, 0, 0, 3, 0, 'test');
+        INSERT INTO audit.events (id, action_type, status, created_at, writer_id, seq, salt)
+            SELECT test_id(n, at), 'old', 'succeeded', at, '00000000-0000-7000-8000-00000000000a', n, ''
+            FROM generate_series(1, 3) n, (SELECT '2012-05-04Z'::timestamptz AS at) t",
+    );
+    postgres
+}
+
+fn words_of_lines(text: &str) -> Vec<Vec<String>> {
+    text.lines()
+        .map(|line| line.split_whitespace().map(str::to_owned).collect())
+        .collect()
+}
+
+/// Runs the program as a login that is `audit_<login>`.
+fn as_login(postgres: &Postgres, login: &str, words: &[&str]) -> Output {
+    let url = url_as(postgres, login);
+    bare()
+        .args(words)
+        .env("DATABASE_URL", url)
+        .output()
+        .unwrap()
+}
+
+/// The URL of a login that is `audit_<login>`, which is made unless it is there.
+fn url_as(postgres: &Postgres, login: &str) -> String {
+    postgres.psql(&format!(
+        "DO $$ BEGIN IF to_regrole('{login}') IS NULL THEN CREATE ROLE {login} LOGIN IN ROLE audit_{login}; END IF; END $$"
+    ));
+    postgres.url().replace("postgres@", &format!("{login}@"))
+}
+
 /// A Postgres with the audit tables and the functions of the tests.
 fn migrated() -> Postgres {
     let postgres = Postgres::start();

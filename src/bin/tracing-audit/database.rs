@@ -82,6 +82,18 @@ impl Database {
         }
     }
 
+    /// Something could not be done; `what` says what, as "remove a partition".
+    pub(crate) fn change_error(&self, what: &'static str, source: sqlx::Error) -> Error {
+        match self.read_error(source) {
+            Error::Read { database, source } => Error::Change {
+                what,
+                database,
+                source,
+            },
+            other => other,
+        }
+    }
+
     /// The database took too long.
     pub(crate) fn no_answer(&self, within: Duration) -> Error {
         Error::NoAnswer {
@@ -110,4 +122,16 @@ pub(crate) async fn begin<'c>(
         .transpose()
         .map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok((transaction, tenant))
+}
+
+/// A transaction that may change something, in which times are in UTC.
+pub(crate) async fn begin_change(
+    connection: &mut PgConnection,
+) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
+    let mut transaction = connection.begin_with("BEGIN READ WRITE").await?;
+    sqlx::query("SELECT set_config('TimeZone', 'UTC', true)")
+        .persistent(false)
+        .execute(&mut *transaction)
+        .await?;
+    Ok(transaction)
 }

@@ -52,6 +52,16 @@ pub(crate) enum Error {
         /// Why not.
         source: sqlx::Error,
     },
+    /// Something could not be done.
+    #[error("cannot {what} in {database}: {}{}", cause(.source), change_advice(.source))]
+    Change {
+        /// What, as "remove a partition".
+        what: &'static str,
+        /// Where the database is.
+        database: String,
+        /// Why not.
+        source: sqlx::Error,
+    },
     /// A question of `doctor` failed.
     #[error("cannot look into {database}: {}", cause(.source))]
     Look {
@@ -154,6 +164,16 @@ fn advice(error: &sqlx::Error) -> &'static str {
         }
         "42501" => "; connect as a role that may read the audit trail",
         _ => "",
+    }
+}
+
+/// The same for what is not reading.
+fn change_advice(error: &sqlx::Error) -> &'static str {
+    match error.as_database_error().and_then(DatabaseError::code) {
+        Some(code) if code == "42501" => {
+            "; connect as a member of audit_operator (retain, hold), audit_auditor (hold, release)"
+        }
+        _ => advice(error),
     }
 }
 

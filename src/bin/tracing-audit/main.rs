@@ -1,14 +1,18 @@
 //! The command line of the audit trail: makes its tables, tells the story of one
-//! request, follows the rows as they are committed, and says whether all is as it must be.
+//! request, follows the rows as they are committed, says whether all is as it must be, and
+//! removes what is old enough.
 //!
-//! Exit codes: 0 when all went well, 1 when nothing was found or something is not as it must be, 2 for an error.
+//! Exit codes: 0 when all went well, 1 when nothing was found or something is not as it must be
+//! or could not be removed, 2 for an error.
 
 mod database;
 mod doctor;
 mod error;
 mod feed;
+mod hold;
 mod migrate;
 mod record;
+mod retain;
 mod row;
 mod show;
 mod tail;
@@ -18,6 +22,7 @@ mod tree;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 
 use crate::database::Database;
@@ -33,7 +38,10 @@ The database of the trail, as postgres://user@host:port/database.
 Else AUDIT_DATABASE_URL, else DATABASE_URL. Other users of the machine can read the
 arguments of a command: a password belongs in the environment or in ~/.pgpass.";
 
-/// Reads the audit trail that tracing-audit keeps in Postgres.
+/// What `--kind` may be: the record tables.
+const KINDS: [&str; 3] = ["query_runs", "prompt_runs", "events"];
+
+/// Reads and looks after the audit trail that tracing-audit keeps in Postgres.
 #[derive(Debug, Parser)]
 #[command(name = "tracing-audit", version, about)]
 struct Cli {
@@ -76,6 +84,25 @@ enum Command {
     /// Exits with 1 when there is a problem, with 2 when it could not look.
     #[command(verbatim_doc_comment)]
     Doctor(Doctor),
+    /// Removes partitions that are older than records are kept; without --yes says which.
+    ///
+    /// A partition goes as a whole, when the last of its records is old enough, unless a
+    /// legal hold or a row of another table that refers to it stands against it. Each
+    /// removal is recorded in the trail, with a hash of what was removed. For a login of
+    /// an operator. Exits with 1 when one that was to go did not.
+    #[command(verbatim_doc_comment)]
+    Retain(Retain),
+    /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
+    ///
+    /// For a login of an auditor or an operator. Recorded in the trail.
+    #[command(verbatim_doc_comment)]
+    Hold(Hold),
+    /// Lifts a legal hold.
+    ///
+    /// For a login of an auditor: who removes partitions lifts no hold. Recorded in the
+    /// trail. Exits with 1 when there is no such hold.
+    #[command(verbatim_doc_comment)]
+    Release(Release),
 }
 
 /// Arguments of `migrate`.
@@ -117,6 +144,61 @@ struct Tail {
     last: u32,
     #[command(flatten)]
     reading: Reading,
+}
+
+/// Arguments of `retain`.
+#[derive(Args, Debug)]
+struct Retain {
+    /// How long records are kept, as Postgres reads a span of time: '7 years', '18 months'.
+    #[arg(long, value_name = "SPAN", value_parser = NonEmptyStringValueParser::new())]
+    keep: String,
+    /// Of this kind only; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Vec<String>,
+    /// Removes what the plan says can be removed, for good.
+    #[arg(long)]
+    yes: bool,
+    /// Prints an array of {partition, kind, from, to, rows, bytes, obstacles, removed, event}.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `hold`.
+#[derive(Args, Debug)]
+struct Hold {
+    /// Why: the case, and who asked for it. It is recorded in the trail.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(required_unless_present = "list")]
+    reason: Option<String>,
+    /// Holds this tenant's records only; a UUID, or the key the application uses.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
+    /// Holds records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Holds records that began before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Holds records of this kind only; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Vec<String>,
+    /// Lists all holds, those in force first, in place of placing one.
+    #[arg(long, conflicts_with_all = ["reason", "tenant", "from", "to", "kind"])]
+    list: bool,
+    /// Prints the id of the hold, or the list, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `release`.
+#[derive(Args, Debug)]
+struct Release {
+    /// The id of the hold, as `hold` printed it and `hold --list` does.
+    #[arg(value_name = "HOLD_ID")]
+    hold: String,
+    /// Why it ends. It is recorded in the trail.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
 }
 
 /// Arguments of `doctor`.
@@ -175,6 +257,11 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Doctor(arguments) => {
             return runtime()?.block_on(doctor::run(&database, &arguments));
         }
+        Command::Retain(arguments) => {
+            return runtime()?.block_on(retain::run(&database, &arguments));
+        }
+        Command::Hold(arguments) => runtime()?.block_on(hold::run(&database, &arguments))?,
+        Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,0 +1,224 @@
+//! `hold` and `release`: legal holds, which keep records from being removed.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+
+use serde_json::{Value, json};
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgRow;
+use sqlx::{FromRow, Row as _};
+
+use crate::database::{Database, begin, begin_change};
+use crate::error::Error;
+use crate::text::{Terminal, escape_json, escape_line};
+use crate::{Hold, Release};
+
+const PLACE: &str = "
+    SELECT audit.place_hold($1, CASE WHEN $2::text IS NOT NULL THEN audit.tenant_uuid($2) END,
+        coalesce($3::text::timestamptz, '-infinity'), coalesce($4::text::timestamptz, 'infinity'), $5::text[])::text";
+
+const LIFT: &str = "SELECT audit.lift_hold($1::text::uuid, $2)::text";
+
+/// All holds: those in force first, the newest first.
+const LIST: &str = r#"
+    SELECT h.id::text, h.reason, h.tenant_id::text, h.kinds,
+        CASE WHEN isfinite(h.from_time) THEN to_char(h.from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS begins,
+        CASE WHEN isfinite(h.to_time) THEN to_char(h.to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS ends,
+        h.placed_by, to_char(h.placed_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS placed_at,
+        l.lifted_by, to_char(l.lifted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lifted_at, l.reason AS lift_reason
+    FROM audit.legal_holds h LEFT JOIN audit.legal_hold_lifts l ON l.hold_id = h.id
+    ORDER BY l.lifted_at IS NOT NULL, h.placed_at DESC, h.id"#;
+
+/// A hold as it is listed.
+#[derive(Debug)]
+struct Listed {
+    id: String,
+    reason: String,
+    tenant_id: Option<String>,
+    kinds: Option<Vec<String>>,
+    /// None: from the beginning.
+    begins: Option<String>,
+    /// None: without an end.
+    ends: Option<String>,
+    placed_by: String,
+    placed_at: String,
+    lift: Option<Lift>,
+}
+
+/// The end of a hold.
+#[derive(Debug)]
+struct Lift {
+    by: String,
+    at: String,
+    reason: String,
+}
+
+impl FromRow<'_, PgRow> for Listed {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let lifted_by: Option<String> = row.try_get("lifted_by")?;
+        let lift = match lifted_by {
+            Some(by) => Some(Lift {
+                by,
+                at: row.try_get("lifted_at")?,
+                reason: row.try_get("lift_reason")?,
+            }),
+            None => None,
+        };
+        Ok(Self {
+            id: row.try_get("id")?,
+            reason: row.try_get("reason")?,
+            tenant_id: row.try_get("tenant_id")?,
+            kinds: row.try_get("kinds")?,
+            begins: row.try_get("begins")?,
+            ends: row.try_get("ends")?,
+            placed_by: row.try_get("placed_by")?,
+            placed_at: row.try_get("placed_at")?,
+            lift,
+        })
+    }
+}
+
+/// Places a hold, or lists all.
+pub(crate) async fn run(database: &Database, arguments: &Hold) -> Result<(), Error> {
+    let text = if arguments.list {
+        list(database, arguments.json).await?
+    } else {
+        place(database, arguments).await?
+    };
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+async fn place(database: &Database, arguments: &Hold) -> Result<String, Error> {
+    let failed = |source| database.change_error("place a legal hold", source);
+    let mut connection = database.connect().await?;
+    let mut transaction = begin_change(&mut connection).await.map_err(failed)?;
+    let id: String = sqlx::query_scalar(PLACE)
+        .bind(&arguments.reason)
+        .bind(&arguments.tenant)
+        .bind(&arguments.from)
+        .bind(&arguments.to)
+        .bind((!arguments.kind.is_empty()).then_some(&arguments.kind))
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    Ok(if arguments.json {
+        format!("{}\n", json!({ "id": id }))
+    } else {
+        format!(
+            "The legal hold {id} is placed. What it covers is not removed until it is lifted:\n  \
+             tracing-audit release {id} --reason TEXT\n"
+        )
+    })
+}
+
+async fn list(database: &Database, as_json: bool) -> Result<String, Error> {
+    let failed = |source| database.read_error(source);
+    let mut connection = database.connect().await?;
+    let (mut transaction, _) = begin(&mut connection, None).await.map_err(failed)?;
+    let holds: Vec<Listed> = sqlx::query_as(LIST)
+        .persistent(false)
+        .fetch_all(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    if as_json {
+        let holds: Vec<String> = holds.iter().map(object).collect();
+        return Ok(format!("[{}]\n", holds.join(",\n ")));
+    }
+    if holds.is_empty() {
+        return Ok("There is no legal hold.\n".to_owned());
+    }
+    let terminal = Terminal::of_stdout();
+    let mut text = String::new();
+    for hold in &holds {
+        write_hold(&mut text, terminal, hold);
+    }
+    Ok(text)
+}
+
+fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
+    let state = if hold.lift.is_some() {
+        "lifted"
+    } else {
+        "in force"
+    };
+    let _ = writeln!(out, "{}  {state}", terminal.bold(&hold.id));
+    let kinds = match &hold.kinds {
+        Some(kinds) => kinds.join(", "),
+        None => "query_runs, prompt_runs, events".to_owned(),
+    };
+    let span = match (&hold.begins, &hold.ends) {
+        (None, None) => "of any time".to_owned(),
+        (Some(from), None) => format!("from {from} on"),
+        (None, Some(to)) => format!("before {to}"),
+        (Some(from), Some(to)) => format!("from {from} to {to}"),
+    };
+    let mut entry = |label: &str, text: &str| {
+        let _ = writeln!(out, "  {label:<9}{}", escape_line(text));
+    };
+    entry("reason", &hold.reason);
+    entry("tenant", hold.tenant_id.as_deref().unwrap_or("all"));
+    entry("records", &format!("{kinds}, {span}"));
+    entry(
+        "placed",
+        &format!("{} by {}", hold.placed_at, hold.placed_by),
+    );
+    if let Some(lift) = &hold.lift {
+        entry(
+            "lifted",
+            &format!("{} by {}: {}", lift.at, lift.by, lift.reason),
+        );
+    }
+}
+
+/// For programs.
+fn object(hold: &Listed) -> String {
+    let lift = hold.lift.as_ref();
+    escape_json(&Value::to_string(&json!({
+        "id": hold.id,
+        "in_force": lift.is_none(),
+        "reason": hold.reason,
+        "tenant_id": hold.tenant_id,
+        "kinds": hold.kinds,
+        "from": hold.begins,
+        "to": hold.ends,
+        "placed_by": hold.placed_by,
+        "placed_at": hold.placed_at,
+        "lifted_by": lift.map(|lift| &lift.by),
+        "lifted_at": lift.map(|lift| &lift.at),
+        "lift_reason": lift.map(|lift| &lift.reason),
+    })))
+}
+
+/// Lifts a hold.
+pub(crate) async fn release(database: &Database, arguments: &Release) -> Result<(), Error> {
+    let failed = |source: sqlx::Error| {
+        let code = source.as_database_error().and_then(DatabaseError::code);
+        if code.is_some_and(|code| code == "P0002") {
+            let place = database.name();
+            return Error::NothingFound(format!(
+                "there is no legal hold {} in {place}",
+                arguments.hold
+            ));
+        }
+        database.change_error("lift a legal hold", source)
+    };
+    let mut connection = database.connect().await?;
+    let mut transaction = begin_change(&mut connection).await.map_err(failed)?;
+    sqlx::query(LIFT)
+        .bind(&arguments.hold)
+        .bind(&arguments.reason)
+        .persistent(false)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    let text = format!(
+        "The legal hold {} is lifted.\n",
+        escape_line(&arguments.hold)
+    );
+    io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}

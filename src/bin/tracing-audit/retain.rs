@@ -1,0 +1,258 @@
+//! `retain`: removes the partitions all of whose records are older than they have to be kept.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row as _};
+
+use crate::Retain;
+use crate::database::{Database, begin_change};
+use crate::error::Error;
+use crate::text::{columns, escape_json, escape_line};
+
+/// The partitions that are old enough, oldest first, with what stands against their removal.
+const PLAN: &str = r#"
+    SELECT parent, partition, to_char(from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS begins,
+        to_char(to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS ends, rows, bytes, obstacles
+    FROM audit.plan_retention($1::text::interval, $2::text[]) ORDER BY from_time, parent"#;
+
+const REMOVE: &str = "SELECT audit.remove_partition($1, $2::text::interval)::text";
+
+/// A partition that is old enough to go.
+#[derive(Debug)]
+struct Partition {
+    parent: String,
+    name: String,
+    begins: String,
+    ends: String,
+    rows: i64,
+    bytes: i64,
+    /// Why it stays, if it does.
+    obstacles: Vec<String>,
+    /// The id of the event that tells of its removal.
+    removed: Option<String>,
+}
+
+impl FromRow<'_, PgRow> for Partition {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            parent: row.try_get("parent")?,
+            name: row.try_get("partition")?,
+            begins: row.try_get("begins")?,
+            ends: row.try_get("ends")?,
+            rows: row.try_get("rows")?,
+            bytes: row.try_get("bytes")?,
+            obstacles: row.try_get("obstacles")?,
+            removed: None,
+        })
+    }
+}
+
+/// Prints what would be removed, or removes it.
+pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitCode, Error> {
+    let mut connection = database.connect().await?;
+    let mut partitions = plan(&mut connection, arguments)
+        .await
+        .map_err(|source| database.change_error("plan what is to be removed", source))?;
+    // Aligned as if all were told at once, though each removal is told when it is done.
+    let widest = partitions
+        .iter()
+        .map(|partition| columns(&partition.name))
+        .max()
+        .unwrap_or_default();
+    for partition in &mut partitions {
+        if arguments.yes && partition.obstacles.is_empty() {
+            match remove(&mut connection, partition, arguments).await {
+                Ok(event) => partition.removed = Some(event),
+                Err(error) => {
+                    let reason = refusal(&error)
+                        .ok_or_else(|| database.change_error("remove a partition", error))?;
+                    partition.obstacles.push(reason);
+                }
+            }
+        }
+        if !arguments.json {
+            print(&line(partition, widest, arguments.yes))?;
+        }
+    }
+    let refused = partitions
+        .iter()
+        .filter(|partition| !partition.obstacles.is_empty())
+        .count();
+    print(&if arguments.json {
+        json(&partitions)
+    } else {
+        summary(&partitions, refused, arguments)
+    })?;
+    Ok(if arguments.yes && refused > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// What is old enough. Changes nothing.
+async fn plan(
+    connection: &mut PgConnection,
+    arguments: &Retain,
+) -> Result<Vec<Partition>, sqlx::Error> {
+    let kinds = (!arguments.kind.is_empty()).then_some(&arguments.kind);
+    let mut transaction = begin_change(connection).await?;
+    let partitions = sqlx::query_as(PLAN)
+        .bind(&arguments.keep)
+        .bind(kinds)
+        .persistent(false)
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.rollback().await?;
+    Ok(partitions)
+}
+
+/// Removes one partition, for itself, and returns the id of the event that says so.
+async fn remove(
+    connection: &mut PgConnection,
+    partition: &Partition,
+    arguments: &Retain,
+) -> Result<String, sqlx::Error> {
+    let mut transaction = begin_change(connection).await?;
+    let event = sqlx::query_scalar(REMOVE)
+        .bind(&partition.name)
+        .bind(&arguments.keep)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(event)
+}
+
+/// Why a partition was not removed, if that concerns it alone: a hold that was placed meanwhile, a row that refers to
+/// it, a lock that somebody else holds.
+fn refusal(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    let concerns_it = ["55", "2BP01", "23503"]
+        .iter()
+        .any(|code| error.code().is_some_and(|found| found.starts_with(code)));
+    concerns_it.then(|| error.message().to_owned())
+}
+
+fn print(text: &str) -> Result<(), Error> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()?;
+    Ok(())
+}
+
+/// A partition in one line, and what stands against its removal below it.
+fn line(partition: &Partition, widest: usize, removes: bool) -> String {
+    let date = |time: &str| time.get(..10).unwrap_or(time).to_owned();
+    let done = match &partition.removed {
+        Some(event) => format!("removed, event {event}"),
+        None if partition.obstacles.is_empty() => "would be removed".to_owned(),
+        None if removes => "not removed".to_owned(),
+        None => "would stay".to_owned(),
+    };
+    let gap = " ".repeat(widest.saturating_sub(columns(&partition.name)));
+    let mut text = format!(
+        "{}{gap}  {} to {}  {:>12} rows  {:>9}  {done}\n",
+        escape_line(&partition.name),
+        date(&partition.begins),
+        date(&partition.ends),
+        grouped(partition.rows),
+        size(partition.bytes),
+    );
+    for obstacle in &partition.obstacles {
+        let _ = writeln!(text, "  {}", escape_line(obstacle));
+    }
+    text
+}
+
+/// What it comes to.
+fn summary(partitions: &[Partition], refused: usize, arguments: &Retain) -> String {
+    let keep = escape_line(&arguments.keep);
+    if partitions.is_empty() {
+        return format!(
+            "No partition is of records older than {keep} only. Nothing was changed.\n"
+        );
+    }
+    let removable = partitions.len() - refused;
+    if arguments.yes {
+        return format!("{removable} removed, {refused} not removed.\n");
+    }
+    let advice = if removable > 0 {
+        "run this again with --yes to remove what can be"
+    } else {
+        "there is nothing that --yes would remove"
+    };
+    format!("{removable} would be removed, {refused} would stay. Nothing was changed: {advice}.\n")
+}
+
+/// For programs.
+fn json(partitions: &[Partition]) -> String {
+    let object = |partition: &Partition| {
+        json!({
+            "partition": partition.name,
+            "kind": partition.parent,
+            "from": partition.begins,
+            "to": partition.ends,
+            "rows": partition.rows,
+            "bytes": partition.bytes,
+            "obstacles": partition.obstacles,
+            "removed": partition.removed.is_some(),
+            "event": partition.removed,
+        })
+    };
+    let partitions: Vec<String> = partitions
+        .iter()
+        .map(|partition| escape_json(&Value::to_string(&object(partition))))
+        .collect();
+    format!("[{}]\n", partitions.join(",\n "))
+}
+
+/// A count with its thousands apart.
+fn grouped(count: i64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A size in the unit that reads best.
+fn size(bytes: i64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    #[expect(clippy::cast_precision_loss, reason = "shown with three digits")]
+    let mut size = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while size >= 1024.0 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    let digits = usize::from(size < 9.95);
+    format!("{size:.digits$} {}", UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{grouped, size};
+
+    #[test]
+    fn numbers_are_easy_to_read() {
+        let counts = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
+        let sizes = [0, 1_023, 1_024, 65_536, 9_961_472, 5 << 40].map(size);
+        assert_eq!(
+            sizes,
+            ["0 B", "1023 B", "1.0 KiB", "64 KiB", "9.5 MiB", "5.0 TiB"]
+        );
+    }
+}
