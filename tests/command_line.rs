@@ -698,6 +698,59 @@ fn holds_are_placed_listed_and_lifted_by_those_who_may() {
     assert_eq!(without_reason.status.code(), Some(2));
 }
 
+#[test]
+fn a_purpose_is_on_record_before_anything_is_read() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let told = "SELECT user_id, target_type, target_id, input_summary, tenant_id IS NOT NULL FROM audit.events
+        WHERE action_type = 'audit.read' ORDER BY created_at";
+    let shown = as_login(
+        &postgres,
+        "auditor",
+        &["show", "req-1", "--purpose", "ticket 4711"],
+    );
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    // Also what was looked for and not found.
+    let nothing = as_login(
+        &postgres,
+        "reader",
+        &[
+            "show",
+            "req-2",
+            "--tenant",
+            "acme",
+            "--purpose",
+            "ticket 4712",
+        ],
+    );
+    assert_eq!(nothing.status.code(), Some(1), "{}", stderr(&nothing));
+    let readings = "auditor|request|req-1|ticket 4711|f\nreader|request|req-2|ticket 4712|t";
+    assert_eq!(postgres.psql(told), readings);
+
+    let url = url_as(&postgres, "auditor");
+    let tail = Tail::start_at(&url, &["--purpose", "watching"]);
+    tail.wait_for("ticket 4712");
+    assert_eq!(
+        postgres.psql(told),
+        format!("{readings}\nauditor|trail||watching|f")
+    );
+    drop(tail);
+
+    // Who may not put it on record reads nothing.
+    let refused = as_login(
+        &postgres,
+        "operator",
+        &["show", "req-1", "--purpose", "curious"],
+    );
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(stdout(&refused), "");
+    assert!(
+        stderr(&refused).contains("nothing was read"),
+        "{}",
+        stderr(&refused)
+    );
+}
+
 /// All that retention could change.
 const EVERYTHING: &str = "SELECT (SELECT string_agg(c.oid::text, ',' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace = 'audit_parts'::regnamespace),
     (SELECT count(*) FROM audit.events), (SELECT count(*) FROM audit.removals), (SELECT count(*) FROM audit.batches)";
@@ -804,8 +857,13 @@ struct Tail {
 
 impl Tail {
     fn start(postgres: &Postgres, words: &[&str]) -> Self {
-        let mut command = command(postgres, &["tail"]);
-        let mut child = command.args(words).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_at(&postgres.url(), words)
+    }
+
+    fn start_at(url: &str, words: &[&str]) -> Self {
+        let mut command = bare();
+        command.arg("tail").args(words).env("DATABASE_URL", url);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let text = Arc::new(Mutex::new(String::new()));
         let stdout = child.stdout.take().unwrap();
         let reader = thread::spawn({

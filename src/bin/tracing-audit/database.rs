@@ -19,6 +19,9 @@ const SET_UP: &str = "
     SELECT set_config('TimeZone', 'UTC', true), CASE WHEN $1::text IS NULL THEN NULL
         ELSE set_config('app.current_tenant', audit.tenant_uuid($1)::text, true) END";
 
+const RECORD_READING: &str = "
+    SELECT audit.record_reading($1, $2, CASE WHEN $3::text IS NOT NULL THEN audit.tenant_uuid($3) END)";
+
 /// The database of the trail.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -134,4 +137,26 @@ pub(crate) async fn begin_change(
         .execute(&mut *transaction)
         .await?;
     Ok(transaction)
+}
+
+/// Records in the trail that it is read: why, and of which request and tenant. For itself, so that it is on record
+/// before anything is read, and stays there whatever becomes of the reading.
+pub(crate) async fn record_reading(
+    database: &Database,
+    connection: &mut PgConnection,
+    purpose: &str,
+    request: Option<&str>,
+    tenant: Option<&str>,
+) -> Result<(), Error> {
+    let failed = |source| database.change_error("record the reading, so nothing was read,", source);
+    let mut transaction = begin_change(connection).await.map_err(failed)?;
+    sqlx::query(RECORD_READING)
+        .bind(purpose)
+        .bind(request)
+        .bind(tenant)
+        .persistent(false)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)
 }

@@ -217,6 +217,12 @@ struct Reading {
     /// A role that is bound to one tenant by row-level security sees no row without it.
     #[arg(long, value_name = "KEY")]
     tenant: Option<String>,
+    /// Records in the trail, before anything is read, that it is read and why.
+    ///
+    /// A role that may read all tenants' rows should always say it. The record tells who
+    /// read, when, from where, why, and which request and tenant was asked for.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    purpose: Option<String>,
     /// Prints the rows as JSON, whole: an array from show, a line each from tail.
     #[arg(long)]
     json: bool,

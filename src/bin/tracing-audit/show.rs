@@ -7,7 +7,7 @@ use std::io::{self, Write as _};
 use tracing_audit::Kind;
 
 use crate::Show;
-use crate::database::{Database, begin};
+use crate::database::{Database, begin, record_reading};
 use crate::error::Error;
 use crate::record::{LONG, Writer, human, label};
 use crate::row::{Row, select};
@@ -49,13 +49,15 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
 /// The request's rows, by their start.
 async fn read(database: &Database, arguments: &Show) -> Result<Vec<Row>, Error> {
     let mut connection = database.connect().await?;
+    let (request, tenant) = (&arguments.request_id, arguments.reading.tenant.as_deref());
+    if let Some(purpose) = &arguments.reading.purpose {
+        record_reading(database, &mut connection, purpose, Some(request), tenant).await?;
+    }
     let failed = |source| database.read_error(source);
-    let (mut transaction, tenant) = begin(&mut connection, arguments.reading.tenant.as_deref())
-        .await
-        .map_err(failed)?;
+    let (mut transaction, tenant) = begin(&mut connection, tenant).await.map_err(failed)?;
     let condition = "request_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)";
     sqlx::query_as(select(&Kind::ALL, condition, "began_us, seq, id"))
-        .bind(&arguments.request_id)
+        .bind(request)
         .bind(tenant)
         .persistent(false)
         .fetch_all(&mut *transaction)

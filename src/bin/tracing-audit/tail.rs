@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnection;
 
 use crate::Tail;
 use crate::complain;
-use crate::database::Database;
+use crate::database::{Database, record_reading};
 use crate::error::Error;
 use crate::feed::Feed;
 use crate::row::{Row, word};
@@ -36,6 +36,9 @@ pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Err
         json: arguments.reading.json,
     };
     let mut connection = database.connect().await?;
+    if let Some(purpose) = &arguments.reading.purpose {
+        record_reading(database, &mut connection, purpose, None, tenant).await?;
+    }
     let (mut feed, newest) = Feed::begin(database, &mut connection, tenant, arguments.last).await?;
     print.rows(&newest)?;
     let reader = Reader::of_stdout();
