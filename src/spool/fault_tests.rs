@@ -477,9 +477,10 @@ fn play(actions: &[Action]) -> Result<(), String> {
                         process.log.close();
                         // What a sync has lost, and its process did not live to write again, the
                         // next one cannot tell: no power is lost on top of that here.
-                        match process.may_be.is_empty() {
-                            true => process.disk.clone(),
-                            false => Disk::holding(process.disk.bytes()),
+                        if process.may_be.is_empty() {
+                            process.disk.clone()
+                        } else {
+                            Disk::holding(process.disk.bytes())
                         }
                     }
                 };
