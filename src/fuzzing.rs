@@ -16,6 +16,8 @@ use crate::sink::postgres::copy::{Encoder, Provenance};
 pub use crate::spool::fuzzing::{chunk, chunks, log, logs};
 use crate::vocabulary::{Field, Kind};
 
+const FRAME_TYPE_AT: usize = 1;
+
 /// A record's frame, all the way to the bytes that Postgres gets.
 pub fn record(bytes: &[u8]) {
     let Ok(frame) = decode::frame(bytes) else {
@@ -104,9 +106,13 @@ pub fn begun(bytes: &[u8]) {
     };
     assert_eq!(encode::kind_and_id(&lost), encode::kind_and_id(bytes));
     assert!(encode::lost(&lost, "again").is_none());
-    if let Ok(frame) = decode::frame(&lost)
-        && let Ok(row) = Row::new(&frame)
-    {
+    let mut whole = bytes.to_vec();
+    whole[FRAME_TYPE_AT] = encode::FRAME_FINISHED;
+    // Else what is added may end an entry that was cut.
+    let is_whole = decode::frame(&whole).is_ok_and(|frame| frame.entries().all(|it| it.is_ok()));
+    if is_whole {
+        let frame = decode::frame(&lost).expect("a whole frame");
+        let row = Row::new(&frame).expect("a row");
         assert_eq!((row.status.as_str(), row.finished_us()), ("unknown", None));
         let code = row.cell(Field::ErrorCode);
         assert_eq!(*code, Cell::Text("process_lost".into()));
@@ -145,8 +151,7 @@ pub fn frames() -> Vec<Vec<u8>> {
 pub fn begun_frames() -> Vec<Vec<u8>> {
     let mut frames = frames();
     for frame in &mut frames {
-        // Its type.
-        frame[1] = 1;
+        frame[FRAME_TYPE_AT] = 1;
     }
     frames
 }
