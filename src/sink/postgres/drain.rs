@@ -368,8 +368,9 @@ impl Drain {
             self.sources[index].pace = Pace::Growing(half);
         }
         let in_default = written?;
-        self.committed(index, &batch, began.elapsed());
+        // Before who waits for a flush is told.
         self.alarm(in_default);
+        self.committed(index, &batch, began.elapsed());
         self.batcher.recycle(batch);
         Ok(())
     }
