@@ -13,6 +13,10 @@ mod attacks;
 mod matrix;
 #[path = "rights/migration.rs"]
 mod migration;
+#[path = "rights/partitions.rs"]
+mod partitions;
+#[path = "rights/retention.rs"]
+mod retention;
 #[path = "rights/tenants.rs"]
 mod tenants;
 

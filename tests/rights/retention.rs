@@ -1,0 +1,513 @@
+//! Legal holds, and what retention removes and notes.
+
+use sha2::{Digest as _, Sha256};
+
+use super::{RECORDS, allowed, login, migrated, refused};
+use crate::support::{Postgres, Session};
+
+const ANN: &str = "aaaaaaaa-0000-4000-8000-000000000000";
+const BOB: &str = "bbbbbbbb-0000-4000-8000-000000000000";
+const WRITERS: [&str; 2] = [
+    "11111111-0000-4000-8000-000000000000",
+    "22222222-0000-4000-8000-000000000000",
+];
+
+/// January 2020: of one writer two batches and of another one, of Ann's tenant; in February rows of Bob's.
+const ROWS: &str = r#"
+    SELECT audit.ensure_partition(parent, at) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS parent,
+        unnest(ARRAY['2020-01-15Z', '2020-02-15Z', now()]::timestamptz[]) AS at;
+    CREATE FUNCTION pg_temp.fill(writer uuid, first bigint, last bigint, at timestamptz, tenant uuid) RETURNS void LANGUAGE sql AS $$
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
+            VALUES (writer, first, last, 0, 0, last - first + 1, 0, 'x');
+        INSERT INTO audit.events (id, tenant_id, user_id, status, created_at, metadata, problems, writer_id, seq, salt)
+            SELECT overlay(audit.id_at(at)::text PLACING left(writer::text, 4) || lpad(n::text, 8, '0') FROM 25)::uuid, tenant, 'it''s "ünïcode", \ and (more)',
+                'succeeded', at + n * interval '1.000001 s', '{"b": 1.50, "a": "\u00e9"}', '{a,"b,c"}', writer, n, '\x00ff'
+            FROM generate_series(first, last) AS n $$;
+    SELECT pg_temp.fill('11111111-0000-4000-8000-000000000000', 1, 3, '2020-01-15Z', 'aaaaaaaa-0000-4000-8000-000000000000');
+    SELECT pg_temp.fill('11111111-0000-4000-8000-000000000000', 4, 14, '2020-01-16Z', 'aaaaaaaa-0000-4000-8000-000000000000');
+    SELECT pg_temp.fill('22222222-0000-4000-8000-000000000000', 1, 2, '2020-01-15Z', 'aaaaaaaa-0000-4000-8000-000000000000');
+    SELECT pg_temp.fill('22222222-0000-4000-8000-000000000000', 3, 5, '2020-02-15Z', 'bbbbbbbb-0000-4000-8000-000000000000');"#;
+
+struct Archive {
+    postgres: Postgres,
+    operator: Session,
+    auditor: Session,
+}
+
+fn archive() -> Archive {
+    let postgres = migrated();
+    postgres.psql(ROWS);
+    let operator = login(&postgres, "ops", Some("audit_operator"));
+    let auditor = login(&postgres, "aud", Some("audit_auditor"));
+    Archive {
+        postgres,
+        operator,
+        auditor,
+    }
+}
+
+/// What the trail holds, all of it.
+fn all(postgres: &Postgres) -> String {
+    postgres.psql(
+        "SELECT 'leaf ' || c.oid::regclass FROM pg_class c WHERE relnamespace = 'audit_parts'::regnamespace AND relkind = 'r'
+         UNION ALL SELECT e::text FROM audit.events e UNION ALL SELECT b::text FROM audit.batches b
+         UNION ALL SELECT r::text FROM audit.removals r UNION ALL SELECT h::text FROM audit.legal_holds h
+         UNION ALL SELECT l::text FROM audit.legal_hold_lifts l ORDER BY 1",
+    )
+}
+
+#[test]
+fn a_plan_names_what_is_old_enough_and_changes_nothing() {
+    let Archive {
+        postgres,
+        mut operator,
+        ..
+    } = archive();
+    let before = all(&postgres);
+    let plan = allowed(
+        &mut operator,
+        "SELECT parent, partition, from_time, to_time, rows, bytes > 0, obstacles FROM audit.plan_retention('1 year')",
+    );
+    let expected: Vec<String> = RECORDS
+        .iter()
+        .flat_map(|(parent, _)| {
+            let rows = if *parent == "events" { [16, 3] } else { [0, 0] };
+            [
+                format!("{parent}|{parent}_2020_01|2020-01-01 00:00:00+00|2020-02-01 00:00:00+00|{}|t|{{}}", rows[0]),
+                format!("{parent}|{parent}_2020_02|2020-02-01 00:00:00+00|2020-03-01 00:00:00+00|{}|t|{{}}", rows[1]),
+            ]
+        })
+        .collect();
+    assert_eq!(plan, expected.join("\n"));
+    // Also in a session that names times in another way.
+    allowed(
+        &mut operator,
+        "SET timezone = 'Pacific/Kiritimati'; SET datestyle = 'German'",
+    );
+    let plan = allowed(
+        &mut operator,
+        "SELECT partition FROM audit.plan_retention('1 year', '{events}')",
+    );
+    assert_eq!(plan, "events_2020_01\nevents_2020_02");
+    // By the time that is to be kept: 2020-02 ends when 2020-03 begins.
+    for (keep, expected) in [
+        ("now() - '2020-02-01Z'", "events_2020_01"),
+        ("now() - '2020-02-01Z' + interval '1 s'", ""),
+        ("now() - '2020-03-01Z'", "events_2020_01\nevents_2020_02"),
+    ] {
+        let sql = format!("SELECT partition FROM audit.plan_retention({keep}, '{{events}}')");
+        assert_eq!(allowed(&mut operator, &sql), expected, "{keep}");
+    }
+    for keep in ["NULL", "'0'", "'-1 year'", "'23:59:59'"] {
+        refused(
+            &mut operator,
+            "22023",
+            &format!("SELECT audit.plan_retention({keep})"),
+        );
+    }
+    refused(
+        &mut operator,
+        "42P01",
+        "SELECT audit.plan_retention('1 year', '{batches}')",
+    );
+    refused(
+        &mut operator,
+        "42P01",
+        "SELECT audit.plan_retention('1 year', ARRAY[NULL]::text[])",
+    );
+    assert_eq!(all(&postgres), before);
+}
+
+#[test]
+fn what_is_removed_is_noted_by_batch_with_its_hash_and_told_as_an_event() {
+    let Archive {
+        postgres,
+        mut operator,
+        ..
+    } = archive();
+    // As the function reads them: whatever the session of the caller is set to.
+    let texts = postgres.psql(
+        "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET bytea_output = 'hex';
+         SELECT writer_id, seq, encode(convert_to(e::text, 'UTF8'), 'hex') FROM audit.events e WHERE created_at < '2020-02-01Z' ORDER BY writer_id, seq",
+    );
+    let hash = |writer: &str, seqs: std::ops::RangeInclusive<u64>| {
+        let mut hasher = Sha256::new();
+        for line in texts.lines() {
+            let [of, seq, text] = line.split('|').collect::<Vec<_>>()[..] else {
+                panic!("{line}")
+            };
+            if of == writer && seqs.contains(&seq.parse().unwrap()) {
+                hasher.update(Sha256::digest(unhex(text)));
+            }
+        }
+        hasher.finalize().to_vec()
+    };
+    allowed(
+        &mut operator,
+        "SET timezone = 'Asia/Kolkata'; SET datestyle = 'SQL, DMY'; SET bytea_output = 'escape'",
+    );
+    let event = allowed(
+        &mut operator,
+        "SELECT audit.remove_partition('events_2020_01', '1 year')",
+    );
+    let batches = [(WRITERS[0], 1, 3), (WRITERS[0], 4, 14), (WRITERS[1], 1, 2)];
+    let expected: Vec<String> = batches
+        .iter()
+        .map(|(writer, first, last)| {
+            let hash = hex(&hash(writer, *first..=*last));
+            format!(
+                "events_2020_01|events|{writer}|{first}|{last}|{}|{hash}|ops",
+                last - first + 1
+            )
+        })
+        .collect();
+    let noted = postgres.psql(
+        "SELECT partition, parent, writer_id, first_seq, last_seq, rows, encode(sha256, 'hex'), removed_by FROM audit.removals ORDER BY writer_id, first_seq",
+    );
+    assert_eq!(noted, expected.join("\n"));
+    let whole = Sha256::digest(
+        batches
+            .iter()
+            .flat_map(|(writer, first, last)| hash(writer, *first..=*last))
+            .collect::<Vec<u8>>(),
+    );
+    let told = postgres.psql(&format!(
+        "SELECT action_type, target_type, target_id, user_id, input_summary, status, metadata - 'bytes' - 'client_address', (metadata->>'bytes')::bigint > 0
+         FROM audit.events WHERE id = '{event}'"
+    ));
+    let metadata = format!(
+        r#"{{"to": "2020-02-01T00:00:00+00:00", "from": "2020-01-01T00:00:00+00:00", "rows": 16, "sha256": "{}", "batches": 3}}"#,
+        hex(&whole)
+    );
+    assert_eq!(
+        told,
+        format!(
+            "audit.partition_removed|partition|events_2020_01|ops|kept for 1 year|succeeded|{metadata}|t"
+        )
+    );
+    assert_eq!(
+        postgres.psql(
+            "SELECT to_regclass('audit_parts.events_2020_01') IS NULL, count(*) FROM audit.events"
+        ),
+        "t|4"
+    );
+    // The event is a record as every other: with its batch.
+    assert_eq!(
+        postgres.psql(&format!("SELECT first_seq, last_seq, events, first_id = last_id FROM audit.batches WHERE first_id = '{event}'")),
+        "1|1|1|t"
+    );
+    refused(
+        &mut operator,
+        "42P01",
+        "SELECT audit.remove_partition('events_2020_01', '1 year')",
+    );
+    // What is empty is noted by an event alone.
+    allowed(
+        &mut operator,
+        "SELECT audit.remove_partition('query_runs_2020_01', '1 year')",
+    );
+    assert_eq!(postgres.psql("SELECT count(*) FROM audit.removals"), "3");
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).unwrap();
+    (0..text.len()).step_by(2).map(byte).collect()
+}
+
+#[test]
+fn what_is_young_or_no_month_is_not_removed() {
+    let Archive {
+        postgres,
+        mut operator,
+        ..
+    } = archive();
+    let before = all(&postgres);
+    let current = postgres.psql("SELECT audit.ensure_partition('events', now())");
+    for (leaf, keep, state) in [
+        (&*current, "'1 day'", "55000"),
+        ("events_2020_01", "'100 years'", "55000"),
+        (
+            "events_2020_01",
+            "now() - '2020-02-01Z' + interval '1 s'",
+            "55000",
+        ),
+        ("events_2020_01", "'0'", "22023"),
+        ("events_2020_01", "'-1 year'", "22023"),
+        ("events_default", "'1 year'", "42P01"),
+        ("events", "'1 year'", "42P01"),
+        ("batches", "'1 year'", "42P01"),
+        ("events_2019_01", "'1 year'", "42P01"),
+        (
+            "events_2020_01; DROP TABLE audit.batches",
+            "'1 year'",
+            "42P01",
+        ),
+        ("EVENTS_2020_01", "'1 year'", "42P01"),
+    ] {
+        refused(
+            &mut operator,
+            state,
+            &format!("SELECT audit.remove_partition('{leaf}', {keep})"),
+        );
+    }
+    assert_eq!(
+        allowed(
+            &mut operator,
+            "SELECT audit.remove_partition('events_2020_01', NULL)"
+        ),
+        ""
+    );
+    // One that was detached is not removed by this either: nobody knows what became of it.
+    postgres.psql("ALTER TABLE audit.events DETACH PARTITION audit_parts.events_2020_02");
+    refused(
+        &mut operator,
+        "55000",
+        "SELECT audit.remove_partition('events_2020_02', '1 year')",
+    );
+    postgres.psql(
+        "ALTER TABLE audit.events ATTACH PARTITION audit_parts.events_2020_02 FOR VALUES FROM (audit.id_at('2020-02-01Z')) TO (audit.id_at('2020-03-01Z'))",
+    );
+    assert_eq!(all(&postgres), before);
+}
+
+#[test]
+fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
+    let Archive {
+        postgres,
+        mut operator,
+        mut auditor,
+    } = archive();
+    let removing = |leaf: &str| format!("SELECT audit.remove_partition('{leaf}', '1 year')");
+    // Of a tenant: the months that have rows of it.
+    let hold = allowed(
+        &mut operator,
+        &format!("SELECT audit.place_hold('case 1', '{ANN}')"),
+    );
+    let error = refused(&mut operator, "55006", &removing("events_2020_01"));
+    assert!(
+        error.contains(&format!("held by the legal hold {hold}")),
+        "{error}"
+    );
+    assert_eq!(
+        allowed(
+            &mut operator,
+            "SELECT partition, obstacles FROM audit.plan_retention('1 year', '{events}')"
+        ),
+        format!("events_2020_01|{{\"held by the legal hold {hold}\"}}\nevents_2020_02|{{}}")
+    );
+    allowed(
+        &mut operator,
+        &format!("BEGIN; {}; ROLLBACK", removing("events_2020_02")),
+    );
+    // Of a kind, and of a time.
+    let kind = allowed(
+        &mut auditor,
+        "SELECT audit.place_hold('case 2', kinds => '{query_runs}')",
+    );
+    refused(&mut operator, "55006", &removing("query_runs_2020_02"));
+    let time = allowed(
+        &mut auditor,
+        "SELECT audit.place_hold('case 3', NULL, '2020-02-29 23:59:59.999999Z', '2020-03-01Z')",
+    );
+    for parent in ["prompt_runs", "events"] {
+        refused(
+            &mut operator,
+            "55006",
+            &removing(&format!("{parent}_2020_02")),
+        );
+    }
+    allowed(&mut operator, &removing("prompt_runs_2020_01"));
+    // Lifted by an auditor, once, and with a reason.
+    refused(
+        &mut operator,
+        "42501",
+        &format!("SELECT audit.lift_hold('{hold}', 'over')"),
+    );
+    refused(
+        &mut operator,
+        "42501",
+        &format!(
+            "INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES ('{hold}', 'x', 'x')"
+        ),
+    );
+    refused(
+        &mut auditor,
+        "23514",
+        &format!("SELECT audit.lift_hold('{hold}', '')"),
+    );
+    refused(
+        &mut auditor,
+        "23502",
+        &format!("SELECT audit.lift_hold('{hold}', NULL)"),
+    );
+    refused(
+        &mut auditor,
+        "P0002",
+        &format!("SELECT audit.lift_hold('{BOB}', 'over')"),
+    );
+    refused(&mut operator, "55006", &removing("events_2020_01"));
+    for id in [&hold, &kind, &time] {
+        allowed(
+            &mut auditor,
+            &format!("SELECT audit.lift_hold('{id}', 'over')"),
+        );
+        refused(
+            &mut auditor,
+            "55000",
+            &format!("SELECT audit.lift_hold('{id}', 'again')"),
+        );
+    }
+    for leaf in [
+        "events_2020_01",
+        "events_2020_02",
+        "query_runs_2020_02",
+        "prompt_runs_2020_02",
+    ] {
+        allowed(&mut operator, &removing(leaf));
+    }
+    // All of it is told in the trail, with who did it; the reason is the auditor's to read, and the tenant's.
+    assert_eq!(
+        postgres.psql("SELECT action_type, user_id, input_summary, tenant_id FROM audit.events WHERE action_type LIKE 'audit.hold%' ORDER BY id, action_type"),
+        format!(
+            "audit.hold_placed|ops|case 1|{ANN}\naudit.hold_placed|aud|case 2|\naudit.hold_placed|aud|case 3|\n\
+             audit.hold_lifted|aud|over|\naudit.hold_lifted|aud|over|\naudit.hold_lifted|aud|over|"
+        )
+    );
+    assert_eq!(
+        allowed(
+            &mut operator,
+            "SELECT h.placed_by, l.lifted_by, l.reason FROM audit.legal_holds h JOIN audit.legal_hold_lifts l ON l.hold_id = h.id ORDER BY h.placed_at"
+        ),
+        "ops|aud|over\naud|aud|over\naud|aud|over"
+    );
+    for wrong in [
+        "audit.place_hold('')",
+        "audit.place_hold('x', NULL, '2020-01-01Z', '2020-01-01Z')",
+        "audit.place_hold('x', NULL, '2020-01-02Z', '2020-01-01Z')",
+    ] {
+        refused(&mut auditor, "23514", &format!("SELECT {wrong}"));
+    }
+    refused(&mut auditor, "23502", "SELECT audit.place_hold(NULL)");
+    refused(
+        &mut auditor,
+        "42P01",
+        "SELECT audit.place_hold('x', kinds => '{batches}')",
+    );
+}
+
+#[test]
+fn a_hold_that_is_being_placed_stops_a_removal_that_has_begun() {
+    let Archive {
+        postgres,
+        mut operator,
+        mut auditor,
+    } = archive();
+    allowed(&mut auditor, "BEGIN; SELECT audit.place_hold('case')");
+    operator.send("SELECT audit.remove_partition('events_2020_01', '1 year')");
+    crate::support::wait_until("the removal waits", crate::support::trail::PATIENCE, || {
+        postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
+    });
+    allowed(&mut auditor, "COMMIT");
+    let error = operator.receive().unwrap_err();
+    assert!(error.contains("held by the legal hold"), "{error}");
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.events WHERE created_at < '2021-01-01Z'"),
+        "19"
+    );
+}
+
+#[test]
+fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
+    let Archive {
+        postgres,
+        mut operator,
+        ..
+    } = archive();
+    let id = postgres.psql("SELECT id FROM audit.events ORDER BY id LIMIT 1");
+    postgres.psql(&format!(
+        "CREATE SCHEMA host;
+         CREATE TABLE host.feedback (event uuid REFERENCES audit.events (id));
+         INSERT INTO host.feedback VALUES ('{id}')"
+    ));
+    let removing = "SELECT audit.remove_partition('events_2020_01', '1 year')";
+    let error = refused(&mut operator, "55006", removing);
+    assert!(
+        error.contains("GRANT SELECT ON host.feedback TO audit_maintainer"),
+        "{error}"
+    );
+    postgres.psql("GRANT USAGE ON SCHEMA host TO audit_maintainer; GRANT SELECT ON host.feedback TO audit_maintainer");
+    let error = refused(&mut operator, "55006", removing);
+    assert!(
+        error.contains("1 rows of host.feedback refer to it by event"),
+        "{error}"
+    );
+    // A policy of the host's that hides rows from the trail hides no reference.
+    postgres.psql("ALTER TABLE host.feedback ENABLE ROW LEVEL SECURITY");
+    refused(&mut operator, "55006", removing);
+    postgres.psql("ALTER TABLE host.feedback DISABLE ROW LEVEL SECURITY");
+    assert_eq!(
+        allowed(
+            &mut operator,
+            "SELECT obstacles FROM audit.plan_retention('1 year', '{events}')"
+        ),
+        "{\"1 rows of host.feedback refer to it by event\"}\n{}"
+    );
+    postgres.psql("TRUNCATE host.feedback");
+    allowed(&mut operator, removing);
+    // The host's foreign key is as it was.
+    let error = postgres
+        .try_psql(&format!("INSERT INTO host.feedback VALUES ('{id}')"))
+        .unwrap_err();
+    assert!(error.contains("23503"), "{error}");
+}
+
+#[test]
+fn who_reads_says_why_and_it_is_a_record() {
+    let Archive {
+        postgres, auditor, ..
+    } = archive();
+    let mut auditor = auditor;
+    let mut reader = login(&postgres, "rea", Some("audit_reader"));
+    let id = allowed(
+        &mut auditor,
+        "SELECT audit.record_reading('complaint 7', 'req-1')",
+    );
+    let of_tenant = allowed(
+        &mut reader,
+        &format!("SELECT audit.record_reading('support', NULL, '{ANN}')"),
+    );
+    let told = |id: &str| {
+        postgres.psql(&format!(
+            "SELECT action_type, user_id, target_type, target_id, input_summary, tenant_id, service_name, status, metadata->>'client_address', seq, octet_length(salt),
+                abs(extract(epoch FROM now() - created_at)) < 60, id >= audit.id_at(created_at), substr(id::text, 15, 1)
+             FROM audit.events WHERE id = '{id}'"
+        ))
+    };
+    assert_eq!(
+        told(&id),
+        "audit.read|aud|request|req-1|complaint 7||postgres|succeeded|127.0.0.1|1|16|t|t|7"
+    );
+    assert_eq!(
+        told(&of_tenant),
+        format!("audit.read|rea|trail||support|{ANN}|postgres|succeeded|127.0.0.1|1|16|t|t|7")
+    );
+    for purpose in ["NULL", "''", "'  '"] {
+        refused(
+            &mut reader,
+            "22023",
+            &format!("SELECT audit.record_reading({purpose})"),
+        );
+    }
+    // Under another role it is still known who is logged in.
+    allowed(&mut auditor, "SET ROLE audit_auditor");
+    let id = allowed(&mut auditor, "SELECT audit.record_reading('again')");
+    assert!(told(&id).contains("|aud|"), "{}", told(&id));
+}
