@@ -11,6 +11,8 @@ mod home;
 #[path = "../src/queue.rs"]
 mod queue;
 mod support;
+#[path = "../src/sync.rs"]
+mod sync;
 
 use std::hint::black_box;
 use std::sync::Barrier;

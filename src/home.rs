@@ -4,7 +4,9 @@
 //! Whoever would wait for one of those threads asks here first. To ask costs a system call, so the
 //! way of a span does not, unless it would wait anyway.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{PoisonError, TryLockError};
+
+use crate::sync::{Mutex, MutexGuard};
 
 /// The process that a pipeline was started in.
 #[derive(Clone, Copy, Debug)]

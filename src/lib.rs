@@ -17,6 +17,7 @@ mod report;
 mod sink;
 mod spool;
 mod stats;
+mod sync;
 mod vocabulary;
 
 #[cfg(feature = "init")]

@@ -8,17 +8,16 @@
 //! cores for each buffer rather than several for each record, the record's own memory stays
 //! with the thread that made it, and no counter is shared: the bounds are each buffer's share
 //! of the whole. `benches/handoff.rs` measures it against `crossbeam-queue` and
-//! `crossbeam-channel`.
+//! `crossbeam-channel`, `checks/queue` checks every way in which its threads can come together.
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, TryLockError};
+use std::sync::TryLockError;
 use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::home::Home;
+use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, sleep, thread_number};
 
 /// Bytes of a chunk that is not one large record: with what the spool adds, just below one of
 /// its pages of 64 KiB.
@@ -73,8 +72,8 @@ pub(crate) struct Queue {
     /// The count of drains at which a thread waited in vain: until the next drain, no other
     /// thread waits.
     in_vain: AtomicU64,
-    /// Records in the queue that are larger than a shard's share.
-    oversized: AtomicUsize,
+    /// Whether there is a record in the queue that is larger than a shard's share.
+    oversized: AtomicBool,
     home: Home,
 }
 
@@ -102,6 +101,8 @@ struct Held {
     full: Vec<Chunk>,
     bytes: usize,
     records: u64,
+    /// Whether one of them is larger than a share.
+    oversized: bool,
     closed: bool,
 }
 
@@ -114,29 +115,16 @@ pub(crate) enum Refused {
     Closed,
 }
 
-thread_local! {
-    static PREFERRED: Cell<usize> = const { Cell::new(usize::MAX) };
-}
-
-static THREADS: AtomicUsize = AtomicUsize::new(0);
-
-/// The number of the calling thread among those that have handed over a record.
-fn thread_number() -> usize {
-    PREFERRED
-        .try_with(|preferred| {
-            if preferred.get() == usize::MAX {
-                preferred.set(THREADS.fetch_add(1, Ordering::Relaxed) & (usize::MAX >> 1));
-            }
-            preferred.get()
-        })
-        .unwrap_or(0)
-}
-
 impl Queue {
     /// Makes a queue that holds at most about so many records and bytes.
     pub(crate) fn new(max_records: usize, max_bytes: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let shards = (cores * 4).clamp(8, 64).next_power_of_two();
+        Self::with_shards(shards, max_records, max_bytes)
+    }
+
+    /// The same with so many shards, a power of two.
+    pub(crate) fn with_shards(shards: usize, max_records: usize, max_bytes: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
             spare: ArrayQueue::new(shards * 2 + 32),
@@ -144,7 +132,7 @@ impl Queue {
             share_records: (max_records as u64 / shards as u64).max(1),
             drains: AtomicU64::new(0),
             in_vain: AtomicU64::new(u64::MAX),
-            oversized: AtomicUsize::new(0),
+            oversized: AtomicBool::new(false),
             home: Home::here(),
         }
     }
@@ -197,9 +185,7 @@ impl Queue {
             len,
             "a frame has the length that was announced"
         );
-        if len > self.share_bytes {
-            self.oversized.fetch_add(1, Ordering::Relaxed);
-        }
+        held.oversized |= len > self.share_bytes;
         held.current.records += 1;
         held.records += 1;
         held.bytes += len + 4;
@@ -245,11 +231,12 @@ impl Queue {
         }
     }
 
+    /// Whether a record may be appended; one that is larger than a share has its place then.
     fn has_room(&self, held: &Held, len: usize) -> bool {
         if len > self.share_bytes {
             // Larger than a share: only beside nothing else, so that one such record, and not
             // one for each shard, can be over the bound.
-            return held.records == 0 && self.oversized.load(Ordering::Relaxed) == 0;
+            return held.records == 0 && !self.oversized.swap(true, Ordering::Relaxed);
         }
         held.records < self.share_records && held.bytes + len <= self.share_bytes
     }
@@ -275,7 +262,7 @@ impl Queue {
                     return Err(Refused::Full);
                 }
                 // Not parked: that would take a token which the host's code waits for.
-                Err(Refused::Full) => std::thread::sleep(Duration::from_micros(200)),
+                Err(Refused::Full) => sleep(Duration::from_micros(200)),
                 done => return done,
             }
         }
@@ -301,8 +288,11 @@ impl Queue {
             }
             held.bytes = 0;
             held.records = 0;
+            if std::mem::take(&mut held.oversized) {
+                // No store: loom knows no order between one and the swaps of other threads.
+                self.oversized.swap(false, Ordering::Relaxed);
+            }
         }
-        self.oversized.store(0, Ordering::Relaxed);
     }
 
     /// Gives a drained chunk's memory back.

@@ -2,6 +2,9 @@
 //! a number of preemptions: `LOOM_MAX_PREEMPTIONS`, or 5.
 
 #[allow(dead_code, unreachable_pub)]
+#[path = "../../../src/home.rs"]
+mod home;
+#[allow(dead_code, unreachable_pub)]
 #[path = "../../../src/queue.rs"]
 mod queue;
 mod sync;
