@@ -65,7 +65,7 @@ fn a_partition_has_all_that_protects_it_before_its_first_row() {
         }
         assert_eq!(described.matches("CREATE INDEX").count(), 2, "{described}");
         // The default one is the same but for the month.
-        let net = description(&postgres, &format!("{parent}_default"));
+        let fallback = description(&postgres, &format!("{parent}_default"));
         let lines = |text: &str| -> Vec<String> {
             let is_of_a_month = |line: &&str| !line.contains("CHECK (((");
             text.lines()
@@ -73,7 +73,7 @@ fn a_partition_has_all_that_protects_it_before_its_first_row() {
                 .map(|line| line.trim_end_matches(',').to_owned())
                 .collect()
         };
-        assert_eq!(lines(&net), lines(&described));
+        assert_eq!(lines(&fallback), lines(&described));
         // A row of another month is refused, by its time as by its id.
         let elsewhere = format!(
             "INSERT INTO audit_parts.{next} (id, status, {time}, writer_id, seq, salt)
@@ -94,7 +94,7 @@ fn what_is_ten_years_ahead_goes_to_the_default_partition_and_raises_the_alarm() 
     audit.record(Event::new("now")).unwrap();
     audit.flush_blocking(PATIENCE).unwrap();
     assert_eq!(audit.stats().in_default_partition(), 0);
-    let ahead = SystemTime::now() + Duration::from_secs(10 * 365 * 24 * 60 * 60);
+    let ahead = SystemTime::now() + Duration::from_hours(10 * 365 * 24);
     for _ in 0..3 {
         audit
             .record(QueryRun::new("SELECT 1").started_at(ahead))

@@ -279,6 +279,7 @@ fn what_is_young_or_no_month_is_not_removed() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "one story")]
 fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
     let Archive {
         postgres,
