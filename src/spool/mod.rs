@@ -36,7 +36,8 @@
 mod chunk;
 pub(crate) mod directory;
 #[cfg(any(test, fuzzing))]
-#[cfg_attr(fuzzing, allow(dead_code, clippy::unwrap_used))]
+#[allow(clippy::unwrap_used)]
+#[cfg_attr(fuzzing, allow(dead_code))]
 mod disk;
 mod files;
 #[cfg(fuzzing)]
