@@ -264,7 +264,16 @@ fn password_is_never_printed() {
         "mysql://u:hunter2@h/d",
         "postgres://u:hunter2@h:x/d",
     ] {
-        for words in [&["show", "req-1"][..], &["tail"], &["migrate"], &["--help"]] {
+        for words in [
+            &["show", "req-1"][..],
+            &["tail"],
+            &["migrate"],
+            &["doctor"],
+            &["retain", "--keep", "7 years"],
+            &["hold", "--list"],
+            &["release", WRITER_A, "--reason", "closed"],
+            &["--help"],
+        ] {
             let said = bare()
                 .args(words)
                 .env("AUDIT_DATABASE_URL", url)

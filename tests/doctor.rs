@@ -625,6 +625,12 @@ fn a_trail_as_it_was_migrated_has_no_problem() {
     assert_eq!(found(&looked), [""; 0]);
     let text = command(&postgres.url(), &["doctor"]).output().unwrap();
     assert_eq!(text.status.code(), Some(0));
+    // A line for each thing that is well.
+    assert!(
+        stdout(&text).contains("\n  ok       owners  "),
+        "{}",
+        stdout(&text)
+    );
     assert!(
         stdout(&text).ends_with("\nNo problem, no warning.\n"),
         "{}",
@@ -889,6 +895,35 @@ fn a_trail_that_no_superuser_migrated_lacks_the_event_triggers_only_and_gets_the
         "{}",
         stdout(&looked)
     );
+}
+
+#[test]
+fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
+    let postgres = with_partitions();
+    postgres.psql(
+        "ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY;
+        ALTER FUNCTION audit.remove_partition(text, interval) RESET lock_timeout",
+    );
+    let looked = command(&postgres.url(), &["doctor"])
+        .env("COLUMNS", "60")
+        .output()
+        .unwrap();
+    assert_eq!(looked.status.code(), Some(1));
+    let text = stdout(&looked);
+    let told = "
+  problem  audit.events: row-level security is not forced:
+           its owner sees all rows
+           should be   enabled and forced
+           to mend it  ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
+";
+    assert!(text.contains(told), "{text}");
+    // A long statement is cut here, and whole as JSON.
+    assert!(text.contains("more lines (--json)\n"), "{text}");
+    assert!(text.ends_with("\n2 problems.\n"), "{text}");
+    for advice in advice(&doctor(&postgres.url())) {
+        postgres.psql(&advice);
+    }
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
 }
 
 #[test]

@@ -172,26 +172,23 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
         };
         let _ = writeln!(out, "{before}{piece}");
     }
-    let mut entry = |label: &str, text: &str| {
+    if finding.severity == Severity::Ok {
+        return;
+    }
+    // Never broken at the terminal's width: statements are copied from here.
+    for (label, text) in [
+        ("should be", &finding.expected),
+        ("to mend it", &finding.advice),
+    ] {
         let lines: Vec<&str> = text.lines().collect();
-        let mut label = label;
-        for line in lines.iter().take(MAX_ADVICE_LINES) {
-            for piece in wrap(&escape(line), width.saturating_sub(13).max(24)) {
-                let _ = writeln!(
-                    out,
-                    "{indent}{}{piece}",
-                    terminal.dim(&format!("{label:<13}"))
-                );
-                label = "";
-            }
+        for (number, line) in lines.iter().take(MAX_ADVICE_LINES).enumerate() {
+            let label = if number == 0 { label } else { "" };
+            let label = terminal.dim(&format!("{label:<12}"));
+            let _ = writeln!(out, "{indent}{label}{}", escape(line));
         }
         let left_out = lines.len().saturating_sub(MAX_ADVICE_LINES);
         if left_out > 0 {
-            let _ = writeln!(out, "{indent}{:<13}… {left_out} more lines (--json)", "");
+            let _ = writeln!(out, "{indent}{:<12}… {left_out} more lines (--json)", "");
         }
-    };
-    if finding.severity != Severity::Ok {
-        entry("should be", &finding.expected);
-        entry("to mend it", &finding.advice);
     }
 }
