@@ -760,6 +760,51 @@ fn a_purpose_is_on_record_before_anything_is_read() {
     );
 }
 
+#[test]
+fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
+    let postgres = with_old_partitions();
+    postgres.psql(STORY);
+    // As the owner of a database may do to who may do more.
+    postgres.psql(
+        "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO PUBLIC;
+        CREATE FUNCTION evil.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE FUNCTION evil.to_char(timestamptz, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE FUNCTION evil.row_to_json(record) RETURNS json LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE FUNCTION evil.isfinite(timestamptz) RETURNS boolean LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        ALTER DATABASE audit SET search_path = evil, pg_catalog",
+    );
+    for words in [
+        &["show", "req-1", "--tenant", "acme", "--purpose", "x"][..],
+        &["retain", "--keep", "7 years"],
+        &["hold", "--reason", "x", "--tenant", "acme"],
+        &["hold", "--list"],
+        &[
+            "retain",
+            "--keep",
+            "7 years",
+            "--yes",
+            "--kind",
+            "query_runs",
+        ],
+    ] {
+        let done = run(&postgres, words);
+        let code = done.status.code();
+        // The hold stands against the last.
+        assert!(
+            code == Some(0) || code == Some(1) && words.contains(&"--yes"),
+            "{words:?}: {}",
+            stderr(&done)
+        );
+    }
+    let tail = Tail::start(&postgres, &["--json"]);
+    tail.wait_for("audit.hold_placed");
+    postgres.psql(&format!(
+        "SET search_path = public; SELECT test_batch('{WRITER_B}', 1, 1, 'new')"
+    ));
+    tail.wait_for("new-0");
+}
+
 /// All that retention could change.
 const EVERYTHING: &str = "SELECT (SELECT string_agg(c.oid::text, ',' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace = 'audit_parts'::regnamespace),
     (SELECT count(*) FROM audit.events), (SELECT count(*) FROM audit.removals), (SELECT count(*) FROM audit.batches)";

@@ -552,6 +552,15 @@ const TABLES: &[Case] = &[
         ],
     },
     Case {
+        done: "ALTER TABLE audit_parts.events_default ALTER COLUMN user_id SET STATISTICS 100;
+            CREATE STATISTICS public.pairs ON user_id, tenant_id FROM audit.events",
+        undone: AsAdvised,
+        found: &[
+            "problem statistics audit.events",
+            "problem statistics audit_parts.events_default",
+        ],
+    },
+    Case {
         done: "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_parts.events_default_request_id_idx'::regclass",
         undone: By(
             "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'audit_parts.events_default_request_id_idx'::regclass",
@@ -933,6 +942,30 @@ fn a_look_that_is_not_possible_has_an_exit_code_of_its_own() {
     assert_eq!(looked.status.code(), Some(2));
     assert_eq!(stdout(&looked), "");
     assert!(!String::from_utf8_lossy(&looked.stderr).contains("hunter2"));
+}
+
+#[test]
+fn nothing_that_stands_in_for_the_catalog_is_asked_or_run() {
+    let postgres = with_partitions();
+    // As the owner of a database may do to who looks into it.
+    postgres.psql(
+        "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO PUBLIC;
+        CREATE FUNCTION evil.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE FUNCTION evil.current_setting(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
+        CREATE TABLE evil.pg_policy AS SELECT * FROM pg_policy; CREATE TABLE evil.pg_trigger AS SELECT * FROM pg_trigger;
+        ALTER DATABASE audit SET search_path = evil, pg_catalog",
+    );
+    let path = "problem role_settings database audit";
+    assert_eq!(found(&doctor(&postgres.url())), [path]);
+    postgres.psql("DROP POLICY tenant ON audit.events; DROP TRIGGER append_only ON audit.batches");
+    assert_eq!(
+        found(&doctor(&postgres.url())),
+        [
+            "problem policies audit.events",
+            path,
+            "problem triggers audit.batches"
+        ]
+    );
 }
 
 #[test]

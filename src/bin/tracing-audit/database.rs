@@ -6,7 +6,7 @@ use std::time::Duration;
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
 use sqlx::types::Uuid;
-use sqlx::{ConnectOptions as _, Connection as _, Transaction};
+use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Transaction};
 
 use crate::error::Error;
 
@@ -18,6 +18,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const SET_UP: &str = "
     SELECT set_config('TimeZone', 'UTC', true), CASE WHEN $1::text IS NULL THEN NULL
         ELSE set_config('app.current_tenant', audit.tenant_uuid($1)::text, true) END";
+
+/// The first statement of every transaction. A database or a role may have another `search_path`: what its owner put
+/// there would be called in place of the functions of Postgres, by who looks into the trail and may do more.
+pub(crate) const CATALOG_FIRST: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
 
 const RECORD_READING: &str = "
     SELECT audit.record_reading($1, $2, CASE WHEN $3::text IS NOT NULL THEN audit.tenant_uuid($3) END)";
@@ -115,6 +119,7 @@ pub(crate) async fn begin<'c>(
     let mut transaction = connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
+    transaction.execute(CATALOG_FIRST).await?;
     let (_, tenant): (String, Option<String>) = sqlx::query_as(SET_UP)
         .bind(tenant)
         .persistent(false)
@@ -132,10 +137,8 @@ pub(crate) async fn begin_change(
     connection: &mut PgConnection,
 ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
     let mut transaction = connection.begin_with("BEGIN READ WRITE").await?;
-    sqlx::query("SELECT set_config('TimeZone', 'UTC', true)")
-        .persistent(false)
-        .execute(&mut *transaction)
-        .await?;
+    transaction.execute(CATALOG_FIRST).await?;
+    transaction.execute("SET LOCAL TimeZone = 'UTC'").await?;
     Ok(transaction)
 }
 

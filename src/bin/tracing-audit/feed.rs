@@ -13,10 +13,10 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
-use sqlx::{Connection as _, FromRow, Row as _};
+use sqlx::{Connection as _, Executor as _, FromRow, Row as _};
 use tracing_audit::Kind;
 
-use crate::database::{Database, begin};
+use crate::database::{CATALOG_FIRST, Database, begin};
 use crate::error::Error;
 use crate::row::{Row, select};
 
@@ -230,6 +230,7 @@ impl<'a> Feed<'a> {
         far: bool,
     ) -> Result<(f64, Vec<Batch>), sqlx::Error> {
         let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+        transaction.execute(CATALOG_FIRST).await?;
         let (since, seconds) = match (far, self.looked_far_at) {
             (true, since) => (since, FAR_SECONDS),
             (false, _) => (None, NEAR_SECONDS),

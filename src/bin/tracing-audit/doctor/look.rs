@@ -2,16 +2,17 @@
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
-use sqlx::{Connection as _, FromRow, SqlSafeStr, Transaction};
+use sqlx::{Connection as _, Executor as _, FromRow, SqlSafeStr, Transaction};
+
+use crate::database::CATALOG_FIRST;
 
 use super::expected::{self, Table};
 
-/// `search_path` first of all: with another one a look-alike of the catalog could be looked at. The others fix how
-/// Postgres writes expressions, and keep this from waiting for a lock, or for a table that is large, for ever.
+/// The first settings fix how Postgres writes expressions, the last keep this from waiting for a lock, or for a table
+/// that is large, for ever.
 const SET_UP: &str = "
-    SELECT set_config('search_path', 'pg_catalog', true), set_config('TimeZone', 'UTC', true),
-        set_config('DateStyle', 'ISO', true), set_config('quote_all_identifiers', 'off', true),
-        set_config('lock_timeout', '10s', true), set_config('statement_timeout', '120s', true)";
+    SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL quote_all_identifiers = off;
+    SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '120s'";
 
 /// Everything that lies in the trail's schemas, and whatever else inherits from its tables.
 const RELATIONS: &str = "
@@ -42,10 +43,8 @@ pub(crate) struct Look<'c> {
 impl<'c> Look<'c> {
     pub(crate) async fn begin(connection: &'c mut PgConnection) -> Result<Self, sqlx::Error> {
         let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
-        sqlx::query(SET_UP)
-            .persistent(false)
-            .execute(&mut *transaction)
-            .await?;
+        transaction.execute(CATALOG_FIRST).await?;
+        transaction.execute(SET_UP).await?;
         let sees_all_rows = sqlx::query_scalar(SIGHT)
             .persistent(false)
             .fetch_one(&mut *transaction)

@@ -33,6 +33,21 @@ const INDEXES: &str = "
     JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace xn ON xn.oid = x.relnamespace
     WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p') ORDER BY 1, 2";
 
+/// Columns of whose values ANALYZE takes note, by table, though nothing needs it. -1 and NULL are the default.
+const STATISTICS: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname), array_agg(a.attname::text ORDER BY a.attnum)
+    FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('audit', 'audit_parts') AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+        AND a.attname NOT IN ('id', 'started_at', 'created_at') AND a.attstattarget IS DISTINCT FROM 0
+    GROUP BY 1 ORDER BY 1";
+
+/// Statistics over several columns.
+const EXTENDED_STATISTICS: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname), format('%I.%I', sn.nspname, s.stxname)
+    FROM pg_statistic_ext s JOIN pg_namespace sn ON sn.oid = s.stxnamespace
+    JOIN pg_class c ON c.oid = s.stxrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname IN ('audit', 'audit_parts') ORDER BY 1, 2";
+
 const STATUS_VALUES: &str = "
     SELECT string_agg(e.enumlabel::text, ', ' ORDER BY e.enumsortorder) FROM pg_enum e
     JOIN pg_type t ON t.oid = e.enumtypid JOIN pg_namespace n ON n.oid = t.typnamespace
@@ -46,6 +61,7 @@ pub(crate) async fn check(
     let mut findings = tables(relations);
     findings.extend(columns(look, relations).await?);
     findings.extend(status_values(look).await?);
+    findings.extend(statistics(look, relations).await?);
     findings.extend(constraints(look, relations).await?);
     findings.extend(indexes(look, relations).await?);
     Ok(findings)
@@ -279,6 +295,58 @@ async fn status_values(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error>
             .advice("ALTER TYPE audit.run_status RENAME VALUE … TO …; or ADD VALUE …;")
     };
     Ok(vec![finding.expected(STATUSES)])
+}
+
+/// Row-level security does not hold for what ANALYZE notes: a reader learns of it from EXPLAIN.
+async fn statistics(
+    look: &mut Look<'_>,
+    relations: &[Relation],
+) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    let noted: BTreeMap<String, Vec<String>> = look.rows(STATISTICS).await?.into_iter().collect();
+    for relation in relations {
+        let is_of_records = relation
+            .model()
+            .is_some_and(|model| model.time_column.is_some());
+        let Some(columns) = noted.get(&relation.name).filter(|_| is_of_records) else {
+            continue;
+        };
+        let changes: Vec<String> = columns
+            .iter()
+            .map(|column| format!("ALTER COLUMN {} SET STATISTICS 0", quoted(column)))
+            .collect();
+        findings.push(
+            Finding::problem(
+                "statistics",
+                &relation.name,
+                format!(
+                    "ANALYZE notes values of {}, which a reader of another tenant learns of from EXPLAIN",
+                    columns.join(", ")
+                ),
+            )
+            .expected("statistics of the id and the time only")
+            .advice(format!("ALTER TABLE {} {};", relation.name, changes.join(", "))),
+        );
+    }
+    for (table, statistics) in look.rows::<(String, String)>(EXTENDED_STATISTICS).await? {
+        findings.push(
+            Finding::problem(
+                "statistics",
+                table,
+                format!(
+                    "ANALYZE notes values for {statistics}, which a reader of another tenant learns of from EXPLAIN"
+                ),
+            )
+            .expected("no statistics over several columns")
+            .advice(format!("DROP STATISTICS {statistics};")),
+        );
+    }
+    Ok(or_ok(
+        "statistics",
+        findings,
+        "statistics",
+        "of the id and the time of records only",
+    ))
 }
 
 async fn constraints(
