@@ -485,7 +485,7 @@ fn a_program_that_a_killed_one_started_does_not_hold_its_log() {
         let audit = start();
         let _open = work(&audit);
         #[allow(clippy::zombie_processes, reason = "this process ends first")]
-        let started = Command::new("sleep").arg("600").spawn().unwrap();
+        let started = Command::new("sleep").arg("120").spawn().unwrap();
         say(&format!("{} ready", started.id()));
         support::child::wait_to_be_killed();
     }

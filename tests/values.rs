@@ -416,11 +416,19 @@ fn whenever_a_record_says_that_it_began_and_ended_it_has_a_row_and_no_negative_d
             "{started:?}"
         );
     }
-    assert_eq!(count(&trail.postgres, "prompt_runs"), 81);
+    let both = times
+        .into_iter()
+        .flat_map(|(started, ..)| times.map(|(finished, ..)| finished <= started));
+    let rows = trail.rows(Kind::PromptRun);
+    assert_eq!(rows.len(), 81);
+    for (row, is_nothing) in rows.iter().zip(both) {
+        let duration = row["duration_ms"].as_i64().unwrap();
+        assert!(duration == 0 || !is_nothing && duration > 0, "{row}");
+    }
     assert_eq!(count(&trail.postgres, "events"), 10);
     let wrong = trail
         .postgres
-        .psql("SELECT count(*) FROM audit.prompt_runs WHERE duration_ms < 0 OR finished_at < created_at OR duration_ms IS NULL");
+        .psql("SELECT count(*) FROM audit.prompt_runs WHERE finished_at < created_at");
     assert_eq!(wrong.trim(), "0");
     assert_eq!(trail.audit.stats().dead_lettered(), 0);
     balanced(&trail.audit, &trail.postgres);
@@ -474,7 +482,9 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
              $$ BEGIN RAISE EXCEPTION 'no %', NEW.action_type USING ERRCODE = 'integrity_constraint_violation', DETAIL = NEW.action_type; END $$;
          CREATE TRIGGER refuse BEFORE INSERT ON audit.events FOR EACH ROW
              WHEN (NEW.action_type LIKE 'refuse%') EXECUTE FUNCTION refuse();
-         ALTER TABLE audit.prompt_runs ADD COLUMN theirs text NOT NULL",
+         CREATE FUNCTION hold() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RAISE EXCEPTION 'no %', NEW.rendered_prompt; END $$;
+         CREATE TRIGGER hold BEFORE INSERT ON audit.prompt_runs FOR EACH ROW EXECUTE FUNCTION hold()",
     );
     let error = Failed(std::io::Error::other("its cause: SECRET"));
     let error: &(dyn std::error::Error + 'static) = &error;
@@ -492,7 +502,7 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
     }
     trail
         .postgres
-        .psql("ALTER TABLE audit.prompt_runs ALTER COLUMN theirs DROP NOT NULL");
+        .psql("DROP TRIGGER hold ON audit.prompt_runs");
     trail.audit.flush_blocking(PATIENCE).unwrap();
     wait_until("it goes on", PATIENCE, || {
         log.text().contains("takes records again")
