@@ -1,11 +1,6 @@
 //! A disk in memory that keeps account of what is durable, fails when it is told to, and can lose
 //! its power.
 
-#![allow(
-    clippy::unwrap_used,
-    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
-)]
-
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
