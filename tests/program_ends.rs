@@ -13,7 +13,7 @@ mod support;
 use std::cell::RefCell;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::{Arc, Barrier, Mutex, OnceLock};
+use std::sync::{Arc, Barrier, OnceLock};
 use std::time::{Duration, Instant};
 
 use fork::{Fork, Signal, fork, signal_process};
@@ -789,7 +789,7 @@ fn the_spans_of_5_000_threads_are_there_once_and_memory_does_not_grow_with_their
 /// A host's layer that panics at certain events, at each once, where the pipeline's own threads
 /// make them: libraries of ours log there, and a host's code runs.
 #[cfg(feature = "otlp")]
-struct Panics(Arc<Mutex<Vec<String>>>);
+struct Panics(Arc<std::sync::Mutex<Vec<String>>>);
 
 #[cfg(feature = "otlp")]
 impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Panics {
@@ -815,7 +815,9 @@ fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
     let test = "workers_that_panic_are_started_again_and_cost_no_record_and_no_span";
     if is_child() {
         let targets = std::env::var("PANIC_AT").unwrap();
-        let left = Arc::new(Mutex::new(targets.split(' ').map(String::from).collect()));
+        let left = Arc::new(std::sync::Mutex::new(
+            targets.split(' ').map(String::from).collect(),
+        ));
         let audit = tracing_audit::from_env().unwrap();
         tracing_subscriber::registry()
             .with(audit.layer())
