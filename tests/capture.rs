@@ -743,7 +743,8 @@ fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value()
     trail.scoped(|| {
         let span =
             info_span!("audit.query_run", sql_text = "kept", a = ?Panics, b = ?Logs, c = Empty);
-        span.record("c", tracing::field::debug(Logs));
+        // What is said in it is said within the span itself.
+        span.in_scope(|| span.record("c", tracing::field::debug(Logs)));
         drop(span);
         info_span!("audit.query_run", sql_text = "kept too", endless = ?Endless);
     });

@@ -10,7 +10,7 @@ mod support;
 
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use support::child::{
@@ -22,8 +22,8 @@ use support::trail::{Folder, PATIENCE, Trail, assert_law, once_each, pipeline, r
 use support::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{
-    Audit, AuditSpanExt, CommitError, DropCause, Durability, Event, Health, Kind, PromptRun,
-    QueryRun, RecordError, WhenFull,
+    Audit, AuditSpanExt, Builder, CommitError, DropCause, Durability, Event, Health, Kind,
+    PromptRun, QueryRun, RecordError, WhenFull,
 };
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
@@ -94,29 +94,67 @@ fn what_is_closed_after_the_shutdown_is_counted() {
     assert_law(&trail.audit);
 }
 
+/// A pipeline from whose queue nothing is taken any more, with events of best effort.
+fn blocked(postgres: &Postgres, spool: &Folder, configure: fn(Builder) -> Builder) -> Audit {
+    let audit = pipeline(postgres, spool, |builder| {
+        configure(builder)
+            .durability(Kind::Event, Durability::BestEffort)
+            .spool_quota_bytes(1)
+            .queue_limits(8, 64 * 1024)
+            .drop_timeout(Duration::ZERO)
+    });
+    audit.record(Event::new("fills the local log")).unwrap();
+    wait_until("nothing is taken any more", PATIENCE, || {
+        audit.stats().health() == Health::SpoolBlocked
+    });
+    audit
+}
+
 #[test]
 fn a_kind_of_best_effort_is_not_waited_for() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    let audit = pipeline(&postgres, &spool, |builder| {
-        builder
-            .durability(Kind::Event, Durability::BestEffort)
-            // Nothing is taken from the queue any more once this is reached.
-            .spool_quota_bytes(1)
-            .queue_limits(8, 64 * 1024)
-            .when_full(WhenFull::Wait(Duration::from_secs(10)))
+    let wait = Duration::from_secs(10);
+    let audit = blocked(&postgres, &spool, |builder| {
+        builder.when_full(WhenFull::Wait(Duration::from_secs(10)))
     });
+    let began = Instant::now();
     let mut refused = 0;
     while refused < 10_000 {
         refused += u32::from(audit.record(Event::new("e")) == Err(RecordError::QueueFull));
     }
-    // Had each of them waited, or one, this would have taken its time; and nothing was in vain,
-    // so that a query run would still be waited for.
+    assert!(began.elapsed() < wait, "had one of them waited");
     assert_eq!(
         audit.stats().dropped_by(DropCause::QueueFull),
         u64::from(refused)
     );
     assert_law(&audit);
+}
+
+#[test]
+fn a_kind_that_is_not_of_best_effort_is_waited_for_but_not_for_long() {
+    let mut postgres = Postgres::start();
+    postgres.stop(Stop::Fast);
+    let configures: [fn(Builder) -> Builder; 2] = [
+        |builder| builder,
+        |builder| builder.durability(Kind::QueryRun, Durability::Required),
+    ];
+    for configure in configures {
+        let spool = Folder::new();
+        let audit = blocked(&postgres, &spool, configure);
+        while audit.record(Event::new("e")).is_ok() {}
+        let began = Instant::now();
+        let refused = audit.record(QueryRun::new("SELECT 1"));
+        let waited = began.elapsed();
+        assert_eq!(refused, Err(RecordError::QueueFull));
+        // A second by default; a machine that is busy takes some more.
+        assert!(
+            (Duration::from_secs(1)..PATIENCE).contains(&waited),
+            "{waited:?}"
+        );
+        assert_eq!(audit.stats().dropped_by(DropCause::QueueFull), 2);
+        assert_law(&audit);
+    }
 }
 
 // Runs in flight ----------------------------------------------------------------
@@ -245,6 +283,30 @@ fn a_run_that_ends_is_never_taken_for_lost_however_long_it_took() {
         .postgres
         .psql("SELECT count(*), count(error_code), count(DISTINCT id) FROM audit.query_runs");
     assert_eq!(lost.trim(), "200|0|200");
+}
+
+#[test]
+fn what_an_idle_program_closes_is_in_the_local_log_a_moment_later() {
+    let test = "what_an_idle_program_closes_is_in_the_local_log_a_moment_later";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        // Longer than it takes to be idle.
+        std::thread::sleep(Duration::from_secs(2));
+        audit.record(Event::new("after a while")).unwrap();
+        // 100 ms; a machine that is busy may let the worker wait.
+        std::thread::sleep(Duration::from_secs(1));
+        say_ready_and_wait_to_be_killed();
+    }
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    kill(start_until_ready(&mut command(test, &postgres, &spool)));
+    postgres.start_again();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("what was left is drained", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(rows(&postgres, Kind::Event).len(), 1);
+    drop(audit);
 }
 
 // Records that are required -------------------------------------------------------
@@ -496,6 +558,32 @@ fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does()
 
 #[cfg(target_os = "linux")]
 #[test]
+fn runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_nothing() {
+    let test = "runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_nothing";
+    if is_child() {
+        let audit = tracing_audit::from_env().unwrap();
+        tracing_subscriber::registry().with(audit.layer()).init();
+        let _query = info_span!("audit.query_run", sql_text = "open");
+        wait_until("it is said", PATIENCE, || {
+            audit.stats().health() == Health::SpoolBlocked
+        });
+        let report = audit.shutdown_blocking(PATIENCE);
+        assert_eq!(
+            (report.committed, report.spooled, report.dropped),
+            (1, 0, 0)
+        );
+        return;
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = under_a_limit(test, 0, &postgres, &spool);
+    assert!(child.wait().unwrap().success());
+    let runs = rows(&postgres, Kind::QueryRun);
+    assert_eq!(runs.len(), 1);
+    assert_eq!(runs[0]["error_code"], "shut_down");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk() {
     let test =
         "a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk";
@@ -612,6 +700,14 @@ fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() 
         fill(&|| audit.stats().health() == Health::SpoolBlocked);
         let before = audit.stats().dropped();
         fill(&|| audit.stats().dropped() > before + 100);
+        // The disk is tried ten times a second: each time there would be room for more.
+        let until = Instant::now() + Duration::from_secs(3);
+        fill(&|| {
+            std::thread::sleep(Duration::from_millis(1));
+            Instant::now() >= until
+        });
+        // In the log up to its limit, 4,000 KiB; in the queue, in hand and in memory 1 MiB each.
+        assert!(audit.stats().pending() < 800, "{:?}", audit.stats());
         assert_law(&audit);
         let before = audit.stats();
         let report = audit.shutdown_blocking(Duration::from_millis(100));
@@ -683,7 +779,7 @@ fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() 
     assert_eq!(gaps(&postgres)[0]["metadata"], json!({ "folder": aside }));
     assert_eq!(gaps(&postgres)[0]["error_code"], "local_log_damaged");
     let kept = std::fs::read(spool.0.join(&aside).join("spool.redb")).unwrap();
-    assert_eq!(kept.len(), bytes.len());
+    assert!(kept == bytes, "it is as it was");
     assert_law(&audit);
     // Once: the next process leaves it alone.
     drop(audit);

@@ -465,6 +465,41 @@ fn what_does_not_fit_into_the_local_log_is_kept_in_the_queue_and_no_flush_claims
 }
 
 #[test]
+fn a_local_log_at_its_quota_takes_no_more_until_the_shutdown_which_stores_what_waits() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    postgres.stop(Stop::Fast);
+    let audit = pipeline(&postgres, &spool, |builder| builder.spool_quota_bytes(1));
+    audit.record(Event::new("first")).unwrap();
+    wait_until("the quota is reached", PATIENCE, || {
+        audit.stats().health() == Health::SpoolBlocked
+    });
+    let full = audit.stats().spool_bytes();
+    for _ in 0..500 {
+        audit.record(Event::new("x")).unwrap();
+    }
+    let timeout = Duration::from_millis(200);
+    assert_eq!(
+        audit.flush_blocking(timeout),
+        Err(FlushError::Timeout {
+            waited: timeout,
+            pending: 501
+        })
+    );
+    let stats = audit.stats();
+    assert_eq!((stats.queue_size().0, stats.spool_bytes()), (500, full));
+    let report = audit.shutdown_blocking(Duration::ZERO);
+    assert_eq!((report.spooled, report.dropped), (501, 0));
+    postgres.start_again();
+    let next = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("what was left is drained", PATIENCE, || {
+        spool.names().len() == 1
+    });
+    assert_eq!(count(&postgres, "events"), 501);
+    once_each(&postgres);
+    drop(next);
+}
+
+#[test]
 fn a_detached_partition_is_held_and_goes_on_when_it_is_attached_again() {
     let trail = Trail::start();
     trail.audit.record(Event::new("first")).unwrap();

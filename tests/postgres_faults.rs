@@ -20,6 +20,7 @@ use support::trail::{Folder, PATIENCE, Trail, balanced, count, pipeline, rows};
 use support::{ADMINISTRATOR, Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, AuditSpanExt, Builder, Event, Health, Kind, PromptRun, QueryRun};
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
 /// Has the server's log say the SQLSTATE of each error, and who is spoken to.
@@ -233,7 +234,8 @@ fn refuse_at(trail: &Trail, poisoned: &HashSet<usize>) -> usize {
     const RECORDS: usize = 5_000;
     let said = trail.postgres.log().len();
     let before = trail.audit.stats().committed();
-    trail.postgres.psql("TRUNCATE audit.dead_letters");
+    let known = "SELECT coalesce(max(seq), 0) FROM audit.dead_letters";
+    let known = trail.postgres.psql(known);
     let mut refused: Vec<_> = (0..RECORDS)
         .filter_map(|at| {
             let is_poison = poisoned.contains(&at);
@@ -249,10 +251,10 @@ fn refuse_at(trail: &Trail, poisoned: &HashSet<usize>) -> usize {
     flush(&trail.audit);
     let committed = trail.audit.stats().committed() - before;
     assert_eq!(committed, (RECORDS - poisoned.len()) as u64);
-    let letters = trail.postgres.psql(
+    let letters = trail.postgres.psql(&format!(
         "SELECT record_id, substring(encode(frame, 'escape') FROM 'poison [0-9]+ SECRET') FROM audit.dead_letters
-         WHERE kind = 'audit.event' AND sqlstate = '23514' AND reason LIKE '%host_rule%' AND octet_length(salt) = 16",
-    );
+         WHERE seq > {known} AND kind = 'audit.event' AND sqlstate = '23514' AND reason LIKE '%host_rule%' AND octet_length(salt) = 16",
+    ));
     let mut letters: Vec<_> = letters.lines().map(String::from).collect();
     letters.sort_unstable();
     refused.sort_unstable();
@@ -603,6 +605,45 @@ fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
     }
 }
 
+#[test]
+fn what_an_administrator_must_mend_is_said_once_however_often_it_is_tried() {
+    let test = "what_an_administrator_must_mend_is_said_once_however_often_it_is_tried";
+    if is_child() {
+        let trail = start_with(&[SAY_SQLSTATES]);
+        let (writer, heard) = hear();
+        let log = tracing_subscriber::fmt::layer().with_writer(writer);
+        tracing_subscriber::registry()
+            .with(trail.audit.layer())
+            .with(log.with_filter(LevelFilter::INFO))
+            .init();
+        record_three(&trail.audit);
+        flush(&trail.audit);
+        let leaf = leaf(&trail.postgres, Kind::Event);
+        let add = format!(
+            "ALTER TABLE audit.events ADD COLUMN theirs text NOT NULL DEFAULT ''; ALTER TABLE {leaf} ALTER COLUMN theirs DROP DEFAULT"
+        );
+        trail.postgres.psql(&add);
+        record_three(&trail.audit);
+        trail.audit.flush_blocking(Duration::ZERO).unwrap_err();
+        wait_until("it is tried again and again", PATIENCE, || {
+            let log = trail.postgres.log();
+            log.matches("23502 tracing-audit ERROR").count() >= 5
+        });
+        trail.postgres.psql(&format!(
+            "ALTER TABLE {leaf} ALTER COLUMN theirs SET DEFAULT ''"
+        ));
+        flush(&trail.audit);
+        let said: Vec<_> = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
+            .take_while(|said| !said.contains("takes records again"))
+            .filter(|said| said.contains("does not take records"))
+            .collect();
+        assert_eq!(said.len(), 1, "{said:?}");
+        return;
+    }
+    let child = alone(test).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+}
+
 // Servers that die ----------------------------------------------------------------------
 
 #[test]
@@ -636,6 +677,41 @@ fn a_batch_whose_server_dies_in_its_commit_is_there_once() {
         }
         flush(&trail.audit);
         assert_three_times(times, &trail.audit, &trail.postgres);
+    }
+}
+
+#[test]
+fn a_batch_whose_commit_goes_on_after_its_connection_is_lost_is_there_once() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let proxy = Proxy::start(postgres.port());
+    let audit = pipeline(&postgres, &spool, |builder| {
+        by_flush(builder).postgres(proxy.url())
+    });
+    record_three(&audit);
+    flush(&audit);
+    for times in 2..4 {
+        // COMMIT is done here and waits for a standby that does not exist.
+        set(&postgres, "synchronous_standby_names = 'nobody'");
+        record_three(&audit);
+        audit.flush_blocking(Duration::ZERO).unwrap_err();
+        let waiting = |event: &str| {
+            let count = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND {event}"
+            );
+            postgres.psql(&count) == "1"
+        };
+        wait_until("COMMIT waits", PATIENCE, || {
+            waiting("wait_event = 'SyncRep'")
+        });
+        // The server does not look while it waits.
+        proxy.cut();
+        wait_until("the next attempt waits for that", PATIENCE, || {
+            waiting("wait_event_type = 'Lock' AND query LIKE 'BEGIN%'")
+        });
+        postgres.psql("ALTER SYSTEM RESET synchronous_standby_names");
+        postgres.psql("SELECT pg_reload_conf()");
+        flush(&audit);
+        assert_three_times(times, &audit, &postgres);
     }
 }
 
