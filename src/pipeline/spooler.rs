@@ -417,6 +417,9 @@ impl Spooler {
             .map(|(deadline, _)| *deadline)
             .max()
             .unwrap_or_else(Instant::now);
+        // The queues are emptied now, whether the disk is to be tried yet or not: what has just begun
+        // is ended with the others.
+        self.retry_at = None;
         stops.append(&mut self.step());
         self.end_young_runs();
         let mut are_runs_ended = self.end_stored_runs();
