@@ -37,7 +37,8 @@ impl Pgbouncer {
             .unwrap();
         let settings = format!(
             "[databases]
-             audit = host=127.0.0.1 port={} dbname=audit user=postgres
+             audit = host=127.0.0.1 port={port_of_server} dbname=audit user=postgres
+             readers = host=127.0.0.1 port={port_of_server} dbname=audit user=dashboard
              [pgbouncer]
              listen_addr = 127.0.0.1
              listen_port = {port}
@@ -47,7 +48,7 @@ impl Pgbouncer {
              default_pool_size = {pool_size}
              server_login_retry = 0.1
             ",
-            postgres.port()
+            port_of_server = postgres.port()
         );
         fs::write(
             folder.0.join("pgbouncer.ini"),
@@ -258,5 +259,42 @@ fn a_pooler_that_restarts_and_a_server_that_does_so_behind_it_cost_nothing() {
     assert_times(times, &postgres);
     for audit in &audits {
         balanced(audit, &postgres);
+    }
+}
+
+#[test]
+#[ignore = "needs pgbouncer, see .ci/run"]
+fn a_tenant_that_one_client_of_the_pooler_reads_as_is_nobody_elses() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let pooler = Pgbouncer::start(&postgres, 1);
+    let audit = through(&pooler, &postgres, &spool);
+    for tenant in ["acme", "other"] {
+        audit.record(Event::new("e").tenant_id(tenant)).unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    postgres.psql("CREATE ROLE dashboard LOGIN IN ROLE audit_reader");
+    // Two clients that share one connection to the server.
+    let mut clients = [(); 2].map(|()| Session::open(pooler.port, "anybody", "readers").unwrap());
+    let seen = "SELECT coalesce(string_agg(metadata->>'tenant_key', ','), 'nothing'), pg_backend_pid() FROM audit.events";
+    let mut ask = |client: usize, sql: &str| clients[client].run(sql);
+    let as_acme = format!(
+        "BEGIN; SET LOCAL app.current_tenant = '{}'; {seen}",
+        postgres.psql("SELECT audit.tenant_uuid('acme')").trim()
+    );
+    let before = ask(1, seen).unwrap();
+    assert!(before.starts_with("nothing|"), "{before}");
+    let nothing = before.clone();
+    for end in ["COMMIT", "ROLLBACK", "SELECT 1/0; COMMIT"] {
+        let acme = ask(0, &as_acme).unwrap();
+        assert_eq!(
+            acme,
+            nothing.replace("nothing", "acme"),
+            "on the same connection"
+        );
+        let _ = ask(0, end);
+        let _ = ask(0, "ROLLBACK");
+        for client in [1, 0] {
+            assert_eq!(ask(client, seen).unwrap(), nothing, "after {end}");
+        }
     }
 }
