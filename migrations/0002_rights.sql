@@ -169,6 +169,7 @@ DECLARE
     leaf        constant text := parent || '_' || to_char(date_trunc('month', at), 'YYYY_MM');
     net         constant text := parent || '_default';
     time_column constant text := audit.time_column(parent);
+    is_there    boolean;
     is_in_net   boolean;
 BEGIN
     IF time_column IS NULL THEN
@@ -178,21 +179,25 @@ BEGIN
         RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
             USING ERRCODE = 'datetime_field_overflow';
     END IF;
-    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NULL THEN
+    -- Not by to_regclass: that remembers what was not there, and what another session has made while
+    -- this one waits below would still not be there.
+    is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
+    IF NOT is_there THEN
         -- A clock that is ahead makes no partitions: its rows are kept in the default one.
         IF month_start > now() + interval '2 months' THEN
             RETURN net;
         END IF;
         -- Writers that need the same partition at the same moment wait for each other here.
         PERFORM pg_advisory_xact_lock(hashtextextended('tracing-audit partition', 0));
+        is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
     END IF;
-    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NOT NULL THEN
+    IF is_there THEN
         -- Rows in a table that was detached would be in nobody's trail.
         IF NOT EXISTS (
-            SELECT FROM pg_inherits
-            WHERE inhrelid = to_regclass('audit_parts.' || quote_ident(leaf))
-                AND inhparent = to_regclass('audit.' || quote_ident(parent))
-                AND NOT inhdetachpending)
+            SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            WHERE c.relnamespace = 'audit_parts'::regnamespace AND c.relname = leaf
+                AND i.inhparent = format('audit.%I', parent)::regclass
+                AND NOT i.inhdetachpending)
         THEN
             RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
                 USING ERRCODE = 'object_not_in_prerequisite_state',
