@@ -19,7 +19,7 @@ fn description(postgres: &Postgres, leaf: &str) -> String {
                         attacl, pg_get_expr(adbin, adrelid)) ORDER BY attnum)
                     FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum WHERE attrelid = c.oid AND attnum > 0),
                 'triggers', (SELECT jsonb_agg(pg_get_triggerdef(oid) || ' ' || tgenabled::text ORDER BY tgname) FROM pg_trigger WHERE tgrelid = c.oid AND NOT tgisinternal),
-                'constraints', (SELECT jsonb_agg(regexp_replace(pg_get_constraintdef(oid), '''[-0-9: +]+''', 'TIME', 'g') || ' ' || convalidated ORDER BY conname)
+                'constraints', (SELECT jsonb_agg(regexp_replace(pg_get_constraintdef(oid), '''[-0-9: +]+''', 'TIME', 'g') || ' ' || convalidated ORDER BY pg_get_constraintdef(oid))
                     FROM pg_constraint WHERE conrelid = c.oid),
                 'indexes', (SELECT jsonb_agg(pg_get_indexdef(indexrelid) || ' ' || indisvalid ORDER BY indexrelid::regclass::text) FROM pg_index WHERE indrelid = c.oid)
             )) FROM pg_class c WHERE c.oid = 'audit_parts.{leaf}'::regclass"
