@@ -792,10 +792,6 @@ const OTHER: &[(&str, &[&str])] = &[
     ("CREATE TABLE audit.theirs ()", MAINTAINER),
     ("CREATE TABLE audit_parts.theirs ()", MAINTAINER),
     ("CREATE VIEW audit.theirs AS SELECT 1", MAINTAINER),
-    (
-        "CREATE SCHEMA audit_guard_of_theirs; ALTER SCHEMA audit RENAME TO theirs_now",
-        &[],
-    ),
     ("ALTER SCHEMA audit RENAME TO other", &[]),
     ("ALTER SCHEMA audit_parts OWNER TO SESSION_USER", &[]),
     ("DROP SCHEMA audit CASCADE", MAINTAINER),
