@@ -89,8 +89,9 @@ fn every_accepted_record_is_drained_once() {
     assert_same(accepted, drained);
 }
 
-fn after_it_was_closed_nothing_is_accepted_and_all_before_is_drained() {
-    let queue = Arc::new(Queue::with_shards(2, 100, 1_000));
+/// With one shard, a thread waits for whoever has it.
+fn after_it_was_closed_nothing_is_accepted_and_all_before_is_drained(shards: usize) {
+    let queue = Arc::new(Queue::with_shards(shards, 100, 1_000));
     let threads = producers(&queue);
     queue.close();
     // What the worker does at the end: nothing comes after this.
@@ -171,15 +172,18 @@ fn who_waits_for_room_has_it_when_the_queue_was_drained() {
 }
 
 fn main() {
-    let models: [(&str, fn()); 6] = [
+    let models: [(&str, fn()); 7] = [
         (
             "every accepted record is drained once",
             every_accepted_record_is_drained_once,
         ),
         (
             "after it was closed nothing is accepted and all before is drained",
-            after_it_was_closed_nothing_is_accepted_and_all_before_is_drained,
+            || after_it_was_closed_nothing_is_accepted_and_all_before_is_drained(2),
         ),
+        ("the same where threads wait for one another", || {
+            after_it_was_closed_nothing_is_accepted_and_all_before_is_drained(1);
+        }),
         ("the bounds hold", the_bounds_hold),
         (
             "one record larger than a share is taken at a time",
