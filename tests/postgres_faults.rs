@@ -572,25 +572,19 @@ fn while_all_connections_are_taken_records_wait() {
 fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     tracing_audit::migrate(&postgres.url()).unwrap();
-    postgres.psql(
-        "CREATE ROLE app LOGIN;
-         GRANT USAGE ON SCHEMA audit, audit_parts TO app;
-         GRANT SELECT ON audit.schema_migrations TO app;
-         GRANT INSERT ON audit.batches, audit.dead_letters TO app;
-         ALTER DEFAULT PRIVILEGES IN SCHEMA audit_parts GRANT INSERT ON TABLES TO app",
-    );
+    postgres.psql("CREATE ROLE app LOGIN IN ROLE audit_writer");
     let url = postgres.url().replace("postgres@", "app@");
     let audit = pipeline(&postgres, &spool, |builder| builder.postgres(url));
     record_three(&audit);
     flush(&audit);
     let of_leaf = format!("INSERT ON {}", leaf(&postgres, Kind::Event));
-    for (times, (right, from)) in (2..).zip([
-        (&*of_leaf, "app"),
-        ("INSERT ON audit.batches", "app"),
-        ("EXECUTE ON FUNCTION audit.ensure_partition", "public"),
-        ("EXECUTE ON FUNCTION audit.writer_position", "public"),
+    for (times, right) in (2..).zip([
+        &*of_leaf,
+        "INSERT ON audit.batches",
+        "EXECUTE ON FUNCTION audit.ensure_partition",
+        "EXECUTE ON FUNCTION audit.writer_position",
     ]) {
-        postgres.psql(&format!("REVOKE {right} FROM {from}"));
+        postgres.psql(&format!("REVOKE {right} FROM audit_writer"));
         // So that it has to ask where the trail stands.
         postgres.psql(
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'app'",
@@ -598,7 +592,7 @@ fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
         record_three(&audit);
         wait_for_health(&audit, Health::Holding);
         assert_eq!(audit.stats().pending(), 3, "{right}");
-        postgres.psql(&format!("GRANT {right} TO {from}"));
+        postgres.psql(&format!("GRANT {right} TO audit_writer"));
         wait_for_health(&audit, Health::Healthy);
         flush(&audit);
         assert_three_times(times, &audit, &postgres);
