@@ -333,7 +333,10 @@ impl Drain {
         log: &Log,
     ) -> Result<(), Fault> {
         let began = Instant::now();
-        self.sources[index].unsettled = Some((batch.last_seq, batch.fates()));
+        let source = &mut self.sources[index];
+        // Of an attempt whose end is not known: it may be what supersedes this one.
+        let earlier = (source.unsettled.take(), source.in_doubt.take());
+        source.unsettled = Some((batch.last_seq, batch.fates()));
         let mut written = writer.write(&batch, &self.batcher, log).await;
         if let Err(fault) = &mut written
             && fault.class == Class::Poison
@@ -366,6 +369,13 @@ impl Drain {
             // It may be too much for the way to the server.
             let half = usize::try_from(batch.records() / 2).unwrap_or(1);
             self.sources[index].pace = Pace::Growing(half);
+        }
+        if let Err(fault) = &written
+            && fault.class == Class::Superseded
+            && earlier.0.is_some()
+        {
+            let source = &mut self.sources[index];
+            (source.unsettled, source.in_doubt) = earlier;
         }
         let in_default = written?;
         // Before who waits for a flush is told.
@@ -455,15 +465,17 @@ impl Drain {
     fn resume(&mut self, index: usize, position: u64) {
         let source = &mut self.sources[index];
         source.position = Some(position);
-        if let Some((last_seq, fates)) = source.unsettled.take()
-            && last_seq < position
+        // What is not there may still come: a COMMIT goes on after its connection is lost.
+        if let Some((_, fates)) = source
+            .unsettled
+            .take_if(|(last_seq, _)| *last_seq < position)
         {
             self.required.settle(fates);
         }
-        let dead = match source.in_doubt.take() {
-            Some((last_seq, dead)) if last_seq < position => dead,
-            _ => 0,
-        };
+        let in_doubt = source
+            .in_doubt
+            .take_if(|(last_seq, _)| *last_seq < position);
+        let dead = in_doubt.map_or(0, |(_, dead)| dead);
         if dead > 0 {
             report::say(move || {
                 tracing::error!(
