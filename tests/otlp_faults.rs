@@ -542,7 +542,8 @@ fn what_is_given_up_beside_the_log_of_a_dead_process_is_told_as_of_the_own() {
     });
     record_large(&next, 2_000);
     assert_on_time(&next, &trail.postgres, 2_300);
-    assert_eq!(export(&next, 2_000).pending(), 2_000);
+    // Given up or still waiting, as the machine has had time for.
+    assert_eq!(export(&next, 2_000).exported(), 0);
     collector.start_again();
     wait_until("the folder that was left is removed", PATIENCE, || {
         trail.spool.names().len() == 1
