@@ -343,6 +343,8 @@ impl Drain {
         {
             writer.rollback().await?;
             if batch.records() > 1 {
+                // It is certain that this was not committed.
+                self.sources[index].unsettled = None;
                 self.sources[index].pace = single_out(&batch, fault.at);
                 self.batcher.recycle(batch);
                 return Ok(());
