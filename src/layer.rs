@@ -13,10 +13,10 @@ use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::capture::buffers::Buffers;
 use crate::capture::callsite::{self, Outcome, Plan, Role};
 use crate::capture::host;
-use crate::capture::span::{self, SpanState};
+use crate::capture::open::Open;
+use crate::capture::span::SpanState;
 use crate::capture::visitor::Visitor;
 use crate::pipeline::{Shared, is_worker_thread};
 use crate::record::encode::Evidence;
@@ -36,6 +36,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let recorder = Recorder {
+        open: shared.open(),
         shared,
         #[cfg(feature = "tracing-opentelemetry")]
         dispatch: std::sync::OnceLock::new(),
@@ -76,6 +77,7 @@ impl<S> Filter<S> for Tagged {
 /// What an [`AuditLayer`] does with the spans that its filter lets through.
 pub struct Recorder {
     shared: Arc<Shared>,
+    open: Arc<Open>,
     /// The subscriber that this is a layer of.
     #[cfg(feature = "tracing-opentelemetry")]
     dispatch: std::sync::OnceLock<tracing::dispatcher::WeakDispatch>,
@@ -88,17 +90,35 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    fn owner(&self) -> u32 {
-        self.shared.owner
-    }
-
-    fn begin(
+    /// Begins to keep a new span.
+    fn begin<S>(
         &self,
         kind: Option<Kind>,
-        parent: Option<&SpanState>,
-        active: host::Active,
-    ) -> SpanState {
-        SpanState::begin(self.owner(), self.shared.limits, kind, parent, active)
+        attributes: &Attributes<'_>,
+        id: &Id,
+        ctx: &Context<'_, S>,
+    ) -> Box<SpanState>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let active = match kind {
+            Some(_) => self.active(attributes.parent()),
+            None => host::Active::default(),
+        };
+        let mut state = SpanState::begin(self.shared.limits, kind, active);
+        let current = (attributes.is_contextual()).then(|| ctx.current_span());
+        let parent = match &current {
+            Some(current) => current.id(),
+            None => attributes.parent(),
+        };
+        if let Some(parent) = parent {
+            let mut inherit = |from: &mut SpanState| state.inherit(from, active);
+            if self.open.with(parent, &mut inherit).is_none() {
+                let enclosing = ctx.span(id).and_then(|span| span.parent());
+                self.open.with_nearest(enclosing, inherit);
+            }
+        }
+        state
     }
 
     /// The host's OpenTelemetry span that is active for a new span: that of its parent, where
@@ -138,19 +158,14 @@ impl Recorder {
     /// Looks for the host's span for the record itself. Not when it begins: asking starts it, and
     /// then its parent cannot be set any more.
     #[cfg(feature = "tracing-opentelemetry")]
-    fn look_for_hosts<S>(&self, id: &Id, ctx: &Context<'_, S>)
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let Some(span) = ctx.span(id) else { return };
-        let is_to_do = span::kept(&span.extensions(), self.owner())
-            .is_some_and(|state| state.kind.is_some() && !state.host.is_looked_for());
-        if is_to_do && let Some(dispatch) = self.dispatch() {
-            // The span is not held meanwhile.
+    fn look_for_hosts(&self, id: &Id) {
+        let is_to_do = |state: &mut SpanState| state.kind.is_some() && !state.host.is_looked_for();
+        if self.open.with(id, is_to_do) == Some(true)
+            && let Some(dispatch) = self.dispatch()
+        {
+            // Nothing is held meanwhile.
             let found = host::of_span(id, &dispatch);
-            if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
-                state.host.found(found);
-            }
+            self.open.with(id, |state| state.host.found(found));
         }
     }
 
@@ -177,18 +192,19 @@ impl Recorder {
         {
             return false;
         }
-        let mut said = Buffers::take();
+        let limits = &self.shared.limits;
+        let mut said = SpanState::scratch(*limits);
         let evidence = match outcome {
             Outcome::Err => {
-                event.record(&mut Visitor::new(plan, &self.shared.limits, &mut said));
+                event.record(&mut Visitor::new(plan, limits, &mut said.buffers));
                 Evidence::Err
             }
             Outcome::Ok => Evidence::Ok,
         };
-        if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
-            state.record(&said, false);
+        self.open.with(&span.id(), |state| {
+            state.record(&said.buffers, false);
             state.saw(evidence);
-        }
+        });
         said.recycle();
         true
     }
@@ -202,8 +218,9 @@ impl Recorder {
             return;
         };
         let active = self.active(event.parent());
-        let mut state = span::with_nearest(ctx.event_span(event), self.owner(), |parent| {
-            self.begin(Some(Kind::Event), parent, active)
+        let mut state = SpanState::begin(self.shared.limits, Some(Kind::Event), active);
+        self.open.with_nearest(ctx.event_span(event), |enclosing| {
+            state.inherit(enclosing, active);
         });
         event.record(&mut Visitor::new(
             &plan,
@@ -221,6 +238,7 @@ where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     fn on_register_dispatch(&self, subscriber: &tracing::Dispatch) {
+        self.open.is_in(subscriber);
         self.shared.canary.watch(subscriber.downgrade());
         // A layer is part of one subscriber.
         #[cfg(feature = "tracing-opentelemetry")]
@@ -228,6 +246,9 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        if is_worker_thread() {
+            return;
+        }
         let Some(plan) = callsite::plan(attributes.metadata()) else {
             return;
         };
@@ -235,42 +256,31 @@ where
             Role::Audited(kind) => Some(kind),
             _ => None,
         };
-        let Some(span) = ctx.span(id) else { return };
-        if is_worker_thread() {
-            return;
-        }
-        let active = if kind.is_some() {
-            self.active(attributes.parent())
-        } else {
-            host::Active::default()
-        };
-        let mut state = span::with_nearest(span.parent(), self.owner(), |parent| {
-            self.begin(kind, parent, active)
-        });
-        // The span is not held meanwhile: a value's Debug may log and open spans.
+        let mut state = self.begin(kind, attributes, id, &ctx);
+        // Not kept yet, and nothing is held meanwhile: a value's Debug may log and open spans.
         attributes.record(&mut Visitor::new(
             &plan,
             &self.shared.limits,
             &mut state.buffers,
         ));
-        if let Some(kind) = kind {
-            state.is_begun = self.shared.begin(kind, &state);
-        }
-        span::keep(span.extensions_mut(), state);
+        state.plan = Some(plan);
+        self.open.keep(id, state, || ctx.span(id));
     }
 
-    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        let Some(span) = ctx.span(id) else { return };
-        let Some(plan) = callsite::plan(span.metadata()) else {
-            return;
-        };
-        let mut later = Buffers::take();
-        let mut visitor = Visitor::new(&plan, &self.shared.limits, &mut later);
+    fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {
+        let rest = self.open.with(id, |state| {
+            let has_rest = state.record_plain(values);
+            has_rest.then(|| state.plan.clone()).flatten()
+        });
+        let Some(Some(plan)) = rest else { return };
+        // Nothing is held meanwhile.
+        let limits = &self.shared.limits;
+        let mut later = SpanState::scratch(*limits);
+        let mut visitor = Visitor::rest(&plan, limits, &mut later.buffers);
         values.record(&mut visitor);
         let saw_result = visitor.saw_result;
-        if let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner()) {
-            state.record(&later, saw_result);
-        }
+        self.open
+            .with(id, |state| state.record(&later.buffers, saw_result));
         later.recycle();
     }
 
@@ -290,40 +300,36 @@ where
         self.instant(event, &ctx);
     }
 
-    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+    fn on_enter(&self, id: &Id, _: Context<'_, S>) {
         #[cfg(feature = "tracing-opentelemetry")]
         {
             self.find_dispatch();
-            self.look_for_hosts(id, &ctx);
+            self.look_for_hosts(id);
         }
-        if std::thread::panicking()
-            && let Some(span) = ctx.span(id)
-            && let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner())
-        {
-            state.amid_panic = true;
+        if std::thread::panicking() {
+            self.open.with(id, |state| state.amid_panic = true);
         }
     }
 
-    fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        if std::thread::panicking()
-            && let Some(span) = ctx.span(id)
-            && let Some(state) = span::kept_mut(&mut span.extensions_mut(), self.owner())
-            && !state.amid_panic
-        {
-            state.saw(Evidence::Panic);
+    fn on_exit(&self, id: &Id, _: Context<'_, S>) {
+        if std::thread::panicking() {
+            self.open.with(id, |state| {
+                if !state.amid_panic {
+                    state.saw(Evidence::Panic);
+                }
+            });
         }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
         // One that was never entered; if the host's layer is told first, it has let go of it.
         #[cfg(feature = "tracing-opentelemetry")]
-        self.look_for_hosts(&id, &ctx);
-        let Some(span) = ctx.span(&id) else { return };
-        let Some(mut state) = span::take(&mut span.extensions_mut(), self.owner()) else {
+        self.look_for_hosts(&id);
+        let Some(mut state) = self.open.take(&id) else {
             return;
         };
         let Some(kind) = state.kind else {
-            state.buffers.recycle();
+            state.recycle();
             return;
         };
         // A panic inside the span was seen when it was left; one that only drops it later says
@@ -332,14 +338,15 @@ where
             state.saw(Evidence::Panic);
         }
         if state.may_miss_context() {
-            let (mut ancestor, mut has_record) = (span.parent(), false);
+            let mut ancestor = ctx.span(&id).and_then(|span| span.parent());
+            let mut has_record = false;
             while let Some(span) = ancestor {
-                if let Some(enclosing) = span::kept(&span.extensions(), self.owner()) {
+                self.open.with(&span.id(), |enclosing| {
                     has_record |= enclosing.kind.is_some();
                     state
                         .buffers
                         .inherit_missing(&enclosing.buffers, has_record);
-                }
+                });
                 ancestor = span.parent();
             }
         }

@@ -16,13 +16,11 @@ mod spooler;
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use tracing::Span;
-use tracing_subscriber::Registry;
-use tracing_subscriber::registry::LookupSpan as _;
 use uuid::Uuid;
 
 use self::canary::Canary;
@@ -33,7 +31,8 @@ use self::spooler::Spooler;
 use crate::audit::Audit;
 use crate::capture::clock::Moment;
 use crate::capture::host;
-use crate::capture::span::{self, SpanState};
+use crate::capture::open::{self, Open};
+use crate::capture::span::SpanState;
 use crate::config::{Config, Durability, Limits};
 use crate::error::{BuildError, CommitError, FlushError, RecordError};
 use crate::home::Home;
@@ -80,8 +79,8 @@ pub(crate) struct Shared {
     pub(crate) limits: Limits,
     pub(crate) queue: Queue,
     pub(crate) counters: Arc<Counters>,
-    /// Runs that begin, of the kinds that are tracked.
-    begun: Queue,
+    /// What the layers keep with the spans that are open.
+    open: Mutex<Vec<Weak<Open>>>,
     is_tracked: [bool; Kind::ALL.len()],
     /// Runs that ended and whose record was dropped.
     abandoned: Mutex<Vec<Uuid>>,
@@ -112,11 +111,16 @@ impl std::fmt::Debug for Commands {
 
 impl Shared {
     /// Hands a record over to the worker.
-    pub(crate) fn hand_over(&self, kind: Kind, state: SpanState) -> Result<Uuid, RecordError> {
+    pub(crate) fn hand_over(
+        &self,
+        kind: Kind,
+        mut state: Box<SpanState>,
+    ) -> Result<Uuid, RecordError> {
         let header = state.header(kind);
         let is_begun = state.is_begun;
-        let mut buffers = state.buffers;
-        state.host.write(&mut buffers.body);
+        let host = state.host;
+        let buffers = &mut state.buffers;
+        host.write(&mut buffers.body);
         let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
         let len = encode::frame_len(inherited, context, body);
         let wait = match self.durability[kind.index()] {
@@ -132,7 +136,7 @@ impl Shared {
         let handed = self.queue.push(len, wait, |out| {
             encode::frame(out, &header, inherited, context, body);
         });
-        buffers.recycle();
+        state.recycle();
         let (cause, error) = match handed {
             Ok(()) => return Ok(header.id),
             Err(Refused::Full) => (DropCause::QueueFull, RecordError::QueueFull),
@@ -153,38 +157,38 @@ impl Shared {
         Err(error)
     }
 
-    /// Tells the worker of a run that begins; returns whether there was room to. If not, its record
-    /// still counts.
-    pub(crate) fn begin(&self, kind: Kind, state: &SpanState) -> bool {
-        if !self.is_tracked[kind.index()] {
-            return false;
+    /// Makes the table of a layer's open spans.
+    pub(crate) fn open(&self) -> Arc<Open> {
+        let open = Open::new(self.owner, self.is_tracked);
+        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|table| table.strong_count() > 0);
+        all.push(Arc::downgrade(&open));
+        open
+    }
+
+    /// The runs that go on since the last look, or all (`every`) that go on, each once, with the
+    /// frames that say so; and whether there are some that began since the last look.
+    fn look_for_runs(&self, every: bool) -> (Vec<(Uuid, Vec<u8>)>, bool) {
+        let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let tables: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
+        drop(all);
+        let (mut begun, mut are_young) = (Vec::new(), false);
+        for table in tables {
+            are_young |= table.look(every, &mut begun);
         }
-        let header = state.header_of_beginning(kind);
-        let mut of_host = Vec::new();
-        state.host.write(&mut of_host);
-        let buffers = &state.buffers;
-        let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
-        let len = encode::frame_len(inherited, context, body) + of_host.len();
-        let told = self.begun.push(len, Duration::ZERO, |out| {
-            encode::begun(out, &header, inherited, context, body);
-            out.extend_from_slice(&of_host);
-        });
-        told.is_ok()
+        (begun, are_young)
     }
 
     /// Records without a span of its own.
     pub(crate) fn record(&self, record: &NewRecord) -> Result<Uuid, RecordError> {
         let kind = record.kind();
-        let begin = |parent: Option<&SpanState>| {
-            SpanState::begin(self.owner, self.limits, Some(kind), parent, host::active())
-        };
-        let mut state = Span::current()
-            .with_subscriber(|(id, dispatch)| {
-                let enclosing = dispatch.downcast_ref::<Registry>()?.span(id);
-                Some(span::with_nearest(enclosing, self.owner, begin))
-            })
-            .flatten()
-            .unwrap_or_else(|| begin(None));
+        let active = host::active();
+        let mut state = SpanState::begin(self.limits, Some(kind), active);
+        Span::current().with_subscriber(|(id, dispatch)| {
+            open::with_nearest(dispatch, id, self.owner, |enclosing| {
+                state.inherit(enclosing, active);
+            });
+        });
         if let Some(started_us) = record.started_us() {
             state.set_start(started_us);
         }
@@ -233,7 +237,6 @@ impl Shared {
     /// The worker has ended: nothing is taken any more, and who waits is told.
     fn end(&self) {
         self.queue.close();
-        self.begun.close();
         let mut commands = self.commands();
         commands.worker = None;
         let flushes = std::mem::take(&mut commands.flushes);
@@ -345,7 +348,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         limits: config.limits,
         queue: Queue::new(config.queue_records, config.queue_bytes),
         counters: Arc::clone(&counters),
-        begun: Queue::new(config.queue_records, config.queue_bytes),
+        open: Mutex::default(),
         is_tracked: config.runs_in_flight,
         abandoned: Mutex::default(),
         durability: config.durability,

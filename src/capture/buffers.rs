@@ -1,10 +1,6 @@
-//! The memory that a span's entries are written to, pooled.
+//! The memory that a span's entries are written to.
 
-use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
-use std::sync::LazyLock;
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::config::Limits;
 use crate::record::decode::{self, EntryKey, Value};
@@ -24,15 +20,6 @@ pub(crate) struct Buffers {
     compact_at: usize,
 }
 
-/// Buffers kept for each thread: more than the spans that a thread has open at once.
-const POOLED_PER_THREAD: usize = 16;
-
-/// Buffers kept for threads that open spans which other threads close.
-const POOLED_BETWEEN_THREADS: usize = 256;
-
-/// A buffer that grew beyond this is given back to the allocator.
-const POOLED_BYTES: usize = 16 * 1024;
-
 /// Bytes of `context` and `inherited` together, beyond which entries that no longer count are
 /// removed when a child takes them over.
 const COMPACT_CONTEXT_BYTES: usize = 2 * 1024;
@@ -40,45 +27,17 @@ const COMPACT_CONTEXT_BYTES: usize = 2 * 1024;
 /// The length of `body` at which it is first looked through.
 const COMPACT_BODY_BYTES: usize = 16 * 1024;
 
-thread_local! {
-    static POOL: RefCell<Vec<Buffers>> = const { RefCell::new(Vec::new()) };
-}
-
-static SHARED_POOL: LazyLock<ArrayQueue<Buffers>> =
-    LazyLock::new(|| ArrayQueue::new(POOLED_BETWEEN_THREADS));
-
 impl Buffers {
-    /// Takes empty buffers from the pool.
-    pub(crate) fn take() -> Self {
-        POOL.try_with(|pool| pool.try_borrow_mut().ok().and_then(|mut pool| pool.pop()))
-            .ok()
-            .flatten()
-            .or_else(|| SHARED_POOL.pop())
-            .unwrap_or_default()
-    }
-
-    /// Gives the buffers back to the pool.
-    pub(crate) fn recycle(mut self) {
-        if self.inherited.capacity() + self.context.capacity() + self.body.capacity() > POOLED_BYTES
-        {
-            return;
-        }
+    /// Removes the entries, and keeps the memory.
+    pub(crate) fn clear(&mut self) {
         self.inherited.clear();
         self.context.clear();
         self.body.clear();
         self.compact_at = 0;
-        let mut this = Some(self);
-        let _ = POOL.try_with(|pool| {
-            if let Ok(mut pool) = pool.try_borrow_mut()
-                && pool.len() < POOLED_PER_THREAD
-            {
-                pool.extend(this.take());
-            }
-        });
-        if let Some(this) = this {
-            // A full pool means that the memory is not needed.
-            let _ = SHARED_POOL.push(this);
-        }
+    }
+
+    pub(crate) fn capacity(&self) -> usize {
+        self.inherited.capacity() + self.context.capacity() + self.body.capacity()
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -140,6 +99,11 @@ impl Buffers {
     pub(crate) fn append(&mut self, other: &Buffers, limits: &Limits) {
         self.context.extend_from_slice(&other.context);
         self.body.extend_from_slice(&other.body);
+        self.bound(limits);
+    }
+
+    /// Removes entries that no longer count, where there are many.
+    pub(crate) fn bound(&mut self, limits: &Limits) {
         if self.context.len() > COMPACT_CONTEXT_BYTES {
             compact(&mut self.context, usize::MAX);
         }

@@ -9,8 +9,8 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 use uuid::Uuid;
 
-use super::buffers::Buffers;
-use super::span;
+use super::open;
+use super::span::SpanState;
 use super::visitor;
 use crate::record::encode::{Evidence, Key};
 use crate::vocabulary::Field;
@@ -101,17 +101,17 @@ where
 fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
     span.with_subscriber(|(id, dispatch)| {
         let mut limits = None;
-        span::change_all(dispatch, id, |state| limits = Some(state.limits));
+        open::change_all(dispatch, id, |state| limits = Some(state.limits));
         let Some(limits) = limits else { return };
-        let mut seen = Buffers::take();
+        let mut seen = SpanState::scratch(limits);
         if let Some(error) = error {
             // The span is not held meanwhile: this runs the host's code.
             let key = Key::Field(Field::SeenError);
-            visitor::debug(&mut seen, key, &limits, format_args!("{error}"));
+            visitor::debug(&mut seen.buffers, key, &limits, format_args!("{error}"));
         }
-        span::change_all(dispatch, id, |state| {
+        open::change_all(dispatch, id, |state| {
             state.saw(evidence);
-            state.record(&seen, false);
+            state.record(&seen.buffers, false);
         });
         seen.recycle();
     });
@@ -171,7 +171,7 @@ impl AuditSpanExt for Span {
     fn audit_id(&self) -> Option<Uuid> {
         let mut found = None;
         self.with_subscriber(|(id, dispatch)| {
-            span::change_all(dispatch, id, |state| {
+            open::change_all(dispatch, id, |state| {
                 if found.is_none() && state.kind.is_some() {
                     found = Some(state.id);
                 }
@@ -185,7 +185,7 @@ impl AuditSpanExt for Span {
             if let Some(host) = super::host::context(id, dispatch) {
                 return Some(host.traceparent());
             }
-            span::nearest_record(dispatch, id).map(|place| place.traceparent())
+            open::nearest_record(dispatch, id).map(|place| place.traceparent())
         })
         .flatten()
     }

@@ -1,14 +1,15 @@
 //! From a span's fields to a record, on the application's threads.
 //!
 //! What runs here runs inside the host's spans: no system call, no blocking, no panic, and no
-//! allocation in steady state but the Registry's own extension slot. Values are written down as
+//! allocation in steady state. Values are written down as
 //! they are said; what they mean for a column is decided later, off the hot path
 //! ([`crate::record::row`]).
 //!
 //! - [`callsite`]: decided once for each callsite, whether it is audited and what its fields are
 //! - [`visitor`]: field values into entries, within limits
-//! - [`buffers`]: the entries' memory, pooled for each thread
-//! - [`span`]: what is kept with an open span, inheritance, evidence of its outcome
+//! - [`buffers`]: the entries' memory
+//! - [`span`]: what is kept with an open span, pooled; inheritance, evidence of its outcome
+//! - [`open`]: where it is kept
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
 //! - [`clock`]: wall-clock times without asking the wall clock twice
@@ -18,6 +19,7 @@ pub(crate) mod callsite;
 pub(crate) mod clock;
 mod future;
 pub(crate) mod host;
+pub(crate) mod open;
 pub(crate) mod span;
 pub(crate) mod visitor;
 

@@ -1,16 +1,19 @@
-//! What is kept with an open span, in the Registry's extensions.
+//! What is kept with an open span.
 
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing::Dispatch;
-use tracing::span::Id;
-use tracing_subscriber::Registry;
-use tracing_subscriber::registry::{Extensions, ExtensionsMut, LookupSpan, SpanRef};
+use crossbeam_queue::ArrayQueue;
+use tracing::span::Record;
 use uuid::Uuid;
 
 use super::buffers::Buffers;
+use super::callsite::Plan;
 use super::clock::Moment;
 use super::host::{self, Host};
+use super::visitor::Visitor;
 use crate::config::Limits;
 use crate::record::decode::Frame;
 use crate::record::encode::{Evidence, Header};
@@ -18,11 +21,9 @@ use crate::record::trace::Place;
 use crate::record::{id, row};
 use crate::vocabulary::Kind;
 
-/// The part of a span that one audit layer keeps.
+/// What one audit layer keeps with a span.
 #[derive(Debug)]
 pub(crate) struct SpanState {
-    /// The layer this belongs to: several may look at the same span.
-    owner: u32,
     /// `None`: the span is no record, its fields are inherited.
     pub(crate) kind: Option<Kind>,
     pub(crate) id: Uuid,
@@ -34,8 +35,10 @@ pub(crate) struct SpanState {
     pub(crate) duration_us: Option<u64>,
     pub(crate) buffers: Buffers,
     pub(crate) limits: Limits,
+    /// What the fields of its callsite are; `None`: it has none.
+    pub(crate) plan: Option<Cow<'static, Plan>>,
     pub(crate) host: Host,
-    /// The worker was told that the run has begun.
+    /// The spool was told that the run has begun.
     pub(crate) is_begun: bool,
     evidence: Evidence,
     /// The thread was unwinding when the span began or was entered: a panic that the span
@@ -49,93 +52,146 @@ pub(crate) struct SpanState {
 /// span saw none need not look at its enclosing spans again.
 static LATE_CONTEXT: AtomicU64 = AtomicU64::new(0);
 
-/// What all audit layers keep with one span. The Registry's extensions hold one value of a
-/// type.
-#[derive(Debug)]
-pub(crate) struct Captured {
-    first: SpanState,
-    others: Vec<SpanState>,
+/// States kept for each thread: more than the spans that a thread has open at once.
+const POOLED_PER_THREAD: usize = 16;
+
+/// States kept for threads that open spans which other threads close.
+const POOLED_BETWEEN_THREADS: usize = 256;
+
+/// Buffers that grew beyond this are given back to the allocator.
+const POOLED_BYTES: usize = 16 * 1024;
+
+thread_local! {
+    static POOL: RefCell<Vec<Box<SpanState>>> = const { RefCell::new(Vec::new()) };
 }
 
-impl Captured {
-    fn of(&self, owner: u32) -> Option<&SpanState> {
-        std::iter::once(&self.first)
-            .chain(&self.others)
-            .find(|state| state.owner == owner)
-    }
-
-    fn of_mut(&mut self, owner: u32) -> Option<&mut SpanState> {
-        self.states_mut().find(|state| state.owner == owner)
-    }
-
-    fn states_mut(&mut self) -> impl Iterator<Item = &mut SpanState> {
-        std::iter::once(&mut self.first).chain(&mut self.others)
-    }
-}
+static SHARED_POOL: LazyLock<ArrayQueue<Box<SpanState>>> =
+    LazyLock::new(|| ArrayQueue::new(POOLED_BETWEEN_THREADS));
 
 impl SpanState {
-    /// Begins to keep a span whose nearest kept ancestor is `parent`, while the host's span
-    /// `active` is.
-    pub(crate) fn begin(
-        owner: u32,
-        limits: Limits,
-        kind: Option<Kind>,
-        parent: Option<&SpanState>,
-        active: host::Active,
-    ) -> Self {
-        let mut buffers = Buffers::take();
-        if let Some(parent) = parent {
-            buffers.inherit(&parent.buffers, parent.kind.is_some());
+    fn empty(limits: Limits) -> Self {
+        Self {
+            kind: None,
+            id: Uuid::nil(),
+            parent: Uuid::nil(),
+            root: Uuid::nil(),
+            began: Moment::UNKNOWN,
+            started_us: 0,
+            duration_us: None,
+            buffers: Buffers::default(),
+            limits,
+            plan: None,
+            host: Host::default(),
+            is_begun: false,
+            evidence: Evidence::None,
+            amid_panic: false,
+            late_context: 0,
         }
-        // A span that is no record stands for the record that encloses it.
-        let (parent_id, root) = parent.map_or((Uuid::nil(), Uuid::nil()), |parent| {
-            (
-                if parent.kind.is_some() {
-                    parent.id
-                } else {
-                    parent.parent
-                },
-                parent.root,
-            )
+    }
+
+    /// Takes one from the pool whose buffers are empty, and of which nothing else counts.
+    pub(crate) fn scratch(limits: Limits) -> Box<Self> {
+        POOL.try_with(|pool| pool.try_borrow_mut().ok().and_then(|mut pool| pool.pop()))
+            .ok()
+            .flatten()
+            .or_else(|| SHARED_POOL.pop())
+            .unwrap_or_else(|| Box::new(Self::empty(limits)))
+    }
+
+    /// Gives it back to the pool.
+    pub(crate) fn recycle(mut self: Box<Self>) {
+        if self.buffers.capacity() > POOLED_BYTES {
+            return;
+        }
+        self.buffers.clear();
+        let mut this = Some(self);
+        let _ = POOL.try_with(|pool| {
+            if let Ok(mut pool) = pool.try_borrow_mut()
+                && pool.len() < POOLED_PER_THREAD
+            {
+                pool.extend(this.take());
+            }
         });
-        // A span that is no record needs neither times nor an id.
-        let (began, started_us, id) = if kind.is_some() {
+        if let Some(this) = this {
+            // A full pool means that the memory is not needed.
+            let _ = SHARED_POOL.push(this);
+        }
+    }
+
+    /// Begins to keep a span, while the host's span `active` is. `None`: it is no record, and
+    /// needs neither times nor an id.
+    pub(crate) fn begin(limits: Limits, kind: Option<Kind>, active: host::Active) -> Box<Self> {
+        let mut state = Self::scratch(limits);
+        (state.began, state.started_us, state.id) = if kind.is_some() {
             let began = Moment::now();
             let started_us = began.wall_us();
             (began, started_us, id::new(started_us))
         } else {
             (Moment::UNKNOWN, 0, Uuid::nil())
         };
-        Self {
-            owner,
-            kind,
-            id,
-            parent: parent_id,
-            root: if root.is_nil() { id } else { root },
-            began,
-            started_us,
-            duration_us: None,
-            buffers,
-            limits,
-            host: match (kind, parent) {
-                (Some(_), _) => Host::begin(active, parent.map(|parent| &parent.host)),
-                // What the enclosing record knows, for those inside.
-                (None, Some(parent)) => parent.host,
-                (None, None) => Host::default(),
-            },
-            is_begun: false,
-            evidence: Evidence::None,
-            amid_panic: std::thread::panicking(),
-            late_context: LATE_CONTEXT.load(Ordering::Relaxed),
+        state.kind = kind;
+        state.parent = Uuid::nil();
+        state.root = state.id;
+        state.duration_us = None;
+        state.limits = limits;
+        state.plan = None;
+        state.host = match kind {
+            Some(_) => Host::begin(active, None),
+            None => Host::default(),
+        };
+        state.is_begun = false;
+        state.evidence = Evidence::None;
+        state.amid_panic = std::thread::panicking();
+        state.late_context = LATE_CONTEXT.load(Ordering::Relaxed);
+        state
+    }
+
+    /// Takes over what the nearest enclosing span that is kept has for those inside.
+    pub(crate) fn inherit(&mut self, from: &Self, active: host::Active) {
+        self.buffers.inherit(&from.buffers, from.kind.is_some());
+        // A span that is no record stands for the record that encloses it.
+        self.parent = match from.kind {
+            Some(_) => from.id,
+            None => from.parent,
+        };
+        if !from.root.is_nil() {
+            self.root = from.root;
         }
+        self.host = match self.kind {
+            Some(_) => Host::begin(active, Some(&from.host)),
+            // What the enclosing record knows, for those inside.
+            None => from.host,
+        };
+    }
+
+    /// Appends fields that are recorded after the span began, except for those whose values are
+    /// formatted by the host's code or are long. Returns whether there are such.
+    pub(crate) fn record_plain(&mut self, values: &Record<'_>) -> bool {
+        let Some(plan) = &self.plan else { return false };
+        let context = self.buffers.context.len();
+        // What is over the limits gives way afterwards, so that what no longer counts goes first.
+        let limits = Limits {
+            record_bytes: self.limits.record_bytes.saturating_add(self.buffers.len()),
+            ..self.limits
+        };
+        let mut visitor = Visitor::plain(plan, &limits, &mut self.buffers);
+        values.record(&mut visitor);
+        let (saw_result, has_left) = (visitor.saw_result, visitor.has_left);
+        self.buffers.bound(&self.limits);
+        self.saw_fields(self.buffers.context.len() != context, saw_result);
+        has_left
     }
 
     /// Appends fields that were recorded after the span began.
     pub(crate) fn record(&mut self, later: &Buffers, saw_result: bool) {
-        if !later.context.is_empty() {
+        self.buffers.append(later, &self.limits);
+        self.saw_fields(!later.context.is_empty(), saw_result);
+    }
+
+    fn saw_fields(&mut self, some_are_inherited: bool, saw_result: bool) {
+        if some_are_inherited {
             LATE_CONTEXT.fetch_add(1, Ordering::Relaxed);
         }
-        self.buffers.append(later, &self.limits);
         if saw_result {
             self.saw(Evidence::ResultField);
         }
@@ -202,100 +258,4 @@ impl SpanState {
             self.root = self.id;
         }
     }
-}
-
-/// Keeps `state` with the span.
-pub(crate) fn keep(mut extensions: ExtensionsMut<'_>, state: SpanState) {
-    if let Some(captured) = extensions.get_mut::<Captured>() {
-        captured.others.push(state);
-    } else {
-        extensions.insert(Captured {
-            first: state,
-            others: Vec::new(),
-        });
-    }
-}
-
-/// What the layer `owner` keeps with the span.
-pub(crate) fn kept<'a>(extensions: &'a Extensions<'_>, owner: u32) -> Option<&'a SpanState> {
-    extensions.get::<Captured>()?.of(owner)
-}
-
-/// The same, to change it.
-pub(crate) fn kept_mut<'a>(
-    extensions: &'a mut ExtensionsMut<'_>,
-    owner: u32,
-) -> Option<&'a mut SpanState> {
-    extensions.get_mut::<Captured>()?.of_mut(owner)
-}
-
-/// Takes what the layer `owner` keeps with the span, which is closing.
-pub(crate) fn take(extensions: &mut ExtensionsMut<'_>, owner: u32) -> Option<SpanState> {
-    let captured = extensions.get_mut::<Captured>()?;
-    if let Some(at) = captured
-        .others
-        .iter()
-        .position(|state| state.owner == owner)
-    {
-        return Some(captured.others.swap_remove(at));
-    }
-    if captured.first.owner != owner {
-        return None;
-    }
-    if let Some(other) = captured.others.pop() {
-        return Some(std::mem::replace(&mut captured.first, other));
-    }
-    extensions
-        .remove::<Captured>()
-        .map(|captured| captured.first)
-}
-
-/// Calls `with` with what is kept for the nearest of `span` and its ancestors that has it.
-pub(crate) fn with_nearest<'a, S, T>(
-    span: Option<SpanRef<'a, S>>,
-    owner: u32,
-    with: impl FnOnce(Option<&SpanState>) -> T,
-) -> T
-where
-    S: LookupSpan<'a>,
-{
-    let mut nearest = span;
-    while let Some(span) = nearest {
-        let extensions = span.extensions();
-        if let Some(state) = kept(&extensions, owner) {
-            return with(Some(state));
-        }
-        drop(extensions);
-        nearest = span.parent();
-    }
-    with(None)
-}
-
-/// Calls `change` with what each audit layer keeps with a span that is open.
-///
-/// Reaches the span through the Registry, whatever layers are stacked on it; does nothing for
-/// a subscriber that is not built on the Registry.
-pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&mut SpanState)) {
-    if let Some(registry) = dispatch.downcast_ref::<Registry>()
-        && let Some(span) = registry.span(id)
-        && let Some(captured) = span.extensions_mut().get_mut::<Captured>()
-    {
-        captured.states_mut().for_each(&mut change);
-    }
-}
-
-/// Where the span of the nearest record is, of this span and those that enclose it.
-pub(crate) fn nearest_record(dispatch: &Dispatch, id: &Id) -> Option<Place> {
-    let mut nearest = dispatch.downcast_ref::<Registry>()?.span(id);
-    while let Some(span) = nearest {
-        if let Some(captured) = span.extensions().get::<Captured>()
-            && let Some(place) = std::iter::once(&captured.first)
-                .chain(&captured.others)
-                .find_map(|state| state.place(state.kind?))
-        {
-            return Some(place);
-        }
-        nearest = span.parent();
-    }
-    None
 }

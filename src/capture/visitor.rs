@@ -11,23 +11,72 @@ use super::callsite::{Plan, Slot};
 use crate::config::Limits;
 use crate::record::encode::{self, Key, ty};
 
+/// Text that is longer is not copied, and perhaps cut and hashed, while others wait.
+const PLAIN_BYTES: usize = 16 * 1024;
+
 /// Writes the values of one callsite's fields into buffers.
 pub(crate) struct Visitor<'a> {
     plan: &'a Plan,
     limits: &'a Limits,
     out: &'a mut Buffers,
+    takes: Takes,
     /// Whether a field was seen that is evidence of success when it is recorded late.
     pub(crate) saw_result: bool,
+    /// Whether there are values that this was not to take.
+    pub(crate) has_left: bool,
+}
+
+/// Which values are taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    All,
+    /// Those that take a copy and nothing else: no code of the host's, no hash of long text.
+    Plain,
+    /// The others.
+    Rest,
 }
 
 impl<'a> Visitor<'a> {
+    /// Takes all values.
     pub(crate) fn new(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
+        Self::that_takes(Takes::All, plan, limits, out)
+    }
+
+    /// Takes the values that need no more than a copy, and sees whether there are others.
+    pub(crate) fn plain(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
+        Self::that_takes(Takes::Plain, plan, limits, out)
+    }
+
+    /// Takes the values that [`plain`](Self::plain) leaves.
+    pub(crate) fn rest(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
+        Self::that_takes(Takes::Rest, plan, limits, out)
+    }
+
+    fn that_takes(
+        takes: Takes,
+        plan: &'a Plan,
+        limits: &'a Limits,
+        out: &'a mut Buffers,
+    ) -> Self {
         Self {
             plan,
             limits,
             out,
+            takes,
             saw_result: false,
+            has_left: false,
         }
+    }
+
+    /// Whether to take a value.
+    fn takes(&mut self, is_plain: bool) -> bool {
+        let takes = match self.takes {
+            Takes::All => true,
+            Takes::Plain => is_plain,
+            Takes::Rest => !is_plain,
+        };
+        self.has_left |= !takes;
+        takes
     }
 
     fn key(&self, field: &TracingField) -> Option<Key<'static>> {
@@ -39,14 +88,18 @@ impl<'a> Visitor<'a> {
     }
 
     fn fixed<const N: usize>(&mut self, field: &TracingField, ty: u8, value: [u8; N]) {
-        if let Some(key) = self.key(field) {
+        if self.takes(true)
+            && let Some(key) = self.key(field)
+        {
             self.out.fixed(key, ty, value, self.limits);
             self.saw(key);
         }
     }
 
     fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
-        if let Some(key) = self.key(field) {
+        if self.takes(value.len() <= PLAIN_BYTES.min(self.limits.field_bytes))
+            && let Some(key) = self.key(field)
+        {
             self.out.text(key, ty, value, self.limits);
             self.saw(key);
         }
@@ -93,7 +146,8 @@ impl Visit for Visitor<'_> {
     }
 
     fn record_debug(&mut self, field: &TracingField, value: &dyn fmt::Debug) {
-        if let Some(key) = self.key(field)
+        if self.takes(false)
+            && let Some(key) = self.key(field)
             && debug(self.out, key, self.limits, format_args!("{value:?}"))
         {
             self.saw(key);

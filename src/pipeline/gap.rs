@@ -37,7 +37,7 @@ pub(crate) fn of_damage(folder: &str) -> NewRecord {
 /// The frame of a record that no span of the host's encloses.
 pub(crate) fn chunk(record: &NewRecord, limits: &Limits) -> Chunk {
     let kind = record.kind();
-    let mut state = SpanState::begin(0, *limits, Some(kind), None, host::Active::default());
+    let mut state = SpanState::begin(*limits, Some(kind), host::Active::default());
     if let Some(started_us) = record.started_us() {
         state.set_start(started_us);
     }

@@ -1,86 +1,44 @@
-//! Runs that have begun and not yet ended, as the spool's thread sees them.
+//! Runs that go on, as the spool's thread sees them.
 //!
-//! The frame of a run that begins comes by a queue of its own. Most runs end before the next
-//! look at the queues, and leave no trace here; one that is still there at the next look is
-//! stored, so that the next process knows of it should this one die.
+//! Most runs end between two looks at the spans that are open, and leave no trace here; one that
+//! goes on is stored, so that the next process knows of it should this one die.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use crate::queue::Chunk;
-use crate::record::encode;
 use crate::spool::Runs;
 
-/// Looks at the queues after which a run that ended before its beginning was seen is forgotten.
-const FORGET_AFTER: u64 = 3;
-
-/// Runs that have begun and not yet ended.
+/// Runs that go on.
 #[derive(Debug, Default)]
 pub(super) struct InFlight {
-    /// Began since the last look, or could not be stored yet.
-    young: HashMap<Uuid, (u64, Vec<u8>)>,
-    stored: HashSet<Uuid>,
-    /// Ended, by the look at which that was seen, before they were seen to begin: the two
-    /// queues are emptied one after the other.
-    early: HashMap<Uuid, u64>,
+    /// Those that the spool was told of, or is to be told of.
+    known: HashSet<Uuid>,
     /// What the spool is to be told, kept until it was.
     news: Runs,
-    look: u64,
 }
 
 impl InFlight {
-    /// Takes what the queues held: runs that began, then records. `is_tracked` says by its code
-    /// whether a kind is.
-    pub(super) fn take(
-        &mut self,
-        begun: &[Chunk],
-        ended: &[Chunk],
-        is_tracked: impl Fn(u8) -> bool,
-    ) {
-        self.look += 1;
-        for frame in begun.iter().flat_map(Chunk::frames) {
-            if let Some((_, id)) = encode::kind_and_id(frame)
-                && self.early.remove(&id).is_none()
-            {
-                self.young.insert(id, (self.look, frame.to_vec()));
-            }
-        }
-        for frame in ended.iter().flat_map(Chunk::frames) {
-            if let Some((kind, id)) = encode::kind_and_id(frame)
-                && is_tracked(kind)
-            {
-                self.end(id);
-            }
-        }
-        let look = self.look;
-        self.early.retain(|_, seen| look - *seen < FORGET_AFTER);
+    /// Runs were seen that go on.
+    pub(super) fn begin(&mut self, begun: Vec<(Uuid, Vec<u8>)>) {
+        self.known.extend(begun.iter().map(|(id, _)| *id));
+        self.news.begun.extend(begun);
     }
 
-    /// A run has ended.
+    /// A run has ended, one of these or another.
     pub(super) fn end(&mut self, id: Uuid) {
-        if self.stored.remove(&id) {
+        if self.known.remove(&id) {
             self.news.ended.push(id);
-        } else if self.young.remove(&id).is_none() {
-            self.early.insert(id, self.look);
         }
+    }
+
+    /// Whether no run goes on.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
     }
 
     /// What the spool is to be told.
-    pub(super) fn news(&mut self) -> &Runs {
-        let look = self.look;
-        let old: Vec<_> = self
-            .young
-            .iter()
-            .filter(|(_, (seen, _))| *seen < look)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in old {
-            if let Some((_, frame)) = self.young.remove(&id) {
-                self.stored.insert(id);
-                self.news.begun.push((id, frame));
-            }
-        }
+    pub(super) fn news(&self) -> &Runs {
         &self.news
     }
 
@@ -89,18 +47,13 @@ impl InFlight {
         self.news = Runs::default();
     }
 
-    /// Whether the next look should be soon: there are runs that are not stored yet.
-    pub(super) fn is_waiting(&self) -> bool {
-        !self.young.is_empty()
-    }
-
-    /// Forgets all runs; returns the frames of those that are not stored.
+    /// Forgets all runs; returns the frames of those that go on and that the spool was not told of.
     pub(super) fn end_all(&mut self) -> Vec<Vec<u8>> {
-        self.stored.clear();
+        let known = std::mem::take(&mut self.known);
         let unsaved = std::mem::take(&mut self.news.begun);
-        let young = self.young.drain().map(|(_, (_, frame))| frame);
-        young
-            .chain(unsaved.into_iter().map(|(_, frame)| frame))
+        unsaved
+            .into_iter()
+            .filter_map(|(id, frame)| known.contains(&id).then_some(frame))
             .collect()
     }
 }
@@ -108,76 +61,54 @@ impl InFlight {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::encode::{Evidence, Header};
-    use crate::vocabulary::Kind;
 
-    fn frames(ids: &[u128]) -> Vec<Chunk> {
-        let mut chunk = Chunk::default();
-        for id in ids {
-            let header = Header {
-                kind: Kind::QueryRun,
-                evidence: Evidence::None,
-                id: Uuid::from_u128(*id),
-                parent: Uuid::nil(),
-                root: Uuid::nil(),
-                started_us: 0,
-                duration_us: 0,
-            };
-            let mut frame = Vec::new();
-            encode::begun(&mut frame, &header, &[], &[], &[]);
-            chunk.push(&frame);
-        }
-        vec![chunk]
+    fn begun(ids: &[u128]) -> Vec<(Uuid, Vec<u8>)> {
+        ids.iter()
+            .map(|id| (Uuid::from_u128(*id), vec![1]))
+            .collect()
     }
 
-    fn look(runs: &mut InFlight, begun: &[u128], ended: &[u128]) -> (Vec<u128>, Vec<u128>) {
-        runs.take(&frames(begun), &frames(ended), |_| true);
+    fn told(runs: &mut InFlight) -> (usize, Vec<u128>) {
         let news = runs.news();
-        let mut begun: Vec<_> = news.begun.iter().map(|(id, _)| id.as_u128()).collect();
-        begun.sort_unstable();
-        let ended = news.ended.iter().map(Uuid::as_u128).collect();
+        let told = (
+            news.begun.len(),
+            news.ended.iter().map(Uuid::as_u128).collect(),
+        );
         runs.told();
-        (begun, ended)
+        told
     }
 
     #[test]
-    fn a_run_that_ends_soon_is_never_stored() {
+    fn a_run_is_told_of_when_it_goes_on_and_when_it_ends() {
         let mut runs = InFlight::default();
-        assert_eq!(look(&mut runs, &[1], &[1]), (vec![], vec![]));
-        // Ended before its beginning was seen.
-        assert_eq!(look(&mut runs, &[], &[2]), (vec![], vec![]));
-        assert_eq!(look(&mut runs, &[2], &[]), (vec![], vec![]));
-        assert_eq!(look(&mut runs, &[], &[]), (vec![], vec![]));
-        assert!(!runs.is_waiting());
-    }
-
-    #[test]
-    fn a_run_that_goes_on_is_stored_until_it_ends() {
-        let mut runs = InFlight::default();
-        assert_eq!(look(&mut runs, &[1, 2], &[]), (vec![], vec![]));
-        assert!(runs.is_waiting());
-        assert_eq!(look(&mut runs, &[3], &[]), (vec![1, 2], vec![]));
-        assert_eq!(look(&mut runs, &[], &[1]), (vec![3], vec![1]));
-        assert_eq!(look(&mut runs, &[], &[2, 3]), (vec![], vec![2, 3]));
+        runs.begin(begun(&[1, 2]));
+        assert_eq!(told(&mut runs), (2, vec![]));
+        runs.end(Uuid::from_u128(1));
+        // It was never seen to go on.
+        runs.end(Uuid::from_u128(3));
+        assert_eq!(told(&mut runs), (0, vec![1]));
+        assert!(!runs.is_empty());
     }
 
     #[test]
     fn what_the_spool_was_not_told_is_kept() {
         let mut runs = InFlight::default();
-        runs.take(&frames(&[1]), &[], |_| true);
-        runs.take(&[], &[], |_| true);
-        assert_eq!(runs.news().begun.len(), 1);
-        runs.take(&[], &frames(&[1]), |_| true);
-        let news = runs.news();
-        assert_eq!((news.begun.len(), news.ended.len()), (1, 1));
+        runs.begin(begun(&[1]));
+        runs.end(Uuid::from_u128(1));
+        runs.begin(begun(&[2]));
+        assert_eq!(told(&mut runs), (2, vec![1]));
+        assert!(runs.end_all().is_empty());
     }
 
     #[test]
-    fn what_ended_without_a_beginning_is_forgotten() {
+    fn at_the_end_those_are_left_that_the_spool_does_not_know() {
         let mut runs = InFlight::default();
-        for id in 0..100 {
-            look(&mut runs, &[], &[id]);
-        }
-        assert!(runs.early.len() < 5);
+        runs.begin(begun(&[1]));
+        told(&mut runs);
+        runs.begin(begun(&[2, 3]));
+        // It has a record.
+        runs.end(Uuid::from_u128(3));
+        assert_eq!(runs.end_all(), [vec![1]]);
+        assert!(runs.is_empty());
     }
 }

@@ -269,17 +269,26 @@ impl Spooler {
 
     /// Takes what the queues hold, and what is to be told of what they did not.
     fn take_queues(&mut self, now: Instant) {
-        // Runs that begin first: a run ends after it began.
-        let mut begun = Vec::new();
-        self.shared.begun.drain(&mut begun);
-        let first = self.chunks.len();
-        self.shared.queue.drain(&mut self.chunks);
         let shared = &self.shared;
-        let is_tracked =
-            |code| Kind::from_code(code).is_some_and(|kind| shared.is_tracked[kind.index()]);
-        if shared.is_tracked != [false; Kind::ALL.len()] {
-            self.in_flight
-                .take(&begun, &self.chunks[first..], is_tracked);
+        let is_any_tracked = shared.is_tracked != [false; Kind::ALL.len()];
+        // Runs that go on first: what is seen here ends afterwards.
+        let mut are_young = false;
+        if is_any_tracked {
+            let (begun, young) = shared.look_for_runs(self.stopping);
+            are_young = young;
+            self.in_flight.begin(begun);
+        }
+        let first = self.chunks.len();
+        shared.queue.drain(&mut self.chunks);
+        if is_any_tracked {
+            for frame in self.chunks[first..].iter().flat_map(Chunk::frames) {
+                if self.in_flight.is_empty() {
+                    break;
+                }
+                if let Some((_, id)) = encode::kind_and_id(frame) {
+                    self.in_flight.end(id);
+                }
+            }
             let mut abandoned = shared
                 .abandoned
                 .lock()
@@ -288,11 +297,8 @@ impl Spooler {
                 self.in_flight.end(id);
             }
         }
-        if !self.chunks.is_empty() || self.in_flight.is_waiting() {
+        if !self.chunks.is_empty() || are_young {
             self.last_record = now;
-        }
-        for chunk in begun {
-            self.shared.begun.recycle(chunk.bytes);
         }
         self.tell_losses(now);
     }
@@ -337,7 +343,7 @@ impl Spooler {
     }
 
     /// Makes records of the runs that are still open: what ends them comes too late.
-    fn end_young_runs(&mut self) {
+    fn end_unsaved_runs(&mut self) {
         for begun in self.in_flight.end_all() {
             if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
                 let mut chunk = Chunk::default();
@@ -410,7 +416,6 @@ impl Spooler {
     /// Takes no more records, waits for what is pending until the latest deadline, and ends.
     fn stop(mut self, sinks: &[JoinHandle<()>], mut stops: Vec<(Instant, StopReply)>) {
         self.stopping = true;
-        self.shared.begun.close();
         self.shared.queue.close();
         let deadline = stops
             .iter()
@@ -421,7 +426,7 @@ impl Spooler {
         // is ended with the others.
         self.retry_at = None;
         stops.append(&mut self.step());
-        self.end_young_runs();
+        self.end_unsaved_runs();
         let mut are_runs_ended = self.end_stored_runs();
         self.progress.hurry();
         while !self.is_drained() && Instant::now() < deadline {

@@ -1,0 +1,356 @@
+//! The spans that are open, as one audit layer keeps them.
+//!
+//! A table of its own rather than the Registry's extensions: there, each call looks up the span
+//! in the Registry's slab, locks its extensions and looks up the type in them, and each span
+//! costs an allocation. Here a call locks a part of the table, which is the thread's own as long
+//! as its spans stay with it. No code of the host's runs while a part is locked.
+//!
+//! The worker looks here for runs that go on ([`Open::look`]), so that a span need not say that it
+//! begins.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+
+use crossbeam_utils::CachePadded;
+use tracing::Dispatch;
+use tracing::span::Id;
+use tracing_subscriber::Registry;
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+use uuid::Uuid;
+
+use super::span::SpanState;
+use crate::home::Home;
+use crate::record::encode;
+use crate::record::trace::Place;
+use crate::vocabulary::Kind;
+
+/// The spans of one layer that are open.
+#[derive(Debug)]
+pub(crate) struct Open {
+    /// The pipeline that the layer belongs to.
+    owner: u32,
+    /// The address of the Registry whose spans these are; 0: not known.
+    registry: AtomicUsize,
+    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    is_tracked: [bool; Kind::ALL.len()],
+    home: Home,
+}
+
+#[derive(Debug, Default)]
+struct Shard {
+    spans: HashMap<u64, Box<SpanState>, BuildHasherDefault<ByNumber>>,
+    /// Runs that began since the last look, of the kinds that are tracked.
+    young: Vec<u64>,
+    /// Those that began between the last two looks.
+    older: Vec<u64>,
+    /// Memory for the next list.
+    spare: Vec<u64>,
+    /// Nobody has looked for so long that not all are in the lists.
+    is_overlooked: bool,
+}
+
+/// Parts of a table. Threads that are alive at once have different ones, up to so many.
+const SHARDS: usize = 64;
+
+/// Where in the number of a span the number of the thread stands that opened it, in the slab of
+/// tracing-subscriber 0.3. If it stood elsewhere, threads would meet at the parts' locks.
+const THREAD_BITS: u32 = 38;
+
+/// Runs that one part of a table lists as young.
+const MAX_YOUNG: usize = 8_192;
+
+/// Spans whose part of the table is not made smaller.
+const KEPT_CAPACITY: usize = 1_024;
+
+/// All tables, so that [`of`] finds those of a subscriber.
+static TABLES: RwLock<Vec<Weak<Open>>> = RwLock::new(Vec::new());
+
+/// Kept in a span's extensions, where it is not known which Registry the layer belongs to.
+#[derive(Debug, Default)]
+struct KeptBy(Vec<Weak<Open>>);
+
+impl Open {
+    /// The table of a layer that belongs to the pipeline `owner`.
+    pub(crate) fn new(owner: u32, is_tracked: [bool; Kind::ALL.len()]) -> Arc<Self> {
+        let this = Arc::new(Self {
+            owner,
+            registry: AtomicUsize::new(0),
+            shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
+            is_tracked,
+            home: Home::here(),
+        });
+        let mut tables = TABLES.write().unwrap_or_else(PoisonError::into_inner);
+        tables.retain(|table| table.strong_count() > 0);
+        tables.push(Arc::downgrade(&this));
+        this
+    }
+
+    /// The layer has become part of a subscriber.
+    pub(crate) fn is_in(&self, subscriber: &Dispatch) {
+        if let Some(registry) = subscriber.downcast_ref::<Registry>() {
+            self.registry.store(address(registry), Ordering::Relaxed);
+        }
+    }
+
+    /// Nobody answers to a forked process that another thread had locked it.
+    fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
+        let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
+        self.home.lock(&self.shards[thread % SHARDS])
+    }
+
+    /// Keeps `state` with the span until it is [taken](Self::take).
+    pub(crate) fn keep<'a, S>(
+        self: &Arc<Self>,
+        id: &Id,
+        state: Box<SpanState>,
+        span: impl FnOnce() -> Option<SpanRef<'a, S>>,
+    ) where
+        S: LookupSpan<'a> + 'a,
+    {
+        let number = id.into_u64();
+        let is_tracked = state.kind.is_some_and(|kind| self.is_tracked[kind.index()]);
+        let Some(mut shard) = self.shard(number) else {
+            return;
+        };
+        if is_tracked {
+            if shard.young.len() < MAX_YOUNG {
+                shard.young.push(number);
+            } else {
+                shard.is_overlooked = true;
+            }
+        }
+        // A span with this number whose end nobody told of, as when another layer panicked then.
+        let forgotten = shard.spans.insert(number, state);
+        drop(shard);
+        if let Some(forgotten) = forgotten {
+            forgotten.recycle();
+        }
+        if self.registry.load(Ordering::Relaxed) == 0
+            && let Some(span) = span()
+        {
+            let mut extensions = span.extensions_mut();
+            if let Some(KeptBy(tables)) = extensions.get_mut() {
+                tables.push(Arc::downgrade(self));
+            } else {
+                extensions.insert(KeptBy(vec![Arc::downgrade(self)]));
+            }
+        }
+    }
+
+    /// Calls `with` with what is kept with the span, while it is locked. `None`: nothing is.
+    pub(crate) fn with<T>(&self, id: &Id, with: impl FnOnce(&mut SpanState) -> T) -> Option<T> {
+        let number = id.into_u64();
+        self.shard(number)?
+            .spans
+            .get_mut(&number)
+            .map(|state| with(state))
+    }
+
+    /// The same with the nearest of the span and those that enclose it with which something is
+    /// kept.
+    pub(crate) fn with_nearest<'a, S, T>(
+        &self,
+        span: Option<SpanRef<'a, S>>,
+        with: impl FnOnce(&mut SpanState) -> T,
+    ) -> Option<T>
+    where
+        S: LookupSpan<'a>,
+    {
+        let mut with = Some(with);
+        let mut nearest = span;
+        while let Some(span) = nearest {
+            let found = self.with(&span.id(), |state| with.take().map(|with| with(state)));
+            if let Some(done) = found {
+                return done;
+            }
+            nearest = span.parent();
+        }
+        None
+    }
+
+    /// Takes what is kept with the span, which is closing.
+    pub(crate) fn take(&self, id: &Id) -> Option<Box<SpanState>> {
+        let number = id.into_u64();
+        let mut shard = self.shard(number)?;
+        let state = shard.spans.remove(&number);
+        if shard.spans.is_empty() && shard.spans.capacity() > KEPT_CAPACITY {
+            shard.spans.shrink_to(KEPT_CAPACITY / 2);
+        }
+        state
+    }
+
+    /// Appends to `begun` the runs that go on since the last look, or all (`every`) that go on,
+    /// each once, with the frames that say so. Returns whether there are runs that began since
+    /// the last look.
+    pub(crate) fn look(&self, every: bool, begun: &mut Vec<(Uuid, Vec<u8>)>) -> bool {
+        let mut are_young = false;
+        for shard in &self.shards {
+            let Some(mut held) = self.home.lock(shard) else {
+                continue;
+            };
+            are_young |= !held.young.is_empty();
+            let mut to_see = held.grown_old(every);
+            drop(held);
+            // A few at a time: a span's thread may wait.
+            for numbers in to_see.chunks(SEEN_AT_ONCE) {
+                if let Some(mut held) = self.home.lock(shard) {
+                    self.see(&mut held, numbers, begun);
+                }
+            }
+            if to_see.capacity() > 0
+                && let Some(mut held) = self.home.lock(shard)
+            {
+                to_see.clear();
+                held.spare = to_see;
+            }
+        }
+        are_young
+    }
+
+    fn see(&self, held: &mut Shard, numbers: &[u64], begun: &mut Vec<(Uuid, Vec<u8>)>) {
+        for number in numbers {
+            if let Some(state) = held.spans.get_mut(number)
+                && let Some(kind) = state.kind
+                && self.is_tracked[kind.index()]
+                && !state.is_begun
+            {
+                state.is_begun = true;
+                begun.push((state.id, frame(kind, state)));
+            }
+        }
+    }
+}
+
+impl Shard {
+    /// The runs that began before the last look, or every span; those that began since are next.
+    fn grown_old(&mut self, every: bool) -> Vec<u64> {
+        let young = std::mem::take(&mut self.spare);
+        let young = std::mem::replace(&mut self.young, young);
+        let mut old = std::mem::replace(&mut self.older, young);
+        if std::mem::take(&mut self.is_overlooked) || every {
+            self.older.clear();
+            old.clear();
+            old.extend(self.spans.keys());
+        }
+        old
+    }
+}
+
+/// Spans that the worker looks at before it lets a span's thread in.
+const SEEN_AT_ONCE: usize = 16;
+
+/// The frame that says that a run has begun.
+fn frame(kind: Kind, state: &SpanState) -> Vec<u8> {
+    let buffers = &state.buffers;
+    let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
+    let mut frame = Vec::with_capacity(encode::frame_len(inherited, context, body));
+    encode::begun(
+        &mut frame,
+        &state.header_of_beginning(kind),
+        inherited,
+        context,
+        body,
+    );
+    state.host.write(&mut frame);
+    frame
+}
+
+/// Hashes the number of a span.
+#[derive(Debug, Default)]
+struct ByNumber(u64);
+
+impl Hasher for ByNumber {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.0 = product ^ (product >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+fn address(registry: &Registry) -> usize {
+    std::ptr::from_ref(registry).addr()
+}
+
+/// The tables of a subscriber's layers, those that a span's extensions name included.
+fn of(registry: &Registry, id: &Id) -> Vec<Arc<Open>> {
+    let address = address(registry);
+    let tables = TABLES.read().unwrap_or_else(PoisonError::into_inner);
+    let mut found: Vec<_> = tables
+        .iter()
+        .filter_map(Weak::upgrade)
+        .filter(|table| table.registry.load(Ordering::Relaxed) == address)
+        .collect();
+    drop(tables);
+    if let Some(span) = registry.span(id)
+        && let Some(KeptBy(tables)) = span.extensions().get()
+    {
+        found.extend(tables.iter().filter_map(Weak::upgrade));
+    }
+    found
+}
+
+/// Calls `change` with what each audit layer keeps with a span that is open.
+///
+/// Does nothing for a subscriber that is not built on the Registry.
+pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&mut SpanState)) {
+    let Some(registry) = dispatch.downcast_ref::<Registry>() else {
+        return;
+    };
+    for table in of(registry, id) {
+        table.with(id, &mut change);
+    }
+}
+
+/// Calls `with` with what a layer of the pipeline `owner` keeps with the nearest of the span and
+/// those that enclose it with which one keeps something.
+pub(crate) fn with_nearest<T>(
+    dispatch: &Dispatch,
+    id: &Id,
+    owner: u32,
+    with: impl FnOnce(&SpanState) -> T,
+) -> Option<T> {
+    let mut with = Some(with);
+    find(dispatch, id, |table, state| {
+        (table.owner == owner)
+            .then(|| with.take())
+            .flatten()
+            .map(|with| with(state))
+    })
+}
+
+/// Where the span of the nearest record is, of this span and those that enclose it.
+pub(crate) fn nearest_record(dispatch: &Dispatch, id: &Id) -> Option<Place> {
+    find(dispatch, id, |_, state| state.place(state.kind?))
+}
+
+/// The first that `with` finds, of what is kept with the span and those that enclose it.
+fn find<T>(
+    dispatch: &Dispatch,
+    id: &Id,
+    mut with: impl FnMut(&Open, &SpanState) -> Option<T>,
+) -> Option<T> {
+    let registry = dispatch.downcast_ref::<Registry>()?;
+    let mut nearest = registry.span(id);
+    while let Some(span) = nearest {
+        let id = span.id();
+        let found = of(registry, &id)
+            .iter()
+            .find_map(|table| table.with(&id, |state| with(table, state))?);
+        if found.is_some() {
+            return found;
+        }
+        nearest = span.parent();
+    }
+    None
+}
