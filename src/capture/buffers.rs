@@ -131,9 +131,12 @@ impl Buffers {
     }
 
     /// Writes text, JSON text or bytes, cut to the limits.
+    #[inline]
     pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
         let limit = limit(key, limits).min(self.room(limits));
-        if limit == 0 && !value.is_empty() {
+        if value.len() <= limit {
+            encode::whole_text(self.of(key), key, ty, value);
+        } else if limit == 0 && !value.is_empty() {
             encode::fixed(self.of(key), key, ty::DROPPED, []);
         } else {
             encode::text(self.of(key), key, ty, value, limit);

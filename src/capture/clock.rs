@@ -26,7 +26,10 @@ struct Clock {
 
 impl Clock {
     fn mono_us(&self) -> i64 {
-        i64::try_from(self.base.elapsed().as_micros()).unwrap_or(i64::MAX)
+        let passed = self.base.elapsed();
+        // Within 64 bits for half a million years.
+        let us = passed.as_secs().saturating_mul(1_000_000) + u64::from(passed.subsec_micros());
+        us.cast_signed()
     }
 
     fn synchronize(&self) {

@@ -62,6 +62,7 @@ const POOLED_BETWEEN_THREADS: usize = 256;
 const POOLED_BYTES: usize = 16 * 1024;
 
 thread_local! {
+    #[allow(clippy::vec_box, reason = "they move between the pool and the table as they are")]
     static POOL: RefCell<Vec<Box<SpanState>>> = const { RefCell::new(Vec::new()) };
 }
 

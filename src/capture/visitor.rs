@@ -52,12 +52,7 @@ impl<'a> Visitor<'a> {
         Self::that_takes(Takes::Rest, plan, limits, out)
     }
 
-    fn that_takes(
-        takes: Takes,
-        plan: &'a Plan,
-        limits: &'a Limits,
-        out: &'a mut Buffers,
-    ) -> Self {
+    fn that_takes(takes: Takes, plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
         Self {
             plan,
             limits,
@@ -97,16 +92,23 @@ impl<'a> Visitor<'a> {
     }
 
     fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
-        if self.takes(value.len() <= PLAIN_BYTES.min(self.limits.field_bytes))
-            && let Some(key) = self.key(field)
-        {
-            self.out.text(key, ty, value, self.limits);
-            self.saw(key);
+        if !self.takes(value.len() <= PLAIN_BYTES.min(self.limits.field_bytes)) {
+            return;
+        }
+        match self.plan.slot(field.index()) {
+            // Most values.
+            Slot::Field(field) => {
+                self.out.text(Key::Field(field), ty, value, self.limits);
+                self.saw_result |= field.is_result();
+            }
+            Slot::Extra => {
+                let key = Key::Extra(field.name());
+                self.out.text(key, ty, value, self.limits);
+            }
+            Slot::Ignore => {}
         }
     }
-}
 
-impl Visitor<'_> {
     fn saw(&mut self, key: Key<'_>) {
         self.saw_result |= matches!(key, Key::Field(field) if field.is_result());
     }

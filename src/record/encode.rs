@@ -173,18 +173,29 @@ fn frame_of(
     context: &[u8],
     body: &[u8],
 ) {
-    out.extend_from_slice(&[
-        VERSION,
-        frame_type,
-        header.kind.code(),
-        header.evidence as u8,
-    ]);
-    out.extend_from_slice(header.id.as_bytes());
-    out.extend_from_slice(header.parent.as_bytes());
-    out.extend_from_slice(header.root.as_bytes());
-    out.extend_from_slice(&header.started_us.to_le_bytes());
-    out.extend_from_slice(&header.duration_us.to_le_bytes());
-    out.extend_from_slice(&length(inherited.len()));
+    // Put together first, then appended at once: this is on the way of every span.
+    let mut head = [0; HEADER_BYTES];
+    let mut rest = &mut head[..];
+    for part in [
+        &[
+            VERSION,
+            frame_type,
+            header.kind.code(),
+            header.evidence as u8,
+        ][..],
+        header.id.as_bytes(),
+        header.parent.as_bytes(),
+        header.root.as_bytes(),
+        &header.started_us.to_le_bytes(),
+        &header.duration_us.to_le_bytes(),
+        &length(inherited.len()),
+    ] {
+        let (place, after) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = after;
+    }
+    out.reserve(frame_len(inherited, context, body));
+    out.extend_from_slice(&head);
     out.extend_from_slice(inherited);
     out.extend_from_slice(context);
     out.extend_from_slice(body);
@@ -219,8 +230,14 @@ fn length(len: usize) -> [u8; 4] {
 }
 
 /// Appends an entry whose value has a fixed size.
+#[inline]
 pub(crate) fn fixed<const N: usize>(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: [u8; N]) {
-    key.put(out, ty);
+    if let Key::Field(field) = key {
+        out.reserve(2 + N);
+        out.extend_from_slice(&[field.code(), ty]);
+    } else {
+        key.put(out, ty);
+    }
     out.extend_from_slice(&value);
 }
 
@@ -232,12 +249,24 @@ pub(crate) fn text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8], limit:
     } else {
         &value[..char_boundary(value, limit)]
     };
-    key.put(out, ty);
-    out.extend_from_slice(&length(kept.len()));
-    out.extend_from_slice(kept);
+    whole_text(out, key, ty, kept);
     if kept.len() < value.len() {
         cut(out, key, value.len() as u64, Sha256::digest(value).into());
     }
+}
+
+/// Appends an entry of text, JSON text or bytes that is within its limit.
+#[inline]
+pub(crate) fn whole_text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8]) {
+    let [l0, l1, l2, l3] = length(value.len());
+    if let Key::Field(field) = key {
+        out.reserve(6 + value.len());
+        out.extend_from_slice(&[field.code(), ty, l0, l1, l2, l3]);
+    } else {
+        key.put(out, ty);
+        out.extend_from_slice(&[l0, l1, l2, l3]);
+    }
+    out.extend_from_slice(value);
 }
 
 /// Appends that the field's last value was cut.
