@@ -90,37 +90,6 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Begins to keep a new span.
-    fn begin<S>(
-        &self,
-        kind: Option<Kind>,
-        attributes: &Attributes<'_>,
-        id: &Id,
-        ctx: &Context<'_, S>,
-    ) -> Box<SpanState>
-    where
-        S: Subscriber + for<'a> LookupSpan<'a>,
-    {
-        let active = match kind {
-            Some(_) => self.active(attributes.parent()),
-            None => host::Active::default(),
-        };
-        let mut state = SpanState::begin(self.shared.limits, kind, active);
-        let current = (attributes.is_contextual()).then(|| ctx.current_span());
-        let parent = match &current {
-            Some(current) => current.id(),
-            None => attributes.parent(),
-        };
-        if let Some(parent) = parent {
-            let mut inherit = |from: &mut SpanState| state.inherit(from, active);
-            if self.open.with(parent, &mut inherit).is_none() {
-                let enclosing = ctx.span(id).and_then(|span| span.parent());
-                self.open.with_nearest(enclosing, inherit);
-            }
-        }
-        state
-    }
-
     /// The host's OpenTelemetry span that is active for a new span: that of its parent, where
     /// one is named, else the thread's.
     #[cfg(feature = "tracing-opentelemetry")]
@@ -256,7 +225,11 @@ where
             Role::Audited(kind) => Some(kind),
             _ => None,
         };
-        let mut state = self.begin(kind, attributes, id, &ctx);
+        let active = match kind {
+            Some(_) => self.active(attributes.parent()),
+            None => host::Active::default(),
+        };
+        let mut state = SpanState::begin(self.shared.limits, kind, active);
         // Not kept yet, and nothing is held meanwhile: a value's Debug may log and open spans.
         attributes.record(&mut Visitor::new(
             &plan,
@@ -264,7 +237,12 @@ where
             &mut state.buffers,
         ));
         state.plan = Some(plan);
-        self.open.keep(id, state, || ctx.span(id));
+        let current = attributes.is_contextual().then(|| ctx.current_span());
+        let parent = match &current {
+            Some(current) => current.id(),
+            None => attributes.parent(),
+        };
+        self.open.keep(id, state, parent, active, || ctx.span(id));
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, _: Context<'_, S>) {

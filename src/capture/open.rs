@@ -20,6 +20,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
 
+use super::host;
 use super::span::SpanState;
 use crate::home::Home;
 use crate::record::encode;
@@ -100,30 +101,38 @@ impl Open {
         self.home.lock(&self.shards[thread % SHARDS])
     }
 
-    /// Keeps `state` with the span until it is [taken](Self::take).
+    /// Keeps `state` with the span until it is [taken](Self::take), and has it take over what
+    /// the nearest enclosing span has that is kept: `parent` or one that encloses it.
     pub(crate) fn keep<'a, S>(
         self: &Arc<Self>,
         id: &Id,
-        state: Box<SpanState>,
-        span: impl FnOnce() -> Option<SpanRef<'a, S>>,
+        mut state: Box<SpanState>,
+        parent: Option<&Id>,
+        active: host::Active,
+        span: impl Fn() -> Option<SpanRef<'a, S>>,
     ) where
         S: LookupSpan<'a> + 'a,
     {
-        let number = id.into_u64();
-        let is_tracked = state.kind.is_some_and(|kind| self.is_tracked[kind.index()]);
-        let Some(mut shard) = self.shard(number) else {
+        let Some(mut shard) = self.shard(id.into_u64()) else {
             return;
         };
-        if is_tracked {
-            if shard.young.len() < MAX_YOUNG {
-                shard.young.push(number);
+        if let Some(parent) = parent {
+            if let Some(parent) = shard.spans.get(&parent.into_u64()) {
+                // As a rule: opened by this thread, as the span is.
+                state.inherit(parent, active);
             } else {
-                shard.is_overlooked = true;
+                drop(shard);
+                let mut inherit = |from: &mut SpanState| state.inherit(from, active);
+                if self.with(parent, &mut inherit).is_none() {
+                    self.with_nearest(span().and_then(|span| span.parent()), inherit);
+                }
+                let Some(again) = self.shard(id.into_u64()) else {
+                    return;
+                };
+                shard = again;
             }
         }
-        // A span with this number whose end nobody told of, as when another layer panicked then.
-        let forgotten = shard.spans.insert(number, state);
-        drop(shard);
+        let forgotten = self.insert(shard, id.into_u64(), state);
         if let Some(forgotten) = forgotten {
             forgotten.recycle();
         }
@@ -137,6 +146,24 @@ impl Open {
                 extensions.insert(KeptBy(vec![Arc::downgrade(self)]));
             }
         }
+    }
+
+    /// Returns what was kept with a span of this number whose end nobody told of, as when another
+    /// layer panicked then.
+    fn insert(
+        &self,
+        mut shard: MutexGuard<'_, Shard>,
+        number: u64,
+        state: Box<SpanState>,
+    ) -> Option<Box<SpanState>> {
+        if state.kind.is_some_and(|kind| self.is_tracked[kind.index()]) {
+            if shard.young.len() < MAX_YOUNG {
+                shard.young.push(number);
+            } else {
+                shard.is_overlooked = true;
+            }
+        }
+        shard.spans.insert(number, state)
     }
 
     /// Calls `with` with what is kept with the span, while it is locked. `None`: nothing is.

@@ -150,6 +150,7 @@ impl SpanState {
     /// Takes over what the nearest enclosing span that is kept has for those inside.
     pub(crate) fn inherit(&mut self, from: &Self, active: host::Active) {
         self.buffers.inherit(&from.buffers, from.kind.is_some());
+        self.buffers.bound(&self.limits);
         // A span that is no record stands for the record that encloses it.
         self.parent = match from.kind {
             Some(_) => from.id,
