@@ -6,7 +6,7 @@
 
 use std::sync::{PoisonError, TryLockError};
 
-use crate::sync::{Mutex, MutexGuard};
+use crate::sync::{LOOKS, Mutex, MutexGuard};
 
 /// The process that a pipeline was started in.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,14 @@ impl Home {
     /// Locks. `None`: a thread held it during the fork that does not exist here, and would never
     /// let go.
     pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        for _ in 0..LOOKS {
+            // Held for a moment at a time: to wait otherwise would be a system call.
+            match mutex.try_lock() {
+                Ok(held) => return Some(held),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
         match mutex.try_lock() {
             Ok(held) => Some(held),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),

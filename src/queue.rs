@@ -17,7 +17,9 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::home::Home;
-use crate::sync::{AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, sleep, thread_number};
+use crate::sync::{
+    AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock_and_wake_nobody, sleep, thread_number,
+};
 
 /// Bytes of a chunk that is not one large record: with what the spool adds, just below one of
 /// its pages of 64 KiB.
@@ -272,11 +274,7 @@ impl Queue {
     pub(crate) fn drain(&self, into: &mut Vec<Chunk>) {
         self.drains.fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
-            // Held by an application's thread for a memcpy at the most.
-            let mut held = shard
-                .held
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut held = lock_and_wake_nobody(&shard.held);
             if held.records == 0 {
                 continue;
             }
@@ -307,11 +305,7 @@ impl Queue {
     /// Refuses every record from now on.
     pub(crate) fn close(&self) {
         for shard in &self.shards {
-            shard
-                .held
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .closed = true;
+            lock_and_wake_nobody(&shard.held).closed = true;
         }
     }
 

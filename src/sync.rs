@@ -2,9 +2,30 @@
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;
+use std::sync::{PoisonError, TryLockError};
+use std::time::Duration;
+
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::sleep;
+
+/// Locks what the application's threads hold for a moment at a time, such as a memcpy. For the
+/// worker: whoever lets go of a lock that another waits for must wake it, by a system call.
+pub(crate) fn lock_and_wake_nobody<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    const PAUSE: Duration = Duration::from_micros(20);
+    for _ in 0..LOOKS {
+        match mutex.try_lock() {
+            Ok(held) => return held,
+            Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+        }
+    }
+    // Its thread has been held up itself.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// How often a lock is tried before a thread waits for it.
+pub(crate) const LOOKS: u32 = 100;
 
 thread_local! {
     static NUMBER: Cell<usize> = const { Cell::new(usize::MAX) };

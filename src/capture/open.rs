@@ -10,8 +10,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crossbeam_utils::CachePadded;
 use tracing::Dispatch;
@@ -25,6 +25,7 @@ use super::span::SpanState;
 use crate::home::Home;
 use crate::record::encode;
 use crate::record::trace::Place;
+use crate::sync::{self, Mutex, MutexGuard, Ordering};
 use crate::vocabulary::Kind;
 
 /// The spans of one layer that are open.
@@ -210,43 +211,42 @@ impl Open {
 
     /// Appends to `begun` the runs that go on since the last look, or all (`every`) that go on,
     /// each once, with the frames that say so. Returns whether there are runs that began since
-    /// the last look.
+    /// the last look. For the worker.
     pub(crate) fn look(&self, every: bool, begun: &mut Vec<(Uuid, Vec<u8>)>) -> bool {
         let mut are_young = false;
+        let mut frame = Vec::new();
         for shard in &self.shards {
-            let Some(mut held) = self.home.lock(shard) else {
-                continue;
-            };
+            let mut held = sync::lock_and_wake_nobody(shard);
             are_young |= !held.young.is_empty();
             let mut to_see = held.grown_old(every);
             drop(held);
-            // A few at a time: a span's thread may wait.
-            for numbers in to_see.chunks(SEEN_AT_ONCE) {
-                if let Some(mut held) = self.home.lock(shard) {
-                    self.see(&mut held, numbers, begun);
-                }
+            for number in to_see.drain(..) {
+                // One at a time, and nothing is allocated meanwhile: a span's thread may wait.
+                frame.clear();
+                let seen = self.see(&mut sync::lock_and_wake_nobody(shard), number, &mut frame);
+                begun.extend(seen.map(|id| (id, frame.clone())));
             }
-            if to_see.capacity() > 0
-                && let Some(mut held) = self.home.lock(shard)
-            {
-                to_see.clear();
-                held.spare = to_see;
+            if to_see.capacity() > 0 {
+                sync::lock_and_wake_nobody(shard).spare = to_see;
             }
         }
         are_young
     }
 
-    fn see(&self, held: &mut Shard, numbers: &[u64], begun: &mut Vec<(Uuid, Vec<u8>)>) {
-        for number in numbers {
-            if let Some(state) = held.spans.get_mut(number)
-                && let Some(kind) = state.kind
-                && self.is_tracked[kind.index()]
-                && !state.is_begun
-            {
-                state.is_begun = true;
-                begun.push((state.id, frame(kind, state)));
-            }
+    /// Writes the frame that says that a run has begun, if it goes on and this is news.
+    fn see(&self, held: &mut Shard, number: u64, frame: &mut Vec<u8>) -> Option<Uuid> {
+        let state = held.spans.get_mut(&number)?;
+        let kind = state.kind?;
+        if !self.is_tracked[kind.index()] || state.is_begun {
+            return None;
         }
+        state.is_begun = true;
+        let header = state.header_of_beginning(kind);
+        let buffers = &state.buffers;
+        let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
+        encode::begun(frame, &header, inherited, context, body);
+        state.host.write(frame);
+        Some(state.id)
     }
 }
 
@@ -263,25 +263,6 @@ impl Shard {
         }
         old
     }
-}
-
-/// Spans that the worker looks at before it lets a span's thread in.
-const SEEN_AT_ONCE: usize = 16;
-
-/// The frame that says that a run has begun.
-fn frame(kind: Kind, state: &SpanState) -> Vec<u8> {
-    let buffers = &state.buffers;
-    let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
-    let mut frame = Vec::with_capacity(encode::frame_len(inherited, context, body));
-    encode::begun(
-        &mut frame,
-        &state.header_of_beginning(kind),
-        inherited,
-        context,
-        body,
-    );
-    state.host.write(&mut frame);
-    frame
 }
 
 /// Hashes the number of a span.
@@ -380,4 +361,121 @@ fn find<T>(
         nearest = span.parent();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_subscriber::Registry;
+
+    use super::*;
+    use crate::config::Limits;
+    use crate::record::encode::kind_and_id;
+
+    const TRACKED: [bool; Kind::ALL.len()] = [true, true, false];
+
+    /// A thread's part of the numbers, and a place in it.
+    fn id(thread: u64, place: u64) -> Id {
+        Id::from_u64((thread << THREAD_BITS) + place + 1)
+    }
+
+    /// Keeps a span of this kind and returns its record's id.
+    fn keep(open: &Arc<Open>, id: &Id, kind: Option<Kind>, parent: Option<&Id>) -> Uuid {
+        let active = host::Active::default();
+        let state = SpanState::begin(Limits::default(), kind, active);
+        let uuid = state.id;
+        open.keep(id, state, parent, active, || None::<SpanRef<'_, Registry>>);
+        uuid
+    }
+
+    fn look(open: &Open, every: bool) -> Vec<Uuid> {
+        let mut begun = Vec::new();
+        open.look(every, &mut begun);
+        for (id, frame) in &begun {
+            assert_eq!(kind_and_id(frame).map(|(_, id)| id), Some(*id));
+        }
+        begun.into_iter().map(|(id, _)| id).collect()
+    }
+
+    #[test]
+    fn a_run_is_told_of_once_if_it_goes_on_over_two_looks() {
+        let open = Open::new(0, TRACKED);
+        let (short, long) = (id(1, 1), id(2, 1));
+        keep(&open, &short, Some(Kind::QueryRun), None);
+        let goes_on = keep(&open, &long, Some(Kind::PromptRun), None);
+        // Neither a run of a kind that is not tracked, nor a span that is none.
+        keep(&open, &id(1, 2), Some(Kind::Event), None);
+        keep(&open, &id(1, 3), None, None);
+        assert!(look(&open, false).is_empty());
+        assert!(open.take(&short).is_some());
+        assert_eq!(look(&open, false), [goes_on]);
+        assert!(look(&open, false).is_empty() && look(&open, true).is_empty());
+        assert!(open.take(&long).unwrap().is_begun);
+    }
+
+    #[test]
+    fn at_the_end_every_run_is_told_of_that_was_not() {
+        let open = Open::new(0, TRACKED);
+        let mut ids: Vec<_> = (0..100)
+            .map(|n| keep(&open, &id(n, n), Some(Kind::QueryRun), None))
+            .collect();
+        let mut seen = look(&open, true);
+        ids.sort_unstable();
+        seen.sort_unstable();
+        assert_eq!(seen, ids);
+    }
+
+    #[test]
+    fn runs_that_nobody_looks_for_take_no_more_room_and_those_that_go_on_are_found() {
+        let open = Open::new(0, TRACKED);
+        let goes_on = keep(&open, &id(1, 0), Some(Kind::QueryRun), None);
+        for place in 1..=2 * MAX_YOUNG as u64 {
+            keep(&open, &id(1, place), Some(Kind::QueryRun), None);
+            open.take(&id(1, place)).unwrap().recycle();
+        }
+        let last = keep(&open, &id(1, 9), Some(Kind::QueryRun), None);
+        let young = |open: &Open| open.shard(id(1, 0).into_u64()).unwrap().young.len();
+        assert_eq!(young(&open), MAX_YOUNG);
+        let mut seen = look(&open, false);
+        seen.sort_unstable();
+        assert_eq!(seen, [goes_on, last]);
+        assert_eq!(young(&open), 0);
+    }
+
+    #[test]
+    fn a_span_inherits_from_one_that_another_thread_opened() {
+        let open = Open::new(0, TRACKED);
+        for (parent, child) in [(id(1, 1), id(1, 2)), (id(2, 1), id(3, 1))] {
+            let outer = keep(&open, &parent, Some(Kind::QueryRun), None);
+            let inner = keep(&open, &child, Some(Kind::QueryRun), Some(&parent));
+            let header = open.with(&child, |state| state.header_of_beginning(Kind::QueryRun));
+            let header = header.unwrap();
+            assert_eq!(
+                (header.id, header.parent, header.root),
+                (inner, outer, outer)
+            );
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_used_again_is_another_span() {
+        let open = Open::new(0, TRACKED);
+        keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
+        let second = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
+        assert_eq!(open.take(&id(1, 1)).unwrap().id, second);
+        assert!(open.take(&id(1, 1)).is_none() && open.with(&id(1, 1), |_| ()).is_none());
+    }
+
+    #[test]
+    fn a_burst_of_open_spans_gives_its_memory_back() {
+        let open = Open::new(0, TRACKED);
+        let ids: Vec<_> = (0..10_000).map(|place| id(1, place)).collect();
+        for id in &ids {
+            keep(&open, id, None, None);
+        }
+        for id in &ids {
+            open.take(id);
+        }
+        let capacity = open.shard(id(1, 0).into_u64()).unwrap().spans.capacity();
+        assert!(capacity <= KEPT_CAPACITY, "{capacity}");
+    }
 }

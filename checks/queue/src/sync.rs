@@ -22,3 +22,12 @@ pub(crate) fn thread_number() -> usize {
 pub(crate) fn sleep(_: Duration) {
     loom::thread::yield_now();
 }
+
+/// A thread that waits is modelled as such: it need not look first.
+pub(crate) const LOOKS: u32 = 0;
+
+pub(crate) fn lock_and_wake_nobody<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
