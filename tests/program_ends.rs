@@ -26,8 +26,8 @@ use support::trail::{Folder, PATIENCE, Trail, assert_law, count, once_each, pipe
 use support::{Postgres, wait_until};
 use tracing::{Instrument as _, info_span};
 use tracing_audit::{
-    Audit, AuditFutureExt as _, Builder, CommitError, Event, FlushError, Kind, PromptRun,
-    RecordError,
+    Audit, AuditFutureExt as _, AuditSpanExt as _, Builder, CommitError, Event, FlushError, Kind,
+    PromptRun, RecordError,
 };
 use tracing_subscriber::prelude::*;
 
@@ -958,7 +958,12 @@ fn a_layer_that_is_boxed_optional_in_a_list_or_can_be_reloaded_records_as_well()
     use tracing_subscriber::{Layer as _, Registry, reload};
     let trail = Trail::start();
     let layer = || trail.audit.layer::<Registry>();
-    let tell = |action_type| drop(info_span!("audit.event", action_type));
+    let tell = |action_type: &str| {
+        let span = info_span!("audit.event", action_type);
+        assert!(
+            span.audit_id().is_some() || action_type == "none" || action_type.contains("without")
+        );
+    };
     let registry = tracing_subscriber::registry;
     let boxed = registry().with(layer().boxed());
     tracing::subscriber::with_default(boxed, || tell("boxed"));
