@@ -1,6 +1,7 @@
 //! The roles: what they may be, who is a member of which, and who gets round the grants.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 
 use super::expected::{LOGIN_ROLES, ROLES};
 use super::finding::{Finding, Severity, listed, or_ok};
@@ -13,18 +14,23 @@ const ATTRIBUTES: &str = "
         CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END], NULL)
     FROM pg_roles";
 
-/// Direct memberships. From Postgres 16 on a membership may be for administration only.
+/// Direct memberships. From Postgres 16 on there may be several of a role in another, each by whoever granted it and with
+/// options of its own; before, what counts is whether the member inherits at all.
 const MEMBERSHIPS: &str = "
     SELECT g.rolname::text, m.rolname::text, coalesce((to_jsonb(a) ->> 'inherit_option')::bool, m.rolinherit),
-        coalesce((to_jsonb(a) ->> 'set_option')::bool, true)
+        coalesce((to_jsonb(a) ->> 'set_option')::bool, true), a.admin_option,
+        CASE WHEN to_jsonb(a) ? 'set_option' THEN pg_get_userbyid(a.grantor)::text END
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-    ORDER BY 1, 2";
+    ORDER BY 1, 2, 6";
 
-/// Who is a member of what, directly or through others.
+/// Who is a member of what, directly or through others; not who may only make others members.
 const REACH: &str = "
-    WITH RECURSIVE reach (role, member) AS (
-        SELECT roleid, member FROM pg_auth_members
-        UNION SELECT r.role, a.member FROM reach r JOIN pg_auth_members a ON a.roleid = r.member)
+    WITH RECURSIVE effective AS (
+        SELECT roleid, member FROM pg_auth_members a
+        WHERE coalesce((to_jsonb(a) ->> 'inherit_option')::bool, true) OR coalesce((to_jsonb(a) ->> 'set_option')::bool, true)),
+    reach (role, member) AS (
+        SELECT roleid, member FROM effective
+        UNION SELECT r.role, a.member FROM reach r JOIN effective a ON a.roleid = r.member)
     SELECT g.rolname::text, m.rolname::text FROM reach
     JOIN pg_roles g ON g.oid = reach.role JOIN pg_roles m ON m.oid = reach.member ORDER BY 1, 2";
 
@@ -63,23 +69,38 @@ struct Membership {
     member: String,
     inherits: bool,
     sets: bool,
+    /// May make others members, and itself.
+    administers: bool,
+    /// Whoever granted it, where that matters: from Postgres 16 on.
+    grantor: Option<String>,
+}
+
+impl Membership {
+    /// Such as Postgres 16 gives whoever makes a role.
+    fn is_for_administration_only(&self) -> bool {
+        self.administers && !self.inherits && !self.sets
+    }
 }
 
 impl Roles {
     async fn read(look: &mut Look<'_>) -> Result<Self, sqlx::Error> {
         let memberships = look
-            .rows::<(String, String, bool, bool)>(MEMBERSHIPS)
+            .rows::<(String, String, bool, bool, bool, Option<String>)>(MEMBERSHIPS)
             .await?;
         Ok(Self {
             attributes: look.rows(ATTRIBUTES).await?.into_iter().collect(),
             memberships: memberships
                 .into_iter()
-                .map(|(role, member, inherits, sets)| Membership {
-                    role,
-                    member,
-                    inherits,
-                    sets,
-                })
+                .map(
+                    |(role, member, inherits, sets, administers, grantor)| Membership {
+                        role,
+                        member,
+                        inherits,
+                        sets,
+                        administers,
+                        grantor,
+                    },
+                )
                 .collect(),
             reach: look.rows(REACH).await?,
             database_owner: look
@@ -113,6 +134,45 @@ impl Roles {
             .filter(|(of, _)| of == role)
             .map(|(_, member)| member.as_str())
             .collect()
+    }
+
+    /// The memberships of a role in another: from Postgres 16 on one for each grantor.
+    fn between<'a>(
+        &'a self,
+        role: &'a str,
+        member: &'a str,
+    ) -> impl Iterator<Item = &'a Membership> {
+        self.memberships
+            .iter()
+            .filter(move |membership| membership.role == role && membership.member == member)
+    }
+
+    /// The statements that end a membership (or `what` of it, such as `ADMIN OPTION FOR `). What its member has granted
+    /// goes with it, and so does what Postgres 16 made depend on it: that is granted before by whoever runs this.
+    fn revoke(&self, membership: &Membership, what: &str) -> String {
+        let Membership { role, member, .. } = membership;
+        let revoke = format!("REVOKE {what}{role} FROM {}", quoted(member));
+        let Some(grantor) = &membership.grantor else {
+            return format!("{revoke};");
+        };
+        let is_closed = role == "audit_owner" || role == "audit_maintainer";
+        let mut statements = String::new();
+        for kept in &self.memberships {
+            let depends = membership.administers
+                && kept.role == *role
+                && kept.grantor.as_ref() == Some(member);
+            if depends && (!is_closed || kept.member == "audit_maintainer") {
+                let _ = write!(statements, "GRANT {role} TO {}; ", quoted(&kept.member));
+            }
+        }
+        let grantor = quoted(grantor);
+        let cascade = if membership.administers {
+            " CASCADE"
+        } else {
+            ""
+        };
+        let _ = write!(statements, "{revoke} GRANTED BY {grantor}{cascade};");
+        statements
     }
 }
 
@@ -180,32 +240,37 @@ fn closed(roles: &Roles) -> Vec<Finding> {
         } else {
             continue;
         };
-        // For administration only: such as Postgres 16 gives who makes a role.
-        let indirect = !membership.inherits && !membership.sets;
-        let finding = if indirect {
-            Finding::warning
+        let finding = if membership.is_for_administration_only() {
+            Finding::warning(
+                "closed_roles",
+                object,
+                format!("{member} is no member and may make itself one"),
+            )
         } else {
-            Finding::problem
+            Finding::problem("closed_roles", object, found)
         };
         findings.push(
-            finding("closed_roles", object, found)
+            finding
                 .expected("no membership but that of audit_maintainer in audit_owner")
-                .advice(format!("REVOKE {role} FROM {};", quoted(member))),
+                .advice(roles.revoke(membership, "")),
         );
     }
-    if !roles
-        .memberships
-        .iter()
-        .any(|m| m.role == "audit_owner" && m.member == "audit_maintainer")
-    {
+    let of_maintainer = || roles.between("audit_owner", "audit_maintainer");
+    if !of_maintainer().any(|m| m.inherits) || !of_maintainer().any(|m| m.sets) {
+        // Before Postgres 16 a membership has no options.
+        let mend = match of_maintainer().next() {
+            Some(Membership { grantor: None, .. }) => "ALTER ROLE audit_maintainer INHERIT;",
+            Some(_) => "GRANT audit_owner TO audit_maintainer WITH INHERIT TRUE, SET TRUE;",
+            None => "GRANT audit_owner TO audit_maintainer;",
+        };
         findings.push(
             Finding::problem(
                 "closed_roles",
                 "audit_maintainer",
-                "it is no member of audit_owner: the functions of the trail fail",
+                "it has not the rights of audit_owner: the functions of the trail fail",
             )
-            .expected("a member of audit_owner")
-            .advice("GRANT audit_owner TO audit_maintainer;"),
+            .expected("a member of audit_owner, which inherits")
+            .advice(mend),
         );
     }
     or_ok(
@@ -274,34 +339,90 @@ fn writers(roles: &Roles) -> Vec<Finding> {
             }
         }
     }
-    for membership in &roles.memberships {
-        let Membership { role, member, .. } = membership;
-        if LOGIN_ROLES.contains(&role.as_str())
-            && !membership.inherits
-            && roles.has(member, "LOGIN")
-        {
-            findings.push(
-                Finding::warning(
-                    "writer_logins",
-                    member,
-                    format!(
-                        "it does not inherit the rights of {role}: they count only after SET ROLE"
-                    ),
-                )
-                .expected("INHERIT")
-                .advice(format!(
-                    "ALTER ROLE {0} INHERIT; REVOKE {role} FROM {0}; GRANT {role} TO {0};",
-                    quoted(member)
-                )),
-            );
-        }
-    }
+    findings.extend(not_inheriting(roles));
     or_ok(
         "writer_logins",
         findings,
         "writers",
         "no login that writes the trail may do anything else to it",
     )
+}
+
+/// Logins that were made members, and have the rights only when they ask for them.
+fn not_inheriting(roles: &Roles) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for role in LOGIN_ROLES {
+        let of_role = roles.memberships.iter().filter(|m| m.role == role);
+        let members: BTreeSet<&str> = of_role.map(|m| m.member.as_str()).collect();
+        for member in members {
+            let between = || roles.between(role, member);
+            if !roles.has(member, "LOGIN")
+                || between().any(|m| m.inherits)
+                || between().all(Membership::is_for_administration_only)
+            {
+                continue;
+            }
+            let name = quoted(member);
+            let mend = if between().any(|m| m.grantor.is_some()) {
+                format!("GRANT {role} TO {name} WITH INHERIT TRUE;")
+            } else {
+                format!("ALTER ROLE {name} INHERIT;")
+            };
+            findings.push(
+                Finding::warning(
+                    "writer_logins",
+                    member,
+                    format!(
+                        "it does not inherit the rights of {role}: they count after SET ROLE at \
+                         most"
+                    ),
+                )
+                .expected("INHERIT")
+                .advice(mend),
+            );
+        }
+    }
+    findings
+}
+
+/// Who may make members of the roles that logins are members of. From Postgres 16 on that is whoever made them, and
+/// cannot be given up by that role itself.
+fn administrators(roles: &Roles) -> Vec<Finding> {
+    let mut administered: BTreeMap<&str, Vec<&Membership>> = BTreeMap::new();
+    for membership in &roles.memberships {
+        let member = membership.member.as_str();
+        if membership.administers
+            && LOGIN_ROLES.contains(&membership.role.as_str())
+            && !ROLES.contains(&member)
+            && !roles.has(member, "SUPERUSER")
+        {
+            administered.entry(member).or_default().push(membership);
+        }
+    }
+    administered
+        .into_iter()
+        .map(|(member, memberships)| {
+            let names: BTreeSet<&str> = memberships.iter().map(|m| m.role.as_str()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            let advice: Vec<String> = memberships
+                .iter()
+                .map(|membership| {
+                    let all = membership.is_for_administration_only();
+                    roles.revoke(membership, if all { "" } else { "ADMIN OPTION FOR " })
+                })
+                .collect();
+            Finding::warning(
+                "bypass",
+                member,
+                format!(
+                    "it may make itself, and others, a member of {}",
+                    listed(&names)
+                ),
+            )
+            .expected("nobody but superusers")
+            .advice(advice.join("\n"))
+        })
+        .collect()
 }
 
 /// Who gets round the grants: a limit that can be known, not lifted.
@@ -327,8 +448,8 @@ fn bypassing(roles: &Roles) -> Vec<Finding> {
         ("REPLICATION", "they may copy the whole server"),
         (
             "CREATEROLE",
-            "they may make themselves members of the trail's roles, unless Postgres is \
-                 of version 16 or later",
+            "they may make themselves members of the trail's roles; from Postgres 16 on, of \
+                 those alone that they made or administer",
         ),
     ] {
         let names = others(attribute);
@@ -342,6 +463,7 @@ fn bypassing(roles: &Roles) -> Vec<Finding> {
             );
         }
     }
+    findings.extend(administrators(roles));
     for (role, what) in PREDEFINED {
         let names: Vec<&str> = roles
             .members(role)
