@@ -2,8 +2,7 @@
 -- partition, legal holds and retention.
 --
 -- Run by a superuser, or by a role that may create roles and schemas in this
--- database; only a superuser can also make the event triggers that keep the
--- tables from being altered or dropped.
+-- database. What keeps the tables from being altered or dropped is in guard.sql.
 
 -- Roles ----------------------------------------------------------------------
 
@@ -579,75 +578,12 @@ GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz,
 GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text) TO audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.plan_retention(interval, text[]), audit.remove_partition(text, interval) TO audit_operator;
 
--- Against DROP and ALTER -------------------------------------------------------------
+-- What it took to give away what was made --------------------------------------------
 
 DO $$
 BEGIN
     IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         EXECUTE format('REVOKE audit_owner, audit_maintainer FROM %I', current_user);
-        RETURN;
     END IF;
-    -- In a schema of its own, which belongs to the superuser: it does not go with what it guards.
-    CREATE SCHEMA audit_guard;
-    COMMENT ON SCHEMA audit_guard IS 'Keeps the tables of the audit trail from being altered or dropped.';
-    CREATE FUNCTION audit_guard.refuse_ddl() RETURNS event_trigger
-        LANGUAGE plpgsql
-        SET search_path = pg_catalog, pg_temp
-    AS $function$
-    DECLARE
-        guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
-        refused text;
-    BEGIN
-        -- The trail's own functions, whose role nobody can take; and who could switch this off.
-        IF current_user = 'audit_maintainer' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-            RETURN;
-        END IF;
-        IF TG_EVENT = 'sql_drop' THEN
-            SELECT object_identity INTO refused FROM pg_event_trigger_dropped_objects()
-            WHERE (schema_name = ANY (guarded) OR address_names[1] = ANY (guarded))
-                -- A host's foreign key has triggers on both tables, and they go with it.
-                AND NOT (object_type = 'trigger' AND address_names[3] LIKE 'RI\_ConstraintTrigger\_%') LIMIT 1;
-        ELSIF TG_TAG = 'REASSIGN OWNED' THEN
-            -- It does not say what it has changed.
-            SELECT c.oid::regclass::text INTO refused FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-            WHERE n.nspname IN ('audit', 'audit_parts') AND c.relname <> 'schema_migrations'
-                AND (c.relkind IN ('r', 'p', 'v') AND c.relowner <> to_regrole('audit_owner') OR n.nspowner <> to_regrole('audit_owner')) LIMIT 1;
-        ELSIF TG_TAG NOT IN ('REINDEX', 'COMMENT', 'GRANT', 'REVOKE') THEN
-            SELECT o.object_identity INTO refused FROM pg_event_trigger_ddl_commands() o
-            LEFT JOIN pg_class c ON c.oid = CASE o.classid
-                WHEN 'pg_class'::regclass THEN o.objid
-                WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger WHERE oid = o.objid)
-                WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = o.objid)
-                WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = o.objid)
-            END
-            LEFT JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
-            LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid
-            LEFT JOIN pg_namespace n ON n.oid = CASE WHEN o.classid = 'pg_namespace'::regclass THEN o.objid
-                ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace) END
-            WHERE n.nspname = ANY (guarded) OR o.schema_name = ANY (guarded)
-                -- A table of somebody's own that is read as a part of one of these.
-                OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
-                    WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
-                -- A foreign key is checked with the rights of the owner, and so would be a cast of somebody's own type.
-                OR EXISTS (SELECT FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid
-                    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
-                    WHERE k.conrelid = c.oid AND k.contype = 'f' AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded))
-                        AND kt.typnamespace <> 'pg_catalog'::regnamespace
-                        AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace))
-                -- What was renamed or moved out of its schema just now.
-                OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
-            LIMIT 1;
-        END IF;
-        IF refused IS NOT NULL THEN
-            RAISE EXCEPTION 'audit trail: % of % is refused', TG_TAG, refused
-                USING ERRCODE = 'insufficient_privilege', HINT = 'Only a superuser and the functions of the trail may.';
-        END IF;
-    END
-    $function$;
-    COMMENT ON FUNCTION audit_guard.refuse_ddl() IS 'Refuses DROP and ALTER of what belongs to the audit trail, for everybody but a superuser and its own functions.';
-    CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end EXECUTE FUNCTION audit_guard.refuse_ddl();
-    ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;
-    CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION audit_guard.refuse_ddl();
-    ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;
 END
 $$;

@@ -1099,7 +1099,8 @@ fn advice(looked: &Output) -> BTreeSet<String> {
 
 fn advice_of(finding: &Value) -> Option<String> {
     let advice = finding["advice"].as_str()?;
-    Some(advice.trim_start_matches("As a superuser:\n").to_owned())
+    let command = "Run `tracing-audit migrate` as a superuser, or these statements:\n";
+    Some(advice.trim_start_matches(command).to_owned())
 }
 
 fn findings(looked: &Output) -> Vec<Value> {

@@ -156,6 +156,34 @@ fn a_login_that_may_create_roles_and_schemas_migrates_and_writes() {
 }
 
 #[test]
+fn a_superuser_adds_the_event_triggers_to_what_another_role_has_migrated() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE app LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO app");
+    tracing_audit::migrate(&postgres.url_as("app")).unwrap();
+    let triggers = "SELECT string_agg(concat_ws(' ', evtname, evtevent, evtenabled, evtowner::regrole), ', ' ORDER BY 1) FROM pg_event_trigger";
+    assert_eq!(postgres.psql(triggers), "");
+    let mut app = postgres.session("app");
+    allowed(&mut app, "GRANT audit_owner TO app");
+    allowed(&mut app, "BEGIN; DROP SCHEMA audit_parts CASCADE; ROLLBACK");
+    // At once, and with who can make none.
+    let urls = ["app", ADMINISTRATOR, ADMINISTRATOR, ADMINISTRATOR].map(|who| postgres.url_as(who));
+    std::thread::scope(|scope| {
+        for url in &urls {
+            scope.spawn(move || tracing_audit::migrate(url).unwrap());
+        }
+    });
+    let expected =
+        "audit_refuse_ddl ddl_command_end A postgres, audit_refuse_drop sql_drop A postgres";
+    assert_eq!(postgres.psql(triggers), expected);
+    assert_eq!(applied(&postgres), MIGRATIONS);
+    refused(&mut app, "42501", "DROP SCHEMA audit_parts CASCADE");
+    // What a superuser has removed in part is not mended in passing.
+    postgres.psql("DROP EVENT TRIGGER audit_refuse_ddl; DROP EVENT TRIGGER audit_refuse_drop");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    assert_eq!(postgres.psql(triggers), "");
+}
+
+#[test]
 fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
     let postgres = migrated();
     postgres.psql("CREATE DATABASE second");

@@ -20,6 +20,16 @@ const MIGRATIONS_TABLE: &str = "audit.schema_migrations";
 const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
      SET LOCAL search_path = pg_catalog, pg_temp; SELECT pg_advisory_xact_lock(hashtextextended('tracing-audit migration', 0)); DEALLOCATE ALL";
 
+/// The event triggers, which only a superuser can make: apart from the migrations, which may have been another's.
+const GUARD: &str = include_str!("../../../migrations/guard.sql");
+
+/// Whether this login can make the event triggers, and they are missing; then, whether the schema they lie in is as well.
+/// What is there only in part was not left out but tampered with, which is for `doctor` to tell.
+const LACKS_GUARD: &str = "SELECT NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'audit_guard') \
+     FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger \
+     WHERE evtname OPERATOR(pg_catalog.=) ANY ('{audit_refuse_ddl,audit_refuse_drop}'))";
+
 /// The embedded migrations. Built by hand: the `migrate!` macro would cost every user sqlx's
 /// macros.
 pub(crate) fn migrator() -> Migrator {
@@ -122,6 +132,9 @@ pub(crate) async fn run(connection: &mut PgConnection) -> Result<(), sqlx::migra
     migrator()
         .run_direct(None, &mut *transaction, false)
         .await?;
+    if transaction.fetch_optional(LACKS_GUARD).await?.is_some() {
+        transaction.execute(GUARD).await?;
+    }
     transaction.execute("DEALLOCATE ALL").await?;
     Ok(transaction.commit().await?)
 }
@@ -138,7 +151,8 @@ pub(crate) async fn become_writer(connection: &mut PgConnection) -> Result<(), s
 }
 
 /// Makes the audit tables in the database, or brings them up to date; does nothing when they
-/// are.
+/// are. A superuser makes the event triggers as well that keep the tables from being altered or
+/// dropped, where another role has made the tables.
 ///
 /// Blocks the thread; safe in and outside any runtime. Many processes may call it at once.
 ///
@@ -178,14 +192,21 @@ async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
         .await
         .map_err(|elapsed| MigrateError::Database(Box::new(elapsed)))?
         .map_err(database)?;
-    match state(&mut connection).await.map_err(database)? {
+    let is_to_run = match state(&mut connection).await.map_err(database)? {
         // Nothing to do takes no right to do it.
-        State::Current | State::NotWriter => {}
+        State::Current | State::NotWriter => match connection.fetch_optional(LACKS_GUARD).await {
+            Ok(Some(row)) => row.try_get(0).map_err(database)?,
+            Ok(None) => false,
+            Err(error) => return Err(database(error)),
+        },
         State::Newer(version) => return Err(MigrateError::Newer(version)),
         State::Encoding => return Err(MigrateError::Encoding),
-        State::Behind | State::Closed => run(&mut connection)
+        State::Behind | State::Closed => true,
+    };
+    if is_to_run {
+        run(&mut connection)
             .await
-            .map_err(|error| MigrateError::Database(Box::new(error)))?,
+            .map_err(|error| MigrateError::Database(Box::new(error)))?;
     }
     connection.close().await.map_err(database)
 }

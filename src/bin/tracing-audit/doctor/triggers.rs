@@ -236,8 +236,8 @@ async fn event_triggers(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error
         )
         .expected("event triggers audit_refuse_ddl and audit_refuse_drop")
         .advice(format!(
-            "As a superuser:\n{}",
-            sources::guard().unwrap_or_default()
+            "Run `tracing-audit migrate` as a superuser, or these statements:\n{}",
+            sources::GUARD
         ));
         return Ok(vec![finding]);
     }
