@@ -945,6 +945,50 @@ fn a_trail_that_no_superuser_migrated_is_as_safe_as_any_other_after_the_advice()
 }
 
 #[test]
+fn a_role_that_migrated_and_writes_goes_on_writing_after_the_advice() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE host LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO host");
+    migrate(&url_as(&postgres, "host"));
+    // One membership by who administers the role, one by a superuser, and both.
+    postgres.psql("SET SESSION AUTHORIZATION host; GRANT audit_auditor, audit_reader TO host");
+    let words = [
+        "migrate",
+        "--writer-login",
+        "host",
+        "--reader-login",
+        "host",
+    ];
+    let granted = command(&postgres.url(), &words).output().unwrap();
+    assert!(granted.status.success());
+    let of_host = "SET SESSION AUTHORIZATION host; SELECT string_agg(role, ' ' ORDER BY role)
+        FROM unnest(ARRAY['audit_auditor', 'audit_operator', 'audit_owner', 'audit_maintainer', 'audit_reader', 'audit_writer']) role
+        WHERE pg_has_role(role, 'USAGE')";
+    assert_eq!(
+        postgres.psql(of_host),
+        "audit_auditor audit_reader audit_writer"
+    );
+    for finding in findings(&doctor(&postgres.url())) {
+        if let Some(advice) = advice_of(&finding)
+            && (finding["check"] == "closed_roles" || finding["object"] == "host")
+            && !finding["found"].as_str().unwrap().contains("writes")
+        {
+            postgres.psql(&advice);
+        }
+    }
+    assert_eq!(
+        postgres.psql(of_host),
+        "audit_auditor audit_reader audit_writer"
+    );
+    let found = found(&doctor(&postgres.url()));
+    assert!(
+        !found
+            .iter()
+            .any(|finding| finding == "warning bypass host" || finding.contains("closed_roles")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
     let postgres = with_partitions();
     postgres.psql(

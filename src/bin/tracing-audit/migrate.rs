@@ -53,8 +53,11 @@ async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error
         source,
     };
     let mut connection = database.connect().await?;
+    // From Postgres 16 on, whoever made the role is a member already, and without its rights.
     let statement: String = sqlx::query_scalar(
-        "SELECT pg_catalog.format('GRANT %I TO %I', $1::pg_catalog.text, $2::pg_catalog.text)",
+        "SELECT pg_catalog.format('GRANT %I TO %I', $1::pg_catalog.text, $2::pg_catalog.text) \
+         OPERATOR(pg_catalog.||) CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 \
+         OPERATOR(pg_catalog.>=) 160000 THEN ' WITH INHERIT TRUE' ELSE '' END",
     )
     .bind(role)
     .bind(login)

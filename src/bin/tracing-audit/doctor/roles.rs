@@ -162,7 +162,14 @@ impl Roles {
                 && kept.role == *role
                 && kept.grantor.as_ref() == Some(member);
             if depends && (!is_closed || kept.member == "audit_maintainer") {
-                let _ = write!(statements, "GRANT {role} TO {}; ", quoted(&kept.member));
+                // Said, since a membership that is there already keeps the options that are not.
+                let _ = write!(
+                    statements,
+                    "GRANT {role} TO {} WITH INHERIT {}, SET {}; ",
+                    quoted(&kept.member),
+                    kept.inherits,
+                    kept.sets
+                );
             }
         }
         let grantor = quoted(grantor);
@@ -407,8 +414,10 @@ fn administrators(roles: &Roles) -> Vec<Finding> {
             let advice: Vec<String> = memberships
                 .iter()
                 .map(|membership| {
-                    let all = membership.is_for_administration_only();
-                    roles.revoke(membership, if all { "" } else { "ADMIN OPTION FOR " })
+                    let is_all = roles
+                        .between(&membership.role, member)
+                        .all(Membership::is_for_administration_only);
+                    roles.revoke(membership, if is_all { "" } else { "ADMIN OPTION FOR " })
                 })
                 .collect();
             Finding::warning(
