@@ -67,6 +67,18 @@ fn leaf(postgres: &Postgres, kind: Kind) -> String {
     ))
 }
 
+/// How many partitions of the next month there are.
+fn made_ahead(postgres: &Postgres) -> String {
+    postgres.psql(
+        "SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
+         WHERE relname LIKE '%' || to_char(date_trunc('month', now() AT TIME ZONE 'UTC') + interval '1 month', 'YYYY_MM') AND relkind = 'r'",
+    )
+}
+
+/// Reads the whole trail in a transaction that stays open, as `pg_dump` does.
+const READ_ALL: &str =
+    "BEGIN; LOCK TABLE audit.query_runs, audit.prompt_runs, audit.events IN ACCESS SHARE MODE";
+
 fn set(postgres: &Postgres, setting: &str) {
     postgres.psql(&format!("ALTER SYSTEM SET {setting}"));
     postgres.psql("SELECT pg_reload_conf()");
@@ -412,6 +424,51 @@ fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
     other.psql("ROLLBACK");
     flush(audit);
     assert_three_times(2, audit, postgres);
+}
+
+#[test]
+fn while_somebody_reads_for_long_records_are_committed_and_partitions_ahead_are_made_later() {
+    let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) t");
+    let mut reader = postgres.session(ADMINISTRATOR);
+    reader.psql(READ_ALL);
+    let audit = pipeline(&postgres, &spool, by_flush);
+    // Before and after an attempt to make them, or both after.
+    for times in 1..=2 {
+        record_three(&audit);
+        flush(&audit);
+        assert_three_times(times, &audit, &postgres);
+        wait_until("the making of partitions has given up", PATIENCE, || {
+            let log = postgres.log();
+            log.matches("55P03 tracing-audit ERROR").count() as u64 >= times
+        });
+    }
+    assert_eq!(made_ahead(&postgres), "0");
+    assert_eq!(audit.stats().in_default_partition(), 0);
+    reader.psql("ROLLBACK");
+    wait_until("partitions are made ahead", PATIENCE, || {
+        made_ahead(&postgres) == "3"
+    });
+}
+
+#[test]
+fn a_month_without_a_partition_waits_for_who_reads_and_holds_up_other_readers_for_a_moment_only() {
+    let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    let mut reader = postgres.session(ADMINISTRATOR);
+    reader.psql(READ_ALL);
+    let audit = pipeline(&postgres, &spool, by_flush);
+    record_three(&audit);
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_for_health(&audit, Health::Retrying);
+    let mut another = postgres.session(ADMINISTRATOR);
+    another.psql("SET statement_timeout = '8s'; SELECT count(*) FROM audit.trail");
+    reader.psql("ROLLBACK");
+    flush(&audit);
+    assert_three_times(1, &audit, &postgres);
+    // They would have kept the whole month there.
+    assert_eq!(audit.stats().in_default_partition(), 0);
 }
 
 #[test]

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::batch::{Batch, Batcher};
 use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
+use crate::capture::clock::Moment;
 use crate::config::Config;
 use crate::pipeline::{Export, Fate, Progress, Required, gap};
 use crate::record::NewRecord;
@@ -29,6 +30,15 @@ const ALARM_EVERY: Duration = Duration::from_hours(1);
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// How often partitions are made ahead.
+const AHEAD_EVERY_US: i64 = 3_600_000_000;
+
+/// The pause after partitions could not be made ahead, which doubles with each time.
+const FIRST_AHEAD_PAUSE: Duration = Duration::from_secs(5);
+
+/// The longest pause before partitions are made ahead again.
+const LONGEST_AHEAD_PAUSE: Duration = Duration::from_mins(1);
 
 /// The error code of a run whose process died before it ended.
 const PROCESS_LOST: &str = "process_lost";
@@ -107,6 +117,37 @@ impl Source {
     }
 }
 
+/// When partitions are made ahead.
+#[derive(Debug)]
+struct Ahead {
+    /// By the clock then; `None`: not yet.
+    made_us: Option<i64>,
+    /// Not before this, since it failed.
+    not_before: Option<Instant>,
+    pause: Duration,
+}
+
+impl Ahead {
+    const NEVER: Self = Self {
+        made_us: None,
+        not_before: None,
+        pause: FIRST_AHEAD_PAUSE,
+    };
+
+    fn is_due(&self, now_us: i64) -> bool {
+        let is_old = |made_us| now_us.saturating_sub(made_us) >= AHEAD_EVERY_US || now_us < made_us;
+        self.made_us.is_none_or(is_old) && self.not_before.is_none_or(|at| at <= Instant::now())
+    }
+
+    /// Returns whether it is the first failure.
+    fn has_failed(&mut self) -> bool {
+        let is_first = self.not_before.is_none();
+        self.not_before = Some(Instant::now() + self.pause);
+        self.pause = (self.pause * 2).min(LONGEST_AHEAD_PAUSE);
+        is_first
+    }
+}
+
 /// Records what is to be told in the trail itself.
 struct Tell(Box<dyn Fn(NewRecord) + Send>);
 
@@ -134,6 +175,7 @@ pub(crate) struct Drain {
     others: VecDeque<PathBuf>,
     batcher: Batcher,
     writer: Option<Writer>,
+    ahead: Ahead,
     pause: Duration,
     /// When it was last said that rows are in default partitions.
     alarmed: Option<Instant>,
@@ -161,6 +203,7 @@ impl Drain {
             others,
             batcher: Batcher::new(required),
             writer: None,
+            ahead: Ahead::NEVER,
             pause: FIRST_PAUSE,
             alarmed: None,
         }
@@ -187,7 +230,7 @@ impl Drain {
                 self.connect().await;
                 continue;
             };
-            if writer.is_stale() {
+            if writer.is_stale() || !self.prepare_partitions(&mut writer).await {
                 continue;
             }
             self.adopt();
@@ -211,6 +254,7 @@ impl Drain {
             .sources
             .iter()
             .filter_map(|source| source.not_before)
+            .chain(self.ahead.not_before)
             .min();
         self.progress.wait_for_work(&self.config.batch, retry).await;
     }
@@ -256,6 +300,37 @@ impl Drain {
                 }
                 self.pause = LONGEST_PAUSE;
                 self.pause().await;
+            }
+        }
+    }
+
+    /// Makes partitions ahead when that is due. No batch fails for it: where it cannot be done now, it is done later.
+    /// Returns whether the connection is still of use.
+    async fn prepare_partitions(&mut self, writer: &mut Writer) -> bool {
+        let now_us = Moment::now().wall_us();
+        if !self.ahead.is_due(now_us) {
+            return true;
+        }
+        match writer.prepare_partitions(now_us).await {
+            Ok(()) => {
+                self.ahead = Ahead {
+                    made_us: Some(now_us),
+                    ..Ahead::NEVER
+                };
+                true
+            }
+            Err(fault) => {
+                if self.ahead.has_failed() {
+                    let cause = fault.summary();
+                    report::say(move || {
+                        tracing::warn!(
+                            target: "tracing_audit",
+                            %cause,
+                            "audit trail: partitions cannot be made ahead now; it is tried again"
+                        );
+                    });
+                }
+                false
             }
         }
     }

@@ -70,12 +70,20 @@ pub(crate) fn ensure(kind: Kind, month: Month) -> String {
     )
 }
 
-/// The statements that make this month's and the next month's leaves of every table.
+/// The statements that make this month's and the next month's leaves of every table, each in a transaction of its own.
+///
+/// To attach a leaf locks the default partition against everybody, for a moment. Whoever has read the table in a
+/// transaction that is still open, such as `pg_dump`, is waited for, and all who come to read meanwhile wait as well: so
+/// not for long, and for less than the `deadlock_timeout`, so that of a deadlock no other is the victim.
 pub(crate) fn ensure_ahead(now_us: i64) -> String {
     let month = Month::of_us(now_us);
-    Kind::ALL
+    let ensure_one = |month, kind| {
+        let ensure = ensure(kind, month);
+        format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {ensure}; COMMIT")
+    };
+    [month, month.next()]
         .into_iter()
-        .flat_map(|kind| [month, month.next()].map(|month| ensure(kind, month)))
+        .flat_map(|month| Kind::ALL.map(|kind| ensure_one(month, kind)))
         .collect::<Vec<_>>()
         .join("; ")
 }

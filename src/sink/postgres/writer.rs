@@ -16,7 +16,6 @@ use super::batch::{Batch, Batcher, DeadLetter, Leaf};
 use super::fault::Fault;
 use super::partitions;
 use super::schema;
-use crate::capture::clock::Moment;
 use crate::spool::Log;
 use crate::vocabulary::Kind;
 
@@ -26,6 +25,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one exchange with the server may take; `audit.batches` is read on the assumption
 /// that no batch takes longer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long the partitions that are made ahead may take, all of them.
+const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may be idle and still be used.
 const IDLE_LIMIT: Duration = Duration::from_mins(2);
@@ -38,12 +40,14 @@ const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_
      SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
      WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'";
 
+/// Around the making of the partitions that a batch needs: see [`partitions::ensure_ahead`].
+const BEFORE_PARTITIONS: &str = "SET LOCAL lock_timeout = '2s'";
+const AFTER_PARTITIONS: &str = "SET LOCAL lock_timeout = '10s'";
+
 /// A connection that is ready to write batches.
 #[derive(Debug)]
 pub(crate) struct Writer {
     connection: PgConnection,
-    /// The month up to which partitions were made ahead, by the clock then.
-    ahead_us: i64,
     last_used: Instant,
 }
 
@@ -138,13 +142,10 @@ impl Writer {
                 }
             }
         }
-        let mut writer = Self {
+        Ok(Self {
             connection,
-            ahead_us: i64::MIN,
             last_used: Instant::now(),
-        };
-        writer.prepare_partitions().await?;
-        Ok(writer)
+        })
     }
 
     /// Whether it was idle for so long that a firewall may have forgotten it: a new connection
@@ -153,15 +154,10 @@ impl Writer {
         self.last_used.elapsed() > IDLE_LIMIT
     }
 
-    /// Makes the partitions that will be needed, at most once an hour.
-    async fn prepare_partitions(&mut self) -> Result<(), Fault> {
-        const HOUR_US: i64 = 3_600_000_000;
-        let now_us = Moment::now().wall_us();
-        if now_us.saturating_sub(self.ahead_us) >= HOUR_US || now_us < self.ahead_us {
-            let ensuring = AssertSqlSafe(partitions::ensure_ahead(now_us));
-            within(EXCHANGE_TIMEOUT, self.connection.execute(ensuring)).await?;
-            self.ahead_us = now_us;
-        }
+    /// Makes the partitions that will be needed. After an error the connection is of no use.
+    pub(crate) async fn prepare_partitions(&mut self, now_us: i64) -> Result<(), Fault> {
+        let ensuring = AssertSqlSafe(partitions::ensure_ahead(now_us));
+        within(AHEAD_TIMEOUT, self.connection.execute(ensuring)).await?;
         Ok(())
     }
 
@@ -193,7 +189,6 @@ impl Writer {
         log: &Log,
     ) -> Result<u64, Fault> {
         self.last_used = Instant::now();
-        self.prepare_partitions().await?;
         within(EXCHANGE_TIMEOUT, self.transaction(batch, batcher, log)).await
     }
 
@@ -210,11 +205,13 @@ impl Writer {
         log: &Log,
     ) -> Result<u64, Fault> {
         // One exchange for what begins every batch.
-        let mut begin = format!("{BEGIN}; {}", header(batch, log));
+        let mut begin = format!("{BEGIN}; {}; {BEFORE_PARTITIONS}", header(batch, log));
         for leaf in &batch.leaves {
             begin.push_str("; ");
             begin.push_str(&partitions::ensure(leaf.kind, leaf.month));
         }
+        begin.push_str("; ");
+        begin.push_str(AFTER_PARTITIONS);
         let answers = self.connection.fetch_all(AssertSqlSafe(begin)).await?;
         // The last of the answers name the partitions.
         let partitions = &answers[answers.len().saturating_sub(batch.leaves.len())..];
