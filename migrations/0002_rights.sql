@@ -274,12 +274,13 @@ BEGIN
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_auditor', target);
         EXECUTE format('CREATE POLICY maintainer ON audit.%I FOR SELECT TO audit_maintainer USING (true)', target);
-        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_writer, audit_maintainer WITH CHECK (true)', target);
     END LOOP;
     FOREACH target IN ARRAY ARRAY['batches', 'dead_letters'] LOOP
         EXECUTE format('GRANT INSERT ON audit.%I TO audit_writer', target);
+        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_writer, audit_maintainer WITH CHECK (true)', target);
     END LOOP;
     FOREACH target IN ARRAY ARRAY['legal_holds', 'legal_hold_lifts', 'removals'] LOOP
+        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_maintainer WITH CHECK (true)', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_operator', target);
         EXECUTE format('CREATE POLICY operator ON audit.%I FOR SELECT TO audit_operator USING (true)', target);
     END LOOP;
@@ -386,15 +387,18 @@ CREATE FUNCTION audit.lift_hold(hold uuid, reason text) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    tenant uuid;
 BEGIN
-    IF NOT EXISTS (SELECT FROM audit.legal_holds h WHERE h.id = hold) THEN
+    SELECT h.tenant_id INTO tenant FROM audit.legal_holds h WHERE h.id = hold;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
     END IF;
     IF EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = hold) THEN
         RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user);
-    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, NULL, NULL);
+    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
 END
 $$;
 COMMENT ON FUNCTION audit.lift_hold(uuid, text) IS 'Ends a legal hold.';
@@ -450,6 +454,29 @@ END
 $$;
 COMMENT ON FUNCTION audit.referring(text, timestamptz, timestamptz) IS 'What of the host refers to rows of a time; for the functions of the trail.';
 
+-- What of the host a leaf cannot be dropped without: a view, a function, a foreign key to the leaf alone. Not what goes
+-- with the leaf, nor the parts of foreign keys to its parent, which detaching it takes away.
+CREATE FUNCTION audit.depending(leaf text) RETURNS SETOF text
+    LANGUAGE sql STABLE STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT DISTINCT format('%s %s depends on it', o.type, o.identity)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = c.reltype
+    JOIN pg_depend d ON d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+        OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray))
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+    CROSS JOIN LATERAL pg_identify_object(
+        CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(r.ev_class, d.objid),
+        CASE WHEN r.oid IS NULL THEN d.objsubid ELSE 0 END) o
+    WHERE n.nspname = 'audit_parts' AND c.relname = leaf AND coalesce(k.conparentid, 0) = 0
+        AND NOT EXISTS (SELECT FROM pg_depend own WHERE own.classid = d.classid AND own.objid = d.objid
+            AND own.deptype <> 'n' AND own.refclassid = 'pg_class'::regclass AND own.refobjid = c.oid)
+    ORDER BY 1
+$$;
+COMMENT ON FUNCTION audit.depending(text) IS 'What of the host a leaf cannot be dropped without; for the functions of the trail.';
+
 CREATE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamptz, month_end timestamptz) RETURNS text[]
     LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -468,7 +495,7 @@ BEGIN
             found := found || format('held by the legal hold %s', hold.id);
         END IF;
     END LOOP;
-    RETURN found || ARRAY(SELECT audit.referring(parent, month_start, month_end));
+    RETURN found || ARRAY(SELECT audit.referring(parent, month_start, month_end)) || ARRAY(SELECT audit.depending(leaf));
 END
 $$;
 COMMENT ON FUNCTION audit.obstacles(text, text, timestamptz, timestamptz) IS 'Why a leaf must not be removed; for the functions of the trail.';

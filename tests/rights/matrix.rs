@@ -699,6 +699,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "audit.referring('events', '-infinity', 'infinity')",
         &[],
     ),
+    ("depending", "audit.depending('events_2020_01')", &[]),
     (
         "obstacles",
         "audit.obstacles('events', 'events_2020_01', '2020-01-01Z', '2020-02-01Z')",

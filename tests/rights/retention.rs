@@ -379,7 +379,7 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
         postgres.psql("SELECT action_type, user_id, input_summary, tenant_id FROM audit.events WHERE action_type LIKE 'audit.hold%' ORDER BY id, action_type"),
         format!(
             "audit.hold_placed|ops|case 1|{ANN}\naudit.hold_placed|aud|case 2|\naudit.hold_placed|aud|case 3|\n\
-             audit.hold_lifted|aud|over|\naudit.hold_lifted|aud|over|\naudit.hold_lifted|aud|over|"
+             audit.hold_lifted|aud|over|{ANN}\naudit.hold_lifted|aud|over|\naudit.hold_lifted|aud|over|"
         )
     );
     assert_eq!(
@@ -468,6 +468,76 @@ fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
         .try_psql(&format!("INSERT INTO host.feedback VALUES ('{id}')"))
         .unwrap_err();
     assert!(error.contains("23503"), "{error}");
+}
+
+#[test]
+fn what_depends_on_a_partition_stands_against_its_removal_and_is_named() {
+    let Archive {
+        postgres,
+        mut operator,
+        ..
+    } = archive();
+    let plan = "SELECT unnest(obstacles) FROM audit.plan_retention('1 year', '{events}')";
+    assert_eq!(allowed(&mut operator, plan), "");
+    // What goes with it or has to do with its parent is none; what is of the leaf alone is.
+    postgres.psql(
+        "CREATE SCHEMA host;
+         CREATE VIEW host.everything AS SELECT * FROM audit.events;
+         CREATE TABLE host.feedback (event uuid REFERENCES audit.events (id));
+         GRANT USAGE ON SCHEMA host TO audit_maintainer; GRANT SELECT ON host.feedback TO audit_maintainer;
+         CREATE INDEX ON audit_parts.events_2020_01 (user_id);
+         CREATE STATISTICS audit_parts.together ON user_id, status FROM audit_parts.events_2020_01;
+         ALTER TABLE audit_parts.events_2020_01 ADD CHECK (user_id <> 'x');
+         CREATE PUBLICATION months FOR TABLE audit_parts.events_2020_01",
+    );
+    assert_eq!(allowed(&mut operator, plan), "");
+    postgres.psql(
+        "CREATE VIEW host.\"old ones\" AS SELECT user_id FROM audit_parts.events_2020_01;
+         CREATE VIEW host.older AS SELECT * FROM host.\"old ones\";
+         CREATE MATERIALIZED VIEW host.counted AS SELECT count(*) FROM audit_parts.events_2020_01;
+         CREATE FUNCTION host.first() RETURNS text LANGUAGE sql BEGIN ATOMIC SELECT user_id FROM audit_parts.events_2020_01 LIMIT 1; END;
+         CREATE FUNCTION host.given(audit_parts.events_2020_01) RETURNS int LANGUAGE sql RETURN 1;
+         CREATE TABLE host.copies (copy audit_parts.events_2020_01, copies audit_parts.events_2020_01[]);
+         CREATE TABLE host.notes (event uuid CONSTRAINT noted REFERENCES audit_parts.events_2020_01 (id))",
+    );
+    let expected = [
+        "function host.first() depends on it",
+        "function host.given(audit_parts.events_2020_01) depends on it",
+        "materialized view host.counted depends on it",
+        "table column host.copies.copies depends on it",
+        "table column host.copies.copy depends on it",
+        "table constraint noted on host.notes depends on it",
+        "view host.\"old ones\" depends on it",
+    ];
+    let obstacles = allowed(&mut operator, plan);
+    let mut obstacles: Vec<_> = obstacles.lines().collect();
+    obstacles.sort_unstable();
+    assert_eq!(obstacles, expected);
+    let removing = "SELECT audit.remove_partition('events_2020_01', '1 year')";
+    let error = refused(&mut operator, "55006", removing);
+    assert!(error.contains(expected[0]), "{error}");
+    postgres.psql(
+        "DROP VIEW host.older, host.\"old ones\"; DROP MATERIALIZED VIEW host.counted;
+         DROP FUNCTION host.first, host.given; DROP TABLE host.copies, host.notes",
+    );
+    allowed(&mut operator, removing);
+}
+
+#[test]
+fn a_right_to_add_that_was_granted_by_mistake_adds_no_removal_and_no_hold() {
+    let postgres = migrated();
+    postgres.psql(
+        "GRANT INSERT ON audit.removals, audit.legal_holds, audit.legal_hold_lifts TO audit_writer",
+    );
+    let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
+    for sql in [
+        "removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by) VALUES ('p', 'events', gen_random_uuid(), 1, 1, 1, '', 'x')",
+        "legal_holds (reason, from_time, to_time, placed_by) VALUES ('x', '-infinity', 'infinity', 'x')",
+        "legal_hold_lifts (hold_id, reason, lifted_by) VALUES (gen_random_uuid(), 'x', 'x')",
+    ] {
+        let error = refused(&mut writer, "42501", &format!("INSERT INTO audit.{sql}"));
+        assert!(error.contains("row-level security"), "{error}");
+    }
 }
 
 #[test]

@@ -37,6 +37,7 @@ const ADDING: Policy = (
     "adding",
     "FOR INSERT TO audit_maintainer, audit_writer WITH CHECK (true)",
 );
+const ADDING_OF_MAINTAINER: Policy = ("adding", "FOR INSERT TO audit_maintainer WITH CHECK (true)");
 const TENANT: Policy = (
     "tenant",
     "FOR SELECT TO PUBLIC USING ((tenant_id = \
@@ -307,7 +308,7 @@ pub(crate) const TABLES: &[Table] = &[
         constraints: &[],
         indexes: &["UNIQUE btree (partition, removed_at, writer_id, first_seq)"],
         grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
-        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING_OF_MAINTAINER],
         time_column: None,
     },
     Table {
@@ -328,7 +329,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         indexes: &["UNIQUE btree (id)"],
         grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
-        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING_OF_MAINTAINER],
         time_column: None,
     },
     Table {
@@ -345,7 +346,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         indexes: &["UNIQUE btree (hold_id)"],
         grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
-        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING_OF_MAINTAINER],
         time_column: None,
     },
 ];
