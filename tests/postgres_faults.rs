@@ -557,7 +557,8 @@ fn while_the_servers_disk_is_full_records_wait_and_go_on_by_themselves() {
     audit.record(QueryRun::new("first")).unwrap();
     flush(&audit);
     // More than a segment of the write-ahead log has, 16 MiB, and no whole number of blocks: a
-    // write that is cut short is what Postgres takes for a disk that is full.
+    // write that is cut short is what Postgres takes for a disk that is full (53100). From 16 on it asks for the room
+    // before it writes, and takes the refusal for an error of its own (XX000).
     postgres.limit_file_size("17000001");
     postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracing-audit'");
     for seed in 1..=24 {
@@ -566,7 +567,7 @@ fn while_the_servers_disk_is_full_records_wait_and_go_on_by_themselves() {
     wait_until("the disk is full", PATIENCE, || {
         postgres
             .log()
-            .contains("53100 tracing-audit ERROR:  could not extend file")
+            .contains(" tracing-audit ERROR:  could not extend file")
     });
     wait_for_health(&audit, Health::Retrying);
     assert!(audit.stats().pending() > 0);
