@@ -10,23 +10,16 @@ mod server;
 mod support;
 
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fastrace::collector::{Config, Reporter, SpanContext, SpanRecord};
+use fastrace::collector::{Config, SpanContext};
 use fastrace::local::LocalSpan;
-use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_sdk::error::OTelSdkResult;
-use opentelemetry_sdk::trace::{
-    BatchConfigBuilder, BatchSpanProcessor, SdkTracerProvider, SpanData, SpanExporter,
-};
 use server::Postgres;
+use support::peers::{self, Another, Discard};
 use support::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
 use support::watch::Watch;
-use tracing::Subscriber;
 use tracing_audit::Audit;
-use tracing_subscriber::Layer;
 use tracing_subscriber::prelude::*;
 
 /// What takes the spans.
@@ -261,9 +254,6 @@ fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
 #[cfg(feature = "otlp")]
 const COLLECTOR: &str = "TRACING_AUDIT_BENCH_COLLECTOR";
 
-/// Spans taken so far, by a peer that says so.
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
-
 /// Measures a line once, in a process that does nothing else: nanoseconds per span, the median of some bursts. They
 /// are short, so that no queue overflows (fastrace's takes 10,240 messages of a thread, four for a span), and what takes
 /// the spans is flushed after each.
@@ -421,17 +411,8 @@ fn install(stack: Stack, url: &str, spool: &str) -> (Flush, Finish) {
             return of_audit(audit);
         }
         Stack::OpenTelemetry => {
-            // The default queue of 2,048 spans would drop some of a burst.
-            let config = BatchConfigBuilder::default()
-                .with_max_queue_size(32_768)
-                .build();
-            let processor = BatchSpanProcessor::builder(Discard)
-                .with_batch_config(config)
-                .build();
-            let provider = SdkTracerProvider::builder()
-                .with_span_processor(processor)
-                .build();
-            let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("bench"));
+            let (provider, tracer) = peers::opentelemetry();
+            let layer = tracing_opentelemetry::layer().with_tracer(tracer);
             tracing_subscriber::registry().with(layer).init();
             return (
                 Box::new(move || provider.force_flush().expect("the spans are exported")),
@@ -469,28 +450,6 @@ fn of_audit(audit: Audit) -> (Flush, Finish) {
 }
 
 fn has_taken(spans: usize) {
-    let taken = TAKEN.load(Ordering::Relaxed);
+    let taken = peers::taken();
     assert!(taken >= spans, "{taken} of {spans} spans were taken");
-}
-
-/// A layer such as an application has besides.
-struct Another;
-
-impl<S: Subscriber> Layer<S> for Another {}
-
-/// Counts the spans and lets them go.
-#[derive(Debug)]
-struct Discard;
-
-impl SpanExporter for Discard {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        TAKEN.fetch_add(batch.len(), Ordering::Relaxed);
-        Ok(())
-    }
-}
-
-impl Reporter for Discard {
-    fn report(&mut self, spans: Vec<SpanRecord>) {
-        TAKEN.fetch_add(spans.len(), Ordering::Relaxed);
-    }
 }

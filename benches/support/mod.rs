@@ -5,6 +5,7 @@
     reason = "every bench compiles this anew and uses a part of it"
 )]
 
+pub(crate) mod peers;
 pub(crate) mod traffic;
 pub(crate) mod watch;
 
