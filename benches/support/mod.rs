@@ -75,6 +75,33 @@ pub(crate) fn row(label: &str, cells: &[String]) {
     println!();
 }
 
+/// Writes the figures of a bench, by their names, to `figures/<bench>.csv` in the build folder, where the bench `plot`
+/// reads them. A run that only shows that the bench works writes none.
+pub(crate) fn write_figures(bench: &str, figures: &[(&str, f64)]) {
+    if is_short() {
+        return;
+    }
+    let lines = figures
+        .iter()
+        .flat_map(|(name, figure)| [(*name).to_owned(), format!(",{figure:.2}\n")]);
+    fs::create_dir_all(figures_folder())
+        .and_then(|()| {
+            let path = figures_folder().join(bench).with_extension("csv");
+            fs::write(path, lines.collect::<String>())
+        })
+        .expect("the build folder can be written");
+}
+
+pub(crate) fn figures_folder() -> PathBuf {
+    let program = std::env::current_exe().expect("this program has a path");
+    // target/release/deps/bench
+    let build_folder = program
+        .ancestors()
+        .nth(3)
+        .expect("cargo has built this program");
+    build_folder.join("figures")
+}
+
 /// A folder that is removed with what is in it.
 pub(crate) struct Folder(pub(crate) PathBuf);
 

@@ -1,6 +1,8 @@
 //! What takes the spans besides tracing-audit, and other layers.
 
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use fastrace::collector::{Reporter, SpanRecord};
 use opentelemetry::trace::TracerProvider as _;
@@ -9,7 +11,9 @@ use opentelemetry_sdk::trace::{
     BatchConfigBuilder, BatchSpanProcessor, SdkTracer, SdkTracerProvider, SpanData, SpanExporter,
 };
 use tracing::Subscriber;
+use tracing_audit::Audit;
 use tracing_subscriber::Layer;
+use tracing_subscriber::prelude::*;
 
 /// Spans taken so far, by a peer that says so.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
@@ -35,6 +39,22 @@ impl Reporter for Discard {
     }
 }
 
+/// Writes what comes, and counts the lines: each comes by itself.
+#[derive(Debug)]
+pub(crate) struct CountLines<W>(pub(crate) W);
+
+impl<W: Write> Write for CountLines<W> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(line)?;
+        TAKEN.fetch_add(usize::from(line.ends_with(b"\n")), Ordering::Relaxed);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
 /// OpenTelemetry with a batch processor and [`Discard`]. The default queue of 2,048 spans would drop some of a burst.
 pub(crate) fn opentelemetry() -> (SdkTracerProvider, SdkTracer) {
     let config = BatchConfigBuilder::default()
@@ -55,3 +75,72 @@ pub(crate) fn opentelemetry() -> (SdkTracerProvider, SdkTracer) {
 pub(crate) struct Another;
 
 impl<S: Subscriber> Layer<S> for Another {}
+
+/// What takes the spans of a process: the Registry with a layer that does nothing, or with one more. By itself the Registry
+/// never forgets a span that is closed: it does so when the layers have been told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Registry,
+    Audit,
+    OpenTelemetry,
+}
+
+/// What has to live as long as spans come.
+pub(crate) struct Installed {
+    pub(crate) audit: Option<Audit>,
+    provider: Option<SdkTracerProvider>,
+}
+
+impl Host {
+    pub(crate) const ALL: [Self; 3] = [Self::Registry, Self::Audit, Self::OpenTelemetry];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Registry => "Registry + another",
+            Self::Audit => "the same + tracing-audit",
+            Self::OpenTelemetry => "the same + tracing-opentelemetry",
+        }
+    }
+
+    /// Sets it as the subscriber of this process.
+    pub(crate) fn install(self, url: &str, spool: &str) -> Installed {
+        let (mut audit, mut provider) = (None, None);
+        let registry = tracing_subscriber::registry().with(Another);
+        match self {
+            Self::Registry => registry.init(),
+            Self::Audit => {
+                let started = Audit::builder().postgres(url).spool(spool).start();
+                let started = audit.insert(started.expect("the pipeline starts"));
+                registry.with(started.layer()).init();
+            }
+            Self::OpenTelemetry => {
+                let (started, tracer) = opentelemetry();
+                provider = Some(started);
+                let layer = tracing_opentelemetry::layer().with_tracer(tracer);
+                registry.with(layer).init();
+            }
+        }
+        Installed { audit, provider }
+    }
+}
+
+impl Installed {
+    /// Fails when of so many spans some were lost.
+    pub(crate) fn finish(self, spans: usize) {
+        if let Some(audit) = self.audit {
+            audit
+                .flush_blocking(Duration::from_mins(10))
+                .expect("the records are committed");
+            let stats = audit.stats();
+            assert_eq!(
+                (stats.dropped(), stats.accepted()),
+                (0, stats.committed()),
+                "{stats:?}"
+            );
+        }
+        if let Some(provider) = self.provider {
+            provider.force_flush().expect("the spans are exported");
+            assert!(taken() >= spans, "{} of {spans} spans were taken", taken());
+        }
+    }
+}

@@ -1,5 +1,7 @@
 //! Spans as a service has them that answers questions by SQL.
 
+use std::time::{Duration, Instant};
+
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 
@@ -89,6 +91,19 @@ pub(crate) fn query_run(n: usize) {
     span.record("row_count", n);
     span.record("bytes_read", n * 64);
     span.record("status", "succeeded");
+}
+
+/// Does something so often in a second for so many times, in bursts with pauses between them.
+pub(crate) fn at_rate(a_second: u32, times: u32, mut act: impl FnMut(usize)) {
+    const BURSTS_A_SECOND: u32 = 200;
+    let begun = Instant::now();
+    for n in 0..times {
+        act(n as usize);
+        if (n + 1) % (a_second / BURSTS_A_SECOND).max(1) == 0 {
+            let due = begun + Duration::from_secs(1) / 1_000 * ((n + 1) / (a_second / 1_000));
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
+    }
 }
 
 /// A span that is neither audited nor has a field that records inherit.

@@ -54,7 +54,8 @@ pub(crate) fn pipeline_time() -> Option<Duration> {
     ours.map(|thread| run_time(&thread.join("schedstat"))).sum()
 }
 
-fn run_time(schedstat: &Path) -> Option<Duration> {
+/// The time that a thread has run, by its `schedstat`.
+pub(crate) fn run_time(schedstat: &Path) -> Option<Duration> {
     let text = fs::read_to_string(schedstat).ok()?;
     Some(Duration::from_nanos(
         text.split_whitespace().next()?.parse().ok()?,
