@@ -9,6 +9,8 @@
 mod server;
 mod support;
 
+use std::fs;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,10 +18,11 @@ use std::time::{Duration, Instant};
 use fastrace::collector::{Config, SpanContext};
 use fastrace::local::LocalSpan;
 use server::Postgres;
-use support::peers::{self, Another, Discard};
+use support::peers::{self, Another, CountLines, Discard};
 use support::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
 use support::watch::Watch;
 use tracing_audit::Audit;
+use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
 /// What takes the spans.
@@ -34,6 +37,8 @@ enum Stack {
     /// A layer that wants every span and does nothing with it.
     Another,
     AnotherAudit,
+    /// A line of JSON for each span, which a thread of its own writes into a file.
+    Json,
     Fastrace,
 }
 
@@ -61,6 +66,7 @@ const TABLES: &[(&str, &[Line])] = &[
             (BARE, Stack::Registry, Work::Audited, 1, None),
             (OURS, Stack::Audit, Work::Audited, 1, Some(0)),
             (OTEL, Stack::OpenTelemetry, Work::Audited, 1, Some(0)),
+            (JSON, Stack::Json, Work::Audited, 1, Some(0)),
             (
                 "fastrace Span",
                 Stack::Fastrace,
@@ -157,6 +163,7 @@ const OURS: &str = "Registry + tracing-audit";
 #[cfg(feature = "otlp")]
 const EXPORTING: &str = "Registry + tracing-audit, exporting";
 const OTEL: &str = "Registry + tracing-opentelemetry";
+const JSON: &str = "Registry + JSON by tracing-appender";
 
 fn main() {
     let arguments: Vec<_> = std::env::args().collect();
@@ -202,6 +209,9 @@ fn main() {
         .iter()
         .map(|(title, lines)| {
             let figures: Vec<_> = figures.by_ref().take(lines.len()).collect();
+            if *title == TABLES[0].0 {
+                write_figures(lines, &figures);
+            }
             print(title, lines, &figures)
         })
         .collect();
@@ -210,6 +220,23 @@ fn main() {
         ours[1] / ours[0],
         ours[2] / ours[0]
     );
+}
+
+/// Keeps what is added to the bare Registry; of what has none, the whole span.
+fn write_figures(lines: &[Line], figures: &[Vec<f64>]) {
+    let kept: Vec<_> = lines
+        .iter()
+        .zip(figures)
+        .skip(1)
+        .map(|((name, .., base), these)| match base {
+            Some(base) => {
+                let added = support::paired(these, &figures[*base], |this, that| this - that);
+                (name.trim_start_matches("Registry + "), added)
+            }
+            None => (*name, support::median(these)),
+        })
+        .collect();
+    support::write_figures("hot_path", &kept);
 }
 
 /// Prints a table, and returns what tracing-audit adds.
@@ -418,6 +445,25 @@ fn install(stack: Stack, url: &str, spool: &str) -> (Flush, Finish) {
                 Box::new(move || provider.force_flush().expect("the spans are exported")),
                 Box::new(has_taken),
             );
+        }
+        Stack::Json => {
+            let file = fs::File::create(Path::new(spool).join("spans.json"));
+            let file = file.expect("the folder can be written");
+            let (writer, guard) = tracing_appender::non_blocking(CountLines(file));
+            let layer = tracing_subscriber::fmt::layer()
+                .json()
+                .with_span_events(FmtSpan::CLOSE)
+                .with_writer(writer);
+            tracing_subscriber::registry().with(layer).init();
+            let flush = move || {
+                let _ = &guard;
+                // Its thread cannot be asked.
+                let mut before = usize::MAX;
+                while std::mem::replace(&mut before, peers::taken()) != peers::taken() {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+            };
+            return (Box::new(flush), Box::new(has_taken));
         }
         Stack::Fastrace => {
             fastrace::set_reporter(Discard, Config::default());
