@@ -114,10 +114,14 @@ struct Cut {
 
 impl Cut {
     fn start() -> Self {
+        Self::start_with(by_flush)
+    }
+
+    fn start_with(configure: impl FnOnce(Builder) -> Builder) -> Self {
         let (postgres, spool) = (Postgres::start(), Folder::new());
         let proxy = Proxy::start(postgres.port());
         let audit = pipeline(&postgres, &spool, |builder| {
-            by_flush(builder).postgres(proxy.url())
+            configure(builder).postgres(proxy.url())
         });
         // From here on, and for long, every seq has as many digits.
         for _ in 0..9_999 {
@@ -207,6 +211,44 @@ fn a_commit_that_is_cut_at_any_byte_is_there_once() {
     assert_eq!(audit.stats().dead_lettered(), 0);
     assert_eq!(audit.stats().health(), Health::Healthy);
     balanced(audit, &trail.postgres);
+}
+
+#[test]
+fn batches_that_were_read_ahead_are_there_once_wherever_the_one_before_them_is_cut() {
+    let trail = Cut::start_with(|builder| builder.batch(10, Duration::from_hours(1)));
+    let cuts = trail.at_every_byte(997, |name| {
+        for _ in 0..30 {
+            trail
+                .audit
+                .record(Event::new("e").request_id(name))
+                .unwrap();
+        }
+    });
+    assert!(cuts > 100, "{cuts}");
+    assert_eq!(count(&trail.postgres, "events"), 9_999 + 30 * (cuts + 1));
+    assert_eq!(trail.audit.stats().dead_lettered(), 0);
+    balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn batches_that_were_read_ahead_are_there_once_when_rows_before_them_are_refused() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder.batch(50, Duration::from_hours(1))
+    });
+    audit.record(Event::new("first")).unwrap();
+    flush(&audit);
+    refuse_poison(&postgres);
+    for n in 0..2_000 {
+        let is_refused = n % 190 == 7;
+        audit
+            .record(Event::new(if is_refused { "poison" } else { "e" }))
+            .unwrap();
+    }
+    flush(&audit);
+    assert_eq!(audit.stats().dead_lettered(), 11);
+    assert_eq!(count(&postgres, "events"), 2_001 - 11);
+    balanced(&audit, &postgres);
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl std::fmt::Debug for State {
 }
 
 impl Required {
-    pub(super) fn new(kinds: [bool; Kind::ALL.len()]) -> Self {
+    pub(crate) fn new(kinds: [bool; Kind::ALL.len()]) -> Self {
         Self {
             kinds,
             state: Mutex::default(),

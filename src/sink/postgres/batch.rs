@@ -53,7 +53,72 @@ pub(crate) struct Batch {
     pub(crate) required: Vec<Uuid>,
 }
 
-/// Turns records into batches; keeps the memory of the last one.
+/// A batch that is still being read.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    batch: Batch,
+    /// The seq of the first record that was asked for.
+    from: u64,
+    /// The seq of the next record to read.
+    next: u64,
+    rows: usize,
+    bytes: usize,
+    is_full: bool,
+}
+
+impl Draft {
+    /// A batch of the records from a seq on, with none of them in it yet.
+    pub(crate) fn new(from: u64) -> Self {
+        Self {
+            batch: Batch {
+                first_seq: from,
+                last_seq: 0,
+                leaves: Vec::new(),
+                dead_letters: Vec::new(),
+                ids: None,
+                required: Vec::new(),
+            },
+            from,
+            next: from,
+            rows: 0,
+            bytes: 0,
+            is_full: false,
+        }
+    }
+
+    /// The seq that it was begun with.
+    pub(crate) fn from(&self) -> u64 {
+        self.from
+    }
+
+    /// Whether there is a record in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Ends a batch; `None`: there is no record in it.
+    pub(crate) fn end(self) -> Option<Batch> {
+        let Draft {
+            mut batch,
+            next,
+            rows,
+            ..
+        } = self;
+        if rows == 0 {
+            return None;
+        }
+        batch.last_seq = next - 1;
+        // What the log no longer has was committed by an earlier process and lost by the
+        // database since; the batch says where it really begins.
+        batch.first_seq = batch.last_seq + 1 - rows as u64;
+        for leaf in &mut batch.leaves {
+            Encoder::end(&mut leaf.data);
+        }
+        Some(batch)
+    }
+}
+
+/// Turns records into batches; keeps the memory of the last ones.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     encoders: [Encoder; 3],
@@ -70,49 +135,51 @@ impl Batcher {
         }
     }
 
-    pub(crate) fn column_list(&self, kind: Kind) -> String {
-        self.encoders[kind.index()].column_list()
-    }
-
-    /// Reads the next batch from the log, at most `max_rows` records; `None`: there is nothing.
+    /// Reads more of a batch from the log: until it holds `max_rows` records or as many bytes as a
+    /// batch may have, or this call has read `slice_bytes`. Returns whether there may be more to
+    /// read.
     pub(crate) fn read(
         &mut self,
+        draft: &mut Draft,
         log: &Log,
-        from: u64,
         max_rows: usize,
+        slice_bytes: usize,
         limits: &Batching,
-    ) -> Result<Option<Batch>, LogError> {
-        let mut batch = Batch {
-            first_seq: from,
-            last_seq: 0,
-            leaves: Vec::new(),
-            dead_letters: Vec::new(),
-            ids: None,
-            required: Vec::new(),
-        };
-        let (mut rows, mut bytes) = (0, 0);
-        let next = log.read(from, |stored| {
+    ) -> Result<bool, LogError> {
+        if draft.is_full {
+            return Ok(false);
+        }
+        let Draft {
+            batch,
+            rows,
+            bytes,
+            is_full,
+            ..
+        } = draft;
+        let slice_end = bytes.saturating_add(slice_bytes);
+        let mut is_cut = false;
+        draft.next = log.read(draft.next, |stored| {
             // A record over the limit makes a batch of its own.
-            let is_large = rows > 0 && bytes + stored.frame.len() > limits.bytes;
-            if rows == max_rows || is_large || batch.leaves.len() == MAX_LEAVES {
+            let is_large = *rows > 0 && *bytes + stored.frame.len() > limits.bytes;
+            if *rows == max_rows || is_large || batch.leaves.len() == MAX_LEAVES {
+                *is_full = true;
                 return ControlFlow::Break(());
             }
-            rows += 1;
-            bytes += stored.frame.len();
-            self.add(&mut batch, log, &stored);
+            if *bytes >= slice_end {
+                is_cut = true;
+                return ControlFlow::Break(());
+            }
+            *rows += 1;
+            *bytes += stored.frame.len();
+            self.add(batch, log, &stored);
             ControlFlow::Continue(())
         })?;
-        if rows == 0 {
-            return Ok(None);
-        }
-        batch.last_seq = next - 1;
-        // What the log no longer has was committed by an earlier process and lost by the
-        // database since; the batch says where it really begins.
-        batch.first_seq = batch.last_seq + 1 - rows as u64;
-        for leaf in &mut batch.leaves {
-            Encoder::end(&mut leaf.data);
-        }
-        Ok(Some(batch))
+        Ok(is_cut)
+    }
+
+    /// Throws away what was read, and keeps its memory.
+    pub(crate) fn discard(&mut self, draft: Draft) {
+        self.recycle(draft.batch);
     }
 
     fn add(&mut self, batch: &mut Batch, log: &Log, stored: &Stored<'_>) {
@@ -233,5 +300,132 @@ impl Batch {
             .into_iter()
             .collect();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Limits;
+    use crate::pipeline::gap;
+    use crate::record::{Event, NewRecord, PromptRun};
+    use crate::spool::{Positions, Runs};
+
+    /// A log of its own, in a folder that is removed with it.
+    struct Source {
+        log: Option<Log>,
+        folder: std::path::PathBuf,
+    }
+
+    impl Source {
+        fn new(records: &[NewRecord]) -> Self {
+            let writer = Uuid::new_v4();
+            let folder = std::env::temp_dir().join(format!("tracing-audit-batch-{writer}"));
+            std::fs::create_dir(&folder).unwrap();
+            let positions = Positions::BEGINNING;
+            let log = Log::create(&folder.join("log"), writer, "test", positions).unwrap();
+            let limits = Limits::default();
+            let chunks: Vec<_> = records
+                .iter()
+                .map(|record| gap::chunk(record, &limits))
+                .collect();
+            log.append(&chunks, positions, &Runs::default()).unwrap();
+            let log = Some(log);
+            Self { log, folder }
+        }
+
+        /// Reads a batch from the beginning, in slices, each with what was done after it.
+        fn read(
+            &self,
+            slice_bytes: usize,
+            limits: &Batching,
+            mut each: impl FnMut(&Draft),
+        ) -> Option<Batch> {
+            let mut batcher = Batcher::new(Arc::new(Required::new([true; 3])));
+            let mut draft = Draft::new(1);
+            let log = self.log.as_ref().unwrap();
+            while batcher
+                .read(&mut draft, log, limits.rows, slice_bytes, limits)
+                .unwrap()
+            {
+                each(&draft);
+            }
+            // What a full one leaves is the next one's.
+            assert!(
+                !batcher
+                    .read(&mut draft, log, limits.rows, usize::MAX, limits)
+                    .unwrap()
+            );
+            draft.end()
+        }
+    }
+
+    impl Drop for Source {
+        fn drop(&mut self) {
+            self.log = None;
+            let _ = std::fs::remove_dir_all(&self.folder);
+        }
+    }
+
+    /// Of two kinds and several sizes.
+    fn records(count: usize) -> Vec<NewRecord> {
+        (0..count)
+            .map(|n| match n % 3 {
+                0 => PromptRun::new("x".repeat(n % 700)).into(),
+                _ => Event::new("e".repeat(n % 50 + 1)).into(),
+            })
+            .collect()
+    }
+
+    fn limits(rows: usize, bytes: usize) -> Batching {
+        Batching {
+            rows,
+            bytes,
+            ..Batching::default()
+        }
+    }
+
+    #[test]
+    fn a_batch_that_is_read_in_slices_is_that_which_is_read_at_once() {
+        let source = Source::new(&records(500));
+        for limits in [
+            limits(1_000, 1 << 20),
+            limits(123, 1 << 20),
+            limits(1_000, 9_999),
+        ] {
+            let whole = source.read(usize::MAX, &limits, |_| ()).unwrap();
+            for slice_bytes in [1, 300, 5_000] {
+                let mut count = 0;
+                let sliced = source.read(slice_bytes, &limits, |_| count += 1);
+                assert!(count > 0);
+                assert_eq!(format!("{sliced:?}"), format!("{:?}", Some(&whole)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_ahead_is_within_the_limits_of_a_batch() {
+        let source = Source::new(&records(500));
+        let limits = limits(200, 10_000);
+        let batch = source.read(300, &limits, |draft| {
+            assert!(draft.rows <= limits.rows && draft.bytes <= limits.bytes);
+        });
+        let rows = batch.unwrap().records();
+        assert!(rows > 0 && rows < 200, "{rows}");
+    }
+
+    #[test]
+    fn memory_of_what_was_thrown_away_is_used_again() {
+        let source = Source::new(&records(500));
+        let mut batcher = Batcher::new(Arc::new(Required::new([false; 3])));
+        let limits = limits(500, 1 << 20);
+        for _ in 0..3 {
+            let mut draft = Draft::new(1);
+            let log = source.log.as_ref().unwrap();
+            let more = batcher.read(&mut draft, log, limits.rows, 3_000, &limits);
+            assert!(more.unwrap() && !draft.is_empty());
+            batcher.discard(draft);
+            assert_eq!(batcher.spare.len(), 2, "one for each kind");
+        }
     }
 }

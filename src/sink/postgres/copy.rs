@@ -93,6 +93,15 @@ fn columns(kind: Kind) -> Vec<Column> {
     columns
 }
 
+/// The names of a kind's columns, as COPY takes them.
+pub(crate) fn column_list(kind: Kind) -> String {
+    columns(kind)
+        .iter()
+        .map(|column| column.name())
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
 /// What the spool and the writer add to a row.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Provenance<'a> {
@@ -117,15 +126,6 @@ impl Encoder {
             columns,
             column_count,
         }
-    }
-
-    /// The names of the columns, as COPY takes them.
-    pub(crate) fn column_list(&self) -> String {
-        self.columns
-            .iter()
-            .map(|column| column.name())
-            .collect::<Vec<_>>()
-            .join(", ")
     }
 
     /// Begins the data of a COPY.

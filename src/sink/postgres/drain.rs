@@ -3,12 +3,13 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::batch::{Batch, Batcher};
+use super::batch::{Batch, Batcher, Draft};
 use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
 use crate::capture::clock::Moment;
@@ -40,6 +41,10 @@ const FIRST_AHEAD_PAUSE: Duration = Duration::from_secs(5);
 /// The longest pause before partitions are made ahead again.
 const LONGEST_AHEAD_PAUSE: Duration = Duration::from_mins(1);
 
+/// Bytes of records that are read ahead at a time: a tenth of a millisecond, after which Postgres
+/// is looked at again.
+const SLICE_BYTES: usize = 64 * 1024;
+
 /// The error code of a run whose process died before it ended.
 const PROCESS_LOST: &str = "process_lost";
 
@@ -58,6 +63,9 @@ struct Source {
     /// The seq of the last record of the batch that is being written, and what becomes of its
     /// records when it is committed.
     unsettled: Option<(u64, Vec<(Uuid, Fate)>)>,
+    /// The batch after the one that was written last, as far as it was read meanwhile. Of use only if
+    /// that one was committed.
+    ahead: Option<Draft>,
     /// Not before this, since it failed.
     not_before: Option<Instant>,
 }
@@ -108,6 +116,7 @@ impl Source {
             pace: Pace::Full,
             in_doubt: None,
             unsettled: None,
+            ahead: None,
             not_before: None,
         }
     }
@@ -261,6 +270,7 @@ impl Drain {
 
     /// Deals with a batch that was not written.
     async fn retreat(&mut self, index: usize, fault: &Fault) {
+        self.forget_ahead(index);
         let source = &mut self.sources[index];
         source.position = None;
         if source.is_adopted && fault.class == Class::Hold {
@@ -378,11 +388,7 @@ impl Drain {
             self.resume(index, position);
             position
         };
-        let max_rows = self.sources[index].pace.limit(self.config.batch.rows);
-        let batch = match self
-            .batcher
-            .read(log, position, max_rows, &self.config.batch)
-        {
+        let batch = match self.read(index, log, position) {
             Ok(Some(batch)) => batch,
             Ok(None) => {
                 drop(spool);
@@ -400,6 +406,36 @@ impl Drain {
         self.write(index, writer, batch, log).await
     }
 
+    /// Reads the batch that begins at `position`, or what is missing of it.
+    fn read(&mut self, index: usize, log: &Log, position: u64) -> Result<Option<Batch>, LogError> {
+        if self.sources[index]
+            .ahead
+            .as_ref()
+            .is_some_and(|draft| draft.from() != position)
+        {
+            self.forget_ahead(index);
+        }
+        let source = &mut self.sources[index];
+        let mut draft = source.ahead.take().unwrap_or_else(|| Draft::new(position));
+        let max_rows = source.pace.limit(self.config.batch.rows);
+        let limits = &self.config.batch;
+        match self
+            .batcher
+            .read(&mut draft, log, max_rows, usize::MAX, limits)
+        {
+            // What could be read is good; the next batch begins at what could not.
+            Err(error) if draft.is_empty() => Err(error),
+            _ => Ok(draft.end()),
+        }
+    }
+
+    /// Throws away what was read ahead of a log.
+    fn forget_ahead(&mut self, index: usize) {
+        if let Some(draft) = self.sources[index].ahead.take() {
+            self.batcher.discard(draft);
+        }
+    }
+
     async fn write(
         &mut self,
         index: usize,
@@ -412,11 +448,12 @@ impl Drain {
         // Of an attempt whose end is not known: it may be what supersedes this one.
         let earlier = (source.unsettled.take(), source.in_doubt.take());
         source.unsettled = Some((batch.last_seq, batch.fates()));
-        let mut written = writer.write(&batch, &self.batcher, log).await;
+        let mut written = self.write_and_read_ahead(index, writer, &batch, log).await;
         if let Err(fault) = &mut written
             && fault.class == Class::Poison
         {
             writer.rollback().await?;
+            self.forget_ahead(index);
             if batch.records() > 1 {
                 // It is certain that this was not committed.
                 self.sources[index].unsettled = None;
@@ -432,10 +469,7 @@ impl Drain {
             )?;
             self.sources[index].in_doubt = Some((batch.last_seq, 1));
             self.sources[index].unsettled = Some((batch.last_seq, batch.fates()));
-            written = writer
-                .write(&batch, &self.batcher, log)
-                .await
-                .map_err(Fault::not_poison);
+            written = writer.write(&batch, log).await.map_err(Fault::not_poison);
         } else if !batch.dead_letters.is_empty() {
             self.sources[index].in_doubt = Some((batch.last_seq, batch.dead_letters.len() as u64));
         }
@@ -460,6 +494,37 @@ impl Drain {
         self.committed(index, &batch, began.elapsed());
         self.batcher.recycle(batch);
         Ok(())
+    }
+
+    /// Writes a batch; while Postgres is at work, reads the one after it.
+    async fn write_and_read_ahead(
+        &mut self,
+        index: usize,
+        writer: &mut Writer,
+        batch: &Batch,
+        log: &Log,
+    ) -> Result<u64, Fault> {
+        let writing = writer.write(batch, log);
+        let source = &mut self.sources[index];
+        if source.pace != Pace::Full {
+            // The next batch may have to be another one.
+            return writing.await;
+        }
+        let (batcher, limits) = (&mut self.batcher, &self.config.batch);
+        let mut draft = Draft::new(batch.last_seq + 1);
+        let reading = async {
+            // An error is found again when the batch is due.
+            while let Ok(true) = batcher.read(&mut draft, log, limits.rows, SLICE_BYTES, limits) {
+                tokio::task::yield_now().await;
+            }
+        };
+        let written = meanwhile(writing, reading).await;
+        if draft.is_empty() {
+            batcher.discard(draft);
+        } else {
+            source.ahead = Some(draft);
+        }
+        written
     }
 
     /// Takes a committed batch into account.
@@ -672,6 +737,20 @@ impl Drain {
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         self.progress.pause_until(until).await;
     }
+}
+
+/// Does the one, and the other as far as it comes while the one waits.
+async fn meanwhile<T>(one: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    let mut is_done = false;
+    std::future::poll_fn(|context| {
+        let polled = one.as_mut().poll(context);
+        if polled.is_pending() && !is_done {
+            is_done = other.as_mut().poll(context).is_ready();
+        }
+        polled
+    })
+    .await
 }
 
 /// How the next batches are cut, so that the record that Postgres refused comes to stand alone:

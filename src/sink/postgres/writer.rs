@@ -12,7 +12,8 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
 use uuid::Uuid;
 
-use super::batch::{Batch, Batcher, DeadLetter, Leaf};
+use super::batch::{Batch, DeadLetter, Leaf};
+use super::copy;
 use super::fault::Fault;
 use super::partitions;
 use super::schema;
@@ -31,6 +32,10 @@ const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a connection may be idle and still be used.
 const IDLE_LIMIT: Duration = Duration::from_mins(2);
+
+/// How much of a COPY goes into one message: the server reads a message as a whole before it looks
+/// at it, and sqlx copies it as a whole before it sends it.
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// What every batch's transaction begins with. `SET LOCAL`, because behind a transaction pooler
 /// a session's settings are another client's. A commit that the server has not made durable
@@ -182,14 +187,9 @@ impl Writer {
     /// After an error it is not known whether the batch was committed, and the connection is of
     /// no use any more; but after [`Poison`](super::fault::Class::Poison) it was not, and the
     /// connection is to be rolled back.
-    pub(crate) async fn write(
-        &mut self,
-        batch: &Batch,
-        batcher: &Batcher,
-        log: &Log,
-    ) -> Result<u64, Fault> {
+    pub(crate) async fn write(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
         self.last_used = Instant::now();
-        within(EXCHANGE_TIMEOUT, self.transaction(batch, batcher, log)).await
+        within(EXCHANGE_TIMEOUT, self.transaction(batch, log)).await
     }
 
     /// Ends a transaction that Postgres has refused something in.
@@ -198,12 +198,7 @@ impl Writer {
         Ok(())
     }
 
-    async fn transaction(
-        &mut self,
-        batch: &Batch,
-        batcher: &Batcher,
-        log: &Log,
-    ) -> Result<u64, Fault> {
+    async fn transaction(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
         // One exchange for what begins every batch.
         let mut begin = format!("{BEGIN}; {}; {BEFORE_PARTITIONS}", header(batch, log));
         for leaf in &batch.leaves {
@@ -221,7 +216,7 @@ impl Writer {
             if partitions::is_default(partition) {
                 in_default += leaf.seqs.len() as u64;
             }
-            self.copy(leaf, partition, batcher)
+            self.copy(leaf, partition)
                 .await
                 .map_err(|error| Fault::from(error).in_leaf(number))?;
         }
@@ -232,16 +227,13 @@ impl Writer {
         Ok(in_default)
     }
 
-    async fn copy(
-        &mut self,
-        leaf: &Leaf,
-        partition: &str,
-        batcher: &Batcher,
-    ) -> Result<(), sqlx::Error> {
-        let columns = batcher.column_list(leaf.kind);
+    async fn copy(&mut self, leaf: &Leaf, partition: &str) -> Result<(), sqlx::Error> {
+        let columns = copy::column_list(leaf.kind);
         let copy = format!("COPY audit_parts.{partition} ({columns}) FROM STDIN (FORMAT binary)");
         let mut sink = self.connection.copy_in_raw(&copy).await?;
-        sink.send(&leaf.data[..]).await?;
+        for piece in leaf.data.chunks(PIECE_BYTES) {
+            sink.send(piece).await?;
+        }
         sink.finish().await?;
         Ok(())
     }
