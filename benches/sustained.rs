@@ -1,5 +1,5 @@
-//! How many records a second come from a closed span to a committed row, compared with a raw binary COPY of the same
-//! rows. See `benches/README.md`.
+//! How many records a second come from a closed span to a committed row, compared with other ways to write the same rows.
+//! See `benches/README.md`.
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
@@ -13,7 +13,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use server::Postgres;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::types::Oid;
+use sqlx::postgres::{PgArgumentBuffer, PgArguments, PgTypeInfo, Postgres as Server};
+use sqlx::{
+    Arguments as _, AssertSqlSafe, Connection as _, Encode, Executor as _, PgConnection, Row as _,
+    Type,
+};
 use support::traffic;
 use tokio::runtime::Runtime;
 use tracing_audit::{Audit, Event};
@@ -22,14 +29,33 @@ use tracing_subscriber::prelude::*;
 /// Rows in a batch, as the pipeline's default.
 const BATCH_ROWS: usize = 5_000;
 
+/// What the binary data of a COPY begins with.
+const HEADER_BYTES: usize = 19;
+
 /// No span is opened while more records than this are on their way.
 const MAX_PENDING: u64 = 30_000;
+
+/// How many rows are inserted one by one, which is slow.
+const SINGLE_ROWS: usize = 3_000;
 
 /// How the rows come into the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Audit,
     Copy,
+    Unnest,
+    Single,
+}
+
+impl Way {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Audit => "tracing-audit",
+            Self::Copy => "raw binary COPY",
+            Self::Unnest => "INSERT from UNNEST",
+            Self::Single => "INSERT of one row",
+        }
+    }
 }
 
 /// The rows of a leaf partition, as the data of some COPYs.
@@ -66,59 +92,67 @@ fn main() {
         .block_on(export(&urls[0].1))
         .expect("the rows can be read");
 
-    let cases: Vec<_> = urls
+    let mut cases: Vec<_> = urls
         .iter()
-        .flat_map(|(name, url)| [(*name, url, Way::Audit), (*name, url, Way::Copy)])
+        .flat_map(|(name, url)| [Way::Audit, Way::Copy].map(|way| (*name, url, way)))
         .collect();
+    // What they cost is not a matter of the socket.
+    cases.extend([Way::Unnest, Way::Single].map(|way| (urls[0].0, &urls[0].1, way)));
     let mut cpu = Vec::new();
     let rates = support::alternate(&cases, |(_, url, way)| {
         empty(&runtime, &postgres);
+        let mut rows = spans;
         let took = match way {
             Way::Audit => {
                 let trail = trail(url, &spool.0, spans);
                 cpu.extend(trail.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / spans as f64));
-                trail.took
+                Ok(trail.took)
             }
-            Way::Copy => runtime
-                .block_on(copy(url, &leaves))
-                .expect("the rows can be written"),
+            Way::Copy => runtime.block_on(copy(url, &leaves)),
+            Way::Unnest => runtime.block_on(unnest(url, &leaves)),
+            Way::Single => {
+                rows = SINGLE_ROWS;
+                runtime.block_on(single(url, &leaves))
+            }
         };
+        let took = took.expect("the rows can be written");
         assert_eq!(
             postgres.psql("SELECT count(*) FROM audit.query_runs"),
-            spans.to_string()
+            rows.to_string()
         );
-        spans as f64 / took.as_secs_f64()
+        rows as f64 / took.as_secs_f64()
     });
 
     println!();
     support::row(
         "records a second",
-        &[
-            "tracing-audit",
-            "quartiles",
-            "raw COPY",
-            "quartiles",
-            "ratio",
-        ]
-        .map(str::to_owned),
+        &["median", "quartiles", "ours / this", "quartiles"].map(str::to_owned),
     );
-    for ((name, _), rates) in urls.iter().zip(rates.chunks(2)) {
-        let ratio = support::paired(&rates[0], &rates[1], |audit, copy| audit / copy);
-        let cells = rates.iter().flat_map(|rates| {
-            [
-                format!("{:.0}", support::median(rates)),
-                support::quartiles(rates),
-            ]
-        });
-        support::row(
-            name,
-            &cells.chain([format!("{ratio:.2}")]).collect::<Vec<_>>(),
-        );
+    for (number, (name, url, way)) in cases.iter().enumerate() {
+        let ours = cases
+            .iter()
+            .position(|(_, other, way)| other == url && *way == Way::Audit)
+            .expect("the pipeline is measured over each socket");
+        let mut cells = vec![
+            format!("{:.0}", support::median(&rates[number])),
+            support::quartiles(&rates[number]),
+        ];
+        if *way != Way::Audit {
+            let ratios: Vec<_> = rates[ours]
+                .iter()
+                .zip(&rates[number])
+                .map(|(ours, this)| ours / this)
+                .collect();
+            cells.push(format!("{:.2}", support::median(&ratios)));
+            cells.push(support::fine_quartiles(&ratios));
+        }
+        support::row(&format!("{}, {name}", way.name()), &cells);
     }
     if !cpu.is_empty() {
         println!(
-            "\nCPU of the pipeline's threads: {:.1} µs per record",
-            support::median(&cpu)
+            "\nCPU of the pipeline's threads: {:.1} µs per record ({})",
+            support::median(&cpu),
+            support::fine_quartiles(&cpu)
         );
     }
 }
@@ -229,28 +263,23 @@ async fn export(url: &str) -> sqlx::Result<Vec<Leaf>> {
     Ok(leaves)
 }
 
+/// What ends the binary data of a COPY.
+const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
+
 /// Splits the binary data of a COPY into batches: a header, rows that are a count of columns and each column behind
 /// its length, and a trailer.
 fn batches(data: &[u8]) -> Vec<Vec<u8>> {
-    const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
-    let (header, mut rest) = data.split_at(19);
+    let (header, mut rest) = data.split_at(HEADER_BYTES);
     let mut batches = Vec::new();
     while rest != TRAILER {
         let mut batch = header.to_vec();
         for _ in 0..BATCH_ROWS {
-            let mut at = 2;
-            let columns = i16::from_be_bytes([rest[0], rest[1]]);
-            for _ in 0..columns {
-                let (length, _) = rest[at..]
-                    .split_first_chunk()
-                    .expect("a column has a length");
-                at += 4 + usize::try_from(i32::from_be_bytes(*length)).unwrap_or(0);
-            }
-            if columns < 0 {
+            if rest == TRAILER {
                 break;
             }
-            batch.extend_from_slice(&rest[..at]);
-            rest = &rest[at..];
+            let (_, after) = row(rest);
+            batch.extend_from_slice(&rest[..rest.len() - after.len()]);
+            rest = after;
         }
         batch.extend_from_slice(&TRAILER);
         batches.push(batch);
@@ -258,17 +287,206 @@ fn batches(data: &[u8]) -> Vec<Vec<u8>> {
     batches
 }
 
-/// Writes the rows by one connection, each batch in a transaction of its own, and says how long that took.
-async fn copy(url: &str, leaves: &[Leaf]) -> sqlx::Result<Duration> {
-    let url = url.to_owned();
-    tracing_audit::migrate(&url).expect("the tables can be made");
-    let mut connection = PgConnection::connect(&url).await?;
+/// The values of the first row, and what is after it.
+fn row(data: &[u8]) -> (Vec<Option<&[u8]>>, &[u8]) {
+    let (columns, mut rest) = data.split_first_chunk().expect("a row has a count");
+    let values = (0..i16::from_be_bytes(*columns)).map(|_| {
+        let (length, after) = rest.split_first_chunk().expect("a column has a length");
+        let Ok(length) = usize::try_from(i32::from_be_bytes(*length)) else {
+            rest = after;
+            return None;
+        };
+        let (value, after) = after.split_at(length);
+        rest = after;
+        Some(value)
+    });
+    (values.collect(), rest)
+}
+
+/// The values of a batch, by row.
+fn values(batch: &[u8]) -> Vec<Vec<Option<&[u8]>>> {
+    let mut rest = &batch[HEADER_BYTES..];
+    let mut values = Vec::new();
+    while rest != TRAILER {
+        let (row, after) = row(rest);
+        values.push(row);
+        rest = after;
+    }
+    values
+}
+
+/// The statements of those that insert, and the types of their values.
+struct Insert {
+    unnest: String,
+    single: String,
+    columns: Vec<Column>,
+}
+
+/// A column that is inserted.
+struct Column {
+    /// Where it is in a row of COPY.
+    at: usize,
+    value: u32,
+    array: u32,
+}
+
+impl Insert {
+    /// For this database: each has a number of its own for a type that it has made.
+    async fn of(connection: &mut PgConnection, leaves: &[Leaf]) -> sqlx::Result<Self> {
+        // An array of arrays cannot be unnested: `problems` is left to its default.
+        let columns = sqlx::query(
+            "SELECT attname::text, attnum, t.oid, typarray, typname::text, nspname::text FROM pg_attribute a JOIN pg_type t ON t.oid = atttypid
+             JOIN pg_namespace n ON n.oid = typnamespace WHERE attrelid = ('audit_parts.' || $1)::regclass AND attnum > 0 AND typarray <> 0 ORDER BY attnum",
+        )
+        .bind(&leaves[0].name)
+        .fetch_all(connection)
+        .await?;
+        let mut insert = Self {
+            unnest: String::new(),
+            single: String::new(),
+            columns: Vec::new(),
+        };
+        let (mut names, mut arrays, mut single) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, column) in (1..).zip(columns) {
+            let (Oid(value), Oid(array)) = (column.try_get(2)?, column.try_get(3)?);
+            let at: i16 = column.try_get(1)?;
+            let at = usize::try_from(at - 1).expect("columns are numbered from 1");
+            insert.columns.push(Column { at, value, array });
+            let (name, of, schema): (String, String, String) =
+                (column.try_get(0)?, column.try_get(4)?, column.try_get(5)?);
+            arrays.push(format!("${number}::{schema}.{of}[]"));
+            single.push(format!("${number}"));
+            names.push(name);
+        }
+        let into = format!("INSERT INTO audit.query_runs ({})", names.join(", "));
+        insert.unnest = format!(
+            "{into} SELECT * FROM UNNEST({}) ON CONFLICT DO NOTHING",
+            arrays.join(", ")
+        );
+        insert.single = format!("{into} VALUES ({})", single.join(", "));
+        Ok(insert)
+    }
+}
+
+/// A value as it goes over the wire.
+struct Raw<'a> {
+    of: u32,
+    bytes: Option<&'a [u8]>,
+}
+
+impl Type<Server> for Raw<'_> {
+    fn type_info() -> PgTypeInfo {
+        PgTypeInfo::with_name("text")
+    }
+}
+
+impl Encode<'_, Server> for Raw<'_> {
+    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        let Some(bytes) = self.bytes else {
+            return Ok(IsNull::Yes);
+        };
+        buffer.extend_from_slice(bytes);
+        Ok(IsNull::No)
+    }
+
+    fn produces(&self) -> Option<PgTypeInfo> {
+        Some(PgTypeInfo::with_oid(Oid(self.of)))
+    }
+}
+
+/// Values as Postgres reads an array of them.
+fn array<'a>(of: u32, values: impl ExactSizeIterator<Item = Option<&'a [u8]>>) -> Vec<u8> {
+    let length = |len: usize| i32::try_from(len).unwrap_or(i32::MAX).to_be_bytes();
+    let mut array = Vec::new();
+    // One dimension, which may have NULLs.
+    array.extend_from_slice(&1_i32.to_be_bytes());
+    array.extend_from_slice(&1_i32.to_be_bytes());
+    array.extend_from_slice(&of.to_be_bytes());
+    array.extend_from_slice(&length(values.len()));
+    array.extend_from_slice(&1_i32.to_be_bytes());
+    for value in values {
+        match value {
+            Some(value) => {
+                array.extend_from_slice(&length(value.len()));
+                array.extend_from_slice(value);
+            }
+            None => array.extend_from_slice(&(-1_i32).to_be_bytes()),
+        }
+    }
+    array
+}
+
+/// Inserts the rows by one connection, each batch by one statement, and says how long that took.
+async fn unnest(url: &str, leaves: &[Leaf]) -> sqlx::Result<Duration> {
+    let mut connection = ready(url, leaves).await?;
+    let insert = Insert::of(&mut connection, leaves).await?;
+    let batches: Vec<_> = leaves.iter().flat_map(|leaf| &leaf.batches).collect();
+    let batches: Vec<_> = batches.into_iter().map(|batch| values(batch)).collect();
+    let begun = Instant::now();
+    for rows in &batches {
+        let mut arguments = PgArguments::default();
+        for column in &insert.columns {
+            let bytes = array(column.value, rows.iter().map(|row| row[column.at]));
+            let array = Raw {
+                of: column.array,
+                bytes: Some(&bytes),
+            };
+            arguments.add(array).map_err(sqlx::Error::Encode)?;
+        }
+        sqlx::query_with(AssertSqlSafe(&*insert.unnest), arguments)
+            .execute(&mut connection)
+            .await?;
+    }
+    let took = begun.elapsed();
+    connection.close().await?;
+    Ok(took)
+}
+
+/// Inserts some of the rows by one connection, each by a statement and a transaction of its own, and says how long that
+/// took.
+async fn single(url: &str, leaves: &[Leaf]) -> sqlx::Result<Duration> {
+    let mut connection = ready(url, leaves).await?;
+    let insert = Insert::of(&mut connection, leaves).await?;
+    let batches = leaves.iter().flat_map(|leaf| &leaf.batches);
+    let rows: Vec<_> = batches
+        .flat_map(|batch| values(batch))
+        .take(SINGLE_ROWS)
+        .collect();
+    let begun = Instant::now();
+    for row in &rows {
+        let mut arguments = PgArguments::default();
+        for column in &insert.columns {
+            let value = Raw {
+                of: column.value,
+                bytes: row[column.at],
+            };
+            arguments.add(value).map_err(sqlx::Error::Encode)?;
+        }
+        sqlx::query_with(AssertSqlSafe(&*insert.single), arguments)
+            .execute(&mut connection)
+            .await?;
+    }
+    let took = begun.elapsed();
+    connection.close().await?;
+    Ok(took)
+}
+
+/// A connection to tables that have the partitions for the rows.
+async fn ready(url: &str, leaves: &[Leaf]) -> sqlx::Result<PgConnection> {
+    tracing_audit::migrate(url).expect("the tables can be made");
+    let mut connection = PgConnection::connect(url).await?;
     for leaf in leaves {
         sqlx::query("SELECT audit.ensure_partition('query_runs', $1::timestamptz)")
             .bind(&leaf.month)
             .execute(&mut connection)
             .await?;
     }
+    Ok(connection)
+}
+
+/// Writes the rows by one connection, each batch in a transaction of its own, and says how long that took.
+async fn copy(url: &str, leaves: &[Leaf]) -> sqlx::Result<Duration> {
+    let mut connection = ready(url, leaves).await?;
     let begun = Instant::now();
     for leaf in leaves {
         let statement = format!("COPY audit_parts.{} FROM STDIN (FORMAT binary)", leaf.name);

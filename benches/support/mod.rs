@@ -56,6 +56,11 @@ pub(crate) fn quartiles(figures: &[f64]) -> String {
     format!("{:.0}-{:.0}", quantile(figures, 1), quantile(figures, 3))
 }
 
+/// The same of small figures.
+pub(crate) fn fine_quartiles(figures: &[f64]) -> String {
+    format!("{:.2}-{:.2}", quantile(figures, 1), quantile(figures, 3))
+}
+
 /// The median of what is made of two cases' figures of the same round.
 pub(crate) fn paired(left: &[f64], right: &[f64], with: impl Fn(f64, f64) -> f64) -> f64 {
     let paired: Vec<_> = left
