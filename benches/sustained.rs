@@ -148,6 +148,13 @@ fn main() {
         }
         support::row(&format!("{}, {name}", way.name()), &cells);
     }
+    let of_socket: Vec<_> = cases
+        .iter()
+        .zip(&rates)
+        .filter(|((name, ..), _)| *name == urls[0].0)
+        .map(|((_, _, way), rates)| (way.name(), support::median(rates)))
+        .collect();
+    support::write_figures("sustained", &of_socket);
     if !cpu.is_empty() {
         println!(
             "\nCPU of the pipeline's threads: {:.1} µs per record ({})",
