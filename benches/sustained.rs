@@ -42,7 +42,10 @@ const SINGLE_ROWS: usize = 3_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Audit,
+    /// A batch is one message of the protocol.
     Copy,
+    /// A batch is messages of 64 KiB, as the pipeline sends it.
+    CopyPieces,
     Unnest,
     Single,
 }
@@ -51,7 +54,8 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::Audit => "tracing-audit",
-            Self::Copy => "raw binary COPY",
+            Self::Copy => "raw COPY",
+            Self::CopyPieces => "raw COPY by 64 KiB",
             Self::Unnest => "INSERT from UNNEST",
             Self::Single => "INSERT of one row",
         }
@@ -94,7 +98,9 @@ fn main() {
 
     let mut cases: Vec<_> = urls
         .iter()
-        .flat_map(|(name, url)| [Way::Audit, Way::Copy].map(|way| (*name, url, way)))
+        .flat_map(|(name, url)| {
+            [Way::Audit, Way::Copy, Way::CopyPieces].map(|way| (*name, url, way))
+        })
         .collect();
     // What they cost is not a matter of the socket.
     cases.extend([Way::Unnest, Way::Single].map(|way| (urls[0].0, &urls[0].1, way)));
@@ -108,7 +114,8 @@ fn main() {
                 cpu.extend(trail.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / spans as f64));
                 Ok(trail.took)
             }
-            Way::Copy => runtime.block_on(copy(url, &leaves)),
+            Way::Copy => runtime.block_on(copy(url, &leaves, usize::MAX)),
+            Way::CopyPieces => runtime.block_on(copy(url, &leaves, 64 * 1024)),
             Way::Unnest => runtime.block_on(unnest(url, &leaves)),
             Way::Single => {
                 rows = SINGLE_ROWS;
@@ -492,14 +499,16 @@ async fn ready(url: &str, leaves: &[Leaf]) -> sqlx::Result<PgConnection> {
 }
 
 /// Writes the rows by one connection, each batch in a transaction of its own, and says how long that took.
-async fn copy(url: &str, leaves: &[Leaf]) -> sqlx::Result<Duration> {
+async fn copy(url: &str, leaves: &[Leaf], message_bytes: usize) -> sqlx::Result<Duration> {
     let mut connection = ready(url, leaves).await?;
     let begun = Instant::now();
     for leaf in leaves {
         let statement = format!("COPY audit_parts.{} FROM STDIN (FORMAT binary)", leaf.name);
         for batch in &leaf.batches {
             let mut rows = connection.copy_in_raw(&statement).await?;
-            rows.send(&batch[..]).await?;
+            for message in batch.chunks(message_bytes) {
+                rows.send(message).await?;
+            }
             rows.finish().await?;
         }
     }
