@@ -179,8 +179,9 @@ impl SpanState {
         let mut visitor = Visitor::plain(plan, &limits, &mut self.buffers);
         values.record(&mut visitor);
         let (saw_result, has_left) = (visitor.saw_result, visitor.has_left);
+        let some_are_inherited = self.buffers.context.len() != context;
         self.buffers.bound(&self.limits);
-        self.saw_fields(self.buffers.context.len() != context, saw_result);
+        self.saw_fields(some_are_inherited, saw_result);
         has_left
     }
 

@@ -28,6 +28,10 @@ impl InFlight {
     /// A run has ended, one of these or another.
     pub(super) fn end(&mut self, id: Uuid) {
         if self.known.remove(&id) {
+            // The spool need not be told of it, but a write that was said to have failed may have.
+            if let Some(at) = self.news.begun.iter().position(|(begun, _)| *begun == id) {
+                self.news.begun.swap_remove(at);
+            }
             self.news.ended.push(id);
         }
     }
@@ -47,14 +51,13 @@ impl InFlight {
         self.news = Runs::default();
     }
 
-    /// Forgets all runs; returns the frames of those that go on and that the spool was not told of.
+    /// Forgets all runs; returns the frames of those that the spool was not told of.
     pub(super) fn end_all(&mut self) -> Vec<Vec<u8>> {
-        let known = std::mem::take(&mut self.known);
+        self.known.clear();
         let unsaved = std::mem::take(&mut self.news.begun);
-        unsaved
-            .into_iter()
-            .filter_map(|(id, frame)| known.contains(&id).then_some(frame))
-            .collect()
+        // A write that was said to have failed may have told it all the same.
+        self.news.ended.extend(unsaved.iter().map(|(id, _)| *id));
+        unsaved.into_iter().map(|(_, frame)| frame).collect()
     }
 }
 
@@ -96,7 +99,8 @@ mod tests {
         runs.begin(begun(&[1]));
         runs.end(Uuid::from_u128(1));
         runs.begin(begun(&[2]));
-        assert_eq!(told(&mut runs), (2, vec![1]));
+        // Nor is the frame of a run kept that has ended.
+        assert_eq!(told(&mut runs), (1, vec![1]));
         assert!(runs.end_all().is_empty());
     }
 
@@ -110,5 +114,6 @@ mod tests {
         runs.end(Uuid::from_u128(3));
         assert_eq!(runs.end_all(), [vec![1]]);
         assert!(runs.is_empty());
+        assert_eq!(told(&mut runs), (0, vec![3, 2]));
     }
 }

@@ -83,6 +83,8 @@ pub(super) struct Spooler {
     is_failing: bool,
     /// Whether all that was in the queue when it was last looked at is in the spool.
     emptied: bool,
+    /// Runs that go on are no longer looked for: those that did at the end have their records.
+    are_runs_over: bool,
     /// Stored runs that were ended and counted as records.
     ended: u64,
     /// No more records come: what is there goes into the spool, over its quota or not.
@@ -114,6 +116,7 @@ impl Spooler {
             is_failing: !spool.is_made(),
             spool,
             emptied: false,
+            are_runs_over: false,
             ended: 0,
             stopping: false,
             last_record: now,
@@ -273,7 +276,7 @@ impl Spooler {
         let is_any_tracked = shared.is_tracked != [false; Kind::ALL.len()];
         // Runs that go on first: what is seen here ends afterwards.
         let mut are_young = false;
-        if is_any_tracked {
+        if is_any_tracked && !self.are_runs_over {
             let (begun, young) = shared.look_for_runs(self.stopping);
             are_young = young;
             self.in_flight.begin(begun);
@@ -342,17 +345,26 @@ impl Spooler {
         self.chunks.push(gap::chunk(record, &self.shared.limits));
     }
 
-    /// Makes records of the runs that are still open: what ends them comes too late.
-    fn end_unsaved_runs(&mut self) {
-        for begun in self.in_flight.end_all() {
-            if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
-                let mut chunk = Chunk::default();
-                chunk.push(&frame);
-                self.shared.counters.count_made(1);
-                self.chunks.push(chunk);
+    /// Makes records of the runs that are still open: what ends them comes too late. Not before all
+    /// that was recorded is taken from the queue, unless this is the last moment (`now`): the record
+    /// of a run may be among it. Returns whether that is done.
+    fn end_runs(&mut self, now: bool) -> bool {
+        if !self.are_runs_over {
+            if !self.emptied && !now {
+                return false;
             }
+            for begun in self.in_flight.end_all() {
+                if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
+                    let mut chunk = Chunk::default();
+                    chunk.push(&frame);
+                    self.shared.counters.count_made(1);
+                    self.chunks.push(chunk);
+                }
+            }
+            self.are_runs_over = true;
+            self.move_records();
         }
-        self.move_records();
+        self.end_stored_runs()
     }
 
     /// The same for those that are stored; whether there are none left. Only when nothing is in
@@ -426,16 +438,16 @@ impl Spooler {
         // is ended with the others.
         self.retry_at = None;
         stops.append(&mut self.step());
-        self.end_unsaved_runs();
-        let mut are_runs_ended = self.end_stored_runs();
+        let mut are_runs_ended = self.end_runs(false);
         self.progress.hurry();
         while !self.is_drained() && Instant::now() < deadline {
             std::thread::park_timeout(BUSY_POLL);
             stops.append(&mut self.step());
-            are_runs_ended = are_runs_ended || self.end_stored_runs();
+            are_runs_ended = are_runs_ended || self.end_runs(false);
             self.progress.hurry();
             self.progress.expire(Instant::now(), || self.pending());
         }
+        are_runs_ended = are_runs_ended || self.end_runs(true);
         self.progress.stop();
         if let Some(export) = &self.export {
             // Nobody is held up by a collector: it gets a moment, if it is there at all.
