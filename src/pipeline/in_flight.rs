@@ -16,6 +16,7 @@ pub(super) struct InFlight {
     known: HashSet<Uuid>,
     /// What the spool is to be told, kept until it was.
     news: Runs,
+    is_over: bool,
 }
 
 impl InFlight {
@@ -51,8 +52,14 @@ impl InFlight {
         self.news = Runs::default();
     }
 
-    /// Forgets all runs; returns the frames of those that the spool was not told of.
+    /// Whether runs are no longer looked for: those that went on have been [ended](Self::end_all).
+    pub(super) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Forgets all runs, for good; returns the frames of those that the spool was not told of.
     pub(super) fn end_all(&mut self) -> Vec<Vec<u8>> {
+        self.is_over = true;
         self.known.clear();
         let unsaved = std::mem::take(&mut self.news.begun);
         // A write that was said to have failed may have told it all the same.
@@ -115,5 +122,6 @@ mod tests {
         assert_eq!(runs.end_all(), [vec![1]]);
         assert!(runs.is_empty());
         assert_eq!(told(&mut runs), (0, vec![3, 2]));
+        assert!(runs.is_over());
     }
 }

@@ -83,8 +83,6 @@ pub(super) struct Spooler {
     is_failing: bool,
     /// Whether all that was in the queue when it was last looked at is in the spool.
     emptied: bool,
-    /// Runs that go on are no longer looked for: those that did at the end have their records.
-    are_runs_over: bool,
     /// Stored runs that were ended and counted as records.
     ended: u64,
     /// No more records come: what is there goes into the spool, over its quota or not.
@@ -116,7 +114,6 @@ impl Spooler {
             is_failing: !spool.is_made(),
             spool,
             emptied: false,
-            are_runs_over: false,
             ended: 0,
             stopping: false,
             last_record: now,
@@ -276,7 +273,7 @@ impl Spooler {
         let is_any_tracked = shared.is_tracked != [false; Kind::ALL.len()];
         // Runs that go on first: what is seen here ends afterwards.
         let mut are_young = false;
-        if is_any_tracked && !self.are_runs_over {
+        if is_any_tracked && !self.in_flight.is_over() {
             let (begun, young) = shared.look_for_runs(self.stopping);
             are_young = young;
             self.in_flight.begin(begun);
@@ -349,7 +346,7 @@ impl Spooler {
     /// that was recorded is taken from the queue, unless this is the last moment (`now`): the record
     /// of a run may be among it. Returns whether that is done.
     fn end_runs(&mut self, now: bool) -> bool {
-        if !self.are_runs_over {
+        if !self.in_flight.is_over() {
             if !self.emptied && !now {
                 return false;
             }
@@ -361,7 +358,6 @@ impl Spooler {
                     self.chunks.push(chunk);
                 }
             }
-            self.are_runs_over = true;
             self.move_records();
         }
         self.end_stored_runs()
