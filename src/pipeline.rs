@@ -148,8 +148,8 @@ impl Shared {
             self.required.settle([(header.id, Fate::Dropped)]);
         }
         if is_begun {
-            // It is no run in flight any more. There are no more of these than the queue of those
-            // that begin has room for, and than the worker keeps.
+            // It is no run in flight any more. There are no more of these than spans that were open
+            // when the worker last looked.
             if let Some(mut abandoned) = self.home.lock(&self.abandoned) {
                 abandoned.push(header.id);
             }
