@@ -56,8 +56,17 @@ pub(crate) fn pipeline_time() -> Option<Duration> {
 
 /// The time that a thread has run, by its `schedstat`.
 pub(crate) fn run_time(schedstat: &Path) -> Option<Duration> {
+    schedstat_field(schedstat, 0)
+}
+
+/// The time that this thread has waited for a core, while it could have run.
+pub(crate) fn time_waited() -> Option<Duration> {
+    schedstat_field(Path::new("/proc/thread-self/schedstat"), 1)
+}
+
+fn schedstat_field(schedstat: &Path, number: usize) -> Option<Duration> {
     let text = fs::read_to_string(schedstat).ok()?;
     Some(Duration::from_nanos(
-        text.split_whitespace().next()?.parse().ok()?,
+        text.split_whitespace().nth(number)?.parse().ok()?,
     ))
 }
