@@ -49,7 +49,7 @@ CREATE TABLE audit.query_runs (
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 
-CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id);
+CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id, tenant_id);
 CREATE INDEX query_runs_tenant_id_idx ON audit.query_runs (tenant_id, id);
 
 -- Prompt runs --------------------------------------------------------------
@@ -90,7 +90,7 @@ CREATE TABLE audit.prompt_runs (
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 
-CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id);
+CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id, tenant_id);
 CREATE INDEX prompt_runs_tenant_id_idx ON audit.prompt_runs (tenant_id, id);
 
 -- Events -------------------------------------------------------------------
@@ -126,7 +126,7 @@ CREATE TABLE audit.events (
     PRIMARY KEY (id)
 ) PARTITION BY RANGE (id);
 
-CREATE INDEX events_request_id_idx ON audit.events (request_id);
+CREATE INDEX events_request_id_idx ON audit.events (request_id, tenant_id);
 CREATE INDEX events_tenant_id_idx ON audit.events (tenant_id, id);
 
 COMMENT ON TABLE audit.query_runs IS 'One row for each SQL statement that was asked for: who asked which question, which SQL ran, what came of it.';

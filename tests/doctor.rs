@@ -455,6 +455,11 @@ const FUNCTIONS: &[Case] = &[
         ],
     },
     Case {
+        done: "ALTER FUNCTION audit.request_trail(text) RESET jit",
+        undone: AsAdvised,
+        found: &["problem functions audit.request_trail(text)"],
+    },
+    Case {
         done: "DROP FUNCTION audit.record_reading(text, text, uuid)",
         undone: AsAdvised,
         found: &["problem functions audit.record_reading(text, text, uuid)"],
@@ -583,9 +588,9 @@ const TABLES: &[Case] = &[
         ],
     },
     Case {
-        done: "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_parts.events_default_request_id_idx'::regclass",
+        done: "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'audit_parts.events_default_request_id_tenant_id_idx'::regclass",
         undone: By(
-            "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'audit_parts.events_default_request_id_idx'::regclass",
+            "UPDATE pg_index SET indisvalid = true WHERE indexrelid = 'audit_parts.events_default_request_id_tenant_id_idx'::regclass",
         ),
         found: &["warning indexes audit_parts.events_default"],
     },

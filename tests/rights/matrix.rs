@@ -663,6 +663,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["writer", "operator"],
     ),
     (
+        "request_trail",
+        "audit.request_trail('req-1')",
+        &["reader", "auditor"],
+    ),
+    (
         "record_reading",
         "audit.record_reading('because')",
         &["reader", "auditor"],

@@ -288,6 +288,64 @@ fn a_function_of_a_reader_is_given_no_value_of_another_tenant() {
 }
 
 #[test]
+fn a_requests_story_has_the_rows_that_the_reader_may_see() {
+    let postgres = with_rows();
+    let story = |session: &mut Session, request_id: &str| {
+        let sql = format!(
+            "SELECT count(*) || ' of ' || coalesce(string_agg(DISTINCT request_id, ' '), 'none') FROM audit.request_trail('{request_id}')"
+        );
+        allowed(session, &sql)
+    };
+    // A right to the tables is none to functions.
+    let [mut reader, mut granted] = readers(&postgres);
+    refused(
+        &mut granted,
+        "42501",
+        "SELECT * FROM audit.request_trail('ann')",
+    );
+    assert_eq!(story(&mut reader, "ann"), "0 of none", "unset");
+    for (tenant, request_id, told) in [
+        (ANN, "ann", "6 of ann"),
+        (ANN, "SECRET1", "0 of none"),
+        (BOB, "SECRET1", "1998 of SECRET1"),
+        (BOB, "ann", "0 of none"),
+    ] {
+        allowed(&mut reader, &format!("SET app.current_tenant = '{tenant}'"));
+        assert_eq!(story(&mut reader, request_id), told);
+    }
+    let mut auditor = login(&postgres, "as_auditor", Some("audit_auditor"));
+    assert_eq!(story(&mut auditor, "SECRET of none"), "3 of SECRET of none");
+    assert_eq!(story(&mut auditor, "SECRET1"), "1998 of SECRET1");
+    assert_eq!(story(&mut auditor, ""), "0 of none");
+    let order = "SELECT bool_and(at >= before) FROM (SELECT began_at AS at, lag(began_at) OVER () AS before FROM audit.request_trail('SECRET1')) AS t";
+    assert_eq!(allowed(&mut auditor, order), "t");
+    let nothing = "SELECT count(*) FROM audit.request_trail(NULL)";
+    assert_eq!(allowed(&mut auditor, nothing), "0");
+}
+
+#[test]
+fn a_readers_request_is_found_by_an_index_that_has_its_tenant() {
+    let postgres = with_rows();
+    for mut session in readers(&postgres) {
+        allowed(
+            &mut session,
+            &format!("SET app.current_tenant = '{ANN}'; SET enable_seqscan = off"),
+        );
+        let plan = allowed(
+            &mut session,
+            "EXPLAIN (COSTS OFF) SELECT * FROM audit.trail WHERE request_id = 'ann'",
+        );
+        let by_both = plan
+            .lines()
+            .filter(|line| {
+                line.contains("Index Cond: ((request_id = 'ann'::text) AND (tenant_id =")
+            })
+            .count();
+        assert!(by_both >= 3 && !plan.contains("BitmapAnd"), "{plan}");
+    }
+}
+
+#[test]
 fn statistics_tell_a_reader_nothing_of_values_that_are_hidden_from_it() {
     let postgres = with_rows();
     let estimate = |session: &mut Session, query: &str| {

@@ -116,7 +116,7 @@ pub(crate) fn callers(function: &str) -> &'static [&'static str] {
         "tenant_uuid" | "id_at" | "current_tenant" => &["PUBLIC"],
         "ensure_partition" => &["audit_writer", "audit_operator"],
         "writer_position" => &["audit_writer"],
-        "record_reading" => &["audit_reader", "audit_auditor"],
+        "request_trail" | "record_reading" => &["audit_reader", "audit_auditor"],
         "place_hold" => &["audit_auditor", "audit_operator"],
         "lift_hold" => &["audit_auditor"],
         "plan_retention" | "remove_partition" => &["audit_operator"],
@@ -353,6 +353,6 @@ pub(crate) const TABLES: &[Table] = &[
 
 const RECORD_INDEXES: &[&str] = &[
     "UNIQUE btree (id)",
-    "btree (request_id)",
+    "btree (request_id, tenant_id)",
     "btree (tenant_id, id)",
 ];
