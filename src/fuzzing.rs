@@ -65,7 +65,7 @@ fn encoded(header: &Header, entries: &[Entry<'_>]) -> Vec<u8> {
             Value::I128(n) => encode::fixed(out, key, ty::I128, n.to_le_bytes()),
             Value::U128(n) => encode::fixed(out, key, ty::U128, n.to_le_bytes()),
             Value::Uuid(id) => encode::fixed(out, key, ty::UUID, id.into_bytes()),
-            Value::Cut { whole_len, sha256 } => encode::cut(out, key, whole_len, sha256),
+            Value::Cut { whole_len, sha256 } => encode::cut(out, key, whole_len, *sha256),
             Value::FormatFailed => encode::fixed(out, key, ty::FORMAT_FAILED, []),
             Value::Dropped => encode::fixed(out, key, ty::DROPPED, []),
             Value::Stopped { seen } => encode::fixed(out, key, ty::STOPPED, seen.to_le_bytes()),

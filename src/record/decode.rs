@@ -67,9 +67,10 @@ pub(crate) enum Value<'a> {
     I128(i128),
     U128(u128),
     Uuid(Uuid),
+    /// The hash by reference, so that a value is no larger than 32 bytes: a row has one for each field.
     Cut {
         whole_len: u64,
-        sha256: [u8; 32],
+        sha256: &'a [u8; 32],
     },
     FormatFailed,
     Dropped,
@@ -77,6 +78,8 @@ pub(crate) enum Value<'a> {
         seen: u64,
     },
 }
+
+const _: () = assert!(size_of::<Option<Value<'_>>>() == 32);
 
 impl Value<'_> {
     /// Whether this is a value, rather than what happened to the last one.
@@ -201,9 +204,13 @@ impl<'a> Input<'a> {
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], DecodeError> {
+        self.array_ref().copied()
+    }
+
+    fn array_ref<const N: usize>(&mut self) -> Result<&'a [u8; N], DecodeError> {
         let (taken, rest) = self.0.split_first_chunk::<N>().ok_or(DecodeError::Short)?;
         self.0 = rest;
-        Ok(*taken)
+        Ok(taken)
     }
 
     /// Bytes behind their length.
@@ -239,7 +246,7 @@ impl<'a> Input<'a> {
             ty::UUID => Value::Uuid(Uuid::from_bytes(self.array()?)),
             ty::CUT => Value::Cut {
                 whole_len: u64::from_le_bytes(self.array()?),
-                sha256: self.array()?,
+                sha256: self.array_ref()?,
             },
             ty::FORMAT_FAILED => Value::FormatFailed,
             ty::DROPPED => Value::Dropped,

@@ -67,8 +67,8 @@ impl<'a> Row<'a> {
         let kind = header.kind;
         let mut values = [const { Cell::Null }; Field::SLOTS];
         for &field in Field::ALL {
-            if field.belongs_to(kind)
-                && let Some(value) = said.values[usize::from(field.code())]
+            if let Some(value) = said.values[usize::from(field.code())]
+                && field.belongs_to(kind)
             {
                 values[usize::from(field.code())] = said.cell(field, value);
             }
@@ -285,11 +285,11 @@ impl<'a> Said<'a> {
             }
             _ => as_text(value),
         };
-        if text.contains('\0') {
-            self.problem(field.name(), "NUL replaced");
-        }
         Cell::Text(match without_nul(&text) {
-            Cow::Owned(text) => Cow::Owned(text),
+            Cow::Owned(replaced) => {
+                self.problem(field.name(), "NUL replaced");
+                Cow::Owned(replaced)
+            }
             Cow::Borrowed(_) => text,
         })
     }

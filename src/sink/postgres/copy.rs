@@ -148,8 +148,8 @@ impl Encoder {
                     Some(id) => bytes(out, id.as_bytes()),
                     None => null(out),
                 },
-                Column::TraceId => hex(out, &row.place.trace_id),
-                Column::SpanId => hex(out, &row.place.span_id),
+                Column::TraceId => hex::<16, 32>(out, row.place.trace_id),
+                Column::SpanId => hex::<8, 16>(out, row.place.span_id),
                 Column::ServiceName => bytes(out, provenance.service.as_bytes()),
                 Column::Field(field) => match row.cell(field) {
                     Cell::Null => null(out),
@@ -207,15 +207,14 @@ fn end(out: &mut [u8], at: usize) {
     out[at - 4..at].copy_from_slice(&len);
 }
 
-fn hex(out: &mut Vec<u8>, value: &[u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    out.extend_from_slice(&length(value.len() * 2));
-    for byte in value {
-        out.extend_from_slice(&[
-            DIGITS[usize::from(byte >> 4)],
-            DIGITS[usize::from(byte & 15)],
-        ]);
+/// `DIGITS` is twice `BYTES`.
+fn hex<const BYTES: usize, const DIGITS: usize>(out: &mut Vec<u8>, value: [u8; BYTES]) {
+    const OF: &[u8; 16] = b"0123456789abcdef";
+    let mut digits = [0; DIGITS];
+    for (pair, byte) in digits.chunks_exact_mut(2).zip(value) {
+        pair.copy_from_slice(&[OF[usize::from(byte >> 4)], OF[usize::from(byte & 15)]]);
     }
+    bytes(out, &digits);
 }
 
 fn timestamp(out: &mut Vec<u8>, us_since_1970: i64) {
