@@ -413,7 +413,7 @@ fn trail(audit: &Audit, spans: u64, request_id: impl Fn(u64) -> String) -> Durat
             let _request = traffic::request(&request_id(request)).entered();
             (0..5).for_each(traffic::query_run);
             while request % 64 == 0 && audit.stats().pending() > MAX_PENDING {
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
     });

@@ -219,7 +219,7 @@ fn trail(url: &str, spool: &Path, spans: usize) -> Trail {
             let _request = traffic::request(&format!("{request:032x}")).entered();
             (0..5).for_each(|n| traffic::query_run(request * 5 + n));
             while request % 64 == 0 && audit.stats().pending() > MAX_PENDING {
-                std::thread::sleep(Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
     });
