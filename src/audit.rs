@@ -276,7 +276,8 @@ impl Audit {
     }
 
     /// Flushes for at most `timeout`, then stops the pipeline: what is recorded afterwards is
-    /// counted as dropped, by [`DropCause::ShutDown`](crate::DropCause::ShutDown).
+    /// counted as dropped, by [`DropCause::ShutDown`](crate::DropCause::ShutDown). Runs that are
+    /// open have a record, with the error code `shut_down`, and are not counted again when they end.
     ///
     /// What could not be committed in time stays in the local log, and the next process commits
     /// it. A second call returns the first one's report.

@@ -14,6 +14,7 @@ mod required;
 mod spooler;
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -82,8 +83,7 @@ pub(crate) struct Shared {
     /// What the layers keep with the spans that are open.
     open: Mutex<Vec<Weak<Open>>>,
     is_tracked: [bool; Kind::ALL.len()],
-    /// Runs that ended and whose record was dropped.
-    abandoned: Mutex<Vec<Uuid>>,
+    refused_ends: Mutex<RefusedEnds>,
     durability: [Durability; Kind::ALL.len()],
     pub(crate) required: Arc<Required>,
     pub(crate) canary: Canary,
@@ -91,6 +91,15 @@ pub(crate) struct Shared {
     /// Where the worker is.
     home: Home,
     commands: Mutex<Commands>,
+}
+
+/// What becomes of runs that the worker knows to go on and whose own record is refused.
+#[derive(Debug, Default)]
+struct RefusedEnds {
+    /// Those whose record was dropped: they are in flight no more.
+    abandoned: Vec<Uuid>,
+    /// Those that the worker has ended at the shutdown, by a record that says so.
+    have_records: HashSet<Uuid>,
 }
 
 #[derive(Default)]
@@ -142,19 +151,36 @@ impl Shared {
             Err(Refused::Full) => (DropCause::QueueFull, RecordError::QueueFull),
             Err(Refused::Closed) => (DropCause::ShutDown, RecordError::ShutDown),
         };
+        if is_begun && self.has_record_or_is_abandoned(header.id) {
+            // Open at the shutdown, which is told and counted; only its end came too late.
+            return Err(error);
+        }
         self.counters
             .count_drop(cause, kind, Moment::now().wall_us());
         if is_required {
             self.required.settle([(header.id, Fate::Dropped)]);
         }
-        if is_begun {
-            // It is no run in flight any more. There are no more of these than spans that were open
-            // when the worker last looked.
-            if let Some(mut abandoned) = self.home.lock(&self.abandoned) {
-                abandoned.push(header.id);
-            }
-        }
         Err(error)
+    }
+
+    /// Whether the worker has made a record of this run, whose own was refused; if not, it makes
+    /// none from now on.
+    fn has_record_or_is_abandoned(&self, id: Uuid) -> bool {
+        let Some(mut ends) = self.home.lock(&self.refused_ends) else {
+            return false;
+        };
+        let has_record = ends.have_records.remove(&id);
+        if !has_record {
+            // There are no more of these than spans that were open when the worker last looked.
+            ends.abandoned.push(id);
+        }
+        has_record
+    }
+
+    fn refused_ends(&self) -> MutexGuard<'_, RefusedEnds> {
+        self.refused_ends
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes the table of a layer's open spans.
@@ -350,7 +376,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         counters: Arc::clone(&counters),
         open: Mutex::default(),
         is_tracked: config.runs_in_flight,
-        abandoned: Mutex::default(),
+        refused_ends: Mutex::default(),
         durability: config.durability,
         required: Arc::new(Required::new(
             config

@@ -11,7 +11,8 @@ use crate::vocabulary::Kind;
 pub enum DropCause {
     /// The queue had no room within the time to wait.
     QueueFull,
-    /// The record was made after the shutdown.
+    /// The record was made after the shutdown. The end of a run that was open then is none: the run
+    /// has a record, with the error code `shut_down`.
     ShutDown,
     /// The local log could not be written, and Postgres not be reached, until the end.
     LocalLog,

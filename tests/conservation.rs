@@ -150,7 +150,7 @@ fn run(postgres: &mut Postgres, is_running: &mut bool, steps: &[Step]) {
         assert_law(&audit);
         let report = audit.shutdown_blocking(PATIENCE);
         assert_eq!(report.spooled, 0, "{report:?}");
-        // Closed too late: counted, and no record.
+        // Closed too late: each has its row already, or is counted.
         drop(open);
     });
     assert_law(&audit);

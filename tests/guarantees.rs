@@ -244,10 +244,42 @@ fn runs_that_are_open_at_the_shutdown_have_their_rows() {
             (&json!("unknown"), &json!("shut_down"))
         );
     }
-    // Those that close afterwards are dropped, and counted.
-    assert_eq!(trail.audit.stats().dropped_by(DropCause::ShutDown), 2);
     assert_law(&trail.audit);
     assert_eq!(trail.spool.names(), Vec::<String>::new());
+}
+
+#[test]
+fn a_run_that_ends_after_the_shutdown_is_counted_once_in_its_row_or_as_dropped() {
+    let trail = Trail::start_with(|builder| {
+        builder
+            .runs_in_flight(Kind::PromptRun, false)
+            .durability(Kind::QueryRun, Durability::Required)
+    });
+    trail.scoped(|| {
+        let stored = info_span!("audit.query_run", sql_text = "stored");
+        for _ in 0..3 {
+            trail.audit.record(Event::new("after")).unwrap();
+            trail.audit.flush_blocking(PATIENCE).unwrap();
+        }
+        let young = info_span!("audit.query_run", sql_text = "young");
+        let id = young.audit_id().unwrap();
+        // Nobody looks for it: there is no row of it but its own.
+        let unseen = info_span!("audit.prompt_run", rendered_prompt = "unseen");
+        let report = trail.audit.shutdown_blocking(PATIENCE);
+        assert_eq!((report.committed, report.dropped), (5, 0), "{report:?}");
+        drop((stored, young));
+        assert_eq!(trail.audit.stats().dropped(), 0, "both have their rows");
+        // Whoever asks for it is not told that it was dropped.
+        let late = trail.audit.committed_blocking(id, PATIENCE);
+        assert_eq!(late, Err(CommitError::ShutDown));
+        drop(unseen);
+    });
+    let stats = trail.audit.stats();
+    assert_eq!((stats.accepted(), stats.committed()), (6, 5), "{stats:?}");
+    assert_eq!(stats.dropped_by(DropCause::ShutDown), 1, "{stats:?}");
+    assert_law(&trail.audit);
+    assert_eq!(rows(&trail.postgres, Kind::QueryRun).len(), 2);
+    assert_eq!(rows(&trail.postgres, Kind::PromptRun).len(), 0);
 }
 
 #[test]
@@ -563,7 +595,7 @@ fn runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_not
     if is_child() {
         let audit = tracing_audit::from_env().unwrap();
         tracing_subscriber::registry().with(audit.layer()).init();
-        let _query = info_span!("audit.query_run", sql_text = "open");
+        let query = info_span!("audit.query_run", sql_text = "open");
         wait_until("it is said", PATIENCE, || {
             audit.stats().health() == Health::SpoolBlocked
         });
@@ -572,6 +604,8 @@ fn runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_not
             (report.committed, report.spooled, report.dropped),
             (1, 0, 0)
         );
+        drop(query);
+        assert_eq!(audit.stats().dropped(), 0, "it has its row");
         return;
     }
     let (postgres, spool) = (Postgres::start(), Folder::new());

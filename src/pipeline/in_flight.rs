@@ -57,14 +57,16 @@ impl InFlight {
         self.is_over
     }
 
-    /// Forgets all runs, for good; returns the frames of those that the spool was not told of.
-    pub(super) fn end_all(&mut self) -> Vec<Vec<u8>> {
+    /// Forgets all runs, for good; returns which those were that go on, and the frames of those
+    /// that the spool was not told of.
+    pub(super) fn end_all(&mut self) -> (HashSet<Uuid>, Vec<Vec<u8>>) {
         self.is_over = true;
-        self.known.clear();
+        let ended = std::mem::take(&mut self.known);
         let unsaved = std::mem::take(&mut self.news.begun);
         // A write that was said to have failed may have told it all the same.
         self.news.ended.extend(unsaved.iter().map(|(id, _)| *id));
-        unsaved.into_iter().map(|(_, frame)| frame).collect()
+        let frames = unsaved.into_iter().map(|(_, frame)| frame).collect();
+        (ended, frames)
     }
 }
 
@@ -108,18 +110,20 @@ mod tests {
         runs.begin(begun(&[2]));
         // Nor is the frame of a run kept that has ended.
         assert_eq!(told(&mut runs), (1, vec![1]));
-        assert!(runs.end_all().is_empty());
+        assert!(runs.end_all().1.is_empty());
     }
 
     #[test]
-    fn at_the_end_those_are_left_that_the_spool_does_not_know() {
+    fn at_the_end_all_are_ended_and_those_are_left_that_the_spool_does_not_know() {
         let mut runs = InFlight::default();
         runs.begin(begun(&[1]));
         told(&mut runs);
         runs.begin(begun(&[2, 3]));
         // It has a record.
         runs.end(Uuid::from_u128(3));
-        assert_eq!(runs.end_all(), [vec![1]]);
+        let (ended, unsaved) = runs.end_all();
+        assert_eq!(ended, [1, 2].map(Uuid::from_u128).into());
+        assert_eq!(unsaved, [vec![1]]);
         assert!(runs.is_empty());
         assert_eq!(told(&mut runs), (0, vec![3, 2]));
         assert!(runs.is_over());

@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -289,11 +289,7 @@ impl Spooler {
                     self.in_flight.end(id);
                 }
             }
-            let mut abandoned = shared
-                .abandoned
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            for id in abandoned.drain(..) {
+            for id in shared.refused_ends().abandoned.drain(..) {
                 self.in_flight.end(id);
             }
         }
@@ -350,7 +346,15 @@ impl Spooler {
             if !self.emptied && !now {
                 return false;
             }
-            for begun in self.in_flight.end_all() {
+            let mut refused = self.shared.refused_ends();
+            // Held over both: a run whose record is refused meanwhile is dropped, or ended here.
+            for id in refused.abandoned.drain(..) {
+                self.in_flight.end(id);
+            }
+            let (ended, unsaved) = self.in_flight.end_all();
+            refused.have_records = ended;
+            drop(refused);
+            for begun in unsaved {
                 if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
                     let mut chunk = Chunk::default();
                     chunk.push(&frame);
