@@ -16,12 +16,15 @@ use support::child::{is_child, say, told};
 use support::trail::{Folder, PATIENCE, once_each, pipeline};
 use support::{Postgres, wait_until};
 use tracing::info_span;
-use tracing_audit::Audit;
+use tracing_audit::{Audit, QueryRun};
 use tracing_subscriber::prelude::*;
 
 const TEST: &str = "what_was_closed_when_main_is_over_is_in_the_trail_once";
 
 const SPANS: u32 = 200;
+
+/// Bytes of a record that are more than those of all spans.
+const LARGE: usize = 500_000;
 
 /// How `main` ends, with which exit code, and whether it dropped the last handle.
 const WAYS: [(&str, i32, bool); 6] = [
@@ -75,9 +78,10 @@ fn program(way: &str) -> Result<(), String> {
         info_span!("audit.event", action_type = "closed", n);
     }
     let in_the_log = || {
+        // What a thread made before is in the log no later. The spans alone are not that large.
+        audit.record(QueryRun::new("x".repeat(LARGE))).unwrap();
         wait_until("the log holds all", PATIENCE, || {
-            let stats = audit.stats();
-            stats.queue_size().0 == 0 && stats.spool_bytes() > u64::from(SPANS) * 90
+            audit.stats().spool_bytes() > LARGE as u64
         });
     };
     let _run = info_span!("audit.query_run", sql_text = "main").entered();
