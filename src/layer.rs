@@ -7,8 +7,6 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
 use tracing::{Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
-#[cfg(feature = "tracing-opentelemetry")]
-use tracing_subscriber::Registry;
 use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
@@ -112,12 +110,13 @@ impl Recorder {
     }
 
     /// Finds the subscriber where `on_register_dispatch` was not called: tracing-subscriber 0.3.23
-    /// does not hand it on from a layer in an `Option` or a `Vec`.
+    /// does not hand it on from a layer in an `Option` or a `Vec`. The thread's own may be another
+    /// one than that of the span.
     #[cfg(feature = "tracing-opentelemetry")]
-    fn find_dispatch(&self) {
+    fn find_dispatch(&self, id: &Id) {
         if self.dispatch.get().is_none() {
             tracing::dispatcher::get_default(|subscriber| {
-                if subscriber.downcast_ref::<Registry>().is_some() {
+                if self.open.is_named_by(id, subscriber) {
                     let _ = self.dispatch.set(subscriber.downgrade());
                 }
             });
@@ -281,7 +280,7 @@ where
     fn on_enter(&self, id: &Id, _: Context<'_, S>) {
         #[cfg(feature = "tracing-opentelemetry")]
         {
-            self.find_dispatch();
+            self.find_dispatch(id);
             self.look_for_hosts(id);
         }
         if std::thread::panicking() {

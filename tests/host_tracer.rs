@@ -22,7 +22,8 @@ use support::child::{alone, is_child};
 use support::collector::{Collector, Exported, Protocol};
 use support::trail::{PATIENCE, Trail};
 use support::wait_until;
-use tracing::{Span, info_span};
+use tracing::dispatcher::with_default;
+use tracing::{Dispatch, Span, info_span};
 use tracing_audit::{AuditSpanExt, Event, Kind};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::filter_fn;
@@ -169,6 +170,31 @@ fn a_layer_that_is_optional_or_in_a_list_is_as_good() {
         }
         assert_hosts(&host, &trail, &collector);
     }
+}
+
+#[test]
+fn a_layer_that_is_optional_is_as_good_after_its_first_span_was_entered_under_another_subscriber() {
+    let (collector, trail) = start();
+    let (host, other) = (Host::new(), Host::new());
+    let theirs = tracing_opentelemetry::layer().with_tracer(host.tracer());
+    let both = tracing_subscriber::registry()
+        .with(theirs)
+        .with(Some(trail.audit.layer()));
+    let both = Dispatch::new(both);
+    let theirs = tracing_opentelemetry::layer().with_tracer(other.tracer());
+    let another = Dispatch::new(tracing_subscriber::registry().with(theirs));
+    let early = with_default(&both, || info_span!("early", request_id = "r-0"));
+    with_default(&another, || {
+        let of_another = info_span!("of another");
+        assert_eq!(
+            of_another.id(),
+            early.id(),
+            "each is its subscriber's first"
+        );
+        early.in_scope(|| ());
+    });
+    with_default(&both, tell);
+    assert_hosts(&host, &trail, &collector);
 }
 
 #[test]

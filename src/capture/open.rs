@@ -96,6 +96,19 @@ impl Open {
         }
     }
 
+    /// Whether the subscriber has the span, and the span's extensions name this table.
+    #[cfg(feature = "tracing-opentelemetry")]
+    pub(crate) fn is_named_by(&self, id: &Id, subscriber: &Dispatch) -> bool {
+        let registry = subscriber.downcast_ref::<Registry>();
+        let Some(span) = registry.and_then(|registry| registry.span(id)) else {
+            return false;
+        };
+        let is_self = |table: &Weak<Self>| std::ptr::eq(table.as_ptr(), self);
+        let extensions = span.extensions();
+        let named = extensions.get::<KeptBy>();
+        named.is_some_and(|KeptBy(tables)| tables.iter().any(is_self))
+    }
+
     /// Nobody answers to a forked process that another thread had locked it.
     fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
         let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
