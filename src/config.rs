@@ -344,7 +344,7 @@ impl Builder {
         pipeline::start(self.config()?)
     }
 
-    fn config(self) -> Result<Config, BuildError> {
+    pub(crate) fn config(self) -> Result<Config, BuildError> {
         let url = self.postgres.ok_or(BuildError::NoDatabase)?;
         let postgres: PgConnectOptions = url.parse().map_err(|_| BuildError::DatabaseUrl)?;
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));

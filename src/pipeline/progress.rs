@@ -58,7 +58,7 @@ struct Waiting {
 const ARRIVALS: usize = 1_024;
 
 impl Progress {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
         let state = ProgressState {
             durable: 1,
             position: 1,
