@@ -235,11 +235,13 @@ where
             &self.shared.limits,
             &mut state.buffers,
         ));
+        state.metadata = Some(attributes.metadata());
         state.plan = Some(plan);
         let current = attributes.is_contextual().then(|| ctx.current_span());
         let parent = match &current {
-            Some(current) => current.id(),
-            None => attributes.parent(),
+            Some(current) => current.id().map(|id| (id, current.metadata())),
+            // `None` for one that the filter did not let through, which is not kept.
+            None => attributes.parent().map(|id| (id, ctx.metadata(id))),
         };
         self.open.keep(id, state, parent, active, || ctx.span(id));
     }

@@ -15,11 +15,15 @@ use support::Postgres;
 use support::trail::{Folder, Trail, pipeline, rows};
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber as _;
-use tracing::{Instrument as _, Span, error_span, info_span};
+use tracing::span::Id;
+use tracing::{Instrument as _, Span, Subscriber, error_span, info_span};
 use tracing_audit::{
     AuditFutureExt as _, AuditSpanExt as _, Event, Kind, Limits, PromptRun, QueryRun, Status,
 };
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
 use tracing_subscriber::prelude::*;
+use tracing_subscriber::registry::LookupSpan;
 
 const TENANT: &str = "6f3b8a52-7c1d-4e9a-9b0e-2f4d5c6b7a81";
 const AGENT: &str = "0b7d8a52-7c1d-4e9a-9b0e-2f4d5c6b7a82";
@@ -707,6 +711,60 @@ fn a_panic_in_an_async_run_is_its_outcome_and_code_that_runs_while_unwinding_is_
             (json!("in a drop"), json!("unknown"))
         ]
     );
+}
+
+/// A layer of the host's that panics when a span `audit.event` closes.
+struct PanicsAtClose;
+
+impl<S> Layer<S> for PanicsAtClose
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        if ctx.metadata(&id).unwrap().name() == "audit.event" {
+            std::panic::resume_unwind(Box::new("on purpose"));
+        }
+    }
+}
+
+/// A span of the host's own, of the number of an audit span whose end the audit layer was not told.
+fn of_a_number_that_was_not_given_back() -> Span {
+    let event = info_span!("audit.event", action_type = "lost", tenant_id = TENANT);
+    let number = event.id();
+    let closing = std::panic::AssertUnwindSafe(|| drop(event));
+    std::panic::catch_unwind(closing).unwrap_err();
+    // The Registry gives a number out again after thousands of spans.
+    (0..100_000)
+        .map(|_| info_span!("of_the_hosts_own"))
+        .find(|span| span.id() == number)
+        .unwrap()
+}
+
+#[test]
+fn what_another_layer_kept_from_being_closed_is_no_parent_of_what_has_its_number_later() {
+    let trail = Trail::start();
+    // One layer for the Registry: it frees the number of a span whose end only one of them knows.
+    let layer = PanicsAtClose.and_then(trail.audit.layer());
+    let subscriber = tracing_subscriber::registry().with(layer);
+    tracing::subscriber::with_default(subscriber, || {
+        let current = of_a_number_that_was_not_given_back().entered();
+        info_span!("audit.query_run", sql_text = "within");
+        drop(current);
+        let named = of_a_number_that_was_not_given_back();
+        info_span!(parent: &named, "audit.query_run", sql_text = "child");
+        let current = of_a_number_that_was_not_given_back().entered();
+        trail.audit.record(QueryRun::new("recorded")).unwrap();
+        drop(current);
+        assert_eq!(of_a_number_that_was_not_given_back().audit_id(), None);
+        assert_eq!(of_a_number_that_was_not_given_back().traceparent(), None);
+    });
+    let rows = trail.rows(Kind::QueryRun);
+    let said: Vec<_> = rows
+        .iter()
+        .map(|row| of(row, &["sql_text", "parent_id", "tenant_id"]))
+        .collect();
+    let alone = |sql| json!({"sql_text": sql, "parent_id": null, "tenant_id": null});
+    assert_eq!(said, ["within", "child", "recorded"].map(alone));
 }
 
 #[test]

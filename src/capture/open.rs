@@ -14,8 +14,8 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use crossbeam_utils::CachePadded;
-use tracing::Dispatch;
 use tracing::span::Id;
+use tracing::{Dispatch, Metadata};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
@@ -116,12 +116,13 @@ impl Open {
     }
 
     /// Keeps `state` with the span until it is [taken](Self::take), and has it take over what
-    /// the nearest enclosing span has that is kept: `parent` or one that encloses it.
+    /// the nearest enclosing span has that is kept: `parent` or one that encloses it. A parent
+    /// without metadata is one that is not kept.
     pub(crate) fn keep<'a, S>(
         self: &Arc<Self>,
         id: &Id,
         mut state: Box<SpanState>,
-        parent: Option<&Id>,
+        parent: Option<(&Id, Option<&'static Metadata<'static>>)>,
         active: host::Active,
         span: impl Fn() -> Option<SpanRef<'a, S>>,
     ) where
@@ -130,14 +131,16 @@ impl Open {
         let Some(mut shard) = self.shard(id.into_u64()) else {
             return;
         };
-        if let Some(parent) = parent {
-            if let Some(parent) = shard.spans.get(&parent.into_u64()) {
+        if let Some((parent, metadata)) = parent {
+            if let Some(parent) = shard.spans.get(&parent.into_u64())
+                && parent.is_of(metadata)
+            {
                 // As a rule: opened by this thread, as the span is.
                 state.inherit(parent, active);
             } else {
                 drop(shard);
                 let mut inherit = |from: &mut SpanState| state.inherit(from, active);
-                if self.with(parent, &mut inherit).is_none() {
+                if self.with_of(parent, metadata, &mut inherit).is_none() {
                     self.with_nearest(span().and_then(|span| span.parent()), inherit);
                 }
                 let Some(again) = self.shard(id.into_u64()) else {
@@ -180,13 +183,36 @@ impl Open {
         shard.spans.insert(number, state)
     }
 
-    /// Calls `with` with what is kept with the span, while it is locked. `None`: nothing is.
+    /// Calls `with` with what is kept with the span, while it is locked. `None`: nothing is. For a
+    /// span that the layer saw begin: then its state took the place of any other.
     pub(crate) fn with<T>(&self, id: &Id, with: impl FnOnce(&mut SpanState) -> T) -> Option<T> {
         let number = id.into_u64();
         self.shard(number)?
             .spans
             .get_mut(&number)
             .map(|state| with(state))
+    }
+
+    /// The same with any span, which is of this callsite. Whether it is kept or not, there may be
+    /// a state under its number of a span whose end nobody told of, which is removed.
+    fn with_of<T>(
+        &self,
+        id: &Id,
+        metadata: Option<&'static Metadata<'static>>,
+        with: impl FnOnce(&mut SpanState) -> T,
+    ) -> Option<T> {
+        let number = id.into_u64();
+        let mut shard = self.shard(number)?;
+        let state = shard.spans.get_mut(&number)?;
+        if state.is_of(metadata) {
+            return Some(with(state));
+        }
+        let forgotten = shard.spans.remove(&number);
+        drop(shard);
+        if let Some(forgotten) = forgotten {
+            forgotten.recycle();
+        }
+        None
     }
 
     /// The same with the nearest of the span and those that enclose it with which something is
@@ -202,7 +228,8 @@ impl Open {
         let mut with = Some(with);
         let mut nearest = span;
         while let Some(span) = nearest {
-            let found = self.with(&span.id(), |state| with.take().map(|with| with(state)));
+            let with = |state: &mut SpanState| with.take().map(|with| with(state));
+            let found = self.with_of(&span.id(), Some(span.metadata()), with);
             if let Some(done) = found {
                 return done;
             }
@@ -304,7 +331,7 @@ fn address(registry: &Registry) -> usize {
 }
 
 /// The tables of a subscriber's layers, those that a span's extensions name included.
-fn of(registry: &Registry, id: &Id) -> Vec<Arc<Open>> {
+fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     let address = address(registry);
     let tables = TABLES.read().unwrap_or_else(PoisonError::into_inner);
     let mut found: Vec<_> = tables
@@ -313,9 +340,7 @@ fn of(registry: &Registry, id: &Id) -> Vec<Arc<Open>> {
         .filter(|table| table.registry.load(Ordering::Relaxed) == address)
         .collect();
     drop(tables);
-    if let Some(span) = registry.span(id)
-        && let Some(KeptBy(tables)) = span.extensions().get()
-    {
+    if let Some(KeptBy(tables)) = span.extensions().get() {
         found.extend(tables.iter().filter_map(Weak::upgrade));
     }
     found
@@ -328,8 +353,11 @@ pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&m
     let Some(registry) = dispatch.downcast_ref::<Registry>() else {
         return;
     };
-    for table in of(registry, id) {
-        table.with(id, &mut change);
+    let Some(span) = registry.span(id) else {
+        return;
+    };
+    for table in of(registry, &span) {
+        table.with_of(id, Some(span.metadata()), &mut change);
     }
 }
 
@@ -364,10 +392,10 @@ fn find<T>(
     let registry = dispatch.downcast_ref::<Registry>()?;
     let mut nearest = registry.span(id);
     while let Some(span) = nearest {
-        let id = span.id();
-        let found = of(registry, &id)
+        let (id, metadata) = (span.id(), Some(span.metadata()));
+        let found = of(registry, &span)
             .iter()
-            .find_map(|table| table.with(&id, |state| with(table, state))?);
+            .find_map(|table| table.with_of(&id, metadata, |state| with(table, state))?);
         if found.is_some() {
             return found;
         }
@@ -378,6 +406,9 @@ fn find<T>(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use tracing::info_span;
     use tracing_subscriber::Registry;
 
     use super::*;
@@ -391,11 +422,20 @@ mod tests {
         Id::from_u64((thread << THREAD_BITS) + place + 1)
     }
 
+    /// The callsite of spans that are kept, and of others.
+    static CALLSITES: LazyLock<[&Metadata<'_>; 2]> = LazyLock::new(|| {
+        tracing::subscriber::with_default(Registry::default(), || {
+            [info_span!("kept"), info_span!("other")].map(|span| span.metadata().unwrap())
+        })
+    });
+
     /// Keeps a span of this kind and returns its record's id.
     fn keep(open: &Arc<Open>, id: &Id, kind: Option<Kind>, parent: Option<&Id>) -> Uuid {
         let active = host::Active::default();
-        let state = SpanState::begin(Limits::default(), kind, active);
+        let mut state = SpanState::begin(Limits::default(), kind, active);
+        state.metadata = Some(CALLSITES[0]);
         let uuid = state.id;
+        let parent = parent.map(|parent| (parent, state.metadata));
         open.keep(id, state, parent, active, || None::<SpanRef<'_, Registry>>);
         uuid
     }
@@ -476,6 +516,28 @@ mod tests {
         let second = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
         assert_eq!(open.take(&id(1, 1)).unwrap().id, second);
         assert!(open.take(&id(1, 1)).is_none() && open.with(&id(1, 1), |_| ()).is_none());
+    }
+
+    #[test]
+    fn what_is_left_under_a_number_that_a_span_has_which_is_not_kept_is_none_of_its_own() {
+        let open = Open::new(0, TRACKED);
+        let [kept, other] = CALLSITES.map(Some);
+        let left = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
+        let seen = open.with_of(&id(1, 1), kept, |state| state.id);
+        assert_eq!(seen, Some(left));
+        assert!(open.with_of(&id(1, 1), other, |_| ()).is_none());
+        assert!(open.take(&id(1, 1)).is_none());
+        // A child's parent.
+        for (parent, metadata) in [(id(1, 1), other), (id(2, 1), other), (id(2, 1), None)] {
+            keep(&open, &parent, Some(Kind::QueryRun), None);
+            let active = host::Active::default();
+            let state = SpanState::begin(Limits::default(), Some(Kind::QueryRun), active);
+            let (child, nobody) = (id(1, 2), || None::<SpanRef<'_, Registry>>);
+            open.keep(&child, state, Some((&parent, metadata)), active, nobody);
+            let state = open.take(&child).unwrap();
+            assert!(state.header_of_beginning(Kind::QueryRun).parent.is_nil());
+            assert!(open.take(&parent).is_none());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_queue::ArrayQueue;
+use tracing::Metadata;
 use tracing::span::Record;
 use uuid::Uuid;
 
@@ -35,6 +36,8 @@ pub(crate) struct SpanState {
     pub(crate) duration_us: Option<u64>,
     pub(crate) buffers: Buffers,
     pub(crate) limits: Limits,
+    /// The callsite; `None`: it has none.
+    pub(crate) metadata: Option<&'static Metadata<'static>>,
     /// What the fields of its callsite are; `None`: it has none.
     pub(crate) plan: Option<Cow<'static, Plan>>,
     pub(crate) host: Host,
@@ -81,6 +84,7 @@ impl SpanState {
             duration_us: None,
             buffers: Buffers::default(),
             limits,
+            metadata: None,
             plan: None,
             host: Host::default(),
             is_begun: false,
@@ -135,6 +139,7 @@ impl SpanState {
         state.root = state.id;
         state.duration_us = None;
         state.limits = limits;
+        state.metadata = None;
         state.plan = None;
         state.host = match kind {
             Some(_) => Host::begin(active, None),
@@ -145,6 +150,14 @@ impl SpanState {
         state.amid_panic = std::thread::panicking();
         state.late_context = LATE_CONTEXT.load(Ordering::Relaxed);
         state
+    }
+
+    /// Whether it is of a span of this callsite, rather than of an earlier one of the same number.
+    pub(crate) fn is_of(&self, metadata: Option<&'static Metadata<'static>>) -> bool {
+        let (Some(own), Some(metadata)) = (self.metadata, metadata) else {
+            return false;
+        };
+        std::ptr::eq(own, metadata)
     }
 
     /// Takes over what the nearest enclosing span that is kept has for those inside.
