@@ -185,7 +185,7 @@ impl Shared {
 
     /// Makes the table of a layer's open spans.
     pub(crate) fn open(&self) -> Arc<Open> {
-        let open = Open::new(self.owner, self.is_tracked);
+        let open = Open::new(self.owner, self.is_tracked, Arc::clone(&self.counters));
         let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         all.retain(|table| table.strong_count() > 0);
         all.push(Arc::downgrade(&open));

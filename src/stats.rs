@@ -16,11 +16,20 @@ pub enum DropCause {
     ShutDown,
     /// The local log could not be written, and Postgres not be reached, until the end.
     LocalLog,
+    /// Another layer panicked when the span was closed, so that nobody told of its end: noticed
+    /// when the Registry gives its number to another span. A run that the local log knew of by
+    /// then has its row instead ([`Builder::runs_in_flight`](crate::Builder::runs_in_flight)).
+    EndUnseen,
 }
 
 impl DropCause {
     /// Every cause.
-    pub const ALL: [Self; 3] = [Self::QueueFull, Self::ShutDown, Self::LocalLog];
+    pub const ALL: [Self; 4] = [
+        Self::QueueFull,
+        Self::ShutDown,
+        Self::LocalLog,
+        Self::EndUnseen,
+    ];
 
     /// Returns the cause as a word, as it stands in metrics.
     pub const fn as_str(self) -> &'static str {
@@ -28,6 +37,7 @@ impl DropCause {
             Self::QueueFull => "queue_full",
             Self::ShutDown => "shut_down",
             Self::LocalLog => "local_log",
+            Self::EndUnseen => "end_unseen",
         }
     }
 
@@ -36,6 +46,7 @@ impl DropCause {
             Self::QueueFull => 0,
             Self::ShutDown => 1,
             Self::LocalLog => 2,
+            Self::EndUnseen => 3,
         }
     }
 }

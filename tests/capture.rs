@@ -12,13 +12,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use support::Postgres;
-use support::trail::{Folder, Trail, pipeline, rows};
+use support::trail::{Folder, Trail, assert_law, pipeline, rows};
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber as _;
 use tracing::span::Id;
 use tracing::{Instrument as _, Span, Subscriber, error_span, info_span};
 use tracing_audit::{
-    AuditFutureExt as _, AuditSpanExt as _, Event, Kind, Limits, PromptRun, QueryRun, Status,
+    AuditFutureExt as _, AuditSpanExt as _, DropCause, Event, Kind, Limits, PromptRun, QueryRun,
+    Status,
 };
 use tracing_subscriber::Layer;
 use tracing_subscriber::layer::Context;
@@ -758,6 +759,9 @@ fn what_another_layer_kept_from_being_closed_is_no_parent_of_what_has_its_number
         assert_eq!(of_a_number_that_was_not_given_back().audit_id(), None);
         assert_eq!(of_a_number_that_was_not_given_back().traceparent(), None);
     });
+    let stats = trail.audit.stats();
+    assert_eq!(stats.dropped_by(DropCause::EndUnseen), 5);
+    assert_law(&trail.audit);
     let rows = trail.rows(Kind::QueryRun);
     let said: Vec<_> = rows
         .iter()

@@ -20,11 +20,13 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
 
+use super::clock::Moment;
 use super::host;
 use super::span::SpanState;
 use crate::home::Home;
 use crate::record::encode;
 use crate::record::trace::Place;
+use crate::stats::{Counters, DropCause};
 use crate::sync::{self, Mutex, MutexGuard, Ordering};
 use crate::vocabulary::Kind;
 
@@ -37,6 +39,7 @@ pub(crate) struct Open {
     registry: AtomicUsize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     is_tracked: [bool; Kind::ALL.len()],
+    counters: Arc<Counters>,
     home: Home,
 }
 
@@ -75,12 +78,17 @@ struct KeptBy(Vec<Weak<Open>>);
 
 impl Open {
     /// The table of a layer that belongs to the pipeline `owner`.
-    pub(crate) fn new(owner: u32, is_tracked: [bool; Kind::ALL.len()]) -> Arc<Self> {
+    pub(crate) fn new(
+        owner: u32,
+        is_tracked: [bool; Kind::ALL.len()],
+        counters: Arc<Counters>,
+    ) -> Arc<Self> {
         let this = Arc::new(Self {
             owner,
             registry: AtomicUsize::new(0),
             shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
             is_tracked,
+            counters,
             home: Home::here(),
         });
         let mut tables = TABLES.write().unwrap_or_else(PoisonError::into_inner);
@@ -151,7 +159,7 @@ impl Open {
         }
         let forgotten = self.insert(shard, id.into_u64(), state);
         if let Some(forgotten) = forgotten {
-            forgotten.recycle();
+            self.forget(forgotten);
         }
         if self.registry.load(Ordering::Relaxed) == 0
             && let Some(span) = span()
@@ -210,9 +218,22 @@ impl Open {
         let forgotten = shard.spans.remove(&number);
         drop(shard);
         if let Some(forgotten) = forgotten {
-            forgotten.recycle();
+            self.forget(forgotten);
         }
         None
+    }
+
+    /// Counts the record of a span whose end nobody told of.
+    #[cold]
+    fn forget(&self, state: Box<SpanState>) {
+        // A run of which the spool was told has its row at the shutdown.
+        if let Some(kind) = state.kind
+            && !state.is_begun
+        {
+            let now_us = Moment::now().wall_us();
+            self.counters.count_drop(DropCause::EndUnseen, kind, now_us);
+        }
+        state.recycle();
     }
 
     /// The same with the nearest of the span and those that enclose it with which something is
@@ -417,6 +438,10 @@ mod tests {
 
     const TRACKED: [bool; Kind::ALL.len()] = [true, true, false];
 
+    fn table() -> Arc<Open> {
+        Open::new(0, TRACKED, Arc::default())
+    }
+
     /// A thread's part of the numbers, and a place in it.
     fn id(thread: u64, place: u64) -> Id {
         Id::from_u64((thread << THREAD_BITS) + place + 1)
@@ -451,7 +476,7 @@ mod tests {
 
     #[test]
     fn a_run_is_told_of_once_if_it_goes_on_over_two_looks() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         let (short, long) = (id(1, 1), id(2, 1));
         keep(&open, &short, Some(Kind::QueryRun), None);
         let goes_on = keep(&open, &long, Some(Kind::PromptRun), None);
@@ -467,7 +492,7 @@ mod tests {
 
     #[test]
     fn at_the_end_every_run_is_told_of_that_was_not() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         let mut ids: Vec<_> = (0..100)
             .map(|n| keep(&open, &id(n, n), Some(Kind::QueryRun), None))
             .collect();
@@ -479,7 +504,7 @@ mod tests {
 
     #[test]
     fn runs_that_nobody_looks_for_take_no_more_room_and_those_that_go_on_are_found() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         let goes_on = keep(&open, &id(1, 0), Some(Kind::QueryRun), None);
         for place in 1..=2 * MAX_YOUNG as u64 {
             keep(&open, &id(1, place), Some(Kind::QueryRun), None);
@@ -496,7 +521,7 @@ mod tests {
 
     #[test]
     fn a_span_inherits_from_one_that_another_thread_opened() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         for (parent, child) in [(id(1, 1), id(1, 2)), (id(2, 1), id(3, 1))] {
             let outer = keep(&open, &parent, Some(Kind::QueryRun), None);
             let inner = keep(&open, &child, Some(Kind::QueryRun), Some(&parent));
@@ -511,7 +536,7 @@ mod tests {
 
     #[test]
     fn a_number_that_is_used_again_is_another_span() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
         let second = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
         assert_eq!(open.take(&id(1, 1)).unwrap().id, second);
@@ -519,8 +544,33 @@ mod tests {
     }
 
     #[test]
+    fn a_record_whose_end_nobody_told_of_is_counted_unless_the_spool_was_told_that_it_began() {
+        let open = table();
+        let lose = |kind, is_begun| {
+            keep(&open, &id(1, 1), kind, None);
+            open.with(&id(1, 1), |state| state.is_begun = is_begun);
+        };
+        for kind in [Some(Kind::QueryRun), Some(Kind::Event), None] {
+            lose(kind, false);
+        }
+        // Found when the number is used again, and when somebody asks for that span.
+        keep(&open, &id(1, 1), None, None);
+        lose(Some(Kind::QueryRun), false);
+        let other = Some(CALLSITES[1]);
+        assert!(open.with_of(&id(1, 1), other, |_| ()).is_none());
+        lose(Some(Kind::QueryRun), true);
+        keep(&open, &id(1, 1), None, None);
+        let losses = open.counters.take_losses();
+        assert_eq!(losses.len(), 1);
+        assert_eq!(
+            (losses[0].cause, losses[0].kinds),
+            (DropCause::EndUnseen, [2, 0, 1])
+        );
+    }
+
+    #[test]
     fn what_is_left_under_a_number_that_a_span_has_which_is_not_kept_is_none_of_its_own() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         let [kept, other] = CALLSITES.map(Some);
         let left = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
         let seen = open.with_of(&id(1, 1), kept, |state| state.id);
@@ -542,7 +592,7 @@ mod tests {
 
     #[test]
     fn a_burst_of_open_spans_gives_its_memory_back() {
-        let open = Open::new(0, TRACKED);
+        let open = table();
         let ids: Vec<_> = (0..10_000).map(|place| id(1, place)).collect();
         for id in &ids {
             keep(&open, id, None, None);
