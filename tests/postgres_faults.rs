@@ -368,6 +368,17 @@ fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
 }
 
 #[test]
+fn nothing_is_read_ahead_while_a_row_that_is_refused_is_singled_out_and_batches_grow_again() {
+    let trail = start_refusing();
+    refuse_at(&trail, &HashSet::from([2_500]));
+    let sizes = trail.postgres.psql(
+        "SELECT string_agg((last_seq - first_seq + 1)::text, ' ' ORDER BY first_seq) FROM audit.batches",
+    );
+    // The first record, those before the refused one, that one and the next alone, and the rest.
+    assert_eq!(sizes.trim(), "1 2500 1 1 64 128 256 512 1024 514");
+}
+
+#[test]
 fn when_every_row_is_refused_each_costs_two_small_transactions() {
     let trail = start_refusing();
     let statements = refuse_at(&trail, &(0..5_000).collect());
