@@ -22,6 +22,18 @@ impl Home {
         }
     }
 
+    /// As a forked process has it: the pipeline's was another one.
+    #[cfg(test)]
+    #[allow(
+        dead_code,
+        reason = "a bench has this file without the tests that need it"
+    )]
+    pub(crate) fn left() -> Self {
+        Self {
+            process: std::process::id() + 1,
+        }
+    }
+
     /// Whether this process was forked from that one, so that nobody works here.
     pub(crate) fn is_left(self) -> bool {
         std::process::id() != self.process
@@ -57,10 +69,7 @@ mod tests {
     fn what_is_held_by_a_thread_that_a_fork_left_behind_is_not_waited_for() {
         let mutex = Mutex::new(());
         let held = mutex.lock().unwrap();
-        // As a forked process has it: the pipeline's was another one.
-        let home = Home {
-            process: std::process::id() + 1,
-        };
+        let home = Home::left();
         assert!(home.is_left() && home.lock(&mutex).is_none());
         drop(held);
         assert!(home.lock(&mutex).is_some());

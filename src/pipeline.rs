@@ -119,6 +119,29 @@ impl std::fmt::Debug for Commands {
 }
 
 impl Shared {
+    fn new(config: &Config, counters: Arc<Counters>, home: Home) -> Self {
+        static OWNERS: AtomicU32 = AtomicU32::new(0);
+        Self {
+            owner: OWNERS.fetch_add(1, Ordering::Relaxed),
+            limits: config.limits,
+            queue: Queue::new(config.queue_records, config.queue_bytes),
+            counters,
+            open: Mutex::default(),
+            is_tracked: config.runs_in_flight,
+            refused_ends: Mutex::default(),
+            durability: config.durability,
+            required: Arc::new(Required::new(
+                config
+                    .durability
+                    .map(|durability| durability == Durability::Required),
+            )),
+            canary: Canary::new(home),
+            wait: config.when_full.wait(),
+            home,
+            commands: Mutex::default(),
+        }
+    }
+
     /// Hands a record over to the worker.
     pub(crate) fn hand_over(
         &self,
@@ -186,9 +209,11 @@ impl Shared {
     /// Makes the table of a layer's open spans.
     pub(crate) fn open(&self) -> Arc<Open> {
         let open = Open::new(self.owner, self.is_tracked, Arc::clone(&self.counters));
-        let mut all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|table| table.strong_count() > 0);
-        all.push(Arc::downgrade(&open));
+        // Otherwise nobody looks at it anyway.
+        if let Some(mut all) = self.home.lock(&self.open) {
+            all.retain(|table| table.strong_count() > 0);
+            all.push(Arc::downgrade(&open));
+        }
         open
     }
 
@@ -351,7 +376,6 @@ impl Drop for EndsPipeline {
 
 /// Starts the threads.
 pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
-    static OWNERS: AtomicU32 = AtomicU32::new(0);
     // This process may be one of several that were forked from one.
     id::seed_again();
     // What is set for the export is checked before anything is made.
@@ -369,25 +393,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
             }
         })?;
     let counters = Arc::new(Counters::default());
-    let shared = Arc::new(Shared {
-        owner: OWNERS.fetch_add(1, Ordering::Relaxed),
-        limits: config.limits,
-        queue: Queue::new(config.queue_records, config.queue_bytes),
-        counters: Arc::clone(&counters),
-        open: Mutex::default(),
-        is_tracked: config.runs_in_flight,
-        refused_ends: Mutex::default(),
-        durability: config.durability,
-        required: Arc::new(Required::new(
-            config
-                .durability
-                .map(|durability| durability == Durability::Required),
-        )),
-        canary: Canary::default(),
-        wait: config.when_full.wait(),
-        home: Home::here(),
-        commands: Mutex::default(),
-    });
+    let shared = Arc::new(Shared::new(&config, Arc::clone(&counters), Home::here()));
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
     let progress = Arc::new(Progress::new(Arc::clone(&counters)));
@@ -601,6 +607,15 @@ mod tests {
     /// With nothing to wait for, it is called on the spool's thread.
     fn panics() -> FlushReply {
         Box::new(|_| panic!("as if something had gone wrong"))
+    }
+
+    #[test]
+    fn a_forked_process_makes_layers_while_nobody_lets_go_of_the_list_of_them() {
+        let builder = Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
+        let shared = Shared::new(&builder.config().unwrap(), Arc::default(), Home::left());
+        let held = shared.open.lock().unwrap();
+        shared.open();
+        assert!(held.is_empty());
     }
 
     #[test]

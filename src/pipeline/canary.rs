@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 use tracing::dispatcher::{self, WeakDispatch};
 
+use crate::home::Home;
 use crate::report;
 use crate::stats::Counters;
 
@@ -18,9 +19,9 @@ use crate::stats::Counters;
 const AFTER: Duration = Duration::from_secs(1);
 
 /// The subscribers that have one of our layers and were not asked yet.
-#[derive(Default)]
 pub(crate) struct Canary {
     subscribers: Mutex<Vec<(Instant, WeakDispatch)>>,
+    home: Home,
 }
 
 impl std::fmt::Debug for Canary {
@@ -30,13 +31,19 @@ impl std::fmt::Debug for Canary {
 }
 
 impl Canary {
+    pub(super) fn new(home: Home) -> Self {
+        Self {
+            subscribers: Mutex::default(),
+            home,
+        }
+    }
+
     /// A layer became part of a subscriber.
     pub(crate) fn watch(&self, subscriber: WeakDispatch) {
-        let mut subscribers = self
-            .subscribers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        subscribers.push((Instant::now(), subscriber));
+        // Otherwise nobody asks it anyway.
+        if let Some(mut subscribers) = self.home.lock(&self.subscribers) {
+            subscribers.push((Instant::now(), subscriber));
+        }
     }
 
     /// Asks the subscribers whose time has come; `has_records`: audit spans are seen all the
@@ -71,5 +78,20 @@ impl Canary {
                 });
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing::Dispatch;
+
+    use super::*;
+
+    #[test]
+    fn a_forked_process_makes_subscribers_while_nobody_lets_go_of_the_list_of_them() {
+        let canary = Canary::new(Home::left());
+        let held = canary.subscribers.lock().unwrap();
+        canary.watch(Dispatch::none().downgrade());
+        drop(held);
     }
 }
