@@ -16,7 +16,7 @@ use support::trail::{Folder, Trail, assert_law, pipeline, rows};
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber as _;
 use tracing::span::Id;
-use tracing::{Instrument as _, Span, Subscriber, error_span, info_span};
+use tracing::{Dispatch, Instrument as _, Span, Subscriber, error_span, info_span};
 use tracing_audit::{
     AuditFutureExt as _, AuditSpanExt as _, DropCause, Event, Kind, Limits, PromptRun, QueryRun,
     Status,
@@ -712,6 +712,27 @@ fn a_panic_in_an_async_run_is_its_outcome_and_code_that_runs_while_unwinding_is_
             (json!("in a drop"), json!("unknown"))
         ]
     );
+}
+
+#[test]
+fn however_many_layers_there_are_each_finds_its_spans() {
+    let trail = Trail::start();
+    let subscriber = || tracing_subscriber::registry().with(trail.audit.layer());
+    let subscribers: Vec<Dispatch> = (0..100).map(|_| subscriber().into()).collect();
+    for subscriber in &subscribers {
+        tracing::dispatcher::with_default(subscriber, || {
+            let outer = info_span!("audit.query_run").entered();
+            assert!(outer.audit_id().is_some() && outer.traceparent().is_some());
+            info_span!("audit.prompt_run");
+            trail.audit.record(Event::new("inside")).unwrap();
+        });
+    }
+    let has_parent = |row: &Value| row["parent_id"].is_string();
+    for kind in [Kind::PromptRun, Kind::Event] {
+        let rows = trail.rows(kind);
+        assert_eq!(rows.len(), 100);
+        assert!(rows.iter().all(has_parent));
+    }
 }
 
 /// A layer of the host's that panics when a span `audit.event` closes.

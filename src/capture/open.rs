@@ -10,8 +10,8 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::AtomicUsize;
-use std::sync::{Arc, PoisonError, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, RwLock, Weak};
 
 use crossbeam_utils::CachePadded;
 use tracing::span::Id;
@@ -35,8 +35,10 @@ use crate::vocabulary::Kind;
 pub(crate) struct Open {
     /// The pipeline that the layer belongs to.
     owner: u32,
-    /// The address of the Registry whose spans these are; 0: not known.
-    registry: AtomicUsize,
+    /// Later tables have higher ones.
+    number: u64,
+    /// Where the table is listed; [`MAX_LISTED`]: it is not.
+    place: AtomicUsize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     is_tracked: [bool; Kind::ALL.len()],
     counters: Arc<Counters>,
@@ -69,10 +71,31 @@ const MAX_YOUNG: usize = 8_192;
 /// Spans whose part of the table is not made smaller.
 const KEPT_CAPACITY: usize = 1_024;
 
-/// All tables, so that [`of`] finds those of a subscriber.
-static TABLES: RwLock<Vec<Weak<Open>>> = RwLock::new(Vec::new());
+/// The tables whose Registry is known, so that [`of`] finds those of a subscriber.
+///
+/// Nobody waits here: in a process that was forked while another thread held one of the locks,
+/// it would be for ever, and that process may have pipelines of its own.
+static LISTED: [Listed; MAX_LISTED] = [const { Listed::free() }; MAX_LISTED];
 
-/// Kept in a span's extensions, where it is not known which Registry the layer belongs to.
+/// More layers than a program has at once. What is beyond is found by a span's extensions.
+const MAX_LISTED: usize = 32;
+
+/// A place for a table in the list.
+#[derive(Debug)]
+struct Listed {
+    /// The address of its Registry, [`FREE`] or [`TAKEN`].
+    registry: AtomicUsize,
+    /// Locked for writing only before anybody looks for the table.
+    table: RwLock<Weak<Open>>,
+}
+
+/// No table is listed here.
+const FREE: usize = 0;
+
+/// A table is being listed here. No Registry has this address: it is none that is aligned.
+const TAKEN: usize = 1;
+
+/// Kept in a span's extensions, where the table is not listed.
 #[derive(Debug, Default)]
 struct KeptBy(Vec<Weak<Open>>);
 
@@ -83,24 +106,27 @@ impl Open {
         is_tracked: [bool; Kind::ALL.len()],
         counters: Arc<Counters>,
     ) -> Arc<Self> {
-        let this = Arc::new(Self {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        Arc::new(Self {
             owner,
-            registry: AtomicUsize::new(0),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+            place: AtomicUsize::new(MAX_LISTED),
             shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
             is_tracked,
             counters,
             home: Home::here(),
-        });
-        let mut tables = TABLES.write().unwrap_or_else(PoisonError::into_inner);
-        tables.retain(|table| table.strong_count() > 0);
-        tables.push(Arc::downgrade(&this));
-        this
+        })
     }
 
     /// The layer has become part of a subscriber.
-    pub(crate) fn is_in(&self, subscriber: &Dispatch) {
-        if let Some(registry) = subscriber.downcast_ref::<Registry>() {
-            self.registry.store(address(registry), Ordering::Relaxed);
+    pub(crate) fn is_in(self: &Arc<Self>, subscriber: &Dispatch) {
+        if !self.is_listed()
+            && let Some(registry) = subscriber.downcast_ref::<Registry>()
+            && let Some(place) = LISTED
+                .iter()
+                .position(|listed| listed.list(self, address(registry)))
+        {
+            self.place.store(place, Ordering::Relaxed);
         }
     }
 
@@ -115,6 +141,10 @@ impl Open {
         let extensions = span.extensions();
         let named = extensions.get::<KeptBy>();
         named.is_some_and(|KeptBy(tables)| tables.iter().any(is_self))
+    }
+
+    fn is_listed(&self) -> bool {
+        self.place.load(Ordering::Relaxed) < MAX_LISTED
     }
 
     /// Nobody answers to a forked process that another thread had locked it.
@@ -161,7 +191,7 @@ impl Open {
         if let Some(forgotten) = forgotten {
             self.forget(forgotten);
         }
-        if self.registry.load(Ordering::Relaxed) == 0
+        if !self.is_listed()
             && let Some(span) = span()
         {
             let mut extensions = span.extensions_mut();
@@ -311,6 +341,50 @@ impl Open {
     }
 }
 
+impl Drop for Open {
+    fn drop(&mut self) {
+        if let Some(listed) = LISTED.get(*self.place.get_mut()) {
+            listed.registry.store(FREE, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Listed {
+    const fn free() -> Self {
+        Self {
+            registry: AtomicUsize::new(FREE),
+            table: RwLock::new(Weak::new()),
+        }
+    }
+
+    /// Lists the table here, if the place is free. Whoever looks for it has the subscriber, which
+    /// is only being made.
+    fn list(&self, table: &Arc<Open>, registry: usize) -> bool {
+        let relaxed = Ordering::Relaxed;
+        let free = self
+            .registry
+            .compare_exchange(FREE, TAKEN, relaxed, relaxed);
+        if free.is_err() {
+            return false;
+        }
+        let written = self.table.try_write().map(|mut listed| {
+            *listed = Arc::downgrade(table);
+        });
+        // Somebody still looks at the table that was listed here before.
+        let registry = if written.is_ok() { registry } else { FREE };
+        self.registry.store(registry, Ordering::Relaxed);
+        written.is_ok()
+    }
+
+    /// The table, if it is of this Registry.
+    fn of(&self, registry: usize) -> Option<Arc<Open>> {
+        if self.registry.load(Ordering::Relaxed) != registry {
+            return None;
+        }
+        self.table.try_read().ok()?.upgrade()
+    }
+}
+
 impl Shard {
     /// The runs that began before the last look, or every span; those that began since are next.
     fn grown_old(&mut self, every: bool) -> Vec<u64> {
@@ -354,16 +428,14 @@ fn address(registry: &Registry) -> usize {
 /// The tables of a subscriber's layers, those that a span's extensions name included.
 fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     let address = address(registry);
-    let tables = TABLES.read().unwrap_or_else(PoisonError::into_inner);
-    let mut found: Vec<_> = tables
+    let mut found: Vec<_> = LISTED
         .iter()
-        .filter_map(Weak::upgrade)
-        .filter(|table| table.registry.load(Ordering::Relaxed) == address)
+        .filter_map(|listed| listed.of(address))
         .collect();
-    drop(tables);
     if let Some(KeptBy(tables)) = span.extensions().get() {
         found.extend(tables.iter().filter_map(Weak::upgrade));
     }
+    found.sort_unstable_by_key(|table| table.number);
     found
 }
 
@@ -588,6 +660,29 @@ mod tests {
             assert!(state.header_of_beginning(Kind::QueryRun).parent.is_nil());
             assert!(open.take(&parent).is_none());
         }
+    }
+
+    #[test]
+    fn nobody_waits_for_a_place_in_the_list_that_a_thread_holds_which_may_not_be_there() {
+        let subscriber = Dispatch::new(Registry::default());
+        let span = tracing::dispatcher::with_default(&subscriber, || info_span!("kept"));
+        let found = || {
+            let registry = subscriber.downcast_ref::<Registry>().unwrap();
+            of(registry, &registry.span(&span.id().unwrap()).unwrap()).len()
+        };
+        let places: Vec<_> = LISTED.iter().map(|place| place.table.read()).collect();
+        let open = table();
+        open.is_in(&subscriber);
+        assert!(!open.is_listed() && found() == 0);
+        drop(places);
+        open.is_in(&subscriber);
+        assert_eq!(found(), 1);
+        let place = open.place.load(Ordering::Relaxed);
+        let held = LISTED[place].table.write();
+        assert_eq!(found(), 0);
+        drop(held);
+        drop(open);
+        assert_eq!(found(), 0);
     }
 
     #[test]
