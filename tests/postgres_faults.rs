@@ -282,15 +282,17 @@ fn a_dead_letter_that_is_cut_at_any_byte_is_there_once_and_counted_once() {
 
 // Rows that are refused -----------------------------------------------------------
 
-/// Records 5,000 events, those at `poisoned` to be refused; holds the tables against them and
+/// A batch.
+const ROWS: usize = 5_000;
+
+/// Records so many events, those at `poisoned` to be refused; holds the tables against them and
 /// returns how many statements that took.
-fn refuse_at(trail: &Trail, poisoned: &HashSet<usize>) -> usize {
-    const RECORDS: usize = 5_000;
+fn refuse_at(trail: &Trail, records: usize, poisoned: &HashSet<usize>) -> usize {
     let said = trail.postgres.log().len();
     let before = trail.audit.stats().committed();
     let known = "SELECT coalesce(max(seq), 0) FROM audit.dead_letters";
     let known = trail.postgres.psql(known);
-    let mut refused: Vec<_> = (0..RECORDS)
+    let mut refused: Vec<_> = (0..records)
         .filter_map(|at| {
             let is_poison = poisoned.contains(&at);
             let action = if is_poison {
@@ -304,7 +306,7 @@ fn refuse_at(trail: &Trail, poisoned: &HashSet<usize>) -> usize {
         .collect();
     flush(&trail.audit);
     let committed = trail.audit.stats().committed() - before;
-    assert_eq!(committed, (RECORDS - poisoned.len()) as u64);
+    assert_eq!(committed, (records - poisoned.len()) as u64);
     let letters = trail.postgres.psql(&format!(
         "SELECT record_id, substring(encode(frame, 'escape') FROM 'poison [0-9]+ SECRET') FROM audit.dead_letters
          WHERE seq > {known} AND kind = 'audit.event' AND sqlstate = '23514' AND reason LIKE '%host_rule%' AND octet_length(salt) = 16",
@@ -350,7 +352,7 @@ const TRANSACTION: usize = 3;
 #[test]
 fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
     let trail = start_refusing();
-    assert_eq!(refuse_at(&trail, &HashSet::new()), TRANSACTION);
+    assert_eq!(refuse_at(&trail, ROWS, &HashSet::new()), TRANSACTION);
     for poisoned in [
         vec![0],
         vec![2_500],
@@ -359,7 +361,7 @@ fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
         vec![17, 4_000],
         vec![0, 4_999],
     ] {
-        let statements = refuse_at(&trail, &poisoned.iter().copied().collect());
+        let statements = refuse_at(&trail, ROWS, &poisoned.iter().copied().collect());
         // The batch that fails, those before, the record alone, its letter; and then batches
         // that double, from 64 to 5,000.
         let most = (1 + 4 * poisoned.len() + 8 * poisoned.len()) * TRANSACTION;
@@ -370,7 +372,7 @@ fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
 #[test]
 fn nothing_is_read_ahead_while_a_row_that_is_refused_is_singled_out_and_batches_grow_again() {
     let trail = start_refusing();
-    refuse_at(&trail, &HashSet::from([2_500]));
+    refuse_at(&trail, ROWS, &HashSet::from([2_500]));
     let sizes = trail.postgres.psql(
         "SELECT string_agg((last_seq - first_seq + 1)::text, ' ' ORDER BY first_seq) FROM audit.batches",
     );
@@ -380,11 +382,16 @@ fn nothing_is_read_ahead_while_a_row_that_is_refused_is_singled_out_and_batches_
 
 #[test]
 fn when_every_row_is_refused_each_costs_two_small_transactions() {
+    // Few enough for a slow disk: each of the transactions waits for it.
+    const REFUSED: usize = 1_000;
     let trail = start_refusing();
-    let statements = refuse_at(&trail, &(0..5_000).collect());
-    assert!(statements <= (2 * 5_000 + 1) * TRANSACTION, "{statements}");
+    let statements = refuse_at(&trail, REFUSED, &(0..REFUSED).collect());
+    assert!(
+        statements <= (2 * REFUSED + 1) * TRANSACTION,
+        "{statements}"
+    );
     // And what is fine afterwards is not written one by one.
-    let statements = refuse_at(&trail, &HashSet::new());
+    let statements = refuse_at(&trail, ROWS, &HashSet::new());
     assert!(statements <= 9 * TRANSACTION, "{statements}");
 }
 
