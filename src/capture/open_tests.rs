@@ -1,0 +1,199 @@
+use std::sync::LazyLock;
+
+use tracing::info_span;
+use tracing_subscriber::Registry;
+
+use super::*;
+use crate::config::Limits;
+use crate::record::encode::kind_and_id;
+
+const TRACKED: [bool; Kind::ALL.len()] = [true, true, false];
+
+fn table() -> Arc<Open> {
+    Open::new(0, TRACKED, Arc::default())
+}
+
+/// A thread's part of the numbers, and a place in it.
+fn id(thread: u64, place: u64) -> Id {
+    Id::from_u64((thread << THREAD_BITS) + place + 1)
+}
+
+/// The callsite of spans that are kept, and of others.
+static CALLSITES: LazyLock<[&Metadata<'_>; 2]> = LazyLock::new(|| {
+    tracing::subscriber::with_default(Registry::default(), || {
+        [info_span!("kept"), info_span!("other")].map(|span| span.metadata().unwrap())
+    })
+});
+
+/// Keeps a span of this kind and returns its record's id.
+fn keep(open: &Arc<Open>, id: &Id, kind: Option<Kind>, parent: Option<&Id>) -> Uuid {
+    let active = host::Active::default();
+    let mut state = SpanState::begin(Limits::default(), kind, active);
+    state.metadata = Some(CALLSITES[0]);
+    let uuid = state.id;
+    let parent = parent.map(|parent| (parent, state.metadata));
+    open.keep(id, state, parent, active, || None::<SpanRef<'_, Registry>>);
+    uuid
+}
+
+fn look(open: &Open, every: bool) -> Vec<Uuid> {
+    let mut begun = Vec::new();
+    open.look(every, &mut begun);
+    for (id, frame) in &begun {
+        assert_eq!(kind_and_id(frame).map(|(_, id)| id), Some(*id));
+    }
+    begun.into_iter().map(|(id, _)| id).collect()
+}
+
+#[test]
+fn a_run_is_told_of_once_if_it_goes_on_over_two_looks() {
+    let open = table();
+    let (short, long) = (id(1, 1), id(2, 1));
+    keep(&open, &short, Some(Kind::QueryRun), None);
+    let goes_on = keep(&open, &long, Some(Kind::PromptRun), None);
+    // Neither a run of a kind that is not tracked, nor a span that is none.
+    keep(&open, &id(1, 2), Some(Kind::Event), None);
+    keep(&open, &id(1, 3), None, None);
+    assert!(look(&open, false).is_empty());
+    assert!(open.take(&short).is_some());
+    assert_eq!(look(&open, false), [goes_on]);
+    assert!(look(&open, false).is_empty() && look(&open, true).is_empty());
+    assert!(open.take(&long).unwrap().is_begun);
+}
+
+#[test]
+fn at_the_end_every_run_is_told_of_that_was_not() {
+    let open = table();
+    let mut ids: Vec<_> = (0..100)
+        .map(|n| keep(&open, &id(n, n), Some(Kind::QueryRun), None))
+        .collect();
+    let mut seen = look(&open, true);
+    ids.sort_unstable();
+    seen.sort_unstable();
+    assert_eq!(seen, ids);
+}
+
+#[test]
+fn runs_that_nobody_looks_for_take_no_more_room_and_those_that_go_on_are_found() {
+    let open = table();
+    let goes_on = keep(&open, &id(1, 0), Some(Kind::QueryRun), None);
+    for place in 1..=2 * MAX_YOUNG as u64 {
+        keep(&open, &id(1, place), Some(Kind::QueryRun), None);
+        open.take(&id(1, place)).unwrap().recycle();
+    }
+    let last = keep(&open, &id(1, 9), Some(Kind::QueryRun), None);
+    let young = |open: &Open| open.shard(id(1, 0).into_u64()).unwrap().young.len();
+    assert_eq!(young(&open), MAX_YOUNG);
+    let mut seen = look(&open, false);
+    seen.sort_unstable();
+    assert_eq!(seen, [goes_on, last]);
+    assert_eq!(young(&open), 0);
+}
+
+#[test]
+fn a_span_inherits_from_one_that_another_thread_opened() {
+    let open = table();
+    for (parent, child) in [(id(1, 1), id(1, 2)), (id(2, 1), id(3, 1))] {
+        let outer = keep(&open, &parent, Some(Kind::QueryRun), None);
+        let inner = keep(&open, &child, Some(Kind::QueryRun), Some(&parent));
+        let header = open.with(&child, |state| state.header_of_beginning(Kind::QueryRun));
+        let header = header.unwrap();
+        assert_eq!(
+            (header.id, header.parent, header.root),
+            (inner, outer, outer)
+        );
+    }
+}
+
+#[test]
+fn a_number_that_is_used_again_is_another_span() {
+    let open = table();
+    keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
+    let second = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
+    assert_eq!(open.take(&id(1, 1)).unwrap().id, second);
+    assert!(open.take(&id(1, 1)).is_none() && open.with(&id(1, 1), |_| ()).is_none());
+}
+
+#[test]
+fn a_record_whose_end_nobody_told_of_is_counted_unless_the_spool_was_told_that_it_began() {
+    let open = table();
+    let lose = |kind, is_begun| {
+        keep(&open, &id(1, 1), kind, None);
+        open.with(&id(1, 1), |state| state.is_begun = is_begun);
+    };
+    for kind in [Some(Kind::QueryRun), Some(Kind::Event), None] {
+        lose(kind, false);
+    }
+    // Found when the number is used again, and when somebody asks for that span.
+    keep(&open, &id(1, 1), None, None);
+    lose(Some(Kind::QueryRun), false);
+    let other = Some(CALLSITES[1]);
+    assert!(open.with_of(&id(1, 1), other, |_| ()).is_none());
+    lose(Some(Kind::QueryRun), true);
+    keep(&open, &id(1, 1), None, None);
+    let losses = open.counters.take_losses();
+    assert_eq!(losses.len(), 1);
+    assert_eq!(
+        (losses[0].cause, losses[0].kinds),
+        (DropCause::EndUnseen, [2, 0, 1])
+    );
+}
+
+#[test]
+fn what_is_left_under_a_number_that_a_span_has_which_is_not_kept_is_none_of_its_own() {
+    let open = table();
+    let [kept, other] = CALLSITES.map(Some);
+    let left = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
+    let seen = open.with_of(&id(1, 1), kept, |state| state.id);
+    assert_eq!(seen, Some(left));
+    assert!(open.with_of(&id(1, 1), other, |_| ()).is_none());
+    assert!(open.take(&id(1, 1)).is_none());
+    // A child's parent.
+    for (parent, metadata) in [(id(1, 1), other), (id(2, 1), other), (id(2, 1), None)] {
+        keep(&open, &parent, Some(Kind::QueryRun), None);
+        let active = host::Active::default();
+        let state = SpanState::begin(Limits::default(), Some(Kind::QueryRun), active);
+        let (child, nobody) = (id(1, 2), || None::<SpanRef<'_, Registry>>);
+        open.keep(&child, state, Some((&parent, metadata)), active, nobody);
+        let state = open.take(&child).unwrap();
+        assert!(state.header_of_beginning(Kind::QueryRun).parent.is_nil());
+        assert!(open.take(&parent).is_none());
+    }
+}
+
+#[test]
+fn nobody_waits_for_a_place_in_the_list_that_a_thread_holds_which_may_not_be_there() {
+    let subscriber = Dispatch::new(Registry::default());
+    let span = tracing::dispatcher::with_default(&subscriber, || info_span!("kept"));
+    let found = || {
+        let registry = subscriber.downcast_ref::<Registry>().unwrap();
+        of(registry, &registry.span(&span.id().unwrap()).unwrap()).len()
+    };
+    let places: Vec<_> = LISTED.iter().map(|place| place.table.read()).collect();
+    let open = table();
+    open.is_in(&subscriber);
+    assert!(!open.is_listed() && found() == 0);
+    drop(places);
+    open.is_in(&subscriber);
+    assert_eq!(found(), 1);
+    let place = open.place.load(Ordering::Relaxed);
+    let held = LISTED[place].table.write();
+    assert_eq!(found(), 0);
+    drop(held);
+    drop(open);
+    assert_eq!(found(), 0);
+}
+
+#[test]
+fn a_burst_of_open_spans_gives_its_memory_back() {
+    let open = table();
+    let ids: Vec<_> = (0..10_000).map(|place| id(1, place)).collect();
+    for id in &ids {
+        keep(&open, id, None, None);
+    }
+    for id in &ids {
+        open.take(id);
+    }
+    let capacity = open.shard(id(1, 0).into_u64()).unwrap().spans.capacity();
+    assert!(capacity <= KEPT_CAPACITY, "{capacity}");
+}
