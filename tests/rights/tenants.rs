@@ -317,8 +317,16 @@ fn a_requests_story_has_the_rows_that_the_reader_may_see() {
     assert_eq!(story(&mut auditor, "SECRET of none"), "3 of SECRET of none");
     assert_eq!(story(&mut auditor, "SECRET1"), "1998 of SECRET1");
     assert_eq!(story(&mut auditor, ""), "0 of none");
-    let order = "SELECT bool_and(at >= before) FROM (SELECT began_at AS at, lag(began_at) OVER () AS before FROM audit.request_trail('SECRET1')) AS t";
-    assert_eq!(allowed(&mut auditor, order), "t");
+    // The later one is written first.
+    for (number, later) in [(1, 2), (2, 1)] {
+        postgres.psql(&format!(
+            "INSERT INTO audit.events (id, request_id, input_summary, status, created_at, writer_id, seq, salt)
+             SELECT theirs.id(1000000 + {number}), 'ordered', '', 'succeeded', date_trunc('month', now()) + {later} * interval '1 second',
+                 gen_random_uuid(), {number}, ''"
+        ));
+    }
+    let order = "SELECT string_agg(seq::text, ' ') FROM audit.request_trail('ordered')";
+    assert_eq!(allowed(&mut auditor, order), "2 1");
     let nothing = "SELECT count(*) FROM audit.request_trail(NULL)";
     assert_eq!(allowed(&mut auditor, nothing), "0");
 }
