@@ -425,7 +425,8 @@ fn address(registry: &Registry) -> usize {
     std::ptr::from_ref(registry).addr()
 }
 
-/// The tables of a subscriber's layers, those that a span's extensions name included.
+/// The tables of a subscriber's layers, those that a span's extensions name included, in the order in
+/// which they were made: the places in the list are used again.
 fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     let address = address(registry);
     let mut found: Vec<_> = LISTED
