@@ -222,7 +222,7 @@ impl Log {
         Self::create_in(Storage::file(path.to_owned()), writer, service, positions)
     }
 
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     fn create_in(
         storage: Storage,
         writer: Uuid,
