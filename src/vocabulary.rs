@@ -207,6 +207,15 @@ impl Field {
         matches!(self.role(), Role::Inherited)
     }
 
+    /// Whether its value is the key of something, of which only the key itself says what it is. Of
+    /// an error or a role, a variant's name may say it.
+    pub(crate) const fn names_something(self) -> bool {
+        matches!(
+            self,
+            Self::UserId | Self::RequestId | Self::ConversationId | Self::TargetId
+        )
+    }
+
     pub(crate) const fn is_result(self) -> bool {
         matches!(self.role(), Role::Result)
     }

@@ -215,7 +215,7 @@ impl SpanState {
 
     /// Takes evidence of the outcome into account, if it is the strongest so far.
     pub(crate) fn saw(&mut self, evidence: Evidence) {
-        self.evidence = self.evidence.max(evidence);
+        self.evidence = self.evidence.or_stronger(evidence);
     }
 
     /// Whether an `Ok` or an `Err` was seen.

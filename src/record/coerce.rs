@@ -6,6 +6,7 @@ use std::fmt::Write as _;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::debug_text::{self, Found, Wrappers};
 use super::decode::Value;
 
 /// What takes the place of a NUL, which Postgres can store neither in text nor in jsonb.
@@ -110,33 +111,55 @@ pub(super) fn json(
     })
 }
 
-/// Text without the `Some(…)` and the quotes that a `Debug` implementation puts around a
-/// value. Only for identifiers, whose column leaves no doubt about what is meant: text may well
-/// begin and end with a quote.
-pub(super) fn unwrapped(value: Value<'_>) -> Option<&str> {
+/// Text without the `Some(…)` and the quotes that a `Debug` implementation puts around a value.
+/// Only for columns that leave no doubt about what is meant: text may well begin and end with a
+/// quote.
+pub(super) fn unwrapped(value: Value<'_>) -> Option<Cow<'_, str>> {
     match value {
-        Value::Text(text) | Value::Json(text) => Some(text),
-        Value::Bytes(bytes) => std::str::from_utf8(bytes).ok(),
-        Value::Debug(text) => {
-            let text = text
-                .strip_prefix("Some(")
-                .and_then(|text| text.strip_suffix(')'))
-                .unwrap_or(text);
-            Some(
-                text.strip_prefix('"')
-                    .and_then(|text| text.strip_suffix('"'))
-                    // What was escaped cannot be told from what was not.
-                    .filter(|text| !text.contains('\\'))
-                    .unwrap_or(text),
-            )
-        }
+        Value::Debug(text) => match debug_text::find(text, Wrappers::Option) {
+            Found::Key(key) => Some(key),
+            Found::Nothing | Found::Other => Some(Cow::Borrowed(text)),
+        },
+        _ => plain(value),
+    }
+}
+
+/// What was said as text.
+fn plain(value: Value<'_>) -> Option<Cow<'_, str>> {
+    match value {
+        Value::Text(text) | Value::Json(text) => Some(Cow::Borrowed(text)),
+        Value::Bytes(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
         _ => None,
     }
 }
 
-/// Whether this is the `Debug` output of an `Option` without a value.
+/// What becomes of a key that is written as a struct is, whose own key cannot be told.
+pub(super) const NOT_A_KEY: &str =
+    "looks like a Debug text, kept as it is: record the key itself, as text or with %";
+
+/// The key that names something, without the structs of one field that a `Debug` implementation
+/// writes around it, and what is doubtful about it.
+pub(super) fn key(value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
+    match value {
+        Value::Debug(text) => match debug_text::find(text, Wrappers::Any) {
+            Found::Key(key) => (key, None),
+            Found::Nothing | Found::Other => (Cow::Borrowed(text), Some(NOT_A_KEY)),
+        },
+        Value::Text(text) => {
+            let doubt = debug_text::is_wrapped_key(text).then_some(NOT_A_KEY);
+            (Cow::Borrowed(text), doubt)
+        }
+        _ => (as_text(value), None),
+    }
+}
+
+/// Whether this is the `Debug` output of an `Option` without a value, in a struct of one field or
+/// not.
 pub(super) fn is_none(value: Value<'_>) -> bool {
-    matches!(value, Value::Debug("None"))
+    match value {
+        Value::Debug(text) => debug_text::find(text, Wrappers::Any) == Found::Nothing,
+        _ => false,
+    }
 }
 
 pub(super) fn int(value: Value<'_>) -> Result<Option<i32>, &'static str> {
@@ -159,8 +182,11 @@ pub(super) fn int(value: Value<'_>) -> Result<Option<i32>, &'static str> {
         }
         _ if is_none(value) => Ok(None),
         _ => {
-            let text = unwrapped(value).ok_or(TYPE)?.trim();
-            match text.parse::<i128>() {
+            let text = match value {
+                Value::Debug(_) => key(value).0,
+                _ => plain(value).ok_or(TYPE)?,
+            };
+            match text.trim().parse::<i128>() {
                 Ok(n) => i32::try_from(n).map(Some).map_err(|_| RANGE),
                 Err(_) => Err(TYPE),
             }
@@ -177,22 +203,41 @@ pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
     }
 }
 
-/// The tenant's id, and its key when that is no UUID. `None`: no tenant is named.
-pub(super) fn tenant(value: Value<'_>) -> Option<(Uuid, Option<Cow<'_, str>>)> {
+/// A tenant that is named.
+#[derive(Debug)]
+pub(super) struct Tenant<'a> {
+    pub(super) id: Uuid,
+    /// Its key when that is no UUID.
+    pub(super) key: Option<Cow<'a, str>>,
+    /// What is doubtful about the key.
+    pub(super) doubt: Option<&'static str>,
+}
+
+/// The tenant that is named; `None`: none is.
+pub(super) fn tenant(value: Value<'_>) -> Option<Tenant<'_>> {
+    let of_id = |id| Tenant {
+        id,
+        key: None,
+        doubt: None,
+    };
     if let Value::Uuid(id) = value {
-        return Some((id, None));
+        return Some(of_id(id));
     }
     if is_none(value) {
         return None;
     }
-    let key = unwrapped(value).map_or_else(|| as_text(value), Cow::Borrowed);
+    let (key, doubt) = key(value);
     if key.is_empty() {
         return None;
     }
     Some(match parse_uuid(&key) {
-        Some(id) => (id, None),
-        // Postgres cannot be given a NUL to compute the same from.
-        None => (tenant_uuid(&without_nul(&key)), Some(key)),
+        Some(id) => of_id(id),
+        None => Tenant {
+            // Postgres cannot be given a NUL to compute the same from.
+            id: tenant_uuid(&without_nul(&key)),
+            key: Some(key),
+            doubt,
+        },
     })
 }
 

@@ -62,13 +62,14 @@ pub(crate) mod ty {
     pub(crate) const STOPPED: u8 = 15;
 }
 
-/// What was seen of a run's outcome, the strongest evidence last. A `status` field is
-/// stronger than all of these and is an entry of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// What was seen of a run's outcome. A `status` field is stronger than all of these and is an
+/// entry of its own. The numbers are part of the frame: frozen, version 1. They do not say which
+/// evidence is stronger; [`Evidence::strength`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Evidence {
     None = 0,
-    /// A future was dropped before it finished.
+    /// A future, a stream or a body was dropped before it finished.
     Cancelled = 1,
     /// A result field was recorded after the span began.
     ResultField = 2,
@@ -78,17 +79,42 @@ pub(crate) enum Evidence {
 }
 
 impl Evidence {
+    const ALL: [Self; 6] = [
+        Self::None,
+        Self::Cancelled,
+        Self::ResultField,
+        Self::Ok,
+        Self::Panic,
+        Self::Err,
+    ];
+
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        [
-            Self::None,
-            Self::Cancelled,
-            Self::ResultField,
-            Self::Ok,
-            Self::Panic,
-            Self::Err,
-        ]
-        .into_iter()
-        .find(|evidence| *evidence as u8 == code)
+        Self::ALL
+            .into_iter()
+            .find(|evidence| *evidence as u8 == code)
+    }
+
+    /// Its rank among all evidence. A result may be recorded before all of it is there, so that a
+    /// drop that was seen counts for more; an `Ok` that was seen says that all was there.
+    const fn strength(self) -> u8 {
+        match self {
+            Self::None => 0,
+            Self::ResultField => 1,
+            Self::Cancelled => 2,
+            Self::Ok => 3,
+            Self::Panic => 4,
+            Self::Err => 5,
+        }
+    }
+
+    /// The stronger of the two.
+    #[must_use]
+    pub(crate) const fn or_stronger(self, other: Self) -> Self {
+        if other.strength() > self.strength() {
+            other
+        } else {
+            self
+        }
     }
 }
 
@@ -379,6 +405,27 @@ mod tests {
         assert_eq!(row.status.as_str(), "unknown");
         assert!(super::lost(&lost, "x").is_none());
         assert!((0..HEADER_BYTES).all(|len| super::lost(&bytes[..len], "x").is_none()));
+    }
+
+    #[test]
+    fn evidence_has_its_frozen_code_and_the_strongest_counts_whenever_it_was_seen() {
+        let codes = Evidence::ALL.map(|evidence| evidence as u8);
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5]);
+        assert!((0..=5).all(|code| Evidence::from_code(code).unwrap() as u8 == code));
+        let strongest_last = [
+            Evidence::None,
+            Evidence::ResultField,
+            Evidence::Cancelled,
+            Evidence::Ok,
+            Evidence::Panic,
+            Evidence::Err,
+        ];
+        for (at, weaker) in strongest_last.into_iter().enumerate() {
+            for stronger in strongest_last.into_iter().skip(at) {
+                assert_eq!(weaker.or_stronger(stronger), stronger);
+                assert_eq!(stronger.or_stronger(weaker), stronger);
+            }
+        }
     }
 
     #[test]

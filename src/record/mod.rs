@@ -2,11 +2,13 @@
 //!
 //! A record is encoded once, on the thread that closed its span ([`encode`]). Those bytes
 //! are what the queue carries and the spool stores. [`decode`] reads them back, [`row`]
-//! turns them into the typed values of a row (each by [`coerce`]), with what could not be stored
+//! turns them into the typed values of a row (each by [`coerce`], a key that a `Debug` wrote by
+//! [`debug_text`]), with what could not be stored
 //! as it was said named in `problems`; [`trace`] says which trace it belongs to.
 
 mod builders;
 mod coerce;
+mod debug_text;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod id;

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::coerce::{
-    as_text, int, is_none, json, json_without_nul, parse_uuid, tenant, unwrapped, without_nul,
+    as_text, int, is_none, json, json_without_nul, key, parse_uuid, tenant, unwrapped, without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::{Evidence, UNKNOWN_DURATION};
@@ -180,7 +180,7 @@ impl<'a> Said<'a> {
         if let (Some(inherited), Some(own)) = (
             inherited_tenant,
             said.values[usize::from(Field::TenantId.code())],
-        ) && tenant(inherited).map(|(id, _)| id) != tenant(own).map(|(id, _)| id)
+        ) && tenant(inherited).map(|tenant| tenant.id) != tenant(own).map(|tenant| tenant.id)
         {
             said.problem(Field::TenantId.name(), "differs from the enclosing span's");
         }
@@ -233,7 +233,17 @@ impl<'a> Said<'a> {
             FieldType::Text => self.text(field, value),
             FieldType::Key if is_none(value) => Cell::Null,
             FieldType::Key => match value {
-                Value::Debug(_) => self.text(field, unwrapped(value).map_or(value, Value::Text)),
+                Value::Text(_) | Value::Debug(_) if field.names_something() => {
+                    let (key, doubt) = key(value);
+                    if let Some(doubt) = doubt {
+                        self.problem(field.name(), doubt);
+                    }
+                    self.storable(field, key)
+                }
+                Value::Debug(_) => {
+                    let text = unwrapped(value).unwrap_or_else(|| as_text(value));
+                    self.storable(field, text)
+                }
                 said => self.text(field, said),
             },
             FieldType::Int => match int(value) {
@@ -249,13 +259,16 @@ impl<'a> Said<'a> {
                 Cell::Null
             }
             FieldType::Uuid if field == Field::TenantId => {
-                if let Some((id, key)) = tenant(value) {
-                    if let Some(key) = key {
+                if let Some(tenant) = tenant(value) {
+                    if let Some(doubt) = tenant.doubt {
+                        self.problem(field.name(), doubt);
+                    }
+                    if let Some(key) = tenant.key {
                         let key = serde_json::Value::from(without_nul(&key));
                         self.extras
                             .insert(Cow::Borrowed("tenant_key"), Extra::Json(key));
                     }
-                    Cell::Uuid(id)
+                    Cell::Uuid(tenant.id)
                 } else {
                     if !is_none(value) {
                         self.problem(field.name(), "empty");
@@ -266,7 +279,7 @@ impl<'a> Said<'a> {
             FieldType::Uuid => match value {
                 Value::Uuid(id) => Cell::Uuid(id),
                 _ if is_none(value) => Cell::Null,
-                _ => match unwrapped(value).map(str::trim).and_then(parse_uuid) {
+                _ => match parse_uuid(key(value).0.trim()) {
                     Some(id) => Cell::Uuid(id),
                     None => self.keep(field, value, "not a UUID"),
                 },
@@ -285,6 +298,11 @@ impl<'a> Said<'a> {
             }
             _ => as_text(value),
         };
+        self.storable(field, text)
+    }
+
+    /// Text that Postgres can store.
+    fn storable(&mut self, field: Field, text: Cow<'a, str>) -> Cell<'a> {
         Cell::Text(match without_nul(&text) {
             Cow::Owned(replaced) => {
                 self.problem(field.name(), "NUL replaced");
@@ -296,8 +314,10 @@ impl<'a> Said<'a> {
 
     /// The status by the strongest evidence, and the error code that it implies.
     fn status(&mut self, evidence: Evidence) -> (Status, Option<&'static str>) {
-        if let Some(said) = self.values[usize::from(Field::Status.code())] {
-            return Status::of_word(&as_text(said)).unwrap_or_else(|| {
+        let said = self.values[usize::from(Field::Status.code())];
+        if let Some(said) = said.filter(|said| !is_none(*said)) {
+            let word = unwrapped(said).unwrap_or_else(|| as_text(said));
+            return Status::of_word(&word).unwrap_or_else(|| {
                 self.extras
                     .insert(Cow::Borrowed(Field::Status.name()), Extra::Value(said));
                 (Status::Unknown, None)
@@ -306,10 +326,28 @@ impl<'a> Said<'a> {
         match evidence {
             Evidence::Err => (Status::Failed, None),
             Evidence::Panic => (Status::Failed, Some("panic")),
-            Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
+            Evidence::Ok => (Status::Succeeded, None),
             Evidence::Cancelled => (Status::Cancelled, None),
+            // A result that stands beside an error is what there was until then.
+            Evidence::ResultField if self.has_error() => (Status::Failed, None),
+            Evidence::ResultField => (Status::Succeeded, None),
             Evidence::None => (Status::Unknown, None),
         }
+    }
+
+    /// Whether the span itself says that something went wrong.
+    fn has_error(&self) -> bool {
+        [Field::ErrorCode, Field::ErrorMessage]
+            .into_iter()
+            .filter_map(|field| self.values[usize::from(field.code())])
+            .filter(|said| !is_none(*said))
+            .any(|said| {
+                let text = unwrapped(said).unwrap_or_else(|| as_text(said));
+                let is_success =
+                    Status::of_word(&text).is_some_and(|(word, _)| word == Status::Succeeded);
+                // Such as 0 and SQLSTATE 00000.
+                !is_success && !text.trim_matches('0').is_empty()
+            })
     }
 
     /// Merges an object that was said as the field `metadata` into the metadata; any other

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::coerce::{as_text, first_16, parse_uuid, traceparent, unwrapped, without_nul};
+use super::coerce::{as_text, first_16, key, parse_uuid, traceparent, unwrapped, without_nul};
 use super::decode::Value;
 use super::encode::Header;
 use crate::vocabulary::Field;
@@ -141,10 +141,7 @@ impl Keys<'_> {
 
 /// The request's id as its column has it.
 fn request_key(said: Value<'_>) -> Cow<'_, str> {
-    let text = match said {
-        Value::Debug(_) => unwrapped(said).map_or_else(|| as_text(said), Cow::Borrowed),
-        _ => as_text(said),
-    };
+    let (text, _) = key(said);
     match without_nul(&text) {
         Cow::Owned(text) => Cow::Owned(text),
         Cow::Borrowed(_) => text,
@@ -156,7 +153,7 @@ impl<'a> Said<'a> {
     pub(super) fn see(&mut self, field: Field, value: Value<'a>) {
         match field {
             Field::RequestId => self.last.request_id = Some(value),
-            Field::Traceparent => match traceparent(unwrapped(value).unwrap_or_default()) {
+            Field::Traceparent => match traceparent(&unwrapped(value).unwrap_or_default()) {
                 Some(said) => {
                     self.last.traceparent = Some(said);
                     self.has_nearer_traceparent = true;
