@@ -218,13 +218,17 @@ impl Audit {
     /// user only after the trail has it. The id is that of
     /// [`audit_id`](crate::AuditSpanExt::audit_id) or of [`record`](Self::record).
     ///
-    /// The record is there once its span is closed; until then this waits for that. Of what was
-    /// committed long ago (65,536 records) nothing is known any more.
+    /// The record is there once its span is closed; until then this waits for that, and so does
+    /// whoever inserts a row of the program's own that refers to it. Of what was committed long ago
+    /// (65,536 records), and of other handles' records, nothing is known: this waits for them in
+    /// vain.
     ///
     /// # Errors
     ///
     /// [`CommitError`] says why it is not, or not yet, committed. After a
-    /// [`Timeout`](CommitError::Timeout) the record is still on its way.
+    /// [`Timeout`](CommitError::Timeout) the record is still on its way. At once,
+    /// [`NotRequired`](CommitError::NotRequired) for a record of a kind that is not required, and
+    /// [`NoRecord`](CommitError::NoRecord) for an id that is no record's.
     ///
     /// # Cancel safety
     ///

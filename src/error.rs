@@ -90,10 +90,15 @@ pub enum CommitError {
     /// The pipeline was shut down before.
     #[error("the audit pipeline was shut down")]
     ShutDown,
-    /// No kind is [`Durability::Required`](crate::Durability::Required), so that nothing is known
-    /// of single records.
-    #[error("no kind of record is required: set Builder::durability")]
+    /// Records of this kind are not [`Durability::Required`](crate::Durability::Required), so that
+    /// nothing is known of single ones; [`Audit::flush`](crate::Audit::flush) waits for all.
+    #[error(
+        "records of this kind are not required: set Builder::durability for it, or wait for all with flush"
+    )]
     NotRequired,
+    /// The id is none that this library gave to a record.
+    #[error("the id is no record's: it must be one that audit_id or Audit::record returned")]
+    NoRecord,
 }
 
 /// Why a record was not accepted.

@@ -127,10 +127,10 @@ impl SpanState {
     /// needs neither times nor an id.
     pub(crate) fn begin(limits: Limits, kind: Option<Kind>, active: host::Active) -> Box<Self> {
         let mut state = Self::scratch(limits);
-        (state.began, state.started_us, state.id) = if kind.is_some() {
+        (state.began, state.started_us, state.id) = if let Some(kind) = kind {
             let began = Moment::now();
             let started_us = began.wall_us();
-            (began, started_us, id::new(started_us))
+            (began, started_us, id::of_record(kind, started_us))
         } else {
             (Moment::UNKNOWN, 0, Uuid::nil())
         };
@@ -267,9 +267,10 @@ impl SpanState {
 
     /// Begins the record when the host says, rather than now.
     pub(crate) fn set_start(&mut self, started_us: i64) {
+        let Some(kind) = self.kind else { return };
         let is_root = self.root == self.id;
         self.started_us = started_us;
-        self.id = id::new(started_us);
+        self.id = id::of_record(kind, started_us);
         if is_root {
             self.root = self.id;
         }

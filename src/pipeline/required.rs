@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::deadline;
 use crate::error::CommitError;
 use crate::home::Home;
+use crate::record::id;
 use crate::vocabulary::Kind;
 
 /// Records whose fate is remembered until somebody asks.
@@ -112,13 +113,15 @@ impl Required {
 
     /// Has `reply` called when the record is committed or cannot be, or the time is over.
     pub(super) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
-        if self.kinds == [false; Kind::ALL.len()] {
+        let kind = id::kind(id);
+        if self.kinds == [false; Kind::ALL.len()] || kind.is_some_and(|kind| !self.has(kind)) {
             return reply(Err(CommitError::NotRequired));
         }
         let mut state = self.state();
         let answer = match state.fates.get(&id) {
             Some(Some(fate)) => outcome(*fate),
             _ if state.ended => Err(CommitError::ShutDown),
+            _ if kind.is_none() => Err(CommitError::NoRecord),
             _ => {
                 state.waiting.entry(id).or_default().push(Waiting {
                     deadline: deadline(timeout),
@@ -179,10 +182,15 @@ mod tests {
 
     use super::*;
 
+    /// The id of a query run.
+    fn id_of(number: u128) -> Uuid {
+        Uuid::from_u128(0x7 << 76 | 0b10 << 62 | number << 8 | 1)
+    }
+
     fn ask(required: &Required, id: u128) -> mpsc::Receiver<Result<(), CommitError>> {
         let (reply, replied) = mpsc::channel();
         required.wait(
-            Uuid::from_u128(id),
+            id_of(id),
             Duration::from_secs(1),
             Box::new(move |result| drop(reply.send(result))),
         );
@@ -193,11 +201,11 @@ mod tests {
     fn who_asks_before_or_after_is_told_the_fate_of_that_record() {
         let required = Required::new([true, false, false]);
         for id in 1..=3 {
-            required.accept(Uuid::from_u128(id));
+            required.accept(id_of(id));
         }
         let before = [ask(&required, 1), ask(&required, 1), ask(&required, 4)];
         let fates = [Fate::Committed, Fate::DeadLettered, Fate::Dropped];
-        required.settle((1..).map(Uuid::from_u128).zip(fates));
+        required.settle((1..).map(id_of).zip(fates));
         assert_eq!(before[0].try_recv(), Ok(Ok(())));
         assert_eq!(before[1].try_recv(), Ok(Ok(())));
         // Its span may still be open.
@@ -223,12 +231,12 @@ mod tests {
     fn memory_does_not_grow_with_records_that_nobody_asks_for() {
         let required = Required::new([true, false, false]);
         for id in 0..2 * REMEMBERED as u128 {
-            required.accept(Uuid::from_u128(id));
+            required.accept(id_of(id));
         }
         assert_eq!(required.state().fates.len(), REMEMBERED);
         // One that is not remembered is answered to who waits for it.
         let waits = ask(&required, 0);
-        required.settle([(Uuid::from_u128(0), Fate::Committed)]);
+        required.settle([(id_of(0), Fate::Committed)]);
         assert_eq!(waits.try_recv(), Ok(Ok(())));
     }
 }

@@ -1,7 +1,9 @@
 //! Record ids: `UUIDv7` (RFC 9562, section 5.7) whose time is the start of the span.
 //!
 //! The 12 bits after the milliseconds are the fraction of the millisecond (section 6.2, method
-//! 3), so that ids sort by the microsecond; 62 bits are random.
+//! 3), so that ids sort by the microsecond; 62 bits are random. Of a record's id, the last
+//! hexadecimal digit is the code of its kind and 58 bits are random: whoever has an id knows
+//! whether there is anything to wait for, without a table of all ids.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -9,6 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use rand::rngs::SmallRng;
 use rand::{Rng, SeedableRng};
 use uuid::Uuid;
+
+use crate::vocabulary::Kind;
 
 thread_local! {
     // Seeded once for each thread from the system, then no system call. 256 bits of state, so
@@ -62,7 +66,7 @@ fn seeded() -> SmallRng {
     SmallRng::from_seed(seed)
 }
 
-/// Makes the id of a record that began at `started_us`, microseconds since 1970.
+/// Makes an id of a moment, microseconds since 1970.
 ///
 /// A time before 1970 counts as the beginning of 1970, one after the year 9999 as its end.
 pub(crate) fn new(started_us: i64) -> Uuid {
@@ -81,6 +85,23 @@ pub(crate) fn new(started_us: i64) -> Uuid {
         | u128::from(random >> 2);
     Uuid::from_u128(bits)
 }
+
+/// Makes the id of a record of this kind that began at `started_us`, as [`new`] does.
+pub(crate) fn of_record(kind: Kind, started_us: i64) -> Uuid {
+    let bits = new(started_us).as_u128() & !KIND_MASK | u128::from(kind.code());
+    Uuid::from_u128(bits)
+}
+
+/// The kind of the record with this id; `None`: it is no record's.
+pub(crate) fn kind(id: Uuid) -> Option<Kind> {
+    if id.get_version_num() != 7 {
+        return None;
+    }
+    Kind::from_code(u8::try_from(id.as_u128() & KIND_MASK).unwrap_or(0))
+}
+
+/// Where a record's id has its kind.
+const KIND_MASK: u128 = 0xf;
 
 /// The greatest time that a record can have, microseconds since 1970: the end of the year 9999,
 /// the last that every reader of timestamps can read. A `UUIDv7` holds 889 years more.
@@ -101,6 +122,18 @@ mod tests {
         assert_eq!(id.get_version_num(), 7);
         assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
         assert_eq!(id.as_u128() >> 80, 1_700_000_000_123);
+    }
+
+    #[test]
+    fn the_id_of_a_record_says_of_which_kind_it_is() {
+        for kind_of_record in Kind::ALL {
+            let id = of_record(kind_of_record, 1_700_000_000_123_456);
+            assert_eq!(kind(id), Some(kind_of_record));
+            assert_eq!(id.get_version_num(), 7);
+            assert_eq!(id.as_u128() >> 80, 1_700_000_000_123);
+        }
+        assert_eq!(kind(Uuid::nil()), None);
+        assert_eq!(kind(Uuid::from_u128(1)), None);
     }
 
     #[test]

@@ -326,11 +326,10 @@ impl<'a> Said<'a> {
         match evidence {
             Evidence::Err => (Status::Failed, None),
             Evidence::Panic => (Status::Failed, Some("panic")),
-            Evidence::Ok => (Status::Succeeded, None),
             Evidence::Cancelled => (Status::Cancelled, None),
             // A result that stands beside an error is what there was until then.
             Evidence::ResultField if self.has_error() => (Status::Failed, None),
-            Evidence::ResultField => (Status::Succeeded, None),
+            Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
             Evidence::None => (Status::Unknown, None),
         }
     }

@@ -1,0 +1,415 @@
+//! What is known of a run's end, and of what a record names: nothing is called a success, or another tenant's,
+//! without evidence.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::future::{Future, pending};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use support::trail::{PATIENCE, Trail};
+use tracing::field::Empty;
+use tracing::{Instrument as _, Span, info_span, instrument};
+use tracing_audit::{
+    AuditFutureExt as _, AuditSpanExt as _, CommitError, Durability, Event, Kind, QueryRun,
+};
+
+/// A host's timeout. Nothing here ends by itself, so that it may be as short as one likes.
+const SHORT: Duration = Duration::from_millis(1);
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .unwrap()
+}
+
+fn run(sql: &'static str) -> Span {
+    info_span!(
+        "audit.query_run",
+        sql_text = sql,
+        row_count = Empty,
+        status = Empty,
+        error_code = Empty,
+        error_message = Empty
+    )
+}
+
+type Run = std::pin::Pin<Box<dyn Future<Output = Result<(), String>>>>;
+
+fn poll(run: &mut Run) -> std::task::Poll<Result<(), String>> {
+    let waker = std::task::Waker::noop();
+    run.as_mut()
+        .poll(&mut std::task::Context::from_waker(waker))
+}
+
+/// What the trail says of each run, by its SQL.
+fn outcomes(trail: &Trail) -> Vec<(String, String)> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut outcomes: Vec<_> = trail
+        .rows(Kind::QueryRun)
+        .iter()
+        .map(|row| (text(&row["sql_text"]), text(&row["status"])))
+        .collect();
+    outcomes.sort();
+    outcomes
+}
+
+#[track_caller]
+fn assert_outcomes(trail: &Trail, expected: &[(&str, &str)]) {
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(sql, status)| ((*sql).to_owned(), (*status).to_owned()))
+        .collect();
+    assert_eq!(outcomes(trail), expected);
+}
+
+/// Says how many rows there are so far, and never ends.
+async fn goes_on() -> Result<(), String> {
+    Span::current().record("row_count", 3);
+    pending().await
+}
+
+/// Says how many rows there are when it is dropped, after the drop was seen.
+struct SaysWhatThereIs;
+
+impl Drop for SaysWhatThereIs {
+    fn drop(&mut self) {
+        Span::current().record("row_count", 3);
+    }
+}
+
+#[instrument(
+    name = "audit.query_run",
+    skip_all,
+    fields(sql_text = "g failed", row_count),
+    err
+)]
+async fn fails() -> Result<(), String> {
+    Span::current().record("row_count", 3);
+    tokio::task::yield_now().await;
+    Err("went wrong".to_owned())
+}
+
+#[test]
+fn a_run_that_is_dropped_after_a_partial_result_is_cancelled_whoever_drops_it() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        runtime().block_on(async {
+            let _ = tokio::time::timeout(SHORT, goes_on().audited(run("a timeout"))).await;
+            tokio::select! {
+                _ = goes_on().audited(run("b select")) => {}
+                () = tokio::time::sleep(SHORT) => {}
+            }
+        });
+        let runtime = runtime();
+        let tasks = tokio::task::LocalSet::new();
+        tasks.block_on(&runtime, async {
+            let aborted = tokio::task::spawn_local(goes_on().audited(run("c abort")));
+            tokio::task::spawn_local(goes_on().audited(run("d shutdown of the runtime")));
+            tokio::time::sleep(SHORT).await;
+            aborted.abort();
+            assert!(aborted.await.unwrap_err().is_cancelled());
+        });
+        drop(tasks);
+        drop(runtime);
+        let says = async {
+            let _says = SaysWhatThereIs;
+            pending::<Result<(), String>>().await
+        };
+        self::runtime().block_on(async {
+            let _ = tokio::time::timeout(SHORT, says.audited(run("e in a destructor"))).await;
+        });
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a timeout", "cancelled"),
+            ("b select", "cancelled"),
+            ("c abort", "cancelled"),
+            ("d shutdown of the runtime", "cancelled"),
+            ("e in a destructor", "cancelled"),
+        ],
+    );
+    assert_eq!(trail.rows(Kind::QueryRun)[0]["row_count"], 3);
+}
+
+#[test]
+fn what_was_seen_of_an_end_outranks_a_drop_and_a_result_does_not() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let status = async |word: &'static str| {
+            Span::current().record("status", word);
+            goes_on().await
+        };
+        for (sql, word) in [("a said failed", "failed"), ("b said ok", "ok")] {
+            let mut said: Run = Box::pin(status(word).audited(run(sql)));
+            assert!(poll(&mut said).is_pending());
+        }
+        // One attempt inside is given up; the run itself ends.
+        let retries = async {
+            let attempt = goes_on().audited(run("c attempt"));
+            let _ = tokio::time::timeout(SHORT, attempt).await;
+            Ok::<_, Infallible>(())
+        };
+        runtime()
+            .block_on(retries.audited(run("d retries")))
+            .unwrap();
+        let panics = async {
+            Span::current().record("row_count", 3);
+            tokio::task::yield_now().await;
+            std::panic::resume_unwind(Box::new("on purpose"));
+            #[allow(unreachable_code)]
+            Ok::<(), String>(())
+        };
+        let joined = tokio::task::LocalSet::new().block_on(&runtime(), async {
+            tokio::task::spawn_local(panics.audited(run("e panic"))).await
+        });
+        assert!(joined.unwrap_err().is_panic());
+        // Dropped since another panics.
+        let beside = async {
+            let mut dropped: Run = Box::pin(goes_on().audited(run("f beside a panic")));
+            assert!(poll(&mut dropped).is_pending());
+            std::panic::resume_unwind(Box::new("on purpose"));
+        };
+        let joined = tokio::task::LocalSet::new()
+            .block_on(&runtime(), async { tokio::task::spawn_local(beside).await });
+        assert!(joined.is_err());
+        runtime().block_on(fails()).unwrap_err();
+        let span = run("h ok, then dropped");
+        runtime()
+            .block_on(std::future::ready(Ok::<_, String>(())).audited(span.clone()))
+            .unwrap();
+        drop(goes_on().audited(span));
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a said failed", "failed"),
+            ("b said ok", "succeeded"),
+            ("c attempt", "cancelled"),
+            ("d retries", "succeeded"),
+            ("e panic", "failed"),
+            ("f beside a panic", "cancelled"),
+            ("g failed", "failed"),
+            ("h ok, then dropped", "succeeded"),
+        ],
+    );
+}
+
+#[test]
+fn a_result_beside_an_error_is_no_success() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let partial = |sql, field, value: &str| {
+            let span = run(sql);
+            span.record("row_count", 3);
+            span.record(field, value);
+        };
+        partial("a code", "error_code", "57014");
+        partial("b message", "error_message", "canceling statement");
+        partial("c success", "error_code", "00000");
+        partial("d empty", "error_message", "");
+        let span = run("e none");
+        span.record("row_count", 3);
+        span.record("error_code", tracing::field::debug(None::<&str>));
+        drop(span);
+        let dropped = goes_on().audited(run("f dropped")).instrument(Span::none());
+        runtime().block_on(async {
+            let _ = tokio::time::timeout(SHORT, dropped).await;
+        });
+    });
+    let partial = QueryRun::new("g without a span").row_count(3);
+    trail.audit.record(partial.error_message("broke")).unwrap();
+    assert_outcomes(
+        &trail,
+        &[
+            ("a code", "failed"),
+            ("b message", "failed"),
+            ("c success", "succeeded"),
+            ("d empty", "succeeded"),
+            ("e none", "succeeded"),
+            ("f dropped", "cancelled"),
+            ("g without a span", "failed"),
+        ],
+    );
+}
+
+#[test]
+fn a_status_that_a_debug_wrote_is_read_and_one_that_is_none_is_not_said() {
+    #[derive(Debug)]
+    #[allow(dead_code, reason = "read by their Debug")]
+    enum Mine {
+        Failed,
+    }
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let said = |sql, status: &dyn Debug| {
+            let span = run(sql);
+            span.record("row_count", 3);
+            span.record("status", tracing::field::debug(status));
+        };
+        said("a option", &Some("rejected"));
+        said("b quoted", &"rejected");
+        said("c variant", &Mine::Failed);
+        said("d none", &None::<&str>);
+        said("e another word", &Some("on hold"));
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a option", "rejected"),
+            ("b quoted", "rejected"),
+            ("c variant", "failed"),
+            ("d none", "succeeded"),
+            ("e another word", "unknown"),
+        ],
+    );
+}
+
+/// Types that people have for keys.
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by their Debug")]
+struct TenantId<T>(T);
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by their Debug")]
+struct Key<T> {
+    id: T,
+}
+
+#[test]
+fn a_key_that_a_debug_wrote_is_the_key_and_no_other_tenant() {
+    let uuid = uuid::Uuid::from_u128(0x6f3b_8a52_7c1d_4e9a_9b0e_2f4d_5c6b_7a81);
+    let trail = Trail::start();
+    trail.scoped(|| {
+        info_span!("audit.event", tenant_id = "acme");
+        info_span!("audit.event", tenant_id = ?TenantId("acme"));
+        info_span!("audit.event", tenant_id = ?Some(TenantId(Key { id: "acme" })));
+        info_span!("audit.event", tenant_id = ?Key { id: "ac\"me\\\n" });
+        info_span!("audit.event", tenant_id = ?TenantId(uuid));
+        info_span!("audit.event", tenant_id = ?TenantId(None::<u8>));
+        info_span!("audit.event", tenant_id = ?TenantId(("acme", "eu")));
+        info_span!("audit.event", tenant_id = format!("{:?}", TenantId("acme")));
+    });
+    let rows = trail.rows(Kind::Event);
+    let sql = |key: &str| {
+        let query = format!("SELECT audit.tenant_uuid({key})");
+        json!(trail.postgres.psql(&query).trim())
+    };
+    let acme = (sql("'acme'"), json!("acme"), json!([]));
+    let doubt = json!([
+        "tenant_id: looks like a Debug text, kept as it is: record the key itself, as text or with %"
+    ]);
+    let expected = [
+        acme.clone(),
+        acme.clone(),
+        acme,
+        (sql(r#"E'ac"me\\\n'"#), json!("ac\"me\\\n"), json!([])),
+        (json!(uuid), Value::Null, json!([])),
+        (Value::Null, Value::Null, json!([])),
+        (
+            sql(r#"'TenantId(("acme", "eu"))'"#),
+            json!(r#"TenantId(("acme", "eu"))"#),
+            doubt.clone(),
+        ),
+        (
+            sql(r#"'TenantId("acme")'"#),
+            json!(r#"TenantId("acme")"#),
+            doubt,
+        ),
+    ];
+    assert_eq!(rows.len(), expected.len());
+    for (row, expected) in rows.iter().zip(expected) {
+        let tenant = row["tenant_id"].clone();
+        let key = row["metadata"]["tenant_key"].clone();
+        assert_eq!((tenant, key, row["problems"].clone()), expected, "{row}");
+    }
+}
+
+#[test]
+fn other_keys_that_a_debug_wrote_are_read_and_what_a_variant_says_is_kept() {
+    #[derive(Debug)]
+    #[allow(dead_code, reason = "read by their Debug")]
+    enum Failure {
+        Timeout(u8),
+    }
+    let uuid = uuid::Uuid::from_u128(0x6f3b_8a52_7c1d_4e9a_9b0e_2f4d_5c6b_7a81);
+    let trail = Trail::start();
+    trail.scoped(|| {
+        info_span!(
+            "audit.query_run",
+            user_id = ?TenantId(42),
+            request_id = ?TenantId(uuid),
+            conversation_id = ?Key { id: Some("c") },
+            agent_id = ?TenantId(uuid),
+            llm_session_id = ?Key { id: uuid },
+            datasource_id = ?TenantId(TenantId(uuid)),
+            user_role = ?Some("analyst"),
+            error_code = ?Failure::Timeout(30),
+            row_count = ?TenantId(5),
+        );
+        info_span!("audit.query_run", user_id = ?("a", "b"), agent_id = ?TenantId("junk"));
+    });
+    let rows = trail.rows(Kind::QueryRun);
+    let row = &rows[0];
+    let uuid = uuid.to_string();
+    for (field, expected) in [
+        ("user_id", "42"),
+        ("request_id", &uuid),
+        ("conversation_id", "c"),
+        ("agent_id", &uuid),
+        ("llm_session_id", &uuid),
+        ("datasource_id", &uuid),
+        ("user_role", "analyst"),
+        ("error_code", "Timeout(30)"),
+    ] {
+        assert_eq!(row[field], expected, "{field}");
+    }
+    assert_eq!(row["row_count"], 5);
+    assert_eq!(row["trace_id"], uuid.replace('-', ""));
+    assert_eq!(row["problems"], json!([]));
+    assert_eq!(rows[1]["user_id"], r#"("a", "b")"#);
+    assert_eq!(rows[1]["metadata"]["agent_id"], r#"TenantId("junk")"#);
+    assert_eq!(rows[1]["problems"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn of_a_record_that_is_not_required_committed_says_so_at_once() {
+    let trail = Trail::start_with(|builder| builder.durability(Kind::Event, Durability::Required));
+    let at_once = |id, expected: CommitError| {
+        let begun = Instant::now();
+        let answer = trail.audit.committed_blocking(id, PATIENCE);
+        assert_eq!(answer, Err(expected));
+        // It waited for nothing.
+        assert!(begun.elapsed() < PATIENCE / 2);
+    };
+    trail.scoped(|| {
+        let span = run("open");
+        let id = span.audit_id().unwrap();
+        at_once(id, CommitError::NotRequired);
+        drop(span);
+        at_once(id, CommitError::NotRequired);
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        at_once(id, CommitError::NotRequired);
+    });
+    let then = std::time::SystemTime::now();
+    let dated = QueryRun::new("dated").started_at(then);
+    at_once(trail.audit.record(dated).unwrap(), CommitError::NotRequired);
+    at_once(uuid::Uuid::nil(), CommitError::NoRecord);
+    at_once(uuid::Uuid::new_v4(), CommitError::NoRecord);
+    let required = trail.audit.record(Event::new("e")).unwrap();
+    trail.audit.committed_blocking(required, PATIENCE).unwrap();
+    trail.audit.shutdown_blocking(PATIENCE);
+    at_once(
+        uuid::Uuid::from_u128(required.as_u128() & !0xf | 1),
+        CommitError::NotRequired,
+    );
+}
