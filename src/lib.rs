@@ -23,7 +23,9 @@ mod vocabulary;
 #[cfg(feature = "init")]
 pub use audit::init;
 pub use audit::{Audit, ShutdownReport, from_env};
-pub use capture::{AuditFutureExt, AuditSpanExt, Audited};
+#[cfg(feature = "http-body")]
+pub use capture::{AuditBodyExt, AuditedBody};
+pub use capture::{AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Gathered};
 pub use config::{Builder, Durability, Limits, WhenFull};
 pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};

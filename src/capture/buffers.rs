@@ -27,6 +27,9 @@ const COMPACT_CONTEXT_BYTES: usize = 2 * 1024;
 /// The length of `body` at which it is first looked through.
 const COMPACT_BODY_BYTES: usize = 16 * 1024;
 
+/// Bytes of an entry of text and of one that says that it was cut, but for the text and the names.
+const CUT_BYTES: usize = 64;
+
 impl Buffers {
     /// Removes the entries, and keeps the memory.
     pub(crate) fn clear(&mut self) {
@@ -133,7 +136,7 @@ impl Buffers {
     /// Writes text, JSON text or bytes, cut to the limits.
     #[inline]
     pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
-        let limit = limit(key, limits).min(self.room(limits));
+        let limit = self.limit(key, limits);
         if value.len() <= limit {
             encode::whole_text(self.of(key), key, ty, value);
         } else if limit == 0 && !value.is_empty() {
@@ -151,7 +154,7 @@ impl Buffers {
         limits: &Limits,
         write: impl FnOnce(&mut Vec<u8>, usize) -> Written,
     ) {
-        let limit = limit(key, limits).min(self.room(limits));
+        let limit = self.limit(key, limits);
         let out = self.of(key);
         if limit == 0 {
             encode::fixed(out, key, ty::DROPPED, []);
@@ -166,6 +169,48 @@ impl Buffers {
             Written::Failed => encode::fixed(out, key, ty::FORMAT_FAILED, []),
             Written::Stopped { seen } => encode::fixed(out, key, ty::STOPPED, seen.to_le_bytes()),
         }
+    }
+
+    /// Writes text that begins with `text` and has `whole_len` bytes; their `sha256`, unless all of
+    /// it is there and fits.
+    pub(crate) fn gathered(
+        &mut self,
+        key: Key<'_>,
+        text: &[u8],
+        whole_len: u64,
+        sha256: Option<[u8; 32]>,
+        limits: &Limits,
+    ) {
+        let limit = self.gathered_limit(key, limits);
+        let out = self.of(key);
+        if limit == 0 {
+            encode::fixed(out, key, ty::DROPPED, []);
+            return;
+        }
+        let kept = &text[..encode::char_boundary(text, limit)];
+        encode::whole_text(out, key, ty::TEXT, kept);
+        if (kept.len() as u64) < whole_len {
+            match sha256 {
+                Some(sha256) => encode::cut(out, key, whole_len, sha256),
+                // There was room when it was looked for.
+                None => encode::fixed(out, key, ty::STOPPED, whole_len.to_le_bytes()),
+            }
+        }
+    }
+
+    /// The bytes of gathered text for which there is room, beside what says that it was cut.
+    pub(crate) fn gathered_limit(&self, key: Key<'_>, limits: &Limits) -> usize {
+        let name_len = match key {
+            Key::Field(_) => 0,
+            Key::Extra(name) => name.len(),
+        };
+        let room = self.room(limits).saturating_sub(2 * name_len + CUT_BYTES);
+        limit(key, limits).min(room)
+    }
+
+    /// The bytes of a value of this field for which there is room.
+    fn limit(&self, key: Key<'_>, limits: &Limits) -> usize {
+        limit(key, limits).min(self.room(limits))
     }
 
     fn room(&self, limits: &Limits) -> usize {
@@ -194,7 +239,8 @@ pub(crate) enum Written {
     Stopped { seen: u64 },
 }
 
-fn limit(key: Key<'_>, limits: &Limits) -> usize {
+/// The greatest length of a value of this field.
+pub(super) fn limit(key: Key<'_>, limits: &Limits) -> usize {
     match key {
         Key::Field(field) if field.field_type() != FieldType::Text && !is_free_text(field) => {
             limits.key_bytes

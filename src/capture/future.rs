@@ -1,4 +1,4 @@
-//! A future's honest outcome, and a span's record id.
+//! A future's honest outcome, and what a span can be asked for.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -9,6 +9,7 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::gather::Gathered;
 use super::open;
 use super::span::SpanState;
 use super::visitor;
@@ -21,7 +22,13 @@ pub trait AuditFutureExt: Sized {
     /// how it ended: `Ok` is `succeeded`, `Err` is `failed` with the error as `error_message`,
     /// and a future that is dropped before it finished is `cancelled`.
     ///
-    /// A `status` that the span says itself is stronger than any of these.
+    /// A `status` that the span says itself is stronger than any of these; a result field, such as
+    /// a `row_count` of the rows so far, is weaker. Without `audited`, nobody can tell a future that
+    /// was dropped from one that finished: then record result fields when all is there.
+    ///
+    /// The outer `Result` counts. Where a timeout makes it a `Result` within a `Result`, audit the
+    /// future inside: `timeout(limit, run_sql(sql).audited(span))`. A future whose output is none
+    /// says that reaching its end is success by `async { Ok::<_, Infallible>(future.await) }`.
     ///
     /// ```
     /// use tracing_audit::AuditFutureExt;
@@ -98,7 +105,7 @@ where
 }
 
 /// Takes evidence of an outcome into account.
-fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
+pub(super) fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
     span.with_subscriber(|(id, dispatch)| {
         let mut limits = None;
         open::change_all(dispatch, id, |state| limits = Some(state.limits));
@@ -117,7 +124,7 @@ fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
     });
 }
 
-/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id) and
+/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id), [`gather`](Self::gather) and
 /// [`traceparent`](Self::traceparent).
 pub trait AuditSpanExt {
     /// Returns the id that the span's row has, or will have, while the span is open: for a
@@ -134,6 +141,37 @@ pub trait AuditSpanExt {
     /// assert_eq!(span.audit_id(), None);
     /// ```
     fn audit_id(&self) -> Option<Uuid>;
+
+    /// Gathers text that comes in parts, such as the tokens of an answer, into one value of a
+    /// field, which is recorded when what this returns is dropped. Of values that are recorded one
+    /// after the other, the last counts, as `tracing` has it; so does what was gathered last.
+    ///
+    /// The field need not be declared: one of the span's kind becomes its column, any other goes
+    /// into `metadata`. What is gathered may be a part of what was to come, and so is no evidence of
+    /// success; [`AuditStreamExt::audited`](crate::AuditStreamExt::audited) tells how it ended. A
+    /// process that is killed meanwhile leaves the run's row without it.
+    ///
+    /// Where there is no record, as without a subscriber, nothing is gathered.
+    ///
+    /// ```
+    /// use futures_util::StreamExt;
+    /// use tracing::Span;
+    /// use tracing_audit::AuditSpanExt;
+    ///
+    /// # fn ask(prompt: &str) -> impl futures_core::Stream<Item = String> + Unpin { futures_util::stream::empty() }
+    /// #[tracing::instrument(name = "audit.prompt_run", skip_all, fields(rendered_prompt = prompt))]
+    /// async fn answer(prompt: &str) {
+    ///     let mut tokens = ask(prompt);
+    ///     let mut text = Span::current().gather("response_text");
+    ///     while let Some(token) = tokens.next().await {
+    ///         text.push(&token);
+    ///     }
+    ///     drop(text);
+    ///     Span::current().record("status", "ok");
+    /// }
+    /// # drop(answer("hello"));
+    /// ```
+    fn gather(&self, field: &str) -> Gathered;
 
     /// Returns the [W3C `traceparent`](https://www.w3.org/TR/trace-context/) to send along with a
     /// call, while the span is open: what is recorded over there becomes a child of the nearest
@@ -179,6 +217,11 @@ impl AuditSpanExt for Span {
         });
         found
     }
+
+    fn gather(&self, field: &str) -> Gathered {
+        Gathered::new(self.clone(), field)
+    }
+
     fn traceparent(&self) -> Option<String> {
         self.with_subscriber(|(id, dispatch)| {
             #[cfg(feature = "tracing-opentelemetry")]

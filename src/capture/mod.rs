@@ -10,17 +10,27 @@
 //! - [`buffers`]: the entries' memory
 //! - [`span`]: what is kept with an open span, pooled; inheritance, evidence of its outcome
 //! - [`open`]: where it is kept
-//! - [`future`]: `audited()`, `audit_id()` and `traceparent()`
+//! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()` for
+//!   those
+//! - [`gather`]: text that comes in parts
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
 //! - [`clock`]: wall-clock times without asking the wall clock twice
 
+#[cfg(feature = "http-body")]
+mod body;
 pub(crate) mod buffers;
 pub(crate) mod callsite;
 pub(crate) mod clock;
 mod future;
+mod gather;
 pub(crate) mod host;
 pub(crate) mod open;
 pub(crate) mod span;
+mod stream;
 pub(crate) mod visitor;
 
+#[cfg(feature = "http-body")]
+pub use body::{AuditBodyExt, AuditedBody};
 pub use future::{AuditFutureExt, AuditSpanExt, Audited};
+pub use gather::Gathered;
+pub use stream::{AuditStreamExt, AuditedStream};

@@ -17,7 +17,7 @@ use super::host::{self, Host};
 use super::visitor::Visitor;
 use crate::config::Limits;
 use crate::record::decode::Frame;
-use crate::record::encode::{Evidence, Header};
+use crate::record::encode::{Evidence, Header, Key};
 use crate::record::trace::Place;
 use crate::record::{id, row};
 use crate::vocabulary::Kind;
@@ -202,6 +202,22 @@ impl SpanState {
     pub(crate) fn record(&mut self, later: &Buffers, saw_result: bool) {
         self.buffers.append(later, &self.limits);
         self.saw_fields(!later.context.is_empty(), saw_result);
+    }
+
+    /// Appends text that was gathered, `whole_len` bytes that begin with `text`.
+    pub(crate) fn record_gathered(
+        &mut self,
+        key: Key<'_>,
+        text: &[u8],
+        whole_len: u64,
+        sha256: Option<[u8; 32]>,
+    ) {
+        let context = self.buffers.context.len();
+        let limits = self.limits;
+        self.buffers.gathered(key, text, whole_len, sha256, &limits);
+        let some_are_inherited = self.buffers.context.len() != context;
+        self.buffers.bound(&limits);
+        self.saw_fields(some_are_inherited, false);
     }
 
     fn saw_fields(&mut self, some_are_inherited: bool, saw_result: bool) {

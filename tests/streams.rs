@@ -1,0 +1,310 @@
+//! Streams have an honest outcome, and text that comes in parts is one value.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::fmt::Write as _;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use futures_util::stream::{self, Stream, StreamExt as _};
+use serde_json::{Value, json};
+use support::trail::{Trail, pipeline, rows};
+use tracing::field::Empty;
+use tracing::{Span, info_span};
+use tracing_audit::{AuditFutureExt as _, AuditSpanExt as _, AuditStreamExt as _, Kind, Limits};
+use tracing_subscriber::prelude::*;
+
+type Item = Result<&'static str, &'static str>;
+
+fn prompt(name: &'static str) -> Span {
+    info_span!(
+        "audit.prompt_run",
+        model_name = name,
+        response_text = Empty,
+        output_token_count = Empty,
+        status = Empty
+    )
+}
+
+/// A stream that has these items, then nothing yet.
+fn and_no_more_yet(items: &'static [Item]) -> impl Stream<Item = Item> {
+    stream::iter(items.iter().copied()).chain(stream::pending())
+}
+
+/// Takes what there is; the number of items, and whether the stream has ended.
+fn take<S: Stream>(stream: &mut Pin<Box<S>>) -> (usize, bool) {
+    let mut cx = Context::from_waker(Waker::noop());
+    let mut taken = 0;
+    loop {
+        match stream.as_mut().poll_next(&mut cx) {
+            Poll::Ready(Some(_)) => taken += 1,
+            Poll::Ready(None) => return (taken, true),
+            Poll::Pending => return (taken, false),
+        }
+    }
+}
+
+fn outcomes(trail: &Trail) -> Value {
+    trail
+        .rows(Kind::PromptRun)
+        .iter()
+        .map(|row| json!([row["model_name"], row["status"], row["error_message"]]))
+        .collect()
+}
+
+#[test]
+fn a_stream_has_the_outcome_of_how_it_ended() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let finished = |name, items: &'static [Item]| {
+            let mut stream = Box::pin(stream::iter(items.iter().copied()).audited(prompt(name)));
+            assert_eq!(stream.size_hint(), (items.len(), Some(items.len())));
+            assert_eq!(take(&mut stream), (items.len(), true));
+            // It goes on ending, and is over though it is still there.
+            assert_eq!(take(&mut stream), (0, true));
+            assert_eq!(stream.size_hint(), (0, Some(0)));
+            assert_eq!(
+                outcomes(&trail).as_array().unwrap().last().unwrap()[0],
+                name
+            );
+        };
+        finished("ended", &[Ok("a"), Ok("b")]);
+        finished("empty", &[]);
+        finished(
+            "first error",
+            &[Ok("a"), Err("broke"), Err("closed"), Ok("b")],
+        );
+        let dropped = |name, items: &'static [Item]| {
+            let span = prompt(name);
+            let mut stream = Box::pin(and_no_more_yet(items).audited(span.clone()));
+            assert_eq!(take(&mut stream), (items.len(), false));
+            span.record("response_text", "a");
+            span.record("output_token_count", 1);
+            drop(stream);
+        };
+        dropped("dropped", &[Ok("a"), Ok("b")]);
+        dropped("dropped at once", &[]);
+        dropped("dropped after an error", &[Err("broke"), Ok("a")]);
+        drop(and_no_more_yet(&[]).audited(prompt("never polled")));
+        let said = prompt("said");
+        said.record("status", "rejected");
+        drop(and_no_more_yet(&[]).audited(said));
+    });
+    assert_eq!(
+        outcomes(&trail),
+        json!([
+            ["ended", "succeeded", null],
+            ["empty", "succeeded", null],
+            ["first error", "failed", "broke"],
+            ["dropped", "cancelled", null],
+            ["dropped at once", "cancelled", null],
+            ["dropped after an error", "failed", "broke"],
+            ["never polled", "cancelled", null],
+            ["said", "rejected", null],
+        ])
+    );
+}
+
+#[test]
+fn a_stream_is_polled_and_dropped_inside_its_span_and_a_panic_in_it_is_its_outcome() {
+    struct Says;
+    impl Drop for Says {
+        fn drop(&mut self) {
+            info_span!("audit.event", action_type = "dropped");
+        }
+    }
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let says = Says;
+        let items = stream::poll_fn(move |_| {
+            let _ = &says;
+            info_span!("audit.event", action_type = "polled");
+            Poll::<Option<Item>>::Pending
+        });
+        let mut stream = Box::pin(items.audited(prompt("inside")));
+        take(&mut stream);
+        drop(stream);
+        let panics = stream::poll_fn(|_| -> Poll<Option<Item>> {
+            Span::current().record("response_text", "a");
+            std::panic::resume_unwind(Box::new("on purpose"))
+        });
+        let mut stream = Box::pin(panics.audited(prompt("panics")));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| take(&mut stream)));
+        assert!(caught.is_err());
+    });
+    let prompts = trail.rows(Kind::PromptRun);
+    let events = trail.rows(Kind::Event);
+    for (event, action) in events.iter().zip(["polled", "dropped"]) {
+        assert_eq!(event["action_type"], action);
+        assert_eq!(event["parent_id"], prompts[0]["id"]);
+    }
+    assert_eq!(
+        [&prompts[1]["status"], &prompts[1]["error_code"]],
+        ["failed", "panic"]
+    );
+}
+
+#[test]
+fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let answer = |name, items: &'static [Item]| {
+            let span = prompt(name);
+            let mut text = span.gather("response_text");
+            let mut stream = Box::pin(
+                and_no_more_yet(items)
+                    .inspect(move |item| text.push(item.unwrap_or_default()))
+                    .audited(span),
+            );
+            take(&mut stream);
+        };
+        answer("cut off", &[Ok("Forty"), Ok("-"), Ok("tw")]);
+        answer("nothing", &[]);
+        // Without anything that tells how it ended, a part of an answer is no success.
+        let span = prompt("no evidence");
+        span.gather("response_text").push("Forty");
+        drop(span);
+        // The last counts, and what is no column goes into the metadata.
+        let span = prompt("recorded");
+        span.gather("response_text").push("gathered first");
+        span.record("response_text", "recorded");
+        let mut notes = span.gather("notes");
+        let mut again = span.gather("response_text");
+        write!(again, "gathered-{name}", name = 1 + 1).unwrap();
+        notes.push("a ");
+        notes.push("note");
+        drop((notes, again));
+        span.record("status", "ok");
+        drop(span);
+        // No record of ours.
+        info_span!("request", request_id = "r")
+            .gather("x")
+            .push("y");
+        Span::none().gather("response_text").push("y");
+    });
+    let rows = trail.rows(Kind::PromptRun);
+    let seen: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!([
+                row["status"],
+                row["response_text"],
+                row["metadata"],
+                row["problems"]
+            ])
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            json!(["cancelled", "Forty-tw", {}, []]),
+            json!(["cancelled", null, {}, []]),
+            json!(["unknown", "Forty", {}, []]),
+            json!(["succeeded", "gathered-2", {"notes": "a note"}, []]),
+        ]
+    );
+}
+
+#[test]
+fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all_parts() {
+    let limits = |field_bytes, record_bytes| {
+        Limits::default()
+            .with_field_bytes(field_bytes)
+            .with_record_bytes(record_bytes)
+    };
+    // Not a whole number of characters.
+    let trail = Trail::start_with(|builder| builder.limits(limits(1_000, 4_000)));
+    let other = support::Postgres::start();
+    let folder = support::trail::Folder::new();
+    let smaller = pipeline(&other, &folder, |builder| {
+        builder.limits(limits(256, 10_000))
+    });
+    let subscriber = tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(smaller.layer());
+    let parts = ["aä€𐍈", "-", "ä€"].repeat(200);
+    let whole = parts.concat();
+    let nearly = &whole[..whole.floor_char_boundary(900)];
+    tracing::subscriber::with_default(subscriber, || {
+        for name in ["long", "short"] {
+            let span = prompt(name);
+            let mut text = span.gather("response_text");
+            for part in &parts[..if name == "long" { parts.len() } else { 60 }] {
+                text.push(part);
+            }
+            drop(text);
+        }
+        // The record has no room for all of it, or for any.
+        let span = prompt("full");
+        for n in 0..4 {
+            let mut text = span.gather(["a", "b", "c", "d"][n]);
+            text.push(&"x".repeat(900));
+        }
+        span.gather("response_text").push(nearly);
+        span.gather("notes").push("none left");
+    });
+    let proof = |text: &str| {
+        let sha256 = other.psql(&format!(
+            "SELECT encode(sha256(convert_to('{text}', 'UTF8')), 'hex')"
+        ));
+        format!(
+            "truncated from {} bytes, sha256 {}",
+            text.len(),
+            sha256.trim()
+        )
+    };
+    let by_larger = trail.rows(Kind::PromptRun);
+    smaller.flush_blocking(support::trail::PATIENCE).unwrap();
+    let by_smaller = rows(&other, Kind::PromptRun);
+    let short = parts[..60].concat();
+    for (row, limit, text) in [
+        (&by_larger[0], 1_000, &whole),
+        (&by_smaller[0], 256, &whole),
+        (&by_smaller[1], 256, &short),
+    ] {
+        let kept = &text[..text.floor_char_boundary(limit)];
+        assert_eq!(row["response_text"], kept);
+        let problem = format!("response_text: {}", proof(text));
+        assert_eq!(row["problems"], json!([problem]));
+    }
+    assert_eq!(by_larger[1]["response_text"], *short);
+    assert_eq!(by_larger[1]["problems"], json!([]));
+    let full = &by_larger[2];
+    let kept = full["response_text"].as_str().unwrap();
+    assert!(!kept.is_empty() && kept.len() < 900 && whole.starts_with(kept));
+    let problems = full["problems"].to_string();
+    assert!(problems.contains(&proof(nearly)), "{problems}");
+    assert!(problems.contains("notes: dropped"), "{problems}");
+}
+
+#[test]
+fn many_small_parts_take_no_more_than_the_text() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let span = prompt("many");
+        let mut text = span.gather("response_text");
+        // As much as ten answers of the greatest length.
+        let allocated = allocation_counter::measure(|| {
+            for _ in 0..1_310_720 {
+                text.push("12345678");
+            }
+        });
+        assert!(allocated.count_total < 40, "{allocated:?}");
+        assert!(allocated.bytes_max < 3 << 20, "{allocated:?}");
+        drop(text);
+        let done = async { Ok::<_, std::convert::Infallible>(()) };
+        let mut done = pin!(done.audited(span));
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(done.as_mut().poll(&mut cx).is_ready());
+    });
+    let row = trail.row(Kind::PromptRun);
+    assert_eq!(row["response_text"].as_str().unwrap().len(), 1 << 20);
+    let problem = row["problems"][0].as_str().unwrap();
+    assert!(problem.starts_with("response_text: truncated from 10485760 bytes, sha256 "));
+    assert_eq!(row["status"], "succeeded");
+}
