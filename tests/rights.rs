@@ -15,6 +15,8 @@ mod matrix;
 mod migration;
 #[path = "rights/partitions.rs"]
 mod partitions;
+#[path = "rights/references.rs"]
+mod references;
 #[path = "rights/retention.rs"]
 mod retention;
 #[path = "rights/tenants.rs"]

@@ -1,0 +1,77 @@
+//! Rows of the host's own that refer to a record: which right they need, and when they can be inserted.
+
+use tracing::info_span;
+use tracing_audit::{AuditSpanExt as _, Durability, Kind};
+
+use super::support::trail::{PATIENCE, Trail};
+use super::{allowed, login, refused};
+
+const TABLE: &str =
+    "CREATE TABLE host.feedback (run uuid NOT NULL REFERENCES audit.query_runs (id), note text)";
+
+#[test]
+fn a_row_that_refers_to_a_run_needs_references_once_and_the_run_committed() {
+    let trail =
+        Trail::start_with(|builder| builder.durability(Kind::QueryRun, Durability::Required));
+    trail.scoped(|| drop(info_span!("audit.query_run", sql_text = "made the tables")));
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let postgres = &trail.postgres;
+    // Whoever owns the host's tables adds records as well, as a program with one login does.
+    let mut host = login(postgres, "host", Some("audit_writer"));
+    postgres.psql("CREATE SCHEMA host AUTHORIZATION host");
+    refused(&mut host, "42501", TABLE);
+    postgres.psql("GRANT REFERENCES ON audit.query_runs TO host");
+    allowed(&mut host, TABLE);
+    // Whoever inserts needs no right to anything of the trail.
+    let mut clerk = login(postgres, "clerk", None);
+    allowed(
+        &mut host,
+        "GRANT USAGE ON SCHEMA host TO clerk; GRANT INSERT ON host.feedback TO clerk",
+    );
+    trail.scoped(|| {
+        let span = info_span!("audit.query_run", sql_text = "SELECT 1");
+        let id = span.audit_id().unwrap();
+        let insert = format!("INSERT INTO host.feedback VALUES ('{id}', 'good')");
+        refused(&mut clerk, "23503", &insert);
+        let mut earlier = postgres.session("clerk");
+        allowed(&mut earlier, "BEGIN ISOLATION LEVEL REPEATABLE READ");
+        allowed(&mut earlier, "SELECT now()");
+        drop(span);
+        trail.audit.committed_blocking(id, PATIENCE).unwrap();
+        allowed(&mut clerk, &insert);
+        // Whatever a transaction sees itself, keys are checked against what is committed.
+        allowed(&mut earlier, &insert);
+        refused(&mut clerk, "42501", "SELECT FROM audit.query_runs");
+    });
+    // The right counts when the foreign key is made.
+    postgres.psql("REVOKE REFERENCES ON audit.query_runs FROM host");
+    let id = postgres.psql("SELECT id FROM audit.query_runs WHERE sql_text = 'SELECT 1'");
+    allowed(
+        &mut clerk,
+        &format!(
+            "INSERT INTO host.feedback VALUES ('{}', 'again')",
+            id.trim()
+        ),
+    );
+}
+
+#[test]
+fn a_login_that_is_no_member_needs_usage_of_the_schema_as_well() {
+    let trail = Trail::start();
+    trail.scoped(|| drop(info_span!("audit.query_run", sql_text = "SELECT 1")));
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let postgres = &trail.postgres;
+    let mut host = login(postgres, "host", None);
+    postgres.psql("CREATE SCHEMA host AUTHORIZATION host; GRANT USAGE ON SCHEMA audit TO host");
+    refused(&mut host, "42501", TABLE);
+    // Of the key alone is enough.
+    postgres.psql("GRANT REFERENCES (id) ON audit.query_runs TO host");
+    allowed(&mut host, TABLE);
+    let id = postgres.psql("SELECT id FROM audit.query_runs");
+    allowed(
+        &mut host,
+        &format!("INSERT INTO host.feedback VALUES ('{}')", id.trim()),
+    );
+    // It tells whether there is a record of an id, and nothing else.
+    refused(&mut host, "42501", "SELECT id FROM audit.query_runs");
+}
