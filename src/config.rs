@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sqlx::postgres::PgConnectOptions;
-
 use crate::audit::Audit;
+use crate::database::Servers;
 use crate::error::BuildError;
 use crate::pipeline;
 use crate::spool::directory;
@@ -187,7 +186,7 @@ impl Default for Batching {
 /// What the pipeline is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    pub(crate) postgres: PgConnectOptions,
+    pub(crate) postgres: Servers,
     pub(crate) spool_root: PathBuf,
     pub(crate) service_name: String,
     pub(crate) limits: Limits,
@@ -210,8 +209,26 @@ impl Builder {
     /// Sets the database that the trail goes to, as a URL
     /// (`postgres://user:password@host:port/database?sslmode=require`). Required.
     ///
+    /// It is read as libpq reads it: several hosts (`a:5432,b:5433`), of which the first that can be
+    /// written is taken, IPv6 addresses in brackets, sockets (`user@/database?host=/run/postgresql`), `options`,
+    /// `passfile`, `target_session_attrs`, `connect_timeout`, and the `PG…` variables for what it does
+    /// not say. A parameter that is not known, or that cannot be had here, is an error.
+    ///
+    /// # TLS
+    ///
     /// Over TCP without TLS a password and the trail can be read on the way; `sslmode` is as in
-    /// libpq, its default `prefer`.
+    /// libpq, its default `prefer`. TLS needs one of these features, none of which is on by default, since
+    /// Cargo builds rustls once for a whole program, and a second provider in it makes
+    /// `rustls::ClientConfig::builder()` panic:
+    ///
+    /// | feature | for a program that | `sslmode=verify-ca` |
+    /// |---|---|---|
+    /// | `tls-aws-lc-rs` | has rustls with its default provider, or none | needs a default provider that the program has installed |
+    /// | `tls-ring` | has rustls with `ring`, or none | the same |
+    /// | `tls-native` | has OpenSSL (or the system's library on macOS and Windows) | as it is |
+    ///
+    /// The process' default provider is never installed, and not relied on but for `verify-ca`.
+    /// Certificates are verified with the system's roots and `sslrootcert`.
     pub fn postgres(mut self, url: impl Into<String>) -> Self {
         self.postgres = Some(url.into());
         self
@@ -338,7 +355,8 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be
+    /// [`BuildError`] when no database or a URL that is not understood is set, when it asks for TLS
+    /// and this build has none, when the local log cannot be
     /// opened, when no thread can be started, or when what is set for the export cannot be used.
     pub fn start(self) -> Result<Audit, BuildError> {
         pipeline::start(self.config()?)
@@ -346,11 +364,21 @@ impl Builder {
 
     pub(crate) fn config(self) -> Result<Config, BuildError> {
         let url = self.postgres.ok_or(BuildError::NoDatabase)?;
-        let postgres: PgConnectOptions = url.parse().map_err(|_| BuildError::DatabaseUrl)?;
+        let postgres: Servers = url.parse().map_err(BuildError::from)?;
+        if !postgres.can_be_written() {
+            return Err(BuildError::DatabaseParameter {
+                parameter: String::from("target_session_attrs"),
+                why: String::from("the trail is written: read-write, primary or any will do"),
+            });
+        }
+        let postgres = postgres.for_writing();
+        if postgres.lacks_tls() {
+            return Err(BuildError::NoTls);
+        }
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
         let spool_root = self
             .spool
-            .unwrap_or_else(|| directory::default_root(&service_name, &postgres));
+            .unwrap_or_else(|| directory::default_root(&service_name, postgres.first()));
         let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
         let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(4 << 30);
         Ok(Config {

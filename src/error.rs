@@ -4,6 +4,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::database::UrlError;
+
 /// Why an [`Audit`](crate::Audit) could not be started.
 ///
 /// Its `Debug` reads as its `Display`, with the causes: that is what a `main` prints that returns
@@ -16,9 +18,21 @@ pub enum BuildError {
     NoDatabase,
     /// The URL of the database cannot be read. It is not repeated: it may hold a password.
     #[error(
-        "the database URL is malformed: it should read postgres://user:password@host:port/database"
+        "the database URL is malformed: it should read postgres://user:password@host:port/database, where a user or \
+         password that holds one of / : @ ? # % is percent-encoded"
     )]
     DatabaseUrl,
+    /// A parameter in the URL of the database is not understood. Its value is not repeated.
+    #[error("the database URL: {parameter}: {why}")]
+    DatabaseParameter {
+        /// The parameter's name.
+        parameter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The URL asks for TLS (`sslmode`), and no feature for it is on.
+    #[error("the database URL: {}", crate::database::LACKS_TLS)]
+    NoTls,
     /// The local log cannot be opened.
     #[error(
         "cannot open the local log in {folder}: set AUDIT_SPOOL_DIR or Builder::spool to a folder that the program may write"
@@ -51,6 +65,18 @@ pub enum BuildError {
 impl std::fmt::Debug for BuildError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&crate::report::causes(self))
+    }
+}
+
+impl From<UrlError> for BuildError {
+    fn from(error: UrlError) -> Self {
+        match error {
+            UrlError::Scheme | UrlError::Malformed(_) => Self::DatabaseUrl,
+            UrlError::Parameter { name, why } => Self::DatabaseParameter {
+                parameter: name,
+                why: why.to_owned(),
+            },
+        }
     }
 }
 
@@ -119,9 +145,21 @@ pub enum RecordError {
 pub enum MigrateError {
     /// The URL of the database cannot be read. It is not repeated: it may hold a password.
     #[error(
-        "the database URL is malformed: it should read postgres://user:password@host:port/database"
+        "the database URL is malformed: it should read postgres://user:password@host:port/database, where a user or \
+         password that holds one of / : @ ? # % is percent-encoded"
     )]
     DatabaseUrl,
+    /// A parameter in the URL of the database is not understood. Its value is not repeated.
+    #[error("the database URL: {parameter}: {why}")]
+    DatabaseParameter {
+        /// The parameter's name.
+        parameter: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The URL asks for TLS (`sslmode`), and no feature for it is on.
+    #[error("the database URL: {}", crate::database::LACKS_TLS)]
+    NoTls,
     /// The database could not be reached, or refused.
     #[error("the database could not be migrated")]
     Database(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -136,4 +174,16 @@ pub enum MigrateError {
     /// The thread for the work could not be started.
     #[error("cannot start a thread")]
     Thread(#[source] std::io::Error),
+}
+
+impl From<UrlError> for MigrateError {
+    fn from(error: UrlError) -> Self {
+        match error {
+            UrlError::Scheme | UrlError::Malformed(_) => Self::DatabaseUrl,
+            UrlError::Parameter { name, why } => Self::DatabaseParameter {
+                parameter: name,
+                why: why.to_owned(),
+            },
+        }
+    }
 }

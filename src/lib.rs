@@ -3,6 +3,7 @@
 mod audit;
 mod capture;
 mod config;
+mod database;
 mod error;
 #[cfg(fuzzing)]
 #[doc(hidden)]

@@ -12,10 +12,10 @@ mod in_flight;
 mod progress;
 mod required;
 mod spooler;
+mod supervise;
 
 use std::cell::Cell;
 use std::collections::HashSet;
-use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
@@ -29,6 +29,7 @@ pub(crate) use self::export::Export;
 pub(crate) use self::progress::Progress;
 pub(crate) use self::required::{CommitReply, Fate, Required};
 use self::spooler::Spooler;
+use self::supervise::supervise;
 use crate::audit::Audit;
 use crate::capture::clock::Moment;
 use crate::capture::host;
@@ -378,6 +379,7 @@ impl Drop for EndsPipeline {
 pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     // This process may be one of several that were forked from one.
     id::seed_again();
+    supervise::note_panics();
     // What is set for the export is checked before anything is made.
     #[cfg(feature = "otlp")]
     let exporter = exporter(&config)?;
@@ -472,31 +474,6 @@ fn start_postgres(
     spawn("tracing-audit-postgres", move || {
         supervise(&counters, || stopping.should_stop(), run);
     })
-}
-
-/// The pause before a worker that panicked is started again.
-const RESTART_PAUSE: Duration = Duration::from_millis(100);
-
-/// Runs a worker until it ends, again after each panic: what it was at is in the spool.
-fn supervise(counters: &Counters, should_stop: impl Fn() -> bool, mut run: impl FnMut()) {
-    while std::panic::catch_unwind(AssertUnwindSafe(&mut run)).is_err() {
-        restarted(counters);
-        if should_stop() {
-            break;
-        }
-        std::thread::sleep(RESTART_PAUSE);
-    }
-}
-
-/// Says that a worker panicked. What it said is not repeated: it may hold a value of the host's.
-fn restarted(counters: &Counters) {
-    counters.count_restart();
-    crate::report::say(|| {
-        tracing::error!(
-            target: "tracing_audit",
-            "audit trail: a worker panicked and was started again; nothing is lost, please report it"
-        );
-    });
 }
 
 /// The runtime of a sink's thread.

@@ -1,8 +1,10 @@
 //! What the pipeline counts. Nothing is dropped without being counted by its cause.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
+use crate::sync::LOOKS;
 use crate::vocabulary::Kind;
 
 /// Why a record was dropped.
@@ -101,6 +103,8 @@ pub(crate) struct Counters {
     restarts: AtomicU64,
     is_hidden: AtomicU8,
     sink_health: AtomicU8,
+    /// Why Postgres takes no records.
+    fault: Mutex<Option<Arc<str>>>,
     spool_blocked: AtomicU8,
     #[cfg(feature = "otlp")]
     pub(crate) export: ExportCounters,
@@ -239,6 +243,23 @@ impl Counters {
             .sink_health
             .swap(u8::try_from(code).unwrap_or(0), Ordering::Relaxed);
         Health::ALL[usize::from(before) % Health::ALL.len()]
+    }
+
+    /// Says why Postgres takes no records; `None`: it does.
+    pub(crate) fn set_fault(&self, fault: Option<&str>) {
+        *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.map(Arc::from);
+    }
+
+    fn fault(&self) -> Option<Arc<str>> {
+        // Held for a moment at a time; a forked process may have it locked for ever.
+        for _ in 0..LOOKS {
+            match self.fault.try_lock() {
+                Ok(fault) => return fault.clone(),
+                Err(TryLockError::Poisoned(poisoned)) => return poisoned.into_inner().clone(),
+                Err(TryLockError::WouldBlock) => std::hint::spin_loop(),
+            }
+        }
+        None
     }
 
     /// Says whether the spool can take records; returns whether that changed.
@@ -414,6 +435,7 @@ pub struct Stats {
     restarts: u64,
     is_hidden: bool,
     health: Health,
+    fault: Option<Arc<str>>,
     #[cfg(feature = "otlp")]
     export: Option<ExportStats>,
 }
@@ -450,6 +472,7 @@ impl Stats {
             restarts: counters.restarts.load(Ordering::Relaxed),
             is_hidden: counters.is_hidden.load(Ordering::Relaxed) != 0,
             health: counters.health(),
+            fault: counters.fault(),
             #[cfg(feature = "otlp")]
             export: counters.export.stats(),
         }
@@ -542,6 +565,21 @@ impl Stats {
     pub fn health(&self) -> Health {
         self.health
     }
+
+    /// Why Postgres takes no records, as it stands in the host's log: which server, what happened, and what to do,
+    /// without a secret or a value. `None` while it takes them, and before it was first tried.
+    ///
+    /// ```
+    /// # fn show(audit: &tracing_audit::Audit) {
+    /// if let Some(fault) = audit.stats().fault() {
+    ///     println!("{fault}"); // cannot reach Postgres at db.internal:5432/app: connection refused: …
+    /// }
+    /// # }
+    /// ```
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
     /// What became of the records on their way to OpenTelemetry; `None`: none is set up. Needs
     /// feature `otlp`.
     #[cfg(feature = "otlp")]

@@ -10,6 +10,7 @@ use super::export::Export;
 use super::gap;
 use super::in_flight::InFlight;
 use super::progress::Progress;
+use super::supervise::Panics;
 use super::{STOP_GRACE, Shared, StopReply};
 use crate::capture::clock;
 use crate::config::Config;
@@ -66,6 +67,9 @@ const LONGEST_GAP: Duration = Duration::from_secs(10);
 /// The pause after the local log refused to be written.
 const SPOOL_RETRY: Duration = Duration::from_millis(100);
 
+/// The longest pause after a panic: nobody else takes what comes into the queue meanwhile.
+const LONGEST_PANIC_PAUSE: Duration = Duration::from_secs(5);
+
 /// Moves records from the queue to the spool, and answers to the handle.
 #[derive(Debug)]
 pub(super) struct Spooler {
@@ -89,6 +93,9 @@ pub(super) struct Spooler {
     stopping: bool,
     last_record: Instant,
     last_clock: Instant,
+    panics: Panics,
+    /// When the last step panicked, and how long to wait after it.
+    panicked: Option<(Instant, Duration)>,
     /// The spool refused; when to try again.
     retry_at: Option<Instant>,
 }
@@ -119,6 +126,8 @@ impl Spooler {
             last_record: now,
             last_clock: now,
             retry_at: None,
+            panics: Panics::new(),
+            panicked: None,
         }
     }
 
@@ -148,10 +157,30 @@ impl Spooler {
 
     /// A step; a panic in it costs the pause until the next one.
     fn safe_step(&mut self) -> Vec<(Instant, StopReply)> {
+        let now = Instant::now();
+        if let Some((at, pause)) = self.panicked {
+            let somebody_waits = {
+                let commands = self.shared.commands();
+                !commands.flushes.is_empty() || !commands.stops.is_empty()
+            };
+            let pause = if somebody_waits {
+                pause.min(SPOOL_RETRY)
+            } else {
+                pause
+            };
+            if now.duration_since(at) < pause {
+                return Vec::new();
+            }
+        }
         let step = std::panic::catch_unwind(AssertUnwindSafe(|| self.step()));
         step.unwrap_or_else(|_| {
-            self.retry_at = Some(Instant::now() + SPOOL_RETRY);
-            super::restarted(&self.shared.counters);
+            let now = Instant::now();
+            self.retry_at = Some(now + SPOOL_RETRY);
+            let ran = self
+                .panicked
+                .map_or(Duration::MAX, |(at, _)| now.duration_since(at));
+            let pause = self.panics.count(&self.shared.counters, ran);
+            self.panicked = Some((now, pause.min(LONGEST_PANIC_PAUSE)));
             Vec::new()
         })
     }

@@ -16,6 +16,26 @@ fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
     assert_eq!(crate::Stats::take(&counters, &queue).restarts(), 3);
 }
 
+#[test]
+fn pauses_between_restarts_grow_to_a_minute_and_begin_anew_after_a_long_run() {
+    let mut pause = supervise::Pause::FIRST;
+    let pauses: Vec<_> = std::iter::repeat_with(|| pause.after(Duration::ZERO))
+        .take(15)
+        .collect();
+    let first: Vec<_> = pauses.iter().take(4).map(Duration::as_millis).collect();
+    assert_eq!(first, [100, 200, 400, 800]);
+    assert_eq!(pauses.last(), Some(&MINUTE));
+    assert_eq!(pause.after(MINUTE * 2), Duration::from_millis(100));
+}
+
+#[test]
+fn the_place_of_a_workers_panic_is_known_without_its_words() {
+    supervise::note_panics();
+    let said = supervise::tests::place_of(|| panic!("a value of the host's"));
+    assert!(said.contains("tests.rs:"), "{said}");
+    assert!(!said.contains("value"), "{said}");
+}
+
 const MINUTE: Duration = Duration::from_mins(1);
 
 /// A pipeline whose Postgres is not there, and its folder.

@@ -22,6 +22,8 @@ pub(crate) struct Proxy {
 struct State {
     server_port: u16,
     is_closed: bool,
+    /// Takes all that is sent, new connections too, and hands nothing on.
+    is_black_hole: bool,
     /// Both ends of each connection.
     open: Vec<TcpStream>,
     /// What went each way since `watch`, up to the cut.
@@ -62,6 +64,11 @@ impl Proxy {
     /// Cuts every connection.
     pub(crate) fn cut(&self) {
         lock(&self.state).cut();
+    }
+
+    /// Whether it takes all that is sent and hands nothing on, as a firewall does that drops packets.
+    pub(crate) fn swallow(&self, swallows: bool) {
+        lock(&self.state).is_black_hole = swallows;
     }
 
     /// From now on remembers what goes either way.
@@ -153,6 +160,9 @@ fn forward(way: Way, mut from: TcpStream, mut to: TcpStream, state: Arc<Mutex<St
         let mut buffer = vec![0; 64 * 1024];
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             acknowledge(&from);
+            if lock(&state).is_black_hole {
+                continue;
+            }
             let (passing, is_end) = lock(&state).pass(way, &buffer[..read]);
             let written = to.write_all(&buffer[..passing]);
             if is_end {

@@ -4,11 +4,12 @@ use std::str::FromStr as _;
 use std::time::Duration;
 
 use sqlx::error::DatabaseError;
-use sqlx::postgres::{PgConnectOptions, PgConnection, Postgres};
+use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::Uuid;
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Transaction};
+use sqlx::{Connection as _, Executor as _, Transaction};
 
 use crate::error::Error;
+use crate::servers::{Servers, UrlError};
 
 /// How long the database has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -33,50 +34,45 @@ const RECORD_READING: &str = "
 /// The database of the trail.
 #[derive(Debug)]
 pub(crate) struct Database {
-    options: PgConnectOptions,
+    servers: Servers,
 }
 
 impl Database {
     /// Reads the URL; connects to nothing yet.
     pub(crate) fn new(url: &str) -> Result<Self, Error> {
-        // sqlx reads any scheme as Postgres.
-        if !(url.starts_with("postgres://") || url.starts_with("postgresql://")) {
-            return Err(Error::NotPostgres);
-        }
-        let options = PgConnectOptions::from_str(url)
-            .map_err(Error::BadUrl)?
-            .application_name("tracing-audit")
-            // pgbouncer takes no parameter of a session but a few.
-            .extra_float_digits(None)
-            .disable_statement_logging();
-        Ok(Self { options })
+        let servers = url.parse().map_err(|error| match error {
+            UrlError::Scheme => Error::NotPostgres,
+            error => Error::BadUrl(error),
+        })?;
+        Ok(Self { servers })
     }
 
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
-        match tokio::time::timeout(CONNECT_TIMEOUT, PgConnection::connect_with(&self.options)).await
-        {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(source)) => Err(Error::Connect {
+        match self.servers.connect(CONNECT_TIMEOUT).await {
+            Ok((connection, _)) => Ok(connection),
+            Err(why) => Err(Error::Connect {
                 database: self.name(),
-                source,
+                why,
             }),
-            Err(_) => Err(self.no_answer(CONNECT_TIMEOUT)),
         }
     }
 
     /// Where the database is, without the password.
     pub(crate) fn name(&self) -> String {
-        let user = self.options.get_username();
-        let database = self.options.get_database().unwrap_or(user);
-        match self.options.get_socket() {
-            Some(socket) => format!("database {database} at {} (user {user})", socket.display()),
-            None => format!(
-                "database {database} at {}:{} (user {user})",
-                self.options.get_host(),
-                self.options.get_port()
-            ),
-        }
+        let first = self.servers.first();
+        let user = first.get_username();
+        let database = first.get_database().unwrap_or(user);
+        let at: Vec<_> = self
+            .servers
+            .hosts()
+            .iter()
+            .map(|host| match host.get_socket() {
+                Some(socket) => socket.display().to_string(),
+                None => format!("{}:{}", host.get_host(), host.get_port()),
+            })
+            .collect();
+        format!("database {database} at {} (user {user})", at.join(", "))
     }
 
     /// A statement failed.

@@ -7,6 +7,8 @@ use std::io;
 
 use sqlx::error::DatabaseError;
 
+use crate::servers::{Unreachable, UrlError};
+
 /// Why a command ended without doing what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
@@ -17,15 +19,15 @@ pub(crate) enum Error {
     #[error("the database URL does not begin with postgres://")]
     NotPostgres,
     /// The URL cannot be read as one.
-    #[error("the database URL is not one that Postgres understands: {}", cause(.0))]
-    BadUrl(#[source] sqlx::Error),
+    #[error("the database URL is not understood: {0}")]
+    BadUrl(UrlError),
     /// The database could not be reached, or refused the login.
-    #[error("cannot connect to {database}: {}", cause(.source))]
+    #[error("cannot connect to {database}: {}", .why.cause())]
     Connect {
         /// Where the database is.
         database: String,
         /// Why not.
-        source: sqlx::Error,
+        why: Unreachable,
     },
     /// The database did not answer in time.
     #[error("{database} did not answer within {seconds} s")]
@@ -119,9 +121,13 @@ impl Error {
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self {
             Self::NoAnswer { .. } => true,
-            Self::Connect { source, .. } | Self::Read { source, .. } => match source {
+            Self::Connect { why, .. } => match why.sqlstate() {
+                Some(sqlstate) => is_passing(sqlstate),
+                None => !why.is_to_mend(),
+            },
+            Self::Read { source, .. } => match source {
                 sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) => true,
-                sqlx::Error::Database(error) => is_passing(error.as_ref()),
+                sqlx::Error::Database(error) => is_passing(&error.code().unwrap_or_default()),
                 _ => false,
             },
             _ => false,
@@ -130,8 +136,7 @@ impl Error {
 }
 
 /// Whether the database will get over this by itself.
-fn is_passing(error: &dyn DatabaseError) -> bool {
-    let code = error.code().unwrap_or_default();
+fn is_passing(code: &str) -> bool {
     // Connection faults, conflicts (with recovery on a standby), too few resources,
     // a lock not had in time, shut down or starting, the server's own I/O.
     ["08", "40", "53", "55P03", "57P", "58"]

@@ -14,6 +14,10 @@ mod migrate;
 mod record;
 mod retain;
 mod row;
+// What the library has as well, and nobody else may see.
+#[allow(dead_code, reason = "the library needs more of it")]
+#[path = "../../database/mod.rs"]
+mod servers;
 mod show;
 mod tail;
 mod text;
@@ -229,6 +233,8 @@ struct Reading {
 }
 
 fn main() -> ExitCode {
+    // The program is the whole process, and so it says which provider there is: verify-ca asks.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let error = match run(Cli::parse()) {
         Ok(code) => return code,
         Err(error) => error,

@@ -4,7 +4,7 @@
 //! - [`conventions`]: the names, in one table
 //! - [`span`]: a row as a span, with [`attributes`] and [`sql`]; pure
 //! - [`payload`]: records into a request
-//! - [`transport`], [`fault`]: a request and what its answer means
+//! - [`transport`], [`tls`], [`fault`]: a request and what its answer means
 //! - [`drain`]: the loop
 //! - [`metrics`]: counters, durations, token usage
 
@@ -18,6 +18,7 @@ mod payload;
 mod settings;
 mod span;
 mod sql;
+mod tls;
 mod transport;
 
 use std::path::PathBuf;

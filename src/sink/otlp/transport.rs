@@ -13,9 +13,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::{HeaderMap, HeaderValue, Request, Uri, header};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
 use opentelemetry_proto::tonic::collector::metrics::v1::{
@@ -27,16 +25,14 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use prost::Message;
 use prost::bytes::Bytes;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use tonic::Code;
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
+use tonic::transport::{Channel, Endpoint};
 
 use super::fault::Fault;
 use super::settings::{Otlp, OtlpProtocol, invalid};
+use super::tls::{self, Connector};
 use crate::error::BuildError;
 use crate::report;
 
@@ -95,21 +91,21 @@ impl Server {
 /// A client over HTTP, and what it is made of.
 #[derive(Debug)]
 struct HttpClient {
-    connector: HttpsConnector<HttpConnector>,
+    connector: Connector,
     client: Mutex<PooledClient>,
 }
 
-type PooledClient = Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+type PooledClient = Client<Connector, Full<Bytes>>;
 
 impl HttpClient {
-    fn new(connector: HttpsConnector<HttpConnector>) -> Self {
+    fn new(connector: Connector) -> Self {
         Self {
             client: Mutex::new(Self::pooled(connector.clone())),
             connector,
         }
     }
 
-    fn pooled(connector: HttpsConnector<HttpConnector>) -> PooledClient {
+    fn pooled(connector: Connector) -> PooledClient {
         Client::builder(TokioExecutor::new()).build(connector)
     }
 
@@ -151,19 +147,7 @@ impl Transport {
                     .entry(header::USER_AGENT)
                     .or_insert(HeaderValue::from_static(USER_AGENT));
                 let is_tls = |url: &Uri| url.scheme_str() == Some("https");
-                let tls = if is_tls(&traces) || is_tls(&metrics) {
-                    tls(settings)?
-                } else {
-                    // Certificates are not asked for where none are needed.
-                    tls_builder()?
-                        .with_root_certificates(RootCertStore::empty())
-                        .with_no_client_auth()
-                };
-                let connector = HttpsConnectorBuilder::new()
-                    .with_tls_config(tls)
-                    .https_or_http()
-                    .enable_http1()
-                    .build();
+                let connector = tls::connector(settings, is_tls(&traces) || is_tls(&metrics))?;
                 Way::Http {
                     client: Box::new(HttpClient::new(connector)),
                     traces,
@@ -345,63 +329,10 @@ fn server(settings: &Otlp, url: Uri) -> Result<Server, BuildError> {
         .user_agent(USER_AGENT)
         .map_err(|error| invalid("endpoint", report::causes(&error)))?;
     if is_tls {
-        // Read here as for HTTP, so that what is no certificate is told at the start.
-        tls(settings)?;
-        let mut tls = ClientTlsConfig::new();
-        tls = match &settings.ca_certificate {
-            Some(pem) => tls.ca_certificate(Certificate::from_pem(pem)),
-            None => tls.with_native_roots(),
-        };
-        if let Some((certificate, key)) = &settings.client_certificate {
-            tls = tls.identity(Identity::from_pem(certificate, key));
-        }
-        endpoint = endpoint
-            .tls_config(tls)
-            .map_err(|error| invalid("certificate", report::causes(&error)))?;
+        endpoint = tls::endpoint(settings, endpoint)?;
     }
     Ok(Server {
         channel: Mutex::new(endpoint.connect_lazy()),
         endpoint,
     })
-}
-
-fn tls_builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, BuildError> {
-    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
-    ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| invalid("TLS", error.to_string()))
-}
-
-/// The TLS settings, with ring, as sqlx has it; the process' default provider is not touched.
-fn tls(settings: &Otlp) -> Result<ClientConfig, BuildError> {
-    let builder = tls_builder()?;
-    let builder = if let Some(pem) = &settings.ca_certificate {
-        let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate = certificate.map_err(|_| invalid("certificate", "is no PEM"))?;
-            roots
-                .add(certificate)
-                .map_err(|error| invalid("certificate", error.to_string()))?;
-        }
-        if roots.is_empty() {
-            return Err(invalid("certificate", "holds no certificate"));
-        }
-        builder.with_root_certificates(roots)
-    } else {
-        builder
-            .with_native_roots()
-            .map_err(|error| invalid("certificate", format!("the system has none: {error}")))?
-    };
-    match &settings.client_certificate {
-        None => Ok(builder.with_no_client_auth()),
-        Some((certificate, key)) => {
-            let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(certificate).collect();
-            let chain = chain.map_err(|_| invalid("client certificate", "is no PEM"))?;
-            let key = PrivateKeyDer::from_pem_slice(key)
-                .map_err(|_| invalid("client key", "is no PEM"))?;
-            builder
-                .with_client_auth_cert(chain, key)
-                .map_err(|error| invalid("client certificate", error.to_string()))
-        }
-    }
 }

@@ -29,6 +29,12 @@ const ADOPTED_PAUSE: Duration = Duration::from_mins(1);
 /// How often it is said that rows are in default partitions.
 const ALARM_EVERY: Duration = Duration::from_hours(1);
 
+/// How often it is said again why Postgres takes no records.
+const SAID_AGAIN_EVERY: Duration = Duration::from_mins(5);
+
+/// How many causes are told apart that come and go.
+const CAUSES: usize = 8;
+
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
@@ -188,6 +194,9 @@ pub(crate) struct Drain {
     pause: Duration,
     /// When it was last said that rows are in default partitions.
     alarmed: Option<Instant>,
+    /// What was said of Postgres since it last took records, and when.
+    said: Vec<(String, Instant)>,
+    is_plain_said: bool,
 }
 
 impl Drain {
@@ -215,6 +224,8 @@ impl Drain {
             ahead: Ahead::NEVER,
             pause: FIRST_PAUSE,
             alarmed: None,
+            said: Vec::new(),
+            is_plain_said: false,
         }
     }
 
@@ -297,21 +308,38 @@ impl Drain {
     /// Makes a connection that can write, or says why not and pauses.
     async fn connect(&mut self) {
         match Writer::connect(&self.config.postgres, self.config.migrate).await {
-            Ok(writer) => self.writer = Some(writer),
+            Ok(writer) => {
+                self.writer = Some(writer);
+                self.say_if_plain();
+            }
             Err(NotReady::Fault(fault)) => {
                 self.failed(&fault);
                 self.pause().await;
             }
             Err(NotReady::Schema(why)) => {
-                if self.counters.set_health(Health::Holding) != Health::Holding {
-                    report::say(move || {
-                        tracing::warn!(target: "tracing_audit", "audit trail: {why}; records are kept in the local log");
-                    });
-                }
+                self.counters.set_health(Health::Holding);
+                self.complain(&why, "; records are kept in the local log");
                 self.pause = LONGEST_PAUSE;
                 self.pause().await;
             }
         }
+    }
+
+    /// Says once that what is sent can be read on the way, since this build has no TLS.
+    fn say_if_plain(&mut self) {
+        let servers = &self.config.postgres;
+        if self.is_plain_said || !servers.is_plain_for_want_of_tls() {
+            return;
+        }
+        self.is_plain_said = true;
+        let place = servers.place();
+        report::say(move || {
+            tracing::warn!(
+                target: "tracing_audit",
+                "audit trail: the connection to Postgres at {place} is not encrypted: this build has no TLS; enable feature \
+                 tls-ring, tls-aws-lc-rs or tls-native of tracing-audit, or set sslmode=disable"
+            );
+        });
     }
 
     /// Makes partitions ahead when that is due. No batch fails for it: where it cannot be done now, it is done later.
@@ -539,8 +567,9 @@ impl Drain {
             let rows = batch.records() - batch.dead_letters.len() as u64;
             self.counters.count_adopted(rows);
         }
-        self.resume(index, batch.last_seq + 1);
+        // Before those who wait are told: they may look at the health.
         self.works();
+        self.resume(index, batch.last_seq + 1);
     }
 
     /// Says that rows are in default partitions, when that is news.
@@ -569,6 +598,10 @@ impl Drain {
     /// Postgres takes what there is, or has taken it.
     fn works(&mut self) {
         self.pause = FIRST_PAUSE;
+        if !self.said.is_empty() {
+            self.said.clear();
+            self.counters.set_fault(None);
+        }
         let before = self.counters.set_health(Health::Healthy);
         if matches!(before, Health::Retrying | Health::Holding) {
             report::say(|| {
@@ -719,16 +752,34 @@ impl Drain {
         } else {
             Health::Retrying
         };
-        if self.counters.set_health(health) != health {
-            let cause = fault.summary();
-            report::say(move || {
-                tracing::warn!(
-                    target: "tracing_audit",
-                    %cause,
-                    "audit trail: Postgres does not take records; they are kept in the local log"
-                );
-            });
+        self.counters.set_health(health);
+        let sentence = fault.sentence(&self.config.postgres.place());
+        let kept = if sentence.ends_with('?') {
+            " Records are kept in the local log and retried every 5 s."
+        } else {
+            ". Records are kept in the local log and retried every 5 s."
+        };
+        self.complain(&sentence, kept);
+    }
+
+    /// Says what is wrong with Postgres: when it begins or its cause changes, and again while it
+    /// lasts.
+    fn complain(&mut self, fault: &str, kept: &'static str) {
+        self.counters.set_fault(Some(fault));
+        let now = Instant::now();
+        self.said
+            .retain(|(_, at)| now.duration_since(*at) < SAID_AGAIN_EVERY);
+        if self.said.iter().any(|(said, _)| said == fault) {
+            return;
         }
+        if self.said.len() >= CAUSES {
+            self.said.remove(0);
+        }
+        self.said.push((fault.to_owned(), now));
+        let fault = fault.to_owned();
+        report::say(move || {
+            tracing::warn!(target: "tracing_audit", "audit trail: {fault}{kept}");
+        });
     }
 
     /// Waits before the next attempt; a flush or a shutdown does not wait for its end.

@@ -9,6 +9,7 @@
 
 use std::borrow::Cow;
 
+use crate::database::{Unreachable, cause};
 use crate::spool::LogError;
 
 /// What to do about an error.
@@ -33,6 +34,16 @@ pub(crate) struct Fault {
     line: Option<usize>,
     /// The server's words. May hold values of the host's: for `audit.dead_letters` alone.
     pub(crate) reason: String,
+    /// Why there is no connection, or no more; holds no value of the host's.
+    lost: Option<Lost>,
+}
+
+#[derive(Debug)]
+enum Lost {
+    /// None was made; each server that was tried, with its cause.
+    Unreachable(String),
+    /// It was lost meanwhile.
+    Cut(String),
 }
 
 impl Fault {
@@ -44,6 +55,37 @@ impl Fault {
             at: None,
             line: None,
             reason: String::from(TIMED_OUT),
+            lost: None,
+        }
+    }
+
+    /// No connection could be made.
+    pub(crate) fn unreachable(why: &Unreachable) -> Self {
+        let sqlstate = why.sqlstate().map(String::from);
+        let class = match &sqlstate {
+            _ if why.is_to_mend() => Class::Hold,
+            Some(sqlstate) => class(sqlstate, None),
+            None => Class::Retry,
+        };
+        Self {
+            class,
+            sqlstate,
+            at: None,
+            line: None,
+            reason: why.to_string(),
+            lost: Some(Lost::Unreachable(why.to_string())),
+        }
+    }
+
+    /// The server gave no answer, and another look showed that it is not there any more.
+    pub(crate) fn gone(why: String) -> Self {
+        Self {
+            class: Class::Retry,
+            sqlstate: None,
+            at: None,
+            line: None,
+            reason: why.clone(),
+            lost: Some(Lost::Cut(why)),
         }
     }
 
@@ -63,6 +105,7 @@ impl Fault {
             at: None,
             line: None,
             reason: String::from("the server is a standby"),
+            lost: None,
         }
     }
 
@@ -80,16 +123,56 @@ impl Fault {
     pub(crate) fn is_timeout(&self) -> bool {
         match self.sqlstate.as_deref() {
             Some(sqlstate) => matches!(sqlstate, "57014" | "25P03" | "25P04"),
-            None => self.class == Class::Retry && self.reason == TIMED_OUT,
+            None => self.reason == TIMED_OUT,
         }
     }
 
     /// What can be said in a log line: nothing that a host's value could be part of.
     pub(crate) fn summary(&self) -> Cow<'static, str> {
-        match &self.sqlstate {
-            Some(sqlstate) => Cow::Owned(format!("SQLSTATE {sqlstate}")),
-            None => Cow::Borrowed("no answer"),
+        match (&self.lost, &self.sqlstate) {
+            (Some(Lost::Unreachable(why) | Lost::Cut(why)), _) => Cow::Owned(why.clone()),
+            (None, Some(sqlstate)) => match meaning(sqlstate) {
+                "" => Cow::Owned(format!("SQLSTATE {sqlstate}")),
+                meaning => Cow::Owned(format!("{meaning} (SQLSTATE {sqlstate})")),
+            },
+            (None, None) if self.is_timeout() => Cow::Borrowed("no answer within a minute"),
+            (None, None) => Cow::Borrowed("an answer that is not understood"),
         }
+    }
+
+    /// The same as a sentence, for the database at `place`.
+    pub(crate) fn sentence(&self, place: &str) -> String {
+        match &self.lost {
+            Some(Lost::Unreachable(why)) => format!("cannot reach Postgres at {why}"),
+            Some(Lost::Cut(why)) => {
+                format!("the connection to Postgres at {place} was lost: {why}")
+            }
+            None => format!(
+                "Postgres at {place} does not take records: {}",
+                self.summary()
+            ),
+        }
+    }
+}
+
+/// What an operator can make of a SQLSTATE.
+fn meaning(sqlstate: &str) -> &'static str {
+    match sqlstate {
+        "22001" | "22P03" | "22P04" | "23502" | "42703" | "42804" | "42883" | "42P01" | "3F000" => {
+            "a table or function is not as the migrations make it; run `tracing-audit doctor`"
+        }
+        "23514" | "55000" => "a partition is missing or detached; run `tracing-audit doctor`",
+        "25006" => "the server is read-only, as a standby is",
+        "40001" | "40P01" => "another transaction was in the way",
+        "42501" => "a right of the login is missing; run `tracing-audit doctor`",
+        "53100" => "its disk is full",
+        "53200" => "it is out of memory",
+        "53300" => "it has too many connections",
+        "55P03" => "a lock was not had in time",
+        "57014" => "it took too long, or was cancelled",
+        "57P01" | "57P02" | "57P03" => "it shuts down, starts, or ended the connection",
+        "58030" => "it cannot read or write its files",
+        _ => "",
     }
 }
 
@@ -101,6 +184,7 @@ impl From<LogError> for Fault {
             at: None,
             line: None,
             reason: error.to_string(),
+            lost: Some(Lost::Cut(String::from("the local log cannot be read"))),
         }
     }
 }
@@ -114,6 +198,10 @@ impl From<sqlx::Error> for Fault {
                 at: None,
                 line: None,
                 reason: error.to_string(),
+                lost: match &error {
+                    sqlx::Error::Io(error) => Some(Lost::Cut(cause::of_io(error))),
+                    _ => None,
+                },
             };
         };
         let sqlstate = database.code().unwrap_or_default().into_owned();
@@ -126,6 +214,7 @@ impl From<sqlx::Error> for Fault {
             at: None,
             line,
             reason: database.message().to_owned(),
+            lost: None,
             sqlstate: Some(sqlstate),
         }
     }

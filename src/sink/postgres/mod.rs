@@ -23,16 +23,3 @@ mod schema;
 mod writer;
 
 pub use schema::migrate;
-
-use sqlx::ConnectOptions as _;
-use sqlx::postgres::PgConnectOptions;
-
-/// How connections are made: with nothing that a pooler in between refuses.
-fn connect_options(options: &PgConnectOptions) -> PgConnectOptions {
-    options
-        .clone()
-        .application_name("tracing-audit")
-        // No float is read, and pgbouncer takes no parameter of a session but a few.
-        .extra_float_digits(None)
-        .disable_statement_logging()
-}

@@ -4,9 +4,10 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use sqlx::migrate::{Migration, MigrationType, Migrator};
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{ConnectOptions as _, Connection as _, Executor as _, Row as _, SqlSafeStr as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{Connection as _, Executor as _, Row as _, SqlSafeStr as _};
 
+use crate::database::Servers;
 use crate::error::MigrateError;
 
 /// The table of the applied migrations, apart from the host's own.
@@ -166,7 +167,10 @@ pub(crate) async fn become_writer(connection: &mut PgConnection) -> Result<(), s
 /// # Ok::<(), tracing_audit::MigrateError>(())
 /// ```
 pub fn migrate(url: &str) -> Result<(), MigrateError> {
-    let options: PgConnectOptions = url.parse().map_err(|_| MigrateError::DatabaseUrl)?;
+    let servers = url.parse::<Servers>()?.for_writing();
+    if servers.lacks_tls() {
+        return Err(MigrateError::NoTls);
+    }
     // A thread of its own, since a runtime cannot be entered from within another.
     let migrating = std::thread::Builder::new()
         .name(String::from("tracing-audit-migrate"))
@@ -175,7 +179,7 @@ pub fn migrate(url: &str) -> Result<(), MigrateError> {
                 .enable_all()
                 .build()
                 .map_err(MigrateError::Thread)?;
-            runtime.block_on(migrate_with(options))
+            runtime.block_on(migrate_with(servers))
         })
         .map_err(MigrateError::Thread)?;
     migrating.join().unwrap_or_else(|_| {
@@ -185,13 +189,12 @@ pub fn migrate(url: &str) -> Result<(), MigrateError> {
     })
 }
 
-async fn migrate_with(options: PgConnectOptions) -> Result<(), MigrateError> {
+async fn migrate_with(servers: Servers) -> Result<(), MigrateError> {
     let database = |error: sqlx::Error| MigrateError::Database(Box::new(error));
-    let options = super::connect_options(&options);
-    let mut connection = tokio::time::timeout(Duration::from_secs(30), options.connect())
+    let (mut connection, _) = servers
+        .connect(Duration::from_secs(30))
         .await
-        .map_err(|elapsed| MigrateError::Database(Box::new(elapsed)))?
-        .map_err(database)?;
+        .map_err(|unreachable| MigrateError::Database(Box::new(unreachable)))?;
     let is_to_run = match state(&mut connection).await.map_err(database)? {
         // Nothing to do takes no right to do it.
         State::Current | State::NotWriter => match connection.fetch_optional(LACKS_GUARD).await {

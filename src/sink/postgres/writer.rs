@@ -6,10 +6,13 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::{PgConnectOptions, PgConnection};
-use sqlx::{AssertSqlSafe, ConnectOptions as _, Executor as _, Row as _};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
 
 use super::batch::{Batch, DeadLetter, Leaf};
@@ -17,15 +20,19 @@ use super::copy;
 use super::fault::Fault;
 use super::partitions;
 use super::schema;
+use crate::database::{Probe, Servers};
 use crate::spool::Log;
 use crate::vocabulary::Kind;
 
-/// How long a connection may take to be made.
+/// How long a connection to one server may take to be made.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long one exchange with the server may take; `audit.batches` is read on the assumption
 /// that no batch takes longer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long a server may be silent before it is looked whether it is still there.
+const SILENCE: Duration = Duration::from_secs(5);
 
 /// How long the partitions that are made ahead may take, all of them.
 const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +60,7 @@ const AFTER_PARTITIONS: &str = "SET LOCAL lock_timeout = '10s'";
 #[derive(Debug)]
 pub(crate) struct Writer {
     connection: PgConnection,
+    probe: Probe,
     last_used: Instant,
 }
 
@@ -90,15 +98,43 @@ where
     }
 }
 
+/// Waits for an exchange with the server. While it is silent, looks whether the server can be
+/// reached at all; if not, the connection is given up at once.
+async fn watched<T, E>(probe: &Probe, doing: impl Future<Output = Result<T, E>>) -> Result<T, Fault>
+where
+    Fault: From<E>,
+{
+    let until = tokio::time::Instant::now() + EXCHANGE_TIMEOUT;
+    let mut doing = pin!(doing);
+    loop {
+        let look_at = until.min(tokio::time::Instant::now() + SILENCE);
+        if let Ok(done) = tokio::time::timeout_at(look_at, doing.as_mut()).await {
+            return done.map_err(Fault::from);
+        }
+        if look_at == until {
+            return Err(Fault::timed_out());
+        }
+        let mut looking = pin!(probe.look(SILENCE));
+        let looked = poll_fn(|context| match doing.as_mut().poll(context) {
+            Poll::Ready(done) => Poll::Ready(Err(done)),
+            Poll::Pending => looking.as_mut().poll(context).map(Ok),
+        });
+        match looked.await {
+            Err(done) => return done.map_err(Fault::from),
+            Ok(Err(why)) => return Err(Fault::gone(why)),
+            Ok(Ok(())) => {}
+        }
+    }
+}
+
 impl Writer {
     /// Connects, and makes or updates the tables if that is needed, wanted and allowed.
-    pub(crate) async fn connect(
-        options: &PgConnectOptions,
-        migrate: bool,
-    ) -> Result<Self, NotReady> {
-        let connecting = super::connect_options(options);
-        let mut connection = within(CONNECT_TIMEOUT, connecting.connect()).await?;
-        let state = within(EXCHANGE_TIMEOUT, schema::state(&mut connection)).await?;
+    pub(crate) async fn connect(servers: &Servers, migrate: bool) -> Result<Self, NotReady> {
+        let (mut connection, probe) = servers
+            .connect(CONNECT_TIMEOUT)
+            .await
+            .map_err(|unreachable| Fault::unreachable(&unreachable))?;
+        let state = watched(&probe, schema::state(&mut connection)).await?;
         match state {
             schema::State::Current => {}
             schema::State::Newer(_) => {
@@ -112,7 +148,7 @@ impl Writer {
                 )));
             }
             schema::State::NotWriter | schema::State::Closed => {
-                let login = options.get_username();
+                let login = servers.login();
                 return Err(NotReady::Schema(Cow::Owned(format!(
                     "the login {login} may not write to the audit tables: run `tracing-audit migrate --writer-login {login}` \
                      as an administrator, or GRANT audit_writer TO it"
@@ -130,13 +166,13 @@ impl Writer {
                 match migrating.await {
                     Ok(Ok(())) => {
                         let granting = schema::become_writer(&mut connection);
-                        within(EXCHANGE_TIMEOUT, granting).await?;
+                        watched(&probe, granting).await?;
                     }
                     Ok(Err(
                         sqlx::migrate::MigrateError::Execute(error)
                         | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
                     )) => {
-                        return Err(not_migrated(error, options.get_username()));
+                        return Err(not_migrated(error, servers.login()));
                     }
                     Ok(Err(_)) => {
                         return Err(NotReady::Schema(Cow::Borrowed(
@@ -149,6 +185,7 @@ impl Writer {
         }
         Ok(Self {
             connection,
+            probe,
             last_used: Instant::now(),
         })
     }
@@ -157,6 +194,16 @@ impl Writer {
     /// costs milliseconds, finding that out a minute.
     pub(crate) fn is_stale(&self) -> bool {
         self.last_used.elapsed() > IDLE_LIMIT
+    }
+
+    /// Sees whether a connection that was idle is still there: one that a firewall has forgotten
+    /// meanwhile would be waited for.
+    async fn wake(&mut self) -> Result<(), Fault> {
+        if self.last_used.elapsed() > SILENCE {
+            within(SILENCE, self.connection.ping()).await?;
+        }
+        self.last_used = Instant::now();
+        Ok(())
     }
 
     /// Makes the partitions that will be needed. After an error the connection is of no use.
@@ -174,7 +221,7 @@ impl Writer {
         let asking = AssertSqlSafe(format!(
             "SELECT audit.writer_position('{writer}'), pg_catalog.pg_is_in_recovery()"
         ));
-        let row = within(EXCHANGE_TIMEOUT, self.connection.fetch_one(asking)).await?;
+        let row = watched(&self.probe, self.connection.fetch_one(asking)).await?;
         if row.try_get(1)? {
             return Err(Fault::standby());
         }
@@ -188,13 +235,15 @@ impl Writer {
     /// no use any more; but after [`Poison`](super::fault::Class::Poison) it was not, and the
     /// connection is to be rolled back.
     pub(crate) async fn write(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
-        self.last_used = Instant::now();
-        within(EXCHANGE_TIMEOUT, self.transaction(batch, log)).await
+        self.wake().await?;
+        // Its clone: the transaction has the whole of this.
+        let probe = self.probe.clone();
+        watched(&probe, self.transaction(batch, log)).await
     }
 
     /// Ends a transaction that Postgres has refused something in.
     pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
-        within(EXCHANGE_TIMEOUT, self.connection.execute("ROLLBACK")).await?;
+        watched(&self.probe, self.connection.execute("ROLLBACK")).await?;
         Ok(())
     }
 

@@ -1,0 +1,285 @@
+//! The servers of the trail's database: what a URL says of them, a connection to one of them, and
+//! why there is none.
+//!
+//! sqlx reads one host of a URL, an IPv6 address never, and logs the values of parameters that it
+//! does not know. So URLs are read here, as libpq reads them. The command line compiles this
+//! folder as well: it uses no other module of the library.
+
+pub(crate) mod cause;
+mod passfile;
+mod probe;
+#[cfg(test)]
+mod tests;
+mod url;
+
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions as _, Row as _};
+
+use self::cause::Cause;
+pub(crate) use self::cause::Unreachable;
+pub(crate) use self::probe::Probe;
+pub(crate) use self::url::UrlError;
+
+/// Which server of several will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    Writable,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+/// A file that TLS needs, and the parameter that names it.
+#[derive(Clone, Debug)]
+struct TlsFile {
+    parameter: &'static str,
+    path: PathBuf,
+    /// What a PEM file with it has in it.
+    marker: &'static str,
+}
+
+/// The servers that a URL names, in the order in which they are tried.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    hosts: Vec<PgConnectOptions>,
+    ssl_mode: PgSslMode,
+    wanted: Wanted,
+    connect_timeout: Option<Duration>,
+    tls_files: Vec<TlsFile>,
+    /// What no message may hold.
+    secrets: Vec<String>,
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options have the password in their Debug.
+        f.debug_tuple("Servers").field(&self.place()).finish()
+    }
+}
+
+impl std::str::FromStr for Servers {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<Self, UrlError> {
+        url::parse(url)
+    }
+}
+
+impl Servers {
+    /// The server that is tried first.
+    pub(crate) fn first(&self) -> &PgConnectOptions {
+        // INVARIANT: `url::parse` makes at least one.
+        &self.hosts[0]
+    }
+
+    /// All of them.
+    #[allow(dead_code, reason = "for the command line")]
+    pub(crate) fn hosts(&self) -> &[PgConnectOptions] {
+        &self.hosts
+    }
+
+    /// Where they are: `db.internal:5432/app`, several with commas between them.
+    pub(crate) fn place(&self) -> String {
+        let places: Vec<_> = self.hosts.iter().map(place).collect();
+        places.join(", ")
+    }
+
+    /// The login.
+    pub(crate) fn login(&self) -> &str {
+        self.first().get_username()
+    }
+
+    /// Whether the trail can be written to the servers that are wanted.
+    pub(crate) fn can_be_written(&self) -> bool {
+        !matches!(self.wanted, Wanted::ReadOnly | Wanted::Standby)
+    }
+
+    /// Takes only a server that can be written, where one of several is to be chosen.
+    pub(crate) fn for_writing(mut self) -> Self {
+        if self.hosts.len() > 1 {
+            self.wanted = Wanted::Writable;
+        }
+        self
+    }
+
+    /// Whether TLS is asked for and this build has none.
+    pub(crate) fn lacks_tls(&self) -> bool {
+        let is_asked_for = matches!(
+            self.ssl_mode,
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        );
+        is_asked_for && !sqlx_core::net::tls::available() && self.hosts.iter().any(is_tcp)
+    }
+
+    /// Whether what is sent can be read on the way, and only for want of TLS in this build.
+    pub(crate) fn is_plain_for_want_of_tls(&self) -> bool {
+        matches!(self.ssl_mode, PgSslMode::Prefer)
+            && !sqlx_core::net::tls::available()
+            && self
+                .hosts
+                .iter()
+                .any(|host| is_tcp(host) && !is_local(host))
+    }
+
+    /// Connects to the first server that will do, each within `limit` unless the URL says
+    /// otherwise.
+    pub(crate) async fn connect(
+        &self,
+        limit: Duration,
+    ) -> Result<(PgConnection, Probe), Unreachable> {
+        let limit = self.connect_timeout.unwrap_or(limit);
+        let passes: &[Wanted] = match self.wanted {
+            Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
+            ref wanted => std::slice::from_ref(wanted),
+        };
+        let mut causes = Vec::new();
+        for wanted in passes {
+            causes.clear();
+            for host in &self.hosts {
+                let connecting = self.connect_to(host, *wanted);
+                let cause = match tokio::time::timeout(limit, connecting).await {
+                    Ok(Ok(connection)) => return Ok((connection, Probe::of(host))),
+                    Ok(Err(cause)) => cause,
+                    Err(_) => Cause::no_answer(limit),
+                };
+                let is_refused = cause.is_refused_login();
+                causes.push((place(host), cause.without(&self.secrets)));
+                if is_refused {
+                    // As libpq has it: one that answers, and refuses, speaks for all.
+                    break;
+                }
+            }
+        }
+        Err(Unreachable::new(causes))
+    }
+
+    async fn connect_to(
+        &self,
+        host: &PgConnectOptions,
+        wanted: Wanted,
+    ) -> Result<PgConnection, Cause> {
+        if is_tcp(host) {
+            self.check_tls()?;
+        }
+        let describe = |error| Cause::of(error, self.ssl_mode);
+        let mut connection = host.connect().await.map_err(describe)?;
+        if wanted == Wanted::Any {
+            return Ok(connection);
+        }
+        let state = sqlx::raw_sql(
+            "SELECT pg_catalog.pg_is_in_recovery(), \
+             pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(describe)?;
+        let is_standby: bool = state.try_get(0).map_err(describe)?;
+        let is_read_only: bool = state.try_get::<bool, _>(1).map_err(describe)? || is_standby;
+        match wanted {
+            Wanted::Writable if is_read_only => Err(Cause::unwanted("the server is read-only")),
+            Wanted::ReadOnly if !is_read_only => {
+                Err(Cause::unwanted("the server is not read-only"))
+            }
+            Wanted::Primary if is_standby => Err(Cause::unwanted("the server is a standby")),
+            Wanted::Standby if !is_standby => Err(Cause::unwanted("the server is no standby")),
+            _ => Ok(connection),
+        }
+    }
+
+    /// Says what sqlx would not say, or would panic about.
+    fn check_tls(&self) -> Result<(), Cause> {
+        if self.lacks_tls() {
+            return Err(Cause::to_mend(LACKS_TLS));
+        }
+        if matches!(self.ssl_mode, PgSslMode::Disable | PgSslMode::Allow) {
+            return Ok(());
+        }
+        for file in &self.tls_files {
+            let (parameter, path) = (file.parameter, file.path.display());
+            match std::fs::read(&file.path) {
+                Err(error) => {
+                    let error = cause::of_io(&error);
+                    return Err(Cause::to_mend(format!(
+                        "the file of {parameter}, {path}, cannot be read: {error}"
+                    )));
+                }
+                Ok(pem) if !contains(&pem, file.marker.as_bytes()) => {
+                    return Err(Cause::to_mend(format!(
+                        "the file of {parameter}, {path}, is no PEM file of that kind: it has no {}",
+                        file.marker
+                    )));
+                }
+                Ok(_) => {}
+            }
+        }
+        // sqlx asks for the process' default provider of rustls in this mode alone, which panics
+        // where there is none that is clear, and else sets one that the host may want to set.
+        #[cfg(all(
+            any(feature = "tls-ring", feature = "tls-aws-lc-rs"),
+            not(feature = "tls-native")
+        ))]
+        if matches!(self.ssl_mode, PgSslMode::VerifyCa)
+            && rustls::crypto::CryptoProvider::get_default().is_none()
+        {
+            return Err(Cause::to_mend(
+                "sslmode=verify-ca needs a default provider of rustls, and the program has set none: call \
+                 rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main, \
+                 use sslmode=verify-full, or build with feature tls-native of tracing-audit",
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// What to do when TLS is asked for and is not there.
+pub(crate) const LACKS_TLS: &str = "sslmode asks for TLS, and this build has none: enable feature tls-ring or \
+     tls-aws-lc-rs of tracing-audit (the one whose provider the program's rustls has already), or tls-native";
+
+/// Where a server is: `db.internal:5432/app`.
+fn place(host: &PgConnectOptions) -> String {
+    let database = host.get_database().unwrap_or(host.get_username());
+    let port = host.get_port();
+    match host.get_socket() {
+        Some(socket) => format!("{}:{port}/{database}", socket.display()),
+        None if host.get_host().contains(':') => {
+            format!("[{}]:{port}/{database}", host.get_host())
+        }
+        None => format!("{}:{port}/{database}", host.get_host()),
+    }
+}
+
+fn is_tcp(host: &PgConnectOptions) -> bool {
+    host.get_socket().is_none() && !host.get_host().starts_with('/')
+}
+
+/// Whether nobody else sees what is sent to it.
+fn is_local(host: &PgConnectOptions) -> bool {
+    let name = host.get_host();
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
+/// As libpq and sqlx tell a PEM text from the path of a file.
+fn is_inline_pem(value: &str) -> bool {
+    value.trim().starts_with("-----BEGIN")
+}
+
+impl TlsFile {
+    /// The file that `value` names, unless it is the PEM text itself.
+    fn of(parameter: &'static str, marker: &'static str, value: &str) -> Option<Self> {
+        (!is_inline_pem(value)).then(|| Self {
+            parameter,
+            path: Path::new(value).to_owned(),
+            marker,
+        })
+    }
+}

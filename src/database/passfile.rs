@@ -1,0 +1,88 @@
+//! The password for a host from a passfile, as libpq has it: lines of
+//! `host:port:database:user:password`, `*` for any, a backslash before `:` and `\`.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use sqlx::postgres::PgConnectOptions;
+
+/// What is read of the file.
+const FILE_BYTES: u64 = 1 << 20;
+
+/// The password for this host, if the file has one. `None` for `path`: the user's own.
+pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions) -> Option<String> {
+    let path = path.map(PathBuf::from).or_else(default_path)?;
+    let file = File::open(path).ok()?;
+    if !is_private(&file) {
+        return None;
+    }
+    let mut text = String::new();
+    file.take(FILE_BYTES).read_to_string(&mut text).ok()?;
+    let user = host.get_username();
+    let name = match host.get_socket() {
+        // A socket where it is by default goes by this name.
+        Some(socket) if is_default_socket(socket) => String::from("localhost"),
+        Some(socket) => socket.display().to_string(),
+        None => String::from(host.get_host()),
+    };
+    let port = host.get_port().to_string();
+    let wanted = [
+        name.as_str(),
+        port.as_str(),
+        host.get_database().unwrap_or(user),
+        user,
+    ];
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .find_map(|line| matching(line, wanted))
+}
+
+fn default_path() -> Option<PathBuf> {
+    let home = std::env::home_dir().filter(|home| !home.as_os_str().is_empty())?;
+    Some(if cfg!(windows) {
+        home.join("AppData/Roaming/postgresql/pgpass.conf")
+    } else {
+        home.join(".pgpass")
+    })
+}
+
+fn is_default_socket(folder: &Path) -> bool {
+    ["/tmp", "/var/run/postgresql", "/run/postgresql"]
+        .iter()
+        .any(|default| folder == Path::new(default))
+}
+
+/// Whether nobody else may read the file, and it is one.
+#[cfg(unix)]
+#[allow(clippy::verbose_bit_mask, reason = "as permissions are written")]
+fn is_private(file: &File) -> bool {
+    use std::os::unix::fs::PermissionsExt as _;
+    file.metadata()
+        .is_ok_and(|data| data.is_file() && data.permissions().mode() & 0o077 == 0)
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &File) -> bool {
+    true
+}
+
+/// The password of a line, if its four other fields are these.
+fn matching(line: &str, wanted: [&str; 4]) -> Option<String> {
+    let mut fields = vec![String::new()];
+    let mut chars = line.trim_end_matches('\r').chars();
+    while let Some(c) = chars.next() {
+        // A colon in the password need not be escaped.
+        match c {
+            '\\' => fields.last_mut()?.extend(chars.next()),
+            ':' if fields.len() <= wanted.len() => fields.push(String::new()),
+            c => fields.last_mut()?.push(c),
+        }
+    }
+    let password = (fields.len() > wanted.len()).then(|| fields.pop())??;
+    let is_match = fields
+        .iter()
+        .zip(wanted)
+        .all(|(field, wanted)| field == "*" || field == wanted);
+    is_match.then_some(password)
+}

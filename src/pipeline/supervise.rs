@@ -1,0 +1,151 @@
+//! Runs a worker again after a panic: what it was at is in the spool.
+
+use std::cell::Cell;
+use std::collections::HashSet;
+use std::panic::AssertUnwindSafe;
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use super::is_worker_thread;
+use crate::stats::Counters;
+
+/// The pause before a worker that panicked is started again, which doubles with each panic.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+
+/// The longest pause. A worker that ran for longer than this begins with the first one again.
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+
+/// How often a thread that pauses looks whether it is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+thread_local! {
+    /// Where this thread, a worker's, last panicked.
+    static PLACE: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Has the place of a worker's panic noted. The host's panic hook is called as before, for all
+/// threads, ours included; other threads cost a look at a flag.
+pub(super) fn note_panics() {
+    static NOTED: Once = Once::new();
+    if std::thread::panicking() {
+        // The hook cannot be changed now.
+        return;
+    }
+    NOTED.call_once(|| {
+        let hosts = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if is_worker_thread() {
+                let place = panic.location().map(ToString::to_string);
+                let _ = PLACE.try_with(|last| last.set(place));
+            }
+            hosts(panic);
+        }));
+    });
+}
+
+/// How long to wait before the next start.
+#[derive(Debug)]
+pub(super) struct Pause(Duration);
+
+/// The panics of one worker.
+#[derive(Debug)]
+pub(super) struct Panics {
+    pause: Pause,
+    /// Where; said once each.
+    places: HashSet<String>,
+}
+
+impl Panics {
+    pub(super) fn new() -> Self {
+        Self {
+            pause: Pause::FIRST,
+            places: HashSet::new(),
+        }
+    }
+
+    /// Counts a panic of this thread after a run that took so long, and says where it was. Returns
+    /// how long to wait.
+    pub(super) fn count(&mut self, counters: &Counters, ran: Duration) -> Duration {
+        counters.count_restart();
+        let place = PLACE
+            .take()
+            .unwrap_or_else(|| String::from("an unknown place"));
+        if self.places.insert(place.clone()) {
+            say(place);
+        }
+        self.pause.after(ran)
+    }
+}
+
+impl Pause {
+    pub(super) const FIRST: Self = Self(FIRST_PAUSE);
+
+    /// The pause after a run that took so long.
+    pub(super) fn after(&mut self, ran: Duration) -> Duration {
+        if ran > LONGEST_PAUSE {
+            self.0 = FIRST_PAUSE;
+        }
+        let pause = self.0;
+        self.0 = (pause * 2).min(LONGEST_PAUSE);
+        pause
+    }
+}
+
+/// Runs a worker until it ends, again after each panic.
+pub(super) fn supervise(
+    counters: &Counters,
+    should_stop: impl Fn() -> bool,
+    mut run: impl FnMut(),
+) {
+    let mut panics = Panics::new();
+    loop {
+        let began = Instant::now();
+        if std::panic::catch_unwind(AssertUnwindSafe(&mut run)).is_ok() {
+            return;
+        }
+        let pause = panics.count(counters, began.elapsed());
+        let until = Instant::now() + pause;
+        loop {
+            if should_stop() {
+                return;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            std::thread::sleep(left.min(LOOK_EVERY));
+        }
+    }
+}
+
+/// Says that a worker panicked, and where, once for each place. What it said is not repeated: it may
+/// hold a value of the host's.
+fn say(place: String) {
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or_default().to_owned();
+    crate::report::say(move || {
+        tracing::error!(
+            target: "tracing_audit",
+            thread,
+            place,
+            "audit trail: a worker panicked and is started again, after a pause that grows to a minute; nothing is lost, \
+             please report it"
+        );
+    });
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// Where a worker's thread that does this has panicked, as it is said.
+    pub(in crate::pipeline) fn place_of(work: fn()) -> String {
+        std::thread::spawn(move || {
+            super::super::mark_worker_thread();
+            let _ = std::panic::catch_unwind(work);
+            PLACE.take().unwrap_or_default()
+        })
+        .join()
+        .unwrap_or_default()
+    }
+}
