@@ -343,6 +343,8 @@ impl Service {
     async fn serve_grpc(self, listener: TcpListener, tls: Option<Tls>) {
         let mut server = Server::builder();
         if let Some(tls) = tls {
+            // tonic's server asks for the process' default, and with all features there are two.
+            let _ = crypto::ring::default_provider().install_default();
             let identity = Identity::from_pem(tls.certificate, tls.key);
             server = server
                 .tls_config(ServerTlsConfig::new().identity(identity))
