@@ -517,8 +517,8 @@ impl Stats {
     }
 
     /// Rows that went to a default partition, since their time is more than two months ahead of
-    /// the server's: a clock is wrong. They are part of the trail like the others; an operator
-    /// should look.
+    /// the server's, or more than a year before it: is a clock wrong? They are part of the trail
+    /// like the others; `tracing-audit settle` moves them to their months.
     pub fn in_default_partition(&self) -> u64 {
         self.in_default
     }

@@ -9,6 +9,12 @@ mod support;
 
 #[path = "rights/attacks.rs"]
 mod attacks;
+#[path = "rights/holds.rs"]
+mod holds;
+#[path = "rights/hosts.rs"]
+mod hosts;
+#[path = "rights/locks.rs"]
+mod locks;
 #[path = "rights/matrix.rs"]
 mod matrix;
 #[path = "rights/migration.rs"]
@@ -19,6 +25,8 @@ mod partitions;
 mod references;
 #[path = "rights/retention.rs"]
 mod retention;
+#[path = "rights/settle.rs"]
+mod settle;
 #[path = "rights/tenants.rs"]
 mod tenants;
 

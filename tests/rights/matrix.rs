@@ -53,7 +53,8 @@ const ROWS: &str = "
     INSERT INTO audit.legal_holds (id, reason, from_time, to_time, placed_by)
         SELECT id::uuid, 'case', now() - interval '1 day', 'infinity', ''
         FROM unnest(ARRAY['00000000-0000-4000-8000-000000000001', '00000000-0000-4000-8000-000000000002']) AS id;
-    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES ('00000000-0000-4000-8000-000000000002', 'done', '');";
+    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES ('00000000-0000-4000-8000-000000000002', 'done', '');
+    INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('30 days', 'as before', '');";
 
 /// A table, and what statements about it need.
 struct Table {
@@ -374,6 +375,14 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
             ("hold_id", "hold_id uuid"),
             "hold_id, reason, lifted_by",
             &format!("'{HOLD}', 'done', ''"),
+        ),
+        Table::other(
+            "audit.settings",
+            "hold",
+            "reason",
+            ("id", "id bigint"),
+            "least_age, reason, changed_by",
+            "'1 year', 'law', ''",
         ),
         Table::other(
             "audit.schema_migrations",
@@ -697,13 +706,52 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "audit.append_event('x', NULL, NULL, NULL, NULL, NULL, NULL)",
         &[],
     ),
-    ("time_column", "audit.time_column('events')", &[]),
-    ("held", "audit.held('events', '-infinity', 'infinity')", &[]),
     (
-        "referring",
-        "audit.referring('events', '-infinity', 'infinity')",
+        "hold_coverage",
+        "audit.hold_coverage('00000000-0000-4000-8000-000000000001')",
+        &["auditor", "operator"],
+    ),
+    ("least_age", "audit.least_age()", &["auditor", "operator"]),
+    (
+        "set_least_age",
+        "audit.set_least_age('1 year', 'because')",
+        &["auditor"],
+    ),
+    ("plan_settling", "audit.plan_settling()", &["operator"]),
+    (
+        "settle_month",
+        "audit.settle_month('events', (SELECT NULL::timestamptz))",
+        &["operator"],
+    ),
+    (
+        "covered",
+        "audit.covered(NULL, '-infinity', 'infinity', NULL)",
         &[],
     ),
+    ("by_the_host", "audit.by_the_host('events')", &[]),
+    ("record_tables", "audit.record_tables()", &[]),
+    ("check_kinds", "audit.check_kinds(NULL)", &[]),
+    ("check_text", "audit.check_text('x', 'y', 1)", &[]),
+    ("leaves", "audit.leaves('events')", &[]),
+    (
+        "make_leaf",
+        "audit.make_leaf((SELECT NULL), 'x', now(), now())",
+        &[],
+    ),
+    (
+        "attach_leaf",
+        "audit.attach_leaf((SELECT NULL), 'x', now(), now(), 1)",
+        &[],
+    ),
+    (
+        "run_with_short_waits",
+        "audit.run_with_short_waits('SELECT 1')",
+        &[],
+    ),
+    ("refuse_old_snapshot", "audit.refuse_old_snapshot()", &[]),
+    ("time_column", "audit.time_column('events')", &[]),
+    ("held", "audit.held('events', '-infinity', 'infinity')", &[]),
+    ("referring", "audit.referring('events')", &[]),
     ("depending", "audit.depending('events_2020_01')", &[]),
     (
         "obstacles",

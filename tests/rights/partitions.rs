@@ -126,7 +126,7 @@ fn a_month_with_rows_in_the_default_partition_stays_there_until_they_are_settled
         allowed(&mut writer, &ensure.replace("events", "query_runs")).len(),
         "query_runs_2026_01".len()
     );
-    // Settled by a superuser, who moves them; the trail's own functions move nothing.
+    // Settled by an operator, in `settle.rs`, or by a superuser, who moves them.
     let mut operator = login(&postgres, "as_operator", Some("audit_operator"));
     assert_eq!(allowed(&mut operator, &ensure), "events_default");
     refused(
@@ -154,7 +154,7 @@ fn a_month_with_rows_in_the_default_partition_stays_there_until_they_are_settled
 #[test]
 fn sixteen_writers_that_need_a_new_month_at_once_make_it_once() {
     let postgres = migrated();
-    postgres.psql("CREATE ROLE as_writer LOGIN IN ROLE audit_writer");
+    postgres.psql("CREATE ROLE as_writer LOGIN IN ROLE audit_writer, audit_operator");
     let mut holder = postgres.session("as_writer");
     let mut sessions: Vec<_> = (0..16).map(|_| postgres.session("as_writer")).collect();
     let ensure = "SELECT audit.ensure_partition('events', '2020-01-15Z')";

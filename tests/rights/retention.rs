@@ -232,7 +232,7 @@ fn what_is_young_or_no_month_is_not_removed() {
     let before = all(&postgres);
     let current = postgres.psql("SELECT audit.ensure_partition('events', now())");
     for (leaf, keep, state) in [
-        (&*current, "'1 day'", "55000"),
+        (&*current, "'30 days'", "55000"),
         ("events_2020_01", "'100 years'", "55000"),
         (
             "events_2020_01",
@@ -341,12 +341,12 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
     );
     refused(
         &mut auditor,
-        "23514",
+        "22023",
         &format!("SELECT audit.lift_hold('{hold}', '')"),
     );
     refused(
         &mut auditor,
-        "23502",
+        "22023",
         &format!("SELECT audit.lift_hold('{hold}', NULL)"),
     );
     refused(
@@ -394,9 +394,9 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
         "audit.place_hold('x', NULL, '2020-01-01Z', '2020-01-01Z')",
         "audit.place_hold('x', NULL, '2020-01-02Z', '2020-01-01Z')",
     ] {
-        refused(&mut auditor, "23514", &format!("SELECT {wrong}"));
+        refused(&mut auditor, "22023", &format!("SELECT {wrong}"));
     }
-    refused(&mut auditor, "23502", "SELECT audit.place_hold(NULL)");
+    refused(&mut auditor, "22023", "SELECT audit.place_hold(NULL)");
     refused(
         &mut auditor,
         "42P01",
@@ -439,30 +439,18 @@ fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
          INSERT INTO host.feedback VALUES ('{id}')"
     ));
     let removing = "SELECT audit.remove_partition('events_2020_01', '1 year')";
+    let expected = "rows of host.feedback may refer to it by the foreign key feedback_event_fkey; its owner takes that away (ALTER TABLE host.feedback DROP CONSTRAINT feedback_event_fkey)";
     let error = refused(&mut operator, "55006", removing);
-    assert!(
-        error.contains("GRANT SELECT ON host.feedback TO audit_maintainer"),
-        "{error}"
-    );
-    postgres.psql("GRANT USAGE ON SCHEMA host TO audit_maintainer; GRANT SELECT ON host.feedback TO audit_maintainer");
+    assert!(error.contains(expected), "{error}");
+    // Whether there is one, the trail does not look: not where it might, nor where there is none.
+    postgres.psql("GRANT USAGE ON SCHEMA host TO audit_maintainer; GRANT SELECT ON host.feedback TO audit_maintainer; TRUNCATE host.feedback");
     let error = refused(&mut operator, "55006", removing);
-    assert!(
-        error.contains("1 rows of host.feedback refer to it by event"),
-        "{error}"
-    );
-    // A policy of the host's that hides rows from the trail hides no reference.
-    postgres.psql("ALTER TABLE host.feedback ENABLE ROW LEVEL SECURITY");
-    refused(&mut operator, "55006", removing);
-    postgres.psql("ALTER TABLE host.feedback DISABLE ROW LEVEL SECURITY");
-    assert_eq!(
-        allowed(
-            &mut operator,
-            "SELECT obstacles FROM audit.plan_retention('1 year', '{events}')"
-        ),
-        "{\"1 rows of host.feedback refer to it by event\"}\n{}"
-    );
-    postgres.psql("TRUNCATE host.feedback");
+    assert!(error.contains(expected), "{error}");
+    let plan = "SELECT unnest(obstacles) FROM audit.plan_retention('1 year', '{events}') LIMIT 1";
+    assert!(allowed(&mut operator, plan).starts_with(expected));
+    postgres.psql("ALTER TABLE host.feedback DROP CONSTRAINT feedback_event_fkey");
     allowed(&mut operator, removing);
+    postgres.psql("ALTER TABLE host.feedback ADD CONSTRAINT feedback_event_fkey FOREIGN KEY (event) REFERENCES audit.events (id) NOT VALID");
     // The host's foreign key is as it was.
     let error = postgres
         .try_psql(&format!("INSERT INTO host.feedback VALUES ('{id}')"))
@@ -483,8 +471,6 @@ fn what_depends_on_a_partition_stands_against_its_removal_and_is_named() {
     postgres.psql(
         "CREATE SCHEMA host;
          CREATE VIEW host.everything AS SELECT * FROM audit.events;
-         CREATE TABLE host.feedback (event uuid REFERENCES audit.events (id));
-         GRANT USAGE ON SCHEMA host TO audit_maintainer; GRANT SELECT ON host.feedback TO audit_maintainer;
          CREATE INDEX ON audit_parts.events_2020_01 (user_id);
          CREATE STATISTICS audit_parts.together ON user_id, status FROM audit_parts.events_2020_01;
          ALTER TABLE audit_parts.events_2020_01 ADD CHECK (user_id <> 'x');

@@ -590,7 +590,7 @@ impl Drain {
             tracing::error!(
                 target: "tracing_audit",
                 rows = in_default,
-                "audit trail: rows are in a default partition, since their time is far ahead of the server's: is a clock wrong?"
+                "audit trail: rows are in a default partition, since their time is far ahead of the server's or more than a year ago: is a clock wrong? `tracing-audit settle` moves them to their months"
             );
         });
     }

@@ -1,0 +1,256 @@
+//! A hold holds something or is refused, and nothing younger than the least age is removed.
+
+use super::{allowed, login, migrated, refused};
+use crate::support::{Postgres, Session};
+
+/// Acme has records in January and February 2020, one of them a query; nobody else has any.
+fn acme() -> (Postgres, Session, Session) {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition(parent, at) FROM unnest(ARRAY['query_runs', 'events']) parent, unnest(ARRAY['2020-01-15Z', '2020-02-15Z']::timestamptz[]) at;
+         INSERT INTO audit.events (id, tenant_id, status, created_at, metadata, writer_id, seq, salt)
+             SELECT audit.id_at(at), audit.tenant_uuid('acme'), 'succeeded', at, CASE WHEN n = 2 THEN '{\"tenant_key\": \"acme\"}' WHEN n = 3 THEN '{\"tenant_key\": \"other\"}' ELSE '{}' END::jsonb, gen_random_uuid(), 1, ''
+             FROM (VALUES (1, '2020-01-10Z'::timestamptz), (2, '2020-01-20Z'), (3, '2020-02-10Z')) AS t (n, at);
+         INSERT INTO audit.query_runs (id, tenant_id, status, started_at, writer_id, seq, salt)
+             VALUES (audit.id_at('2020-01-10Z'), audit.tenant_uuid('acme'), 'succeeded', '2020-01-10Z', gen_random_uuid(), 1, '')",
+    );
+    let operator = login(&postgres, "ops", Some("audit_operator"));
+    let auditor = login(&postgres, "aud", Some("audit_auditor"));
+    (postgres, operator, auditor)
+}
+
+#[test]
+fn a_hold_that_would_hold_nothing_is_refused() {
+    let (postgres, mut operator, mut auditor) = acme();
+    for (state, arguments) in [
+        ("22023", "'x', kinds => '{}'"),
+        ("22023", "'x', kinds => '{events,events}'"),
+        (
+            "22023",
+            "'x', kinds => '{query_runs,prompt_runs,events,events}'",
+        ),
+        ("42P01", "'x', kinds => '{NULL}'"),
+        ("42P01", "'x', kinds => '{events,NULL}'"),
+        ("42P01", "'x', kinds => '{\"\"}'"),
+        ("42P01", "'x', kinds => '{Events}'"),
+        ("42P01", "'x', kinds => '{batches}'"),
+        ("22023", "'x', from_time => NULL"),
+        ("22023", "'x', to_time => NULL"),
+        (
+            "22023",
+            "'x', from_time => '2020-01-01Z', to_time => '2020-01-01Z'",
+        ),
+        (
+            "22023",
+            "'x', from_time => '2020-01-02Z', to_time => '2020-01-01Z'",
+        ),
+        ("22023", "'x', from_time => 'infinity'"),
+        ("22023", "'x', to_time => '-infinity'"),
+        ("22023", "'x', audit.tenant_uuid('acne')"),
+        ("22023", "'x', audit.tenant_uuid('')"),
+        (
+            "22023",
+            "'x', audit.tenant_uuid('acne'), even_if_unknown => NULL",
+        ),
+        ("22023", "'x', '00000000-0000-0000-0000-000000000000'"),
+    ] {
+        for session in [&mut operator, &mut auditor] {
+            refused(
+                session,
+                state,
+                &format!("SELECT audit.place_hold({arguments})"),
+            );
+        }
+    }
+    assert_eq!(postgres.psql("SELECT count(*) FROM audit.legal_holds"), "0");
+    // That a reading or a hold names a tenant does not make it one.
+    allowed(
+        &mut auditor,
+        "SELECT audit.record_reading('x', NULL, audit.tenant_uuid('acne')), audit.place_hold('x', audit.tenant_uuid('acne'), even_if_unknown => true)",
+    );
+    refused(
+        &mut operator,
+        "22023",
+        "SELECT audit.place_hold('x', audit.tenant_uuid('acne'))",
+    );
+    allowed(
+        &mut operator,
+        "SELECT audit.place_hold('x', audit.tenant_uuid('acme'))",
+    );
+    // Nor by a right to add that was granted by mistake, to a superuser.
+    for values in [
+        "'x', '{}'",
+        "'x', '{NULL}'",
+        "'', NULL",
+        "repeat('x', 5000), NULL",
+    ] {
+        let error = postgres
+            .try_psql(&format!(
+                "INSERT INTO audit.legal_holds (reason, kinds, from_time, to_time, placed_by) VALUES ({values}, '-infinity', 'infinity', 'x')"
+            ))
+            .unwrap_err();
+        assert!(error.contains("23514"), "{error}");
+    }
+}
+
+#[test]
+fn a_hold_says_what_it_covers_now_and_which_key_its_tenant_has() {
+    let (_postgres, mut operator, mut auditor) = acme();
+    let mut covered = |arguments: &str| {
+        let hold = allowed(
+            &mut operator,
+            &format!("SELECT audit.place_hold('x', {arguments})"),
+        );
+        allowed(
+            &mut operator,
+            &format!("SELECT partitions, records, tenant_key FROM audit.hold_coverage('{hold}')"),
+        )
+    };
+    let acme = "audit.tenant_uuid('acme')";
+    assert_eq!(covered(acme), "3|4|acme");
+    assert_eq!(
+        covered(&format!("{acme}, kinds => '{{query_runs}}'")),
+        "1|1|"
+    );
+    assert_eq!(
+        covered(&format!("{acme}, '2020-01-15Z', '2020-02-01Z'")),
+        "2|1|acme"
+    );
+    assert_eq!(
+        covered(&format!("{acme}, '2020-02-01Z', kinds => '{{events}}'")),
+        "1|1|"
+    );
+    assert_eq!(
+        covered("audit.tenant_uuid('acne'), even_if_unknown => true"),
+        "0|0|"
+    );
+    assert_eq!(covered("NULL, '2020-01-01Z', '2020-02-01Z'"), "2|3|");
+    for session in [&mut operator, &mut auditor] {
+        assert_eq!(
+            allowed(session, "SELECT audit.hold_coverage(gen_random_uuid())"),
+            ""
+        );
+    }
+}
+
+#[test]
+fn nothing_younger_than_the_least_age_is_removed_whatever_is_asked_for() {
+    let (postgres, mut operator, mut auditor) = acme();
+    let remove = |keep: &str| format!("SELECT audit.remove_partition('events_2020_01', {keep})");
+    let plan = |keep: &str| format!("SELECT audit.plan_retention({keep})");
+    assert_eq!(
+        allowed(&mut operator, "SELECT audit.least_age()"),
+        "30 days"
+    );
+    for keep in [
+        "'29 days'",
+        "'0'",
+        "'-1 month'",
+        "'-1 month 31 days'",
+        "'1 month -2 days'",
+        "'719 hours'",
+        "'-7 years'",
+    ] {
+        refused(&mut operator, "22023", &plan(keep));
+        refused(&mut operator, "22023", &remove(keep));
+    }
+    refused(&mut operator, "22023", &plan("NULL"));
+    // An auditor alone changes it, and it is on record.
+    for sql in [
+        "SELECT audit.set_least_age('1 day', 'x')",
+        "INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('1 day', 'x', 'x')",
+        "UPDATE audit.settings SET least_age = '1 day'",
+    ] {
+        refused(&mut operator, "42501", sql);
+    }
+    for age in [
+        "NULL",
+        "'0'",
+        "'23:59:59'",
+        "'-1 month'",
+        "'-1 month 40 days'",
+        "'2 months -1 day'",
+        "'40 days -1 hour'",
+        "'1001 years'",
+    ] {
+        refused(
+            &mut auditor,
+            "22023",
+            &format!("SELECT audit.set_least_age({age}, 'x')"),
+        );
+    }
+    let event = allowed(
+        &mut auditor,
+        "SELECT audit.set_least_age('20 years', 'the law')",
+    );
+    assert_eq!(
+        postgres.psql(&format!("SELECT action_type, user_id, target_id, input_summary, metadata->>'before', metadata->>'after' FROM audit.events WHERE id = '{event}'")),
+        "audit.setting_changed|aud|least_age|the law|30 days|20 years"
+    );
+    for keep in ["'1 year'", "'19 years'", "'20 years -1 day'"] {
+        refused(&mut operator, "22023", &plan(keep));
+        refused(&mut operator, "22023", &remove(keep));
+    }
+    assert_eq!(allowed(&mut operator, &plan("'20 years'")), "");
+    // No row of it is changed, also not by a superuser.
+    let error = postgres
+        .try_psql("UPDATE audit.settings SET least_age = '1 day'")
+        .unwrap_err();
+    assert!(error.contains("append-only"), "{error}");
+    allowed(
+        &mut auditor,
+        "SELECT audit.set_least_age('1 year', 'amended')",
+    );
+    allowed(&mut operator, &remove("'1 year'"));
+}
+
+#[test]
+fn a_removal_sees_what_was_committed_after_its_transaction_began() {
+    let (postgres, mut operator, mut auditor) = acme();
+    for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
+        allowed(
+            &mut operator,
+            &format!("BEGIN ISOLATION LEVEL {isolation}; SELECT count(*) FROM audit.legal_holds"),
+        );
+        allowed(&mut auditor, "SELECT audit.place_hold('case')");
+        refused(
+            &mut operator,
+            "25000",
+            "SELECT audit.remove_partition('events_2020_01', '1 year')",
+        );
+        allowed(&mut operator, "ROLLBACK");
+    }
+    // The same in a transaction that sees it.
+    allowed(
+        &mut operator,
+        "BEGIN; SELECT count(*) FROM audit.legal_holds",
+    );
+    allowed(&mut auditor, "SELECT audit.place_hold('case')");
+    refused(
+        &mut operator,
+        "55006",
+        "SELECT audit.remove_partition('events_2020_01', '1 year')",
+    );
+    assert_eq!(
+        postgres.psql("SELECT to_regclass('audit_parts.events_2020_01') IS NOT NULL"),
+        "t"
+    );
+}
+
+#[test]
+fn a_partition_whose_name_lies_about_its_month_is_not_removed() {
+    let (postgres, mut operator, _) = acme();
+    postgres.psql(
+        "ALTER TABLE audit_parts.events_2020_02 RENAME TO events_2010_02;
+         ALTER TABLE audit_parts.events_2010_02 RENAME CONSTRAINT events_2020_02_month TO events_2010_02_month",
+    );
+    let error = refused(
+        &mut operator,
+        "55006",
+        "SELECT audit.remove_partition('events_2010_02', '8 years')",
+    );
+    assert!(
+        error.contains("1 rows are not of the month that its name says"),
+        "{error}"
+    );
+}

@@ -1,0 +1,194 @@
+//! No login holds what the trail waits for, and nobody queues behind what the trail waits with.
+
+use super::{allowed, login, migrated, refused, sqlstate};
+
+const ROLES: [(&str, Option<&str>); 5] = [
+    ("nobody", None),
+    ("wri", Some("audit_writer")),
+    ("rea", Some("audit_reader")),
+    ("aud", Some("audit_auditor")),
+    ("ops", Some("audit_operator")),
+];
+
+#[test]
+fn no_login_holds_the_lock_that_makers_of_partitions_wait_at() {
+    let postgres = migrated();
+    for (name, role) in ROLES {
+        let mut session = login(&postgres, name, role);
+        for mode in [
+            "ACCESS SHARE",
+            "ROW SHARE",
+            "ROW EXCLUSIVE",
+            "SHARE UPDATE EXCLUSIVE",
+            "SHARE",
+            "SHARE ROW EXCLUSIVE",
+            "EXCLUSIVE",
+            "ACCESS EXCLUSIVE",
+        ] {
+            for table in ["partition_lock", "events", "settings", "legal_holds"] {
+                // To read is to hold the weakest lock, which keeps nobody from making a partition.
+                if mode == "ACCESS SHARE" && table != "partition_lock" {
+                    continue;
+                }
+                let lock = format!("BEGIN; LOCK TABLE ONLY audit.{table} IN {mode} MODE");
+                refused(&mut session, "42501", &lock);
+                allowed(&mut session, "ROLLBACK");
+            }
+        }
+        refused(
+            &mut session,
+            "42501",
+            "SELECT FROM audit.partition_lock FOR UPDATE",
+        );
+    }
+    // An advisory lock is anybody's; it is not what is waited at.
+    let mut nobody = postgres.session("nobody");
+    allowed(
+        &mut nobody,
+        "SELECT pg_advisory_lock(hashtextextended('tracing-audit partition', 0))",
+    );
+    let mut writer = postgres.session("wri");
+    allowed(&mut writer, "SET lock_timeout = '5s'");
+    let made = allowed(
+        &mut writer,
+        "SELECT audit.ensure_partition('events', now() - interval '2 months')",
+    );
+    assert_ne!(made, "events_default");
+}
+
+#[test]
+fn nobody_queues_behind_work_on_partitions_that_waits_for_a_reader() {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition('events', at) FROM unnest(ARRAY['2020-01-15Z', now()]::timestamptz[]) at;
+         INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt)
+             VALUES (audit.id_at('2019-01-15Z'), 'succeeded', '2019-01-15Z', gen_random_uuid(), 1, '')",
+    );
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    let mut idle = login(&postgres, "idle", Some("audit_reader"));
+    let mut reader = login(&postgres, "rea", Some("audit_reader"));
+    // Not in the time in which one of the waits could end by chance: four of them.
+    allowed(&mut reader, "SET statement_timeout = '3s'");
+    for work in [
+        "SELECT audit.remove_partition('events_2020_01', '1 year')",
+        "SELECT audit.settle_month('events', '2019-01-15Z')",
+    ] {
+        allowed(&mut idle, "BEGIN; SELECT count(*) FROM audit.events");
+        operator.send(work);
+        let is_over =
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = 'ops' AND state = 'active'";
+        let mut read = 0;
+        loop {
+            allowed(&mut reader, "SELECT count(*) FROM audit.events");
+            read += 1;
+            if postgres.psql(is_over) == "0" {
+                break;
+            }
+        }
+        assert!(read > 1, "it waits for the reader that is idle");
+        let error = operator.receive().unwrap_err();
+        assert_eq!(sqlstate(&error), "55P03", "{error}");
+        allowed(&mut idle, "COMMIT");
+        allowed(&mut operator, work);
+    }
+}
+
+#[test]
+fn a_writer_makes_no_partition_of_long_ago_and_an_operator_does() {
+    let postgres = migrated();
+    let mut writer = login(&postgres, "wri", Some("audit_writer"));
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    let count = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'audit.events'::regclass";
+    let before = postgres.psql(count);
+    assert_eq!(
+        allowed(
+            &mut writer,
+            "SELECT DISTINCT audit.ensure_partition('events', '1970-01-01Z'::timestamptz + m * interval '1 month') FROM generate_series(0, 600) m"
+        ),
+        "events_default"
+    );
+    assert_eq!(postgres.psql(count), before);
+    // As far back as a program that was away for long has records.
+    let made = allowed(
+        &mut writer,
+        "SELECT audit.ensure_partition('events', now() - interval '11 months')",
+    );
+    assert_ne!(made, "events_default");
+    // A role that is taken on changes nothing of who asks.
+    postgres.psql("GRANT audit_reader TO wri");
+    for who in ["audit_writer", "NONE"] {
+        allowed(&mut writer, &format!("SET ROLE {who}"));
+        let made = allowed(
+            &mut writer,
+            "SELECT audit.ensure_partition('events', '2001-01-01Z')",
+        );
+        assert_eq!(made, "events_default");
+    }
+    let made = allowed(
+        &mut operator,
+        "SELECT audit.ensure_partition('events', '2001-01-01Z')",
+    );
+    assert_eq!(made, "events_2001_01");
+    // Once it is there, it is the writer's as well.
+    let made = allowed(
+        &mut writer,
+        "SELECT audit.ensure_partition('events', '2001-01-31Z')",
+    );
+    assert_eq!(made, "events_2001_01");
+}
+
+#[test]
+fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
+    let postgres = migrated();
+    let mut reader = login(&postgres, "rea", Some("audit_reader"));
+    let mut auditor = login(&postgres, "aud", Some("audit_auditor"));
+    let hold = allowed(&mut auditor, "SELECT audit.place_hold('case')");
+    let blank = [
+        "NULL",
+        "''",
+        "'   '",
+        "E'\\t\\r\\n'",
+        "E'\\u00a0'",
+        "E' \\u200b\\u2003\\ufeff'",
+        "E'\\u3000'",
+        "E'\\u00ad\\u2028\\u2060'",
+    ];
+    let calls = |text: &str| {
+        [
+            format!("SELECT audit.place_hold({text})"),
+            format!("SELECT audit.lift_hold('{hold}', {text})"),
+            format!("SELECT audit.set_least_age('1 year', {text})"),
+            format!("SELECT audit.record_reading({text})"),
+        ]
+    };
+    for text in blank.into_iter().chain([
+        "repeat('x', 4097)",
+        "repeat('ü', 2049)",
+        "repeat('x', 1000000)",
+    ]) {
+        for call in calls(text) {
+            refused(&mut auditor, "22023", &call);
+        }
+        refused(
+            &mut reader,
+            "22023",
+            &format!("SELECT audit.record_reading({text})"),
+        );
+    }
+    refused(
+        &mut reader,
+        "22023",
+        "SELECT audit.record_reading('because', repeat('x', 4097))",
+    );
+    allowed(&mut auditor, "BEGIN");
+    for text in [
+        "'–'",
+        "'案'",
+        "repeat('x', 4096)",
+        "repeat(' ', 4095) || 'x'",
+    ] {
+        for call in calls(text) {
+            allowed(&mut auditor, &format!("SAVEPOINT s; {call}; ROLLBACK TO s"));
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Rows of a default partition move to a month of their own, all or none.
+
+use super::{RECORDS, allowed, login, migrated, refused};
+
+#[test]
+fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
+    let postgres = migrated();
+    let mut writer = login(&postgres, "wri", Some("audit_writer"));
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    for (parent, time) in RECORDS {
+        let insert = |times: &str| {
+            format!(
+                "INSERT INTO audit_parts.{parent}_default (id, user_id, status, {time}, metadata, writer_id, seq, salt)
+                 SELECT overlay(audit.id_at(at)::text PLACING lpad(n::text, 12, '0') FROM 25)::uuid, 'ünï', 'failed', at, '{{\"a\": 1.50}}', gen_random_uuid(), n, '\\x01'
+                 FROM (VALUES {times}) AS t (at), generate_series(1, 3) n"
+            )
+        };
+        allowed(
+            &mut writer,
+            &insert(
+                "('2019-01-01Z'::timestamptz), ('2019-01-31 23:59:59.999999Z'), ('2019-02-01Z'), (date_trunc('month', now(), 'UTC') + interval '40 days')",
+            ),
+        );
+        // Far ahead of now: its month cannot have a partition yet.
+        allowed(&mut writer, &insert("(now() + interval '10 years')"));
+        let all = format!(
+            "SELECT md5(string_agg(r::text, '' ORDER BY id)), count(*) FROM audit.{parent} r WHERE service_name IS NULL"
+        );
+        let before = postgres.psql(&all);
+        let plan = format!(
+            "SELECT partition, rows, cardinality(obstacles) FROM audit.plan_settling('{{{parent}}}')"
+        );
+        let planned = allowed(&mut operator, &plan);
+        let planned: Vec<&str> = planned.lines().collect();
+        assert_eq!(planned.len(), 4, "{planned:?}");
+        assert_eq!(
+            planned[..2],
+            [
+                format!("{parent}_2019_01|6|0"),
+                format!("{parent}_2019_02|3|0")
+            ]
+        );
+        assert!(planned[2].ends_with("|3|0"), "{planned:?}");
+        assert!(planned[3].ends_with("|3|1"), "{planned:?}");
+        // Nothing has moved until it is committed.
+        allowed(
+            &mut operator,
+            &format!("BEGIN; SELECT audit.settle_month('{parent}', '2019-01-15Z'); ROLLBACK"),
+        );
+        assert_eq!(allowed(&mut operator, &plan).lines().count(), 4);
+        let event = allowed(
+            &mut operator,
+            &format!("SELECT audit.settle_month('{parent}', '2019-01-15Z')"),
+        );
+        assert_eq!(
+            postgres.psql(&format!("SELECT action_type, user_id, target_id, metadata->>'rows' FROM audit.events WHERE id = '{event}'")),
+            format!("audit.partition_settled|ops|{parent}_2019_01|6")
+        );
+        allowed(
+            &mut operator,
+            &format!(
+                "SELECT audit.settle_month('{parent}', '2019-02-28 23:00Z'), audit.settle_month('{parent}', date_trunc('month', now(), 'UTC') + interval '40 days')"
+            ),
+        );
+        assert_eq!(postgres.psql(&all), before);
+        assert_eq!(
+            postgres.psql(&format!("SELECT count(*) FROM audit_parts.{parent}_2019_01 UNION ALL SELECT count(*) FROM audit_parts.{parent}_default")),
+            "6\n3"
+        );
+        for wrong in [
+            "now() + interval '10 years'",
+            "'2019-01-15Z'",
+            "'2018-01-15Z'",
+        ] {
+            let state = if wrong.starts_with("now") {
+                "55006"
+            } else {
+                "55000"
+            };
+            refused(
+                &mut operator,
+                state,
+                &format!("SELECT audit.settle_month('{parent}', {wrong})"),
+            );
+        }
+        // Both are append-only, as before.
+        for leaf in ["default", "2019_01"] {
+            for change in [
+                format!("DELETE FROM audit_parts.{parent}_{leaf}"),
+                format!(
+                    "SET session_replication_role = replica; DELETE FROM audit_parts.{parent}_{leaf}"
+                ),
+                format!("TRUNCATE audit_parts.{parent}_{leaf}"),
+            ] {
+                let error = postgres.try_psql(&change).unwrap_err();
+                assert!(error.contains("append-only"), "{error}");
+            }
+            assert_eq!(
+                postgres.psql(&format!("SELECT string_agg(tgname || tgenabled::text, ' ' ORDER BY tgname) FROM pg_trigger WHERE tgrelid = 'audit_parts.{parent}_{leaf}'::regclass")),
+                "append_onlyA append_only_rowsA"
+            );
+        }
+        // What is old enough is removed from then on.
+        allowed(
+            &mut operator,
+            &format!("SELECT audit.remove_partition('{parent}_2019_01', '1 year')"),
+        );
+    }
+}
+
+#[test]
+fn only_an_operator_settles_and_only_what_belongs_in_the_month() {
+    let postgres = migrated();
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    for (name, role) in [
+        ("wri", "audit_writer"),
+        ("rea", "audit_reader"),
+        ("aud", "audit_auditor"),
+    ] {
+        let mut session = login(&postgres, name, Some(role));
+        refused(&mut session, "42501", "SELECT audit.plan_settling()");
+        refused(
+            &mut session,
+            "42501",
+            "SELECT audit.settle_month('events', '2019-01-15Z')",
+        );
+    }
+    for (state, arguments) in [
+        ("42P01", "'batches', now()"),
+        ("55000", "'events', now()"),
+        ("55000", "'events', '1969-01-01Z'"),
+    ] {
+        refused(
+            &mut operator,
+            state,
+            &format!("SELECT audit.settle_month({arguments})"),
+        );
+    }
+    let insert = |id: &str, at: &str| {
+        postgres.psql(&format!(
+            "INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt) VALUES ({id}, 'succeeded', {at}, gen_random_uuid(), 1, '')"
+        ));
+    };
+    // The greatest id there is, of the year 10889, ends no plan.
+    insert("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'9999-12-31Z'");
+    insert("audit.id_at('2019-01-15Z')", "'2019-01-15Z'");
+    insert("audit.id_at('2019-01-16Z')", "'2020-01-15Z'");
+    let error = refused(
+        &mut operator,
+        "55006",
+        "SELECT audit.settle_month('events', '2019-01-15Z')",
+    );
+    assert!(
+        error.contains("1 of the rows have a time that is not of the month of their id"),
+        "{error}"
+    );
+    assert_eq!(
+        allowed(
+            &mut operator,
+            "SELECT partition, rows FROM audit.plan_settling() LIMIT 1"
+        ),
+        "events_2019_01|2"
+    );
+    assert_eq!(
+        postgres.psql("SELECT to_regclass('audit_parts.events_2019_01') IS NULL"),
+        "t"
+    );
+    allowed(
+        &mut operator,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1",
+    );
+    refused(
+        &mut operator,
+        "25000",
+        "SELECT audit.settle_month('events', '2019-01-15Z')",
+    );
+}
