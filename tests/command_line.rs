@@ -607,7 +607,7 @@ fn retain_asks_for_a_span_of_time_that_is_one_and_long_enough() {
     let postgres = migrated();
     for (keep, said) in [
         ("7 yeers", "invalid input syntax"),
-        ("1 hour", "kept for a day at least"),
+        ("1 hour", "kept for 30 days at least"),
     ] {
         let refused = run(&postgres, &["retain", "--keep", keep, "--yes"]);
         assert_eq!(refused.status.code(), Some(2));
@@ -629,6 +629,17 @@ fn holds_are_placed_listed_and_lifted_by_those_who_may() {
     let postgres = migrated();
     let none = as_login(&postgres, "auditor", &["hold", "--list"]);
     assert_eq!(stdout(&none), "There is no legal hold.\n");
+    let unknown = as_login(
+        &postgres,
+        "operator",
+        &["hold", "--reason", "case 17", "--tenant", "acme"],
+    );
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        stderr(&unknown).contains("no record is of this tenant"),
+        "{}",
+        stderr(&unknown)
+    );
     let answer = as_login(
         &postgres,
         "operator",
@@ -638,6 +649,7 @@ fn holds_are_placed_listed_and_lifted_by_those_who_may() {
             "case 17",
             "--tenant",
             "acme",
+            "--even-if-unknown",
             "--from",
             "2026-01-01",
             "--kind",
@@ -656,6 +668,13 @@ fn holds_are_placed_listed_and_lifted_by_those_who_may() {
         "{}",
         stdout(&answer)
     );
+    assert!(
+        stdout(&answer).contains("It covers 0 records in 0 partitions now."),
+        "{}",
+        stdout(&answer)
+    );
+    assert_eq!(hold["records"], 0);
+    assert_eq!(hold["tenant_key"], Value::Null);
     assert_eq!(hold["in_force"], true);
     assert_eq!(hold["reason"], "case 17");
     assert_eq!(hold["tenant_id"], "cef41eed-96b2-8b03-b04f-8adef1c9def6");
@@ -711,6 +730,90 @@ fn holds_are_placed_listed_and_lifted_by_those_who_may() {
 
     let without_reason = run(&postgres, &["hold"]);
     assert_eq!(without_reason.status.code(), Some(2));
+}
+
+#[test]
+fn settle_moves_what_is_in_a_default_partition_when_it_is_told_to() {
+    let postgres = migrated();
+    postgres.psql(
+        "INSERT INTO audit_parts.events_default (id, tenant_id, status, created_at, metadata, writer_id, seq, salt)
+         SELECT audit.id_at(at), audit.tenant_uuid('acme'), 'succeeded', at, '{\"tenant_key\": \"acme\"}', gen_random_uuid(), 1, ''
+         FROM unnest(ARRAY['2012-05-04Z', '2013-01-15Z', now() + interval '9 years']::timestamptz[]) at",
+    );
+    let in_default = "SELECT count(*) FROM audit_parts.events_default";
+    let planned = as_login(&postgres, "operator", &["settle"]);
+    assert_eq!(planned.status.code(), Some(0), "{}", stderr(&planned));
+    let said = stdout(&planned);
+    assert!(said.starts_with("events_2012_05 "), "{said}");
+    assert!(said.contains("more than two months ahead"), "{said}");
+    assert!(
+        said.contains("2 would be settled, 1 would stay. Nothing was changed"),
+        "{said}"
+    );
+    assert_eq!(postgres.psql(in_default), "3");
+
+    let later = as_login(
+        &postgres,
+        "operator",
+        &[
+            "settle",
+            "--from",
+            "2013-01-01",
+            "--kind",
+            "events",
+            "--yes",
+        ],
+    );
+    assert_eq!(later.status.code(), Some(1), "one stays");
+    assert!(
+        stdout(&later).ends_with("1 settled, 1 not settled.\n"),
+        "{}",
+        stdout(&later)
+    );
+    assert_eq!(postgres.psql(OLD_PARTITIONS), "events_2013_01");
+    let rest = as_login(&postgres, "operator", &["settle", "--yes", "--json"]);
+    let settled: Vec<Value> = serde_json::from_str(&stdout(&rest)).unwrap();
+    assert_eq!(settled[0]["partition"], "events_2012_05");
+    assert_eq!(settled[0]["settled"], true);
+    assert_eq!(settled[1]["settled"], false);
+    assert_eq!(postgres.psql(in_default), "1");
+    let no_operator = as_login(&postgres, "auditor", &["settle"]);
+    assert_eq!(no_operator.status.code(), Some(2));
+    assert!(
+        stderr(&no_operator).contains("audit_operator"),
+        "{}",
+        stderr(&no_operator)
+    );
+
+    // What a hold covers is said, and its tenant's key.
+    let placed = as_login(
+        &postgres,
+        "operator",
+        &[
+            "hold",
+            "--reason",
+            "x",
+            "--tenant",
+            "acme",
+            "--to",
+            "2020-01-01",
+        ],
+    );
+    let said = stdout(&placed);
+    // The default partition has a row of the tenant as well, of another time.
+    assert!(
+        said.contains("It covers 2 records in 3 partitions now."),
+        "{said}"
+    );
+    let listed = stdout(&as_login(&postgres, "auditor", &["hold", "--list"]));
+    assert!(
+        listed.contains("tenant   acme (cef41eed-96b2-8b03-b04f-8adef1c9def6)\n"),
+        "{listed}"
+    );
+    assert!(
+        listed.contains("covers   2 records in 3 partitions\n"),
+        "{listed}"
+    );
 }
 
 #[test]

@@ -176,7 +176,7 @@ fn advice(error: &sqlx::Error) -> &'static str {
 fn change_advice(error: &sqlx::Error) -> &'static str {
     match error.as_database_error().and_then(DatabaseError::code) {
         Some(code) if code == "42501" => {
-            "; connect as a member of audit_operator (retain, hold), audit_auditor (hold, release, \
+            "; connect as a member of audit_operator (retain, settle, hold), audit_auditor (hold, release, \
              --purpose) or audit_reader (--purpose)"
         }
         _ => advice(error),

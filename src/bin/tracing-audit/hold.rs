@@ -10,12 +10,15 @@ use sqlx::{FromRow, Row as _};
 
 use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
-use crate::text::{Terminal, escape_json, escape_line};
+use crate::text::{Terminal, escape_json, escape_line, grouped};
 use crate::{Hold, Release};
 
 const PLACE: &str = "
     SELECT audit.place_hold($1, CASE WHEN $2::text IS NOT NULL THEN audit.tenant_uuid($2) END,
-        coalesce($3::text::timestamptz, '-infinity'), coalesce($4::text::timestamptz, 'infinity'), $5::text[])::text";
+        coalesce($3::text::timestamptz, '-infinity'), coalesce($4::text::timestamptz, 'infinity'), $5::text[], $6)::text";
+
+/// What a hold that was just placed covers.
+const COVERAGE: &str = "SELECT partitions, records FROM audit.hold_coverage($1::text::uuid)";
 
 const LIFT: &str = "SELECT audit.lift_hold($1::text::uuid, $2)::text";
 
@@ -25,8 +28,9 @@ const LIST: &str = r#"
         CASE WHEN isfinite(h.from_time) THEN to_char(h.from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS begins,
         CASE WHEN isfinite(h.to_time) THEN to_char(h.to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS ends,
         h.placed_by, to_char(h.placed_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS placed_at,
-        l.lifted_by, to_char(l.lifted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lifted_at, l.reason AS lift_reason
+        c.partitions, c.records, c.tenant_key, l.lifted_by, to_char(l.lifted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lifted_at, l.reason AS lift_reason
     FROM audit.legal_holds h LEFT JOIN audit.legal_hold_lifts l ON l.hold_id = h.id
+    LEFT JOIN LATERAL audit.hold_coverage(CASE WHEN l.hold_id IS NULL THEN h.id END) c ON true
     ORDER BY l.lifted_at IS NOT NULL, h.placed_at DESC, h.id"#;
 
 /// A hold as it is listed.
@@ -42,6 +46,11 @@ struct Listed {
     ends: Option<String>,
     placed_by: String,
     placed_at: String,
+    /// What it covers now, while it is in force.
+    partitions: Option<i64>,
+    records: Option<i64>,
+    /// What the application calls the tenant, if one of its records says so.
+    tenant_key: Option<String>,
     lift: Option<Lift>,
 }
 
@@ -73,6 +82,9 @@ impl FromRow<'_, PgRow> for Listed {
             ends: row.try_get("ends")?,
             placed_by: row.try_get("placed_by")?,
             placed_at: row.try_get("placed_at")?,
+            partitions: row.try_get("partitions")?,
+            records: row.try_get("records")?,
+            tenant_key: row.try_get("tenant_key")?,
             lift,
         })
     }
@@ -99,17 +111,26 @@ async fn place(database: &Database, arguments: &Hold) -> Result<String, Error> {
         .bind(&arguments.from)
         .bind(&arguments.to)
         .bind((!arguments.kind.is_empty()).then_some(&arguments.kind))
+        .bind(arguments.even_if_unknown)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    let (partitions, records): (i64, i64) = sqlx::query_as(COVERAGE)
+        .bind(&id)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
     Ok(if arguments.json {
-        format!("{}\n", json!({ "id": id }))
+        let placed = json!({ "id": id, "partitions": partitions, "records": records });
+        format!("{placed}\n")
     } else {
         format!(
-            "The legal hold {id} is placed. What it covers is not removed until it is lifted:\n  \
-             tracing-audit release {id} --reason TEXT\n"
+            "The legal hold {id} is placed. It covers {} now. What it covers is not removed until it is lifted:\n  \
+             tracing-audit release {id} --reason TEXT\n",
+            coverage(partitions, records)
         )
     })
 }
@@ -138,6 +159,19 @@ async fn list(database: &Database, as_json: bool) -> Result<String, Error> {
     Ok(text)
 }
 
+/// What a hold covers, in words.
+fn coverage(partitions: i64, records: i64) -> String {
+    let counted = |count: i64, noun: &str| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{} {noun}{plural}", grouped(count))
+    };
+    format!(
+        "{} in {}",
+        counted(records, "record"),
+        counted(partitions, "partition")
+    )
+}
+
 fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
     let state = if hold.lift.is_some() {
         "lifted"
@@ -159,8 +193,15 @@ fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
         let _ = writeln!(out, "  {label:<9}{}", escape_line(text));
     };
     entry("reason", &hold.reason);
-    entry("tenant", hold.tenant_id.as_deref().unwrap_or("all"));
+    match (&hold.tenant_id, &hold.tenant_key) {
+        (Some(id), Some(key)) => entry("tenant", &format!("{key} ({id})")),
+        (Some(id), None) => entry("tenant", id),
+        (None, _) => entry("tenant", "all"),
+    }
     entry("records", &format!("{kinds}, {span}"));
+    if let (Some(partitions), Some(records)) = (hold.partitions, hold.records) {
+        entry("covers", &coverage(partitions, records));
+    }
     entry(
         "placed",
         &format!("{} by {}", hold.placed_at, hold.placed_by),
@@ -181,6 +222,9 @@ fn object(hold: &Listed) -> String {
         "in_force": lift.is_none(),
         "reason": hold.reason,
         "tenant_id": hold.tenant_id,
+        "tenant_key": hold.tenant_key,
+        "partitions": hold.partitions,
+        "records": hold.records,
         "kinds": hold.kinds,
         "from": hold.begins,
         "to": hold.ends,

@@ -18,6 +18,7 @@ mod row;
 #[allow(dead_code, reason = "the library needs more of it")]
 #[path = "../../database/mod.rs"]
 mod servers;
+mod settle;
 mod show;
 mod tail;
 mod text;
@@ -96,6 +97,13 @@ enum Command {
     /// an operator. Exits with 1 when one that was to go did not.
     #[command(verbatim_doc_comment)]
     Retain(Retain),
+    /// Moves rows out of the default partitions into months of their own; without --yes says which.
+    ///
+    /// Rows are there that a clock dated far ahead, or more than a year back. Each month
+    /// moves as a whole, in one transaction that is recorded in the trail. For a login of
+    /// an operator. Exits with 1 when a month that was to move did not.
+    #[command(verbatim_doc_comment)]
+    Settle(Settle),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
@@ -167,6 +175,23 @@ struct Retain {
     json: bool,
 }
 
+/// Arguments of `settle`.
+#[derive(Args, Debug)]
+struct Settle {
+    /// Of this kind only; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Vec<String>,
+    /// The months from this time on; every partition costs all who read some time.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Moves what the plan says can be moved.
+    #[arg(long)]
+    yes: bool,
+    /// Prints an array of {partition, kind, from, to, rows, obstacles, settled, event}.
+    #[arg(long)]
+    json: bool,
+}
+
 /// Arguments of `hold`.
 #[derive(Args, Debug)]
 struct Hold {
@@ -177,6 +202,9 @@ struct Hold {
     /// Holds this tenant's records only; a UUID, or the key the application uses.
     #[arg(long, value_name = "KEY")]
     tenant: Option<String>,
+    /// Also places a hold on a tenant of which there is no record yet.
+    #[arg(long, requires = "tenant")]
+    even_if_unknown: bool,
     /// Holds records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z.
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
@@ -187,9 +215,9 @@ struct Hold {
     #[arg(long, value_name = "KIND", value_parser = KINDS)]
     kind: Vec<String>,
     /// Lists all holds, those in force first, in place of placing one.
-    #[arg(long, conflicts_with_all = ["reason", "tenant", "from", "to", "kind"])]
+    #[arg(long, conflicts_with_all = ["reason", "tenant", "even_if_unknown", "from", "to", "kind"])]
     list: bool,
-    /// Prints the id of the hold, or the list, as JSON.
+    /// Prints the id of the hold with what it covers, or the list, as JSON.
     #[arg(long)]
     json: bool,
 }
@@ -271,6 +299,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Retain(arguments) => {
             return runtime()?.block_on(retain::run(&database, &arguments));
+        }
+        Command::Settle(arguments) => {
+            return runtime()?.block_on(settle::run(&database, &arguments));
         }
         Command::Hold(arguments) => runtime()?.block_on(hold::run(&database, &arguments))?,
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,

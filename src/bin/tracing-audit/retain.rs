@@ -11,7 +11,7 @@ use sqlx::{FromRow, Row as _};
 use crate::Retain;
 use crate::database::{Database, begin_change};
 use crate::error::Error;
-use crate::text::{columns, escape_json, escape_line};
+use crate::text::{columns, escape_json, escape_line, grouped};
 
 /// The partitions that are old enough, oldest first, with what stands against their removal.
 const PLAN: &str = r#"
@@ -130,7 +130,7 @@ async fn remove(
 
 /// Why a partition was not removed, if that concerns it alone: a hold that was placed meanwhile, a row that refers to
 /// it, a lock that somebody else holds.
-fn refusal(error: &sqlx::Error) -> Option<String> {
+pub(crate) fn refusal(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?;
     let concerns_it = ["55", "2BP01", "23503"]
         .iter()
@@ -138,7 +138,8 @@ fn refusal(error: &sqlx::Error) -> Option<String> {
     concerns_it.then(|| error.message().to_owned())
 }
 
-fn print(text: &str) -> Result<(), Error> {
+/// Prints a part of the answer at once.
+pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     stdout.flush()?;
@@ -209,19 +210,6 @@ fn json(partitions: &[Partition]) -> String {
         .map(|partition| escape_json(&Value::to_string(&object(partition))))
         .collect();
     format!("[{}]\n", partitions.join(",\n "))
-}
-
-/// A count with its thousands apart.
-fn grouped(count: i64) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 /// A size in the unit that reads best.

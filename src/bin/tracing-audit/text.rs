@@ -238,6 +238,19 @@ fn terminal_width() -> Option<usize> {
         .filter(|width| *width > 0)
 }
 
+/// A count with its thousands apart.
+pub(crate) fn grouped(count: i64) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::{clip, columns, duration, escape, escape_line, wrap};

@@ -349,9 +349,9 @@ async fn default_rows(
         )
         .expected("empty")
         .advice(
-            "Set the clocks right where these services run. The rows stay where they are \
-                 and are part of the trail; a month that has rows here gets no partition of \
-                 its own.",
+            "Set the clocks right where these services run. The rows are part of the trail; \
+                 a month that has rows here gets no partition of its own until \
+                 `tracing-audit settle --yes` moves them there.",
         ),
     ))
 }

@@ -1,0 +1,173 @@
+//! `settle`: moves rows out of the default partitions into months of their own.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{FromRow, Row as _};
+
+use crate::Settle;
+use crate::database::{Database, begin_change};
+use crate::error::Error;
+use crate::retain::{print, refusal};
+use crate::text::{escape_json, escape_line, grouped};
+
+/// The months that have rows in a default partition, oldest first, with what keeps them there.
+const PLAN: &str = r#"
+    SELECT parent, partition, to_char(from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS begins,
+        to_char(to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS ends, rows, obstacles
+    FROM audit.plan_settling($1::text[])
+    WHERE to_time > coalesce($2::text::timestamptz, '-infinity') ORDER BY from_time, parent"#;
+
+const SETTLE: &str = "SELECT audit.settle_month($1, $2::text::timestamptz)::text";
+
+/// A month with rows in a default partition.
+#[derive(Debug)]
+struct Month {
+    parent: String,
+    partition: String,
+    begins: String,
+    ends: String,
+    rows: i64,
+    /// Why its rows stay where they are, if they do.
+    obstacles: Vec<String>,
+    /// The id of the event that tells of the move.
+    settled: Option<String>,
+}
+
+impl FromRow<'_, PgRow> for Month {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            parent: row.try_get("parent")?,
+            partition: row.try_get("partition")?,
+            begins: row.try_get("begins")?,
+            ends: row.try_get("ends")?,
+            rows: row.try_get("rows")?,
+            obstacles: row.try_get("obstacles")?,
+            settled: None,
+        })
+    }
+}
+
+/// Prints what would be moved, or moves it.
+pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitCode, Error> {
+    let mut connection = database.connect().await?;
+    let mut months = plan(&mut connection, arguments)
+        .await
+        .map_err(|source| database.change_error("plan what is to be settled", source))?;
+    for month in &mut months {
+        if arguments.yes && month.obstacles.is_empty() {
+            match settle(&mut connection, month).await {
+                Ok(event) => month.settled = Some(event),
+                Err(error) => {
+                    let reason = refusal(&error)
+                        .ok_or_else(|| database.change_error("settle a month", error))?;
+                    month.obstacles.push(reason);
+                }
+            }
+        }
+        if !arguments.json {
+            print(&line(month, arguments.yes))?;
+        }
+    }
+    let refused = months
+        .iter()
+        .filter(|month| !month.obstacles.is_empty())
+        .count();
+    print(&if arguments.json {
+        json(&months)
+    } else {
+        summary(months.len(), refused, arguments.yes)
+    })?;
+    Ok(if arguments.yes && refused > 0 {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// What is in the default partitions. Changes nothing.
+async fn plan(
+    connection: &mut PgConnection,
+    arguments: &Settle,
+) -> Result<Vec<Month>, sqlx::Error> {
+    let mut transaction = begin_change(connection).await?;
+    let months = sqlx::query_as(PLAN)
+        .bind((!arguments.kind.is_empty()).then_some(&arguments.kind))
+        .bind(&arguments.from)
+        .persistent(false)
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.rollback().await?;
+    Ok(months)
+}
+
+/// Moves one month, for itself, and returns the id of the event that says so.
+async fn settle(connection: &mut PgConnection, month: &Month) -> Result<String, sqlx::Error> {
+    let mut transaction = begin_change(connection).await?;
+    let event = sqlx::query_scalar(SETTLE)
+        .bind(&month.parent)
+        .bind(&month.begins)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(event)
+}
+
+/// A month in one line, and what keeps its rows where they are below it.
+fn line(month: &Month, moves: bool) -> String {
+    let done = match &month.settled {
+        Some(event) => format!("settled, event {event}"),
+        None if month.obstacles.is_empty() => "would be settled".to_owned(),
+        None if moves => "not settled".to_owned(),
+        None => "would stay".to_owned(),
+    };
+    let mut text = format!(
+        "{}  {:>12} rows in {}_default  {done}\n",
+        escape_line(&month.partition),
+        grouped(month.rows),
+        escape_line(&month.parent)
+    );
+    for obstacle in &month.obstacles {
+        let _ = writeln!(text, "  {}", escape_line(obstacle));
+    }
+    text
+}
+
+/// What it comes to.
+fn summary(months: usize, refused: usize, moves: bool) -> String {
+    let movable = months - refused;
+    match (months, moves) {
+        (0, _) => "The default partitions have no such row. Nothing was changed.\n".to_owned(),
+        (_, true) => format!("{movable} settled, {refused} not settled.\n"),
+        (_, false) if movable > 0 => format!(
+            "{movable} would be settled, {refused} would stay. Nothing was changed: run this again with --yes to settle what can be.\n"
+        ),
+        (_, false) => format!(
+            "0 would be settled, {refused} would stay. Nothing was changed: there is nothing that --yes would settle.\n"
+        ),
+    }
+}
+
+/// For programs.
+fn json(months: &[Month]) -> String {
+    let object = |month: &Month| {
+        json!({
+            "partition": month.partition,
+            "kind": month.parent,
+            "from": month.begins,
+            "to": month.ends,
+            "rows": month.rows,
+            "obstacles": month.obstacles,
+            "settled": month.settled.is_some(),
+            "event": month.settled,
+        })
+    };
+    let months: Vec<String> = months
+        .iter()
+        .map(|month| escape_json(&Value::to_string(&object(month))))
+        .collect();
+    format!("[{}]\n", months.join(",\n "))
+}
