@@ -136,3 +136,45 @@ fn a_socket_has_no_tls_and_want_of_tls_is_known() {
     let lacks = servers("postgres://u@db/app?sslmode=require").lacks_tls();
     assert_eq!(lacks, !sqlx_core::net::tls::available());
 }
+
+#[test]
+fn errors_of_the_system_are_said_in_words_with_what_to_do() {
+    use std::io::{Error, ErrorKind};
+    for (error, words) in [
+        (Error::from_raw_os_error(24), "too many open files"),
+        (Error::from_raw_os_error(23), "too many open files"),
+        (
+            Error::from(ErrorKind::ConnectionRefused),
+            "connection refused",
+        ),
+        (
+            Error::from(ErrorKind::ConnectionReset),
+            "closed by the other side",
+        ),
+        (
+            Error::from(ErrorKind::UnexpectedEof),
+            "closed by the other side",
+        ),
+        (Error::from(ErrorKind::NotFound), "no such file"),
+        (Error::from(ErrorKind::TimedOut), "firewall"),
+        (
+            Error::other("failed to lookup address information: Name or service not known"),
+            "cannot be resolved: Name or service not known",
+        ),
+        (
+            Error::new(
+                ErrorKind::InvalidData,
+                "invalid peer certificate: UnknownIssuer",
+            ),
+            "sslrootcert",
+        ),
+        (
+            Error::new(ErrorKind::InvalidData, "invalid peer certificate: Expired"),
+            "clock",
+        ),
+    ] {
+        let said = cause::of_io(&error);
+        assert!(said.contains(words), "{error}: {said}");
+        assert!(!said.contains("os error"), "{said}");
+    }
+}

@@ -191,7 +191,7 @@ fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
     postgres.psql("CREATE ROLE app LOGIN IN ROLE audit_writer");
     for database in ["audit", "second"] {
         let spool = Folder::new();
-        let url = postgres.url_of(database).replace(ADMINISTRATOR, "app");
+        let url = postgres.url_of(database).replace("postgres@", "app@");
         let audit = pipeline(&postgres, &spool, |builder| builder.postgres(url));
         write_all_kinds(&audit);
         let mut session = postgres.session_in(database, ADMINISTRATOR);
@@ -205,7 +205,7 @@ fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
     postgres
         .psql("CREATE ROLE creator LOGIN CREATEROLE; GRANT CREATE ON DATABASE third TO creator");
     let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
-    let url = postgres.url_of("third").replace(ADMINISTRATOR, "creator");
+    let url = postgres.url_of("third").replace("postgres@", "creator@");
     let spool = Folder::new();
     let audit = pipeline(&postgres, &spool, |builder| builder.postgres(&url));
     audit.record(Event::new("kept")).unwrap();
