@@ -218,10 +218,10 @@ impl Audit {
     /// user only after the trail has it. The id is that of
     /// [`audit_id`](crate::AuditSpanExt::audit_id) or of [`record`](Self::record).
     ///
-    /// The record is there once its span is closed; until then this waits for that, and so does
-    /// whoever inserts a row of the program's own that refers to it. Of what was committed long ago
-    /// (65,536 records), and of other handles' records, nothing is known: this waits for them in
-    /// vain.
+    /// The record is there once its span is closed; until then this waits for that. A row of the
+    /// program's own with a foreign key to it can be inserted as soon as this returns `Ok`. Of what
+    /// was committed long ago (65,536 records), and of other handles' records, nothing is known:
+    /// this waits for them until the time is over.
     ///
     /// # Errors
     ///

@@ -243,6 +243,42 @@ fn a_result_beside_an_error_is_no_success() {
 }
 
 #[test]
+fn an_ok_with_a_result_inside_is_no_success_and_its_err_is_a_failure() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let partial = async |result: Result<u8, String>| {
+            Span::current().record("row_count", 3);
+            result
+        };
+        let failed = || Err("went wrong".to_owned());
+        runtime().block_on(async {
+            let outside = tokio::time::timeout(PATIENCE, partial(failed()));
+            let _ = outside.audited(run("a outside")).await;
+            let inside = partial(failed()).audited(run("b inside"));
+            let _ = tokio::time::timeout(PATIENCE, inside).await;
+            let late = tokio::time::timeout(SHORT, goes_on());
+            let _ = late.audited(run("c late")).await;
+            let said = run("d said");
+            said.record("status", "ok");
+            let task = async { Ok::<_, Infallible>(partial(Ok(1)).await) };
+            let _ = task.audited(said).await;
+            let plain = async { Ok::<_, Infallible>(vec![partial(failed()).await]) };
+            let _ = plain.audited(run("e plain")).await;
+        });
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a outside", "unknown"),
+            ("b inside", "failed"),
+            ("c late", "failed"),
+            ("d said", "succeeded"),
+            ("e plain", "succeeded"),
+        ],
+    );
+}
+
+#[test]
 fn a_status_that_a_debug_wrote_is_read_and_one_that_is_none_is_not_said() {
     #[derive(Debug)]
     #[allow(dead_code, reason = "read by their Debug")]

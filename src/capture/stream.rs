@@ -8,7 +8,7 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::future::saw;
+use super::future::{ok, saw};
 use crate::record::encode::Evidence;
 
 /// Extends streams with [`audited`](Self::audited).
@@ -22,7 +22,8 @@ pub trait AuditStreamExt: Sized {
     /// when the stream has ended or is dropped, whichever is first; what the items held is not
     /// part of it: see [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
     ///
-    /// Items that are no `Result` leave open whether the stream ended or was cut off, as that of
+    /// Items that are a `Result` within a `Result`, as a timeout for each makes them, leave the
+    /// outcome `unknown`: audit the stream inside. Items that are no `Result` leave open whether the stream ended or was cut off, as that of
     /// a channel does whose sender failed. If its end is the whole of it, say so: `.map(Ok::<_,
     /// Infallible>)`.
     ///
@@ -110,7 +111,7 @@ where
             }
             Some(_) => {}
             None => {
-                saw(this.span, Evidence::Ok, None);
+                saw(this.span, ok::<T>(), None);
                 this.inner.set(None);
                 drop(entered);
                 *this.span = Span::none();

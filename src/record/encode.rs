@@ -76,16 +76,19 @@ pub(crate) enum Evidence {
     Ok = 3,
     Panic = 4,
     Err = 5,
+    /// An `Ok` with another `Result` inside, into which nobody looked.
+    Nested = 6,
 }
 
 impl Evidence {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::None,
         Self::Cancelled,
         Self::ResultField,
         Self::Ok,
         Self::Panic,
         Self::Err,
+        Self::Nested,
     ];
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
@@ -95,15 +98,17 @@ impl Evidence {
     }
 
     /// Its rank among all evidence. A result may be recorded before all of it is there, so that a
-    /// drop that was seen counts for more; an `Ok` that was seen says that all was there.
+    /// drop that was seen counts for more, and so does an end that may be a failure; an `Ok` that was
+    /// seen says that all was there.
     const fn strength(self) -> u8 {
         match self {
             Self::None => 0,
             Self::ResultField => 1,
-            Self::Cancelled => 2,
-            Self::Ok => 3,
-            Self::Panic => 4,
-            Self::Err => 5,
+            Self::Nested => 2,
+            Self::Cancelled => 3,
+            Self::Ok => 4,
+            Self::Panic => 5,
+            Self::Err => 6,
         }
     }
 
@@ -410,11 +415,12 @@ mod tests {
     #[test]
     fn evidence_has_its_frozen_code_and_the_strongest_counts_whenever_it_was_seen() {
         let codes = Evidence::ALL.map(|evidence| evidence as u8);
-        assert_eq!(codes, [0, 1, 2, 3, 4, 5]);
-        assert!((0..=5).all(|code| Evidence::from_code(code).unwrap() as u8 == code));
+        assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6]);
+        assert!((0..=6).all(|code| Evidence::from_code(code).unwrap() as u8 == code));
         let strongest_last = [
             Evidence::None,
             Evidence::ResultField,
+            Evidence::Nested,
             Evidence::Cancelled,
             Evidence::Ok,
             Evidence::Panic,

@@ -330,7 +330,7 @@ impl<'a> Said<'a> {
             // A result that stands beside an error is what there was until then.
             Evidence::ResultField if self.has_error() => (Status::Failed, None),
             Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
-            Evidence::None => (Status::Unknown, None),
+            Evidence::Nested | Evidence::None => (Status::Unknown, None),
         }
     }
 
