@@ -326,16 +326,17 @@ fn a_key_that_a_debug_wrote_is_the_key_and_no_other_tenant() {
     let uuid = uuid::Uuid::from_u128(0x6f3b_8a52_7c1d_4e9a_9b0e_2f4d_5c6b_7a81);
     let trail = Trail::start();
     trail.scoped(|| {
-        info_span!("audit.event", tenant_id = "acme");
-        info_span!("audit.event", tenant_id = ?TenantId("acme"));
-        info_span!("audit.event", tenant_id = ?Some(TenantId(Key { id: "acme" })));
-        info_span!("audit.event", tenant_id = ?Key { id: "ac\"me\\\n" });
-        info_span!("audit.event", tenant_id = ?TenantId(uuid));
-        info_span!("audit.event", tenant_id = ?TenantId(None::<u8>));
-        info_span!("audit.event", tenant_id = ?TenantId(("acme", "eu")));
-        info_span!("audit.event", tenant_id = format!("{:?}", TenantId("acme")));
+        info_span!("audit.event", action_type = "1", tenant_id = "acme");
+        info_span!("audit.event", action_type = "2", tenant_id = ?TenantId("acme"));
+        info_span!("audit.event", action_type = "3", tenant_id = ?Some(TenantId(Key { id: "acme" })));
+        info_span!("audit.event", action_type = "4", tenant_id = ?Key { id: "ac\"me\\\n" });
+        info_span!("audit.event", action_type = "5", tenant_id = ?TenantId(uuid));
+        info_span!("audit.event", action_type = "6", tenant_id = ?TenantId(None::<u8>));
+        info_span!("audit.event", action_type = "7", tenant_id = ?TenantId(("acme", "eu")));
+        info_span!("audit.event", action_type = "8", tenant_id = format!("{:?}", TenantId("acme")));
     });
-    let rows = trail.rows(Kind::Event);
+    let mut rows = trail.rows(Kind::Event);
+    rows.sort_by_key(|row| row["action_type"].to_string());
     let sql = |key: &str| {
         let query = format!("SELECT audit.tenant_uuid({key})");
         json!(trail.postgres.psql(&query).trim())
@@ -391,10 +392,12 @@ fn other_keys_that_a_debug_wrote_are_read_and_what_a_variant_says_is_kept() {
             user_role = ?Some("analyst"),
             error_code = ?Failure::Timeout(30),
             row_count = ?TenantId(5),
+            sql_text = "first",
         );
-        info_span!("audit.query_run", user_id = ?("a", "b"), agent_id = ?TenantId("junk"));
+        info_span!("audit.query_run", sql_text = "other", user_id = ?("a", "b"), agent_id = ?TenantId("junk"));
     });
-    let rows = trail.rows(Kind::QueryRun);
+    let mut rows = trail.rows(Kind::QueryRun);
+    rows.sort_by_key(|row| row["sql_text"].to_string());
     let row = &rows[0];
     let uuid = uuid.to_string();
     for (field, expected) in [

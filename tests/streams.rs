@@ -7,6 +7,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -49,10 +50,16 @@ fn take<S: Stream>(stream: &mut Pin<Box<S>>) -> (usize, bool) {
     }
 }
 
-fn outcomes(trail: &Trail) -> Value {
-    trail
-        .rows(Kind::PromptRun)
-        .iter()
+/// The runs by their names: records of one moment may reach the log in any order.
+fn by_name(rows: Vec<Value>) -> BTreeMap<String, Value> {
+    rows.into_iter()
+        .map(|row| (row["model_name"].as_str().unwrap().to_owned(), row))
+        .collect()
+}
+
+fn outcomes(trail: &Trail) -> Vec<Value> {
+    by_name(trail.rows(Kind::PromptRun))
+        .values()
         .map(|row| json!([row["model_name"], row["status"], row["error_message"]]))
         .collect()
 }
@@ -68,10 +75,7 @@ fn a_stream_has_the_outcome_of_how_it_ended() {
             // It goes on ending, and is over though it is still there.
             assert_eq!(take(&mut stream), (0, true));
             assert_eq!(stream.size_hint(), (0, Some(0)));
-            assert_eq!(
-                outcomes(&trail).as_array().unwrap().last().unwrap()[0],
-                name
-            );
+            assert!(outcomes(&trail).iter().any(|run| run[0] == name));
         };
         finished("ended", &[Ok("a"), Ok("b")]);
         finished("empty", &[]);
@@ -97,16 +101,16 @@ fn a_stream_has_the_outcome_of_how_it_ended() {
     });
     assert_eq!(
         outcomes(&trail),
-        json!([
-            ["ended", "succeeded", null],
-            ["empty", "succeeded", null],
-            ["first error", "failed", "broke"],
-            ["dropped", "cancelled", null],
-            ["dropped at once", "cancelled", null],
-            ["dropped after an error", "failed", "broke"],
-            ["never polled", "cancelled", null],
-            ["said", "rejected", null],
-        ])
+        [
+            json!(["dropped", "cancelled", null]),
+            json!(["dropped after an error", "failed", "broke"]),
+            json!(["dropped at once", "cancelled", null]),
+            json!(["empty", "succeeded", null]),
+            json!(["ended", "succeeded", null]),
+            json!(["first error", "failed", "broke"]),
+            json!(["never polled", "cancelled", null]),
+            json!(["said", "rejected", null]),
+        ]
     );
 }
 
@@ -137,14 +141,20 @@ fn a_stream_is_polled_and_dropped_inside_its_span_and_a_panic_in_it_is_its_outco
         let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| take(&mut stream)));
         assert!(caught.is_err());
     });
-    let prompts = trail.rows(Kind::PromptRun);
+    let prompts = by_name(trail.rows(Kind::PromptRun));
     let events = trail.rows(Kind::Event);
-    for (event, action) in events.iter().zip(["polled", "dropped"]) {
-        assert_eq!(event["action_type"], action);
-        assert_eq!(event["parent_id"], prompts[0]["id"]);
+    for action in ["polled", "dropped"] {
+        let event = events
+            .iter()
+            .find(|event| event["action_type"] == action)
+            .unwrap();
+        assert_eq!(event["parent_id"], prompts["inside"]["id"]);
     }
     assert_eq!(
-        [&prompts[1]["status"], &prompts[1]["error_code"]],
+        [
+            &prompts["panics"]["status"],
+            &prompts["panics"]["error_code"]
+        ],
         ["failed", "panic"]
     );
 }
@@ -187,9 +197,9 @@ fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
             .push("y");
         Span::none().gather("response_text").push("y");
     });
-    let rows = trail.rows(Kind::PromptRun);
+    let rows = by_name(trail.rows(Kind::PromptRun));
     let seen: Vec<_> = rows
-        .iter()
+        .values()
         .map(|row| {
             json!([
                 row["status"],
@@ -203,8 +213,8 @@ fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
         seen,
         [
             json!(["cancelled", "Forty-tw", {}, []]),
-            json!(["cancelled", null, {}, []]),
             json!(["unknown", "Forty", {}, []]),
+            json!(["cancelled", null, {}, []]),
             json!(["succeeded", "gathered-2", {"notes": "a note"}, []]),
         ]
     );
@@ -258,23 +268,23 @@ fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all
             sha256.trim()
         )
     };
-    let by_larger = trail.rows(Kind::PromptRun);
+    let by_larger = by_name(trail.rows(Kind::PromptRun));
     smaller.flush_blocking(support::trail::PATIENCE).unwrap();
-    let by_smaller = rows(&other, Kind::PromptRun);
+    let by_smaller = by_name(rows(&other, Kind::PromptRun));
     let short = parts[..60].concat();
     for (row, limit, text) in [
-        (&by_larger[0], 1_000, &whole),
-        (&by_smaller[0], 256, &whole),
-        (&by_smaller[1], 256, &short),
+        (&by_larger["long"], 1_000, &whole),
+        (&by_smaller["long"], 256, &whole),
+        (&by_smaller["short"], 256, &short),
     ] {
         let kept = &text[..text.floor_char_boundary(limit)];
         assert_eq!(row["response_text"], kept);
         let problem = format!("response_text: {}", proof(text));
         assert_eq!(row["problems"], json!([problem]));
     }
-    assert_eq!(by_larger[1]["response_text"], *short);
-    assert_eq!(by_larger[1]["problems"], json!([]));
-    let full = &by_larger[2];
+    assert_eq!(by_larger["short"]["response_text"], *short);
+    assert_eq!(by_larger["short"]["problems"], json!([]));
+    let full = &by_larger["full"];
     let kept = full["response_text"].as_str().unwrap();
     assert!(!kept.is_empty() && kept.len() < 900 && whole.starts_with(kept));
     let problems = full["problems"].to_string();
