@@ -154,16 +154,28 @@ BEGIN
 END
 $$;
 
--- Batches and dead letters -------------------------------------------------
+-- Writers, batches and dead letters ----------------------------------------
+
+CREATE TABLE audit.writers (
+    writer_id     uuid        NOT NULL PRIMARY KEY,
+    login         text        NOT NULL,
+    secret_sha256 bytea       NOT NULL CHECK (octet_length(secret_sha256) = 32),
+    service_name  text,
+    registered_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+
+COMMENT ON TABLE audit.writers IS 'One row for each writer, made with its first batch. Whoever adds a batch for it knows its secret, which is kept in its local log: so no program speaks for another.';
+COMMENT ON COLUMN audit.writers.login IS 'The login that added the first batch.';
+COMMENT ON COLUMN audit.writers.secret_sha256 IS 'The hash of 32 random bytes.';
 
 CREATE TABLE audit.batches (
     writer_id       uuid        NOT NULL,
     first_seq       bigint      NOT NULL CHECK (first_seq >= 1),
     last_seq        bigint      NOT NULL CHECK (last_seq >= first_seq),
-    query_runs      integer     NOT NULL,
-    prompt_runs     integer     NOT NULL,
-    events          integer     NOT NULL,
-    dead_letters    integer     NOT NULL,
+    query_runs      integer     NOT NULL CHECK (query_runs >= 0),
+    prompt_runs     integer     NOT NULL CHECK (prompt_runs >= 0),
+    events          integer     NOT NULL CHECK (events >= 0),
+    dead_letters    integer     NOT NULL CHECK (dead_letters >= 0),
     first_id        uuid,
     last_id         uuid,
     service_name    text,

@@ -361,21 +361,20 @@ BEGIN
         PERFORM audit.keep_no_statistics(format('audit.%I', target)::regclass);
         EXECUTE format('CREATE POLICY tenant ON audit.%I FOR SELECT TO PUBLIC USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
     END LOOP;
-    FOREACH target IN ARRAY ARRAY['batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
+    FOREACH target IN ARRAY ARRAY['writers', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_auditor', target);
         EXECUTE format('CREATE POLICY maintainer ON audit.%I FOR SELECT TO audit_maintainer USING (true)', target);
     END LOOP;
-    FOREACH target IN ARRAY ARRAY['batches', 'dead_letters'] LOOP
-        EXECUTE format('GRANT INSERT ON audit.%I TO audit_writer', target);
-        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_writer, audit_maintainer WITH CHECK (true)', target);
+    -- Added by functions alone, which check what they are given.
+    FOREACH target IN ARRAY ARRAY['writers', 'batches', 'dead_letters', 'legal_holds', 'legal_hold_lifts', 'removals', 'settings'] LOOP
+        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_maintainer WITH CHECK (true)', target);
     END LOOP;
     FOREACH target IN ARRAY ARRAY['legal_holds', 'legal_hold_lifts', 'removals', 'settings'] LOOP
-        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_maintainer WITH CHECK (true)', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_operator', target);
         EXECUTE format('CREATE POLICY operator ON audit.%I FOR SELECT TO audit_operator USING (true)', target);
     END LOOP;
-    FOREACH target IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
+    FOREACH target IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events', 'writers', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
         EXECUTE format('CREATE POLICY auditor ON audit.%I FOR SELECT TO audit_auditor USING (true)', target);
         EXECUTE format('ALTER TABLE audit.%I ENABLE ROW LEVEL SECURITY', target);
         EXECUTE format('ALTER TABLE audit.%I FORCE ROW LEVEL SECURITY', target);
@@ -416,6 +415,70 @@ AS $$
     SELECT * FROM audit.trail WHERE trail.request_id = $1 ORDER BY began_at, seq, id
 $$;
 COMMENT ON FUNCTION audit.request_trail(text) IS 'The records of a request in audit.trail, by their beginning; quick among millions. Read with the reader''s own rights.';
+
+-- Batches --------------------------------------------------------------------------
+
+-- AT001 and AT002 are the trail's own errors, which the library knows.
+CREATE FUNCTION audit.check_writer(writer uuid, secret bytea) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = writer AND w.secret_sha256 = sha256(secret)) THEN
+        RAISE EXCEPTION 'audit trail: not the secret of this writer' USING ERRCODE = 'AT002';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.check_writer(uuid, bytea) IS 'Refuses whoever does not know the secret of a writer (AT002); for the functions of the trail.';
+
+CREATE FUNCTION audit.add_batch(
+    writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer,
+    first_id uuid, last_id uuid, service_name text, library_version text
+) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF writer IS NULL OR secret IS NULL OR octet_length(secret) <> 32 THEN
+        RAISE EXCEPTION 'audit trail: a writer has an id, and a secret of 32 bytes' USING ERRCODE = 'AT002';
+    END IF;
+    IF first_seq = 1 THEN
+        -- The first who knows of this writer is this writer.
+        INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name)
+            VALUES (writer, session_user, sha256(secret), service_name) ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM audit.check_writer(writer, secret);
+    -- Whoever adds the same at the same moment waits at the primary key, and is refused there.
+    IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
+        RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
+    END IF;
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version);
+END
+$$;
+COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
+
+CREATE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
+    RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    batch record;
+BEGIN
+    PERFORM audit.check_writer(writer, secret);
+    SELECT b.first_seq, b.last_seq, b.dead_letters INTO batch FROM audit.batches b
+        WHERE b.writer_id = writer AND b.first_seq <= seq AND b.last_seq >= seq AND b.xmin = pg_current_xact_id()::xid;
+    IF NOT FOUND OR batch.dead_letters <= (
+        SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = writer AND d.seq BETWEEN batch.first_seq AND batch.last_seq)
+    THEN
+        RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
+    END IF;
+    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
+        VALUES (writer, seq, record_id, kind, sqlstate, reason, frame, salt);
+END
+$$;
+COMMENT ON FUNCTION audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) IS 'Adds a dead letter of the batch that the transaction has added with audit.add_batch, which says how many it has.';
 
 -- Records that Postgres makes itself ---------------------------------------------
 
@@ -967,7 +1030,9 @@ $$;
 -- They read and change nothing.
 GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text), audit.id_at(timestamptz), audit.current_tenant() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(text, timestamptz) TO audit_writer, audit_operator;
-GRANT EXECUTE ON FUNCTION audit.writer_position(uuid) TO audit_writer;
+GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
+    audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text),
+    audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean), audit.hold_coverage(uuid) TO audit_auditor, audit_operator;
 -- Whoever removes lifts no hold, and does not say how old a record has to be.

@@ -394,7 +394,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
                 source: Box::new(source),
             }
         })?;
-    let counters = Arc::new(Counters::default());
+    let counters = Arc::new(Counters::new(config.batch.age));
     let shared = Arc::new(Shared::new(&config, Arc::clone(&counters), Home::here()));
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
@@ -464,9 +464,18 @@ fn start_postgres(
             Arc::clone(&spool),
             export.clone(),
             Arc::clone(&shared.required),
-            Box::new(move |record| {
+            Box::new(move |record, told| {
                 // A full queue is counted.
-                let _ = telling.record(&record);
+                if telling.record(&record).is_ok()
+                    && let Some(told) = told
+                {
+                    let reply: FlushReply = Box::new(move |flushed| {
+                        if flushed.is_ok() {
+                            told();
+                        }
+                    });
+                    telling.flush(TELL_TIMEOUT, reply);
+                }
             }),
         );
         runtime.block_on(drain.run());
@@ -475,6 +484,10 @@ fn start_postgres(
         supervise(&counters, || stopping.should_stop(), run);
     })
 }
+
+/// How long it may take until what the trail is told of itself is in it; if it takes longer, the next
+/// process tells it once more.
+const TELL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The runtime of a sink's thread.
 fn runtime() -> Result<tokio::runtime::Runtime, BuildError> {

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::sync::LOOKS;
 use crate::vocabulary::Kind;
@@ -22,15 +22,20 @@ pub enum DropCause {
     /// when the Registry gives its number to another span. A run that the local log knew of by
     /// then has its row instead ([`Builder::runs_in_flight`](crate::Builder::runs_in_flight)).
     EndUnseen,
+    /// The record was committed, the database has lost it since, and the local log no longer has it:
+    /// the database was restored to an earlier state, or a replica took over that had not received
+    /// it. The trail says so in a row `audit.gap`.
+    DatabaseLost,
 }
 
 impl DropCause {
     /// Every cause.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::QueueFull,
         Self::ShutDown,
         Self::LocalLog,
         Self::EndUnseen,
+        Self::DatabaseLost,
     ];
 
     /// Returns the cause as a word, as it stands in metrics.
@@ -40,6 +45,7 @@ impl DropCause {
             Self::ShutDown => "shut_down",
             Self::LocalLog => "local_log",
             Self::EndUnseen => "end_unseen",
+            Self::DatabaseLost => "database_lost",
         }
     }
 
@@ -49,6 +55,7 @@ impl DropCause {
             Self::ShutDown => 1,
             Self::LocalLog => 2,
             Self::EndUnseen => 3,
+            Self::DatabaseLost => 4,
         }
     }
 }
@@ -68,24 +75,79 @@ pub enum Health {
     Holding,
     /// The spool cannot be written, or has reached its quota; records wait in the queue.
     SpoolBlocked,
+    /// A record has been waiting for longer than [`Stats::LAGGING_AFTER`] and the age of a batch: the
+    /// database or the disk does not answer, or there is more than it can take.
+    Lagging,
+    /// The database does not agree with what this program has committed: it has lost records, or has
+    /// records of this program's that were never sent. The trail has a row `audit.gap` for each time,
+    /// what the local log still has is written again, and new records are committed as always. Stays
+    /// until the program is started again, for somebody should look.
+    Inconsistent,
     /// The pipeline has ended.
     Stopped,
 }
 
 impl Health {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 8] = [
         Self::Starting,
         Self::Healthy,
         Self::Retrying,
         Self::Holding,
         Self::SpoolBlocked,
+        Self::Lagging,
+        Self::Inconsistent,
         Self::Stopped,
     ];
+}
+
+/// Since when records wait.
+#[derive(Debug)]
+struct Waits {
+    /// Where the moments below are counted from.
+    began: Instant,
+    /// The age of a record at which it is late.
+    late_after: Duration,
+    /// When the oldest record in the local log that is not committed came there, in microseconds
+    /// since then; 0: there is none.
+    oldest_us: AtomicU64,
+    /// When the queue was emptied last.
+    emptied_us: AtomicU64,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            late_after: Stats::LAGGING_AFTER,
+            oldest_us: AtomicU64::new(0),
+            emptied_us: AtomicU64::new(0),
+        }
+    }
+}
+
+impl Waits {
+    fn us(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.began).as_micros();
+        u64::try_from(since).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// The age of the oldest record that is not committed. When one came that is still in the queue is
+    /// not known, but that the queue was empty before.
+    fn oldest(&self, queued: u64) -> Option<Duration> {
+        let in_log = Some(self.oldest_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
+        let in_queue = (queued > 0).then(|| self.emptied_us.load(Ordering::Relaxed));
+        let oldest_us = in_log.into_iter().chain(in_queue).min()?;
+        let now_us = self.us(Instant::now());
+        Some(Duration::from_micros(now_us.saturating_sub(oldest_us)))
+    }
 }
 
 /// The counters that the stages share.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
+    waits: Waits,
+    /// How often the database did not agree with what was committed.
+    disagreements: AtomicU64,
     /// Records that Postgres has taken, as rows or as dead letters.
     taken: AtomicU64,
     dead_lettered: AtomicU64,
@@ -137,6 +199,37 @@ impl Loss {
 }
 
 impl Counters {
+    /// `batch_age`: the age at which a record is written at the latest.
+    pub(crate) fn new(batch_age: Duration) -> Self {
+        let late_after = Stats::LAGGING_AFTER.saturating_add(batch_age);
+        Self {
+            waits: Waits {
+                late_after,
+                ..Waits::default()
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Sets when the oldest record came that is in the local log and not in Postgres.
+    pub(crate) fn set_oldest(&self, at: Option<Instant>) {
+        let us = at.map_or(0, |at| self.waits.us(at));
+        self.waits.oldest_us.store(us, Ordering::Relaxed);
+    }
+
+    /// All that was in the queue is in the local log.
+    pub(crate) fn queue_was_emptied(&self) {
+        let us = self.waits.us(Instant::now());
+        self.waits.emptied_us.store(us, Ordering::Relaxed);
+    }
+
+    /// Counts a time that the database did not agree with what was committed, and the records that
+    /// are lost by it.
+    pub(crate) fn count_disagreement(&self, lost: u64) {
+        self.count_drops(DropCause::DatabaseLost, lost);
+        self.disagreements.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts a record that is dropped, to be told in a row as soon as one can be written.
     pub(crate) fn count_drop(&self, cause: DropCause, kind: Kind, now_us: i64) {
         self.count_drops(cause, 1);
@@ -272,7 +365,13 @@ impl Counters {
     pub(crate) fn health(&self) -> Health {
         let sink =
             Health::ALL[usize::from(self.sink_health.load(Ordering::Relaxed)) % Health::ALL.len()];
-        if sink != Health::Stopped && self.spool_blocked.load(Ordering::Relaxed) != 0 {
+        if sink == Health::Stopped {
+            return sink;
+        }
+        if self.disagreements.load(Ordering::Relaxed) > 0 {
+            return Health::Inconsistent;
+        }
+        if self.spool_blocked.load(Ordering::Relaxed) != 0 {
             return Health::SpoolBlocked;
         }
         sink
@@ -434,6 +533,8 @@ pub struct Stats {
     spool_bytes: u64,
     restarts: u64,
     is_hidden: bool,
+    oldest_pending: Option<Duration>,
+    disagreements: u64,
     health: Health,
     fault: Option<Arc<str>>,
     #[cfg(feature = "otlp")]
@@ -441,21 +542,36 @@ pub struct Stats {
 }
 
 impl Stats {
+    /// How long a record may wait, beyond the age at which a batch is written
+    /// ([`Builder::batch`](crate::Builder::batch)), before the health is [`Health::Lagging`].
+    pub const LAGGING_AFTER: Duration = Duration::from_secs(15);
+
     /// Takes a snapshot.
     pub(crate) fn take(counters: &Counters, queue: &crate::queue::Queue) -> Self {
         // What a record becomes is read before what was accepted, so that no record is counted
         // as taken that is not yet counted as accepted.
         // ORDERING: Acquire, pairs with the Release in `Counters::set_position`.
         let taken = counters.taken.load(Ordering::Acquire);
-        let dead_lettered = counters.dead_lettered.load(Ordering::Relaxed).min(taken);
         let mut dropped = [0; DropCause::ALL.len()];
         for cause in DropCause::ALL {
             dropped[cause.index()] = counters.dropped[cause.index()].load(Ordering::Relaxed);
         }
-        // Those that the local log could not take had been accepted by the queue.
-        let refused = dropped.iter().sum::<u64>() - dropped[DropCause::LocalLog.index()];
+        // What the database has lost was taken by it, and is not committed any more.
+        let taken = taken.saturating_sub(dropped[DropCause::DatabaseLost.index()]);
+        let dead_lettered = counters.dead_lettered.load(Ordering::Relaxed).min(taken);
+        // Those that the local log could not take, or the database has lost, had been accepted by the
+        // queue.
+        let refused = dropped.iter().sum::<u64>()
+            - dropped[DropCause::LocalLog.index()]
+            - dropped[DropCause::DatabaseLost.index()];
         let accepted = queue.accepted() + refused + counters.made.load(Ordering::Relaxed);
         let (queue_records, queue_bytes) = queue.size();
+        let oldest_pending = counters.waits.oldest(queue_records);
+        let is_late = oldest_pending.is_some_and(|age| age > counters.waits.late_after);
+        let health = match counters.health() {
+            Health::Healthy if is_late => Health::Lagging,
+            health => health,
+        };
         Self {
             accepted,
             committed: taken - dead_lettered,
@@ -471,7 +587,9 @@ impl Stats {
             spool_bytes: counters.spool_bytes.load(Ordering::Relaxed),
             restarts: counters.restarts.load(Ordering::Relaxed),
             is_hidden: counters.is_hidden.load(Ordering::Relaxed) != 0,
-            health: counters.health(),
+            oldest_pending,
+            disagreements: counters.disagreements.load(Ordering::Relaxed),
+            health,
             fault: counters.fault(),
             #[cfg(feature = "otlp")]
             export: counters.export.stats(),
@@ -559,6 +677,19 @@ impl Stats {
     /// belongs on the layer that it is meant for, with `Layer::with_filter`.
     pub fn is_hidden(&self) -> bool {
         self.is_hidden
+    }
+
+    /// How long the oldest record has been waiting that is accepted and not committed; `None`: none
+    /// is waiting.
+    pub fn oldest_pending(&self) -> Option<Duration> {
+        self.oldest_pending
+    }
+
+    /// How often the database did not agree with what this program had committed
+    /// ([`Health::Inconsistent`]); each time has a row `audit.gap` in the trail, with the writer, the
+    /// records and the cause.
+    pub fn inconsistencies(&self) -> u64 {
+        self.disagreements
     }
 
     /// How the way to Postgres is.

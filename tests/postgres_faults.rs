@@ -346,8 +346,8 @@ fn start_refusing() -> Trail {
     trail
 }
 
-/// A transaction: its beginning, a COPY or an INSERT, its end.
-const TRANSACTION: usize = 3;
+/// A transaction: its beginning, its batch, a COPY or a dead letter, its end.
+const TRANSACTION: usize = 4;
 
 #[test]
 fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
@@ -416,7 +416,11 @@ fn end_each_statement(function: &str) {
             "SELECT audit.writer_position",
             connect,
         ),
-        (String::from("audit.batches IN SHARE"), "BEGIN", ""),
+        (
+            String::from("audit.batches IN SHARE"),
+            "SELECT audit.add_batch",
+            "",
+        ),
     ];
     places.extend(Kind::ALL.map(|kind| (format!("{} IN SHARE", leaf(postgres, kind)), "COPY", "")));
     for (lock, statement, before) in places {
@@ -698,7 +702,7 @@ fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
     let of_leaf = format!("INSERT ON {}", leaf(&postgres, Kind::Event));
     for (times, right) in (2..).zip([
         &*of_leaf,
-        "INSERT ON audit.batches",
+        "EXECUTE ON FUNCTION audit.add_batch",
         "EXECUTE ON FUNCTION audit.ensure_partition",
         "EXECUTE ON FUNCTION audit.writer_position",
     ]) {
@@ -818,7 +822,7 @@ fn a_batch_whose_commit_goes_on_after_its_connection_is_lost_is_there_once() {
         // The server does not look while it waits.
         proxy.cut();
         wait_until("the next attempt waits for that", PATIENCE, || {
-            waiting("wait_event_type = 'Lock' AND query LIKE 'BEGIN%'")
+            waiting("wait_event_type = 'Lock' AND query LIKE 'SELECT audit.add_batch%'")
         });
         postgres.psql("ALTER SYSTEM RESET synchronous_standby_names");
         postgres.psql("SELECT pg_reload_conf()");

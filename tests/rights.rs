@@ -29,6 +29,8 @@ mod retention;
 mod settle;
 #[path = "rights/tenants.rs"]
 mod tenants;
+#[path = "rights/writers.rs"]
+mod writers;
 
 use support::{Postgres, Session};
 

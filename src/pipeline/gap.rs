@@ -7,6 +7,7 @@ use crate::config::Limits;
 use crate::queue::Chunk;
 use crate::record::encode;
 use crate::record::{Event, NewRecord};
+use crate::spool::Disagreement;
 use crate::stats::Loss;
 use crate::vocabulary::Kind;
 
@@ -31,6 +32,18 @@ pub(crate) fn of_damage(folder: &str) -> NewRecord {
         .error_code("local_log_damaged")
         .status(crate::Status::Failed)
         .metadata("folder", folder)
+        .into()
+}
+
+/// What Postgres and a local log do not agree on is told as.
+pub(crate) fn of_disagreement(told: &Disagreement) -> NewRecord {
+    Event::new(ACTION)
+        .error_code(told.cause.as_str())
+        .status(crate::Status::Failed)
+        .metadata("writer_id", told.writer.to_string())
+        .metadata("first_seq", told.first_seq)
+        .metadata("last_seq", told.last_seq)
+        .metadata("records_lost", told.lost)
         .into()
 }
 

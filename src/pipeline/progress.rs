@@ -29,6 +29,8 @@ struct ProgressState {
     durable: u64,
     /// The seq after the last record that is committed in Postgres.
     position: u64,
+    /// The seqs after the batches that were sent since, and may have been committed.
+    sent: Vec<u64>,
     /// When records became durable: the seq of the first of them, and the moment.
     arrivals: VecDeque<(u64, Instant)>,
     /// Batches with records before this seq are not waited with.
@@ -82,8 +84,10 @@ impl Progress {
         if next_seq > state.durable {
             // The sink may have been quicker.
             if state.arrivals.len() < ARRIVALS && next_seq > state.position {
-                let first = state.durable;
-                state.arrivals.push_back((first, Instant::now()));
+                let (first, now) = (state.durable, Instant::now());
+                state.arrivals.push_back((first, now));
+                self.counters
+                    .set_oldest(state.arrivals.front().map(|(_, at)| *at));
             }
             state.durable = next_seq;
             drop(state);
@@ -104,6 +108,21 @@ impl Progress {
         self.state().position
     }
 
+    /// A batch is sent that ends before `end`, and begins at the position.
+    pub(crate) fn sending_to(&self, end: u64) {
+        let mut state = self.state();
+        if !state.sent.contains(&end) {
+            state.sent.push(end);
+        }
+    }
+
+    /// Whether Postgres may stand there by what was sent to it: at the position, or after one of
+    /// the batches of which it is not known whether they were committed.
+    pub(crate) fn may_stand_at(&self, position: u64) -> bool {
+        let state = self.state();
+        position == state.position || state.sent.contains(&position)
+    }
+
     /// Records before `position` are committed in Postgres. It goes back when the database has
     /// lost what it had committed.
     pub(crate) fn commit_to(&self, position: u64) {
@@ -115,7 +134,14 @@ impl Progress {
         }
         if position >= state.durable {
             state.arrivals.clear();
+        } else if state.arrivals.is_empty() {
+            // What was committed is to be written again.
+            let durable = Instant::now();
+            state.arrivals.push_back((position, durable));
         }
+        self.counters
+            .set_oldest(state.arrivals.front().map(|(_, at)| *at));
+        state.sent.clear();
         let (done, waiting) = std::mem::take(&mut state.waiting)
             .into_iter()
             .partition(|waiting: &Waiting| waiting.target <= position);

@@ -271,6 +271,7 @@ impl Spooler {
                 self.blocked("the local log has reached its quota", None);
             }
             self.emptied = is_drained;
+            self.note_emptied();
             return;
         }
         match self.spool.append(&self.chunks, positions, runs) {
@@ -279,6 +280,7 @@ impl Spooler {
                 self.is_failing = false;
                 self.retry_at = None;
                 self.emptied = is_drained;
+                self.note_emptied();
                 self.shared.counters.set_spool_bytes(log.bytes());
                 if has_room && self.shared.counters.set_spool_blocked(false) {
                     report::say(|| {
@@ -293,6 +295,12 @@ impl Spooler {
                 self.blocked("the local log cannot be written", Some(&error));
                 self.keep_in_memory(is_drained);
             }
+        }
+    }
+
+    fn note_emptied(&self) {
+        if self.emptied {
+            self.shared.counters.queue_was_emptied();
         }
     }
 

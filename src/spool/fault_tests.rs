@@ -7,6 +7,7 @@ use proptest::test_runner::RngSeed;
 
 use super::tests::{at, begun, chunk};
 use super::*;
+use crate::spool::Cause;
 use crate::spool::disk::{Disk, Fault, How};
 
 /// Opens what another process left, and makes records of its runs: Postgres expects the record
@@ -298,6 +299,60 @@ fn what_was_stored_survives_a_kill_at_any_moment() {
         .map(|operations| is_there(operations, &Disk::holding(disk.after(operations)), &stored))
         .collect();
     assert!(!there[0] && there.is_sorted(), "{there:?}");
+}
+
+/// Whether a log has its new writer, the reason and the position that goes with it; never a part.
+fn is_rebased(disk: Disk, old: Identity, why: Disagreement) -> bool {
+    let log = Log::open_in(Storage::disk(disk)).unwrap();
+    let (identity, position) = (log.identity(), log.position(Sink::Postgres));
+    assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
+    match log.disagreement() {
+        None => {
+            assert_eq!((identity.writer, identity.secret), (old.writer, old.secret));
+            assert_eq!((identity.base, position), (0, 4));
+            false
+        }
+        told => {
+            assert_eq!(told, Some(why));
+            assert_ne!(identity.secret, old.secret);
+            assert_eq!((identity.base, position), (1, 2));
+            true
+        }
+    }
+}
+
+#[test]
+fn log_has_its_new_writer_whole_or_not_at_all_after_a_kill_at_any_moment() {
+    let disk = Disk::remembering();
+    let positions = at(4).with(Sink::Otlp, 1);
+    let log = Log::create_in(Storage::disk(disk.clone()), WRITER, "svc", positions).unwrap();
+    log.append(
+        &[chunk(&[b"a", b"b", b"c", b"d"])],
+        positions,
+        &Runs::default(),
+    )
+    .unwrap();
+    let (before, old) = (disk.operations(), log.identity());
+    let why = Disagreement {
+        writer: WRITER,
+        cause: Cause::DatabaseLostRecords,
+        first_seq: 2,
+        last_seq: 3,
+        lost: 0,
+    };
+    log.rebase(Uuid::from_u128(9), 2, why).unwrap();
+    let after = disk.operations();
+    let there: Vec<_> = (before..=after)
+        .map(|operations| is_rebased(Disk::holding(disk.after(operations)), old, why))
+        .collect();
+    assert!(
+        there.is_sorted() && !there[0] && there[there.len() - 1],
+        "{there:?}"
+    );
+    // What was said is there after a loss of power.
+    for seed in 0..50 {
+        assert!(is_rebased(disk.without_power(seed), old, why));
+    }
 }
 
 /// Runs it all with a fault; what went wrong.

@@ -13,6 +13,7 @@ use redb::{
 use uuid::Uuid;
 
 use super::chunk::{self, SALT_BYTES};
+use super::identity::{Disagreement, Identity};
 use super::storage::Storage;
 use super::tail::Tail;
 use crate::queue::Chunk;
@@ -22,6 +23,9 @@ const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta")
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
 const OPEN: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open");
 const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
+
+/// In "meta": what the trail does not say yet.
+const UNTOLD: &str = "disagreement";
 
 const VERSION: u32 = 1;
 
@@ -110,7 +114,9 @@ pub(crate) struct Log {
     is_made: AtomicBool,
     /// `None`: a write failed, and it could not be opened again since; or it was never made.
     database: RwLock<Option<Database>>,
-    writer: Uuid,
+    identity: Mutex<Identity>,
+    /// What the trail does not say yet.
+    untold: Mutex<Option<Disagreement>>,
     service: String,
     state: Mutex<State>,
     /// What the disk did not take.
@@ -229,7 +235,7 @@ impl Log {
         service: &str,
         positions: Positions,
     ) -> Result<Self, LogError> {
-        let log = Self::not_made(storage, writer, service, positions);
+        let log = Self::not_made(storage, Identity::new(writer, 0)?, service, positions);
         log.reopen()?;
         Ok(log)
     }
@@ -237,7 +243,7 @@ impl Log {
     /// A log that is not on a disk: until it is made, what it is given can only be kept in memory.
     pub(super) fn not_made(
         storage: Storage,
-        writer: Uuid,
+        identity: Identity,
         service: &str,
         positions: Positions,
     ) -> Self {
@@ -245,7 +251,8 @@ impl Log {
             storage,
             is_made: AtomicBool::new(false),
             database: RwLock::new(None),
-            writer,
+            identity: Mutex::new(identity),
+            untold: Mutex::default(),
             service: service.to_owned(),
             state: Mutex::new(State {
                 positions,
@@ -263,7 +270,10 @@ impl Log {
         {
             let mut meta = transaction.open_table(META)?;
             meta.insert("version", &VERSION.to_le_bytes()[..])?;
-            meta.insert("writer", &self.writer.as_bytes()[..])?;
+            self.identity().store(&mut meta)?;
+            if let Some(untold) = self.disagreement() {
+                meta.insert(UNTOLD, &untold.encode()[..])?;
+            }
             meta.insert("service", self.service.as_bytes())?;
             transaction.open_table(RECORDS)?;
             transaction.open_table(OPEN)?;
@@ -308,11 +318,9 @@ impl Log {
             Some(other) => return Err(LogError::Version(other)),
             None => return Err(LogError::Damaged),
         }
-        let writer = meta
-            .get("writer")?
-            .and_then(|value| value.value().try_into().ok())
-            .map(Uuid::from_bytes)
-            .ok_or(LogError::Damaged)?;
+        let identity = Identity::load(&meta)?;
+        let untold = meta.get(UNTOLD)?;
+        let untold = untold.and_then(|told| Disagreement::decode(told.value()));
         let service = meta
             .get("service")?
             .map(|value| String::from_utf8_lossy(value.value()).replace('\0', ""));
@@ -322,7 +330,8 @@ impl Log {
             storage,
             is_made: AtomicBool::new(true),
             database: RwLock::new(Some(database)),
-            writer,
+            identity: Mutex::new(identity),
+            untold: Mutex::new(untold),
             service: service.unwrap_or_default(),
             state: Mutex::new(state),
             tail: Mutex::default(),
@@ -397,7 +406,12 @@ impl Log {
             } else {
                 self.make()?
             };
-            let mut state = read_state(&reopened.begin_read()?)?;
+            let reading = reopened.begin_read()?;
+            let mut state = read_state(&reading)?;
+            // As with a record: what was said not to be written may have been.
+            let identity = Identity::load(&reading.open_table(META)?)?;
+            *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+            drop(reading);
             let mut tail = self.tail();
             let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             // A write that was said to have failed may have reached the disk all the same.
@@ -417,8 +431,99 @@ impl Log {
             .unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Who writes its records into Postgres.
+    pub(crate) fn identity(&self) -> Identity {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(crate) fn writer(&self) -> Uuid {
-        self.writer
+        self.identity().writer
+    }
+
+    /// What the trail does not say yet.
+    pub(crate) fn disagreement(&self) -> Option<Disagreement> {
+        *self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The trail says it.
+    pub(crate) fn told(&self) -> Result<(), LogError> {
+        self.change_identity(self.identity(), None, None)
+    }
+
+    /// Has the records from a seq on written by a new writer, for a reason that the trail is told.
+    ///
+    /// # Durability
+    ///
+    /// When it returns `Ok`, whoever opens the log next knows the new writer and the reason.
+    pub(crate) fn rebase(
+        &self,
+        writer: Uuid,
+        from: u64,
+        why: Disagreement,
+    ) -> Result<(), LogError> {
+        let identity = Identity::new(writer, from.saturating_sub(1))?;
+        self.change_identity(identity, Some(why), Some(from))
+    }
+
+    fn change_identity(
+        &self,
+        identity: Identity,
+        untold: Option<Disagreement>,
+        position: Option<u64>,
+    ) -> Result<(), LogError> {
+        {
+            // Held, so that the log is not made meanwhile, with what is no longer so.
+            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            if !self.is_made() {
+                self.set_identity(identity, untold);
+                return Ok(());
+            }
+            drop(database);
+        }
+        self.reopen()?;
+        let stored = self.store_identity(identity, untold, position);
+        if stored.is_err() {
+            self.close();
+        }
+        stored?;
+        self.set_identity(identity, untold);
+        Ok(())
+    }
+
+    fn set_identity(&self, identity: Identity, untold: Option<Disagreement>) {
+        *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+        *self.untold.lock().unwrap_or_else(PoisonError::into_inner) = untold;
+    }
+
+    fn store_identity(
+        &self,
+        identity: Identity,
+        untold: Option<Disagreement>,
+        position: Option<u64>,
+    ) -> Result<(), LogError> {
+        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+        let mut transaction = database.as_ref().ok_or(LogError::Closed)?.begin_write()?;
+        transaction
+            .set_durability(Durability::Immediate)
+            .map_err(redb::Error::from)?;
+        {
+            let mut meta = transaction.open_table(META)?;
+            identity.store(&mut meta)?;
+            match untold {
+                Some(untold) => drop(meta.insert(UNTOLD, &untold.encode()[..])?),
+                None => drop(meta.remove(UNTOLD)?),
+            }
+            if let Some(position) = position {
+                let mut positions = transaction.open_table(POSITIONS)?;
+                positions.insert(Sink::Postgres.name(), position)?;
+            }
+        }
+        transaction.commit()?;
+        if let Some(position) = position {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.positions = state.positions.with(Sink::Postgres, position);
+        }
+        Ok(())
     }
 
     pub(crate) fn service(&self) -> &str {

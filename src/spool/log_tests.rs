@@ -372,3 +372,44 @@ fn salts_differ() {
     assert_ne!(salts[0], salts[1]);
     assert_ne!(salts[0], [0; 16]);
 }
+
+#[test]
+fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
+    let folder = Folder::new();
+    let first = Uuid::from_u128(1);
+    let log = Log::create(&folder.file(), first, "svc", at(1)).unwrap();
+    let old = log.identity();
+    assert_eq!((old.writer, old.base, log.disagreement()), (first, 0, None));
+    log.append(&[chunk(&[b"a", b"b", b"c", b"d"])], at(4), &Runs::default())
+        .unwrap();
+    drop(log);
+    // The secret is that of the first time.
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!(log.identity().secret, old.secret);
+    let why = Disagreement {
+        writer: first,
+        cause: crate::spool::Cause::DatabaseLostRecords,
+        first_seq: 2,
+        last_seq: 3,
+        lost: 0,
+    };
+    let second = Uuid::from_u128(2);
+    log.rebase(second, 2, why).unwrap();
+    let is_new = |log: &Log| {
+        let new = log.identity();
+        assert_eq!((new.writer, new.base), (second, 1));
+        assert_ne!(new.secret, old.secret);
+        assert_eq!((new.seq(2), new.seq_in_log(1)), (1, 2));
+        assert_eq!(log.position(Sink::Postgres), 2);
+        assert_eq!(log.disagreement(), Some(why));
+    };
+    is_new(&log);
+    drop(log);
+    let log = Log::open(&folder.file()).unwrap();
+    is_new(&log);
+    assert_eq!(log.next_seq(), 5, "the records are as they were");
+    log.told().unwrap();
+    drop(log);
+    let log = Log::open(&folder.file()).unwrap();
+    assert_eq!((log.writer(), log.disagreement()), (second, None));
+}

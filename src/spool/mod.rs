@@ -12,7 +12,9 @@
 //! **Frozen, version 1.**
 //!
 //! ```text
-//! table "meta": "version" → u32 | "writer" → UUID [16] | "service" → text
+//! table "meta": "version" → u32 | "service" → text | "writer" → UUID [16] | "secret" → [32]
+//!               "base" → u64, the seq before the writer's number 1
+//!               "disagreement" → writer UUID [16] | its first seq, last seq u64 | lost u64 | cause u8
 //! table "positions": name of a sink → seq of the next record that it needs u64
 //! table "records": seq of the first record u64 → chunk
 //! table "open": id of a run that has begun [16] → its frame
@@ -42,6 +44,7 @@ mod disk;
 mod files;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod identity;
 mod log;
 mod storage;
 mod tail;
@@ -51,11 +54,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use uuid::Uuid;
+
 use self::directory::{Directory, DirectoryError};
 use self::storage::Storage;
 use crate::capture::clock::Moment;
 use crate::queue::Chunk;
 use crate::record::id;
+pub(crate) use identity::{Cause, Disagreement, Identity};
 pub(crate) use log::{Log, LogError, Positions, Runs, Sink, Stored};
 
 /// A log in a folder that is held for it, as long as anybody uses the log.
@@ -65,6 +71,8 @@ pub(crate) struct Spool {
     log: Log,
     root: PathBuf,
     path: PathBuf,
+    /// What the folder is named for: the log's first writer.
+    id: Uuid,
     /// Whether the folder and the log are there, for good.
     is_made: AtomicBool,
     /// `None`: it could not be made yet.
@@ -83,9 +91,10 @@ impl Spool {
         let path = root.join(writer.to_string());
         let storage = Storage::file(path.join(directory::LOG_FILE));
         let spool = Self {
-            log: Log::not_made(storage, writer, service, positions),
+            log: Log::not_made(storage, Identity::new(writer, 0)?, service, positions),
             root: root.to_owned(),
             path,
+            id: writer,
             is_made: AtomicBool::new(false),
             directory: Mutex::new(None),
         };
@@ -116,7 +125,7 @@ impl Spool {
             .unwrap_or_else(PoisonError::into_inner);
         let directory = match held.take() {
             Some(directory) => directory,
-            None => Directory::make(&self.root, self.log.writer())?,
+            None => Directory::make(&self.root, self.id)?,
         };
         let directory = held.insert(directory);
         self.log.append(&[], positions, &Runs::default())?;
@@ -137,6 +146,7 @@ impl Spool {
     pub(crate) fn take_over(path: &Path, root: &Path) -> Result<Option<Self>, DirectoryError> {
         let taken = Directory::take_over(path, root)?;
         Ok(taken.map(|(directory, log)| Self {
+            id: log.writer(),
             log,
             root: root.to_owned(),
             path: path.to_owned(),

@@ -45,6 +45,7 @@ const HOLD: &str = "00000000-0000-4000-8000-000000000001";
 
 /// A row in each table that has none of the pipeline's.
 const ROWS: &str = "
+    INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name) VALUES ('00000000-0000-4000-8000-000000000008', '', sha256(''), '');
     INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
         VALUES (gen_random_uuid(), 1, 1, 1, 0, 0, 0, '');
     INSERT INTO audit.dead_letters (writer_id, seq, kind, reason, frame, salt) VALUES (gen_random_uuid(), 1, '', '', '', '');
@@ -334,6 +335,14 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
     }
     tables.extend([
         Table::other(
+            "audit.writers",
+            "ledger",
+            "service_name",
+            ("writer_id", "writer_id uuid"),
+            "writer_id, login, secret_sha256",
+            "gen_random_uuid(), '', sha256('')",
+        ),
+        Table::other(
             "audit.batches",
             "ledger",
             "service_name",
@@ -463,7 +472,6 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         &["INSERT", "COPY FROM", "MERGE INSERT"],
         LEAVES,
     ),
-    (&["writer"], &["INSERT", "MERGE INSERT"], &["ledger"]),
     // Row-level security says which rows.
     (&["reader", "granted"], READ, &["parent", "view"]),
     (&["granted"], READ, &["ledger", "hold", "notes"]),
@@ -665,6 +673,22 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "writer_position",
         "audit.writer_position(gen_random_uuid())",
         &["writer"],
+    ),
+    (
+        "add_batch",
+        "audit.add_batch(gen_random_uuid(), sha256(''), 1, 1, 0, 0, 1, 0, NULL, NULL, 'x', 'x')",
+        &["writer"],
+    ),
+    (
+        "add_dead_letter",
+        "audit.add_dead_letter('00000000-0000-4000-8000-000000000007', sha256(''), 1, NULL, 'x', NULL, 'x', '', '')
+            FROM (SELECT audit.add_batch('00000000-0000-4000-8000-000000000007', sha256(''), 1, 1, 0, 0, 0, 1, NULL, NULL, 'x', 'x')) AS batch",
+        &["writer"],
+    ),
+    (
+        "check_writer",
+        "audit.check_writer('00000000-0000-4000-8000-000000000008', '')",
+        &[],
     ),
     (
         "ensure_partition",

@@ -423,9 +423,5 @@ fn an_error_shows_the_writer_nothing_of_the_row_that_is_there() {
         "42501",
         &format!("{insert} ON CONFLICT (id) DO UPDATE SET status = 'failed'"),
     );
-    let batch = "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version) \
-         VALUES ('00000000-0000-4000-8000-000000000009', 1, 1, 1, 0, 0, 0, 'x')";
-    allowed(&mut writer, batch);
-    refused(&mut writer, "23505", batch);
     assert!(!writer.told().contains("Key ("), "{}", writer.told());
 }

@@ -40,7 +40,7 @@ pub(crate) struct DeadLetter {
     pub(crate) salt: [u8; 16],
 }
 
-/// The records `first_seq` to `last_seq` of one log.
+/// The records `first_seq` to `last_seq` of one log, by the log's own numbers.
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) first_seq: u64,
@@ -108,8 +108,7 @@ impl Draft {
             return None;
         }
         batch.last_seq = next - 1;
-        // What the log no longer has was committed by an earlier process and lost by the
-        // database since; the batch says where it really begins.
+        // After a gap in the log, it begins where that ends.
         batch.first_seq = batch.last_seq + 1 - rows as u64;
         for leaf in &mut batch.leaves {
             Encoder::end(&mut leaf.data);
@@ -223,10 +222,11 @@ impl Batcher {
             batch.leaves.len() - 1
         });
         let leaf = &mut batch.leaves[at];
+        let identity = log.identity();
         let provenance = Provenance {
-            writer: log.writer(),
+            writer: identity.writer,
             service: log.service(),
-            seq: stored.seq,
+            seq: identity.seq(stored.seq),
             salt: stored.salt,
         };
         self.encoders[row.kind.index()].row(&mut leaf.data, &row, &provenance);

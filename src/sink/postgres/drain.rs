@@ -15,9 +15,9 @@ use super::writer::{NotReady, Writer};
 use crate::capture::clock::Moment;
 use crate::config::Config;
 use crate::pipeline::{Export, Fate, Progress, Required, gap};
-use crate::record::NewRecord;
+use crate::record::{NewRecord, id};
 use crate::report;
-use crate::spool::{self, Log, LogError, Runs, Sink, Spool};
+use crate::spool::{self, Cause, Disagreement, Log, LogError, Runs, Sink, Spool};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -74,6 +74,12 @@ struct Source {
     ahead: Option<Draft>,
     /// Not before this, since it failed.
     not_before: Option<Instant>,
+    /// Of a log that was taken over: the seq after the last record that was committed here.
+    reached: u64,
+    /// The trail was told why the log has another writer.
+    has_told: bool,
+    /// Its writer is said to be another's, and it has had no batch since it got a new one.
+    is_refused: bool,
 }
 
 /// How many records the next batch may have.
@@ -124,6 +130,18 @@ impl Source {
             unsettled: None,
             ahead: None,
             not_before: None,
+            reached: 1,
+            has_told: false,
+            is_refused: false,
+        }
+    }
+
+    /// The seq after the last record that is known to be committed.
+    fn known(&self, progress: &Progress) -> u64 {
+        if self.is_adopted {
+            self.log().position(Sink::Postgres).max(self.reached)
+        } else {
+            progress.position()
         }
     }
 
@@ -164,7 +182,10 @@ impl Ahead {
 }
 
 /// Records what is to be told in the trail itself.
-struct Tell(Box<dyn Fn(NewRecord) + Send>);
+struct Tell(Box<TellFn>);
+
+/// Records something; calls what it is given, if anything, when that is committed.
+type TellFn = dyn Fn(NewRecord, Option<Box<dyn FnOnce() + Send>>) + Send;
 
 impl std::fmt::Debug for Tell {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -207,7 +228,7 @@ impl Drain {
         own: Arc<Spool>,
         export: Option<Arc<Export>>,
         required: Arc<Required>,
-        tell: Box<dyn Fn(NewRecord) + Send>,
+        tell: Box<TellFn>,
     ) -> Self {
         let others = spool::others(&config.spool_root, &own).into();
         Self {
@@ -282,9 +303,16 @@ impl Drain {
     /// Deals with a batch that was not written.
     async fn retreat(&mut self, index: usize, fault: &Fault) {
         self.forget_ahead(index);
+        self.sources[index].position = None;
+        if fault.class == Class::NotOurs && !self.sources[index].is_refused {
+            match self.change_writer(index) {
+                Ok(()) => self.sources[index].is_refused = true,
+                Err(error) => self.failed(&error),
+            }
+            return self.pause().await;
+        }
         let source = &mut self.sources[index];
-        source.position = None;
-        if source.is_adopted && fault.class == Class::Hold {
+        if source.is_adopted && matches!(fault.class, Class::Hold | Class::NotOurs) {
             // This process' own records may well be written.
             source.not_before = Some(Instant::now() + ADOPTED_PAUSE);
             let (writer, cause) = (source.log().writer(), fault.summary());
@@ -403,8 +431,9 @@ impl Drain {
         let position = if let Some(position) = self.sources[index].position {
             position
         } else {
-            let stands = writer.position(log.writer()).await?;
-            self.compare(index, stands);
+            let identity = log.identity();
+            let stands = writer.position(identity.writer).await?;
+            let stands = self.compare(index, identity.seq_in_log(stands))?;
             if self.sources[index].is_adopted
                 && let Err(error) = log.recover(PROCESS_LOST, stands, |_| ())
             {
@@ -412,9 +441,8 @@ impl Drain {
                 self.give_back(index, &error);
                 return Ok(());
             }
-            let position = stands.max(log.first_seq());
-            self.resume(index, position);
-            position
+            self.resume(index, stands);
+            stands
         };
         let batch = match self.read(index, log, position) {
             Ok(Some(batch)) => batch,
@@ -476,6 +504,9 @@ impl Drain {
         // Of an attempt whose end is not known: it may be what supersedes this one.
         let earlier = (source.unsettled.take(), source.in_doubt.take());
         source.unsettled = Some((batch.last_seq, batch.fates()));
+        if !source.is_adopted {
+            self.progress.sending_to(batch.last_seq + 1);
+        }
         let mut written = self.write_and_read_ahead(index, writer, &batch, log).await;
         if let Err(fault) = &mut written
             && fault.class == Class::Poison
@@ -559,6 +590,8 @@ impl Drain {
     fn committed(&mut self, index: usize, batch: &Batch, took: Duration) {
         self.counters.count_batch(batch.records(), took);
         let source = &mut self.sources[index];
+        source.reached = batch.last_seq + 1;
+        source.is_refused = false;
         let was_refused = !batch.dead_letters.is_empty();
         source.pace = source
             .pace
@@ -610,30 +643,109 @@ impl Drain {
         }
     }
 
-    /// Says so when Postgres knows of fewer records than it had committed: it was restored from
-    /// a backup, or a replica took over that had not received them.
-    fn compare(&self, index: usize, stands: u64) {
+    /// Compares where Postgres stands with what was committed there. Where they disagree, the trail
+    /// is told, and the log has a new writer from then on. Returns where the next batch begins.
+    fn compare(&mut self, index: usize, stands: u64) -> Result<u64, Fault> {
+        let source = &self.sources[index];
+        let (log, known) = (source.log(), source.known(&self.progress));
+        let first = log.first_seq();
+        if stands < known || stands < first {
+            // It was restored from a backup, or a replica took over that had not received them.
+            let from = stands.max(first);
+            let why = Disagreement {
+                writer: log.writer(),
+                cause: Cause::DatabaseLostRecords,
+                first_seq: log.identity().seq(stands),
+                last_seq: log.identity().seq(known.max(from) - 1),
+                lost: from - stands,
+            };
+            return self.rebase(index, from, why);
+        }
+        // Of a log that was taken over, Postgres may know more than the disk: its process may have
+        // written from memory. Nobody else can have, without its secret.
+        if !source.is_adopted && !self.progress.may_stand_at(stands) {
+            let why = Disagreement {
+                writer: log.writer(),
+                cause: Cause::PositionNotOurs,
+                first_seq: log.identity().seq(known),
+                last_seq: log.identity().seq(stands - 1),
+                lost: 0,
+            };
+            return self.rebase(index, known, why);
+        }
+        if !source.has_told
+            && let Some(why) = log.disagreement()
+            && source.is_adopted
+        {
+            // Its process may not have come to tell it.
+            self.tell_disagreement(index, why);
+        }
+        Ok(stands)
+    }
+
+    /// Has the records that are not known to be committed written by a new writer, since Postgres
+    /// takes the one that they had for another's.
+    fn change_writer(&mut self, index: usize) -> Result<(), Fault> {
         let source = &self.sources[index];
         let log = source.log();
-        let own = if source.is_adopted {
-            1
-        } else {
-            self.progress.position()
+        let from = source.known(&self.progress).max(log.first_seq());
+        let seq = log.identity().seq(from);
+        let why = Disagreement {
+            writer: log.writer(),
+            cause: Cause::WriterNotOurs,
+            first_seq: seq,
+            last_seq: seq.saturating_sub(1),
+            lost: 0,
         };
-        let known = log.position(Sink::Postgres).max(own);
-        if stands < known {
-            let (writer, records) = (log.writer(), known - stands);
-            let written_again = known.saturating_sub(log.first_seq().max(stands));
-            report::say(move || {
-                tracing::error!(
-                    target: "tracing_audit",
-                    %writer,
-                    records,
-                    written_again,
-                    "audit trail: the database has lost records that it had committed"
-                );
-            });
+        self.rebase(index, from, why)?;
+        Ok(())
+    }
+
+    /// Has the records from a seq on written by a new writer; says so. Returns the seq.
+    fn rebase(&mut self, index: usize, from: u64, why: Disagreement) -> Result<u64, Fault> {
+        self.forget_ahead(index);
+        let source = &mut self.sources[index];
+        let writer = id::new(Moment::now().wall_us());
+        source.log().rebase(writer, from, why)?;
+        source.reached = from;
+        if source.is_adopted {
+            self.counters.count_disagreement(0);
+        } else {
+            self.counters.count_disagreement(why.lost);
+            self.progress.commit_to(from);
         }
+        let written_again = source.log().next_seq().saturating_sub(from);
+        report::say(move || {
+            tracing::error!(
+                target: "tracing_audit",
+                cause = why.cause.as_str(),
+                writer = %why.writer,
+                first_seq = why.first_seq,
+                last_seq = why.last_seq,
+                records_lost = why.lost,
+                written_again,
+                new_writer = %writer,
+                "audit trail: the database does not agree with what was committed there; the trail has a row audit.gap, and what the local log has is written again"
+            );
+        });
+        self.tell_disagreement(index, why);
+        Ok(from)
+    }
+
+    /// Tells the trail; until it has the row, the log keeps what it says.
+    fn tell_disagreement(&mut self, index: usize, why: Disagreement) {
+        let source = &mut self.sources[index];
+        source.has_told = true;
+        let spool = Arc::downgrade(&source.spool);
+        let told = move || {
+            if let Some(spool) = spool.upgrade()
+                && spool.log().disagreement() == Some(why)
+            {
+                // If that fails, it is told once more.
+                let _ = spool.log().told();
+            }
+        };
+        (self.tell.0)(gap::of_disagreement(&why), Some(Box::new(told)));
     }
 
     /// Sets a log's position, as Postgres has said it or has just committed it.
@@ -687,7 +799,7 @@ impl Drain {
         let folder = if is_damaged {
             let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
             let name = aside.file_name().unwrap_or_default().to_string_lossy();
-            (self.tell.0)(gap::of_damage(&name));
+            (self.tell.0)(gap::of_damage(&name), None);
             aside
         } else {
             path.to_owned()
@@ -747,7 +859,7 @@ impl Drain {
 
     /// Says that writing failed, when that is news.
     fn failed(&mut self, fault: &Fault) {
-        let health = if fault.class == Class::Hold {
+        let health = if matches!(fault.class, Class::Hold | Class::NotOurs) {
             Health::Holding
         } else {
             Health::Retrying

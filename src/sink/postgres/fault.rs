@@ -5,7 +5,8 @@
 //! | retry | no answer, 08, 25006 (read only), 40, 53, 55P03, 57, 58, XX | again, after a pause that grows to 5 s, on a new connection |
 //! | hold | 0A, 22001, 23502, 23514 without a constraint (no partition), 28, 3D, 3F, 42, 55000 (partition detached), everything else | everything is kept, said once, tried every 5 s: an administrator must mend it |
 //! | poison | 22, 23, 54 | that record goes into `audit.dead_letters`, the others are committed |
-//! | superseded | 23505 on `batches_pkey` | the batch is already there: ask for the position |
+//! | superseded | 23505 on `batches_pkey`, AT001 | the batch is already there, or another one: ask for the position |
+//! | not ours | AT002 | the writer is another's: the records are written by a new writer |
 
 use std::borrow::Cow;
 
@@ -19,6 +20,7 @@ pub(crate) enum Class {
     Hold,
     Poison,
     Superseded,
+    NotOurs,
 }
 
 const TIMED_OUT: &str = "no answer in time";
@@ -223,6 +225,8 @@ impl From<sqlx::Error> for Fault {
 fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
     match (sqlstate, sqlstate.get(..2).unwrap_or_default()) {
         ("23505", _) if constraint == Some("batches_pkey") => Class::Superseded,
+        ("AT001", _) => Class::Superseded,
+        ("AT002", _) => Class::NotOurs,
         // A partition is missing: PostgreSQL names no constraint then.
         ("23514", _) if constraint.is_none() => Class::Hold,
         // A column was added or made narrower: no record of ours lacks a column or has one that
@@ -251,6 +255,8 @@ mod tests {
     #[test]
     fn sqlstates_are_classified() {
         assert_eq!(class("23505", Some("batches_pkey")), Class::Superseded);
+        assert_eq!(class("AT001", None), Class::Superseded);
+        assert_eq!(class("AT002", None), Class::NotOurs);
         assert_eq!(
             class("23505", Some("query_runs_2026_11_pkey")),
             Class::Poison

@@ -5,13 +5,12 @@
 //! next attempt makes a new one.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use uuid::Uuid;
 
@@ -21,7 +20,7 @@ use super::fault::Fault;
 use super::partitions;
 use super::schema;
 use crate::database::{Probe, Servers};
-use crate::spool::Log;
+use crate::spool::{Identity, Log};
 use crate::vocabulary::Kind;
 
 /// How long a connection to one server may take to be made.
@@ -217,11 +216,8 @@ impl Writer {
     ///
     /// A standby is not asked: it may not show yet all that was committed, and takes nothing.
     pub(crate) async fn position(&mut self, writer: Uuid) -> Result<u64, Fault> {
-        // Not prepared: a transaction pooler may run what was prepared elsewhere.
-        let asking = AssertSqlSafe(format!(
-            "SELECT audit.writer_position('{writer}'), pg_catalog.pg_is_in_recovery()"
-        ));
-        let row = watched(&self.probe, self.connection.fetch_one(asking)).await?;
+        let asking = ask_position(&mut self.connection, writer);
+        let row = watched(&self.probe, asking).await?;
         if row.try_get(1)? {
             return Err(Fault::standby());
         }
@@ -248,8 +244,9 @@ impl Writer {
     }
 
     async fn transaction(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
+        let identity = log.identity();
         // One exchange for what begins every batch.
-        let mut begin = format!("{BEGIN}; {}; {BEFORE_PARTITIONS}", header(batch, log));
+        let mut begin = format!("{BEGIN}; {BEFORE_PARTITIONS}");
         for leaf in &batch.leaves {
             begin.push_str("; ");
             begin.push_str(&partitions::ensure(leaf.kind, leaf.month));
@@ -257,6 +254,7 @@ impl Writer {
         begin.push_str("; ");
         begin.push_str(AFTER_PARTITIONS);
         let answers = self.connection.fetch_all(AssertSqlSafe(begin)).await?;
+        self.header(batch, log.service(), &identity).await?;
         // The last of the answers name the partitions.
         let partitions = &answers[answers.len().saturating_sub(batch.leaves.len())..];
         let mut in_default = 0;
@@ -270,7 +268,7 @@ impl Writer {
                 .map_err(|error| Fault::from(error).in_leaf(number))?;
         }
         for letter in &batch.dead_letters {
-            self.dead_letter(letter, log.writer()).await?;
+            self.dead_letter(letter, &identity).await?;
         }
         self.connection.execute("COMMIT").await?;
         Ok(in_default)
@@ -287,53 +285,66 @@ impl Writer {
         Ok(())
     }
 
-    async fn dead_letter(&mut self, letter: &DeadLetter, writer: Uuid) -> Result<(), sqlx::Error> {
-        sqlx::query(
-            "INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-        )
-        .persistent(false)
-        .bind(writer)
-        .bind(letter.seq.cast_signed())
-        .bind(letter.record_id)
-        .bind(letter.kind.map_or("unknown", Kind::span_name))
-        .bind(&letter.sqlstate)
-        .bind(letter.reason.replace('\0', "\u{fffd}"))
-        .bind(&letter.frame)
-        .bind(&letter.salt[..])
-        .execute(&mut self.connection)
-        .await?;
+    /// Adds the batch's own row. The secret is a parameter, and not part of the statement: others
+    /// who have this login read statements in `pg_stat_activity`.
+    async fn header(
+        &mut self,
+        batch: &Batch,
+        service: &str,
+        identity: &Identity,
+    ) -> Result<(), sqlx::Error> {
+        let count = |records: usize| i32::try_from(records).unwrap_or(i32::MAX);
+        sqlx::query("SELECT audit.add_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
+            .persistent(false)
+            .bind(identity.writer)
+            .bind(&identity.secret[..])
+            .bind(identity.seq(batch.first_seq).cast_signed())
+            .bind(identity.seq(batch.last_seq).cast_signed())
+            .bind(count(batch.rows(Kind::QueryRun)))
+            .bind(count(batch.rows(Kind::PromptRun)))
+            .bind(count(batch.rows(Kind::Event)))
+            .bind(count(batch.dead_letters.len()))
+            .bind(batch.ids.map(|ids| ids.0))
+            .bind(batch.ids.map(|ids| ids.1))
+            .bind(service.replace('\0', ""))
+            .bind(env!("CARGO_PKG_VERSION"))
+            .execute(&mut self.connection)
+            .await?;
+        Ok(())
+    }
+
+    async fn dead_letter(
+        &mut self,
+        letter: &DeadLetter,
+        identity: &Identity,
+    ) -> Result<(), sqlx::Error> {
+        sqlx::query("SELECT audit.add_dead_letter($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+            .persistent(false)
+            .bind(identity.writer)
+            .bind(&identity.secret[..])
+            .bind(identity.seq(letter.seq).cast_signed())
+            .bind(letter.record_id)
+            .bind(letter.kind.map_or("unknown", Kind::span_name))
+            .bind(&letter.sqlstate)
+            .bind(letter.reason.replace('\0', "\u{fffd}"))
+            .bind(&letter.frame)
+            .bind(&letter.salt[..])
+            .execute(&mut self.connection)
+            .await?;
         Ok(())
     }
 }
 
-/// The statement that writes a batch's header row.
-fn header(batch: &Batch, log: &Log) -> String {
-    let id = |id: Option<Uuid>| id.map_or_else(|| String::from("NULL"), |id| format!("'{id}'"));
-    // The only text that is not ours, in a form that needs no quoting.
-    let service =
-        log.service()
-            .bytes()
-            .filter(|byte| *byte != 0)
-            .fold(String::new(), |mut hex, byte| {
-                let _ = write!(hex, "{byte:02x}");
-                hex
-            });
-    format!(
-        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, \
-         first_id, last_id, service_name, library_version) \
-         VALUES ('{}', {}, {}, {}, {}, {}, {}, {}, {}, pg_catalog.convert_from(pg_catalog.decode('{service}', 'hex'), 'UTF8'), '{}')",
-        log.writer(),
-        batch.first_seq,
-        batch.last_seq,
-        batch.rows(Kind::QueryRun),
-        batch.rows(Kind::PromptRun),
-        batch.rows(Kind::Event),
-        batch.dead_letters.len(),
-        id(batch.ids.map(|ids| ids.0)),
-        id(batch.ids.map(|ids| ids.1)),
-        env!("CARGO_PKG_VERSION"),
-    )
+async fn ask_position(connection: &mut PgConnection, writer: Uuid) -> Result<PgRow, sqlx::Error> {
+    // In a transaction: outside of one, a transaction pooler may run what was prepared elsewhere.
+    connection.execute("BEGIN READ ONLY").await?;
+    let row = sqlx::query("SELECT audit.writer_position($1), pg_catalog.pg_is_in_recovery()")
+        .persistent(false)
+        .bind(writer)
+        .fetch_one(&mut *connection)
+        .await?;
+    connection.execute("COMMIT").await?;
+    Ok(row)
 }
 
 /// What a failed migration means: without the right, wait for an administrator.
