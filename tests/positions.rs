@@ -88,6 +88,33 @@ fn a_position_beyond_what_was_sent_is_an_alarm_and_never_committed() {
     agrees(audit, postgres);
 }
 
+#[test]
+fn a_writer_that_is_anothers_in_the_database_is_given_up_for_a_new_one() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    commit(audit, named("before", 5));
+    let old = writer(postgres);
+    postgres.psql(
+        "ALTER TABLE audit.writers DISABLE TRIGGER USER; UPDATE audit.writers SET secret_sha256 = sha256('')",
+    );
+    commit(audit, named("after", 30));
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(gaps(postgres), format!("writer_not_ours|{old}|6|5|0"));
+    assert_eq!(not_once(postgres, "before", 5), "");
+    assert_eq!(not_once(postgres, "after", 30), "");
+    agrees(audit, postgres);
+    assert_eq!(audit.stats().health(), Health::Inconsistent);
+    assert_ne!(writer(postgres), old);
+    // As often as it happens.
+    postgres.psql("UPDATE audit.writers SET secret_sha256 = sha256('')");
+    commit(audit, named("later", 5));
+    wait_until("the trail says so", PATIENCE, || {
+        gaps(postgres).lines().count() == 2
+    });
+    agrees(audit, postgres);
+}
+
 /// A database that is replaced by what it was earlier, as by a restore and two renames.
 struct Earlier(Session);
 

@@ -300,6 +300,7 @@ impl Table {
 }
 
 /// All tables of the trail, with a row in each.
+#[allow(clippy::too_many_lines, reason = "a row for each table")]
 fn tables(postgres: &Postgres) -> Vec<Table> {
     let mut tables = Vec::new();
     postgres.psql(ROWS);

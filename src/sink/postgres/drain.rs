@@ -307,7 +307,7 @@ impl Drain {
         if fault.class == Class::NotOurs && !self.sources[index].is_refused {
             match self.change_writer(index) {
                 Ok(()) => self.sources[index].is_refused = true,
-                Err(error) => self.failed(&error),
+                Err(error) => self.failed(&error.into()),
             }
             return self.pause().await;
         }
@@ -645,7 +645,7 @@ impl Drain {
 
     /// Compares where Postgres stands with what was committed there. Where they disagree, the trail
     /// is told, and the log has a new writer from then on. Returns where the next batch begins.
-    fn compare(&mut self, index: usize, stands: u64) -> Result<u64, Fault> {
+    fn compare(&mut self, index: usize, stands: u64) -> Result<u64, LogError> {
         let source = &self.sources[index];
         let (log, known) = (source.log(), source.known(&self.progress));
         let first = log.first_seq();
@@ -685,7 +685,7 @@ impl Drain {
 
     /// Has the records that are not known to be committed written by a new writer, since Postgres
     /// takes the one that they had for another's.
-    fn change_writer(&mut self, index: usize) -> Result<(), Fault> {
+    fn change_writer(&mut self, index: usize) -> Result<(), LogError> {
         let source = &self.sources[index];
         let log = source.log();
         let from = source.known(&self.progress).max(log.first_seq());
@@ -702,7 +702,7 @@ impl Drain {
     }
 
     /// Has the records from a seq on written by a new writer; says so. Returns the seq.
-    fn rebase(&mut self, index: usize, from: u64, why: Disagreement) -> Result<u64, Fault> {
+    fn rebase(&mut self, index: usize, from: u64, why: Disagreement) -> Result<u64, LogError> {
         self.forget_ahead(index);
         let source = &mut self.sources[index];
         let writer = id::new(Moment::now().wall_us());
