@@ -15,7 +15,7 @@ use crate::capture::callsite::{self, Outcome, Plan, Role};
 use crate::capture::host;
 use crate::capture::open::Open;
 use crate::capture::span::SpanState;
-use crate::capture::visitor::Visitor;
+use crate::capture::visitor::{Returned, Visitor};
 use crate::pipeline::{Shared, is_worker_thread};
 use crate::record::encode::Evidence;
 use crate::vocabulary::Kind;
@@ -163,12 +163,16 @@ impl Recorder {
         let limits = &self.shared.limits;
         let mut said = SpanState::scratch(*limits);
         let evidence = match outcome {
-            Outcome::Err => {
-                event.record(&mut Visitor::new(plan, limits, &mut said.buffers));
-                Evidence::Err
+            Outcome::Err => Evidence::Err,
+            Outcome::Ok => {
+                let mut returned = Returned::default();
+                event.record(&mut returned);
+                returned.evidence()
             }
-            Outcome::Ok => Evidence::Ok,
         };
+        if evidence == Evidence::Err {
+            event.record(&mut Visitor::new(plan, limits, &mut said.buffers));
+        }
         self.open.with(&span.id(), |state| {
             state.record(&said.buffers, false);
             state.saw(evidence);

@@ -278,6 +278,69 @@ fn an_ok_with_a_result_inside_is_no_success_and_its_err_is_a_failure() {
     );
 }
 
+#[instrument(name = "audit.query_run", skip_all, fields(sql_text = sql), ret)]
+fn returns<T>(sql: &str, value: T) -> T
+where
+    T: Debug,
+{
+    value
+}
+
+#[instrument(name = "audit.query_run", skip_all, fields(sql_text = sql), ret, err)]
+fn returns_or_fails<T: Debug>(sql: &str, value: Result<T, String>) -> Result<T, String> {
+    value
+}
+
+/// Its Debug panics, or goes on as long as it is let.
+struct Odd(bool);
+
+impl Debug for Odd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        assert!(self.0, "on purpose");
+        loop {
+            f.write_str("Er")?;
+        }
+    }
+}
+
+#[test]
+fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        returns("a number", 1);
+        returns("b ok", Ok::<_, String>("Err(")).unwrap();
+        returns("c err", Err::<u8, _>("went wrong")).unwrap_err();
+        returns("d ok with err", Ok::<_, String>(Err::<u8, _>("went wrong")))
+            .unwrap()
+            .unwrap_err();
+        returns("e text", "Err(");
+        returns("f panics", Odd(false));
+        returns("g never ends", Odd(true));
+        returns_or_fails("h ok", Ok(1)).unwrap();
+        returns_or_fails::<u8>("i err", Err("went wrong".to_owned())).unwrap_err();
+        returns_or_fails("j ok with err", Ok(Err::<u8, _>("went wrong")))
+            .unwrap()
+            .unwrap_err();
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a number", "succeeded"),
+            ("b ok", "succeeded"),
+            ("c err", "failed"),
+            ("d ok with err", "unknown"),
+            ("e text", "succeeded"),
+            ("f panics", "succeeded"),
+            ("g never ends", "succeeded"),
+            ("h ok", "succeeded"),
+            ("i err", "failed"),
+            ("j ok with err", "failed"),
+        ],
+    );
+    let message = "SELECT error_message FROM audit.query_runs WHERE sql_text = 'c err'";
+    assert_eq!(trail.postgres.psql(message).trim(), "Err(\"went wrong\")");
+}
+
 #[test]
 fn a_status_that_a_debug_wrote_is_read_and_one_that_is_none_is_not_said() {
     #[derive(Debug)]

@@ -9,7 +9,7 @@ use tracing::field::{Field as TracingField, Visit};
 use super::buffers::{Buffers, Written};
 use super::callsite::{Plan, Slot};
 use crate::config::Limits;
-use crate::record::encode::{self, Key, ty};
+use crate::record::encode::{self, Evidence, Key, ty};
 
 /// Text that is longer is not copied, and perhaps cut and hashed, while others wait.
 const PLAIN_BYTES: usize = 16 * 1024;
@@ -242,5 +242,50 @@ impl fmt::Write for Bounded<'_> {
         }
         // An error ends a formatting that would go on for very long.
         if is_stopped { Err(fmt::Error) } else { Ok(()) }
+    }
+}
+
+/// What the value that an instrumented function returned shows of its outcome. `ret` alone says
+/// an `Err` in the same event as any other value, so that only its text tells them apart; no more
+/// of it is formatted than that takes.
+#[derive(Debug, Default)]
+pub(crate) struct Returned {
+    text: [u8; RETURNED_BYTES],
+    len: usize,
+}
+
+/// The length of the longest text that is looked for.
+const RETURNED_BYTES: usize = b"Ok(Err(".len();
+
+impl Returned {
+    pub(crate) fn evidence(&self) -> Evidence {
+        match &self.text[..self.len] {
+            text if text.starts_with(b"Err(") => Evidence::Err,
+            b"Ok(Err(" => Evidence::Nested,
+            _ => Evidence::Ok,
+        }
+    }
+}
+
+impl fmt::Write for Returned {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let len = text.len().min(RETURNED_BYTES - self.len);
+        self.text[self.len..self.len + len].copy_from_slice(&text.as_bytes()[..len]);
+        self.len += len;
+        // An error ends the formatting.
+        if self.len == RETURNED_BYTES {
+            Err(fmt::Error)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl Visit for Returned {
+    fn record_str(&mut self, _: &TracingField, _: &str) {}
+
+    fn record_debug(&mut self, _: &TracingField, value: &dyn fmt::Debug) {
+        // Whatever the host's code does; what was written until then counts.
+        let _ = catch_unwind(AssertUnwindSafe(|| write!(self, "{value:?}")));
     }
 }
