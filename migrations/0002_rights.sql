@@ -190,7 +190,8 @@ BEGIN
             RETURN;
         EXCEPTION WHEN lock_not_available THEN
             IF attempt = attempts THEN
-                RAISE;
+                RAISE EXCEPTION 'audit trail: a transaction that is still open holds a lock that this needs; it was tried % times', attempts
+                    USING ERRCODE = 'lock_not_available', HINT = 'pg_locks and pg_stat_activity say which. Try again when it has ended.';
             END IF;
         END;
         PERFORM pg_sleep(0.6);
@@ -671,8 +672,8 @@ BEGIN
         END LOOP;
     END LOOP;
     IF NOT is_known THEN
-        RAISE EXCEPTION 'audit trail: no record is of this tenant, so the hold would hold nothing'
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'Is its key misspelt? Say even_if_unknown (--even-if-unknown) for records that are still to come.';
+        RAISE EXCEPTION 'audit trail: no record is of this tenant, so the hold would hold nothing; if its key is not misspelt, say --even-if-unknown (even_if_unknown => true)'
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     INSERT INTO audit.legal_holds (reason, tenant_id, kinds, from_time, to_time, placed_by)
         VALUES (reason, tenant_id, CASE WHEN kinds IS NOT NULL THEN audit.check_kinds(kinds) END, from_time, to_time, session_user)
@@ -751,10 +752,10 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.held(text, timestamptz, timestamptz) IS 'The legal holds that are in force over a time; for the functions of the trail.';
 
--- The foreign keys of the host to a record table. By the catalog alone: to read the host's table, and also to detach a
+-- The foreign keys of the host to a table. By the catalog alone: to read the host's table, and also to detach a
 -- partition or to delete a row while there is such a key, runs code of the host's (index predicates, policies, casts,
 -- functions of its types) with the rights of whoever does it. So whether a row refers to a record is the host's to say.
-CREATE FUNCTION audit.referring(parent text) RETURNS SETOF text
+CREATE FUNCTION audit.referring(target regclass) RETURNS SETOF text
     LANGUAGE sql STABLE STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -762,11 +763,10 @@ AS $$
         'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
         c.conrelid::regclass, c.conname, regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', ''), CASE h.relkind WHEN 'p' THEN '' ELSE ' NOT VALID' END)
     FROM pg_constraint c JOIN pg_class h ON h.oid = c.conrelid
-    WHERE c.contype = 'f' AND c.conparentid = 0
-        AND c.confrelid = (SELECT p.oid FROM pg_class p WHERE p.relnamespace = 'audit'::regnamespace AND p.relname = parent)
+    WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = target
     ORDER BY 1
 $$;
-COMMENT ON FUNCTION audit.referring(text) IS 'The foreign keys of the host that stand against the removal of a partition; for the functions of the trail.';
+COMMENT ON FUNCTION audit.referring(regclass) IS 'The foreign keys of the host to a table, which stand against the removal of a partition; for the functions of the trail.';
 
 -- What of the host a leaf cannot be dropped without: a view, a function, a foreign key to the leaf alone. Not what goes
 -- with the leaf, nor the parts of foreign keys to its parent, which detaching it takes away.
@@ -816,7 +816,7 @@ BEGIN
     IF strays > 0 THEN
         found := found || format('%s rows are not of the month that its name says', strays);
     END IF;
-    RETURN found || ARRAY(SELECT audit.referring(parent)) || ARRAY(SELECT audit.depending(leaf));
+    RETURN found || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
 END
 $$;
 COMMENT ON FUNCTION audit.obstacles(text, text, timestamptz, timestamptz) IS 'Why a leaf must not be removed; for the functions of the trail.';
@@ -835,8 +835,8 @@ BEGIN
     -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
     young := now() - keep;
     IF young IS NULL OR NOT isfinite(young) OR young > now() - interval '1 day' OR young > now() - floor THEN
-        RAISE EXCEPTION 'audit trail: records are kept for % at least', floor
-            USING ERRCODE = 'invalid_parameter_value', HINT = 'An auditor changes that by audit.set_least_age(age, reason).';
+        RAISE EXCEPTION 'audit trail: records are kept for % at least, which is the least age that an auditor has set, or the default; audit.set_least_age changes it', floor
+            USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
         FOR leaf IN SELECT l FROM audit.leaves(parent) l WHERE l ~ '_[0-9]{4}_[0-9]{2}$' LOOP
@@ -863,11 +863,12 @@ CREATE FUNCTION audit.remove_partition(leaf text, keep interval) RETURNS uuid
     SET bytea_output = 'hex'
 AS $$
 DECLARE
-    parent  constant text := left(leaf, -8);
-    plan    record;
-    batches bigint;
-    hashed  bytea;
-    event   uuid;
+    parent    constant text := left(leaf, -8);
+    plan      record;
+    batches   bigint;
+    hashed    bytea;
+    referring text[];
+    event     uuid;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
     IF leaf !~ '^[a-z_]+_[0-9]{4}_[0-9]{2}$' OR audit.time_column(parent) IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
@@ -901,8 +902,9 @@ BEGIN
     -- What would stop the making of partitions for as long as all was hashed comes now. No foreign key is made from here on.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
-    IF EXISTS (SELECT FROM audit.referring(parent)) THEN
-        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, (SELECT string_agg(r, '; ') FROM audit.referring(parent) r)
+    referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
+    IF cardinality(referring) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
             USING ERRCODE = 'object_in_use';
     END IF;
     -- Last, since from here to the commit nobody reads the table.
@@ -937,7 +939,9 @@ BEGIN
              GROUP BY month ORDER BY month', audit.time_column(parent), parent || '_default')
         LOOP
             partition := parent || '_' || to_char(from_time, 'YYYY_MM');
-            obstacles := ARRAY(SELECT audit.referring(parent));
+            -- Also to the default partition alone: rows leave it by a DELETE.
+            obstacles := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
+                || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
             IF from_time > now() + interval '2 months' THEN
                 obstacles := obstacles || 'its month is more than two months ahead'::text;
             END IF;

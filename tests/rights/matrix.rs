@@ -776,7 +776,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("refuse_old_snapshot", "audit.refuse_old_snapshot()", &[]),
     ("time_column", "audit.time_column('events')", &[]),
     ("held", "audit.held('events', '-infinity', 'infinity')", &[]),
-    ("referring", "audit.referring('events')", &[]),
+    ("referring", "audit.referring('audit.events')", &[]),
     ("depending", "audit.depending('events_2020_01')", &[]),
     (
         "obstacles",

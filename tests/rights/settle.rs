@@ -175,3 +175,24 @@ fn only_an_operator_settles_and_only_what_belongs_in_the_month() {
         "SELECT audit.settle_month('events', '2019-01-15Z')",
     );
 }
+
+#[test]
+fn a_foreign_key_to_the_default_partition_alone_keeps_its_rows_there() {
+    let postgres = migrated();
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    postgres.psql(
+        "INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt)
+             VALUES (audit.id_at('2019-01-15Z'), 'succeeded', '2019-01-15Z', gen_random_uuid(), 1, '');
+         CREATE TABLE public.notes (event uuid REFERENCES audit_parts.events_default (id) ON DELETE CASCADE);
+         INSERT INTO public.notes SELECT id FROM audit_parts.events_default;
+         CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'EVIL as %', current_user; RETURN NULL; END $$;
+         CREATE TRIGGER fire AFTER DELETE ON public.notes FOR EACH ROW EXECUTE FUNCTION public.fire()",
+    );
+    let settling = "SELECT audit.settle_month('events', '2019-01-15Z')";
+    let error = refused(&mut operator, "55006", settling);
+    assert!(error.contains("notes_event_fkey"), "{error}");
+    assert!(!operator.told().contains("EVIL"), "{}", operator.told());
+    assert_eq!(postgres.psql("SELECT count(*) FROM public.notes"), "1");
+    postgres.psql("DROP TABLE public.notes");
+    allowed(&mut operator, settling);
+}
