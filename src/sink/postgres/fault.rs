@@ -37,7 +37,7 @@ pub(crate) struct Fault {
     /// The server's words. May hold values of the host's: for `audit.dead_letters` alone.
     pub(crate) reason: String,
     /// Why there is no connection, or no more; holds no value of the host's.
-    lost: Option<Lost>,
+    lost: Option<Box<Lost>>,
 }
 
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Fault {
             at: None,
             line: None,
             reason: why.to_string(),
-            lost: Some(Lost::Unreachable(why.to_string())),
+            lost: Some(Box::new(Lost::Unreachable(why.to_string()))),
         }
     }
 
@@ -87,7 +87,7 @@ impl Fault {
             at: None,
             line: None,
             reason: why.clone(),
-            lost: Some(Lost::Cut(why)),
+            lost: Some(Box::new(Lost::Cut(why))),
         }
     }
 
@@ -131,7 +131,7 @@ impl Fault {
 
     /// What can be said in a log line: nothing that a host's value could be part of.
     pub(crate) fn summary(&self) -> Cow<'static, str> {
-        match (&self.lost, &self.sqlstate) {
+        match (self.lost.as_deref(), &self.sqlstate) {
             (Some(Lost::Unreachable(why) | Lost::Cut(why)), _) => Cow::Owned(why.clone()),
             (None, Some(sqlstate)) => match meaning(sqlstate) {
                 "" => Cow::Owned(format!("SQLSTATE {sqlstate}")),
@@ -144,7 +144,7 @@ impl Fault {
 
     /// The same as a sentence, for the database at `place`.
     pub(crate) fn sentence(&self, place: &str) -> String {
-        match &self.lost {
+        match self.lost.as_deref() {
             Some(Lost::Unreachable(why)) => format!("cannot reach Postgres at {why}"),
             Some(Lost::Cut(why)) => {
                 format!("the connection to Postgres at {place} was lost: {why}")
@@ -186,7 +186,9 @@ impl From<LogError> for Fault {
             at: None,
             line: None,
             reason: error.to_string(),
-            lost: Some(Lost::Cut(String::from("the local log cannot be read"))),
+            lost: Some(Box::new(Lost::Cut(String::from(
+                "the local log cannot be read",
+            )))),
         }
     }
 }
@@ -201,7 +203,7 @@ impl From<sqlx::Error> for Fault {
                 line: None,
                 reason: error.to_string(),
                 lost: match &error {
-                    sqlx::Error::Io(error) => Some(Lost::Cut(cause::of_io(error))),
+                    sqlx::Error::Io(error) => Some(Box::new(Lost::Cut(cause::of_io(error)))),
                     _ => None,
                 },
             };
