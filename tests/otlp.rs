@@ -342,7 +342,7 @@ fn metrics_tell_of_the_pipeline_of_models_and_of_databases() {
         assert_eq!(value("audit.records.pending"), Some(String::from("0")));
         assert_eq!(
             value("audit.records.dropped"),
-            Some(String::from("0 0 0 0")),
+            Some(String::from("0 0 0 0 0")),
             "one for each cause"
         );
         for name in [
