@@ -33,11 +33,7 @@ pub(crate) type Policy = (&'static str, &'static str);
 const AUDITOR: Policy = ("auditor", "FOR SELECT TO audit_auditor USING (true)");
 const MAINTAINER: Policy = ("maintainer", "FOR SELECT TO audit_maintainer USING (true)");
 const OPERATOR: Policy = ("operator", "FOR SELECT TO audit_operator USING (true)");
-const ADDING: Policy = (
-    "adding",
-    "FOR INSERT TO audit_maintainer, audit_writer WITH CHECK (true)",
-);
-const ADDING_OF_MAINTAINER: Policy = ("adding", "FOR INSERT TO audit_maintainer WITH CHECK (true)");
+const ADDING: Policy = ("adding", "FOR INSERT TO audit_maintainer WITH CHECK (true)");
 const TENANT: Policy = (
     "tenant",
     "FOR SELECT TO PUBLIC USING ((tenant_id = \
@@ -115,14 +111,20 @@ pub(crate) fn callers(function: &str) -> &'static [&'static str] {
     match function {
         "tenant_uuid" | "id_at" | "current_tenant" => &["PUBLIC"],
         "ensure_partition" => &["audit_writer", "audit_operator"],
-        "writer_position" => &["audit_writer"],
+        "writer_position" | "add_batch" | "add_dead_letter" => &["audit_writer"],
         "request_trail" | "record_reading" => &["audit_reader", "audit_auditor"],
-        "place_hold" => &["audit_auditor", "audit_operator"],
-        "lift_hold" => &["audit_auditor"],
-        "plan_retention" | "remove_partition" => &["audit_operator"],
+        "place_hold" | "hold_coverage" | "least_age" => &["audit_auditor", "audit_operator"],
+        "lift_hold" | "set_least_age" => &["audit_auditor"],
+        "plan_retention" | "remove_partition" | "plan_settling" | "settle_month" => {
+            &["audit_operator"]
+        }
         _ => &[],
     }
 }
+
+/// The name and `pg_class.relkind` of what else is in schema `audit`, and nobody but its owner has a right to.
+pub(crate) const WITHOUT_ROWS: &[(&str, &str)] =
+    &[("partition_lock", "r"), ("settings_id_seq", "S")];
 
 /// The tables of schema `audit`, but for that of the migrations.
 pub(crate) const TABLES: &[Table] = &[
@@ -245,6 +247,21 @@ pub(crate) const TABLES: &[Table] = &[
         time_column: Some("created_at"),
     },
     Table {
+        name: "writers",
+        columns: &[
+            "writer_id uuid NOT NULL",
+            "login text NOT NULL",
+            "secret_sha256 bytea NOT NULL",
+            "service_name text",
+            "registered_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+        ],
+        constraints: &["CHECK ((octet_length(secret_sha256) = 32))"],
+        indexes: &["UNIQUE btree (writer_id)"],
+        grants: &[("audit_auditor", "SELECT")],
+        policies: &[AUDITOR, MAINTAINER, ADDING],
+        time_column: None,
+    },
+    Table {
         name: "batches",
         columns: &[
             "writer_id uuid NOT NULL",
@@ -263,13 +280,17 @@ pub(crate) const TABLES: &[Table] = &[
         constraints: &[
             "CHECK ((first_seq >= 1))",
             "CHECK ((last_seq >= first_seq))",
+            "CHECK ((query_runs >= 0))",
+            "CHECK ((prompt_runs >= 0))",
+            "CHECK ((events >= 0))",
+            "CHECK ((dead_letters >= 0))",
             "CHECK ((((last_seq - first_seq) + 1) = (((query_runs + prompt_runs) + events) + dead_letters)))",
         ],
         indexes: &[
             "UNIQUE btree (writer_id, first_seq)",
             "btree (committed_at)",
         ],
-        grants: &[("audit_auditor", "SELECT"), ("audit_writer", "INSERT")],
+        grants: &[("audit_auditor", "SELECT")],
         policies: &[AUDITOR, MAINTAINER, ADDING],
         time_column: None,
     },
@@ -288,7 +309,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         constraints: &[],
         indexes: &["UNIQUE btree (writer_id, seq)"],
-        grants: &[("audit_auditor", "SELECT"), ("audit_writer", "INSERT")],
+        grants: &[("audit_auditor", "SELECT")],
         policies: &[AUDITOR, MAINTAINER, ADDING],
         time_column: None,
     },
@@ -308,7 +329,7 @@ pub(crate) const TABLES: &[Table] = &[
         constraints: &[],
         indexes: &["UNIQUE btree (partition, removed_at, writer_id, first_seq)"],
         grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
-        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING_OF_MAINTAINER],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
         time_column: None,
     },
     Table {
@@ -324,12 +345,13 @@ pub(crate) const TABLES: &[Table] = &[
             "placed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
         ],
         constraints: &[
-            "CHECK ((reason <> ''::text))",
+            REASON,
+            "CHECK (((cardinality(kinds) > 0) AND (array_position(kinds, NULL::text) IS NULL)))",
             "CHECK ((to_time > from_time))",
         ],
         indexes: &["UNIQUE btree (id)"],
         grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
-        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING_OF_MAINTAINER],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
         time_column: None,
     },
     Table {
@@ -341,15 +363,39 @@ pub(crate) const TABLES: &[Table] = &[
             "lifted_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
         ],
         constraints: &[
-            "CHECK ((reason <> ''::text))",
+            REASON,
             "FOREIGN KEY (hold_id) REFERENCES audit.legal_holds(id)",
         ],
         indexes: &["UNIQUE btree (hold_id)"],
         grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
-        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING_OF_MAINTAINER],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
+        time_column: None,
+    },
+    Table {
+        name: "settings",
+        columns: &[
+            "id bigint NOT NULL GENERATED AS IDENTITY",
+            "least_age interval NOT NULL",
+            "reason text NOT NULL",
+            "changed_by text NOT NULL",
+            "changed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
+        ],
+        constraints: &[
+            REASON,
+            "CHECK ((((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval)) \
+                 AND (EXTRACT(year FROM least_age) >= (0)::numeric) AND (EXTRACT(month FROM least_age) >= (0)::numeric) \
+                 AND (EXTRACT(day FROM least_age) >= (0)::numeric) AND (EXTRACT(hour FROM least_age) >= (0)::numeric) \
+                 AND (EXTRACT(minute FROM least_age) >= (0)::numeric) AND (EXTRACT(second FROM least_age) >= (0)::numeric)))",
+        ],
+        indexes: &["UNIQUE btree (id)"],
+        grants: &[("audit_auditor", "SELECT"), ("audit_operator", "SELECT")],
+        policies: &[AUDITOR, MAINTAINER, OPERATOR, ADDING],
         time_column: None,
     },
 ];
+
+/// Of whatever is done for a reason.
+const REASON: &str = "CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)))";
 
 const RECORD_INDEXES: &[&str] = &[
     "UNIQUE btree (id)",

@@ -155,6 +155,9 @@ impl Relation {
             if self.table == "trail" && self.kind == "v" {
                 return Part::View;
             }
+            if expected::WITHOUT_ROWS.contains(&(self.table.as_str(), self.kind.as_str())) {
+                return Part::WithoutRows;
+            }
             return match expected::table(&self.table) {
                 Some(table) if self.kind == table.relkind() => Part::Table(table),
                 _ => Part::Stray,
@@ -194,6 +197,8 @@ pub(crate) enum Part {
     View,
     /// The applied migrations, which belong to whoever migrates.
     Migrations,
+    /// What holds no row to be read: a lock, a sequence.
+    WithoutRows,
     /// Nothing that the trail has made.
     Stray,
 }

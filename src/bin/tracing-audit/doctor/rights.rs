@@ -118,15 +118,16 @@ fn of_relation(relation: &Relation) -> Option<Object> {
         Part::Table(table) => (Some("audit_owner"), table.grants),
         Part::Leaf(_) => (Some("audit_owner"), expected::LEAF_GRANTS),
         Part::View => (Some("audit_owner"), expected::VIEW_GRANTS),
+        Part::WithoutRows => (Some("audit_owner"), &[][..]),
         Part::Migrations => (None, &[][..]),
         // Told of as such.
         Part::Stray => return None,
     };
     Some(Object {
-        kind: if relation.kind == "v" {
-            "VIEW"
-        } else {
-            "TABLE"
+        kind: match relation.kind.as_str() {
+            "v" => "VIEW",
+            "S" => "SEQUENCE",
+            _ => "TABLE",
         },
         name: relation.name.clone(),
         owner: relation.owner.clone(),
