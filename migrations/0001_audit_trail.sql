@@ -5,8 +5,7 @@
 -- on all tables in schema `audit` never reaches a leaf (row-level security of a
 -- parent does not cover a leaf that is read directly).
 
-CREATE SCHEMA IF NOT EXISTS audit;
-CREATE SCHEMA IF NOT EXISTS audit_parts;
+-- Run as audit_maintainer, in the schemas that begin.sql has made.
 
 COMMENT ON SCHEMA audit IS 'The audit trail: read it here.';
 COMMENT ON SCHEMA audit_parts IS 'Monthly leaf partitions of the audit tables. Read the parents in schema audit instead.';

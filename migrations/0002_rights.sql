@@ -1,38 +1,12 @@
 -- Who may do what: roles, row-level security, append-only tables, a default
 -- partition, legal holds and retention.
 --
--- Run by a superuser, or by a role that may create roles and schemas in this
--- database. What keeps the tables from being altered or dropped is in guard.sql.
+-- Run as audit_maintainer: what is made belongs to it, and default privileges of
+-- whoever migrates do not reach it. The roles are made in roles.sql. What keeps the
+-- tables from being altered or dropped is in guard.sql.
 
--- Roles ----------------------------------------------------------------------
+-- Schemas --------------------------------------------------------------------
 
--- Roles belong to the whole server: another database's trail may have made them.
-DO $$
-DECLARE
-    role text;
-BEGIN
-    FOREACH role IN ARRAY ARRAY['audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator'] LOOP
-        IF to_regrole(role) IS NULL THEN
-            BEGIN
-                EXECUTE format('CREATE ROLE %I NOLOGIN', role);
-            EXCEPTION WHEN duplicate_object OR unique_violation THEN
-                -- At the same moment, from another database.
-                NULL;
-            END;
-        END IF;
-    END LOOP;
-    IF NOT pg_has_role('audit_maintainer', 'audit_owner', 'MEMBER') THEN
-        GRANT audit_owner TO audit_maintainer;
-    END IF;
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        -- To give them what it has made; taken back at the end.
-        EXECUTE format('GRANT audit_owner, audit_maintainer TO %I', current_user);
-    END IF;
-END
-$$;
-
-ALTER SCHEMA audit OWNER TO audit_owner;
-ALTER SCHEMA audit_parts OWNER TO audit_owner;
 REVOKE ALL ON SCHEMA audit, audit_parts FROM PUBLIC;
 GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_auditor, audit_operator;
 -- A leaf is named by who writes to it, and by nobody else.
@@ -41,12 +15,6 @@ GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
 -- The version of the tables is no secret; it is how a writer knows that it can start.
 GRANT SELECT (version, description, success) ON audit.schema_migrations
     TO audit_writer, audit_reader, audit_auditor, audit_operator, audit_maintainer;
--- Whoever migrates notes that here, also when it owns the schema no more.
-DO $$
-BEGIN
-    EXECUTE format('GRANT USAGE ON SCHEMA audit TO %I', current_user);
-END
-$$;
 
 -- Append-only ------------------------------------------------------------------
 
@@ -101,8 +69,13 @@ CREATE FUNCTION audit.make_leaf_safe(leaf regclass) RETURNS void
     LANGUAGE plpgsql STRICT
     SET search_path = pg_catalog, pg_temp
 AS $$
+DECLARE
+    grantee oid;
 BEGIN
-    EXECUTE format('REVOKE ALL ON %s FROM PUBLIC', leaf);
+    -- What default privileges of any kind have given to others; it belongs to whoever has made it just now.
+    FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = leaf AND a.grantee <> c.relowner LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', leaf, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+    END LOOP;
     EXECUTE format('GRANT INSERT ON %s TO audit_writer', leaf);
     PERFORM audit.make_append_only(leaf);
     PERFORM audit.keep_no_statistics(leaf);
@@ -320,15 +293,11 @@ END
 $$;
 COMMENT ON FUNCTION audit.ensure_partition(text, timestamptz) IS 'Makes the monthly partition of a record table for a moment unless it is there, and returns the name of the partition in schema audit_parts that the records of that month belong in: the default one for a time that is more than two months ahead, or more than a year ago unless an operator asks.';
 
--- What is there already gets the same; then the default partitions.
+-- The default partitions.
 DO $$
 DECLARE
-    leaf   regclass;
     parent text;
 BEGIN
-    FOR leaf IN SELECT c.oid FROM pg_class c WHERE c.relnamespace = 'audit_parts'::regnamespace AND c.relkind = 'r' LOOP
-        PERFORM audit.make_leaf_safe(leaf);
-    END LOOP;
     FOREACH parent IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events'] LOOP
         EXECUTE format(
             'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',
@@ -358,9 +327,9 @@ BEGIN
     FOREACH target IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events'] LOOP
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_reader, audit_auditor', target);
-        -- For everybody who may read at all, whoever granted it.
         PERFORM audit.keep_no_statistics(format('audit.%I', target)::regclass);
-        EXECUTE format('CREATE POLICY tenant ON audit.%I FOR SELECT TO PUBLIC USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
+        -- Not TO PUBLIC: whoever has the right to read from elsewhere, and is none of these, sees no row.
+        EXECUTE format('CREATE POLICY tenant ON audit.%I FOR SELECT TO audit_reader USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
     END LOOP;
     FOREACH target IN ARRAY ARRAY['writers', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
@@ -1020,17 +989,17 @@ COMMENT ON FUNCTION audit.settle_month(text, timestamptz) IS 'Moves the rows of 
 
 -- Who owns and may call what ---------------------------------------------------------
 
+-- They belong to audit_maintainer already, and to nobody whom this made it: of what is another's nothing is changed.
 DO $$
 DECLARE
     function regprocedure;
 BEGIN
-    FOR function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace LOOP
+    FOR function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-        EXECUTE format('ALTER FUNCTION %s OWNER TO audit_maintainer', function);
     END LOOP;
-    ALTER TYPE audit.run_status OWNER TO audit_owner;
 END
 $$;
+ALTER TYPE audit.run_status OWNER TO audit_owner;
 -- They read and change nothing.
 GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text), audit.id_at(timestamptz), audit.current_tenant() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(text, timestamptz) TO audit_writer, audit_operator;
@@ -1044,13 +1013,3 @@ GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text), audit.set_least_age(inter
 GRANT EXECUTE ON FUNCTION audit.least_age() TO audit_auditor, audit_operator;
 GRANT EXECUTE ON FUNCTION audit.plan_settling(text[]), audit.settle_month(text, timestamptz) TO audit_operator;
 GRANT EXECUTE ON FUNCTION audit.plan_retention(interval, text[]), audit.remove_partition(text, interval) TO audit_operator;
-
--- What it took to give away what was made --------------------------------------------
-
-DO $$
-BEGIN
-    IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
-        EXECUTE format('REVOKE audit_owner, audit_maintainer FROM %I', current_user);
-    END IF;
-END
-$$;

@@ -24,7 +24,7 @@ BEGIN
     ELSIF TG_TAG = 'REASSIGN OWNED' THEN
         -- It does not say what it has changed.
         SELECT c.oid::regclass::text INTO refused FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname IN ('audit', 'audit_parts') AND c.relname <> 'schema_migrations'
+        WHERE n.nspname IN ('audit', 'audit_parts')
             AND (c.relkind IN ('r', 'p', 'v') AND c.relowner <> to_regrole('audit_owner') OR n.nspowner <> to_regrole('audit_owner')) LIMIT 1;
     ELSIF TG_TAG NOT IN ('REINDEX', 'COMMENT', 'GRANT', 'REVOKE') THEN
         SELECT o.object_identity INTO refused FROM pg_event_trigger_ddl_commands() o
@@ -36,9 +36,14 @@ BEGIN
         END
         LEFT JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
         LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid
+        LEFT JOIN pg_extension e ON o.classid = 'pg_extension'::regclass AND e.oid = o.objid
         LEFT JOIN pg_namespace n ON n.oid = CASE WHEN o.classid = 'pg_namespace'::regclass THEN o.objid
-            ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace) END
+            ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace, e.extnamespace) END
         WHERE n.nspname = ANY (guarded) OR o.schema_name = ANY (guarded)
+            -- The script of a trusted extension runs as a superuser, whoever asks for it.
+            OR EXISTS (SELECT FROM pg_depend m JOIN pg_depend s ON s.classid = m.classid AND s.objid = m.objid
+                JOIN pg_namespace sn ON s.refclassid = 'pg_namespace'::regclass AND sn.oid = s.refobjid
+                WHERE m.refclassid = 'pg_extension'::regclass AND m.refobjid = e.oid AND m.deptype = 'e' AND sn.nspname = ANY (guarded))
             -- A table of somebody's own that is read as a part of one of these.
             OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
                 WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
@@ -63,3 +68,19 @@ CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end EXECUTE FUNCTION audit_
 ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;
 CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION audit_guard.refuse_ddl();
 ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;
+-- Nothing of it is for others, whatever default privileges the superuser has.
+DO $$
+DECLARE
+    grantee oid;
+    who     text;
+BEGIN
+    FOR grantee IN
+        SELECT DISTINCT a.grantee FROM pg_namespace n, aclexplode(n.nspacl) a WHERE n.nspname = 'audit_guard' AND a.grantee <> n.nspowner
+        UNION SELECT a.grantee FROM pg_proc p, aclexplode(p.proacl) a WHERE p.oid = 'audit_guard.refuse_ddl()'::regprocedure AND a.grantee <> p.proowner
+    LOOP
+        who := CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END;
+        EXECUTE format('REVOKE ALL ON SCHEMA audit_guard FROM %s', who);
+        EXECUTE format('REVOKE ALL ON FUNCTION audit_guard.refuse_ddl() FROM %s', who);
+    END LOOP;
+END
+$$;

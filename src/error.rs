@@ -168,6 +168,15 @@ pub enum MigrateError {
         "the audit tables are of a newer version of tracing-audit (migration {0}): update this program"
     )]
     Newer(i64),
+    /// What is there under the trail's names belongs to others, or a right is missing: nothing was
+    /// read, run or changed. Says what stands there, whose it is, and the way out.
+    #[error("nothing was done, for this is in the way: {0}")]
+    NotOurs(String),
+    /// A migration that was applied had another text than this program's.
+    #[error(
+        "migration {0} was applied with another text than this program's: use the version that migrated"
+    )]
+    Changed(i64),
     /// The database has another encoding than UTF8, and could not hold every text.
     #[error("the database's encoding is not UTF8: make one with ENCODING 'UTF8'")]
     Encoding,

@@ -33,7 +33,7 @@ pub use layer::{AuditLayer, Recorder, Tagged};
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
 #[cfg(feature = "otlp")]
 pub use sink::otlp::{Otlp, OtlpProtocol, QueryText};
-pub use sink::postgres::migrate;
+pub use sink::postgres::{make_roles, migrate};
 #[cfg(feature = "otlp")]
 pub use stats::ExportStats;
 pub use stats::{DropCause, Health, Stats};

@@ -27,6 +27,8 @@ mod references;
 mod retention;
 #[path = "rights/settle.rs"]
 mod settle;
+#[path = "rights/strangers.rs"]
+mod strangers;
 #[path = "rights/tenants.rs"]
 mod tenants;
 #[path = "rights/writers.rs"]

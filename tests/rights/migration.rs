@@ -76,7 +76,7 @@ fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
     let mut holder = postgres.session(ADMINISTRATOR);
     allowed(&mut holder, "BEGIN; CREATE ROLE audit_auditor NOLOGIN");
     let migrates = "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity
-        WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock' AND query LIKE '%Who may do what%'";
+        WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock' AND query LIKE '%The roles of the trail%'";
     let waits = |not: &str| {
         let mut pid = String::new();
         wait_until("the migration waits for the lock", PATIENCE, || {
@@ -133,7 +133,7 @@ fn a_login_that_may_create_roles_and_schemas_migrates_and_writes() {
     // Without event triggers, which take a superuser; the rest holds for the login that has made it.
     assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "0");
     let owners = "SELECT string_agg(DISTINCT relowner::regrole::text, ' ') FROM pg_class
-        WHERE relnamespace IN ('audit'::regnamespace, 'audit_parts'::regnamespace) AND relkind IN ('r', 'p', 'v') AND relname <> 'schema_migrations'";
+        WHERE relnamespace IN ('audit'::regnamespace, 'audit_parts'::regnamespace) AND relkind IN ('r', 'p', 'v')";
     assert_eq!(postgres.psql(owners), "audit_owner");
     let mut app = postgres.session("app");
     for sql in [
@@ -274,97 +274,6 @@ fn a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_
         (2, 2)
     );
     once_each(&postgres);
-}
-
-/// Makes the tables as the first version of them was, with a month of rows.
-fn first_version(postgres: &Postgres) {
-    use sqlx::SqlSafeStr as _;
-    use sqlx::migrate::{Migration, MigrationType, Migrator};
-    let sql = include_str!("../../migrations/0001_audit_trail.sql").into_sql_str();
-    let first = Migration::new(1, "audit trail".into(), MigrationType::Simple, sql, false);
-    let mut migrator = Migrator::with_migrations(vec![first]);
-    migrator.dangerous_set_table_name("audit.schema_migrations");
-    migrator.create_schema("audit");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&postgres.url())
-            .await
-            .unwrap();
-        migrator
-            .run_direct(None, &mut connection, false)
-            .await
-            .unwrap();
-    });
-    postgres.psql(
-        "SELECT audit.ensure_partition('events', '2020-01-15Z');
-         INSERT INTO audit.events (id, status, created_at, writer_id, seq, salt)
-            VALUES (audit.id_at('2020-01-15Z'), 'succeeded', '2020-01-15Z', gen_random_uuid(), 1, '')",
-    );
-}
-
-#[test]
-fn tables_of_the_first_version_are_held_until_an_administrator_migrates_them() {
-    if is_child() {
-        return write_and_log();
-    }
-    let test =
-        "migration::tables_of_the_first_version_are_held_until_an_administrator_migrates_them";
-    let postgres = Postgres::start();
-    first_version(&postgres);
-    postgres.psql(
-        "CREATE ROLE nothing LOGIN; CREATE ROLE usage LOGIN; CREATE ROLE wrote LOGIN;
-         GRANT USAGE ON SCHEMA audit, audit_parts TO usage, wrote;
-         GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA audit, audit_parts TO wrote",
-    );
-    let logins = ["nothing", "usage", "wrote"].map(|login| (login, Folder::new()));
-    let mut children = Vec::new();
-    for (login, folder) in &logins {
-        let mut command = command(test, &postgres, folder);
-        let mut child = command
-            .env("AUDIT_DATABASE_URL", postgres.url_as(login))
-            .spawn()
-            .unwrap();
-        let said = wait_for_word(&mut child, "records are kept in the local log");
-        let what = match *login {
-            "nothing" | "usage" => format!("the login {login} may not write to the audit tables"),
-            _ => format!(
-                "the audit tables are missing or old, and the login {login} may not make them"
-            ),
-        };
-        let told = format!(
-            "{what}: run `tracing-audit migrate --writer-login {login}` as an administrator"
-        );
-        assert!(said.contains(&told), "{said}");
-        children.push(child);
-    }
-    assert_eq!(
-        (applied(&postgres), count(&postgres, "events")),
-        ("1".to_owned(), 1)
-    );
-    tracing_audit::migrate(&postgres.url()).unwrap();
-    postgres.psql("GRANT audit_writer TO nothing, usage, wrote");
-    for mut child in children {
-        wait_for_word(&mut child, "written");
-        assert!(child.wait().unwrap().success());
-    }
-    assert_eq!(applied(&postgres), MIGRATIONS);
-    assert_eq!(
-        (count(&postgres, "events"), count(&postgres, "query_runs")),
-        (4, 3)
-    );
-    // A month that was there has what a new one has.
-    let mut administrator = postgres.session(ADMINISTRATOR);
-    let error = refused(
-        &mut administrator,
-        "42501",
-        "UPDATE audit_parts.events_2020_01 SET user_id = 'x'",
-    );
-    assert!(error.contains("append-only"), "{error}");
-    let owner = "SELECT relowner::regrole FROM pg_class WHERE relname = 'events_2020_01'";
-    assert_eq!(postgres.psql(owner), "audit_owner");
 }
 
 #[test]

@@ -47,10 +47,10 @@ fn with_rows() -> Postgres {
     postgres
 }
 
-/// A reader, and somebody who was given everything in the schema in the customary way.
+/// A reader, and one who was given everything in the schema in the customary way as well.
 fn readers(postgres: &Postgres) -> [Session; 2] {
     let reader = login(postgres, "as_reader", Some("audit_reader"));
-    let granted = login(postgres, "as_granted", None);
+    let granted = login(postgres, "as_granted", Some("audit_reader"));
     postgres.psql(
         "GRANT USAGE ON SCHEMA audit TO as_granted; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO as_granted",
     );

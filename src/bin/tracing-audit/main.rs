@@ -132,6 +132,9 @@ struct Migrate {
     /// Lets this login make and remove partitions, and place legal holds.
     #[arg(long = "operator-login", value_name = "LOGIN")]
     operator: Vec<String>,
+    /// Makes the roles and nothing else, before a dump is restored on a server that has none.
+    #[arg(long)]
+    only_roles: bool,
 }
 
 /// Arguments of `show`.

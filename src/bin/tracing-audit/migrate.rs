@@ -9,6 +9,13 @@ use crate::Migrate;
 use crate::database::Database;
 use crate::error::Error;
 
+/// Whether the trail's table of migrations is the trail's: another's is not read.
+const IS_OURS: &str = "
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
+        WHERE n.nspname OPERATOR(pg_catalog.=) 'audit' AND c.relname OPERATOR(pg_catalog.=) 'schema_migrations'
+            AND c.relkind OPERATOR(pg_catalog.=) 'r' AND n.nspowner OPERATOR(pg_catalog.=) c.relowner
+            AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) 'audit_owner')";
+
 /// The version of the schema: the last migration that was applied.
 const VERSION: &str = "
     SELECT version, description FROM audit.schema_migrations
@@ -22,12 +29,19 @@ const TABLES: &str = "
 
 /// Migrates, and prints what the schema is now.
 pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result<(), Error> {
-    let runtime = crate::runtime()?;
-    let before = runtime.block_on(version(&mut runtime.block_on(database.connect())?));
-    tracing_audit::migrate(url).map_err(|source| Error::Migrate {
+    let failed = |source| Error::Migrate {
         database: database.name(),
         source,
-    })?;
+    };
+    if arguments.only_roles {
+        tracing_audit::make_roles(url).map_err(failed)?;
+        let mut out = io::stdout().lock();
+        writeln!(out, "The roles of the audit trail are there.")?;
+        return Ok(());
+    }
+    let runtime = crate::runtime()?;
+    let before = runtime.block_on(version(&mut runtime.block_on(database.connect())?));
+    tracing_audit::migrate(url).map_err(failed)?;
     let mut summary = runtime.block_on(summary(database, before))?;
     for (role, logins) in [
         ("audit_writer", &arguments.writer),
@@ -74,6 +88,13 @@ async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error
 
 /// The last migration that was applied; none when the tables are not there or may not be read.
 async fn version(connection: &mut PgConnection) -> Option<(i64, String)> {
+    let is_ours = sqlx::query_scalar(IS_OURS)
+        .persistent(false)
+        .fetch_one(&mut *connection)
+        .await;
+    if !is_ours.unwrap_or(false) {
+        return None;
+    }
     // A role that may not read this table may still migrate nothing and be told so.
     sqlx::query_as(VERSION)
         .persistent(false)

@@ -8,7 +8,8 @@
 //!
 //! - [`batch`]: records into the bytes of a COPY
 //! - [`copy`]: the binary COPY format
-//! - [`schema`]: migrations, and what is there
+//! - [`schema`]: what is there
+//! - [`migrations`]: what stands in their way, and how they are applied
 //! - [`partitions`]: monthly leaf partitions, ahead of their time
 //! - [`fault`]: what an error means: try again, hold, or give up one record
 //! - [`writer`]: one connection, and a batch's transaction
@@ -18,8 +19,9 @@ pub(crate) mod batch;
 pub(crate) mod copy;
 pub(crate) mod drain;
 mod fault;
+mod migrations;
 mod partitions;
 mod schema;
 mod writer;
 
-pub use schema::migrate;
+pub use schema::{make_roles, migrate};

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::batch::{Batch, DeadLetter, Leaf};
 use super::copy;
 use super::fault::Fault;
+use super::migrations::{self, NotMade};
 use super::partitions;
 use super::schema;
 use crate::database::{Probe, Servers};
@@ -153,6 +154,18 @@ impl Writer {
                      as an administrator, or GRANT audit_writer TO it"
                 ))));
             }
+            schema::State::Foreign => {
+                let naming = migrations::strangers(&mut connection, true);
+                let why = match tokio::time::timeout(EXCHANGE_TIMEOUT, naming).await {
+                    Ok(Ok(Some(strangers))) => {
+                        format!("this is in the way of the audit trail: {strangers}")
+                    }
+                    Ok(Ok(None)) => String::from("the audit tables do not belong to audit_owner"),
+                    Ok(Err(NotMade::Database(error))) => return Err(error.into()),
+                    Ok(Err(_)) | Err(_) => return Err(Fault::timed_out().into()),
+                };
+                return Err(NotReady::Schema(Cow::Owned(why)));
+            }
             schema::State::Behind if !migrate => {
                 return Err(NotReady::Schema(Cow::Borrowed(
                     "the audit tables are missing or old, and migration is switched off",
@@ -160,23 +173,18 @@ impl Writer {
             }
             schema::State::Behind => {
                 // Longer than the lock timeout that it sets.
-                let migrating =
-                    tokio::time::timeout(Duration::from_mins(2), schema::run(&mut connection));
+                let migrating = tokio::time::timeout(
+                    Duration::from_mins(2),
+                    migrations::run(&mut connection, true),
+                );
                 match migrating.await {
-                    Ok(Ok(())) => {
-                        let granting = schema::become_writer(&mut connection);
-                        watched(&probe, granting).await?;
-                    }
-                    Ok(Err(
-                        sqlx::migrate::MigrateError::Execute(error)
-                        | sqlx::migrate::MigrateError::ExecuteMigration(error, _),
-                    )) => {
+                    Ok(Ok(())) => {}
+                    Ok(Err(NotMade::Database(error))) => {
                         return Err(not_migrated(error, servers.login()));
                     }
-                    Ok(Err(_)) => {
-                        return Err(NotReady::Schema(Cow::Borrowed(
-                            "the notes of the audit tables' migrations are not those of this program",
-                        )));
+                    Ok(Err(not_made)) => {
+                        let why = crate::error::MigrateError::from(not_made);
+                        return Err(NotReady::Schema(Cow::Owned(why.to_string())));
                     }
                     Err(_) => return Err(Fault::timed_out().into()),
                 }

@@ -1,0 +1,105 @@
+-- What stands in the way of a migration: in the three schemas, in the roles. Reads pg_catalog alone, with a
+-- search_path of pg_catalog; converts and calls nothing of anybody's. One row for each thing: what it is, whose,
+-- the way out, and whether it matters only where something is about to be made.
+WITH ours AS (
+    SELECT oid, rolname, rolsuper FROM pg_roles
+),
+schemas AS (
+    SELECT n.oid, n.nspname, r.rolname AS owner, coalesce(r.rolsuper, false) AS is_superusers FROM pg_namespace n LEFT JOIN ours r ON r.oid = n.nspowner
+    WHERE n.nspname IN ('audit', 'audit_parts', 'audit_guard')
+),
+-- Every kind of object that lies in a schema is noted as depending on it; its owner is noted as well, but for
+-- the superuser that made the server.
+objects AS (
+    SELECT s.nspname, s.owner AS schema_owner, d.classid, d.objid, r.rolname AS owner, coalesce(r.rolsuper, true) AS is_superusers,
+        coalesce(r.rolname IN ('audit_owner', 'audit_maintainer'), false) AS is_ours
+    FROM schemas s JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = s.oid
+    LEFT JOIN pg_shdepend o ON o.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND o.classid = d.classid AND o.objid = d.objid AND o.deptype = 'o'
+    LEFT JOIN ours r ON r.oid = o.refobjid
+),
+trail AS (
+    SELECT EXISTS (SELECT FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN ours r ON r.oid = c.relowner
+        WHERE s.nspname = 'audit' AND s.owner = 'audit_owner' AND c.relname = 'schema_migrations' AND c.relkind = 'r'
+            AND r.rolname = 'audit_owner') AS is_there
+),
+found AS (
+    SELECT 0 AS place, 'a trail whose roles are not on this server, as a restore leaves it' AS what, 'whoever restored it' AS owner,
+        'run `tracing-audit migrate --only-roles`, drop the schemas audit, audit_parts and audit_guard if they are the restored ones, and restore again' AS way_out,
+        false AS only_to_make
+    WHERE to_regrole('audit_owner') IS NULL AND EXISTS (
+        SELECT FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid WHERE s.nspname = 'audit' AND c.relname = 'schema_migrations')
+    UNION ALL
+    -- An empty schema of whoever migrates, or of a superuser, is made anew.
+    SELECT 1, format('schema %I', s.nspname), s.owner,
+        format('drop it, or ALTER SCHEMA %I OWNER TO an administrator, if nobody needs it', s.nspname), false
+    FROM schemas s, trail
+    WHERE CASE
+        WHEN s.nspname = 'audit_guard' THEN NOT s.is_superusers
+        WHEN trail.is_there THEN s.owner <> 'audit_owner'
+        ELSE NOT s.is_superusers AND s.owner NOT IN (current_user, 'audit_owner')
+    END
+    UNION ALL
+    SELECT 2, pg_describe_object(o.classid, o.objid, 0), coalesce(o.owner, 'a superuser'),
+        'move it to another schema or drop it, if nobody needs it; else give the trail a database of its own', false
+    FROM objects o, trail
+    WHERE CASE
+        WHEN o.nspname = 'audit_guard' THEN NOT o.is_superusers
+        WHEN trail.is_there THEN NOT (o.is_ours OR o.is_superusers)
+        ELSE true
+    END
+    UNION ALL
+    -- Triggers are made by whoever has the right TRIGGER, functions that they call by whoever.
+    SELECT 3, pg_describe_object('pg_trigger'::regclass, t.oid, 0), r.rolname, 'drop it', false
+    FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
+    JOIN pg_proc p ON p.oid = t.tgfoid JOIN ours r ON r.oid = p.proowner
+    WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
+    UNION ALL
+    -- What a migration would run when it looks at its own table, or notes something there.
+    SELECT 3, pg_describe_object(d.classid, d.objid, 0), 'nobody of the trail', 'drop it', false
+    FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = 'schema_migrations', trail,
+    LATERAL (
+        SELECT 'pg_trigger'::regclass AS classid, t.oid AS objid FROM pg_trigger t WHERE t.tgrelid = c.oid
+        UNION ALL SELECT 'pg_rewrite'::regclass, w.oid FROM pg_rewrite w WHERE w.ev_class = c.oid
+        UNION ALL SELECT 'pg_policy'::regclass, p.oid FROM pg_policy p WHERE p.polrelid = c.oid
+        UNION ALL SELECT 'pg_class'::regclass, i.inhrelid FROM pg_inherits i WHERE i.inhparent = c.oid
+        UNION ALL SELECT 'pg_class'::regclass, x.indexrelid FROM pg_index x WHERE x.indrelid = c.oid AND NOT x.indisprimary
+        UNION ALL SELECT 'pg_constraint'::regclass, k.oid FROM pg_constraint k WHERE k.conrelid = c.oid AND k.contype = 'c') d
+    WHERE s.nspname = 'audit' AND trail.is_there
+    UNION ALL
+    -- A part of one of the trail's tables that lies elsewhere, or belongs to somebody else.
+    SELECT 3, pg_describe_object('pg_class'::regclass, c.oid, 0), r.rolname, 'detach it, or ALTER TABLE NO INHERIT', false
+    FROM schemas s JOIN pg_class parent ON parent.relnamespace = s.oid JOIN pg_inherits i ON i.inhparent = parent.oid
+    JOIN pg_class c ON c.oid = i.inhrelid JOIN ours r ON r.oid = c.relowner
+    WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
+        AND c.relnamespace NOT IN (SELECT oid FROM schemas)
+    UNION ALL
+    SELECT 4, format('event trigger %I', e.evtname), r.rolname, 'drop it', false
+    FROM pg_event_trigger e JOIN ours r ON r.oid = e.evtowner
+    WHERE e.evtname IN ('audit_refuse_ddl', 'audit_refuse_drop') AND NOT r.rolsuper
+    UNION ALL
+    SELECT 5, format('role %I, which can do more than a group needs', r.rolname), 'the server',
+        format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS', r.rolname), true
+    FROM pg_roles r
+    WHERE r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
+    UNION ALL
+    -- Whoever is one of them may do with the trail what it likes; whoever made the role, on Postgres 16 and later,
+    -- can become it, which is for a superuser to know before it makes a trail.
+    SELECT 6, format('role %I, of which %I is a member', g.rolname, m.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), true
+    FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+    WHERE g.rolname IN ('audit_owner', 'audit_maintainer') AND NOT m.rolsuper AND m.rolname <> current_user
+        AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
+        AND (pg_has_role(m.oid, g.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+            OR NOT (SELECT is_there FROM trail) AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+    UNION ALL
+    SELECT 6, format('role %I, which is a member of %I', m.rolname, g.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), true
+    FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
+    WHERE m.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
+    UNION ALL
+    SELECT 7, format('default privileges of the role %I', r.rolname), 'the server',
+        format('take them back by ALTER DEFAULT PRIVILEGES FOR ROLE %I REVOKE ALL ON TABLES, FUNCTIONS, TYPES, SEQUENCES and SCHEMAS', r.rolname), true
+    FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole WHERE r.rolname IN ('audit_owner', 'audit_maintainer')
+)
+SELECT what, owner, way_out, only_to_make FROM found GROUP BY place, what, owner, way_out, only_to_make ORDER BY place, what LIMIT 20

@@ -1,0 +1,281 @@
+//! The migrations: what stands in their way, and how they are applied.
+//!
+//! All of it is one transaction whose `search_path` is that of Postgres. First the catalog is
+//! asked what is there and whose; nothing of the trail is read, called or made before that is
+//! known. Then the migrations run as `audit_maintainer`, not as whoever migrates: neither its
+//! rights nor its default privileges are theirs.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha384};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
+
+use super::schema::{self, State};
+use crate::error::MigrateError;
+
+/// A migration, embedded.
+pub(crate) struct Migration {
+    pub(crate) version: i64,
+    description: &'static str,
+    sql: &'static str,
+}
+
+/// In their order.
+pub(crate) const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        version: 1,
+        description: "audit trail",
+        sql: include_str!("../../../migrations/0001_audit_trail.sql"),
+    },
+    Migration {
+        version: 2,
+        description: "rights",
+        sql: include_str!("../../../migrations/0002_rights.sql"),
+    },
+];
+
+/// What a migration begins with. Waits no longer than this for locks that others hold, such as
+/// the migration of another process that starts at the same time; and keeps notices out of the
+/// host's log. All of it ends with the transaction, and nothing is prepared: a transaction
+/// pooler's connection is somebody else's a moment later. And no function runs that the
+/// database's owner has put before those of Postgres.
+const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
+     SET LOCAL search_path = pg_catalog, pg_temp";
+
+/// What stands in the way.
+const STRANGERS: &str = include_str!("../../../migrations/strangers.sql");
+
+/// The one that makes the schema makes the trail.
+const CLAIM: &str = include_str!("../../../migrations/claim.sql");
+
+/// The roles of the trail.
+const ROLES: &str = include_str!("../../../migrations/roles.sql");
+
+/// The schemas and the table of what was migrated.
+const BEGIN: &str = include_str!("../../../migrations/begin.sql");
+
+/// What it took to give away what was made.
+const GIVE_BACK: &str = "DO $$ BEGIN IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN \
+     EXECUTE format('REVOKE audit_owner, audit_maintainer FROM %I', current_user); END IF; END $$";
+
+/// Lets the login that has just made the tables write to them; a superuser may anyway.
+const BECOME_WRITER: &str = "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USAGE') THEN \
+     EXECUTE format('GRANT audit_writer TO %I', current_user); END IF; END $$";
+
+/// The event triggers, which only a superuser can make: apart from the migrations, which may have been another's.
+const GUARD: &str = include_str!("../../../migrations/guard.sql");
+
+/// Whether this login can make the event triggers, and they are missing, as is the schema they lie in.
+/// What is there only in part was not left out but tampered with, which is for `doctor` to tell.
+const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'audit_guard') \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger \
+     WHERE evtname OPERATOR(pg_catalog.=) ANY ('{audit_refuse_ddl,audit_refuse_drop}'))";
+
+/// Which role must grant what to a login that may make roles: from Postgres 16 on that alone does not let it have
+/// those that another has made.
+const MISSING_RIGHT: &str = "SELECT format('the roles of the trail are on this server already, and the login %s does not administer \
+     them: a superuser%s must run GRANT %s TO %I WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', me.rolname, \
+     coalesce(' or ' || (SELECT string_agg(DISTINCT quote_ident(m.rolname), ' or ') FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
+         JOIN pg_roles g ON g.oid = a.roleid WHERE g.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer') AND a.admin_option AND NOT m.rolsuper), ''), \
+     string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname), me.rolname) \
+     FROM pg_roles me, pg_roles r WHERE me.rolname = current_user AND NOT me.rolsuper AND me.rolcreaterole \
+     AND current_setting('server_version_num')::int >= 160000 AND r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer') \
+     AND NOT pg_has_role(me.oid, r.oid, 'MEMBER WITH ADMIN OPTION') GROUP BY me.rolname";
+
+/// How many of the things that stand in the way are named.
+const NAMED: usize = 5;
+
+/// Why a migration was not applied.
+#[derive(Debug)]
+pub(crate) enum NotMade {
+    Database(sqlx::Error),
+    /// What is there is not the trail's, or a right is missing: in words.
+    Refused(String),
+    Newer(i64),
+    /// Of another text than this program's.
+    Changed(i64),
+}
+
+impl From<sqlx::Error> for NotMade {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<NotMade> for MigrateError {
+    fn from(not_made: NotMade) -> Self {
+        match not_made {
+            NotMade::Database(error) => Self::Database(Box::new(error)),
+            NotMade::Refused(what) => Self::NotOurs(what),
+            NotMade::Newer(version) => Self::Newer(version),
+            NotMade::Changed(version) => Self::Changed(version),
+        }
+    }
+}
+
+/// Brings the tables up to date. Many processes may do so at once: they wait for each other.
+/// With `is_writer` the login is let write to what it has made.
+pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
+    // Who has waited for another is to see what that one has done.
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    let mut transaction = connection.begin_with(begin).await?;
+    transaction.execute(SETTINGS).await?;
+    let is_there = is_made(&mut transaction).await?;
+    if let Some(strangers) = found(&mut transaction, !is_there).await? {
+        return Err(NotMade::Refused(strangers));
+    }
+    if !is_there {
+        refuse_without_right(&mut transaction).await?;
+        transaction.execute(CLAIM).await?;
+        // Another may have made it while this one waited.
+        if !is_made(&mut transaction).await? {
+            make(&mut transaction, is_writer).await?;
+        }
+    }
+    if lacks_guard(&mut transaction).await?.is_some() {
+        // Of several superusers at once, one makes them.
+        transaction
+            .execute("LOCK TABLE audit.schema_migrations IN SHARE ROW EXCLUSIVE MODE")
+            .await?;
+        if lacks_guard(&mut transaction).await?.is_some() {
+            transaction.execute(GUARD).await?;
+        }
+    }
+    Ok(transaction.commit().await?)
+}
+
+async fn is_made(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    let state = schema::state(transaction).await?;
+    Ok(matches!(state, State::Current | State::NotWriter))
+}
+
+/// The roles, the schemas and what is missing of the migrations.
+async fn make(transaction: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
+    transaction.execute(ROLES).await?;
+    transaction.execute(BEGIN).await?;
+    transaction
+        .execute(
+            "SET LOCAL ROLE audit_maintainer; LOCK TABLE audit.schema_migrations IN SHARE ROW EXCLUSIVE MODE",
+        )
+        .await?;
+    let rows = transaction
+        .fetch_all(
+            "SELECT version, checksum FROM audit.schema_migrations WHERE success ORDER BY version",
+        )
+        .await?;
+    let mut applied = Vec::new();
+    for row in rows {
+        let (version, checksum): (i64, Vec<u8>) = (row.try_get(0)?, row.try_get(1)?);
+        match MIGRATIONS.iter().find(|known| known.version == version) {
+            None => return Err(NotMade::Newer(version)),
+            Some(known) if Sha384::digest(known.sql)[..] != checksum => {
+                return Err(NotMade::Changed(version));
+            }
+            Some(_) => applied.push(version),
+        }
+    }
+    for migration in &MIGRATIONS {
+        if applied.contains(&migration.version) {
+            continue;
+        }
+        transaction.execute(migration.sql).await?;
+        transaction.execute(AssertSqlSafe(migration.note())).await?;
+    }
+    transaction.execute("RESET ROLE").await?;
+    if is_writer {
+        transaction.execute(BECOME_WRITER).await?;
+    }
+    transaction.execute(GIVE_BACK).await?;
+    Ok(())
+}
+
+impl Migration {
+    /// The statement that notes that it was applied.
+    fn note(&self) -> String {
+        let mut checksum = String::new();
+        for byte in Sha384::digest(self.sql) {
+            let _ = write!(checksum, "{byte:02x}");
+        }
+        format!(
+            "INSERT INTO audit.schema_migrations (version, description, success, checksum, execution_time) \
+             VALUES ({}, '{}', true, decode('{checksum}', 'hex'), 0)",
+            self.version, self.description
+        )
+    }
+}
+
+/// The roles alone.
+pub(crate) async fn make_roles(connection: &mut PgConnection) -> Result<(), NotMade> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute(SETTINGS).await?;
+    // What was restored without them is no hindrance to making them.
+    let rows = transaction.fetch_all(STRANGERS).await?;
+    let of_roles: Vec<_> = rows
+        .iter()
+        .filter(|row| row.try_get::<bool, _>("only_to_make").unwrap_or(false))
+        .collect();
+    if let Some(strangers) = in_words(&of_roles)? {
+        return Err(NotMade::Refused(strangers));
+    }
+    refuse_without_right(&mut transaction).await?;
+    transaction.execute(ROLES).await?;
+    transaction.execute(GIVE_BACK).await?;
+    Ok(transaction.commit().await?)
+}
+
+async fn refuse_without_right(transaction: &mut PgConnection) -> Result<(), NotMade> {
+    match transaction.fetch_optional(MISSING_RIGHT).await? {
+        Some(row) => Err(NotMade::Refused(row.try_get(0)?)),
+        None => Ok(()),
+    }
+}
+
+/// What stands in the way of the trail, in words; nothing when all is well.
+pub(crate) async fn strangers(
+    connection: &mut PgConnection,
+    is_to_make: bool,
+) -> Result<Option<String>, NotMade> {
+    let mut transaction = connection.begin().await?;
+    transaction.execute(SETTINGS).await?;
+    let found = found(&mut transaction, is_to_make).await?;
+    transaction.commit().await?;
+    Ok(found)
+}
+
+/// The same, in a transaction whose settings are made.
+async fn found(
+    transaction: &mut PgConnection,
+    is_to_make: bool,
+) -> Result<Option<String>, sqlx::Error> {
+    let rows = transaction.fetch_all(STRANGERS).await?;
+    let rows: Vec<_> = rows
+        .iter()
+        .filter(|row| is_to_make || !row.try_get::<bool, _>("only_to_make").unwrap_or(false))
+        .collect();
+    in_words(&rows)
+}
+
+fn in_words(rows: &[&sqlx::postgres::PgRow]) -> Result<Option<String>, sqlx::Error> {
+    let mut words = String::new();
+    for row in rows.iter().take(NAMED) {
+        let (what, owner, way_out): (&str, &str, &str) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        if !words.is_empty() {
+            words.push_str("; ");
+        }
+        let _ = write!(words, "{what} (of {owner}): {way_out}");
+    }
+    if rows.len() > NAMED {
+        words.push_str("; and more");
+    }
+    Ok((!words.is_empty()).then_some(words))
+}
+
+/// Says so in a row when this login can make the event triggers and they are missing.
+pub(crate) async fn lacks_guard(
+    connection: &mut PgConnection,
+) -> Result<Option<sqlx::postgres::PgRow>, sqlx::Error> {
+    connection.fetch_optional(LACKS_GUARD).await
+}

@@ -1,0 +1,329 @@
+//! What is there before the trail, and belongs to others: nothing of it is read, run, adopted or altered.
+
+use super::{allowed, login, migrated, refused};
+use crate::support::trail::{Folder, PATIENCE, count, pipeline};
+use crate::support::{Postgres, wait_until};
+use tracing_audit::{Event, Health};
+
+/// A server on which `mallory` may make schemas and nothing more, and has run this.
+fn after(mallory_runs: &str) -> Postgres {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO mallory");
+    let mut mallory = postgres.session("mallory");
+    allowed(&mut mallory, mallory_runs);
+    postgres
+}
+
+/// Whether mallory has become more than it was.
+fn is_superuser(postgres: &Postgres) -> String {
+    postgres.psql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'")
+}
+
+/// Migrates as a superuser, and fails unless that is refused by these names, with nothing changed.
+#[track_caller]
+fn migrate_is_refused(postgres: &Postgres, names: &[&str]) {
+    let owned = "SELECT md5(string_agg(concat_ws(' ', classid, objid, refobjid), ',' ORDER BY classid, objid, refobjid)) FROM pg_shdepend
+        WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'audit')";
+    let before = postgres.psql(owned);
+    let error = tracing_audit::migrate(&postgres.url()).expect_err("nothing is refused");
+    let error = error.to_string();
+    for name in names {
+        assert!(error.contains(name), "{name} is not in: {error}");
+    }
+    assert_eq!(postgres.psql(owned), before, "nothing changes its owner");
+    assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "0");
+}
+
+/// The columns of the table of migrations as the library has them.
+const NOTES: &str = "version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
+    success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL";
+
+/// What makes whoever runs it a helper of mallory's.
+const HELP: &str = "CREATE SCHEMA mallory; CREATE FUNCTION mallory.help() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE mallory SUPERUSER; END IF; RETURN true; END $$;";
+
+#[test]
+fn a_table_of_migrations_with_a_strangers_trigger_is_not_written_to() {
+    let postgres = after(&format!(
+        "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES});
+         CREATE FUNCTION audit.help() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN NEW; END $$;
+         CREATE TRIGGER help BEFORE INSERT ON audit.schema_migrations FOR EACH ROW EXECUTE FUNCTION audit.help()"
+    ));
+    migrate_is_refused(
+        &postgres,
+        &["schema audit", "mallory", "table audit.schema_migrations"],
+    );
+    assert_eq!(is_superuser(&postgres), "f");
+    // Nor by a program's first start, which keeps its records.
+    let spool = Folder::new();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    audit.record(Event::new("kept")).unwrap();
+    wait_until("it says that it waits", PATIENCE, || {
+        audit.stats().health() == Health::Holding
+    });
+    assert_eq!(is_superuser(&postgres), "f");
+    // The way out.
+    postgres.psql("DROP SCHEMA audit CASCADE");
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&postgres, "events"), 1);
+}
+
+#[test]
+fn a_view_in_the_place_of_the_table_of_migrations_is_not_read() {
+    let postgres = after(&format!(
+        "{HELP} CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit, mallory TO PUBLIC;
+         CREATE VIEW audit.schema_migrations AS SELECT 1::bigint AS version, 'x'::text AS description, mallory.help() AS success;
+         GRANT SELECT ON audit.schema_migrations TO PUBLIC"
+    ));
+    migrate_is_refused(&postgres, &["view audit.schema_migrations", "mallory"]);
+    assert_eq!(is_superuser(&postgres), "f");
+}
+
+#[test]
+fn an_index_of_a_strangers_table_of_migrations_is_not_planned_over() {
+    let postgres = after(&format!(
+        "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES});
+         CREATE FUNCTION audit.fold(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+            IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE mallory SUPERUSER; END IF; RETURN true; END $$;
+         CREATE INDEX ON audit.schema_migrations (version) WHERE audit.fold(1)"
+    ));
+    migrate_is_refused(&postgres, &["table audit.schema_migrations"]);
+    assert_eq!(is_superuser(&postgres), "f");
+}
+
+#[test]
+fn what_strangers_have_in_the_schemas_is_named_whatever_its_kind() {
+    for (makes, named) in [
+        (
+            "CREATE SCHEMA audit; CREATE FUNCTION audit.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN NEW; END $$",
+            "function audit.f()",
+        ),
+        (
+            "CREATE SCHEMA audit; CREATE FUNCTION audit.id_at(timestamp) RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
+            "function audit.id_at(timestamp without time zone)",
+        ),
+        (
+            "CREATE SCHEMA audit; CREATE DOMAIN audit.run_status AS text",
+            "type audit.run_status",
+        ),
+        (
+            "CREATE SCHEMA audit; CREATE SEQUENCE audit.s",
+            "sequence audit.s",
+        ),
+        (
+            "CREATE SCHEMA audit; CREATE OPERATOR audit.== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
+            "operator audit.==",
+        ),
+        (
+            "CREATE SCHEMA audit; CREATE COLLATION audit.c FROM \"C\"",
+            "collation audit.c",
+        ),
+        (
+            "CREATE SCHEMA audit; CREATE TEXT SEARCH CONFIGURATION audit.t (COPY = simple)",
+            "text search configuration audit.t",
+        ),
+        (
+            "CREATE SCHEMA audit_parts; CREATE TABLE audit_parts.query_runs_default (id uuid)",
+            "table audit_parts.query_runs_default",
+        ),
+        ("CREATE SCHEMA audit_guard", "schema audit_guard"),
+        ("CREATE SCHEMA audit", "schema audit (of mallory)"),
+    ] {
+        let postgres = after(makes);
+        migrate_is_refused(&postgres, &[named, "mallory"]);
+    }
+}
+
+#[test]
+fn what_stands_in_a_schema_of_ours_is_not_adopted_either() {
+    // The schema belongs to a superuser, who lets others make things in it.
+    let postgres = Postgres::start();
+    postgres.psql(
+        "CREATE ROLE mallory LOGIN; CREATE SCHEMA audit; GRANT ALL ON SCHEMA audit TO mallory",
+    );
+    let mut mallory = postgres.session("mallory");
+    allowed(&mut mallory, "CREATE TABLE audit.mine (id int)");
+    migrate_is_refused(&postgres, &["table audit.mine (of mallory)"]);
+    // And a superuser's own, of another kind of audit, keeps working.
+    postgres.psql("DROP TABLE audit.mine; CREATE TABLE audit.logged_actions (id int)");
+    migrate_is_refused(&postgres, &["table audit.logged_actions"]);
+    postgres.psql("INSERT INTO audit.logged_actions VALUES (1); ALTER TABLE audit.logged_actions ADD x int; DROP TABLE audit.logged_actions");
+    // Empty, it is made anew: the rights that others had in it are gone.
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    refused(&mut mallory, "42501", "CREATE TABLE audit.mine (id int)");
+    // Of a trail that is there, what a stranger has got into it is named.
+    postgres
+        .psql("GRANT ALL ON SCHEMA audit TO mallory; ALTER EVENT TRIGGER audit_refuse_ddl DISABLE");
+    allowed(
+        &mut mallory,
+        "CREATE FUNCTION audit.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    );
+    let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("function audit.f() (of mallory)"),
+        "{error}"
+    );
+}
+
+#[test]
+fn roles_of_the_trail_that_others_have_made_theirs_are_refused_by_name() {
+    for (makes, named) in [
+        (
+            "CREATE ROLE audit_owner LOGIN",
+            "role audit_owner, which can do more",
+        ),
+        (
+            "CREATE ROLE audit_reader BYPASSRLS",
+            "role audit_reader, which can do more",
+        ),
+        (
+            "CREATE ROLE audit_owner ROLE mallory",
+            "role audit_owner, of which mallory is a member",
+        ),
+        (
+            "CREATE ROLE audit_maintainer ROLE mallory",
+            "role audit_maintainer, of which mallory is a member",
+        ),
+        (
+            "CREATE ROLE audit_writer IN ROLE pg_read_all_data",
+            "role audit_writer, which is a member of pg_read_all_data",
+        ),
+        (
+            "CREATE ROLE audit_maintainer; ALTER DEFAULT PRIVILEGES FOR ROLE audit_maintainer GRANT SELECT ON TABLES TO mallory",
+            "default privileges of the role audit_maintainer",
+        ),
+    ] {
+        let postgres = Postgres::start();
+        postgres.psql(&format!("CREATE ROLE mallory LOGIN; {makes}"));
+        migrate_is_refused(&postgres, &[named]);
+    }
+}
+
+#[test]
+fn default_privileges_reach_nothing_of_the_trail() {
+    let postgres = Postgres::start();
+    postgres.psql(
+        "CREATE ROLE bi LOGIN;
+         ALTER DEFAULT PRIVILEGES GRANT ALL ON TABLES TO bi; ALTER DEFAULT PRIVILEGES GRANT ALL ON SCHEMAS TO bi;
+         ALTER DEFAULT PRIVILEGES GRANT ALL ON FUNCTIONS TO bi; ALTER DEFAULT PRIVILEGES GRANT ALL ON TYPES TO bi;
+         ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO bi",
+    );
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    // And what a superuser sets later does not reach the months to come.
+    postgres.psql(
+        "ALTER DEFAULT PRIVILEGES FOR ROLE audit_maintainer GRANT ALL ON TABLES TO bi;
+         ALTER DEFAULT PRIVILEGES FOR ROLE audit_owner GRANT ALL ON TABLES TO bi;
+         SELECT audit.ensure_partition('events', '2020-01-15Z')",
+    );
+    let granted = "SELECT string_agg(what, ', ') FROM (
+        SELECT nspname::text AS what, nspacl AS acl FROM pg_namespace WHERE nspname LIKE 'audit%'
+        UNION ALL SELECT relname, relacl FROM pg_class WHERE relnamespace::regnamespace::text LIKE 'audit%'
+        UNION ALL SELECT proname, proacl FROM pg_proc WHERE pronamespace::regnamespace::text LIKE 'audit%'
+        UNION ALL SELECT typname, typacl FROM pg_type WHERE typnamespace::regnamespace::text LIKE 'audit%') objects,
+        aclexplode(acl) a WHERE a.grantee = 'bi'::regrole";
+    assert_eq!(postgres.psql(granted), "");
+    let mut bi = postgres.session("bi");
+    refused(&mut bi, "42501", "SELECT * FROM audit.events");
+    // A right to read alone shows no row of any tenant.
+    postgres.psql(
+        "GRANT USAGE ON SCHEMA audit TO bi; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO bi",
+    );
+    let tenant = "00000000-0000-0000-0000-000000000001";
+    postgres.psql(&format!(
+        "INSERT INTO audit.events (id, tenant_id, status, created_at, writer_id, seq, salt)
+         VALUES (audit.id_at('2020-01-15Z'), '{tenant}', 'succeeded', '2020-01-15Z', gen_random_uuid(), 1, '')"
+    ));
+    let as_tenant =
+        format!("SET app.current_tenant = '{tenant}'; SELECT count(*) FROM audit.events");
+    assert_eq!(allowed(&mut bi, &as_tenant), "0");
+    let mut reader = login(&postgres, "reader", Some("audit_reader"));
+    assert_eq!(allowed(&mut reader, &as_tenant), "1");
+}
+
+#[test]
+fn nothing_of_strangers_lands_in_the_schemas_afterwards() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO mallory;
+         GRANT CREATE, USAGE ON SCHEMA audit, audit_parts, audit_guard TO mallory",
+    );
+    let mut mallory = postgres.session("mallory");
+    allowed(
+        &mut mallory,
+        "CREATE SCHEMA mallory; CREATE TABLE mallory.t (a int, b int)",
+    );
+    // Trusted ones, which take no right to the schema.
+    for extension in ["citext", "hstore", "pg_trgm"] {
+        if postgres.psql(&format!(
+            "SELECT count(*) FROM pg_available_extensions WHERE name = '{extension}'"
+        )) == "1"
+        {
+            let make = format!("CREATE EXTENSION {extension} SCHEMA");
+            refused(&mut mallory, "42501", &format!("{make} audit"));
+            allowed(&mut mallory, &format!("{make} mallory"));
+            refused(
+                &mut mallory,
+                "42501",
+                &format!("ALTER EXTENSION {extension} SET SCHEMA audit_parts"),
+            );
+        }
+    }
+    allowed(
+        &mut mallory,
+        "CREATE SCHEMA mallory; SET search_path = mallory; CREATE TABLE mallory.t (a int, b int)",
+    );
+    // Trusted ones, which take no right to the schema.
+    for extension in ["citext", "hstore", "pg_trgm"] {
+        if postgres.psql(&format!(
+            "SELECT count(*) FROM pg_available_extensions WHERE name = '{extension}'"
+        )) == "1"
+        {
+            let make = format!("CREATE EXTENSION {extension} SCHEMA");
+            refused(&mut mallory, "42501", &format!("{make} audit"));
+            allowed(&mut mallory, &format!("{make} mallory"));
+            refused(
+                &mut mallory,
+                "42501",
+                &format!("ALTER EXTENSION {extension} SET SCHEMA audit_parts"),
+            );
+        }
+    }
+    for sql in [
+        "CREATE TABLE audit.t (id int)",
+        "CREATE FUNCTION audit.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+        "CREATE DOMAIN audit.d AS text",
+        "CREATE TYPE audit.e AS ENUM ('a')",
+        "CREATE SEQUENCE audit_parts.s",
+        "CREATE OPERATOR audit.== (LEFTARG = int, RIGHTARG = int, FUNCTION = int4eq)",
+        "CREATE OPERATOR FAMILY audit.o USING btree",
+        "CREATE AGGREGATE audit.a (int) (SFUNC = int4pl, STYPE = int)",
+        "CREATE COLLATION audit_guard.c FROM \"C\"",
+        "CREATE CONVERSION audit.c FOR 'LATIN1' TO 'UTF8' FROM iso8859_1_to_utf8",
+        "CREATE TEXT SEARCH CONFIGURATION audit.t (COPY = simple)",
+        "CREATE TEXT SEARCH DICTIONARY audit.t (TEMPLATE = simple)",
+        "CREATE STATISTICS audit.s ON a, b FROM mallory.t",
+        "ALTER TABLE mallory.t SET SCHEMA audit",
+    ] {
+        refused(&mut mallory, "42501", sql);
+    }
+}
+
+#[test]
+fn a_trail_that_was_restored_without_its_roles_says_so_and_the_roles_can_be_made_alone() {
+    let postgres = Postgres::start();
+    postgres.psql(&format!(
+        "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES})"
+    ));
+    migrate_is_refused(
+        &postgres,
+        &["whose roles are not on this server", "--only-roles"],
+    );
+    tracing_audit::make_roles(&postgres.url()).unwrap();
+    tracing_audit::make_roles(&postgres.url()).unwrap();
+    let roles = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'audit\\_%' AND NOT rolcanlogin";
+    assert_eq!(postgres.psql(roles), "6");
+    postgres.psql("DROP SCHEMA audit CASCADE");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+}
