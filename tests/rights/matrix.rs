@@ -510,8 +510,27 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         &["ALTER", "CREATE ON", "DROP", "INHERIT"],
         ALL_BUT_NOTES,
     ),
-    // By the way of the schema that it is in; the table belongs to whoever migrates.
-    (&["maintainer"], &["DROP"], &["notes"]),
+    // What was migrated is noted by who makes the tables.
+    (&["maintainer"], &["ALTER", "CREATE ON", "DROP"], &["notes"]),
+    (OWNERS, READ, &["notes"]),
+    (OWNERS, INSERT, &["notes"]),
+    (
+        OWNERS,
+        &[
+            "CHANGE",
+            "COPY FROM",
+            "GRANT",
+            "INSERT INTO SELECT",
+            "LOCK",
+            "SELECT FOR UPDATE",
+        ],
+        &["notes"],
+    ),
+    (
+        &["member of owner", "maintainer", "member of maintainer"],
+        &["REFERENCES"],
+        &["notes"],
+    ),
     // The stated limit. That no row is changed holds here too.
     (&["superuser"], READ, ALL),
     (&["superuser"], INSERT, ALL),

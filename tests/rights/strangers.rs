@@ -270,26 +270,6 @@ fn nothing_of_strangers_lands_in_the_schemas_afterwards() {
             );
         }
     }
-    allowed(
-        &mut mallory,
-        "CREATE SCHEMA mallory; SET search_path = mallory; CREATE TABLE mallory.t (a int, b int)",
-    );
-    // Trusted ones, which take no right to the schema.
-    for extension in ["citext", "hstore", "pg_trgm"] {
-        if postgres.psql(&format!(
-            "SELECT count(*) FROM pg_available_extensions WHERE name = '{extension}'"
-        )) == "1"
-        {
-            let make = format!("CREATE EXTENSION {extension} SCHEMA");
-            refused(&mut mallory, "42501", &format!("{make} audit"));
-            allowed(&mut mallory, &format!("{make} mallory"));
-            refused(
-                &mut mallory,
-                "42501",
-                &format!("ALTER EXTENSION {extension} SET SCHEMA audit_parts"),
-            );
-        }
-    }
     for sql in [
         "CREATE TABLE audit.t (id int)",
         "CREATE FUNCTION audit.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",

@@ -297,9 +297,11 @@ fn a_requests_story_has_the_rows_that_the_reader_may_see() {
         allowed(session, &sql)
     };
     // A right to the tables is none to functions.
-    let [mut reader, mut granted] = readers(&postgres);
+    let [mut reader, _] = readers(&postgres);
+    let mut only_granted = login(&postgres, "only_granted", None);
+    postgres.psql("GRANT USAGE ON SCHEMA audit TO only_granted; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO only_granted");
     refused(
-        &mut granted,
+        &mut only_granted,
         "42501",
         "SELECT * FROM audit.request_trail('ann')",
     );
