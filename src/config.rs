@@ -8,6 +8,7 @@ use crate::database::Servers;
 use crate::error::BuildError;
 use crate::pipeline;
 use crate::spool::directory;
+use crate::spool::root::Root;
 use crate::vocabulary::Kind;
 
 /// How much of a value, and of a record, is kept.
@@ -188,6 +189,8 @@ impl Default for Batching {
 pub(crate) struct Config {
     pub(crate) postgres: Servers,
     pub(crate) spool_root: PathBuf,
+    /// What an operator has to know of that folder.
+    pub(crate) spool_note: Option<String>,
     pub(crate) service_name: String,
     pub(crate) limits: Limits,
     pub(crate) when_full: WhenFull,
@@ -243,7 +246,13 @@ impl Builder {
     ///
     /// Default: `tracing-audit/<service name>-<fingerprint of the database>` in
     /// `$STATE_DIRECTORY` (set by systemd), `$XDG_STATE_HOME` or `~/.local/state`, whichever is
-    /// there first, else in the folder for temporary files.
+    /// there first; what is not an absolute path is ignored. Where there is none, or the home
+    /// cannot be written or is open to others, it is in `tracing-audit-<uid>` in the folder for temporary
+    /// files, for the program's user alone, and a warning says so.
+    ///
+    /// A folder that is set here is used whoever owns it, as a volume of Kubernetes does not belong to the program;
+    /// a warning says when others could move or remove what is in it. Each process' own folder is for its
+    /// user alone, and only folders of the same user are taken over.
     pub fn spool(mut self, folder: impl Into<PathBuf>) -> Self {
         self.spool = Some(folder.into());
         self
@@ -376,14 +385,22 @@ impl Builder {
             return Err(BuildError::NoTls);
         }
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
-        let spool_root = self
-            .spool
-            .unwrap_or_else(|| directory::default_root(&service_name, postgres.first()));
+        let spool_root = match self.spool {
+            Some(folder) => Root::of(folder),
+            None => {
+                let name = directory::default_name(&service_name, postgres.first());
+                Root::default(&name).map_err(|source| BuildError::Spool {
+                    folder: std::env::temp_dir(),
+                    source: Box::new(source),
+                })?
+            }
+        };
         let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
         let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(4 << 30);
         Ok(Config {
             postgres,
-            spool_root,
+            spool_root: spool_root.path,
+            spool_note: spool_root.note,
             service_name,
             limits: self.limits,
             when_full: self

@@ -41,6 +41,7 @@ use crate::home::Home;
 use crate::queue::{Queue, Refused};
 use crate::record::encode::{self, Evidence};
 use crate::record::{NewRecord, id};
+use crate::report;
 #[cfg(feature = "otlp")]
 use crate::sink::otlp;
 use crate::sink::postgres::drain::Drain;
@@ -394,6 +395,11 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
                 source: Box::new(source),
             }
         })?;
+    if let Some(note) = config.spool_note.clone() {
+        report::say_at_start(move || {
+            tracing::warn!(target: "tracing_audit", "audit trail: {note}");
+        });
+    }
     let counters = Arc::new(Counters::new(config.batch.age));
     let shared = Arc::new(Shared::new(&config, Arc::clone(&counters), Home::here()));
     let drop_timeout = config.drop_timeout;

@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::time::{Duration, Instant};
 
 /// Calls `event`, which makes one `tracing` event, soon and elsewhere.
 pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
@@ -17,6 +18,20 @@ pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
         });
     // Without a thread it stays unsaid; the counters and the health say it too.
     drop(saying);
+}
+
+/// How long what is said at the start waits for somebody who hears it.
+const START: Duration = Duration::from_mins(1);
+
+/// Calls `event` as [`say`] does, once the program has a subscriber: a pipeline is started before.
+pub(crate) fn say_at_start(event: impl FnOnce() + Send + 'static) {
+    say(move || {
+        let until = Instant::now() + START;
+        while !tracing::dispatcher::has_been_set() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        event();
+    });
 }
 
 /// An error with its causes, in one line. For errors that hold no value of the host's.

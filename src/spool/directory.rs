@@ -16,11 +16,13 @@ use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
-use super::files;
 #[cfg(test)]
 use super::log::Positions;
 use super::log::{Log, LogError};
+use super::{files, root};
+#[cfg(test)]
 use crate::capture::clock::Moment;
+#[cfg(test)]
 use crate::record::id;
 
 /// What a process leaves that is killed as it makes its folder is of no use to anybody when it is
@@ -28,7 +30,7 @@ use crate::record::id;
 const LEFTOVER_AGE: Duration = Duration::from_hours(1);
 
 /// The log's file in the folder of its process.
-pub(super) const LOG_FILE: &str = "spool.redb";
+pub(crate) const LOG_FILE: &str = "spool.redb";
 
 /// A log and the folder that is held for it.
 #[derive(Debug)]
@@ -45,7 +47,7 @@ pub(crate) enum DirectoryError {
     Io(#[from] io::Error),
     #[error(transparent)]
     Log(#[from] LogError),
-    #[error("the folder belongs to another user")]
+    #[error("the folder belongs to another user, can be written by everybody, or is a link")]
     Owner,
     /// A later version may have other files.
     #[error("the folder holds no log that this program knows")]
@@ -91,7 +93,7 @@ impl Directory {
     }
 
     fn make_as(making: &Path, path: PathBuf, root: &Path) -> io::Result<Self> {
-        files::create_private_dir(making)?;
+        files::create_one_private_dir(making)?;
         let lock = files::create_new(&making.join("lock"))?;
         lock.try_lock().map_err(io::Error::from)?;
         files::rename(making, &path)?;
@@ -120,7 +122,7 @@ impl Directory {
         if !is_ours(path, root)? {
             return Err(DirectoryError::Owner);
         }
-        let lock = match File::open(path.join("lock")) {
+        let lock = match open_plain(&path.join("lock")) {
             Ok(lock) => lock,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 // Its process is just removing it, or died as it did: then it is empty.
@@ -147,6 +149,7 @@ impl Directory {
             directory.remove()?;
             return Ok(None);
         }
+        check_plain(&file)?;
         match Log::open(&file) {
             Ok(log) => Ok(Some((directory, log))),
             // Its process died as it made the log.
@@ -215,13 +218,16 @@ fn sweep_older_than(root: &Path, age: Duration) {
         let id = name.to_str().and_then(|name| name.strip_prefix('.'));
         if id.is_some_and(|id| Uuid::try_parse(id).is_ok()) {
             // What cannot be removed now can be another time.
-            let _ = sweep_one(&entry.path(), age);
+            let _ = sweep_one(&entry.path(), root, age);
         }
     }
 }
 
-fn sweep_one(path: &Path, age: Duration) -> io::Result<()> {
+fn sweep_one(path: &Path, root: &Path, age: Duration) -> io::Result<()> {
     let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_dir() && !is_ours(path, root)? {
+        return Ok(());
+    }
     // An error: it was changed after now.
     if metadata
         .modified()?
@@ -232,7 +238,7 @@ fn sweep_one(path: &Path, age: Duration) -> io::Result<()> {
             return files::remove_file(path);
         }
         let file = path.join("lock");
-        match File::open(&file) {
+        match open_plain(&file) {
             Ok(lock) => {
                 lock.try_lock().map_err(io::Error::from)?;
                 files::remove_file(&file)?;
@@ -245,21 +251,18 @@ fn sweep_one(path: &Path, age: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a folder belongs to the user that this process runs as.
+/// Whether a folder is one, of our user, that nobody but its group can write: what is in it is our own then. A link
+/// is none.
 #[cfg(unix)]
 fn is_ours(path: &Path, root: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
-    // A file that this process makes tells its user without a call that is not safe.
-    let probe = root.join(format!(".{}", id::new(Moment::now().wall_us())));
-    let us = files::create_new(&probe)?.metadata()?.uid();
-    files::remove_file(&probe)?;
-    let owner = match fs::symlink_metadata(path) {
-        Ok(metadata) => metadata.uid(),
+    let us = root::our_uid(root)?;
+    match fs::symlink_metadata(path) {
+        Ok(found) => Ok(found.is_dir() && found.uid() == us && found.mode() & 0o002 == 0),
         // Just removed by its process.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => us,
-        Err(error) => return Err(error),
-    };
-    Ok(owner == us)
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error),
+    }
 }
 
 #[cfg(not(unix))]
@@ -267,17 +270,30 @@ fn is_ours(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Where the logs are when nothing is set.
-pub(crate) fn default_root(service: &str, database: &PgConnectOptions) -> PathBuf {
-    let var = |name: &str| {
-        std::env::var_os(name)
-            .filter(|value| !value.is_empty())
-            .map(PathBuf::from)
-    };
-    let state = var("STATE_DIRECTORY")
-        .or_else(|| var("XDG_STATE_HOME"))
-        .or_else(|| Some(var("HOME")?.join(".local/state")))
-        .unwrap_or_else(std::env::temp_dir);
+/// Opens a file that a process made. A pipe would hold up who opens it, and a link leads elsewhere.
+pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
+    check_plain(path)?;
+    File::open(path)
+}
+
+/// Whether this is a file with this name alone, and nothing else.
+pub(crate) fn check_plain(path: &Path) -> io::Result<()> {
+    let found = fs::symlink_metadata(path)?;
+    #[cfg(unix)]
+    let is_alone = std::os::unix::fs::MetadataExt::nlink(&found) == 1;
+    #[cfg(not(unix))]
+    let is_alone = true;
+    if found.is_file() && is_alone {
+        return Ok(());
+    }
+    Err(io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a link, a pipe or another thing that is no plain file is in the folder",
+    ))
+}
+
+/// What the folder of a program's logs is called where nothing is set.
+pub(crate) fn default_name(service: &str, database: &PgConnectOptions) -> String {
     let service: String = service
         .chars()
         .map(|c| {
@@ -289,9 +305,7 @@ pub(crate) fn default_root(service: &str, database: &PgConnectOptions) -> PathBu
         })
         .take(64)
         .collect();
-    state
-        .join("tracing-audit")
-        .join(format!("{service}-{}", fingerprint(database)))
+    format!("{service}-{}", fingerprint(database))
 }
 
 /// Tells databases apart; the password is no part of it, so that it can change.
@@ -575,6 +589,54 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn a_link_a_pipe_or_an_open_folder_in_the_place_of_a_log_is_refused_and_holds_nobody_up() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let pipe = |path: &Path| {
+            let made = std::process::Command::new("mkfifo").arg(path).status();
+            assert!(made.unwrap().success());
+        };
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+        let path = directory.path.clone();
+        drop((log, directory));
+        for name in ["lock", LOG_FILE] {
+            let (file, kept) = (path.join(name), path.join("kept"));
+            fs::rename(&file, &kept).unwrap();
+            for plant in [&pipe as &dyn Fn(&Path), &|file: &Path| {
+                symlink(&kept, file).unwrap()
+            }] {
+                plant(&file);
+                let refused = Directory::take_over(&path, &root.0);
+                assert!(matches!(refused, Err(DirectoryError::Io(_))), "{refused:?}");
+                fs::remove_file(&file).unwrap();
+            }
+            fs::hard_link(&kept, &file).unwrap();
+            let refused = Directory::take_over(&path, &root.0);
+            assert!(matches!(refused, Err(DirectoryError::Io(_))), "{refused:?}");
+            fs::remove_file(&file).unwrap();
+            fs::rename(&kept, &file).unwrap();
+        }
+        let link = root.0.join(id::new(0).to_string());
+        symlink(&path, &link).unwrap();
+        let refused = Directory::take_over(&link, &root.0);
+        assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
+        fs::remove_file(&link).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+        let refused = Directory::take_over(&path, &root.0);
+        assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
+        // As Kubernetes leaves it, which gives a volume to a group.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o2770)).unwrap();
+        assert!(Directory::take_over(&path, &root.0).unwrap().is_some());
+        // A folder that was being made.
+        let making = root.0.join(format!(".{}", id::new(1)));
+        fs::create_dir(&making).unwrap();
+        pipe(&making.join("lock"));
+        sweep_older_than(&root.0, Duration::ZERO);
+        assert!(making.exists());
+    }
+
+    #[test]
     fn removing_leaves_nothing() {
         let root = Root::new();
         let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
@@ -585,16 +647,9 @@ mod tests {
 
     #[test]
     fn the_default_folder_depends_on_the_database_but_not_on_the_password() {
-        let of = |url: &str| default_root("svc/x", &url.parse().unwrap());
+        let of = |url: &str| default_name("svc/x", &url.parse().unwrap());
         assert_eq!(of("postgres://a:1@h/d"), of("postgres://a:2@h/d"));
         assert_ne!(of("postgres://a:1@h/d"), of("postgres://a:1@h/e"));
-        assert!(
-            of("postgres://h/d")
-                .file_name()
-                .unwrap()
-                .to_str()
-                .unwrap()
-                .starts_with("svc_x-")
-        );
+        assert!(of("postgres://h/d").starts_with("svc_x-"));
     }
 }

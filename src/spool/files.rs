@@ -22,8 +22,20 @@ pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
     step(|| builder.create(path))
 }
 
+/// Makes a folder that is not there yet, for its owner alone.
+pub(super) fn create_one_private_dir(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    step(|| builder.create(path))
+}
+
 pub(super) fn create_new(path: &Path) -> io::Result<File> {
-    step(|| File::create_new(path))
+    let mut options = fs::OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    step(|| options.open(path))
 }
 
 pub(super) fn rename(from: &Path, to: &Path) -> io::Result<()> {

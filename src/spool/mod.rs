@@ -46,6 +46,7 @@ mod files;
 pub(crate) mod fuzzing;
 mod identity;
 mod log;
+pub(crate) mod root;
 mod storage;
 mod tail;
 
