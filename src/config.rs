@@ -385,15 +385,14 @@ impl Builder {
             return Err(BuildError::NoTls);
         }
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
-        let spool_root = match self.spool {
-            Some(folder) => Root::of(folder),
-            None => {
-                let name = directory::default_name(&service_name, postgres.first());
-                Root::default(&name).map_err(|source| BuildError::Spool {
-                    folder: std::env::temp_dir(),
-                    source: Box::new(source),
-                })?
-            }
+        let spool_root = if let Some(folder) = self.spool {
+            Root::of(folder)
+        } else {
+            let name = directory::default_name(&service_name, postgres.first());
+            Root::default(&name).map_err(|source| BuildError::Spool {
+                folder: std::env::temp_dir(),
+                source: Box::new(source),
+            })?
         };
         let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
         let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(4 << 30);

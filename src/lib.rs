@@ -11,6 +11,7 @@ mod error;
 pub mod fuzzing;
 mod home;
 mod layer;
+pub mod local_log;
 mod pipeline;
 mod queue;
 mod record;

@@ -309,6 +309,11 @@ impl Counters {
         self.adopted.fetch_add(records, Ordering::Relaxed);
     }
 
+    /// Records of dead processes that were committed.
+    pub(crate) fn adopted(&self) -> u64 {
+        self.adopted.load(Ordering::Relaxed)
+    }
+
     /// Counts rows that went to a default partition.
     pub(crate) fn count_in_default(&self, rows: u64) {
         self.in_default.fetch_add(rows, Ordering::Relaxed);

@@ -92,6 +92,17 @@ pub(crate) enum Error {
         /// Why not.
         source: sqlx::Error,
     },
+    /// A folder of local logs cannot be read.
+    #[error("cannot read the local logs in {folder}: {source}")]
+    Spool {
+        /// The folder.
+        folder: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Local logs cannot be drained into this database.
+    #[error("cannot drain: {0}")]
+    Drain(#[source] tracing_audit::BuildError),
     /// There is nothing to show.
     #[error("{0}")]
     NothingFound(String),

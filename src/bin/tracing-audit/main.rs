@@ -20,11 +20,13 @@ mod row;
 mod servers;
 mod settle;
 mod show;
+mod spool;
 mod tail;
 mod text;
 mod tree;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::NonEmptyStringValueParser;
@@ -115,6 +117,49 @@ enum Command {
     /// trail. Exits with 1 when there is no such hold.
     #[command(verbatim_doc_comment)]
     Release(Release),
+    /// Lists, shows and drains local logs that no running program looks after.
+    ///
+    /// For a host that is retired or a volume that is left. Never prints what the
+    /// records say. Run it as the user that the program ran as.
+    #[command(verbatim_doc_comment, subcommand)]
+    Spool(SpoolCommand),
+}
+
+/// What to do with local logs.
+#[derive(Debug, Subcommand)]
+enum SpoolCommand {
+    /// Lists the logs: whose, how much waits in them and since when, and who has them.
+    ///
+    /// Exits with 1 when there is none.
+    List {
+        /// The folder of a program's logs, or that of one log. Else `AUDIT_SPOOL_DIR`, else where
+        /// this user's programs keep them.
+        dir: Option<PathBuf>,
+        /// Prints an array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Tells what is in one log: numbers, kinds and times, never what the records say.
+    Show {
+        /// The folder of one log.
+        dir: PathBuf,
+        /// Prints an object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Writes what is left in logs into Postgres, and removes them.
+    ///
+    /// Each record is written once, also when this is stopped by Ctrl-C and run again.
+    /// A log that a running process has is left to it. Needs a login that may write to
+    /// the trail. Exits with 1 when something is left, and says why.
+    #[command(verbatim_doc_comment)]
+    Drain {
+        /// The folder of a program's logs, or that of one log.
+        dir: PathBuf,
+        /// Prints an array of {folder, outcome, records, why}.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Arguments of `migrate`.
@@ -280,15 +325,15 @@ fn main() -> ExitCode {
 
 /// Does what the command line says.
 fn run(cli: Cli) -> Result<ExitCode, Error> {
-    let url = cli
-        .url
-        .filter(|url| !url.is_empty())
-        .or_else(|| {
-            std::env::var("DATABASE_URL")
-                .ok()
-                .filter(|url| !url.is_empty())
-        })
-        .ok_or(Error::NoUrl)?;
+    let url = cli.url.filter(|url| !url.is_empty()).or_else(|| {
+        std::env::var("DATABASE_URL")
+            .ok()
+            .filter(|url| !url.is_empty())
+    });
+    if let Command::Spool(command) = &cli.command {
+        return spool::run(command, url.as_deref());
+    }
+    let url = url.ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
         Command::Migrate(arguments) => migrate::run(&database, &url, &arguments)?,
@@ -307,6 +352,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             return runtime()?.block_on(settle::run(&database, &arguments));
         }
         Command::Hold(arguments) => runtime()?.block_on(hold::run(&database, &arguments))?,
+        Command::Spool(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -218,6 +218,8 @@ pub(crate) struct Drain {
     /// What was said of Postgres since it last took records, and when.
     said: Vec<(String, Instant)>,
     is_plain_said: bool,
+    /// Whether a log stays of which the trail has still to be told that the database does not agree with it.
+    keeps_disputed: bool,
 }
 
 impl Drain {
@@ -247,7 +249,76 @@ impl Drain {
             alarmed: None,
             said: Vec::new(),
             is_plain_said: false,
+            keeps_disputed: false,
         }
+    }
+
+    /// Drains one log that a dead process left, and nothing else.
+    pub(crate) fn of_one(
+        config: Arc<Config>,
+        progress: Arc<Progress>,
+        counters: Arc<Counters>,
+        log: Arc<Spool>,
+        required: Arc<Required>,
+        tell: Box<TellFn>,
+    ) -> Self {
+        Self {
+            config,
+            progress,
+            counters,
+            export: None,
+            required: Arc::clone(&required),
+            tell: Tell(tell),
+            sources: vec![Source::new(log, true)],
+            others: VecDeque::new(),
+            batcher: Batcher::new(required),
+            writer: None,
+            ahead: Ahead::NEVER,
+            pause: FIRST_PAUSE,
+            alarmed: None,
+            said: Vec::new(),
+            is_plain_said: false,
+            keeps_disputed: true,
+        }
+    }
+
+    /// Runs until that log is drained; what may pass is tried again for some seconds. `written` is told of each
+    /// batch. An error says why not, in one line.
+    pub(crate) async fn run_one(mut self, written: &mut impl FnMut(u64)) -> Result<(), String> {
+        /// Doubling from 50 ms to 5 s, these take 10 s or so.
+        const ATTEMPTS: u32 = 8;
+        let mut attempts = 0;
+        while !self.sources.is_empty() {
+            let before = self.counters.adopted();
+            let fault = match self.attempt().await {
+                Ok(()) => {
+                    written(self.counters.adopted() - before);
+                    attempts = 0;
+                    continue;
+                }
+                Err(NotReady::Schema(why)) => return Err(why.into_owned()),
+                Err(NotReady::Fault(fault)) => fault,
+            };
+            self.forget_ahead(0);
+            self.sources[0].position = None;
+            attempts += 1;
+            if attempts >= ATTEMPTS || fault.class == Class::Hold {
+                return Err(fault.sentence(&self.config.postgres.place()));
+            }
+            self.pause().await;
+        }
+        Ok(())
+    }
+
+    /// Writes the next batch of the first log, over a new connection if there is none.
+    async fn attempt(&mut self) -> Result<(), NotReady> {
+        let mut writer = match self.writer.take() {
+            Some(writer) => writer,
+            None => Writer::connect(&self.config.postgres, self.config.migrate).await?,
+        };
+        self.write_from(0, &mut writer).await?;
+        self.writer = Some(writer);
+        Ok(())
     }
 
     /// Takes over the next log that a dead process left, one at a time.
@@ -823,6 +894,9 @@ impl Drain {
         let Source {
             spool, position, ..
         } = self.sources.remove(index);
+        if self.keeps_disputed && spool.log().disagreement().is_some() {
+            return;
+        }
         if let Some(export) = &self.export
             && spool.log().waiting(Sink::Otlp) > 0
         {

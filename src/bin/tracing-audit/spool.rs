@@ -1,0 +1,305 @@
+//! `spool`: which local logs are there, what they hold, and draining them without the program.
+
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tracing_audit::local_log::{self, DrainError, Drained, LocalLog, LogState};
+
+use crate::error::Error;
+use crate::{SpoolCommand, text};
+
+/// Does what the command line says.
+pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode, Error> {
+    match command {
+        SpoolCommand::List { dir, json } => {
+            let logs = logs(dir.as_deref())?;
+            print(*json, &logs.iter().map(as_json).collect(), || {
+                logs.iter().map(line).collect()
+            })?;
+            Ok(ExitCode::from(u8::from(logs.is_empty())))
+        }
+        SpoolCommand::Show { dir, json } => {
+            let logs = logs(Some(dir))?;
+            let [log] = &logs[..] else {
+                return Err(Error::NothingFound(format!(
+                    "{} logs are in {}: name the folder of one",
+                    logs.len(),
+                    dir.display()
+                )));
+            };
+            print(*json, &as_json(log), || story(log))?;
+            Ok(ExitCode::SUCCESS)
+        }
+        SpoolCommand::Drain { dir, json } => drain(dir, *json, url.ok_or(Error::NoUrl)?),
+    }
+}
+
+/// The logs in a folder; without one, where programs keep them.
+fn logs(dir: Option<&Path>) -> Result<Vec<LocalLog>, Error> {
+    let roots = match dir {
+        Some(dir) => vec![dir.to_owned()],
+        None => match std::env::var_os("AUDIT_SPOOL_DIR").filter(|dir| !dir.is_empty()) {
+            Some(dir) => vec![PathBuf::from(dir)],
+            None => local_log::default_roots(),
+        },
+    };
+    let mut logs = Vec::new();
+    for root in roots {
+        logs.append(&mut local_log::list(&root).map_err(|source| Error::Spool {
+            folder: root.display().to_string(),
+            source,
+        })?);
+    }
+    Ok(logs)
+}
+
+/// Drains each log that no process has.
+fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
+    let mut is_left = false;
+    let mut told = Vec::new();
+    for log in logs(Some(dir))? {
+        if matches!(log.state, LogState::SetAside) {
+            is_left = true;
+            told.push(outcome(
+                &log,
+                "set_aside",
+                0,
+                "it was set aside as damaged: keep it for whoever can read more out of it",
+            ));
+            continue;
+        }
+        let mut next = 100_000;
+        let drained = local_log::drain(&log.folder, url, |written| {
+            if written >= next {
+                next = written + 100_000;
+                crate::complain(&format!(
+                    "{}: {written} records written",
+                    log.folder.display()
+                ));
+            }
+        });
+        told.push(match drained {
+            Ok(Drained::Removed {
+                records,
+                unexported,
+            }) => {
+                let why = match unexported {
+                    0 => String::new(),
+                    _ => format!(
+                        "{unexported} records were not exported before: they are in Postgres alone"
+                    ),
+                };
+                outcome(&log, "removed", records, &why)
+            }
+            Ok(Drained::InUse) => {
+                is_left = true;
+                outcome(
+                    &log,
+                    "in_use",
+                    0,
+                    "a running process has it, which drains it by itself",
+                )
+            }
+            Ok(_) => outcome(&log, "removed", 0, ""),
+            Err(DrainError::Database(error)) => return Err(Error::Drain(error)),
+            Err(error) => {
+                is_left = true;
+                let records = match error {
+                    DrainError::SetAside { records }
+                    | DrainError::Disputed { records }
+                    | DrainError::Postgres {
+                        written: records, ..
+                    } => records,
+                    _ => 0,
+                };
+                outcome(&log, "left", records, &error.to_string())
+            }
+        });
+    }
+    print(is_json, &told.iter().cloned().collect(), || {
+        told.iter().fold(String::new(), |mut text, told| {
+            let word = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+            let _ = write!(
+                text,
+                "{}  {}  {} records written",
+                word("folder"),
+                word("outcome"),
+                told["records"]
+            );
+            let why = word("why");
+            let _ = writeln!(text, "{}{why}", if why.is_empty() { "" } else { "  " });
+            text
+        })
+    })?;
+    Ok(ExitCode::from(u8::from(is_left)))
+}
+
+fn outcome(log: &LocalLog, outcome: &str, records: u64, why: &str) -> Value {
+    json!({"folder": log.folder.display().to_string(), "outcome": outcome, "records": records, "why": why})
+}
+
+fn print(is_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    if is_json {
+        writeln!(out, "{}", text::escape_json(&value.to_string()))?;
+    } else {
+        for line in text().lines() {
+            writeln!(out, "{}", text::escape(line))?;
+        }
+    }
+    Ok(())
+}
+
+/// A log in one line.
+fn line(log: &LocalLog) -> String {
+    format!(
+        "{}  {} bytes  began {}  {}\n",
+        log.folder.display(),
+        log.bytes,
+        utc(log.began),
+        state(log)
+    )
+}
+
+/// A log in several lines.
+fn story(log: &LocalLog) -> String {
+    let mut text = format!(
+        "{}\n  began        {}\n  bytes        {}\n",
+        log.folder.display(),
+        utc(log.began),
+        log.bytes
+    );
+    let _ = writeln!(text, "  state        {}", state(log));
+    if let LogState::Free(held) = &log.state {
+        let (first, next) = held.seqs;
+        let _ = writeln!(text, "  service      {}", held.service);
+        let _ = writeln!(text, "  numbers      {first} to {}", next - 1);
+        for (kind, records) in &held.kinds {
+            let _ = writeln!(text, "  {:<12} {records}", kind.table_name());
+        }
+        if let Some((oldest, newest)) = held.since {
+            let _ = writeln!(
+                text,
+                "  waiting      from {} to {}",
+                utc(Some(oldest)),
+                utc(Some(newest))
+            );
+        }
+    }
+    text
+}
+
+fn state(log: &LocalLog) -> String {
+    match &log.state {
+        LogState::InUse { pid: Some(pid) } => format!("in use by process {pid}"),
+        LogState::InUse { pid: None } => String::from("in use"),
+        LogState::Free(held) => format!(
+            "free: {} records for Postgres, {} for the export, of {}{}",
+            held.for_postgres,
+            held.for_export,
+            held.service,
+            held.since.map_or(String::new(), |(oldest, _)| format!(
+                ", since {}",
+                utc(Some(oldest))
+            ))
+        ),
+        LogState::SetAside => String::from("set aside as damaged"),
+        LogState::Unreadable {
+            is_damaged: true,
+            why,
+        } => format!("damaged: {why}"),
+        LogState::Unreadable { why, .. } => format!("cannot be read: {why}"),
+        _ => String::from("not known"),
+    }
+}
+
+fn as_json(log: &LocalLog) -> Value {
+    let mut value = json!({
+        "folder": log.folder.display().to_string(),
+        "writer_id": log.writer.map(|writer| writer.to_string()),
+        "began": log.began.map(|at| utc(Some(at))),
+        "bytes": log.bytes,
+    });
+    let (state, more) = match &log.state {
+        LogState::InUse { pid } => ("in_use", json!({"pid": pid})),
+        LogState::Free(held) => (
+            "free",
+            json!({
+                "service_name": held.service,
+                "for_postgres": held.for_postgres,
+                "for_export": held.for_export,
+                "first_seq": held.seqs.0,
+                "next_seq": held.seqs.1,
+                "records": held.kinds.iter().map(|(kind, records)| (kind.table_name().to_owned(), json!(records)))
+                    .collect::<serde_json::Map<_, _>>(),
+                "oldest": held.since.map(|(at, _)| utc(Some(at))),
+                "newest": held.since.map(|(_, at)| utc(Some(at))),
+            }),
+        ),
+        LogState::SetAside => ("set_aside", json!({})),
+        LogState::Unreadable { is_damaged, why } => {
+            ("unreadable", json!({"is_damaged": is_damaged, "why": why}))
+        }
+        _ => ("not_known", json!({})),
+    };
+    value["state"] = json!(state);
+    if let (Some(value), Value::Object(more)) = (value.as_object_mut(), more) {
+        value.extend(more);
+    }
+    value
+}
+
+/// A moment as text, in UTC.
+fn utc(at: Option<SystemTime>) -> String {
+    let Some(since) = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) else {
+        return String::from("at a time that is not known");
+    };
+    let (days, rest) = (
+        since.as_secs() / 86_400,
+        Duration::from_secs(since.as_secs() % 86_400),
+    );
+    // The civil date of a day (Hinnant, "chrono-compatible low-level date algorithms"); years begin in March.
+    let shifted = days + 719_468;
+    let (era, of_era) = (shifted / 146_097, shifted % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let day_of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, early) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let seconds = rest.as_secs();
+    format!(
+        "{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        era * 400 + year + early,
+        seconds / 3_600,
+        seconds / 60 % 60,
+        seconds % 60
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_are_written_in_utc() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_798_761_599, "2026-12-31T23:59:59Z"),
+        ] {
+            assert_eq!(
+                utc(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))),
+                text
+            );
+        }
+    }
+}
