@@ -36,7 +36,7 @@ const OPERATOR: Policy = ("operator", "FOR SELECT TO audit_operator USING (true)
 const ADDING: Policy = ("adding", "FOR INSERT TO audit_maintainer WITH CHECK (true)");
 const TENANT: Policy = (
     "tenant",
-    "FOR SELECT TO PUBLIC USING ((tenant_id = \
+    "FOR SELECT TO audit_reader USING ((tenant_id = \
          (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid))",
 );
 

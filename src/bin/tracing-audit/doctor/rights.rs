@@ -119,7 +119,7 @@ fn of_relation(relation: &Relation) -> Option<Object> {
         Part::Leaf(_) => (Some("audit_owner"), expected::LEAF_GRANTS),
         Part::View => (Some("audit_owner"), expected::VIEW_GRANTS),
         Part::WithoutRows => (Some("audit_owner"), &[][..]),
-        Part::Migrations => (None, &[][..]),
+        Part::Migrations => (Some("audit_owner"), &[][..]),
         // Told of as such.
         Part::Stray => return None,
     };
