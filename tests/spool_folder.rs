@@ -81,10 +81,9 @@ fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
     let taken = temporary.0.join(format!("tracing-audit-{us}"));
     fs::create_dir(&taken).unwrap();
     fs::set_permissions(&taken, fs::Permissions::from_mode(0o777)).unwrap();
-    for old in ["tracing-audit"] {
-        fs::create_dir(temporary.0.join(old)).unwrap();
-        fs::set_permissions(temporary.0.join(old), fs::Permissions::from_mode(0o777)).unwrap();
-    }
+    let old = temporary.0.join("tracing-audit");
+    fs::create_dir(&old).unwrap();
+    fs::set_permissions(&old, fs::Permissions::from_mode(0o777)).unwrap();
     let done = run(
         "without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once",
         &temporary.0,
