@@ -60,6 +60,10 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
         all.filter(|finding| finding.severity == severity).count()
     };
     let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
+    let is_blind = groups
+        .iter()
+        .flat_map(|(_, findings)| findings)
+        .any(|finding| finding.is_unseen);
     let text = if arguments.json {
         json(&groups)
     } else {
@@ -70,16 +74,55 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     stdout.flush()?;
     Ok(if problems > 0 {
         ExitCode::FAILURE
+    } else if is_blind {
+        // What was not seen is not well.
+        ExitCode::from(2)
+    } else if arguments.strict && warnings > 0 {
+        ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// What a check found. One that fails is a finding itself, so that no value in the database ends the whole answer; only
+/// without a connection there is none.
+fn settled(
+    object: &str,
+    checked: Result<Vec<Finding>, sqlx::Error>,
+) -> Result<Vec<Finding>, sqlx::Error> {
+    let why = match checked {
+        Ok(findings) => return Ok(findings),
+        Err(sqlx::Error::Database(error)) => {
+            let code = error.code().unwrap_or_default().into_owned();
+            // The server goes down, or has ended the session.
+            if code.starts_with("57P") || code.starts_with("08") {
+                return Err(sqlx::Error::Database(error));
+            }
+            format!("SQLSTATE {code}")
+        }
+        Err(
+            sqlx::Error::ColumnDecode { .. }
+            | sqlx::Error::Decode(_)
+            | sqlx::Error::ColumnIndexOutOfBounds { .. },
+        ) => "a value that is not of the kind that was asked for".to_owned(),
+        Err(error) => return Err(error),
+    };
+    Ok(vec![
+        Finding::problem("failed", object, format!("this check failed: {why}"))
+            .expected("a check that ends")
+            .advice(
+                "See the server's log for the statement and its error: a lock that somebody holds, \
+                 a table that is not what it was, or a row that holds an extreme value. \
+                 The other checks were made.",
+            ),
+    ])
 }
 
 /// Asks everything, in one read-only transaction.
 async fn look_at_all(connection: &mut sqlx::PgConnection) -> Result<Vec<Group>, sqlx::Error> {
     let mut look = Look::begin(connection).await?;
     let look = &mut look;
-    let mut groups = vec![("Server", server::check(look).await?)];
+    let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
     let (schema, state) = server::schema(look).await?;
     groups.push(("Schema", schema));
     if state == Schema::Other {
@@ -87,17 +130,24 @@ async fn look_at_all(connection: &mut sqlx::PgConnection) -> Result<Vec<Group>, 
         return Ok(groups);
     }
     let relations = look.relations().await?;
-    let mut of_roles = roles::check(look).await?;
-    of_roles.extend(role_settings::check(look).await?);
+    let mut of_roles = settled("roles", roles::check(look).await)?;
+    of_roles.extend(settled("role settings", role_settings::check(look).await)?);
     groups.push(("Roles", of_roles));
-    groups.push(("Rights", rights::check(look, &relations).await?));
-    let mut guards = row_security::check(look, &relations).await?;
-    guards.extend(triggers::check(look, &relations).await?);
-    guards.extend(views::check(look, &relations).await?);
+    let of_rights = rights::check(look, &relations).await;
+    groups.push(("Rights", settled("rights", of_rights)?));
+    let of_rows = row_security::check(look, &relations).await;
+    let mut guards = settled("row security", of_rows)?;
+    let of_triggers = triggers::check(look, &relations).await;
+    guards.extend(settled("triggers", of_triggers)?);
+    let of_views = views::check(look, &relations).await;
+    guards.extend(settled("views", of_views)?);
     groups.push(("Guards", guards));
-    groups.push(("Functions", functions::check(look).await?));
-    groups.push(("Tables", tables::check(look, &relations).await?));
-    groups.push(("Partitions", partitions::check(look, &relations).await?));
+    let of_functions = functions::check(look).await;
+    groups.push(("Functions", settled("functions", of_functions)?));
+    let of_tables = tables::check(look, &relations).await;
+    groups.push(("Tables", settled("tables", of_tables)?));
+    let of_partitions = partitions::check(look, &relations).await;
+    groups.push(("Partitions", settled("partitions", of_partitions)?));
     groups.push(("Records", records::check(look).await?));
     Ok(groups)
 }

@@ -88,7 +88,7 @@ enum Command {
     /// Compares roles, rights, row-level security, triggers, functions, tables and
     /// partitions with what the migrations make. Reads only. A superuser and an auditor
     /// see all; for another login, what it cannot see is a warning.
-    /// Exits with 1 when there is a problem, with 2 when it could not look.
+    /// Exits with 1 when there is a problem, with 2 when it could not see all.
     #[command(verbatim_doc_comment)]
     Doctor(Doctor),
     /// Removes partitions that are older than records are kept; without --yes says which.
@@ -287,6 +287,9 @@ struct Doctor {
     /// Prints an array of {check, severity, object, found, expected, advice}.
     #[arg(long)]
     json: bool,
+    /// Exits with 1 when there is a warning, too.
+    #[arg(long)]
+    strict: bool,
 }
 
 /// Arguments of every command that reads rows.

@@ -37,6 +37,8 @@ pub(crate) struct Finding {
     pub(crate) expected: String,
     /// The statement that mends it, or what to do; empty when there is nothing to do.
     pub(crate) advice: String,
+    /// Whether this login may not look at it.
+    pub(crate) is_unseen: bool,
 }
 
 impl Finding {
@@ -52,6 +54,7 @@ impl Finding {
             found: found.into(),
             expected: String::new(),
             advice: String::new(),
+            is_unseen: false,
         }
     }
 
@@ -79,9 +82,12 @@ impl Finding {
 
     /// What this login may not look at.
     pub(crate) fn unseen(check: &'static str, object: impl Into<String>) -> Self {
-        Self::warning(check, object, "not seen: this login may not read it")
-            .expected("a login that may")
-            .advice("Run this as a superuser, or as a member of audit_auditor.")
+        Self {
+            is_unseen: true,
+            ..Self::warning(check, object, "not seen: this login may not read it")
+        }
+        .expected("a login that may")
+        .advice("Run this as a superuser, or as a member of audit_auditor.")
     }
 
     pub(crate) fn expected(self, expected: impl Into<String>) -> Self {

@@ -321,7 +321,7 @@ async fn default_rows(
 ) -> Result<Option<Finding>, sqlx::Error> {
     let time = table.time_column.unwrap_or_default();
     let sql = format!(
-        "SELECT count(*), array(SELECT DISTINCT to_char({time}, 'YYYY-MM') FROM {name} WHERE {time} IS NOT NULL ORDER BY 1 LIMIT 12),
+        "SELECT count(*), array(SELECT DISTINCT coalesce(to_char({time}, 'YYYY-MM'), 'no month') FROM {name} WHERE {time} IS NOT NULL ORDER BY 1 LIMIT 12),
             array(SELECT DISTINCT coalesce(service_name, '(none)') FROM {name} ORDER BY 1 LIMIT 12) FROM {name}"
     );
     let Answer::Rows(rows) = look

@@ -2,24 +2,48 @@
 
 use super::finding::{Finding, Severity, or_ok};
 use super::look::{Answer, Look};
+use super::settled;
 
 const DEAD_LETTERS: &str = "
     SELECT coalesce(sqlstate, 'none'), count(*) FROM audit.dead_letters GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20";
 
 /// Of the newest 10,000 batches, how many there are, how many do not begin where the writer's batch before ended, how many
-/// writers that concerns, and one of these.
+/// writers that concerns, and one of these. A sum of numbers of 64 bits may have more.
 const GAPS: &str = "
     WITH recent AS (SELECT writer_id, first_seq FROM audit.batches ORDER BY committed_at DESC LIMIT 10000),
     gap AS (
         SELECT r.writer_id FROM recent r LEFT JOIN LATERAL (
             SELECT b.last_seq FROM audit.batches b
             WHERE b.writer_id = r.writer_id AND b.first_seq < r.first_seq ORDER BY b.first_seq DESC LIMIT 1) p ON true
-        WHERE r.first_seq <> coalesce(p.last_seq, 0) + 1)
+        WHERE r.first_seq::numeric <> coalesce(p.last_seq, 0)::numeric + 1)
     SELECT (SELECT count(*) FROM recent), count(*), count(DISTINCT writer_id), min(writer_id::text) FROM gap";
 
-/// How long ago the newest batch was committed, in seconds.
+/// Of the newest 1,000 batches and the last of each month, how many say that they wrote more rows than there are, how many
+/// rows that is, how many writers, and one of these. What was removed by the rules is in `audit.removals`.
+const LOST: &str = "
+    WITH looked_at AS (
+        (SELECT * FROM audit.batches ORDER BY committed_at DESC LIMIT 1000)
+        UNION
+        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
+            ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)),
+    counted AS (
+        SELECT b.writer_id, b.query_runs::bigint + b.prompt_runs + b.events AS said,
+            (SELECT count(*) FROM audit.query_runs r WHERE r.id BETWEEN b.first_id AND b.last_id
+                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
+            + (SELECT count(*) FROM audit.prompt_runs r WHERE r.id BETWEEN b.first_id AND b.last_id
+                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
+            + (SELECT count(*) FROM audit.events r WHERE r.id BETWEEN b.first_id AND b.last_id
+                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq) AS found
+        FROM looked_at b WHERE NOT EXISTS (
+            SELECT FROM audit.removals x
+            WHERE x.writer_id = b.writer_id AND x.first_seq <= b.last_seq AND x.last_seq >= b.first_seq))
+    SELECT count(*), coalesce(sum(said - found), 0)::bigint, count(DISTINCT writer_id), min(writer_id::text)
+    FROM counted WHERE found < said";
+
+/// How long ago the newest batch was committed, in seconds; null when its time is not finite.
 const NEWEST: &str = "
-    SELECT extract(epoch FROM clock_timestamp() - committed_at)::float8 FROM audit.batches ORDER BY committed_at DESC LIMIT 1";
+    SELECT CASE WHEN isfinite(committed_at) THEN extract(epoch FROM clock_timestamp() - committed_at)::float8 END
+    FROM audit.batches ORDER BY committed_at DESC LIMIT 1";
 
 /// Dead letters, continuity, and the newest batch.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
@@ -30,8 +54,10 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
             Finding::unseen("batches", "audit.batches"),
         ]);
     }
-    let mut findings = dead_letters(look).await?;
-    findings.extend(batches(look).await?);
+    let mut findings = settled("audit.dead_letters", dead_letters(look).await)?;
+    findings.extend(settled("audit.batches", batches(look).await)?);
+    findings.extend(settled("batch_rows", lost(look).await)?);
+    findings.extend(settled("newest batch", newest(look).await)?);
     Ok(findings)
 }
 
@@ -95,10 +121,66 @@ async fn batches(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
             )),
         });
     }
-    let newest: Vec<(f64,)> = look.rows(NEWEST).await?;
-    findings.push(match newest.first() {
+    Ok(findings)
+}
+
+/// Batches without their rows.
+async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    type Lost = (i64, i64, i64, Option<String>);
+    let lost = match look.rows_of_table::<Lost>(LOST).await? {
+        Answer::Rows(lost) => lost,
+        Answer::Refused => return Ok(vec![Finding::unseen("batch_rows", "audit.batches")]),
+        Answer::Absent => return Ok(Vec::new()),
+    };
+    let findings = lost
+        .into_iter()
+        .filter_map(|(batches, rows, writers, writer)| {
+            let writer = writer?;
+            Some(
+                Finding::problem(
+                    "batch_rows",
+                    "audit.batches",
+                    format!(
+                        "{rows} rows that {batches} batches of {writers} writers wrote are not \
+                         there, and no removal tells of them; one of the writers is {writer}"
+                    ),
+                )
+                .expected("the rows of each batch, or a row of audit.removals that tells of them")
+                .advice(format!(
+                    "SELECT * FROM audit.batches WHERE writer_id = '{writer}' ORDER BY first_seq; \
+                     shows which. Look for a partition that was dropped or detached, and restore \
+                     the rows from a backup."
+                )),
+            )
+        })
+        .collect();
+    Ok(or_ok(
+        "batch_rows",
+        findings,
+        "rows of batches",
+        "there, or removed by the rules",
+    ))
+}
+
+/// When the newest batch was committed.
+async fn newest(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let Answer::Rows(newest) = look.rows_of_table::<(Option<f64>,)>(NEWEST).await? else {
+        // Told of with the batches.
+        return Ok(Vec::new());
+    };
+    Ok(vec![match newest.first() {
         None => Finding::ok("newest_batch", "newest batch", "none was written yet"),
-        Some((seconds,)) => {
+        Some((None,)) => Finding::warning(
+            "newest_batch",
+            "newest batch",
+            "written at a time that is not finite",
+        )
+        .expected("a time that is past")
+        .advice(
+            "SELECT * FROM audit.batches WHERE NOT isfinite(committed_at); shows it: a row that \
+             was put in by hand.",
+        ),
+        Some((Some(seconds),)) => {
             let age = crate::text::duration(seconds * 1000.0);
             let severity = if *seconds < 0.0 {
                 Severity::Warning
@@ -118,6 +200,5 @@ async fn batches(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
                 .advice("See whether the server's clock was set back."),
             }
         }
-    });
-    Ok(findings)
+    }])
 }

@@ -250,20 +250,25 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
             ),
         );
     }
-    if version != known {
-        let advice = if version < known {
-            "Run `tracing-audit migrate`."
-        } else {
-            "Use the command line of the version that migrated."
-        };
+    if version < known {
         findings.push(
             Finding::problem("schema_version", "audit", found)
                 .expected(format!("version {known}"))
-                .advice(advice),
+                .advice("Run `tracing-audit migrate`."),
         );
         return Ok((findings, Schema::Other));
     }
-    findings.push(Finding::ok("schema_version", "audit", found));
+    findings.push(if version == known {
+        Finding::ok("schema_version", "audit", found)
+    } else {
+        // A row that anybody may have put there: it hides nothing of what is below.
+        Finding::problem("schema_version", "audit", found)
+            .expected(format!("version {known}"))
+            .advice(
+                "Use the command line of the version that migrated. If there is none, the row was \
+                 put in by hand; below is what differs from the version that this program knows.",
+            )
+    });
     findings.extend(checksums(look).await?);
     Ok((findings, Schema::Known))
 }
