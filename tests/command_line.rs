@@ -924,6 +924,48 @@ const OLD_PARTITIONS: &str =
     AND relkind = 'r' AND relname ~ '_201[0-9]_' ORDER BY 1";
 
 /// A Postgres with partitions of long ago, one of them with rows.
+#[test]
+fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
+    let postgres = Postgres::start();
+    postgres.psql(
+        "CREATE ROLE mallory LOGIN; CREATE TABLE public.ran (who text); GRANT INSERT ON public.ran TO PUBLIC;
+        GRANT CREATE ON DATABASE audit TO mallory; SET SESSION AUTHORIZATION mallory;
+        CREATE SCHEMA audit;
+        CREATE FUNCTION audit.note(word text) RETURNS text LANGUAGE plpgsql AS
+            'BEGIN RAISE WARNING ''it ran as %'', current_user; RETURN word; END';
+        CREATE FUNCTION audit.tenant_uuid(key text) RETURNS uuid LANGUAGE plpgsql AS
+            'BEGIN RAISE WARNING ''it ran as %'', current_user; RETURN gen_random_uuid(); END';
+        CREATE VIEW audit.schema_migrations AS SELECT 2::bigint AS version, audit.note('x') AS description, audit.note('x') = 'x' AS success,
+            ''::bytea AS checksum;
+        CREATE VIEW audit.query_runs AS SELECT audit.note('x') AS request_id, audit.note('x') AS id;
+        CREATE VIEW audit.legal_holds AS SELECT audit.note('x') AS reason;
+        CREATE VIEW audit.batches AS SELECT audit.note('x') AS writer_id, 1::bigint AS first_seq, 1::bigint AS last_seq;
+        CREATE VIEW audit.dead_letters AS SELECT audit.note('x') AS sqlstate;",
+    );
+    for words in [
+        &["show", "req-1", "--tenant", "acme"][..],
+        &["tail", "--purpose", "p"],
+        &["hold", "--list"],
+        &["hold", "--reason", "case"],
+        &["retain", "--keep", "7 years"],
+        &["settle"],
+        &["release", WRITER_A, "--reason", "closed"],
+    ] {
+        let said = run(&postgres, words);
+        assert_eq!(said.status.code(), Some(2), "{words:?}");
+        let why = stderr(&said);
+        assert!(
+            why.contains("was not read") && why.contains("mallory"),
+            "{words:?}: {why}"
+        );
+    }
+    // It looks into the catalog, and says whose it is.
+    let looked = run(&postgres, &["doctor"]);
+    assert!(!looked.status.success(), "{}", stdout(&looked));
+    let log = postgres.log();
+    assert!(!log.contains("it ran as"), "{log}");
+}
+
 fn with_old_partitions() -> Postgres {
     let postgres = migrated();
     postgres.psql(

@@ -427,7 +427,9 @@ fn committed_says_why_a_record_is_not() {
     );
     let audit = trail.audit.clone();
     audit.shutdown_blocking(PATIENCE);
-    let later = audit.committed_blocking(uuid::Uuid::from_u128(1), PATIENCE);
+    // Of the same kind, and nobody's.
+    let unknown = uuid::Uuid::from_u128(fine.as_u128() ^ (1 << 20));
+    let later = audit.committed_blocking(unknown, PATIENCE);
     assert_eq!(later, Err(CommitError::ShutDown));
     assert_eq!(audit.committed_blocking(fine, PATIENCE), Ok(()));
     let of_others = Trail::start();

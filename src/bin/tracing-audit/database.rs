@@ -28,6 +28,23 @@ pub(crate) const CATALOG_FIRST: &str = "SET LOCAL search_path = pg_catalog, pg_t
 /// compile the query and start workers for it, for a third of a second.
 const FEW_ROWS: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
+/// Whether there is a trail, and what in it belongs neither to the trail's roles nor to a superuser. To read a table, a
+/// view or an index of somebody else's, or to call a function of theirs, may run their code with the rights of whoever
+/// reads. Only the catalog of Postgres is asked.
+const STRANGERS: &str = "
+    WITH ours AS (SELECT oid FROM pg_roles WHERE rolname IN ('audit_owner', 'audit_maintainer') OR rolsuper),
+        schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace WHERE nspname IN ('audit', 'audit_parts'))
+    SELECT EXISTS (SELECT FROM schemas WHERE nspname = 'audit'), (
+        SELECT format('%s belongs to %s', what, pg_get_userbyid(owner)) FROM (
+            SELECT format('schema %I', nspname), nspowner FROM schemas
+            UNION ALL
+            SELECT format('%I.%I', n.nspname, c.relname), c.relowner FROM pg_class c JOIN schemas n ON n.oid = c.relnamespace
+            UNION ALL
+            SELECT format('function %I.%I', n.nspname, p.proname), p.proowner FROM pg_proc p JOIN schemas n ON n.oid = p.pronamespace
+            UNION ALL
+            SELECT format('type %I.%I', n.nspname, t.typname), t.typowner FROM pg_type t JOIN schemas n ON n.oid = t.typnamespace
+        ) AS found (what, owner) WHERE owner NOT IN (SELECT oid FROM ours) LIMIT 1)";
+
 const RECORD_READING: &str = "
     SELECT audit.record_reading($1, $2, CASE WHEN $3::text IS NOT NULL THEN audit.tenant_uuid($3) END)";
 
@@ -54,6 +71,28 @@ impl Database {
             Err(why) => Err(Error::Connect {
                 database: self.name(),
                 why,
+            }),
+        }
+    }
+
+    /// Connects to read the trail, or to call its functions: only where all of it is the trail's own.
+    pub(crate) async fn connect_to_trail(&self) -> Result<PgConnection, Error> {
+        let mut connection = self.connect().await?;
+        let standing = async {
+            let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+            transaction.execute(CATALOG_FIRST).await?;
+            let standing = standing(&mut transaction).await?;
+            transaction.commit().await?;
+            Ok(standing)
+        };
+        match standing.await.map_err(|source| self.read_error(source))? {
+            Standing::Ours => Ok(connection),
+            Standing::Absent => Err(Error::NoTables {
+                database: self.name(),
+            }),
+            Standing::NotOurs(what) => Err(Error::NotOurs {
+                database: self.name(),
+                what,
             }),
         }
     }
@@ -108,6 +147,28 @@ impl Database {
             seconds: within.as_secs(),
         }
     }
+}
+
+/// Whose the trail in a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    Ours,
+    Absent,
+    /// Something in it is somebody else's: what, and whose.
+    NotOurs(String),
+}
+
+/// Looks whose the trail is, in a transaction that has begun with [`CATALOG_FIRST`].
+pub(crate) async fn standing(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
+    let (is_there, stranger): (bool, Option<String>) = sqlx::query_as(STRANGERS)
+        .persistent(false)
+        .fetch_one(connection)
+        .await?;
+    Ok(match stranger {
+        Some(what) => Standing::NotOurs(what),
+        None if is_there => Standing::Ours,
+        None => Standing::Absent,
+    })
 }
 
 /// A read-only transaction that sees the rows as they are at its first statement, as

@@ -46,6 +46,17 @@ pub(crate) enum Error {
         /// Where the database is.
         database: String,
     },
+    /// Something where the trail should be is somebody else's, and was not read.
+    #[error(
+        "the audit trail in {database} was not read: {what}, and reading it might run that role's code with your rights; \
+         look at it with `tracing-audit doctor`, and give it back to audit_owner (functions: audit_maintainer) or move it away"
+    )]
+    NotOurs {
+        /// Where the database is.
+        database: String,
+        /// What, and whose.
+        what: String,
+    },
     /// A statement failed.
     #[error("cannot read the audit trail in {database}: {}{}", cause(.source), advice(.source))]
     Read {

@@ -103,7 +103,7 @@ pub(crate) async fn run(database: &Database, arguments: &Hold) -> Result<(), Err
 
 async fn place(database: &Database, arguments: &Hold) -> Result<String, Error> {
     let failed = |source| database.change_error("place a legal hold", source);
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     let mut transaction = begin_change(&mut connection).await.map_err(failed)?;
     let id: String = sqlx::query_scalar(PLACE)
         .bind(&arguments.reason)
@@ -137,7 +137,7 @@ async fn place(database: &Database, arguments: &Hold) -> Result<String, Error> {
 
 async fn list(database: &Database, as_json: bool) -> Result<String, Error> {
     let failed = |source| database.read_error(source);
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     let (mut transaction, _) = begin(&mut connection, None).await.map_err(failed)?;
     let holds: Vec<Listed> = sqlx::query_as(LIST)
         .persistent(false)
@@ -249,7 +249,7 @@ pub(crate) async fn release(database: &Database, arguments: &Release) -> Result<
         }
         database.change_error("lift a legal hold", source)
     };
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     let mut transaction = begin_change(&mut connection).await.map_err(failed)?;
     sqlx::query(LIFT)
         .bind(&arguments.hold)

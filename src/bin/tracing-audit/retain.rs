@@ -53,7 +53,7 @@ impl FromRow<'_, PgRow> for Partition {
 
 /// Prints what would be removed, or removes it.
 pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitCode, Error> {
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     let mut partitions = plan(&mut connection, arguments)
         .await
         .map_err(|source| database.change_error("plan what is to be removed", source))?;

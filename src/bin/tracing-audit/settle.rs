@@ -52,7 +52,7 @@ impl FromRow<'_, PgRow> for Month {
 
 /// Prints what would be moved, or moves it.
 pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitCode, Error> {
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     let mut months = plan(&mut connection, arguments)
         .await
         .map_err(|source| database.change_error("plan what is to be settled", source))?;

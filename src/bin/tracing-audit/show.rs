@@ -48,7 +48,7 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
 
 /// The request's rows, by their start.
 async fn read(database: &Database, arguments: &Show) -> Result<Vec<Row>, Error> {
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     let (request, tenant) = (&arguments.request_id, arguments.reading.tenant.as_deref());
     if let Some(purpose) = &arguments.reading.purpose {
         record_reading(database, &mut connection, purpose, Some(request), tenant).await?;

@@ -35,7 +35,7 @@ pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Err
         terminal: Terminal::of_stdout(),
         json: arguments.reading.json,
     };
-    let mut connection = database.connect().await?;
+    let mut connection = database.connect_to_trail().await?;
     if let Some(purpose) = &arguments.reading.purpose {
         record_reading(database, &mut connection, purpose, None, tenant).await?;
     }
@@ -91,7 +91,7 @@ async fn connect_again(
     loop {
         reader.pause(*pause).await?;
         *pause = MAX_PAUSE.min(*pause * 2);
-        match database.connect().await {
+        match database.connect_to_trail().await {
             Ok(connection) => return Ok(connection),
             Err(error) if error.is_lost_connection() => {}
             Err(error) => return Err(error),

@@ -41,7 +41,7 @@ pub(crate) const MIGRATIONS: [Migration; 2] = [
 /// pooler's connection is somebody else's a moment later. And no function runs that the
 /// database's owner has put before those of Postgres.
 const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
-     SET LOCAL search_path = pg_catalog, pg_temp";
+     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = on";
 
 /// What stands in the way.
 const STRANGERS: &str = include_str!("../../../migrations/strangers.sql");

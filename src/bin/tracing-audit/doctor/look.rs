@@ -4,7 +4,7 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::{Connection as _, Executor as _, FromRow, SqlSafeStr, Transaction};
 
-use crate::database::CATALOG_FIRST;
+use crate::database::{self, CATALOG_FIRST, Standing};
 
 use super::expected::{self, Table};
 
@@ -38,6 +38,8 @@ pub(crate) struct Look<'c> {
     transaction: Transaction<'c, Postgres>,
     /// Whether this login sees all rows of the trail, as far as it may read the tables.
     pub(crate) sees_all_rows: bool,
+    /// Whose the trail is: what is somebody else's is not read.
+    standing: Standing,
 }
 
 impl<'c> Look<'c> {
@@ -49,9 +51,11 @@ impl<'c> Look<'c> {
             .persistent(false)
             .fetch_one(&mut *transaction)
             .await?;
+        let standing = database::standing(&mut transaction).await?;
         Ok(Self {
             transaction,
             sees_all_rows,
+            standing,
         })
     }
 
@@ -77,6 +81,11 @@ impl<'c> Look<'c> {
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
     {
+        match self.standing {
+            Standing::Ours => {}
+            Standing::Absent => return Ok(Answer::Absent),
+            Standing::NotOurs(_) => return Ok(Answer::Refused),
+        }
         match self.rows(sql).await {
             Ok(rows) => Ok(Answer::Rows(rows)),
             Err(error) => match error.as_database_error().and_then(DatabaseError::code) {
