@@ -491,7 +491,7 @@ AS $$
 BEGIN
     -- Nothing but white space, format and control characters, by their bytes in UTF8: no locale decides what is blank.
     IF value IS NULL OR encode(convert_to(value, 'UTF8'), 'hex')
-        ~ '^(0[1-9a-f]|1[0-9a-f]|20|7f|c2[89][0-9a-f]|c2a0|c2ad|cd8f|d89c|e1859f|e185a0|e19a80|e1a08e|e2808[0-9a-f]|e280a[89a-f]|e2819f|e281a[0-9a-f]|e2a080|e38080|e385a4|efb88[0-9a-f]|efbbbf|efbea0)*$'
+        ~ '^(0[1-9a-f]|1[0-9a-f]|20|7f|c2[89][0-9a-f]|c2a0|c2ad|cd8f|d89c|e1859f|e185a0|e19a80|e19eb[45]|e1a08[bcdef]|e2808[0-9a-f]|e280a[89a-f]|e2819f|e281a[0-9a-f]|e2a080|e38080|e385a4|efb88[0-9a-f]|efbbbf|efbea0|efbfb[0-9ab]|f09bb2a[0-3]|f09d85b[3-9a]|f3a0[89ab][0-9a-f][89ab][0-9a-f])*$'
     THEN
         RAISE EXCEPTION 'audit trail: % is missing or blank', what USING ERRCODE = 'invalid_parameter_value';
     END IF;
@@ -633,6 +633,9 @@ BEGIN
     PERFORM audit.check_kinds(kinds);
     IF from_time IS NULL OR to_time IS NULL OR from_time >= to_time THEN
         RAISE EXCEPTION 'audit trail: a hold covers no time unless its beginning is before its end' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF to_time <= '1970-01-01 00:00+00' OR from_time >= '10000-01-01 00:00+00' THEN
+        RAISE EXCEPTION 'audit trail: no record is of a time outside the years 1970 to 9999, so the hold would hold nothing' USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH parent IN ARRAY audit.record_tables() LOOP
         FOR leaf IN SELECT audit.leaves(parent) LOOP

@@ -46,6 +46,12 @@ fn a_hold_that_would_hold_nothing_is_refused() {
         ),
         ("22023", "'x', from_time => 'infinity'"),
         ("22023", "'x', to_time => '-infinity'"),
+        ("22023", "'x', to_time => '1970-01-01Z'"),
+        (
+            "22023",
+            "'x', from_time => '0026-01-01Z', to_time => '0027-01-01Z'",
+        ),
+        ("22023", "'x', from_time => '20260-01-01Z'"),
         ("22023", "'x', audit.tenant_uuid('acne')"),
         ("22023", "'x', audit.tenant_uuid('')"),
         (

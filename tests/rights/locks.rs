@@ -152,6 +152,9 @@ fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
         "E' \\u200b\\u2003\\ufeff'",
         "E'\\u3000'",
         "E'\\u00ad\\u2028\\u2060'",
+        "E'\\u180b\\u17b4\\ufffb'",
+        "E'\\U000E0020\\U000E0041\\U000E0100'",
+        "E'\\U0001D173\\U0001BCA0'",
     ];
     let calls = |text: &str| {
         [
@@ -184,6 +187,8 @@ fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
     for text in [
         "'–'",
         "'案'",
+        "E'\\u180a'",
+        "E'\\U000E0041x'",
         "repeat('x', 4096)",
         "repeat(' ', 4095) || 'x'",
     ] {
