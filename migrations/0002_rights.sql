@@ -149,6 +149,20 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.time_column(text) IS 'The column with the time of a record table.';
 
+-- Keeps the transaction from being prepared: nobody is left whose end would end the locks of a prepared transaction.
+-- Postgres prepares none that notifies.
+CREATE FUNCTION audit.refuse_prepare() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF current_setting('max_prepared_transactions')::integer > 0 THEN
+        PERFORM pg_notify('tracing_audit_partitions', '');
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.refuse_prepare() IS 'Keeps the transaction from being prepared; for the functions of the trail.';
+
 -- Runs a statement that others queue behind while it waits for its lock: it waits for less than half a second, which is
 -- also less than the deadlock_timeout, and lets them all pass before it tries again.
 CREATE FUNCTION audit.run_with_short_waits(statement text, attempts integer DEFAULT 8) RETURNS void
@@ -157,6 +171,7 @@ CREATE FUNCTION audit.run_with_short_waits(statement text, attempts integer DEFA
     SET lock_timeout = '400ms'
 AS $$
 BEGIN
+    PERFORM audit.refuse_prepare();
     FOR attempt IN 1 .. attempts LOOP
         BEGIN
             EXECUTE statement;
@@ -263,6 +278,7 @@ BEGIN
             RETURN net;
         END IF;
         -- Writers that need the same partition at the same moment wait for each other here.
+        PERFORM audit.refuse_prepare();
         LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE;
         is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
     END IF;

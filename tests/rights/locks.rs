@@ -1,5 +1,6 @@
 //! No login holds what the trail waits for, and nobody queues behind what the trail waits with.
 
+use super::support::Postgres;
 use super::{allowed, login, migrated, refused, sqlstate};
 
 const ROLES: [(&str, Option<&str>); 5] = [
@@ -54,6 +55,56 @@ fn no_login_holds_the_lock_that_makers_of_partitions_wait_at() {
         "SELECT audit.ensure_partition('events', now() - interval '2 months')",
     );
     assert_ne!(made, "events_default");
+}
+
+#[test]
+fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
+    let postgres = Postgres::start_with(&["max_prepared_transactions=4"]);
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql(
+        "SELECT audit.ensure_partition('events', '2020-01-15Z');
+         INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt)
+             VALUES (audit.id_at('2019-01-15Z'), 'succeeded', '2019-01-15Z', gen_random_uuid(), 1, ''),
+                 (audit.id_at(now() - interval '3 months'), 'succeeded', now() - interval '3 months', gen_random_uuid(), 1, '')",
+    );
+    let mut writer = login(&postgres, "wri", Some("audit_writer"));
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    // What touches no lock that others wait at can be prepared, so the server does prepare.
+    allowed(&mut writer, "BEGIN");
+    allowed(
+        &mut writer,
+        "SELECT audit.ensure_partition('events', '1971-01-01Z')",
+    );
+    allowed(&mut writer, "PREPARE TRANSACTION 'harmless'");
+    allowed(&mut writer, "ROLLBACK PREPARED 'harmless'");
+    for (by_operator, work) in [
+        (
+            false,
+            "SELECT audit.ensure_partition('events', now() - interval '2 months')",
+        ),
+        // It makes none, and has the lock of those who do.
+        (
+            false,
+            "SELECT audit.ensure_partition('events', now() - interval '3 months')",
+        ),
+        (true, "SELECT audit.settle_month('events', '2019-01-15Z')"),
+        (
+            true,
+            "SELECT audit.remove_partition('events_2020_01', '1 year')",
+        ),
+    ] {
+        let session = if by_operator {
+            &mut operator
+        } else {
+            &mut writer
+        };
+        allowed(session, "BEGIN");
+        allowed(session, work);
+        refused(session, "0A000", "PREPARE TRANSACTION 'kept'");
+        allowed(session, "ROLLBACK");
+        // It still commits.
+        allowed(session, work);
+    }
 }
 
 #[test]

@@ -793,6 +793,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &[],
     ),
     ("refuse_old_snapshot", "audit.refuse_old_snapshot()", &[]),
+    ("refuse_prepare", "audit.refuse_prepare()", &[]),
     ("time_column", "audit.time_column('events')", &[]),
     ("held", "audit.held('events', '-infinity', 'infinity')", &[]),
     ("referring", "audit.referring('audit.events')", &[]),
