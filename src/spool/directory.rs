@@ -604,7 +604,7 @@ mod tests {
             let (file, kept) = (path.join(name), path.join("kept"));
             fs::rename(&file, &kept).unwrap();
             for plant in [&pipe as &dyn Fn(&Path), &|file: &Path| {
-                symlink(&kept, file).unwrap()
+                symlink(&kept, file).unwrap();
             }] {
                 plant(&file);
                 let refused = Directory::take_over(&path, &root.0);

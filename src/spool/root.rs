@@ -229,7 +229,8 @@ fn ours_in(temporary: &Path, _: u32) -> Vec<PathBuf> {
     vec![temporary.join(FOLDER)]
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
     use std::os::unix::fs::{PermissionsExt as _, symlink};

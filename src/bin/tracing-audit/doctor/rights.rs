@@ -118,8 +118,7 @@ fn of_relation(relation: &Relation) -> Option<Object> {
         Part::Table(table) => (Some("audit_owner"), table.grants),
         Part::Leaf(_) => (Some("audit_owner"), expected::LEAF_GRANTS),
         Part::View => (Some("audit_owner"), expected::VIEW_GRANTS),
-        Part::WithoutRows => (Some("audit_owner"), &[][..]),
-        Part::Migrations => (Some("audit_owner"), &[][..]),
+        Part::WithoutRows | Part::Migrations => (Some("audit_owner"), &[][..]),
         // Told of as such.
         Part::Stray => return None,
     };
