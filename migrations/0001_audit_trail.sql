@@ -45,7 +45,9 @@ CREATE TABLE audit.query_runs (
     writer_id       uuid             NOT NULL,
     seq             bigint           NOT NULL,
     salt            bytea            NOT NULL,
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    CHECK (started_at >= '1970-01-01 00:00+00' AND started_at < '10000-01-01 00:00+00'),
+    CHECK (finished_at >= '1970-01-01 00:00+00' AND finished_at < '10000-01-01 00:00+00')
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id, tenant_id);
@@ -86,7 +88,9 @@ CREATE TABLE audit.prompt_runs (
     writer_id               uuid             NOT NULL,
     seq                     bigint           NOT NULL,
     salt                    bytea            NOT NULL,
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    CHECK (created_at >= '1970-01-01 00:00+00' AND created_at < '10000-01-01 00:00+00'),
+    CHECK (finished_at >= '1970-01-01 00:00+00' AND finished_at < '10000-01-01 00:00+00')
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id, tenant_id);
@@ -122,7 +126,8 @@ CREATE TABLE audit.events (
     writer_id       uuid             NOT NULL,
     seq             bigint           NOT NULL,
     salt            bytea            NOT NULL,
-    PRIMARY KEY (id)
+    PRIMARY KEY (id),
+    CHECK (created_at >= '1970-01-01 00:00+00' AND created_at < '10000-01-01 00:00+00')
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX events_request_id_idx ON audit.events (request_id, tenant_id);
@@ -159,7 +164,7 @@ CREATE TABLE audit.writers (
     writer_id     uuid        NOT NULL PRIMARY KEY,
     login         text        NOT NULL,
     secret_sha256 bytea       NOT NULL CHECK (octet_length(secret_sha256) = 32),
-    service_name  text,
+    service_name  text        CHECK (octet_length(service_name) <= 1024),
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
@@ -177,8 +182,8 @@ CREATE TABLE audit.batches (
     dead_letters    integer     NOT NULL CHECK (dead_letters >= 0),
     first_id        uuid,
     last_id         uuid,
-    service_name    text,
-    library_version text        NOT NULL,
+    service_name    text        CHECK (octet_length(service_name) <= 1024),
+    library_version text        NOT NULL CHECK (octet_length(library_version) <= 256),
     committed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (writer_id, first_seq),
     CHECK (last_seq - first_seq + 1 = query_runs + prompt_runs + events + dead_letters)
@@ -195,8 +200,8 @@ CREATE TABLE audit.dead_letters (
     writer_id  uuid        NOT NULL,
     seq        bigint      NOT NULL,
     record_id  uuid,
-    kind       text        NOT NULL,
-    sqlstate   text,
+    kind       text        NOT NULL CHECK (octet_length(kind) <= 256),
+    sqlstate   text        CHECK (octet_length(sqlstate) <= 16),
     reason     text        NOT NULL,
     frame      bytea       NOT NULL,
     salt       bytea       NOT NULL,

@@ -966,6 +966,87 @@ fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
     assert!(!log.contains("it ran as"), "{log}");
 }
 
+#[test]
+fn a_row_of_odd_values_costs_itself_and_no_other() {
+    let postgres = migrated();
+    // As only a superuser can write them.
+    postgres.psql(
+        "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check;
+        ALTER TABLE audit.events DROP CONSTRAINT events_created_at_check",
+    );
+    for (number, (column, value)) in [
+        ("started_at", "'infinity'"),
+        ("started_at", "'-infinity'"),
+        ("started_at", "'294276-12-31 23:59:59.999999Z'"),
+        ("started_at", "'4713-01-01 00:00:00Z BC'"),
+        ("finished_at", "'infinity'"),
+        ("finished_at", "'294276-12-31 23:59:59.999999Z'"),
+        ("duration_ms", "9223372036854775807"),
+        ("duration_ms", "-9223372036854775808"),
+        (
+            "metadata",
+            "(repeat('{\"a\":', 500) || '1' || repeat('}', 500))::jsonb",
+        ),
+        (
+            "metadata",
+            "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
+        ),
+        (
+            "metadata",
+            "'{\"x\": 1e400, \"y\": 123456789012345678901234567890}'",
+        ),
+        ("metadata", "'1e400'"),
+        ("metadata", "'null'"),
+        ("problems", "ARRAY[NULL, 'p']"),
+        ("problems", "ARRAY[['p', 'q'], ['r', 's']]"),
+        ("seq", "-9223372036854775808"),
+        ("row_count", "-2147483648"),
+        ("parent_id", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+        ("sql_text", "repeat(E'\\u2028\\u202e\\x1b[31m', 10000)"),
+        ("salt", "''"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let usual = [
+            ("started_at", "'2026-05-04 09:30Z'"),
+            ("finished_at", "'2026-05-04 09:30:01Z'"),
+            ("duration_ms", "1000"),
+            ("metadata", "'{}'"),
+            ("problems", "'{}'"),
+            ("seq", "1"),
+            ("salt", "'x'"),
+        ];
+        let others = usual.iter().filter(|(name, _)| *name != column);
+        let (names, values): (Vec<_>, Vec<_>) = others.copied().unzip();
+        // In the partition that takes any id.
+        postgres.psql(&format!(
+            "INSERT INTO audit_parts.query_runs_default (id, request_id, tenant_id, status, writer_id, {column}, {})
+            SELECT audit.id_at('2100-01-05Z'::timestamptz + interval '1 ms' * {number}), 'odd', audit.tenant_uuid('acme'), 'succeeded', '{WRITER_A}',
+                {value}, {}",
+            names.join(", "),
+            values.join(", "),
+        ));
+    }
+    postgres.psql(&format!(
+        "INSERT INTO audit_parts.events_default (id, request_id, status, created_at, writer_id, seq, salt, action_type)
+        VALUES (audit.id_at('2100-01-06Z'), 'odd', 'succeeded', 'infinity', '{WRITER_A}', 30, '', 'last')"
+    ));
+    for words in [&["show", "odd"][..], &["show", "odd", "--full"]] {
+        let shown = run(&postgres, words);
+        assert!(shown.status.success(), "{}", stderr(&shown));
+        let text = stdout(&shown);
+        assert!(text.contains("20 query runs, 1 event"), "{text}");
+        assert!(!text.contains('\u{202e}') && !text.contains('\x1b'));
+    }
+    let shown = run(&postgres, &["show", "odd", "--json"]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    assert_eq!(stdout(&shown).matches("\"kind\":").count(), 21);
+    // Of a number that no float can hold, every digit.
+    assert!(stdout(&shown).contains(&"0".repeat(400)));
+    assert_eq!(run(&postgres, &["doctor"]).status.code(), Some(1));
+}
+
 fn with_old_partitions() -> Postgres {
     let postgres = migrated();
     postgres.psql(

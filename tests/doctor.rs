@@ -532,13 +532,14 @@ const TABLES: &[Case] = &[
         ],
     },
     Case {
-        done: "ALTER TABLE audit.batches DROP COLUMN service_name, ALTER COLUMN committed_at DROP DEFAULT, ALTER COLUMN first_id SET NOT NULL, ALTER COLUMN library_version TYPE varchar",
+        done: "ALTER TABLE audit.batches DROP COLUMN last_id, ALTER COLUMN committed_at DROP DEFAULT, ALTER COLUMN first_id SET NOT NULL;
+            ALTER TABLE audit.dead_letters ALTER COLUMN reason TYPE varchar",
         undone: AsAdvised,
         found: &[
             "problem columns audit.batches.committed_at",
             "problem columns audit.batches.first_id",
-            "problem columns audit.batches.library_version",
-            "problem columns audit.batches.service_name",
+            "problem columns audit.batches.last_id",
+            "problem columns audit.dead_letters.reason",
         ],
     },
     Case {
@@ -903,7 +904,7 @@ fn rows_that_are_gone_without_a_removal_are_found() {
 fn a_check_that_fails_is_a_finding_and_the_others_go_on() {
     let postgres = with_partitions();
     postgres.psql(
-        "ALTER TABLE audit.dead_letters ALTER COLUMN sqlstate TYPE integer USING 0;
+        "ALTER TABLE audit.dead_letters DROP CONSTRAINT dead_letters_sqlstate_check, ALTER COLUMN sqlstate TYPE integer USING 0;
         CREATE POLICY leak ON audit.events USING (true)",
     );
     let looked = doctor(&postgres.url());

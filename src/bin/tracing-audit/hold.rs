@@ -27,8 +27,8 @@ const LIST: &str = r#"
     SELECT h.id::text, h.reason, h.tenant_id::text, h.kinds,
         CASE WHEN isfinite(h.from_time) THEN to_char(h.from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS begins,
         CASE WHEN isfinite(h.to_time) THEN to_char(h.to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS ends,
-        h.placed_by, to_char(h.placed_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS placed_at,
-        c.partitions, c.records, c.tenant_key, l.lifted_by, to_char(l.lifted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS lifted_at, l.reason AS lift_reason
+        h.placed_by, coalesce(to_char(h.placed_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), h.placed_at::text) AS placed_at,
+        c.partitions, c.records, c.tenant_key, l.lifted_by, coalesce(to_char(l.lifted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), l.lifted_at::text) AS lifted_at, l.reason AS lift_reason
     FROM audit.legal_holds h LEFT JOIN audit.legal_hold_lifts l ON l.hold_id = h.id
     LEFT JOIN LATERAL audit.hold_coverage(CASE WHEN l.hold_id IS NULL THEN h.id END) c ON true
     ORDER BY l.lifted_at IS NOT NULL, h.placed_at DESC, h.id"#;

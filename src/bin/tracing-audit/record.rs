@@ -86,7 +86,7 @@ impl Writer<'_> {
             .filter_map(|c| row.text(c))
             .collect();
         say("error", &error.join(": "), LONG);
-        let problems: Vec<&str> = row.problems().collect();
+        let problems: Vec<_> = row.problems().collect();
         say("problems", &problems.join("\n"), LONG);
         // Values are JSON, so that their type can be told, and one line each.
         let metadata = row.metadata.iter().filter(|field| field.0 != "tenant_key");

@@ -1,8 +1,10 @@
 //! One row of any of the three record tables.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgRow;
@@ -58,9 +60,13 @@ impl Row {
     }
 
     /// What could not be stored as it was said.
-    pub(crate) fn problems(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn problems(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let problems = self.columns.get("problems").and_then(Value::as_array);
-        problems.into_iter().flatten().filter_map(Value::as_str)
+        // One that only a hand can have written may hold nulls, and lists.
+        problems.into_iter().flatten().map(|problem| match problem {
+            Value::String(problem) => Cow::Borrowed(problem.as_str()),
+            other => Cow::Owned(other.to_string()),
+        })
     }
 
     /// What a record of this kind is about, in a few words: the prompt's template, or
@@ -121,14 +127,29 @@ impl FromRow<'_, PgRow> for Row {
             began: row.try_get("began")?,
             began_us: row.try_get("began_us")?,
             took_ms: row.try_get("took_ms")?,
-            metadata: match metadata {
-                Some(object) => serde_json::from_str(&object).map_err(|e| decode(e.into()))?,
-                None => BTreeMap::new(),
-            },
-            columns: serde_json::from_str(&json).map_err(|e| decode(e.into()))?,
+            // What cannot be read costs itself alone, and is shown as Postgres wrote it.
+            metadata: metadata.map_or_else(BTreeMap::new, |object| {
+                serde_json::from_str(&object)
+                    .unwrap_or_else(|_| BTreeMap::from([(String::from("metadata"), object)]))
+            }),
+            columns: columns(&json),
             json,
         })
     }
+}
+
+/// The columns of a row, but for its metadata. Each is read for itself: JSON that nests deep, or a number out of range, is
+/// nothing that Postgres minds and something that cannot be read.
+fn columns(json: &str) -> Map<String, Value> {
+    let raw: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
+    raw.into_iter()
+        .filter(|(name, _)| name != "metadata")
+        .map(|(name, raw)| {
+            let text = raw.get();
+            let value = serde_json::from_str(text).unwrap_or_else(|_| Value::from(text));
+            (name, value)
+        })
+        .collect()
 }
 
 /// A row that is not what the tables promise.
@@ -161,16 +182,20 @@ fn select_one(kind: Kind, condition: &str) -> String {
         Kind::QueryRun => "started_at",
         _ => "created_at",
     };
-    // Microseconds where they are known. An infinite time, which only a hand can have
-    // written, must not fail the statement.
+    // Microseconds where they are known. A time that only a hand can have written, infinite or of a year that cannot be
+    // computed with, must not fail the statement.
+    let is_usual = |time: &str| format!("{time} BETWEEN '0001-01-01Z' AND '9999-12-31Z'");
     let took = match kind {
         Kind::Event => "latency_ms::float8".to_owned(),
         _ => format!(
-            "CASE WHEN isfinite(finished_at) AND isfinite({began}) \
+            "CASE WHEN {} AND {} \
              THEN extract(epoch FROM finished_at - {began})::float8 * 1000 \
-             ELSE duration_ms::float8 END"
+             ELSE duration_ms::float8 END",
+            is_usual("finished_at"),
+            is_usual(began)
         ),
     };
+    let is_usual = is_usual(began);
     // The fields of metadata are asked for as text, because a number of any length is
     // to be shown as it is.
     format!(
@@ -178,8 +203,8 @@ fn select_one(kind: Kind, condition: &str) -> String {
             (SELECT json_object_agg(key, value::text)::text FROM jsonb_each(
                 CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata
                 ELSE jsonb_build_object('metadata', metadata) END)) AS metadata,
-            to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') AS began,
-            CASE WHEN isfinite({began}) THEN (extract(epoch FROM {began}) * 1000000)::bigint
+            CASE WHEN {is_usual} THEN to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') ELSE {began}::text END AS began,
+            CASE WHEN {is_usual} THEN (extract(epoch FROM {began}) * 1000000)::bigint
                 ELSE 0 END AS began_us,
             {took} AS took_ms, id, seq
         FROM audit.{table} AS t WHERE {condition}"

@@ -161,7 +161,10 @@ pub(crate) const TABLES: &[Table] = &[
             "seq bigint NOT NULL",
             "salt bytea NOT NULL",
         ],
-        constraints: &[],
+        constraints: &[
+            "CHECK (((started_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone)))",
+            FINISHED,
+        ],
         indexes: RECORD_INDEXES,
         grants: RECORD_GRANTS,
         policies: &[TENANT, AUDITOR],
@@ -203,7 +206,10 @@ pub(crate) const TABLES: &[Table] = &[
             "seq bigint NOT NULL",
             "salt bytea NOT NULL",
         ],
-        constraints: &[],
+        constraints: &[
+            "CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)))",
+            FINISHED,
+        ],
         indexes: RECORD_INDEXES,
         grants: RECORD_GRANTS,
         policies: &[TENANT, AUDITOR],
@@ -240,7 +246,9 @@ pub(crate) const TABLES: &[Table] = &[
             "seq bigint NOT NULL",
             "salt bytea NOT NULL",
         ],
-        constraints: &[],
+        constraints: &[
+            "CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)))",
+        ],
         indexes: RECORD_INDEXES,
         grants: RECORD_GRANTS,
         policies: &[TENANT, AUDITOR],
@@ -255,7 +263,7 @@ pub(crate) const TABLES: &[Table] = &[
             "service_name text",
             "registered_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
         ],
-        constraints: &["CHECK ((octet_length(secret_sha256) = 32))"],
+        constraints: &[SERVICE_NAME, "CHECK ((octet_length(secret_sha256) = 32))"],
         indexes: &["UNIQUE btree (writer_id)"],
         grants: &[("audit_auditor", "SELECT")],
         policies: &[AUDITOR, MAINTAINER, ADDING],
@@ -278,6 +286,8 @@ pub(crate) const TABLES: &[Table] = &[
             "committed_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
         ],
         constraints: &[
+            SERVICE_NAME,
+            "CHECK ((octet_length(library_version) <= 256))",
             "CHECK ((first_seq >= 1))",
             "CHECK ((last_seq >= first_seq))",
             "CHECK ((query_runs >= 0))",
@@ -307,7 +317,10 @@ pub(crate) const TABLES: &[Table] = &[
             "salt bytea NOT NULL",
             "created_at timestamp with time zone NOT NULL DEFAULT clock_timestamp()",
         ],
-        constraints: &[],
+        constraints: &[
+            "CHECK ((octet_length(kind) <= 256))",
+            "CHECK ((octet_length(sqlstate) <= 16))",
+        ],
         indexes: &["UNIQUE btree (writer_id, seq)"],
         grants: &[("audit_auditor", "SELECT")],
         policies: &[AUDITOR, MAINTAINER, ADDING],
@@ -393,6 +406,11 @@ pub(crate) const TABLES: &[Table] = &[
         time_column: None,
     },
 ];
+
+/// Of the tables that tell when a run ended.
+const FINISHED: &str = "CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)))";
+
+const SERVICE_NAME: &str = "CHECK ((octet_length(service_name) <= 1024))";
 
 /// Of whatever is done for a reason.
 const REASON: &str = "CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)))";
