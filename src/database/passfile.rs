@@ -11,7 +11,9 @@ use sqlx::postgres::PgConnectOptions;
 const FILE_BYTES: u64 = 1 << 20;
 
 /// The password for this host, if the file has one. `None` for `path`: the user's own.
-pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions) -> Option<String> {
+///
+/// A `hostaddr` says where a host is; the file still has its `name`, if it was said.
+pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str) -> Option<String> {
     let path = path.map(PathBuf::from).or_else(default_path)?;
     let file = File::open(path).ok()?;
     if !is_private(&file) {
@@ -20,15 +22,16 @@ pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions) -> Option<S
     let mut text = String::new();
     file.take(FILE_BYTES).read_to_string(&mut text).ok()?;
     let user = host.get_username();
-    let name = match host.get_socket() {
+    let place = match host.get_socket() {
         // A socket where it is by default goes by this name.
         Some(socket) if is_default_socket(socket) => String::from("localhost"),
         Some(socket) => socket.display().to_string(),
+        None if !name.is_empty() => String::from(name),
         None => String::from(host.get_host()),
     };
     let port = host.get_port().to_string();
     let wanted = [
-        name.as_str(),
+        place.as_str(),
         port.as_str(),
         host.get_database().unwrap_or(user),
         user,

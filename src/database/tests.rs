@@ -65,6 +65,10 @@ fn a_refusal_names_the_parameter_and_no_value() {
         ("host=db password=hidden", "postgres://"),
         ("postgres://u:hid/den@db/app", "percent-encoded"),
         ("postgres://u:12?hidden=x@db/app", "percent-encoded"),
+        ("postgres://u:12/hidden@db/app", "percent-encoded"),
+        ("postgres://u:p@x/hidden@db/app", "percent-encoded"),
+        ("postgres://u:p@x?hidden=y@db/app", "percent-encoded"),
+        ("postgres://u:p@x?hidden&y@db/app", "percent-encoded"),
         ("postgres://u:hidden@db:99999/app", "percent-encoded"),
         ("postgres://u:hidden@db:0/app", "percent-encoded"),
         ("postgres://u:hidden@[::1/app", "IPv6"),
@@ -102,6 +106,26 @@ fn a_refusal_names_the_parameter_and_no_value() {
         assert!(said.contains(names), "{url}: {said}");
         assert!(!said.contains("hidden"), "{url}: {said}");
     }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_passfile_has_a_host_by_its_name_wherever_its_address_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = std::env::temp_dir().join(format!("passfile-{}", uuid::Uuid::new_v4()));
+    let lines = "db:*:*:u:of\\:the name\n10.0.0.1:*:*:u:of the address\n";
+    std::fs::write(&path, lines).unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let password = |host: &str| {
+        let path = path.display();
+        let servers = servers(&format!("postgres://u@{host}passfile={path}"));
+        servers.secrets.first().cloned().unwrap_or_default()
+    };
+    assert_eq!(password("db/app?"), "of:the name");
+    assert_eq!(password("db/app?hostaddr=10.0.0.1&"), "of:the name");
+    assert_eq!(password("/app?hostaddr=10.0.0.1&"), "of the address");
+    assert_eq!(password("other/app?"), "");
+    std::fs::remove_file(&path).unwrap();
 }
 
 #[test]

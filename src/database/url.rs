@@ -39,6 +39,8 @@ impl std::fmt::Display for UrlError {
 const ENCODE: &str = "what stands for the port is no number up to 65535; a user or password that holds one of / : @ ? # % \
                       has to be percent-encoded";
 
+const UNKNOWN: &str = "is no parameter of a connection that is known here; is it spelt right? For settings of the session there is options";
+
 /// Parameters of libpq that change nothing here: they are about what sqlx does not do, or about
 /// sockets that are not ours to set.
 const WITHOUT_EFFECT: [&str; 13] = [
@@ -114,6 +116,10 @@ pub(super) fn parse(url: &str) -> Result<Servers, UrlError> {
         return Err(UrlError::Malformed(ENCODE));
     }
     let (authority, path) = before.split_once('/').unwrap_or((before, ""));
+    // Likewise a part of it for the database, and what is before it for a host and its port.
+    if path.contains('@') {
+        return Err(UrlError::Malformed(ENCODE));
+    }
     let mut parts = Parts::default();
     let host_list = match authority.rsplit_once('@') {
         Some((login, hosts)) => {
@@ -134,7 +140,13 @@ pub(super) fn parse(url: &str) -> Result<Servers, UrlError> {
     parts.database = said(decode(path.trim_start_matches('/'))?);
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        parts.set(&decode(name)?, decode(value)?)?;
+        let set = parts.set(&decode(name)?, decode(value)?);
+        set.map_err(|error| match error {
+            UrlError::Parameter { why: UNKNOWN, .. } if query.contains('@') => {
+                UrlError::Malformed(ENCODE)
+            }
+            error => error,
+        })?;
     }
     parts.into_servers()
 }
@@ -317,7 +329,7 @@ impl Parts {
             let password = self.password.clone().or_else(|| {
                 let is_set = env::var_os("PGPASSWORD").is_some();
                 (!is_set)
-                    .then(|| passfile::password(self.passfile.as_deref(), &options))
+                    .then(|| passfile::password(self.passfile.as_deref(), &options, &host.name))
                     .flatten()
             });
             if let Some(password) = password {
@@ -498,10 +510,7 @@ fn other(name: &str, value: &str) -> Result<(), UrlError> {
                 && name
                     .bytes()
                     .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-            return Err(refused(
-                if is_name { name } else { "a parameter" },
-                "is no parameter of a connection that is known here; is it spelt right? For settings of the session there is options",
-            ));
+            return Err(refused(if is_name { name } else { "a parameter" }, UNKNOWN));
         }
     };
     if is_harmless {
