@@ -108,7 +108,8 @@ fn is_token(text: &str) -> bool {
 #[allow(clippy::type_complexity, reason = "read where it is made")]
 fn wrapper(text: &str) -> Option<(&str, Option<Vec<&str>>)> {
     let name_len = text
-        .find(|c: char| !(c.is_alphanumeric() || c == '_'))
+        // Also of a type with parameters, as `SecretBox<str>`.
+        .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '<' | '>' | ':')))
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(name_len);
     if name.starts_with(|c: char| c.is_numeric()) {

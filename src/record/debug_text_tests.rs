@@ -87,7 +87,13 @@ fn what_has_no_key_or_several_is_said_to_be_a_structure() {
         assert_eq!(find(&text, Wrappers::Any), Found::Other, "{text}");
     }
     // Of the crate secrecy; and a key that is no type's name, as far as can be told.
-    for text in ["Secret([REDACTED])", "ACME(42)", "Team(a b)"] {
+    for text in [
+        "Secret([REDACTED])",
+        "SecretBox<str>([REDACTED])",
+        "SecretBox<alloc::string::String>([REDACTED])",
+        "ACME(42)",
+        "Team(a b)",
+    ] {
         assert_eq!(find(text, Wrappers::Any), Found::Other, "{text}");
     }
 }
