@@ -277,9 +277,9 @@ BEGIN
         THEN
             RETURN net;
         END IF;
-        -- Writers that need the same partition at the same moment wait for each other here.
-        PERFORM audit.refuse_prepare();
-        LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE;
+        -- Writers that need the same partition at the same moment wait for each other here, and not for ever: where one is
+        -- idle in its transaction, readings and holds are refused rather than hang.
+        PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE', 4);
         is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
     END IF;
     IF is_there THEN

@@ -248,3 +248,24 @@ fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
         }
     }
 }
+
+#[test]
+fn a_reading_is_refused_rather_than_held_up_by_a_writer_that_is_idle() {
+    let postgres = migrated();
+    let mut writer = login(&postgres, "idle", Some("audit_writer"));
+    // The month is not there for anybody else until this commits.
+    allowed(
+        &mut writer,
+        "BEGIN; SELECT audit.ensure_partition('events', now())",
+    );
+    let mut auditor = login(&postgres, "aud", Some("audit_auditor"));
+    allowed(&mut auditor, "SET statement_timeout = '20s'");
+    for call in [
+        "SELECT audit.record_reading('case')",
+        "SELECT audit.place_hold('case')",
+    ] {
+        refused(&mut auditor, "55P03", call);
+    }
+    allowed(&mut writer, "COMMIT");
+    allowed(&mut auditor, "SELECT audit.record_reading('case')");
+}
