@@ -99,7 +99,8 @@ CREATE TABLE audit.settings (
     reason     text        NOT NULL CHECK (octet_length(reason) BETWEEN 1 AND 4096),
     changed_by text        NOT NULL,
     changed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    CHECK (least_age BETWEEN interval '1 day' AND interval '1000 years' AND extract(year FROM least_age) >= 0 AND extract(month FROM least_age) >= 0
+    -- Not BETWEEN, which a dump writes with other parentheses than were stored.
+    CHECK (least_age >= interval '1 day' AND least_age <= interval '1000 years' AND extract(year FROM least_age) >= 0 AND extract(month FROM least_age) >= 0
         AND extract(day FROM least_age) >= 0 AND extract(hour FROM least_age) >= 0 AND extract(minute FROM least_age) >= 0 AND extract(second FROM least_age) >= 0)
 );
 COMMENT ON TABLE audit.settings IS 'The settings of the trail, a row for each change; the newest counts. Changed by audit.set_least_age.';

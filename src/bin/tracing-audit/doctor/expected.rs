@@ -395,7 +395,7 @@ pub(crate) const TABLES: &[Table] = &[
         ],
         constraints: &[
             REASON,
-            "CHECK ((((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval)) \
+            "CHECK (((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval) \
                  AND (EXTRACT(year FROM least_age) >= (0)::numeric) AND (EXTRACT(month FROM least_age) >= (0)::numeric) \
                  AND (EXTRACT(day FROM least_age) >= (0)::numeric) AND (EXTRACT(hour FROM least_age) >= (0)::numeric) \
                  AND (EXTRACT(minute FROM least_age) >= (0)::numeric) AND (EXTRACT(second FROM least_age) >= (0)::numeric)))",
