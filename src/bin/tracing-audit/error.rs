@@ -65,6 +65,26 @@ pub(crate) enum Error {
         /// Why not.
         source: sqlx::Error,
     },
+    /// What was asked for is too much to look through.
+    #[error(
+        "looking through the audit trail in {database} was stopped, after 15 s at most: name a narrower time with \
+         --since and --until, or a tenant with --tenant"
+    )]
+    TooMuch {
+        /// Where the database is.
+        database: String,
+    },
+    /// A time that was given is none.
+    #[error(
+        "{option} is no time between 1970 and 9999: write 2026-01-31, or 2026-01-31T12:00Z; without a zone it is UTC"
+    )]
+    BadTime {
+        /// The option.
+        option: &'static str,
+    },
+    /// A span of time has nothing in it.
+    #[error("--until is not after --since (7 days before --until or now, when it is not given)")]
+    NoSpan,
     /// Something could not be done.
     #[error("cannot {what} in {database}: {}{}", cause(.source), change_advice(.source))]
     Change {

@@ -1,5 +1,5 @@
-//! The command line of the audit trail: makes its tables, tells the story of one
-//! request, follows the rows as they are committed, says whether all is as it must be, and
+//! The command line of the audit trail: makes its tables, finds requests, tells the story of
+//! one, follows the rows as they are committed, says whether all is as it must be, and
 //! removes what is old enough.
 //!
 //! Exit codes: 0 when all went well, 1 when nothing was found or something is not as it must be
@@ -9,6 +9,7 @@ mod database;
 mod doctor;
 mod error;
 mod feed;
+mod find;
 mod hold;
 mod migrate;
 mod record;
@@ -48,6 +49,9 @@ arguments of a command: a password belongs in the environment or in ~/.pgpass.";
 /// What `--kind` may be: the record tables.
 const KINDS: [&str; 3] = ["query_runs", "prompt_runs", "events"];
 
+/// What `--status` may be: the words of `audit.run_status`.
+const STATUSES: [&str; 5] = ["succeeded", "failed", "cancelled", "rejected", "unknown"];
+
 /// Reads and looks after the audit trail that tracing-audit keeps in Postgres.
 #[derive(Debug, Parser)]
 #[command(name = "tracing-audit", version, about)]
@@ -76,6 +80,15 @@ enum Command {
     /// steer a terminal are shown as \x1b or \u{202e}; --json has them exactly.
     #[command(verbatim_doc_comment)]
     Show(Show),
+    /// Finds requests by user, tenant, time, outcome or text, and prints a line for each.
+    ///
+    /// Newest first. A line is: when the first record that matches began (UTC), tenant,
+    /// user, what it is about, and of the whole request the outcomes, the number of
+    /// records and its id. A record of no request has - and its own id there.
+    /// Looks through the last 7 days unless --since says otherwise. Exits with 1 when
+    /// nothing is found.
+    #[command(verbatim_doc_comment)]
+    Find(Find),
     /// Prints new rows as they are committed, a line each, until Ctrl-C.
     ///
     /// A line is: when it began (UTC), kind, outcome, duration, tenant, user, request
@@ -194,6 +207,39 @@ struct Show {
     reading: Reading,
 }
 
+/// Arguments of `find`.
+#[derive(Args, Debug)]
+struct Find {
+    /// Records of this user, exactly as `user_id` has it.
+    #[arg(long, value_name = "USER", value_parser = NonEmptyStringValueParser::new())]
+    user: Option<String>,
+    /// Records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z. UTC.
+    ///
+    /// Without it, 7 days before --until, or before now.
+    #[arg(long, value_name = "TIME")]
+    since: Option<String>,
+    /// Records that began before this time.
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// Records of this outcome; may be repeated.
+    #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
+    status: Vec<String>,
+    /// Records with this text in a question, SQL, prompt, answer, summary, error or action.
+    ///
+    /// Literally, in upper or lower case.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    text: Option<String>,
+    /// Records of this kind; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    kind: Vec<String>,
+    /// How many requests at most.
+    #[arg(long, value_name = "N", default_value_t = 50)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    limit: u32,
+    #[command(flatten)]
+    reading: Reading,
+}
+
 /// Arguments of `tail`.
 #[derive(Args, Debug)]
 struct Tail {
@@ -306,7 +352,7 @@ struct Reading {
     /// read, when, from where, why, and which request and tenant was asked for.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     purpose: Option<String>,
-    /// Prints the rows as JSON, whole: an array from show, a line each from tail.
+    /// Prints the rows as JSON, whole: an array from show, a line each from tail; find prints an array of requests.
     #[arg(long)]
     json: bool,
 }
@@ -341,6 +387,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     match cli.command {
         Command::Migrate(arguments) => migrate::run(&database, &url, &arguments)?,
         Command::Show(arguments) => runtime()?.block_on(show::run(&database, &arguments))?,
+        Command::Find(arguments) => runtime()?.block_on(find::run(&database, &arguments))?,
         Command::Tail(arguments) => {
             tail::end_on_signal()?;
             runtime()?.block_on(tail::run(&database, &arguments))?;

@@ -251,7 +251,7 @@ impl Printer {
 }
 
 /// What the record is about: its error's code, and the question, the SQL, the prompt or the action.
-fn summary(row: &Row) -> String {
+pub(crate) fn summary(row: &Row) -> String {
     let mut summary = String::new();
     if let Some(code) = row.text("error_code") {
         let _ = write!(summary, "[{code}] ");

@@ -1,0 +1,445 @@
+//! `find`: which requests there were, by user, tenant, time, outcome or text.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::str::FromStr as _;
+
+use serde_json::json;
+use sqlx::error::DatabaseError;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, Executor as _};
+use tracing_audit::Kind;
+
+use crate::complain;
+use crate::database::{Database, begin, record_reading};
+use crate::error::Error;
+use crate::row::{Row, select, word};
+use crate::tail::summary;
+use crate::text::{Terminal, clip, columns, escape_json, escape_line};
+use crate::{Find, STATUSES};
+
+/// How long one statement may take; times as text are written, and read, in one way.
+const SET_UP: &str = "SET LOCAL statement_timeout = '15s'; SET LOCAL DateStyle = 'ISO, MDY'";
+
+/// A moment: the least id of it, and how it is said; neither where it is out of range.
+const MOMENT: &str = "
+    SELECT CASE WHEN is_usual THEN audit.id_at(at)::text END,
+        CASE WHEN is_usual THEN to_char(at, 'YYYY-MM-DD HH24:MI:SS') END
+    FROM (SELECT at, at BETWEEN '1970-01-01Z' AND '9999-12-31 23:59:59.999Z' AS is_usual
+        FROM (SELECT $1::text::timestamptz AS at) AS given) AS looked_at";
+
+/// Where to begin when nothing is said of it.
+const WEEK_BEFORE: &str = "
+    SELECT greatest(coalesce($1::text::timestamptz, now()) - interval '7 days', '1970-01-01Z')::text";
+
+/// The columns for what a request is about, where the terminal leaves fewer, or is none.
+const MIN_SUMMARY: usize = 40;
+const MAX_SUMMARY: usize = 100;
+
+/// A request of which records match: the first one of them, and what there is of the request in all.
+struct Request {
+    first: Row,
+    outcomes: BTreeMap<String, i64>,
+}
+
+/// Which request a record is of. A record of none stands for itself.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key {
+    tenant: Option<Uuid>,
+    request: Option<String>,
+}
+
+/// The first matching record of a request: its table, its id, and the request.
+type Hit = (String, Uuid, Option<Uuid>, Option<String>);
+
+/// The span of time that was looked through.
+struct Span {
+    from: Uuid,
+    /// None: to the newest record, also one that a clock dated ahead.
+    to: Option<Uuid>,
+    /// As it is said to who asked.
+    said: String,
+}
+
+/// Prints the requests that match, the newest first.
+pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Error> {
+    let tenant = arguments.reading.tenant.as_deref();
+    let mut connection = database.connect_to_trail().await?;
+    if let Some(purpose) = &arguments.reading.purpose {
+        record_reading(database, &mut connection, purpose, None, tenant).await?;
+    }
+    let failed = |source| read_error(database, source);
+    let (mut transaction, tenant) = begin(&mut connection, tenant).await.map_err(failed)?;
+    transaction.execute(SET_UP).await.map_err(failed)?;
+    let span = span(database, &mut transaction, arguments).await?;
+    let mut hits = hits(&mut transaction, arguments, tenant, &span)
+        .await
+        .map_err(failed)?;
+    let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
+    let is_more = hits.len() > limit;
+    hits.truncate(limit);
+    let found = requests(&mut transaction, hits).await.map_err(failed)?;
+
+    let out = if arguments.reading.json {
+        let objects: Vec<String> = found.iter().map(Request::json).collect();
+        format!("[{}]\n", objects.join(",\n "))
+    } else if found.is_empty() {
+        String::new()
+    } else {
+        lines(&found, &span)
+    };
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(out.as_bytes())?;
+    stdout.flush()?;
+    if found.is_empty() {
+        return Err(nothing(database, arguments, &span));
+    }
+    if arguments.reading.json && arguments.since.is_none() {
+        complain(&format!("only records {} were looked through", span.said));
+    }
+    if is_more {
+        complain(&format!(
+            "there are more than these {limit}: name a narrower time, or raise --limit"
+        ));
+    }
+    Ok(())
+}
+
+/// Says that there is nothing, and why that may be.
+fn nothing(database: &Database, arguments: &Find, span: &Span) -> Error {
+    let place = database.name();
+    let advice = match (&arguments.since, &arguments.reading.tenant) {
+        (None, _) => "; look further back with --since",
+        (_, None) => {
+            ", or none that this role may read; name the tenant with --tenant if the role is bound to one"
+        }
+        _ => "",
+    };
+    Error::NothingFound(format!(
+        "no record {} in {place} matches{advice}",
+        span.said
+    ))
+}
+
+/// A statement failed; one that took too long has advice of its own.
+fn read_error(database: &Database, source: sqlx::Error) -> Error {
+    let code = source.as_database_error().and_then(DatabaseError::code);
+    if code.as_deref() == Some("57014") {
+        return Error::TooMuch {
+            database: database.name(),
+        };
+    }
+    database.read_error(source)
+}
+
+/// The time to look through.
+async fn span(
+    database: &Database,
+    connection: &mut PgConnection,
+    arguments: &Find,
+) -> Result<Span, Error> {
+    let until = match &arguments.until {
+        Some(time) => Some(moment(database, connection, "--until", time).await?),
+        None => None,
+    };
+    let since = match &arguments.since {
+        Some(time) => time.clone(),
+        None => sqlx::query_scalar(WEEK_BEFORE)
+            .bind(&arguments.until)
+            .persistent(false)
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(|source| read_error(database, source))?,
+    };
+    let (from, since) = moment(database, connection, "--since", &since).await?;
+    let (to, until) = until.unzip();
+    if to.is_some_and(|to| to <= from) {
+        return Err(Error::NoSpan);
+    }
+    let until = until.map_or_else(String::new, |until| format!(" and before {until}Z"));
+    let default = if arguments.since.is_none() {
+        " (7 days, as no --since is given)"
+    } else {
+        ""
+    };
+    Ok(Span {
+        from,
+        to,
+        said: format!("from {since}Z on{until}{default}"),
+    })
+}
+
+/// Reads a time as Postgres does, in UTC.
+async fn moment(
+    database: &Database,
+    connection: &mut PgConnection,
+    option: &'static str,
+    time: &str,
+) -> Result<(Uuid, String), Error> {
+    let read = sqlx::query_as(MOMENT)
+        .bind(time)
+        .persistent(false)
+        .fetch_one(connection)
+        .await;
+    let (id, said): (Option<String>, Option<String>) = read.map_err(|source| {
+        let code = source.as_database_error().and_then(DatabaseError::code);
+        match code.as_deref() {
+            // No time, one that does not fit, or of a time zone that is not known.
+            Some("22007" | "22008" | "22009" | "22023") => Error::BadTime { option },
+            _ => read_error(database, source),
+        }
+    })?;
+    id.and_then(|id| Uuid::from_str(&id).ok())
+        .zip(said)
+        .ok_or(Error::BadTime { option })
+}
+
+/// The first matching record of each request, the newest first, and one more than is asked for.
+async fn hits(
+    connection: &mut PgConnection,
+    arguments: &Find,
+    tenant: Option<Uuid>,
+    span: &Span,
+) -> Result<Vec<Hit>, sqlx::Error> {
+    let tables: Vec<String> = Kind::ALL
+        .into_iter()
+        .filter(|kind| {
+            arguments.kind.is_empty() || arguments.kind.iter().any(|k| k == kind.table_name())
+        })
+        .map(matching)
+        .collect();
+    // Ids are compared, never times: a record may have a time that cannot be computed with.
+    let statement = format!(
+        "SELECT * FROM (
+            SELECT DISTINCT ON (tenant_id, request, CASE WHEN request IS NULL THEN id END)
+                table_name, id, tenant_id, request
+            FROM ({}) AS matching
+            ORDER BY tenant_id, request, CASE WHEN request IS NULL THEN id END, id
+        ) AS firsts ORDER BY id DESC LIMIT $7",
+        tables.join(" UNION ALL ")
+    );
+    sqlx::query_as(AssertSqlSafe(statement))
+        .bind(span.from)
+        .bind(span.to)
+        .bind(tenant)
+        .bind(&arguments.user)
+        .bind(&arguments.status)
+        .bind(&arguments.text)
+        .bind(i64::from(arguments.limit) + 1)
+        .persistent(false)
+        .fetch_all(connection)
+        .await
+}
+
+/// The records of one table that match.
+fn matching(kind: Kind) -> String {
+    let table = kind.table_name();
+    let texts: Vec<String> = texts(kind)
+        .iter()
+        .map(|column| format!("position(lower($6) IN lower({column})) > 0"))
+        .collect();
+    format!(
+        "SELECT '{table}' AS table_name, id, tenant_id, nullif(request_id, '') AS request FROM audit.{table}
+        WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2) AND ($3::uuid IS NULL OR tenant_id = $3)
+            AND ($4::text IS NULL OR user_id = $4)
+            AND (cardinality($5::text[]) = 0 OR status::text = ANY ($5))
+            AND ($6::text IS NULL OR {})",
+        texts.join(" OR ")
+    )
+}
+
+/// The columns that `--text` looks into.
+fn texts(kind: Kind) -> &'static [&'static str] {
+    match kind {
+        Kind::QueryRun => &["question_text", "sql_text", "sql_summary", "error_message"],
+        Kind::PromptRun => &["rendered_prompt", "response_text", "error_message"],
+        Kind::Event => &[
+            "input_summary",
+            "output_summary",
+            "action_type",
+            "error_message",
+        ],
+        // What every kind has.
+        _ => &["error_message"],
+    }
+}
+
+/// The requests themselves: what each is about, and all that is recorded of it, whether it matches or not.
+async fn requests(
+    connection: &mut PgConnection,
+    hits: Vec<Hit>,
+) -> Result<Vec<Request>, sqlx::Error> {
+    let ids: Vec<Uuid> = hits.iter().map(|hit| hit.1).collect();
+    let rows: Vec<Row> = sqlx::query_as(select(&Kind::ALL, "id = ANY ($1)", "id DESC"))
+        .bind(&ids)
+        .persistent(false)
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut rows: HashMap<(String, String), Row> = rows
+        .into_iter()
+        .map(|row| ((row.kind.table_name().to_owned(), row.id().to_owned()), row))
+        .collect();
+    let mut counts = outcomes(connection, &hits).await?;
+    let found = hits.into_iter().filter_map(|(table, id, tenant, request)| {
+        let first = rows.remove(&(table, id.to_string()))?;
+        let outcomes = match request {
+            Some(_) => counts.remove(&Key { tenant, request }).unwrap_or_default(),
+            None => BTreeMap::from([(first.status().to_owned(), 1)]),
+        };
+        Some(Request { first, outcomes })
+    });
+    Ok(found.collect())
+}
+
+/// How many records of each outcome the requests have, found by the index of request ids.
+async fn outcomes(
+    connection: &mut PgConnection,
+    hits: &[Hit],
+) -> Result<HashMap<Key, BTreeMap<String, i64>>, sqlx::Error> {
+    let requests: Vec<&str> = hits.iter().filter_map(|hit| hit.3.as_deref()).collect();
+    let tables: Vec<String> = Kind::ALL
+        .into_iter()
+        .map(|kind| {
+            format!(
+                "SELECT tenant_id, request_id, status FROM audit.{} WHERE request_id = ANY ($1)",
+                kind.table_name()
+            )
+        })
+        .collect();
+    let statement = format!(
+        "SELECT tenant_id, request_id, status::text, count(*) FROM ({}) AS records GROUP BY 1, 2, 3",
+        tables.join(" UNION ALL ")
+    );
+    let rows: Vec<(Option<Uuid>, Option<String>, String, i64)> =
+        sqlx::query_as(AssertSqlSafe(statement))
+            .bind(&requests)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+    let mut counts: HashMap<Key, BTreeMap<String, i64>> = HashMap::new();
+    for (tenant, request, status, count) in rows {
+        counts
+            .entry(Key { tenant, request })
+            .or_default()
+            .insert(status, count);
+    }
+    Ok(counts)
+}
+
+impl Request {
+    /// The id of the request; none where the record says none.
+    fn id(&self) -> Option<&str> {
+        self.first.text("request_id").filter(|id| !id.is_empty())
+    }
+
+    /// How many records there are of it.
+    fn records(&self) -> i64 {
+        self.outcomes.values().sum()
+    }
+
+    /// What it is about.
+    fn about(&self) -> String {
+        let about = summary(&self.first);
+        if about.trim().is_empty() {
+            let prompt = self.first.text("rendered_prompt");
+            return prompt.unwrap_or_default().to_owned();
+        }
+        about.trim().to_owned()
+    }
+
+    /// It as a line of JSON.
+    fn json(&self) -> String {
+        let first = &self.first;
+        let object = json!({
+            "request_id": self.id(),
+            "record_id": first.id(),
+            "kind": word(first.kind),
+            "began": first.began,
+            "tenant_id": first.text("tenant_id"),
+            "tenant_key": first.tenant_key(),
+            "user_id": first.text("user_id"),
+            "about": self.about(),
+            "outcomes": self.outcomes,
+            "records": self.records(),
+        });
+        escape_json(&object.to_string())
+    }
+
+    /// Its line in columns; what it is about is the fourth.
+    fn cells(&self) -> [String; 7] {
+        let first = &self.first;
+        let name = |text: &str| {
+            let text = clip(&escape_line(text), 64);
+            if text.is_empty() {
+                "-".to_owned()
+            } else {
+                text
+            }
+        };
+        let tenant = first.tenant_key();
+        let tenant = tenant.as_deref().or_else(|| first.text("tenant_id"));
+        let mut outcomes = Vec::new();
+        // In the order of the type, and what a later version may add after it.
+        let known = STATUSES.iter().copied();
+        let new = self.outcomes.keys().map(String::as_str);
+        for status in known.chain(new.filter(|status| !STATUSES.contains(status))) {
+            if let Some(count) = self.outcomes.get(status) {
+                outcomes.push(format!("{count} {}", escape_line(status)));
+            }
+        }
+        let records = match self.records() {
+            1 => "1 record".to_owned(),
+            count => format!("{count} records"),
+        };
+        let request = match self.id() {
+            // Whole: it is what `show` is given.
+            Some(id) => escape_line(id),
+            None => format!("- {}", first.id()),
+        };
+        [
+            format!("{}Z", escape_line(&first.began)),
+            name(tenant.unwrap_or_default()),
+            name(first.text("user_id").unwrap_or_default()),
+            escape_line(&self.about()),
+            outcomes.join(", "),
+            records,
+            request,
+        ]
+    }
+}
+
+/// The time that was looked through, and a line for each request.
+fn lines(found: &[Request], span: &Span) -> String {
+    let terminal = Terminal::of_stdout();
+    let rows: Vec<[String; 7]> = found.iter().map(Request::cells).collect();
+    let mut widths = [0; 7];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = columns(cell).max(*width);
+        }
+    }
+    let taken: usize = widths.iter().sum::<usize>() - widths[3] + 2 * 6;
+    let room = terminal.width.map_or(MAX_SUMMARY, |width| {
+        width.saturating_sub(taken).max(MIN_SUMMARY)
+    });
+    widths[3] = widths[3].min(room);
+    let mut out = String::new();
+    let head = format!("Requests with matching records {}, newest first", span.said);
+    let _ = writeln!(out, "{}", terminal.dim(&head));
+    for row in rows {
+        let mut line = String::new();
+        for (cell, width) in row.iter().zip(widths) {
+            let cell = if columns(cell) > width {
+                clip(cell, width)
+            } else {
+                cell.clone()
+            };
+            let blanks = width.saturating_sub(columns(&cell)) + 2;
+            let _ = write!(line, "{cell}{:blanks$}", "");
+        }
+        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    out
+}

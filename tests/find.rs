@@ -1,0 +1,378 @@
+//! `tracing-audit find`: the built program against a real Postgres.
+#![cfg(feature = "cli")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::Value;
+use support::{Postgres, wait_until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One request of three records, others of one, and a record of no request; `ago` days back.
+const RECORDS: &str = r"
+    CREATE FUNCTION test_id(n int, at timestamptz) RETURNS uuid LANGUAGE sql AS $$
+        SELECT overlay(audit.id_at(at)::text PLACING '7000-8000-' || lpad(n::text, 12, '0') FROM 15)::uuid
+    $$;
+    CREATE FUNCTION test_query(n int, ago int, tenant text, who text, request text, question text, outcome text) RETURNS void
+    LANGUAGE plpgsql AS $$
+    DECLARE at constant timestamptz := now() - make_interval(days => ago) + make_interval(secs => n);
+    BEGIN
+        PERFORM audit.ensure_partition('query_runs', at);
+        INSERT INTO audit.query_runs (id, tenant_id, user_id, request_id, question_text, sql_text, status, started_at,
+            metadata, writer_id, seq, salt)
+        VALUES (test_id(n, at), audit.tenant_uuid(tenant), who, request, question, 'SELECT 1', outcome::audit.run_status, at,
+            jsonb_build_object('tenant_key', tenant), '00000000-0000-7000-8000-00000000000a', n, '');
+    END $$;
+    SELECT test_query(1, 3, 'acme', 'alice', 'req-old', 'Growth of 100% this year?', 'failed'),
+        test_query(3, 2, 'acme', 'alice', 'req-mid', 'Growth of 100 this year?', 'succeeded'),
+        test_query(4, 2, 'acme', 'alice', 'req-mid', 'Column a_b', 'failed'),
+        test_query(5, 1, 'globex', 'bob', 'req-new', 'Column aXb', 'rejected'),
+        test_query(6, 1, 'globex', 'bob', NULL, 'No request of its own', 'unknown'),
+        test_query(7, 30, 'acme', 'alice', 'req-month', 'Long ago', 'succeeded');
+    SELECT audit.ensure_partition('events', now() - interval '2 days');
+    INSERT INTO audit.events (id, tenant_id, user_id, request_id, action_type, status, created_at, writer_id, seq, salt)
+    SELECT test_id(2, at), audit.tenant_uuid('acme'), 'alice', 'req-mid', E'answer \x1b[31m', 'succeeded', at,
+        '00000000-0000-7000-8000-00000000000a', 2, ''
+    FROM (SELECT now() - interval '2 days' AS at) AS t;";
+
+#[test]
+fn requests_are_found_newest_first_and_told_in_a_line_each() {
+    let postgres = prepared();
+    let found = run(&postgres, &["find"]);
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    let text = stdout(&found);
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(
+        lines[0].contains("7 days, as no --since is given"),
+        "{text}"
+    );
+    assert_eq!(lines.len(), 5, "{text}");
+    let lone = postgres.psql("SELECT id FROM audit.query_runs WHERE request_id IS NULL");
+    assert!(lines[1].ends_with(&format!("  - {lone}")), "{text}");
+    assert!(lines[2].ends_with("  req-new"), "{text}");
+    let mid = lines[3];
+    for part in [
+        "Z  acme",
+        "alice",
+        "answer \\x1b[31m",
+        "2 succeeded, 1 failed",
+        "3 records  req-mid",
+    ] {
+        // The first record has no key of the tenant, so its id is shown.
+        let id = postgres.psql("SELECT audit.tenant_uuid('acme')");
+        let part = part.replace("acme", &id);
+        assert!(mid.contains(&part), "{part}: {text}");
+    }
+    assert!(
+        lines[4].contains("Z  acme") && lines[4].ends_with("  req-old"),
+        "{text}"
+    );
+    assert!(!text.contains('\x1b'));
+}
+
+#[test]
+fn each_condition_holds_for_the_records_that_are_found() {
+    let postgres = prepared();
+    let none: [&str; 0] = [];
+    for (words, expected) in [
+        (&["--user", "bob"][..], &["-", "req-new"][..]),
+        (&["--user", "bo"], &none),
+        (&["--tenant", "acme"], &["req-mid", "req-old"]),
+        (&["--tenant", "nobody"], &none),
+        (&["--status", "failed"], &["req-mid", "req-old"]),
+        (
+            &["--status", "rejected", "--status", "unknown"],
+            &["-", "req-new"],
+        ),
+        (&["--kind", "events"], &["req-mid"]),
+        (&["--kind", "prompt_runs"], &none),
+        (&["--text", "100%"], &["req-old"]),
+        (&["--text", "A_B"], &["req-mid"]),
+        (&["--text", "COLUMN A"], &["req-new", "req-mid"]),
+        (&["--text", "\\"], &none),
+        (&["--text", "ANSWER"], &["req-mid"]),
+        (&["--text", "' OR true --"], &none),
+        (&["--limit", "1"], &["-"]),
+        (&["--user", "alice", "--limit", "1"], &["req-mid"]),
+        (
+            &[
+                "--user",
+                "alice",
+                "--status",
+                "succeeded",
+                "--since",
+                "1970-01-01",
+            ],
+            &["req-mid", "req-month"],
+        ),
+    ] {
+        assert_eq!(requests(&postgres, words), expected, "{words:?}");
+    }
+    let limited = run(&postgres, &["find", "--limit", "1"]);
+    assert!(stderr(&limited).contains("more than these 1"));
+    let all = run(&postgres, &["find", "--limit", "4"]);
+    assert_eq!(stderr(&all), "");
+}
+
+#[test]
+fn times_bound_what_is_looked_through() {
+    let postgres = prepared();
+    let day = |ago: &str| {
+        postgres.psql(&format!(
+        "SET TimeZone = 'UTC'; SELECT to_char(now() - interval '{ago}', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')"
+    ))
+    };
+    let (since, until) = (day("60 hours"), day("36 hours"));
+    assert_eq!(
+        requests(&postgres, &["--since", &since, "--until", &until]),
+        ["req-mid"]
+    );
+    assert_eq!(requests(&postgres, &["--since", &until]), ["-", "req-new"]);
+    // Without --since, the 7 days before --until.
+    assert_eq!(
+        requests(&postgres, &["--until", &day("29 days")]),
+        ["req-month"]
+    );
+    // The least id of a moment is of that moment, and --until is not.
+    let at = postgres.psql("SET TimeZone = 'UTC'; SELECT date_trunc('milliseconds', started_at) FROM audit.query_runs WHERE request_id = 'req-old'");
+    assert_eq!(
+        requests(&postgres, &["--since", &at, "--until", &since]),
+        ["req-old"]
+    );
+    assert!(
+        requests(&postgres, &["--since", "1970-01-01", "--until", &at])
+            .iter()
+            .all(|id| id != "req-old")
+    );
+
+    for time in [
+        "infinity",
+        "-infinity",
+        "1969-12-31",
+        "10000-01-01",
+        "soon",
+        "2026-02-30",
+        "",
+        "2026-01-01 Nowhere/Land",
+        "0044-03-15 BC",
+    ] {
+        for option in ["--since", "--until"] {
+            let refused = run(&postgres, &["find", &format!("{option}={time}")]);
+            assert_eq!(
+                refused.status.code(),
+                Some(2),
+                "{option} {time}: {}",
+                stdout(&refused)
+            );
+            assert!(
+                stderr(&refused).contains(&format!("{option} is no time between 1970 and 9999")),
+                "{}",
+                stderr(&refused)
+            );
+        }
+    }
+    let empty = run(&postgres, &["find", "--since", &until, "--until", &since]);
+    assert_eq!(empty.status.code(), Some(2));
+    assert!(stderr(&empty).contains("--until is not after --since"));
+    let unknown = run(&postgres, &["find", "--status", "lost"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(stderr(&unknown).contains("succeeded"));
+}
+
+#[test]
+fn nothing_found_is_said_and_exits_with_1() {
+    let postgres = prepared();
+    let nothing = run(&postgres, &["find", "--user", "nobody"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert_eq!(stdout(&nothing), "");
+    assert!(
+        stderr(&nothing).contains("look further back with --since"),
+        "{}",
+        stderr(&nothing)
+    );
+    let nothing = run(&postgres, &["find", "--user", "nobody", "--json"]);
+    assert_eq!(
+        (nothing.status.code(), stdout(&nothing).as_str()),
+        (Some(1), "[]\n")
+    );
+}
+
+#[test]
+fn json_has_each_request_with_its_outcomes() {
+    let postgres = prepared();
+    let found = run(&postgres, &["find", "--json", "--status", "failed"]);
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    let found: Value = serde_json::from_str(&stdout(&found)).unwrap();
+    let mid = &found[0];
+    assert_eq!(mid["request_id"], "req-mid");
+    assert_eq!(mid["kind"], "query_run");
+    assert_eq!(mid["tenant_key"], "acme");
+    assert_eq!(mid["user_id"], "alice");
+    assert_eq!(mid["about"], "Column a_b");
+    // Of the whole request, also what does not match.
+    assert_eq!(mid["records"], 3);
+    assert_eq!(
+        mid["outcomes"],
+        serde_json::json!({"succeeded": 2, "failed": 1})
+    );
+    assert_eq!(found[1]["request_id"], "req-old");
+}
+
+#[test]
+fn a_reader_finds_the_tenant_it_names_and_no_other() {
+    let postgres = prepared();
+    postgres.psql("CREATE ROLE looker LOGIN");
+    let granted = run(&postgres, &["migrate", "--reader-login", "looker"]);
+    assert!(granted.status.success(), "{}", stderr(&granted));
+    // The same request id, of another tenant: another request, and not counted.
+    postgres.psql("SELECT test_query(8, 1, 'globex', 'bob', 'req-mid', 'Of globex', 'failed')");
+    let as_looker = |words: &[&str]| {
+        let mut command = command(&postgres, words);
+        command.env("DATABASE_URL", postgres.url_as("looker"));
+        command.output().unwrap()
+    };
+    let unbound = as_looker(&["find"]);
+    assert_eq!(unbound.status.code(), Some(1), "{}", stdout(&unbound));
+    let found = as_looker(&["find", "--tenant", "acme", "--json"]);
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    let found: Value = serde_json::from_str(&stdout(&found)).unwrap();
+    assert_eq!(ids(&found), ["req-mid", "req-old"]);
+    assert_eq!(found[0]["records"], 3);
+    let foreign = as_looker(&["find", "--tenant", "acme", "--user", "bob"]);
+    assert_eq!(foreign.status.code(), Some(1), "{}", stdout(&foreign));
+
+    // Who may read all has both, apart.
+    let all = run(&postgres, &["find", "--json", "--text", "of globex"]);
+    let all: Value = serde_json::from_str(&stdout(&all)).unwrap();
+    assert_eq!(
+        (ids(&all), &all[0]["records"]),
+        (vec!["req-mid".to_owned()], &Value::from(1))
+    );
+}
+
+#[test]
+fn the_purpose_is_on_record() {
+    let postgres = prepared();
+    let found = run(
+        &postgres,
+        &["find", "--user", "alice", "--purpose", "ticket 4711"],
+    );
+    assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+    let recorded = postgres.psql("SELECT count(*) FROM audit.events WHERE action_type = 'audit.read' AND to_jsonb(events)::text LIKE '%ticket 4711%'");
+    assert_eq!(recorded, "1");
+}
+
+#[test]
+fn values_that_only_a_hand_can_have_written_fail_nothing() {
+    let postgres = prepared();
+    // As only a superuser can write them, into the partition that takes any id.
+    postgres.psql(
+        "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check",
+    );
+    let nested = "(repeat('[', 5000) || repeat(']', 5000))";
+    let odd = [
+        ("infinity", "'[1]'"),
+        ("-infinity", "'null'"),
+        ("294276-12-31", "'1e400'"),
+        ("4713-01-01 BC", "'{\"tenant_key\": {\"a\": [1e400]}}'"),
+        ("0044-03-15 BC", nested),
+    ];
+    for (n, (time, metadata)) in odd.iter().enumerate() {
+        postgres.psql(&format!(
+            "INSERT INTO audit_parts.query_runs_default (id, request_id, question_text, status, started_at, finished_at,
+                metadata, problems, writer_id, seq, salt)
+            VALUES (test_id({n} + 100, '2100-01-05'), 'odd-{n}', E'odd \\x1b[2J', 'unknown', '{time}', '{time}',
+                {metadata}::jsonb, ARRAY[NULL, 'p'], '00000000-0000-7000-8000-00000000000a', {n} + 100, '')"
+        ));
+    }
+    for words in [
+        &["find", "--text", "ODD"][..],
+        &["find", "--text", "odd", "--json"],
+    ] {
+        let found = run(&postgres, words);
+        assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+        let text = stdout(&found);
+        for n in 0..odd.len() {
+            assert!(text.contains(&format!("odd-{n}")), "{text}");
+        }
+        assert!(!text.contains('\x1b'), "{text}");
+    }
+}
+
+#[test]
+fn a_search_that_is_stopped_says_to_narrow_it() {
+    let postgres = prepared();
+    let mut locker = postgres.session("postgres");
+    locker.psql("BEGIN; LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE");
+    let child = command(&postgres, &["find"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // As its own timeout does it.
+    wait_until("the search waits and is cancelled", PATIENCE, || {
+        postgres.psql("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
+    });
+    let stopped = child.wait_with_output().unwrap();
+    assert_eq!(stopped.status.code(), Some(2), "{}", stdout(&stopped));
+    assert!(
+        stderr(&stopped).contains("name a narrower time"),
+        "{}",
+        stderr(&stopped)
+    );
+}
+
+/// The ids of the requests that are found; `-` for a record of none.
+fn requests(postgres: &Postgres, conditions: &[&str]) -> Vec<String> {
+    let words = [&["find", "--json"], conditions].concat();
+    let found = run(postgres, &words);
+    let requests = ids(
+        &serde_json::from_str(&stdout(&found)).unwrap_or_else(|_| panic!("{}", stderr(&found)))
+    );
+    let code = i32::from(requests.is_empty());
+    assert_eq!(found.status.code(), Some(code), "{}", stderr(&found));
+    requests
+}
+
+fn ids(found: &Value) -> Vec<String> {
+    let id = |request: &Value| request["request_id"].as_str().unwrap_or("-").to_owned();
+    found.as_array().unwrap().iter().map(id).collect()
+}
+
+fn prepared() -> Postgres {
+    let postgres = Postgres::start();
+    let migrated = run(&postgres, &["migrate"]);
+    assert!(migrated.status.success(), "{}", stderr(&migrated));
+    postgres.psql(RECORDS);
+    postgres
+}
+
+fn run(postgres: &Postgres, words: &[&str]) -> Output {
+    command(postgres, words).output().unwrap()
+}
+
+/// The program, with nothing of the environment that changes what it does.
+fn command(postgres: &Postgres, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    for name in ["AUDIT_DATABASE_URL", "COLUMNS"] {
+        command.env_remove(name);
+    }
+    command.args(words).env("DATABASE_URL", postgres.url());
+    command
+}
+
+fn stdout(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
