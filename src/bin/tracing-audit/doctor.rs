@@ -3,25 +3,27 @@
 //! The questions are asked from here, not by functions in the database: who tampers with the database does not tamper
 //! with the check. Everything is read only; what this login may not see is said.
 
-mod expected;
+mod accepted;
+mod compare;
+mod difference;
 mod finding;
-mod functions;
+mod leaks;
 mod look;
+mod mend;
 mod partitions;
 mod records;
-mod rights;
 mod role_settings;
 mod roles;
-mod row_security;
 mod server;
+mod snapshot;
 mod sources;
-mod tables;
-mod triggers;
-mod views;
+mod words;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -32,7 +34,48 @@ use crate::text::{Terminal, columns, escape, escape_json, escape_line, wrap};
 
 use finding::{Finding, Severity, counted};
 use look::Look;
+use partitions::Leaf;
 use server::Schema;
+
+/// The checks that `--check` names.
+pub(crate) const CHECKS: [&str; 36] = [
+    "accepted",
+    "batch_rows",
+    "batches",
+    "bypass",
+    "clock",
+    "closed_roles",
+    "columns",
+    "constraints",
+    "dead_letters",
+    "default_partition",
+    "default_privileges",
+    "encoding",
+    "event_triggers",
+    "functions",
+    "indexes",
+    "leaks",
+    "logins",
+    "members",
+    "newest_batch",
+    "owners",
+    "partitions",
+    "partitions_ahead",
+    "policies",
+    "postgres_version",
+    "privileges",
+    "role_settings",
+    "roles",
+    "row_security",
+    "rules",
+    "schema_checksum",
+    "schema_version",
+    "server_settings",
+    "statistics",
+    "tables",
+    "triggers",
+    "view",
+];
 
 /// How many lines of a statement are shown; `--json` has it whole.
 const MAX_ADVICE_LINES: usize = 14;
@@ -48,22 +91,48 @@ type Group = (&'static str, Vec<Finding>);
 
 /// Looks, prints what it found, and says by the exit code whether there is a problem.
 pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitCode, Error> {
+    let accepted = match &arguments.accept {
+        Some(path) => accepted::read(path)?,
+        None => Vec::new(),
+    };
     let mut connection = database.connect().await?;
-    let groups = look_at_all(&mut connection)
+    let failed = |source| Error::Look {
+        database: database.name(),
+        source,
+    };
+    if arguments.snapshot {
+        let text = write_snapshot(&mut connection).await.map_err(failed)?;
+        io::stdout().lock().write_all(text.as_bytes())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut groups = look_at_all(&mut connection, arguments.max_age)
         .await
-        .map_err(|source| Error::Look {
-            database: database.name(),
-            source,
-        })?;
+        .map_err(failed)?;
+    let all = groups.iter_mut().flat_map(|(_, findings)| findings);
+    let unused = accepted::apply(&accepted, all);
+    if !unused.is_empty() {
+        groups.push(("Accepted", unused));
+    }
+    if !arguments.check.is_empty() {
+        for (_, findings) in &mut groups {
+            // A check that fails may be any.
+            findings.retain(|finding| {
+                finding.check == "failed"
+                    || arguments.check.iter().any(|name| name == finding.check)
+            });
+        }
+        groups.retain(|(_, findings)| !findings.is_empty());
+    }
     let count = |severity| {
         let all = groups.iter().flat_map(|(_, findings)| findings);
-        all.filter(|finding| finding.severity == severity).count()
+        all.filter(|finding| finding.severity == severity && finding.accepted.is_none())
+            .count()
     };
     let (problems, warnings) = (count(Severity::Problem), count(Severity::Warning));
     let is_blind = groups
         .iter()
         .flat_map(|(_, findings)| findings)
-        .any(|finding| finding.is_unseen);
+        .any(|finding| finding.is_unseen && finding.accepted.is_none());
     let text = if arguments.json {
         json(&groups)
     } else {
@@ -110,7 +179,7 @@ fn settled(
     Ok(vec![
         Finding::problem("failed", object, format!("this check failed: {why}"))
             .expected("a check that ends")
-            .advice(
+            .explained(
                 "See the server's log for the statement and its error: a lock that somebody holds, \
                  a table that is not what it was, or a row that holds an extreme value. \
                  The other checks were made.",
@@ -119,7 +188,10 @@ fn settled(
 }
 
 /// Asks everything, in one read-only transaction.
-async fn look_at_all(connection: &mut sqlx::PgConnection) -> Result<Vec<Group>, sqlx::Error> {
+async fn look_at_all(
+    connection: &mut sqlx::PgConnection,
+    max_age: Option<Duration>,
+) -> Result<Vec<Group>, sqlx::Error> {
     let mut look = Look::begin(connection).await?;
     let look = &mut look;
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
@@ -129,27 +201,60 @@ async fn look_at_all(connection: &mut sqlx::PgConnection) -> Result<Vec<Group>, 
         // What another version must have is not known here.
         return Ok(groups);
     }
-    let relations = look.relations().await?;
     let mut of_roles = settled("roles", roles::check(look).await)?;
     of_roles.extend(settled("role settings", role_settings::check(look).await)?);
     groups.push(("Roles", of_roles));
-    let of_rights = rights::check(look, &relations).await;
-    groups.push(("Rights", settled("rights", of_rights)?));
-    let of_rows = row_security::check(look, &relations).await;
-    let mut guards = settled("row security", of_rows)?;
-    let of_triggers = triggers::check(look, &relations).await;
-    guards.extend(settled("triggers", of_triggers)?);
-    let of_views = views::check(look, &relations).await;
-    guards.extend(settled("views", of_views)?);
-    groups.push(("Guards", guards));
-    let of_functions = functions::check(look).await;
-    groups.push(("Functions", settled("functions", of_functions)?));
-    let of_tables = tables::check(look, &relations).await;
-    groups.push(("Tables", settled("tables", of_tables)?));
-    let of_partitions = partitions::check(look, &relations).await;
-    groups.push(("Partitions", settled("partitions", of_partitions)?));
-    groups.push(("Records", records::check(look).await?));
+    let leaves = match partitions::leaves(look).await {
+        Ok(leaves) => leaves,
+        failed => {
+            groups.push((
+                "Partitions",
+                settled("partitions", failed.map(|_| Vec::new()))?,
+            ));
+            Vec::new()
+        }
+    };
+    let mut of_partitions = Vec::new();
+    match compared(look, &leaves).await {
+        Ok(mut checks) => {
+            for (title, names) in compare::GROUPS {
+                let findings = names
+                    .iter()
+                    .flat_map(|name| checks.remove(name).unwrap_or_default());
+                groups.push((title, findings.collect()));
+            }
+            // Those of the partitions' own constraints.
+            of_partitions.extend(checks.into_values().flatten());
+        }
+        failed => groups.push(("Catalog", settled("catalog", failed.map(|_| Vec::new()))?)),
+    }
+    let of_leaks = leaks::check(look).await;
+    groups.push(("Ways around", settled("views", of_leaks)?));
+    let as_partitions = partitions::check(look, &leaves).await;
+    of_partitions.extend(settled("partitions", as_partitions)?);
+    groups.push(("Partitions", of_partitions));
+    groups.push(("Records", records::check(look, max_age).await?));
     Ok(groups)
+}
+
+/// The catalog beside the golden file of its version of Postgres.
+async fn compared(
+    look: &mut Look<'_>,
+    leaves: &[Leaf],
+) -> Result<BTreeMap<&'static str, Vec<Finding>>, sqlx::Error> {
+    let mut found = snapshot::read(look).await?;
+    found.extend(snapshot::noted_values(look).await?);
+    let partitions: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.is_partition()).collect();
+    let golden = snapshot::expected(look.major_version().await?, &partitions);
+    Ok(compare::check(&golden, &found, leaves))
+}
+
+/// What the golden file of this version of Postgres is, in a database that was just migrated.
+async fn write_snapshot(connection: &mut sqlx::PgConnection) -> Result<String, sqlx::Error> {
+    let mut look = Look::begin(connection).await?;
+    let leaves = partitions::leaves(&mut look).await?;
+    let facts = snapshot::read(&mut look).await?;
+    Ok(snapshot::write(&facts, &leaves.iter().collect::<Vec<_>>()))
 }
 
 /// For programs: an array with an object for each finding.
@@ -196,8 +301,9 @@ fn text(database: &Database, groups: &[Group], problems: usize, warnings: usize)
 
 /// Writes a finding: one that is well on a line, any other with what should be and what to do.
 fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest: usize) {
-    let word = format!("{:<7}", finding.severity.word());
+    let word = format!("{:<8}", finding.word());
     let word = match finding.severity {
+        _ if finding.accepted.is_some() => terminal.dim(&word),
         Severity::Ok => terminal.dim(&word),
         Severity::Warning => terminal.caution(&word),
         Severity::Problem => terminal.alarm(&word),
@@ -216,7 +322,7 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
         .map_or(usize::MAX, |width| width.saturating_sub(INDENT).max(24));
     for (number, piece) in wrap(&said, width).into_iter().enumerate() {
         let before = if number == 0 {
-            format!("  {word}  ")
+            format!("  {word} ")
         } else {
             indent.clone()
         };
@@ -226,9 +332,12 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
         return;
     }
     // Never broken at the terminal's width: statements are copied from here.
+    let nothing = String::new();
     for (label, text) in [
+        ("accepted", finding.accepted.as_ref().unwrap_or(&nothing)),
         ("should be", &finding.expected),
         ("to mend it", &finding.advice),
+        ("note", &finding.explanation),
     ] {
         let lines: Vec<&str> = text.lines().collect();
         for (number, line) in lines.iter().take(MAX_ADVICE_LINES).enumerate() {

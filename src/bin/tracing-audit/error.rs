@@ -4,6 +4,7 @@
 //! text of a record.
 
 use std::io;
+use std::path::PathBuf;
 
 use sqlx::error::DatabaseError;
 
@@ -28,6 +29,14 @@ pub(crate) enum Error {
         database: String,
         /// Why not.
         why: Unreachable,
+    },
+    /// The file of what is accepted cannot be used.
+    #[error("{}: {why}; it must hold a JSON array of {{\"check\", \"object\", \"reason\"}}", .path.display())]
+    Accepted {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
     },
     /// The database did not answer in time.
     #[error("{database} did not answer within {seconds} s")]

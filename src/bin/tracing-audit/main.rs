@@ -29,6 +29,7 @@ mod tree;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
@@ -330,12 +331,29 @@ struct Release {
 /// Arguments of `doctor`.
 #[derive(Args, Debug)]
 struct Doctor {
-    /// Prints an array of {check, severity, object, found, expected, advice}.
+    /// Prints an array of {check, severity, object, found, expected, advice, explanation, accepted}.
+    ///
+    /// The advice is a statement that can be run as it stands; the explanation is for people.
     #[arg(long)]
     json: bool,
     /// Exits with 1 when there is a warning, too.
     #[arg(long)]
     strict: bool,
+    /// Tells the findings of this check alone; may be given several times.
+    #[arg(long, value_name = "NAME", value_parser = clap::builder::PossibleValuesParser::new(doctor::CHECKS), hide_possible_values = true)]
+    check: Vec<String>,
+    /// Accepts what is in this file: a JSON array of {check, object, reason}, each with a found or without.
+    ///
+    /// Such a finding is printed with the reason, and counts for nothing. One that is not
+    /// found any more is a warning.
+    #[arg(long, value_name = "FILE")]
+    accept: Option<PathBuf>,
+    /// The newest batch must be younger than this, as 15m, 2h or 1d.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
+    /// Prints the facts that the others are compared with, for the golden files.
+    #[arg(long, hide = true)]
+    snapshot: bool,
 }
 
 /// Arguments of every command that reads rows.

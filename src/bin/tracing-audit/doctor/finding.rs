@@ -35,8 +35,12 @@ pub(crate) struct Finding {
     pub(crate) found: String,
     /// How it should be; empty when it is.
     pub(crate) expected: String,
-    /// The statement that mends it, or what to do; empty when there is nothing to do.
+    /// The statement that mends it, which can be run as it stands; empty when there is none.
     pub(crate) advice: String,
+    /// What to know before, or what to do when no statement mends it; empty when there is nothing to say.
+    pub(crate) explanation: String,
+    /// Why somebody has accepted it.
+    pub(crate) accepted: Option<String>,
     /// Whether this login may not look at it.
     pub(crate) is_unseen: bool,
 }
@@ -54,6 +58,8 @@ impl Finding {
             found: found.into(),
             expected: String::new(),
             advice: String::new(),
+            explanation: String::new(),
+            accepted: None,
             is_unseen: false,
         }
     }
@@ -87,7 +93,7 @@ impl Finding {
             ..Self::warning(check, object, "not seen: this login may not read it")
         }
         .expected("a login that may")
-        .advice("Run this as a superuser, or as a member of audit_auditor.")
+        .explained("Run this as a superuser, or as a member of audit_auditor.")
     }
 
     pub(crate) fn expected(self, expected: impl Into<String>) -> Self {
@@ -104,6 +110,22 @@ impl Finding {
         }
     }
 
+    pub(crate) fn explained(self, explanation: impl Into<String>) -> Self {
+        Self {
+            explanation: explanation.into(),
+            ..self
+        }
+    }
+
+    /// Its severity as it is printed: what was accepted is neither a problem nor a warning.
+    pub(crate) fn word(&self) -> &'static str {
+        if self.accepted.is_some() {
+            "accepted"
+        } else {
+            self.severity.word()
+        }
+    }
+
     /// For programs.
     pub(crate) fn json(&self) -> Value {
         let unless_empty = |text: &str| match text {
@@ -112,11 +134,13 @@ impl Finding {
         };
         json!({
             "check": self.check,
-            "severity": self.severity.word(),
+            "severity": self.word(),
             "object": self.object,
             "found": self.found,
             "expected": unless_empty(&self.expected),
             "advice": unless_empty(&self.advice),
+            "explanation": unless_empty(&self.explanation),
+            "accepted": self.accepted,
         })
     }
 }

@@ -1,35 +1,71 @@
-//! The partitions: those that are needed are there, what is there is attached where it belongs, and none is a catch-all
-//! with rows.
+//! The partitions: those that are needed are there, what is there is attached where it belongs under the name of its
+//! month, and none is a catch-all with rows. No advice takes a row out of the trail.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, FromRow, Row as _};
 
-use super::expected::{Table, record_tables};
 use super::finding::{Finding, counted, listed, or_ok};
-use super::look::{Answer, Look, Part, Relation};
+use super::look::{Answer, Look};
+
+/// The record tables, each with the column of its time.
+const RECORD_TABLES: [(&str, &str); 3] = [
+    ("query_runs", "started_at"),
+    ("prompt_runs", "created_at"),
+    ("events", "created_at"),
+];
 
 /// This month and the next by the server's clock: the end of a partition's name, and the first moment.
 const MONTHS: &str = "SELECT to_char(m, 'YYYY_MM'), m::text FROM (
     SELECT date_trunc('month', now()) + make_interval(months => n) AS m FROM generate_series(0, 1) n) months ORDER BY m";
 
-/// What each monthly partition must have, from its name: its bound, and the check of its month with `{time}` for the
-/// column.
+/// Whatever is a partition of a record table, or lies among the partitions, or was one by its name and its owner. A
+/// month is known by the bound, by the name, and by the name of the check of its times, which stays when a table is
+/// renamed; `month` is what it must be: that of the bound, unless the name and the check agree on another.
 const LEAVES: &str = "
-    WITH leaf AS (
-        SELECT c.oid, c.relname, to_timestamp(right(c.relname, 7), 'YYYY_MM') AS month
+    WITH candidate AS (
+        SELECT c.oid, n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner) AS owner, p.relname AS parent,
+            coalesce(i.inhdetachpending, false) AS is_pending, pg_get_expr(c.relpartbound, c.oid) AS bound,
+            substring(c.relname FROM '^(?:query_runs|prompt_runs|events)_([0-9]{4}_(?:0[1-9]|1[0-2])|default)$') AS name_month,
+            (SELECT substring(k.conname FROM '^(?:query_runs|prompt_runs|events)_([0-9]{4}_(?:0[1-9]|1[0-2]))_month$')
+                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1) AS check_month,
+            coalesce(p.relname::text, substring(c.relname FROM '^(query_runs|prompt_runs|events)_'),
+                (SELECT substring(k.conname FROM '^(query_runs|prompt_runs|events)_[0-9]{4}_[0-9]{2}_month$')
+                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1)) AS of_table
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'audit_parts' AND c.relname ~ '_[0-9]{4}_(0[1-9]|1[0-2])$'),
-    bound AS (
-        SELECT oid, relname, month, month + interval '1 month' AS next FROM leaf)
-    SELECT relname::text,
-        format('FOR VALUES FROM (''%s'') TO (''%s'')',
-            (lpad(to_hex(extract(epoch FROM month)::bigint * 1000), 12, '0') || repeat('0', 20))::uuid,
-            (lpad(to_hex(extract(epoch FROM next)::bigint * 1000), 12, '0') || repeat('0', 20))::uuid),
-        format('CHECK ((({time} >= ''%s''::timestamp with time zone) AND ({time} < ''%s''::timestamp with time zone)))', month, next),
-        (SELECT pg_get_constraintdef(k.oid) FROM pg_constraint k
-            WHERE k.conrelid = bound.oid AND k.conname = bound.relname || '_month')
-    FROM bound ORDER BY 1";
+        LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
+        LEFT JOIN pg_class p ON p.oid = i.inhparent AND p.relnamespace = to_regnamespace('audit')
+        WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = 'audit_parts' OR p.oid IS NOT NULL
+            OR c.relkind = 'r' AND c.relowner = to_regrole('audit_owner')
+                AND c.relname ~ '^(query_runs|prompt_runs|events)_([0-9]{4}_(0[1-9]|1[0-2])|default)$')),
+    begun AS (
+        SELECT *, CASE WHEN bound = 'DEFAULT' THEN 'default' ELSE to_char(date_trunc('month', to_timestamp(
+            ('x0000' || replace(substring(bound FROM '^FOR VALUES FROM \\(''([0-9a-f]{8}-[0-9a-f]{4})-'), '-', ''))::bit(64)::bigint / 1000)), 'YYYY_MM') END AS begun_month
+        FROM candidate),
+    bounded AS (
+        SELECT b.*, m.bound AS begun_bound FROM begun b, LATERAL (SELECT audit_bound(b.begun_month)) m (bound)),
+    judged AS (
+        SELECT *, CASE
+            WHEN bound = begun_bound AND (begun_month = name_month OR check_month IS NULL OR check_month IS DISTINCT FROM name_month
+                OR check_month = begun_month) THEN begun_month
+            WHEN bound IS NULL THEN coalesce(check_month, name_month)
+            ELSE coalesce(name_month, check_month) END AS month
+        FROM bounded)
+    SELECT quote_ident(nspname), quote_ident(relname), nspname::text, relname::text, relkind::text, owner::text, of_table, parent IS NOT NULL AS is_attached, is_pending,
+        bound, month, audit_bound(month) AS right_bound, name_month IS NOT NULL OR check_month IS NOT NULL AS is_known,
+        to_timestamp(nullif(month, 'default'), 'YYYY_MM')::text, (to_timestamp(nullif(month, 'default'), 'YYYY_MM') + interval '1 month')::text
+    FROM judged ORDER BY 1";
+
+/// The bound of a month, as Postgres writes it; in place of `audit_bound(month)` above.
+const BOUND: &str = "CASE WHEN $ = 'default' THEN 'DEFAULT' ELSE format('FOR VALUES FROM (''%s'') TO (''%s'')',
+    (lpad(to_hex(extract(epoch FROM to_timestamp($, 'YYYY_MM'))::bigint * 1000), 12, '0') || repeat('0', 20))::uuid,
+    (lpad(to_hex(extract(epoch FROM to_timestamp($, 'YYYY_MM') + interval '1 month')::bigint * 1000), 12, '0') || repeat('0', 20))::uuid) END";
+
+/// Whether the rows come from another server, which makes the partitions there.
+const IS_SUBSCRIBER: &str =
+    "SELECT EXISTS (SELECT FROM pg_subscription_rel s JOIN pg_class c ON c.oid = s.srrelid
+    WHERE c.relnamespace IN (to_regnamespace('audit'), to_regnamespace('audit_parts')))";
 
 /// Size of each default partition, and whether this login may read it.
 const DEFAULTS: &str = "
@@ -37,47 +73,139 @@ const DEFAULTS: &str = "
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'audit_parts' AND c.relkind = 'r' AND c.relname ~ '_default$' ORDER BY 1";
 
-/// A monthly partition as its name says it must be.
-struct Leaf {
+/// The month that a partition is for, or all that have no partition of their own.
+#[derive(Debug)]
+pub(crate) struct Month {
+    /// `YYYY_MM`, or `default`.
+    pub(crate) name: String,
+    /// Its bound, as a statement has it.
     bound: String,
-    check: String,
-    has_check: Option<String>,
+    /// Its first moment and that of the next month, as Postgres writes them; empty for the default partition.
+    pub(crate) from: String,
+    pub(crate) to: String,
+}
+
+impl Month {
+    pub(crate) fn is_default(&self) -> bool {
+        self.name == "default"
+    }
+}
+
+/// A table that is a partition, or should be one.
+#[derive(Debug)]
+pub(crate) struct Leaf {
+    /// With its schema, as a statement has it.
+    pub(crate) name: String,
+    quoted_schema: String,
+    quoted_table: String,
+    schema: String,
+    table: String,
+    kind: String,
+    owner: String,
+    /// The record table that it belongs to, without the schema.
+    pub(crate) parent: String,
+    is_attached: bool,
+    is_pending: bool,
+    bound: String,
+    pub(crate) month: Option<Month>,
+    /// Whether its name or its check says that the trail made it.
+    is_known: bool,
+}
+
+impl FromRow<'_, PgRow> for Leaf {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let text = |place: usize| -> Result<String, sqlx::Error> {
+            Ok(row.try_get::<Option<String>, _>(place)?.unwrap_or_default())
+        };
+        let month = row.try_get::<Option<String>, _>(10)?;
+        let (quoted_schema, quoted_table) = (text(0)?, text(1)?);
+        Ok(Self {
+            name: format!("{quoted_schema}.{quoted_table}"),
+            quoted_schema,
+            quoted_table,
+            schema: row.try_get(2)?,
+            table: row.try_get(3)?,
+            kind: row.try_get(4)?,
+            owner: row.try_get(5)?,
+            parent: text(6)?,
+            is_attached: row.try_get(7)?,
+            is_pending: row.try_get(8)?,
+            bound: text(9)?,
+            month: match month {
+                Some(name) => Some(Month {
+                    name,
+                    bound: text(11)?,
+                    from: text(13)?,
+                    to: text(14)?,
+                }),
+                None => None,
+            },
+            is_known: row.try_get(12)?,
+        })
+    }
+}
+
+impl Leaf {
+    /// Whether the trail made it, wherever it is now.
+    fn is_ours(&self) -> bool {
+        self.kind == "r"
+            && !self.parent.is_empty()
+            && (self.owner == "audit_owner" || self.is_known)
+            && (self.is_attached || self.month.is_some())
+    }
+
+    /// Whether it is a partition whose rights and triggers are looked at.
+    pub(crate) fn is_partition(&self) -> bool {
+        self.is_ours() && self.is_attached && !self.is_pending
+    }
+
+    /// Its name as the trail gives it, without the schema.
+    pub(crate) fn right_name(&self) -> String {
+        self.month.as_ref().map_or_else(
+            || self.table.clone(),
+            |month| format!("{}_{}", self.parent, month.name),
+        )
+    }
+}
+
+/// Everything that is a partition, or should be one, or lies among them.
+pub(crate) async fn leaves(look: &mut Look<'_>) -> Result<Vec<Leaf>, sqlx::Error> {
+    let bound_of = |month: &str| BOUND.replace('$', month);
+    let sql = LEAVES
+        .replace("audit_bound(b.begun_month)", &bound_of("b.begun_month"))
+        .replace("audit_bound(month)", &bound_of("month"));
+    look.rows(AssertSqlSafe(sql)).await
 }
 
 /// The partitions of all record tables.
 pub(crate) async fn check(
     look: &mut Look<'_>,
-    relations: &[Relation],
+    leaves: &[Leaf],
 ) -> Result<Vec<Finding>, sqlx::Error> {
-    let months: Vec<(String, String)> = look.rows(MONTHS).await?;
-    let leaves: BTreeMap<String, Leaf> = look
-        .rows::<(String, String, String, Option<String>)>(LEAVES)
-        .await?
-        .into_iter()
-        .map(|(name, bound, check, has_check)| {
-            let leaf = Leaf {
-                bound,
-                check,
-                has_check,
-            };
-            (name, leaf)
-        })
-        .collect();
-    let mut findings = ahead(relations, &months);
-    findings.extend(attached(relations, &leaves));
-    findings.extend(defaults(look, relations).await?);
+    let is_subscriber = look.rows::<(bool,)>(IS_SUBSCRIBER).await? == [(true,)];
+    let mut findings = Vec::new();
+    if !is_subscriber {
+        let months: Vec<(String, String)> = look.rows(MONTHS).await?;
+        findings.extend(ahead(leaves, &months));
+    }
+    findings.extend(attached(leaves));
+    findings.extend(defaults(look, leaves, is_subscriber).await?);
     Ok(findings)
 }
 
 /// This month's and the next month's are there.
-fn ahead(relations: &[Relation], months: &[(String, String)]) -> Vec<Finding> {
+fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for table in record_tables() {
+    for (table, _) in RECORD_TABLES {
+        // One that is elsewhere, or of another name, is told of as such.
         let lacking: Vec<&(String, String)> = months
             .iter()
-            .filter(|(month, _)| {
-                let leaf = format!("{}_{month}", table.name);
-                !relations.iter().any(|relation| relation.table == leaf)
+            .filter(|(name, _)| {
+                !leaves.iter().any(|leaf| {
+                    leaf.parent == table
+                        && leaf.is_ours()
+                        && leaf.month.as_ref().is_some_and(|month| month.name == *name)
+                })
             })
             .collect();
         if lacking.is_empty() {
@@ -86,17 +214,12 @@ fn ahead(relations: &[Relation], months: &[(String, String)]) -> Vec<Finding> {
         let names: Vec<&str> = lacking.iter().map(|(month, _)| month.as_str()).collect();
         let statements: Vec<String> = lacking
             .iter()
-            .map(|(_, moment)| {
-                format!(
-                    "SELECT audit.ensure_partition('{}', '{moment}');",
-                    table.name
-                )
-            })
+            .map(|(_, moment)| format!("SELECT audit.ensure_partition('{table}', '{moment}');"))
             .collect();
         findings.push(
             Finding::warning(
                 "partitions_ahead",
-                format!("audit.{}", table.name),
+                format!("audit.{table}"),
                 format!("it has no partition yet for {}", names.join(" and ")),
             )
             .expected("made ahead, as a running writer does")
@@ -111,159 +234,168 @@ fn ahead(relations: &[Relation], months: &[(String, String)]) -> Vec<Finding> {
     )
 }
 
-/// Everything in schema `audit_parts` is a partition of the table and of the month that its name says.
-fn attached(relations: &[Relation], leaves: &BTreeMap<String, Leaf>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut count = 0;
-    for relation in relations {
-        if relation.schema != "audit_parts" {
-            continue;
-        }
-        match relation.part() {
-            Part::Leaf(parent) => {
-                count += 1;
-                findings.extend(misplaced(relation, parent, leaves));
-            }
-            _ => findings.push(detached(relation, leaves)),
+/// Every partition is one of the trail's own, and every one of the trail's own is a partition, under its name, of its
+/// month.
+fn attached(leaves: &[Leaf]) -> Vec<Finding> {
+    let (ours, others): (Vec<&Leaf>, Vec<&Leaf>) = leaves.iter().partition(|leaf| leaf.is_ours());
+    let mut findings: Vec<Finding> = others.iter().filter_map(|leaf| stray(leaf)).collect();
+    let taken: BTreeSet<&str> = ours.iter().map(|leaf| leaf.table.as_str()).collect();
+    // Names that were exchanged go by a third.
+    let mut exchanged: BTreeMap<&str, Vec<&Leaf>> = BTreeMap::new();
+    for leaf in &ours {
+        let name = leaf.right_name();
+        if name != leaf.table && taken.contains(name.as_str()) && leaf.is_attached {
+            exchanged.entry(&leaf.parent).or_default().push(leaf);
+        } else {
+            findings.extend(misplaced(leaf));
         }
     }
+    findings.extend(
+        exchanged
+            .into_iter()
+            .map(|(parent, leaves)| exchange(parent, &leaves)),
+    );
     or_ok(
         "partitions",
         findings,
         "partitions",
         format!(
             "{} are attached where they belong",
-            counted(count, "partition", "partitions")
+            counted(ours.len(), "partition", "partitions")
         ),
     )
 }
 
-/// A partition that is not of the table or the month that its name says.
-fn misplaced(relation: &Relation, parent: &Table, leaves: &BTreeMap<String, Leaf>) -> Vec<Finding> {
-    let name = &relation.name;
-    let bound = relation.bound.as_deref().unwrap_or_default();
-    if relation.table == format!("{}_default", parent.name) && bound == "DEFAULT" {
-        return Vec::new();
-    }
-    let is_of_parent = relation
-        .table
-        .strip_prefix(parent.name)
-        .is_some_and(|month| month.len() == "_YYYY_MM".len());
-    let Some(leaf) = leaves.get(&relation.table).filter(|_| is_of_parent) else {
-        let finding = Finding::problem(
-            "partitions",
-            name,
-            format!("a partition of audit.{}, and no name for one", parent.name),
-        )
-        .expected(format!("{}_YYYY_MM or {0}_default", parent.name))
-        .advice(format!(
-            "ALTER TABLE audit.{} DETACH PARTITION {name}; if the trail has not made it.",
-            parent.name
-        ));
-        return vec![finding];
-    };
-    let mut findings = Vec::new();
-    if bound != leaf.bound {
-        findings.push(
+/// What the trail has not made, and lies among its partitions or is one.
+fn stray(leaf: &Leaf) -> Option<Finding> {
+    let name = &leaf.name;
+    if leaf.is_attached {
+        let parent = format!("audit.{}", leaf.parent);
+        return Some(
             Finding::problem(
-                "partitions",
+                "tables",
                 name,
-                format!("it holds another month than its name says: {bound}"),
+                format!("it is none of the trail's, and its rows are seen in {parent}"),
             )
-            .expected(&leaf.bound)
-            .advice(format!(
-                "ALTER TABLE audit.{0} DETACH PARTITION {name}; ALTER TABLE audit.{0} \
-                     ATTACH PARTITION {name} {1};",
-                parent.name, leaf.bound
-            )),
+            .expected("nothing below the tables of the trail but its own partitions")
+            .advice(format!("ALTER TABLE {parent} DETACH PARTITION {name};"))
+            .explained(
+                "Its rows are seen no more then, and stay in that table: look at them first.",
+            ),
         );
     }
-    let time = parent.time_column.unwrap_or_default();
-    let expected = leaf.check.replace("{time}", time);
-    let constraint = format!("{}_month", relation.table);
-    let add = format!("ALTER TABLE {name} ADD CONSTRAINT {constraint} {expected};");
-    match &leaf.has_check {
-        Some(found) if *found == expected => {}
-        Some(found) => findings.push(
-            Finding::problem(
-                "partitions",
-                name,
-                format!("constraint {constraint} is another one, and may refuse records: {found}"),
-            )
-            .expected(expected)
-            .advice(format!(
-                "ALTER TABLE {name} DROP CONSTRAINT {constraint}; {add}"
-            )),
-        ),
-        None => findings.push(
-            Finding::warning(
-                "partitions",
-                name,
-                format!(
-                    "constraint {constraint} is missing: a query by time reads this partition as \
-                 well"
-                ),
-            )
-            .expected(expected)
-            .advice(add),
-        ),
-    }
-    findings
+    (leaf.schema == "audit_parts").then(|| {
+        Finding::problem("partitions", name, "it is no partition of the trail")
+            .expected("nothing else in schema audit_parts")
+            .advice(format!("ALTER TABLE {name} SET SCHEMA public;"))
+    })
 }
 
-/// What lies among the partitions and is none.
-fn detached(relation: &Relation, leaves: &BTreeMap<String, Leaf>) -> Finding {
-    let name = &relation.name;
-    if relation.is_being_detached {
-        let parent = relation.parent.as_deref().unwrap_or_default();
-        return Finding::problem(
-            "partitions",
-            name,
-            format!(
-                "its removal from {parent} was begun and not finished: nothing can be written to it"
-            ),
-        )
-        .expected("a partition")
-        .advice(format!(
-            "ALTER TABLE {parent} DETACH PARTITION {name} FINALIZE; then attach it again."
-        ));
-    }
-    let parent = record_tables().find(|table| {
-        relation
-            .table
-            .strip_prefix(table.name)
-            .is_some_and(|end| end == "_default" || leaves.contains_key(&relation.table))
-    });
-    match parent {
-        Some(parent) if relation.parent.is_none() && relation.kind == "r" => {
-            let bound = leaves
-                .get(&relation.table)
-                .map_or("DEFAULT", |leaf| leaf.bound.as_str());
+/// A partition that is elsewhere, or not under its name, or not attached, or of another month than it is for.
+fn misplaced(leaf: &Leaf) -> Option<Finding> {
+    let Leaf { name, parent, .. } = leaf;
+    let Some(month) = &leaf.month else {
+        return Some(
             Finding::problem(
                 "partitions",
                 name,
-                format!(
-                    "it is detached from audit.{}: its rows are in nobody's trail, and that \
-                 month's are not written",
-                    parent.name
-                ),
+                format!("a partition of audit.{parent} of no month: {}", leaf.bound),
             )
-            .expected("a partition")
-            .advice(format!(
-                "ALTER TABLE audit.{} ATTACH PARTITION {name} {bound};",
-                parent.name
-            ))
-        }
-        _ => Finding::problem("partitions", name, "it is no partition of the trail")
-            .expected("nothing else in schema audit_parts")
-            .advice("Move it to another schema, or attach it to the table whose rows it holds."),
+            .expected(format!("the bound of a month, and the name {parent}_YYYY_MM"))
+            .explained(
+                "Attach it anew with the bound of the month that its rows are of; they are part of the trail.",
+            ),
+        );
+    };
+    let right_name = leaf.right_name();
+    let (mut told, mut statements) = (Vec::new(), Vec::new());
+    let mut place = name.clone();
+    if leaf.is_pending {
+        told.push(format!("its removal from audit.{parent} was begun and not finished: nothing can be written to it"));
+        statements.push(format!(
+            "ALTER TABLE audit.{parent} DETACH PARTITION {place} FINALIZE;"
+        ));
     }
+    if leaf.schema != "audit_parts" {
+        told.push("it was moved out of schema audit_parts".to_owned());
+        statements.push(format!("ALTER TABLE {place} SET SCHEMA audit_parts;"));
+        place = format!("audit_parts.{}", leaf.quoted_table);
+    }
+    if leaf.table != right_name {
+        told.push("it was renamed".to_owned());
+        statements.push(format!("ALTER TABLE {place} RENAME TO {right_name};"));
+        place = format!("audit_parts.{right_name}");
+    }
+    if !leaf.is_attached {
+        told.push(format!(
+            "it is detached from audit.{parent}: its rows are in nobody's trail, and that month's are not written"
+        ));
+    }
+    if leaf.is_attached && !leaf.is_pending && leaf.bound != month.bound {
+        told.push(format!(
+            "it holds another month than its name says: {}",
+            leaf.bound
+        ));
+        statements.push(format!(
+            "ALTER TABLE audit.{parent} DETACH PARTITION {place};"
+        ));
+    }
+    if !leaf.is_attached || leaf.is_pending || leaf.bound != month.bound {
+        statements.push(format!(
+            "ALTER TABLE audit.{parent} ATTACH PARTITION {place} {};",
+            month.bound
+        ));
+    }
+    if told.is_empty() {
+        return None;
+    }
+    let statement = if statements.len() > 1 {
+        format!("BEGIN; {} COMMIT;", statements.join(" "))
+    } else {
+        statements.join(" ")
+    };
+    Some(
+        Finding::problem("partitions", name, told.join("; "))
+            .expected(format!(
+                "audit_parts.{right_name}, a partition of audit.{parent} {}",
+                month.bound
+            ))
+            .advice(statement),
+    )
+}
+
+/// Partitions of which each has the name of another.
+fn exchange(parent: &str, leaves: &[&Leaf]) -> Finding {
+    let mut statements = vec!["BEGIN;".to_owned()];
+    for (number, leaf) in leaves.iter().enumerate() {
+        statements.push(format!(
+            "ALTER TABLE {} RENAME TO exchanged_{number};",
+            leaf.name
+        ));
+    }
+    for (number, leaf) in leaves.iter().enumerate() {
+        statements.push(format!(
+            "ALTER TABLE {}.exchanged_{number} RENAME TO {};",
+            leaf.quoted_schema,
+            leaf.right_name()
+        ));
+    }
+    statements.push("COMMIT;".to_owned());
+    let names: Vec<&str> = leaves.iter().map(|leaf| leaf.table.as_str()).collect();
+    Finding::problem(
+        "partitions",
+        format!("audit.{parent}"),
+        format!("partitions with the names of others: {}", listed(&names)),
+    )
+    .expected("each under the name of its month")
+    .advice(statements.join(" "))
 }
 
 /// The default partitions are there, and empty.
 async fn defaults(
     look: &mut Look<'_>,
-    relations: &[Relation],
+    leaves: &[Leaf],
+    is_subscriber: bool,
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     let found: BTreeMap<String, (i64, bool)> = look
@@ -272,10 +404,12 @@ async fn defaults(
         .into_iter()
         .map(|(name, bytes, may_read)| (name, (bytes, may_read)))
         .collect();
-    for table in record_tables() {
-        let leaf = format!("{}_default", table.name);
+    for (table, time) in RECORD_TABLES {
+        let leaf = format!("{table}_default");
         let name = format!("audit_parts.{leaf}");
-        let is_there = relations.iter().any(|relation| relation.name == name);
+        let is_there = leaves
+            .iter()
+            .any(|leaf| leaf.parent == table && leaf.month.as_ref().is_some_and(Month::is_default));
         match found.get(&leaf) {
             _ if !is_there => findings.push(
                 Finding::problem(
@@ -286,13 +420,13 @@ async fn defaults(
                 )
                 .expected("a default partition, empty")
                 .advice(format!(
-                    "CREATE TABLE {name} (LIKE audit.{0} INCLUDING DEFAULTS INCLUDING \
-                         CONSTRAINTS); SELECT audit.make_leaf_safe('{name}'); ALTER TABLE \
-                         audit.{0} ATTACH PARTITION {name} DEFAULT;",
-                    table.name
+                    "CREATE TABLE {name} (LIKE audit.{table} INCLUDING DEFAULTS INCLUDING CONSTRAINTS); \
+                     SELECT audit.make_leaf_safe('{name}'); ALTER TABLE audit.{table} ATTACH PARTITION {name} DEFAULT;"
                 )),
             ),
             Some((0, _)) | None => {}
+            // The rows go where the other server's went.
+            _ if is_subscriber => {}
             Some((_, false)) => findings.push(
                 Finding::warning(
                     "default_partition",
@@ -300,9 +434,9 @@ async fn defaults(
                     "rows were written to it; this login may not read which",
                 )
                 .expected("empty")
-                .advice("Run this as a superuser."),
+                .explained("Run this as a superuser."),
             ),
-            Some((_, true)) => findings.extend(default_rows(look, table, &name).await?),
+            Some((_, true)) => findings.extend(default_rows(look, time, &name).await?),
         }
     }
     Ok(or_ok(
@@ -316,10 +450,9 @@ async fn defaults(
 /// What a default partition holds.
 async fn default_rows(
     look: &mut Look<'_>,
-    table: &Table,
+    time: &str,
     name: &str,
 ) -> Result<Option<Finding>, sqlx::Error> {
-    let time = table.time_column.unwrap_or_default();
     let sql = format!(
         "SELECT count(*), array(SELECT DISTINCT coalesce(to_char({time}, 'YYYY-MM'), 'no month') FROM {name} WHERE {time} IS NOT NULL ORDER BY 1 LIMIT 12),
             array(SELECT DISTINCT coalesce(service_name, '(none)') FROM {name} ORDER BY 1 LIMIT 12) FROM {name}"
@@ -348,7 +481,7 @@ async fn default_rows(
             ),
         )
         .expected("empty")
-        .advice(
+        .explained(
             "Set the clocks right where these services run. The rows are part of the trail; \
                  a month that has rows here gets no partition of its own until \
                  `tracing-audit settle --yes` moves them there.",

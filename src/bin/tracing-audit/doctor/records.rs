@@ -1,5 +1,7 @@
 //! What the tables hold, in numbers: records that Postgres refused, and whether the batches follow each other.
 
+use std::time::Duration;
+
 use super::finding::{Finding, Severity, or_ok};
 use super::look::{Answer, Look};
 use super::settled;
@@ -45,8 +47,17 @@ const NEWEST: &str = "
     SELECT CASE WHEN isfinite(committed_at) THEN extract(epoch FROM clock_timestamp() - committed_at)::float8 END
     FROM audit.batches ORDER BY committed_at DESC LIMIT 1";
 
+/// What it means when no batch is written.
+const SILENT: &str = "See whether the programs that write run and reach this database: their local logs hold \
+    what they could not write (`tracing-audit spool list`).";
+
 /// Dead letters, continuity, and the newest batch.
-pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+///
+/// A newest batch older than `max_age` is a problem.
+pub(crate) async fn check(
+    look: &mut Look<'_>,
+    max_age: Option<Duration>,
+) -> Result<Vec<Finding>, sqlx::Error> {
     // Else row-level security would show empty tables.
     if !look.sees_all_rows {
         return Ok(vec![
@@ -57,7 +68,7 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
     let mut findings = settled("audit.dead_letters", dead_letters(look).await)?;
     findings.extend(settled("audit.batches", batches(look).await)?);
     findings.extend(settled("batch_rows", lost(look).await)?);
-    findings.extend(settled("newest batch", newest(look).await)?);
+    findings.extend(settled("newest batch", newest(look, max_age).await)?);
     Ok(findings)
 }
 
@@ -78,13 +89,13 @@ async fn dead_letters(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> 
             )
             .expected("no record that Postgres refuses")
             .advice(format!(
-                "SELECT writer_id, seq, kind, reason FROM audit.dead_letters WHERE {}; \
-                     says why, and which. They stay part of the trail.",
+                "SELECT writer_id, seq, kind, reason FROM audit.dead_letters WHERE {};",
                 match code.as_str() {
                     "none" => "sqlstate IS NULL".to_owned(),
                     code => format!("sqlstate = '{}'", code.replace('\'', "''")),
                 }
             ))
+            .explained("This says why, and which. They stay part of the trail.")
         })
         .collect();
     Ok(or_ok("dead_letters", findings, "dead letters", "none"))
@@ -115,10 +126,11 @@ async fn batches(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
             )
             .expected("the batches of a writer follow each other without a gap")
             .advice(format!(
-                "SELECT * FROM audit.batches WHERE writer_id = '{writer}' ORDER BY \
-                     first_seq; shows what is missing: rows of the table were removed, or \
-                     put in by hand."
-            )),
+                "SELECT * FROM audit.batches WHERE writer_id = '{writer}' ORDER BY first_seq;"
+            ))
+            .explained(
+                "This shows what is missing: rows of the table were removed, or put in by hand.",
+            ),
         });
     }
     Ok(findings)
@@ -147,10 +159,12 @@ async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
                 )
                 .expected("the rows of each batch, or a row of audit.removals that tells of them")
                 .advice(format!(
-                    "SELECT * FROM audit.batches WHERE writer_id = '{writer}' ORDER BY first_seq; \
-                     shows which. Look for a partition that was dropped or detached, and restore \
-                     the rows from a backup."
-                )),
+                    "SELECT * FROM audit.batches WHERE writer_id = '{writer}' ORDER BY first_seq;"
+                ))
+                .explained(
+                    "This shows which. Look for a partition that was dropped or detached, and \
+                     restore the rows from a backup.",
+                ),
             )
         })
         .collect();
@@ -163,12 +177,20 @@ async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
 }
 
 /// When the newest batch was committed.
-async fn newest(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+async fn newest(
+    look: &mut Look<'_>,
+    max_age: Option<Duration>,
+) -> Result<Vec<Finding>, sqlx::Error> {
     let Answer::Rows(newest) = look.rows_of_table::<(Option<f64>,)>(NEWEST).await? else {
         // Told of with the batches.
         return Ok(Vec::new());
     };
     Ok(vec![match newest.first() {
+        None if max_age.is_some() => {
+            Finding::problem("newest_batch", "newest batch", "none was written yet")
+                .expected("one that is younger than --max-age")
+                .explained(SILENT)
+        }
         None => Finding::ok("newest_batch", "newest batch", "none was written yet"),
         Some((None,)) => Finding::warning(
             "newest_batch",
@@ -176,12 +198,17 @@ async fn newest(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
             "written at a time that is not finite",
         )
         .expected("a time that is past")
-        .advice(
-            "SELECT * FROM audit.batches WHERE NOT isfinite(committed_at); shows it: a row that \
-             was put in by hand.",
-        ),
+        .advice("SELECT * FROM audit.batches WHERE NOT isfinite(committed_at);")
+        .explained("This shows it: a row that was put in by hand."),
         Some((Some(seconds),)) => {
             let age = crate::text::duration(seconds * 1000.0);
+            if max_age.is_some_and(|max_age| *seconds > max_age.as_secs_f64()) {
+                return Ok(vec![
+                    Finding::problem("newest_batch", "newest batch", format!("written {age} ago"))
+                        .expected("one that is younger than --max-age")
+                        .explained(SILENT),
+                ]);
+            }
             let severity = if *seconds < 0.0 {
                 Severity::Warning
             } else {
@@ -197,7 +224,7 @@ async fn newest(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
                     format!("written {} after now", age.trim_start_matches('-')),
                 )
                 .expected("a time that is past")
-                .advice("See whether the server's clock was set back."),
+                .explained("See whether the server's clock was set back."),
             }
         }
     }])

@@ -3,42 +3,60 @@
 use super::finding::{Finding, Severity, or_ok};
 use super::look::Look;
 
-/// What is set for a role, a database or both: the role (none: all), the statement's beginning, `name=value`.
+/// What is set for a role, a database, both or the server: the role (none: all), the statement's beginning, the name,
+/// the value (of a boolean: `on` or `off`, however it was written), and whether it is the server's. What the server has
+/// is known where nothing else stands before it.
 const SETTINGS: &str = "
-    SELECT r.rolname::text, CASE
-            WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALTER ROLE ALL'
-            WHEN s.setrole = 0 THEN format('ALTER DATABASE %I', d.datname)
-            WHEN s.setdatabase = 0 THEN format('ALTER ROLE %I', r.rolname)
-            ELSE format('ALTER ROLE %I IN DATABASE %I', r.rolname, d.datname) END,
-        unnest(s.setconfig)
-    FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase
-    WHERE s.setdatabase = 0 OR d.datname = current_database() ORDER BY 2, 3";
+    WITH setting (role, statement, name, value, is_server) AS (
+        SELECT r.rolname::text, CASE
+                WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALTER ROLE ALL'
+                WHEN s.setrole = 0 THEN format('ALTER DATABASE %I', d.datname)
+                WHEN s.setdatabase = 0 THEN format('ALTER ROLE %I', r.rolname)
+                ELSE format('ALTER ROLE %I IN DATABASE %I', r.rolname, d.datname) END,
+            lower(split_part(c, '=', 1)), substr(c, strpos(c, '=') + 1), false
+        FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
+            unnest(s.setconfig) c
+        WHERE s.setdatabase = 0 OR d.datname = current_database()
+        UNION ALL
+        SELECT NULL, 'ALTER SYSTEM', lower(name), reset_val, true FROM pg_settings
+        WHERE lower(name) IN ('search_path', 'app.current_tenant', 'default_transaction_read_only') AND reset_val IS DISTINCT FROM boot_val)
+    SELECT s.role, s.statement, s.name, CASE WHEN g.vartype = 'bool' THEN CASE WHEN s.value::boolean THEN 'on' ELSE 'off' END ELSE s.value END, s.is_server
+    FROM setting s LEFT JOIN pg_settings g ON lower(g.name) = s.name
+    WHERE NOT (s.is_server AND EXISTS (SELECT FROM setting o WHERE NOT o.is_server AND o.name = s.name
+        AND (o.role IS NULL OR o.role IN (session_user, current_user))))
+    ORDER BY 2, 3";
 
 /// What is set for roles, for this database, or for both.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
-    for (role, statement, setting) in look
-        .rows::<(Option<String>, String, String)>(SETTINGS)
+    for (role, statement, name, value, is_server) in look
+        .rows::<(Option<String>, String, String, String, bool)>(SETTINGS)
         .await?
     {
-        let Some((name, value)) = setting.split_once('=') else {
+        let Some((severity, expected, why)) = judge(&name, &value, role.is_some()) else {
             continue;
         };
-        let Some((severity, expected, why)) = judge(name, value, role.is_some()) else {
-            continue;
+        let object = if is_server {
+            "server".to_owned()
+        } else {
+            statement.trim_start_matches("ALTER ").to_lowercase()
         };
-        let object = statement.trim_start_matches("ALTER ").to_lowercase();
         // A value is told only of settings that are not free text.
         let found = format!("{name} is set: {why}");
         let finding = match severity {
             Severity::Problem => Finding::problem("role_settings", object, found),
             _ => Finding::warning("role_settings", object, found),
         };
-        findings.push(
+        let finding = finding
+            .expected(expected)
+            .advice(format!("{statement} RESET {name};"));
+        findings.push(if is_server {
+            finding.explained(
+                "Take it out of postgresql.conf, too, and then SELECT pg_reload_conf(); for itself.",
+            )
+        } else {
             finding
-                .expected(expected)
-                .advice(format!("{statement} RESET {name};")),
-        );
+        });
     }
     Ok(or_ok(
         "role_settings",
@@ -55,31 +73,29 @@ fn judge(
     is_of_role: bool,
 ) -> Option<(Severity, &'static str, &'static str)> {
     let value = value.to_lowercase();
-    let is = |values: &[&str]| values.contains(&value.as_str());
-    let off = ["off", "false", "no", "0"];
-    match name.to_lowercase().as_str() {
+    match name {
         "session_replication_role" if value != "origin" => Some((
             Severity::Problem,
             "origin",
             "ordinary triggers and foreign keys are switched off",
         )),
-        "event_triggers" if is(&off) => Some((
+        "event_triggers" if value == "off" => Some((
             Severity::Problem,
             "on",
             "what keeps the tables from being altered and dropped is switched off",
         )),
-        "synchronous_commit" if is(&off) => Some((
+        "synchronous_commit" if value == "off" => Some((
             Severity::Warning,
             "on",
             "a commit may be lost in a crash; the writer switches it on for itself, \
                  readings and holds are recorded without it",
         )),
-        "row_security" if is(&off) => Some((
+        "row_security" if value == "off" => Some((
             Severity::Warning,
             "on",
             "a reader gets an error in place of its tenant's rows",
         )),
-        "default_transaction_read_only" if !is(&off) => Some((
+        "default_transaction_read_only" if value != "off" => Some((
             Severity::Warning,
             "off",
             "nothing is written by who gets it",

@@ -3,9 +3,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use super::expected::{LOGIN_ROLES, ROLES};
 use super::finding::{Finding, Severity, listed, or_ok};
 use super::look::Look;
+
+/// The roles of the trail.
+const ROLES: [&str; 6] = [
+    "audit_owner",
+    "audit_maintainer",
+    "audit_writer",
+    "audit_reader",
+    "audit_auditor",
+    "audit_operator",
+];
+
+/// The roles that logins are made members of.
+const LOGIN_ROLES: [&str; 4] = [
+    "audit_writer",
+    "audit_reader",
+    "audit_auditor",
+    "audit_operator",
+];
 
 const ATTRIBUTES: &str = "
     SELECT rolname::text, array_remove(ARRAY[
@@ -34,8 +51,24 @@ const REACH: &str = "
     SELECT g.rolname::text, m.rolname::text FROM reach
     JOIN pg_roles g ON g.oid = reach.role JOIN pg_roles m ON m.oid = reach.member ORDER BY 1, 2";
 
-const DATABASE_OWNER: &str =
-    "SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = current_database()";
+/// Whose the database is, and the statement that gives it to who has set up the server.
+const DATABASE_OWNER: &str = "
+    SELECT pg_get_userbyid(datdba)::text, format('ALTER DATABASE %I OWNER TO %I;', datname, pg_get_userbyid(10))
+    FROM pg_database WHERE datname = current_database()";
+
+/// Logins of the trail that cannot log in here: the login, why, and the statement that mends it.
+const SHUT_OUT: &str = "
+    WITH RECURSIVE reach (member) AS (
+        SELECT a.member FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid
+        WHERE g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        UNION SELECT a.member FROM reach r JOIN pg_auth_members a ON a.roleid = r.member)
+    SELECT r.rolname::text, w.why, w.statement
+    FROM reach JOIN pg_roles r ON r.oid = reach.member, LATERAL (VALUES
+        (r.rolvaliduntil <= now(), 'its password is valid no longer', format('ALTER ROLE %I VALID UNTIL ''infinity'';', r.rolname)),
+        (r.rolconnlimit = 0, 'it may have no connection', format('ALTER ROLE %I CONNECTION LIMIT -1;', r.rolname)),
+        (NOT has_database_privilege(r.oid, current_database(), 'CONNECT'), 'it may not connect to this database',
+            format('GRANT CONNECT ON DATABASE %I TO %I;', current_database(), r.rolname))) w (is_so, why, statement)
+    WHERE r.rolcanlogin AND w.is_so ORDER BY 1, 2";
 
 /// Roles of Postgres itself whose members get round the grants of the tables.
 const PREDEFINED: [(&str, &str); 5] = [
@@ -61,6 +94,8 @@ struct Roles {
     /// `(role, member)`, also through others.
     reach: Vec<(String, String)>,
     database_owner: String,
+    /// The statement that gives the database to another owner.
+    give_away: String,
 }
 
 #[derive(Debug)]
@@ -87,6 +122,12 @@ impl Roles {
         let memberships = look
             .rows::<(String, String, bool, bool, bool, Option<String>)>(MEMBERSHIPS)
             .await?;
+        let (database_owner, give_away) = look
+            .rows::<(String, String)>(DATABASE_OWNER)
+            .await?
+            .into_iter()
+            .next()
+            .unwrap_or_default();
         Ok(Self {
             attributes: look.rows(ATTRIBUTES).await?.into_iter().collect(),
             memberships: memberships
@@ -103,13 +144,13 @@ impl Roles {
                 )
                 .collect(),
             reach: look.rows(REACH).await?,
-            database_owner: look
-                .rows::<(String,)>(DATABASE_OWNER)
-                .await?
-                .into_iter()
-                .map(|(owner,)| owner)
-                .collect(),
+            database_owner,
+            give_away,
         })
+    }
+
+    fn give_database_away(&self) -> String {
+        self.give_away.clone()
     }
 
     fn has(&self, role: &str, attribute: &str) -> bool {
@@ -190,6 +231,7 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
     findings.extend(closed(&roles));
     findings.extend(members(&roles));
     findings.extend(writers(&roles));
+    findings.extend(shut_out(look).await?);
     findings.extend(bypassing(&roles));
     Ok(findings)
 }
@@ -202,9 +244,8 @@ fn attributes(roles: &Roles) -> Vec<Finding> {
             None => findings.push(
                 Finding::problem("roles", role, "there is no such role")
                     .expected("a role that cannot log in")
-                    .advice(format!(
-                        "CREATE ROLE {role} NOLOGIN; and grant it what is said to be missing below."
-                    )),
+                    .advice(format!("CREATE ROLE {role} NOLOGIN;"))
+                    .explained("Then grant it what is said to be missing below, or rename it back if it was renamed."),
             ),
             Some([]) => {}
             Some(attributes) => {
@@ -301,12 +342,12 @@ fn writers(roles: &Roles) -> Vec<Finding> {
     let mut findings = Vec::new();
     for writer in roles.members("audit_writer") {
         let name = quoted(writer);
-        let mut tell = |severity, found: String, expected: &str, advice: String| {
+        let mut tell = |severity, found: String, expected: &str, advice: String, why: &str| {
             let finding = match severity {
                 Severity::Problem => Finding::problem("writer_logins", writer, found),
                 _ => Finding::warning("writer_logins", writer, found),
             };
-            findings.push(finding.expected(expected).advice(advice));
+            findings.push(finding.expected(expected).advice(advice).explained(why));
         };
         for (attribute, what) in [
             ("SUPERUSER", "may do anything to the trail"),
@@ -319,11 +360,8 @@ fn writers(roles: &Roles) -> Vec<Finding> {
                     Severity::Problem,
                     format!("it writes the trail and has {attribute}: {what}"),
                     "a login that may only add",
-                    format!(
-                        "ALTER ROLE {name} NO{attribute}; or let the program log in as \
-                             another role: GRANT audit_writer TO …; REVOKE audit_writer FROM \
-                             {name};"
-                    ),
+                    format!("ALTER ROLE {name} NO{attribute};"),
+                    "Or let the program log in as another role.",
                 );
             }
         }
@@ -332,7 +370,8 @@ fn writers(roles: &Roles) -> Vec<Finding> {
                 Severity::Warning,
                 "it writes the trail and owns the database, which it may drop".to_owned(),
                 "another owner",
-                "ALTER DATABASE … OWNER TO …; to a role that no program logs in as.".to_owned(),
+                roles.give_database_away(),
+                "The owner may be any role that no program logs in as.",
             );
         }
         for role in ["audit_reader", "audit_auditor", "audit_operator"] {
@@ -342,6 +381,7 @@ fn writers(roles: &Roles) -> Vec<Finding> {
                     format!("it writes the trail and is a member of {role} as well"),
                     "a login for each",
                     format!("REVOKE {role} FROM {name};"),
+                    "",
                 );
             }
         }
@@ -353,6 +393,27 @@ fn writers(roles: &Roles) -> Vec<Finding> {
         "writers",
         "no login that writes the trail may do anything else to it",
     )
+}
+
+/// Who is meant to write or read the trail, and cannot log in.
+async fn shut_out(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let findings = look
+        .rows::<(String, String, String)>(SHUT_OUT)
+        .await?
+        .into_iter()
+        .map(|(login, why, statement)| {
+            Finding::problem("logins", login, why)
+                .expected("a login that can log in, as its membership says")
+                .advice(statement)
+                .explained("If it is to log in no more, take its membership instead.")
+        })
+        .collect();
+    Ok(or_ok(
+        "logins",
+        findings,
+        "logins",
+        "every member that is a login can log in here",
+    ))
 }
 
 /// Logins that were made members, and have the rights only when they ask for them.
@@ -466,9 +527,14 @@ fn bypassing(roles: &Roles) -> Vec<Finding> {
             findings.push(
                 Finding::warning("bypass", attribute, format!("{}: {what}", listed(&names)))
                     .expected("nobody but superusers")
-                    .advice(format!(
-                        "ALTER ROLE … NO{attribute}; for those that can do without it."
-                    )),
+                    .advice(
+                        names
+                            .iter()
+                            .map(|name| format!("ALTER ROLE {} NO{attribute};", quoted(name)))
+                            .collect::<Vec<_>>()
+                            .join("\n"),
+                    )
+                    .explained("For those that can do without it."),
             );
         }
     }
@@ -497,13 +563,11 @@ fn bypassing(roles: &Roles) -> Vec<Finding> {
     findings
 }
 
-/// A name as it is written in a statement.
+/// A name as it is written in a statement. Only the names of the trail's own roles and of Postgres' are written bare:
+/// any other could be a word of SQL.
 pub(crate) fn quoted(name: &str) -> String {
-    let plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if plain {
+    let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    if is_plain && (name.starts_with("audit_") || name.starts_with("pg_")) {
         name.to_owned()
     } else {
         format!("\"{}\"", name.replace('"', "\"\""))
@@ -516,7 +580,8 @@ mod tests {
 
     #[test]
     fn names_are_quoted_where_they_must_be() {
-        assert_eq!(quoted("app_1"), "app_1");
+        assert_eq!(quoted("audit_writer"), "audit_writer");
+        assert_eq!(quoted("user"), "\"user\"");
         assert_eq!(quoted("App \"x\""), "\"App \"\"x\"\"\"");
     }
 }

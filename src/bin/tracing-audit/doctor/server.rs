@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::finding::{Finding, or_ok};
 use super::look::{Answer, Look};
-use super::sources;
+use super::{snapshot, sources};
 
 /// The oldest version of Postgres that is supported.
 const OLDEST: i32 = 15;
@@ -107,10 +107,22 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
 async fn version(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     for (number, version, encoding) in look.rows::<(i32, String, String)>(VERSION).await? {
-        findings.push(if number / 10_000 < OLDEST {
+        let major = number / 10_000;
+        findings.push(if major > snapshot::NEWEST {
+            Finding::warning(
+                "postgres_version",
+                "Postgres",
+                format!(
+                    "{version} is newer than this program, which compares with what the migrations make on {}",
+                    snapshot::NEWEST
+                ),
+            )
+            .expected(format!("{OLDEST} to {}", snapshot::NEWEST))
+            .explained("Use a newer command line.")
+        } else if major < OLDEST {
             Finding::problem("postgres_version", "Postgres", version)
                 .expected(format!("{OLDEST} or later"))
-                .advice("Bring the server up to a version that is supported.")
+                .explained("Bring the server up to a version that is supported.")
         } else {
             Finding::ok("postgres_version", "Postgres", version)
         });
@@ -119,7 +131,7 @@ async fn version(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
         } else {
             Finding::problem("encoding", "encoding", encoding)
                 .expected("UTF8")
-                .advice(
+                .explained(
                     "Make a database with ENCODING 'UTF8' for the trail: that of a database \
                      cannot be changed.",
                 )
@@ -152,9 +164,8 @@ async fn settings(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
                 Finding::warning("server_settings", name, found)
             }
             .expected(expected)
-            .advice(format!(
-                "ALTER SYSTEM SET {name} = '{expected}'; SELECT pg_reload_conf();"
-            )),
+            .advice(format!("ALTER SYSTEM SET {name} = '{expected}';"))
+            .explained("Then SELECT pg_reload_conf(); for itself."),
         );
     }
     Ok(or_ok(
@@ -205,7 +216,7 @@ fn compare_clocks(before: f64, server: f64, after: f64) -> Finding {
         ),
     )
     .expected("within 1 s")
-    .advice(
+    .explained(
         "Let both machines take the time from a server (NTP): a record's time is that of the \
          machine that wrote it, a batch's that of the database.",
     )
@@ -222,7 +233,7 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
             "there are no tables of the trail in this database",
         )
         .expected(format!("version {known}"))
-        .advice("Run `tracing-audit migrate`, or name the right database.");
+        .explained("Run `tracing-audit migrate`, or name the right database.");
         return Ok((vec![finding], Schema::Other));
     }
     let Answer::Rows(applied) = look.rows_of_table::<(i64, bool)>(APPLIED).await? else {
@@ -244,7 +255,7 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
                 format!("version {failed} was begun and not finished"),
             )
             .expected("applied whole")
-            .advice(
+            .explained(
                 "Restore the database to its state before that migration, and run \
                      `tracing-audit migrate` again.",
             ),
@@ -254,7 +265,7 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
         findings.push(
             Finding::problem("schema_version", "audit", found)
                 .expected(format!("version {known}"))
-                .advice("Run `tracing-audit migrate`."),
+                .explained("Run `tracing-audit migrate`."),
         );
         return Ok((findings, Schema::Other));
     }
@@ -264,7 +275,7 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
         // A row that anybody may have put there: it hides nothing of what is below.
         Finding::problem("schema_version", "audit", found)
             .expected(format!("version {known}"))
-            .advice(
+            .explained(
                 "Use the command line of the version that migrated. If there is none, the row was \
                  put in by hand; below is what differs from the version that this program knows.",
             )
@@ -287,7 +298,7 @@ async fn checksums(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
             "another text was applied, or its note was changed",
         )
         .expected("the text that this program holds")
-        .advice(
+        .explained(
             "Use the command line of the version that migrated; if it is this one, look \
                  below for what is different.",
         )

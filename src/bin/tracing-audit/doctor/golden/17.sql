@@ -1,0 +1,2767 @@
+--@ ["object","audit","schema","",null]
+CREATE SCHEMA audit;
+--@ ["owner","audit","","",null]
+ALTER SCHEMA audit OWNER TO audit_owner;
+--@ ["privilege","audit","(owner) CREATE","",null]
+GRANT CREATE ON SCHEMA audit TO audit_owner;
+--@ ["privilege","audit","(owner) USAGE","",null]
+GRANT USAGE ON SCHEMA audit TO audit_owner;
+--@ ["privilege","audit","audit_auditor USAGE","",null]
+GRANT USAGE ON SCHEMA audit TO audit_auditor;
+--@ ["privilege","audit","audit_operator USAGE","",null]
+GRANT USAGE ON SCHEMA audit TO audit_operator;
+--@ ["privilege","audit","audit_reader USAGE","",null]
+GRANT USAGE ON SCHEMA audit TO audit_reader;
+--@ ["privilege","audit","audit_writer USAGE","",null]
+GRANT USAGE ON SCHEMA audit TO audit_writer;
+--@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text) void",null]
+CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF writer IS NULL OR secret IS NULL OR octet_length(secret) <> 32 THEN
+        RAISE EXCEPTION 'audit trail: a writer has an id, and a secret of 32 bytes' USING ERRCODE = 'AT002';
+    END IF;
+    IF first_seq = 1 THEN
+        -- The first who knows of this writer is this writer.
+        INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name)
+            VALUES (writer, session_user, sha256(secret), service_name) ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM audit.check_writer(writer, secret);
+    -- Whoever adds the same at the same moment waits at the primary key, and is refused there.
+    IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
+        RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
+    END IF;
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version);
+END
+$function$
+;
+--@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","function","",null]
+--@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","","",null]
+ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_maintainer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","audit_writer EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_writer;
+--@ ["function","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","f (writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    batch record;
+BEGIN
+    PERFORM audit.check_writer(writer, secret);
+    SELECT b.first_seq, b.last_seq, b.dead_letters INTO batch FROM audit.batches b
+        WHERE b.writer_id = writer AND b.first_seq <= seq AND b.last_seq >= seq AND b.xmin = pg_current_xact_id()::xid;
+    IF NOT FOUND OR batch.dead_letters <= (
+        SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = writer AND d.seq BETWEEN batch.first_seq AND batch.last_seq)
+    THEN
+        RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
+    END IF;
+    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
+        VALUES (writer, seq, record_id, kind, sqlstate, reason, frame, salt);
+END
+$function$
+;
+--@ ["object","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","function","",null]
+--@ ["owner","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","",null]
+ALTER FUNCTION audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_maintainer;
+--@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","audit_writer EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_writer;
+--@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    at     constant timestamptz := clock_timestamp();
+    writer constant uuid := gen_random_uuid();
+    -- A UUIDv7: 48 bits of milliseconds, the version, and random bits.
+    event  constant uuid := encode(set_byte(overlay(uuid_send(gen_random_uuid())
+        PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+        6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
+BEGIN
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES (writer, 1, 1, 0, 0, 1, 0, event, event, 'postgres', 'sql');
+    EXECUTE format(
+        'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
+         VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
+        audit.ensure_partition('events', at))
+        USING event, tenant_id, session_user::text, request_id, action_type, target_type, target_id, input_summary, at,
+            coalesce(metadata, '{}') || jsonb_strip_nulls(jsonb_build_object(
+                'client_address', host(inet_client_addr()), 'application_name', nullif(current_setting('application_name'), ''))),
+            writer, substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16);
+    RETURN event;
+END
+$function$
+;
+--@ ["object","audit.append_event(text,text,text,text,text,uuid,jsonb)","function","",null]
+--@ ["owner","audit.append_event(text,text,text,text,text,uuid,jsonb)","","",null]
+ALTER FUNCTION audit.append_event(text,text,text,text,text,uuid,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.append_event(text,text,text,text,text,uuid,jsonb) TO audit_maintainer;
+--@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer) void",null]
+CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer)
+ RETURNS void
+ LANGUAGE sql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT audit.run_with_short_waits(format(
+        'ALTER TABLE audit.%I ATTACH PARTITION audit_parts.%I FOR VALUES FROM (%L) TO (%L)',
+        parent, leaf, audit.id_at(month_start), audit.id_at(month_end)), attempts)
+$function$
+;
+--@ ["object","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","function","",null]
+--@ ["owner","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","",null]
+ALTER FUNCTION audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) TO audit_maintainer;
+--@ ["column","audit.batches","committed_at","","ALTER TABLE audit.batches ALTER COLUMN committed_at TYPE timestamp with time zone USING committed_at::timestamp with time zone;"]
+ALTER TABLE audit.batches ADD COLUMN committed_at timestamp with time zone;
+--@ ["column","audit.batches","dead_letters","","ALTER TABLE audit.batches ALTER COLUMN dead_letters TYPE integer USING dead_letters::integer;"]
+ALTER TABLE audit.batches ADD COLUMN dead_letters integer;
+--@ ["column","audit.batches","events","","ALTER TABLE audit.batches ALTER COLUMN events TYPE integer USING events::integer;"]
+ALTER TABLE audit.batches ADD COLUMN events integer;
+--@ ["column","audit.batches","first_id","","ALTER TABLE audit.batches ALTER COLUMN first_id TYPE uuid USING first_id::uuid;"]
+ALTER TABLE audit.batches ADD COLUMN first_id uuid;
+--@ ["column","audit.batches","first_seq","","ALTER TABLE audit.batches ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
+ALTER TABLE audit.batches ADD COLUMN first_seq bigint;
+--@ ["column","audit.batches","last_id","","ALTER TABLE audit.batches ALTER COLUMN last_id TYPE uuid USING last_id::uuid;"]
+ALTER TABLE audit.batches ADD COLUMN last_id uuid;
+--@ ["column","audit.batches","last_seq","","ALTER TABLE audit.batches ALTER COLUMN last_seq TYPE bigint USING last_seq::bigint;"]
+ALTER TABLE audit.batches ADD COLUMN last_seq bigint;
+--@ ["column","audit.batches","library_version","","ALTER TABLE audit.batches ALTER COLUMN library_version TYPE text USING library_version::text;"]
+ALTER TABLE audit.batches ADD COLUMN library_version text;
+--@ ["column","audit.batches","prompt_runs","","ALTER TABLE audit.batches ALTER COLUMN prompt_runs TYPE integer USING prompt_runs::integer;"]
+ALTER TABLE audit.batches ADD COLUMN prompt_runs integer;
+--@ ["column","audit.batches","query_runs","","ALTER TABLE audit.batches ALTER COLUMN query_runs TYPE integer USING query_runs::integer;"]
+ALTER TABLE audit.batches ADD COLUMN query_runs integer;
+--@ ["column","audit.batches","service_name","","ALTER TABLE audit.batches ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.batches ADD COLUMN service_name text;
+--@ ["column","audit.batches","writer_id","","ALTER TABLE audit.batches ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.batches ADD COLUMN writer_id uuid;
+--@ ["column default","audit.batches","committed_at","",null]
+ALTER TABLE audit.batches ALTER COLUMN committed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.batches","committed_at","",null]
+ALTER TABLE audit.batches ALTER COLUMN committed_at SET NOT NULL;
+--@ ["column not null","audit.batches","dead_letters","",null]
+ALTER TABLE audit.batches ALTER COLUMN dead_letters SET NOT NULL;
+--@ ["column not null","audit.batches","events","",null]
+ALTER TABLE audit.batches ALTER COLUMN events SET NOT NULL;
+--@ ["column not null","audit.batches","first_seq","",null]
+ALTER TABLE audit.batches ALTER COLUMN first_seq SET NOT NULL;
+--@ ["column not null","audit.batches","last_seq","",null]
+ALTER TABLE audit.batches ALTER COLUMN last_seq SET NOT NULL;
+--@ ["column not null","audit.batches","library_version","",null]
+ALTER TABLE audit.batches ALTER COLUMN library_version SET NOT NULL;
+--@ ["column not null","audit.batches","prompt_runs","",null]
+ALTER TABLE audit.batches ALTER COLUMN prompt_runs SET NOT NULL;
+--@ ["column not null","audit.batches","query_runs","",null]
+ALTER TABLE audit.batches ALTER COLUMN query_runs SET NOT NULL;
+--@ ["column not null","audit.batches","writer_id","",null]
+ALTER TABLE audit.batches ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.batches","","[\"writer_id\", \"first_seq\", \"last_seq\", \"query_runs\", \"prompt_runs\", \"events\", \"dead_letters\", \"first_id\", \"last_id\", \"service_name\", \"library_version\", \"committed_at\"]",null]
+--@ ["constraint","audit.batches","batches_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_check CHECK ((last_seq >= first_seq));
+--@ ["constraint","audit.batches","batches_check1",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_check1 CHECK ((((last_seq - first_seq) + 1) = (((query_runs + prompt_runs) + events) + dead_letters)));
+--@ ["constraint","audit.batches","batches_dead_letters_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_dead_letters_check CHECK ((dead_letters >= 0));
+--@ ["constraint","audit.batches","batches_events_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_events_check CHECK ((events >= 0));
+--@ ["constraint","audit.batches","batches_first_seq_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_first_seq_check CHECK ((first_seq >= 1));
+--@ ["constraint","audit.batches","batches_library_version_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_library_version_check CHECK ((octet_length(library_version) <= 256));
+--@ ["constraint","audit.batches","batches_pkey",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (writer_id, first_seq);
+--@ ["constraint","audit.batches","batches_prompt_runs_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_prompt_runs_check CHECK ((prompt_runs >= 0));
+--@ ["constraint","audit.batches","batches_query_runs_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_query_runs_check CHECK ((query_runs >= 0));
+--@ ["constraint","audit.batches","batches_service_name_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_service_name_check CHECK ((octet_length(service_name) <= 1024));
+--@ ["forced row security","audit.batches","","",null]
+ALTER TABLE audit.batches FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.batches","audit.batches USING btree (committed_at)","",null]
+CREATE INDEX ON audit.batches USING btree (committed_at);
+--@ ["logged","audit.batches","","",null]
+ALTER TABLE audit.batches SET LOGGED;
+--@ ["object","audit.batches","table","",null]
+--@ ["owner","audit.batches","","",null]
+ALTER TABLE audit.batches OWNER TO audit_owner;
+--@ ["policy","audit.batches","adding",null,null]
+CREATE POLICY adding ON audit.batches FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.batches","auditor",null,null]
+CREATE POLICY auditor ON audit.batches FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.batches","maintainer",null,null]
+CREATE POLICY maintainer ON audit.batches FOR SELECT TO audit_maintainer USING (true);
+--@ ["privilege","audit.batches","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.batches TO audit_auditor;
+--@ ["row security","audit.batches","","",null]
+ALTER TABLE audit.batches ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.batches","","r ",null]
+--@ ["trigger","audit.batches","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.batches","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.by_the_host(text)","","f (parent text) text",null]
+CREATE OR REPLACE FUNCTION audit.by_the_host(parent text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE parent WHEN 'events' THEN 'NOT coalesce(service_name = ''postgres'' AND action_type LIKE ''audit.%'', false)' ELSE 'true' END
+$function$
+;
+--@ ["object","audit.by_the_host(text)","function","",null]
+--@ ["owner","audit.by_the_host(text)","","",null]
+ALTER FUNCTION audit.by_the_host(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.by_the_host(text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.by_the_host(text) TO audit_maintainer;
+--@ ["function","audit.check_kinds(text[])","","f (kinds text[]) text[]",null]
+CREATE OR REPLACE FUNCTION audit.check_kinds(kinds text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    kind text;
+BEGIN
+    IF kinds IS NULL THEN
+        RETURN audit.record_tables();
+    END IF;
+    IF cardinality(kinds) = 0 THEN
+        RAISE EXCEPTION 'audit trail: no kind of record is named; leave it out for all of them' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF cardinality(kinds) > cardinality(audit.record_tables()) THEN
+        RAISE EXCEPTION 'audit trail: more kinds of records are named than there are' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH kind IN ARRAY kinds LOOP
+        IF audit.time_column(kind) IS NULL THEN
+            RAISE EXCEPTION 'audit.%: no such record table', left(kind, 64) USING ERRCODE = 'undefined_table';
+        END IF;
+    END LOOP;
+    IF cardinality(kinds) > (SELECT count(DISTINCT k) FROM unnest(kinds) k) THEN
+        RAISE EXCEPTION 'audit trail: a kind of record is named twice' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN ARRAY(SELECT unnest(kinds));
+END
+$function$
+;
+--@ ["object","audit.check_kinds(text[])","function","",null]
+--@ ["owner","audit.check_kinds(text[])","","",null]
+ALTER FUNCTION audit.check_kinds(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_kinds(text[])","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.check_kinds(text[]) TO audit_maintainer;
+--@ ["function","audit.check_text(text,text,integer)","","f (what text, value text, most_bytes integer) void",null]
+CREATE OR REPLACE FUNCTION audit.check_text(what text, value text, most_bytes integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    -- Nothing but white space, format and control characters, by their bytes in UTF8: no locale decides what is blank.
+    IF value IS NULL OR encode(convert_to(value, 'UTF8'), 'hex')
+        ~ '^(0[1-9a-f]|1[0-9a-f]|20|7f|c2[89][0-9a-f]|c2a0|c2ad|cd8f|d89c|e1859f|e185a0|e19a80|e19eb[45]|e1a08[bcdef]|e2808[0-9a-f]|e280a[89a-f]|e2819f|e281a[0-9a-f]|e2a080|e38080|e385a4|efb88[0-9a-f]|efbbbf|efbea0|efbfb[0-9ab]|f09bb2a[0-3]|f09d85b[3-9a]|f3a0[89ab][0-9a-f][89ab][0-9a-f])*$'
+    THEN
+        RAISE EXCEPTION 'audit trail: % is missing or blank', what USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF octet_length(value) > most_bytes THEN
+        RAISE EXCEPTION 'audit trail: % is longer than % bytes', what, most_bytes USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.check_text(text,text,integer)","function","",null]
+--@ ["owner","audit.check_text(text,text,integer)","","",null]
+ALTER FUNCTION audit.check_text(text,text,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_text(text,text,integer)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.check_text(text,text,integer) TO audit_maintainer;
+--@ ["function","audit.check_writer(uuid,bytea)","","f (writer uuid, secret bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.check_writer(writer uuid, secret bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = writer AND w.secret_sha256 = sha256(secret)) THEN
+        RAISE EXCEPTION 'audit trail: not the secret of this writer' USING ERRCODE = 'AT002';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.check_writer(uuid,bytea)","function","",null]
+--@ ["owner","audit.check_writer(uuid,bytea)","","",null]
+ALTER FUNCTION audit.check_writer(uuid,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_writer(uuid,bytea)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.check_writer(uuid,bytea) TO audit_maintainer;
+--@ ["function","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","f (tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[]) TABLE(partitions bigint, records bigint, tenant_key text)",null]
+CREATE OR REPLACE FUNCTION audit.covered(tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[])
+ RETURNS TABLE(partitions bigint, records bigint, tenant_key text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    parent   text;
+    leaf     text;
+    present  bigint;
+    in_span  bigint;
+    key      text;
+    month    timestamptz;
+BEGIN
+    partitions := 0;
+    records := 0;
+    FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
+        FOR leaf IN SELECT audit.leaves(parent) LOOP
+            IF leaf ~ '_[0-9]{4}_[0-9]{2}$' THEN
+                month := to_timestamp(right(leaf, 7), 'YYYY_MM');
+                CONTINUE WHEN from_time >= month + interval '1 month' OR to_time <= month;
+            END IF;
+            EXECUTE format(
+                'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
+                    left(max(metadata->>''tenant_key'') FILTER (WHERE audit.tenant_uuid(metadata->>''tenant_key'') = $1), 256)
+                 FROM audit_parts.%2$I WHERE ($1 IS NULL OR tenant_id = $1) AND %3$s', audit.time_column(parent), leaf, audit.by_the_host(parent))
+                INTO present, in_span, key USING tenant, from_time, to_time;
+            -- Of all tenants, a month stays with no record in it as well.
+            IF present > 0 OR tenant IS NULL AND leaf !~ '_default$' THEN
+                partitions := partitions + 1;
+            END IF;
+            records := records + in_span;
+            tenant_key := coalesce(tenant_key, key);
+        END LOOP;
+    END LOOP;
+    RETURN NEXT;
+END
+$function$
+;
+--@ ["object","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","function","",null]
+--@ ["owner","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","",null]
+ALTER FUNCTION audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[]) TO audit_maintainer;
+--@ ["function","audit.current_tenant()","","f () uuid",null]
+CREATE OR REPLACE FUNCTION audit.current_tenant()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid
+;
+--@ ["object","audit.current_tenant()","function","",null]
+--@ ["owner","audit.current_tenant()","","",null]
+ALTER FUNCTION audit.current_tenant() OWNER TO audit_maintainer;
+--@ ["privilege","audit.current_tenant()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.current_tenant() TO audit_maintainer;
+--@ ["privilege","audit.current_tenant()","PUBLIC EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.current_tenant() TO PUBLIC;
+--@ ["column","audit.dead_letters","created_at","","ALTER TABLE audit.dead_letters ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.dead_letters ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.dead_letters","frame","","ALTER TABLE audit.dead_letters ALTER COLUMN frame TYPE bytea USING frame::bytea;"]
+ALTER TABLE audit.dead_letters ADD COLUMN frame bytea;
+--@ ["column","audit.dead_letters","kind","","ALTER TABLE audit.dead_letters ALTER COLUMN kind TYPE text USING kind::text;"]
+ALTER TABLE audit.dead_letters ADD COLUMN kind text;
+--@ ["column","audit.dead_letters","reason","","ALTER TABLE audit.dead_letters ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.dead_letters ADD COLUMN reason text;
+--@ ["column","audit.dead_letters","record_id","","ALTER TABLE audit.dead_letters ALTER COLUMN record_id TYPE uuid USING record_id::uuid;"]
+ALTER TABLE audit.dead_letters ADD COLUMN record_id uuid;
+--@ ["column","audit.dead_letters","salt","","ALTER TABLE audit.dead_letters ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.dead_letters ADD COLUMN salt bytea;
+--@ ["column","audit.dead_letters","seq","","ALTER TABLE audit.dead_letters ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.dead_letters ADD COLUMN seq bigint;
+--@ ["column","audit.dead_letters","sqlstate","","ALTER TABLE audit.dead_letters ALTER COLUMN sqlstate TYPE text USING sqlstate::text;"]
+ALTER TABLE audit.dead_letters ADD COLUMN sqlstate text;
+--@ ["column","audit.dead_letters","writer_id","","ALTER TABLE audit.dead_letters ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.dead_letters ADD COLUMN writer_id uuid;
+--@ ["column default","audit.dead_letters","created_at","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN created_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.dead_letters","created_at","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.dead_letters","frame","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN frame SET NOT NULL;
+--@ ["column not null","audit.dead_letters","kind","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN kind SET NOT NULL;
+--@ ["column not null","audit.dead_letters","reason","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN reason SET NOT NULL;
+--@ ["column not null","audit.dead_letters","salt","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.dead_letters","seq","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.dead_letters","writer_id","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.dead_letters","","[\"writer_id\", \"seq\", \"record_id\", \"kind\", \"sqlstate\", \"reason\", \"frame\", \"salt\", \"created_at\"]",null]
+--@ ["constraint","audit.dead_letters","dead_letters_kind_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_kind_check CHECK ((octet_length(kind) <= 256));
+--@ ["constraint","audit.dead_letters","dead_letters_pkey",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (writer_id, seq);
+--@ ["constraint","audit.dead_letters","dead_letters_sqlstate_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_sqlstate_check CHECK ((octet_length(sqlstate) <= 16));
+--@ ["forced row security","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters SET LOGGED;
+--@ ["object","audit.dead_letters","table","",null]
+--@ ["owner","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters OWNER TO audit_owner;
+--@ ["policy","audit.dead_letters","adding",null,null]
+CREATE POLICY adding ON audit.dead_letters FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.dead_letters","auditor",null,null]
+CREATE POLICY auditor ON audit.dead_letters FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.dead_letters","maintainer",null,null]
+CREATE POLICY maintainer ON audit.dead_letters FOR SELECT TO audit_maintainer USING (true);
+--@ ["privilege","audit.dead_letters","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.dead_letters TO audit_auditor;
+--@ ["row security","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.dead_letters","","r ",null]
+--@ ["trigger","audit.dead_letters","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.dead_letters","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.dead_letters FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.dead_letters FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.depending(text)","","f (leaf text) SETOF text",null]
+CREATE OR REPLACE FUNCTION audit.depending(leaf text)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT DISTINCT format('%s %s depends on it', o.type, o.identity)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = c.reltype
+    JOIN pg_depend d ON d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+        OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray))
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+    CROSS JOIN LATERAL pg_identify_object(
+        CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(r.ev_class, d.objid),
+        CASE WHEN r.oid IS NULL THEN d.objsubid ELSE 0 END) o
+    WHERE n.nspname = 'audit_parts' AND c.relname = leaf AND coalesce(k.conparentid, 0) = 0
+        AND NOT EXISTS (SELECT FROM pg_depend own WHERE own.classid = d.classid AND own.objid = d.objid
+            AND own.deptype <> 'n' AND own.refclassid = 'pg_class'::regclass AND own.refobjid = c.oid)
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.depending(text)","function","",null]
+--@ ["owner","audit.depending(text)","","",null]
+ALTER FUNCTION audit.depending(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.depending(text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.depending(text) TO audit_maintainer;
+--@ ["function","audit.ensure_partition(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) text",null]
+CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    month_start constant timestamptz := date_trunc('month', at);
+    month_end   constant timestamptz := date_trunc('month', at) + interval '1 month';
+    leaf        constant text := parent || '_' || to_char(date_trunc('month', at), 'YYYY_MM');
+    net         constant text := parent || '_default';
+    is_there    boolean;
+    is_in_net   boolean;
+BEGIN
+    IF audit.time_column(parent) IS NULL THEN
+        RAISE EXCEPTION 'audit.%: no such record table', parent USING ERRCODE = 'undefined_table';
+    END IF;
+    IF at < '1970-01-01 00:00+00' OR at >= '10000-01-01 00:00+00' THEN
+        RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
+            USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    -- Not by to_regclass: that remembers what was not there, and what another session has made while
+    -- this one waits below would still not be there.
+    is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
+    IF NOT is_there THEN
+        -- A clock that is wrong makes no partitions: its rows are kept in the default one. Each partition costs every
+        -- reader some time, so nobody but an operator makes those of long ago.
+        IF month_start > now() + interval '2 months'
+            OR month_end <= now() - interval '1 year' AND NOT pg_has_role(session_user, 'audit_operator', 'MEMBER')
+        THEN
+            RETURN net;
+        END IF;
+        -- Writers that need the same partition at the same moment wait for each other here, and not for ever: where one is
+        -- idle in its transaction, readings and holds are refused rather than hang.
+        PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE', 4);
+        is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
+    END IF;
+    IF is_there THEN
+        -- Rows in a table that was detached would be in nobody's trail, and those in a table of somebody else's in theirs.
+        IF leaf NOT IN (SELECT audit.leaves(parent)) THEN
+            RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Attach it again, as a table of audit_owner, or rename it so that a new partition can be made.';
+        END IF;
+        RETURN leaf;
+    END IF;
+    IF net NOT IN (SELECT audit.leaves(parent)) THEN
+        RAISE EXCEPTION 'audit_parts.%: not the default partition of audit.%', net, parent
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- A month that has rows in the default partition already stays there until they are settled.
+    EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE id >= $1 AND id < $2)', net)
+        INTO is_in_net USING audit.id_at(month_start), audit.id_at(month_end);
+    IF is_in_net THEN
+        RETURN net;
+    END IF;
+    PERFORM audit.make_leaf(parent, leaf, month_start, month_end);
+    -- Once: who asks for it is in a transaction of its own, and asks again.
+    PERFORM audit.attach_leaf(parent, leaf, month_start, month_end, 1);
+    RETURN leaf;
+END
+$function$
+;
+--@ ["object","audit.ensure_partition(text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.ensure_partition(text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.ensure_partition(text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_operator;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","audit_writer EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_writer;
+--@ ["column","audit.events","action_type","","ALTER TABLE audit.events ALTER COLUMN action_type TYPE text USING action_type::text;"]
+ALTER TABLE audit.events ADD COLUMN action_type text;
+--@ ["column","audit.events","agent_id","","ALTER TABLE audit.events ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN agent_id uuid;
+--@ ["column","audit.events","conversation_id","","ALTER TABLE audit.events ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.events ADD COLUMN conversation_id text;
+--@ ["column","audit.events","created_at","","ALTER TABLE audit.events ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.events ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.events","error_code","","ALTER TABLE audit.events ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.events ADD COLUMN error_code text;
+--@ ["column","audit.events","error_message","","ALTER TABLE audit.events ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.events ADD COLUMN error_message text;
+--@ ["column","audit.events","id","","ALTER TABLE audit.events ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN id uuid;
+--@ ["column","audit.events","input_summary","","ALTER TABLE audit.events ALTER COLUMN input_summary TYPE text USING input_summary::text;"]
+ALTER TABLE audit.events ADD COLUMN input_summary text;
+--@ ["column","audit.events","latency_ms","","ALTER TABLE audit.events ALTER COLUMN latency_ms TYPE bigint USING latency_ms::bigint;"]
+ALTER TABLE audit.events ADD COLUMN latency_ms bigint;
+--@ ["column","audit.events","llm_session_id","","ALTER TABLE audit.events ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.events","metadata","","ALTER TABLE audit.events ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.events ADD COLUMN metadata jsonb;
+--@ ["column","audit.events","output_summary","","ALTER TABLE audit.events ALTER COLUMN output_summary TYPE text USING output_summary::text;"]
+ALTER TABLE audit.events ADD COLUMN output_summary text;
+--@ ["column","audit.events","parent_id","","ALTER TABLE audit.events ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN parent_id uuid;
+--@ ["column","audit.events","problems","","ALTER TABLE audit.events ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.events ADD COLUMN problems text[];
+--@ ["column","audit.events","request_id","","ALTER TABLE audit.events ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.events ADD COLUMN request_id text;
+--@ ["column","audit.events","salt","","ALTER TABLE audit.events ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.events ADD COLUMN salt bytea;
+--@ ["column","audit.events","seq","","ALTER TABLE audit.events ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.events ADD COLUMN seq bigint;
+--@ ["column","audit.events","service_name","","ALTER TABLE audit.events ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.events ADD COLUMN service_name text;
+--@ ["column","audit.events","span_id","","ALTER TABLE audit.events ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.events ADD COLUMN span_id text;
+--@ ["column","audit.events","status","","ALTER TABLE audit.events ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.events ADD COLUMN status audit.run_status;
+--@ ["column","audit.events","target_id","","ALTER TABLE audit.events ALTER COLUMN target_id TYPE text USING target_id::text;"]
+ALTER TABLE audit.events ADD COLUMN target_id text;
+--@ ["column","audit.events","target_type","","ALTER TABLE audit.events ALTER COLUMN target_type TYPE text USING target_type::text;"]
+ALTER TABLE audit.events ADD COLUMN target_type text;
+--@ ["column","audit.events","tenant_id","","ALTER TABLE audit.events ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN tenant_id uuid;
+--@ ["column","audit.events","trace_id","","ALTER TABLE audit.events ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.events ADD COLUMN trace_id text;
+--@ ["column","audit.events","user_id","","ALTER TABLE audit.events ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.events ADD COLUMN user_id text;
+--@ ["column","audit.events","user_role","","ALTER TABLE audit.events ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.events ADD COLUMN user_role text;
+--@ ["column","audit.events","writer_id","","ALTER TABLE audit.events ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN writer_id uuid;
+--@ ["column default","audit.events","metadata","",null]
+ALTER TABLE audit.events ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.events","problems","",null]
+ALTER TABLE audit.events ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.events","created_at","",null]
+ALTER TABLE audit.events ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.events","id","",null]
+ALTER TABLE audit.events ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.events","metadata","",null]
+ALTER TABLE audit.events ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.events","problems","",null]
+ALTER TABLE audit.events ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.events","salt","",null]
+ALTER TABLE audit.events ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.events","seq","",null]
+ALTER TABLE audit.events ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.events","status","",null]
+ALTER TABLE audit.events ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.events","writer_id","",null]
+ALTER TABLE audit.events ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.events","action_type","",null]
+ALTER TABLE audit.events ALTER COLUMN action_type SET STATISTICS 0;
+--@ ["column statistics","audit.events","agent_id","",null]
+ALTER TABLE audit.events ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","conversation_id","",null]
+ALTER TABLE audit.events ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","error_code","",null]
+ALTER TABLE audit.events ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.events","error_message","",null]
+ALTER TABLE audit.events ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.events","input_summary","",null]
+ALTER TABLE audit.events ALTER COLUMN input_summary SET STATISTICS 0;
+--@ ["column statistics","audit.events","latency_ms","",null]
+ALTER TABLE audit.events ALTER COLUMN latency_ms SET STATISTICS 0;
+--@ ["column statistics","audit.events","llm_session_id","",null]
+ALTER TABLE audit.events ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","metadata","",null]
+ALTER TABLE audit.events ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.events","output_summary","",null]
+ALTER TABLE audit.events ALTER COLUMN output_summary SET STATISTICS 0;
+--@ ["column statistics","audit.events","parent_id","",null]
+ALTER TABLE audit.events ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","problems","",null]
+ALTER TABLE audit.events ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.events","request_id","",null]
+ALTER TABLE audit.events ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","salt","",null]
+ALTER TABLE audit.events ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.events","seq","",null]
+ALTER TABLE audit.events ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.events","service_name","",null]
+ALTER TABLE audit.events ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.events","span_id","",null]
+ALTER TABLE audit.events ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","status","",null]
+ALTER TABLE audit.events ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.events","target_id","",null]
+ALTER TABLE audit.events ALTER COLUMN target_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","target_type","",null]
+ALTER TABLE audit.events ALTER COLUMN target_type SET STATISTICS 0;
+--@ ["column statistics","audit.events","tenant_id","",null]
+ALTER TABLE audit.events ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","trace_id","",null]
+ALTER TABLE audit.events ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","user_id","",null]
+ALTER TABLE audit.events ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","user_role","",null]
+ALTER TABLE audit.events ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.events","writer_id","",null]
+ALTER TABLE audit.events ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.events","","[\"id\", \"tenant_id\", \"user_id\", \"user_role\", \"agent_id\", \"request_id\", \"llm_session_id\", \"conversation_id\", \"parent_id\", \"trace_id\", \"span_id\", \"service_name\", \"action_type\", \"target_type\", \"target_id\", \"input_summary\", \"output_summary\", \"status\", \"error_code\", \"error_message\", \"created_at\", \"latency_ms\", \"metadata\", \"problems\", \"writer_id\", \"seq\", \"salt\"]",null]
+--@ ["constraint","audit.events","events_created_at_check",null,null]
+ALTER TABLE audit.events ADD CONSTRAINT events_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.events","events_pkey",null,null]
+ALTER TABLE audit.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
+--@ ["forced row security","audit.events","","",null]
+ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.events","audit.events USING btree (request_id, tenant_id)","",null]
+CREATE INDEX ON audit.events USING btree (request_id, tenant_id);
+--@ ["index","audit.events","audit.events USING btree (tenant_id, id)","",null]
+CREATE INDEX ON audit.events USING btree (tenant_id, id);
+--@ ["object","audit.events","table","",null]
+--@ ["owner","audit.events","","",null]
+ALTER TABLE audit.events OWNER TO audit_owner;
+--@ ["policy","audit.events","auditor",null,null]
+CREATE POLICY auditor ON audit.events FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.events","tenant",null,null]
+CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.events","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.events TO audit_auditor;
+--@ ["privilege","audit.events","audit_reader SELECT","",null]
+GRANT SELECT ON TABLE audit.events TO audit_reader;
+--@ ["row security","audit.events","","",null]
+ALTER TABLE audit.events ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.events","","p RANGE (id)",null]
+--@ ["trigger","audit.events","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
+CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with time zone, month_end timestamp with time zone)
+ RETURNS TABLE(id uuid, tenant_id uuid)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT h.id, h.tenant_id FROM audit.legal_holds h
+    WHERE h.from_time < month_end AND h.to_time > month_start AND (h.kinds IS NULL OR parent = ANY (h.kinds))
+        AND NOT EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = h.id)
+    ORDER BY h.placed_at, h.id
+$function$
+;
+--@ ["object","audit.held(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.held(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.held(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.held(text,timestamp with time zone,timestamp with time zone)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.held(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.hold_coverage(uuid)","","f (hold uuid) TABLE(partitions bigint, records bigint, tenant_key text)",null]
+CREATE OR REPLACE FUNCTION audit.hold_coverage(hold uuid)
+ RETURNS TABLE(partitions bigint, records bigint, tenant_key text)
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT c.* FROM audit.legal_holds h, audit.covered(h.tenant_id, h.from_time, h.to_time, h.kinds) c WHERE h.id = hold
+$function$
+;
+--@ ["object","audit.hold_coverage(uuid)","function","",null]
+--@ ["owner","audit.hold_coverage(uuid)","","",null]
+ALTER FUNCTION audit.hold_coverage(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.hold_coverage(uuid)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_maintainer;
+--@ ["privilege","audit.hold_coverage(uuid)","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_auditor;
+--@ ["privilege","audit.hold_coverage(uuid)","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_operator;
+--@ ["function","audit.id_at(timestamp with time zone)","","f (at timestamp with time zone) uuid",null]
+CREATE OR REPLACE FUNCTION audit.id_at(at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$function$
+;
+--@ ["object","audit.id_at(timestamp with time zone)","function","",null]
+--@ ["owner","audit.id_at(timestamp with time zone)","","",null]
+ALTER FUNCTION audit.id_at(timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.id_at(timestamp with time zone)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO audit_maintainer;
+--@ ["privilege","audit.id_at(timestamp with time zone)","PUBLIC EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO PUBLIC;
+--@ ["function","audit.keep_no_statistics(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.keep_no_statistics(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE (
+        SELECT format('ALTER TABLE %s %s', target, string_agg(format('ALTER COLUMN %I SET STATISTICS 0', attname), ', '))
+        FROM pg_attribute
+        WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'started_at', 'created_at'));
+END
+$function$
+;
+--@ ["object","audit.keep_no_statistics(regclass)","function","",null]
+--@ ["owner","audit.keep_no_statistics(regclass)","","",null]
+ALTER FUNCTION audit.keep_no_statistics(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.keep_no_statistics(regclass)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.keep_no_statistics(regclass) TO audit_maintainer;
+--@ ["function","audit.least_age()","","f () interval",null]
+CREATE OR REPLACE FUNCTION audit.least_age()
+ RETURNS interval
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce((SELECT s.least_age FROM audit.settings s ORDER BY s.id DESC LIMIT 1), interval '30 days')
+$function$
+;
+--@ ["object","audit.least_age()","function","",null]
+--@ ["owner","audit.least_age()","","",null]
+ALTER FUNCTION audit.least_age() OWNER TO audit_maintainer;
+--@ ["privilege","audit.least_age()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_maintainer;
+--@ ["privilege","audit.least_age()","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_auditor;
+--@ ["privilege","audit.least_age()","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_operator;
+--@ ["function","audit.leaves(text)","","f (parent text) SETOF text",null]
+CREATE OR REPLACE FUNCTION audit.leaves(parent text)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+    WHERE p.relnamespace = 'audit'::regnamespace AND p.relname = parent AND c.relnamespace = 'audit_parts'::regnamespace
+        AND c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND NOT i.inhdetachpending
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.leaves(text)","function","",null]
+--@ ["owner","audit.leaves(text)","","",null]
+ALTER FUNCTION audit.leaves(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaves(text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.leaves(text) TO audit_maintainer;
+--@ ["column","audit.legal_hold_lifts","hold_id","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN hold_id TYPE uuid USING hold_id::uuid;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN hold_id uuid;
+--@ ["column","audit.legal_hold_lifts","lifted_at","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at TYPE timestamp with time zone USING lifted_at::timestamp with time zone;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN lifted_at timestamp with time zone;
+--@ ["column","audit.legal_hold_lifts","lifted_by","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_by TYPE text USING lifted_by::text;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN lifted_by text;
+--@ ["column","audit.legal_hold_lifts","reason","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN reason text;
+--@ ["column default","audit.legal_hold_lifts","lifted_at","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.legal_hold_lifts","hold_id","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN hold_id SET NOT NULL;
+--@ ["column not null","audit.legal_hold_lifts","lifted_at","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at SET NOT NULL;
+--@ ["column not null","audit.legal_hold_lifts","lifted_by","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_by SET NOT NULL;
+--@ ["column not null","audit.legal_hold_lifts","reason","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN reason SET NOT NULL;
+--@ ["columns","audit.legal_hold_lifts","","[\"hold_id\", \"reason\", \"lifted_by\", \"lifted_at\"]",null]
+--@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_hold_id_fkey",null,null]
+ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES audit.legal_holds(id);
+--@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_pkey",null,null]
+ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_pkey PRIMARY KEY (hold_id);
+--@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_reason_check",null,null]
+ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_reason_check CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)));
+--@ ["forced row security","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts SET LOGGED;
+--@ ["object","audit.legal_hold_lifts","table","",null]
+--@ ["owner","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts OWNER TO audit_owner;
+--@ ["policy","audit.legal_hold_lifts","adding",null,null]
+CREATE POLICY adding ON audit.legal_hold_lifts FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.legal_hold_lifts","auditor",null,null]
+CREATE POLICY auditor ON audit.legal_hold_lifts FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.legal_hold_lifts","maintainer",null,null]
+CREATE POLICY maintainer ON audit.legal_hold_lifts FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.legal_hold_lifts","operator",null,null]
+CREATE POLICY operator ON audit.legal_hold_lifts FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.legal_hold_lifts","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_auditor;
+--@ ["privilege","audit.legal_hold_lifts","audit_operator SELECT","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_operator;
+--@ ["row security","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.legal_hold_lifts","","r ",null]
+--@ ["trigger","audit.legal_hold_lifts","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_hold_lifts FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_hold_lifts FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.legal_hold_lifts","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_hold_lifts FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_hold_lifts FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["column","audit.legal_holds","from_time","","ALTER TABLE audit.legal_holds ALTER COLUMN from_time TYPE timestamp with time zone USING from_time::timestamp with time zone;"]
+ALTER TABLE audit.legal_holds ADD COLUMN from_time timestamp with time zone;
+--@ ["column","audit.legal_holds","id","","ALTER TABLE audit.legal_holds ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.legal_holds ADD COLUMN id uuid;
+--@ ["column","audit.legal_holds","kinds","","ALTER TABLE audit.legal_holds ALTER COLUMN kinds TYPE text[] USING kinds::text[];"]
+ALTER TABLE audit.legal_holds ADD COLUMN kinds text[];
+--@ ["column","audit.legal_holds","placed_at","","ALTER TABLE audit.legal_holds ALTER COLUMN placed_at TYPE timestamp with time zone USING placed_at::timestamp with time zone;"]
+ALTER TABLE audit.legal_holds ADD COLUMN placed_at timestamp with time zone;
+--@ ["column","audit.legal_holds","placed_by","","ALTER TABLE audit.legal_holds ALTER COLUMN placed_by TYPE text USING placed_by::text;"]
+ALTER TABLE audit.legal_holds ADD COLUMN placed_by text;
+--@ ["column","audit.legal_holds","reason","","ALTER TABLE audit.legal_holds ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.legal_holds ADD COLUMN reason text;
+--@ ["column","audit.legal_holds","tenant_id","","ALTER TABLE audit.legal_holds ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.legal_holds ADD COLUMN tenant_id uuid;
+--@ ["column","audit.legal_holds","to_time","","ALTER TABLE audit.legal_holds ALTER COLUMN to_time TYPE timestamp with time zone USING to_time::timestamp with time zone;"]
+ALTER TABLE audit.legal_holds ADD COLUMN to_time timestamp with time zone;
+--@ ["column default","audit.legal_holds","id","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN id SET DEFAULT gen_random_uuid();
+--@ ["column default","audit.legal_holds","placed_at","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN placed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.legal_holds","from_time","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN from_time SET NOT NULL;
+--@ ["column not null","audit.legal_holds","id","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.legal_holds","placed_at","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN placed_at SET NOT NULL;
+--@ ["column not null","audit.legal_holds","placed_by","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN placed_by SET NOT NULL;
+--@ ["column not null","audit.legal_holds","reason","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN reason SET NOT NULL;
+--@ ["column not null","audit.legal_holds","to_time","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN to_time SET NOT NULL;
+--@ ["columns","audit.legal_holds","","[\"id\", \"reason\", \"tenant_id\", \"kinds\", \"from_time\", \"to_time\", \"placed_by\", \"placed_at\"]",null]
+--@ ["constraint","audit.legal_holds","legal_holds_check",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_check CHECK ((to_time > from_time));
+--@ ["constraint","audit.legal_holds","legal_holds_kinds_check",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_kinds_check CHECK (((cardinality(kinds) > 0) AND (array_position(kinds, NULL::text) IS NULL)));
+--@ ["constraint","audit.legal_holds","legal_holds_pkey",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.legal_holds","legal_holds_reason_check",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_reason_check CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)));
+--@ ["forced row security","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds SET LOGGED;
+--@ ["object","audit.legal_holds","table","",null]
+--@ ["owner","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds OWNER TO audit_owner;
+--@ ["policy","audit.legal_holds","adding",null,null]
+CREATE POLICY adding ON audit.legal_holds FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.legal_holds","auditor",null,null]
+CREATE POLICY auditor ON audit.legal_holds FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.legal_holds","maintainer",null,null]
+CREATE POLICY maintainer ON audit.legal_holds FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.legal_holds","operator",null,null]
+CREATE POLICY operator ON audit.legal_holds FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.legal_holds","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_auditor;
+--@ ["privilege","audit.legal_holds","audit_operator SELECT","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_operator;
+--@ ["row security","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.legal_holds","","r ",null]
+--@ ["trigger","audit.legal_holds","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.legal_holds","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.lift_hold(uuid,text)","","f (hold uuid, reason text) void",null]
+CREATE OR REPLACE FUNCTION audit.lift_hold(hold uuid, reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tenant uuid;
+BEGIN
+    PERFORM audit.check_text('the reason why a hold ends', reason, 4096);
+    SELECT h.tenant_id INTO tenant FROM audit.legal_holds h WHERE h.id = hold;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
+    END IF;
+    IF EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = hold) THEN
+        RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user);
+    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
+END
+$function$
+;
+--@ ["object","audit.lift_hold(uuid,text)","function","",null]
+--@ ["owner","audit.lift_hold(uuid,text)","","",null]
+ALTER FUNCTION audit.lift_hold(uuid,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.lift_hold(uuid,text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_maintainer;
+--@ ["privilege","audit.lift_hold(uuid,text)","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_auditor;
+--@ ["function","audit.make_append_only(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.make_append_only(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', target);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', target);
+    -- Those of a partitioned table are cloned to its leaves; each leaf has its own.
+    IF (SELECT relkind FROM pg_class WHERE oid = target) = 'r' THEN
+        EXECUTE format('CREATE TRIGGER append_only_rows BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()', target);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only_rows', target);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.make_append_only(regclass)","function","",null]
+--@ ["owner","audit.make_append_only(regclass)","","",null]
+ALTER FUNCTION audit.make_append_only(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_append_only(regclass)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.make_append_only(regclass) TO audit_maintainer;
+--@ ["function","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) void",null]
+CREATE OR REPLACE FUNCTION audit.make_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET default_tablespace TO ''
+AS $function$
+BEGIN
+    EXECUTE format(
+        'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',
+        leaf, parent);
+    -- Lets a query by time skip the partition although it is partitioned by id.
+    EXECUTE format(
+        'ALTER TABLE audit_parts.%I ADD CONSTRAINT %I CHECK (%I >= %L AND %I < %L)',
+        leaf, leaf || '_month', audit.time_column(parent), month_start, audit.time_column(parent), month_end);
+    PERFORM audit.make_leaf_safe(format('audit_parts.%I', leaf)::regclass);
+END
+$function$
+;
+--@ ["object","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.make_leaf_safe(regclass)","","f (leaf regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.make_leaf_safe(leaf regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    grantee oid;
+BEGIN
+    -- What default privileges of any kind have given to others; it belongs to whoever has made it just now.
+    FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = leaf AND a.grantee <> c.relowner LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', leaf, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+    END LOOP;
+    EXECUTE format('GRANT INSERT ON %s TO audit_writer', leaf);
+    PERFORM audit.make_append_only(leaf);
+    PERFORM audit.keep_no_statistics(leaf);
+    EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', leaf);
+END
+$function$
+;
+--@ ["object","audit.make_leaf_safe(regclass)","function","",null]
+--@ ["owner","audit.make_leaf_safe(regclass)","","",null]
+ALTER FUNCTION audit.make_leaf_safe(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_leaf_safe(regclass)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.make_leaf_safe(regclass) TO audit_maintainer;
+--@ ["function","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) text[]",null]
+CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    found    text[] := '{}';
+    hold     record;
+    is_there boolean;
+    strays   bigint;
+BEGIN
+    FOR hold IN SELECT h.id, h.tenant_id FROM audit.held(parent, month_start, month_end) h LOOP
+        is_there := true;
+        IF hold.tenant_id IS NOT NULL THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1)', leaf) INTO is_there USING hold.tenant_id;
+        END IF;
+        IF is_there THEN
+            found := found || format('held by the legal hold %s', hold.id);
+        END IF;
+    END LOOP;
+    -- Its month is in its name, which a superuser can change.
+    EXECUTE format('SELECT count(*) FROM audit_parts.%1$I WHERE %2$I < $1 OR %2$I >= $2 OR id < $3 OR id >= $4', leaf, audit.time_column(parent))
+        INTO strays USING month_start, month_end, audit.id_at(month_start), audit.id_at(month_end);
+    IF strays > 0 THEN
+        found := found || format('%s rows are not of the month that its name says', strays);
+    END IF;
+    RETURN found || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
+END
+$function$
+;
+--@ ["object","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["forced row security","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock SET LOGGED;
+--@ ["object","audit.partition_lock","table","",null]
+--@ ["owner","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock OWNER TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.partition_lock TO audit_owner;
+--@ ["row security","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit.partition_lock","","r ",null]
+--@ ["function","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","","f (reason text, tenant_id uuid DEFAULT NULL::uuid, from_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, to_time timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, kinds text[] DEFAULT NULL::text[], even_if_unknown boolean DEFAULT false) uuid",null]
+CREATE OR REPLACE FUNCTION audit.place_hold(reason text, tenant_id uuid DEFAULT NULL::uuid, from_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, to_time timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, kinds text[] DEFAULT NULL::text[], even_if_unknown boolean DEFAULT false)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    hold     uuid;
+    parent   text;
+    leaf     text;
+    is_known boolean := tenant_id IS NULL OR coalesce(even_if_unknown, false);
+BEGIN
+    PERFORM audit.check_text('the reason of a hold', reason, 4096);
+    PERFORM audit.check_kinds(kinds);
+    IF from_time IS NULL OR to_time IS NULL OR from_time >= to_time THEN
+        RAISE EXCEPTION 'audit trail: a hold covers no time unless its beginning is before its end' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF to_time <= '1970-01-01 00:00+00' OR from_time >= '10000-01-01 00:00+00' THEN
+        RAISE EXCEPTION 'audit trail: no record is of a time outside the years 1970 to 9999, so the hold would hold nothing' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH parent IN ARRAY audit.record_tables() LOOP
+        FOR leaf IN SELECT audit.leaves(parent) LOOP
+            EXIT WHEN is_known;
+            EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1 AND %s)', leaf, audit.by_the_host(parent)) INTO is_known USING tenant_id;
+        END LOOP;
+    END LOOP;
+    IF NOT is_known THEN
+        RAISE EXCEPTION 'audit trail: no record is of this tenant, so the hold would hold nothing; if its key is not misspelt, say --even-if-unknown (even_if_unknown => true)'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO audit.legal_holds (reason, tenant_id, kinds, from_time, to_time, placed_by)
+        VALUES (reason, tenant_id, CASE WHEN kinds IS NOT NULL THEN audit.check_kinds(kinds) END, from_time, to_time, session_user)
+        RETURNING id INTO hold;
+    PERFORM audit.append_event('audit.hold_placed', 'legal_hold', hold::text, reason, NULL, tenant_id, NULL);
+    RETURN hold;
+END
+$function$
+;
+--@ ["object","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","function","",null]
+--@ ["owner","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","","",null]
+ALTER FUNCTION audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) OWNER TO audit_maintainer;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_maintainer;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_auditor;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_operator;
+--@ ["function","audit.plan_retention(interval,text[])","","f (keep interval, kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL::text[])
+ RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    leaf  text;
+    floor constant interval := audit.least_age();
+    young timestamptz;
+BEGIN
+    -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
+    young := now() - keep;
+    IF young IS NULL OR NOT isfinite(young) OR young > now() - interval '1 day' OR young > now() - floor THEN
+        RAISE EXCEPTION 'audit trail: records are kept for % at least, which is the least age that an auditor has set, or the default; audit.set_least_age changes it', floor
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
+        FOR leaf IN SELECT l FROM audit.leaves(parent) l WHERE l ~ '_[0-9]{4}_[0-9]{2}$' LOOP
+            from_time := to_timestamp(right(leaf, 7), 'YYYY_MM');
+            to_time := from_time + interval '1 month';
+            CONTINUE WHEN to_time > young;
+            partition := leaf;
+            EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
+            bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
+            obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.plan_retention(interval,text[])","function","",null]
+--@ ["owner","audit.plan_retention(interval,text[])","","",null]
+ALTER FUNCTION audit.plan_retention(interval,text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.plan_retention(interval,text[])","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_maintainer;
+--@ ["privilege","audit.plan_retention(interval,text[])","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_operator;
+--@ ["function","audit.plan_settling(text[])","","f (kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[])
+ RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    strays bigint;
+BEGIN
+    FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
+        CONTINUE WHEN parent || '_default' NOT IN (SELECT audit.leaves(parent));
+        FOR from_time, to_time, rows, strays IN EXECUTE format(
+            'SELECT month, month + interval ''1 month'', count(*), count(*) FILTER (WHERE %1$I < month OR %1$I >= month + interval ''1 month'')
+             FROM (SELECT %1$I, date_trunc(''month'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS month
+                 FROM audit_parts.%2$I) d
+             GROUP BY month ORDER BY month', audit.time_column(parent), parent || '_default')
+        LOOP
+            partition := parent || '_' || to_char(from_time, 'YYYY_MM');
+            -- Also to the default partition alone: rows leave it by a DELETE.
+            obstacles := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
+                || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
+            IF from_time > now() + interval '2 months' THEN
+                obstacles := obstacles || 'its month is more than two months ahead'::text;
+            END IF;
+            IF strays > 0 THEN
+                obstacles := obstacles || format('%s of the rows have a time that is not of the month of their id', strays);
+            END IF;
+            IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = partition) THEN
+                obstacles := obstacles || format('audit_parts.%I is there, and no partition', partition);
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.plan_settling(text[])","function","",null]
+--@ ["owner","audit.plan_settling(text[])","","",null]
+ALTER FUNCTION audit.plan_settling(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.plan_settling(text[])","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_maintainer;
+--@ ["privilege","audit.plan_settling(text[])","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_operator;
+--@ ["column","audit.prompt_runs","agent_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN agent_id uuid;
+--@ ["column","audit.prompt_runs","conversation_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN conversation_id text;
+--@ ["column","audit.prompt_runs","created_at","","ALTER TABLE audit.prompt_runs ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.prompt_runs","duration_ms","","ALTER TABLE audit.prompt_runs ALTER COLUMN duration_ms TYPE bigint USING duration_ms::bigint;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN duration_ms bigint;
+--@ ["column","audit.prompt_runs","error_code","","ALTER TABLE audit.prompt_runs ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN error_code text;
+--@ ["column","audit.prompt_runs","error_message","","ALTER TABLE audit.prompt_runs ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN error_message text;
+--@ ["column","audit.prompt_runs","finished_at","","ALTER TABLE audit.prompt_runs ALTER COLUMN finished_at TYPE timestamp with time zone USING finished_at::timestamp with time zone;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN finished_at timestamp with time zone;
+--@ ["column","audit.prompt_runs","id","","ALTER TABLE audit.prompt_runs ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN id uuid;
+--@ ["column","audit.prompt_runs","input_token_count","","ALTER TABLE audit.prompt_runs ALTER COLUMN input_token_count TYPE integer USING input_token_count::integer;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN input_token_count integer;
+--@ ["column","audit.prompt_runs","llm_session_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.prompt_runs","metadata","","ALTER TABLE audit.prompt_runs ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN metadata jsonb;
+--@ ["column","audit.prompt_runs","model_name","","ALTER TABLE audit.prompt_runs ALTER COLUMN model_name TYPE text USING model_name::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN model_name text;
+--@ ["column","audit.prompt_runs","output_token_count","","ALTER TABLE audit.prompt_runs ALTER COLUMN output_token_count TYPE integer USING output_token_count::integer;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN output_token_count integer;
+--@ ["column","audit.prompt_runs","parent_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN parent_id uuid;
+--@ ["column","audit.prompt_runs","problems","","ALTER TABLE audit.prompt_runs ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.prompt_runs ADD COLUMN problems text[];
+--@ ["column","audit.prompt_runs","prompt_template_name","","ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_name TYPE text USING prompt_template_name::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN prompt_template_name text;
+--@ ["column","audit.prompt_runs","prompt_template_version","","ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_version TYPE integer USING prompt_template_version::integer;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN prompt_template_version integer;
+--@ ["column","audit.prompt_runs","provider","","ALTER TABLE audit.prompt_runs ALTER COLUMN provider TYPE text USING provider::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN provider text;
+--@ ["column","audit.prompt_runs","rendered_prompt","","ALTER TABLE audit.prompt_runs ALTER COLUMN rendered_prompt TYPE text USING rendered_prompt::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN rendered_prompt text;
+--@ ["column","audit.prompt_runs","request_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN request_id text;
+--@ ["column","audit.prompt_runs","response_text","","ALTER TABLE audit.prompt_runs ALTER COLUMN response_text TYPE text USING response_text::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN response_text text;
+--@ ["column","audit.prompt_runs","role","","ALTER TABLE audit.prompt_runs ALTER COLUMN role TYPE text USING role::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN role text;
+--@ ["column","audit.prompt_runs","salt","","ALTER TABLE audit.prompt_runs ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN salt bytea;
+--@ ["column","audit.prompt_runs","seq","","ALTER TABLE audit.prompt_runs ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN seq bigint;
+--@ ["column","audit.prompt_runs","service_name","","ALTER TABLE audit.prompt_runs ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN service_name text;
+--@ ["column","audit.prompt_runs","span_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN span_id text;
+--@ ["column","audit.prompt_runs","status","","ALTER TABLE audit.prompt_runs ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN status audit.run_status;
+--@ ["column","audit.prompt_runs","tenant_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN tenant_id uuid;
+--@ ["column","audit.prompt_runs","trace_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN trace_id text;
+--@ ["column","audit.prompt_runs","user_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN user_id text;
+--@ ["column","audit.prompt_runs","user_role","","ALTER TABLE audit.prompt_runs ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN user_role text;
+--@ ["column","audit.prompt_runs","writer_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN writer_id uuid;
+--@ ["column default","audit.prompt_runs","metadata","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.prompt_runs","problems","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.prompt_runs","created_at","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","metadata","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","problems","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","salt","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","seq","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","status","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","writer_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.prompt_runs","agent_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","conversation_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","duration_ms","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN duration_ms SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","error_code","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","error_message","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","finished_at","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN finished_at SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","input_token_count","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN input_token_count SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","llm_session_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","metadata","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","model_name","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN model_name SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","output_token_count","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN output_token_count SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","parent_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","problems","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","prompt_template_name","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_name SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","prompt_template_version","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_version SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","provider","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN provider SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","rendered_prompt","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN rendered_prompt SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","request_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","response_text","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN response_text SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","role","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN role SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","salt","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","seq","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","service_name","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","span_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","status","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","tenant_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","trace_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","user_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","user_role","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","writer_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.prompt_runs","","[\"id\", \"tenant_id\", \"user_id\", \"user_role\", \"agent_id\", \"request_id\", \"llm_session_id\", \"conversation_id\", \"parent_id\", \"trace_id\", \"span_id\", \"service_name\", \"model_name\", \"provider\", \"prompt_template_name\", \"prompt_template_version\", \"rendered_prompt\", \"response_text\", \"role\", \"input_token_count\", \"output_token_count\", \"status\", \"error_code\", \"error_message\", \"created_at\", \"finished_at\", \"duration_ms\", \"metadata\", \"problems\", \"writer_id\", \"seq\", \"salt\"]",null]
+--@ ["constraint","audit.prompt_runs","prompt_runs_created_at_check",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.prompt_runs","prompt_runs_finished_at_check",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.prompt_runs","prompt_runs_pkey",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_pkey PRIMARY KEY (id);
+--@ ["forced row security","audit.prompt_runs","","",null]
+ALTER TABLE audit.prompt_runs FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (request_id, tenant_id)","",null]
+CREATE INDEX ON audit.prompt_runs USING btree (request_id, tenant_id);
+--@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (tenant_id, id)","",null]
+CREATE INDEX ON audit.prompt_runs USING btree (tenant_id, id);
+--@ ["object","audit.prompt_runs","table","",null]
+--@ ["owner","audit.prompt_runs","","",null]
+ALTER TABLE audit.prompt_runs OWNER TO audit_owner;
+--@ ["policy","audit.prompt_runs","auditor",null,null]
+CREATE POLICY auditor ON audit.prompt_runs FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.prompt_runs","tenant",null,null]
+CREATE POLICY tenant ON audit.prompt_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.prompt_runs","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_auditor;
+--@ ["privilege","audit.prompt_runs","audit_reader SELECT","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_reader;
+--@ ["row security","audit.prompt_runs","","",null]
+ALTER TABLE audit.prompt_runs ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.prompt_runs","","p RANGE (id)",null]
+--@ ["trigger","audit.prompt_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.prompt_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.prompt_runs ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.prompt_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.prompt_runs ENABLE ALWAYS TRIGGER append_only;
+--@ ["column","audit.query_runs","agent_id","","ALTER TABLE audit.query_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN agent_id uuid;
+--@ ["column","audit.query_runs","conversation_id","","ALTER TABLE audit.query_runs ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN conversation_id text;
+--@ ["column","audit.query_runs","datasource_id","","ALTER TABLE audit.query_runs ALTER COLUMN datasource_id TYPE uuid USING datasource_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN datasource_id uuid;
+--@ ["column","audit.query_runs","duration_ms","","ALTER TABLE audit.query_runs ALTER COLUMN duration_ms TYPE bigint USING duration_ms::bigint;"]
+ALTER TABLE audit.query_runs ADD COLUMN duration_ms bigint;
+--@ ["column","audit.query_runs","error_code","","ALTER TABLE audit.query_runs ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN error_code text;
+--@ ["column","audit.query_runs","error_message","","ALTER TABLE audit.query_runs ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN error_message text;
+--@ ["column","audit.query_runs","finished_at","","ALTER TABLE audit.query_runs ALTER COLUMN finished_at TYPE timestamp with time zone USING finished_at::timestamp with time zone;"]
+ALTER TABLE audit.query_runs ADD COLUMN finished_at timestamp with time zone;
+--@ ["column","audit.query_runs","id","","ALTER TABLE audit.query_runs ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN id uuid;
+--@ ["column","audit.query_runs","llm_session_id","","ALTER TABLE audit.query_runs ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.query_runs","metadata","","ALTER TABLE audit.query_runs ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.query_runs ADD COLUMN metadata jsonb;
+--@ ["column","audit.query_runs","parent_id","","ALTER TABLE audit.query_runs ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN parent_id uuid;
+--@ ["column","audit.query_runs","problems","","ALTER TABLE audit.query_runs ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.query_runs ADD COLUMN problems text[];
+--@ ["column","audit.query_runs","question_text","","ALTER TABLE audit.query_runs ALTER COLUMN question_text TYPE text USING question_text::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN question_text text;
+--@ ["column","audit.query_runs","request_id","","ALTER TABLE audit.query_runs ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN request_id text;
+--@ ["column","audit.query_runs","row_count","","ALTER TABLE audit.query_runs ALTER COLUMN row_count TYPE integer USING row_count::integer;"]
+ALTER TABLE audit.query_runs ADD COLUMN row_count integer;
+--@ ["column","audit.query_runs","rows_affected","","ALTER TABLE audit.query_runs ALTER COLUMN rows_affected TYPE integer USING rows_affected::integer;"]
+ALTER TABLE audit.query_runs ADD COLUMN rows_affected integer;
+--@ ["column","audit.query_runs","salt","","ALTER TABLE audit.query_runs ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.query_runs ADD COLUMN salt bytea;
+--@ ["column","audit.query_runs","seq","","ALTER TABLE audit.query_runs ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.query_runs ADD COLUMN seq bigint;
+--@ ["column","audit.query_runs","service_name","","ALTER TABLE audit.query_runs ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN service_name text;
+--@ ["column","audit.query_runs","span_id","","ALTER TABLE audit.query_runs ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN span_id text;
+--@ ["column","audit.query_runs","sql_summary","","ALTER TABLE audit.query_runs ALTER COLUMN sql_summary TYPE text USING sql_summary::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN sql_summary text;
+--@ ["column","audit.query_runs","sql_text","","ALTER TABLE audit.query_runs ALTER COLUMN sql_text TYPE text USING sql_text::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN sql_text text;
+--@ ["column","audit.query_runs","started_at","","ALTER TABLE audit.query_runs ALTER COLUMN started_at TYPE timestamp with time zone USING started_at::timestamp with time zone;"]
+ALTER TABLE audit.query_runs ADD COLUMN started_at timestamp with time zone;
+--@ ["column","audit.query_runs","status","","ALTER TABLE audit.query_runs ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.query_runs ADD COLUMN status audit.run_status;
+--@ ["column","audit.query_runs","tenant_id","","ALTER TABLE audit.query_runs ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN tenant_id uuid;
+--@ ["column","audit.query_runs","trace_id","","ALTER TABLE audit.query_runs ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN trace_id text;
+--@ ["column","audit.query_runs","user_id","","ALTER TABLE audit.query_runs ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN user_id text;
+--@ ["column","audit.query_runs","user_role","","ALTER TABLE audit.query_runs ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN user_role text;
+--@ ["column","audit.query_runs","writer_id","","ALTER TABLE audit.query_runs ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN writer_id uuid;
+--@ ["column default","audit.query_runs","metadata","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.query_runs","problems","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.query_runs","id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.query_runs","metadata","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.query_runs","problems","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.query_runs","salt","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.query_runs","seq","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.query_runs","started_at","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN started_at SET NOT NULL;
+--@ ["column not null","audit.query_runs","status","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.query_runs","writer_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.query_runs","agent_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","conversation_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","datasource_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN datasource_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","duration_ms","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN duration_ms SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","error_code","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","error_message","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","finished_at","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN finished_at SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","llm_session_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","metadata","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","parent_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","problems","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","question_text","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN question_text SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","request_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","row_count","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN row_count SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","rows_affected","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN rows_affected SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","salt","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","seq","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","service_name","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","span_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","sql_summary","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN sql_summary SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","sql_text","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN sql_text SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","status","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","tenant_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","trace_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","user_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","user_role","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","writer_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.query_runs","","[\"id\", \"tenant_id\", \"user_id\", \"user_role\", \"agent_id\", \"request_id\", \"llm_session_id\", \"conversation_id\", \"parent_id\", \"trace_id\", \"span_id\", \"service_name\", \"datasource_id\", \"question_text\", \"sql_text\", \"sql_summary\", \"row_count\", \"rows_affected\", \"status\", \"error_code\", \"error_message\", \"started_at\", \"finished_at\", \"duration_ms\", \"metadata\", \"problems\", \"writer_id\", \"seq\", \"salt\"]",null]
+--@ ["constraint","audit.query_runs","query_runs_finished_at_check",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.query_runs","query_runs_pkey",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.query_runs","query_runs_started_at_check",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_started_at_check CHECK (((started_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["forced row security","audit.query_runs","","",null]
+ALTER TABLE audit.query_runs FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.query_runs","audit.query_runs USING btree (request_id, tenant_id)","",null]
+CREATE INDEX ON audit.query_runs USING btree (request_id, tenant_id);
+--@ ["index","audit.query_runs","audit.query_runs USING btree (tenant_id, id)","",null]
+CREATE INDEX ON audit.query_runs USING btree (tenant_id, id);
+--@ ["object","audit.query_runs","table","",null]
+--@ ["owner","audit.query_runs","","",null]
+ALTER TABLE audit.query_runs OWNER TO audit_owner;
+--@ ["policy","audit.query_runs","auditor",null,null]
+CREATE POLICY auditor ON audit.query_runs FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.query_runs","tenant",null,null]
+CREATE POLICY tenant ON audit.query_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.query_runs","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_auditor;
+--@ ["privilege","audit.query_runs","audit_reader SELECT","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_reader;
+--@ ["row security","audit.query_runs","","",null]
+ALTER TABLE audit.query_runs ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.query_runs","","p RANGE (id)",null]
+--@ ["trigger","audit.query_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.record_reading(text,text,uuid)","","f (purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid) uuid",null]
+CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM audit.check_text('the purpose of a reading', purpose, 4096);
+    IF octet_length(request_id) > 4096 THEN
+        RAISE EXCEPTION 'audit trail: the request id is longer than 4096 bytes' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN audit.append_event('audit.read', CASE WHEN request_id IS NULL THEN 'trail' ELSE 'request' END, request_id, purpose, NULL, tenant_id, NULL);
+END
+$function$
+;
+--@ ["object","audit.record_reading(text,text,uuid)","function","",null]
+--@ ["owner","audit.record_reading(text,text,uuid)","","",null]
+ALTER FUNCTION audit.record_reading(text,text,uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_reading(text,text,uuid)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_maintainer;
+--@ ["privilege","audit.record_reading(text,text,uuid)","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_auditor;
+--@ ["privilege","audit.record_reading(text,text,uuid)","audit_reader EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_reader;
+--@ ["function","audit.record_tables()","","f () text[]",null]
+CREATE OR REPLACE FUNCTION audit.record_tables()
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY['query_runs', 'prompt_runs', 'events']
+$function$
+;
+--@ ["object","audit.record_tables()","function","",null]
+--@ ["owner","audit.record_tables()","","",null]
+ALTER FUNCTION audit.record_tables() OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_tables()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.record_tables() TO audit_maintainer;
+--@ ["function","audit.referring(regclass)","","f (target regclass) SETOF text",null]
+CREATE OR REPLACE FUNCTION audit.referring(target regclass)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format(
+        'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
+        c.conrelid::regclass, c.conname, regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', ''), CASE h.relkind WHEN 'p' THEN '' ELSE ' NOT VALID' END)
+    FROM pg_constraint c JOIN pg_class h ON h.oid = c.conrelid
+    WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = target
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.referring(regclass)","function","",null]
+--@ ["owner","audit.referring(regclass)","","",null]
+ALTER FUNCTION audit.referring(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.referring(regclass)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.referring(regclass) TO audit_maintainer;
+--@ ["function","audit.refuse_change()","","f () trigger",null]
+CREATE OR REPLACE FUNCTION audit.refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'audit trail: % on %.% is refused, it is append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$function$
+;
+--@ ["object","audit.refuse_change()","function","",null]
+--@ ["owner","audit.refuse_change()","","",null]
+ALTER FUNCTION audit.refuse_change() OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_change()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_change() TO audit_maintainer;
+--@ ["function","audit.refuse_old_snapshot()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.refuse_old_snapshot()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'audit trail: this is done in a transaction that is READ COMMITTED, and in no other'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.refuse_old_snapshot()","function","",null]
+--@ ["owner","audit.refuse_old_snapshot()","","",null]
+ALTER FUNCTION audit.refuse_old_snapshot() OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_old_snapshot()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_old_snapshot() TO audit_maintainer;
+--@ ["function","audit.refuse_prepare()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.refuse_prepare()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF current_setting('max_prepared_transactions')::integer > 0 THEN
+        PERFORM pg_notify('tracing_audit_partitions', '');
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.refuse_prepare()","function","",null]
+--@ ["owner","audit.refuse_prepare()","","",null]
+ALTER FUNCTION audit.refuse_prepare() OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_prepare()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_prepare() TO audit_maintainer;
+--@ ["column","audit.removals","first_seq","","ALTER TABLE audit.removals ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN first_seq bigint;
+--@ ["column","audit.removals","last_seq","","ALTER TABLE audit.removals ALTER COLUMN last_seq TYPE bigint USING last_seq::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN last_seq bigint;
+--@ ["column","audit.removals","parent","","ALTER TABLE audit.removals ALTER COLUMN parent TYPE text USING parent::text;"]
+ALTER TABLE audit.removals ADD COLUMN parent text;
+--@ ["column","audit.removals","partition","","ALTER TABLE audit.removals ALTER COLUMN partition TYPE text USING partition::text;"]
+ALTER TABLE audit.removals ADD COLUMN partition text;
+--@ ["column","audit.removals","removed_at","","ALTER TABLE audit.removals ALTER COLUMN removed_at TYPE timestamp with time zone USING removed_at::timestamp with time zone;"]
+ALTER TABLE audit.removals ADD COLUMN removed_at timestamp with time zone;
+--@ ["column","audit.removals","removed_by","","ALTER TABLE audit.removals ALTER COLUMN removed_by TYPE text USING removed_by::text;"]
+ALTER TABLE audit.removals ADD COLUMN removed_by text;
+--@ ["column","audit.removals","rows","","ALTER TABLE audit.removals ALTER COLUMN rows TYPE bigint USING rows::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN rows bigint;
+--@ ["column","audit.removals","sha256","","ALTER TABLE audit.removals ALTER COLUMN sha256 TYPE bytea USING sha256::bytea;"]
+ALTER TABLE audit.removals ADD COLUMN sha256 bytea;
+--@ ["column","audit.removals","writer_id","","ALTER TABLE audit.removals ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.removals ADD COLUMN writer_id uuid;
+--@ ["column default","audit.removals","removed_at","",null]
+ALTER TABLE audit.removals ALTER COLUMN removed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.removals","first_seq","",null]
+ALTER TABLE audit.removals ALTER COLUMN first_seq SET NOT NULL;
+--@ ["column not null","audit.removals","last_seq","",null]
+ALTER TABLE audit.removals ALTER COLUMN last_seq SET NOT NULL;
+--@ ["column not null","audit.removals","parent","",null]
+ALTER TABLE audit.removals ALTER COLUMN parent SET NOT NULL;
+--@ ["column not null","audit.removals","partition","",null]
+ALTER TABLE audit.removals ALTER COLUMN partition SET NOT NULL;
+--@ ["column not null","audit.removals","removed_at","",null]
+ALTER TABLE audit.removals ALTER COLUMN removed_at SET NOT NULL;
+--@ ["column not null","audit.removals","removed_by","",null]
+ALTER TABLE audit.removals ALTER COLUMN removed_by SET NOT NULL;
+--@ ["column not null","audit.removals","rows","",null]
+ALTER TABLE audit.removals ALTER COLUMN rows SET NOT NULL;
+--@ ["column not null","audit.removals","sha256","",null]
+ALTER TABLE audit.removals ALTER COLUMN sha256 SET NOT NULL;
+--@ ["column not null","audit.removals","writer_id","",null]
+ALTER TABLE audit.removals ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.removals","","[\"partition\", \"parent\", \"writer_id\", \"first_seq\", \"last_seq\", \"rows\", \"sha256\", \"removed_at\", \"removed_by\"]",null]
+--@ ["constraint","audit.removals","removals_pkey",null,null]
+ALTER TABLE audit.removals ADD CONSTRAINT removals_pkey PRIMARY KEY (partition, removed_at, writer_id, first_seq);
+--@ ["forced row security","audit.removals","","",null]
+ALTER TABLE audit.removals FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.removals","","",null]
+ALTER TABLE audit.removals SET LOGGED;
+--@ ["object","audit.removals","table","",null]
+--@ ["owner","audit.removals","","",null]
+ALTER TABLE audit.removals OWNER TO audit_owner;
+--@ ["policy","audit.removals","adding",null,null]
+CREATE POLICY adding ON audit.removals FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.removals","auditor",null,null]
+CREATE POLICY auditor ON audit.removals FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.removals","maintainer",null,null]
+CREATE POLICY maintainer ON audit.removals FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.removals","operator",null,null]
+CREATE POLICY operator ON audit.removals FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.removals","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_auditor;
+--@ ["privilege","audit.removals","audit_operator SELECT","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_operator;
+--@ ["row security","audit.removals","","",null]
+ALTER TABLE audit.removals ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.removals","","r ",null]
+--@ ["trigger","audit.removals","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.removals","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.remove_partition(text,interval)","","f (leaf text, keep interval) uuid",null]
+CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET bytea_output TO 'hex'
+AS $function$
+DECLARE
+    parent    constant text := left(leaf, -8);
+    plan      record;
+    batches   bigint;
+    hashed    bytea;
+    referring text[];
+    event     uuid;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    IF leaf !~ '^[a-z_]+_[0-9]{4}_[0-9]{2}$' OR audit.time_column(parent) IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
+        IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf)
+            AND leaf ~ '_[0-9]{4}_[0-9]{2}$'
+        THEN
+            RAISE EXCEPTION 'audit_parts.%: not a partition of the trail (any more)', leaf USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        RAISE EXCEPTION 'audit_parts.%: no monthly partition', left(leaf, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    -- No hold is placed, and no row added, from here on; readers go on reading.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
+    SELECT * INTO plan FROM audit.plan_retention(keep, ARRAY[parent]) p WHERE p.partition = leaf;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit_parts.%: not there, or it holds records that are to be kept', leaf
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF cardinality(plan.obstacles) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    EXECUTE format(
+        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
+         SELECT $1, $2, r.writer_id, min(r.seq), max(r.seq), count(*), sha256(string_agg(sha256(convert_to(r::text, ''UTF8'')), '''' ORDER BY r.seq)), session_user
+         FROM audit_parts.%I r LEFT JOIN LATERAL (
+             SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+         GROUP BY r.writer_id, b.first_seq', leaf) USING leaf, plan.parent;
+    SELECT count(*), sha256(coalesce(string_agg(r.sha256, '' ORDER BY r.writer_id, r.first_seq), '')) INTO batches, hashed
+        FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp();
+    -- What would stop the making of partitions for as long as all was hashed comes now. No foreign key is made from here on.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
+    referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
+    IF cardinality(referring) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    -- Last, since from here to the commit nobody reads the table.
+    PERFORM audit.run_with_short_waits(format('ALTER TABLE audit.%I DETACH PARTITION audit_parts.%I', plan.parent, leaf));
+    EXECUTE format('DROP TABLE audit_parts.%I', leaf);
+    event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
+        'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
+        'from', plan.from_time, 'to', plan.to_time));
+    RETURN event;
+END
+$function$
+;
+--@ ["object","audit.remove_partition(text,interval)","function","",null]
+--@ ["owner","audit.remove_partition(text,interval)","","",null]
+ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
+--@ ["privilege","audit.remove_partition(text,interval)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
+--@ ["privilege","audit.remove_partition(text,interval)","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
+--@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint)",null]
+CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
+ RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+AS $function$
+    SELECT * FROM audit.trail WHERE trail.request_id = $1 ORDER BY began_at, seq, id
+$function$
+;
+--@ ["object","audit.request_trail(text)","function","",null]
+--@ ["owner","audit.request_trail(text)","","",null]
+ALTER FUNCTION audit.request_trail(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.request_trail(text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
+--@ ["privilege","audit.request_trail(text)","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_auditor;
+--@ ["privilege","audit.request_trail(text)","audit_reader EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_reader;
+--@ ["labels","audit.run_status","","[\"succeeded\", \"failed\", \"cancelled\", \"rejected\", \"unknown\"]",null]
+--@ ["object","audit.run_status","type","",null]
+--@ ["owner","audit.run_status","","",null]
+ALTER TYPE audit.run_status OWNER TO audit_owner;
+--@ ["privilege","audit.run_status","(owner) USAGE","",null]
+GRANT USAGE ON TYPE audit.run_status TO audit_owner;
+--@ ["privilege","audit.run_status","PUBLIC USAGE","",null]
+GRANT USAGE ON TYPE audit.run_status TO PUBLIC;
+--@ ["function","audit.run_with_short_waits(text,integer)","","f (statement text, attempts integer DEFAULT 8) void",null]
+CREATE OR REPLACE FUNCTION audit.run_with_short_waits(statement text, attempts integer DEFAULT 8)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '400ms'
+AS $function$
+BEGIN
+    PERFORM audit.refuse_prepare();
+    FOR attempt IN 1 .. attempts LOOP
+        BEGIN
+            EXECUTE statement;
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            IF attempt = attempts THEN
+                RAISE EXCEPTION 'audit trail: a transaction that is still open holds a lock that this needs; it was tried % times', attempts
+                    USING ERRCODE = 'lock_not_available', HINT = 'pg_locks and pg_stat_activity say which. Try again when it has ended.';
+            END IF;
+        END;
+        PERFORM pg_sleep(0.6);
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.run_with_short_waits(text,integer)","function","",null]
+--@ ["owner","audit.run_with_short_waits(text,integer)","","",null]
+ALTER FUNCTION audit.run_with_short_waits(text,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.run_with_short_waits(text,integer)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.run_with_short_waits(text,integer) TO audit_maintainer;
+--@ ["column","audit.schema_migrations","checksum","","ALTER TABLE audit.schema_migrations ALTER COLUMN checksum TYPE bytea USING checksum::bytea;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN checksum bytea;
+--@ ["column","audit.schema_migrations","description","","ALTER TABLE audit.schema_migrations ALTER COLUMN description TYPE text USING description::text;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN description text;
+--@ ["column","audit.schema_migrations","execution_time","","ALTER TABLE audit.schema_migrations ALTER COLUMN execution_time TYPE bigint USING execution_time::bigint;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN execution_time bigint;
+--@ ["column","audit.schema_migrations","installed_on","","ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on TYPE timestamp with time zone USING installed_on::timestamp with time zone;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN installed_on timestamp with time zone;
+--@ ["column","audit.schema_migrations","success","","ALTER TABLE audit.schema_migrations ALTER COLUMN success TYPE boolean USING success::boolean;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN success boolean;
+--@ ["column","audit.schema_migrations","version","","ALTER TABLE audit.schema_migrations ALTER COLUMN version TYPE bigint USING version::bigint;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN version bigint;
+--@ ["column default","audit.schema_migrations","installed_on","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on SET DEFAULT now();
+--@ ["column not null","audit.schema_migrations","checksum","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN checksum SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","description","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN description SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","execution_time","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN execution_time SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","installed_on","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","success","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN success SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","version","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN version SET NOT NULL;
+--@ ["columns","audit.schema_migrations","","[\"version\", \"description\", \"installed_on\", \"success\", \"checksum\", \"execution_time\"]",null]
+--@ ["constraint","audit.schema_migrations","schema_migrations_pkey",null,null]
+ALTER TABLE audit.schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+--@ ["forced row security","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations SET LOGGED;
+--@ ["object","audit.schema_migrations","table","",null]
+--@ ["owner","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations OWNER TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","audit_auditor SELECT (description)","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","audit_auditor SELECT (success)","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","audit_auditor SELECT (version)","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","audit_maintainer SELECT (description)","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","audit_maintainer SELECT (success)","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","audit_maintainer SELECT (version)","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","audit_operator SELECT (description)","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_operator;
+--@ ["privilege","audit.schema_migrations","audit_operator SELECT (success)","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_operator;
+--@ ["privilege","audit.schema_migrations","audit_operator SELECT (version)","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_operator;
+--@ ["privilege","audit.schema_migrations","audit_reader SELECT (description)","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","audit_reader SELECT (success)","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","audit_reader SELECT (version)","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","audit_writer SELECT (description)","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["privilege","audit.schema_migrations","audit_writer SELECT (success)","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["privilege","audit.schema_migrations","audit_writer SELECT (version)","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["row security","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit.schema_migrations","","r ",null]
+--@ ["function","audit.set_least_age(interval,text)","","f (age interval, reason text) uuid",null]
+CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    before interval;
+BEGIN
+    PERFORM audit.check_text('the reason of a change', reason, 4096);
+    -- One change after the other, each with what was so before it.
+    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    before := audit.least_age();
+    BEGIN
+        INSERT INTO audit.settings (least_age, reason, changed_by) VALUES (age, reason, session_user);
+    EXCEPTION WHEN check_violation OR not_null_violation THEN
+        RAISE EXCEPTION 'audit trail: the least age is a span from a day to a thousand years, no part of which is negative'
+            USING ERRCODE = 'invalid_parameter_value';
+    END;
+    RETURN audit.append_event('audit.setting_changed', 'setting', 'least_age', reason, NULL, NULL,
+        jsonb_build_object('before', before, 'after', age));
+END
+$function$
+;
+--@ ["object","audit.set_least_age(interval,text)","function","",null]
+--@ ["owner","audit.set_least_age(interval,text)","","",null]
+ALTER FUNCTION audit.set_least_age(interval,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.set_least_age(interval,text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_maintainer;
+--@ ["privilege","audit.set_least_age(interval,text)","audit_auditor EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_auditor;
+--@ ["column","audit.settings","changed_at","","ALTER TABLE audit.settings ALTER COLUMN changed_at TYPE timestamp with time zone USING changed_at::timestamp with time zone;"]
+ALTER TABLE audit.settings ADD COLUMN changed_at timestamp with time zone;
+--@ ["column","audit.settings","changed_by","","ALTER TABLE audit.settings ALTER COLUMN changed_by TYPE text USING changed_by::text;"]
+ALTER TABLE audit.settings ADD COLUMN changed_by text;
+--@ ["column","audit.settings","id","","ALTER TABLE audit.settings ALTER COLUMN id TYPE bigint USING id::bigint;"]
+ALTER TABLE audit.settings ADD COLUMN id bigint;
+--@ ["column","audit.settings","least_age","","ALTER TABLE audit.settings ALTER COLUMN least_age TYPE interval USING least_age::interval;"]
+ALTER TABLE audit.settings ADD COLUMN least_age interval;
+--@ ["column","audit.settings","reason","","ALTER TABLE audit.settings ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.settings ADD COLUMN reason text;
+--@ ["column default","audit.settings","changed_at","",null]
+ALTER TABLE audit.settings ALTER COLUMN changed_at SET DEFAULT clock_timestamp();
+--@ ["column identity","audit.settings","id","","ALTER TABLE audit.settings ALTER COLUMN id SET GENERATED BY DEFAULT;"]
+ALTER TABLE audit.settings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY;
+--@ ["column not null","audit.settings","changed_at","",null]
+ALTER TABLE audit.settings ALTER COLUMN changed_at SET NOT NULL;
+--@ ["column not null","audit.settings","changed_by","",null]
+ALTER TABLE audit.settings ALTER COLUMN changed_by SET NOT NULL;
+--@ ["column not null","audit.settings","id","",null]
+ALTER TABLE audit.settings ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.settings","least_age","",null]
+ALTER TABLE audit.settings ALTER COLUMN least_age SET NOT NULL;
+--@ ["column not null","audit.settings","reason","",null]
+ALTER TABLE audit.settings ALTER COLUMN reason SET NOT NULL;
+--@ ["columns","audit.settings","","[\"id\", \"least_age\", \"reason\", \"changed_by\", \"changed_at\"]",null]
+--@ ["constraint","audit.settings","settings_least_age_check",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_least_age_check CHECK (((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval) AND (EXTRACT(year FROM least_age) >= (0)::numeric) AND (EXTRACT(month FROM least_age) >= (0)::numeric) AND (EXTRACT(day FROM least_age) >= (0)::numeric) AND (EXTRACT(hour FROM least_age) >= (0)::numeric) AND (EXTRACT(minute FROM least_age) >= (0)::numeric) AND (EXTRACT(second FROM least_age) >= (0)::numeric)));
+--@ ["constraint","audit.settings","settings_pkey",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.settings","settings_reason_check",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_reason_check CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)));
+--@ ["forced row security","audit.settings","","",null]
+ALTER TABLE audit.settings FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.settings","","",null]
+ALTER TABLE audit.settings SET LOGGED;
+--@ ["object","audit.settings","table","",null]
+--@ ["owner","audit.settings","","",null]
+ALTER TABLE audit.settings OWNER TO audit_owner;
+--@ ["policy","audit.settings","adding",null,null]
+CREATE POLICY adding ON audit.settings FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.settings","auditor",null,null]
+CREATE POLICY auditor ON audit.settings FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.settings","maintainer",null,null]
+CREATE POLICY maintainer ON audit.settings FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.settings","operator",null,null]
+CREATE POLICY operator ON audit.settings FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.settings","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_auditor;
+--@ ["privilege","audit.settings","audit_operator SELECT","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_operator;
+--@ ["row security","audit.settings","","",null]
+ALTER TABLE audit.settings ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.settings","","r ",null]
+--@ ["trigger","audit.settings","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.settings","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.settings FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.settings FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["logged","audit.settings_id_seq","","",null]
+ALTER SEQUENCE audit.settings_id_seq SET LOGGED;
+--@ ["object","audit.settings_id_seq","sequence","",null]
+--@ ["owner","audit.settings_id_seq","","",null]
+ALTER SEQUENCE audit.settings_id_seq OWNER TO audit_owner;
+--@ ["privilege","audit.settings_id_seq","(owner) SELECT","",null]
+GRANT SELECT ON SEQUENCE audit.settings_id_seq TO audit_owner;
+--@ ["privilege","audit.settings_id_seq","(owner) UPDATE","",null]
+GRANT UPDATE ON SEQUENCE audit.settings_id_seq TO audit_owner;
+--@ ["privilege","audit.settings_id_seq","(owner) USAGE","",null]
+GRANT USAGE ON SEQUENCE audit.settings_id_seq TO audit_owner;
+--@ ["sequence","audit.settings_id_seq","","",null]
+ALTER SEQUENCE audit.settings_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
+--@ ["function","audit.settle_month(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) uuid",null]
+CREATE OR REPLACE FUNCTION audit.settle_month(parent text, at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET bytea_output TO 'hex'
+AS $function$
+DECLARE
+    month_start constant timestamptz := date_trunc('month', at);
+    net         constant text := parent || '_default';
+    first       constant uuid := audit.id_at(date_trunc('month', at));
+    last        constant uuid := audit.id_at(date_trunc('month', at) + interval '1 month');
+    hashing     constant text := 'SELECT sha256(coalesce(string_agg(sha256(convert_to(r::text, ''UTF8'')), '''' ORDER BY r.id), '''')) FROM audit_parts.%I r WHERE id >= $1 AND id < $2';
+    columns     text;
+    plan        record;
+    copied      bigint;
+    deleted     bigint;
+    before      bytea;
+    after       bytea;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    IF audit.time_column(parent) IS NULL THEN
+        RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    -- Nobody adds a row to the default partition, and nobody makes a foreign key, from here on; readers go on reading.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', net));
+    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent]) p WHERE p.from_time = month_start;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit_parts.%: no row of that month is in it', net USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF cardinality(plan.obstacles) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not settled: %', net, array_to_string(plan.obstacles, '; ') USING ERRCODE = 'object_in_use';
+    END IF;
+    PERFORM audit.make_leaf(parent, plan.partition, plan.from_time, plan.to_time);
+    SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO columns FROM pg_attribute
+        WHERE attrelid = format('audit.%I', parent)::regclass AND attnum > 0 AND NOT attisdropped;
+    EXECUTE format('INSERT INTO audit_parts.%1$I (%2$s) SELECT %2$s FROM audit_parts.%3$I WHERE id >= $1 AND id < $2', plan.partition, columns, net)
+        USING first, last;
+    GET DIAGNOSTICS copied = ROW_COUNT;
+    EXECUTE format(hashing, net) INTO before USING first, last;
+    EXECUTE format(hashing, plan.partition) INTO after USING first, last;
+    EXECUTE format('ALTER TABLE audit_parts.%I DISABLE TRIGGER append_only, DISABLE TRIGGER append_only_rows', net);
+    EXECUTE format('DELETE FROM audit_parts.%I WHERE id >= $1 AND id < $2', net) USING first, last;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    EXECUTE format('ALTER TABLE audit_parts.%I ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_rows', net);
+    IF copied <> plan.rows OR deleted <> plan.rows OR before <> after THEN
+        RAISE EXCEPTION 'audit_parts.%: not settled: what arrived in the new partition is not what was in this one', net
+            USING ERRCODE = 'data_exception';
+    END IF;
+    PERFORM audit.attach_leaf(parent, plan.partition, plan.from_time, plan.to_time, 8);
+    RETURN audit.append_event('audit.partition_settled', 'partition', plan.partition, format('moved from %s', net), NULL, NULL, jsonb_build_object(
+        'rows', copied, 'sha256', encode(after, 'hex'), 'from', plan.from_time, 'to', plan.to_time));
+END
+$function$
+;
+--@ ["object","audit.settle_month(text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.settle_month(text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.settle_month(text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.settle_month(text,timestamp with time zone)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
+--@ ["privilege","audit.settle_month(text,timestamp with time zone)","audit_operator EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_operator;
+--@ ["function","audit.tenant_uuid(text)","","f (tenant_key text) uuid",null]
+CREATE OR REPLACE FUNCTION audit.tenant_uuid(tenant_key text)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+        WHEN tenant_key ~* '^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$' THEN tenant_key::uuid
+        ELSE (
+            SELECT encode(
+                set_byte(
+                    set_byte(substring(h FROM 1 FOR 16), 6, (get_byte(h, 6) & 15) | 128),
+                    8, (get_byte(h, 8) & 63) | 128),
+                'hex')::uuid
+            FROM (SELECT sha256(convert_to('tenant:' || tenant_key, 'UTF8')) AS h) AS hashed)
+    END
+$function$
+;
+--@ ["object","audit.tenant_uuid(text)","function","",null]
+--@ ["owner","audit.tenant_uuid(text)","","",null]
+ALTER FUNCTION audit.tenant_uuid(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tenant_uuid(text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO audit_maintainer;
+--@ ["privilege","audit.tenant_uuid(text)","PUBLIC EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO PUBLIC;
+--@ ["function","audit.time_column(text)","","f (parent text) text",null]
+CREATE OR REPLACE FUNCTION audit.time_column(parent text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE parent WHEN 'query_runs' THEN 'started_at' WHEN 'prompt_runs' THEN 'created_at' WHEN 'events' THEN 'created_at' END
+$function$
+;
+--@ ["object","audit.time_column(text)","function","",null]
+--@ ["owner","audit.time_column(text)","","",null]
+ALTER FUNCTION audit.time_column(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.time_column(text)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.time_column(text) TO audit_maintainer;
+--@ ["object","audit.trail","view","",null]
+--@ ["owner","audit.trail","","",null]
+ALTER VIEW audit.trail OWNER TO audit_owner;
+--@ ["privilege","audit.trail","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_auditor;
+--@ ["privilege","audit.trail","audit_reader SELECT","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_reader;
+--@ ["view","audit.trail","","kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint",null]
+CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
+ SELECT 'audit.query_run'::text AS kind,
+    query_runs.id,
+    query_runs.tenant_id,
+    query_runs.user_id,
+    query_runs.user_role,
+    query_runs.agent_id,
+    query_runs.request_id,
+    query_runs.llm_session_id,
+    query_runs.conversation_id,
+    query_runs.parent_id,
+    query_runs.trace_id,
+    query_runs.span_id,
+    query_runs.service_name,
+    query_runs.started_at AS began_at,
+    query_runs.duration_ms,
+    COALESCE(query_runs.question_text, query_runs.sql_text) AS what,
+    query_runs.status,
+    query_runs.error_code,
+    query_runs.writer_id,
+    query_runs.seq
+   FROM audit.query_runs
+UNION ALL
+ SELECT 'audit.prompt_run'::text AS kind,
+    prompt_runs.id,
+    prompt_runs.tenant_id,
+    prompt_runs.user_id,
+    prompt_runs.user_role,
+    prompt_runs.agent_id,
+    prompt_runs.request_id,
+    prompt_runs.llm_session_id,
+    prompt_runs.conversation_id,
+    prompt_runs.parent_id,
+    prompt_runs.trace_id,
+    prompt_runs.span_id,
+    prompt_runs.service_name,
+    prompt_runs.created_at AS began_at,
+    prompt_runs.duration_ms,
+    COALESCE(prompt_runs.prompt_template_name, prompt_runs.model_name) AS what,
+    prompt_runs.status,
+    prompt_runs.error_code,
+    prompt_runs.writer_id,
+    prompt_runs.seq
+   FROM audit.prompt_runs
+UNION ALL
+ SELECT 'audit.event'::text AS kind,
+    events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.span_id,
+    events.service_name,
+    events.created_at AS began_at,
+    events.latency_ms AS duration_ms,
+    events.action_type AS what,
+    events.status,
+    events.error_code,
+    events.writer_id,
+    events.seq
+   FROM audit.events;
+--@ ["function","audit.writer_position(uuid)","","f (writer uuid) bigint",null]
+CREATE OR REPLACE FUNCTION audit.writer_position(writer uuid)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce((
+        SELECT last_seq FROM audit.batches
+        WHERE writer_id = writer ORDER BY first_seq DESC LIMIT 1), 0) + 1
+$function$
+;
+--@ ["object","audit.writer_position(uuid)","function","",null]
+--@ ["owner","audit.writer_position(uuid)","","",null]
+ALTER FUNCTION audit.writer_position(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.writer_position(uuid)","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_maintainer;
+--@ ["privilege","audit.writer_position(uuid)","audit_writer EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_writer;
+--@ ["column","audit.writers","login","","ALTER TABLE audit.writers ALTER COLUMN login TYPE text USING login::text;"]
+ALTER TABLE audit.writers ADD COLUMN login text;
+--@ ["column","audit.writers","registered_at","","ALTER TABLE audit.writers ALTER COLUMN registered_at TYPE timestamp with time zone USING registered_at::timestamp with time zone;"]
+ALTER TABLE audit.writers ADD COLUMN registered_at timestamp with time zone;
+--@ ["column","audit.writers","secret_sha256","","ALTER TABLE audit.writers ALTER COLUMN secret_sha256 TYPE bytea USING secret_sha256::bytea;"]
+ALTER TABLE audit.writers ADD COLUMN secret_sha256 bytea;
+--@ ["column","audit.writers","service_name","","ALTER TABLE audit.writers ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.writers ADD COLUMN service_name text;
+--@ ["column","audit.writers","writer_id","","ALTER TABLE audit.writers ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.writers ADD COLUMN writer_id uuid;
+--@ ["column default","audit.writers","registered_at","",null]
+ALTER TABLE audit.writers ALTER COLUMN registered_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.writers","login","",null]
+ALTER TABLE audit.writers ALTER COLUMN login SET NOT NULL;
+--@ ["column not null","audit.writers","registered_at","",null]
+ALTER TABLE audit.writers ALTER COLUMN registered_at SET NOT NULL;
+--@ ["column not null","audit.writers","secret_sha256","",null]
+ALTER TABLE audit.writers ALTER COLUMN secret_sha256 SET NOT NULL;
+--@ ["column not null","audit.writers","writer_id","",null]
+ALTER TABLE audit.writers ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.writers","","[\"writer_id\", \"login\", \"secret_sha256\", \"service_name\", \"registered_at\"]",null]
+--@ ["constraint","audit.writers","writers_pkey",null,null]
+ALTER TABLE audit.writers ADD CONSTRAINT writers_pkey PRIMARY KEY (writer_id);
+--@ ["constraint","audit.writers","writers_secret_sha256_check",null,null]
+ALTER TABLE audit.writers ADD CONSTRAINT writers_secret_sha256_check CHECK ((octet_length(secret_sha256) = 32));
+--@ ["constraint","audit.writers","writers_service_name_check",null,null]
+ALTER TABLE audit.writers ADD CONSTRAINT writers_service_name_check CHECK ((octet_length(service_name) <= 1024));
+--@ ["forced row security","audit.writers","","",null]
+ALTER TABLE audit.writers FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.writers","","",null]
+ALTER TABLE audit.writers SET LOGGED;
+--@ ["object","audit.writers","table","",null]
+--@ ["owner","audit.writers","","",null]
+ALTER TABLE audit.writers OWNER TO audit_owner;
+--@ ["policy","audit.writers","adding",null,null]
+CREATE POLICY adding ON audit.writers FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.writers","auditor",null,null]
+CREATE POLICY auditor ON audit.writers FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.writers","maintainer",null,null]
+CREATE POLICY maintainer ON audit.writers FOR SELECT TO audit_maintainer USING (true);
+--@ ["privilege","audit.writers","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","audit_auditor SELECT","",null]
+GRANT SELECT ON TABLE audit.writers TO audit_auditor;
+--@ ["row security","audit.writers","","",null]
+ALTER TABLE audit.writers ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.writers","","r ",null]
+--@ ["trigger","audit.writers","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.writers FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.writers FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.writers","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.writers FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.writers FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["object","audit_guard","schema","",null]
+CREATE SCHEMA audit_guard;
+--@ ["owner","audit_guard","","",null]
+ALTER SCHEMA audit_guard OWNER TO CURRENT_USER;
+--@ ["privilege","audit_guard","(owner) CREATE","",null]
+GRANT CREATE ON SCHEMA audit_guard TO postgres;
+--@ ["privilege","audit_guard","(owner) USAGE","",null]
+GRANT USAGE ON SCHEMA audit_guard TO postgres;
+--@ ["function","audit_guard.refuse_ddl()","","f () event_trigger",null]
+CREATE OR REPLACE FUNCTION audit_guard.refuse_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
+    refused text;
+BEGIN
+    -- The trail's own functions, whose role nobody can take; and who could switch this off.
+    IF current_user = 'audit_maintainer' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+        RETURN;
+    END IF;
+    IF TG_EVENT = 'sql_drop' THEN
+        SELECT object_identity INTO refused FROM pg_event_trigger_dropped_objects()
+        WHERE (schema_name = ANY (guarded) OR address_names[1] = ANY (guarded))
+            -- A host's foreign key has triggers on both tables, and they go with it.
+            AND NOT (object_type = 'trigger' AND address_names[3] LIKE 'RI\_ConstraintTrigger\_%') LIMIT 1;
+    ELSIF TG_TAG = 'REASSIGN OWNED' THEN
+        -- It does not say what it has changed.
+        SELECT c.oid::regclass::text INTO refused FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('audit', 'audit_parts')
+            AND (c.relkind IN ('r', 'p', 'v') AND c.relowner <> to_regrole('audit_owner') OR n.nspowner <> to_regrole('audit_owner')) LIMIT 1;
+    ELSIF TG_TAG NOT IN ('REINDEX', 'COMMENT', 'GRANT', 'REVOKE') THEN
+        SELECT o.object_identity INTO refused FROM pg_event_trigger_ddl_commands() o
+        LEFT JOIN pg_class c ON c.oid = CASE o.classid
+            WHEN 'pg_class'::regclass THEN o.objid
+            WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger WHERE oid = o.objid)
+            WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = o.objid)
+            WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = o.objid)
+        END
+        LEFT JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
+        LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid
+        LEFT JOIN pg_extension e ON o.classid = 'pg_extension'::regclass AND e.oid = o.objid
+        LEFT JOIN pg_namespace n ON n.oid = CASE WHEN o.classid = 'pg_namespace'::regclass THEN o.objid
+            ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace, e.extnamespace) END
+        WHERE n.nspname = ANY (guarded) OR o.schema_name = ANY (guarded)
+            -- The script of a trusted extension runs as a superuser, whoever asks for it.
+            OR EXISTS (SELECT FROM pg_depend m JOIN pg_depend s ON s.classid = m.classid AND s.objid = m.objid
+                JOIN pg_namespace sn ON s.refclassid = 'pg_namespace'::regclass AND sn.oid = s.refobjid
+                WHERE m.refclassid = 'pg_extension'::regclass AND m.refobjid = e.oid AND m.deptype = 'e' AND sn.nspname = ANY (guarded))
+            -- A table of somebody's own that is read as a part of one of these.
+            OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
+                WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
+            -- A foreign key is checked with the rights of the owner, and so would be a cast of somebody's own type.
+            OR EXISTS (SELECT FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid
+                JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
+                WHERE k.conrelid = c.oid AND k.contype = 'f' AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded))
+                    AND kt.typnamespace <> 'pg_catalog'::regnamespace
+                    AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace))
+            -- What was renamed or moved out of its schema just now.
+            OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
+        LIMIT 1;
+    END IF;
+    IF refused IS NOT NULL THEN
+        RAISE EXCEPTION 'audit trail: % of % is refused', TG_TAG, refused
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Only a superuser and the functions of the trail may.';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit_guard.refuse_ddl()","function","",null]
+--@ ["owner","audit_guard.refuse_ddl()","","",null]
+ALTER FUNCTION audit_guard.refuse_ddl() OWNER TO CURRENT_USER;
+--@ ["privilege","audit_guard.refuse_ddl()","(owner) EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO postgres;
+--@ ["privilege","audit_guard.refuse_ddl()","PUBLIC EXECUTE","",null]
+GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO PUBLIC;
+--@ ["object","audit_parts","schema","",null]
+CREATE SCHEMA audit_parts;
+--@ ["owner","audit_parts","","",null]
+ALTER SCHEMA audit_parts OWNER TO audit_owner;
+--@ ["privilege","audit_parts","(owner) CREATE","",null]
+GRANT CREATE ON SCHEMA audit_parts TO audit_owner;
+--@ ["privilege","audit_parts","(owner) USAGE","",null]
+GRANT USAGE ON SCHEMA audit_parts TO audit_owner;
+--@ ["privilege","audit_parts","audit_writer USAGE","",null]
+GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
+--@ ["constraint","audit_parts.events_YYYY_MM","events_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.events_YYYY_MM ADD CONSTRAINT events_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","audit_writer INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.events_YYYY_MM","","r ",null]
+--@ ["trigger","audit_parts.events_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.events_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["forced row security","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default SET LOGGED;
+--@ ["owner","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","audit_writer INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.events_default TO audit_writer;
+--@ ["row security","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.events_default","","r ",null]
+--@ ["trigger","audit_parts.events_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.events_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.prompt_runs_YYYY_MM","prompt_runs_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM ADD CONSTRAINT prompt_runs_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","audit_writer INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.prompt_runs_YYYY_MM","","r ",null]
+--@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["forced row security","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default SET LOGGED;
+--@ ["owner","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","audit_writer INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_writer;
+--@ ["row security","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.prompt_runs_default","","r ",null]
+--@ ["trigger","audit_parts.prompt_runs_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.prompt_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.query_runs_YYYY_MM","query_runs_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM ADD CONSTRAINT query_runs_YYYY_MM_month CHECK (((started_at >= '{from}'::timestamp with time zone) AND (started_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","audit_writer INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.query_runs_YYYY_MM","","r ",null]
+--@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["forced row security","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default SET LOGGED;
+--@ ["owner","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) DELETE","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) MAINTAIN","",null]
+GRANT MAINTAIN ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) REFERENCES","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) SELECT","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) TRIGGER","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) TRUNCATE","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","(owner) UPDATE","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","audit_writer INSERT","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_writer;
+--@ ["row security","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.query_runs_default","","r ",null]
+--@ ["trigger","audit_parts.query_runs_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.query_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["event trigger","audit_refuse_ddl","","ddl_command_endaudit_guard.refuse_ddl()","ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;"]
+CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end EXECUTE FUNCTION audit_guard.refuse_ddl(); ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;
+--@ ["owner","audit_refuse_ddl","","",null]
+ALTER EVENT TRIGGER audit_refuse_ddl OWNER TO CURRENT_USER;
+--@ ["event trigger","audit_refuse_drop","","sql_dropaudit_guard.refuse_ddl()","ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;"]
+CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION audit_guard.refuse_ddl(); ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;
+--@ ["owner","audit_refuse_drop","","",null]
+ALTER EVENT TRIGGER audit_refuse_drop OWNER TO CURRENT_USER;

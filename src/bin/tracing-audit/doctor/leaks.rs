@@ -1,0 +1,90 @@
+//! Ways past row-level security that lie outside of the trail.
+
+use super::finding::{Finding, counted, or_ok};
+use super::look::Look;
+
+/// Views elsewhere that read a column of what holds values of records, directly or through other views: those with the
+/// rights of an owner for whom row-level security does not hold, or who sees all tenants, and every materialized one, which
+/// is a copy that has no row-level security.
+const VIEWS: &str = "
+    WITH RECURSIVE reading AS (
+        SELECT r.ev_class AS reader, d.refobjid AS source, bool_or(d.refobjsubid > 0) AS reads_columns
+        FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class GROUP BY 1, 2),
+    record AS (
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'audit_parts' OR n.nspname = 'audit' AND c.relname IN ('query_runs', 'prompt_runs', 'events', 'trail', 'dead_letters')),
+    reached (oid) AS (
+        SELECT reader FROM reading WHERE reads_columns AND source IN (SELECT oid FROM record)
+        UNION SELECT r.reader FROM reached x JOIN reading r ON r.source = x.oid AND r.reads_columns)
+    SELECT format('%I.%I', n.nspname, v.relname), pg_get_userbyid(v.relowner)::text, v.relkind = 'm',
+        CASE v.relkind WHEN 'm' THEN format('DROP MATERIALIZED VIEW %I.%I;', n.nspname, v.relname)
+            ELSE format('ALTER VIEW %I.%I SET (security_invoker = true);', n.nspname, v.relname) END
+    FROM reached x JOIN pg_class v ON v.oid = x.oid JOIN pg_namespace n ON n.oid = v.relnamespace JOIN pg_roles o ON o.oid = v.relowner
+    WHERE n.nspname NOT IN ('audit', 'audit_parts') AND (v.relkind = 'm' OR v.relkind = 'v'
+        AND NOT EXISTS (SELECT FROM pg_options_to_table(v.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean)
+        AND (o.rolsuper OR o.rolbypassrls OR pg_has_role(o.oid, to_regrole('audit_auditor'), 'USAGE')
+            OR pg_has_role(o.oid, to_regrole('audit_owner'), 'USAGE')))
+    ORDER BY 1";
+
+/// Publications of logical replication that hand on rows of the trail: how many tables, and the statement that ends it;
+/// none for one of all tables or of a schema.
+const PUBLICATIONS: &str = "
+    SELECT t.pubname::text, count(*)::int8,
+        CASE WHEN bool_and(r.oid IS NOT NULL) THEN format('ALTER PUBLICATION %I DROP TABLE %s;', t.pubname,
+            string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' ORDER BY t.schemaname, t.tablename)) END
+    FROM pg_publication_tables t JOIN pg_publication p ON p.pubname = t.pubname
+    LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+    WHERE t.schemaname IN ('audit', 'audit_parts') GROUP BY t.pubname ORDER BY 1";
+
+/// Views and publications elsewhere.
+pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    for (view, owner, is_copy, statement) in
+        look.rows::<(String, String, bool, String)>(VIEWS).await?
+    {
+        let found = if is_copy {
+            "a copy of rows of the trail, which whoever may read it sees of all tenants".to_owned()
+        } else {
+            format!(
+                "it reads the trail with the rights of {owner}, who sees all tenants: so does \
+                 whoever may read it"
+            )
+        };
+        findings.push(
+            Finding::warning("leaks", &view, found)
+                .expected("a view with security_invoker = true")
+                .advice(statement)
+                .explained(if is_copy {
+                    "A materialized view cannot be made safe."
+                } else {
+                    ""
+                }),
+        );
+    }
+    for (publication, tables, statement) in look
+        .rows::<(String, i64, Option<String>)>(PUBLICATIONS)
+        .await?
+    {
+        let tables = usize::try_from(tables).unwrap_or_default();
+        findings.push(
+            Finding::warning(
+                "leaks",
+                format!("publication {publication}"),
+                format!(
+                    "it hands on the rows of {}, of all tenants",
+                    counted(tables, "table of the trail", "tables of the trail")
+                ),
+            )
+            .expected("no publication of the trail's tables")
+            .advice(statement.unwrap_or_default())
+            .explained("Whoever subscribes sees them. One of all tables, or of a schema, must name its tables instead."),
+        );
+    }
+    Ok(or_ok(
+        "leaks",
+        findings,
+        "ways around",
+        "no view or publication elsewhere shows rows of all tenants",
+    ))
+}
