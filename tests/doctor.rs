@@ -613,23 +613,23 @@ const TABLES: &[Case] = &[
         found: &["problem tables audit.dead_letters"],
     },
     Case {
-        done: "ALTER TABLE audit.batches ADD COLUMN demanded int NOT NULL, ADD COLUMN harmless int",
+        done: "ALTER TABLE audit.settings ADD COLUMN demanded int NOT NULL, ADD COLUMN harmless int",
         // The advice first lets the trail be written, then takes the column away.
         undone: Twice,
         found: &[
-            "problem columns audit.batches.demanded",
-            "warning columns audit.batches.harmless",
+            "problem columns audit.settings.demanded",
+            "warning columns audit.settings.harmless",
         ],
     },
     Case {
-        done: "ALTER TABLE audit.batches DROP COLUMN last_id, ALTER COLUMN committed_at DROP DEFAULT, ALTER COLUMN first_id SET NOT NULL;
-            ALTER TABLE audit.dead_letters ALTER COLUMN reason TYPE varchar",
+        done: "ALTER TABLE audit.batches ALTER COLUMN committed_at DROP DEFAULT, ALTER COLUMN first_id SET NOT NULL;
+            ALTER TABLE audit.dead_letters DROP COLUMN record_id, ALTER COLUMN reason TYPE varchar",
         undone: AsAdvised,
         found: &[
             "problem columns audit.batches.committed_at",
             "problem columns audit.batches.first_id",
-            "problem columns audit.batches.last_id",
             "problem columns audit.dead_letters.reason",
+            "problem columns audit.dead_letters.record_id",
         ],
     },
     Case {
@@ -1095,6 +1095,38 @@ fn rows_that_are_gone_without_a_removal_are_found() {
 }
 
 #[test]
+fn rows_that_no_batch_counts_are_found() {
+    let postgres = with_partitions();
+    // As the trail itself adds one.
+    postgres.psql("SELECT audit.record_reading('ticket 4711')");
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+
+    // With the id of somebody who has written something else; and in a kind of its own.
+    postgres.psql("CREATE ROLE app LOGIN IN ROLE audit_writer");
+    postgres.psql(
+        "SET SESSION AUTHORIZATION app;
+        INSERT INTO audit_parts.events_default (id, created_at, status, writer_id, seq, salt)
+            SELECT audit.id_at('2100-01-05Z'), '2100-01-05Z', 'succeeded', gen_random_uuid(), 7, ''",
+    );
+    let looked = doctor(&postgres.url());
+    assert!(
+        found(&looked).contains(&"problem uncounted_rows audit.events".to_owned()),
+        "{}",
+        stdout(&looked)
+    );
+    assert!(stdout(&looked).contains("1 of the newest rows"));
+
+    // As if the database had made it, by a program that has registered and counts it.
+    postgres.psql(
+        "INSERT INTO audit.writers (writer_id, login, secret_sha256) VALUES ('00000000-0000-7000-8000-00000000000a', 'app', sha256('secret'));
+        INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt, service_name, action_type)
+            SELECT audit.id_at(now()), now(), 'succeeded', '00000000-0000-7000-8000-00000000000a', 1, '', 'postgres', 'audit.hold_lifted'",
+    );
+    count_events(&postgres, 1);
+    assert!(stdout(&doctor(&postgres.url())).contains("say that the database made them"));
+}
+
+#[test]
 fn a_check_that_fails_is_a_finding_and_the_others_go_on() {
     let postgres = with_partitions();
     postgres.psql(
@@ -1125,8 +1157,9 @@ fn rows_in_a_default_partition_are_told_with_their_months_and_services_and_nothi
     let postgres = with_partitions();
     postgres.psql(
         "INSERT INTO audit_parts.events_default (id, created_at, status, service_name, user_id, writer_id, seq, salt)
-        SELECT audit.id_at('2100-01-05Z'), '2100-01-05Z', 'succeeded', 'billing', 'alice', gen_random_uuid(), 1, ''",
+        SELECT audit.id_at('2100-01-05Z'), '2100-01-05Z', 'succeeded', 'billing', 'alice', '00000000-0000-7000-8000-00000000000a', 1, ''",
     );
+    count_events(&postgres, 1);
     let looked = doctor(&postgres.url());
     assert_eq!(
         found(&looked),
@@ -1514,9 +1547,10 @@ fn each_is_found(cases: &[Case]) {
     let in_time = |text: &str| text.replace("MONTH", month).replace("NEXT", next);
     postgres.psql(
         "INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
-        SELECT audit.id_at(at), at, 'succeeded', gen_random_uuid(), 1, ''
+        SELECT audit.id_at(at), at, 'succeeded', '00000000-0000-7000-8000-00000000000a', n, ''
         FROM generate_series(1, 180) n, LATERAL (SELECT date_trunc('month', now()) + n * interval '1 hour') a (at)",
     );
+    count_events(&postgres, 180);
     assert_eq!(
         found(&doctor(&postgres.url())),
         [""; 0],
@@ -1560,6 +1594,15 @@ fn each_is_found(cases: &[Case]) {
         let rows = postgres.psql("SELECT count(*) FROM audit.events");
         assert_eq!(rows, "180", "rows after {}", case.done);
     }
+}
+
+/// A batch that counts so many events of the writer `…a`.
+fn count_events(postgres: &Postgres, events: u32) {
+    postgres.psql(&format!(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version)
+        VALUES ('00000000-0000-7000-8000-00000000000a', 1, {events}, 0, 0, {events}, 0,
+            '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'test')"
+    ));
 }
 
 /// Runs what is advised.

@@ -292,6 +292,9 @@ fn with_rows() -> Postgres {
         INSERT INTO audit.prompt_runs (id, created_at, status, writer_id, seq, salt)
             SELECT audit.id_at(at), at, 'succeeded', '00000000-0000-7000-8000-00000000000a', n, ''
             FROM generate_series(31, 40) n, LATERAL (SELECT date_trunc('month', now()) + n * interval '1 hour') a (at);
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version)
+            VALUES ('00000000-0000-7000-8000-00000000000a', 1, 40, 10, 10, 20, 0,
+                '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'test');
         CREATE ROLE \"Some Body\";
         CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
     );

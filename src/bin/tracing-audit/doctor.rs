@@ -38,7 +38,7 @@ use partitions::Leaf;
 use server::Schema;
 
 /// The checks that `--check` names.
-pub(crate) const CHECKS: [&str; 36] = [
+pub(crate) const CHECKS: [&str; 37] = [
     "accepted",
     "batch_rows",
     "batches",
@@ -74,6 +74,7 @@ pub(crate) const CHECKS: [&str; 36] = [
     "statistics",
     "tables",
     "triggers",
+    "uncounted_rows",
     "view",
 ];
 
@@ -230,10 +231,11 @@ async fn look_at_all(
     }
     let of_leaks = leaks::check(look).await;
     groups.push(("Ways around", settled("views", of_leaks)?));
+    let is_whole = !leaves.iter().any(Leaf::is_detached);
     let as_partitions = partitions::check(look, &leaves).await;
     of_partitions.extend(settled("partitions", as_partitions)?);
     groups.push(("Partitions", of_partitions));
-    groups.push(("Records", records::check(look, max_age).await?));
+    groups.push(("Records", records::check(look, max_age, is_whole).await?));
     Ok(groups)
 }
 

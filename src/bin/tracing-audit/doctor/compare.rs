@@ -183,7 +183,7 @@ struct Explained<'f> {
     /// Objects that are missing or new.
     objects: BTreeSet<&'f str>,
     /// Of a table, the columns that were renamed, by their old and their new names.
-    columns: BTreeSet<&'f str>,
+    columns: BTreeMap<&'f str, BTreeSet<&'f str>>,
 }
 
 /// A table that was renamed, or moved to another schema, is known by its columns.
@@ -201,7 +201,7 @@ fn tables_carried_off<'f>(sides: &Sides<'f>, explained: &mut Explained<'f>) -> V
         };
         let carried_off = sides.found.iter().find(|((kind, other, _), found)| {
             *kind == "columns"
-                && found.shape == fact.shape
+                && names(found) == names(fact)
                 && shape(&sides.golden, other).is_none()
                 && shape(&sides.found, other) == shape(&sides.golden, object)
         });
@@ -249,7 +249,9 @@ fn renamed_columns<'f>(
         if golden.shape == found.shape || leaves.iter().any(|leaf| leaf.name == golden.object) {
             continue;
         }
-        let (right, names) = (list(golden), list(found));
+        let (Some(right), Some(names)) = (by_place(golden), by_place(found)) else {
+            continue;
+        };
         let changes = exchanged_names(&right, &names);
         if changes.is_empty() {
             continue;
@@ -265,7 +267,9 @@ fn renamed_columns<'f>(
                         .find(|(kind, object, of)| {
                             *kind == "column" && *object == golden.object && of == name
                         });
-                explained.columns.extend(of_fact.map(|(_, _, name)| *name));
+                if let Some((_, object, name)) = of_fact {
+                    explained.columns.entry(object).or_default().insert(name);
+                }
             }
         }
         let statements = by_a_third_name(&changes, |from, to| {
@@ -303,7 +307,9 @@ fn labels(sides: &Sides<'_>) -> Vec<Finding> {
         if golden.shape == found.shape {
             continue;
         }
-        let (right, names) = (list(golden), list(found));
+        let (Some(right), Some(names)) = (by_place(golden), by_place(found)) else {
+            continue;
+        };
         let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
         let mut statements = by_a_third_name(&exchanged_names(&right, &names), |from, to| {
             format!(
@@ -332,8 +338,18 @@ fn labels(sides: &Sides<'_>) -> Vec<Finding> {
     findings
 }
 
-fn list(fact: &Fact) -> Vec<String> {
-    serde_json::from_str(fact.shape.as_deref().unwrap_or("[]")).unwrap_or_default()
+/// The names in a fact's shape, in their places; none when a place is empty.
+fn by_place(fact: &Fact) -> Option<Vec<String>> {
+    serde_json::from_str(fact.shape.as_deref()?).ok()
+}
+
+/// The same names, wherever they are.
+fn names(fact: &Fact) -> BTreeSet<String> {
+    let names: Option<Vec<Option<String>>> = fact
+        .shape
+        .as_deref()
+        .and_then(|shape| serde_json::from_str(shape).ok());
+    names.into_iter().flatten().flatten().collect()
 }
 
 /// Which names stand where others should: `(is, should be)`. A name beyond the last place that one of these needs gives
@@ -416,6 +432,18 @@ fn differences<'f>(
         explained.objects.contains(object)
             || !(is_told_by_itself || is_on_both_sides || is_leaf(object))
     };
+    // The view reads all of them.
+    let is_of_renamed = |difference: &Difference| {
+        let object = difference.fact().object.as_str();
+        explained.columns.iter().any(|(table, columns)| {
+            let is_of_table = object == *table
+                || object == "audit.trail"
+                || leaves.iter().any(|leaf| {
+                    leaf.name == object && table.strip_prefix("audit.") == Some(&leaf.parent)
+                });
+            is_of_table && difference.mentions(columns)
+        })
+    };
     let mut differences = Vec::new();
     let mut columns_told: BTreeSet<(&str, &str)> = BTreeSet::new();
     let keys: BTreeSet<_> = sides
@@ -445,7 +473,7 @@ fn differences<'f>(
             || ["columns", "labels"].contains(&kind)
             // What is not there has none.
             || kind == "owner" && how != How::Changed
-            || difference.mentions(&explained.columns)
+            || is_of_renamed(&difference)
             // An index of an operator's own, for queries of theirs.
             || kind == "index" && how == How::Extra && is_harmless_index(name)
             || kind.starts_with("column ") && columns_told.contains(&(object, name))

@@ -159,6 +159,11 @@ impl Leaf {
         self.is_ours() && self.is_attached && !self.is_pending
     }
 
+    /// Whether its rows are seen no more in its table.
+    pub(crate) fn is_detached(&self) -> bool {
+        (self.is_pending || !self.is_attached) && self.is_ours()
+    }
+
     /// Its name as the trail gives it, without the schema.
     pub(crate) fn right_name(&self) -> String {
         self.month.as_ref().map_or_else(

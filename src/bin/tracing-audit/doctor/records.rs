@@ -42,6 +42,25 @@ const LOST: &str = "
     SELECT count(*), coalesce(sum(said - found), 0)::bigint, count(DISTINCT writer_id), min(writer_id::text)
     FROM counted WHERE found < said";
 
+/// Of the newest 10,000 rows of each kind, how many no batch counts, and one of their writers. Whoever may write can add a row
+/// without a batch, or with another's id, and no batch.
+const UNCOUNTED: &str = "
+    WITH recent (kind, writer_id, seq) AS (
+        (SELECT 'query_runs', writer_id, seq FROM audit.query_runs ORDER BY id DESC LIMIT 10000) UNION ALL
+        (SELECT 'prompt_runs', writer_id, seq FROM audit.prompt_runs ORDER BY id DESC LIMIT 10000) UNION ALL
+        (SELECT 'events', writer_id, seq FROM audit.events ORDER BY id DESC LIMIT 10000))
+    SELECT kind, count(*), min(r.writer_id::text) FROM recent r LEFT JOIN LATERAL (
+        SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+    WHERE b.last_seq IS NULL OR b.last_seq < r.seq GROUP BY kind ORDER BY kind";
+
+/// Of the newest 10,000 events, those that say that the database made them and come from a program: the database takes a new
+/// writer for each, which is not registered. How many, and one of the programs' writers.
+const FORGED: &str = "
+    SELECT count(*), min(w.writer_id::text) FROM (
+        SELECT writer_id, service_name, action_type FROM audit.events ORDER BY id DESC LIMIT 10000) e
+    JOIN audit.writers w ON w.writer_id = e.writer_id
+    WHERE e.service_name = 'postgres' AND e.action_type LIKE 'audit.%'";
+
 /// How long ago the newest batch was committed, in seconds; null when its time is not finite.
 const NEWEST: &str = "
     SELECT CASE WHEN isfinite(committed_at) THEN extract(epoch FROM clock_timestamp() - committed_at)::float8 END
@@ -53,10 +72,12 @@ const SILENT: &str = "See whether the programs that write run and reach this dat
 
 /// Dead letters, continuity, and the newest batch.
 ///
-/// A newest batch older than `max_age` is a problem.
+/// A newest batch older than `max_age` is a problem. Without `is_whole`, rows lie in a partition that is told of as
+/// detached, and are not missed here.
 pub(crate) async fn check(
     look: &mut Look<'_>,
     max_age: Option<Duration>,
+    is_whole: bool,
 ) -> Result<Vec<Finding>, sqlx::Error> {
     // Else row-level security would show empty tables.
     if !look.sees_all_rows {
@@ -67,7 +88,10 @@ pub(crate) async fn check(
     }
     let mut findings = settled("audit.dead_letters", dead_letters(look).await)?;
     findings.extend(settled("audit.batches", batches(look).await)?);
-    findings.extend(settled("batch_rows", lost(look).await)?);
+    if is_whole {
+        findings.extend(settled("batch_rows", lost(look).await)?);
+    }
+    findings.extend(settled("uncounted rows", uncounted(look).await)?);
     findings.extend(settled("newest batch", newest(look, max_age).await)?);
     Ok(findings)
 }
@@ -173,6 +197,55 @@ async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
         findings,
         "rows of batches",
         "there, or removed by the rules",
+    ))
+}
+
+/// Rows without their batch, and events that only seem to be the database's.
+async fn uncounted(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    let Answer::Rows(uncounted) = look
+        .rows_of_table::<(String, i64, String)>(UNCOUNTED)
+        .await?
+    else {
+        // Told of with the batches.
+        return Ok(Vec::new());
+    };
+    for (kind, rows, writer) in uncounted {
+        findings.push(
+            Finding::problem(
+                "uncounted_rows",
+                format!("audit.{kind}"),
+                format!("{rows} of the newest rows are counted by no batch; one of their writers is {writer}"),
+            )
+            .expected("rows that a batch of their writer counts")
+            .advice(format!("SELECT * FROM audit.{kind} WHERE writer_id = '{writer}' ORDER BY seq;"))
+            .explained("This shows them: rows that were put in by hand, by somebody who may write."),
+        );
+    }
+    if let Answer::Rows(forged) = look.rows_of_table::<(i64, Option<String>)>(FORGED).await?
+        && let Some((events, Some(writer))) = forged.into_iter().next()
+    {
+        findings.push(
+            Finding::problem(
+                "uncounted_rows",
+                "audit.events",
+                format!(
+                    "{events} of the newest events say that the database made them, and came from \
+                     a program; one of the writers is {writer}"
+                ),
+            )
+            .expected("events of service postgres by the functions of the trail alone")
+            .advice(format!(
+                "SELECT * FROM audit.writers WHERE writer_id = '{writer}';"
+            ))
+            .explained("This tells the login that wrote them."),
+        );
+    }
+    Ok(or_ok(
+        "uncounted_rows",
+        findings,
+        "rows",
+        "the newest are counted by a batch each",
     ))
 }
 

@@ -133,9 +133,9 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     FROM pg_inherits i JOIN relation r ON r.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'f') AND NOT c.relispartition
     UNION ALL
-    -- By their places, unless there is one that was dropped.
-    SELECT 'columns', relation, '', NULL, json_agg(attname ORDER BY attnum)::text, NULL, NULL
-    FROM attribute GROUP BY relation HAVING max(attnum) = count(*)
+    -- By their places: null where one was dropped.
+    SELECT 'columns', r.name, '', NULL, json_agg(CASE WHEN NOT a.attisdropped THEN a.attname END ORDER BY a.attnum)::text, NULL, NULL
+    FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 WHERE r.relkind IN ('r', 'p') GROUP BY r.name
     UNION ALL
     SELECT 'column', relation, attname, format('ALTER TABLE %s ADD COLUMN %s %s;', relation, column_name, type), '',
         format('ALTER TABLE %s ALTER COLUMN %s TYPE %s USING %s::%s;', relation, column_name, type, column_name, split_part(type, ' COLLATE ', 1)),
