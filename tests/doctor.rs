@@ -315,6 +315,189 @@ const RIGHTS: &[Case] = &[
     },
 ];
 
+/// Names that look like what others mean.
+const NAMES: &[Case] = &[
+    Case {
+        done: "CREATE ROLE \"(owner)\"; GRANT SELECT, UPDATE ON audit.query_runs TO \"(owner)\"; CREATE ROLE \"PUBLIC\"; GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text) TO \"PUBLIC\"",
+        undone: Then("DROP ROLE \"(owner)\", \"PUBLIC\""),
+        found: &[
+            "problem privileges audit.query_runs",
+            "problem privileges audit.tenant_uuid(text)",
+        ],
+    },
+    Case {
+        done: "CREATE ROLE \"evil REFERENCES (\"; GRANT SELECT ON audit_parts.events_MONTH TO \"evil REFERENCES (\"",
+        undone: Then("DROP ROLE \"evil REFERENCES (\""),
+        found: &["problem privileges audit_parts.events_MONTH"],
+    },
+    Case {
+        // What foreign keys need.
+        done: "GRANT USAGE ON SCHEMA audit TO somebody; GRANT REFERENCES ON audit.query_runs TO somebody",
+        undone: By(
+            "REVOKE USAGE ON SCHEMA audit FROM somebody; REVOKE REFERENCES ON audit.query_runs FROM somebody",
+        ),
+        found: &[],
+    },
+    Case {
+        done: "GRANT SET ON PARAMETER session_replication_role TO somebody; GRANT UPDATE ON pg_trigger TO somebody; GRANT SELECT ON pg_statistic TO somebody",
+        undone: AsAdvised,
+        found: &[
+            "warning bypass somebody",
+            "warning bypass somebody",
+            "warning bypass somebody",
+        ],
+    },
+    Case {
+        done: "ALTER DATABASE audit SET synchronous_commit = 'false'; ALTER DATABASE audit CONNECTION LIMIT 0",
+        undone: AsAdvised,
+        found: &[
+            "problem logins database audit",
+            "warning role_settings database audit",
+        ],
+    },
+];
+
+/// What was given another name is given its own back, and nothing is made in its stead.
+const RENAMED: &[Case] = &[
+    Case {
+        done: "ALTER SCHEMA audit RENAME TO other",
+        undone: AsAdvised,
+        found: &["problem tables audit"],
+    },
+    Case {
+        done: "ALTER SCHEMA audit_parts RENAME TO other; ALTER SCHEMA audit_guard RENAME TO \"Other\"",
+        undone: AsAdvised,
+        found: &["problem tables audit_guard", "problem tables audit_parts"],
+    },
+    Case {
+        done: "ALTER TABLE audit.writers RENAME TO t; ALTER TABLE audit.batches RENAME TO writers; ALTER TABLE audit.t RENAME TO batches",
+        undone: AsAdvised,
+        found: &["problem tables audit.batches"],
+    },
+    Case {
+        done: "ALTER TABLE audit.query_runs RENAME TO t; ALTER TABLE audit.prompt_runs RENAME TO query_runs; ALTER TABLE audit.t RENAME TO prompt_runs",
+        undone: AsAdvised,
+        found: &["problem tables audit.prompt_runs"],
+    },
+    Case {
+        done: "ALTER TABLE audit.batches SET SCHEMA public; ALTER TABLE public.batches OWNER TO postgres",
+        undone: Twice,
+        found: &["problem tables audit.batches"],
+    },
+    Case {
+        // A copy in its place, which holds nothing.
+        done: "ALTER TABLE audit.batches RENAME TO batches_old; CREATE TABLE audit.batches (LIKE audit.batches_old INCLUDING ALL)",
+        undone: Then("DROP TABLE audit.batches_of_somebody_else"),
+        found: &["problem tables audit.batches"],
+    },
+    Case {
+        done: "ALTER TABLE audit.batches RENAME CONSTRAINT batches_pkey TO foo; ALTER TRIGGER append_only ON audit.events RENAME TO bar;
+            ALTER POLICY tenant ON audit.events RENAME TO baz",
+        undone: AsAdvised,
+        found: &["problem constraints audit.batches", "problem policies audit.events", "problem triggers audit.events"],
+    },
+    Case {
+        // Every trigger calls it.
+        done: "ALTER FUNCTION audit.refuse_change() RENAME TO accept_change",
+        undone: AsAdvised,
+        found: &["problem functions audit.refuse_change()"],
+    },
+    Case {
+        // With what depends on it.
+        done: "CREATE VIEW public.report WITH (security_invoker = true) AS SELECT count(*) FROM audit.trail;
+            ALTER VIEW audit.trail RENAME COLUMN request_id TO r; ALTER VIEW audit.trail RENAME COLUMN user_id TO request_id",
+        undone: AsAdvised,
+        found: &["problem view audit.trail"],
+    },
+    Case {
+        done: "ALTER VIEW audit.trail RENAME TO trail2",
+        undone: Then("DROP VIEW public.report"),
+        found: &["problem view audit.trail"],
+    },
+    Case {
+        // Beside one that was dropped.
+        done: "ALTER TABLE audit.events ADD z int; ALTER TABLE audit.events ADD y int; ALTER TABLE audit.events DROP z;
+            ALTER TABLE audit.events RENAME user_role TO role2",
+        undone: Twice,
+        found: &["problem columns audit.events", "warning columns audit.events.y"],
+    },
+    Case {
+        // In one partition alone.
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT; ALTER TABLE audit_parts.events_NEXT RENAME user_role TO x;
+            ALTER TABLE audit_parts.events_NEXT RENAME user_id TO user_role; ALTER TABLE audit_parts.events_NEXT RENAME x TO user_id;
+            DO $do$ BEGIN EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit_parts.events_NEXT FOR VALUES FROM (%L) TO (%L)',
+                audit.id_at(date_trunc('month', now()) + interval '1 month'), audit.id_at(date_trunc('month', now()) + interval '2 months')); END $do$",
+        undone: AsAdvised,
+        found: &["problem columns audit_parts.events_NEXT"],
+    },
+    Case {
+        done: "ALTER TYPE audit.run_status RENAME VALUE 'cancelled' TO 'x'; ALTER TYPE audit.run_status RENAME VALUE 'failed' TO 'cancelled';
+            ALTER TYPE audit.run_status RENAME VALUE 'x' TO 'failed'",
+        undone: AsAdvised,
+        found: &["problem columns audit.run_status"],
+    },
+    Case {
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_default; ALTER TABLE audit_parts.events_default RENAME TO old",
+        undone: AsAdvised,
+        found: &["problem partitions audit_parts.old"],
+    },
+    Case {
+        // Known by the check of its month.
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_MONTH; ALTER TABLE audit_parts.events_MONTH SET SCHEMA public;
+            ALTER TABLE public.events_MONTH RENAME TO foo; ALTER TABLE public.foo OWNER TO postgres",
+        undone: Twice,
+        found: &["problem partitions public.foo"],
+    },
+    Case {
+        // Somebody's own.
+        done: "CREATE TABLE public.events_MONTH (id int); CREATE TABLE public.copy AS SELECT * FROM audit.events; CREATE TABLE public.events_NEXT (LIKE audit.events INCLUDING ALL)",
+        undone: By("DROP TABLE public.events_MONTH, public.copy, public.events_NEXT"),
+        found: &[],
+    },
+    Case {
+        done: "CREATE TABLE audit_parts.events_9999_12 (id int)",
+        undone: Then("DROP TABLE public.events_9999_12"),
+        found: &["problem partitions audit_parts.events_9999_12"],
+    },
+];
+
+/// What a superuser can do to the catalog besides.
+const HIDDEN: &[Case] = &[
+    Case {
+        done: "UPDATE pg_class SET relhastriggers = false, relchecks = 0 WHERE oid = 'audit.batches'::regclass",
+        undone: AsAdvised,
+        found: &["problem triggers audit.batches", "problem triggers audit.batches"],
+    },
+    Case {
+        // Dumped no more.
+        done: "ALTER EXTENSION plpgsql ADD TABLE audit.batches; ALTER EXTENSION plpgsql ADD FUNCTION audit.refuse_change();
+            ALTER TRIGGER append_only ON audit.events DEPENDS ON EXTENSION plpgsql",
+        undone: AsAdvised,
+        found: &["problem tables append_only on audit.events", "problem tables audit.batches", "problem tables audit.refuse_change()"],
+    },
+    Case {
+        // A row as a whole.
+        done: "CREATE VIEW public.leak AS SELECT to_jsonb(e) FROM audit.events e;
+            CREATE FUNCTION public.leak() RETURNS bigint LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT count(*) FROM audit.events; END",
+        undone: Then("DROP VIEW public.leak; DROP FUNCTION public.leak()"),
+        found: &["warning leaks public.leak", "warning leaks public.leak()"],
+    },
+    Case {
+        done: "CREATE FUNCTION public.compare(int, int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT 0';
+            CREATE OPERATOR CLASS public.mine FOR TYPE int USING btree AS OPERATOR 1 <, OPERATOR 2 <=, OPERATOR 3 =, OPERATOR 4 >=, OPERATOR 5 >, FUNCTION 1 public.compare(int, int);
+            CREATE INDEX ON audit.batches (events public.mine); CREATE INDEX ON audit.query_runs (sql_text)",
+        undone: Then("DROP OPERATOR FAMILY public.mine USING btree CASCADE; DROP FUNCTION public.compare(int, int)"),
+        found: &["problem indexes audit.batches", "warning indexes audit.query_runs"],
+    },
+    Case {
+        // An operator's own.
+        done: "CREATE INDEX mine ON audit.query_runs USING brin (started_at) WITH (pages_per_range = 16); CREATE INDEX yours ON audit.events (created_at) WHERE status = 'failed';
+            ALTER TABLE audit.batches SET (autovacuum_enabled = false)",
+        undone: By("DROP INDEX audit.mine, audit.yours; ALTER TABLE audit.batches RESET (autovacuum_enabled)"),
+        found: &[],
+    },
+];
+
 const GUARDS: &[Case] = &[
     Case {
         done: "ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY; ALTER TABLE audit.batches DISABLE ROW LEVEL SECURITY",
@@ -381,7 +564,6 @@ const GUARDS: &[Case] = &[
         found: &[
             "problem triggers audit.legal_holds",
             "problem triggers audit.legal_holds",
-            "warning triggers audit.legal_holds",
             "warning triggers audit.legal_holds",
         ],
     },
@@ -665,8 +847,8 @@ const TABLES: &[Case] = &[
     Case {
         done: "CREATE INDEX ON audit_parts.events_default (lower(user_id)); CREATE INDEX ON audit.batches (committed_at) WHERE events > 0;
             CREATE INDEX mine ON audit.batches (service_name)",
-        undone: Then("DROP INDEX audit.mine"),
-        found: &["problem indexes audit.batches", "problem indexes audit_parts.events_default"],
+        undone: By("DROP INDEX audit.mine, audit.batches_committed_at_idx1, audit_parts.events_default_lower_idx"),
+        found: &["problem indexes audit_parts.events_default", "warning indexes audit.batches"],
     },
     Case {
         // What was noted stays.
@@ -886,6 +1068,21 @@ fn tampering_with_roles_is_found() {
 #[test]
 fn tampering_with_rights_is_found() {
     each_is_found(RIGHTS);
+}
+
+#[test]
+fn names_that_look_like_others_deceive_nobody() {
+    each_is_found(NAMES);
+}
+
+#[test]
+fn what_was_renamed_is_given_its_name_back() {
+    each_is_found(RENAMED);
+}
+
+#[test]
+fn what_is_hidden_in_the_catalog_is_found() {
+    each_is_found(HIDDEN);
 }
 
 #[test]
@@ -1382,6 +1579,15 @@ fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
         postgres.psql(&advice);
     }
     assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+}
+
+#[test]
+fn one_value_more_of_a_status_changes_none_that_is_stored() {
+    let postgres = with_partitions();
+    postgres.psql("ALTER TYPE audit.run_status ADD VALUE 'odd' AFTER 'failed'");
+    let looked = doctor(&postgres.url());
+    assert_eq!(found(&looked), ["warning columns audit.run_status"]);
+    assert!(advice(&looked).is_empty());
 }
 
 #[test]

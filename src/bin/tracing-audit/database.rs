@@ -198,7 +198,9 @@ pub(crate) async fn begin<'c>(
 pub(crate) async fn begin_change(
     connection: &mut PgConnection,
 ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
-    let mut transaction = connection.begin_with("BEGIN READ WRITE").await?;
+    let mut transaction = connection
+        .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
+        .await?;
     transaction.execute(CATALOG_FIRST).await?;
     transaction.execute("SET LOCAL TimeZone = 'UTC'").await?;
     Ok(transaction)

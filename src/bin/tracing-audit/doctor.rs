@@ -12,6 +12,7 @@ mod look;
 mod mend;
 mod partitions;
 mod records;
+mod renamed;
 mod role_settings;
 mod roles;
 mod server;
@@ -19,7 +20,6 @@ mod snapshot;
 mod sources;
 mod words;
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -32,6 +32,7 @@ use crate::database::Database;
 use crate::error::Error;
 use crate::text::{Terminal, columns, escape, escape_json, escape_line, wrap};
 
+use compare::Compared;
 use finding::{Finding, Severity, counted};
 use look::Look;
 use partitions::Leaf;
@@ -196,6 +197,12 @@ async fn look_at_all(
     let mut look = Look::begin(connection).await?;
     let look = &mut look;
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
+    let renamed = server::renamed_schemas(look).await?;
+    if !renamed.is_empty() {
+        // What is in them is told when they have their names.
+        groups.push(("Schema", renamed));
+        return Ok(groups);
+    }
     let (schema, state) = server::schema(look).await?;
     groups.push(("Schema", schema));
     if state == Schema::Other {
@@ -217,7 +224,10 @@ async fn look_at_all(
     };
     let mut of_partitions = Vec::new();
     match compared(look, &leaves).await {
-        Ok(mut checks) => {
+        Ok(Compared {
+            mut checks,
+            is_exchanged,
+        }) => {
             for (title, names) in compare::GROUPS {
                 let findings = names
                     .iter()
@@ -226,6 +236,10 @@ async fn look_at_all(
             }
             // Those of the partitions' own constraints.
             of_partitions.extend(checks.into_values().flatten());
+            if is_exchanged {
+                // What lies below a table, and in it, is another's.
+                return Ok(groups);
+            }
         }
         failed => groups.push(("Catalog", settled("catalog", failed.map(|_| Vec::new()))?)),
     }
@@ -240,10 +254,7 @@ async fn look_at_all(
 }
 
 /// The catalog beside the golden file of its version of Postgres.
-async fn compared(
-    look: &mut Look<'_>,
-    leaves: &[Leaf],
-) -> Result<BTreeMap<&'static str, Vec<Finding>>, sqlx::Error> {
+async fn compared(look: &mut Look<'_>, leaves: &[Leaf]) -> Result<Compared, sqlx::Error> {
     let mut found = snapshot::read(look).await?;
     found.extend(snapshot::noted_values(look).await?);
     let partitions: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.is_partition()).collect();

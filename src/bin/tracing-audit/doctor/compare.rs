@@ -1,13 +1,13 @@
 //! What differs between the facts of the database and those that the migrations make: one finding for each cause, with
 //! the statement that mends it, which Postgres itself has written.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::difference::{Difference, How, grantee, is_for_foreign_keys};
+use super::difference::{Difference, Facts, How, Privilege, Sides, by_key};
 use super::finding::{Finding, Severity, counted, or_ok};
 use super::mend::{explanation, mending};
 use super::partitions::Leaf;
-use super::roles::quoted;
+use super::renamed::{self, Explained};
 use super::snapshot::Fact;
 use super::sources;
 use super::words::words;
@@ -30,7 +30,7 @@ const CHECKS: [(&str, &str, &[&str]); 15] = [
     (
         "triggers",
         "append-only triggers",
-        &["trigger", "foreign key trigger"],
+        &["trigger", "foreign key trigger", "hidden"],
     ),
     ("rules", "rules", &["rule"]),
     ("event_triggers", "event triggers", &["event trigger"]),
@@ -39,7 +39,15 @@ const CHECKS: [(&str, &str, &[&str]); 15] = [
     (
         "tables",
         "tables",
-        &["object", "table", "logged", "parent", "child", "sequence"],
+        &[
+            "object",
+            "table",
+            "logged",
+            "parent",
+            "child",
+            "sequence",
+            "extension",
+        ],
     ),
     (
         "columns",
@@ -85,30 +93,16 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// Both sides, by what each fact is about.
-struct Sides<'f> {
-    golden: HashMap<(&'f str, &'f str, &'f str), &'f Fact>,
-    found: HashMap<(&'f str, &'f str, &'f str), &'f Fact>,
-}
-
-fn by_key(facts: &[Fact]) -> HashMap<(&str, &str, &str), &Fact> {
-    facts
-        .iter()
-        .map(|fact| {
-            (
-                (fact.kind.as_str(), fact.object.as_str(), fact.name.as_str()),
-                fact,
-            )
-        })
-        .collect()
+/// What comparing found.
+#[derive(Debug)]
+pub(crate) struct Compared {
+    pub(crate) checks: BTreeMap<&'static str, Vec<Finding>>,
+    /// Whether tables stand in for others, so that nothing more of them can be told.
+    pub(crate) is_exchanged: bool,
 }
 
 /// Compares, and tells each cause once, by its check.
-pub(crate) fn check(
-    golden: &[Fact],
-    found: &[Fact],
-    leaves: &[Leaf],
-) -> BTreeMap<&'static str, Vec<Finding>> {
+pub(crate) fn check(golden: &[Fact], found: &[Fact], leaves: &[Leaf]) -> Compared {
     let has_guard = found
         .iter()
         .any(|fact| fact.kind == "object" && fact.object == "audit_guard");
@@ -127,16 +121,16 @@ pub(crate) fn check(
     if lacks_guard {
         findings.push(without_guard());
     }
-    let mut explained = Explained::default();
-    findings.extend(tables_carried_off(&sides, &mut explained));
-    findings.extend(renamed_columns(&sides, leaves, &mut explained));
-    findings.extend(labels(&sides));
-    let differences = differences(&sides, leaves, &explained);
-    findings.extend(
-        grouped(differences, leaves)
-            .iter()
-            .filter_map(|group| told(group, &golden, found, leaves)),
-    );
+    let (renamed, explained) = renamed::check(&sides, leaves);
+    findings.extend(renamed);
+    if !explained.is_exchanged {
+        let differences = differences(&sides, leaves, &explained);
+        findings.extend(
+            grouped(differences, leaves)
+                .iter()
+                .filter_map(|group| told(group, &golden, found, leaves)),
+        );
+    }
 
     let mut checks: BTreeMap<&'static str, Vec<Finding>> = BTreeMap::new();
     for finding in findings {
@@ -157,7 +151,10 @@ pub(crate) fn check(
         let of_check = checks.remove(check).unwrap_or_default();
         checks.insert(check, or_ok(check, of_check, label, said));
     }
-    checks
+    Compared {
+        checks,
+        is_exchanged: explained.is_exchanged,
+    }
 }
 
 fn is_of_guard(fact: &Fact) -> bool {
@@ -177,239 +174,17 @@ fn without_guard() -> Finding {
     .explained("Run `tracing-audit migrate` as a superuser, or these statements.")
 }
 
-/// What other findings tell already.
-#[derive(Debug, Default)]
-struct Explained<'f> {
-    /// Objects that are missing or new.
-    objects: BTreeSet<&'f str>,
-    /// Of a table, the columns that were renamed, by their old and their new names.
-    columns: BTreeMap<&'f str, BTreeSet<&'f str>>,
-}
-
-/// A table that was renamed, or moved to another schema, is known by its columns.
-fn tables_carried_off<'f>(sides: &Sides<'f>, explained: &mut Explained<'f>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for ((kind, object, name), fact) in &sides.golden {
-        if *kind != "columns"
-            || sides.found.contains_key(&("table", *object, ""))
-            || !name.is_empty()
-        {
-            continue;
-        }
-        let shape = |side: &HashMap<_, &'f Fact>, table| {
-            side.get(&("table", table, "")).map(|fact| &fact.shape)
-        };
-        let carried_off = sides.found.iter().find(|((kind, other, _), found)| {
-            *kind == "columns"
-                && names(found) == names(fact)
-                && shape(&sides.golden, other).is_none()
-                && shape(&sides.found, other) == shape(&sides.golden, object)
-        });
-        let (Some(((_, other, _), _)), Some((schema, table))) =
-            (carried_off, object.split_once('.'))
-        else {
-            continue;
-        };
-        explained.objects.extend([*object, *other]);
-        let mut statements = Vec::new();
-        let (other_schema, other_table) = other.rsplit_once('.').unwrap_or_default();
-        if other_schema != schema {
-            statements.push(format!("ALTER TABLE {other} SET SCHEMA {schema};"));
-        }
-        if other_table != table {
-            statements.push(format!(
-                "ALTER TABLE {schema}.{other_table} RENAME TO {table};"
-            ));
-        }
-        findings.push(
-            Finding::problem(
-                "tables",
-                *object,
-                format!("it was renamed or moved, to {other}: nothing is written to it"),
-            )
-            .expected(*object)
-            .advice(statements.join(" ")),
-        );
-    }
-    findings
-}
-
-/// Columns that have other names, or each other's: by their places, so that no value is lost or taken for another.
-fn renamed_columns<'f>(
-    sides: &Sides<'f>,
-    leaves: &[Leaf],
-    explained: &mut Explained<'f>,
-) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (key, golden) in &sides.golden {
-        let (Some(found), true) = (sides.found.get(key), golden.kind == "columns") else {
-            continue;
-        };
-        // A partition's columns are named as its table's, in any order.
-        if golden.shape == found.shape || leaves.iter().any(|leaf| leaf.name == golden.object) {
-            continue;
-        }
-        let (Some(right), Some(names)) = (by_place(golden), by_place(found)) else {
-            continue;
-        };
-        let changes = exchanged_names(&right, &names);
-        if changes.is_empty() {
-            continue;
-        }
-        for (from, to) in &changes {
-            // The facts of both sides live as long as each other.
-            for name in [from, to] {
-                let of_fact =
-                    sides
-                        .golden
-                        .keys()
-                        .chain(sides.found.keys())
-                        .find(|(kind, object, of)| {
-                            *kind == "column" && *object == golden.object && of == name
-                        });
-                if let Some((_, object, name)) = of_fact {
-                    explained.columns.entry(object).or_default().insert(name);
-                }
-            }
-        }
-        let statements = by_a_third_name(&changes, |from, to| {
-            format!(
-                "ALTER TABLE {} RENAME COLUMN {} TO {};",
-                golden.object,
-                quoted(from),
-                quoted(to)
-            )
-        });
-        let told: Vec<String> = changes
-            .iter()
-            .map(|(from, to)| format!("{to} is named {from}"))
-            .collect();
-        findings.push(
-            Finding::problem(
-                "columns",
-                &golden.object,
-                format!("columns were renamed: {}", told.join(", ")),
-            )
-            .expected("the columns of the migrations, in their places")
-            .advice(statements),
-        );
-    }
-    findings
-}
-
-/// The values of `audit.run_status`.
-fn labels(sides: &Sides<'_>) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    for (key, golden) in &sides.golden {
-        let (Some(found), true) = (sides.found.get(key), golden.kind == "labels") else {
-            continue;
-        };
-        if golden.shape == found.shape {
-            continue;
-        }
-        let (Some(right), Some(names)) = (by_place(golden), by_place(found)) else {
-            continue;
-        };
-        let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
-        let mut statements = by_a_third_name(&exchanged_names(&right, &names), |from, to| {
-            format!(
-                "ALTER TYPE {} RENAME VALUE {} TO {};",
-                golden.object,
-                literal(from),
-                literal(to)
-            )
-        });
-        for label in right.iter().skip(names.len()) {
-            let add = format!(
-                " ALTER TYPE {} ADD VALUE {};",
-                golden.object,
-                literal(label)
-            );
-            statements.push_str(&add);
-        }
-        let finding = if statements.is_empty() {
-            Finding::warning("columns", &golden.object, names.join(", "))
-                .explained("A value of a type cannot be taken away. Nothing in the trail uses it.")
-        } else {
-            Finding::problem("columns", &golden.object, names.join(", ")).advice(statements.trim())
-        };
-        findings.push(finding.expected(right.join(", ")));
-    }
-    findings
-}
-
-/// The names in a fact's shape, in their places; none when a place is empty.
-fn by_place(fact: &Fact) -> Option<Vec<String>> {
-    serde_json::from_str(fact.shape.as_deref()?).ok()
-}
-
-/// The same names, wherever they are.
-fn names(fact: &Fact) -> BTreeSet<String> {
-    let names: Option<Vec<Option<String>>> = fact
-        .shape
-        .as_deref()
-        .and_then(|shape| serde_json::from_str(shape).ok());
-    names.into_iter().flatten().flatten().collect()
-}
-
-/// Which names stand where others should: `(is, should be)`. A name beyond the last place that one of these needs gives
-/// way.
-fn exchanged_names(right: &[String], names: &[String]) -> Vec<(String, String)> {
-    if names.len() < right.len() && right.starts_with(names) {
-        return Vec::new();
-    }
-    let mut changes: Vec<(String, String)> = names
-        .iter()
-        .zip(right)
-        .filter(|(is, should)| is != should)
-        .map(|(is, should)| (is.clone(), should.clone()))
-        .collect();
-    for name in names.iter().skip(right.len()) {
-        if changes.iter().any(|(_, should)| should == name) {
-            changes.push((name.clone(), format!("{name}_of_somebody_else")));
-        }
-    }
-    changes
-}
-
-/// The statements that rename, by a third name where one is taken.
-fn by_a_third_name(changes: &[(String, String)], rename: impl Fn(&str, &str) -> String) -> String {
-    let is_taken = changes
-        .iter()
-        .any(|(_, to)| changes.iter().any(|(from, _)| from == to));
-    if !is_taken {
-        return changes
-            .iter()
-            .map(|(from, to)| rename(from, to))
-            .collect::<Vec<_>>()
-            .join(" ");
-    }
-    let third = |number: usize| format!("exchanged_{number}");
-    let away = changes
-        .iter()
-        .enumerate()
-        .map(|(number, (from, _))| rename(from, &third(number)));
-    let back = changes
-        .iter()
-        .enumerate()
-        .map(|(number, (_, to))| rename(&third(number), to));
-    let statements: Vec<String> = away.chain(back).collect();
-    format!("BEGIN; {} COMMIT;", statements.join(" "))
+/// What there is, by its name.
+fn objects_of<'f>(facts: &Facts<'f>) -> BTreeSet<&'f str> {
+    facts
+        .keys()
+        .filter(|(kind, ..)| *kind == "object")
+        .map(|(_, object, _)| *object)
+        .collect()
 }
 
 /// Every other fact that differs.
-fn differences<'f>(
-    sides: &Sides<'f>,
-    leaves: &[Leaf],
-    explained: &Explained<'f>,
-) -> Vec<Difference> {
-    let objects_of = |facts: &HashMap<(&'f str, &'f str, &'f str), &'f Fact>| -> BTreeSet<&'f str> {
-        facts
-            .keys()
-            .filter(|(kind, ..)| *kind == "object")
-            .map(|(_, object, _)| *object)
-            .collect()
-    };
+fn differences(sides: &Sides<'_>, leaves: &[Leaf], explained: &Explained) -> Vec<Difference> {
     let (golden_objects, found_objects) = (objects_of(&sides.golden), objects_of(&sides.found));
     let is_leaf = |object: &str| {
         leaves
@@ -426,23 +201,32 @@ fn differences<'f>(
             "child",
             "default privilege",
             "event trigger",
+            "extension",
         ]
         .contains(&kind)
             || ["audit_refuse_ddl", "audit_refuse_drop"].contains(&object);
         explained.objects.contains(object)
             || !(is_told_by_itself || is_on_both_sides || is_leaf(object))
     };
-    // The view reads all of them.
-    let is_of_renamed = |difference: &Difference| {
-        let object = difference.fact().object.as_str();
-        explained.columns.iter().any(|(table, columns)| {
-            let is_of_table = object == *table
-                || object == "audit.trail"
-                || leaves.iter().any(|leaf| {
-                    leaf.name == object && table.strip_prefix("audit.") == Some(&leaf.parent)
-                });
-            is_of_table && difference.mentions(columns)
-        })
+    let is_renamed = |difference: &Difference| {
+        let fact = difference.fact();
+        let key = (fact.kind.clone(), fact.object.clone(), fact.name.clone());
+        explained.facts.contains(&key)
+            || explained.functions.iter().any(|name| {
+                difference
+                    .found_statement()
+                    .contains(&format!("FUNCTION {name}("))
+            })
+            || explained.columns.iter().any(|(table, columns)| {
+                // The view reads all of them.
+                let is_of_table = fact.object == *table
+                    || fact.object == "audit.trail"
+                    || leaves.iter().any(|leaf| {
+                        leaf.name == fact.object
+                            && table.strip_prefix("audit.") == Some(&leaf.parent)
+                    });
+                is_of_table && difference.mentions(columns)
+            })
     };
     let mut differences = Vec::new();
     let mut columns_told: BTreeSet<(&str, &str)> = BTreeSet::new();
@@ -469,13 +253,15 @@ fn differences<'f>(
             found: found.cloned(),
         };
         let (kind, object, name) = key;
+        let is_harmless = kind == "index"
+            && how == How::Extra
+            && found.is_some_and(|fact| fact.shape.as_deref() == Some("harmless"));
         if is_told_whole(difference.fact())
             || ["columns", "labels"].contains(&kind)
             // What is not there has none.
             || kind == "owner" && how != How::Changed
-            || is_of_renamed(&difference)
-            // An index of an operator's own, for queries of theirs.
-            || kind == "index" && how == How::Extra && is_harmless_index(name)
+            || is_renamed(&difference)
+            || is_harmless
             || kind.starts_with("column ") && columns_told.contains(&(object, name))
         {
             continue;
@@ -485,11 +271,28 @@ fn differences<'f>(
         }
         differences.push(difference);
     }
+    // What is written of a column changes with its type.
+    let retyped: BTreeMap<String, BTreeSet<String>> = differences
+        .iter()
+        .filter(|difference| difference.kind() == "column" && difference.how == How::Changed)
+        .map(Difference::fact)
+        .fold(BTreeMap::new(), |mut tables, fact| {
+            let columns: &mut BTreeSet<String> = tables.entry(fact.object.clone()).or_default();
+            columns.insert(fact.name.clone());
+            tables
+        });
+    differences.retain(|difference| {
+        let of_columns = ["constraint", "policy", "column default"].contains(&difference.kind());
+        let is_of_retyped = retyped
+            .get(&difference.fact().object)
+            .is_some_and(|columns| difference.mentions(columns));
+        !(of_columns && difference.how == How::Changed && is_of_retyped)
+    });
     differences
 }
 
 fn is_same(golden: &Fact, found: &Fact) -> bool {
-    let of_owner = golden.kind == "privilege" && golden.name.starts_with("(owner) ");
+    let of_owner = golden.kind == "privilege" && Privilege::of(golden).grantee.is_none();
     if of_owner || golden.kind == "object" {
         return true;
     }
@@ -501,15 +304,18 @@ fn is_same(golden: &Fact, found: &Fact) -> bool {
         && (golden.shape == found.shape || golden.statement.is_some())
 }
 
-/// Whether it keeps nothing from being written, and evaluates nothing.
-fn is_harmless_index(definition: &str) -> bool {
-    !definition.starts_with("UNIQUE ")
-        && !definition.contains(" WHERE ")
-        && definition.matches('(').count() == 1
-}
-
 /// The differences of one cause: what a table and its partitions have in common, and what somebody was given.
 fn grouped(differences: Vec<Difference>, leaves: &[Leaf]) -> Vec<Vec<Difference>> {
+    let referring: Vec<Privilege> = differences
+        .iter()
+        .filter(|difference| difference.kind() == "privilege" && difference.how == How::Extra)
+        .map(|difference| Privilege::of(difference.fact()))
+        .filter(Privilege::is_for_foreign_keys)
+        .map(|privilege| Privilege {
+            what: "USAGE".to_owned(),
+            ..privilege
+        })
+        .collect();
     let mut groups: BTreeMap<(String, How, String, String), Vec<Difference>> = BTreeMap::new();
     for difference in differences {
         let fact = difference.fact();
@@ -529,11 +335,19 @@ fn grouped(differences: Vec<Difference>, leaves: &[Leaf]) -> Vec<Vec<Difference>
         };
         let (object, name) = match fact.kind.as_str() {
             // By who has it.
-            "privilege" if is_for_foreign_keys(&difference) => {
-                (String::new(), format!("{} REFERENCES", grantee(fact)))
+            "privilege" => {
+                let of_fact = Privilege::of(fact);
+                let mut name = of_fact.grantee().to_owned();
+                if difference.how == How::Extra
+                    && (of_fact.is_for_foreign_keys()
+                        // The way to what they refer to.
+                        || fact.object == "audit" && of_fact.what == "USAGE" && referring.contains(&of_fact))
+                {
+                    name.push_str(" REFERENCES");
+                }
+                (String::new(), name)
             }
-            "privilege" => (String::new(), grantee(fact).to_owned()),
-            "column statistics" | "noted values" => (object, String::new()),
+            "column statistics" | "noted values" | "foreign key trigger" => (object, String::new()),
             _ => {
                 let name = in_common(&fact.name);
                 (object, name)
@@ -582,7 +396,10 @@ fn told(group: &[Difference], golden: &[Fact], found: &[Fact], leaves: &[Leaf]) 
     let objects: BTreeSet<&str> = group.iter().map(|d| d.fact().object.as_str()).collect();
     let mut object = match (of_parent.first(), objects.len()) {
         _ if first.kind() == "privilege" && objects.len() > 1 => {
-            format!("role {}", grantee(first.fact()))
+            match Privilege::of(first.fact()).grantee {
+                Some(role) => format!("role {role}"),
+                None => "owners".to_owned(),
+            }
         }
         (Some(parent), _) => parent.fact().object.clone(),
         (None, 1) => first.fact().object.clone(),

@@ -1,8 +1,28 @@
 //! A fact that is not the same in the database and in the golden file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use super::snapshot::Fact;
+
+/// Facts by what each is about: its kind, object and name.
+pub(crate) type Facts<'f> = HashMap<(&'f str, &'f str, &'f str), &'f Fact>;
+
+/// The facts of both sides.
+#[derive(Debug)]
+pub(crate) struct Sides<'f> {
+    pub(crate) golden: Facts<'f>,
+    pub(crate) found: Facts<'f>,
+}
+
+pub(crate) fn by_key(facts: &[Fact]) -> Facts<'_> {
+    facts
+        .iter()
+        .map(|fact| {
+            let key = (fact.kind.as_str(), fact.object.as_str(), fact.name.as_str());
+            (key, fact)
+        })
+        .collect()
+}
 
 /// How a fact differs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,7 +68,7 @@ impl Difference {
     }
 
     /// Whether its text names one of these.
-    pub(crate) fn mentions(&self, names: &BTreeSet<&str>) -> bool {
+    pub(crate) fn mentions(&self, names: &BTreeSet<String>) -> bool {
         [&self.golden, &self.found]
             .into_iter()
             .flatten()
@@ -65,25 +85,32 @@ impl Difference {
     }
 }
 
-/// Whether it lets somebody make foreign keys, and nothing else.
-pub(crate) fn is_for_foreign_keys(difference: &Difference) -> bool {
-    let fact = difference.fact();
-    difference.how == How::Extra
-        && grantee(fact) != "PUBLIC"
-        && fact.name[grantee(fact).len()..].starts_with(" REFERENCES")
+/// What the name of a privilege says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Privilege {
+    /// As a statement writes it; none is the owner.
+    pub(crate) grantee: Option<String>,
+    /// With the columns, if it is of some.
+    pub(crate) what: String,
 }
 
-/// Who has, or had, a privilege.
-pub(crate) fn grantee(fact: &Fact) -> &str {
-    let end = fact
-        .name
-        .find(" GRANT OPTION FOR ")
-        .or_else(|| {
-            fact.name
-                .split_once(" (")
-                .map_or(fact.name.as_str(), |(before, _)| before)
-                .rfind(' ')
-        })
-        .unwrap_or(fact.name.len());
-    &fact.name[..end]
+impl Privilege {
+    pub(crate) fn of(fact: &Fact) -> Self {
+        let parts: Vec<Option<String>> = serde_json::from_str(&fact.name).unwrap_or_default();
+        let mut parts = parts.into_iter();
+        Self {
+            grantee: parts.next().flatten(),
+            what: parts.flatten().collect(),
+        }
+    }
+
+    pub(crate) fn grantee(&self) -> &str {
+        self.grantee.as_deref().unwrap_or("its owner")
+    }
+
+    /// Whether it lets somebody make foreign keys, and nothing else.
+    pub(crate) fn is_for_foreign_keys(&self) -> bool {
+        self.what.starts_with("REFERENCES")
+            && ![None, Some("PUBLIC")].contains(&self.grantee.as_deref())
+    }
 }

@@ -8,15 +8,18 @@ use super::look::Look;
 /// is a copy that has no row-level security.
 const VIEWS: &str = "
     WITH RECURSIVE reading AS (
-        SELECT r.ev_class AS reader, d.refobjid AS source, bool_or(d.refobjsubid > 0) AS reads_columns
+        SELECT r.ev_class AS reader, d.refobjid AS reads
         FROM pg_depend d JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
-        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class GROUP BY 1, 2),
+        WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid <> r.ev_class
+        -- A row as a whole is noted like no column at all: then the view must show more than numbers.
+        GROUP BY 1, 2 HAVING bool_or(d.refobjsubid > 0) OR EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = r.ev_class AND a.attnum > 0
+            AND NOT a.attisdropped AND a.atttypid NOT IN ('int8'::regtype, 'int4'::regtype, 'bool'::regtype, 'regclass'::regtype))),
     record AS (
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname = 'audit_parts' OR n.nspname = 'audit' AND c.relname IN ('query_runs', 'prompt_runs', 'events', 'trail', 'dead_letters')),
     reached (oid) AS (
-        SELECT reader FROM reading WHERE reads_columns AND source IN (SELECT oid FROM record)
-        UNION SELECT r.reader FROM reached x JOIN reading r ON r.source = x.oid AND r.reads_columns)
+        SELECT reader FROM reading WHERE reads IN (SELECT oid FROM record)
+        UNION SELECT r.reader FROM reached x JOIN reading r ON r.reads = x.oid)
     SELECT format('%I.%I', n.nspname, v.relname), pg_get_userbyid(v.relowner)::text, v.relkind = 'm',
         CASE v.relkind WHEN 'm' THEN format('DROP MATERIALIZED VIEW %I.%I;', n.nspname, v.relname)
             ELSE format('ALTER VIEW %I.%I SET (security_invoker = true);', n.nspname, v.relname) END
@@ -25,6 +28,13 @@ const VIEWS: &str = "
         AND NOT EXISTS (SELECT FROM pg_options_to_table(v.reloptions) WHERE option_name = 'security_invoker' AND option_value::boolean)
         AND (o.rolsuper OR o.rolbypassrls OR pg_has_role(o.oid, to_regrole('audit_auditor'), 'USAGE')
             OR pg_has_role(o.oid, to_regrole('audit_owner'), 'USAGE')))
+    UNION ALL
+    -- Functions that run as such an owner, as far as the catalog tells what they read.
+    SELECT DISTINCT p.oid::regprocedure::text, pg_get_userbyid(p.proowner)::text, false, format('ALTER ROUTINE %s SECURITY INVOKER;', p.oid::regprocedure)
+    FROM pg_depend d JOIN pg_proc p ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid JOIN pg_namespace n ON n.oid = p.pronamespace
+    JOIN pg_roles o ON o.oid = p.proowner
+    WHERE d.refclassid = 'pg_class'::regclass AND d.refobjid IN (SELECT oid FROM record) AND p.prosecdef AND n.nspname NOT IN ('audit', 'audit_parts')
+        AND (o.rolsuper OR o.rolbypassrls OR pg_has_role(o.oid, to_regrole('audit_auditor'), 'USAGE'))
     ORDER BY 1";
 
 /// Publications of logical replication that hand on rows of the trail: how many tables, and the statement that ends it;
@@ -53,7 +63,7 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
         };
         findings.push(
             Finding::warning("leaks", &view, found)
-                .expected("a view with security_invoker = true")
+                .expected("reading with the rights of who reads")
                 .advice(statement)
                 .explained(if is_copy {
                     "A materialized view cannot be made safe."

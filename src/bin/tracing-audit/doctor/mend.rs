@@ -1,6 +1,6 @@
 //! The statements that make a fact what it must be, from what Postgres has written of both sides.
 
-use super::difference::{Difference, How};
+use super::difference::{Difference, How, Privilege};
 use super::snapshot::Fact;
 
 /// The statement that makes a fact what it must be.
@@ -64,7 +64,10 @@ fn whole(mut facts: Vec<&Fact>) -> Option<String> {
     facts.sort_by_key(|fact| rank(fact));
     let mut statements = Vec::new();
     for fact in facts {
-        let (Some(statement), false) = (&fact.statement, fact.name.starts_with("(owner) ")) else {
+        let (Some(statement), false) = (
+            &fact.statement,
+            fact.kind == "privilege" && Privilege::of(fact).grantee.is_none(),
+        ) else {
             continue;
         };
         statements.push(statement.clone());

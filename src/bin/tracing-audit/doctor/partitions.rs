@@ -27,29 +27,42 @@ const LEAVES: &str = "
     WITH candidate AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner) AS owner, p.relname AS parent,
             coalesce(i.inhdetachpending, false) AS is_pending, pg_get_expr(c.relpartbound, c.oid) AS bound,
-            substring(c.relname FROM '^(?:query_runs|prompt_runs|events)_([0-9]{4}_(?:0[1-9]|1[0-2])|default)$') AS name_month,
-            (SELECT substring(k.conname FROM '^(?:query_runs|prompt_runs|events)_([0-9]{4}_(?:0[1-9]|1[0-2]))_month$')
+            substring(c.relname FROM '^(?:query_runs|prompt_runs|events)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2])|default)$') AS name_month,
+            (SELECT substring(k.conname FROM '^(?:query_runs|prompt_runs|events)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2]))_month$')
                 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1) AS check_month,
             coalesce(p.relname::text, substring(c.relname FROM '^(query_runs|prompt_runs|events)_'),
                 (SELECT substring(k.conname FROM '^(query_runs|prompt_runs|events)_[0-9]{4}_[0-9]{2}_month$')
-                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1)) AS of_table
+                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1)) AS named_table,
+            -- What is not attached must have the columns of the table that it was a part of.
+            CASE WHEN p.oid IS NULL THEN (SELECT like_it.relname FROM pg_class like_it WHERE like_it.relnamespace = to_regnamespace('audit') AND like_it.relkind = 'p'
+                AND (SELECT array_agg(a.attname ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = like_it.oid AND a.attnum > 0 AND NOT a.attisdropped)
+                    = (SELECT array_agg(a.attname ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) END AS like_table,
+            p.oid IS NOT NULL AND c.relispartition AS is_partition
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
         LEFT JOIN pg_class p ON p.oid = i.inhparent AND p.relnamespace = to_regnamespace('audit')
         WHERE c.relkind IN ('r', 'p', 'f') AND (n.nspname = 'audit_parts' OR p.oid IS NOT NULL
-            OR c.relkind = 'r' AND c.relowner = to_regrole('audit_owner')
-                AND c.relname ~ '^(query_runs|prompt_runs|events)_([0-9]{4}_(0[1-9]|1[0-2])|default)$')),
+            OR c.relkind = 'r' AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'writer_id')
+                AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'salt'))),
+    known AS (
+        SELECT *, CASE WHEN is_partition THEN named_table ELSE like_table END AS of_table FROM candidate
+        -- Elsewhere only what the trail has made: its owner, the check of its month, or its trigger tells.
+        WHERE nspname = 'audit_parts' OR is_partition OR like_table IS NOT NULL AND (owner = 'audit_owner' OR check_month IS NOT NULL
+            OR EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
+                WHERE t.tgrelid = candidate.oid AND t.tgname = 'append_only' AND f.pronamespace = to_regnamespace('audit')))),
     begun AS (
         SELECT *, CASE WHEN bound = 'DEFAULT' THEN 'default' ELSE to_char(date_trunc('month', to_timestamp(
             ('x0000' || replace(substring(bound FROM '^FOR VALUES FROM \\(''([0-9a-f]{8}-[0-9a-f]{4})-'), '-', ''))::bit(64)::bigint / 1000)), 'YYYY_MM') END AS begun_month
-        FROM candidate),
+        FROM known),
     bounded AS (
         SELECT b.*, m.bound AS begun_bound FROM begun b, LATERAL (SELECT audit_bound(b.begun_month)) m (bound)),
     judged AS (
         SELECT *, CASE
             WHEN bound = begun_bound AND (begun_month = name_month OR check_month IS NULL OR check_month IS DISTINCT FROM name_month
                 OR check_month = begun_month) THEN begun_month
-            WHEN bound IS NULL THEN coalesce(check_month, name_month)
+            -- Without a name of its own it can only be the default one, if there is none.
+            WHEN bound IS NULL THEN coalesce(check_month, name_month, CASE WHEN NOT EXISTS (
+                SELECT FROM begun b WHERE b.of_table = bounded.of_table AND b.bound = 'DEFAULT') THEN 'default' END)
             ELSE coalesce(name_month, check_month) END AS month
         FROM bounded)
     SELECT quote_ident(nspname), quote_ident(relname), nspname::text, relname::text, relkind::text, owner::text, of_table, parent IS NOT NULL AS is_attached, is_pending,
@@ -150,8 +163,7 @@ impl Leaf {
     fn is_ours(&self) -> bool {
         self.kind == "r"
             && !self.parent.is_empty()
-            && (self.owner == "audit_owner" || self.is_known)
-            && (self.is_attached || self.month.is_some())
+            && (self.owner == "audit_owner" || self.is_known || !self.is_attached)
     }
 
     /// Whether it is a partition whose rights and triggers are looked at.
@@ -162,6 +174,18 @@ impl Leaf {
     /// Whether its rows are seen no more in its table.
     pub(crate) fn is_detached(&self) -> bool {
         (self.is_pending || !self.is_attached) && self.is_ours()
+    }
+
+    /// The statement that makes it a partition again.
+    pub(crate) fn attach(&self) -> String {
+        let bound = self
+            .month
+            .as_ref()
+            .map_or(self.bound.as_str(), |month| &month.bound);
+        format!(
+            "ALTER TABLE audit.{} ATTACH PARTITION {} {bound};",
+            self.parent, self.name
+        )
     }
 
     /// Its name as the trail gives it, without the schema.
@@ -242,7 +266,19 @@ fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
 /// Every partition is one of the trail's own, and every one of the trail's own is a partition, under its name, of its
 /// month.
 fn attached(leaves: &[Leaf]) -> Vec<Finding> {
-    let (ours, others): (Vec<&Leaf>, Vec<&Leaf>) = leaves.iter().partition(|leaf| leaf.is_ours());
+    // A copy elsewhere of what is attached is nobody's fault.
+    let is_copy = |leaf: &Leaf| {
+        let same = |other: &&Leaf| {
+            other.is_attached
+                && other.parent == leaf.parent
+                && other.right_name() == leaf.right_name()
+        };
+        !leaf.is_attached && leaf.schema != "audit_parts" && leaves.iter().any(|other| same(&other))
+    };
+    let (ours, others): (Vec<&Leaf>, Vec<&Leaf>) = leaves
+        .iter()
+        .filter(|leaf| !is_copy(leaf))
+        .partition(|leaf| leaf.is_ours());
     let mut findings: Vec<Finding> = others.iter().filter_map(|leaf| stray(leaf)).collect();
     let taken: BTreeSet<&str> = ours.iter().map(|leaf| leaf.table.as_str()).collect();
     // Names that were exchanged go by a third.
@@ -304,7 +340,11 @@ fn misplaced(leaf: &Leaf) -> Option<Finding> {
             Finding::problem(
                 "partitions",
                 name,
-                format!("a partition of audit.{parent} of no month: {}", leaf.bound),
+                if leaf.is_attached {
+                    format!("a partition of audit.{parent} of no month: {}", leaf.bound)
+                } else {
+                    format!("it has the columns of audit.{parent}, is no partition, and tells no month")
+                },
             )
             .expected(format!("the bound of a month, and the name {parent}_YYYY_MM"))
             .explained(

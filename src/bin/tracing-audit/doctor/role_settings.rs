@@ -72,9 +72,8 @@ fn judge(
     value: &str,
     is_of_role: bool,
 ) -> Option<(Severity, &'static str, &'static str)> {
-    let value = value.to_lowercase();
     match name {
-        "session_replication_role" if value != "origin" => Some((
+        "session_replication_role" if !value.eq_ignore_ascii_case("origin") => Some((
             Severity::Problem,
             "origin",
             "ordinary triggers and foreign keys are switched off",
@@ -84,12 +83,16 @@ fn judge(
             "on",
             "what keeps the tables from being altered and dropped is switched off",
         )),
-        "synchronous_commit" if value == "off" => Some((
-            Severity::Warning,
-            "on",
-            "a commit may be lost in a crash; the writer switches it on for itself, \
+        "synchronous_commit"
+            if ["off", "false", "no", "0"].contains(&value.to_lowercase().as_str()) =>
+        {
+            Some((
+                Severity::Warning,
+                "on",
+                "a commit may be lost in a crash; the writer switches it on for itself, \
                  readings and holds are recorded without it",
-        )),
+            ))
+        }
         "row_security" if value == "off" => Some((
             Severity::Warning,
             "on",
@@ -100,7 +103,7 @@ fn judge(
             "off",
             "nothing is written by who gets it",
         )),
-        "search_path" if hides_catalog(&value) => Some((
+        "search_path" if hides_catalog(value) => Some((
             Severity::Problem,
             "pg_catalog first, or not named",
             "it has something before pg_catalog, which can stand in for functions of Postgres",
@@ -118,7 +121,14 @@ fn judge(
 fn hides_catalog(search_path: &str) -> bool {
     search_path
         .split(',')
-        .map(|schema| schema.trim().trim_matches('"'))
+        .map(|schema| {
+            let schema = schema.trim();
+            let quoted = schema
+                .strip_prefix('"')
+                .and_then(|rest| rest.strip_suffix('"'));
+            // In quotes every letter counts.
+            quoted.map_or_else(|| schema.to_lowercase(), str::to_owned)
+        })
         .position(|schema| schema == "pg_catalog")
         .is_some_and(|place| place > 0)
 }
@@ -131,6 +141,8 @@ mod tests {
     fn a_search_path_hides_the_catalog_when_it_names_it_later() {
         assert!(hides_catalog("public, pg_catalog"));
         assert!(hides_catalog("\"$user\", \"pg_catalog\""));
+        assert!(hides_catalog("public, PG_CATALOG"));
+        assert!(!hides_catalog("public, \"PG_CATALOG\""));
         assert!(!hides_catalog("pg_catalog, public"));
         assert!(!hides_catalog("\"$user\", public"));
     }

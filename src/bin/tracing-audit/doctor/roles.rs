@@ -68,7 +68,27 @@ const SHUT_OUT: &str = "
         (r.rolconnlimit = 0, 'it may have no connection', format('ALTER ROLE %I CONNECTION LIMIT -1;', r.rolname)),
         (NOT has_database_privilege(r.oid, current_database(), 'CONNECT'), 'it may not connect to this database',
             format('GRANT CONNECT ON DATABASE %I TO %I;', current_database(), r.rolname))) w (is_so, why, statement)
-    WHERE r.rolcanlogin AND w.is_so ORDER BY 1, 2";
+    WHERE r.rolcanlogin AND w.is_so
+    UNION ALL
+    SELECT format('database %s', datname), 'nobody but superusers may connect to it', format('ALTER DATABASE %I CONNECTION LIMIT -1;', datname)
+    FROM pg_database WHERE datname = current_database() AND datconnlimit = 0
+    ORDER BY 1, 2";
+
+/// Rights to settings and to the catalog itself, with which who is no superuser may switch off what the trail relies on.
+const DEEPER: &str = "
+    SELECT pg_get_userbyid(x.grantee)::text, format('%s of setting %s', x.privilege_type, a.parname),
+        format('REVOKE %s ON PARAMETER %s FROM %I;', x.privilege_type, a.parname, pg_get_userbyid(x.grantee))
+    FROM pg_parameter_acl a, aclexplode(a.paracl) x
+    WHERE lower(a.parname) IN ('session_replication_role', 'event_triggers', 'zero_damaged_pages', 'ignore_checksum_failure', 'fsync', 'full_page_writes',
+        'row_security', 'allow_system_table_mods') AND x.grantee <> 10
+    UNION ALL
+    SELECT CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(x.grantee)::text END, format('%s of %s', x.privilege_type, c.oid::regclass),
+        format('REVOKE %s ON pg_catalog.%I FROM %s;', x.privilege_type, c.relname, CASE WHEN x.grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(x.grantee)) END)
+    FROM pg_class c, aclexplode(c.relacl) x
+    WHERE c.relnamespace = 'pg_catalog'::regnamespace AND x.grantee <> c.relowner AND (x.privilege_type IN ('INSERT', 'UPDATE', 'DELETE', 'TRUNCATE')
+            AND c.relkind = 'r' OR c.relname IN ('pg_statistic', 'pg_statistic_ext_data') AND x.privilege_type = 'SELECT')
+        AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = x.grantee AND (r.rolsuper OR r.rolname LIKE 'pg\\_%'))
+    ORDER BY 1, 2";
 
 /// Roles of Postgres itself whose members get round the grants of the tables.
 const PREDEFINED: [(&str, &str); 5] = [
@@ -232,6 +252,13 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
     findings.extend(members(&roles));
     findings.extend(writers(&roles));
     findings.extend(shut_out(look).await?);
+    for (role, what, statement) in look.rows::<(String, String, String)>(DEEPER).await? {
+        findings.push(
+            Finding::warning("bypass", role, format!("it has {what}"))
+                .expected("nobody but superusers")
+                .advice(statement),
+        );
+    }
     findings.extend(bypassing(&roles));
     Ok(findings)
 }

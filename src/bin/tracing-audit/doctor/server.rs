@@ -222,6 +222,34 @@ fn compare_clocks(before: f64, server: f64, after: f64) -> Finding {
     )
 }
 
+/// The trail's schemas under other names: by the tables, the partitions and the function of the event triggers in them.
+const RENAMED_SCHEMAS: &str = "
+    SELECT w.name, n.nspname::text, format('ALTER SCHEMA %I RENAME TO %I;', n.nspname, w.name)
+    FROM pg_namespace n, LATERAL (
+        SELECT 'audit' WHERE EXISTS (SELECT FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid JOIN pg_proc p ON p.oid = t.tgfoid
+            WHERE c.relnamespace = n.oid AND c.relname = 'batches' AND t.tgname = 'append_only' AND p.proname = 'refuse_change' AND p.pronamespace = n.oid)
+        UNION ALL
+        SELECT 'audit_parts' WHERE n.nspowner = to_regrole('audit_owner') AND EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+            JOIN pg_class p ON p.oid = i.inhparent WHERE c.relnamespace = n.oid AND p.relnamespace <> n.oid AND p.relowner = to_regrole('audit_owner'))
+        UNION ALL
+        SELECT 'audit_guard' WHERE EXISTS (SELECT FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid
+            WHERE e.evtname IN ('audit_refuse_ddl', 'audit_refuse_drop') AND p.proname = 'refuse_ddl' AND p.pronamespace = n.oid)) w (name)
+    WHERE n.nspname <> w.name AND to_regnamespace(w.name) IS NULL ORDER BY 1";
+
+/// Schemas of the trail that were renamed.
+pub(crate) async fn renamed_schemas(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let rows: Vec<(String, String, String)> = look.rows(RENAMED_SCHEMAS).await?;
+    Ok(rows
+        .into_iter()
+        .map(|(name, is, statement)| {
+            Finding::problem("tables", &name, format!("the schema was renamed to {is}"))
+                .expected(name)
+                .advice(statement)
+                .explained("What is in it is told when it has its name.")
+        })
+        .collect())
+}
+
 /// The version of the tables.
 pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema), sqlx::Error> {
     let known = sources::VERSION;

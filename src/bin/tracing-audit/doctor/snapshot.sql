@@ -17,7 +17,10 @@ relation AS (
             WHEN 'f' THEN 'FOREIGN TABLE' ELSE 'TABLE' END AS word
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND (n.oid IN (SELECT oid FROM space)
-        OR c.relkind = 'r' AND c.relowner = to_regrole('audit_owner')
+        OR c.relkind IN ('r', 'p') AND (c.relowner = to_regrole('audit_owner')
+            -- A trigger goes with its table.
+            OR EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
+                WHERE t.tgrelid = c.oid AND t.tgname = 'append_only' AND p.pronamespace IN (SELECT oid FROM space)))
         OR c.relispartition AND EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
             WHERE i.inhrelid = c.oid AND p.relnamespace IN (SELECT oid FROM space)))),
 function AS (
@@ -86,14 +89,14 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     FROM owned JOIN pg_roles r ON r.oid = owner
     UNION ALL
     SELECT 'privilege', object,
-        concat(CASE WHEN is_owner THEN '(owner)' WHEN grantee = 0 THEN 'PUBLIC' ELSE pg_get_userbyid(grantee)::text END, ' ', privilege_type, columns),
+        json_build_array(CASE WHEN is_owner THEN NULL WHEN grantee = 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, privilege_type, columns)::text,
         format('GRANT %s%s ON %s TO %s;', privilege_type, columns, target, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END),
         '', NULL,
         format('REVOKE %s%s ON %s FROM %s%s;', privilege_type, columns, target,
             CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END, CASE WHEN is_grantable AND NOT is_owner THEN ' CASCADE' ELSE '' END)
     FROM privilege
     UNION ALL
-    SELECT 'privilege', object, concat(pg_get_userbyid(grantee), ' GRANT OPTION FOR ', privilege_type, columns),
+    SELECT 'privilege', object, json_build_array(quote_ident(pg_get_userbyid(grantee)), 'GRANT OPTION FOR ' || privilege_type, columns)::text,
         format('GRANT %s%s ON %s TO %I WITH GRANT OPTION;', privilege_type, columns, target, pg_get_userbyid(grantee)), '', NULL,
         format('REVOKE GRANT OPTION FOR %s%s ON %s FROM %I CASCADE;', privilege_type, columns, target, pg_get_userbyid(grantee))
     FROM privilege WHERE is_grantable AND NOT is_owner
@@ -114,7 +117,8 @@ fact (kind, object, name, statement, shape, change, undo) AS (
 
     -- Tables. What a partition has of its parent, and can have in no other way, is told of the parent.
     UNION ALL
-    SELECT 'table', name, '', NULL, concat(relkind, ' ', pg_get_partkeydef(oid)), NULL, NULL FROM relation WHERE relkind IN ('r', 'p')
+    SELECT 'table', name, '', NULL, concat(relkind, ' ', pg_get_partkeydef(oid)),
+        json_build_array(quote_ident(nspname), quote_ident(relname))::text, NULL FROM relation WHERE relkind IN ('r', 'p')
     UNION ALL
     SELECT 'logged', name, '', format('ALTER %s %s SET %s;', word, name, CASE relpersistence WHEN 'p' THEN 'LOGGED' ELSE 'UNLOGGED' END), '', NULL, NULL
     FROM relation WHERE relkind IN ('r', 'S')
@@ -133,8 +137,9 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     FROM pg_inherits i JOIN relation r ON r.oid = i.inhparent JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE c.relkind IN ('r', 'f') AND NOT c.relispartition
     UNION ALL
-    -- By their places: null where one was dropped.
-    SELECT 'columns', r.name, '', NULL, json_agg(CASE WHEN NOT a.attisdropped THEN a.attname END ORDER BY a.attnum)::text, NULL, NULL
+    -- Name and type, by their places: null where one was dropped.
+    SELECT 'columns', r.name, '', NULL, json_agg(CASE WHEN NOT a.attisdropped THEN
+            json_build_array(a.attname, format_type(a.atttypid, a.atttypmod)) END ORDER BY a.attnum)::text, NULL, NULL
     FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 WHERE r.relkind IN ('r', 'p') GROUP BY r.name
     UNION ALL
     SELECT 'column', relation, attname, format('ALTER TABLE %s ADD COLUMN %s %s;', relation, column_name, type), '',
@@ -171,10 +176,16 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     WHERE k.contype NOT IN ('n', 't') AND k.coninhcount = 0 AND k.conparentid = 0
     UNION ALL
     -- By what they are, since no name of one matters.
-    SELECT 'index', r.name, concat(CASE WHEN i.indisunique THEN 'UNIQUE ' END, substr(d.definition, d.at)), format('CREATE %sINDEX ON %s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, substr(d.definition, d.at)) || ';', '', NULL,
+    SELECT 'index', r.name, concat(CASE WHEN i.indisunique THEN 'UNIQUE ' END, substr(d.definition, d.at)), format('CREATE %sINDEX ON %s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, substr(d.definition, d.at)) || ';',
+        -- What keeps a row from being written, or runs code of somebody's; what only keeps a long value; nothing of these.
+        CASE
+            WHEN i.indisunique OR i.indisexclusion OR i.indexprs IS NOT NULL OR EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                AND d.objid = x.oid AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass, 'pg_opclass'::regclass, 'pg_opfamily'::regclass)) THEN 'refuses'
+            WHEN m.amname <> 'brin' AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = x.oid AND a.attlen = -1) THEN 'long'
+            ELSE 'harmless' END, NULL,
         format('DROP INDEX %I.%I;', n.nspname, x.relname)
-    FROM pg_index i JOIN relation r ON r.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace,
-        LATERAL (SELECT pg_get_indexdef(x.oid), length(format('CREATE %sINDEX %I ON %s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, x.relname,
+    FROM pg_index i JOIN relation r ON r.oid = i.indrelid JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_namespace n ON n.oid = x.relnamespace
+        JOIN pg_am m ON m.oid = x.relam, LATERAL (SELECT pg_get_indexdef(x.oid), length(format('CREATE %sINDEX %I ON %s', CASE WHEN i.indisunique THEN 'UNIQUE ' ELSE '' END, x.relname,
             CASE WHEN r.relkind = 'p' THEN 'ONLY ' ELSE '' END)) + 1) d (definition, at)
     WHERE NOT x.relispartition AND NOT EXISTS (SELECT FROM pg_constraint k WHERE k.conindid = x.oid AND k.contype IN ('p', 'u', 'x'))
     UNION ALL
@@ -191,6 +202,23 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     UNION ALL
     SELECT 'foreign key trigger', r.name, t.tgname, NULL, NULL, NULL, format('ALTER TABLE %s ENABLE TRIGGER %I;', r.name, t.tgname)
     FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid WHERE t.tgisinternal AND t.tgenabled <> 'O'
+    UNION ALL
+    SELECT 'hidden', name, f.what, NULL, NULL, NULL, format('UPDATE pg_catalog.pg_class SET %I = %s WHERE oid = %L::pg_catalog.regclass;', f.flag, f.value, name)
+    FROM relation, LATERAL (
+        SELECT 'triggers', 'relhastriggers', 'true' WHERE NOT relhastriggers AND EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation.oid)
+        UNION ALL
+        SELECT 'checks', 'relchecks', c.count::text FROM (SELECT count(*) FROM pg_constraint WHERE conrelid = relation.oid AND contype = 'c') c WHERE relchecks <> c.count
+        UNION ALL
+        SELECT 'indexes', 'relhasindex', 'true' WHERE NOT relhasindex AND EXISTS (SELECT FROM pg_index WHERE indrelid = relation.oid)) f (what, flag, value)
+    WHERE relkind IN ('r', 'p')
+    UNION ALL
+    -- It is dumped no more, and goes when the extension goes.
+    SELECT 'extension', CASE d.classid WHEN 'pg_proc'::regclass THEN d.objid::regprocedure::text ELSE i.identity END, e.extname, NULL, NULL, NULL,
+        CASE WHEN d.deptype = 'e' THEN format('ALTER EXTENSION %I DROP %s %s;', e.extname, upper(i.type), i.identity)
+            WHEN i.type IN ('trigger', 'function') THEN format('ALTER %s %s NO DEPENDS ON EXTENSION %I;', upper(i.type), i.identity, e.extname) END
+    FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid, pg_identify_object(d.classid, d.objid, 0) i
+    WHERE d.deptype IN ('e', 'x') AND (d.objid IN (SELECT oid FROM relation) OR d.objid IN (SELECT oid FROM function) OR d.objid IN (SELECT oid FROM type)
+        OR d.objid IN (SELECT oid FROM space) OR d.objid IN (SELECT t.oid FROM pg_trigger t WHERE t.tgrelid IN (SELECT oid FROM relation)))
     UNION ALL
     SELECT 'rule', r.name, w.rulename, NULL, NULL, NULL, format('DROP RULE %I ON %s;', w.rulename, r.name)
     FROM pg_rewrite w JOIN relation r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
@@ -212,7 +240,7 @@ fact (kind, object, name, statement, shape, change, undo) AS (
         ' WITH (' || (SELECT string_agg(format('%s = %s', option_name,
             CASE WHEN option_name IN ('security_invoker', 'security_barrier') THEN (option_value::boolean)::text ELSE quote_literal(option_value) END), ', ' ORDER BY option_name)
             FROM pg_options_to_table(r.reloptions)) || ')', E' AS\n', pg_get_viewdef(r.oid)),
-        (SELECT string_agg(format('%I %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' ORDER BY a.attnum)
+        (SELECT json_agg(json_build_array(a.attname, format_type(a.atttypid, a.atttypmod)) ORDER BY a.attnum)::text
             FROM pg_attribute a WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped),
         NULL, format('DROP VIEW %s;', r.name)
     FROM relation r WHERE r.relkind = 'v'

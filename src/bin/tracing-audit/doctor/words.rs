@@ -1,8 +1,8 @@
 //! What a difference means, in words a database administrator can act on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::difference::{Difference, How, grantee, is_for_foreign_keys};
+use super::difference::{Difference, How, Privilege};
 use super::finding::Severity;
 use super::mend::is_demanded;
 use super::snapshot::Fact;
@@ -156,8 +156,14 @@ fn part_of_table(difference: &Difference) -> Words {
             "it let in what it must not",
             &format!("it may refuse records: {is}"),
         ),
+        (_, Extra) if difference.fact().shape.as_deref() == Some("long") => warning(
+            format!("an index that refuses records with a long value (some 2,700 bytes): {name}"),
+            "no such index on values of any length",
+        ),
         (_, Extra) => problem(
-            format!("an index that may refuse records, or evaluates something: {name}"),
+            format!(
+                "an index that may refuse records, or evaluates something of somebody's: {name}"
+            ),
             "no such index",
         ),
         _ => warning("an index is missing: reading takes longer", name.as_str()),
@@ -229,6 +235,16 @@ fn other(difference: &Difference, group: &[Difference]) -> Words {
             ),
             "enabled",
         ),
+        ("hidden", _) => problem(
+            format!("the catalog says that it has no {name}, or fewer, so that they do nothing"),
+            "what it has",
+        ),
+        ("extension", _) => problem(
+            format!(
+                "it was made a part of extension {name}: it is dumped no more, and goes with it"
+            ),
+            "a part of no extension",
+        ),
         ("rule", _) => problem(
             format!("rule {name} may swallow rows, or do something else in their place"),
             "no rule",
@@ -267,38 +283,33 @@ fn other(difference: &Difference, group: &[Difference]) -> Words {
 }
 
 /// What somebody has and should not have, or the other way round.
-fn privilege(difference: &Difference, group: &[Difference]) -> (Severity, String, String) {
-    let who = grantee(difference.fact());
-    let mut of_objects: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
-    for difference in group {
-        let fact = difference.fact();
-        let what = fact.name[grantee(fact).len()..].trim_start();
-        of_objects.entry(&fact.object).or_default().insert(what);
-    }
-    let all: BTreeSet<&str> = of_objects.values().flatten().copied().collect();
-    let names = all.into_iter().collect::<Vec<_>>().join(", ");
-    let objects: Vec<&str> = of_objects.keys().copied().collect();
-    let on = match objects.as_slice() {
-        [_] => String::new(),
-        objects => format!(" on {}", objects.join(", ")),
+fn privilege(difference: &Difference, group: &[Difference]) -> Words {
+    let of_group: Vec<Privilege> = group.iter().map(|d| Privilege::of(d.fact())).collect();
+    let who = Privilege::of(difference.fact()).grantee().to_owned();
+    let names: BTreeSet<&str> = of_group
+        .iter()
+        .map(|privilege| privilege.what.as_str())
+        .collect();
+    let names = names.into_iter().collect::<Vec<_>>().join(", ");
+    let objects: BTreeSet<&str> = group.iter().map(|d| d.fact().object.as_str()).collect();
+    let on = match objects.len() {
+        1 => String::new(),
+        _ => format!(" on {}", objects.into_iter().collect::<Vec<_>>().join(", ")),
     };
+    let is_for_foreign_keys = difference.how == Extra
+        && of_group.iter().any(Privilege::is_for_foreign_keys)
+        && of_group
+            .iter()
+            .all(|privilege| privilege.is_for_foreign_keys() || privilege.what == "USAGE");
     match difference.how {
-        // Foreign keys are what it is for; they stand against the removal of partitions, which says so.
-        How::Extra if is_for_foreign_keys(difference) => (
+        // They stand against the removal of partitions, which says so.
+        _ if is_for_foreign_keys => (
             Severity::Ok,
             format!("{who} may make foreign keys that refer to it{on}"),
             String::new(),
         ),
-        How::Extra => (
-            Severity::Problem,
-            format!("{who} has {names}{on}"),
-            "not granted".to_owned(),
-        ),
-        _ => (
-            Severity::Problem,
-            format!("{who} does not have {names}{on}"),
-            "granted".to_owned(),
-        ),
+        Extra => problem(format!("{who} has {names}{on}"), "not granted"),
+        _ => problem(format!("{who} does not have {names}{on}"), "granted"),
     }
 }
 

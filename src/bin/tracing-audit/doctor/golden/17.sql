@@ -2,18 +2,18 @@
 CREATE SCHEMA audit;
 --@ ["owner","audit","","",null]
 ALTER SCHEMA audit OWNER TO audit_owner;
---@ ["privilege","audit","(owner) CREATE","",null]
-GRANT CREATE ON SCHEMA audit TO audit_owner;
---@ ["privilege","audit","(owner) USAGE","",null]
-GRANT USAGE ON SCHEMA audit TO audit_owner;
---@ ["privilege","audit","audit_auditor USAGE","",null]
+--@ ["privilege","audit","[\"audit_auditor\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_auditor;
---@ ["privilege","audit","audit_operator USAGE","",null]
+--@ ["privilege","audit","[\"audit_operator\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_operator;
---@ ["privilege","audit","audit_reader USAGE","",null]
+--@ ["privilege","audit","[\"audit_reader\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_reader;
---@ ["privilege","audit","audit_writer USAGE","",null]
+--@ ["privilege","audit","[\"audit_writer\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_writer;
+--@ ["privilege","audit","[null, \"CREATE\", \"\"]","",null]
+GRANT CREATE ON SCHEMA audit TO audit_owner;
+--@ ["privilege","audit","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_owner;
 --@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text) void",null]
 CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text)
  RETURNS void
@@ -43,10 +43,10 @@ $function$
 --@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","function","",null]
 --@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","","",null]
 ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) OWNER TO audit_maintainer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_maintainer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","audit_writer EXECUTE","",null]
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_writer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_maintainer;
 --@ ["function","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","f (writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea) void",null]
 CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
  RETURNS void
@@ -73,10 +73,10 @@ $function$
 --@ ["object","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","function","",null]
 --@ ["owner","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","",null]
 ALTER FUNCTION audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) OWNER TO audit_maintainer;
---@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_maintainer;
---@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","audit_writer EXECUTE","",null]
+--@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_writer;
+--@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_maintainer;
 --@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb) uuid",null]
 CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb)
  RETURNS uuid
@@ -110,7 +110,7 @@ $function$
 --@ ["object","audit.append_event(text,text,text,text,text,uuid,jsonb)","function","",null]
 --@ ["owner","audit.append_event(text,text,text,text,text,uuid,jsonb)","","",null]
 ALTER FUNCTION audit.append_event(text,text,text,text,text,uuid,jsonb) OWNER TO audit_maintainer;
---@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.append_event(text,text,text,text,text,uuid,jsonb) TO audit_maintainer;
 --@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer) void",null]
 CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer)
@@ -127,7 +127,7 @@ $function$
 --@ ["object","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","function","",null]
 --@ ["owner","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","",null]
 ALTER FUNCTION audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) OWNER TO audit_maintainer;
---@ ["privilege","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) TO audit_maintainer;
 --@ ["column","audit.batches","committed_at","","ALTER TABLE audit.batches ALTER COLUMN committed_at TYPE timestamp with time zone USING committed_at::timestamp with time zone;"]
 ALTER TABLE audit.batches ADD COLUMN committed_at timestamp with time zone;
@@ -173,7 +173,7 @@ ALTER TABLE audit.batches ALTER COLUMN prompt_runs SET NOT NULL;
 ALTER TABLE audit.batches ALTER COLUMN query_runs SET NOT NULL;
 --@ ["column not null","audit.batches","writer_id","",null]
 ALTER TABLE audit.batches ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.batches","","[\"writer_id\", \"first_seq\", \"last_seq\", \"query_runs\", \"prompt_runs\", \"events\", \"dead_letters\", \"first_id\", \"last_id\", \"service_name\", \"library_version\", \"committed_at\"]",null]
+--@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"query_runs\", \"integer\"], [\"prompt_runs\", \"integer\"], [\"events\", \"integer\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.batches","batches_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_check CHECK ((last_seq >= first_seq));
 --@ ["constraint","audit.batches","batches_check1",null,null]
@@ -196,7 +196,7 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_query_runs_check CHECK ((query_
 ALTER TABLE audit.batches ADD CONSTRAINT batches_service_name_check CHECK ((octet_length(service_name) <= 1024));
 --@ ["forced row security","audit.batches","","",null]
 ALTER TABLE audit.batches FORCE ROW LEVEL SECURITY;
---@ ["index","audit.batches","audit.batches USING btree (committed_at)","",null]
+--@ ["index","audit.batches","audit.batches USING btree (committed_at)","harmless",null]
 CREATE INDEX ON audit.batches USING btree (committed_at);
 --@ ["logged","audit.batches","","",null]
 ALTER TABLE audit.batches SET LOGGED;
@@ -209,27 +209,27 @@ CREATE POLICY adding ON audit.batches FOR INSERT TO audit_maintainer WITH CHECK 
 CREATE POLICY auditor ON audit.batches FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.batches","maintainer",null,null]
 CREATE POLICY maintainer ON audit.batches FOR SELECT TO audit_maintainer USING (true);
---@ ["privilege","audit.batches","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","audit_auditor SELECT","",null]
+--@ ["privilege","audit.batches","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.batches TO audit_auditor;
+--@ ["privilege","audit.batches","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.batches TO audit_owner;
 --@ ["row security","audit.batches","","",null]
 ALTER TABLE audit.batches ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.batches","","r ",null]
+--@ ["table","audit.batches","","r ","[\"audit\", \"batches\"]"]
 --@ ["trigger","audit.batches","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.batches","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -247,7 +247,7 @@ $function$
 --@ ["object","audit.by_the_host(text)","function","",null]
 --@ ["owner","audit.by_the_host(text)","","",null]
 ALTER FUNCTION audit.by_the_host(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.by_the_host(text)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.by_the_host(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.by_the_host(text) TO audit_maintainer;
 --@ ["function","audit.check_kinds(text[])","","f (kinds text[]) text[]",null]
 CREATE OR REPLACE FUNCTION audit.check_kinds(kinds text[])
@@ -282,7 +282,7 @@ $function$
 --@ ["object","audit.check_kinds(text[])","function","",null]
 --@ ["owner","audit.check_kinds(text[])","","",null]
 ALTER FUNCTION audit.check_kinds(text[]) OWNER TO audit_maintainer;
---@ ["privilege","audit.check_kinds(text[])","(owner) EXECUTE","",null]
+--@ ["privilege","audit.check_kinds(text[])","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.check_kinds(text[]) TO audit_maintainer;
 --@ ["function","audit.check_text(text,text,integer)","","f (what text, value text, most_bytes integer) void",null]
 CREATE OR REPLACE FUNCTION audit.check_text(what text, value text, most_bytes integer)
@@ -306,7 +306,7 @@ $function$
 --@ ["object","audit.check_text(text,text,integer)","function","",null]
 --@ ["owner","audit.check_text(text,text,integer)","","",null]
 ALTER FUNCTION audit.check_text(text,text,integer) OWNER TO audit_maintainer;
---@ ["privilege","audit.check_text(text,text,integer)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.check_text(text,text,integer)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.check_text(text,text,integer) TO audit_maintainer;
 --@ ["function","audit.check_writer(uuid,bytea)","","f (writer uuid, secret bytea) void",null]
 CREATE OR REPLACE FUNCTION audit.check_writer(writer uuid, secret bytea)
@@ -325,7 +325,7 @@ $function$
 --@ ["object","audit.check_writer(uuid,bytea)","function","",null]
 --@ ["owner","audit.check_writer(uuid,bytea)","","",null]
 ALTER FUNCTION audit.check_writer(uuid,bytea) OWNER TO audit_maintainer;
---@ ["privilege","audit.check_writer(uuid,bytea)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.check_writer(uuid,bytea)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.check_writer(uuid,bytea) TO audit_maintainer;
 --@ ["function","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","f (tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[]) TABLE(partitions bigint, records bigint, tenant_key text)",null]
 CREATE OR REPLACE FUNCTION audit.covered(tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[])
@@ -371,7 +371,7 @@ $function$
 --@ ["object","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","function","",null]
 --@ ["owner","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","",null]
 ALTER FUNCTION audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[]) OWNER TO audit_maintainer;
---@ ["privilege","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","(owner) EXECUTE","",null]
+--@ ["privilege","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[]) TO audit_maintainer;
 --@ ["function","audit.current_tenant()","","f () uuid",null]
 CREATE OR REPLACE FUNCTION audit.current_tenant()
@@ -383,10 +383,10 @@ RETURN (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uu
 --@ ["object","audit.current_tenant()","function","",null]
 --@ ["owner","audit.current_tenant()","","",null]
 ALTER FUNCTION audit.current_tenant() OWNER TO audit_maintainer;
---@ ["privilege","audit.current_tenant()","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.current_tenant() TO audit_maintainer;
---@ ["privilege","audit.current_tenant()","PUBLIC EXECUTE","",null]
+--@ ["privilege","audit.current_tenant()","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.current_tenant() TO PUBLIC;
+--@ ["privilege","audit.current_tenant()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.current_tenant() TO audit_maintainer;
 --@ ["column","audit.dead_letters","created_at","","ALTER TABLE audit.dead_letters ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
 ALTER TABLE audit.dead_letters ADD COLUMN created_at timestamp with time zone;
 --@ ["column","audit.dead_letters","frame","","ALTER TABLE audit.dead_letters ALTER COLUMN frame TYPE bytea USING frame::bytea;"]
@@ -421,7 +421,7 @@ ALTER TABLE audit.dead_letters ALTER COLUMN salt SET NOT NULL;
 ALTER TABLE audit.dead_letters ALTER COLUMN seq SET NOT NULL;
 --@ ["column not null","audit.dead_letters","writer_id","",null]
 ALTER TABLE audit.dead_letters ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.dead_letters","","[\"writer_id\", \"seq\", \"record_id\", \"kind\", \"sqlstate\", \"reason\", \"frame\", \"salt\", \"created_at\"]",null]
+--@ ["columns","audit.dead_letters","","[[\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"record_id\", \"uuid\"], [\"kind\", \"text\"], [\"sqlstate\", \"text\"], [\"reason\", \"text\"], [\"frame\", \"bytea\"], [\"salt\", \"bytea\"], [\"created_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.dead_letters","dead_letters_kind_check",null,null]
 ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_kind_check CHECK ((octet_length(kind) <= 256));
 --@ ["constraint","audit.dead_letters","dead_letters_pkey",null,null]
@@ -441,27 +441,27 @@ CREATE POLICY adding ON audit.dead_letters FOR INSERT TO audit_maintainer WITH C
 CREATE POLICY auditor ON audit.dead_letters FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.dead_letters","maintainer",null,null]
 CREATE POLICY maintainer ON audit.dead_letters FOR SELECT TO audit_maintainer USING (true);
---@ ["privilege","audit.dead_letters","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","audit_auditor SELECT","",null]
+--@ ["privilege","audit.dead_letters","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.dead_letters TO audit_auditor;
+--@ ["privilege","audit.dead_letters","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.dead_letters TO audit_owner;
 --@ ["row security","audit.dead_letters","","",null]
 ALTER TABLE audit.dead_letters ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.dead_letters","","r ",null]
+--@ ["table","audit.dead_letters","","r ","[\"audit\", \"dead_letters\"]"]
 --@ ["trigger","audit.dead_letters","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.dead_letters","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.dead_letters FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -492,7 +492,7 @@ $function$
 --@ ["object","audit.depending(text)","function","",null]
 --@ ["owner","audit.depending(text)","","",null]
 ALTER FUNCTION audit.depending(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.depending(text)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.depending(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.depending(text) TO audit_maintainer;
 --@ ["function","audit.ensure_partition(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) text",null]
 CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with time zone)
@@ -562,12 +562,12 @@ $function$
 --@ ["object","audit.ensure_partition(text,timestamp with time zone)","function","",null]
 --@ ["owner","audit.ensure_partition(text,timestamp with time zone)","","",null]
 ALTER FUNCTION audit.ensure_partition(text,timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
---@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_operator;
---@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","audit_writer EXECUTE","",null]
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_writer;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
 --@ ["column","audit.events","action_type","","ALTER TABLE audit.events ALTER COLUMN action_type TYPE text USING action_type::text;"]
 ALTER TABLE audit.events ADD COLUMN action_type text;
 --@ ["column","audit.events","agent_id","","ALTER TABLE audit.events ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
@@ -692,16 +692,16 @@ ALTER TABLE audit.events ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.events ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.events","writer_id","",null]
 ALTER TABLE audit.events ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.events","","[\"id\", \"tenant_id\", \"user_id\", \"user_role\", \"agent_id\", \"request_id\", \"llm_session_id\", \"conversation_id\", \"parent_id\", \"trace_id\", \"span_id\", \"service_name\", \"action_type\", \"target_type\", \"target_id\", \"input_summary\", \"output_summary\", \"status\", \"error_code\", \"error_message\", \"created_at\", \"latency_ms\", \"metadata\", \"problems\", \"writer_id\", \"seq\", \"salt\"]",null]
+--@ ["columns","audit.events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.events","events_created_at_check",null,null]
 ALTER TABLE audit.events ADD CONSTRAINT events_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.events","events_pkey",null,null]
 ALTER TABLE audit.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
 --@ ["forced row security","audit.events","","",null]
 ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
---@ ["index","audit.events","audit.events USING btree (request_id, tenant_id)","",null]
+--@ ["index","audit.events","audit.events USING btree (request_id, tenant_id)","long",null]
 CREATE INDEX ON audit.events USING btree (request_id, tenant_id);
---@ ["index","audit.events","audit.events USING btree (tenant_id, id)","",null]
+--@ ["index","audit.events","audit.events USING btree (tenant_id, id)","harmless",null]
 CREATE INDEX ON audit.events USING btree (tenant_id, id);
 --@ ["object","audit.events","table","",null]
 --@ ["owner","audit.events","","",null]
@@ -710,29 +710,29 @@ ALTER TABLE audit.events OWNER TO audit_owner;
 CREATE POLICY auditor ON audit.events FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.events","tenant",null,null]
 CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
---@ ["privilege","audit.events","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","audit_auditor SELECT","",null]
+--@ ["privilege","audit.events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.events TO audit_auditor;
---@ ["privilege","audit.events","audit_reader SELECT","",null]
+--@ ["privilege","audit.events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.events TO audit_reader;
+--@ ["privilege","audit.events","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.events TO audit_owner;
 --@ ["row security","audit.events","","",null]
 ALTER TABLE audit.events ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.events","","p RANGE (id)",null]
+--@ ["table","audit.events","","p RANGE (id)","[\"audit\", \"events\"]"]
 --@ ["trigger","audit.events","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;
 --@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
@@ -751,7 +751,7 @@ $function$
 --@ ["object","audit.held(text,timestamp with time zone,timestamp with time zone)","function","",null]
 --@ ["owner","audit.held(text,timestamp with time zone,timestamp with time zone)","","",null]
 ALTER FUNCTION audit.held(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.held(text,timestamp with time zone,timestamp with time zone)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.held(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.held(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.hold_coverage(uuid)","","f (hold uuid) TABLE(partitions bigint, records bigint, tenant_key text)",null]
 CREATE OR REPLACE FUNCTION audit.hold_coverage(hold uuid)
@@ -766,12 +766,12 @@ $function$
 --@ ["object","audit.hold_coverage(uuid)","function","",null]
 --@ ["owner","audit.hold_coverage(uuid)","","",null]
 ALTER FUNCTION audit.hold_coverage(uuid) OWNER TO audit_maintainer;
---@ ["privilege","audit.hold_coverage(uuid)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_maintainer;
---@ ["privilege","audit.hold_coverage(uuid)","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.hold_coverage(uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_auditor;
---@ ["privilege","audit.hold_coverage(uuid)","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.hold_coverage(uuid)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_operator;
+--@ ["privilege","audit.hold_coverage(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_maintainer;
 --@ ["function","audit.id_at(timestamp with time zone)","","f (at timestamp with time zone) uuid",null]
 CREATE OR REPLACE FUNCTION audit.id_at(at timestamp with time zone)
  RETURNS uuid
@@ -785,10 +785,10 @@ $function$
 --@ ["object","audit.id_at(timestamp with time zone)","function","",null]
 --@ ["owner","audit.id_at(timestamp with time zone)","","",null]
 ALTER FUNCTION audit.id_at(timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.id_at(timestamp with time zone)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO audit_maintainer;
---@ ["privilege","audit.id_at(timestamp with time zone)","PUBLIC EXECUTE","",null]
+--@ ["privilege","audit.id_at(timestamp with time zone)","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO PUBLIC;
+--@ ["privilege","audit.id_at(timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.keep_no_statistics(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.keep_no_statistics(target regclass)
  RETURNS void
@@ -807,7 +807,7 @@ $function$
 --@ ["object","audit.keep_no_statistics(regclass)","function","",null]
 --@ ["owner","audit.keep_no_statistics(regclass)","","",null]
 ALTER FUNCTION audit.keep_no_statistics(regclass) OWNER TO audit_maintainer;
---@ ["privilege","audit.keep_no_statistics(regclass)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.keep_no_statistics(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.keep_no_statistics(regclass) TO audit_maintainer;
 --@ ["function","audit.least_age()","","f () interval",null]
 CREATE OR REPLACE FUNCTION audit.least_age()
@@ -822,12 +822,12 @@ $function$
 --@ ["object","audit.least_age()","function","",null]
 --@ ["owner","audit.least_age()","","",null]
 ALTER FUNCTION audit.least_age() OWNER TO audit_maintainer;
---@ ["privilege","audit.least_age()","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_maintainer;
---@ ["privilege","audit.least_age()","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.least_age()","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_auditor;
---@ ["privilege","audit.least_age()","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.least_age()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_operator;
+--@ ["privilege","audit.least_age()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_maintainer;
 --@ ["function","audit.leaves(text)","","f (parent text) SETOF text",null]
 CREATE OR REPLACE FUNCTION audit.leaves(parent text)
  RETURNS SETOF text
@@ -844,7 +844,7 @@ $function$
 --@ ["object","audit.leaves(text)","function","",null]
 --@ ["owner","audit.leaves(text)","","",null]
 ALTER FUNCTION audit.leaves(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.leaves(text)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.leaves(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.leaves(text) TO audit_maintainer;
 --@ ["column","audit.legal_hold_lifts","hold_id","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN hold_id TYPE uuid USING hold_id::uuid;"]
 ALTER TABLE audit.legal_hold_lifts ADD COLUMN hold_id uuid;
@@ -864,7 +864,7 @@ ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at SET NOT NULL;
 ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_by SET NOT NULL;
 --@ ["column not null","audit.legal_hold_lifts","reason","",null]
 ALTER TABLE audit.legal_hold_lifts ALTER COLUMN reason SET NOT NULL;
---@ ["columns","audit.legal_hold_lifts","","[\"hold_id\", \"reason\", \"lifted_by\", \"lifted_at\"]",null]
+--@ ["columns","audit.legal_hold_lifts","","[[\"hold_id\", \"uuid\"], [\"reason\", \"text\"], [\"lifted_by\", \"text\"], [\"lifted_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_hold_id_fkey",null,null]
 ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES audit.legal_holds(id);
 --@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_pkey",null,null]
@@ -886,29 +886,29 @@ CREATE POLICY auditor ON audit.legal_hold_lifts FOR SELECT TO audit_auditor USIN
 CREATE POLICY maintainer ON audit.legal_hold_lifts FOR SELECT TO audit_maintainer USING (true);
 --@ ["policy","audit.legal_hold_lifts","operator",null,null]
 CREATE POLICY operator ON audit.legal_hold_lifts FOR SELECT TO audit_operator USING (true);
---@ ["privilege","audit.legal_hold_lifts","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","audit_auditor SELECT","",null]
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_auditor;
---@ ["privilege","audit.legal_hold_lifts","audit_operator SELECT","",null]
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_operator;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.legal_hold_lifts TO audit_owner;
+--@ ["privilege","audit.legal_hold_lifts","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.legal_hold_lifts TO audit_owner;
 --@ ["row security","audit.legal_hold_lifts","","",null]
 ALTER TABLE audit.legal_hold_lifts ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.legal_hold_lifts","","r ",null]
+--@ ["table","audit.legal_hold_lifts","","r ","[\"audit\", \"legal_hold_lifts\"]"]
 --@ ["trigger","audit.legal_hold_lifts","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_hold_lifts FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_hold_lifts FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.legal_hold_lifts","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_hold_lifts FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -945,7 +945,7 @@ ALTER TABLE audit.legal_holds ALTER COLUMN placed_by SET NOT NULL;
 ALTER TABLE audit.legal_holds ALTER COLUMN reason SET NOT NULL;
 --@ ["column not null","audit.legal_holds","to_time","",null]
 ALTER TABLE audit.legal_holds ALTER COLUMN to_time SET NOT NULL;
---@ ["columns","audit.legal_holds","","[\"id\", \"reason\", \"tenant_id\", \"kinds\", \"from_time\", \"to_time\", \"placed_by\", \"placed_at\"]",null]
+--@ ["columns","audit.legal_holds","","[[\"id\", \"uuid\"], [\"reason\", \"text\"], [\"tenant_id\", \"uuid\"], [\"kinds\", \"text[]\"], [\"from_time\", \"timestamp with time zone\"], [\"to_time\", \"timestamp with time zone\"], [\"placed_by\", \"text\"], [\"placed_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.legal_holds","legal_holds_check",null,null]
 ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_check CHECK ((to_time > from_time));
 --@ ["constraint","audit.legal_holds","legal_holds_kinds_check",null,null]
@@ -969,29 +969,29 @@ CREATE POLICY auditor ON audit.legal_holds FOR SELECT TO audit_auditor USING (tr
 CREATE POLICY maintainer ON audit.legal_holds FOR SELECT TO audit_maintainer USING (true);
 --@ ["policy","audit.legal_holds","operator",null,null]
 CREATE POLICY operator ON audit.legal_holds FOR SELECT TO audit_operator USING (true);
---@ ["privilege","audit.legal_holds","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","audit_auditor SELECT","",null]
+--@ ["privilege","audit.legal_holds","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_holds TO audit_auditor;
---@ ["privilege","audit.legal_holds","audit_operator SELECT","",null]
+--@ ["privilege","audit.legal_holds","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_holds TO audit_operator;
+--@ ["privilege","audit.legal_holds","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.legal_holds TO audit_owner;
 --@ ["row security","audit.legal_holds","","",null]
 ALTER TABLE audit.legal_holds ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.legal_holds","","r ",null]
+--@ ["table","audit.legal_holds","","r ","[\"audit\", \"legal_holds\"]"]
 --@ ["trigger","audit.legal_holds","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.legal_holds","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -1022,10 +1022,10 @@ $function$
 --@ ["object","audit.lift_hold(uuid,text)","function","",null]
 --@ ["owner","audit.lift_hold(uuid,text)","","",null]
 ALTER FUNCTION audit.lift_hold(uuid,text) OWNER TO audit_maintainer;
---@ ["privilege","audit.lift_hold(uuid,text)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_maintainer;
---@ ["privilege","audit.lift_hold(uuid,text)","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.lift_hold(uuid,text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_auditor;
+--@ ["privilege","audit.lift_hold(uuid,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_maintainer;
 --@ ["function","audit.make_append_only(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.make_append_only(target regclass)
  RETURNS void
@@ -1047,7 +1047,7 @@ $function$
 --@ ["object","audit.make_append_only(regclass)","function","",null]
 --@ ["owner","audit.make_append_only(regclass)","","",null]
 ALTER FUNCTION audit.make_append_only(regclass) OWNER TO audit_maintainer;
---@ ["privilege","audit.make_append_only(regclass)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.make_append_only(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.make_append_only(regclass) TO audit_maintainer;
 --@ ["function","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) void",null]
 CREATE OR REPLACE FUNCTION audit.make_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
@@ -1074,7 +1074,7 @@ $function$
 --@ ["object","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","function","",null]
 --@ ["owner","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","",null]
 ALTER FUNCTION audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.make_leaf_safe(regclass)","","f (leaf regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.make_leaf_safe(leaf regclass)
@@ -1100,7 +1100,7 @@ $function$
 --@ ["object","audit.make_leaf_safe(regclass)","function","",null]
 --@ ["owner","audit.make_leaf_safe(regclass)","","",null]
 ALTER FUNCTION audit.make_leaf_safe(regclass) OWNER TO audit_maintainer;
---@ ["privilege","audit.make_leaf_safe(regclass)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.make_leaf_safe(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.make_leaf_safe(regclass) TO audit_maintainer;
 --@ ["function","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) text[]",null]
 CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
@@ -1137,7 +1137,7 @@ $function$
 --@ ["object","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","function","",null]
 --@ ["owner","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","",null]
 ALTER FUNCTION audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
 --@ ["forced row security","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock NO FORCE ROW LEVEL SECURITY;
@@ -1146,25 +1146,25 @@ ALTER TABLE audit.partition_lock SET LOGGED;
 --@ ["object","audit.partition_lock","table","",null]
 --@ ["owner","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock OWNER TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) DELETE","",null]
+--@ ["privilege","audit.partition_lock","[null, \"DELETE\", \"\"]","",null]
 GRANT DELETE ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) INSERT","",null]
+--@ ["privilege","audit.partition_lock","[null, \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) MAINTAIN","",null]
+--@ ["privilege","audit.partition_lock","[null, \"MAINTAIN\", \"\"]","",null]
 GRANT MAINTAIN ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) REFERENCES","",null]
+--@ ["privilege","audit.partition_lock","[null, \"REFERENCES\", \"\"]","",null]
 GRANT REFERENCES ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) SELECT","",null]
+--@ ["privilege","audit.partition_lock","[null, \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) TRIGGER","",null]
+--@ ["privilege","audit.partition_lock","[null, \"TRIGGER\", \"\"]","",null]
 GRANT TRIGGER ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) TRUNCATE","",null]
+--@ ["privilege","audit.partition_lock","[null, \"TRUNCATE\", \"\"]","",null]
 GRANT TRUNCATE ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","(owner) UPDATE","",null]
+--@ ["privilege","audit.partition_lock","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.partition_lock TO audit_owner;
 --@ ["row security","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock DISABLE ROW LEVEL SECURITY;
---@ ["table","audit.partition_lock","","r ",null]
+--@ ["table","audit.partition_lock","","r ","[\"audit\", \"partition_lock\"]"]
 --@ ["function","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","","f (reason text, tenant_id uuid DEFAULT NULL::uuid, from_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, to_time timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, kinds text[] DEFAULT NULL::text[], even_if_unknown boolean DEFAULT false) uuid",null]
 CREATE OR REPLACE FUNCTION audit.place_hold(reason text, tenant_id uuid DEFAULT NULL::uuid, from_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, to_time timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, kinds text[] DEFAULT NULL::text[], even_if_unknown boolean DEFAULT false)
  RETURNS uuid
@@ -1207,12 +1207,12 @@ $function$
 --@ ["object","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","function","",null]
 --@ ["owner","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","","",null]
 ALTER FUNCTION audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) OWNER TO audit_maintainer;
---@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_maintainer;
---@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_auditor;
---@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_operator;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_maintainer;
 --@ ["function","audit.plan_retention(interval,text[])","","f (keep interval, kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])",null]
 CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL::text[])
  RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])
@@ -1250,10 +1250,10 @@ $function$
 --@ ["object","audit.plan_retention(interval,text[])","function","",null]
 --@ ["owner","audit.plan_retention(interval,text[])","","",null]
 ALTER FUNCTION audit.plan_retention(interval,text[]) OWNER TO audit_maintainer;
---@ ["privilege","audit.plan_retention(interval,text[])","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_maintainer;
---@ ["privilege","audit.plan_retention(interval,text[])","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.plan_retention(interval,text[])","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_operator;
+--@ ["privilege","audit.plan_retention(interval,text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_maintainer;
 --@ ["function","audit.plan_settling(text[])","","f (kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])",null]
 CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[])
  RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])
@@ -1295,10 +1295,10 @@ $function$
 --@ ["object","audit.plan_settling(text[])","function","",null]
 --@ ["owner","audit.plan_settling(text[])","","",null]
 ALTER FUNCTION audit.plan_settling(text[]) OWNER TO audit_maintainer;
---@ ["privilege","audit.plan_settling(text[])","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_maintainer;
---@ ["privilege","audit.plan_settling(text[])","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.plan_settling(text[])","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_operator;
+--@ ["privilege","audit.plan_settling(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_maintainer;
 --@ ["column","audit.prompt_runs","agent_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
 ALTER TABLE audit.prompt_runs ADD COLUMN agent_id uuid;
 --@ ["column","audit.prompt_runs","conversation_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
@@ -1443,7 +1443,7 @@ ALTER TABLE audit.prompt_runs ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.prompt_runs ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.prompt_runs","writer_id","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.prompt_runs","","[\"id\", \"tenant_id\", \"user_id\", \"user_role\", \"agent_id\", \"request_id\", \"llm_session_id\", \"conversation_id\", \"parent_id\", \"trace_id\", \"span_id\", \"service_name\", \"model_name\", \"provider\", \"prompt_template_name\", \"prompt_template_version\", \"rendered_prompt\", \"response_text\", \"role\", \"input_token_count\", \"output_token_count\", \"status\", \"error_code\", \"error_message\", \"created_at\", \"finished_at\", \"duration_ms\", \"metadata\", \"problems\", \"writer_id\", \"seq\", \"salt\"]",null]
+--@ ["columns","audit.prompt_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"model_name\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"integer\"], [\"rendered_prompt\", \"text\"], [\"response_text\", \"text\"], [\"role\", \"text\"], [\"input_token_count\", \"integer\"], [\"output_token_count\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.prompt_runs","prompt_runs_created_at_check",null,null]
 ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.prompt_runs","prompt_runs_finished_at_check",null,null]
@@ -1452,9 +1452,9 @@ ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_finished_at_check CHECK
 ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_pkey PRIMARY KEY (id);
 --@ ["forced row security","audit.prompt_runs","","",null]
 ALTER TABLE audit.prompt_runs FORCE ROW LEVEL SECURITY;
---@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (request_id, tenant_id)","",null]
+--@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (request_id, tenant_id)","long",null]
 CREATE INDEX ON audit.prompt_runs USING btree (request_id, tenant_id);
---@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (tenant_id, id)","",null]
+--@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (tenant_id, id)","harmless",null]
 CREATE INDEX ON audit.prompt_runs USING btree (tenant_id, id);
 --@ ["object","audit.prompt_runs","table","",null]
 --@ ["owner","audit.prompt_runs","","",null]
@@ -1463,29 +1463,29 @@ ALTER TABLE audit.prompt_runs OWNER TO audit_owner;
 CREATE POLICY auditor ON audit.prompt_runs FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.prompt_runs","tenant",null,null]
 CREATE POLICY tenant ON audit.prompt_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
---@ ["privilege","audit.prompt_runs","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","audit_auditor SELECT","",null]
+--@ ["privilege","audit.prompt_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.prompt_runs TO audit_auditor;
---@ ["privilege","audit.prompt_runs","audit_reader SELECT","",null]
+--@ ["privilege","audit.prompt_runs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.prompt_runs TO audit_reader;
+--@ ["privilege","audit.prompt_runs","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.prompt_runs TO audit_owner;
 --@ ["row security","audit.prompt_runs","","",null]
 ALTER TABLE audit.prompt_runs ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.prompt_runs","","p RANGE (id)",null]
+--@ ["table","audit.prompt_runs","","p RANGE (id)","[\"audit\", \"prompt_runs\"]"]
 --@ ["trigger","audit.prompt_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.prompt_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.prompt_runs ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.prompt_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.prompt_runs ENABLE ALWAYS TRIGGER append_only;
 --@ ["column","audit.query_runs","agent_id","","ALTER TABLE audit.query_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
@@ -1620,7 +1620,7 @@ ALTER TABLE audit.query_runs ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.query_runs ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.query_runs","writer_id","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.query_runs","","[\"id\", \"tenant_id\", \"user_id\", \"user_role\", \"agent_id\", \"request_id\", \"llm_session_id\", \"conversation_id\", \"parent_id\", \"trace_id\", \"span_id\", \"service_name\", \"datasource_id\", \"question_text\", \"sql_text\", \"sql_summary\", \"row_count\", \"rows_affected\", \"status\", \"error_code\", \"error_message\", \"started_at\", \"finished_at\", \"duration_ms\", \"metadata\", \"problems\", \"writer_id\", \"seq\", \"salt\"]",null]
+--@ ["columns","audit.query_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"datasource_id\", \"uuid\"], [\"question_text\", \"text\"], [\"sql_text\", \"text\"], [\"sql_summary\", \"text\"], [\"row_count\", \"integer\"], [\"rows_affected\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"started_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.query_runs","query_runs_finished_at_check",null,null]
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.query_runs","query_runs_pkey",null,null]
@@ -1629,9 +1629,9 @@ ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_pkey PRIMARY KEY (id);
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_started_at_check CHECK (((started_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["forced row security","audit.query_runs","","",null]
 ALTER TABLE audit.query_runs FORCE ROW LEVEL SECURITY;
---@ ["index","audit.query_runs","audit.query_runs USING btree (request_id, tenant_id)","",null]
+--@ ["index","audit.query_runs","audit.query_runs USING btree (request_id, tenant_id)","long",null]
 CREATE INDEX ON audit.query_runs USING btree (request_id, tenant_id);
---@ ["index","audit.query_runs","audit.query_runs USING btree (tenant_id, id)","",null]
+--@ ["index","audit.query_runs","audit.query_runs USING btree (tenant_id, id)","harmless",null]
 CREATE INDEX ON audit.query_runs USING btree (tenant_id, id);
 --@ ["object","audit.query_runs","table","",null]
 --@ ["owner","audit.query_runs","","",null]
@@ -1640,29 +1640,29 @@ ALTER TABLE audit.query_runs OWNER TO audit_owner;
 CREATE POLICY auditor ON audit.query_runs FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.query_runs","tenant",null,null]
 CREATE POLICY tenant ON audit.query_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
---@ ["privilege","audit.query_runs","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","audit_auditor SELECT","",null]
+--@ ["privilege","audit.query_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.query_runs TO audit_auditor;
---@ ["privilege","audit.query_runs","audit_reader SELECT","",null]
+--@ ["privilege","audit.query_runs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.query_runs TO audit_reader;
+--@ ["privilege","audit.query_runs","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.query_runs TO audit_owner;
 --@ ["row security","audit.query_runs","","",null]
 ALTER TABLE audit.query_runs ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.query_runs","","p RANGE (id)",null]
+--@ ["table","audit.query_runs","","p RANGE (id)","[\"audit\", \"query_runs\"]"]
 --@ ["trigger","audit.query_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;
 --@ ["function","audit.record_reading(text,text,uuid)","","f (purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid) uuid",null]
@@ -1684,12 +1684,12 @@ $function$
 --@ ["object","audit.record_reading(text,text,uuid)","function","",null]
 --@ ["owner","audit.record_reading(text,text,uuid)","","",null]
 ALTER FUNCTION audit.record_reading(text,text,uuid) OWNER TO audit_maintainer;
---@ ["privilege","audit.record_reading(text,text,uuid)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_maintainer;
---@ ["privilege","audit.record_reading(text,text,uuid)","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.record_reading(text,text,uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_auditor;
---@ ["privilege","audit.record_reading(text,text,uuid)","audit_reader EXECUTE","",null]
+--@ ["privilege","audit.record_reading(text,text,uuid)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_reader;
+--@ ["privilege","audit.record_reading(text,text,uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_maintainer;
 --@ ["function","audit.record_tables()","","f () text[]",null]
 CREATE OR REPLACE FUNCTION audit.record_tables()
  RETURNS text[]
@@ -1703,7 +1703,7 @@ $function$
 --@ ["object","audit.record_tables()","function","",null]
 --@ ["owner","audit.record_tables()","","",null]
 ALTER FUNCTION audit.record_tables() OWNER TO audit_maintainer;
---@ ["privilege","audit.record_tables()","(owner) EXECUTE","",null]
+--@ ["privilege","audit.record_tables()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.record_tables() TO audit_maintainer;
 --@ ["function","audit.referring(regclass)","","f (target regclass) SETOF text",null]
 CREATE OR REPLACE FUNCTION audit.referring(target regclass)
@@ -1723,7 +1723,7 @@ $function$
 --@ ["object","audit.referring(regclass)","function","",null]
 --@ ["owner","audit.referring(regclass)","","",null]
 ALTER FUNCTION audit.referring(regclass) OWNER TO audit_maintainer;
---@ ["privilege","audit.referring(regclass)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.referring(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.referring(regclass) TO audit_maintainer;
 --@ ["function","audit.refuse_change()","","f () trigger",null]
 CREATE OR REPLACE FUNCTION audit.refuse_change()
@@ -1740,7 +1740,7 @@ $function$
 --@ ["object","audit.refuse_change()","function","",null]
 --@ ["owner","audit.refuse_change()","","",null]
 ALTER FUNCTION audit.refuse_change() OWNER TO audit_maintainer;
---@ ["privilege","audit.refuse_change()","(owner) EXECUTE","",null]
+--@ ["privilege","audit.refuse_change()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.refuse_change() TO audit_maintainer;
 --@ ["function","audit.refuse_old_snapshot()","","f () void",null]
 CREATE OR REPLACE FUNCTION audit.refuse_old_snapshot()
@@ -1759,7 +1759,7 @@ $function$
 --@ ["object","audit.refuse_old_snapshot()","function","",null]
 --@ ["owner","audit.refuse_old_snapshot()","","",null]
 ALTER FUNCTION audit.refuse_old_snapshot() OWNER TO audit_maintainer;
---@ ["privilege","audit.refuse_old_snapshot()","(owner) EXECUTE","",null]
+--@ ["privilege","audit.refuse_old_snapshot()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.refuse_old_snapshot() TO audit_maintainer;
 --@ ["function","audit.refuse_prepare()","","f () void",null]
 CREATE OR REPLACE FUNCTION audit.refuse_prepare()
@@ -1777,7 +1777,7 @@ $function$
 --@ ["object","audit.refuse_prepare()","function","",null]
 --@ ["owner","audit.refuse_prepare()","","",null]
 ALTER FUNCTION audit.refuse_prepare() OWNER TO audit_maintainer;
---@ ["privilege","audit.refuse_prepare()","(owner) EXECUTE","",null]
+--@ ["privilege","audit.refuse_prepare()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.refuse_prepare() TO audit_maintainer;
 --@ ["column","audit.removals","first_seq","","ALTER TABLE audit.removals ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
 ALTER TABLE audit.removals ADD COLUMN first_seq bigint;
@@ -1817,7 +1817,7 @@ ALTER TABLE audit.removals ALTER COLUMN rows SET NOT NULL;
 ALTER TABLE audit.removals ALTER COLUMN sha256 SET NOT NULL;
 --@ ["column not null","audit.removals","writer_id","",null]
 ALTER TABLE audit.removals ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.removals","","[\"partition\", \"parent\", \"writer_id\", \"first_seq\", \"last_seq\", \"rows\", \"sha256\", \"removed_at\", \"removed_by\"]",null]
+--@ ["columns","audit.removals","","[[\"partition\", \"text\"], [\"parent\", \"text\"], [\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"rows\", \"bigint\"], [\"sha256\", \"bytea\"], [\"removed_at\", \"timestamp with time zone\"], [\"removed_by\", \"text\"]]",null]
 --@ ["constraint","audit.removals","removals_pkey",null,null]
 ALTER TABLE audit.removals ADD CONSTRAINT removals_pkey PRIMARY KEY (partition, removed_at, writer_id, first_seq);
 --@ ["forced row security","audit.removals","","",null]
@@ -1835,29 +1835,29 @@ CREATE POLICY auditor ON audit.removals FOR SELECT TO audit_auditor USING (true)
 CREATE POLICY maintainer ON audit.removals FOR SELECT TO audit_maintainer USING (true);
 --@ ["policy","audit.removals","operator",null,null]
 CREATE POLICY operator ON audit.removals FOR SELECT TO audit_operator USING (true);
---@ ["privilege","audit.removals","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","audit_auditor SELECT","",null]
+--@ ["privilege","audit.removals","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.removals TO audit_auditor;
---@ ["privilege","audit.removals","audit_operator SELECT","",null]
+--@ ["privilege","audit.removals","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.removals TO audit_operator;
+--@ ["privilege","audit.removals","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.removals TO audit_owner;
+--@ ["privilege","audit.removals","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.removals TO audit_owner;
 --@ ["row security","audit.removals","","",null]
 ALTER TABLE audit.removals ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.removals","","r ",null]
+--@ ["table","audit.removals","","r ","[\"audit\", \"removals\"]"]
 --@ ["trigger","audit.removals","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.removals","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -1930,10 +1930,10 @@ $function$
 --@ ["object","audit.remove_partition(text,interval)","function","",null]
 --@ ["owner","audit.remove_partition(text,interval)","","",null]
 ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
---@ ["privilege","audit.remove_partition(text,interval)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
---@ ["privilege","audit.remove_partition(text,interval)","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.remove_partition(text,interval)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
+--@ ["privilege","audit.remove_partition(text,interval)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
 --@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint)",null]
 CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
  RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint)
@@ -1949,20 +1949,20 @@ $function$
 --@ ["object","audit.request_trail(text)","function","",null]
 --@ ["owner","audit.request_trail(text)","","",null]
 ALTER FUNCTION audit.request_trail(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.request_trail(text)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
---@ ["privilege","audit.request_trail(text)","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.request_trail(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_auditor;
---@ ["privilege","audit.request_trail(text)","audit_reader EXECUTE","",null]
+--@ ["privilege","audit.request_trail(text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_reader;
+--@ ["privilege","audit.request_trail(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
 --@ ["labels","audit.run_status","","[\"succeeded\", \"failed\", \"cancelled\", \"rejected\", \"unknown\"]",null]
 --@ ["object","audit.run_status","type","",null]
 --@ ["owner","audit.run_status","","",null]
 ALTER TYPE audit.run_status OWNER TO audit_owner;
---@ ["privilege","audit.run_status","(owner) USAGE","",null]
-GRANT USAGE ON TYPE audit.run_status TO audit_owner;
---@ ["privilege","audit.run_status","PUBLIC USAGE","",null]
+--@ ["privilege","audit.run_status","[\"PUBLIC\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON TYPE audit.run_status TO PUBLIC;
+--@ ["privilege","audit.run_status","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON TYPE audit.run_status TO audit_owner;
 --@ ["function","audit.run_with_short_waits(text,integer)","","f (statement text, attempts integer DEFAULT 8) void",null]
 CREATE OR REPLACE FUNCTION audit.run_with_short_waits(statement text, attempts integer DEFAULT 8)
  RETURNS void
@@ -1991,7 +1991,7 @@ $function$
 --@ ["object","audit.run_with_short_waits(text,integer)","function","",null]
 --@ ["owner","audit.run_with_short_waits(text,integer)","","",null]
 ALTER FUNCTION audit.run_with_short_waits(text,integer) OWNER TO audit_maintainer;
---@ ["privilege","audit.run_with_short_waits(text,integer)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.run_with_short_waits(text,integer)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.run_with_short_waits(text,integer) TO audit_maintainer;
 --@ ["column","audit.schema_migrations","checksum","","ALTER TABLE audit.schema_migrations ALTER COLUMN checksum TYPE bytea USING checksum::bytea;"]
 ALTER TABLE audit.schema_migrations ADD COLUMN checksum bytea;
@@ -2019,7 +2019,7 @@ ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on SET NOT NULL;
 ALTER TABLE audit.schema_migrations ALTER COLUMN success SET NOT NULL;
 --@ ["column not null","audit.schema_migrations","version","",null]
 ALTER TABLE audit.schema_migrations ALTER COLUMN version SET NOT NULL;
---@ ["columns","audit.schema_migrations","","[\"version\", \"description\", \"installed_on\", \"success\", \"checksum\", \"execution_time\"]",null]
+--@ ["columns","audit.schema_migrations","","[[\"version\", \"bigint\"], [\"description\", \"text\"], [\"installed_on\", \"timestamp with time zone\"], [\"success\", \"boolean\"], [\"checksum\", \"bytea\"], [\"execution_time\", \"bigint\"]]",null]
 --@ ["constraint","audit.schema_migrations","schema_migrations_pkey",null,null]
 ALTER TABLE audit.schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
 --@ ["forced row security","audit.schema_migrations","","",null]
@@ -2029,55 +2029,55 @@ ALTER TABLE audit.schema_migrations SET LOGGED;
 --@ ["object","audit.schema_migrations","table","",null]
 --@ ["owner","audit.schema_migrations","","",null]
 ALTER TABLE audit.schema_migrations OWNER TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","audit_auditor SELECT (description)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_auditor;
---@ ["privilege","audit.schema_migrations","audit_auditor SELECT (success)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (success)\"]","",null]
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_auditor;
---@ ["privilege","audit.schema_migrations","audit_auditor SELECT (version)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_auditor;
---@ ["privilege","audit.schema_migrations","audit_maintainer SELECT (description)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_maintainer;
---@ ["privilege","audit.schema_migrations","audit_maintainer SELECT (success)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (success)\"]","",null]
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_maintainer;
---@ ["privilege","audit.schema_migrations","audit_maintainer SELECT (version)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_maintainer;
---@ ["privilege","audit.schema_migrations","audit_operator SELECT (description)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_operator;
---@ ["privilege","audit.schema_migrations","audit_operator SELECT (success)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (success)\"]","",null]
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_operator;
---@ ["privilege","audit.schema_migrations","audit_operator SELECT (version)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_operator;
---@ ["privilege","audit.schema_migrations","audit_reader SELECT (description)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_reader;
---@ ["privilege","audit.schema_migrations","audit_reader SELECT (success)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (success)\"]","",null]
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_reader;
---@ ["privilege","audit.schema_migrations","audit_reader SELECT (version)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_reader;
---@ ["privilege","audit.schema_migrations","audit_writer SELECT (description)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_writer;
---@ ["privilege","audit.schema_migrations","audit_writer SELECT (success)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (success)\"]","",null]
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_writer;
---@ ["privilege","audit.schema_migrations","audit_writer SELECT (version)","",null]
+--@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["privilege","audit.schema_migrations","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.schema_migrations TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.schema_migrations TO audit_owner;
 --@ ["row security","audit.schema_migrations","","",null]
 ALTER TABLE audit.schema_migrations DISABLE ROW LEVEL SECURITY;
---@ ["table","audit.schema_migrations","","r ",null]
+--@ ["table","audit.schema_migrations","","r ","[\"audit\", \"schema_migrations\"]"]
 --@ ["function","audit.set_least_age(interval,text)","","f (age interval, reason text) uuid",null]
 CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
  RETURNS uuid
@@ -2106,10 +2106,10 @@ $function$
 --@ ["object","audit.set_least_age(interval,text)","function","",null]
 --@ ["owner","audit.set_least_age(interval,text)","","",null]
 ALTER FUNCTION audit.set_least_age(interval,text) OWNER TO audit_maintainer;
---@ ["privilege","audit.set_least_age(interval,text)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_maintainer;
---@ ["privilege","audit.set_least_age(interval,text)","audit_auditor EXECUTE","",null]
+--@ ["privilege","audit.set_least_age(interval,text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_auditor;
+--@ ["privilege","audit.set_least_age(interval,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_maintainer;
 --@ ["column","audit.settings","changed_at","","ALTER TABLE audit.settings ALTER COLUMN changed_at TYPE timestamp with time zone USING changed_at::timestamp with time zone;"]
 ALTER TABLE audit.settings ADD COLUMN changed_at timestamp with time zone;
 --@ ["column","audit.settings","changed_by","","ALTER TABLE audit.settings ALTER COLUMN changed_by TYPE text USING changed_by::text;"]
@@ -2134,7 +2134,7 @@ ALTER TABLE audit.settings ALTER COLUMN id SET NOT NULL;
 ALTER TABLE audit.settings ALTER COLUMN least_age SET NOT NULL;
 --@ ["column not null","audit.settings","reason","",null]
 ALTER TABLE audit.settings ALTER COLUMN reason SET NOT NULL;
---@ ["columns","audit.settings","","[\"id\", \"least_age\", \"reason\", \"changed_by\", \"changed_at\"]",null]
+--@ ["columns","audit.settings","","[[\"id\", \"bigint\"], [\"least_age\", \"interval\"], [\"reason\", \"text\"], [\"changed_by\", \"text\"], [\"changed_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.settings","settings_least_age_check",null,null]
 ALTER TABLE audit.settings ADD CONSTRAINT settings_least_age_check CHECK (((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval) AND (EXTRACT(year FROM least_age) >= (0)::numeric) AND (EXTRACT(month FROM least_age) >= (0)::numeric) AND (EXTRACT(day FROM least_age) >= (0)::numeric) AND (EXTRACT(hour FROM least_age) >= (0)::numeric) AND (EXTRACT(minute FROM least_age) >= (0)::numeric) AND (EXTRACT(second FROM least_age) >= (0)::numeric)));
 --@ ["constraint","audit.settings","settings_pkey",null,null]
@@ -2156,29 +2156,29 @@ CREATE POLICY auditor ON audit.settings FOR SELECT TO audit_auditor USING (true)
 CREATE POLICY maintainer ON audit.settings FOR SELECT TO audit_maintainer USING (true);
 --@ ["policy","audit.settings","operator",null,null]
 CREATE POLICY operator ON audit.settings FOR SELECT TO audit_operator USING (true);
---@ ["privilege","audit.settings","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","audit_auditor SELECT","",null]
+--@ ["privilege","audit.settings","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.settings TO audit_auditor;
---@ ["privilege","audit.settings","audit_operator SELECT","",null]
+--@ ["privilege","audit.settings","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.settings TO audit_operator;
+--@ ["privilege","audit.settings","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.settings TO audit_owner;
+--@ ["privilege","audit.settings","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.settings TO audit_owner;
 --@ ["row security","audit.settings","","",null]
 ALTER TABLE audit.settings ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.settings","","r ",null]
+--@ ["table","audit.settings","","r ","[\"audit\", \"settings\"]"]
 --@ ["trigger","audit.settings","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.settings","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.settings FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2188,11 +2188,11 @@ ALTER SEQUENCE audit.settings_id_seq SET LOGGED;
 --@ ["object","audit.settings_id_seq","sequence","",null]
 --@ ["owner","audit.settings_id_seq","","",null]
 ALTER SEQUENCE audit.settings_id_seq OWNER TO audit_owner;
---@ ["privilege","audit.settings_id_seq","(owner) SELECT","",null]
+--@ ["privilege","audit.settings_id_seq","[null, \"SELECT\", \"\"]","",null]
 GRANT SELECT ON SEQUENCE audit.settings_id_seq TO audit_owner;
---@ ["privilege","audit.settings_id_seq","(owner) UPDATE","",null]
+--@ ["privilege","audit.settings_id_seq","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON SEQUENCE audit.settings_id_seq TO audit_owner;
---@ ["privilege","audit.settings_id_seq","(owner) USAGE","",null]
+--@ ["privilege","audit.settings_id_seq","[null, \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SEQUENCE audit.settings_id_seq TO audit_owner;
 --@ ["sequence","audit.settings_id_seq","","",null]
 ALTER SEQUENCE audit.settings_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
@@ -2259,10 +2259,10 @@ $function$
 --@ ["object","audit.settle_month(text,timestamp with time zone)","function","",null]
 --@ ["owner","audit.settle_month(text,timestamp with time zone)","","",null]
 ALTER FUNCTION audit.settle_month(text,timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.settle_month(text,timestamp with time zone)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
---@ ["privilege","audit.settle_month(text,timestamp with time zone)","audit_operator EXECUTE","",null]
+--@ ["privilege","audit.settle_month(text,timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_operator;
+--@ ["privilege","audit.settle_month(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.tenant_uuid(text)","","f (tenant_key text) uuid",null]
 CREATE OR REPLACE FUNCTION audit.tenant_uuid(tenant_key text)
  RETURNS uuid
@@ -2285,10 +2285,10 @@ $function$
 --@ ["object","audit.tenant_uuid(text)","function","",null]
 --@ ["owner","audit.tenant_uuid(text)","","",null]
 ALTER FUNCTION audit.tenant_uuid(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.tenant_uuid(text)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO audit_maintainer;
---@ ["privilege","audit.tenant_uuid(text)","PUBLIC EXECUTE","",null]
+--@ ["privilege","audit.tenant_uuid(text)","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO PUBLIC;
+--@ ["privilege","audit.tenant_uuid(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO audit_maintainer;
 --@ ["function","audit.time_column(text)","","f (parent text) text",null]
 CREATE OR REPLACE FUNCTION audit.time_column(parent text)
  RETURNS text
@@ -2302,32 +2302,32 @@ $function$
 --@ ["object","audit.time_column(text)","function","",null]
 --@ ["owner","audit.time_column(text)","","",null]
 ALTER FUNCTION audit.time_column(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.time_column(text)","(owner) EXECUTE","",null]
+--@ ["privilege","audit.time_column(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.time_column(text) TO audit_maintainer;
 --@ ["object","audit.trail","view","",null]
 --@ ["owner","audit.trail","","",null]
 ALTER VIEW audit.trail OWNER TO audit_owner;
---@ ["privilege","audit.trail","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.trail TO audit_owner;
---@ ["privilege","audit.trail","audit_auditor SELECT","",null]
+--@ ["privilege","audit.trail","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.trail TO audit_auditor;
---@ ["privilege","audit.trail","audit_reader SELECT","",null]
+--@ ["privilege","audit.trail","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.trail TO audit_reader;
---@ ["view","audit.trail","","kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint",null]
+--@ ["privilege","audit.trail","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.trail TO audit_owner;
+--@ ["view","audit.trail","","[[\"kind\", \"text\"], [\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"began_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"what\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"]]",null]
 CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
  SELECT 'audit.query_run'::text AS kind,
     query_runs.id,
@@ -2409,10 +2409,10 @@ $function$
 --@ ["object","audit.writer_position(uuid)","function","",null]
 --@ ["owner","audit.writer_position(uuid)","","",null]
 ALTER FUNCTION audit.writer_position(uuid) OWNER TO audit_maintainer;
---@ ["privilege","audit.writer_position(uuid)","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_maintainer;
---@ ["privilege","audit.writer_position(uuid)","audit_writer EXECUTE","",null]
+--@ ["privilege","audit.writer_position(uuid)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_writer;
+--@ ["privilege","audit.writer_position(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_maintainer;
 --@ ["column","audit.writers","login","","ALTER TABLE audit.writers ALTER COLUMN login TYPE text USING login::text;"]
 ALTER TABLE audit.writers ADD COLUMN login text;
 --@ ["column","audit.writers","registered_at","","ALTER TABLE audit.writers ALTER COLUMN registered_at TYPE timestamp with time zone USING registered_at::timestamp with time zone;"]
@@ -2433,7 +2433,7 @@ ALTER TABLE audit.writers ALTER COLUMN registered_at SET NOT NULL;
 ALTER TABLE audit.writers ALTER COLUMN secret_sha256 SET NOT NULL;
 --@ ["column not null","audit.writers","writer_id","",null]
 ALTER TABLE audit.writers ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.writers","","[\"writer_id\", \"login\", \"secret_sha256\", \"service_name\", \"registered_at\"]",null]
+--@ ["columns","audit.writers","","[[\"writer_id\", \"uuid\"], [\"login\", \"text\"], [\"secret_sha256\", \"bytea\"], [\"service_name\", \"text\"], [\"registered_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.writers","writers_pkey",null,null]
 ALTER TABLE audit.writers ADD CONSTRAINT writers_pkey PRIMARY KEY (writer_id);
 --@ ["constraint","audit.writers","writers_secret_sha256_check",null,null]
@@ -2453,27 +2453,27 @@ CREATE POLICY adding ON audit.writers FOR INSERT TO audit_maintainer WITH CHECK 
 CREATE POLICY auditor ON audit.writers FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.writers","maintainer",null,null]
 CREATE POLICY maintainer ON audit.writers FOR SELECT TO audit_maintainer USING (true);
---@ ["privilege","audit.writers","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","audit_auditor SELECT","",null]
+--@ ["privilege","audit.writers","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.writers TO audit_auditor;
+--@ ["privilege","audit.writers","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.writers TO audit_owner;
 --@ ["row security","audit.writers","","",null]
 ALTER TABLE audit.writers ENABLE ROW LEVEL SECURITY;
---@ ["table","audit.writers","","r ",null]
+--@ ["table","audit.writers","","r ","[\"audit\", \"writers\"]"]
 --@ ["trigger","audit.writers","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.writers FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.writers FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.writers","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.writers FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2482,9 +2482,9 @@ CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.writers FOR EAC
 CREATE SCHEMA audit_guard;
 --@ ["owner","audit_guard","","",null]
 ALTER SCHEMA audit_guard OWNER TO CURRENT_USER;
---@ ["privilege","audit_guard","(owner) CREATE","",null]
+--@ ["privilege","audit_guard","[null, \"CREATE\", \"\"]","",null]
 GRANT CREATE ON SCHEMA audit_guard TO postgres;
---@ ["privilege","audit_guard","(owner) USAGE","",null]
+--@ ["privilege","audit_guard","[null, \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit_guard TO postgres;
 --@ ["function","audit_guard.refuse_ddl()","","f () event_trigger",null]
 CREATE OR REPLACE FUNCTION audit_guard.refuse_ddl()
@@ -2551,20 +2551,20 @@ $function$
 --@ ["object","audit_guard.refuse_ddl()","function","",null]
 --@ ["owner","audit_guard.refuse_ddl()","","",null]
 ALTER FUNCTION audit_guard.refuse_ddl() OWNER TO CURRENT_USER;
---@ ["privilege","audit_guard.refuse_ddl()","(owner) EXECUTE","",null]
-GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO postgres;
---@ ["privilege","audit_guard.refuse_ddl()","PUBLIC EXECUTE","",null]
+--@ ["privilege","audit_guard.refuse_ddl()","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO PUBLIC;
+--@ ["privilege","audit_guard.refuse_ddl()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO postgres;
 --@ ["object","audit_parts","schema","",null]
 CREATE SCHEMA audit_parts;
 --@ ["owner","audit_parts","","",null]
 ALTER SCHEMA audit_parts OWNER TO audit_owner;
---@ ["privilege","audit_parts","(owner) CREATE","",null]
-GRANT CREATE ON SCHEMA audit_parts TO audit_owner;
---@ ["privilege","audit_parts","(owner) USAGE","",null]
-GRANT USAGE ON SCHEMA audit_parts TO audit_owner;
---@ ["privilege","audit_parts","audit_writer USAGE","",null]
+--@ ["privilege","audit_parts","[\"audit_writer\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
+--@ ["privilege","audit_parts","[null, \"CREATE\", \"\"]","",null]
+GRANT CREATE ON SCHEMA audit_parts TO audit_owner;
+--@ ["privilege","audit_parts","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit_parts TO audit_owner;
 --@ ["constraint","audit_parts.events_YYYY_MM","events_YYYY_MM_month",null,null]
 ALTER TABLE audit_parts.events_YYYY_MM ADD CONSTRAINT events_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
 --@ ["forced row security","audit_parts.events_YYYY_MM","","",null]
@@ -2573,27 +2573,27 @@ ALTER TABLE audit_parts.events_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.events_YYYY_MM SET LOGGED;
 --@ ["owner","audit_parts.events_YYYY_MM","","",null]
 ALTER TABLE audit_parts.events_YYYY_MM OWNER TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","audit_writer INSERT","",null]
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_writer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
 --@ ["row security","audit_parts.events_YYYY_MM","","",null]
 ALTER TABLE audit_parts.events_YYYY_MM DISABLE ROW LEVEL SECURITY;
---@ ["table","audit_parts.events_YYYY_MM","","r ",null]
+--@ ["table","audit_parts.events_YYYY_MM","","r ","[\"audit_parts\", \"events_YYYY_MM\"]"]
 --@ ["trigger","audit_parts.events_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.events_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2604,27 +2604,27 @@ ALTER TABLE audit_parts.events_default NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.events_default SET LOGGED;
 --@ ["owner","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default OWNER TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","audit_writer INSERT","",null]
+--@ ["privilege","audit_parts.events_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.events_default TO audit_writer;
+--@ ["privilege","audit_parts.events_default","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_default TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.events_default TO audit_owner;
 --@ ["row security","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default DISABLE ROW LEVEL SECURITY;
---@ ["table","audit_parts.events_default","","r ",null]
+--@ ["table","audit_parts.events_default","","r ","[\"audit_parts\", \"events_default\"]"]
 --@ ["trigger","audit_parts.events_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.events_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2637,27 +2637,27 @@ ALTER TABLE audit_parts.prompt_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM SET LOGGED;
 --@ ["owner","audit_parts.prompt_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM OWNER TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","audit_writer INSERT","",null]
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_writer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
 --@ ["row security","audit_parts.prompt_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
---@ ["table","audit_parts.prompt_runs_YYYY_MM","","r ",null]
+--@ ["table","audit_parts.prompt_runs_YYYY_MM","","r ","[\"audit_parts\", \"prompt_runs_YYYY_MM\"]"]
 --@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2668,27 +2668,27 @@ ALTER TABLE audit_parts.prompt_runs_default NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.prompt_runs_default SET LOGGED;
 --@ ["owner","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default OWNER TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","audit_writer INSERT","",null]
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_writer;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
 --@ ["row security","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default DISABLE ROW LEVEL SECURITY;
---@ ["table","audit_parts.prompt_runs_default","","r ",null]
+--@ ["table","audit_parts.prompt_runs_default","","r ","[\"audit_parts\", \"prompt_runs_default\"]"]
 --@ ["trigger","audit_parts.prompt_runs_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.prompt_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2701,27 +2701,27 @@ ALTER TABLE audit_parts.query_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.query_runs_YYYY_MM SET LOGGED;
 --@ ["owner","audit_parts.query_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.query_runs_YYYY_MM OWNER TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","audit_writer INSERT","",null]
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_writer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
 --@ ["row security","audit_parts.query_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.query_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
---@ ["table","audit_parts.query_runs_YYYY_MM","","r ",null]
+--@ ["table","audit_parts.query_runs_YYYY_MM","","r ","[\"audit_parts\", \"query_runs_YYYY_MM\"]"]
 --@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
@@ -2732,27 +2732,27 @@ ALTER TABLE audit_parts.query_runs_default NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.query_runs_default SET LOGGED;
 --@ ["owner","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default OWNER TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) DELETE","",null]
-GRANT DELETE ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) INSERT","",null]
-GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) MAINTAIN","",null]
-GRANT MAINTAIN ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) REFERENCES","",null]
-GRANT REFERENCES ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) SELECT","",null]
-GRANT SELECT ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) TRIGGER","",null]
-GRANT TRIGGER ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) TRUNCATE","",null]
-GRANT TRUNCATE ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","(owner) UPDATE","",null]
-GRANT UPDATE ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","audit_writer INSERT","",null]
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_writer;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_default TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_default TO audit_owner;
 --@ ["row security","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default DISABLE ROW LEVEL SECURITY;
---@ ["table","audit_parts.query_runs_default","","r ",null]
+--@ ["table","audit_parts.query_runs_default","","r ","[\"audit_parts\", \"query_runs_default\"]"]
 --@ ["trigger","audit_parts.query_runs_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.query_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
