@@ -236,18 +236,42 @@ const RENAMED_SCHEMAS: &str = "
             WHERE e.evtname IN ('audit_refuse_ddl', 'audit_refuse_drop') AND p.proname = 'refuse_ddl' AND p.pronamespace = n.oid)) w (name)
     WHERE n.nspname <> w.name AND to_regnamespace(w.name) IS NULL ORDER BY 1";
 
-/// Schemas of the trail that were renamed.
-pub(crate) async fn renamed_schemas(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
-    let rows: Vec<(String, String, String)> = look.rows(RENAMED_SCHEMAS).await?;
-    Ok(rows
-        .into_iter()
-        .map(|(name, is, statement)| {
-            Finding::problem("tables", &name, format!("the schema was renamed to {is}"))
-                .expected(name)
-                .advice(statement)
-                .explained("What is in it is told when it has its name.")
-        })
-        .collect())
+/// The trail's roles under other names: by what they own, and by the policies that are for them.
+const RENAMED_ROLES: &str = "
+    WITH policy (name, role) AS (
+        SELECT p.polname, p.polroles[1] FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+        WHERE c.relnamespace = to_regnamespace('audit') AND array_length(p.polroles, 1) = 1)
+    SELECT DISTINCT w.name, r.rolname::text, format('ALTER ROLE %I RENAME TO %I;', r.rolname, w.name)
+    FROM (
+        SELECT 'audit_owner', nspowner FROM pg_namespace WHERE nspname = 'audit'
+        UNION ALL SELECT 'audit_maintainer', role FROM policy WHERE name = 'maintainer'
+        UNION ALL SELECT 'audit_reader', role FROM policy WHERE name = 'tenant'
+        UNION ALL SELECT 'audit_auditor', role FROM policy WHERE name = 'auditor'
+        UNION ALL SELECT 'audit_operator', role FROM policy WHERE name = 'operator'
+        UNION ALL SELECT 'audit_writer', x.grantee FROM pg_namespace n, aclexplode(n.nspacl) x
+            WHERE n.nspname = 'audit_parts' AND x.grantee <> n.nspowner) w (name, role)
+    JOIN pg_roles r ON r.oid = w.role
+    WHERE to_regrole(w.name) IS NULL AND NOT r.rolsuper AND NOT r.rolcanlogin AND r.rolname NOT IN (
+        'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+    ORDER BY 1";
+
+/// Schemas and roles of the trail that were renamed.
+pub(crate) async fn renamed(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    for (check, what, sql) in [
+        ("tables", "schema", RENAMED_SCHEMAS),
+        ("roles", "role", RENAMED_ROLES),
+    ] {
+        for (name, is, statement) in look.rows::<(String, String, String)>(sql).await? {
+            findings.push(
+                Finding::problem(check, &name, format!("the {what} was renamed to {is}"))
+                    .expected(name)
+                    .advice(statement)
+                    .explained("What else there is to tell is told when it has its name."),
+            );
+        }
+    }
+    Ok(findings)
 }
 
 /// The version of the tables.
