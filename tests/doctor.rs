@@ -1606,6 +1606,12 @@ fn a_check_can_be_asked_for_alone() {
     assert_eq!(found(&others), [""; 0]);
     assert_eq!(findings(&others).len(), 2);
     assert_eq!(others.status.code(), Some(0));
+    // Where nothing could be compared, that is the answer to every check.
+    postgres.psql("ALTER SCHEMA audit RENAME TO other");
+    assert_eq!(
+        found(&looked(&["--check", "rules"])),
+        ["problem tables audit"]
+    );
     let unknown = looked(&["--check", "polices"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("policies"));

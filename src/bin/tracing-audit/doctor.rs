@@ -107,7 +107,7 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
         io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut groups = look_at_all(&mut connection, arguments.max_age)
+    let (mut groups, is_whole) = look_at_all(&mut connection, arguments.max_age)
         .await
         .map_err(failed)?;
     let all = groups.iter_mut().flat_map(|(_, findings)| findings);
@@ -117,9 +117,10 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     }
     if !arguments.check.is_empty() {
         for (_, findings) in &mut groups {
-            // A check that fails may be any.
+            // A check that fails may be any, and so may those that were not made.
             findings.retain(|finding| {
                 finding.check == "failed"
+                    || !is_whole && finding.severity == Severity::Problem
                     || arguments.check.iter().any(|name| name == finding.check)
             });
         }
@@ -189,11 +190,11 @@ fn settled(
     ])
 }
 
-/// Asks everything, in one read-only transaction.
+/// Asks everything, in one read-only transaction. Says as well whether everything could be asked.
 async fn look_at_all(
     connection: &mut sqlx::PgConnection,
     max_age: Option<Duration>,
-) -> Result<Vec<Group>, sqlx::Error> {
+) -> Result<(Vec<Group>, bool), sqlx::Error> {
     let mut look = Look::begin(connection).await?;
     let look = &mut look;
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
@@ -201,13 +202,13 @@ async fn look_at_all(
     if !renamed.is_empty() {
         // What is in them is told when they have their names.
         groups.push(("Schema", renamed));
-        return Ok(groups);
+        return Ok((groups, false));
     }
     let (schema, state) = server::schema(look).await?;
     groups.push(("Schema", schema));
     if state == Schema::Other {
         // What another version must have is not known here.
-        return Ok(groups);
+        return Ok((groups, false));
     }
     let mut of_roles = settled("roles", roles::check(look).await)?;
     of_roles.extend(settled("role settings", role_settings::check(look).await)?);
@@ -238,7 +239,7 @@ async fn look_at_all(
             of_partitions.extend(checks.into_values().flatten());
             if is_exchanged {
                 // What lies below a table, and in it, is another's.
-                return Ok(groups);
+                return Ok((groups, false));
             }
         }
         failed => groups.push(("Catalog", settled("catalog", failed.map(|_| Vec::new()))?)),
@@ -250,7 +251,7 @@ async fn look_at_all(
     of_partitions.extend(settled("partitions", as_partitions)?);
     groups.push(("Partitions", of_partitions));
     groups.push(("Records", records::check(look, max_age, is_whole).await?));
-    Ok(groups)
+    Ok((groups, true))
 }
 
 /// The catalog beside the golden file of its version of Postgres.

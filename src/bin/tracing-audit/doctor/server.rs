@@ -227,7 +227,7 @@ const RENAMED_SCHEMAS: &str = "
     SELECT w.name, n.nspname::text, format('ALTER SCHEMA %I RENAME TO %I;', n.nspname, w.name)
     FROM pg_namespace n, LATERAL (
         SELECT 'audit' WHERE EXISTS (SELECT FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid JOIN pg_proc p ON p.oid = t.tgfoid
-            WHERE c.relnamespace = n.oid AND c.relname = 'batches' AND t.tgname = 'append_only' AND p.proname = 'refuse_change' AND p.pronamespace = n.oid)
+            WHERE c.relnamespace = n.oid AND t.tgname = 'append_only' AND p.proname = 'refuse_change' AND p.pronamespace = n.oid)
         UNION ALL
         SELECT 'audit_parts' WHERE n.nspowner = to_regrole('audit_owner') AND EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
             JOIN pg_class p ON p.oid = i.inhparent WHERE c.relnamespace = n.oid AND p.relnamespace <> n.oid AND p.relowner = to_regrole('audit_owner'))

@@ -217,8 +217,10 @@ fact (kind, object, name, statement, shape, change, undo) AS (
         CASE WHEN d.deptype = 'e' THEN format('ALTER EXTENSION %I DROP %s %s;', e.extname, upper(i.type), i.identity)
             WHEN i.type IN ('trigger', 'function') THEN format('ALTER %s %s NO DEPENDS ON EXTENSION %I;', upper(i.type), i.identity, e.extname) END
     FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND e.oid = d.refobjid, pg_identify_object(d.classid, d.objid, 0) i
-    WHERE d.deptype IN ('e', 'x') AND (d.objid IN (SELECT oid FROM relation) OR d.objid IN (SELECT oid FROM function) OR d.objid IN (SELECT oid FROM type)
-        OR d.objid IN (SELECT oid FROM space) OR d.objid IN (SELECT t.oid FROM pg_trigger t WHERE t.tgrelid IN (SELECT oid FROM relation)))
+    WHERE d.deptype IN ('e', 'x') AND (d.classid, d.objid) IN (
+        SELECT 'pg_class'::regclass, oid FROM relation UNION ALL SELECT 'pg_proc'::regclass, oid FROM function
+        UNION ALL SELECT 'pg_type'::regclass, oid FROM type UNION ALL SELECT 'pg_namespace'::regclass, oid FROM space
+        UNION ALL SELECT 'pg_trigger'::regclass, t.oid FROM pg_trigger t JOIN relation r ON r.oid = t.tgrelid)
     UNION ALL
     SELECT 'rule', r.name, w.rulename, NULL, NULL, NULL, format('DROP RULE %I ON %s;', w.rulename, r.name)
     FROM pg_rewrite w JOIN relation r ON r.oid = w.ev_class WHERE w.rulename <> '_RETURN'
