@@ -1606,6 +1606,17 @@ fn a_check_can_be_asked_for_alone() {
     assert_eq!(found(&others), [""; 0]);
     assert_eq!(findings(&others).len(), 2);
     assert_eq!(others.status.code(), Some(0));
+    // Every one that tells something has a name.
+    let all = findings(&looked(&[]));
+    let names: BTreeSet<&str> = all
+        .iter()
+        .map(|finding| finding["check"].as_str().unwrap())
+        .collect();
+    let words: Vec<&str> = names
+        .into_iter()
+        .flat_map(|name| ["--check", name])
+        .collect();
+    assert_eq!(findings(&looked(&words)).len(), all.len());
     // Where nothing could be compared, that is the answer to every check.
     postgres.psql("ALTER SCHEMA audit RENAME TO other");
     assert_eq!(

@@ -39,7 +39,7 @@ use partitions::Leaf;
 use server::Schema;
 
 /// The checks that `--check` names.
-pub(crate) const CHECKS: [&str; 37] = [
+pub(crate) const CHECKS: [&str; 38] = [
     "accepted",
     "batch_rows",
     "batches",
@@ -77,6 +77,7 @@ pub(crate) const CHECKS: [&str; 37] = [
     "triggers",
     "uncounted_rows",
     "view",
+    "writer_logins",
 ];
 
 /// How many lines of a statement are shown; `--json` has it whole.

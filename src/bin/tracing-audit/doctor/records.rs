@@ -20,13 +20,15 @@ const GAPS: &str = "
         WHERE r.first_seq::numeric <> coalesce(p.last_seq, 0)::numeric + 1)
     SELECT (SELECT count(*) FROM recent), count(*), count(DISTINCT writer_id), min(writer_id::text) FROM gap";
 
-/// Of the newest 1,000 batches and the last of each month, how many say that they wrote more rows than there are, how many
+/// Of the newest 1,000 batches and the last with rows of each month, how many say that they wrote more rows than there are, how many
 /// rows that is, how many writers, and one of these. What was removed by the rules is in `audit.removals`.
 const LOST: &str = "
     WITH looked_at AS (
         (SELECT * FROM audit.batches ORDER BY committed_at DESC LIMIT 1000)
         UNION
+        -- One of dead letters alone says nothing.
         (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
+            WHERE query_runs > 0 OR prompt_runs > 0 OR events > 0
             ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)),
     counted AS (
         SELECT b.writer_id, b.query_runs::bigint + b.prompt_runs + b.events AS said,

@@ -303,6 +303,17 @@ fn renamed_columns(right: &[Option<Column>], found: &[Option<Column>]) -> Vec<(S
                     .is_some_and(|(is, other)| is == to && other == kind)
             })
     });
+    // A name of ours stands elsewhere only when another stands in its own place; else all after one that is gone moved up.
+    loop {
+        let before = changes.len();
+        let given: BTreeSet<String> = changes.iter().map(|(_, to)| to.clone()).collect();
+        changes.retain(|(from, _)| {
+            given.contains(from) || !right.iter().flatten().any(|(name, _)| name == from)
+        });
+        if changes.len() == before {
+            break;
+        }
+    }
     for name in beyond {
         if changes.iter().any(|(_, to)| to == name) {
             changes.push((name.to_owned(), format!("{name}_of_somebody_else")));
