@@ -58,8 +58,14 @@ fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
     }
     assert_eq!(applied(&postgres), MIGRATIONS);
     assert_eq!(count(&postgres, "events"), 16);
-    let errors = postgres.log().matches("ERROR:").count();
-    assert_eq!(errors, 0, "{}", postgres.log());
+    // On a busy machine who makes partitions may wait for the others longer than the half second that it waits for a lock,
+    // and tries again.
+    let log = postgres.log();
+    let errors = log
+        .lines()
+        .filter(|line| line.contains("ERROR:") && !line.contains("due to lock timeout"))
+        .count();
+    assert_eq!(errors, 0, "{log}");
     once_each(&postgres);
 }
 
