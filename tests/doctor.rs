@@ -455,6 +455,20 @@ const RENAMED: &[Case] = &[
         found: &[],
     },
     Case {
+        // Anybody may make one that looks like a partition that was detached; nobody is to attach it.
+        done: "CREATE TABLE public.events_2020_01 (LIKE audit_parts.events_MONTH INCLUDING ALL); ALTER TABLE public.events_2020_01 OWNER TO somebody;
+            ALTER TABLE public.events_2020_01 RENAME CONSTRAINT events_MONTH_month TO events_2020_01_month",
+        undone: By("DROP TABLE public.events_2020_01"),
+        found: &[],
+    },
+    Case {
+        // Made anew in its place.
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT; ALTER TABLE audit_parts.events_NEXT SET SCHEMA public;
+            SELECT audit.ensure_partition('events', now() + interval '1 month')",
+        undone: By("DROP TABLE public.events_NEXT"),
+        found: &["problem partitions public.events_NEXT"],
+    },
+    Case {
         done: "CREATE TABLE audit_parts.events_9999_12 (id int)",
         undone: Then("DROP TABLE public.events_9999_12"),
         found: &["problem partitions audit_parts.events_9999_12"],
@@ -1579,6 +1593,25 @@ fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
         postgres.psql(&advice);
     }
     assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+}
+
+#[test]
+fn nobody_elses_schema_or_role_is_taken_for_one_of_the_trails() {
+    let postgres = Postgres::start();
+    postgres.psql(
+        "CREATE ROLE host; CREATE SCHEMA audit AUTHORIZATION host; CREATE SCHEMA other AUTHORIZATION host;
+        CREATE TABLE audit.batches (tenant_id uuid); ALTER TABLE audit.batches OWNER TO host;
+        CREATE POLICY tenant ON audit.batches TO host USING (true);
+        CREATE TABLE other.batches (); CREATE FUNCTION other.refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+        CREATE TRIGGER append_only BEFORE DELETE ON other.batches EXECUTE FUNCTION other.refuse_change()",
+    );
+    for looked in [doctor(&postgres.url()), {
+        postgres.psql("DROP SCHEMA audit CASCADE");
+        doctor(&postgres.url())
+    }] {
+        assert_eq!(found(&looked), ["problem schema_version audit"]);
+        assert!(advice(&looked).is_empty(), "{}", stdout(&looked));
+    }
 }
 
 #[test]

@@ -199,7 +199,7 @@ async fn look_at_all(
     let mut look = Look::begin(connection).await?;
     let look = &mut look;
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
-    let renamed = server::renamed(look).await?;
+    let renamed = settled("names", server::renamed(look).await)?;
     if !renamed.is_empty() {
         // What is in them is told when they have their names.
         groups.push(("Schema", renamed));

@@ -46,10 +46,12 @@ const LEAVES: &str = "
                 AND EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'salt'))),
     known AS (
         SELECT *, CASE WHEN is_partition THEN named_table ELSE like_table END AS of_table FROM candidate
-        -- Elsewhere only what the trail has made: its owner, the check of its month, or its trigger tells.
-        WHERE nspname = 'audit_parts' OR is_partition OR like_table IS NOT NULL AND (owner = 'audit_owner' OR check_month IS NOT NULL
-            OR EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid
-                WHERE t.tgrelid = candidate.oid AND t.tgname = 'append_only' AND f.pronamespace = to_regnamespace('audit')))),
+        -- Elsewhere only what the trail has made. Its owner or its trigger tells, since nobody else may give a table either;
+        -- a name, columns or a check anybody may give to a table of theirs.
+        WHERE nspname = 'audit_parts' OR is_partition OR like_table IS NOT NULL AND (owner = 'audit_owner'
+            OR EXISTS (SELECT FROM pg_trigger t JOIN pg_proc f ON f.oid = t.tgfoid JOIN pg_roles r ON r.oid = f.proowner
+                WHERE t.tgrelid = candidate.oid AND t.tgname = 'append_only' AND f.pronamespace = to_regnamespace('audit')
+                    AND (r.rolname = 'audit_maintainer' OR r.rolsuper)))),
     begun AS (
         SELECT *, CASE WHEN bound = 'DEFAULT' THEN 'default' ELSE to_char(date_trunc('month', to_timestamp(
             ('x0000' || replace(substring(bound FROM '^FOR VALUES FROM \\(''([0-9a-f]{8}-[0-9a-f]{4})-'), '-', ''))::bit(64)::bigint / 1000)), 'YYYY_MM') END AS begun_month
@@ -266,26 +268,25 @@ fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
 /// Every partition is one of the trail's own, and every one of the trail's own is a partition, under its name, of its
 /// month.
 fn attached(leaves: &[Leaf]) -> Vec<Finding> {
-    // A copy elsewhere of what is attached is nobody's fault.
-    let is_copy = |leaf: &Leaf| {
-        let same = |other: &&Leaf| {
+    // Where one was made anew, that which held the rows cannot come back by itself.
+    let is_replaced = |leaf: &Leaf| {
+        let has_its_place = |other: &Leaf| {
             other.is_attached
                 && other.parent == leaf.parent
                 && other.right_name() == leaf.right_name()
         };
-        !leaf.is_attached && leaf.schema != "audit_parts" && leaves.iter().any(|other| same(&other))
+        !leaf.is_attached && leaves.iter().any(has_its_place)
     };
-    let (ours, others): (Vec<&Leaf>, Vec<&Leaf>) = leaves
-        .iter()
-        .filter(|leaf| !is_copy(leaf))
-        .partition(|leaf| leaf.is_ours());
+    let (ours, others): (Vec<&Leaf>, Vec<&Leaf>) = leaves.iter().partition(|leaf| leaf.is_ours());
     let mut findings: Vec<Finding> = others.iter().filter_map(|leaf| stray(leaf)).collect();
     let taken: BTreeSet<&str> = ours.iter().map(|leaf| leaf.table.as_str()).collect();
     // Names that were exchanged go by a third.
     let mut exchanged: BTreeMap<&str, Vec<&Leaf>> = BTreeMap::new();
     for leaf in &ours {
         let name = leaf.right_name();
-        if name != leaf.table && taken.contains(name.as_str()) && leaf.is_attached {
+        if is_replaced(leaf) {
+            findings.push(replaced(leaf));
+        } else if name != leaf.table && taken.contains(name.as_str()) && leaf.is_attached {
             exchanged.entry(&leaf.parent).or_default().push(leaf);
         } else {
             findings.extend(misplaced(leaf));
@@ -330,6 +331,21 @@ fn stray(leaf: &Leaf) -> Option<Finding> {
             .expected("nothing else in schema audit_parts")
             .advice(format!("ALTER TABLE {name} SET SCHEMA public;"))
     })
+}
+
+/// A partition that is none any more, and in whose place there is another.
+fn replaced(leaf: &Leaf) -> Finding {
+    let Leaf { name, parent, .. } = leaf;
+    Finding::problem(
+        "partitions",
+        name,
+        format!("it is detached from audit.{parent}, and another has its month: its rows are in nobody's trail"),
+    )
+    .expected(format!("audit_parts.{}, with the rows of both", leaf.right_name()))
+    .explained(
+        "Detach the one that has its month, attach this one under its name, and add the rows of the \
+         other to it. Both hold rows of the trail, or may.",
+    )
 }
 
 /// A partition that is elsewhere, or not under its name, or not attached, or of another month than it is for.

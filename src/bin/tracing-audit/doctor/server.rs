@@ -226,7 +226,7 @@ fn compare_clocks(before: f64, server: f64, after: f64) -> Finding {
 const RENAMED_SCHEMAS: &str = "
     SELECT w.name, n.nspname::text, format('ALTER SCHEMA %I RENAME TO %I;', n.nspname, w.name)
     FROM pg_namespace n, LATERAL (
-        SELECT 'audit' WHERE EXISTS (SELECT FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid JOIN pg_proc p ON p.oid = t.tgfoid
+        SELECT 'audit' WHERE n.nspowner = to_regrole('audit_owner') AND EXISTS (SELECT FROM pg_class c JOIN pg_trigger t ON t.tgrelid = c.oid JOIN pg_proc p ON p.oid = t.tgfoid
             WHERE c.relnamespace = n.oid AND t.tgname = 'append_only' AND p.proname = 'refuse_change' AND p.pronamespace = n.oid)
         UNION ALL
         SELECT 'audit_parts' WHERE n.nspowner = to_regrole('audit_owner') AND EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
@@ -251,7 +251,12 @@ const RENAMED_ROLES: &str = "
         UNION ALL SELECT 'audit_writer', x.grantee FROM pg_namespace n, aclexplode(n.nspacl) x
             WHERE n.nspname = 'audit_parts' AND x.grantee <> n.nspowner) w (name, role)
     JOIN pg_roles r ON r.oid = w.role
-    WHERE to_regrole(w.name) IS NULL AND NOT r.rolsuper AND NOT r.rolcanlogin AND r.rolname NOT IN (
+    WHERE to_regrole(w.name) IS NULL AND EXISTS (
+            SELECT FROM pg_class c WHERE c.relnamespace = to_regnamespace('audit') AND c.relname = 'batches')
+        -- Else it is a schema of somebody's own, who may call anything as they like; roles they cannot make.
+        AND (SELECT count(*) FROM pg_roles o WHERE o.rolname IN (
+            'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')) >= 4
+        AND NOT r.rolsuper AND NOT r.rolcanlogin AND r.rolname NOT IN (
         'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
     ORDER BY 1";
 
