@@ -1466,6 +1466,10 @@ fn a_login_without_rights_is_told_what_it_cannot_see() {
         assert_eq!(looked.status.code(), Some(code), "{login}");
     }
     // The catalog is for everybody to see.
+    postgres.psql("CREATE PUBLICATION leak FOR TABLE audit.batches");
+    let looked = doctor(&url_as(&postgres, "somebody"));
+    assert!(found(&looked).contains(&"warning leaks publication leak".to_owned()));
+    assert!(!stdout(&looked).contains("this check failed"));
     postgres.psql("CREATE POLICY leak ON audit.events USING (true)");
     let looked = doctor(&url_as(&postgres, "somebody"));
     assert!(found(&looked).contains(&"problem policies audit.events".to_owned()));

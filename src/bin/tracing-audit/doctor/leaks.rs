@@ -44,7 +44,9 @@ const PUBLICATIONS: &str = "
         CASE WHEN bool_and(r.oid IS NOT NULL) THEN format('ALTER PUBLICATION %I DROP TABLE %s;', t.pubname,
             string_agg(format('%I.%I', t.schemaname, t.tablename), ', ' ORDER BY t.schemaname, t.tablename)) END
     FROM pg_publication_tables t JOIN pg_publication p ON p.pubname = t.pubname
-    LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = to_regclass(format('%I.%I', t.schemaname, t.tablename))
+    LEFT JOIN pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = (
+        -- Not by to_regclass, which fails for who may not enter the schema.
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = t.schemaname AND c.relname = t.tablename)
     WHERE t.schemaname IN ('audit', 'audit_parts') GROUP BY t.pubname ORDER BY 1";
 
 /// Views and publications elsewhere.
