@@ -347,6 +347,8 @@ BEGIN
         PERFORM audit.keep_no_statistics(format('audit.%I', target)::regclass);
         -- Not TO PUBLIC: whoever has the right to read from elsewhere, and is none of these, sees no row.
         EXECUTE format('CREATE POLICY tenant ON audit.%I FOR SELECT TO audit_reader USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
+        -- The functions of the trail see no more than a reader does.
+        EXECUTE format('CREATE POLICY maintainer ON audit.%I FOR SELECT TO audit_maintainer USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
     END LOOP;
     FOREACH target IN ARRAY ARRAY['writers', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
@@ -402,6 +404,36 @@ AS $$
     SELECT * FROM audit.trail WHERE trail.request_id = $1 ORDER BY began_at, seq, id
 $$;
 COMMENT ON FUNCTION audit.request_trail(text) IS 'The records of a request in audit.trail, by their beginning; quick among millions. Read with the reader''s own rights.';
+
+-- What is new to a tenant's reader, who must not learn how much there is of others: of each batch what the tenant has
+-- in it, and nothing of a batch that has none of its records.
+CREATE FUNCTION audit.tenant_batches(since timestamptz, writers uuid[], positions bigint[]) RETURNS TABLE (
+        writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET jit = 'off'
+    SET max_parallel_workers_per_gather = '0'
+AS $$
+    SELECT b.writer_id, min(r.seq), max(r.seq), min(r.id::text)::uuid, max(r.id::text)::uuid, array_agg(DISTINCT r.name)
+    FROM audit.batches b, LATERAL (
+        SELECT 'query_runs' AS name, q.id, q.seq FROM audit.query_runs q
+            WHERE q.tenant_id = audit.current_tenant() AND q.id BETWEEN b.first_id AND b.last_id
+                AND q.writer_id = b.writer_id AND q.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'prompt_runs', p.id, p.seq FROM audit.prompt_runs p
+            WHERE p.tenant_id = audit.current_tenant() AND p.id BETWEEN b.first_id AND b.last_id
+                AND p.writer_id = b.writer_id AND p.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'events', e.id, e.seq FROM audit.events e
+            WHERE e.tenant_id = audit.current_tenant() AND e.id BETWEEN b.first_id AND b.last_id
+                AND e.writer_id = b.writer_id AND e.seq BETWEEN b.first_seq AND b.last_seq
+    ) AS r
+    WHERE b.committed_at > since AND NOT EXISTS (
+        SELECT FROM unnest(writers, positions) AS place (writer, last) WHERE place.writer = b.writer_id AND b.first_seq <= place.last)
+    GROUP BY b.writer_id, b.first_seq, b.committed_at
+    ORDER BY max(b.committed_at) OVER (PARTITION BY b.writer_id ORDER BY b.first_seq), b.writer_id, b.first_seq
+$$;
+COMMENT ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) IS 'What the tenant of app.current_tenant has in the batches committed since a moment, but for those that begin at or before a writer''s position.';
 
 -- Batches --------------------------------------------------------------------------
 
@@ -1027,6 +1059,7 @@ GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
     audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;
+GRANT EXECUTE ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) TO audit_reader;
 GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean), audit.hold_coverage(uuid) TO audit_auditor, audit_operator;
 -- Whoever removes lifts no hold, and does not say how old a record has to be.
 GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text), audit.set_least_age(interval, text) TO audit_auditor;

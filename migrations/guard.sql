@@ -12,8 +12,27 @@ DECLARE
     guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
     refused text;
 BEGIN
-    -- The trail's own functions, whose role nobody can take; and who could switch this off.
-    IF current_user = 'audit_maintainer' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    -- The trail's own functions, whose role nobody can take.
+    IF current_user = 'audit_maintainer' THEN
+        RETURN;
+    END IF;
+    -- A foreign key is checked with the rights of the owner of what it refers to, and so is a cast of its column run. Whatever
+    -- was done to whatever, in the end there is no such key, of a superuser's either: the type's owner would gain the trail.
+    IF TG_EVENT = 'ddl_command_end' THEN
+        SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
+        FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid JOIN pg_namespace n ON n.oid = parent.relnamespace
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
+        WHERE k.contype = 'f' AND (n.nspname = ANY (guarded) OR parent.relowner = to_regrole('audit_owner'))
+            AND kt.typnamespace <> 'pg_catalog'::regnamespace
+            AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+        LIMIT 1;
+        IF refused IS NOT NULL THEN
+            RAISE EXCEPTION 'audit trail: the foreign key % is refused, for a cast of its column would run with the rights of the trail', refused
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Its column must be of a type of Postgres itself, as uuid, or of a domain over one.';
+        END IF;
+    END IF;
+    -- Who could switch this off.
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         RETURN;
     END IF;
     IF TG_EVENT = 'sql_drop' THEN
@@ -47,12 +66,6 @@ BEGIN
             -- A table of somebody's own that is read as a part of one of these.
             OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
                 WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
-            -- A foreign key is checked with the rights of the owner, and so would be a cast of somebody's own type.
-            OR EXISTS (SELECT FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid
-                JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
-                WHERE k.conrelid = c.oid AND k.contype = 'f' AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded))
-                    AND kt.typnamespace <> 'pg_catalog'::regnamespace
-                    AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace))
             -- What was renamed or moved out of its schema just now.
             OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
         LIMIT 1;

@@ -74,6 +74,14 @@ found AS (
     WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
         AND c.relnamespace NOT IN (SELECT oid FROM schemas)
     UNION ALL
+    -- Whoever owns the type of such a column has its cast run by the owner of the trail's tables.
+    SELECT 3, pg_describe_object('pg_constraint'::regclass, k.oid, 0), r.rolname, 'drop it, or make its column one of Postgres'' own types', true
+    FROM schemas s JOIN pg_class parent ON parent.relnamespace = s.oid JOIN pg_constraint k ON k.confrelid = parent.oid AND k.contype = 'f'
+    JOIN pg_class c ON c.oid = k.conrelid JOIN ours r ON r.oid = c.relowner
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type t ON t.oid = a.atttypid
+    WHERE t.typnamespace <> 'pg_catalog'::regnamespace
+        AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = t.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+    UNION ALL
     SELECT 4, format('event trigger %I', e.evtname), r.rolname, 'drop it', false
     FROM pg_event_trigger e JOIN ours r ON r.oid = e.evtowner
     WHERE e.evtname IN ('audit_refuse_ddl', 'audit_refuse_drop') AND NOT r.rolsuper

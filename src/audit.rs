@@ -188,7 +188,8 @@ impl Audit {
         let (reply, replied) = tokio::sync::oneshot::channel();
         self.shared()
             .flush(timeout, Box::new(move |result| drop(reply.send(result))));
-        replied.await.unwrap_or(Err(FlushError::ShutDown))
+        let flushed = replied.await.unwrap_or(Err(FlushError::ShutDown));
+        flushed.map_err(|error| self.explain(error))
     }
 
     /// The same as [`flush`](Self::flush), blocking the thread. Safe in and outside any runtime:
@@ -203,13 +204,28 @@ impl Audit {
             timeout,
             Box::new(move |result| drop(reply.try_send(result))),
         );
-        match replied.recv_timeout(patience(timeout)) {
+        let flushed = match replied.recv_timeout(patience(timeout)) {
             Ok(result) => result,
             Err(RecvTimeoutError::Disconnected) => Err(FlushError::ShutDown),
-            Err(RecvTimeoutError::Timeout) => Err(FlushError::Timeout {
-                waited: timeout,
-                pending: self.stats().pending(),
-            }),
+            Err(RecvTimeoutError::Timeout) => {
+                Err(FlushError::timeout(timeout, self.stats().pending()))
+            }
+        };
+        flushed.map_err(|error| self.explain(error))
+    }
+
+    /// Adds what else waits, and why, to a flush that took too long.
+    fn explain(&self, error: FlushError) -> FlushError {
+        match error {
+            FlushError::Timeout {
+                waited, pending, ..
+            } => FlushError::Timeout {
+                waited,
+                pending,
+                orphaned_logs: self.shared().orphans().0,
+                cause: self.stats().fault().map(Arc::from),
+            },
+            error => error,
         }
     }
 
@@ -319,11 +335,14 @@ impl Audit {
 
     fn report(&self) -> ShutdownReport {
         let stats = self.stats();
+        let (orphaned_logs, orphaned_bytes) = self.shared().orphans();
         ShutdownReport {
             committed: stats.committed(),
             spooled: stats.pending(),
             dead_lettered: stats.dead_lettered(),
             dropped: stats.dropped(),
+            orphaned_logs,
+            orphaned_bytes,
         }
     }
 
@@ -345,4 +364,10 @@ pub struct ShutdownReport {
     pub dead_lettered: u64,
     /// Records given up; [`Stats::dropped_by`] says why.
     pub dropped: u64,
+    /// Logs in the same folder that earlier processes left and that no process has: what they hold is not
+    /// part of the numbers above. The next process to start there commits it, or `tracing-audit spool drain`;
+    /// `tracing-audit spool list` says what it is.
+    pub orphaned_logs: u64,
+    /// Bytes of these logs on the disk.
+    pub orphaned_bytes: u64,
 }

@@ -1,7 +1,9 @@
 //! The errors of the public surface, one for each boundary. None of them holds a value, a
 //! prompt or a SQL text of the host's.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::database::UrlError;
@@ -85,16 +87,55 @@ impl From<UrlError> for BuildError {
 #[non_exhaustive]
 pub enum FlushError {
     /// The time ran out. Nothing is lost: what is pending stays on its way.
-    #[error("not all was committed within {waited:?}: {pending} records are still pending")]
+    #[error("not all was committed within {waited:?}: {}", left(*pending, *orphaned_logs, cause.as_deref()))]
     Timeout {
         /// How long was waited.
         waited: Duration,
         /// Records on their way when the time ran out.
         pending: u64,
+        /// Logs that earlier processes left in the same folder and that wait as well: they are not part of
+        /// `pending`, and a flush does not wait for them. `tracing-audit spool list` says what is in them.
+        orphaned_logs: u64,
+        /// Why Postgres took no records when the time ran out, as [`Stats::fault`](crate::Stats::fault)
+        /// says it; `None`: it takes them.
+        cause: Option<Arc<str>>,
     },
     /// The pipeline was shut down.
     #[error("the audit pipeline was shut down")]
     ShutDown,
+}
+
+impl FlushError {
+    pub(crate) fn timeout(waited: Duration, pending: u64) -> Self {
+        Self::Timeout {
+            waited,
+            pending,
+            orphaned_logs: 0,
+            cause: None,
+        }
+    }
+}
+
+/// Says what is left after a flush.
+fn left(pending: u64, orphaned_logs: u64, cause: Option<&str>) -> String {
+    let mut text = format!("{pending} {} still pending", records(pending));
+    if orphaned_logs > 0 {
+        let noun = if orphaned_logs == 1 { "log" } else { "logs" };
+        let _ = write!(text, ", beside {orphaned_logs} {noun} of earlier processes");
+    }
+    if let Some(cause) = cause {
+        text.push_str("; ");
+        text.push_str(cause);
+    }
+    text
+}
+
+fn records(count: u64) -> &'static str {
+    if count == 1 {
+        "record is"
+    } else {
+        "records are"
+    }
 }
 
 /// Why [`Audit::committed`](crate::Audit::committed) did not say that a record is committed.

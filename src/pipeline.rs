@@ -16,6 +16,7 @@ mod supervise;
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{JoinHandle, Thread};
@@ -45,7 +46,7 @@ use crate::report;
 #[cfg(feature = "otlp")]
 use crate::sink::otlp;
 use crate::sink::postgres::drain::Drain;
-use crate::spool::{Positions, Sink, Spool};
+use crate::spool::{self, Positions, Sink, Spool};
 #[cfg(feature = "otlp")]
 use crate::stats::Stats;
 use crate::stats::{Counters, DropCause, Health};
@@ -92,6 +93,8 @@ pub(crate) struct Shared {
     wait: Duration,
     /// Where the worker is.
     home: Home,
+    /// The folder of this process' log.
+    own_log: PathBuf,
     commands: Mutex<Commands>,
 }
 
@@ -121,7 +124,7 @@ impl std::fmt::Debug for Commands {
 }
 
 impl Shared {
-    fn new(config: &Config, counters: Arc<Counters>, home: Home) -> Self {
+    fn new(config: &Config, counters: Arc<Counters>, home: Home, own_log: PathBuf) -> Self {
         static OWNERS: AtomicU32 = AtomicU32::new(0);
         Self {
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
@@ -140,8 +143,16 @@ impl Shared {
             canary: Canary::new(home),
             wait: config.when_full.wait(),
             home,
+            own_log,
             commands: Mutex::default(),
         }
+    }
+
+    /// Counts the logs of earlier processes that are still to be committed, and their bytes.
+    pub(crate) fn orphans(&self) -> (u64, u64) {
+        let (logs, bytes) = spool::orphans(&self.own_log);
+        let (adopted, adopted_bytes) = self.counters.in_adoption();
+        (logs + adopted, bytes + adopted_bytes)
     }
 
     /// Hands a record over to the worker.
@@ -401,7 +412,9 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         });
     }
     let counters = Arc::new(Counters::new(config.batch.age));
-    let shared = Arc::new(Shared::new(&config, Arc::clone(&counters), Home::here()));
+    let own_log = spool.path().to_owned();
+    let shared = Shared::new(&config, Arc::clone(&counters), Home::here(), own_log);
+    let shared = Arc::new(shared);
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
     let progress = Arc::new(Progress::new(Arc::clone(&counters)));

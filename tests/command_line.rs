@@ -25,7 +25,7 @@ const TEST_FUNCTIONS: &str = "
     CREATE FUNCTION test_id(n int, at timestamptz) RETURNS uuid LANGUAGE sql AS $$
         SELECT overlay(audit.id_at(at)::text PLACING '7000-8000-' || lpad(n::text, 12, '0') FROM 15)::uuid
     $$;
-    CREATE FUNCTION test_batch(writer uuid, first bigint, n int, name text) RETURNS void
+    CREATE FUNCTION test_batch(writer uuid, first bigint, n int, name text, tenant text DEFAULT 'acme') RETURNS void
     LANGUAGE plpgsql AS $$
     DECLARE
         at constant timestamptz := clock_timestamp();
@@ -37,9 +37,9 @@ const TEST_FUNCTIONS: &str = "
         VALUES (writer, first, first + n - 1, n, 0, 0, 0,
             test_id(least, at), test_id(least + n - 1, at), 'test');
         INSERT INTO audit.query_runs
-            (id, request_id, sql_text, status, started_at, writer_id, seq, salt)
-        SELECT test_id(least + i, at), name || '-' || i, 'SELECT ' || i, 'succeeded', at,
-            writer, first + i, ''
+            (id, tenant_id, request_id, sql_text, status, started_at, metadata, writer_id, seq, salt)
+        SELECT test_id(least + i, at), audit.tenant_uuid(tenant), name || '-' || i, 'SELECT ' || i, 'succeeded', at,
+            jsonb_build_object('tenant_key', tenant), writer, first + i, ''
         FROM generate_series(0, n - 1) AS i;
     END $$;";
 
@@ -287,9 +287,64 @@ fn password_is_never_printed() {
 
 #[test]
 fn tail_prints_each_row_once_however_late_its_batch_commits() {
-    let mut postgres = migrated();
+    let postgres = migrated();
+    let url = postgres.url();
+    tail_prints_each_row_once(postgres, &url);
+}
+
+#[test]
+fn tail_shows_a_reader_each_row_of_its_tenant_once_and_no_other() {
+    let postgres = migrated();
+    let url = url_as(&postgres, "reader");
+    let unnamed = as_login(&postgres, "reader", &["tail"]);
+    assert_eq!(unnamed.status.code(), Some(2));
+    assert!(
+        stderr(&unnamed).contains("--tenant"),
+        "{}",
+        stderr(&unnamed)
+    );
+    postgres.psql(&format!(
+        "SELECT test_batch('{WRITER_A}', 1, 2, 'mine'), test_batch('{WRITER_B}', 1, 2, 'theirs', 'globex')"
+    ));
+    // How much there is of others is not told either.
+    let told = |tenant: &str| {
+        postgres.psql(&format!(
+            "SET SESSION AUTHORIZATION reader; SET app.current_tenant = '{tenant}';
+            SELECT writer_id, first_seq, last_seq, first_id = last_id, tables FROM audit.tenant_batches('-infinity', '{{}}', '{{}}')"
+        ))
+    };
+    let (acme, nobody) = (
+        postgres.psql("SELECT audit.tenant_uuid('acme')"),
+        postgres.psql("SELECT audit.tenant_uuid('nobody')"),
+    );
+    assert_eq!(told(&acme), format!("{WRITER_A}|1|2|f|{{query_runs}}"));
+    assert_eq!(told(&nobody), "");
+    assert_eq!(told(""), "");
+    let newest = Tail::start_at(&url, &["--tenant", "acme", "--last", "1"]);
+    newest.wait_for("mine-1");
+    let (_, text) = newest.interrupt();
+    assert!(
+        !text.contains("mine-0") && !text.contains("theirs"),
+        "{text}"
+    );
+    drop(postgres);
+
+    let postgres = migrated();
+    let url = url_as(&postgres, "reader");
+    tail_prints_each_row_once(postgres, &url);
+}
+
+/// Follows one tenant as the login of the URL, while another tenant's rows come as well.
+fn tail_prints_each_row_once(mut postgres: Postgres, url: &str) {
+    const WRITER_C: &str = "00000000-0000-7000-8000-00000000000c";
+    let other = |postgres: &Postgres, first: u32| {
+        postgres.psql(&format!(
+            "SELECT test_batch('{WRITER_C}', {first}, 1, 'other', 'globex')"
+        ))
+    };
     postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 1, 'before')"));
-    let tail = Tail::start(&postgres, &["--last", "1", "--json"]);
+    other(&postgres, 1);
+    let tail = Tail::start_at(url, &["--last", "1", "--json", "--tenant", "acme"]);
     // It has taken its place in the trail when it prints what was there.
     tail.wait_for("before-0");
 
@@ -312,6 +367,7 @@ fn tail_prints_each_row_once_however_late_its_batch_commits() {
             let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
             postgres.psql(waiting) == "1"
         });
+        other(&postgres, 2);
         postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 2, 3, 'early')"));
         tail.wait_for("early-2");
         assert!(!tail.text().contains("held"));
@@ -326,6 +382,7 @@ fn tail_prints_each_row_once_however_late_its_batch_commits() {
     );
     postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 5, 2, 'cut')"));
     tail.wait_for("cut-1");
+    other(&postgres, 3);
     postgres.restart();
     postgres.psql(&format!(
         "SELECT test_batch('{WRITER_B}', 3, 1, 'restarted')"
@@ -377,7 +434,7 @@ fn tail_begins_with_the_newest_rows_a_line_each() {
                 "query_run",
                 "succeeded",
                 "-",
-                "-",
+                "acme",
                 "-",
                 "older-2",
                 "SELECT",
@@ -387,7 +444,7 @@ fn tail_begins_with_the_newest_rows_a_line_each() {
                 "query_run",
                 "succeeded",
                 "-",
-                "-",
+                "acme",
                 "-",
                 "newer-0",
                 "SELECT",
@@ -397,7 +454,7 @@ fn tail_begins_with_the_newest_rows_a_line_each() {
                 "query_run",
                 "succeeded",
                 "-",
-                "-",
+                "acme",
                 "-",
                 "newer-1",
                 "SELECT",

@@ -677,6 +677,14 @@ const GUARDS: &[Case] = &[
         found: &["warning leaks public.\"outer\"", "warning leaks public.copy"],
     },
     Case {
+        // The guard refuses it.
+        done: "CREATE TYPE public.trap AS ENUM ('x'); CREATE FUNCTION public.spring(public.trap) RETURNS uuid LANGUAGE sql RETURN NULL::uuid;
+            CREATE CAST (public.trap AS uuid) WITH FUNCTION public.spring(public.trap) AS IMPLICIT; ALTER EVENT TRIGGER audit_refuse_ddl DISABLE;
+            CREATE TABLE public.feedback (run public.trap REFERENCES audit.query_runs (id)); ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS",
+        undone: Then("DROP TABLE public.feedback; DROP TYPE public.trap CASCADE"),
+        found: &["problem leaks foreign key feedback_run_fkey of public.feedback"],
+    },
+    Case {
         done: "CREATE PUBLICATION leak FOR TABLE audit.batches, audit.events",
         undone: Then("DROP PUBLICATION leak"),
         found: &["warning leaks publication leak"],

@@ -192,10 +192,7 @@ impl Progress {
         let left = !state.waiting.is_empty();
         drop(state);
         for late in late {
-            (late.reply)(Err(FlushError::Timeout {
-                waited: late.waited,
-                pending: pending(),
-            }));
+            (late.reply)(Err(FlushError::timeout(late.waited, pending())));
         }
         left
     }

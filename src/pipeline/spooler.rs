@@ -205,7 +205,7 @@ impl Spooler {
             } else if Instant::now() >= deadline {
                 // The spool refuses: the records are neither there nor in Postgres.
                 let pending = self.pending();
-                reply(Err(FlushError::Timeout { waited, pending }));
+                reply(Err(FlushError::timeout(waited, pending)));
             } else {
                 self.shared
                     .commands()

@@ -207,6 +207,25 @@ pub(super) fn all(root: &Path) -> Vec<PathBuf> {
     names.into_iter().map(|name| root.join(name)).collect()
 }
 
+/// Counts the logs that no process has, and their bytes; nothing is opened. A process that starts at
+/// this very moment passes a log by that is looked at.
+pub(super) fn orphans(root: &Path, own: &Path) -> (u64, u64) {
+    let bytes_of = |path: PathBuf| {
+        if path == own || !is_ours(&path, root).ok()? {
+            return None;
+        }
+        open_plain(&path.join("lock"))
+            .ok()?
+            .try_lock_shared()
+            .ok()?;
+        Some(fs::metadata(path.join(LOG_FILE)).ok()?.len())
+    };
+    all(root)
+        .into_iter()
+        .filter_map(bytes_of)
+        .fold((0, 0), |(logs, sum), bytes| (logs + 1, sum + bytes))
+}
+
 /// Removes what processes have left that were killed as they made their folder.
 pub(super) fn sweep(root: &Path) {
     sweep_older_than(root, LEFTOVER_AGE);

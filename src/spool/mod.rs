@@ -170,6 +170,11 @@ impl Spool {
         &self.log
     }
 
+    /// The size of the log's file.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        std::fs::metadata(self.path.join(directory::LOG_FILE)).map_or(0, |file| file.len())
+    }
+
     /// Removes the log and its folder.
     pub(crate) fn remove(self) -> io::Result<()> {
         drop(self.log);
@@ -177,6 +182,12 @@ impl Spool {
         held.unwrap_or_else(PoisonError::into_inner)
             .map_or(Ok(()), Directory::remove)
     }
+}
+
+/// Counts the logs beside that of `own` that no process has, and their bytes.
+pub(crate) fn orphans(own: &Path) -> (u64, u64) {
+    own.parent()
+        .map_or((0, 0), |root| directory::orphans(root, own))
 }
 
 /// The folders in `root` that other processes made, by the time that they were made. What was never

@@ -291,9 +291,28 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
         "42501",
         "CREATE TABLE host.referring (event uuid REFERENCES audit.events (id)); ALTER TABLE host.referring ALTER event TYPE host.trap USING 'x'",
     );
-    // An administrator may do it, and who plans retention runs none of it.
-    postgres.psql(refer);
-    postgres.psql("INSERT INTO host.referring VALUES ('x'); GRANT SELECT ON host.referring TO audit_maintainer");
+    // Nor by a table that inherits, or is of a type, that changes.
+    refused(
+        &mut host,
+        "42501",
+        "CREATE TABLE host.parent (event uuid); CREATE TABLE host.heir (FOREIGN KEY (event) REFERENCES audit.events (id)) INHERITS (host.parent);
+         ALTER TABLE host.parent ALTER event TYPE host.trap USING 'x'",
+    );
+    refused(
+        &mut host,
+        "42501",
+        "CREATE FUNCTION host.set(uuid) RETURNS host.trap LANGUAGE sql RETURN 'x'::host.trap; CREATE CAST (uuid AS host.trap) WITH FUNCTION host.set(uuid) AS ASSIGNMENT;
+         CREATE TYPE host.line AS (event uuid); CREATE TABLE host.typed OF host.line (FOREIGN KEY (event) REFERENCES audit.events (id));
+         ALTER TYPE host.line ALTER ATTRIBUTE event TYPE host.trap CASCADE",
+    );
+    // Nor by an administrator's: the type stays its owner's.
+    let mut administrator = postgres.session("postgres");
+    refused(&mut administrator, "42501", refer);
+    postgres.psql(&format!(
+        "ALTER EVENT TRIGGER audit_refuse_ddl DISABLE; {refer}; INSERT INTO host.referring VALUES ('x');
+         GRANT SELECT ON host.referring TO audit_maintainer; ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS"
+    ));
+    // Who plans retention runs none of it.
     let mut operator = login(&postgres, "as_operator", Some("audit_operator"));
     let plan = allowed(
         &mut operator,
@@ -310,6 +329,12 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
         "SELECT audit.remove_partition('events_2020_01', '1 year')",
     );
     assert!(!operator.told().contains("EVIL"), "{}", operator.told());
+    // A guard that is made where there is such a key would refuse what everybody does.
+    postgres.psql("DROP SCHEMA audit_guard CASCADE");
+    let told = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    assert!(told.to_string().contains("referring_event_fkey"), "{told}");
+    postgres.psql("DROP TABLE host.referring");
+    tracing_audit::migrate(&postgres.url()).unwrap();
 }
 
 /// The limit of Postgres 15, where who may create roles may take any that is no superuser.

@@ -721,6 +721,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["reader", "auditor"],
     ),
     (
+        "tenant_batches",
+        "audit.tenant_batches(now(), '{}', '{}')",
+        &["reader"],
+    ),
+    (
         "record_reading",
         "audit.record_reading('because')",
         &["reader", "auditor"],

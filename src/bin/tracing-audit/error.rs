@@ -55,6 +55,14 @@ pub(crate) enum Error {
         /// Where the database is.
         database: String,
     },
+    /// Nobody said of which tenant, and the role sees no other.
+    #[error(
+        "this role reads one tenant's rows in {database}, and none is named: name it with --tenant"
+    )]
+    NoTenant {
+        /// Where the database is.
+        database: String,
+    },
     /// Something where the trail should be is somebody else's, and was not read.
     #[error(
         "the audit trail in {database} was not read: {what}, and reading it might run that role's code with your rights; \

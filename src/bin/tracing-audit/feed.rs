@@ -7,6 +7,9 @@
 //!
 //! Time only says which writers to ask about: those with a batch in the last moments.
 //! A writer that is missed there is asked about when it commits again, from where it stood.
+//!
+//! A tenant's reader does not see the batches, and is told by the database what the tenant has
+//! in those that are new to it.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -73,6 +76,27 @@ const NEW: &str = "
     ORDER BY max(committed_at) OVER (PARTITION BY b.writer_id ORDER BY first_seq),
         b.writer_id, first_seq";
 
+/// Whether this role sees the batches themselves, and which tenant it is bound to if not.
+const SEES: &str = "
+    SELECT has_table_privilege('audit.batches', 'SELECT'), audit.current_tenant()::text";
+
+/// What a tenant has in the batches of the last moments that are new to it, and the time on the server.
+const TENANT_NEW: &str = "
+    SELECT writer_id, first_seq, last_seq, first_id, last_id, tables
+    FROM audit.tenant_batches(CASE
+        WHEN $1::float8 IS NULL THEN clock_timestamp() - make_interval(secs => $2)
+        ELSE to_timestamp($1) - make_interval(secs => $2) END, $3, $4)";
+
+/// The time on the server.
+const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
+
+/// The newest rows of a tenant, whatever batch they came with.
+const NEWEST_OF_TENANT: &str = "tenant_id = $1 AND id IN (SELECT newest.id FROM (
+    (SELECT id FROM audit.query_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2) UNION ALL
+    (SELECT id FROM audit.prompt_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2) UNION ALL
+    (SELECT id FROM audit.events WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2)
+    ORDER BY id DESC LIMIT $2) AS newest)";
+
 /// What identifies the rows of a batch. The ids narrow the search to a stretch of the
 /// primary key and to the partitions it touches.
 const OF_BATCH: &str = "id BETWEEN $1 AND $2 AND writer_id = $3 AND seq BETWEEN $4 AND $5
@@ -86,39 +110,36 @@ pub(crate) struct Batch {
     last_seq: i64,
     first_id: Option<Uuid>,
     last_id: Option<Uuid>,
-    query_runs: i32,
-    prompt_runs: i32,
-    events: i32,
+    /// The kinds of which it has rows.
+    kinds: Vec<Kind>,
     /// Records that Postgres refused.
     pub(crate) dead_letters: i32,
 }
 
 impl FromRow<'_, PgRow> for Batch {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        let (kinds, dead_letters) = if row.try_column("tables").is_ok() {
+            let tables: Vec<String> = row.try_get("tables")?;
+            let has = |kind: &Kind| tables.iter().any(|table| table == kind.table_name());
+            (Kind::ALL.into_iter().filter(has).collect(), 0)
+        } else {
+            let mut kinds = Vec::new();
+            for kind in Kind::ALL {
+                if row.try_get::<i32, _>(kind.table_name())? > 0 {
+                    kinds.push(kind);
+                }
+            }
+            (kinds, row.try_get("dead_letters")?)
+        };
         Ok(Self {
             writer_id: row.try_get("writer_id")?,
             first_seq: row.try_get("first_seq")?,
             last_seq: row.try_get("last_seq")?,
             first_id: row.try_get("first_id")?,
             last_id: row.try_get("last_id")?,
-            query_runs: row.try_get("query_runs")?,
-            prompt_runs: row.try_get("prompt_runs")?,
-            events: row.try_get("events")?,
-            dead_letters: row.try_get("dead_letters")?,
+            kinds,
+            dead_letters,
         })
-    }
-}
-
-impl Batch {
-    /// The kinds of which it has rows.
-    fn kinds(&self) -> Vec<Kind> {
-        let has = |kind: &Kind| match kind {
-            Kind::QueryRun => self.query_runs > 0,
-            Kind::PromptRun => self.prompt_runs > 0,
-            Kind::Event => self.events > 0,
-            _ => true,
-        };
-        Kind::ALL.into_iter().filter(has).collect()
     }
 }
 
@@ -127,6 +148,8 @@ impl Batch {
 pub(crate) struct Feed<'a> {
     database: &'a Database,
     tenant: Option<&'a str>,
+    /// Whether this role sees the batches themselves, of all tenants.
+    sees_batches: bool,
     /// The last `seq` of each writer that is not new.
     positions: HashMap<Uuid, i64>,
     /// The server's time at the last poll that looked far back.
@@ -145,42 +168,43 @@ impl<'a> Feed<'a> {
         let failed = |source| database.read_error(source);
         // One snapshot: a row is either among the newest now or new later.
         let (mut snapshot, tenant_id) = begin(connection, tenant).await.map_err(failed)?;
-        let positions: Vec<(Uuid, i64)> = sqlx::query_as(POSITIONS)
+        let (sees_batches, bound_to): (bool, Option<String>) = sqlx::query_as(SEES)
             .persistent(false)
-            .fetch_all(&mut *snapshot)
+            .fetch_one(&mut *snapshot)
             .await
             .map_err(failed)?;
-        let last = usize::try_from(last).unwrap_or(usize::MAX);
-        let mut newest: Vec<Vec<Row>> = Vec::new();
-        if last > 0 {
-            let recent: Vec<Batch> = sqlx::query_as(RECENT)
-                .bind(MIN_RECENT_BATCHES.max(i64::try_from(last).unwrap_or(i64::MAX)))
+        let mut feed = Self {
+            database,
+            tenant,
+            sees_batches,
+            positions: HashMap::new(),
+            looked_far_at: None,
+            polls_until_far: 0,
+        };
+        let newest = if sees_batches {
+            let positions: Vec<(Uuid, i64)> = sqlx::query_as(POSITIONS)
                 .persistent(false)
                 .fetch_all(&mut *snapshot)
                 .await
                 .map_err(failed)?;
-            let mut found = 0;
-            for batch in recent {
-                let rows = rows_of(&mut snapshot, &batch, tenant_id)
-                    .await
-                    .map_err(failed)?;
-                found += rows.len();
-                newest.push(rows);
-                if found >= last {
-                    break;
-                }
+            feed.positions.extend(positions);
+            newest_of_batches(&mut snapshot, tenant_id, last).await
+        } else {
+            let Some(bound_to) = bound_to.and_then(|id| id.parse().ok()) else {
+                return Err(Error::NoTenant {
+                    database: database.name(),
+                });
+            };
+            let (_, batches) = feed
+                .tenant_batches(&mut snapshot, None, FAR_SECONDS)
+                .await
+                .map_err(failed)?;
+            for batch in &batches {
+                feed.advance(batch);
             }
-        }
-        let mut newest: Vec<Row> = newest.into_iter().rev().flatten().collect();
-        newest.drain(..newest.len().saturating_sub(last));
-        let feed = Self {
-            database,
-            tenant,
-            positions: positions.into_iter().collect(),
-            looked_far_at: None,
-            polls_until_far: 0,
+            newest_of_tenant(&mut snapshot, bound_to, last).await
         };
-        Ok((feed, newest))
+        Ok((feed, newest.map_err(failed)?))
     }
 
     /// The batches that were committed since. They stay new until [`Self::advance`].
@@ -229,12 +253,20 @@ impl<'a> Feed<'a> {
         connection: &mut PgConnection,
         far: bool,
     ) -> Result<(f64, Vec<Batch>), sqlx::Error> {
-        let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
-        transaction.execute(CATALOG_FIRST).await?;
         let (since, seconds) = match (far, self.looked_far_at) {
             (true, since) => (since, FAR_SECONDS),
             (false, _) => (None, NEAR_SECONDS),
         };
+        if !self.sees_batches {
+            let (mut transaction, _) = begin(connection, self.tenant).await?;
+            let answer = self
+                .tenant_batches(&mut transaction, since, seconds)
+                .await?;
+            transaction.rollback().await?;
+            return Ok(answer);
+        }
+        let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+        transaction.execute(CATALOG_FIRST).await?;
         let (now, active): (f64, Vec<Uuid>) = sqlx::query_as(ACTIVE)
             .bind(since)
             .bind(seconds)
@@ -259,6 +291,29 @@ impl<'a> Feed<'a> {
         Ok((now, batches))
     }
 
+    /// What the tenant has in batches that are new, and the time on the server before it was asked.
+    async fn tenant_batches(
+        &self,
+        connection: &mut PgConnection,
+        since: Option<f64>,
+        seconds: f64,
+    ) -> Result<(f64, Vec<Batch>), sqlx::Error> {
+        let now = sqlx::query_scalar(NOW)
+            .persistent(false)
+            .fetch_one(&mut *connection)
+            .await?;
+        let (writers, positions): (Vec<Uuid>, Vec<i64>) = self.positions.iter().unzip();
+        let batches = sqlx::query_as(TENANT_NEW)
+            .bind(since)
+            .bind(seconds)
+            .bind(writers)
+            .bind(positions)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+        Ok((now, batches))
+    }
+
     /// Waits for an answer, but not for ever.
     async fn answer<T>(
         &self,
@@ -271,17 +326,60 @@ impl<'a> Feed<'a> {
     }
 }
 
+/// The newest rows, of the batches that were committed last.
+async fn newest_of_batches(
+    connection: &mut PgConnection,
+    tenant: Option<Uuid>,
+    last: u32,
+) -> Result<Vec<Row>, sqlx::Error> {
+    if last == 0 {
+        return Ok(Vec::new());
+    }
+    let recent: Vec<Batch> = sqlx::query_as(RECENT)
+        .bind(MIN_RECENT_BATCHES.max(i64::from(last)))
+        .persistent(false)
+        .fetch_all(&mut *connection)
+        .await?;
+    let last = usize::try_from(last).unwrap_or(usize::MAX);
+    let mut newest: Vec<Vec<Row>> = Vec::new();
+    let mut found = 0;
+    for batch in recent {
+        let rows = rows_of(connection, &batch, tenant).await?;
+        found += rows.len();
+        newest.push(rows);
+        if found >= last {
+            break;
+        }
+    }
+    let mut newest: Vec<Row> = newest.into_iter().rev().flatten().collect();
+    newest.drain(..newest.len().saturating_sub(last));
+    Ok(newest)
+}
+
+/// The newest rows of a tenant by their ids, for who does not see the batches.
+async fn newest_of_tenant(
+    connection: &mut PgConnection,
+    tenant: Uuid,
+    last: u32,
+) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as(select(&Kind::ALL, NEWEST_OF_TENANT, "id"))
+        .bind(tenant)
+        .bind(i64::from(last))
+        .persistent(false)
+        .fetch_all(connection)
+        .await
+}
+
 /// The rows of a batch that the role and the tenant let us see, by `seq`.
 async fn rows_of(
     connection: &mut PgConnection,
     batch: &Batch,
     tenant: Option<Uuid>,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let kinds = batch.kinds();
-    if kinds.is_empty() {
+    if batch.kinds.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query_as(select(&kinds, OF_BATCH, "seq"))
+    sqlx::query_as(select(&batch.kinds, OF_BATCH, "seq"))
         .bind(batch.first_id)
         .bind(batch.last_id)
         .bind(batch.writer_id)

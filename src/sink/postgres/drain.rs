@@ -327,7 +327,10 @@ impl Drain {
             && let Some(path) = self.others.pop_front()
         {
             match Spool::take_over(&path, &self.config.spool_root) {
-                Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
+                Ok(Some(spool)) => {
+                    self.counters.set_in_adoption(1, spool.stored_bytes());
+                    self.sources.push(Source::new(Arc::new(spool), true));
+                }
                 Ok(None) => {}
                 Err(error) => self.unreadable(&path, error.is_damage(), &error),
             }
@@ -358,6 +361,8 @@ impl Drain {
                 Err(fault) => self.retreat(index, &fault).await,
             }
         }
+        // It is nobody's again.
+        self.counters.set_in_adoption(0, 0);
     }
 
     /// Waits for something to do.
@@ -852,6 +857,7 @@ impl Drain {
     /// Lets go of a log that was taken over and cannot be read any further.
     fn give_back(&mut self, index: usize, error: &LogError) {
         let source = self.sources.remove(index);
+        self.counters.set_in_adoption(0, 0);
         let path = source.spool.path().to_owned();
         // Let go before it gets another name.
         drop(source);
@@ -894,6 +900,7 @@ impl Drain {
         let Source {
             spool, position, ..
         } = self.sources.remove(index);
+        self.counters.set_in_adoption(0, 0);
         if self.keeps_disputed && spool.log().disagreement().is_some() {
             return;
         }

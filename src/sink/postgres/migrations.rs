@@ -135,6 +135,9 @@ pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Resul
         }
     }
     if lacks_guard(&mut transaction).await?.is_some() {
+        if let Some(strangers) = found(&mut transaction, true).await? {
+            return Err(NotMade::Refused(strangers));
+        }
         // Of several superusers at once, one makes them.
         transaction
             .execute("LOCK TABLE audit.schema_migrations IN SHARE ROW EXCLUSIVE MODE")

@@ -49,7 +49,21 @@ const PUBLICATIONS: &str = "
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = t.schemaname AND c.relname = t.tablename)
     WHERE t.schemaname IN ('audit', 'audit_parts') GROUP BY t.pubname ORDER BY 1";
 
-/// Views and publications elsewhere.
+/// Foreign keys to a table of the trail whose columns are of somebody's own type: the check of one converts the value as the
+/// owner of the trail's table. The key, its table, the type, and the statement that ends it.
+const FOREIGN_KEYS: &str = "
+    SELECT DISTINCT format('%I of %I.%I', k.conname, n.nspname, c.relname), format('%I.%I', tn.nspname, t.typname), pg_get_userbyid(t.typowner)::text,
+        format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', n.nspname, c.relname, k.conname)
+    FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid JOIN pg_namespace pn ON pn.oid = parent.relnamespace
+    JOIN pg_class c ON c.oid = k.conrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+    JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
+    WHERE k.contype = 'f' AND k.conparentid = 0 AND (pn.nspname IN ('audit', 'audit_parts') OR parent.relowner = to_regrole('audit_owner'))
+        AND tn.nspname <> 'pg_catalog'
+        AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = t.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+    ORDER BY 1";
+
+/// Views, publications and foreign keys elsewhere.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     for (view, owner, is_copy, statement) in
@@ -93,10 +107,28 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
             .explained("Whoever subscribes sees them. One of all tables, or of a schema, must name its tables instead."),
         );
     }
+    for (key, kind, owner, statement) in look
+        .rows::<(String, String, String, String)>(FOREIGN_KEYS)
+        .await?
+    {
+        findings.push(
+            Finding::problem(
+                "leaks",
+                format!("foreign key {key}"),
+                format!(
+                    "its column is of the type {kind}, of which {owner} may make a cast: Postgres runs \
+                     it with the rights of the trail's owner"
+                ),
+            )
+            .expected("a column of one of Postgres' own types, as uuid")
+            .advice(statement)
+            .explained("Whoever may make a cast of the type can read and change all of the trail that way."),
+        );
+    }
     Ok(or_ok(
         "leaks",
         findings,
         "ways around",
-        "no view or publication elsewhere shows rows of all tenants",
+        "no view, publication or foreign key elsewhere is a way past the rights of the trail",
     ))
 }

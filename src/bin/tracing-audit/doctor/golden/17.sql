@@ -708,6 +708,8 @@ CREATE INDEX ON audit.events USING btree (tenant_id, id);
 ALTER TABLE audit.events OWNER TO audit_owner;
 --@ ["policy","audit.events","auditor",null,null]
 CREATE POLICY auditor ON audit.events FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.events","maintainer",null,null]
+CREATE POLICY maintainer ON audit.events FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["policy","audit.events","tenant",null,null]
 CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
@@ -1461,6 +1463,8 @@ CREATE INDEX ON audit.prompt_runs USING btree (tenant_id, id);
 ALTER TABLE audit.prompt_runs OWNER TO audit_owner;
 --@ ["policy","audit.prompt_runs","auditor",null,null]
 CREATE POLICY auditor ON audit.prompt_runs FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.prompt_runs","maintainer",null,null]
+CREATE POLICY maintainer ON audit.prompt_runs FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["policy","audit.prompt_runs","tenant",null,null]
 CREATE POLICY tenant ON audit.prompt_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.prompt_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
@@ -1638,6 +1642,8 @@ CREATE INDEX ON audit.query_runs USING btree (tenant_id, id);
 ALTER TABLE audit.query_runs OWNER TO audit_owner;
 --@ ["policy","audit.query_runs","auditor",null,null]
 CREATE POLICY auditor ON audit.query_runs FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.query_runs","maintainer",null,null]
+CREATE POLICY maintainer ON audit.query_runs FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["policy","audit.query_runs","tenant",null,null]
 CREATE POLICY tenant ON audit.query_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.query_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
@@ -2263,6 +2269,42 @@ ALTER FUNCTION audit.settle_month(text,timestamp with time zone) OWNER TO audit_
 GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_operator;
 --@ ["privilege","audit.settle_month(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","","f (since timestamp with time zone, writers uuid[], positions bigint[]) TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])",null]
+CREATE OR REPLACE FUNCTION audit.tenant_batches(since timestamp with time zone, writers uuid[], positions bigint[])
+ RETURNS TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+AS $function$
+    SELECT b.writer_id, min(r.seq), max(r.seq), min(r.id::text)::uuid, max(r.id::text)::uuid, array_agg(DISTINCT r.name)
+    FROM audit.batches b, LATERAL (
+        SELECT 'query_runs' AS name, q.id, q.seq FROM audit.query_runs q
+            WHERE q.tenant_id = audit.current_tenant() AND q.id BETWEEN b.first_id AND b.last_id
+                AND q.writer_id = b.writer_id AND q.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'prompt_runs', p.id, p.seq FROM audit.prompt_runs p
+            WHERE p.tenant_id = audit.current_tenant() AND p.id BETWEEN b.first_id AND b.last_id
+                AND p.writer_id = b.writer_id AND p.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'events', e.id, e.seq FROM audit.events e
+            WHERE e.tenant_id = audit.current_tenant() AND e.id BETWEEN b.first_id AND b.last_id
+                AND e.writer_id = b.writer_id AND e.seq BETWEEN b.first_seq AND b.last_seq
+    ) AS r
+    WHERE b.committed_at > since AND NOT EXISTS (
+        SELECT FROM unnest(writers, positions) AS place (writer, last) WHERE place.writer = b.writer_id AND b.first_seq <= place.last)
+    GROUP BY b.writer_id, b.first_seq, b.committed_at
+    ORDER BY max(b.committed_at) OVER (PARTITION BY b.writer_id ORDER BY b.first_seq), b.writer_id, b.first_seq
+$function$
+;
+--@ ["object","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","function","",null]
+--@ ["owner","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","","",null]
+ALTER FUNCTION audit.tenant_batches(timestamp with time zone,uuid[],bigint[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_batches(timestamp with time zone,uuid[],bigint[]) TO audit_reader;
+--@ ["privilege","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_batches(timestamp with time zone,uuid[],bigint[]) TO audit_maintainer;
 --@ ["function","audit.tenant_uuid(text)","","f (tenant_key text) uuid",null]
 CREATE OR REPLACE FUNCTION audit.tenant_uuid(tenant_key text)
  RETURNS uuid
@@ -2496,8 +2538,27 @@ DECLARE
     guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
     refused text;
 BEGIN
-    -- The trail's own functions, whose role nobody can take; and who could switch this off.
-    IF current_user = 'audit_maintainer' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    -- The trail's own functions, whose role nobody can take.
+    IF current_user = 'audit_maintainer' THEN
+        RETURN;
+    END IF;
+    -- A foreign key is checked with the rights of the owner of what it refers to, and so is a cast of its column run. Whatever
+    -- was done to whatever, in the end there is no such key, of a superuser's either: the type's owner would gain the trail.
+    IF TG_EVENT = 'ddl_command_end' THEN
+        SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
+        FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid JOIN pg_namespace n ON n.oid = parent.relnamespace
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
+        WHERE k.contype = 'f' AND (n.nspname = ANY (guarded) OR parent.relowner = to_regrole('audit_owner'))
+            AND kt.typnamespace <> 'pg_catalog'::regnamespace
+            AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+        LIMIT 1;
+        IF refused IS NOT NULL THEN
+            RAISE EXCEPTION 'audit trail: the foreign key % is refused, for a cast of its column would run with the rights of the trail', refused
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Its column must be of a type of Postgres itself, as uuid, or of a domain over one.';
+        END IF;
+    END IF;
+    -- Who could switch this off.
+    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
         RETURN;
     END IF;
     IF TG_EVENT = 'sql_drop' THEN
@@ -2531,12 +2592,6 @@ BEGIN
             -- A table of somebody's own that is read as a part of one of these.
             OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
                 WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
-            -- A foreign key is checked with the rights of the owner, and so would be a cast of somebody's own type.
-            OR EXISTS (SELECT FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid
-                JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
-                WHERE k.conrelid = c.oid AND k.contype = 'f' AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded))
-                    AND kt.typnamespace <> 'pg_catalog'::regnamespace
-                    AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace))
             -- What was renamed or moved out of its schema just now.
             OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
         LIMIT 1;
