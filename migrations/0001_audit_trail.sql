@@ -13,6 +13,9 @@ COMMENT ON SCHEMA audit_parts IS 'Monthly leaf partitions of the audit tables. R
 CREATE TYPE audit.run_status AS ENUM ('succeeded', 'failed', 'cancelled', 'rejected', 'unknown');
 COMMENT ON TYPE audit.run_status IS 'Outcome of a run, by the evidence seen; unknown means that no evidence was seen.';
 
+-- A row must fit into the gigabyte that a value may have, as text and as JSON, in which a character may take six bytes: else
+-- one row would end the answer of whoever reads it among others. What may be compressed is measured as what it is.
+
 -- Query runs ---------------------------------------------------------------
 
 CREATE TABLE audit.query_runs (
@@ -47,7 +50,15 @@ CREATE TABLE audit.query_runs (
     salt            bytea            NOT NULL,
     PRIMARY KEY (id),
     CHECK (started_at >= '1970-01-01 00:00+00' AND started_at < '10000-01-01 00:00+00'),
-    CHECK (finished_at >= '1970-01-01 00:00+00' AND finished_at < '10000-01-01 00:00+00')
+    CHECK (finished_at >= '1970-01-01 00:00+00' AND finished_at < '10000-01-01 00:00+00'),
+    CONSTRAINT query_runs_size CHECK (
+        coalesce(octet_length(user_id), 0) + coalesce(octet_length(user_role), 0) + coalesce(octet_length(request_id), 0)
+            + coalesce(octet_length(conversation_id), 0) + coalesce(octet_length(trace_id), 0) + coalesce(octet_length(span_id), 0)
+            + coalesce(octet_length(service_name), 0) + coalesce(octet_length(question_text), 0) + coalesce(octet_length(sql_text), 0)
+            + coalesce(octet_length(sql_summary), 0) + coalesce(octet_length(error_code), 0) + coalesce(octet_length(error_message), 0) <= 150994944
+        AND octet_length(salt) <= 64
+        AND CASE WHEN pg_column_size(metadata) > 2000 THEN octet_length(metadata::text) <= 150994944 ELSE true END
+        AND CASE WHEN pg_column_size(problems) > 2000 THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id, tenant_id);
@@ -90,7 +101,16 @@ CREATE TABLE audit.prompt_runs (
     salt                    bytea            NOT NULL,
     PRIMARY KEY (id),
     CHECK (created_at >= '1970-01-01 00:00+00' AND created_at < '10000-01-01 00:00+00'),
-    CHECK (finished_at >= '1970-01-01 00:00+00' AND finished_at < '10000-01-01 00:00+00')
+    CHECK (finished_at >= '1970-01-01 00:00+00' AND finished_at < '10000-01-01 00:00+00'),
+    CONSTRAINT prompt_runs_size CHECK (
+        coalesce(octet_length(user_id), 0) + coalesce(octet_length(user_role), 0) + coalesce(octet_length(request_id), 0)
+            + coalesce(octet_length(conversation_id), 0) + coalesce(octet_length(trace_id), 0) + coalesce(octet_length(span_id), 0)
+            + coalesce(octet_length(service_name), 0) + coalesce(octet_length(model_name), 0) + coalesce(octet_length(provider), 0)
+            + coalesce(octet_length(prompt_template_name), 0) + coalesce(octet_length(rendered_prompt), 0) + coalesce(octet_length(response_text), 0)
+            + coalesce(octet_length(role), 0) + coalesce(octet_length(error_code), 0) + coalesce(octet_length(error_message), 0) <= 150994944
+        AND octet_length(salt) <= 64
+        AND CASE WHEN pg_column_size(metadata) > 2000 THEN octet_length(metadata::text) <= 150994944 ELSE true END
+        AND CASE WHEN pg_column_size(problems) > 2000 THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id, tenant_id);
@@ -127,7 +147,16 @@ CREATE TABLE audit.events (
     seq             bigint           NOT NULL,
     salt            bytea            NOT NULL,
     PRIMARY KEY (id),
-    CHECK (created_at >= '1970-01-01 00:00+00' AND created_at < '10000-01-01 00:00+00')
+    CHECK (created_at >= '1970-01-01 00:00+00' AND created_at < '10000-01-01 00:00+00'),
+    CONSTRAINT events_size CHECK (
+        coalesce(octet_length(user_id), 0) + coalesce(octet_length(user_role), 0) + coalesce(octet_length(request_id), 0)
+            + coalesce(octet_length(conversation_id), 0) + coalesce(octet_length(trace_id), 0) + coalesce(octet_length(span_id), 0)
+            + coalesce(octet_length(service_name), 0) + coalesce(octet_length(action_type), 0) + coalesce(octet_length(target_type), 0)
+            + coalesce(octet_length(target_id), 0) + coalesce(octet_length(input_summary), 0) + coalesce(octet_length(output_summary), 0)
+            + coalesce(octet_length(error_code), 0) + coalesce(octet_length(error_message), 0) <= 150994944
+        AND octet_length(salt) <= 64
+        AND CASE WHEN pg_column_size(metadata) > 2000 THEN octet_length(metadata::text) <= 150994944 ELSE true END
+        AND CASE WHEN pg_column_size(problems) > 2000 THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX events_request_id_idx ON audit.events (request_id, tenant_id);
@@ -244,9 +273,9 @@ CREATE FUNCTION audit.id_at(at timestamptz) RETURNS uuid
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+    SELECT (lpad(to_hex(least(greatest(floor(extract(epoch FROM at) * 1000), 0), 281474976710655)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
-COMMENT ON FUNCTION audit.id_at(timestamptz) IS 'The least record id of that moment, for ranges of ids.';
+COMMENT ON FUNCTION audit.id_at(timestamptz) IS 'The least record id of that moment, for ranges of ids; of a moment that no id has, the least or the greatest one of all.';
 
 CREATE FUNCTION audit.ensure_partition(parent text, at timestamptz) RETURNS text
     LANGUAGE plpgsql STRICT SECURITY DEFINER

@@ -64,6 +64,23 @@ END
 $$;
 COMMENT ON FUNCTION audit.keep_no_statistics(regclass) IS 'Keeps ANALYZE from noting values that a reader could learn of from EXPLAIN; for the functions of the trail.';
 
+-- Foreign keys to a table are checked by its owner: in between a host's code may run, as the cast of a type does. So the
+-- owner has no right to what its tables hold but to the ids that foreign keys refer to; the functions have theirs by grant.
+CREATE FUNCTION audit.give_to_owner(target regclass) RETURNS void
+    LANGUAGE plpgsql STRICT
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', target);
+    EXECUTE format('GRANT ALL ON %s TO audit_maintainer', target);
+    EXECUTE format('REVOKE ALL ON %s FROM audit_owner', target);
+    IF target IN ('audit.query_runs'::regclass, 'audit.prompt_runs'::regclass, 'audit.events'::regclass, to_regclass('audit.legal_holds')) THEN
+        EXECUTE format('GRANT SELECT (id), UPDATE (id) ON %s TO audit_owner', target);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.give_to_owner(regclass) IS 'Gives a table to audit_owner, who cannot read or change what it holds; for the functions of the trail.';
+
 -- What a leaf must have before it holds a row.
 CREATE FUNCTION audit.make_leaf_safe(leaf regclass) RETURNS void
     LANGUAGE plpgsql STRICT
@@ -71,7 +88,15 @@ CREATE FUNCTION audit.make_leaf_safe(leaf regclass) RETURNS void
 AS $$
 DECLARE
     grantee oid;
+    net     text := (SELECT relname FROM pg_class WHERE oid = leaf AND relname LIKE '%\_default');
 BEGIN
+    -- The id and the time are of one month, as in a month's own table: else the month could never be settled.
+    IF net IS NOT NULL THEN
+        EXECUTE format(
+            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (date_trunc(''month'', %I AT TIME ZONE ''UTC'') = date_trunc(''month'',
+                to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000) AT TIME ZONE ''UTC''))',
+            leaf, net || '_month', audit.time_column(left(net, -8)));
+    END IF;
     -- What default privileges of any kind have given to others; it belongs to whoever has made it just now.
     FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = leaf AND a.grantee <> c.relowner LOOP
         EXECUTE format('REVOKE ALL ON %s FROM %s', leaf, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
@@ -79,7 +104,7 @@ BEGIN
     EXECUTE format('GRANT INSERT ON %s TO audit_writer', leaf);
     PERFORM audit.make_append_only(leaf);
     PERFORM audit.keep_no_statistics(leaf);
-    EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', leaf);
+    PERFORM audit.give_to_owner(leaf);
 END
 $$;
 COMMENT ON FUNCTION audit.make_leaf_safe(regclass) IS 'Gives a leaf its owner, rights, triggers and columns without statistics; for the functions of the trail.';
@@ -90,7 +115,8 @@ COMMENT ON FUNCTION audit.make_leaf_safe(regclass) IS 'Gives a leaf its owner, r
 -- advisory lock: nobody has a right to this one, so nobody else can lock it.
 CREATE TABLE audit.partition_lock ();
 REVOKE ALL ON audit.partition_lock FROM PUBLIC;
-ALTER TABLE audit.partition_lock OWNER TO audit_owner;
+SELECT audit.give_to_owner('audit.partition_lock');
+SELECT audit.give_to_owner('audit.schema_migrations');
 COMMENT ON TABLE audit.partition_lock IS 'Empty. Its lock keeps two sessions from changing the partitions at once.';
 
 CREATE TABLE audit.settings (
@@ -261,7 +287,7 @@ DECLARE
     is_in_net   boolean;
 BEGIN
     IF audit.time_column(parent) IS NULL THEN
-        RAISE EXCEPTION 'audit.%: no such record table', parent USING ERRCODE = 'undefined_table';
+        RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
     END IF;
     IF at < '1970-01-01 00:00+00' OR at >= '10000-01-01 00:00+00' THEN
         RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
@@ -368,8 +394,9 @@ BEGIN
         EXECUTE format('ALTER TABLE audit.%I ENABLE ROW LEVEL SECURITY', target);
         EXECUTE format('ALTER TABLE audit.%I FORCE ROW LEVEL SECURITY', target);
         PERFORM audit.make_append_only(format('audit.%I', target)::regclass);
-        EXECUTE format('ALTER TABLE audit.%I OWNER TO audit_owner', target);
+        PERFORM audit.give_to_owner(format('audit.%I', target)::regclass);
     END LOOP;
+    REVOKE ALL ON SEQUENCE audit.settings_id_seq FROM audit_owner;
 END
 $$;
 
@@ -639,11 +666,16 @@ BEGIN
                 month := to_timestamp(right(leaf, 7), 'YYYY_MM');
                 CONTINUE WHEN from_time >= month + interval '1 month' OR to_time <= month;
             END IF;
-            EXECUTE format(
-                'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
-                    left(max(metadata->>''tenant_key'') FILTER (WHERE audit.tenant_uuid(metadata->>''tenant_key'') = $1), 256)
-                 FROM audit_parts.%2$I WHERE ($1 IS NULL OR tenant_id = $1) AND %3$s', audit.time_column(parent), leaf, audit.by_the_host(parent))
-                INTO present, in_span, key USING tenant, from_time, to_time;
+            BEGIN
+                EXECUTE format(
+                    'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
+                        left(max(metadata->>''tenant_key'') FILTER (WHERE audit.tenant_uuid(metadata->>''tenant_key'') = $1), 256)
+                     FROM audit_parts.%2$I WHERE ($1 IS NULL OR tenant_id = $1) AND %3$s', audit.time_column(parent), leaf, audit.by_the_host(parent))
+                    INTO present, in_span, key USING tenant, from_time, to_time;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
             -- Of all tenants, a month stays with no record in it as well.
             IF present > 0 OR tenant IS NULL AND leaf !~ '_default$' THEN
                 partitions := partitions + 1;
@@ -689,7 +721,12 @@ BEGIN
     FOREACH parent IN ARRAY audit.record_tables() LOOP
         FOR leaf IN SELECT audit.leaves(parent) LOOP
             EXIT WHEN is_known;
-            EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1 AND %s)', leaf, audit.by_the_host(parent)) INTO is_known USING tenant_id;
+            BEGIN
+                EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1 AND %s)', leaf, audit.by_the_host(parent)) INTO is_known USING tenant_id;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
         END LOOP;
     END LOOP;
     IF NOT is_known THEN
@@ -817,7 +854,7 @@ CREATE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamptz,
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found    text[] := '{}';
+    against  text[] := '{}';
     hold     record;
     is_there boolean;
     strays   bigint;
@@ -828,16 +865,16 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1)', leaf) INTO is_there USING hold.tenant_id;
         END IF;
         IF is_there THEN
-            found := found || format('held by the legal hold %s', hold.id);
+            against := against || format('held by the legal hold %s', hold.id);
         END IF;
     END LOOP;
     -- Its month is in its name, which a superuser can change.
     EXECUTE format('SELECT count(*) FROM audit_parts.%1$I WHERE %2$I < $1 OR %2$I >= $2 OR id < $3 OR id >= $4', leaf, audit.time_column(parent))
         INTO strays USING month_start, month_end, audit.id_at(month_start), audit.id_at(month_end);
     IF strays > 0 THEN
-        found := found || format('%s rows are not of the month that its name says', strays);
+        against := against || format('%s rows are not of the month that its name says', strays);
     END IF;
-    RETURN found || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
+    RETURN against || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
 END
 $$;
 COMMENT ON FUNCTION audit.obstacles(text, text, timestamptz, timestamptz) IS 'Why a leaf must not be removed; for the functions of the trail.';
@@ -865,9 +902,14 @@ BEGIN
             to_time := from_time + interval '1 month';
             CONTINUE WHEN to_time > young;
             partition := leaf;
-            EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
-            bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
-            obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+            BEGIN
+                EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
+                bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
+                obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
             RETURN NEXT;
         END LOOP;
     END LOOP;
@@ -1045,9 +1087,16 @@ COMMENT ON FUNCTION audit.settle_month(text, timestamptz) IS 'Moves the rows of 
 DO $$
 DECLARE
     function regprocedure;
+    is_definer boolean;
 BEGIN
-    FOR function IN SELECT p.oid FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole LOOP
+    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+        -- A caller who has it off would be told that row-level security is in the way, and one who has a tablespace of its
+        -- own would have indexes made there.
+        IF is_definer THEN
+            EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
+            EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
+        END IF;
     END LOOP;
 END
 $$;

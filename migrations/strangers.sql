@@ -1,6 +1,6 @@
 -- What stands in the way of a migration: in the three schemas, in the roles. Reads pg_catalog alone, with a
 -- search_path of pg_catalog; converts and calls nothing of anybody's. One row for each thing: what it is, whose,
--- the way out, and whether it matters only where something is about to be made.
+-- the way out, and when it matters: always, where the trail is about to be made, or also where its guard is.
 WITH ours AS (
     SELECT oid, rolname, rolsuper FROM pg_roles
 ),
@@ -14,6 +14,9 @@ objects AS (
     SELECT s.nspname, s.owner AS schema_owner, d.classid, d.objid, r.rolname AS owner, coalesce(r.rolsuper, true) AS is_superusers,
         coalesce(r.rolname IN ('audit_owner', 'audit_maintainer'), false) AS is_ours
     FROM schemas s JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = s.oid
+        -- What only names it depends on it as well: a constant 'audit'::regnamespace in a view, a default or a function.
+        AND d.classid NOT IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)
+        AND coalesce((pg_identify_object(d.classid, d.objid, 0)).schema, s.nspname) = s.nspname
     LEFT JOIN pg_shdepend o ON o.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND o.classid = d.classid AND o.objid = d.objid AND o.deptype = 'o'
     LEFT JOIN ours r ON r.oid = o.refobjid
@@ -26,13 +29,15 @@ trail AS (
 found AS (
     SELECT 0 AS place, 'a trail whose roles are not on this server, as a restore leaves it' AS what, 'whoever restored it' AS owner,
         'run `tracing-audit migrate --only-roles`, drop the schemas audit, audit_parts and audit_guard if they are the restored ones, and restore again' AS way_out,
-        false AS only_to_make
+        'always' AS matters
     WHERE to_regrole('audit_owner') IS NULL AND EXISTS (
         SELECT FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid WHERE s.nspname = 'audit' AND c.relname = 'schema_migrations')
     UNION ALL
     -- An empty schema of whoever migrates, or of a superuser, is made anew.
     SELECT 1, format('schema %I', s.nspname), s.owner,
-        format('drop it, or ALTER SCHEMA %I OWNER TO an administrator, if nobody needs it', s.nspname), false
+        format('drop it, or ALTER SCHEMA %I OWNER TO an administrator, if nobody needs it', s.nspname),
+        -- Without the guard, anybody may make a schema of its name: it is in the way of the guard alone.
+        CASE s.nspname WHEN 'audit_guard' THEN 'to guard' ELSE 'always' END
     FROM schemas s, trail
     WHERE CASE
         WHEN s.nspname = 'audit_guard' THEN NOT s.is_superusers
@@ -41,7 +46,8 @@ found AS (
     END
     UNION ALL
     SELECT 2, pg_describe_object(o.classid, o.objid, 0), coalesce(o.owner, 'a superuser'),
-        'move it to another schema or drop it, if nobody needs it; else give the trail a database of its own', false
+        'move it to another schema or drop it, if nobody needs it; else give the trail a database of its own',
+        CASE o.nspname WHEN 'audit_guard' THEN 'to guard' ELSE 'always' END
     FROM objects o, trail
     WHERE CASE
         WHEN o.nspname = 'audit_guard' THEN NOT o.is_superusers
@@ -50,13 +56,13 @@ found AS (
     END
     UNION ALL
     -- Triggers are made by whoever has the right TRIGGER, functions that they call by whoever.
-    SELECT 3, pg_describe_object('pg_trigger'::regclass, t.oid, 0), r.rolname, 'drop it', false
+    SELECT 3, pg_describe_object('pg_trigger'::regclass, t.oid, 0), r.rolname, 'drop it', 'always'
     FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
     JOIN pg_proc p ON p.oid = t.tgfoid JOIN ours r ON r.oid = p.proowner
     WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
     UNION ALL
     -- What a migration would run when it looks at its own table, or notes something there.
-    SELECT 3, pg_describe_object(d.classid, d.objid, 0), 'nobody of the trail', 'drop it', false
+    SELECT 3, pg_describe_object(d.classid, d.objid, 0), 'nobody of the trail', 'drop it', 'always'
     FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = 'schema_migrations', trail,
     LATERAL (
         SELECT 'pg_trigger'::regclass AS classid, t.oid AS objid FROM pg_trigger t WHERE t.tgrelid = c.oid
@@ -68,46 +74,57 @@ found AS (
     WHERE s.nspname = 'audit' AND trail.is_there
     UNION ALL
     -- A part of one of the trail's tables that lies elsewhere, or belongs to somebody else.
-    SELECT 3, pg_describe_object('pg_class'::regclass, c.oid, 0), r.rolname, 'detach it, or ALTER TABLE NO INHERIT', false
+    SELECT 3, pg_describe_object('pg_class'::regclass, c.oid, 0), r.rolname, 'detach it, or ALTER TABLE NO INHERIT', 'always'
     FROM schemas s JOIN pg_class parent ON parent.relnamespace = s.oid JOIN pg_inherits i ON i.inhparent = parent.oid
     JOIN pg_class c ON c.oid = i.inhrelid JOIN ours r ON r.oid = c.relowner
     WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
         AND c.relnamespace NOT IN (SELECT oid FROM schemas)
     UNION ALL
     -- Whoever owns the type of such a column has its cast run by the owner of the trail's tables.
-    SELECT 3, pg_describe_object('pg_constraint'::regclass, k.oid, 0), r.rolname, 'drop it, or make its column one of Postgres'' own types', true
+    SELECT 3, pg_describe_object('pg_constraint'::regclass, k.oid, 0), r.rolname, 'drop it, or make its column one of Postgres'' own types', 'to guard'
     FROM schemas s JOIN pg_class parent ON parent.relnamespace = s.oid JOIN pg_constraint k ON k.confrelid = parent.oid AND k.contype = 'f'
     JOIN pg_class c ON c.oid = k.conrelid JOIN ours r ON r.oid = c.relowner
     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type t ON t.oid = a.atttypid
-    WHERE t.typnamespace <> 'pg_catalog'::regnamespace
-        AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = t.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+    WHERE NOT EXISTS (
+        WITH RECURSIVE base AS (SELECT t.typbasetype, t.typnamespace UNION ALL SELECT d.typbasetype, d.typnamespace FROM base JOIN pg_type d ON d.oid = base.typbasetype)
+        SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
     UNION ALL
-    SELECT 4, format('event trigger %I', e.evtname), r.rolname, 'drop it', false
+    SELECT 4, format('event trigger %I', e.evtname), r.rolname, 'drop it', 'always'
     FROM pg_event_trigger e JOIN ours r ON r.oid = e.evtowner
     WHERE e.evtname IN ('audit_refuse_ddl', 'audit_refuse_drop') AND NOT r.rolsuper
     UNION ALL
     SELECT 5, format('role %I, which can do more than a group needs', r.rolname), 'the server',
-        format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS', r.rolname), true
+        format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS', r.rolname), 'to make'
     FROM pg_roles r
     WHERE r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
         AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
     UNION ALL
     -- Whoever is one of them may do with the trail what it likes; whoever made the role, on Postgres 16 and later,
     -- can become it, which is for a superuser to know before it makes a trail.
-    SELECT 6, format('role %I, of which %I is a member', g.rolname, m.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), true
+    SELECT 6, format('role %I, of which %I is a member', g.rolname, m.rolname), 'the server',
+        -- What a member has granted goes with it, and what the functions of the trail need is granted before.
+        CASE WHEN current_setting('server_version_num')::int >= 160000 AND a.admin_option
+            AND EXISTS (SELECT FROM pg_auth_members k JOIN pg_roles h ON h.oid = k.member
+                WHERE k.roleid = g.oid AND k.grantor = m.oid AND g.rolname = 'audit_owner' AND h.rolname = 'audit_maintainer')
+            THEN 'GRANT audit_owner TO audit_maintainer; ' ELSE '' END
+        || format('REVOKE %I FROM %I', g.rolname, m.rolname)
+        || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN format(' GRANTED BY %I', pg_get_userbyid(a.grantor)) ELSE '' END
+        || CASE WHEN a.admin_option THEN ' CASCADE' ELSE '' END, 'to make'
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
     WHERE g.rolname IN ('audit_owner', 'audit_maintainer') AND NOT m.rolsuper AND m.rolname <> current_user
         AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
         AND (pg_has_role(m.oid, g.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
             OR NOT (SELECT is_there FROM trail) AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
     UNION ALL
-    SELECT 6, format('role %I, which is a member of %I', m.rolname, g.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), true
+    SELECT 6, format('role %I, which is a member of %I', m.rolname, g.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), 'to make'
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
     WHERE m.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
         AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
     UNION ALL
     SELECT 7, format('default privileges of the role %I', r.rolname), 'the server',
-        format('take them back by ALTER DEFAULT PRIVILEGES FOR ROLE %I REVOKE ALL ON TABLES, FUNCTIONS, TYPES, SEQUENCES and SCHEMAS', r.rolname), true
+        format('take them back by ALTER DEFAULT PRIVILEGES FOR ROLE %I REVOKE ALL ON TABLES, FUNCTIONS, TYPES, SEQUENCES and SCHEMAS', r.rolname), 'to make'
     FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole WHERE r.rolname IN ('audit_owner', 'audit_maintainer')
 )
-SELECT what, owner, way_out, only_to_make FROM found GROUP BY place, what, owner, way_out, only_to_make ORDER BY place, what LIMIT 20
+-- What was dropped while this looked has no description. Only a superuser makes the guard.
+SELECT coalesce(what, 'an object that is being dropped'), owner, way_out, matters FROM found
+WHERE matters <> 'to guard' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) GROUP BY place, what, owner, way_out, matters ORDER BY place, what LIMIT 20

@@ -423,8 +423,8 @@ const RENAMED: &[Case] = &[
     },
     Case {
         // In one partition alone.
-        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT; ALTER TABLE audit_parts.events_NEXT RENAME user_role TO x;
-            ALTER TABLE audit_parts.events_NEXT RENAME user_id TO user_role; ALTER TABLE audit_parts.events_NEXT RENAME x TO user_id;
+        done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT; ALTER TABLE audit_parts.events_NEXT RENAME agent_id TO x;
+            ALTER TABLE audit_parts.events_NEXT RENAME parent_id TO agent_id; ALTER TABLE audit_parts.events_NEXT RENAME x TO parent_id;
             DO $do$ BEGIN EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit_parts.events_NEXT FOR VALUES FROM (%L) TO (%L)',
                 audit.id_at(date_trunc('month', now()) + interval '1 month'), audit.id_at(date_trunc('month', now()) + interval '2 months')); END $do$",
         undone: AsAdvised,
@@ -675,6 +675,14 @@ const GUARDS: &[Case] = &[
             CREATE VIEW public.outer AS SELECT user_id FROM public.fine",
         undone: By("DROP MATERIALIZED VIEW public.copy; DROP VIEW public.outer; DROP VIEW public.fine"),
         found: &["warning leaks public.\"outer\"", "warning leaks public.copy"],
+    },
+    Case {
+        // One thing, whatever it has brought; and what only names a schema is not in it.
+        done: "CREATE EXTENSION citext SCHEMA audit; CREATE EXTENSION hstore SCHEMA audit_parts;
+            CREATE VIEW public.monitor AS SELECT count(*) FROM pg_class WHERE relnamespace = 'audit'::regnamespace;
+            CREATE TABLE public.named (n regnamespace DEFAULT 'audit'::regnamespace CHECK (n <> 'audit_parts'::regnamespace))",
+        undone: Then("DROP EXTENSION citext; DROP EXTENSION hstore; DROP VIEW public.monitor; DROP TABLE public.named"),
+        found: &["problem tables citext", "problem tables hstore"],
     },
     Case {
         // The guard refuses it.
@@ -1259,6 +1267,7 @@ fn values_at_the_end_of_their_range_do_not_end_the_answer() {
             FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'audit.events'::regclass AND contype = 'c' LOOP
                 EXECUTE format('ALTER TABLE audit.events DROP CONSTRAINT %I', c.conname);
             END LOOP; END$$;
+        ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month;
         INSERT INTO audit_parts.events_default (id, created_at, status, service_name, writer_id, seq, salt)
         VALUES (gen_random_uuid(), 'infinity', 'succeeded', 'billing', gen_random_uuid(), 1, '')",
     );

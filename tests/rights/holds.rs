@@ -1,7 +1,8 @@
 //! A hold holds something or is refused, and nothing younger than the least age is removed.
 
 use super::{allowed, login, migrated, refused};
-use crate::support::{Postgres, Session};
+use crate::support::trail::PATIENCE;
+use crate::support::{Postgres, Session, wait_until};
 
 /// Acme has records in January and February 2020, one of them a query; nobody else has any.
 fn acme() -> (Postgres, Session, Session) {
@@ -137,6 +138,36 @@ fn a_hold_says_what_it_covers_now_and_which_key_its_tenant_has() {
             ""
         );
     }
+}
+
+#[test]
+fn a_hold_and_a_plan_pass_over_a_partition_that_is_just_being_removed() {
+    let (postgres, mut operator, mut auditor) = acme();
+    postgres.psql("SELECT audit.ensure_partition('query_runs', '2019-01-15Z'), audit.ensure_partition('query_runs', '2019-02-15Z')");
+    let mut second = login(&postgres, "planner", Some("audit_operator"));
+    allowed(&mut operator, "BEGIN");
+    allowed(
+        &mut operator,
+        "SELECT audit.remove_partition('query_runs_2019_01', '60 days')",
+    );
+    std::thread::scope(|scope| {
+        let hold = scope.spawn(|| {
+            auditor.run(
+                "SELECT audit.hold_coverage(audit.place_hold('case', audit.tenant_uuid('acme')))",
+            )
+        });
+        let plan = scope.spawn(|| {
+            second.run("SELECT partition FROM audit.plan_retention('60 days', '{query_runs}')")
+        });
+        wait_until("both wait for the partition", PATIENCE, || {
+            postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                == "2"
+        });
+        allowed(&mut operator, "COMMIT");
+        hold.join().unwrap().unwrap();
+        assert!(plan.join().unwrap().unwrap().contains("query_runs_2019_02"));
+    });
+    assert_eq!(postgres.psql("SELECT count(*) FROM audit.legal_holds"), "1");
 }
 
 #[test]

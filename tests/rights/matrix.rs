@@ -242,7 +242,7 @@ impl Table {
                 ("DROP", format!("DROP TRIGGER append_only ON {t}")),
             ]);
         }
-        if matches!(self.kind, "parent" | "ledger" | "hold") {
+        if matches!(self.kind, "parent" | "ledger" | "hold" | "legal hold") {
             all.extend([
                 ("ALTER", format!("ALTER POLICY auditor ON {t} TO PUBLIC")),
                 ("ALTER", format!("ALTER TABLE {t} ADD COLUMN other text")),
@@ -372,7 +372,7 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
         ),
         Table::other(
             "audit.legal_holds",
-            "hold",
+            "legal hold",
             "reason",
             ("id", "id uuid"),
             "reason, from_time, to_time, placed_by",
@@ -440,22 +440,26 @@ const VIEW: [(&str, &str); 17] = [
 ];
 
 const LEAVES: &[&str] = &["leaf", "default leaf"];
-const ALL_BUT_NOTES: &[&str] = &["parent", "leaf", "default leaf", "ledger", "hold", "view"];
+const ALL_BUT_NOTES: &[&str] = &[
+    "parent",
+    "leaf",
+    "default leaf",
+    "ledger",
+    "hold",
+    "legal hold",
+    "view",
+];
 const ALL: &[&str] = &[
     "parent",
     "leaf",
     "default leaf",
     "ledger",
     "hold",
+    "legal hold",
     "view",
     "notes",
 ];
-const OWNERS: &[&str] = &[
-    "owner",
-    "member of owner",
-    "maintainer",
-    "member of maintainer",
-];
+const OWNERS: &[&str] = &["maintainer", "member of maintainer"];
 const READ: &[&str] = &["SELECT", "COPY", "COPY QUERY"];
 const INSERT: &[&str] = &[
     "INSERT",
@@ -475,9 +479,17 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
     ),
     // Row-level security says which rows.
     (&["reader", "granted"], READ, &["parent", "view"]),
-    (&["granted"], READ, &["ledger", "hold", "notes"]),
-    (&["auditor"], READ, &["parent", "view", "ledger", "hold"]),
-    (&["operator"], READ, &["hold"]),
+    (
+        &["granted"],
+        READ,
+        &["ledger", "hold", "legal hold", "notes"],
+    ),
+    (
+        &["auditor"],
+        READ,
+        &["parent", "view", "ledger", "hold", "legal hold"],
+    ),
+    (&["operator"], READ, &["hold", "legal hold"]),
     // What no trigger and no policy takes from an owner: reads the leaves, adds to them, refers, locks and gives
     // rights. No login is to be one.
     (OWNERS, READ, ALL_BUT_NOTES),
@@ -491,20 +503,19 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
     (
         OWNERS,
         &["INSERT INTO SELECT"],
-        &["parent", "ledger", "hold"],
+        &["parent", "ledger", "hold", "legal hold"],
     ),
+    // Who owns them is let see the ids that foreign keys refer to, and nothing else; and may give rights, but not in person.
+    (
+        &["owner", "member of owner"],
+        &["SELECT FOR UPDATE"],
+        &["parent", "legal hold"],
+    ),
+    (&["member of owner"], &["GRANT"], ALL),
     // The table is a member's own; one of the owner's is refused.
-    (
-        &["member of owner", "maintainer", "member of maintainer"],
-        &["REFERENCES"],
-        ALL_BUT_NOTES,
-    ),
+    (OWNERS, &["REFERENCES"], ALL_BUT_NOTES),
     // What the functions of the trail do.
-    (
-        &["maintainer", "member of maintainer"],
-        INSERT,
-        &["ledger", "hold"],
-    ),
+    (OWNERS, INSERT, &["ledger", "hold", "legal hold"]),
     (
         &["maintainer"],
         &["ALTER", "CREATE ON", "DROP", "INHERIT"],
@@ -526,11 +537,7 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         ],
         &["notes"],
     ),
-    (
-        &["member of owner", "maintainer", "member of maintainer"],
-        &["REFERENCES"],
-        &["notes"],
-    ),
+    (OWNERS, &["REFERENCES"], &["notes"]),
     // The stated limit. That no row is changed holds here too.
     (&["superuser"], READ, ALL),
     (&["superuser"], INSERT, ALL),
@@ -558,7 +565,11 @@ const OTHERWISE: &[(&str, &[&str], &str)] = &[
     // "no privileges were granted", a warning.
     ("GRANT", ALL, "01007"),
     // COPY FROM is not supported with row-level security.
-    ("COPY FROM", &["parent", "ledger", "hold"], "0A000"),
+    (
+        "COPY FROM",
+        &["parent", "ledger", "hold", "legal hold"],
+        "0A000",
+    ),
     // A view of several tables takes no rows.
     ("CHANGE", &["view"], "55000"),
     // Where there is no row-level security, which turns it into a query, nothing copies a partitioned table.
@@ -719,6 +730,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "request_trail",
         "audit.request_trail('req-1')",
         &["reader", "auditor"],
+    ),
+    (
+        "give_to_owner",
+        "audit.give_to_owner('audit_parts.bare')",
+        &[],
     ),
     (
         "tenant_batches",
@@ -902,12 +918,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ("DROP SCHEMA audit_parts CASCADE", MAINTAINER),
     (
         "GRANT ALL ON SCHEMA audit, audit_parts TO PUBLIC",
-        &[
-            "owner",
-            "member of owner",
-            "maintainer",
-            "member of maintainer",
-        ],
+        &["member of owner", "maintainer", "member of maintainer"],
     ),
     ("CREATE TABLE audit_guard.theirs ()", &[]),
     ("DROP SCHEMA audit_guard CASCADE", &[]),

@@ -141,7 +141,8 @@ fn only_an_operator_settles_and_only_what_belongs_in_the_month() {
             "INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt) VALUES ({id}, 'succeeded', {at}, gen_random_uuid(), 1, '')"
         ));
     };
-    // The greatest id there is, of the year 10889, ends no plan.
+    // As only a superuser can have them there. The greatest id there is, of the year 10889, ends no plan.
+    postgres.psql("ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month");
     insert("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'9999-12-31Z'");
     insert("audit.id_at('2019-01-15Z')", "'2019-01-15Z'");
     insert("audit.id_at('2019-01-16Z')", "'2020-01-15Z'");
@@ -183,6 +184,7 @@ fn a_foreign_key_to_the_default_partition_alone_keeps_its_rows_there() {
     postgres.psql(
         "INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt)
              VALUES (audit.id_at('2019-01-15Z'), 'succeeded', '2019-01-15Z', gen_random_uuid(), 1, '');
+         GRANT SELECT (id), UPDATE (id) ON audit_parts.events_default TO audit_owner;
          CREATE TABLE public.notes (event uuid REFERENCES audit_parts.events_default (id) ON DELETE CASCADE);
          INSERT INTO public.notes SELECT id FROM audit_parts.events_default;
          CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'EVIL as %', current_user; RETURN NULL; END $$;
@@ -195,4 +197,86 @@ fn a_foreign_key_to_the_default_partition_alone_keeps_its_rows_there() {
     assert_eq!(postgres.psql("SELECT count(*) FROM public.notes"), "1");
     postgres.psql("DROP TABLE public.notes");
     allowed(&mut operator, settling);
+}
+
+#[test]
+fn no_row_lies_in_a_default_partition_with_a_time_of_another_month_than_its_id() {
+    let postgres = migrated();
+    let mut writer = login(&postgres, "w", Some("audit_writer"));
+    for (table, time) in super::RECORDS {
+        for (id, at) in [
+            ("2019-01-31T23:59:59.999Z", "2019-02-01Z"),
+            ("2019-02-01Z", "2019-01-31T23:59:59.999999Z"),
+            ("2019-01-01Z", "1970-01-01Z"),
+            ("1970-01-01Z", "9999-12-31Z"),
+        ] {
+            refused(
+                &mut writer,
+                "23514",
+                &format!(
+                    "SET TimeZone = 'Pacific/Kiritimati'; INSERT INTO audit_parts.{table}_default (id, status, {time}, writer_id, seq, salt)
+                     VALUES (audit.id_at('{id}'), 'succeeded', '{at}', gen_random_uuid(), 1, '')"
+                ),
+            );
+        }
+        for at in [
+            "1970-01-01Z",
+            "2019-01-31T23:59:59.999999Z",
+            "9999-12-31T23:59:59.999999Z",
+        ] {
+            allowed(
+                &mut writer,
+                &format!(
+                    "SET TimeZone = 'Pacific/Kiritimati'; INSERT INTO audit_parts.{table}_default (id, status, {time}, writer_id, seq, salt)
+                     VALUES (audit.id_at('{at}'), 'succeeded', '{at}', gen_random_uuid(), 1, '')"
+                ),
+            );
+        }
+    }
+}
+
+#[test]
+fn no_row_is_larger_than_what_a_value_may_be() {
+    let postgres = migrated();
+    let mut writer = login(&postgres, "w", Some("audit_writer"));
+    postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) t");
+    let month = postgres.psql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')");
+    let insert = |column: &str, value: &str| {
+        format!(
+            "INSERT INTO audit_parts.query_runs_{month} (id, status, started_at, writer_id, seq, salt, {column})
+             VALUES (pg_temp.gen_id(now()), 'succeeded', now(), gen_random_uuid(), 1, '', {value})"
+        )
+    };
+    allowed(
+        &mut writer,
+        "SET search_path = pg_catalog, pg_temp; CREATE FUNCTION pg_temp.gen_id(timestamptz) RETURNS uuid LANGUAGE sql
+         AS $$ SELECT overlay(audit.id_at($1)::text PLACING right(gen_random_uuid()::text, 20) FROM 17)::uuid $$; SET search_path = pg_temp, pg_catalog",
+    );
+    for (column, value) in [
+        ("sql_text", "repeat('x', 151 * 1024 * 1024)"),
+        (
+            "sql_text, question_text",
+            "repeat('x', 80 * 1024 * 1024), repeat('y', 80 * 1024 * 1024)",
+        ),
+        (
+            "metadata",
+            "(SELECT jsonb_object_agg('k' || n, repeat('\"', 20000000)) FROM generate_series(1, 6) n)",
+        ),
+        ("problems", "ARRAY[repeat('p', 2000000)]"),
+    ] {
+        refused(&mut writer, "23514", &insert(column, value));
+    }
+    refused(
+        &mut writer,
+        "23514",
+        &format!(
+            "INSERT INTO audit_parts.query_runs_{month} (id, status, started_at, writer_id, seq, salt)
+             VALUES (pg_temp.gen_id(now()), 'succeeded', now(), gen_random_uuid(), 1, decode(repeat('00', 100), 'hex'))"
+        ),
+    );
+    // What the library may be set to send.
+    allowed(
+        &mut writer,
+        &insert("sql_text", "repeat('x', 128 * 1024 * 1024)"),
+    );
 }

@@ -307,3 +307,141 @@ fn a_trail_that_was_restored_without_its_roles_says_so_and_the_roles_can_be_made
     postgres.psql("DROP SCHEMA audit CASCADE");
     tracing_audit::migrate(&postgres.url()).unwrap();
 }
+
+#[test]
+fn roles_that_are_made_while_a_migration_waits_are_looked_at_as_well() {
+    let postgres = Postgres::start();
+    postgres
+        .psql("CREATE ROLE mallory LOGIN CREATEROLE; GRANT CREATE ON DATABASE audit TO mallory");
+    let (mut first, mut second) = (postgres.session("mallory"), postgres.session("mallory"));
+    // Not seen by who looks, and waited for by who makes it.
+    allowed(&mut first, "BEGIN");
+    allowed(&mut first, "CREATE SCHEMA audit");
+    std::thread::scope(|scope| {
+        let migrated = scope.spawn(|| tracing_audit::migrate(&postgres.url()));
+        wait_until("the migration waits", PATIENCE, || {
+            postgres.psql(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postgres' AND wait_event_type = 'Lock'",
+            ) == "1"
+        });
+        allowed(
+            &mut second,
+            "CREATE ROLE audit_owner; CREATE ROLE audit_maintainer; GRANT audit_maintainer TO mallory",
+        );
+        allowed(&mut first, "ROLLBACK");
+        let error = migrated.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("of which mallory is a member"), "{error}");
+    });
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'audit%'"),
+        "0"
+    );
+}
+
+#[test]
+fn a_schema_with_the_name_of_the_guard_stops_the_guard_and_nothing_else() {
+    let postgres = Postgres::start();
+    postgres.psql(
+        "CREATE ROLE app LOGIN CREATEROLE; CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO app, mallory",
+    );
+    let app = postgres.url_as("app");
+    tracing_audit::migrate(&app).unwrap();
+    let mut mallory = postgres.session("mallory");
+    allowed(&mut mallory, "CREATE SCHEMA audit_guard");
+    tracing_audit::migrate(&app).unwrap();
+    let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("schema audit_guard (of mallory)"), "{error}");
+    // The way out.
+    postgres.psql("ALTER SCHEMA audit_guard OWNER TO postgres");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "2");
+}
+
+#[test]
+fn what_only_names_a_schema_of_the_trail_stands_in_nobodys_way() {
+    let postgres = migrated();
+    let mut mallory = login(&postgres, "mallory", None);
+    allowed(
+        &mut mallory,
+        "CREATE FUNCTION pg_temp.named() RETURNS oid LANGUAGE sql BEGIN ATOMIC SELECT 'audit'::regnamespace::oid; END",
+    );
+    postgres.psql("CREATE VIEW public.monitor AS SELECT count(*) FROM pg_class WHERE relnamespace = 'audit'::regnamespace");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+}
+
+#[test]
+fn what_a_stranger_named_makes_no_line_of_its_own_in_a_log() {
+    let postgres =
+        after("CREATE SCHEMA audit; CREATE TABLE audit.\"a\nall is well: run this\r\u{1b}[2K\" ()");
+    let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("all is well"), "{error}");
+    assert!(!error.contains(char::is_control), "{error:?}");
+}
+
+#[test]
+fn the_way_out_of_roles_that_another_administers_can_be_run_as_it_stands() {
+    let postgres = Postgres::start();
+    let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
+    postgres.psql("CREATE DATABASE second");
+    postgres.psql("CREATE ROLE admin LOGIN CREATEROLE; GRANT CREATE ON DATABASE audit TO admin");
+    let first = postgres.url_as("admin");
+    tracing_audit::migrate(&first).unwrap();
+    if version < 160_000 {
+        // There any role that may create roles administers all of them, and is no member.
+        return tracing_audit::migrate(&postgres.url_of("second")).unwrap();
+    }
+    let way_out = |error: String| -> Vec<String> {
+        error
+            .split("(of the server): ")
+            .skip(1)
+            .map(|part| part.split("; role").next().unwrap_or_default().to_owned())
+            .collect()
+    };
+    let error = tracing_audit::migrate(&postgres.url_of("second")).unwrap_err();
+    let statements = way_out(error.to_string());
+    assert_eq!(statements.len(), 2, "{error}");
+    for statement in statements {
+        postgres.psql(&statement);
+    }
+    tracing_audit::migrate(&postgres.url_of("second")).unwrap();
+    // The functions of both still have the rights of the owner.
+    let spool = Folder::new();
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    audit.record(Event::new("first")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+}
+
+#[test]
+fn a_login_that_may_not_make_the_trail_is_told_what_it_lacks() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE app LOGIN; CREATE ROLE creator LOGIN CREATEROLE");
+    for (login, words) in [
+        ("app", "CREATEROLE"),
+        ("creator", "GRANT CREATE ON DATABASE audit TO creator"),
+    ] {
+        let error = tracing_audit::migrate(&postgres.url_as(login)).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn row_security_that_is_off_for_a_program_costs_no_record() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE ROLE app LOGIN IN ROLE audit_writer; ALTER ROLE app SET row_security = off; ALTER DATABASE audit SET row_security = off",
+    );
+    let spool = Folder::new();
+    let audit = pipeline(&postgres, &spool, |builder| {
+        builder.postgres(postgres.url_as("app"))
+    });
+    audit.record(Event::new("kept")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(count(&postgres, "events"), 1);
+    let mut auditor = login(&postgres, "auditor", Some("audit_auditor"));
+    allowed(
+        &mut auditor,
+        "SELECT audit.record_reading('because'), audit.place_hold('case')",
+    );
+}

@@ -41,7 +41,8 @@ pub(crate) const MIGRATIONS: [Migration; 2] = [
 /// pooler's connection is somebody else's a moment later. And no function runs that the
 /// database's owner has put before those of Postgres.
 const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
-     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = on";
+     SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = on; SET LOCAL statement_timeout = 0; \
+     SET LOCAL default_tablespace = ''; SET LOCAL default_table_access_method = heap";
 
 /// What stands in the way.
 const STRANGERS: &str = include_str!("../../../migrations/strangers.sql");
@@ -66,23 +67,17 @@ const BECOME_WRITER: &str = "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USA
 /// The event triggers, which only a superuser can make: apart from the migrations, which may have been another's.
 const GUARD: &str = include_str!("../../../migrations/guard.sql");
 
-/// Whether this login can make the event triggers, and they are missing, as is the schema they lie in.
-/// What is there only in part was not left out but tampered with, which is for `doctor` to tell.
+/// Whether this login can make the event triggers, and they are missing, as is the schema they lie in, or all that
+/// should be in it. What is there only in part was not left out but tampered with, which is for `doctor` to tell.
 const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname OPERATOR(pg_catalog.=) 'audit_guard') \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) n.oid \
+         WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname OPERATOR(pg_catalog.=) 'audit_guard') \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger \
      WHERE evtname OPERATOR(pg_catalog.=) ANY ('{audit_refuse_ddl,audit_refuse_drop}'))";
 
-/// Which role must grant what to a login that may make roles: from Postgres 16 on that alone does not let it have
-/// those that another has made.
-const MISSING_RIGHT: &str = "SELECT format('the roles of the trail are on this server already, and the login %s does not administer \
-     them: a superuser%s must run GRANT %s TO %I WITH ADMIN TRUE, INHERIT FALSE, SET FALSE', me.rolname, \
-     coalesce(' or ' || (SELECT string_agg(DISTINCT quote_ident(m.rolname), ' or ') FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member \
-         JOIN pg_roles g ON g.oid = a.roleid WHERE g.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer') AND a.admin_option AND NOT m.rolsuper), ''), \
-     string_agg(quote_ident(r.rolname), ', ' ORDER BY r.rolname), me.rolname) \
-     FROM pg_roles me, pg_roles r WHERE me.rolname = current_user AND NOT me.rolsuper AND me.rolcreaterole \
-     AND current_setting('server_version_num')::int >= 160000 AND r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer') \
-     AND NOT pg_has_role(me.oid, r.oid, 'MEMBER WITH ADMIN OPTION') GROUP BY me.rolname";
+/// What a login lacks to make the trail: the right to make roles, or those that are there (from Postgres 16 on the right to
+/// make roles alone does not let it have those that another has made), or the right to make schemas.
+const MISSING_RIGHT: &str = include_str!("../../../migrations/missing_right.sql");
 
 /// How many of the things that stand in the way are named.
 const NAMED: usize = 5;
@@ -91,8 +86,10 @@ const NAMED: usize = 5;
 #[derive(Debug)]
 pub(crate) enum NotMade {
     Database(sqlx::Error),
-    /// What is there is not the trail's, or a right is missing: in words.
+    /// What is there is not the trail's: in words.
     Refused(String),
+    /// The login has not the rights to make what is missing: in words.
+    Lacking(String),
     Newer(i64),
     /// Of another text than this program's.
     Changed(i64),
@@ -108,7 +105,7 @@ impl From<NotMade> for MigrateError {
     fn from(not_made: NotMade) -> Self {
         match not_made {
             NotMade::Database(error) => Self::Database(Box::new(error)),
-            NotMade::Refused(what) => Self::NotOurs(what),
+            NotMade::Refused(what) | NotMade::Lacking(what) => Self::NotOurs(what),
             NotMade::Newer(version) => Self::Newer(version),
             NotMade::Changed(version) => Self::Changed(version),
         }
@@ -119,13 +116,12 @@ impl From<NotMade> for MigrateError {
 /// With `is_writer` the login is let write to what it has made.
 pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
     // Who has waited for another is to see what that one has done.
-    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED";
+    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     let mut transaction = connection.begin_with(begin).await?;
     transaction.execute(SETTINGS).await?;
     let is_there = is_made(&mut transaction).await?;
-    if let Some(strangers) = found(&mut transaction, !is_there).await? {
-        return Err(NotMade::Refused(strangers));
-    }
+    let about = if is_there { About::Use } else { About::Making };
+    refuse_strangers(&mut transaction, about).await?;
     if !is_there {
         refuse_without_right(&mut transaction).await?;
         transaction.execute(CLAIM).await?;
@@ -135,14 +131,15 @@ pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Resul
         }
     }
     if lacks_guard(&mut transaction).await?.is_some() {
-        if let Some(strangers) = found(&mut transaction, true).await? {
-            return Err(NotMade::Refused(strangers));
-        }
         // Of several superusers at once, one makes them.
         transaction
             .execute("LOCK TABLE audit.schema_migrations IN SHARE ROW EXCLUSIVE MODE")
             .await?;
         if lacks_guard(&mut transaction).await?.is_some() {
+            refuse_strangers(&mut transaction, About::Guard).await?;
+            transaction
+                .execute("DROP SCHEMA IF EXISTS audit_guard")
+                .await?;
             transaction.execute(GUARD).await?;
         }
     }
@@ -156,7 +153,10 @@ async fn is_made(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
 
 /// The roles, the schemas and what is missing of the migrations.
 async fn make(transaction: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
+    // A stranger may have made it wait, and roles meanwhile; what there is now is this transaction's, or is looked at.
+    refuse_strangers(transaction, About::Making).await?;
     transaction.execute(ROLES).await?;
+    refuse_strangers(transaction, About::Making).await?;
     transaction.execute(BEGIN).await?;
     transaction
         .execute(
@@ -213,54 +213,74 @@ impl Migration {
 pub(crate) async fn make_roles(connection: &mut PgConnection) -> Result<(), NotMade> {
     let mut transaction = connection.begin().await?;
     transaction.execute(SETTINGS).await?;
-    // What was restored without them is no hindrance to making them.
-    let rows = transaction.fetch_all(STRANGERS).await?;
-    let of_roles: Vec<_> = rows
-        .iter()
-        .filter(|row| row.try_get::<bool, _>("only_to_make").unwrap_or(false))
-        .collect();
-    if let Some(strangers) = in_words(&of_roles)? {
-        return Err(NotMade::Refused(strangers));
-    }
+    refuse_strangers(&mut transaction, About::Roles).await?;
     refuse_without_right(&mut transaction).await?;
     transaction.execute(ROLES).await?;
+    refuse_strangers(&mut transaction, About::Roles).await?;
     transaction.execute(GIVE_BACK).await?;
     Ok(transaction.commit().await?)
 }
 
 async fn refuse_without_right(transaction: &mut PgConnection) -> Result<(), NotMade> {
     match transaction.fetch_optional(MISSING_RIGHT).await? {
-        Some(row) => Err(NotMade::Refused(row.try_get(0)?)),
+        Some(row) => Err(NotMade::Lacking(row.try_get(0)?)),
         None => Ok(()),
     }
+}
+
+/// What is about to be done, and so what stands in its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum About {
+    /// The trail is there, and used.
+    Use,
+    /// The guard is made.
+    Guard,
+    /// The trail is made, and its guard.
+    Making,
+    /// The roles alone are made: what was restored without them is no hindrance.
+    Roles,
 }
 
 /// What stands in the way of the trail, in words; nothing when all is well.
 pub(crate) async fn strangers(
     connection: &mut PgConnection,
-    is_to_make: bool,
+    about: About,
 ) -> Result<Option<String>, NotMade> {
     let mut transaction = connection.begin().await?;
     transaction.execute(SETTINGS).await?;
-    let found = found(&mut transaction, is_to_make).await?;
+    let found = found(&mut transaction, about).await?;
     transaction.commit().await?;
     Ok(found)
 }
 
-/// The same, in a transaction whose settings are made.
-async fn found(
-    transaction: &mut PgConnection,
-    is_to_make: bool,
-) -> Result<Option<String>, sqlx::Error> {
-    let rows = transaction.fetch_all(STRANGERS).await?;
-    let rows: Vec<_> = rows
-        .iter()
-        .filter(|row| is_to_make || !row.try_get::<bool, _>("only_to_make").unwrap_or(false))
-        .collect();
-    in_words(&rows)
+async fn refuse_strangers(transaction: &mut PgConnection, about: About) -> Result<(), NotMade> {
+    match found(transaction, about).await? {
+        Some(strangers) => Err(NotMade::Refused(strangers)),
+        None => Ok(()),
+    }
 }
 
-fn in_words(rows: &[&sqlx::postgres::PgRow]) -> Result<Option<String>, sqlx::Error> {
+/// What stands in the way, in a transaction whose settings are made.
+async fn found(
+    transaction: &mut PgConnection,
+    about: About,
+) -> Result<Option<String>, sqlx::Error> {
+    let matters: &[&str] = match about {
+        About::Use => &["always"],
+        About::Guard => &["always", "to guard"],
+        About::Making => &["always", "to guard", "to make"],
+        About::Roles => &["to make"],
+    };
+    let mut found = Vec::new();
+    for row in transaction.fetch_all(STRANGERS).await? {
+        if matters.contains(&row.try_get("matters")?) {
+            found.push(row);
+        }
+    }
+    in_words(&found)
+}
+
+fn in_words(rows: &[sqlx::postgres::PgRow]) -> Result<Option<String>, sqlx::Error> {
     let mut words = String::new();
     for row in rows.iter().take(NAMED) {
         let (what, owner, way_out): (&str, &str, &str) =
@@ -270,6 +290,11 @@ fn in_words(rows: &[&sqlx::postgres::PgRow]) -> Result<Option<String>, sqlx::Err
         }
         let _ = write!(words, "{what} (of {owner}): {way_out}");
     }
+    // Whoever named it must not write lines of their own into the host's log.
+    let mut words: String = words
+        .chars()
+        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
+        .collect();
     if rows.len() > NAMED {
         words.push_str("; and more");
     }

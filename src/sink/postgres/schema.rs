@@ -158,7 +158,7 @@ async fn migrate_with(servers: Servers, what: What) -> Result<(), MigrateError> 
     let is_to_run = match state(&mut connection).await.map_err(database)? {
         // Nothing to do takes no right to do it.
         State::Current | State::NotWriter => {
-            let strangers = migrations::strangers(&mut connection, false).await?;
+            let strangers = migrations::strangers(&mut connection, migrations::About::Use).await?;
             if let Some(strangers) = strangers {
                 return Err(MigrateError::NotOurs(strangers));
             }

@@ -155,7 +155,7 @@ impl Writer {
                 ))));
             }
             schema::State::Foreign => {
-                let naming = migrations::strangers(&mut connection, true);
+                let naming = migrations::strangers(&mut connection, migrations::About::Making);
                 let why = match tokio::time::timeout(EXCHANGE_TIMEOUT, naming).await {
                     Ok(Ok(Some(strangers))) => {
                         format!("this is in the way of the audit trail: {strangers}")
@@ -181,6 +181,13 @@ impl Writer {
                     Ok(Ok(())) => {}
                     Ok(Err(NotMade::Database(error))) => {
                         return Err(not_migrated(error, servers.login()));
+                    }
+                    Ok(Err(NotMade::Lacking(why))) => {
+                        let login = servers.login();
+                        return Err(NotReady::Schema(Cow::Owned(format!(
+                            "the audit tables are missing or old, and {why}; \
+                             or run `tracing-audit migrate --writer-login {login}` as an administrator"
+                        ))));
                     }
                     Ok(Err(not_made)) => {
                         let why = crate::error::MigrateError::from(not_made);

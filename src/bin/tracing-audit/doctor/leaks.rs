@@ -59,8 +59,9 @@ const FOREIGN_KEYS: &str = "
     JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
     JOIN pg_type t ON t.oid = a.atttypid JOIN pg_namespace tn ON tn.oid = t.typnamespace
     WHERE k.contype = 'f' AND k.conparentid = 0 AND (pn.nspname IN ('audit', 'audit_parts') OR parent.relowner = to_regrole('audit_owner'))
-        AND tn.nspname <> 'pg_catalog'
-        AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = t.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+        AND NOT EXISTS (
+            WITH RECURSIVE base AS (SELECT t.typbasetype, t.typnamespace UNION ALL SELECT d.typbasetype, d.typnamespace FROM base JOIN pg_type d ON d.oid = base.typbasetype)
+            SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
     ORDER BY 1";
 
 /// Views, publications and foreign keys elsewhere.

@@ -10,6 +10,10 @@
 --   undo                 takes it away; null when no statement can, or none should
 WITH space AS (
     SELECT oid, nspname, nspowner, nspacl FROM pg_namespace WHERE nspname IN ('audit', 'audit_parts', 'audit_guard')),
+-- What an extension has brought that was put into one of the schemas is told as one thing: the extension.
+brought AS (
+    SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
+    WHERE e.extnamespace IN (SELECT oid FROM space)),
 -- In the schemas, or a partition of a record table wherever it lies, or carried off from there.
 relation AS (
     SELECT c.*, n.nspname, format('%I.%I', n.nspname, c.relname) AS name,
@@ -22,14 +26,17 @@ relation AS (
             OR EXISTS (SELECT FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid
                 WHERE t.tgrelid = c.oid AND t.tgname = 'append_only' AND p.pronamespace IN (SELECT oid FROM space)))
         OR c.relispartition AND EXISTS (SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
-            WHERE i.inhrelid = c.oid AND p.relnamespace IN (SELECT oid FROM space)))),
+            WHERE i.inhrelid = c.oid AND p.relnamespace IN (SELECT oid FROM space)))
+        AND NOT EXISTS (SELECT FROM brought b WHERE b.classid = 'pg_class'::regclass AND b.objid = c.oid)),
 function AS (
     SELECT p.*, n.nspname, p.oid::regprocedure::text AS name,
         CASE p.prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word
-    FROM pg_proc p JOIN space n ON n.oid = p.pronamespace),
+    FROM pg_proc p JOIN space n ON n.oid = p.pronamespace
+    WHERE NOT EXISTS (SELECT FROM brought b WHERE b.classid = 'pg_proc'::regclass AND b.objid = p.oid)),
 type AS (
     SELECT t.*, n.nspname, format('%I.%I', n.nspname, t.typname) AS name
-    FROM pg_type t JOIN space n ON n.oid = t.typnamespace WHERE t.typtype = 'e'),
+    FROM pg_type t JOIN space n ON n.oid = t.typnamespace
+    WHERE t.typtype = 'e' AND NOT EXISTS (SELECT FROM brought b WHERE b.classid = 'pg_type'::regclass AND b.objid = t.oid)),
 event_trigger AS (
     SELECT e.*, p.oid::regprocedure::text AS function, r.rolsuper, r.rolname
     FROM pg_event_trigger e JOIN pg_proc p ON p.oid = e.evtfoid JOIN pg_roles r ON r.oid = e.evtowner
@@ -69,13 +76,19 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     -- What is there. Tables among the partitions are looked at as such.
     SELECT 'object', CASE d.classid WHEN 'pg_proc'::regclass THEN d.objid::regprocedure::text ELSE i.identity END, i.type, NULL, '', NULL,
         CASE
+            WHEN i.type = 'extension' THEN (SELECT CASE WHEN e.extrelocatable THEN format('ALTER EXTENSION %I SET SCHEMA public;', e.extname)
+                ELSE format('DROP EXTENSION %I CASCADE;', e.extname) END FROM pg_extension e WHERE e.oid = d.objid)
             WHEN i.type IN ('table', 'foreign table', 'materialized view') THEN format('ALTER %s %s SET SCHEMA public;', upper(i.type), i.identity)
             ELSE format('DROP %s %s;', CASE i.type WHEN 'statistics object' THEN 'STATISTICS' WHEN 'composite type' THEN 'TYPE'
                 ELSE upper(i.type) END, i.identity)
         END
     FROM pg_depend d JOIN space n ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype IN ('n', 'a')
     LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid, pg_identify_object(d.classid, d.objid, 0) i
-    WHERE d.classid <> 'pg_default_acl'::regclass AND NOT (n.nspname = 'audit_parts' AND c.relkind IN ('r', 'p') AND c.relkind IS NOT NULL)
+    -- Not what only names a schema, as a constant of type regnamespace in a view does.
+    WHERE d.classid NOT IN ('pg_default_acl'::regclass, 'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)
+        AND coalesce(i.schema, n.nspname) = n.nspname
+        AND NOT EXISTS (SELECT FROM brought b WHERE b.classid = d.classid AND b.objid = d.objid)
+        AND NOT (n.nspname = 'audit_parts' AND c.relkind IN ('r', 'p') AND c.relkind IS NOT NULL)
     UNION ALL
     SELECT 'object', quote_ident(nspname), 'schema', format('CREATE SCHEMA %I;', nspname), '', NULL, NULL FROM space
     UNION ALL

@@ -20,6 +20,8 @@ CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 BEGIN
     IF writer IS NULL OR secret IS NULL OR octet_length(secret) <> 32 THEN
@@ -53,6 +55,8 @@ CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     batch record;
@@ -84,6 +88,8 @@ CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     at     constant timestamptz := clock_timestamp();
@@ -211,22 +217,22 @@ CREATE POLICY auditor ON audit.batches FOR SELECT TO audit_auditor USING (true);
 CREATE POLICY maintainer ON audit.batches FOR SELECT TO audit_maintainer USING (true);
 --@ ["privilege","audit.batches","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.batches TO audit_auditor;
---@ ["privilege","audit.batches","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.batches TO audit_owner;
---@ ["privilege","audit.batches","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.batches TO audit_owner;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.batches TO audit_maintainer;
 --@ ["row security","audit.batches","","",null]
 ALTER TABLE audit.batches ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.batches","","r ","[\"audit\", \"batches\"]"]
@@ -314,6 +320,8 @@ CREATE OR REPLACE FUNCTION audit.check_writer(writer uuid, secret bytea)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 BEGIN
     IF NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = writer AND w.secret_sha256 = sha256(secret)) THEN
@@ -351,11 +359,16 @@ BEGIN
                 month := to_timestamp(right(leaf, 7), 'YYYY_MM');
                 CONTINUE WHEN from_time >= month + interval '1 month' OR to_time <= month;
             END IF;
-            EXECUTE format(
-                'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
-                    left(max(metadata->>''tenant_key'') FILTER (WHERE audit.tenant_uuid(metadata->>''tenant_key'') = $1), 256)
-                 FROM audit_parts.%2$I WHERE ($1 IS NULL OR tenant_id = $1) AND %3$s', audit.time_column(parent), leaf, audit.by_the_host(parent))
-                INTO present, in_span, key USING tenant, from_time, to_time;
+            BEGIN
+                EXECUTE format(
+                    'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
+                        left(max(metadata->>''tenant_key'') FILTER (WHERE audit.tenant_uuid(metadata->>''tenant_key'') = $1), 256)
+                     FROM audit_parts.%2$I WHERE ($1 IS NULL OR tenant_id = $1) AND %3$s', audit.time_column(parent), leaf, audit.by_the_host(parent))
+                    INTO present, in_span, key USING tenant, from_time, to_time;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
             -- Of all tenants, a month stays with no record in it as well.
             IF present > 0 OR tenant IS NULL AND leaf !~ '_default$' THEN
                 partitions := partitions + 1;
@@ -443,22 +456,22 @@ CREATE POLICY auditor ON audit.dead_letters FOR SELECT TO audit_auditor USING (t
 CREATE POLICY maintainer ON audit.dead_letters FOR SELECT TO audit_maintainer USING (true);
 --@ ["privilege","audit.dead_letters","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.dead_letters TO audit_auditor;
---@ ["privilege","audit.dead_letters","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.dead_letters TO audit_owner;
---@ ["privilege","audit.dead_letters","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.dead_letters TO audit_owner;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.dead_letters TO audit_maintainer;
 --@ ["row security","audit.dead_letters","","",null]
 ALTER TABLE audit.dead_letters ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.dead_letters","","r ","[\"audit\", \"dead_letters\"]"]
@@ -472,6 +485,8 @@ CREATE OR REPLACE FUNCTION audit.depending(leaf text)
  LANGUAGE sql
  STABLE STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT DISTINCT format('%s %s depends on it', o.type, o.identity)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -501,6 +516,8 @@ CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with
  STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     month_start constant timestamptz := date_trunc('month', at);
@@ -511,7 +528,7 @@ DECLARE
     is_in_net   boolean;
 BEGIN
     IF audit.time_column(parent) IS NULL THEN
-        RAISE EXCEPTION 'audit.%: no such record table', parent USING ERRCODE = 'undefined_table';
+        RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
     END IF;
     IF at < '1970-01-01 00:00+00' OR at >= '10000-01-01 00:00+00' THEN
         RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
@@ -697,6 +714,16 @@ ALTER TABLE audit.events ALTER COLUMN writer_id SET STATISTICS 0;
 ALTER TABLE audit.events ADD CONSTRAINT events_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.events","events_pkey",null,null]
 ALTER TABLE audit.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.events","events_size",null,null]
+ALTER TABLE audit.events ADD CONSTRAINT events_size CHECK ((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(action_type), 0)) + COALESCE(octet_length(target_type), 0)) + COALESCE(octet_length(target_id), 0)) + COALESCE(octet_length(input_summary), 0)) + COALESCE(octet_length(output_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND
+CASE
+    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
 --@ ["forced row security","audit.events","","",null]
 ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
 --@ ["index","audit.events","audit.events USING btree (request_id, tenant_id)","long",null]
@@ -714,35 +741,63 @@ CREATE POLICY maintainer ON audit.events FOR SELECT TO audit_maintainer USING ((
 CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.events TO audit_auditor;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.events TO audit_owner;
 --@ ["privilege","audit.events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.events TO audit_reader;
---@ ["privilege","audit.events","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.events TO audit_owner;
---@ ["privilege","audit.events","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.events TO audit_owner;
 --@ ["row security","audit.events","","",null]
 ALTER TABLE audit.events ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.events","","p RANGE (id)","[\"audit\", \"events\"]"]
 --@ ["trigger","audit.events","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.give_to_owner(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.give_to_owner(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', target);
+    EXECUTE format('GRANT ALL ON %s TO audit_maintainer', target);
+    EXECUTE format('REVOKE ALL ON %s FROM audit_owner', target);
+    IF target IN ('audit.query_runs'::regclass, 'audit.prompt_runs'::regclass, 'audit.events'::regclass, to_regclass('audit.legal_holds')) THEN
+        EXECUTE format('GRANT SELECT (id), UPDATE (id) ON %s TO audit_owner', target);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.give_to_owner(regclass)","function","",null]
+--@ ["owner","audit.give_to_owner(regclass)","","",null]
+ALTER FUNCTION audit.give_to_owner(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.give_to_owner(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.give_to_owner(regclass) TO audit_maintainer;
 --@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
 CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with time zone, month_end timestamp with time zone)
  RETURNS TABLE(id uuid, tenant_id uuid)
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT h.id, h.tenant_id FROM audit.legal_holds h
     WHERE h.from_time < month_end AND h.to_time > month_start AND (h.kinds IS NULL OR parent = ANY (h.kinds))
@@ -761,6 +816,8 @@ CREATE OR REPLACE FUNCTION audit.hold_coverage(hold uuid)
  LANGUAGE sql
  STABLE STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT c.* FROM audit.legal_holds h, audit.covered(h.tenant_id, h.from_time, h.to_time, h.kinds) c WHERE h.id = hold
 $function$
@@ -781,7 +838,7 @@ CREATE OR REPLACE FUNCTION audit.id_at(at timestamp with time zone)
  IMMUTABLE PARALLEL SAFE STRICT
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+    SELECT (lpad(to_hex(least(greatest(floor(extract(epoch FROM at) * 1000), 0), 281474976710655)::bigint), 12, '0') || repeat('0', 20))::uuid
 $function$
 ;
 --@ ["object","audit.id_at(timestamp with time zone)","function","",null]
@@ -817,6 +874,8 @@ CREATE OR REPLACE FUNCTION audit.least_age()
  LANGUAGE sql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT coalesce((SELECT s.least_age FROM audit.settings s ORDER BY s.id DESC LIMIT 1), interval '30 days')
 $function$
@@ -890,24 +949,24 @@ CREATE POLICY maintainer ON audit.legal_hold_lifts FOR SELECT TO audit_maintaine
 CREATE POLICY operator ON audit.legal_hold_lifts FOR SELECT TO audit_operator USING (true);
 --@ ["privilege","audit.legal_hold_lifts","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_auditor;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.legal_hold_lifts TO audit_maintainer;
 --@ ["privilege","audit.legal_hold_lifts","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_operator;
---@ ["privilege","audit.legal_hold_lifts","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.legal_hold_lifts TO audit_owner;
---@ ["privilege","audit.legal_hold_lifts","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.legal_hold_lifts TO audit_owner;
 --@ ["row security","audit.legal_hold_lifts","","",null]
 ALTER TABLE audit.legal_hold_lifts ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.legal_hold_lifts","","r ","[\"audit\", \"legal_hold_lifts\"]"]
@@ -973,24 +1032,28 @@ CREATE POLICY maintainer ON audit.legal_holds FOR SELECT TO audit_maintainer USI
 CREATE POLICY operator ON audit.legal_holds FOR SELECT TO audit_operator USING (true);
 --@ ["privilege","audit.legal_holds","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_holds TO audit_auditor;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.legal_holds TO audit_maintainer;
 --@ ["privilege","audit.legal_holds","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.legal_holds TO audit_operator;
---@ ["privilege","audit.legal_holds","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.legal_holds TO audit_owner;
---@ ["privilege","audit.legal_holds","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.legal_holds TO audit_owner;
 --@ ["row security","audit.legal_holds","","",null]
 ALTER TABLE audit.legal_holds ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.legal_holds","","r ","[\"audit\", \"legal_holds\"]"]
@@ -1004,6 +1067,8 @@ CREATE OR REPLACE FUNCTION audit.lift_hold(hold uuid, reason text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     tenant uuid;
@@ -1087,7 +1152,15 @@ CREATE OR REPLACE FUNCTION audit.make_leaf_safe(leaf regclass)
 AS $function$
 DECLARE
     grantee oid;
+    net     text := (SELECT relname FROM pg_class WHERE oid = leaf AND relname LIKE '%\_default');
 BEGIN
+    -- The id and the time are of one month, as in a month's own table: else the month could never be settled.
+    IF net IS NOT NULL THEN
+        EXECUTE format(
+            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (date_trunc(''month'', %I AT TIME ZONE ''UTC'') = date_trunc(''month'',
+                to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000) AT TIME ZONE ''UTC''))',
+            leaf, net || '_month', audit.time_column(left(net, -8)));
+    END IF;
     -- What default privileges of any kind have given to others; it belongs to whoever has made it just now.
     FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = leaf AND a.grantee <> c.relowner LOOP
         EXECUTE format('REVOKE ALL ON %s FROM %s', leaf, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
@@ -1095,7 +1168,7 @@ BEGIN
     EXECUTE format('GRANT INSERT ON %s TO audit_writer', leaf);
     PERFORM audit.make_append_only(leaf);
     PERFORM audit.keep_no_statistics(leaf);
-    EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', leaf);
+    PERFORM audit.give_to_owner(leaf);
 END
 $function$
 ;
@@ -1110,9 +1183,11 @@ CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start t
  LANGUAGE plpgsql
  STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
-    found    text[] := '{}';
+    against  text[] := '{}';
     hold     record;
     is_there boolean;
     strays   bigint;
@@ -1123,16 +1198,16 @@ BEGIN
             EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1)', leaf) INTO is_there USING hold.tenant_id;
         END IF;
         IF is_there THEN
-            found := found || format('held by the legal hold %s', hold.id);
+            against := against || format('held by the legal hold %s', hold.id);
         END IF;
     END LOOP;
     -- Its month is in its name, which a superuser can change.
     EXECUTE format('SELECT count(*) FROM audit_parts.%1$I WHERE %2$I < $1 OR %2$I >= $2 OR id < $3 OR id >= $4', leaf, audit.time_column(parent))
         INTO strays USING month_start, month_end, audit.id_at(month_start), audit.id_at(month_end);
     IF strays > 0 THEN
-        found := found || format('%s rows are not of the month that its name says', strays);
+        against := against || format('%s rows are not of the month that its name says', strays);
     END IF;
-    RETURN found || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
+    RETURN against || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
 END
 $function$
 ;
@@ -1148,22 +1223,22 @@ ALTER TABLE audit.partition_lock SET LOGGED;
 --@ ["object","audit.partition_lock","table","",null]
 --@ ["owner","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock OWNER TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.partition_lock TO audit_owner;
---@ ["privilege","audit.partition_lock","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.partition_lock TO audit_owner;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.partition_lock TO audit_maintainer;
 --@ ["row security","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit.partition_lock","","r ","[\"audit\", \"partition_lock\"]"]
@@ -1173,6 +1248,8 @@ CREATE OR REPLACE FUNCTION audit.place_hold(reason text, tenant_id uuid DEFAULT 
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     hold     uuid;
@@ -1191,7 +1268,12 @@ BEGIN
     FOREACH parent IN ARRAY audit.record_tables() LOOP
         FOR leaf IN SELECT audit.leaves(parent) LOOP
             EXIT WHEN is_known;
-            EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1 AND %s)', leaf, audit.by_the_host(parent)) INTO is_known USING tenant_id;
+            BEGIN
+                EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1 AND %s)', leaf, audit.by_the_host(parent)) INTO is_known USING tenant_id;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
         END LOOP;
     END LOOP;
     IF NOT is_known THEN
@@ -1222,6 +1304,8 @@ CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFA
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     leaf  text;
@@ -1240,9 +1324,14 @@ BEGIN
             to_time := from_time + interval '1 month';
             CONTINUE WHEN to_time > young;
             partition := leaf;
-            EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
-            bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
-            obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+            BEGIN
+                EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
+                bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
+                obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
             RETURN NEXT;
         END LOOP;
     END LOOP;
@@ -1263,6 +1352,8 @@ CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[]
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     strays bigint;
@@ -1452,6 +1543,16 @@ ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_created_at_check CHECK 
 ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.prompt_runs","prompt_runs_pkey",null,null]
 ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.prompt_runs","prompt_runs_size",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_size CHECK (((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(model_name), 0)) + COALESCE(octet_length(provider), 0)) + COALESCE(octet_length(prompt_template_name), 0)) + COALESCE(octet_length(rendered_prompt), 0)) + COALESCE(octet_length(response_text), 0)) + COALESCE(octet_length(role), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND
+CASE
+    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
 --@ ["forced row security","audit.prompt_runs","","",null]
 ALTER TABLE audit.prompt_runs FORCE ROW LEVEL SECURITY;
 --@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (request_id, tenant_id)","long",null]
@@ -1469,24 +1570,28 @@ CREATE POLICY maintainer ON audit.prompt_runs FOR SELECT TO audit_maintainer USI
 CREATE POLICY tenant ON audit.prompt_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.prompt_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.prompt_runs TO audit_auditor;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.prompt_runs TO audit_owner;
 --@ ["privilege","audit.prompt_runs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.prompt_runs TO audit_reader;
---@ ["privilege","audit.prompt_runs","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.prompt_runs TO audit_owner;
---@ ["privilege","audit.prompt_runs","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.prompt_runs TO audit_owner;
 --@ ["row security","audit.prompt_runs","","",null]
 ALTER TABLE audit.prompt_runs ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.prompt_runs","","p RANGE (id)","[\"audit\", \"prompt_runs\"]"]
@@ -1629,6 +1734,16 @@ ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET STATISTICS 0;
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.query_runs","query_runs_pkey",null,null]
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.query_runs","query_runs_size",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_size CHECK ((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(question_text), 0)) + COALESCE(octet_length(sql_text), 0)) + COALESCE(octet_length(sql_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND
+CASE
+    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
 --@ ["constraint","audit.query_runs","query_runs_started_at_check",null,null]
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_started_at_check CHECK (((started_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["forced row security","audit.query_runs","","",null]
@@ -1648,24 +1763,28 @@ CREATE POLICY maintainer ON audit.query_runs FOR SELECT TO audit_maintainer USIN
 CREATE POLICY tenant ON audit.query_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.query_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.query_runs TO audit_auditor;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.query_runs TO audit_owner;
 --@ ["privilege","audit.query_runs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.query_runs TO audit_reader;
---@ ["privilege","audit.query_runs","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.query_runs TO audit_owner;
---@ ["privilege","audit.query_runs","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.query_runs TO audit_owner;
 --@ ["row security","audit.query_runs","","",null]
 ALTER TABLE audit.query_runs ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.query_runs","","p RANGE (id)","[\"audit\", \"query_runs\"]"]
@@ -1677,6 +1796,8 @@ CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DE
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 BEGIN
     PERFORM audit.check_text('the purpose of a reading', purpose, 4096);
@@ -1717,6 +1838,8 @@ CREATE OR REPLACE FUNCTION audit.referring(target regclass)
  LANGUAGE sql
  STABLE STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT format(
         'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
@@ -1843,24 +1966,24 @@ CREATE POLICY maintainer ON audit.removals FOR SELECT TO audit_maintainer USING 
 CREATE POLICY operator ON audit.removals FOR SELECT TO audit_operator USING (true);
 --@ ["privilege","audit.removals","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.removals TO audit_auditor;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.removals TO audit_maintainer;
 --@ ["privilege","audit.removals","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.removals TO audit_operator;
---@ ["privilege","audit.removals","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.removals TO audit_owner;
---@ ["privilege","audit.removals","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.removals TO audit_owner;
 --@ ["row security","audit.removals","","",null]
 ALTER TABLE audit.removals ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.removals","","r ","[\"audit\", \"removals\"]"]
@@ -1877,6 +2000,8 @@ CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO'
  SET bytea_output TO 'hex'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     parent    constant text := left(leaf, -8);
@@ -2041,12 +2166,28 @@ GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_auditor;
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_auditor;
 --@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.schema_migrations TO audit_maintainer;
 --@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_maintainer;
 --@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (success)\"]","",null]
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_maintainer;
 --@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.schema_migrations TO audit_maintainer;
 --@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_operator;
 --@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (success)\"]","",null]
@@ -2065,22 +2206,6 @@ GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_writer;
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_writer;
 --@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_writer;
---@ ["privilege","audit.schema_migrations","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.schema_migrations TO audit_owner;
---@ ["privilege","audit.schema_migrations","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.schema_migrations TO audit_owner;
 --@ ["row security","audit.schema_migrations","","",null]
 ALTER TABLE audit.schema_migrations DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit.schema_migrations","","r ","[\"audit\", \"schema_migrations\"]"]
@@ -2090,6 +2215,8 @@ CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     before interval;
@@ -2164,24 +2291,24 @@ CREATE POLICY maintainer ON audit.settings FOR SELECT TO audit_maintainer USING 
 CREATE POLICY operator ON audit.settings FOR SELECT TO audit_operator USING (true);
 --@ ["privilege","audit.settings","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.settings TO audit_auditor;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.settings TO audit_maintainer;
 --@ ["privilege","audit.settings","[\"audit_operator\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.settings TO audit_operator;
---@ ["privilege","audit.settings","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.settings TO audit_owner;
---@ ["privilege","audit.settings","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.settings TO audit_owner;
 --@ ["row security","audit.settings","","",null]
 ALTER TABLE audit.settings ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.settings","","r ","[\"audit\", \"settings\"]"]
@@ -2194,12 +2321,6 @@ ALTER SEQUENCE audit.settings_id_seq SET LOGGED;
 --@ ["object","audit.settings_id_seq","sequence","",null]
 --@ ["owner","audit.settings_id_seq","","",null]
 ALTER SEQUENCE audit.settings_id_seq OWNER TO audit_owner;
---@ ["privilege","audit.settings_id_seq","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON SEQUENCE audit.settings_id_seq TO audit_owner;
---@ ["privilege","audit.settings_id_seq","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON SEQUENCE audit.settings_id_seq TO audit_owner;
---@ ["privilege","audit.settings_id_seq","[null, \"USAGE\", \"\"]","",null]
-GRANT USAGE ON SEQUENCE audit.settings_id_seq TO audit_owner;
 --@ ["sequence","audit.settings_id_seq","","",null]
 ALTER SEQUENCE audit.settings_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
 --@ ["function","audit.settle_month(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) uuid",null]
@@ -2211,6 +2332,8 @@ CREATE OR REPLACE FUNCTION audit.settle_month(parent text, at timestamp with tim
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO'
  SET bytea_output TO 'hex'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 DECLARE
     month_start constant timestamptz := date_trunc('month', at);
@@ -2277,6 +2400,8 @@ CREATE OR REPLACE FUNCTION audit.tenant_batches(since timestamp with time zone, 
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
  SET max_parallel_workers_per_gather TO '0'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT b.writer_id, min(r.seq), max(r.seq), min(r.id::text)::uuid, max(r.id::text)::uuid, array_agg(DISTINCT r.name)
     FROM audit.batches b, LATERAL (
@@ -2442,6 +2567,8 @@ CREATE OR REPLACE FUNCTION audit.writer_position(writer uuid)
  LANGUAGE sql
  STABLE STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
     SELECT coalesce((
         SELECT last_seq FROM audit.batches
@@ -2497,22 +2624,22 @@ CREATE POLICY auditor ON audit.writers FOR SELECT TO audit_auditor USING (true);
 CREATE POLICY maintainer ON audit.writers FOR SELECT TO audit_maintainer USING (true);
 --@ ["privilege","audit.writers","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
 GRANT SELECT ON TABLE audit.writers TO audit_auditor;
---@ ["privilege","audit.writers","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit.writers TO audit_owner;
---@ ["privilege","audit.writers","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit.writers TO audit_owner;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.writers TO audit_maintainer;
 --@ ["row security","audit.writers","","",null]
 ALTER TABLE audit.writers ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.writers","","r ","[\"audit\", \"writers\"]"]
@@ -2533,6 +2660,10 @@ CREATE OR REPLACE FUNCTION audit_guard.refuse_ddl()
  RETURNS event_trigger
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
 AS $function$
 DECLARE
     guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
@@ -2542,15 +2673,30 @@ BEGIN
     IF current_user = 'audit_maintainer' THEN
         RETURN;
     END IF;
+    -- Nobody is the owner of the tables but in the check of a foreign key, where a host's code may run.
+    IF current_user = 'audit_owner' THEN
+        RAISE EXCEPTION 'audit trail: % by audit_owner is refused', TG_TAG USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- A snapshot that is older than the trail does not show it to what follows.
+    IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'audit') THEN
+        RAISE EXCEPTION 'audit trail: % is refused in a transaction that began before there was the trail', TG_TAG
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin it again.';
+    END IF;
     -- A foreign key is checked with the rights of the owner of what it refers to, and so is a cast of its column run. Whatever
     -- was done to whatever, in the end there is no such key, of a superuser's either: the type's owner would gain the trail.
+    -- By what depends on the tables of the trail, since a key has no index by what it refers to.
     IF TG_EVENT = 'ddl_command_end' THEN
         SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
-        FROM pg_constraint k JOIN pg_class parent ON parent.oid = k.confrelid JOIN pg_namespace n ON n.oid = parent.relnamespace
-        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey) JOIN pg_type kt ON kt.oid = a.atttypid
-        WHERE k.contype = 'f' AND (n.nspname = ANY (guarded) OR parent.relowner = to_regrole('audit_owner'))
-            AND kt.typnamespace <> 'pg_catalog'::regnamespace
-            AND NOT EXISTS (SELECT FROM pg_type base WHERE base.oid = kt.typbasetype AND base.typnamespace = 'pg_catalog'::regnamespace)
+        FROM pg_depend s JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.objid AND d.classid = 'pg_constraint'::regclass
+        JOIN pg_constraint k ON k.oid = d.objid AND k.contype = 'f' AND k.confrelid = s.objid
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+        -- A type that is newer than the snapshot is nobody's that is known.
+        LEFT JOIN pg_type kt ON kt.oid = a.atttypid
+        WHERE s.refclassid = 'pg_namespace'::regclass AND s.refobjid IN (to_regnamespace('audit'), to_regnamespace('audit_parts')) AND s.classid = 'pg_class'::regclass
+            AND NOT EXISTS (
+                WITH RECURSIVE base AS (
+                    SELECT kt.typbasetype, kt.typnamespace UNION ALL SELECT d.typbasetype, d.typnamespace FROM base JOIN pg_type d ON d.oid = base.typbasetype)
+                SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
         LIMIT 1;
         IF refused IS NOT NULL THEN
             RAISE EXCEPTION 'audit trail: the foreign key % is refused, for a cast of its column would run with the rights of the trail', refused
@@ -2563,7 +2709,8 @@ BEGIN
     END IF;
     IF TG_EVENT = 'sql_drop' THEN
         SELECT object_identity INTO refused FROM pg_event_trigger_dropped_objects()
-        WHERE (schema_name = ANY (guarded) OR address_names[1] = ANY (guarded))
+        -- Of what lies on a table the schema is in its address alone: schema, table, name.
+        WHERE (schema_name = ANY (guarded) OR (object_type = 'schema' OR cardinality(address_names) = 3) AND address_names[1] = ANY (guarded))
             -- A host's foreign key has triggers on both tables, and they go with it.
             AND NOT (object_type = 'trigger' AND address_names[3] LIKE 'RI\_ConstraintTrigger\_%') LIMIT 1;
     ELSIF TG_TAG = 'REASSIGN OWNED' THEN
@@ -2628,24 +2775,24 @@ ALTER TABLE audit_parts.events_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.events_YYYY_MM SET LOGGED;
 --@ ["owner","audit_parts.events_YYYY_MM","","",null]
 ALTER TABLE audit_parts.events_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
 --@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_writer;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.events_YYYY_MM","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit_parts.events_YYYY_MM TO audit_owner;
 --@ ["row security","audit_parts.events_YYYY_MM","","",null]
 ALTER TABLE audit_parts.events_YYYY_MM DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit_parts.events_YYYY_MM","","r ","[\"audit_parts\", \"events_YYYY_MM\"]"]
@@ -2653,30 +2800,32 @@ ALTER TABLE audit_parts.events_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.events_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.events_default","events_default_month",null,null]
+ALTER TABLE audit_parts.events_default ADD CONSTRAINT events_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default SET LOGGED;
 --@ ["owner","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.events_default TO audit_maintainer;
 --@ ["privilege","audit_parts.events_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.events_default TO audit_writer;
---@ ["privilege","audit_parts.events_default","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit_parts.events_default TO audit_owner;
---@ ["privilege","audit_parts.events_default","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit_parts.events_default TO audit_owner;
 --@ ["row security","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit_parts.events_default","","r ","[\"audit_parts\", \"events_default\"]"]
@@ -2692,24 +2841,24 @@ ALTER TABLE audit_parts.prompt_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM SET LOGGED;
 --@ ["owner","audit_parts.prompt_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
 --@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_writer;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_owner;
 --@ ["row security","audit_parts.prompt_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit_parts.prompt_runs_YYYY_MM","","r ","[\"audit_parts\", \"prompt_runs_YYYY_MM\"]"]
@@ -2717,30 +2866,32 @@ ALTER TABLE audit_parts.prompt_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.prompt_runs_default","prompt_runs_default_month",null,null]
+ALTER TABLE audit_parts.prompt_runs_default ADD CONSTRAINT prompt_runs_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default SET LOGGED;
 --@ ["owner","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
 --@ ["privilege","audit_parts.prompt_runs_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_writer;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
---@ ["privilege","audit_parts.prompt_runs_default","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit_parts.prompt_runs_default TO audit_owner;
 --@ ["row security","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit_parts.prompt_runs_default","","r ","[\"audit_parts\", \"prompt_runs_default\"]"]
@@ -2756,24 +2907,24 @@ ALTER TABLE audit_parts.query_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 ALTER TABLE audit_parts.query_runs_YYYY_MM SET LOGGED;
 --@ ["owner","audit_parts.query_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.query_runs_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
 --@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_writer;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
---@ ["privilege","audit_parts.query_runs_YYYY_MM","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_owner;
 --@ ["row security","audit_parts.query_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.query_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit_parts.query_runs_YYYY_MM","","r ","[\"audit_parts\", \"query_runs_YYYY_MM\"]"]
@@ -2781,30 +2932,32 @@ ALTER TABLE audit_parts.query_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.query_runs_default","query_runs_default_month",null,null]
+ALTER TABLE audit_parts.query_runs_default ADD CONSTRAINT query_runs_default_month CHECK ((date_trunc('month'::text, (started_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default SET LOGGED;
 --@ ["owner","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_default TO audit_maintainer;
 --@ ["privilege","audit_parts.query_runs_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
 GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_writer;
---@ ["privilege","audit_parts.query_runs_default","[null, \"DELETE\", \"\"]","",null]
-GRANT DELETE ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"INSERT\", \"\"]","",null]
-GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"MAINTAIN\", \"\"]","",null]
-GRANT MAINTAIN ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"REFERENCES\", \"\"]","",null]
-GRANT REFERENCES ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"SELECT\", \"\"]","",null]
-GRANT SELECT ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"TRIGGER\", \"\"]","",null]
-GRANT TRIGGER ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"TRUNCATE\", \"\"]","",null]
-GRANT TRUNCATE ON TABLE audit_parts.query_runs_default TO audit_owner;
---@ ["privilege","audit_parts.query_runs_default","[null, \"UPDATE\", \"\"]","",null]
-GRANT UPDATE ON TABLE audit_parts.query_runs_default TO audit_owner;
 --@ ["row security","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit_parts.query_runs_default","","r ","[\"audit_parts\", \"query_runs_default\"]"]
