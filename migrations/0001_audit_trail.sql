@@ -211,6 +211,7 @@ CREATE TABLE audit.batches (
     dead_letters    integer     NOT NULL CHECK (dead_letters >= 0),
     first_id        uuid,
     last_id         uuid,
+    mark            bytea       CHECK (octet_length(mark) = 32),
     service_name    text        CHECK (octet_length(service_name) <= 1024),
     library_version text        NOT NULL CHECK (octet_length(library_version) <= 256),
     committed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
@@ -223,6 +224,7 @@ CREATE INDEX batches_committed_at_idx ON audit.batches (committed_at);
 COMMENT ON TABLE audit.batches IS 'One row for each batch, written in the transaction that writes its records. The batches of a writer follow each other without a gap, so its primary key is what keeps a record from being written twice.';
 COMMENT ON COLUMN audit.batches.first_id IS 'The least id of its rows; with last_id and writer_id, the way to its rows by the primary key.';
 COMMENT ON COLUMN audit.batches.last_id IS 'The greatest id of its rows.';
+COMMENT ON COLUMN audit.batches.mark IS 'The hash of the salt of its last record, by which its writer knows the batch for its own.';
 COMMENT ON COLUMN audit.batches.committed_at IS 'Server time at which the batch was written, shortly before its commit.';
 
 CREATE TABLE audit.dead_letters (
@@ -264,7 +266,8 @@ CREATE FUNCTION audit.writer_position(writer uuid) RETURNS bigint
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT coalesce((
-        SELECT last_seq FROM audit.batches
+        -- No batch follows one at the end of bigint, but there is an answer.
+        SELECT least(last_seq, 9223372036854775806) FROM audit.batches
         WHERE writer_id = writer ORDER BY first_seq DESC LIMIT 1), 0) + 1
 $$;
 COMMENT ON FUNCTION audit.writer_position(uuid) IS 'The seq of the next record the trail expects of this writer; 1 for a writer it has not seen.';

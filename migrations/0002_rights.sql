@@ -479,7 +479,7 @@ COMMENT ON FUNCTION audit.check_writer(uuid, bytea) IS 'Refuses whoever does not
 
 CREATE FUNCTION audit.add_batch(
     writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer,
-    first_id uuid, last_id uuid, service_name text, library_version text
+    first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL
 ) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -498,11 +498,26 @@ BEGIN
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
-        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version);
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version);
 END
 $$;
-COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
+COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text, bytea) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
+
+-- What a writer compares with its local log: two programs may have a copy of one.
+CREATE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint) RETURNS TABLE (first_seq bigint, last_seq bigint, mark bytea)
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM audit.check_writer(writer, secret);
+    RETURN QUERY SELECT b.first_seq, b.last_seq, b.mark FROM audit.batches b
+        WHERE b.writer_id = writer AND b.last_seq >= since AND b.first_seq >= coalesce((
+            SELECT max(p.first_seq) FROM audit.batches p WHERE p.writer_id = writer AND p.first_seq <= since), 1)
+        ORDER BY b.first_seq;
+END
+$$;
+COMMENT ON FUNCTION audit.writer_batches(uuid, bytea, bigint) IS 'The batches of a writer that end at or after a seq, for whoever knows its secret (else AT002).';
 
 CREATE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
     RETURNS void
@@ -1105,7 +1120,8 @@ ALTER TYPE audit.run_status OWNER TO audit_owner;
 GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text), audit.id_at(timestamptz), audit.current_tenant() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(text, timestamptz) TO audit_writer, audit_operator;
 GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
-    audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text),
+    audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text, bytea),
+    audit.writer_batches(uuid, bytea, bigint),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) TO audit_reader;

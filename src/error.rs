@@ -154,6 +154,10 @@ pub enum CommitError {
     /// The record was dropped, since the queue was full.
     #[error("the record was dropped")]
     Dropped,
+    /// The record was committed, the database has lost it since, and the local log no longer has it
+    /// ([`DropCause::DatabaseLost`](crate::DropCause::DatabaseLost)).
+    #[error("the record was committed, and the database has lost it since")]
+    Lost,
     /// The pipeline was shut down before.
     #[error("the audit pipeline was shut down")]
     ShutDown,

@@ -78,10 +78,12 @@ pub enum Health {
     /// A record has been waiting for longer than [`Stats::LAGGING_AFTER`] and the age of a batch: the
     /// database or the disk does not answer, or there is more than it can take.
     Lagging,
-    /// The database does not agree with what this program has committed: it has lost records, or has
+    /// The database did not agree with what this program has committed: it has lost records, or has
     /// records of this program's that were never sent. The trail has a row `audit.gap` for each time,
-    /// what the local log still has is written again, and new records are committed as always. Stays
-    /// until the program is started again, for somebody should look.
+    /// what the local log still has is written again, and new records are committed as always. It is
+    /// so instead of [`Healthy`](Self::Healthy) until the program is started again, for somebody should
+    /// look; what keeps records from being committed is said first ([`Stats::inconsistencies`] says
+    /// this also then).
     Inconsistent,
     /// The pipeline has ended.
     Stopped,
@@ -307,6 +309,11 @@ impl Counters {
         self.dead_lettered.fetch_add(records, Ordering::Relaxed);
     }
 
+    /// The same of records whose dead letters the database has lost.
+    pub(crate) fn take_back_dead_letters(&self, records: u64) {
+        self.dead_lettered.fetch_sub(records, Ordering::Relaxed);
+    }
+
     pub(crate) fn count_adopted(&self, records: u64) {
         self.adopted.fetch_add(records, Ordering::Relaxed);
     }
@@ -383,16 +390,15 @@ impl Counters {
     pub(crate) fn health(&self) -> Health {
         let sink =
             Health::ALL[usize::from(self.sink_health.load(Ordering::Relaxed)) % Health::ALL.len()];
-        if sink == Health::Stopped {
-            return sink;
+        match sink {
+            Health::Stopped => sink,
+            _ if self.spool_blocked.load(Ordering::Relaxed) != 0 => Health::SpoolBlocked,
+            // What keeps records from being committed comes first.
+            Health::Healthy if self.disagreements.load(Ordering::Relaxed) > 0 => {
+                Health::Inconsistent
+            }
+            _ => sink,
         }
-        if self.disagreements.load(Ordering::Relaxed) > 0 {
-            return Health::Inconsistent;
-        }
-        if self.spool_blocked.load(Ordering::Relaxed) != 0 {
-            return Health::SpoolBlocked;
-        }
-        sink
     }
 }
 
@@ -587,7 +593,7 @@ impl Stats {
         let oldest_pending = counters.waits.oldest(queue_records);
         let is_late = oldest_pending.is_some_and(|age| age > counters.waits.late_after);
         let health = match counters.health() {
-            Health::Healthy if is_late => Health::Lagging,
+            Health::Healthy | Health::Inconsistent if is_late => Health::Lagging,
             health => health,
         };
         Self {
@@ -704,8 +710,8 @@ impl Stats {
     }
 
     /// How often the database did not agree with what this program had committed
-    /// ([`Health::Inconsistent`]); each time has a row `audit.gap` in the trail, with the writer, the
-    /// records and the cause.
+    /// ([`Health::Inconsistent`]); each time has a row `audit.gap` in the trail for each writer that is
+    /// concerned, with the records and the cause.
     pub fn inconsistencies(&self) -> u64 {
         self.disagreements
     }
@@ -734,5 +740,30 @@ impl Stats {
     #[cfg(feature = "otlp")]
     pub fn export(&self) -> Option<ExportStats> {
         self.export
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_records_from_being_committed_is_said_before_an_earlier_disagreement() {
+        let counters = Counters::default();
+        counters.count_disagreement(0);
+        for (sink, said) in [
+            (Health::Healthy, Health::Inconsistent),
+            (Health::Retrying, Health::Retrying),
+            (Health::Holding, Health::Holding),
+            (Health::Stopped, Health::Stopped),
+        ] {
+            counters.set_health(sink);
+            assert_eq!(counters.health(), said);
+        }
+        counters.set_health(Health::Healthy);
+        counters.set_spool_blocked(true);
+        assert_eq!(counters.health(), Health::SpoolBlocked);
+        counters.set_spool_blocked(false);
+        assert_eq!(counters.health(), Health::Inconsistent);
     }
 }

@@ -12,9 +12,15 @@ use std::process::Command;
 use std::time::Duration;
 
 use support::child::{command, is_child, kill, say, start_until_ready};
+use support::proxy::Proxy;
 use support::trail::{Folder, PATIENCE, Trail, assert_law, count, pipeline};
 use support::{ADMINISTRATOR, Postgres, Session, wait_until};
-use tracing_audit::{Audit, DropCause, Event, Health, Stats};
+use tracing::info_span;
+use tracing_audit::{
+    Audit, Builder, CommitError, DropCause, Durability, Event, Health, Kind, Stats,
+};
+use tracing_subscriber::prelude::*;
+use uuid::Uuid;
 
 /// Records events and waits until they are committed.
 fn commit(audit: &Audit, actions: impl IntoIterator<Item = String>) {
@@ -22,6 +28,27 @@ fn commit(audit: &Audit, actions: impl IntoIterator<Item = String>) {
         audit.record(Event::new(action)).unwrap();
     }
     audit.flush_blocking(PATIENCE).unwrap();
+}
+
+/// The same; returns the ids.
+fn commit_with_ids(audit: &Audit, prefix: &str, count: u32) -> Vec<Uuid> {
+    let ids = named(prefix, count)
+        .into_iter()
+        .map(|action| audit.record(Event::new(action)).unwrap())
+        .collect();
+    audit.flush_blocking(PATIENCE).unwrap();
+    ids
+}
+
+fn required(builder: Builder) -> Builder {
+    builder.durability(Kind::Event, Durability::Required)
+}
+
+/// Waits until what is committed has gone from the local log, which it does a moment later.
+fn empty_log(audit: &Audit) {
+    wait_until("the local log is empty", PATIENCE, || {
+        audit.stats().spool_bytes() == 0
+    });
 }
 
 fn named(prefix: &str, count: u32) -> Vec<String> {
@@ -121,10 +148,15 @@ struct Earlier(Session);
 impl Earlier {
     fn take(postgres: &Postgres) -> Self {
         let mut earlier = Self(postgres.session_in("postgres", ADMINISTRATOR));
-        earlier.alone();
-        earlier.run("CREATE DATABASE earlier TEMPLATE audit");
-        earlier.run("ALTER DATABASE audit ALLOW_CONNECTIONS true");
+        earlier.keep("earlier");
         earlier
+    }
+
+    /// Keeps the database as it is now.
+    fn keep(&mut self, name: &str) {
+        self.alone();
+        self.run(&format!("CREATE DATABASE {name} TEMPLATE audit"));
+        self.run("ALTER DATABASE audit ALLOW_CONNECTIONS true");
     }
 
     #[track_caller]
@@ -144,9 +176,13 @@ impl Earlier {
     }
 
     fn restore(&mut self) {
+        self.restore_from("earlier");
+    }
+
+    fn restore_from(&mut self, name: &str) {
         self.alone();
-        self.run("ALTER DATABASE audit RENAME TO later");
-        self.run("ALTER DATABASE earlier RENAME TO audit");
+        self.run(&format!("ALTER DATABASE audit RENAME TO after_{name}"));
+        self.run(&format!("ALTER DATABASE {name} RENAME TO audit"));
     }
 }
 
@@ -180,6 +216,314 @@ fn a_database_that_is_restored_to_an_earlier_state_is_an_alarm_with_what_is_lost
     agrees(audit, postgres);
     assert_eq!(audit.stats().health(), Health::Inconsistent);
     assert_ne!(writer(postgres), old);
+}
+
+#[test]
+fn a_commit_that_goes_on_after_its_connection_is_lost_is_this_programs_own() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let proxy = Proxy::start(postgres.port());
+    let audit = pipeline(&postgres, &spool, |builder| {
+        required(builder).postgres(proxy.url())
+    });
+    commit(&audit, named("before", 3));
+    // A synchronous replica that is away.
+    postgres.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
+    postgres.psql("SELECT pg_reload_conf()");
+    let sent: Vec<_> = named("sent", 5)
+        .into_iter()
+        .map(|action| audit.record(Event::new(action)).unwrap())
+        .collect();
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    let waiting = |event: &str| {
+        let count = format!(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND {event}"
+        );
+        postgres.psql(&count) == "1"
+    };
+    wait_until("COMMIT waits", PATIENCE, || {
+        waiting("wait_event = 'SyncRep'")
+    });
+    // The next attempt is a longer batch.
+    for action in named("after", 4) {
+        audit.record(Event::new(action)).unwrap();
+    }
+    wait_until("they are in the local log", PATIENCE, || {
+        audit.stats().queue_size().0 == 0
+    });
+    proxy.cut();
+    wait_until("the next attempt waits for that", PATIENCE, || {
+        waiting("wait_event_type = 'Lock' AND query LIKE 'SELECT audit.add_batch%'")
+    });
+    postgres.psql("ALTER SYSTEM RESET synchronous_standby_names");
+    postgres.psql("SELECT pg_reload_conf()");
+    audit.flush_blocking(PATIENCE).unwrap();
+    for (prefix, count) in [("before", 3), ("sent", 5), ("after", 4)] {
+        assert_eq!(not_once(&postgres, prefix, count), "");
+    }
+    assert_eq!(gaps(&postgres), "");
+    for id in sent {
+        audit.committed_blocking(id, PATIENCE).unwrap();
+    }
+    assert_eq!(audit.stats().committed(), 12);
+    assert_eq!(audit.stats().dead_lettered(), 0);
+    assert_eq!(audit.stats().health(), Health::Healthy);
+    agrees(&audit, &postgres);
+}
+
+fn copy(folder: &Folder) -> Folder {
+    let copy = Folder::new();
+    let copied = Command::new("cp")
+        .arg("-a")
+        .args([&folder.0, &copy.0])
+        .status();
+    assert!(copied.unwrap().success());
+    copy
+}
+
+/// Has a run in the local log that is open: seen at one look, and stored at the next.
+fn store_open_run(audit: &Audit) -> tracing::Span {
+    let run = info_span!("audit.query_run", sql_text = "SELECT 1");
+    for n in 0..3 {
+        commit(audit, [format!("look{n}")]);
+    }
+    empty_log(audit);
+    run
+}
+
+/// A program on a copy of another's log ends the other's run there.
+fn end_in_copy(trail: &Trail) {
+    let spool = copy(&trail.spool);
+    let second = pipeline(&trail.postgres, &spool, |builder| builder);
+    wait_until("the copy is taken over", PATIENCE, || {
+        count(&trail.postgres, "query_runs") == 1
+    });
+    drop(second);
+}
+
+#[test]
+fn a_batch_that_a_copy_of_the_log_has_sent_is_not_taken_for_the_own() {
+    let trail = Trail::start_with(required);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    let subscriber = tracing_subscriber::registry().with(audit.layer());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let run = store_open_run(audit);
+    end_in_copy(&trail);
+    let old = postgres.psql("SELECT writer_id FROM audit.query_runs");
+    // As long as the batch of the copy.
+    let lost = audit.record(Event::new("lost0")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    audit.committed_blocking(lost, PATIENCE).unwrap();
+    assert_eq!(not_once(postgres, "lost", 1), "");
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(gaps(postgres), format!("position_not_ours|{old}|4|4|0"));
+    agrees(audit, postgres);
+    assert_eq!(audit.stats().health(), Health::Inconsistent);
+    drop(run);
+}
+
+#[test]
+fn the_end_of_a_run_that_a_copy_of_the_log_has_ended_is_kept() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    let subscriber = tracing_subscriber::registry().with(audit.layer());
+    let _default = tracing::subscriber::set_default(subscriber);
+    let run = store_open_run(audit);
+    end_in_copy(&trail);
+    // The same number, the same kind and the same id as the copy's.
+    drop(run);
+    audit.flush_blocking(PATIENCE).unwrap();
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(
+        postgres.psql(
+            "SELECT r.error_code, d.sqlstate FROM audit.query_runs r JOIN audit.dead_letters d ON d.record_id = r.id"
+        ),
+        "process_lost|23505"
+    );
+    assert_eq!(audit.stats().dead_lettered(), 1);
+    agrees(audit, postgres);
+}
+
+/// Has a run in the log that is open, then records while Postgres is not there, until it is killed.
+fn leave_a_run_and_records() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    let _run = store_open_run(&audit);
+    say("ready");
+    let mut go = String::new();
+    std::io::stdin().read_line(&mut go).unwrap();
+    for action in named("left", 3) {
+        audit.record(Event::new(action)).unwrap();
+    }
+    wait_until("they are in the local log", PATIENCE, || {
+        audit.stats().queue_size().0 == 0
+    });
+    say("left");
+    loop {
+        std::thread::park();
+    }
+}
+
+#[test]
+fn records_that_a_log_has_after_a_copy_of_it_was_drained_are_written() {
+    if is_child() {
+        leave_a_run_and_records();
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = start_until_ready(
+        command(
+            "records_that_a_log_has_after_a_copy_of_it_was_drained_are_written",
+            &postgres,
+            &spool,
+        )
+        .stdin(std::process::Stdio::piped()),
+    );
+    let old = writer(&postgres);
+    let copied = copy(&spool);
+    let mut earlier = Earlier(postgres.session_in("postgres", ADMINISTRATOR));
+    earlier.alone();
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
+    support::child::wait_for_word(&mut child, "left");
+    kill(child);
+    earlier.run("ALTER DATABASE audit ALLOW_CONNECTIONS true");
+    for folder in [&copied, &spool] {
+        let next = pipeline(&postgres, folder, |builder| builder);
+        wait_until("the log is removed", PATIENCE, || folder.names().len() == 1);
+        let _ = next.shutdown_blocking(PATIENCE);
+    }
+    assert_eq!(not_once(&postgres, "look", 3), "");
+    assert_eq!(not_once(&postgres, "left", 3), "");
+    assert_eq!(gaps(&postgres), format!("position_not_ours|{old}|4|4|0"));
+}
+
+#[test]
+fn a_writer_that_the_database_does_not_know_any_more_is_a_loss_on_a_connection_that_stays() {
+    let trail = Trail::start_with(required);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    let gone = commit_with_ids(audit, "gone", 40);
+    empty_log(audit);
+    let old = writer(postgres);
+    let leaf = postgres.psql("SELECT DISTINCT tableoid::regclass FROM audit.events");
+    let tables = ["audit.writers", "audit.batches", &leaf];
+    let each = |statement: &str| tables.map(|table| statement.replace('%', table)).join("; ");
+    // As a restore in one transaction does, or one behind a pooler.
+    postgres.psql(&format!(
+        "BEGIN; {}; {}; {}; COMMIT",
+        each("ALTER TABLE % DISABLE TRIGGER USER"),
+        each("DELETE FROM %"),
+        each("ALTER TABLE % ENABLE ALWAYS TRIGGER append_only")
+    ));
+    commit(audit, named("after", 3));
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(
+        gaps(postgres),
+        format!("database_lost_records|{old}|1|40|40")
+    );
+    assert_eq!(audit.stats().dropped_by(DropCause::DatabaseLost), 40);
+    for id in gone {
+        let committed = audit.committed_blocking(id, PATIENCE);
+        assert_eq!(committed, Err(CommitError::Lost));
+    }
+    assert_eq!(not_once(postgres, "after", 3), "");
+    agrees(audit, postgres);
+}
+
+#[test]
+fn dead_letters_that_the_database_has_lost_are_counted_no_more() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    commit(audit, named("before", 5));
+    postgres.psql(
+        "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
+    );
+    let mut earlier = Earlier::take(postgres);
+    commit(audit, named("poison", 4));
+    commit(audit, named("gone", 3));
+    assert_eq!(audit.stats().dead_lettered(), 4);
+    empty_log(audit);
+    earlier.restore();
+    commit(audit, named("after", 2));
+    commit(audit, named("poison_again", 1));
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().dropped_by(DropCause::DatabaseLost), 7);
+    assert_eq!(audit.stats().dead_lettered(), 1);
+    assert_eq!(count(postgres, "dead_letters"), 1);
+    agrees(audit, postgres);
+}
+
+#[test]
+fn a_database_that_goes_back_twice_has_lost_what_each_writer_had() {
+    let trail = Trail::start_with(required);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    let kept = commit_with_ids(audit, "kept", 2);
+    let mut earlier = Earlier::take(postgres);
+    let gone = commit_with_ids(audit, "gone", 3);
+    let first = writer(postgres);
+    earlier.keep("later");
+    commit(audit, named("lost", 40));
+    empty_log(audit);
+    earlier.restore_from("later");
+    commit(audit, named("between", 30));
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    let told = format!("database_lost_records|{first}|6|45|40");
+    assert_eq!(gaps(postgres), told);
+    let second = writer(postgres);
+    empty_log(audit);
+    earlier.restore_from("earlier");
+    commit(audit, named("after", 3));
+    // What was told in a row that is lost is told again.
+    wait_until("the trail says so", PATIENCE, || {
+        gaps(postgres).lines().count() >= 3
+    });
+    audit.flush_blocking(PATIENCE).unwrap();
+    let gaps = gaps(postgres);
+    let mut gaps: Vec<_> = gaps.lines().collect();
+    let mut expected = [
+        told,
+        format!("database_lost_records|{first}|3|5|3"),
+        format!("database_lost_records|{second}|1|31|31"),
+    ];
+    gaps.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(gaps, expected);
+    assert_eq!(audit.stats().dropped_by(DropCause::DatabaseLost), 74);
+    assert_eq!(not_once(postgres, "kept", 2), "");
+    assert_eq!(not_once(postgres, "after", 3), "");
+    agrees(audit, postgres);
+    for id in kept {
+        audit.committed_blocking(id, PATIENCE).unwrap();
+    }
+    for id in gone {
+        let committed = audit.committed_blocking(id, PATIENCE);
+        assert_eq!(committed, Err(CommitError::Lost));
+    }
+}
+
+#[test]
+fn a_batch_at_the_end_of_all_numbers_stops_nobody() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    commit(audit, named("before", 5));
+    let old = writer(postgres);
+    postgres.psql(&format!(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
+         VALUES ('{old}', 9223372034707292161, 9223372036854775807, 0, 0, 2147483647, 0, '')"
+    ));
+    commit(audit, named("after", 30));
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert!(
+        gaps(postgres).starts_with(&format!("position_not_ours|{old}|")),
+        "{}",
+        gaps(postgres)
+    );
+    assert_eq!(not_once(postgres, "before", 5), "");
+    assert_eq!(not_once(postgres, "after", 30), "");
+    agrees(audit, postgres);
 }
 
 /// Records until it is killed.

@@ -29,8 +29,8 @@ struct ProgressState {
     durable: u64,
     /// The seq after the last record that is committed in Postgres.
     position: u64,
-    /// The seqs after the batches that were sent since, and may have been committed.
-    sent: Vec<u64>,
+    /// The seqs of records that are dead letters.
+    dead: Ranges,
     /// When records became durable: the seq of the first of them, and the moment.
     arrivals: VecDeque<(u64, Instant)>,
     /// Batches with records before this seq are not waited with.
@@ -45,6 +45,42 @@ impl std::fmt::Debug for ProgressState {
             .field("durable", &self.durable)
             .field("position", &self.position)
             .finish_non_exhaustive()
+    }
+}
+
+/// Numbers that grow; those that follow each other take no room.
+#[derive(Default)]
+struct Ranges(VecDeque<(u64, u64)>);
+
+impl Ranges {
+    /// Of more, the first are forgotten.
+    const MOST: usize = 65_536;
+
+    fn push(&mut self, number: u64) {
+        match self.0.back_mut() {
+            Some((_, last)) if *last + 1 == number => *last = number,
+            _ => self.0.push_back((number, number)),
+        }
+        if self.0.len() > Self::MOST {
+            self.0.pop_front();
+        }
+    }
+
+    /// Removes those from `from` on; how many.
+    fn cut(&mut self, from: u64) -> u64 {
+        let mut removed = 0;
+        while let Some((first, last)) = self.0.back_mut()
+            && *last >= from
+        {
+            if *first < from {
+                removed += *last + 1 - from;
+                *last = from - 1;
+                break;
+            }
+            removed += *last + 1 - *first;
+            self.0.pop_back();
+        }
+        removed
     }
 }
 
@@ -108,19 +144,21 @@ impl Progress {
         self.state().position
     }
 
-    /// A batch is sent that ends before `end`, and begins at the position.
-    pub(crate) fn sending_to(&self, end: u64) {
+    /// Records of these seqs, which come in their order, are dead letters in Postgres.
+    pub(crate) fn dead_lettered(&self, seqs: &[u64]) {
         let mut state = self.state();
-        if !state.sent.contains(&end) {
-            state.sent.push(end);
+        for seq in seqs {
+            state.dead.push(*seq);
         }
+        self.counters.count_dead_letters(seqs.len() as u64);
     }
 
-    /// Whether Postgres may stand there by what was sent to it: at the position, or after one of
-    /// the batches of which it is not known whether they were committed.
-    pub(crate) fn may_stand_at(&self, position: u64) -> bool {
-        let state = self.state();
-        position == state.position || state.sent.contains(&position)
+    /// The database has lost the records from the seq `lost_from` on; those from `from` on are to be
+    /// written again.
+    pub(crate) fn go_back(&self, lost_from: u64, from: u64) {
+        let lost = self.state().dead.cut(lost_from);
+        self.counters.take_back_dead_letters(lost);
+        self.commit_to(from);
     }
 
     /// Records before `position` are committed in Postgres. It goes back when the database has
@@ -141,7 +179,6 @@ impl Progress {
         }
         self.counters
             .set_oldest(state.arrivals.front().map(|(_, at)| *at));
-        state.sent.clear();
         let (done, waiting) = std::mem::take(&mut state.waiting)
             .into_iter()
             .partition(|waiting: &Waiting| waiting.target <= position);
@@ -239,5 +276,26 @@ impl Progress {
     /// Waits until `until`, or until somebody waits for the records.
     pub(crate) async fn pause_until(&self, until: Instant) {
         let _ = tokio::time::timeout_at(until.into(), self.hurry.notified()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dead_letters_that_are_lost_are_counted_no_more() {
+        let mut dead = Ranges::default();
+        for seq in [3, 4, 5, 9, 12, 13] {
+            dead.push(seq);
+        }
+        assert_eq!(dead.0, [(3, 5), (9, 9), (12, 13)]);
+        assert_eq!(dead.cut(14), 0);
+        assert_eq!(dead.cut(13), 1);
+        assert_eq!(dead.cut(4), 4);
+        assert_eq!(dead.0, [(3, 3)]);
+        dead.push(4);
+        assert_eq!(dead.cut(0), 2);
+        assert_eq!(dead.cut(0), 0);
     }
 }

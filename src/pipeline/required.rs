@@ -19,9 +19,12 @@ const REMEMBERED: usize = 65_536;
 /// What became of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    Committed,
-    DeadLettered,
+    /// With its seq in the local log.
+    Committed(u64),
+    DeadLettered(u64),
     Dropped,
+    /// It was committed, and the database has lost it since.
+    Lost,
 }
 
 /// What is called when the fate of a record is known, or the time is over.
@@ -111,6 +114,21 @@ impl Required {
         }
     }
 
+    /// The database has lost the records from the seq `lost_from` on; those from `from` on are to be
+    /// written again.
+    pub(crate) fn go_back(&self, lost_from: u64, from: u64) {
+        let Some(mut state) = self.home.lock(&self.state) else {
+            return;
+        };
+        for fate in state.fates.values_mut() {
+            if let Some(Fate::Committed(seq) | Fate::DeadLettered(seq)) = *fate
+                && seq >= lost_from
+            {
+                *fate = (seq < from).then_some(Fate::Lost);
+            }
+        }
+    }
+
     /// Has `reply` called when the record is committed or cannot be, or the time is over.
     pub(super) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
         let kind = id::kind(id);
@@ -170,9 +188,10 @@ impl Required {
 
 fn outcome(fate: Fate) -> Result<(), CommitError> {
     match fate {
-        Fate::Committed => Ok(()),
-        Fate::DeadLettered => Err(CommitError::DeadLettered),
+        Fate::Committed(_) => Ok(()),
+        Fate::DeadLettered(_) => Err(CommitError::DeadLettered),
         Fate::Dropped => Err(CommitError::Dropped),
+        Fate::Lost => Err(CommitError::Lost),
     }
 }
 
@@ -204,7 +223,7 @@ mod tests {
             required.accept(id_of(id));
         }
         let before = [ask(&required, 1), ask(&required, 1), ask(&required, 4)];
-        let fates = [Fate::Committed, Fate::DeadLettered, Fate::Dropped];
+        let fates = [Fate::Committed(1), Fate::DeadLettered(2), Fate::Dropped];
         required.settle((1..).map(id_of).zip(fates));
         assert_eq!(before[0].try_recv(), Ok(Ok(())));
         assert_eq!(before[1].try_recv(), Ok(Ok(())));
@@ -228,6 +247,28 @@ mod tests {
     }
 
     #[test]
+    fn record_that_the_database_has_lost_is_lost_or_on_its_way_again() {
+        let required = Required::new([true, false, false]);
+        for id in 1..=6 {
+            required.accept(id_of(id));
+        }
+        let fates = [2, 3, 4, 5].map(Fate::Committed);
+        required.settle((1..).map(id_of).zip(fates));
+        required.settle([(id_of(5), Fate::DeadLettered(6)), (id_of(6), Fate::Dropped)]);
+        required.go_back(3, 5);
+        assert_eq!(ask(&required, 1).try_recv(), Ok(Ok(())));
+        for lost in [2, 3] {
+            let answer = ask(&required, lost).try_recv();
+            assert_eq!(answer, Ok(Err(CommitError::Lost)));
+        }
+        let again = [ask(&required, 4), ask(&required, 5)];
+        assert!(again.iter().all(|answer| answer.try_recv().is_err()));
+        assert_eq!(ask(&required, 6).try_recv(), Ok(Err(CommitError::Dropped)));
+        required.settle([(id_of(4), Fate::Committed(5))]);
+        assert_eq!(again[0].try_recv(), Ok(Ok(())));
+    }
+
+    #[test]
     fn memory_does_not_grow_with_records_that_nobody_asks_for() {
         let required = Required::new([true, false, false]);
         for id in 0..2 * REMEMBERED as u128 {
@@ -236,7 +277,7 @@ mod tests {
         assert_eq!(required.state().fates.len(), REMEMBERED);
         // One that is not remembered is answered to who waits for it.
         let waits = ask(&required, 0);
-        required.settle([(id_of(0), Fate::Committed)]);
+        required.settle([(id_of(0), Fate::Committed(1))]);
         assert_eq!(waits.try_recv(), Ok(Ok(())));
     }
 }

@@ -6,7 +6,7 @@ use crate::queue::Chunk;
 
 const CHUNK_VERSION: u8 = 1;
 const CHUNK_HEADER_BYTES: usize = 12;
-pub(super) const SALT_BYTES: usize = 16;
+pub(crate) const SALT_BYTES: usize = 16;
 
 /// Bytes up to which chunks are put together: with its key, an entry of a page of 64 KiB.
 const ENTRY_BYTES: usize = 65_000;

@@ -306,7 +306,7 @@ fn is_rebased(disk: Disk, old: Identity, why: Disagreement) -> bool {
     let log = Log::open_in(Storage::disk(disk)).unwrap();
     let (identity, position) = (log.identity(), log.position(Sink::Postgres));
     assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
-    match log.disagreement() {
+    match log.past().untold().next() {
         None => {
             assert_eq!((identity.writer, identity.secret), (old.writer, old.secret));
             assert_eq!((identity.base, position), (0, 4));
@@ -340,7 +340,15 @@ fn log_has_its_new_writer_whole_or_not_at_all_after_a_kill_at_any_moment() {
         last_seq: 3,
         lost: 0,
     };
-    log.rebase(Uuid::from_u128(9), 2, why).unwrap();
+    let left = crate::spool::Former {
+        writer: WRITER,
+        base: 0,
+        end: 2,
+    };
+    log.rebase(Uuid::from_u128(9), 2, |past| {
+        past.leave(left, &[why], Some(2));
+    })
+    .unwrap();
     let after = disk.operations();
     let there: Vec<_> = (before..=after)
         .map(|operations| is_rebased(Disk::holding(disk.after(operations)), old, why))

@@ -80,7 +80,7 @@ fn value<const BYTES: usize>(
         .ok_or(LogError::Damaged)
 }
 
-/// Where Postgres and the log no longer agreed, kept until the trail says so.
+/// Where Postgres and the log no longer agreed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disagreement {
     /// The writer as it was until then.
@@ -125,7 +125,7 @@ impl Cause {
 impl Disagreement {
     const BYTES: usize = 16 + 3 * 8 + 1;
 
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut bytes = self.writer.as_bytes().to_vec();
         for number in [self.first_seq, self.last_seq, self.lost] {
             bytes.extend_from_slice(&number.to_le_bytes());
@@ -134,20 +134,159 @@ impl Disagreement {
         bytes
     }
 
-    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; Self::BYTES] = bytes.try_into().ok()?;
-        let number = |at: usize| {
-            let mut number = [0; 8];
-            number.copy_from_slice(&bytes[at..at + 8]);
-            u64::from_le_bytes(number)
-        };
+    fn decode(bytes: &[u8; Self::BYTES]) -> Option<Self> {
         Some(Self {
             writer: Uuid::from_slice(&bytes[..16]).ok()?,
             cause: *Cause::ALL.get(usize::from(bytes[40]))?,
-            first_seq: number(16),
-            last_seq: number(24),
-            lost: number(32),
+            first_seq: number(bytes, 16),
+            last_seq: number(bytes, 24),
+            lost: number(bytes, 32),
         })
+    }
+}
+
+fn number(bytes: &[u8], at: usize) -> u64 {
+    let mut number = [0; 8];
+    number.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(number)
+}
+
+/// A writer that a log had before, and what is committed under it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Former {
+    pub(crate) writer: Uuid,
+    /// As an [`Identity`] has it.
+    pub(crate) base: u64,
+    /// The seq in the log after the last record that Postgres has of it.
+    pub(crate) end: u64,
+}
+
+impl Former {
+    const BYTES: usize = 16 + 2 * 8;
+
+    /// The writer's number of a record.
+    pub(crate) fn seq(&self, seq_in_log: u64) -> u64 {
+        seq_in_log.saturating_sub(self.base)
+    }
+
+    /// The log's number of a record.
+    pub(crate) fn seq_in_log(&self, seq: u64) -> u64 {
+        seq.saturating_add(self.base)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.end <= self.base + 1
+    }
+}
+
+/// What is known of a log's earlier writers, and what the trail is told of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Past {
+    pub(crate) formers: Vec<Former>,
+    /// Each with the seq in the log before which the trail says it; 0: it does not say it yet.
+    notices: Vec<(Disagreement, u64)>,
+}
+
+impl Past {
+    /// So many of either are remembered.
+    const REMEMBERED: usize = 64;
+
+    /// What the trail does not say yet.
+    pub(crate) fn untold(&self) -> impl Iterator<Item = Disagreement> {
+        self.notices
+            .iter()
+            .filter(|(_, told_at)| *told_at == 0)
+            .map(|(why, _)| *why)
+    }
+
+    /// The log gets another writer: `left` is the one that it had. Returns what is to be told: the
+    /// reasons, and what was told in records that are lost, those from the seq `lost_from` on.
+    pub(crate) fn leave(
+        &mut self,
+        left: Former,
+        whys: &[Disagreement],
+        lost_from: Option<u64>,
+    ) -> Vec<Disagreement> {
+        self.formers.push(left);
+        self.formers.retain(|former| !former.is_empty());
+        let mut to_tell = Vec::new();
+        for (why, told_at) in &mut self.notices {
+            if lost_from.is_some_and(|from| *told_at > from) {
+                *told_at = 0;
+                to_tell.push(*why);
+            }
+        }
+        self.notices.extend(whys.iter().map(|why| (*why, 0)));
+        to_tell.extend(whys);
+        let excess = self.formers.len().saturating_sub(Self::REMEMBERED);
+        self.formers.drain(..excess);
+        let excess = self.notices.len().saturating_sub(Self::REMEMBERED);
+        self.notices.drain(..excess);
+        to_tell
+    }
+
+    /// The trail says it, in a record before the seq `told_at`.
+    pub(crate) fn told(&mut self, why: &Disagreement, told_at: u64) {
+        for (known, at) in &mut self.notices {
+            if known == why && *at == 0 {
+                *at = told_at.max(1);
+            }
+        }
+    }
+
+    pub(super) fn store(
+        &self,
+        meta: &mut Table<'_, &'static str, &'static [u8]>,
+    ) -> Result<(), LogError> {
+        let mut formers = Vec::new();
+        for former in &self.formers {
+            formers.extend_from_slice(former.writer.as_bytes());
+            formers.extend_from_slice(&former.base.to_le_bytes());
+            formers.extend_from_slice(&former.end.to_le_bytes());
+        }
+        let mut notices = Vec::new();
+        for (why, told_at) in &self.notices {
+            notices.extend_from_slice(&why.encode());
+            notices.extend_from_slice(&told_at.to_le_bytes());
+        }
+        meta.insert("formers", &formers[..])?;
+        meta.insert("disagreements", &notices[..])?;
+        Ok(())
+    }
+
+    pub(super) fn load(
+        meta: &impl ReadableTable<&'static str, &'static [u8]>,
+    ) -> Result<Self, LogError> {
+        const NOTICE: usize = Disagreement::BYTES + 8;
+        let mut past = Self::default();
+        if let Some(value) = meta.get("formers")? {
+            let (formers, rest) = value.value().as_chunks::<{ Former::BYTES }>();
+            for former in formers {
+                past.formers.push(Former {
+                    writer: Uuid::from_slice(&former[..16]).map_err(|_| LogError::Damaged)?,
+                    base: number(former, 16),
+                    end: number(former, 24),
+                });
+            }
+            if !rest.is_empty() {
+                return Err(LogError::Damaged);
+            }
+        }
+        if let Some(value) = meta.get("disagreements")? {
+            let (notices, rest) = value.value().as_chunks::<NOTICE>();
+            for notice in notices {
+                let why = notice
+                    .first_chunk()
+                    .and_then(Disagreement::decode)
+                    .ok_or(LogError::Damaged)?;
+                past.notices
+                    .push((why, number(notice, Disagreement::BYTES)));
+            }
+            if !rest.is_empty() {
+                return Err(LogError::Damaged);
+            }
+        }
+        Ok(past)
     }
 }
 
@@ -165,10 +304,49 @@ mod tests {
                 last_seq: u64::MAX,
                 lost: 5,
             };
-            assert_eq!(Disagreement::decode(&told.encode()), Some(told));
+            let encoded = told.encode();
+            assert_eq!(
+                Disagreement::decode(encoded.first_chunk().unwrap()),
+                Some(told)
+            );
         }
-        assert_eq!(Disagreement::decode(&[0; 7]), None);
         assert_eq!(Disagreement::decode(&[9; Disagreement::BYTES]), None);
+    }
+
+    #[test]
+    fn what_is_told_in_a_record_that_is_lost_is_to_be_told_again() {
+        let why = |writer| Disagreement {
+            writer: Uuid::from_u128(writer),
+            cause: Cause::DatabaseLostRecords,
+            first_seq: 3,
+            last_seq: 9,
+            lost: 7,
+        };
+        let left = |writer, base, end| Former {
+            writer: Uuid::from_u128(writer),
+            base,
+            end,
+        };
+        let mut past = Past::default();
+        assert_eq!(past.leave(left(1, 0, 3), &[why(1)], Some(3)), [why(1)]);
+        past.told(&why(1), 12);
+        assert_eq!(past.untold().count(), 0);
+        // The row is among what is still there.
+        assert_eq!(past.leave(left(2, 9, 15), &[why(2)], Some(12)), [why(2)]);
+        past.told(&why(2), 20);
+        // No row is lost by a writer that is another's.
+        assert_eq!(past.leave(left(3, 15, 21), &[why(3)], None), [why(3)]);
+        past.told(&why(3), 25);
+        // Nothing is committed under the last.
+        let again = past.leave(left(4, 20, 21), &[why(4)], Some(12));
+        assert_eq!(again, [why(2), why(3), why(4)]);
+        assert_eq!(past.untold().collect::<Vec<_>>(), again);
+        let writers: Vec<_> = past
+            .formers
+            .iter()
+            .map(|former| former.writer.as_u128())
+            .collect();
+        assert_eq!(writers, [1, 2, 3]);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use redb::{
 use uuid::Uuid;
 
 use super::chunk::{self, SALT_BYTES};
-use super::identity::{Disagreement, Identity};
+use super::identity::{Disagreement, Identity, Past};
 use super::storage::Storage;
 use super::tail::Tail;
 use crate::queue::Chunk;
@@ -23,9 +23,6 @@ const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta")
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
 const OPEN: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open");
 const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
-
-/// In "meta": what the trail does not say yet.
-const UNTOLD: &str = "disagreement";
 
 const VERSION: u32 = 1;
 
@@ -115,8 +112,9 @@ pub(crate) struct Log {
     /// `None`: a write failed, and it could not be opened again since; or it was never made.
     database: RwLock<Option<Database>>,
     identity: Mutex<Identity>,
-    /// What the trail does not say yet.
-    untold: Mutex<Option<Disagreement>>,
+    past: Mutex<Past>,
+    /// Held while one of the two is changed, which begins with what they are.
+    changing: Mutex<()>,
     service: String,
     state: Mutex<State>,
     /// What the disk did not take.
@@ -252,7 +250,8 @@ impl Log {
             is_made: AtomicBool::new(false),
             database: RwLock::new(None),
             identity: Mutex::new(identity),
-            untold: Mutex::default(),
+            past: Mutex::default(),
+            changing: Mutex::default(),
             service: service.to_owned(),
             state: Mutex::new(State {
                 positions,
@@ -271,9 +270,7 @@ impl Log {
             let mut meta = transaction.open_table(META)?;
             meta.insert("version", &VERSION.to_le_bytes()[..])?;
             self.identity().store(&mut meta)?;
-            if let Some(untold) = self.disagreement() {
-                meta.insert(UNTOLD, &untold.encode()[..])?;
-            }
+            self.past().store(&mut meta)?;
             meta.insert("service", self.service.as_bytes())?;
             transaction.open_table(RECORDS)?;
             transaction.open_table(OPEN)?;
@@ -319,8 +316,7 @@ impl Log {
             None => return Err(LogError::Damaged),
         }
         let identity = Identity::load(&meta)?;
-        let untold = meta.get(UNTOLD)?;
-        let untold = untold.and_then(|told| Disagreement::decode(told.value()));
+        let past = Past::load(&meta)?;
         let service = meta
             .get("service")?
             .map(|value| String::from_utf8_lossy(value.value()).replace('\0', ""));
@@ -331,7 +327,8 @@ impl Log {
             is_made: AtomicBool::new(true),
             database: RwLock::new(Some(database)),
             identity: Mutex::new(identity),
-            untold: Mutex::new(untold),
+            past: Mutex::new(past),
+            changing: Mutex::default(),
             service: service.unwrap_or_default(),
             state: Mutex::new(state),
             tail: Mutex::default(),
@@ -409,8 +406,11 @@ impl Log {
             let reading = reopened.begin_read()?;
             let mut state = read_state(&reading)?;
             // As with a record: what was said not to be written may have been.
-            let identity = Identity::load(&reading.open_table(META)?)?;
-            *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
+            let (identity, past) = {
+                let meta = reading.open_table(META)?;
+                (Identity::load(&meta)?, Past::load(&meta)?)
+            };
+            self.set_identity(identity, past);
             drop(reading);
             let mut tail = self.tail();
             let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -440,65 +440,80 @@ impl Log {
         self.identity().writer
     }
 
-    /// What the trail does not say yet.
-    pub(crate) fn disagreement(&self) -> Option<Disagreement> {
-        *self.untold.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known of the writers that it had before.
+    pub(crate) fn past(&self) -> Past {
+        self.past
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
-    /// The trail says it.
-    pub(crate) fn told(&self) -> Result<(), LogError> {
-        self.change_identity(self.identity(), None, None)
+    /// Whether there is something that the trail does not say yet.
+    pub(crate) fn is_disputed(&self) -> bool {
+        self.past().untold().next().is_some()
     }
 
-    /// Has the records from a seq on written by a new writer, for a reason that the trail is told.
+    /// The trail says it, in a record before the seq `told_at`.
+    pub(crate) fn told(&self, why: &Disagreement, told_at: u64) -> Result<(), LogError> {
+        let _changing = self.changing.lock();
+        let mut past = self.past();
+        past.told(why, told_at);
+        self.change_identity(self.identity(), past, None)
+    }
+
+    /// Has the records from a seq on written by a new writer; `leave` adds what is known of the one
+    /// that it has to its past.
     ///
     /// # Durability
     ///
-    /// When it returns `Ok`, whoever opens the log next knows the new writer and the reason.
+    /// When it returns `Ok`, whoever opens the log next knows the new writer and the past.
     pub(crate) fn rebase(
         &self,
         writer: Uuid,
         from: u64,
-        why: Disagreement,
+        leave: impl FnOnce(&mut Past),
     ) -> Result<(), LogError> {
+        let _changing = self.changing.lock();
+        let mut past = self.past();
+        leave(&mut past);
         let identity = Identity::new(writer, from.saturating_sub(1))?;
-        self.change_identity(identity, Some(why), Some(from))
+        self.change_identity(identity, past, Some(from))
     }
 
     fn change_identity(
         &self,
         identity: Identity,
-        untold: Option<Disagreement>,
+        past: Past,
         position: Option<u64>,
     ) -> Result<(), LogError> {
         {
             // Held, so that the log is not made meanwhile, with what is no longer so.
             let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
             if !self.is_made() {
-                self.set_identity(identity, untold);
+                self.set_identity(identity, past);
                 return Ok(());
             }
             drop(database);
         }
         self.reopen()?;
-        let stored = self.store_identity(identity, untold, position);
+        let stored = self.store_identity(identity, &past, position);
         if stored.is_err() {
             self.close();
         }
         stored?;
-        self.set_identity(identity, untold);
+        self.set_identity(identity, past);
         Ok(())
     }
 
-    fn set_identity(&self, identity: Identity, untold: Option<Disagreement>) {
+    fn set_identity(&self, identity: Identity, past: Past) {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
-        *self.untold.lock().unwrap_or_else(PoisonError::into_inner) = untold;
+        *self.past.lock().unwrap_or_else(PoisonError::into_inner) = past;
     }
 
     fn store_identity(
         &self,
         identity: Identity,
-        untold: Option<Disagreement>,
+        past: &Past,
         position: Option<u64>,
     ) -> Result<(), LogError> {
         let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
@@ -509,10 +524,7 @@ impl Log {
         {
             let mut meta = transaction.open_table(META)?;
             identity.store(&mut meta)?;
-            match untold {
-                Some(untold) => drop(meta.insert(UNTOLD, &untold.encode()[..])?),
-                None => drop(meta.remove(UNTOLD)?),
-            }
+            past.store(&mut meta)?;
             if let Some(position) = position {
                 let mut positions = transaction.open_table(POSITIONS)?;
                 positions.insert(Sink::Postgres.name(), position)?;
@@ -619,7 +631,7 @@ impl Log {
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
-        self.tail().release(positions.least());
+        self.release(positions.least());
         let before = self.next_seq();
         self.reopen()?;
         if self.next_seq() > before {
@@ -630,6 +642,18 @@ impl Log {
             self.close();
         }
         appended
+    }
+
+    /// Lets go of the records in memory before `position`.
+    fn release(&self, position: u64) {
+        let mut tail = self.tail();
+        tail.release(position);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.first_seq == state.first_end {
+            // None is on the disk.
+            let first = tail.first().unwrap_or(state.next_seq);
+            (state.first_seq, state.first_end) = (first, first);
+        }
     }
 
     fn try_append(

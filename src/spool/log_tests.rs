@@ -379,7 +379,7 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
     let first = Uuid::from_u128(1);
     let log = Log::create(&folder.file(), first, "svc", at(1)).unwrap();
     let old = log.identity();
-    assert_eq!((old.writer, old.base, log.disagreement()), (first, 0, None));
+    assert_eq!((old.writer, old.base, log.is_disputed()), (first, 0, false));
     log.append(&[chunk(&[b"a", b"b", b"c", b"d"])], at(4), &Runs::default())
         .unwrap();
     drop(log);
@@ -394,22 +394,51 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
         lost: 0,
     };
     let second = Uuid::from_u128(2);
-    log.rebase(second, 2, why).unwrap();
+    let left = crate::spool::Former {
+        writer: first,
+        base: 0,
+        end: 2,
+    };
+    log.rebase(second, 2, |past| drop(past.leave(left, &[why], Some(2))))
+        .unwrap();
     let is_new = |log: &Log| {
         let new = log.identity();
         assert_eq!((new.writer, new.base), (second, 1));
         assert_ne!(new.secret, old.secret);
         assert_eq!((new.seq(2), new.seq_in_log(1)), (1, 2));
         assert_eq!(log.position(Sink::Postgres), 2);
-        assert_eq!(log.disagreement(), Some(why));
+        assert_eq!(log.past().untold().collect::<Vec<_>>(), [why]);
+        assert_eq!(log.past().formers, [left]);
     };
     is_new(&log);
     drop(log);
     let log = Log::open(&folder.file()).unwrap();
     is_new(&log);
     assert_eq!(log.next_seq(), 5, "the records are as they were");
-    log.told().unwrap();
+    log.told(&why, 5).unwrap();
+    let told = log.past();
     drop(log);
     let log = Log::open(&folder.file()).unwrap();
-    assert_eq!((log.writer(), log.disagreement()), (second, None));
+    assert_eq!((log.writer(), log.is_disputed()), (second, false));
+    assert_eq!(log.past(), told);
+}
+
+#[test]
+fn log_that_no_disk_has_taken_begins_with_what_is_in_memory() {
+    let log = Log::not_made(
+        Storage::file("/nowhere/log".into()),
+        Identity::new(Uuid::from_u128(1), 0).unwrap(),
+        "svc",
+        at(1),
+    );
+    for frames in [[&b"a"[..], b"b"], [b"c", b"d"]] {
+        assert!(log.keep_in_memory(&[chunk(&frames)], 1_000).unwrap());
+    }
+    assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
+    for (position, first) in [(2, 1), (3, 3), (5, 5)] {
+        log.append(&[], at(position), &Runs::default()).unwrap_err();
+        assert_eq!((log.first_seq(), log.next_seq()), (first, 5));
+    }
+    assert!(log.keep_in_memory(&[chunk(&[b"e"])], 1_000).unwrap());
+    assert_eq!((log.first_seq(), log.next_seq()), (5, 6));
 }

@@ -14,7 +14,9 @@
 //! ```text
 //! table "meta": "version" → u32 | "service" → text | "writer" → UUID [16] | "secret" → [32]
 //!               "base" → u64, the seq before the writer's number 1
-//!               "disagreement" → writer UUID [16] | its first seq, last seq u64 | lost u64 | cause u8
+//!               "formers" → for each earlier writer: UUID [16] | base u64 | end u64, the seq after its last record
+//!               "disagreements" → for each: writer UUID [16] | its first seq, last seq u64 | lost u64 | cause u8 |
+//!               the seq before which the trail says it u64, 0: it does not
 //! table "positions": name of a sink → seq of the next record that it needs u64
 //! table "records": seq of the first record u64 → chunk
 //! table "open": id of a run that has begun [16] → its frame
@@ -62,7 +64,8 @@ use self::storage::Storage;
 use crate::capture::clock::Moment;
 use crate::queue::Chunk;
 use crate::record::id;
-pub(crate) use identity::{Cause, Disagreement, Identity};
+pub(crate) use chunk::SALT_BYTES;
+pub(crate) use identity::{Cause, Disagreement, Former, Identity};
 pub(crate) use log::{Log, LogError, Positions, Runs, Sink, Stored};
 
 /// A log in a folder that is held for it, as long as anybody uses the log.

@@ -717,6 +717,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["writer"],
     ),
     (
+        "writer_batches",
+        "audit.writer_batches('00000000-0000-4000-8000-000000000008', '', 1)",
+        &["writer"],
+    ),
+    (
         "check_writer",
         "audit.check_writer('00000000-0000-4000-8000-000000000008', '')",
         &[],

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::copy::{Encoder, Provenance};
@@ -11,7 +12,7 @@ use crate::config::Batching;
 use crate::pipeline::{Fate, Required};
 use crate::record::decode;
 use crate::record::row::Row;
-use crate::spool::{Log, LogError, Stored};
+use crate::spool::{Log, LogError, SALT_BYTES, Stored};
 use crate::vocabulary::Kind;
 
 /// The most partitions that one transaction writes to: each takes some locks.
@@ -49,8 +50,16 @@ pub(crate) struct Batch {
     pub(crate) dead_letters: Vec<DeadLetter>,
     /// The least and the greatest id of its rows.
     pub(crate) ids: Option<(Uuid, Uuid)>,
-    /// The ids of its rows of the kinds that are required.
-    pub(crate) required: Vec<Uuid>,
+    /// The ids and seqs of its rows of the kinds that are required.
+    pub(crate) required: Vec<(Uuid, u64)>,
+    /// That of its last record.
+    salt: [u8; SALT_BYTES],
+}
+
+/// By what a log knows a batch for its own: no two logs have the same salt for a record, unless the
+/// one is a copy of the other and has had it from there.
+pub(crate) fn mark(salt: &[u8; SALT_BYTES]) -> [u8; 32] {
+    Sha256::digest(salt).into()
 }
 
 /// A batch that is still being read.
@@ -77,6 +86,7 @@ impl Draft {
                 dead_letters: Vec::new(),
                 ids: None,
                 required: Vec::new(),
+                salt: [0; SALT_BYTES],
             },
             from,
             next: from,
@@ -182,6 +192,7 @@ impl Batcher {
     }
 
     fn add(&mut self, batch: &mut Batch, log: &Log, stored: &Stored<'_>) {
+        batch.salt = stored.salt;
         let frame = decode::frame(stored.frame);
         let row = match frame.and_then(|frame| Row::new(&frame)) {
             Ok(row) => row,
@@ -203,7 +214,7 @@ impl Batcher {
             (least.min(row.id), greatest.max(row.id))
         }));
         if self.required.has(row.kind) {
-            batch.required.push(row.id);
+            batch.required.push((row.id, stored.seq));
         }
         let month = Month::of_us(row.started_us);
         let at = batch
@@ -255,12 +266,20 @@ impl Batch {
 
     /// What becomes of its records by a commit, as far as anybody waits for them.
     pub(crate) fn fates(&self) -> Vec<(Uuid, Fate)> {
-        let rows = self.required.iter().map(|id| (*id, Fate::Committed));
+        let rows = self
+            .required
+            .iter()
+            .map(|(id, seq)| (*id, Fate::Committed(*seq)));
         let letters = self
             .dead_letters
             .iter()
-            .filter_map(|letter| Some((letter.record_id?, Fate::DeadLettered)));
+            .filter_map(|letter| Some((letter.record_id?, Fate::DeadLettered(letter.seq))));
         rows.chain(letters).collect()
+    }
+
+    /// By what its log knows it for its own.
+    pub(crate) fn mark(&self) -> [u8; 32] {
+        mark(&self.salt)
     }
 
     pub(crate) fn records(&self) -> u64 {

@@ -1,6 +1,8 @@
 //! The loop that drains every log of this process into Postgres: its own, and those that dead
 //! processes left.
 
+mod compare;
+
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -15,9 +17,9 @@ use super::writer::{NotReady, Writer};
 use crate::capture::clock::Moment;
 use crate::config::Config;
 use crate::pipeline::{Export, Fate, Progress, Required, gap};
-use crate::record::{NewRecord, id};
+use crate::record::NewRecord;
 use crate::report;
-use crate::spool::{self, Cause, Disagreement, Log, LogError, Runs, Sink, Spool};
+use crate::spool::{self, Log, LogError, Runs, Sink, Spool};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -63,12 +65,11 @@ struct Source {
     /// The seq of the next record to write; `None`: Postgres must be asked.
     position: Option<u64>,
     pace: Pace,
-    /// Dead letters that may have been committed: the seq of the last record of their batch,
-    /// and how many.
-    in_doubt: Option<(u64, u64)>,
-    /// The seq of the last record of the batch that is being written, and what becomes of its
-    /// records when it is committed.
-    unsettled: Option<(u64, Vec<(Uuid, Fate)>)>,
+    /// The batch that is being written, after those of which it is not known whether they were
+    /// committed: a COMMIT goes on after its connection is lost.
+    attempts: Vec<Attempt>,
+    /// The seq of the last record that was committed here, and its batch's mark.
+    tip: Option<(u64, [u8; 32])>,
     /// The batch after the one that was written last, as far as it was read meanwhile. Of use only if
     /// that one was committed.
     ahead: Option<Draft>,
@@ -78,8 +79,40 @@ struct Source {
     reached: u64,
     /// The trail was told why the log has another writer.
     has_told: bool,
-    /// Its writer is said to be another's, and it has had no batch since it got a new one.
-    is_refused: bool,
+    standing: Standing,
+}
+
+/// Whether Postgres takes a log's writer for the log's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Own,
+    /// It says that it is another's: that is looked at when it says where the writer stands.
+    Suspected,
+    /// It was another's; the log has a new one, which has had no batch yet.
+    New,
+}
+
+/// A batch that was sent, and what becomes of its records when it is committed.
+#[derive(Debug)]
+struct Attempt {
+    first_seq: u64,
+    last_seq: u64,
+    mark: [u8; 32],
+    fates: Vec<(Uuid, Fate)>,
+    /// The seqs of its dead letters.
+    dead: Vec<u64>,
+}
+
+impl Attempt {
+    fn new(batch: &Batch) -> Self {
+        Self {
+            first_seq: batch.first_seq,
+            last_seq: batch.last_seq,
+            mark: batch.mark(),
+            fates: batch.fates(),
+            dead: batch.dead_letters.iter().map(|letter| letter.seq).collect(),
+        }
+    }
 }
 
 /// How many records the next batch may have.
@@ -126,13 +159,13 @@ impl Source {
             is_adopted,
             position: None,
             pace: Pace::Full,
-            in_doubt: None,
-            unsettled: None,
+            attempts: Vec::new(),
+            tip: None,
             ahead: None,
             not_before: None,
             reached: 1,
             has_told: false,
-            is_refused: false,
+            standing: Standing::Own,
         }
     }
 
@@ -301,6 +334,7 @@ impl Drain {
             };
             self.forget_ahead(0);
             self.sources[0].position = None;
+            self.suspect(0, &fault);
             attempts += 1;
             if attempts >= ATTEMPTS || fault.class == Class::Hold {
                 return Err(fault.sentence(&self.config.postgres.place()));
@@ -380,15 +414,11 @@ impl Drain {
     async fn retreat(&mut self, index: usize, fault: &Fault) {
         self.forget_ahead(index);
         self.sources[index].position = None;
-        if fault.class == Class::NotOurs && !self.sources[index].is_refused {
-            match self.change_writer(index) {
-                Ok(()) => self.sources[index].is_refused = true,
-                Err(error) => self.failed(&error.into()),
-            }
+        if self.suspect(index, fault) {
             return self.pause().await;
         }
         let source = &mut self.sources[index];
-        if source.is_adopted && matches!(fault.class, Class::Hold | Class::NotOurs) {
+        if source.is_adopted && !matches!(fault.class, Class::Retry | Class::Superseded) {
             // This process' own records may well be written.
             source.not_before = Some(Instant::now() + ADOPTED_PAUSE);
             let (writer, cause) = (source.log().writer(), fault.summary());
@@ -407,6 +437,17 @@ impl Drain {
             self.failed(fault);
         }
         self.pause().await;
+    }
+
+    /// Has it looked at whose a writer is that Postgres takes for another's; returns whether that is to be
+    /// done. Once: a new writer is nobody's.
+    fn suspect(&mut self, index: usize, fault: &Fault) -> bool {
+        let source = &mut self.sources[index];
+        let is_to_be = fault.class == Class::NotOurs && source.standing != Standing::New;
+        if is_to_be {
+            source.standing = Standing::Suspected;
+        }
+        is_to_be
     }
 
     /// Makes a connection that can write, or says why not and pauses.
@@ -507,9 +548,7 @@ impl Drain {
         let position = if let Some(position) = self.sources[index].position {
             position
         } else {
-            let identity = log.identity();
-            let stands = writer.position(identity.writer).await?;
-            let stands = self.compare(index, identity.seq_in_log(stands))?;
+            let stands = self.ask(index, writer).await?;
             if self.sources[index].is_adopted
                 && let Err(error) = log.recover(PROCESS_LOST, stands, |_| ())
             {
@@ -576,22 +615,15 @@ impl Drain {
         log: &Log,
     ) -> Result<(), Fault> {
         let began = Instant::now();
-        let source = &mut self.sources[index];
-        // Of an attempt whose end is not known: it may be what supersedes this one.
-        let earlier = (source.unsettled.take(), source.in_doubt.take());
-        source.unsettled = Some((batch.last_seq, batch.fates()));
-        if !source.is_adopted {
-            self.progress.sending_to(batch.last_seq + 1);
-        }
+        self.sources[index].attempts.push(Attempt::new(&batch));
         let mut written = self.write_and_read_ahead(index, writer, &batch, log).await;
         if let Err(fault) = &mut written
             && fault.class == Class::Poison
         {
+            self.sources[index].attempts.pop();
             writer.rollback().await?;
             self.forget_ahead(index);
             if batch.records() > 1 {
-                // It is certain that this was not committed.
-                self.sources[index].unsettled = None;
                 self.sources[index].pace = single_out(&batch, fault.at);
                 self.batcher.recycle(batch);
                 return Ok(());
@@ -602,11 +634,8 @@ impl Drain {
                 fault.sqlstate.take(),
                 std::mem::take(&mut fault.reason),
             )?;
-            self.sources[index].in_doubt = Some((batch.last_seq, 1));
-            self.sources[index].unsettled = Some((batch.last_seq, batch.fates()));
+            self.sources[index].attempts.push(Attempt::new(&batch));
             written = writer.write(&batch, log).await.map_err(Fault::not_poison);
-        } else if !batch.dead_letters.is_empty() {
-            self.sources[index].in_doubt = Some((batch.last_seq, batch.dead_letters.len() as u64));
         }
         if let Err(fault) = &written
             && fault.is_timeout()
@@ -616,12 +645,8 @@ impl Drain {
             let half = usize::try_from(batch.records() / 2).unwrap_or(1);
             self.sources[index].pace = Pace::Growing(half);
         }
-        if let Err(fault) = &written
-            && fault.class == Class::Superseded
-            && earlier.0.is_some()
-        {
-            let source = &mut self.sources[index];
-            (source.unsettled, source.in_doubt) = earlier;
+        if written.is_err() && !writer.may_be_committed() {
+            self.sources[index].attempts.pop();
         }
         let in_default = written?;
         // Before who waits for a flush is told.
@@ -667,7 +692,8 @@ impl Drain {
         self.counters.count_batch(batch.records(), took);
         let source = &mut self.sources[index];
         source.reached = batch.last_seq + 1;
-        source.is_refused = false;
+        source.tip = Some((batch.last_seq, batch.mark()));
+        source.standing = Standing::Own;
         let was_refused = !batch.dead_letters.is_empty();
         source.pace = source
             .pace
@@ -719,137 +745,35 @@ impl Drain {
         }
     }
 
-    /// Compares where Postgres stands with what was committed there. Where they disagree, the trail
-    /// is told, and the log has a new writer from then on. Returns where the next batch begins.
-    fn compare(&mut self, index: usize, stands: u64) -> Result<u64, LogError> {
-        let source = &self.sources[index];
-        let (log, known) = (source.log(), source.known(&self.progress));
-        let first = log.first_seq();
-        if stands < known || stands < first {
-            // It was restored from a backup, or a replica took over that had not received them.
-            let from = stands.max(first);
-            let why = Disagreement {
-                writer: log.writer(),
-                cause: Cause::DatabaseLostRecords,
-                first_seq: log.identity().seq(stands),
-                last_seq: log.identity().seq(known.max(from) - 1),
-                lost: from - stands,
-            };
-            return self.rebase(index, from, why);
-        }
-        // Of a log that was taken over, Postgres may know more than the disk: its process may have
-        // written from memory. Nobody else can have, without its secret.
-        if !source.is_adopted && !self.progress.may_stand_at(stands) {
-            let why = Disagreement {
-                writer: log.writer(),
-                cause: Cause::PositionNotOurs,
-                first_seq: log.identity().seq(known),
-                last_seq: log.identity().seq(stands - 1),
-                lost: 0,
-            };
-            return self.rebase(index, known, why);
-        }
-        if !source.has_told
-            && let Some(why) = log.disagreement()
-            && source.is_adopted
-        {
-            // Its process may not have come to tell it.
-            self.tell_disagreement(index, why);
-        }
-        Ok(stands)
-    }
-
-    /// Has the records that are not known to be committed written by a new writer, since Postgres
-    /// takes the one that they had for another's.
-    fn change_writer(&mut self, index: usize) -> Result<(), LogError> {
-        let source = &self.sources[index];
-        let log = source.log();
-        let from = source.known(&self.progress).max(log.first_seq());
-        let seq = log.identity().seq(from);
-        let why = Disagreement {
-            writer: log.writer(),
-            cause: Cause::WriterNotOurs,
-            first_seq: seq,
-            last_seq: seq.saturating_sub(1),
-            lost: 0,
-        };
-        self.rebase(index, from, why)?;
-        Ok(())
-    }
-
-    /// Has the records from a seq on written by a new writer; says so. Returns the seq.
-    fn rebase(&mut self, index: usize, from: u64, why: Disagreement) -> Result<u64, LogError> {
-        self.forget_ahead(index);
-        let source = &mut self.sources[index];
-        let writer = id::new(Moment::now().wall_us());
-        source.log().rebase(writer, from, why)?;
-        source.reached = from;
-        if source.is_adopted {
-            self.counters.count_disagreement(0);
-        } else {
-            self.counters.count_disagreement(why.lost);
-            self.progress.commit_to(from);
-        }
-        let written_again = source.log().next_seq().saturating_sub(from);
-        report::say(move || {
-            tracing::error!(
-                target: "tracing_audit",
-                cause = why.cause.as_str(),
-                writer = %why.writer,
-                first_seq = why.first_seq,
-                last_seq = why.last_seq,
-                records_lost = why.lost,
-                written_again,
-                new_writer = %writer,
-                "audit trail: the database does not agree with what was committed there; the trail has a row audit.gap, and what the local log has is written again"
-            );
-        });
-        self.tell_disagreement(index, why);
-        Ok(from)
-    }
-
-    /// Tells the trail; until it has the row, the log keeps what it says.
-    fn tell_disagreement(&mut self, index: usize, why: Disagreement) {
-        let source = &mut self.sources[index];
-        source.has_told = true;
-        let spool = Arc::downgrade(&source.spool);
-        let told = move || {
-            if let Some(spool) = spool.upgrade()
-                && spool.log().disagreement() == Some(why)
-            {
-                // If that fails, it is told once more.
-                let _ = spool.log().told();
-            }
-        };
-        (self.tell.0)(gap::of_disagreement(&why), Some(Box::new(told)));
-    }
-
     /// Sets a log's position, as Postgres has said it or has just committed it.
     fn resume(&mut self, index: usize, position: u64) {
         let source = &mut self.sources[index];
         source.position = Some(position);
-        // What is not there may still come: a COMMIT goes on after its connection is lost.
-        if let Some((_, fates)) = source
-            .unsettled
-            .take_if(|(last_seq, _)| *last_seq < position)
-        {
-            self.required.settle(fates);
+        // Of those that begin before it, one was committed, and no other can be any more.
+        let over = source
+            .attempts
+            .extract_if(.., |attempt| attempt.first_seq < position);
+        let committed = over
+            .filter(|attempt| attempt.last_seq + 1 == position)
+            .last();
+        let mut dead = Vec::new();
+        if let Some(attempt) = committed {
+            dead = attempt.dead;
+            source.tip = Some((attempt.last_seq, attempt.mark));
+            self.required.settle(attempt.fates);
         }
-        let in_doubt = source
-            .in_doubt
-            .take_if(|(last_seq, _)| *last_seq < position);
-        let dead = in_doubt.map_or(0, |(_, dead)| dead);
-        if dead > 0 {
+        if !dead.is_empty() {
+            let records = dead.len();
             report::say(move || {
                 tracing::error!(
                     target: "tracing_audit",
-                    records = dead,
+                    records,
                     "audit trail: records were refused; see audit.dead_letters"
                 );
             });
         }
         if !source.is_adopted {
-            self.counters.count_dead_letters(dead);
+            self.progress.dead_lettered(&dead);
             self.progress.commit_to(position);
         }
     }
@@ -901,7 +825,7 @@ impl Drain {
             spool, position, ..
         } = self.sources.remove(index);
         self.counters.set_in_adoption(0, 0);
-        if self.keeps_disputed && spool.log().disagreement().is_some() {
+        if self.keeps_disputed && spool.log().is_disputed() {
             return;
         }
         if let Some(export) = &self.export

@@ -121,6 +121,14 @@ impl Fault {
         Self { class, ..self }
     }
 
+    /// The same fault, once it is dealt with: there is nothing more to do than to ask for the position.
+    pub(crate) fn dealt_with(self) -> Self {
+        Self {
+            class: Class::Superseded,
+            ..self
+        }
+    }
+
     /// Whether less at once may do.
     pub(crate) fn is_timeout(&self) -> bool {
         match self.sqlstate.as_deref() {

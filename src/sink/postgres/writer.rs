@@ -62,6 +62,16 @@ pub(crate) struct Writer {
     connection: PgConnection,
     probe: Probe,
     last_used: Instant,
+    /// Whether a COMMIT was sent for the batch that was written last.
+    is_commit_sent: bool,
+}
+
+/// A batch as it lies in the database, by its writer's numbers.
+#[derive(Clone, Debug)]
+pub(crate) struct Written {
+    pub(crate) first_seq: u64,
+    pub(crate) last_seq: u64,
+    pub(crate) mark: Option<Vec<u8>>,
 }
 
 /// Why no connection that can write was made.
@@ -201,6 +211,7 @@ impl Writer {
             connection,
             probe,
             last_used: Instant::now(),
+            is_commit_sent: false,
         })
     }
 
@@ -227,25 +238,57 @@ impl Writer {
         Ok(())
     }
 
-    /// Asks where the trail of a writer stands: the seq of the next record that it expects.
+    /// Asks where the trail of each of these writers stands: the seq of the next record that it
+    /// expects.
     ///
     /// A standby is not asked: it may not show yet all that was committed, and takes nothing.
-    pub(crate) async fn position(&mut self, writer: Uuid) -> Result<u64, Fault> {
-        let asking = ask_position(&mut self.connection, writer);
-        let row = watched(&self.probe, asking).await?;
-        if row.try_get(1)? {
-            return Err(Fault::standby());
+    pub(crate) async fn positions(&mut self, writers: &[Uuid]) -> Result<Vec<u64>, Fault> {
+        let asking = ask_positions(&mut self.connection, writers);
+        let rows = watched(&self.probe, asking).await?;
+        let mut positions = Vec::with_capacity(rows.len());
+        for row in rows {
+            if row.try_get(1)? {
+                return Err(Fault::standby());
+            }
+            let position: i64 = row.try_get(0)?;
+            positions.push(u64::try_from(position).unwrap_or(1));
         }
-        let position: i64 = row.try_get(0)?;
-        Ok(u64::try_from(position).unwrap_or(1))
+        Ok(positions)
+    }
+
+    /// Asks for a writer's batches that end at or after a seq, in their order.
+    pub(crate) async fn batches(
+        &mut self,
+        identity: &Identity,
+        since: u64,
+    ) -> Result<Vec<Written>, Fault> {
+        let asking = ask_batches(&mut self.connection, identity, since);
+        let rows = watched(&self.probe, asking).await?;
+        let mut batches = Vec::with_capacity(rows.len());
+        for row in rows {
+            let (first_seq, last_seq): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+            batches.push(Written {
+                first_seq: first_seq.cast_unsigned(),
+                last_seq: last_seq.cast_unsigned(),
+                mark: row.try_get(2)?,
+            });
+        }
+        Ok(batches)
+    }
+
+    /// Whether the batch that was written last may have been committed, if it failed.
+    pub(crate) fn may_be_committed(&self) -> bool {
+        self.is_commit_sent
     }
 
     /// Writes a batch in one transaction; returns how many of its rows are in default partitions.
     ///
-    /// After an error it is not known whether the batch was committed, and the connection is of
+    /// After an error it is not known whether the batch was committed, unless
+    /// [`may_be_committed`](Self::may_be_committed) says that it was not, and the connection is of
     /// no use any more; but after [`Poison`](super::fault::Class::Poison) it was not, and the
     /// connection is to be rolled back.
     pub(crate) async fn write(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
+        self.is_commit_sent = false;
         self.wake().await?;
         // Its clone: the transaction has the whole of this.
         let probe = self.probe.clone();
@@ -285,6 +328,7 @@ impl Writer {
         for letter in &batch.dead_letters {
             self.dead_letter(letter, &identity).await?;
         }
+        self.is_commit_sent = true;
         self.connection.execute("COMMIT").await?;
         Ok(in_default)
     }
@@ -309,22 +353,25 @@ impl Writer {
         identity: &Identity,
     ) -> Result<(), sqlx::Error> {
         let count = |records: usize| i32::try_from(records).unwrap_or(i32::MAX);
-        sqlx::query("SELECT audit.add_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)")
-            .persistent(false)
-            .bind(identity.writer)
-            .bind(&identity.secret[..])
-            .bind(identity.seq(batch.first_seq).cast_signed())
-            .bind(identity.seq(batch.last_seq).cast_signed())
-            .bind(count(batch.rows(Kind::QueryRun)))
-            .bind(count(batch.rows(Kind::PromptRun)))
-            .bind(count(batch.rows(Kind::Event)))
-            .bind(count(batch.dead_letters.len()))
-            .bind(batch.ids.map(|ids| ids.0))
-            .bind(batch.ids.map(|ids| ids.1))
-            .bind(service.replace('\0', ""))
-            .bind(env!("CARGO_PKG_VERSION"))
-            .execute(&mut self.connection)
-            .await?;
+        sqlx::query(
+            "SELECT audit.add_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+        )
+        .persistent(false)
+        .bind(identity.writer)
+        .bind(&identity.secret[..])
+        .bind(identity.seq(batch.first_seq).cast_signed())
+        .bind(identity.seq(batch.last_seq).cast_signed())
+        .bind(count(batch.rows(Kind::QueryRun)))
+        .bind(count(batch.rows(Kind::PromptRun)))
+        .bind(count(batch.rows(Kind::Event)))
+        .bind(count(batch.dead_letters.len()))
+        .bind(batch.ids.map(|ids| ids.0))
+        .bind(batch.ids.map(|ids| ids.1))
+        .bind(service.replace('\0', ""))
+        .bind(env!("CARGO_PKG_VERSION"))
+        .bind(&batch.mark()[..])
+        .execute(&mut self.connection)
+        .await?;
         Ok(())
     }
 
@@ -350,16 +397,39 @@ impl Writer {
     }
 }
 
-async fn ask_position(connection: &mut PgConnection, writer: Uuid) -> Result<PgRow, sqlx::Error> {
+async fn ask_positions(
+    connection: &mut PgConnection,
+    writers: &[Uuid],
+) -> Result<Vec<PgRow>, sqlx::Error> {
     // In a transaction: outside of one, a transaction pooler may run what was prepared elsewhere.
     connection.execute("BEGIN READ ONLY").await?;
-    let row = sqlx::query("SELECT audit.writer_position($1), pg_catalog.pg_is_in_recovery()")
+    let rows = sqlx::query(
+        "SELECT audit.writer_position(w.id), pg_catalog.pg_is_in_recovery() \
+         FROM pg_catalog.unnest($1) WITH ORDINALITY AS w (id, n) ORDER BY w.n",
+    )
+    .persistent(false)
+    .bind(writers)
+    .fetch_all(&mut *connection)
+    .await?;
+    connection.execute("COMMIT").await?;
+    Ok(rows)
+}
+
+async fn ask_batches(
+    connection: &mut PgConnection,
+    identity: &Identity,
+    since: u64,
+) -> Result<Vec<PgRow>, sqlx::Error> {
+    connection.execute("BEGIN READ ONLY").await?;
+    let rows = sqlx::query("SELECT * FROM audit.writer_batches($1, $2, $3)")
         .persistent(false)
-        .bind(writer)
-        .fetch_one(&mut *connection)
+        .bind(identity.writer)
+        .bind(&identity.secret[..])
+        .bind(since.cast_signed())
+        .fetch_all(&mut *connection)
         .await?;
     connection.execute("COMMIT").await?;
-    Ok(row)
+    Ok(rows)
 }
 
 /// What a failed migration means: without the right, wait for an administrator.

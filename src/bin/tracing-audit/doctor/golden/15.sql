@@ -14,8 +14,8 @@ GRANT USAGE ON SCHEMA audit TO audit_writer;
 GRANT CREATE ON SCHEMA audit TO audit_owner;
 --@ ["privilege","audit","[null, \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_owner;
---@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text) void",null]
-CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text)
+--@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -37,18 +37,18 @@ BEGIN
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
-        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version);
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version);
 END
 $function$
 ;
---@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","function","",null]
---@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","","",null]
-ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) OWNER TO audit_maintainer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_writer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text) TO audit_maintainer;
+--@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","function","",null]
+--@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","","",null]
+ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea) TO audit_writer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea) TO audit_maintainer;
 --@ ["function","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","f (writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea) void",null]
 CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
  RETURNS void
@@ -151,6 +151,8 @@ ALTER TABLE audit.batches ADD COLUMN last_id uuid;
 ALTER TABLE audit.batches ADD COLUMN last_seq bigint;
 --@ ["column","audit.batches","library_version","","ALTER TABLE audit.batches ALTER COLUMN library_version TYPE text USING library_version::text;"]
 ALTER TABLE audit.batches ADD COLUMN library_version text;
+--@ ["column","audit.batches","mark","","ALTER TABLE audit.batches ALTER COLUMN mark TYPE bytea USING mark::bytea;"]
+ALTER TABLE audit.batches ADD COLUMN mark bytea;
 --@ ["column","audit.batches","prompt_runs","","ALTER TABLE audit.batches ALTER COLUMN prompt_runs TYPE integer USING prompt_runs::integer;"]
 ALTER TABLE audit.batches ADD COLUMN prompt_runs integer;
 --@ ["column","audit.batches","query_runs","","ALTER TABLE audit.batches ALTER COLUMN query_runs TYPE integer USING query_runs::integer;"]
@@ -179,7 +181,7 @@ ALTER TABLE audit.batches ALTER COLUMN prompt_runs SET NOT NULL;
 ALTER TABLE audit.batches ALTER COLUMN query_runs SET NOT NULL;
 --@ ["column not null","audit.batches","writer_id","",null]
 ALTER TABLE audit.batches ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"query_runs\", \"integer\"], [\"prompt_runs\", \"integer\"], [\"events\", \"integer\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
+--@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"query_runs\", \"integer\"], [\"prompt_runs\", \"integer\"], [\"events\", \"integer\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"mark\", \"bytea\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.batches","batches_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_check CHECK ((last_seq >= first_seq));
 --@ ["constraint","audit.batches","batches_check1",null,null]
@@ -192,6 +194,8 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_events_check CHECK ((events >= 
 ALTER TABLE audit.batches ADD CONSTRAINT batches_first_seq_check CHECK ((first_seq >= 1));
 --@ ["constraint","audit.batches","batches_library_version_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_library_version_check CHECK ((octet_length(library_version) <= 256));
+--@ ["constraint","audit.batches","batches_mark_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_mark_check CHECK ((octet_length(mark) = 32));
 --@ ["constraint","audit.batches","batches_pkey",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (writer_id, first_seq);
 --@ ["constraint","audit.batches","batches_prompt_runs_check",null,null]
@@ -2537,6 +2541,29 @@ UNION ALL
     events.writer_id,
     events.seq
    FROM audit.events;
+--@ ["function","audit.writer_batches(uuid,bytea,bigint)","","f (writer uuid, secret bytea, since bigint) TABLE(first_seq bigint, last_seq bigint, mark bytea)",null]
+CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint)
+ RETURNS TABLE(first_seq bigint, last_seq bigint, mark bytea)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    PERFORM audit.check_writer(writer, secret);
+    RETURN QUERY SELECT b.first_seq, b.last_seq, b.mark FROM audit.batches b
+        WHERE b.writer_id = writer AND b.last_seq >= since AND b.first_seq >= coalesce((
+            SELECT max(p.first_seq) FROM audit.batches p WHERE p.writer_id = writer AND p.first_seq <= since), 1)
+        ORDER BY b.first_seq;
+END
+$function$
+;
+--@ ["object","audit.writer_batches(uuid,bytea,bigint)","function","",null]
+--@ ["owner","audit.writer_batches(uuid,bytea,bigint)","","",null]
+ALTER FUNCTION audit.writer_batches(uuid,bytea,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.writer_batches(uuid,bytea,bigint)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_batches(uuid,bytea,bigint) TO audit_writer;
+--@ ["privilege","audit.writer_batches(uuid,bytea,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_batches(uuid,bytea,bigint) TO audit_maintainer;
 --@ ["function","audit.writer_position(uuid)","","f (writer uuid) bigint",null]
 CREATE OR REPLACE FUNCTION audit.writer_position(writer uuid)
  RETURNS bigint
@@ -2547,7 +2574,8 @@ CREATE OR REPLACE FUNCTION audit.writer_position(writer uuid)
  SET default_tablespace TO ''
 AS $function$
     SELECT coalesce((
-        SELECT last_seq FROM audit.batches
+        -- No batch follows one at the end of bigint, but there is an answer.
+        SELECT least(last_seq, 9223372036854775806) FROM audit.batches
         WHERE writer_id = writer ORDER BY first_seq DESC LIMIT 1), 0) + 1
 $function$
 ;
