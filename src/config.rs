@@ -56,8 +56,9 @@ impl Limits {
         self
     }
 
-    /// Sets the bytes kept of all fields of a record together. Default 4 MiB, range as for
-    /// [`with_field_bytes`](Self::with_field_bytes).
+    /// Sets the bytes kept of all texts and fields of `metadata` of a record together. Default 4 MiB,
+    /// range as for [`with_field_bytes`](Self::with_field_bytes). Identifiers, numbers, the status and
+    /// the beginning of an error's message are kept however long these are.
     #[must_use]
     pub fn with_record_bytes(mut self, bytes: usize) -> Self {
         self.record_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);

@@ -216,6 +216,13 @@ impl Field {
         )
     }
 
+    /// Whether what a `Debug` implementation wrote is looked into for its value, rather than kept as
+    /// text or JSON.
+    pub(crate) const fn is_looked_into(self) -> bool {
+        matches!(self, Self::Status | Self::Traceparent)
+            || !matches!(self.field_type(), FieldType::Text | FieldType::Special)
+    }
+
     pub(crate) const fn is_result(self) -> bool {
         matches!(self.role(), Role::Result)
     }

@@ -380,8 +380,175 @@ struct TenantId<T>(T);
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "read by their Debug")]
+struct UserId<T>(T);
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by their Debug")]
 struct Key<T> {
     id: T,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by their Debug")]
+enum Owner {
+    Internal(&'static str),
+    External(&'static str),
+    Nobody(Option<&'static str>),
+}
+
+/// A name as a person gives it, which its Display writes in parts.
+struct InParts(&'static str, &'static str);
+
+impl std::fmt::Display for InParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}({})", self.0, self.1)
+    }
+}
+
+/// A name that its Display writes as it is, without heed of a width.
+struct Name(&'static str);
+
+impl std::fmt::Display for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Debug for Name {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+#[test]
+fn what_display_writes_is_the_key_whatever_it_looks_like() {
+    let trail = Trail::start();
+    let names = [
+        "Acme(Norway)",
+        "Beta(Norway)",
+        "(acme)",
+        "ns::tenant(c)",
+        "urn:tenant(7)",
+        "TenantId(acme)",
+        "TenantId(\"acme\")",
+        "TenantId { id: acme }",
+        "TenantId(\n    acme,\n)",
+        "Some(acme)",
+        "Some(\"acme\")",
+        "\"acme\"",
+        "None",
+        "TenantId(None)",
+        "Err(\"acme\")",
+        "Ok(acme)",
+    ];
+    trail.scoped(|| {
+        let enclosing = info_span!(
+            "request",
+            tenant_id = "outside",
+            user_id = "outside",
+            user_role = "outside",
+            request_id = "outside"
+        );
+        let _inside = enclosing.enter();
+        for name in names {
+            info_span!(
+                "audit.event",
+                action_type = name,
+                target_type = "str",
+                tenant_id = %name,
+                user_id = %name,
+                user_role = %name,
+                request_id = %name,
+                target_id = %name,
+            );
+            if name == "None" {
+                continue;
+            }
+            let own = Name(name);
+            info_span!(
+                "audit.event",
+                action_type = name,
+                target_type = "own",
+                tenant_id = %own,
+                user_id = %own,
+                user_role = %own,
+                request_id = format_args!("{own}"),
+                target_id = %own,
+            );
+        }
+        info_span!("audit.event", action_type = "Acme(Norway)", tenant_id = %InParts("Acme", "Norway"), user_id = %InParts("Acme", "Norway"), user_role = %InParts("Acme", "Norway"), request_id = "Acme(Norway)", target_id = ?Name("Acme(Norway)"));
+    });
+    let rows = trail.rows(Kind::Event);
+    assert_eq!(rows.len(), 2 * names.len());
+    let sql = "SELECT count(*) FROM audit.events WHERE tenant_id IS DISTINCT FROM audit.tenant_uuid(action_type)";
+    assert_eq!(trail.postgres.psql(sql).trim(), "0");
+    for row in &rows {
+        let name = &row["action_type"];
+        for field in ["user_id", "user_role", "request_id", "target_id"] {
+            assert_eq!(&row[field], name, "{field} {row}");
+        }
+        assert_eq!(&row["metadata"]["tenant_key"], name);
+    }
+}
+
+#[test]
+fn a_name_inside_a_struct_is_not_looked_into_and_variants_are_keys_of_their_own() {
+    let trail = Trail::start();
+    let failed: Result<&str, &str> = Err("acme");
+    trail.scoped(|| {
+        let enclosing = info_span!("request", tenant_id = "outside", user_id = "outside");
+        let _inside = enclosing.enter();
+        info_span!("audit.event", action_type = "1", tenant_id = ?TenantId(Name("Acme(acme)")));
+        info_span!("audit.event", action_type = "2", tenant_id = ?TenantId(Name("\"acme\"")));
+        info_span!("audit.event", action_type = "3", tenant_id = ?Owner::Internal("acme"));
+        info_span!("audit.event", action_type = "4", tenant_id = ?Owner::External("acme"));
+        info_span!("audit.event", action_type = "5", tenant_id = ?failed, user_id = ?failed);
+        info_span!("audit.event", action_type = "6", tenant_id = ?Ok::<_, ()>("acme"));
+        info_span!("audit.event", action_type = "7", tenant_id = ?Owner::Nobody(None));
+        info_span!(
+            "audit.event",
+            action_type = "8",
+            tenant_id = &b"acme\xff"[..]
+        );
+        info_span!("audit.event", action_type = "9", tenant_id = "acme\0");
+    });
+    let mut rows = trail.rows(Kind::Event);
+    rows.sort_by_key(|row| row["action_type"].to_string());
+    let keys: Vec<_> = rows
+        .iter()
+        .map(|row| row["metadata"]["tenant_key"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        keys,
+        [
+            "TenantId(Acme(acme))",
+            "TenantId(\"acme\")",
+            "Internal(\"acme\")",
+            "External(\"acme\")",
+            "Err(\"acme\")",
+            "acme",
+            "Nobody(None)",
+            "acme\u{fffd}",
+            "acme\u{fffd}",
+        ]
+    );
+    let has_tenant: Vec<_> = rows.iter().map(|row| !row["tenant_id"].is_null()).collect();
+    assert_eq!(
+        has_tenant,
+        [true, true, true, true, false, true, true, false, false]
+    );
+    for (row, (key, is_doubtful)) in rows.iter().zip(
+        keys.iter()
+            .zip([true, true, true, true, true, false, true, true, true]),
+    ) {
+        let problems = row["problems"].as_array().unwrap().iter();
+        let said = problems.filter(|problem| {
+            let problem = problem.as_str().unwrap();
+            problem.starts_with("tenant_id: ") && !problem.contains("differs")
+        });
+        assert_eq!(said.count(), usize::from(is_doubtful), "{key} {row}");
+    }
+    assert_eq!(rows[4]["user_id"], "Err(\"acme\")");
 }
 
 #[test]
@@ -446,7 +613,7 @@ fn other_keys_that_a_debug_wrote_are_read_and_what_a_variant_says_is_kept() {
     trail.scoped(|| {
         info_span!(
             "audit.query_run",
-            user_id = ?TenantId(42),
+            user_id = ?UserId(42),
             request_id = ?TenantId(uuid),
             conversation_id = ?Key { id: Some("c") },
             agent_id = ?TenantId(uuid),
@@ -513,5 +680,209 @@ fn of_a_record_that_is_not_required_committed_says_so_at_once() {
     at_once(
         uuid::Uuid::from_u128(required.as_u128() & !0xf | 1),
         CommitError::NotRequired,
+    );
+}
+
+#[test]
+fn keys_and_a_status_have_room_in_a_record_that_is_full() {
+    let trail = Trail::start();
+    let big = "x".repeat(1 << 20);
+    let full = |sql: &'static str| {
+        info_span!(
+            "audit.query_run",
+            sql_text = sql,
+            a = &*big,
+            b = &*big,
+            c = &*big,
+            d = &*big,
+            row_count = Empty,
+            status = Empty,
+            error_code = Empty,
+            error_message = Empty
+        )
+    };
+    trail.scoped(|| {
+        let enclosing = info_span!(
+            "request",
+            tenant_id = "acme",
+            user_id = "ann",
+            request_id = "r-acme"
+        );
+        let _inside = enclosing.enter();
+        info_span!(
+            "audit.event",
+            a = &*big,
+            b = &*big,
+            c = &*big,
+            d = &*big,
+            tenant_id = "beta",
+            user_id = "bob",
+            request_id = "r-beta"
+        );
+        info_span!(
+            "audit.event", a = &*big, b = &*big, c = &*big, d = &*big,
+            tenant_id = %"beta", user_id = ?"bob", request_id = %"r-beta"
+        );
+        tracing::info!(
+            target: "audit.event", a = &*big, b = &*big, c = &*big, d = &*big,
+            tenant_id = "beta", user_id = "bob", request_id = "r-beta"
+        );
+        for (sql, status) in [("a", "failed"), ("b", "rejected"), ("c", "cancelled")] {
+            let span = full(sql);
+            span.record("status", status);
+            span.record("row_count", 3);
+        }
+        full("d")
+            .record("row_count", 3)
+            .record("error_code", "57014");
+        full("e")
+            .record("row_count", 3)
+            .record("error_message", &*big);
+        full("f").record("row_count", 3);
+        let span = run("g");
+        for name in ["v", "w", "x", "y", "z"] {
+            span.gather(name).push(&big);
+        }
+        span.record("row_count", 3);
+        span.record("status", "failed");
+    });
+    for row in trail.rows(Kind::Event) {
+        let keys = ["tenant_key", "user_id", "request_id"].map(|key| {
+            let column = &row[key];
+            let key = if column.is_null() {
+                &row["metadata"][key]
+            } else {
+                column
+            };
+            key.as_str().unwrap_or_default().to_owned()
+        });
+        assert_eq!(keys, ["beta", "bob", "r-beta"]);
+    }
+    assert_outcomes(
+        &trail,
+        &[
+            ("a", "failed"),
+            ("b", "rejected"),
+            ("c", "cancelled"),
+            ("d", "failed"),
+            ("e", "failed"),
+            ("f", "succeeded"),
+            ("g", "failed"),
+        ],
+    );
+    let message = "SELECT octet_length(error_message) FROM audit.query_runs WHERE sql_text = 'e'";
+    assert_eq!(trail.postgres.psql(message).trim(), "1024");
+}
+
+#[test]
+fn whatever_is_said_first_a_small_record_keeps_how_it_ended() {
+    let limits = tracing_audit::Limits::default()
+        .with_field_bytes(65_536)
+        .with_record_bytes(65_536);
+    let trail = Trail::start_with(|builder| builder.limits(limits));
+    let answer = "x".repeat(100_000);
+    let ended = |name: &'static str, field, value: &str| {
+        let span = info_span!(
+            "audit.prompt_run",
+            model_name = name,
+            output_token_count = Empty,
+            status = Empty,
+            error_code = Empty
+        );
+        span.gather("response_text").push(&answer);
+        span.record("output_token_count", 20_000);
+        span.record(field, value);
+    };
+    trail.scoped(|| {
+        ended("a", "status", "failed");
+        ended("b", "status", "cancelled");
+        ended("c", "error_code", "content_filter");
+    });
+    let builder = tracing_audit::PromptRun::new("p").model_name("d");
+    let builder = builder.response_text(answer.clone()).output_token_count(1);
+    let failed = builder
+        .tenant_id("beta")
+        .status(tracing_audit::Status::Failed);
+    trail.audit.record(failed).unwrap();
+    let mut rows = trail.rows(Kind::PromptRun);
+    rows.sort_by_key(|row| row["model_name"].to_string());
+    let said: Vec<_> = rows
+        .iter()
+        .map(|row| json!([row["status"], row["output_token_count"]]))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            json!(["failed", 20_000]),
+            json!(["cancelled", 20_000]),
+            json!(["failed", 20_000]),
+            json!(["failed", 1]),
+        ]
+    );
+    assert_eq!(rows[3]["metadata"]["tenant_key"], "beta");
+}
+
+/// Writes something, and then panics or fails.
+struct Breaks(&'static str, bool);
+
+impl Debug for Breaks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0)?;
+        assert!(self.1, "on purpose");
+        Err(std::fmt::Error)
+    }
+}
+
+#[test]
+fn what_was_said_of_a_failure_and_has_no_value_is_no_success() {
+    #[derive(Debug)]
+    #[allow(dead_code, reason = "read by their Debug")]
+    enum Outcome {
+        Failed(Option<&'static str>),
+        Cancelled { reason: Option<&'static str> },
+    }
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let said = |sql, field, value: &dyn Debug| {
+            let span = run(sql);
+            span.record("row_count", 3);
+            span.record(field, tracing::field::debug(value));
+        };
+        said("a", "status", &Outcome::Failed(None));
+        said("b", "status", &Outcome::Cancelled { reason: None });
+        said("c", "status", &Err::<u8, _>(None::<u8>));
+        said("d", "error_code", &Outcome::Failed(None));
+        said("e", "error_message", &Outcome::Failed(None));
+        said("f", "error_message", &Breaks("", true));
+        said("g", "error_message", &Breaks("", false));
+        said("h", "status", &Breaks("ok", true));
+        said("i", "row_count", &Err::<u8, _>("boom"));
+        said("j", "row_count", &Some(None::<u8>));
+        said("k", "row_count", &Some(4));
+        let enclosing = info_span!("request", user_role = "analyst");
+        let _inside = enclosing.enter();
+        info_span!("audit.event", user_role = ?Outcome::Failed(None));
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a", "unknown"),
+            ("b", "unknown"),
+            ("c", "unknown"),
+            ("d", "failed"),
+            ("e", "failed"),
+            ("f", "failed"),
+            ("g", "failed"),
+            ("h", "unknown"),
+            ("i", "unknown"),
+            ("j", "unknown"),
+            ("k", "succeeded"),
+        ],
+    );
+    assert_eq!(trail.row(Kind::Event)["user_role"], "Failed(None)");
+    let answers = "SELECT metadata->>'status' FROM audit.query_runs WHERE sql_text IN ('a', 'c') ORDER BY sql_text";
+    assert_eq!(
+        trail.postgres.psql(answers).trim(),
+        "Failed(None)\nErr(None)"
     );
 }

@@ -66,8 +66,8 @@ impl Buffers {
         if self.inherited.len() > COMPACT_CONTEXT_BYTES {
             // Apart, so that what the enclosing record had can still be told.
             let mut since = self.inherited.split_off(boundary(&self.inherited));
-            compact(&mut self.inherited, usize::MAX);
-            compact(&mut since, usize::MAX);
+            compact(&mut self.inherited, None);
+            compact(&mut since, None);
             self.inherited.append(&mut since);
         }
     }
@@ -108,12 +108,11 @@ impl Buffers {
     /// Removes entries that no longer count, where there are many.
     pub(crate) fn bound(&mut self, limits: &Limits) {
         if self.context.len() > COMPACT_CONTEXT_BYTES {
-            compact(&mut self.context, usize::MAX);
+            compact(&mut self.context, None);
         }
-        let over = self.len() > limits.record_bytes;
+        let over = self.body.len() > limits.record_bytes;
         if over || self.body.len() > self.compact_at.max(COMPACT_BODY_BYTES) {
-            let others = self.inherited.len() + self.context.len();
-            compact(&mut self.body, limits.record_bytes.saturating_sub(others));
+            compact(&mut self.body, Some(limits));
             self.compact_at = self.body.len() * 2;
         }
     }
@@ -126,7 +125,7 @@ impl Buffers {
         value: [u8; N],
         limits: &Limits,
     ) {
-        if self.room(limits) < N {
+        if self.room(key, limits) < N {
             encode::fixed(self.of(key), key, ty::DROPPED, []);
         } else {
             encode::fixed(self.of(key), key, ty, value);
@@ -146,13 +145,13 @@ impl Buffers {
         }
     }
 
-    /// Writes text by a function that appends to the entry within a limit of bytes, and says
-    /// what became of it.
+    /// Writes text by a function that appends to the entry within a limit of bytes, and says of
+    /// which type it is and what became of it.
     pub(crate) fn text_with(
         &mut self,
         key: Key<'_>,
         limits: &Limits,
-        write: impl FnOnce(&mut Vec<u8>, usize) -> Written,
+        write: impl FnOnce(&mut Vec<u8>, usize) -> (u8, Written),
     ) {
         let limit = self.limit(key, limits);
         let out = self.of(key);
@@ -160,9 +159,9 @@ impl Buffers {
             encode::fixed(out, key, ty::DROPPED, []);
             return;
         }
-        let at = encode::begin_text(out, key, ty::DEBUG);
-        let written = write(out, limit);
-        encode::end_text(out, at);
+        let at = encode::begin_text(out, key);
+        let (ty, written) = write(out, limit);
+        encode::end_text(out, key, at, ty);
         match written {
             Written::Whole => {}
             Written::Cut { whole_len, sha256 } => encode::cut(out, key, whole_len, sha256),
@@ -204,17 +203,28 @@ impl Buffers {
             Key::Field(_) => 0,
             Key::Extra(name) => name.len(),
         };
-        let room = self.room(limits).saturating_sub(2 * name_len + CUT_BYTES);
-        limit(key, limits).min(room)
+        let room = self.room(key, limits);
+        let room = room.saturating_sub(2 * name_len + CUT_BYTES);
+        limit(key, limits).min(room.max(reserved(key, limits)))
     }
 
     /// The bytes of a value of this field for which there is room.
     fn limit(&self, key: Key<'_>, limits: &Limits) -> usize {
-        limit(key, limits).min(self.room(limits))
+        limit(key, limits).min(self.room(key, limits))
     }
 
-    fn room(&self, limits: &Limits) -> usize {
-        limits.record_bytes.saturating_sub(self.len())
+    fn room(&self, key: Key<'_>, limits: &Limits) -> usize {
+        let room = limits.record_bytes.saturating_sub(self.len());
+        room.max(reserved(key, limits))
+    }
+}
+
+/// The bytes that a field's value may have however full the record is. Who did something, for whom
+/// and how it ended is never given up for text: that would be another tenant, or a success.
+fn reserved(key: Key<'_>, limits: &Limits) -> usize {
+    match key {
+        Key::Field(field) if is_short(field) || is_of_error(field) => limits.key_bytes,
+        _ => 0,
     }
 }
 
@@ -242,21 +252,25 @@ pub(crate) enum Written {
 /// The greatest length of a value of this field.
 pub(super) fn limit(key: Key<'_>, limits: &Limits) -> usize {
     match key {
-        Key::Field(field) if field.field_type() != FieldType::Text && !is_free_text(field) => {
-            limits.key_bytes
-        }
+        Key::Field(field) if is_short(field) => limits.key_bytes,
         _ => limits.field_bytes,
     }
 }
 
-/// Fields without a column of their own that may hold long text.
-fn is_free_text(field: Field) -> bool {
-    matches!(field, Field::Metadata | Field::SeenError)
+/// Whether the field's values are short: an identifier, a number, a status.
+fn is_short(field: Field) -> bool {
+    // The last two have no column of their own, and may be long.
+    field.field_type() != FieldType::Text && field != Field::Metadata && field != Field::SeenError
 }
 
-/// Removes the entries that a later one for the same field makes untrue. Where what is left is
-/// over `limit` bytes, the values said last give way to a mark.
-fn compact(bytes: &mut Vec<u8>, limit: usize) {
+/// Whether the field says what went wrong.
+fn is_of_error(field: Field) -> bool {
+    matches!(field, Field::ErrorMessage | Field::SeenError)
+}
+
+/// Removes the entries that a later one for the same field makes untrue. Where those of text are
+/// over the record's limit, those said last give way to a mark.
+fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
     let mut entries = Vec::new();
     let mut at = 0;
     for (entry, end) in decode::entries_with_ends(bytes) {
@@ -272,19 +286,44 @@ fn compact(bytes: &mut Vec<u8>, limit: usize) {
         .map(|(index, (entry, _))| (hashable(entry.key), index))
         .collect();
     let mut marked = HashSet::new();
-    let mut kept = Vec::with_capacity(bytes.len().min(limit));
-    for (index, (entry, range)) in entries.into_iter().enumerate() {
+    let mut kept = Vec::with_capacity(bytes.len());
+    let mut room = limits.map_or(usize::MAX, |limits| limits.record_bytes);
+    for (index, (entry, range)) in entries.iter().enumerate() {
         let last = last.get(&hashable(entry.key)).copied();
         if last.is_some_and(|last| index < last) {
             continue;
         }
-        if entry.value != Value::Dropped && kept.len() + range.len() <= limit {
-            kept.extend_from_slice(&bytes[range]);
+        let key = Key::from(entry.key);
+        let reserved = limits.map_or(0, |limits| reserved(key, limits));
+        let is_short = matches!(key, Key::Field(field) if is_short(field));
+        if is_short || range.len() <= reserved {
+            kept.extend_from_slice(&bytes[range.clone()]);
+        } else if entry.value != Value::Dropped && range.len() <= room {
+            room -= range.len();
+            kept.extend_from_slice(&bytes[range.clone()]);
+        } else if reserved > 0 {
+            keep_beginning(&mut kept, key, entry.value, reserved);
         } else if marked.insert(hashable(entry.key)) {
-            encode::fixed(&mut kept, entry.key.into(), ty::DROPPED, []);
+            encode::fixed(&mut kept, key, ty::DROPPED, []);
         }
     }
     *bytes = kept;
+}
+
+/// Appends an entry of text, of which no more than the first bytes are kept.
+fn keep_beginning(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>, limit: usize) {
+    let (ty, text) = match value {
+        Value::Text(text) => (ty::TEXT, text.as_bytes()),
+        Value::Debug(text) => (ty::DEBUG, text.as_bytes()),
+        Value::Json(text) => (ty::JSON, text.as_bytes()),
+        Value::Bytes(bytes) => (ty::BYTES, bytes),
+        _ => return,
+    };
+    let kept = &text[..encode::char_boundary(text, limit)];
+    encode::whole_text(out, key, ty, kept);
+    if kept.len() < text.len() {
+        encode::fixed(out, key, ty::STOPPED, (text.len() as u64).to_le_bytes());
+    }
 }
 
 fn hashable(key: EntryKey<'_>) -> (u8, &str) {
@@ -358,6 +397,58 @@ mod tests {
         );
         assert_eq!(said[0].0, EntryKey::Extra("n00"));
         assert!(matches!(said[0].1, Value::Text(_)));
+    }
+
+    #[test]
+    fn what_is_short_has_room_whatever_came_before_and_an_error_keeps_its_beginning() {
+        let mut buffers = Buffers::default();
+        let code = Key::Field(Field::ErrorCode);
+        let message = Key::Field(Field::ErrorMessage);
+        for _ in 0..12 {
+            buffers.text(Key::Extra("n"), ty::TEXT, &[b'x'; 90], &LIMITS);
+        }
+        buffers.text(code, ty::TEXT, b"57014", &LIMITS);
+        buffers.text(message, ty::TEXT, &[b'm'; 50], &LIMITS);
+        let count = 1_i64.to_le_bytes();
+        buffers.fixed(Key::Field(Field::RowCount), ty::I64, count, &LIMITS);
+        assert!(matches!(
+            said(&buffers)[..],
+            [
+                ..,
+                (_, Value::Text("57014")),
+                (_, Value::Text("mmmmmmmmmm")),
+                (_, Value::Cut { whole_len: 50, .. }),
+                (_, Value::I64(1)),
+            ]
+        ));
+        let mut late = Buffers::default();
+        for name in 0..12 {
+            encode::whole_text(
+                &mut late.body,
+                Key::Extra(&name.to_string()),
+                ty::TEXT,
+                &[b'x'; 90],
+            );
+        }
+        encode::whole_text(&mut late.body, message, ty::TEXT, &[b'm'; 50]);
+        encode::whole_text(&mut late.body, code, ty::TEXT, b"08006");
+        for _ in 0..3 {
+            buffers.append(&late, &LIMITS);
+            late.clear();
+            let said = said(&buffers);
+            let of = |field| {
+                said.iter()
+                    .filter(move |(key, _)| *key == EntryKey::Field(field))
+                    .map(|(_, value)| *value)
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(of(Field::ErrorCode), [Value::Text("08006")]);
+            assert_eq!(of(Field::RowCount), [Value::I64(1)]);
+            assert_eq!(
+                of(Field::ErrorMessage),
+                [Value::Text("mmmmmmmmmm"), Value::Stopped { seen: 50 }]
+            );
+        }
     }
 
     #[test]

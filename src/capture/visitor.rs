@@ -9,6 +9,7 @@ use tracing::field::{Field as TracingField, Visit};
 use super::buffers::{Buffers, Written};
 use super::callsite::{Plan, Slot};
 use crate::config::Limits;
+use crate::record::debug_text::{self, Doubt};
 use crate::record::encode::{self, Evidence, Key, ty};
 
 /// Text that is longer is not copied, and perhaps cut and hashed, while others wait.
@@ -148,13 +149,43 @@ impl Visit for Visitor<'_> {
     }
 
     fn record_debug(&mut self, field: &TracingField, value: &dyn fmt::Debug) {
-        if self.takes(false)
-            && let Some(key) = self.key(field)
-            && debug(self.out, key, self.limits, format_args!("{value:?}"))
-        {
+        if !self.takes(false) {
+            return;
+        }
+        let Some(key) = self.key(field) else { return };
+        let is_value = match key {
+            Key::Field(field) if field.is_looked_into() => shown(self.out, key, self.limits, value),
+            _ => debug(self.out, key, self.limits, format_args!("{value:?}")),
+        };
+        if is_value {
             self.saw(key);
         }
     }
+}
+
+/// Writes the value of a field that a Debug text is looked into for, and whether it is one: a
+/// `%value` is what it says, whatever that looks like.
+fn shown(out: &mut Buffers, key: Key<'_>, limits: &Limits, value: &dyn fmt::Debug) -> bool {
+    formatted(
+        out,
+        key,
+        limits,
+        format_args!("{value:?}"),
+        |text, quote_at| {
+            let text = std::str::from_utf8(text).unwrap_or_default();
+            match debug_text::doubt(text) {
+                Doubt::None => true,
+                Doubt::IsNone => !honors_precision(value, text),
+                Doubt::Made {
+                    structs,
+                    quote_at: expected,
+                } => {
+                    (expected.is_none() || expected == quote_at)
+                        && (structs == 0 || structs_in_lines(value, text) >= structs)
+                }
+            }
+        },
+    )
 }
 
 /// Writes formatted text, whatever the formatting does: it may log, open spans, panic, or
@@ -166,6 +197,18 @@ pub(crate) fn debug(
     limits: &Limits,
     value: fmt::Arguments<'_>,
 ) -> bool {
+    formatted(out, key, limits, value, |_, _| true)
+}
+
+/// The same; the text is what a Debug wrote if `is_debug` says so of it and of where the first
+/// quote was written that is no part of a longer text.
+fn formatted(
+    out: &mut Buffers,
+    key: Key<'_>,
+    limits: &Limits,
+    value: fmt::Arguments<'_>,
+    is_debug: impl FnOnce(&[u8], Option<usize>) -> bool,
+) -> bool {
     let mut is_value = false;
     out.text_with(key, limits, |out, limit| {
         let from = out.len();
@@ -175,26 +218,96 @@ pub(crate) fn debug(
             limit,
             seen: 0,
             hash: None,
+            quote_at: None,
         };
         let outcome = catch_unwind(AssertUnwindSafe(|| bounded.write_fmt(value)));
-        let seen = bounded.seen;
+        let (seen, quote_at) = (bounded.seen, bounded.quote_at);
         let hash = bounded.hash.take();
         if seen > bounded.stop_at() {
-            return Written::Stopped { seen };
+            return (ty::DEBUG, Written::Stopped { seen });
         }
         if !matches!(outcome, Ok(Ok(()))) {
-            return Written::Failed;
+            return (ty::DEBUG, Written::Failed);
         }
         is_value = out[from..] != *b"None";
-        match hash {
+        let ty = if is_debug(&out[from..], quote_at) {
+            ty::DEBUG
+        } else {
+            ty::TEXT
+        };
+        let written = match hash {
             Some(hash) => Written::Cut {
                 whole_len: seen,
                 sha256: hash.finalize().into(),
             },
             None => Written::Whole,
-        }
+        };
+        (ty, written)
     });
     is_value
+}
+
+/// Whether a value's text is another one with a precision: as `Display` has it of text, and the
+/// `Debug` of an `Option` has not.
+fn honors_precision(value: &dyn fmt::Debug, text: &str) -> bool {
+    let mut again = Again::of(text);
+    let outcome = catch_unwind(AssertUnwindSafe(|| write!(again, "{value:.0?}")));
+    !matches!(outcome, Ok(Ok(()))) || !again.left.is_empty()
+}
+
+/// How many structs within each other begin a value's text that take lines of their own in `{:#?}`,
+/// as `Debug` has it of structs; in what `Display` writes, parentheses are text.
+fn structs_in_lines(value: &dyn fmt::Debug, text: &str) -> usize {
+    let mut again = Again::of(text);
+    // It ends where the two differ in anything else. A value whose formatting panics now has shown
+    // as many as it had.
+    let _ = catch_unwind(AssertUnwindSafe(|| write!(again, "{value:#?}")));
+    again.structs
+}
+
+/// Compares what is formatted with a text.
+struct Again<'a> {
+    /// What of the text is yet to be formatted.
+    left: &'a [u8],
+    last: u8,
+    is_indented: bool,
+    structs: usize,
+}
+
+impl<'a> Again<'a> {
+    fn of(text: &'a str) -> Self {
+        Self {
+            left: text.as_bytes(),
+            last: 0,
+            is_indented: false,
+            structs: 0,
+        }
+    }
+}
+
+impl fmt::Write for Again<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for byte in text.bytes() {
+            if self.is_indented && byte == b' ' {
+                continue;
+            }
+            self.is_indented = false;
+            if let Some((first, left)) = self.left.split_first()
+                && *first == byte
+            {
+                (self.last, self.left) = (byte, left);
+            } else if byte == b'\n' && matches!(self.last, b'(' | b'{') {
+                self.structs += 1;
+                self.is_indented = true;
+                if self.last == b'{' {
+                    self.left = self.left.strip_prefix(b" ").unwrap_or(self.left);
+                }
+            } else {
+                return Err(fmt::Error);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Formatting is stopped when it has written this many times the limit.
@@ -207,6 +320,8 @@ struct Bounded<'a> {
     limit: usize,
     seen: u64,
     hash: Option<Sha256>,
+    /// Where the first quote stands that was written by itself.
+    quote_at: Option<usize>,
 }
 
 impl Bounded<'_> {
@@ -217,6 +332,9 @@ impl Bounded<'_> {
 
 impl fmt::Write for Bounded<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
+        if text == "\"" && self.quote_at.is_none() {
+            self.quote_at = Some(self.out.len() - self.from);
+        }
         self.seen += text.len() as u64;
         // Of what is not seen to its end there is no hash.
         let is_stopped = self.seen > self.stop_at();

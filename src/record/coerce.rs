@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::debug_text::{self, Found, Wrappers};
 use super::decode::Value;
+use crate::vocabulary::{Field, FieldType};
 
 /// What takes the place of a NUL, which Postgres can store neither in text nor in jsonb.
 pub(super) const NUL_REPLACEMENT: &str = "\u{fffd}";
@@ -118,7 +119,7 @@ pub(super) fn unwrapped(value: Value<'_>) -> Option<Cow<'_, str>> {
     match value {
         Value::Debug(text) => match debug_text::find(text, Wrappers::Option) {
             Found::Key(key) => Some(key),
-            Found::Nothing | Found::Other => Some(Cow::Borrowed(text)),
+            Found::Nothing | Found::Error | Found::Other => Some(Cow::Borrowed(text)),
         },
         _ => plain(value),
     }
@@ -137,13 +138,25 @@ fn plain(value: Value<'_>) -> Option<Cow<'_, str>> {
 pub(super) const NOT_A_KEY: &str =
     "looks like a Debug text, kept as it is: record the key itself, as text or with %";
 
-/// The key that names something, without the structs of one field that a `Debug` implementation
-/// writes around it, and what is doubtful about it.
-pub(super) fn key(value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
+/// What of a Debug text says nothing of the field's value.
+fn wrappers(field: Field) -> Wrappers {
+    match field.field_type() {
+        _ if field.names_something() || field == Field::TenantId => Wrappers::Key(field),
+        FieldType::Uuid | FieldType::Int => Wrappers::Any,
+        _ => Wrappers::Option,
+    }
+}
+
+/// The key that a field names something by, without what a `Debug` implementation writes around
+/// it, and what is doubtful about it.
+pub(super) fn key(field: Field, value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
     match value {
-        Value::Debug(text) => match debug_text::find(text, Wrappers::Any) {
-            Found::Key(key) => (key, None),
-            Found::Nothing | Found::Other => (Cow::Borrowed(text), Some(NOT_A_KEY)),
+        Value::Debug(text) => match debug_text::find(text, wrappers(field)) {
+            Found::Key(key) => {
+                let doubt = is_of_no_key(text).then_some(NOT_A_KEY);
+                (key, doubt)
+            }
+            Found::Nothing | Found::Error | Found::Other => (Cow::Borrowed(text), Some(NOT_A_KEY)),
         },
         Value::Text(text) => {
             let doubt = debug_text::is_wrapped_key(text).then_some(NOT_A_KEY);
@@ -153,16 +166,30 @@ pub(super) fn key(value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
     }
 }
 
+/// What `Debug` writes of bytes, of a character, and of a header's value that is not to be shown.
+fn is_of_no_key(text: &str) -> bool {
+    let is_within = |start, end| text.len() > 2 && text.starts_with(start) && text.ends_with(end);
+    is_within("b\"", "\"") || is_within("'", "'") || text == "Sensitive"
+}
+
 /// Whether this is the `Debug` output of an `Option` without a value, in a struct of one field or
-/// not.
-pub(super) fn is_none(value: Value<'_>) -> bool {
+/// not, where that says no more than the field does.
+pub(super) fn is_none(field: Field, value: Value<'_>) -> bool {
     match value {
-        Value::Debug(text) => debug_text::find(text, Wrappers::Any) == Found::Nothing,
+        Value::Debug(text) => debug_text::find(text, wrappers(field)) == Found::Nothing,
         _ => false,
     }
 }
 
-pub(super) fn int(value: Value<'_>) -> Result<Option<i32>, &'static str> {
+/// Whether this is the `Debug` output of a `Result` without a value.
+pub(super) fn is_error(field: Field, value: Value<'_>) -> bool {
+    match value {
+        Value::Debug(text) => debug_text::find(text, wrappers(field)) == Found::Error,
+        _ => false,
+    }
+}
+
+pub(super) fn int(field: Field, value: Value<'_>) -> Result<Option<i32>, &'static str> {
     const RANGE: &str = "out of range for an integer";
     const TYPE: &str = "not an integer";
     match value {
@@ -180,10 +207,10 @@ pub(super) fn int(value: Value<'_>) -> Result<Option<i32>, &'static str> {
                 Err(RANGE)
             }
         }
-        _ if is_none(value) => Ok(None),
+        _ if is_none(field, value) => Ok(None),
         _ => {
             let text = match value {
-                Value::Debug(_) => key(value).0,
+                Value::Debug(_) => key(field, value).0,
                 _ => plain(value).ok_or(TYPE)?,
             };
             match text.trim().parse::<i128>() {
@@ -203,42 +230,52 @@ pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
     }
 }
 
-/// A tenant that is named.
+/// What a value says of the tenant.
 #[derive(Debug)]
-pub(super) struct Tenant<'a> {
-    pub(super) id: Uuid,
-    /// Its key when that is no UUID.
-    pub(super) key: Option<Cow<'a, str>>,
-    /// What is doubtful about the key.
-    pub(super) doubt: Option<&'static str>,
+pub(super) enum Tenant<'a> {
+    /// Nothing.
+    None,
+    Uuid(Uuid),
+    /// The tenant of a key, and what is doubtful about the key.
+    Key(Cow<'a, str>, Option<&'static str>),
+    /// A text of which no tenant can be made, and why: others may have the same text.
+    NoKey(Cow<'a, str>, &'static str),
 }
 
-/// The tenant that is named; `None`: none is.
-pub(super) fn tenant(value: Value<'_>) -> Option<Tenant<'_>> {
-    let of_id = |id| Tenant {
-        id,
-        key: None,
-        doubt: None,
-    };
+impl Tenant<'_> {
+    pub(super) fn id(&self) -> Option<Uuid> {
+        match self {
+            Tenant::Uuid(id) => Some(*id),
+            Tenant::Key(key, _) => Some(tenant_uuid(key)),
+            Tenant::None | Tenant::NoKey(..) => None,
+        }
+    }
+}
+
+/// The tenant that is named.
+pub(super) fn tenant(value: Value<'_>) -> Tenant<'_> {
+    const FIELD: Field = Field::TenantId;
     if let Value::Uuid(id) = value {
-        return Some(of_id(id));
+        return Tenant::Uuid(id);
     }
-    if is_none(value) {
-        return None;
+    if is_none(FIELD, value) {
+        return Tenant::None;
     }
-    let (key, doubt) = key(value);
+    let (key, doubt) = key(FIELD, value);
     if key.is_empty() {
-        return None;
+        Tenant::NoKey(key, "empty")
+    } else if is_error(FIELD, value) {
+        Tenant::NoKey(key, "an error, no tenant")
+    } else if matches!(value, Value::Bytes(bytes) if std::str::from_utf8(bytes).is_err()) {
+        Tenant::NoKey(key, "not UTF-8, no tenant")
+    } else if key.contains('\0') {
+        // Postgres cannot be given a NUL to compute the same tenant from.
+        Tenant::NoKey(key, "has a NUL, no tenant")
+    } else if let Some(id) = parse_uuid(&key) {
+        Tenant::Uuid(id)
+    } else {
+        Tenant::Key(key, doubt)
     }
-    Some(match parse_uuid(&key) {
-        Some(id) => of_id(id),
-        None => Tenant {
-            // Postgres cannot be given a NUL to compute the same from.
-            id: tenant_uuid(&without_nul(&key)),
-            key: Some(key),
-            doubt,
-        },
-    })
 }
 
 /// The tenant id of a key that is no UUID: the `UUIDv8` (RFC 9562, section 5.8) of

@@ -1,11 +1,18 @@
 //! The key in what a `Debug` implementation wrote: `acme` in `Some(TenantId("acme"))`.
 //!
-//! `?value` in a span records such text, and `%value` records text that cannot be told from it.
-//! Taken as it stands, `TenantId("acme")` would be another tenant than `acme`.
+//! `?value` in a span records such text. Taken as it stands, `TenantId("acme")` would be another
+//! tenant than `acme`. `%value` records text that is the key as it is, whatever it looks like:
+//! `capture` tells the two apart, and writes an entry of text that a Debug wrote for the former
+//! only.
+//!
+//! A variant's name says something of its own: `Internal("acme")` and `External("acme")` are two
+//! tenants. Text does not tell a variant from a struct, so that only structs are taken away whose
+//! names say no more than the field's does, as `TenantId` says no more than `tenant_id`.
 
 use std::borrow::Cow;
 
 use super::coerce::parse_uuid;
+use crate::vocabulary::Field;
 
 /// Whose parentheses are taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,8 +20,10 @@ pub(super) enum Wrappers {
     /// `Some(…)` only: what else stands in parentheses may say something of its own, as the
     /// variant of an error does.
     Option,
-    /// A struct, a variant or a tuple with one field, however many there are within each other.
-    /// A `PhantomData` is no field.
+    /// A struct with one field whose name says no more than that of the key's field does, or a
+    /// tuple, however many there are within each other. A `PhantomData` is no field.
+    Key(Field),
+    /// The same, whatever the names are: of a number or a UUID.
     Any,
 }
 
@@ -24,70 +33,183 @@ pub(super) enum Found<'a> {
     /// `None`.
     Nothing,
     Key(Cow<'a, str>),
-    /// It is written as a struct, a tuple, a list or a map is, and has no key or several.
+    /// `Err(…)`: there is no key.
+    Error,
+    /// It is written as a struct, a variant, a list or a map is, and has no key, several, or one
+    /// that is not all that it says.
     Other,
 }
 
 /// Structs within each other that are looked into.
 const MAX_DEPTH: usize = 8;
 
-/// Finds the key in a text that a `Debug` or a `Display` implementation wrote.
+/// Finds the key in a text that a `Debug` implementation wrote.
 pub(super) fn find(text: &str, wrappers: Wrappers) -> Found<'_> {
     // Most values.
-    if !text.contains(['(', '{', '[', '"']) && text != "None" {
+    if !may_have_wrappers(text) {
         return Found::Key(Cow::Borrowed(text));
     }
-    match wrappers {
-        Wrappers::Option => {
-            let inner = some(text).unwrap_or(text);
-            match string(inner) {
-                _ if inner == "None" => Found::Nothing,
-                Some(key) => Found::Key(key),
-                None => Found::Key(Cow::Borrowed(inner)),
-            }
-        }
-        Wrappers::Any => match innermost(text) {
-            Some(found) => found,
-            None if is_structure(text) => Found::Other,
-            None => Found::Key(Cow::Borrowed(text)),
-        },
+    if wrappers == Wrappers::Option {
+        let inner = some(text).unwrap_or(text);
+        return match string(inner) {
+            _ if inner == "None" => Found::Nothing,
+            Some(key) => Found::Key(key),
+            None => Found::Key(Cow::Borrowed(inner)),
+        };
     }
+    let (mut says_no_more, mut is_error) = (true, false);
+    let inner = innermost(text, |name| {
+        is_error |= name == "Err";
+        says_no_more &= match wrappers {
+            Wrappers::Key(field) => says_no_more_than(name, field),
+            _ => true,
+        };
+    });
+    let key = match inner {
+        _ if is_error => return Found::Error,
+        Some(Inner { text: "None", .. }) if says_no_more => return Found::Nothing,
+        Some(Inner { text, .. }) if text.starts_with('"') => string(text),
+        // A number, or the `Display` that a `Debug` forwards to.
+        Some(Inner { text, depth: 1.. }) => {
+            (is_token(text) || parse_uuid(text).is_some()).then_some(Cow::Borrowed(text))
+        }
+        _ => None,
+    };
+    match key {
+        Some(key) if says_no_more || parse_uuid(&key).is_some() => Found::Key(key),
+        Some(_) => Found::Other,
+        None if is_structure(text) => Found::Other,
+        None => Found::Key(Cow::Borrowed(text)),
+    }
+}
+
+fn may_have_wrappers(text: &str) -> bool {
+    text.contains(['(', '{', '[', '"']) || text == "None"
 }
 
 /// Whether a text that was said as text is what a `Debug` implementation writes around a key.
 pub(super) fn is_wrapped_key(text: &str) -> bool {
-    text.ends_with([')', '}'])
-        && matches!(innermost(text), Some(Found::Key(key)) if !key.is_empty() && *key != *text)
+    if !text.ends_with([')', '}']) {
+        return false;
+    }
+    // `ACME(42)` is more likely a key of its own.
+    let mut is_named_as_types_are = true;
+    let inner = innermost(text, |name| {
+        is_named_as_types_are &= name.is_empty() || name.contains(char::is_lowercase);
+    });
+    match inner {
+        Some(Inner { text: "None", .. } | Inner { depth: 0, .. }) | None => false,
+        Some(Inner { text, .. }) if text.starts_with('"') => {
+            string(text).is_some_and(|key| !key.is_empty())
+        }
+        Some(Inner { text, .. }) => {
+            parse_uuid(text).is_some() || is_token(text) && is_named_as_types_are
+        }
+    }
+}
+
+/// What must be shown of a text before anything is taken away from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Doubt {
+    /// Nothing would be.
+    None,
+    /// That it is the `None` of an `Option`.
+    IsNone,
+    /// That the formatting made so many structs within each other, and the quote at this place.
+    Made {
+        structs: usize,
+        quote_at: Option<usize>,
+    },
+}
+
+/// What is in doubt about a text that may be a value's `Debug` or its `Display`.
+pub(crate) fn doubt(text: &str) -> Doubt {
+    if !may_have_wrappers(text) {
+        return Doubt::None;
+    }
+    let inner = innermost(text, |_| ()).or_else(|| {
+        // Less than a key's structs are taken away of a code or a role.
+        let text = some(text)?;
+        Some(Inner { text, depth: 1 })
+    });
+    let Some(Inner { text: key, depth }) = inner else {
+        return Doubt::None;
+    };
+    let is_quoted = key.starts_with('"');
+    match depth {
+        0 if key == "None" => Doubt::IsNone,
+        0 if !is_quoted => Doubt::None,
+        // What is neither is kept as it is.
+        _ if is_quoted || is_token(key) || parse_uuid(key).is_some() || some(text).is_some() => {
+            Doubt::Made {
+                structs: depth,
+                quote_at: is_quoted.then(|| key.as_ptr().addr() - text.as_ptr().addr()),
+            }
+        }
+        _ => Doubt::None,
+    }
 }
 
 fn some(text: &str) -> Option<&str> {
     text.strip_prefix("Some(")?.strip_suffix(')')
 }
 
-/// `None`: it is not written as a value with one field is.
-fn innermost(text: &str) -> Option<Found<'_>> {
+/// Structs of the standard library that hold one value, and say nothing of it.
+const HOLDERS: &[&str] = &[
+    "Some",
+    "Ok",
+    "Cell",
+    "RefCell",
+    "OnceCell",
+    "OnceLock",
+    "LazyCell",
+    "LazyLock",
+    "Reverse",
+    "Saturating",
+    "Wrapping",
+    "ManuallyDrop",
+    "AssertUnwindSafe",
+];
+
+/// What a struct is called that is the key of something, after the name of that.
+const KEYS: &[&str] = &["id", "key", "uuid", "guid"];
+
+/// Whether a struct of this name around a field's value says no more than the field's own name.
+fn says_no_more_than(name: &str, field: Field) -> bool {
+    let of = name.rsplit("::").next().unwrap_or(name);
+    let of = of.split('<').next().unwrap_or(of);
+    let mut of = of.as_bytes();
+    for key in KEYS {
+        if let Some((start, end)) = of.split_at_checked(of.len().saturating_sub(key.len()))
+            && end.eq_ignore_ascii_case(key.as_bytes())
+        {
+            of = start;
+            break;
+        }
+    }
+    let noun = field.name().trim_end_matches("_id");
+    of.is_empty() || of.eq_ignore_ascii_case(noun.as_bytes()) || HOLDERS.contains(&name)
+}
+
+/// What stands in so many structs of one field.
+#[derive(Clone, Copy, Debug)]
+struct Inner<'a> {
+    text: &'a str,
+    depth: usize,
+}
+
+/// Looks into structs of one field, and tells `see` their names. `None`: one has none or several.
+fn innermost<'a>(text: &'a str, mut see: impl FnMut(&str)) -> Option<Inner<'a>> {
     let mut text = text.trim();
-    let mut is_named_as_types_are = true;
     for depth in 0..MAX_DEPTH {
-        if text == "None" {
-            return Some(Found::Nothing);
-        }
-        if text.starts_with('"') {
-            return string(text).map(Found::Key);
-        }
-        let Some((name, fields)) = wrapper(text) else {
-            // A number, or the `Display` that a `Debug` forwards to. `ACME(42)` is more likely a
-            // key of its own than a type's Debug.
-            let is_key = depth > 0
-                && (parse_uuid(text).is_some() || is_token(text) && is_named_as_types_are);
-            return is_key.then_some(Found::Key(Cow::Borrowed(text)));
+        let wrapper = (text != "None" && !text.starts_with('"'))
+            .then(|| wrapper(text))
+            .flatten();
+        let Some((name, field)) = wrapper else {
+            return Some(Inner { text, depth });
         };
-        is_named_as_types_are &= name.is_empty() || name.contains(char::is_lowercase);
-        let mut fields = fields?.into_iter().filter(|field| !is_phantom(field));
-        text = fields.next()?;
-        if fields.next().is_some() {
-            return None;
-        }
+        see(name);
+        text = field?;
     }
     None
 }
@@ -103,10 +225,9 @@ fn is_token(text: &str) -> bool {
             .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '@'))
 }
 
-/// The name and the fields' values of a struct or a tuple; `Some((_, None))`: written as one, but
-/// not in full.
-#[allow(clippy::type_complexity, reason = "read where it is made")]
-fn wrapper(text: &str) -> Option<(&str, Option<Vec<&str>>)> {
+/// The name and the only field of a struct or a tuple; `Some((_, None))`: written as one, but not
+/// in full, or with none or several.
+fn wrapper(text: &str) -> Option<(&str, Option<&str>)> {
     let name_len = text
         // Also of a type with parameters, as `SecretBox<str>`.
         .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '<' | '>' | ':')))
@@ -116,30 +237,36 @@ fn wrapper(text: &str) -> Option<(&str, Option<Vec<&str>>)> {
         return None;
     }
     if let Some(inner) = rest.strip_prefix('(') {
-        return Some((name, inner.strip_suffix(')').and_then(split)));
+        return Some((name, inner.strip_suffix(')').and_then(only)));
     }
     let inner = rest.strip_prefix(" {")?;
     // As Debug writes it, in a line or in several.
     if name.is_empty() || !inner.starts_with([' ', '\n']) {
         return None;
     }
-    let values = inner.strip_suffix('}').and_then(split).and_then(|fields| {
-        fields
-            .into_iter()
-            .map(|field| field.split_once(':').map(|(_, value)| value.trim()))
-            .collect()
-    });
-    Some((name, values))
+    let field = inner.strip_suffix('}').and_then(only);
+    let value = field.and_then(|field| field.split_once(':'));
+    Some((name, value.map(|(_, value)| value.trim())))
 }
 
-/// The parts between the commas that stand in no parentheses and no string.
-fn split(inner: &str) -> Option<Vec<&str>> {
-    let (mut parts, mut from, mut depth) = (Vec::new(), 0, 0_u32);
+/// The only one, but for `PhantomData`, of the parts between the commas that stand in no
+/// parentheses and no string.
+fn only(inner: &str) -> Option<&str> {
+    /// `None`: it is the second.
+    fn take<'a>(found: &mut Option<&'a str>, part: &'a str) -> Option<()> {
+        let part = part.trim();
+        let value = part.split_once(": ").map_or(part, |(_, value)| value);
+        (is_phantom(value) || found.replace(part).is_none()).then_some(())
+    }
+    let (mut found, mut from, mut depth, mut angles) = (None, 0, 0_u32, 0_u32);
     let mut chars = inner.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.checked_sub(1)?,
+            // Of a type's parameters, else of anything.
+            '<' if angles > 0 || inner[from..at].ends_with("PhantomData") => angles += 1,
+            '>' => angles = angles.saturating_sub(1),
             '"' => loop {
                 match chars.next()?.1 {
                     '\\' => drop(chars.next()?),
@@ -147,18 +274,17 @@ fn split(inner: &str) -> Option<Vec<&str>> {
                     _ => {}
                 }
             },
-            ',' if depth == 0 => {
-                parts.push(inner[from..at].trim());
+            ',' if depth == 0 && angles == 0 => {
+                take(&mut found, &inner[from..at])?;
                 from = at + 1;
             }
             _ => {}
         }
     }
-    let last = inner[from..].trim();
-    if !last.is_empty() {
-        parts.push(last);
+    if !inner[from..].trim().is_empty() {
+        take(&mut found, &inner[from..])?;
     }
-    (depth == 0).then_some(parts)
+    if depth == 0 { found } else { None }
 }
 
 /// The text that this is the `Debug` of: `a"b` of `"a\"b"`. `None`: it is of none.

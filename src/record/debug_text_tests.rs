@@ -15,13 +15,13 @@ struct TenantId<T>(T);
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "read by their Debug")]
-struct Named<T> {
+struct Tenant<T> {
     id: T,
 }
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "read by their Debug")]
-struct Typed<T, Of>(T, PhantomData<Of>);
+struct TenantKey<T, Of>(T, PhantomData<Of>);
 
 #[derive(Debug)]
 #[allow(dead_code, reason = "read by their Debug")]
@@ -34,12 +34,25 @@ struct Two<T> {
 #[allow(dead_code, reason = "read by their Debug")]
 struct ID(&'static str);
 
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by their Debug")]
+enum Owner {
+    Internal(&'static str),
+    External(Option<&'static str>),
+    Shared { name: &'static str },
+    Numbered(Uuid),
+}
+
+const KEY: Wrappers = Wrappers::Key(Field::TenantId);
+
 /// What is found in the two forms in which a `Debug` implementation writes.
 #[track_caller]
 fn finds(value: &dyn Debug, key: &str) {
     for text in [format!("{value:?}"), format!("{value:#?}")] {
-        let found = find(&text, Wrappers::Any);
-        assert_eq!(found, Found::Key(key.to_owned().into()), "{text}");
+        for wrappers in [KEY, Wrappers::Any] {
+            let found = find(&text, wrappers);
+            assert_eq!(found, Found::Key(key.to_owned().into()), "{text}");
+        }
     }
 }
 
@@ -51,14 +64,19 @@ fn the_key_is_found_in_structs_of_one_field() {
     finds(&TenantId("acme"), "acme");
     finds(&Some(TenantId(Arc::new("acme".to_owned()))), "acme");
     finds(&TenantId(Some(TenantId("acme"))), "acme");
-    finds(&Named { id: "acme" }, "acme");
-    finds(&Named { id: TenantId(uuid) }, &uuid.to_string());
+    finds(&Tenant { id: "acme" }, "acme");
+    finds(&Tenant { id: TenantId(uuid) }, &uuid.to_string());
     finds(&TenantId(uuid), &uuid.to_string());
     finds(&TenantId(42), "42");
     finds(&TenantId(NonZeroU64::MIN), "1");
     finds(&TenantId(-1), "-1");
-    finds(&Typed("acme", PhantomData::<Uuid>), "acme");
-    finds(&Typed(5_u8, PhantomData::<(u8, Uuid)>), "5");
+    finds(&TenantKey("acme", PhantomData::<Uuid>), "acme");
+    finds(&TenantKey(5_u8, PhantomData::<(u8, Uuid)>), "5");
+    finds(
+        &TenantKey("acme", PhantomData::<BTreeMap<u8, Vec<u16>>>),
+        "acme",
+    );
+    finds(&TenantId(std::cell::RefCell::new("acme")), "acme");
     finds(&ID("acme"), "acme");
     finds(&("acme",), "acme");
     finds(&TenantId("a, b) { c: \"d\" }"), "a, b) { c: \"d\" }");
@@ -84,7 +102,7 @@ fn what_has_no_key_or_several_is_said_to_be_a_structure() {
     ];
     for value in several {
         let text = format!("{value:?}");
-        assert_eq!(find(&text, Wrappers::Any), Found::Other, "{text}");
+        assert_eq!(find(&text, KEY), Found::Other, "{text}");
     }
     // Of the crate secrecy; and a key that is no type's name, as far as can be told.
     for text in [
@@ -94,13 +112,71 @@ fn what_has_no_key_or_several_is_said_to_be_a_structure() {
         "ACME(42)",
         "Team(a b)",
     ] {
-        assert_eq!(find(text, Wrappers::Any), Found::Other, "{text}");
+        assert_eq!(find(text, KEY), Found::Other, "{text}");
+    }
+}
+
+#[test]
+fn a_variant_is_a_part_of_the_key_unless_that_is_a_number_or_a_uuid() {
+    let uuid = Uuid::from_u128(7);
+    for owner in [
+        Owner::Internal("acme"),
+        Owner::External(Some("acme")),
+        Owner::External(None),
+        Owner::Shared { name: "acme" },
+    ] {
+        for text in [format!("{owner:?}"), format!("Some({owner:?})")] {
+            assert_eq!(find(&text, KEY), Found::Other, "{text}");
+            assert_ne!(find(&text, Wrappers::Any), Found::Other, "{text}");
+        }
+    }
+    finds(&Owner::Numbered(uuid), &uuid.to_string());
+    // The name of a struct says no more only of its own field.
+    let user = find("TenantId(\"acme\")", Wrappers::Key(Field::UserId));
+    assert_eq!(user, Found::Other);
+}
+
+#[test]
+fn an_error_is_no_key() {
+    for result in [Err("missing"), Err("acme")] {
+        let result: Result<&str, &str> = result;
+        for text in [format!("{result:?}"), format!("{:?}", Some(result))] {
+            assert_eq!(find(&text, KEY), Found::Error, "{text}");
+        }
+    }
+    finds(&Ok::<_, &str>("acme"), "acme");
+}
+
+#[test]
+fn what_would_be_taken_away_is_in_doubt_and_nothing_else_is() {
+    let made = |structs, quote_at| Doubt::Made { structs, quote_at };
+    for (text, expected) in [
+        ("acme", Doubt::None),
+        ("Acme (Norway)", Doubt::None),
+        ("Secret([REDACTED])", Doubt::None),
+        ("[1, 2]", Doubt::None),
+        ("None", Doubt::IsNone),
+        ("\"acme\"", made(0, Some(0))),
+        ("Acme(Norway)", made(1, None)),
+        ("(acme)", made(1, None)),
+        ("Some(\"a\")", made(1, Some(5))),
+        ("Some([1])", made(1, None)),
+        ("A(B { c: \"d\" })", made(2, Some(9))),
+        ("A(None)", made(1, None)),
+    ] {
+        assert_eq!(doubt(text), expected, "{text}");
     }
 }
 
 #[test]
 fn an_option_without_a_value_has_none_at_any_depth() {
-    for text in ["None", "Some(None)", "TenantId(None)", "Named { id: None }"] {
+    for text in [
+        "None",
+        "Some(None)",
+        "TenantId(None)",
+        "Tenant { id: None }",
+    ] {
+        assert_eq!(find(text, KEY), Found::Nothing, "{text}");
         assert_eq!(find(text, Wrappers::Any), Found::Nothing, "{text}");
     }
     assert_eq!(find("Some(None)", Wrappers::Option), Found::Nothing);
@@ -119,7 +195,7 @@ fn what_people_write_is_left_as_it_is() {
         "(c) 2026 Acme",
         "",
     ] {
-        let found = find(text, Wrappers::Any);
+        let found = find(text, KEY);
         assert_eq!(found, Found::Key(Cow::Borrowed(text)), "{text}");
         assert!(!is_wrapped_key(text), "{text}");
     }
@@ -139,12 +215,13 @@ proptest! {
     fn whatever_the_key_is_it_is_found_as_it_was(key in any::<String>()) {
         finds(&key, &key);
         finds(&TenantId(&key), &key);
-        finds(&Named { id: Some(&key) }, &key);
+        finds(&Tenant { id: Some(&key) }, &key);
     }
 
     #[test]
     fn no_text_makes_it_panic(text in "[A-Za-z0-9\\\\\"(){}\\[\\], :u.]{0,40}") {
-        let _ = find(&text, Wrappers::Any);
+        let _ = find(&text, KEY);
+        let _ = doubt(&text);
         let _ = find(&text, Wrappers::Option);
         let _ = is_wrapped_key(&text);
     }

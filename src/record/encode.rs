@@ -307,16 +307,22 @@ pub(crate) fn cut(out: &mut Vec<u8>, key: Key<'_>, whole_len: u64, sha256: [u8; 
     out.extend_from_slice(&sha256);
 }
 
-/// Begins an entry of text that is written afterwards; returns where its length belongs.
-pub(crate) fn begin_text(out: &mut Vec<u8>, key: Key<'_>, ty: u8) -> usize {
-    key.put(out, ty);
+/// Begins an entry of text that is written afterwards; returns where it begins.
+pub(crate) fn begin_text(out: &mut Vec<u8>, key: Key<'_>) -> usize {
     let at = out.len();
+    key.put(out, ty::TEXT);
     out.extend_from_slice(&[0; 4]);
     at
 }
 
-/// Ends an entry begun with [`begin_text`].
-pub(crate) fn end_text(out: &mut [u8], at: usize) {
+/// Ends an entry begun with [`begin_text`] at this place, whose text is of this type.
+pub(crate) fn end_text(out: &mut [u8], key: Key<'_>, at: usize, ty: u8) {
+    out[at + 1] = ty;
+    let name_len = match key {
+        Key::Field(_) => 0,
+        Key::Extra(name) => 2 + name.floor_char_boundary(usize::from(u16::MAX)),
+    };
+    let at = at + 2 + name_len;
     let len = out.len() - at - 4;
     out[at..at + 4].copy_from_slice(&length(len));
 }

@@ -8,7 +8,7 @@
 
 mod builders;
 mod coerce;
-mod debug_text;
+pub(crate) mod debug_text;
 pub(crate) mod decode;
 pub(crate) mod encode;
 pub(crate) mod id;

@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::coerce::{
-    as_text, int, is_none, json, json_without_nul, key, parse_uuid, tenant, unwrapped, without_nul,
+    Tenant, as_text, int, is_none, json, json_without_nul, key, parse_uuid, tenant, tenant_uuid,
+    unwrapped, without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::{Evidence, UNKNOWN_DURATION};
@@ -73,7 +74,7 @@ impl<'a> Row<'a> {
                 values[usize::from(field.code())] = said.cell(field, value);
             }
         }
-        let (status, implied_code) = said.status(header.evidence);
+        let (status, implied_code) = said.status(kind, header.evidence, &values);
         if let (Cell::Null, Some(code)) =
             (&values[usize::from(Field::ErrorCode.code())], implied_code)
         {
@@ -119,8 +120,29 @@ struct Said<'a> {
     /// Fields without a column, and values that their column cannot hold.
     extras: BTreeMap<Cow<'a, str>, Extra<'a>>,
     problems: Vec<String>,
-    tenant_is_cut: bool,
+    /// What is lost of each field's last value.
+    lost: [Lost; Field::SLOTS],
     trace: trace::Said<'a>,
+}
+
+/// What is lost of a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lost {
+    Nothing,
+    /// Its end.
+    Part,
+    /// All of it, or what is there says nothing.
+    Whole,
+}
+
+impl Lost {
+    fn of(happened: Value<'_>) -> Self {
+        match happened {
+            Value::Cut { .. } | Value::Stopped { .. } => Self::Part,
+            Value::FormatFailed | Value::Dropped => Self::Whole,
+            _ => Self::Nothing,
+        }
+    }
 }
 
 /// A value in `metadata`.
@@ -135,7 +157,7 @@ impl<'a> Said<'a> {
             values: [None; Field::SLOTS],
             extras: BTreeMap::new(),
             problems: Vec::new(),
-            tenant_is_cut: false,
+            lost: [Lost::Nothing; Field::SLOTS],
             trace: trace::Said::default(),
         };
         // What happened to a field's last value; a later value makes it untrue.
@@ -145,6 +167,16 @@ impl<'a> Said<'a> {
             let entry = entry?;
             if !entry.value.is_said() {
                 happened.push((entry.key, entry.value));
+                if let EntryKey::Field(field) = entry.key {
+                    let lost = &mut said.lost[usize::from(field.code())];
+                    *lost = (*lost).max(Lost::of(entry.value));
+                    if entry.value == Value::Dropped {
+                        said.forget(field);
+                        if field == Field::TenantId && entry.inherited {
+                            inherited_tenant = None;
+                        }
+                    }
+                }
                 continue;
             }
             if !happened.is_empty() {
@@ -152,8 +184,9 @@ impl<'a> Said<'a> {
             }
             match entry.key {
                 // A span that has no value of its own has the inherited one.
-                EntryKey::Field(field) if field.is_inherited() && is_none(entry.value) => {}
+                EntryKey::Field(field) if field.is_inherited() && is_none(field, entry.value) => {}
                 EntryKey::Field(field) => {
+                    said.lost[usize::from(field.code())] = Lost::Nothing;
                     said.trace.see(field, entry.value);
                     if field == Field::TenantId && entry.inherited {
                         inherited_tenant = Some(entry.value);
@@ -166,9 +199,6 @@ impl<'a> Said<'a> {
                 }
             }
         }
-        said.tenant_is_cut = happened.iter().any(|(key, value)| {
-            *key == EntryKey::Field(Field::TenantId) && matches!(value, Value::Cut { .. })
-        });
         for (key, value) in happened {
             let name = match key {
                 EntryKey::Field(Field::SeenError) => Field::ErrorMessage.name(),
@@ -180,11 +210,32 @@ impl<'a> Said<'a> {
         if let (Some(inherited), Some(own)) = (
             inherited_tenant,
             said.values[usize::from(Field::TenantId.code())],
-        ) && tenant(inherited).map(|tenant| tenant.id) != tenant(own).map(|tenant| tenant.id)
+        ) && tenant(inherited).id() != tenant(own).id()
         {
             said.problem(Field::TenantId.name(), "differs from the enclosing span's");
         }
         Ok(said)
+    }
+
+    fn value(&self, field: Field) -> Option<Value<'a>> {
+        self.values[usize::from(field.code())]
+    }
+
+    fn lost(&self, field: Field) -> Lost {
+        self.lost[usize::from(field.code())]
+    }
+
+    /// Whether the last value is not there as it was said.
+    fn is_lost(&self, field: Field) -> bool {
+        self.lost(field) != Lost::Nothing
+    }
+
+    /// Takes no earlier value for one that had no room: it would be that of an enclosing span.
+    fn forget(&mut self, field: Field) {
+        if field.is_inherited() {
+            self.values[usize::from(field.code())] = None;
+            self.trace.forget(field);
+        }
     }
 
     fn problem(&mut self, name: &str, what: &str) {
@@ -231,10 +282,10 @@ impl<'a> Said<'a> {
         match field.field_type() {
             FieldType::Special => Cell::Null,
             FieldType::Text => self.text(field, value),
-            FieldType::Key if is_none(value) => Cell::Null,
+            FieldType::Key if is_none(field, value) => Cell::Null,
             FieldType::Key => match value {
                 Value::Text(_) | Value::Debug(_) if field.names_something() => {
-                    let (key, doubt) = key(value);
+                    let (key, doubt) = key(field, value);
                     if let Some(doubt) = doubt {
                         self.problem(field.name(), doubt);
                     }
@@ -246,45 +297,49 @@ impl<'a> Said<'a> {
                 }
                 said => self.text(field, said),
             },
-            FieldType::Int => match int(value) {
+            FieldType::Int => match int(field, value) {
                 Ok(Some(int)) => Cell::Int(int),
                 Ok(None) => Cell::Null,
                 Err(what) => self.keep(field, value, what),
             },
-            // Two keys with the same beginning are two tenants.
-            FieldType::Uuid if field == Field::TenantId && self.tenant_is_cut => {
-                let key = serde_json::Value::from(without_nul(&as_text(value)));
-                self.extras
-                    .insert(Cow::Borrowed("tenant_key"), Extra::Json(key));
-                Cell::Null
-            }
-            FieldType::Uuid if field == Field::TenantId => {
-                if let Some(tenant) = tenant(value) {
-                    if let Some(doubt) = tenant.doubt {
-                        self.problem(field.name(), doubt);
-                    }
-                    if let Some(key) = tenant.key {
-                        let key = serde_json::Value::from(without_nul(&key));
-                        self.extras
-                            .insert(Cow::Borrowed("tenant_key"), Extra::Json(key));
-                    }
-                    Cell::Uuid(tenant.id)
-                } else {
-                    if !is_none(value) {
-                        self.problem(field.name(), "empty");
-                    }
-                    Cell::Null
-                }
-            }
+            FieldType::Uuid if field == Field::TenantId => self.tenant(value),
             FieldType::Uuid => match value {
                 Value::Uuid(id) => Cell::Uuid(id),
-                _ if is_none(value) => Cell::Null,
-                _ => match parse_uuid(key(value).0.trim()) {
+                _ if is_none(field, value) => Cell::Null,
+                _ => match parse_uuid(key(field, value).0.trim()) {
                     Some(id) => Cell::Uuid(id),
                     None => self.keep(field, value, "not a UUID"),
                 },
             },
         }
+    }
+
+    fn tenant(&mut self, value: Value<'a>) -> Cell<'a> {
+        let name = Field::TenantId.name();
+        let (id, key) = match tenant(value) {
+            // Two keys with the same beginning are two tenants. What was lost is said already.
+            Tenant::Key(key, _) | Tenant::NoKey(key, _) if self.is_lost(Field::TenantId) => {
+                (None, key)
+            }
+            Tenant::None => return Cell::Null,
+            Tenant::Uuid(id) => return Cell::Uuid(id),
+            Tenant::Key(key, doubt) => {
+                if let Some(doubt) = doubt {
+                    self.problem(name, doubt);
+                }
+                (Some(tenant_uuid(&key)), key)
+            }
+            Tenant::NoKey(key, why) => {
+                self.problem(name, why);
+                (None, key)
+            }
+        };
+        if !key.is_empty() {
+            let key = serde_json::Value::from(without_nul(&key));
+            self.extras
+                .insert(Cow::Borrowed("tenant_key"), Extra::Json(key));
+        }
+        id.map_or(Cell::Null, Cell::Uuid)
     }
 
     fn text(&mut self, field: Field, value: Value<'a>) -> Cell<'a> {
@@ -313,15 +368,28 @@ impl<'a> Said<'a> {
     }
 
     /// The status by the strongest evidence, and the error code that it implies.
-    fn status(&mut self, evidence: Evidence) -> (Status, Option<&'static str>) {
-        let said = self.values[usize::from(Field::Status.code())];
-        if let Some(said) = said.filter(|said| !is_none(*said)) {
+    fn status(
+        &mut self,
+        kind: Kind,
+        evidence: Evidence,
+        values: &[Cell<'a>],
+    ) -> (Status, Option<&'static str>) {
+        const FIELD: Field = Field::Status;
+        let said = self.value(FIELD).filter(|said| !is_none(FIELD, *said));
+        if let Some(said) = said {
             let word = unwrapped(said).unwrap_or_else(|| as_text(said));
-            return Status::of_word(&word).unwrap_or_else(|| {
-                self.extras
-                    .insert(Cow::Borrowed(Field::Status.name()), Extra::Value(said));
-                (Status::Unknown, None)
-            });
+            return match Status::of_word(&word) {
+                Some(known) if !self.is_lost(FIELD) => known,
+                _ => {
+                    self.extras
+                        .insert(Cow::Borrowed(FIELD.name()), Extra::Value(said));
+                    (Status::Unknown, None)
+                }
+            };
+        }
+        // It was said, and is stronger than what was seen.
+        if self.is_lost(FIELD) {
+            return (Status::Unknown, None);
         }
         match evidence {
             Evidence::Err => (Status::Failed, None),
@@ -329,6 +397,7 @@ impl<'a> Said<'a> {
             Evidence::Cancelled => (Status::Cancelled, None),
             // A result that stands beside an error is what there was until then.
             Evidence::ResultField if self.has_error() => (Status::Failed, None),
+            Evidence::ResultField if !self.has_result(kind, values) => (Status::Unknown, None),
             Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
             Evidence::Nested | Evidence::None => (Status::Unknown, None),
         }
@@ -338,15 +407,43 @@ impl<'a> Said<'a> {
     fn has_error(&self) -> bool {
         [Field::ErrorCode, Field::ErrorMessage]
             .into_iter()
-            .filter_map(|field| self.values[usize::from(field.code())])
-            .filter(|said| !is_none(*said))
-            .any(|said| {
-                let text = unwrapped(said).unwrap_or_else(|| as_text(said));
-                let is_success =
-                    Status::of_word(&text).is_some_and(|(word, _)| word == Status::Succeeded);
-                // Such as 0 and SQLSTATE 00000.
-                !is_success && !text.trim_matches('0').is_empty()
+            .any(|field| match self.value(field) {
+                Some(said) if !is_none(field, said) => {
+                    let text = unwrapped(said).unwrap_or_else(|| as_text(said));
+                    let is_success =
+                        Status::of_word(&text).is_some_and(|(word, _)| word == Status::Succeeded);
+                    // Such as 0 and SQLSTATE 00000.
+                    self.is_lost(field) || !is_success && !text.trim_matches('0').is_empty()
+                }
+                _ => self.is_lost(field),
             })
+    }
+
+    /// Whether a result was said, and every one that was is what a run that succeeds may have.
+    fn has_result(&self, kind: Kind, values: &[Cell<'a>]) -> bool {
+        let mut has_result = false;
+        for &field in Field::ALL {
+            if !field.is_result() || !field.belongs_to(kind) {
+                continue;
+            }
+            let is_result = match (self.value(field), &values[usize::from(field.code())]) {
+                _ if self.lost(field) == Lost::Whole => false,
+                (None, _) => continue,
+                (Some(said), _) if is_none(field, said) => continue,
+                (Some(Value::Debug(text)), Cell::Text(_)) => {
+                    // A value, not why there is none.
+                    !text.starts_with("Err(") && !text.starts_with("Some(Err(")
+                }
+                (Some(_), Cell::Text(_)) => true,
+                (Some(_), Cell::Int(count)) => *count >= 0,
+                _ => false,
+            };
+            if !is_result {
+                return false;
+            }
+            has_result = true;
+        }
+        has_result
     }
 
     /// Merges an object that was said as the field `metadata` into the metadata; any other

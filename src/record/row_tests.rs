@@ -128,6 +128,73 @@ fn no_more_problems_are_listed_than_a_reader_wants() {
     });
 }
 
+/// As earlier versions wrote them: a key or a status that had no room.
+#[test]
+fn what_was_said_and_had_no_room_is_null_and_never_an_enclosing_spans() {
+    let dropped = |buffers: &mut Buffers, field| {
+        let out = if Field::is_inherited(field) {
+            &mut buffers.context
+        } else {
+            &mut buffers.body
+        };
+        encode::fixed(out, Key::Field(field), ty::DROPPED, []);
+    };
+    let keys = [Field::TenantId, Field::UserId, Field::RequestId];
+    let bytes = framed(Kind::QueryRun, Evidence::ResultField, 0, |buffers| {
+        let mut outside = Buffers::default();
+        for field in keys {
+            text(&mut outside, field, "outside");
+        }
+        buffers.inherit(&outside, true);
+        text(buffers, Field::RowCount, "3");
+        dropped(buffers, Field::Status);
+        for field in keys {
+            dropped(buffers, field);
+        }
+    });
+    with_row(&bytes, |row| {
+        for field in keys {
+            assert_eq!(*row.cell(field), Cell::Null, "{}", field.name());
+        }
+        assert_eq!(row.status, Status::Unknown);
+        assert_eq!(row.place.trace_id, ID.into_bytes());
+        assert_eq!(row.problems.len(), keys.len() + 1, "{:?}", row.problems);
+    });
+}
+
+#[test]
+fn a_result_that_is_none_is_no_evidence() {
+    let status = |evidence, fill: &dyn Fn(&mut Buffers)| {
+        let bytes = framed(Kind::QueryRun, evidence, 0, fill);
+        with_row(&bytes, |row| row.status)
+    };
+    let limits = Limits::default();
+    let int = |buffers: &mut Buffers, count: i64| {
+        buffers.fixed(
+            Key::Field(Field::RowCount),
+            ty::I64,
+            count.to_le_bytes(),
+            &limits,
+        );
+    };
+    let result = Evidence::ResultField;
+    assert_eq!(status(result, &|out| int(out, 0)), Status::Succeeded);
+    assert_eq!(status(result, &|out| int(out, -1)), Status::Unknown);
+    assert_eq!(status(result, &|out| int(out, i64::MAX)), Status::Unknown);
+    assert_eq!(status(result, &|_| ()), Status::Unknown);
+    for word in ["error", "", "NaN", "false"] {
+        let said = status(result, &|out| text(out, Field::RowCount, word));
+        assert_eq!(said, Status::Unknown, "{word}");
+    }
+    assert_eq!(status(Evidence::Ok, &|out| int(out, -1)), Status::Succeeded);
+    // A later one that is none.
+    let then = status(result, &|out| {
+        int(out, 3);
+        text(out, Field::RowsAffected, "some");
+    });
+    assert_eq!(then, Status::Unknown);
+}
+
 fn any_value() -> impl Strategy<Value = (u8, Vec<u8>)> {
     let texts = prop_oneof![Just(ty::TEXT), Just(ty::DEBUG), Just(ty::JSON)];
     prop_oneof![

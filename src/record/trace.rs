@@ -141,7 +141,7 @@ impl Keys<'_> {
 
 /// The request's id as its column has it.
 fn request_key(said: Value<'_>) -> Cow<'_, str> {
-    let (text, _) = key(said);
+    let (text, _) = key(Field::RequestId, said);
     match without_nul(&text) {
         Cow::Owned(text) => Cow::Owned(text),
         Cow::Borrowed(_) => text,
@@ -169,6 +169,18 @@ impl<'a> Said<'a> {
             }
             Field::HostContext => self.active = HostSpan::from_value(value),
             Field::HostSpan => self.own = HostSpan::from_value(value),
+            _ => {}
+        }
+    }
+
+    /// Takes no earlier value for one that was said and is not there.
+    pub(super) fn forget(&mut self, field: Field) {
+        match field {
+            Field::RequestId => self.last.request_id = None,
+            Field::Traceparent => {
+                self.last.traceparent = None;
+                self.has_nearer_traceparent = false;
+            }
             _ => {}
         }
     }
