@@ -151,6 +151,11 @@ impl Recorder {
         let Some(span) = ctx.event_span(event) else {
             return false;
         };
+        // A span that the filter does not let through is none of the layer's, and yet may be the one
+        // that the event is of.
+        if event.is_contextual() && ctx.current_span().id() != Some(&span.id()) {
+            return false;
+        }
         // `#[instrument]` makes the span and the events of one place in the source. An event of
         // another place is a callee's, whose failure this span may have dealt with.
         let (event_is, span_is) = (event.metadata(), span.metadata());
@@ -290,17 +295,13 @@ where
             self.look_for_hosts(id);
         }
         if std::thread::panicking() {
-            self.open.with(id, |state| state.amid_panic = true);
+            self.open.with(id, |state| state.entered_amid_panic = true);
         }
     }
 
     fn on_exit(&self, id: &Id, _: Context<'_, S>) {
         if std::thread::panicking() {
-            self.open.with(id, |state| {
-                if !state.amid_panic {
-                    state.saw(Evidence::Panic);
-                }
-            });
+            self.open.with(id, SpanState::leave_by_panic);
         }
     }
 
@@ -315,10 +316,8 @@ where
             state.recycle();
             return;
         };
-        // A panic inside the span was seen when it was left; one that only drops it later says
-        // nothing of a run whose result was seen.
-        if std::thread::panicking() && !state.amid_panic && !state.has_result() {
-            state.saw(Evidence::Panic);
+        if std::thread::panicking() {
+            state.close_by_panic();
         }
         if state.may_miss_context() {
             let mut ancestor = ctx.span(&id).and_then(|span| span.parent());

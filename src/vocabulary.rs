@@ -274,6 +274,9 @@ impl Status {
             ("error", Status::Failed, None),
             ("timeout", Status::Failed, Some("timeout")),
             ("timed_out", Status::Failed, Some("timeout")),
+            ("timed out", Status::Failed, Some("timeout")),
+            // As std::io::ErrorKind has it.
+            ("timedout", Status::Failed, Some("timeout")),
             ("cancelled", Status::Cancelled, None),
             ("canceled", Status::Cancelled, None),
             ("rejected", Status::Rejected, None),
@@ -329,6 +332,11 @@ mod tests {
             Status::of_word("Timeout"),
             Some((Status::Failed, Some("timeout")))
         );
+        let kind = format!("{:?}", std::io::ErrorKind::TimedOut);
+        for word in [&*kind, "timed out", "timed_out"] {
+            let known = Some((Status::Failed, Some("timeout")));
+            assert_eq!(Status::of_word(word), known, "{word}");
+        }
         assert_eq!(Status::of_word("done-ish"), None);
     }
 }

@@ -26,7 +26,7 @@ use support::trail::{PATIENCE, Trail};
 use support::wait_until;
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Span, field::Empty, info_span};
-use tracing_audit::{AuditBodyExt, AuditStreamExt, Kind};
+use tracing_audit::{AuditBodyExt, AuditFutureExt, AuditStreamExt, Kind};
 use tracing_subscriber::prelude::*;
 
 fn prompt(name: &'static str) -> Span {
@@ -98,6 +98,26 @@ fn routes() -> Router {
                 let mut response = audited(Body::empty(), "/not-modified");
                 *response.status_mut() = StatusCode::NOT_MODIFIED;
                 response
+            }),
+        )
+        .route(
+            "/short",
+            get(async || {
+                let body = Body::from_stream(stream::iter([Ok::<_, Infallible>("Forty")]));
+                let body = AuditBodyExt::audited(body, prompt("/short")).with_length(9);
+                ([(header::CONTENT_LENGTH, 9)], Body::new(body)).into_response()
+            }),
+        )
+        .route(
+            "/head-and-body",
+            get(async || {
+                let head = async {
+                    let body =
+                        AuditBodyExt::audited(Body::from_stream(never_all()), Span::current());
+                    Ok::<_, Infallible>(Response::new(Body::new(body)))
+                };
+                let head = AuditFutureExt::audited(head, prompt("/head-and-body"));
+                head.await.unwrap()
             }),
         )
         .route(
@@ -203,17 +223,69 @@ fn an_answer_whose_client_goes_away_is_cancelled() {
     serve(&trail, move |address| {
         go_away(address, "/never-all");
         go_away(address, "/stream-never-all");
+        go_away(address, "/head-and-body");
         wait_until("the server notices", PATIENCE, || {
-            audit.stats().accepted() == 2
+            audit.stats().accepted() == 3
         });
     });
     assert_eq!(
         outcomes(&trail),
         json!([
+            ["/head-and-body", "cancelled", null],
             ["/never-all", "cancelled", null],
             ["/stream-never-all", "cancelled", null],
         ])
     );
+}
+
+#[test]
+fn a_body_that_ends_before_its_length_has_failed() {
+    let trail = Trail::start();
+    let audit = trail.audit.clone();
+    serve(&trail, move |address| {
+        let mut connection = ask(address, "GET", "/short");
+        let _ = connection.read_to_end(&mut Vec::new());
+        wait_until("the server notices", PATIENCE, || {
+            audit.stats().accepted() == 1
+        });
+    });
+    trail.scoped(|| {
+        let body = |name, parts: &'static [&'static str], length| {
+            let parts = stream::iter(parts.iter().copied()).map(Ok::<_, Infallible>);
+            let body = AuditBodyExt::audited(Body::from_stream(parts), prompt(name));
+            let mut body = pin!(body.with_length(length));
+            let mut context = Context::from_waker(Waker::noop());
+            while let Poll::Ready(Some(_)) =
+                http_body::Body::poll_frame(body.as_mut(), &mut context)
+            {}
+        };
+        body("at once", &[], 9);
+        body("enough", &["Forty", "-two"], 9);
+        body("more", &["Forty", "-two", "…"], 9);
+        let empty = AuditBodyExt::audited(Body::empty(), prompt("never polled"));
+        drop(empty.with_length(9));
+    });
+    assert_eq!(
+        outcomes(&trail),
+        json!([
+            ["/short", "failed", "the body ended after 5 of 9 bytes"],
+            ["at once", "failed", "the body ended after 0 of 9 bytes"],
+            ["enough", "succeeded", null],
+            ["more", "succeeded", null],
+            ["never polled", "unknown", null],
+        ])
+    );
+}
+
+#[test]
+fn a_body_that_nobody_asked_for_is_no_success_whatever_was_recorded() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let span = prompt("unasked");
+        span.record("output_token_count", 3);
+        drop(AuditBodyExt::audited(Body::from("Forty-two"), span));
+    });
+    assert_eq!(outcomes(&trail), json!([["unasked", "unknown", null]]));
 }
 
 #[test]

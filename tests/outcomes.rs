@@ -20,6 +20,7 @@ use tracing::{Instrument as _, Span, info_span, instrument};
 use tracing_audit::{
     AuditFutureExt as _, AuditSpanExt as _, CommitError, Durability, Event, Kind, QueryRun,
 };
+use tracing_subscriber::prelude::*;
 
 /// A host's timeout. Nothing here ends by itself, so that it may be as short as one likes.
 const SHORT: Duration = Duration::from_millis(1);
@@ -262,8 +263,17 @@ fn an_ok_with_a_result_inside_is_no_success_and_its_err_is_a_failure() {
             said.record("status", "ok");
             let task = async { Ok::<_, Infallible>(partial(Ok(1)).await) };
             let _ = task.audited(said).await;
-            let plain = async { Ok::<_, Infallible>(vec![partial(failed()).await]) };
-            let _ = plain.audited(run("e plain")).await;
+            let list = async { Ok::<_, Infallible>(vec![partial(failed()).await]) };
+            let _ = list.audited(run("e list")).await;
+            let option = async { Ok::<_, Infallible>(Some(partial(failed()).await)) };
+            let _ = option.audited(run("f option")).await;
+            let tuple = async { Ok::<_, Infallible>((1, Box::new(partial(failed()).await))) };
+            let _ = tuple.audited(run("g tuple")).await;
+            let deeper =
+                async { Ok::<_, Infallible>(Some(Ok::<_, String>(partial(failed()).await))) };
+            let _ = deeper.audited(run("h deeper")).await;
+            let plain = async { Ok::<_, Infallible>(vec![Some("Err(")]) };
+            let _ = plain.audited(run("i plain")).await;
         });
     });
     assert_outcomes(
@@ -273,7 +283,11 @@ fn an_ok_with_a_result_inside_is_no_success_and_its_err_is_a_failure() {
             ("b inside", "failed"),
             ("c late", "failed"),
             ("d said", "succeeded"),
-            ("e plain", "succeeded"),
+            ("e list", "unknown"),
+            ("f option", "unknown"),
+            ("g tuple", "unknown"),
+            ("h deeper", "unknown"),
+            ("i plain", "succeeded"),
         ],
     );
 }
@@ -303,6 +317,10 @@ impl Debug for Odd {
     }
 }
 
+#[derive(Debug)]
+#[allow(dead_code, reason = "read by its Debug")]
+struct MyErr(u8);
+
 #[test]
 fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
     let trail = Trail::start();
@@ -316,6 +334,14 @@ fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
         returns("e text", "Err(");
         returns("f panics", Odd(false));
         returns("g never ends", Odd(true));
+        let failed = || Err::<u8, _>("went wrong");
+        let _ = returns("k option", Some(failed()));
+        let _ = returns("l ready", std::task::Poll::Ready(failed()));
+        returns("m tuple", (1, failed()));
+        returns("n list", vec![Ok(1), failed()]);
+        let _ = returns("o deeper", Ok::<_, String>(Some(failed()))).unwrap();
+        returns("p names", ("Err(", "\"Err(", "a \\", MyErr(1), '"'));
+        returns("q after a character", ('"', failed()));
         returns_or_fails("h ok", Ok(1)).unwrap();
         returns_or_fails::<u8>("i err", Err("went wrong".to_owned())).unwrap_err();
         returns_or_fails("j ok with err", Ok(Err::<u8, _>("went wrong")))
@@ -335,6 +361,13 @@ fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
             ("h ok", "succeeded"),
             ("i err", "failed"),
             ("j ok with err", "failed"),
+            ("k option", "unknown"),
+            ("l ready", "unknown"),
+            ("m tuple", "unknown"),
+            ("n list", "unknown"),
+            ("o deeper", "unknown"),
+            ("p names", "succeeded"),
+            ("q after a character", "unknown"),
         ],
     );
     let message = "SELECT error_message FROM audit.query_runs WHERE sql_text = 'c err'";
@@ -885,4 +918,189 @@ fn what_was_said_of_a_failure_and_has_no_value_is_no_success() {
         trail.postgres.psql(answers).trim(),
         "Failed(None)\nErr(None)"
     );
+}
+
+/// Runs something while the thread is unwinding.
+struct AmidPanic<F: FnMut()>(F);
+
+impl<F: FnMut()> Drop for AmidPanic<F> {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking());
+        (self.0)();
+    }
+}
+
+fn amid_panic(run: impl FnMut()) {
+    let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _amid = AmidPanic(run);
+        std::panic::resume_unwind(Box::new("on purpose"));
+    }));
+    assert!(caught.is_err());
+}
+
+#[test]
+fn a_panic_counts_whatever_panicked_before_and_a_result_beside_anothers_panic_is_none() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let panics = || {
+            let caught = std::panic::catch_unwind(|| {
+                Span::current().record("row_count", 2);
+                std::panic::resume_unwind(Box::new("on purpose"));
+            });
+            assert!(caught.is_err());
+        };
+        let instrumented = |span: Span| {
+            let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                span.in_scope(|| std::panic::resume_unwind(Box::new("on purpose")));
+            }));
+            assert!(caught.is_err());
+        };
+        let span = run("a entered before");
+        amid_panic(|| span.in_scope(|| ()));
+        span.record("row_count", 2);
+        instrumented(span);
+        amid_panic(|| {
+            run("b within a destructor").in_scope(|| {
+                Span::current().record("row_count", 2);
+            });
+        });
+        let mut span = Some(run("c dropped beside"));
+        amid_panic(|| {
+            let span = span.take().unwrap();
+            span.in_scope(|| {
+                Span::current().record("row_count", 2);
+            });
+        });
+        amid_panic(|| run("d caught in a destructor").in_scope(panics));
+        amid_panic(|| {
+            let span = run("e said in a destructor");
+            span.record("status", "ok");
+        });
+        run("f caught inside").in_scope(panics);
+    });
+    assert_outcomes(
+        &trail,
+        &[
+            ("a entered before", "failed"),
+            ("b within a destructor", "unknown"),
+            ("c dropped beside", "unknown"),
+            ("d caught in a destructor", "unknown"),
+            ("e said in a destructor", "succeeded"),
+            ("f caught inside", "succeeded"),
+        ],
+    );
+}
+
+/// Two functions of one place in the source.
+macro_rules! outer_and_inner {
+    () => {
+        #[instrument(name = "audit.query_run", fields(sql_text = "outer"))]
+        fn outer() {
+            let _ = inner(false);
+            let _ = inner(true);
+        }
+        #[instrument(ret, err)]
+        fn inner(fails: bool) -> Result<u8, String> {
+            if fails {
+                Err("inner".to_owned())
+            } else {
+                Ok(1)
+            }
+        }
+    };
+}
+outer_and_inner!();
+
+#[test]
+fn what_another_function_of_the_same_macro_returns_is_none_of_the_runs_outcomes() {
+    let trail = Trail::start();
+    let subscriber = tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::sink));
+    tracing::subscriber::with_default(subscriber, outer);
+    let row = trail.row(Kind::QueryRun);
+    assert_eq!(
+        (&row["status"], &row["error_message"]),
+        (&json!("unknown"), &Value::Null)
+    );
+}
+
+/// An error with a cause.
+#[derive(Debug)]
+struct Loading(std::io::Error);
+
+impl std::fmt::Display for Loading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("loading")?;
+        if f.alternate() {
+            write!(f, ": {}", self.0)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl std::error::Error for Loading {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+#[test]
+fn an_error_says_why_it_came_about() {
+    let trail = Trail::start();
+    let loading = || Loading(std::io::Error::other("no route to host"));
+    trail.scoped(|| {
+        let failed = std::future::ready(Err::<u8, _>(loading()));
+        runtime().block_on(failed.audited(run("a"))).unwrap_err();
+        let error = loading();
+        let error: &(dyn std::error::Error + 'static) = &error;
+        run("b").record("error_message", error);
+        run("c").record(
+            "status",
+            tracing::field::debug(std::io::ErrorKind::TimedOut),
+        );
+        let taken_back = run("d");
+        taken_back.record("status", "failed");
+        taken_back.record("status", tracing::field::debug(None::<&str>));
+        taken_back.record("row_count", 3);
+    });
+    let mut rows = trail.rows(Kind::QueryRun);
+    rows.sort_by_key(|row| row["sql_text"].to_string());
+    for row in &rows[..2] {
+        assert_eq!(row["error_message"], "loading: no route to host", "{row}");
+    }
+    assert_eq!(
+        (&rows[2]["status"], &rows[2]["error_code"]),
+        (&json!("failed"), &json!("timeout"))
+    );
+    assert_eq!(rows[3]["status"], "failed");
+}
+
+#[test]
+fn each_of_two_layers_keeps_of_an_error_what_its_own_limits_say() {
+    let limits = tracing_audit::Limits::default().with_field_bytes(256);
+    for is_small_first in [true, false] {
+        let (large, small) = (
+            Trail::start(),
+            Trail::start_with(|builder| builder.limits(limits)),
+        );
+        let (first, second) = if is_small_first {
+            (&small, &large)
+        } else {
+            (&large, &small)
+        };
+        let subscriber = tracing_subscriber::registry()
+            .with(first.audit.layer())
+            .with(second.audit.layer());
+        tracing::subscriber::with_default(subscriber, || {
+            let failed = std::future::ready(Err::<u8, _>("e".repeat(700)));
+            runtime().block_on(failed.audited(run("a"))).unwrap_err();
+        });
+        for (trail, bytes, problems) in [(&large, 700, 0), (&small, 256, 1)] {
+            let row = trail.row(Kind::QueryRun);
+            assert_eq!(row["error_message"].as_str().unwrap().len(), bytes);
+            assert_eq!(row["problems"].as_array().unwrap().len(), problems, "{row}");
+        }
+    }
 }

@@ -114,6 +114,64 @@ fn a_stream_has_the_outcome_of_how_it_ended() {
     );
 }
 
+#[tracing::instrument(name = "audit.prompt_run", fields(model_name = "returned"), ret, err)]
+fn returned() -> Result<impl Stream<Item = Item> + std::fmt::Debug, String> {
+    Ok(stream::iter([Ok("a"), Ok("b")]).audited(Span::current()))
+}
+
+#[test]
+fn that_a_function_returned_a_stream_is_no_success_of_the_stream() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let head = |name, items: &'static [Item]| {
+            let span = prompt(name);
+            let head = async {
+                let stream = and_no_more_yet(items).audited(Span::current());
+                Ok::<_, std::convert::Infallible>(Box::pin(stream))
+            };
+            let head = head.audited(span);
+            futures_util::FutureExt::now_or_never(head)
+                .unwrap()
+                .unwrap()
+        };
+        let mut cut = head("cut off", &[Ok("a"), Ok("b")]);
+        assert_eq!(take(&mut cut), (2, false));
+        drop(cut);
+        drop(head("never polled", &[]));
+        let mut failed = head("failed", &[Err("broke")]);
+        assert_eq!(take(&mut failed), (1, false));
+        drop(failed);
+        let ended = async {
+            let items: &'static [Item] = &[Ok("a")];
+            let stream = stream::iter(items.iter().copied()).audited(Span::current());
+            Ok::<_, std::convert::Infallible>(Box::pin(stream))
+        };
+        let ended = ended.audited(prompt("ended"));
+        let ended = futures_util::FutureExt::now_or_never(ended);
+        assert_eq!(take(&mut ended.unwrap().unwrap()), (1, true));
+        let inside = async {
+            drop(and_no_more_yet(&[]).audited(Span::current()));
+            Ok::<_, std::convert::Infallible>(())
+        };
+        let inside = inside.audited(prompt("given up inside"));
+        futures_util::FutureExt::now_or_never(inside)
+            .unwrap()
+            .unwrap();
+        drop(returned().unwrap());
+    });
+    assert_eq!(
+        outcomes(&trail),
+        [
+            json!(["cut off", "cancelled", null]),
+            json!(["ended", "succeeded", null]),
+            json!(["failed", "failed", "broke"]),
+            json!(["given up inside", "succeeded", null]),
+            json!(["never polled", "cancelled", null]),
+            json!(["returned", "cancelled", null]),
+        ]
+    );
+}
+
 #[test]
 fn a_stream_is_polled_and_dropped_inside_its_span_and_a_panic_in_it_is_its_outcome() {
     struct Says;

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::future::saw;
+use super::future::Part;
 use crate::record::encode::Evidence;
 
 /// Extends HTTP bodies with [`audited`](Self::audited). Needs feature `http-body`.
@@ -21,7 +21,11 @@ pub trait AuditBodyExt: Body + Sized {
     /// All of it is taken when it ends, when it says that nothing is left, or when its length has
     /// been taken: HTTP servers ask no further then. Taken by the server, that is: whether the
     /// client has read it, HTTP does not tell. A body that is dropped before anybody asked for any
-    /// of it, as that of an answer to a HEAD request, shows nothing of an outcome.
+    /// of it, as that of an answer to a HEAD request, shows nothing of an outcome: `unknown`. One that
+    /// ends before its length is `failed`, since the client gets an answer that is cut off.
+    ///
+    /// The span may be that of the function that makes the body, as `Span::current()`: while the body
+    /// is not over, that the function returned `Ok` says nothing of the whole.
     ///
     /// A `status` that the span says itself is stronger than any of these. The record is complete
     /// when the body has ended or is dropped, whichever is first.
@@ -40,9 +44,10 @@ pub trait AuditBodyExt: Body + Sized {
         Self::Error: Display,
     {
         AuditedBody {
-            left: self.size_hint().exact(),
+            length: self.size_hint().exact(),
+            taken: 0,
             inner: Some(self),
-            span,
+            part: Part::of(span),
             seen: Seen::Nothing,
         }
     }
@@ -71,9 +76,10 @@ pin_project! {
         // `None` once it has ended; then the span is let go of as well.
         #[pin]
         inner: Option<B>,
-        span: Span,
-        // Bytes that are to come, if the body has a length.
-        left: Option<u64>,
+        part: Part,
+        // Bytes that are sent in all, if that is known.
+        length: Option<u64>,
+        taken: u64,
         seen: Seen,
     }
 
@@ -86,18 +92,33 @@ pin_project! {
             let Some(inner) = this.inner.as_ref().as_pin_ref() else {
                 return;
             };
-            let has_all = inner.is_end_stream() || *this.left == Some(0);
+            let left = this.length.map(|length| length.saturating_sub(*this.taken));
             match this.seen {
                 Seen::Outcome(_) => {}
-                _ if has_all => saw(this.span, Evidence::Ok, None),
-                Seen::Begun => saw(this.span, Evidence::Cancelled, None),
-                Seen::Nothing => {}
+                _ if left == Some(0) => this.part.saw(Evidence::Ok, None),
+                _ if !inner.is_end_stream() && *this.seen == Seen::Begun => {
+                    this.part.saw(Evidence::Cancelled, None);
+                }
+                _ if inner.is_end_stream() && left.is_none() => {
+                    this.part.saw(Evidence::Ok, None);
+                }
+                Seen::Begun => ended_early(this.part, *this.taken, *this.length),
+                // A result that was recorded is none that anybody got.
+                Seen::Nothing => this.part.saw(Evidence::Nested, None),
             }
             // What the body drops, it drops inside the span.
-            let _entered = this.span.enter();
+            let _entered = this.part.span.enter();
             this.inner.set(None);
         }
     }
+}
+
+/// Takes into account that a server had to cut off an answer.
+#[cold]
+fn ended_early(part: &Part, taken: u64, length: Option<u64>) {
+    let length = length.unwrap_or(taken);
+    let error = format_args!("the body ended after {taken} of {length} bytes");
+    part.saw(Evidence::Err, Some(&error));
 }
 
 impl<B: Body> AuditedBody<B> {
@@ -121,7 +142,7 @@ impl<B: Body> AuditedBody<B> {
     /// # drop(download(0, futures_util::stream::empty()));
     /// ```
     pub fn with_length(mut self, bytes: u64) -> Self {
-        self.left = Some(bytes);
+        self.length = Some(bytes);
         self
     }
 }
@@ -139,7 +160,7 @@ where
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
         let mut this = self.project();
-        let entered = this.span.enter();
+        let entered = this.part.span.enter();
         let Some(mut inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
@@ -151,26 +172,30 @@ where
             Some(Err(error)) => {
                 if *this.seen != Seen::Outcome(Evidence::Err) {
                     *this.seen = Seen::Outcome(Evidence::Err);
-                    saw(this.span, Evidence::Err, Some(error));
+                    this.part.saw(Evidence::Err, Some(error));
                 }
                 false
             }
             Some(Ok(frame)) => {
-                if let (Some(left), Some(data)) = (this.left.as_mut(), frame.data_ref()) {
-                    *left = left.saturating_sub(data.remaining() as u64);
+                if let Some(data) = frame.data_ref() {
+                    *this.taken = this.taken.saturating_add(data.remaining() as u64);
                 }
                 inner.is_end_stream()
             }
             None => true,
         };
-        if (is_over || *this.left == Some(0)) && *this.seen == Seen::Begun {
+        let has_all = this.length.is_none_or(|length| *this.taken >= length);
+        if *this.seen == Seen::Begun && has_all && (is_over || this.length.is_some()) {
             *this.seen = Seen::Outcome(Evidence::Ok);
-            saw(this.span, Evidence::Ok, None);
+            this.part.saw(Evidence::Ok, None);
+        } else if *this.seen == Seen::Begun && is_over {
+            *this.seen = Seen::Outcome(Evidence::Err);
+            ended_early(this.part, *this.taken, *this.length);
         }
         if is_over {
             this.inner.set(None);
             drop(entered);
-            *this.span = Span::none();
+            this.part.let_go();
         }
         Poll::Ready(frame)
     }

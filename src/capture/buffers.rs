@@ -3,7 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::config::Limits;
-use crate::record::decode::{self, EntryKey, Value};
+use crate::record::coerce;
+use crate::record::decode::{self, Entry, EntryKey, Value};
 use crate::record::encode::{self, Key, ty};
 use crate::vocabulary::{Field, FieldType};
 
@@ -72,12 +73,13 @@ impl Buffers {
         }
     }
 
-    /// Takes over the fields that neither an enclosing span nor this one had, from a span that
-    /// said them after this one began: the enclosing record or one that encloses it, or one
+    /// Takes over the fields of which neither an enclosing span nor this one had a value, from a span
+    /// that said them after this one began: the enclosing record or one that encloses it, or one
     /// between.
     pub(crate) fn inherit_missing(&mut self, from: &Buffers, has_record: bool) {
         let has = |bytes: &[u8], key: EntryKey<'_>| {
-            decode::entries(bytes).any(|entry| entry.is_ok_and(|entry| entry.key == key))
+            decode::entries(bytes)
+                .any(|entry| entry.is_ok_and(|entry| entry.key == key && !is_empty(&entry)))
         };
         let mut late = Vec::new();
         for entries in [&from.inherited, &from.context] {
@@ -228,6 +230,13 @@ fn reserved(key: Key<'_>, limits: &Limits) -> usize {
     }
 }
 
+/// Whether an entry says that there is no value.
+fn is_empty(entry: &Entry<'_>) -> bool {
+    let is_none =
+        matches!(entry.key, EntryKey::Field(field) if coerce::is_none(field, entry.value));
+    is_none || matches!(entry.value, Value::Text("") | Value::Debug("" | "\"\""))
+}
+
 /// Where the mark of the enclosing record begins; 0: there is none.
 fn boundary(inherited: &[u8]) -> usize {
     let (mut at, mut boundary) = (0, 0);
@@ -282,15 +291,20 @@ fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
     let last: HashMap<_, _> = entries
         .iter()
         .enumerate()
-        .filter(|(_, (entry, _))| entry.value.is_said())
+        .filter(|(_, (entry, _))| counts(entry))
         .map(|(index, (entry, _))| (hashable(entry.key), index))
         .collect();
-    let mut marked = HashSet::new();
+    let (mut marked, mut nones) = (HashSet::new(), HashSet::new());
     let mut kept = Vec::with_capacity(bytes.len());
     let mut room = limits.map_or(usize::MAX, |limits| limits.record_bytes);
     for (index, (entry, range)) in entries.iter().enumerate() {
         let last = last.get(&hashable(entry.key)).copied();
         if last.is_some_and(|last| index < last) {
+            continue;
+        }
+        // One that is none, beside a value or another one.
+        let is_none = entry.value.is_said() && !counts(entry);
+        if is_none && (last.is_some() || !nones.insert(hashable(entry.key))) {
             continue;
         }
         let key = Key::from(entry.key);
@@ -308,6 +322,16 @@ fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
         }
     }
     *bytes = kept;
+}
+
+/// Whether an entry takes the place of those before it: a value that is none does not take back
+/// what an enclosing span or the span itself said.
+fn counts(entry: &Entry<'_>) -> bool {
+    let EntryKey::Field(field) = entry.key else {
+        return entry.value.is_said();
+    };
+    let is_kept = field.is_inherited() || field == Field::Status;
+    entry.value.is_said() && !(is_kept && coerce::is_none(field, entry.value))
 }
 
 /// Appends an entry of text, of which no more than the first bytes are kept.
@@ -460,6 +484,45 @@ mod tests {
         assert_eq!(said[0].1, Value::Text("xxxxxxxxxx"));
         assert!(matches!(said[1].1, Value::Cut { whole_len: 50, .. }));
         assert!(matches!(said[2].1, Value::Text(text) if text.len() == 50));
+    }
+
+    #[test]
+    fn a_value_that_is_none_takes_back_nothing_and_takes_no_room() {
+        let none = |buffers: &mut Buffers, field| {
+            let write = |out: &mut Vec<u8>, _| {
+                out.extend_from_slice(b"None");
+                (ty::DEBUG, Written::Whole)
+            };
+            buffers.text_with(Key::Field(field), &LIMITS, write);
+        };
+        let mut buffers = Buffers::default();
+        let status = Key::Field(Field::Status);
+        buffers.text(status, ty::TEXT, b"failed", &LIMITS);
+        for _ in 0..COMPACT_BODY_BYTES {
+            let mut later = Buffers::default();
+            none(&mut later, Field::Status);
+            none(&mut later, Field::UserId);
+            buffers.append(&later, &LIMITS);
+        }
+        assert!(buffers.len() < 3 * COMPACT_BODY_BYTES, "{}", buffers.len());
+        assert_eq!(said(&buffers)[0].1, Value::Text("failed"));
+    }
+
+    #[test]
+    fn what_an_enclosing_span_had_no_value_of_is_missing() {
+        for empty in [(ty::DEBUG, "None"), (ty::TEXT, ""), (ty::DEBUG, "\"\"")] {
+            let mut parent = Buffers::default();
+            let key = Key::Field(Field::TenantId);
+            encode::whole_text(&mut parent.context, key, empty.0, empty.1.as_bytes());
+            let mut child = Buffers::default();
+            child.inherit(&parent, true);
+            parent.text(key, ty::TEXT, b"acme", &LIMITS);
+            child.inherit_missing(&parent, true);
+            let values: Vec<_> = decode::entries(&child.inherited)
+                .map(|entry| entry.unwrap().value)
+                .collect();
+            assert!(values.contains(&Value::Text("acme")), "{values:?}");
+        }
     }
 
     #[test]

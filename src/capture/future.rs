@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
@@ -28,7 +29,7 @@ pub trait AuditFutureExt: Sized {
     ///
     /// A timeout or a task makes it a `Result` within a `Result`: then audit the future inside,
     /// `timeout(limit, run_sql(sql).audited(span))`. Outside, an `Ok` may hold an `Err`, and the
-    /// outcome is `unknown`. A future whose output is no `Result` says that reaching its end is
+    /// outcome is `unknown`, as it is of a list or a tuple of `Result`s. A future whose output is no `Result` says that reaching its end is
     /// success by `async { Ok::<_, Infallible>(future.await) }`.
     ///
     /// ```
@@ -107,10 +108,10 @@ where
 
 /// What an `Ok` with a `T` is evidence of.
 ///
-/// Which types are a `Result` is known only by name here. Should names ever change, an `Ok` with a
-/// `Result` inside is taken for a success, which a test would notice.
+/// Which types are or hold a `Result` is known only by name here. Should names ever change, an `Ok`
+/// with a `Result` inside is taken for a success, which a test would notice.
 pub(super) fn ok<T>() -> Evidence {
-    if std::any::type_name::<T>().starts_with("core::result::Result<") {
+    if std::any::type_name::<T>().contains("core::result::Result<") {
         Evidence::Nested
     } else {
         Evidence::Ok
@@ -118,23 +119,88 @@ pub(super) fn ok<T>() -> Evidence {
 }
 
 /// Takes evidence of an outcome into account.
-pub(super) fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
+fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
+    saw_and(span, evidence, error, |_| ());
+}
+
+/// The same, after `change` was called with what each layer keeps with the span.
+fn saw_and(
+    span: &Span,
+    evidence: Evidence,
+    error: Option<&dyn Display>,
+    change: impl Fn(&mut SpanState),
+) {
     span.with_subscriber(|(id, dispatch)| {
-        let mut limits = None;
-        open::change_all(dispatch, id, |state| limits = Some(state.limits));
-        let Some(limits) = limits else { return };
-        let mut seen = SpanState::scratch(limits);
-        if let Some(error) = error {
-            // The span is not held meanwhile: this runs the host's code.
-            let key = Key::Field(Field::SeenError);
-            visitor::debug(&mut seen.buffers, key, &limits, format_args!("{error}"));
+        let Some(error) = error else {
+            open::change_all(dispatch, id, |state| {
+                change(state);
+                state.saw(evidence);
+            });
+            return;
+        };
+        // Layers have limits of their own.
+        let mut all: Vec<Box<SpanState>> = Vec::new();
+        open::change_all(dispatch, id, |state| {
+            if !all.iter().any(|seen| seen.limits == state.limits) {
+                let mut seen = SpanState::scratch(state.limits);
+                seen.limits = state.limits;
+                all.push(seen);
+            }
+        });
+        for seen in &mut all {
+            // The span is not held meanwhile: this runs the host's code. Many errors say why they
+            // came about in `{:#}` alone.
+            let (key, limits) = (Key::Field(Field::SeenError), seen.limits);
+            visitor::debug(&mut seen.buffers, key, &limits, format_args!("{error:#}"));
         }
         open::change_all(dispatch, id, |state| {
+            change(state);
             state.saw(evidence);
-            state.record(&seen.buffers, false);
+            if let Some(seen) = all.iter().find(|seen| seen.limits == state.limits) {
+                state.record(&seen.buffers, false);
+            }
         });
-        seen.recycle();
+        for seen in all {
+            seen.recycle();
+        }
     });
+}
+
+/// A stream or a body as a part of its span's run. While it is not over, an `Ok` of the function that
+/// made it, or of another part, is none of the whole.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) span: Span,
+    is_over: AtomicBool,
+}
+
+impl Part {
+    pub(super) fn of(span: Span) -> Self {
+        change_all(&span, SpanState::begin_part);
+        Self {
+            span,
+            is_over: AtomicBool::new(false),
+        }
+    }
+
+    /// Takes evidence of its outcome into account.
+    pub(super) fn saw(&self, evidence: Evidence, error: Option<&dyn Display>) {
+        let is_first = !self.is_over.swap(true, Ordering::Relaxed);
+        saw_and(&self.span, evidence, error, |state| {
+            if is_first {
+                state.end_part();
+            }
+        });
+    }
+
+    /// Lets go of the span.
+    pub(super) fn let_go(&mut self) {
+        self.span = Span::none();
+    }
+}
+
+pub(super) fn change_all(span: &Span, mut change: impl FnMut(&mut SpanState)) {
+    span.with_subscriber(|(id, dispatch)| open::change_all(dispatch, id, &mut change));
 }
 
 /// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id), [`gather`](Self::gather) and

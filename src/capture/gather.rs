@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tracing::Span;
 
 use super::buffers;
-use super::open;
+use super::future::change_all;
 use super::span::SpanState;
 use crate::record::encode::Key;
 use crate::vocabulary::Field;
@@ -121,8 +121,4 @@ impl Drop for Gathered {
 fn key<'a>(state: &SpanState, name: &'a str) -> Option<Key<'a>> {
     let kind = state.kind?;
     Some(Field::of_name(name, Some(kind)).map_or(Key::Extra(name), Key::Field))
-}
-
-fn change_all(span: &Span, mut change: impl FnMut(&mut SpanState)) {
-    span.with_subscriber(|(id, dispatch)| open::change_all(dispatch, id, &mut change));
 }

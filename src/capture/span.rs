@@ -44,9 +44,14 @@ pub(crate) struct SpanState {
     /// The spool was told that the run has begun.
     pub(crate) is_begun: bool,
     evidence: Evidence,
-    /// The thread was unwinding when the span began or was entered: a panic that the span
-    /// did not see begin is none of its own.
-    pub(crate) amid_panic: bool,
+    /// Streams and bodies that are parts of the run and not over.
+    open_parts: u32,
+    /// The thread was unwinding when the span was entered, until it is left: that panic is none of its
+    /// own.
+    pub(crate) entered_amid_panic: bool,
+    /// The thread was unwinding when the span began, or was left that had been entered so: the panic
+    /// that it is closed by may be the same.
+    met_panic: bool,
     /// [`LATE_CONTEXT`] when the span began.
     late_context: u64,
 }
@@ -89,7 +94,9 @@ impl SpanState {
             host: Host::default(),
             is_begun: false,
             evidence: Evidence::None,
-            amid_panic: false,
+            open_parts: 0,
+            entered_amid_panic: false,
+            met_panic: false,
             late_context: 0,
         }
     }
@@ -147,7 +154,9 @@ impl SpanState {
         };
         state.is_begun = false;
         state.evidence = Evidence::None;
-        state.amid_panic = std::thread::panicking();
+        state.open_parts = 0;
+        state.entered_amid_panic = false;
+        state.met_panic = std::thread::panicking();
         state.late_context = LATE_CONTEXT.load(Ordering::Relaxed);
         state
     }
@@ -231,11 +240,50 @@ impl SpanState {
 
     /// Takes evidence of the outcome into account, if it is the strongest so far.
     pub(crate) fn saw(&mut self, evidence: Evidence) {
+        let evidence = match evidence {
+            Evidence::Ok if self.open_parts > 0 => Evidence::Nested,
+            evidence => evidence,
+        };
         self.evidence = self.evidence.or_stronger(evidence);
     }
 
+    /// A stream or a body begins that is a part of the run.
+    pub(crate) fn begin_part(&mut self) {
+        self.open_parts = self.open_parts.saturating_add(1);
+    }
+
+    /// What it shows of its end is taken into account afterwards.
+    pub(crate) fn end_part(&mut self) {
+        self.open_parts = self.open_parts.saturating_sub(1);
+    }
+
+    /// The span is left while the thread is unwinding.
+    pub(crate) fn leave_by_panic(&mut self) {
+        let is_of_another = std::mem::take(&mut self.entered_amid_panic);
+        self.met_panic |= is_of_another;
+        self.saw_panic(is_of_another);
+    }
+
+    /// The span is closed while the thread is unwinding.
+    pub(crate) fn close_by_panic(&mut self) {
+        // A panic inside the span was seen when it was left; one that only drops it later says
+        // nothing of a run whose result was seen.
+        if !self.has_result() {
+            self.saw_panic(self.met_panic);
+        }
+    }
+
+    fn saw_panic(&mut self, is_of_another: bool) {
+        self.saw(if is_of_another {
+            // Whether it ended as it was to, or because of the panic, cannot be told.
+            Evidence::Nested
+        } else {
+            Evidence::Panic
+        });
+    }
+
     /// Whether an `Ok` or an `Err` was seen.
-    pub(crate) fn has_result(&self) -> bool {
+    fn has_result(&self) -> bool {
         matches!(self.evidence, Evidence::Ok | Evidence::Err)
     }
 

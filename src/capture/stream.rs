@@ -8,7 +8,7 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 use tracing::Span;
 
-use super::future::{ok, saw};
+use super::future::{Part, ok};
 use crate::record::encode::Evidence;
 
 /// Extends streams with [`audited`](Self::audited).
@@ -18,13 +18,20 @@ pub trait AuditStreamExt: Sized {
     /// that is dropped before it finished is `cancelled`, as when the client goes away that an
     /// answer is sent to token by token.
     ///
+    /// A server that knows an answer's length asks for no more, and so never sees the stream's end: then
+    /// audit the body, with its length, rather than the stream (`AuditBodyExt`).
+    ///
+    /// The span may be that of the function that makes the stream, as `Span::current()`: while the
+    /// stream is not over, that the function returned `Ok` says nothing of the whole.
+    ///
     /// A `status` that the span says itself is stronger than any of these. The record is complete
     /// when the stream has ended or is dropped, whichever is first; what the items held is not
     /// part of it: see [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
     ///
     /// Items that are a `Result` within a `Result`, as a timeout for each makes them, leave the
-    /// outcome `unknown`: audit the stream inside. Items that are no `Result` leave open whether the stream ended or was cut off, as that of
-    /// a channel does whose sender failed. If its end is the whole of it, say so: `.map(Ok::<_,
+    /// outcome `unknown`: audit the stream inside. Items that are no `Result` leave open whether the
+    /// stream ended or was cut off, as that of a channel does whose sender failed. If its end is the
+    /// whole of it, say so: `.map(Ok::<_,
     /// Infallible>)`.
     ///
     /// ```
@@ -55,7 +62,7 @@ pub trait AuditStreamExt: Sized {
     {
         AuditedStream {
             inner: Some(self),
-            span,
+            part: Part::of(span),
             has_failed: false,
         }
     }
@@ -73,7 +80,7 @@ pin_project! {
         // `None` once it has ended; then the span is let go of as well.
         #[pin]
         inner: Option<S>,
-        span: Span,
+        part: Part,
         has_failed: bool,
     }
 
@@ -81,9 +88,9 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let mut this = this.project();
             if this.inner.is_some() {
-                saw(this.span, Evidence::Cancelled, None);
+                this.part.saw(Evidence::Cancelled, None);
                 // What the stream drops, it drops inside the span.
-                let _entered = this.span.enter();
+                let _entered = this.part.span.enter();
                 this.inner.set(None);
             }
         }
@@ -99,7 +106,7 @@ where
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
         let mut this = self.project();
-        let entered = this.span.enter();
+        let entered = this.part.span.enter();
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Ready(None);
         };
@@ -107,14 +114,14 @@ where
         match &item {
             Some(Err(error)) if !*this.has_failed => {
                 *this.has_failed = true;
-                saw(this.span, Evidence::Err, Some(error));
+                this.part.saw(Evidence::Err, Some(error));
             }
             Some(_) => {}
             None => {
-                saw(this.span, ok::<T>(), None);
+                this.part.saw(ok::<T>(), None);
                 this.inner.set(None);
                 drop(entered);
-                *this.span = Span::none();
+                this.part.let_go();
             }
         }
         Poll::Ready(item)

@@ -148,6 +148,15 @@ impl Visit for Visitor<'_> {
         self.bytes(field, ty::BYTES, value);
     }
 
+    fn record_error(&mut self, field: &TracingField, value: &(dyn std::error::Error + 'static)) {
+        if self.takes(false)
+            && let Some(key) = self.key(field)
+            && debug(self.out, key, self.limits, format_args!("{}", Chain(value)))
+        {
+            self.saw(key);
+        }
+    }
+
     fn record_debug(&mut self, field: &TracingField, value: &dyn fmt::Debug) {
         if !self.takes(false) {
             return;
@@ -162,6 +171,26 @@ impl Visit for Visitor<'_> {
         }
     }
 }
+
+/// An error and why it came about.
+struct Chain<'a>(&'a (dyn std::error::Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut source = self.0.source();
+        // A chain may be a ring.
+        for _ in 0..MAX_SOURCES {
+            let Some(error) = source else { break };
+            write!(f, ": {error}")?;
+            source = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// Causes of causes that are written.
+const MAX_SOURCES: usize = 16;
 
 /// Writes the value of a field that a Debug text is looked into for, and whether it is one: a
 /// `%value` is what it says, whatever that looks like.
@@ -364,38 +393,71 @@ impl fmt::Write for Bounded<'_> {
 }
 
 /// What the value that an instrumented function returned shows of its outcome. `ret` alone says
-/// an `Err` in the same event as any other value, so that only its text tells them apart; no more
-/// of it is formatted than that takes.
+/// an `Err` in the same event as any other value, so that only its text tells them apart: that
+/// begins with `Err(`, or has it where a value within another begins, as `Some(Err(…))` has. No
+/// more of it is formatted than may be looked at.
 #[derive(Debug, Default)]
 pub(crate) struct Returned {
-    text: [u8; RETURNED_BYTES],
-    len: usize,
+    seen: usize,
+    /// Of `Err(`, the bytes that were seen last.
+    matched: usize,
+    last: u8,
+    is_in_string: bool,
+    is_escaped: bool,
+    /// Where it was found first.
+    err_at: Option<usize>,
 }
 
-/// The length of the longest text that is looked for.
-const RETURNED_BYTES: usize = b"Ok(Err(".len();
+/// The bytes of a returned value that are looked at.
+const RETURNED_BYTES: usize = 1024;
 
 impl Returned {
     pub(crate) fn evidence(&self) -> Evidence {
-        match &self.text[..self.len] {
-            text if text.starts_with(b"Err(") => Evidence::Err,
-            b"Ok(Err(" => Evidence::Nested,
-            _ => Evidence::Ok,
+        match self.err_at {
+            Some(0) => Evidence::Err,
+            Some(_) => Evidence::Nested,
+            None => Evidence::Ok,
         }
     }
+
+    fn see(&mut self, byte: u8) {
+        const ERR: &[u8] = b"Err(";
+        if self.is_in_string {
+            let is_quote = byte == b'"' && !self.is_escaped;
+            self.is_escaped = byte == b'\\' && !self.is_escaped;
+            self.is_in_string = !is_quote;
+        } else if byte == b'"' && self.last != b'\'' {
+            self.is_in_string = true;
+            self.matched = 0;
+        } else if byte == ERR[self.matched] && (self.matched > 0 || !is_of_name(self.last)) {
+            self.matched += 1;
+            if self.matched == ERR.len() {
+                self.err_at.get_or_insert(self.seen + 1 - ERR.len());
+                self.matched = 0;
+            }
+        } else {
+            self.matched = 0;
+        }
+        self.last = byte;
+        self.seen += 1;
+    }
+}
+
+/// Whether a byte may be a part of a name.
+fn is_of_name(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
 
 impl fmt::Write for Returned {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        let len = text.len().min(RETURNED_BYTES - self.len);
-        self.text[self.len..self.len + len].copy_from_slice(&text.as_bytes()[..len]);
-        self.len += len;
-        // An error ends the formatting.
-        if self.len == RETURNED_BYTES {
-            Err(fmt::Error)
-        } else {
-            Ok(())
+        for byte in text.bytes() {
+            // An error ends the formatting.
+            if self.seen == RETURNED_BYTES || self.err_at.is_some() {
+                return Err(fmt::Error);
+            }
+            self.see(byte);
         }
+        Ok(())
     }
 }
 

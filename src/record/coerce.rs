@@ -174,7 +174,7 @@ fn is_of_no_key(text: &str) -> bool {
 
 /// Whether this is the `Debug` output of an `Option` without a value, in a struct of one field or
 /// not, where that says no more than the field does.
-pub(super) fn is_none(field: Field, value: Value<'_>) -> bool {
+pub(crate) fn is_none(field: Field, value: Value<'_>) -> bool {
     match value {
         Value::Debug(text) => debug_text::find(text, wrappers(field)) == Found::Nothing,
         _ => false,

@@ -7,7 +7,7 @@
 //! as it was said named in `problems`; [`trace`] says which trace it belongs to.
 
 mod builders;
-mod coerce;
+pub(crate) mod coerce;
 pub(crate) mod debug_text;
 pub(crate) mod decode;
 pub(crate) mod encode;

@@ -183,8 +183,11 @@ impl<'a> Said<'a> {
                 happened.retain(|(key, _)| *key != entry.key);
             }
             match entry.key {
-                // A span that has no value of its own has the inherited one.
-                EntryKey::Field(field) if field.is_inherited() && is_none(field, entry.value) => {}
+                // A span that has no value of its own has the inherited one, and what was said of an end
+                // is not taken back.
+                EntryKey::Field(field)
+                    if (field.is_inherited() || field == Field::Status)
+                        && is_none(field, entry.value) => {}
                 EntryKey::Field(field) => {
                     said.lost[usize::from(field.code())] = Lost::Nothing;
                     said.trace.see(field, entry.value);
