@@ -252,17 +252,17 @@ impl Audit {
     ///
     /// ```no_run
     /// use std::time::Duration;
-    /// use tracing_audit::{Audit, AuditSpanExt, CommitError};
+    /// use tracing_audit::{Audit, AuditFutureExt, AuditSpanExt};
     ///
-    /// # async fn pay() {}
-    /// async fn transfer(audit: &Audit) -> Result<(), CommitError> {
-    ///     let span = tracing::info_span!("audit.event", action_type = "transfer", status = "ok");
+    /// # async fn pay() -> Result<(), std::io::Error> { Ok(()) }
+    /// async fn transfer(audit: &Audit) -> Result<(), Box<dyn std::error::Error>> {
+    ///     let span = tracing::info_span!("audit.event", action_type = "transfer");
     ///     let id = span.audit_id();
-    ///     tracing::Instrument::instrument(pay(), span).await; // closes the span
-    ///     match id {
-    ///         Some(id) => audit.committed(id, Duration::from_secs(2)).await,
-    ///         None => Ok(()),
+    ///     let paid = pay().audited(span).await; // closes the span, with the outcome
+    ///     if let Some(id) = id {
+    ///         audit.committed(id, Duration::from_secs(2)).await?;
     ///     }
+    ///     Ok(paid?)
     /// }
     /// # let _ = transfer;
     /// ```

@@ -266,9 +266,11 @@ where
         let mut later = SpanState::scratch(*limits);
         let mut visitor = Visitor::rest(&plan, limits, &mut later.buffers);
         values.record(&mut visitor);
-        let saw_result = visitor.saw_result;
-        self.open
-            .with(id, |state| state.record(&later.buffers, saw_result));
+        let (saw_result, saw_status) = (visitor.saw_result, visitor.saw_status);
+        self.open.with(id, |state| {
+            state.record(&later.buffers, saw_result);
+            state.has_said_status |= saw_status;
+        });
         later.recycle();
     }
 

@@ -221,7 +221,14 @@ impl Shared {
 
     /// Makes the table of a layer's open spans.
     pub(crate) fn open(&self) -> Arc<Open> {
-        let open = Open::new(self.owner, self.is_tracked, Arc::clone(&self.counters));
+        let required = Arc::clone(&self.required);
+        let unseen = move |kind, id| {
+            if required.has(kind) {
+                required.settle([(id, Fate::Dropped)]);
+            }
+        };
+        let counters = Arc::clone(&self.counters);
+        let open = Open::new(self.owner, self.is_tracked, counters, Box::new(unseen));
         // Otherwise nobody looks at it anyway.
         if let Some(mut all) = self.home.lock(&self.open) {
             all.retain(|table| table.strong_count() > 0);

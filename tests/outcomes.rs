@@ -337,11 +337,11 @@ fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
         let failed = || Err::<u8, _>("went wrong");
         let _ = returns("k option", Some(failed()));
         let _ = returns("l ready", std::task::Poll::Ready(failed()));
-        returns("m tuple", (1, failed()));
+        let _ = returns("m tuple", (1, failed()));
         returns("n list", vec![Ok(1), failed()]);
         let _ = returns("o deeper", Ok::<_, String>(Some(failed()))).unwrap();
         returns("p names", ("Err(", "\"Err(", "a \\", MyErr(1), '"'));
-        returns("q after a character", ('"', failed()));
+        let _ = returns("q after a character", ('"', failed()));
         returns_or_fails("h ok", Ok(1)).unwrap();
         returns_or_fails::<u8>("i err", Err("went wrong".to_owned())).unwrap_err();
         returns_or_fails("j ok with err", Ok(Err::<u8, _>("went wrong")))
@@ -1103,4 +1103,84 @@ fn each_of_two_layers_keeps_of_an_error_what_its_own_limits_say() {
             assert_eq!(row["problems"].as_array().unwrap().len(), problems, "{row}");
         }
     }
+}
+
+#[test]
+fn what_is_known_of_a_runs_end_stays_though_its_span_is_open_at_the_shutdown() {
+    let trail =
+        Trail::start_with(|builder| builder.durability(Kind::QueryRun, Durability::Required));
+    let ids = trail.scoped(|| {
+        let held: Vec<_> = [
+            "a err",
+            "b ok",
+            "c dropped",
+            "d said",
+            "e partial",
+            "f said at the beginning",
+            "g stored",
+            "h code",
+        ]
+        .map(run)
+        .into();
+        held[5].record("sql_text", "f goes on");
+        // So that the local log has them already.
+        for _ in 0..3 {
+            trail.audit.record(Event::new("after")).unwrap();
+            trail.audit.flush_blocking(PATIENCE).unwrap();
+        }
+        let ended = |at: usize, result: Result<(), String>| {
+            let _ = runtime().block_on(std::future::ready(result).audited(held[at].clone()));
+        };
+        ended(0, Err("boom".to_owned()));
+        ended(1, Ok(()));
+        drop(goes_on().audited(held[2].clone()));
+        held[3].record("status", "failed");
+        held[4].record("row_count", 3);
+        held[6].record("status", tracing::field::display("rejected"));
+        held[7].record("error_code", "57014");
+        ended(7, Err("canceled".to_owned()));
+        let ids: Vec<_> = held.iter().map(|span| span.audit_id().unwrap()).collect();
+        trail.audit.shutdown_blocking(PATIENCE);
+        ids
+    });
+    let rows = support::trail::rows(&trail.postgres, Kind::QueryRun);
+    let mut said: Vec<_> = rows
+        .iter()
+        .map(|row| {
+            json!([
+                row["sql_text"],
+                row["status"],
+                row["error_code"],
+                row["error_message"]
+            ])
+        })
+        .collect();
+    said.sort_by_key(Value::to_string);
+    assert_eq!(
+        said,
+        [
+            json!(["a err", "failed", "shut_down", "boom"]),
+            json!(["b ok", "succeeded", "shut_down", null]),
+            json!(["c dropped", "cancelled", "shut_down", null]),
+            json!(["d said", "failed", "shut_down", null]),
+            json!(["e partial", "unknown", "shut_down", null]),
+            json!(["f goes on", "unknown", "shut_down", null]),
+            json!(["g stored", "rejected", "shut_down", null]),
+            json!(["h code", "failed", "57014", "canceled"]),
+        ]
+    );
+    // Asked for afterwards, they are there.
+    for id in ids {
+        trail.audit.committed_blocking(id, PATIENCE).unwrap();
+    }
+}
+
+#[test]
+fn an_id_that_is_no_records_is_told_from_one_that_is_not_required_whatever_is() {
+    let trail = Trail::start();
+    let committed = |id| trail.audit.committed_blocking(id, PATIENCE);
+    assert_eq!(committed(uuid::Uuid::nil()), Err(CommitError::NoRecord));
+    assert_eq!(committed(uuid::Uuid::new_v4()), Err(CommitError::NoRecord));
+    let id = trail.audit.record(Event::new("e")).unwrap();
+    assert_eq!(committed(id), Err(CommitError::NotRequired));
 }

@@ -9,6 +9,7 @@
 //! begins.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, RwLock, Weak};
@@ -31,7 +32,6 @@ use crate::sync::{self, Mutex, MutexGuard, Ordering};
 use crate::vocabulary::Kind;
 
 /// The spans of one layer that are open.
-#[derive(Debug)]
 pub(crate) struct Open {
     /// The pipeline that the layer belongs to.
     owner: u32,
@@ -42,7 +42,20 @@ pub(crate) struct Open {
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     is_tracked: [bool; Kind::ALL.len()],
     counters: Arc<Counters>,
+    unseen: Unseen,
     home: Home,
+}
+
+/// Is told of the record of a span whose end nobody told of.
+pub(crate) type Unseen = Box<dyn Fn(Kind, Uuid) + Send + Sync>;
+
+impl fmt::Debug for Open {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Open")
+            .field("owner", &self.owner)
+            .field("number", &self.number)
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +118,7 @@ impl Open {
         owner: u32,
         is_tracked: [bool; Kind::ALL.len()],
         counters: Arc<Counters>,
+        unseen: Unseen,
     ) -> Arc<Self> {
         static NUMBERS: AtomicU64 = AtomicU64::new(0);
         Arc::new(Self {
@@ -114,6 +128,7 @@ impl Open {
             shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
             is_tracked,
             counters,
+            unseen,
             home: Home::here(),
         })
     }
@@ -262,6 +277,7 @@ impl Open {
         {
             let now_us = Moment::now().wall_us();
             self.counters.count_drop(DropCause::EndUnseen, kind, now_us);
+            (self.unseen)(kind, state.id);
         }
         state.recycle();
     }
@@ -300,8 +316,8 @@ impl Open {
         state
     }
 
-    /// Appends to `begun` the runs that go on since the last look, or all (`every`) that go on,
-    /// each once, with the frames that say so. Returns whether there are runs that began since
+    /// Appends to `begun` the runs that go on since the last look, or in the end all (`every`) that go
+    /// on, each once, with the frames that say so, and once more when its end is known. Returns whether there are runs that began since
     /// the last look. For the worker.
     pub(crate) fn look(&self, every: bool, begun: &mut Vec<(Uuid, Vec<u8>)>) -> bool {
         let mut are_young = false;
@@ -314,7 +330,9 @@ impl Open {
             for number in to_see.drain(..) {
                 // One at a time, and nothing is allocated meanwhile: a span's thread may wait.
                 frame.clear();
-                let seen = self.see(&mut sync::lock_and_wake_nobody(shard), number, &mut frame);
+                let mut held = sync::lock_and_wake_nobody(shard);
+                let seen = self.see(&mut held, number, every, &mut frame);
+                drop(held);
                 begun.extend(seen.map(|id| (id, frame.clone())));
             }
             if to_see.capacity() > 0 {
@@ -324,18 +342,29 @@ impl Open {
         are_young
     }
 
-    /// Writes the frame that says that a run has begun, if it goes on and this is news.
-    fn see(&self, held: &mut Shard, number: u64, frame: &mut Vec<u8>) -> Option<Uuid> {
+    /// Writes the frame that says that a run has begun, if it goes on and this is news; in the end
+    /// (`is_last`) how it ended as well, if that is known: its span may be open for ever.
+    fn see(
+        &self,
+        held: &mut Shard,
+        number: u64,
+        is_last: bool,
+        frame: &mut Vec<u8>,
+    ) -> Option<Uuid> {
         let state = held.spans.get_mut(&number)?;
         let kind = state.kind?;
-        if !self.is_tracked[kind.index()] || state.is_begun {
+        if !self.is_tracked[kind.index()] {
+            return None;
+        }
+        let end = is_last.then(|| state.end_to_tell()).flatten();
+        if state.is_begun && end.is_none() {
             return None;
         }
         state.is_begun = true;
         let header = state.header_of_beginning(kind);
         let buffers = &state.buffers;
         let (inherited, context, body) = (&buffers.inherited, &buffers.context, &buffers.body);
-        encode::begun(frame, &header, inherited, context, body);
+        encode::begun(frame, &header, end, inherited, context, body);
         state.host.write(frame);
         Some(state.id)
     }

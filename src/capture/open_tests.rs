@@ -10,7 +10,7 @@ use crate::record::encode::kind_and_id;
 const TRACKED: [bool; Kind::ALL.len()] = [true, true, false];
 
 fn table() -> Arc<Open> {
-    Open::new(0, TRACKED, Arc::default())
+    Open::new(0, TRACKED, Arc::default(), Box::new(|_, _| ()))
 }
 
 /// A thread's part of the numbers, and a place in it.
@@ -196,4 +196,20 @@ fn a_burst_of_open_spans_gives_its_memory_back() {
     }
     let capacity = open.shard(id(1, 0).into_u64()).unwrap().spans.capacity();
     assert!(capacity <= KEPT_CAPACITY, "{capacity}");
+}
+
+#[test]
+fn who_waits_for_a_record_whose_end_is_unseen_is_told() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let unseen = move |kind, id| tell.send((kind, id)).unwrap();
+    let open = Open::new(0, TRACKED, Arc::default(), Box::new(unseen));
+    let number = id(1, 1);
+    let first = keep(&open, &number, Some(Kind::QueryRun), None);
+    assert!(told.try_recv().is_err());
+    // The number is used again though nobody said that the first has ended.
+    let second = keep(&open, &number, Some(Kind::Event), None);
+    assert_eq!(told.try_recv(), Ok((Kind::QueryRun, first)));
+    open.take(&number).unwrap().recycle();
+    assert!(told.try_recv().is_err());
+    assert_ne!(first, second);
 }

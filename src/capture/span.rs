@@ -17,7 +17,7 @@ use super::host::{self, Host};
 use super::visitor::Visitor;
 use crate::config::Limits;
 use crate::record::decode::Frame;
-use crate::record::encode::{Evidence, Header, Key};
+use crate::record::encode::{End, Evidence, Header, Key};
 use crate::record::trace::Place;
 use crate::record::{id, row};
 use crate::vocabulary::Kind;
@@ -44,6 +44,10 @@ pub(crate) struct SpanState {
     /// The spool was told that the run has begun.
     pub(crate) is_begun: bool,
     evidence: Evidence,
+    /// A status was recorded after the span began.
+    pub(crate) has_said_status: bool,
+    /// The spool was told how the run ended, though its span is open.
+    is_end_told: bool,
     /// Streams and bodies that are parts of the run and not over.
     open_parts: u32,
     /// The thread was unwinding when the span was entered, until it is left: that panic is none of its
@@ -94,6 +98,8 @@ impl SpanState {
             host: Host::default(),
             is_begun: false,
             evidence: Evidence::None,
+            has_said_status: false,
+            is_end_told: false,
             open_parts: 0,
             entered_amid_panic: false,
             met_panic: false,
@@ -154,6 +160,8 @@ impl SpanState {
         };
         state.is_begun = false;
         state.evidence = Evidence::None;
+        state.has_said_status = false;
+        state.is_end_told = false;
         state.open_parts = 0;
         state.entered_amid_panic = false;
         state.met_panic = std::thread::panicking();
@@ -201,9 +209,11 @@ impl SpanState {
         let mut visitor = Visitor::plain(plan, &limits, &mut self.buffers);
         values.record(&mut visitor);
         let (saw_result, has_left) = (visitor.saw_result, visitor.has_left);
+        let saw_status = visitor.saw_status;
         let some_are_inherited = self.buffers.context.len() != context;
         self.buffers.bound(&self.limits);
         self.saw_fields(some_are_inherited, saw_result);
+        self.has_said_status |= saw_status;
         has_left
     }
 
@@ -303,6 +313,19 @@ impl SpanState {
             started_us: self.started_us,
             duration_us: 0,
         }
+    }
+
+    /// What is known of the run's end, if that is to be told: once, and `None` for a run that goes on
+    /// as far as is known.
+    pub(crate) fn end_to_tell(&mut self) -> Option<End> {
+        let end = if self.has_said_status {
+            End::Said
+        } else if self.evidence.is_of_end() {
+            End::Seen(self.evidence)
+        } else {
+            return None;
+        };
+        (!std::mem::replace(&mut self.is_end_told, true)).then_some(end)
     }
 
     /// What the record's frame says before its entries.

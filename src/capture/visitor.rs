@@ -11,6 +11,7 @@ use super::callsite::{Plan, Slot};
 use crate::config::Limits;
 use crate::record::debug_text::{self, Doubt};
 use crate::record::encode::{self, Evidence, Key, ty};
+use crate::vocabulary::Field;
 
 /// Text that is longer is not copied, and perhaps cut and hashed, while others wait.
 const PLAIN_BYTES: usize = 16 * 1024;
@@ -23,6 +24,8 @@ pub(crate) struct Visitor<'a> {
     takes: Takes,
     /// Whether a field was seen that is evidence of success when it is recorded late.
     pub(crate) saw_result: bool,
+    /// Whether a status was seen.
+    pub(crate) saw_status: bool,
     /// Whether there are values that this was not to take.
     pub(crate) has_left: bool,
 }
@@ -60,6 +63,7 @@ impl<'a> Visitor<'a> {
             out,
             takes,
             saw_result: false,
+            saw_status: false,
             has_left: false,
         }
     }
@@ -101,6 +105,7 @@ impl<'a> Visitor<'a> {
             Slot::Field(field) => {
                 self.out.text(Key::Field(field), ty, value, self.limits);
                 self.saw_result |= field.is_result();
+                self.saw_status |= field == Field::Status;
             }
             Slot::Extra => {
                 let key = Key::Extra(field.name());
@@ -111,7 +116,10 @@ impl<'a> Visitor<'a> {
     }
 
     fn saw(&mut self, key: Key<'_>) {
-        self.saw_result |= matches!(key, Key::Field(field) if field.is_result());
+        if let Key::Field(field) = key {
+            self.saw_result |= field.is_result();
+            self.saw_status |= field == Field::Status;
+        }
     }
 }
 

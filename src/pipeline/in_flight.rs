@@ -20,10 +20,14 @@ pub(super) struct InFlight {
 }
 
 impl InFlight {
-    /// Runs were seen that go on.
+    /// Runs were seen that go on, or of one that was seen before more is known.
     pub(super) fn begin(&mut self, begun: Vec<(Uuid, Vec<u8>)>) {
-        self.known.extend(begun.iter().map(|(id, _)| *id));
-        self.news.begun.extend(begun);
+        for (id, frame) in begun {
+            if !self.known.insert(id) {
+                self.news.begun.retain(|(known, _)| *known != id);
+            }
+            self.news.begun.push((id, frame));
+        }
     }
 
     /// A run has ended, one of these or another.
@@ -100,6 +104,16 @@ mod tests {
         runs.end(Uuid::from_u128(3));
         assert_eq!(told(&mut runs), (0, vec![1]));
         assert!(!runs.is_empty());
+    }
+
+    #[test]
+    fn of_a_run_that_was_seen_before_the_last_that_is_known_counts() {
+        let mut runs = InFlight::default();
+        runs.begin(begun(&[1, 2]));
+        runs.begin(vec![(Uuid::from_u128(1), vec![2])]);
+        let (ended, mut unsaved) = runs.end_all();
+        unsaved.sort();
+        assert_eq!((ended.len(), unsaved), (2, vec![vec![1], vec![2]]));
     }
 
     #[test]

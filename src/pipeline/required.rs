@@ -80,12 +80,16 @@ impl Required {
         self.kinds[kind.index()]
     }
 
-    /// A record is about to be handed over.
+    /// A record is about to be handed over, or is made of a run that is open when the program ends.
     pub(super) fn accept(&self, id: Uuid) {
         let Some(mut state) = self.home.lock(&self.state) else {
             return;
         };
-        state.fates.insert(id, None);
+        // One that is open when the program ends has its record already when its span is closed.
+        let std::collections::hash_map::Entry::Vacant(unknown) = state.fates.entry(id) else {
+            return;
+        };
+        unknown.insert(None);
         state.order.push_back(id);
         if state.order.len() > REMEMBERED
             && let Some(oldest) = state.order.pop_front()
@@ -131,15 +135,16 @@ impl Required {
 
     /// Has `reply` called when the record is committed or cannot be, or the time is over.
     pub(super) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
-        let kind = id::kind(id);
-        if self.kinds == [false; Kind::ALL.len()] || kind.is_some_and(|kind| !self.has(kind)) {
+        let Some(kind) = id::kind(id) else {
+            return reply(Err(CommitError::NoRecord));
+        };
+        if !self.has(kind) {
             return reply(Err(CommitError::NotRequired));
         }
         let mut state = self.state();
         let answer = match state.fates.get(&id) {
             Some(Some(fate)) => outcome(*fate),
             _ if state.ended => Err(CommitError::ShutDown),
-            _ if kind.is_none() => Err(CommitError::NoRecord),
             _ => {
                 state.waiting.entry(id).or_default().push(Waiting {
                     deadline: deadline(timeout),

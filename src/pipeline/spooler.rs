@@ -16,7 +16,7 @@ use crate::capture::clock;
 use crate::config::Config;
 use crate::error::FlushError;
 use crate::queue::Chunk;
-use crate::record::{NewRecord, encode};
+use crate::record::{NewRecord, encode, id};
 use crate::report;
 use crate::spool::{Positions, Runs, Sink, Spool};
 use crate::stats::{DropCause, Stats};
@@ -389,6 +389,12 @@ impl Spooler {
                 self.in_flight.end(id);
             }
             let (ended, unsaved) = self.in_flight.end_all();
+            // Whoever asks for one later is told as of any record.
+            for id in &ended {
+                if id::kind(*id).is_some_and(|kind| self.shared.required.has(kind)) {
+                    self.shared.required.accept(*id);
+                }
+            }
             refused.have_records = ended;
             drop(refused);
             for begun in unsaved {

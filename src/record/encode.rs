@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! frame    version u8 = 1 | frame type u8: 1 run begun, 2 record | kind u8 | evidence u8
+//!          (of a run begun: 0, or of an end that is known; 255: its status was said)
 //!          id [16] | parent id [16] (zero: none) | root id [16]
 //!          started i64, microseconds since 1970 | duration u64, microseconds; 2^64-1: unknown
 //!          length of the inherited entries u32
@@ -23,6 +24,7 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::decode::{self, Entry, EntryKey};
 use crate::vocabulary::{Field, Kind};
 
 /// The version of the frame that this code writes.
@@ -97,6 +99,14 @@ impl Evidence {
             .find(|evidence| *evidence as u8 == code)
     }
 
+    /// Whether the run's end was seen, rather than what there was until then.
+    pub(crate) const fn is_of_end(self) -> bool {
+        match self {
+            Self::None | Self::ResultField => false,
+            Self::Cancelled | Self::Ok | Self::Panic | Self::Err | Self::Nested => true,
+        }
+    }
+
     /// Its rank among all evidence. A result may be recorded before all of it is there, so that a
     /// drop that was seen counts for more, and so does an end that may be a failure; an `Ok` that was
     /// seen says that all was there.
@@ -120,6 +130,36 @@ impl Evidence {
         } else {
             self
         }
+    }
+}
+
+/// What is known of the end of a run whose span is open when the program ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Seen(Evidence),
+    /// A status was recorded after the run began.
+    Said,
+}
+
+/// Stands in the frame of a run that has begun in place of evidence, where its status was
+/// [said](End::Said). Frozen, version 1.
+const SAID: u8 = 255;
+
+impl End {
+    const fn code(self) -> u8 {
+        match self {
+            Self::Seen(evidence) => evidence as u8,
+            Self::Said => SAID,
+        }
+    }
+
+    /// `None`: the end is not known.
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
+        if code == SAID {
+            return Some(Self::Said);
+        }
+        let evidence = Evidence::from_code(code)?;
+        evidence.is_of_end().then_some(Self::Seen(evidence))
     }
 }
 
@@ -155,18 +195,22 @@ pub(crate) fn frame(
     frame_of(FRAME_FINISHED, out, header, inherited, context, body);
 }
 
-/// Appends the frame of a run that has begun to `out`.
+/// Appends the frame of a run that has begun to `out`, with what is known of its end.
 pub(crate) fn begun(
     out: &mut Vec<u8>,
     header: &Header,
+    end: Option<End>,
     inherited: &[u8],
     context: &[u8],
     body: &[u8],
 ) {
+    let at = out.len();
     frame_of(FRAME_BEGUN, out, header, inherited, context, body);
+    out[at + EVIDENCE_AT] = end.map_or(Evidence::None as u8, End::code);
 }
 
-/// The record of a run that began and whose end nobody saw; `None`: not the frame of one.
+/// The record of a run that began and whose span nobody saw end; `None`: not the frame of one. What
+/// was seen or said of the run's end stays.
 pub(crate) fn lost(begun: &[u8], error_code: &str) -> Option<Vec<u8>> {
     if begun.len() < HEADER_BYTES {
         return None;
@@ -176,15 +220,31 @@ pub(crate) fn lost(begun: &[u8], error_code: &str) -> Option<Vec<u8>> {
         return None;
     };
     *frame_type = FRAME_FINISHED;
-    *evidence = Evidence::None as u8;
+    let end = End::from_code(*evidence);
+    if !matches!(end, Some(End::Seen(_))) {
+        *evidence = Evidence::None as u8;
+    }
     frame
         .get_mut(DURATION_AT..DURATION_AT + 8)?
         .copy_from_slice(&UNKNOWN_DURATION.to_le_bytes());
-    for (field, word) in [(Field::Status, "unknown"), (Field::ErrorCode, error_code)] {
+    let mut said = Vec::new();
+    if end.is_none() {
+        said.push((Field::Status, "unknown"));
+    }
+    if end.is_none() || !has_error_code(&frame) {
+        said.push((Field::ErrorCode, error_code));
+    }
+    for (field, word) in said {
         let key = Key::Field(field);
         text(&mut frame, key, ty::TEXT, word.as_bytes(), word.len());
     }
     Some(frame)
+}
+
+fn has_error_code(frame: &[u8]) -> bool {
+    let is_code =
+        |entry: Entry<'_>| entry.key == EntryKey::Field(Field::ErrorCode) && entry.value.is_said();
+    decode::frame(frame).is_ok_and(|frame| frame.entries().flatten().any(is_code))
 }
 
 /// The kind's code and the record's id in a frame, without looking at the rest.
@@ -192,6 +252,9 @@ pub(crate) fn kind_and_id(frame: &[u8]) -> Option<(u8, Uuid)> {
     let (head, rest) = frame.split_first_chunk::<4>()?;
     Some((head[2], Uuid::from_bytes(*rest.first_chunk()?)))
 }
+
+/// Where the evidence stands.
+const EVIDENCE_AT: usize = 3;
 
 /// Where the duration stands.
 const DURATION_AT: usize = 4 + 3 * 16 + 8;
@@ -406,7 +469,7 @@ mod tests {
         let key = Key::Field(Field::Status);
         text(&mut body, key, ty::TEXT, b"ok", 2);
         let mut bytes = Vec::new();
-        begun(&mut bytes, &header, &[], &[], &body);
+        begun(&mut bytes, &header, None, &[], &[], &body);
         assert_eq!(kind_and_id(&bytes), Some((1, header.id)));
         assert!(super::super::decode::frame(&bytes).is_err());
         let lost = lost(&bytes, "process_lost").unwrap();
@@ -416,6 +479,50 @@ mod tests {
         assert_eq!(row.status.as_str(), "unknown");
         assert!(super::lost(&lost, "x").is_none());
         assert!((0..HEADER_BYTES).all(|len| super::lost(&bytes[..len], "x").is_none()));
+    }
+
+    #[test]
+    fn what_is_known_of_the_end_of_a_run_that_was_lost_stays() {
+        let header = Header {
+            kind: Kind::QueryRun,
+            evidence: Evidence::None,
+            id: Uuid::from_u128(1),
+            parent: Uuid::nil(),
+            root: Uuid::from_u128(1),
+            started_us: 1,
+            duration_us: 0,
+        };
+        let row_of = |end, fields: &[(Field, &str)]| {
+            let (mut body, mut bytes) = (Vec::new(), Vec::new());
+            for (field, value) in fields {
+                whole_text(&mut body, Key::Field(*field), ty::TEXT, value.as_bytes());
+            }
+            begun(&mut bytes, &header, end, &[], &[], &body);
+            let lost = lost(&bytes, "shut_down").unwrap();
+            let row = super::super::row::Row::new(&decode::frame(&lost).unwrap()).unwrap();
+            assert_eq!(row.finished_us(), None);
+            let code = format!("{:?}", row.cell(Field::ErrorCode));
+            (row.status.as_str(), code.contains("shut_down"))
+        };
+        let failed = [(Field::Status, "failed")];
+        let code = [(Field::ErrorCode, "57014")];
+        assert_eq!(row_of(None, &failed), ("unknown", true));
+        assert_eq!(row_of(None, &code), ("unknown", true));
+        assert_eq!(row_of(Some(End::Said), &failed), ("failed", true));
+        for (evidence, status) in [
+            (Evidence::Ok, "succeeded"),
+            (Evidence::Err, "failed"),
+            (Evidence::Cancelled, "cancelled"),
+            (Evidence::Nested, "unknown"),
+        ] {
+            let end = Some(End::Seen(evidence));
+            assert_eq!(row_of(end, &[]), (status, true));
+            assert_eq!(row_of(end, &code), (status, false));
+        }
+        assert_eq!(
+            row_of(Some(End::Seen(Evidence::ResultField)), &[]),
+            ("unknown", true)
+        );
     }
 
     #[test]

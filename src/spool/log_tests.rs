@@ -230,7 +230,7 @@ pub(super) fn begun(id: u128) -> (Uuid, Vec<u8>) {
         duration_us: 0,
     };
     let mut frame = Vec::new();
-    encode::begun(&mut frame, &header, &[], &[], &[]);
+    encode::begun(&mut frame, &header, None, &[], &[], &[]);
     (id, frame)
 }
 
