@@ -24,6 +24,10 @@ use crate::vocabulary::Kind;
 
 /// What one audit layer keeps with a span.
 #[derive(Debug)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of its own that was seen of the span"
+)]
 pub(crate) struct SpanState {
     /// `None`: the span is no record, its fields are inherited.
     pub(crate) kind: Option<Kind>,

@@ -199,7 +199,7 @@ struct Inner<'a> {
 }
 
 /// Looks into structs of one field, and tells `see` their names. `None`: one has none or several.
-fn innermost<'a>(text: &'a str, mut see: impl FnMut(&str)) -> Option<Inner<'a>> {
+fn innermost(text: &str, mut see: impl FnMut(&str)) -> Option<Inner<'_>> {
     let mut text = text.trim();
     for depth in 0..MAX_DEPTH {
         let wrapper = (text != "None" && !text.starts_with('"'))
