@@ -510,10 +510,10 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
     assert!(!log.text().contains("SECRET"), "{}", log.text());
     let stats = trail.audit.stats();
     assert_eq!((stats.dead_lettered(), stats.dropped()), (2, 0));
-    // In the trail it is what the program said.
+    // In the trail it is what the program said, and why.
     assert_eq!(
         trail.row(Kind::QueryRun)["error_message"],
-        "a query failed: SECRET"
+        "a query failed: SECRET: its cause: SECRET"
     );
     balanced(&trail.audit, &trail.postgres);
 }
