@@ -546,6 +546,50 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
 
 #[cfg(target_os = "linux")]
 #[test]
+fn a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after() {
+    let test = "a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after";
+    if is_child() {
+        let audit = Audit::builder()
+            .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+            .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
+            .batch(100_000, Duration::from_hours(1))
+            .start()
+            .unwrap();
+        for _ in 0..200 {
+            audit.record(Event::new("on disk")).unwrap();
+        }
+        wait_until("they are on disk", PATIENCE, || {
+            let stats = audit.stats();
+            (stats.queue_size().0, stats.pending()) == (0, 200)
+        });
+        say("stored");
+        std::io::stdin().read_line(&mut String::new()).unwrap();
+        // No write succeeds any more, nor does the log open as it did.
+        for _ in 0..500 {
+            audit.record(Event::new("in memory")).unwrap();
+        }
+        audit.flush_blocking(PATIENCE).unwrap();
+        assert_eq!(audit.stats().health(), Health::SpoolBlocked);
+        audit.record(Event::new("the last")).unwrap();
+        let report = audit.shutdown_blocking(PATIENCE);
+        assert_eq!(
+            (report.committed, report.spooled, report.dropped),
+            (701, 0, 0)
+        );
+        return;
+    }
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
+    wait_for_word(&mut child, "stored");
+    set_limit(&child, "1");
+    child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(rows(&postgres, Kind::Event).len(), 701);
+    once_each(&postgres);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
 fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does() {
     let test = "a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does";
     if is_child() {

@@ -237,8 +237,8 @@ fn changed_while_open(
             .unwrap();
     }
     {
-        let database = log.database.read().unwrap();
-        let transaction = database.as_ref().unwrap().begin_write().unwrap();
+        let file = log.file();
+        let transaction = file.to_write().unwrap().begin_write().unwrap();
         change(&mut transaction.open_table(RECORDS).unwrap());
         transaction.commit().unwrap();
     }

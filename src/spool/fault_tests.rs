@@ -188,6 +188,9 @@ impl Process {
                 _ => break,
             }
         }
+        // The disk can be read, whether it takes anything or not.
+        let end = self.known.next_seq();
+        assert!(next >= end, "{next}: what comes before {end} can be read");
         self.positions = self.positions.with(sink, next);
     }
 

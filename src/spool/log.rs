@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use redb::{
     Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
@@ -69,6 +69,22 @@ impl LogError {
         }
     }
 
+    /// What the system said, where it said something.
+    pub(crate) fn io(&self) -> Option<&std::io::Error> {
+        match self {
+            Self::Redb(error) => match &**error {
+                redb::Error::Io(error) => Some(error),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether a process has it open.
+    pub(crate) fn is_in_use(&self) -> bool {
+        matches!(self, Self::Redb(error) if matches!(**error, redb::Error::DatabaseAlreadyOpen))
+    }
+
     /// Whether the file itself is damaged, so that trying again is of no use.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
@@ -109,8 +125,7 @@ pub(crate) struct Log {
     storage: Storage,
     /// Whether it has ever been on a disk.
     is_made: AtomicBool,
-    /// `None`: a write failed, and it could not be opened again since; or it was never made.
-    database: RwLock<Option<Database>>,
+    file: RwLock<Opened>,
     identity: Mutex<Identity>,
     past: Mutex<Past>,
     /// Held while one of the two is changed, which begins with what they are.
@@ -119,6 +134,32 @@ pub(crate) struct Log {
     state: Mutex<State>,
     /// What the disk did not take.
     tail: Mutex<Tail>,
+}
+
+/// How a log's file is open.
+#[derive(Debug)]
+enum Opened {
+    /// It was never made; or a write failed, and nobody has looked at it since.
+    Not,
+    /// A write failed, and it cannot be written at all: what is in it can be read.
+    ToRead(Database),
+    Whole(Database),
+}
+
+impl Opened {
+    fn to_write(&self) -> Result<&Database, LogError> {
+        match self {
+            Self::Whole(database) => Ok(database),
+            Self::Not | Self::ToRead(_) => Err(LogError::Closed),
+        }
+    }
+
+    fn to_read(&self) -> Option<&Database> {
+        match self {
+            Self::Whole(database) | Self::ToRead(database) => Some(database),
+            Self::Not => None,
+        }
+    }
 }
 
 /// What is known of the log without reading it.
@@ -248,7 +289,7 @@ impl Log {
         Self {
             storage,
             is_made: AtomicBool::new(false),
-            database: RwLock::new(None),
+            file: RwLock::new(Opened::Not),
             identity: Mutex::new(identity),
             past: Mutex::default(),
             changing: Mutex::default(),
@@ -280,7 +321,7 @@ impl Log {
             }
         }
         transaction.commit()?;
-        // ORDERING: Relaxed; who makes the log holds `database`, and who removes it is alone.
+        // ORDERING: Relaxed; who makes the log holds `file`, and who removes it is alone.
         self.is_made.store(true, Ordering::Relaxed);
         Ok(database)
     }
@@ -295,11 +336,26 @@ impl Log {
         Self::open_in(Storage::file(path.to_owned()))
     }
 
+    /// Opens a log that nobody has, to read what is in it: the file stays as it is.
+    pub(crate) fn open_to_read(path: &Path) -> Result<Self, LogError> {
+        Self::open_as(Storage::file(path.to_owned()), |storage| {
+            storage.open_to_read().map(Opened::ToRead)
+        })
+    }
+
     fn open_in(storage: Storage) -> Result<Self, LogError> {
+        Self::open_as(storage, |storage| storage.open().map(Opened::Whole))
+    }
+
+    fn open_as(
+        storage: Storage,
+        open: impl FnOnce(&Storage) -> Result<Opened, LogError>,
+    ) -> Result<Self, LogError> {
         if !storage.is_begun()? {
             return Err(LogError::NotBegun);
         }
-        let database = storage.open()?;
+        let file = open(&storage)?;
+        let database = file.to_read().ok_or(LogError::Closed)?;
         let transaction = database.begin_read()?;
         let meta = match transaction.open_table(META) {
             Ok(meta) => meta,
@@ -325,7 +381,7 @@ impl Log {
         Ok(Self {
             storage,
             is_made: AtomicBool::new(true),
-            database: RwLock::new(Some(database)),
+            file: RwLock::new(file),
             identity: Mutex::new(identity),
             past: Mutex::new(past),
             changing: Mutex::default(),
@@ -350,8 +406,8 @@ impl Log {
         let mut lost = Runs::default();
         let mut chunk = Chunk::default();
         {
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-            let transaction = database.as_ref().ok_or(LogError::Closed)?.begin_read()?;
+            let file = self.file();
+            let transaction = file.to_write()?.begin_read()?;
             let open = match transaction.open_table(OPEN) {
                 Ok(open) => open,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(()),
@@ -381,24 +437,28 @@ impl Log {
         self.append(&chunks, self.positions(), &lost)
     }
 
+    fn file(&self) -> RwLockReadGuard<'_, Opened> {
+        self.file.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_file(&self) -> RwLockWriteGuard<'_, Opened> {
+        self.file.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Opens the log again after a write that failed: redb refuses everything until then. What
     /// was not durable is not in it.
     fn reopen(&self) -> Result<(), LogError> {
         // Without waiting for who reads: they may have much to read.
-        let is_open = self
-            .database
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .is_some();
-        if is_open {
+        if self.file().to_write().is_ok() {
             return Ok(());
         }
-        let mut database = self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
+        let mut file = self.change_file();
+        if file.to_write().is_err() {
             let reopened = if self.is_made() {
+                // It changes no byte. While it fails, who reads need not open the file anew each time.
+                self.storage.write_again()?;
+                // What is changed now must not be read as if it were not.
+                *file = Opened::Not;
                 self.storage.open()?
             } else {
                 self.make()?
@@ -419,16 +479,32 @@ impl Log {
             state.next_seq = state.next_seq.max(known.next_seq);
             *known = state;
             drop((known, tail));
-            *database = Some(reopened);
+            *file = Opened::Whole(reopened);
         }
         Ok(())
     }
 
     fn close(&self) {
-        *self
-            .database
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = None;
+        *self.change_file() = Opened::Not;
+    }
+
+    /// Reads what is on the disk, whether it takes anything or not.
+    fn on_disk<T>(
+        &self,
+        read: impl FnOnce(&Database) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        loop {
+            if let Some(database) = self.file().to_read() {
+                return read(database);
+            }
+            if !self.is_made() {
+                return Err(LogError::Closed);
+            }
+            let mut file = self.change_file();
+            if file.to_read().is_none() {
+                *file = Opened::ToRead(self.storage.open_to_read()?);
+            }
+        }
     }
 
     /// Who writes its records into Postgres.
@@ -488,12 +564,12 @@ impl Log {
     ) -> Result<(), LogError> {
         {
             // Held, so that the log is not made meanwhile, with what is no longer so.
-            let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let file = self.file();
             if !self.is_made() {
                 self.set_identity(identity, past);
                 return Ok(());
             }
-            drop(database);
+            drop(file);
         }
         self.reopen()?;
         let stored = self.store_identity(identity, &past, position);
@@ -516,8 +592,8 @@ impl Log {
         past: &Past,
         position: Option<u64>,
     ) -> Result<(), LogError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let mut transaction = database.as_ref().ok_or(LogError::Closed)?.begin_write()?;
+        let file = self.file();
+        let mut transaction = file.to_write()?.begin_write()?;
         transaction
             .set_durability(Durability::Immediate)
             .map_err(redb::Error::from)?;
@@ -663,8 +739,8 @@ impl Log {
         runs: &Runs,
     ) -> Result<(), LogError> {
         let mut state = self.state();
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let mut transaction = database.as_ref().ok_or(LogError::Closed)?.begin_write()?;
+        let file = self.file();
+        let mut transaction = file.to_write()?.begin_write()?;
         transaction
             .set_durability(Durability::Immediate)
             .map_err(redb::Error::from)?;
@@ -729,8 +805,8 @@ impl Log {
     /// The seq up to which the oldest chunks would have to go, so that what stays takes at most
     /// `bytes`; no further than to the chunk that holds `until`.
     pub(crate) fn excess(&self, bytes: u64, until: u64) -> Result<u64, LogError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = database.as_ref().ok_or(LogError::Closed)?.begin_read()?;
+        let file = self.file();
+        let transaction = file.to_write()?.begin_read()?;
         let records = transaction.open_table(RECORDS)?;
         let mut left = self.state().bytes;
         let mut end = 0;
@@ -768,7 +844,7 @@ impl Log {
             (tail.first(), tail.first().unwrap_or(self.next_seq()))
         };
         if in_memory.is_none_or(|first| from < first) {
-            match self.read_disk(&mut reading, disk_end, &mut each) {
+            match self.on_disk(|file| read_disk(file, &mut reading, disk_end, &mut each)) {
                 Ok(ControlFlow::Continue(())) => {}
                 // What could be read is good; the next call begins at what could not.
                 Err(_) if reading.next > from => return Ok(reading.next),
@@ -785,40 +861,40 @@ impl Log {
         }
         Ok(reading.next)
     }
+}
 
-    fn read_disk(
-        &self,
-        reading: &mut Reading,
-        disk_end: u64,
-        each: &mut impl FnMut(Stored<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, LogError> {
-        let database = self.database.read().unwrap_or_else(PoisonError::into_inner);
-        let database = database.as_ref().ok_or(LogError::Closed)?;
-        let mut chunks = guarded(|| {
-            let records = database.begin_read()?.open_table(RECORDS)?;
-            // The chunk that holds `next` begins at or before it.
-            let begin = records
-                .range(..=reading.next)?
-                .next_back()
-                .transpose()?
-                .map_or(reading.next, |(seq, _)| seq.value());
-            Ok(records.range(begin..)?)
-        })?;
-        while let Some((first, chunk)) = guarded(|| Ok(chunks.next().transpose()?))? {
-            let first = first.value();
-            // The oldest go first, so that there is none missing between two.
-            let follows = reading.chunk_end.is_none_or(|end| first == end);
-            if !follows && !chunk::is_after_gap(chunk.value()) {
-                return Err(LogError::Damaged);
-            }
-            if reading.chunk(first, chunk.value(), each)?.is_break() {
-                return Ok(ControlFlow::Break(()));
-            }
+/// Reads what comes next of the records before `disk_end`. Behind it there may be what a write has
+/// left that failed: that is in memory, or still to be written.
+fn read_disk(
+    file: &Database,
+    reading: &mut Reading,
+    disk_end: u64,
+    each: &mut impl FnMut(Stored<'_>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, LogError> {
+    let mut chunks = guarded(|| {
+        let records = file.begin_read()?.open_table(RECORDS)?;
+        // The chunk that holds `next` begins at or before it.
+        let begin = records
+            .range(..=reading.next)?
+            .next_back()
+            .transpose()?
+            .map_or(reading.next, |(seq, _)| seq.value());
+        Ok(records.range(begin..disk_end.max(begin))?)
+    })?;
+    while let Some((first, chunk)) = guarded(|| Ok(chunks.next().transpose()?))? {
+        let first = first.value();
+        // The oldest go first, so that there is none missing between two.
+        let follows = reading.chunk_end.is_none_or(|end| first == end);
+        if !follows && !chunk::is_after_gap(chunk.value()) {
+            return Err(LogError::Damaged);
         }
-        match reading.chunk_end {
-            Some(end) if end < disk_end => Err(LogError::Damaged),
-            _ => Ok(ControlFlow::Continue(())),
+        if reading.chunk(first, chunk.value(), each)?.is_break() {
+            return Ok(ControlFlow::Break(()));
         }
+    }
+    match reading.chunk_end {
+        Some(end) if end < disk_end => Err(LogError::Damaged),
+        _ => Ok(ControlFlow::Continue(())),
     }
 }
 

@@ -119,10 +119,7 @@ fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
         .unwrap();
     // As after a write that failed.
     log.close();
-    assert!(matches!(
-        log.read(1, |_| ControlFlow::Break(())),
-        Err(LogError::Closed)
-    ));
+    assert_eq!(all(&log, 1), [(1, b"a".to_vec())]);
     log.append(&[chunk(&[b"b"])], at(1), &Runs::default())
         .unwrap();
     // As after one that was said to have failed, and has reached the disk all the same.
@@ -151,6 +148,29 @@ fn fail(log: &Log, folder: &Folder) -> PathBuf {
 fn heal(folder: &Folder, aside: &Path) {
     std::fs::remove_dir(folder.file()).unwrap();
     std::fs::rename(aside, folder.file()).unwrap();
+}
+
+#[test]
+fn a_log_is_read_where_nothing_can_be_written_and_stays_as_it_is() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
+    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+        .unwrap();
+    // As after a kill: redb has much to write when it opens this.
+    let killed = folder.file().with_extension("killed");
+    std::fs::copy(folder.file(), &killed).unwrap();
+    drop(log);
+    for file in [folder.file(), killed] {
+        let mut rights = std::fs::metadata(&file).unwrap().permissions();
+        rights.set_readonly(true);
+        std::fs::set_permissions(&file, rights).unwrap();
+        let before = std::fs::read(&file).unwrap();
+        let log = Log::open_to_read(&file).unwrap();
+        assert_eq!(log.service(), "svc");
+        assert_eq!(all(&log, 1), [(1, b"a".to_vec()), (2, b"b".to_vec())]);
+        drop(log);
+        assert!(std::fs::read(&file).unwrap() == before);
+    }
 }
 
 #[test]

@@ -48,6 +48,7 @@ mod files;
 pub(crate) mod fuzzing;
 mod identity;
 mod log;
+mod overlay;
 pub(crate) mod root;
 mod storage;
 mod tail;

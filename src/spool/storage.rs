@@ -4,6 +4,9 @@
 //! written: in the memory of the operating system. Linux gives up pages that it could not write,
 //! and the next `fsync` says that all is well. So what was written since the last sync that did
 //! not fail is written once more before the log is opened.
+//!
+//! While the disk does not take that, the log is opened to be read, with what redb writes then kept in
+//! memory ([`Overlay`]).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -17,6 +20,7 @@ use redb::{BackendError, Builder, Database, StorageBackend};
 #[cfg(any(test, fuzzing))]
 use super::disk::Disk;
 use super::log::{LogError, guarded};
+use super::overlay::Overlay;
 
 /// redb's cache: what was just written is read again by the sink.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
@@ -93,9 +97,31 @@ impl Storage {
         })
     }
 
+    /// The same for who only reads: nothing is changed. Nobody may have it open to write it.
+    pub(super) fn open_to_read(&self) -> Result<Database, LogError> {
+        let file = self.place(&OpenOptions::new().read(true))?;
+        if file.len()? == 0 {
+            return Err(LogError::Damaged);
+        }
+        let overlay = Overlay::over(file)?;
+        guarded(|| {
+            Ok(builder()
+                .set_check_integrity_on_open(true)
+                .create_with_backend(overlay)?)
+        })
+    }
+
+    /// Writes what a sync did not make durable once more.
+    pub(super) fn write_again(&self) -> Result<(), LogError> {
+        if self.unsynced.ranges().is_empty() {
+            return Ok(());
+        }
+        Ok(self.backend(false)?.write_again()?)
+    }
+
     /// Whether its process had come so far as to write redb's header, or anything behind it.
     pub(super) fn is_begun(&self) -> Result<bool, LogError> {
-        let backend = self.backend(false)?;
+        let backend = self.place(&OpenOptions::new().read(true))?;
         let mut left = backend.len()?;
         let mut block = vec![0; BLOCK_BYTES];
         let mut offset = 0;
@@ -115,19 +141,18 @@ impl Storage {
         Ok(false)
     }
 
-    fn backend(&self, create: bool) -> Result<Backend, LogError> {
-        let inner: Box<dyn StorageBackend> = match &self.place {
-            Place::File(path) => Box::new(FileBackend::new(
-                OpenOptions::new()
-                    .read(true)
-                    .write(true)
-                    .create(create)
-                    .truncate(false)
-                    .open(path)?,
-            )?),
+    fn place(&self, how: &OpenOptions) -> Result<Box<dyn StorageBackend>, LogError> {
+        Ok(match &self.place {
+            Place::File(path) => Box::new(FileBackend::new(how.open(path)?)?),
             #[cfg(any(test, fuzzing))]
             Place::Disk(disk) => Box::new(disk.clone()),
-        };
+        })
+    }
+
+    fn backend(&self, create: bool) -> Result<Backend, LogError> {
+        let mut how = OpenOptions::new();
+        how.read(true).write(true).create(create).truncate(false);
+        let inner = self.place(&how)?;
         let unsynced = self.unsynced.clone();
         Ok(Backend { inner, unsynced })
     }

@@ -11,6 +11,7 @@
 use std::borrow::Cow;
 
 use crate::database::{Unreachable, cause};
+use crate::report;
 use crate::spool::LogError;
 
 /// What to do about an error.
@@ -46,6 +47,8 @@ enum Lost {
     Unreachable(String),
     /// It was lost meanwhile.
     Cut(String),
+    /// Nothing is wrong with Postgres: what is to be written cannot be read.
+    LocalLog(String),
 }
 
 impl Fault {
@@ -140,7 +143,9 @@ impl Fault {
     /// What can be said in a log line: nothing that a host's value could be part of.
     pub(crate) fn summary(&self) -> Cow<'static, str> {
         match (self.lost.as_deref(), &self.sqlstate) {
-            (Some(Lost::Unreachable(why) | Lost::Cut(why)), _) => Cow::Owned(why.clone()),
+            (Some(Lost::Unreachable(why) | Lost::Cut(why) | Lost::LocalLog(why)), _) => {
+                Cow::Owned(why.clone())
+            }
             (None, Some(sqlstate)) => match meaning(sqlstate) {
                 "" => Cow::Owned(format!("SQLSTATE {sqlstate}")),
                 meaning => Cow::Owned(format!("{meaning} (SQLSTATE {sqlstate})")),
@@ -157,6 +162,7 @@ impl Fault {
             Some(Lost::Cut(why)) => {
                 format!("the connection to Postgres at {place} was lost: {why}")
             }
+            Some(Lost::LocalLog(why)) => why.clone(),
             None => format!(
                 "Postgres at {place} does not take records: {}",
                 self.summary()
@@ -194,8 +200,9 @@ impl From<LogError> for Fault {
             at: None,
             line: None,
             reason: error.to_string(),
-            lost: Some(Box::new(Lost::Cut(String::from(
-                "the local log cannot be read",
+            lost: Some(Box::new(Lost::LocalLog(format!(
+                "the local log cannot be read, or not be written: {}",
+                report::causes(&error)
             )))),
         }
     }
@@ -287,6 +294,22 @@ mod tests {
         for poison in ["22021", "22P05", "54000"] {
             assert_eq!(class(poison, None), Class::Poison, "{poison}");
         }
+    }
+
+    #[test]
+    fn a_local_log_that_fails_is_not_said_of_postgres() {
+        let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
+        let fault = Fault::from(LogError::from(full));
+        assert_eq!(fault.class, Class::Retry);
+        let said = fault.sentence("db:5432/app");
+        assert!(
+            said.contains("local log") && said.contains("storage"),
+            "{said}"
+        );
+        assert!(
+            !said.contains("Postgres") && !said.contains("db:5432"),
+            "{said}"
+        );
     }
 
     #[test]
