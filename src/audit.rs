@@ -300,7 +300,9 @@ impl Audit {
     /// open have a record, with the error code `shut_down`, and are not counted again when they end.
     ///
     /// What could not be committed in time stays in the local log, and the next process commits
-    /// it. A second call returns the first one's report.
+    /// it. A second call returns the first one's report. An exchange with the database that is under
+    /// way at the end of `timeout` gets a quarter of a second more; a disk that hangs holds the call up
+    /// for 3 s.
     ///
     /// # Cancel safety
     ///

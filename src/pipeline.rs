@@ -16,12 +16,16 @@ mod supervise;
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::Poll;
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
+use tokio::runtime::Runtime;
 use tracing::Span;
 use uuid::Uuid;
 
@@ -476,12 +480,11 @@ fn start_postgres(
     export: Option<&Arc<Export>>,
     shared: &Arc<Shared>,
 ) -> Result<JoinHandle<()>, BuildError> {
-    let runtime = runtime()?;
+    let runtime = runtime().map_err(BuildError::Thread)?;
     let (config, progress, spool) = (Arc::clone(config), Arc::clone(progress), Arc::clone(spool));
     let (export, shared) = (export.cloned(), Arc::clone(shared));
-    let counters = Arc::clone(&shared.counters);
-    let stopping = Arc::clone(&progress);
-    let run = move || {
+    let (counters, stopping) = (Arc::clone(&shared.counters), Arc::clone(&progress));
+    let run = move |runtime: &Runtime| {
         let telling = Arc::clone(&shared);
         let drain = Drain::new(
             Arc::clone(&config),
@@ -504,11 +507,33 @@ fn start_postgres(
                 }
             }),
         );
-        runtime.block_on(drain.run());
+        // A server that answers no more has its time; that is over when the sink is to stop.
+        runtime.block_on(either(drain.run(), progress.wait_for_end()));
+        // It is nobody's again.
+        shared.counters.set_in_adoption(0, 0);
     };
     spawn("tracing-audit-postgres", move || {
-        supervise(&counters, || stopping.should_stop(), run);
+        supervise(
+            &counters,
+            || stopping.should_stop(),
+            |fault| counters.sink_panicked(fault),
+            || run(&runtime),
+        );
+        // A name that is being looked up holds nobody up.
+        runtime.shutdown_background();
     })
+}
+
+/// Does the one until it or the other is done.
+async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|context| {
+        if one.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        other.as_mut().poll(context)
+    })
+    .await;
 }
 
 /// How long it may take until what the trail is told of itself is in it; if it takes longer, the next
@@ -516,16 +541,35 @@ fn start_postgres(
 const TELL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// The runtime of a sink's thread.
-fn runtime() -> Result<tokio::runtime::Runtime, BuildError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(BuildError::Thread)
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    has_handles_for_a_runtime()?;
+    // It panics where it finds none for its signals, which is the host's thread here.
+    std::panic::catch_unwind(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    })
+    .unwrap_or_else(|_| Err(io::Error::other("tokio could not make a runtime")))
+}
+
+/// Whether the process may open as many files as a runtime does: so that it need not panic, which the host's
+/// hook would tell of, and which ends a program that is built so.
+#[cfg(unix)]
+fn has_handles_for_a_runtime() -> io::Result<()> {
+    // The selector twice, what wakes it, and three for signals.
+    let pair = || std::os::unix::net::UnixStream::pair();
+    let _held = [pair()?, pair()?, pair()?];
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn has_handles_for_a_runtime() -> io::Result<()> {
+    Ok(())
 }
 
 /// An export, and the runtime that it will run on.
 #[cfg(feature = "otlp")]
-type ReadyExporter = (otlp::Exporter, tokio::runtime::Runtime);
+type ReadyExporter = (otlp::Exporter, Runtime);
 
 /// What is set for the export, checked.
 #[cfg(feature = "otlp")]
@@ -533,7 +577,7 @@ fn exporter(config: &Config) -> Result<Option<ReadyExporter>, BuildError> {
     let Some(settings) = config.otlp.clone() else {
         return Ok(None);
     };
-    let runtime = runtime()?;
+    let runtime = runtime().map_err(BuildError::Thread)?;
     let exporter = {
         let _entered = runtime.enter();
         otlp::Exporter::new(settings)?
@@ -575,7 +619,11 @@ fn start_export(
             });
             runtime.block_on(drain.run());
         };
-        supervise(&counters, || export.should_stop(), run);
+        let panicked = |_: &str| {
+            export.fails();
+            counters.export.set_failing(true);
+        };
+        supervise(&counters, || export.should_stop(), panicked, run);
         // A name that is being looked up holds nobody up.
         runtime.shutdown_background();
     })

@@ -68,15 +68,16 @@ pub enum Health {
     Starting,
     /// Batches are being committed as they come.
     Healthy,
-    /// The database cannot be reached or is busy; it is tried again, and everything is kept.
+    /// The database cannot be reached or is busy, or the thread that writes into it has panicked; it is tried again, and
+    /// everything is kept.
     Retrying,
     /// The database refuses what only an administrator can mend (tables, rights, a partition);
     /// everything is kept, and it goes on by itself when that is mended.
     Holding,
-    /// The spool cannot be written, or has reached its quota; records wait in the queue.
+    /// The spool cannot be written, or has reached its quota, or its thread has panicked; records wait in the queue.
     SpoolBlocked,
     /// A record has been waiting for longer than [`Stats::LAGGING_AFTER`] and the age of a batch: the
-    /// database or the disk does not answer, or there is more than it can take.
+    /// database or the disk does not answer, a worker hangs, or there is more than it can take.
     Lagging,
     /// The database did not agree with what this program has committed: it has lost records, or has
     /// records of this program's that were never sent. The trail has a row `audit.gap` for each time,
@@ -363,6 +364,12 @@ impl Counters {
         Health::ALL[usize::from(before) % Health::ALL.len()]
     }
 
+    /// The thread that writes into Postgres panicked, and is started again.
+    pub(crate) fn sink_panicked(&self, fault: &str) {
+        self.set_health(Health::Retrying);
+        self.set_fault(Some(fault));
+    }
+
     /// Says why Postgres takes no records; `None`: it does.
     pub(crate) fn set_fault(&self, fault: Option<&str>) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.map(Arc::from);
@@ -565,6 +572,10 @@ pub struct Stats {
     export: Option<ExportStats>,
 }
 
+/// What is wrong when records wait and no other cause is known.
+const LAGGING: &str = "records wait for longer than they should: a worker hangs, the database or the disk does not answer, \
+     or there is more than they can take";
+
 impl Stats {
     /// How long a record may wait, beyond the age at which a batch is written
     /// ([`Builder::batch`](crate::Builder::batch)), before the health is [`Health::Lagging`].
@@ -593,9 +604,13 @@ impl Stats {
         let oldest_pending = counters.waits.oldest(queue_records);
         let is_late = oldest_pending.is_some_and(|age| age > counters.waits.late_after);
         let health = match counters.health() {
-            Health::Healthy | Health::Inconsistent if is_late => Health::Lagging,
+            // A worker that hangs says nothing, whether it has come to the database or not.
+            Health::Starting | Health::Healthy | Health::Inconsistent if is_late => Health::Lagging,
             health => health,
         };
+        let fault = counters
+            .fault()
+            .or_else(|| (health == Health::Lagging).then(|| Arc::from(LAGGING)));
         Self {
             accepted,
             committed: taken - dead_lettered,
@@ -614,7 +629,7 @@ impl Stats {
             oldest_pending,
             disagreements: counters.disagreements.load(Ordering::Relaxed),
             health,
-            fault: counters.fault(),
+            fault,
             #[cfg(feature = "otlp")]
             export: counters.export.stats(),
         }
@@ -765,5 +780,27 @@ mod tests {
         assert_eq!(counters.health(), Health::SpoolBlocked);
         counters.set_spool_blocked(false);
         assert_eq!(counters.health(), Health::Inconsistent);
+    }
+
+    #[test]
+    fn a_record_that_waits_for_a_sink_that_hangs_as_it_starts_is_told() {
+        let minutes_ago = Instant::now()
+            .checked_sub(Duration::from_mins(2))
+            .unwrap_or_else(Instant::now);
+        let counters = Counters {
+            waits: Waits {
+                began: minutes_ago,
+                ..Waits::default()
+            },
+            ..Counters::default()
+        };
+        let stats = || Stats::take(&counters, &crate::queue::Queue::new(1, 1));
+        assert_eq!(
+            (stats().health(), stats().fault()),
+            (Health::Starting, None)
+        );
+        counters.set_oldest(Some(minutes_ago));
+        assert_eq!(stats().health(), Health::Lagging);
+        assert!(stats().fault().is_some_and(|fault| fault.contains("hangs")));
     }
 }

@@ -19,8 +19,10 @@ pub(crate) struct Progress {
     counters: Arc<Counters>,
     /// There are more records, or something else to be looked at.
     changed: Notify,
-    /// Somebody waits: do not pause any longer.
+    /// Somebody waits, or it is to stop: do not pause any longer.
     hurry: Notify,
+    /// It is to stop.
+    stopping: Notify,
 }
 
 #[derive(Default)]
@@ -36,6 +38,8 @@ struct ProgressState {
     /// Batches with records before this seq are not waited with.
     urgent_to: u64,
     waiting: Vec<Waiting>,
+    /// Somebody waits, and no pause was cut short for it yet.
+    hurry: bool,
     stop: bool,
 }
 
@@ -84,6 +88,12 @@ impl Ranges {
     }
 }
 
+/// The shortest pause that is made of a longer one for who waits.
+const HURRIED_PAUSE: Duration = Duration::from_secs(1);
+
+/// What a sink that is to stop has for an exchange that is under way.
+const LAST_MOMENT: Duration = Duration::from_millis(250);
+
 /// A flush that waits for a seq to be committed.
 struct Waiting {
     target: u64,
@@ -107,6 +117,7 @@ impl Progress {
             counters,
             changed: Notify::new(),
             hurry: Notify::new(),
+            stopping: Notify::new(),
         }
     }
 
@@ -207,10 +218,11 @@ impl Progress {
         self.hurry();
     }
 
-    /// Has all that is durable now written at once.
+    /// Has all that is durable now written at once; a pause that began is cut short, once.
     pub(super) fn hurry(&self) {
         let mut state = self.state();
         state.urgent_to = state.durable;
+        state.hurry = true;
         drop(state);
         self.changed.notify_one();
         self.hurry.notify_one();
@@ -238,6 +250,15 @@ impl Progress {
         self.state().stop = true;
         self.changed.notify_one();
         self.hurry.notify_one();
+        self.stopping.notify_one();
+    }
+
+    /// Waits until the sink is to stop and has had a moment for what it is at.
+    pub(super) async fn wait_for_end(&self) {
+        while !self.should_stop() {
+            self.stopping.notified().await;
+        }
+        tokio::time::sleep(LAST_MOMENT).await;
     }
 
     /// Whether the sink was told to stop.
@@ -273,15 +294,92 @@ impl Progress {
         }
     }
 
-    /// Waits until `until`, or until somebody waits for the records.
+    /// Waits until `until`, or until somebody waits for the records. However many do, and however often,
+    /// a server that refuses is not asked more than once in [`HURRIED_PAUSE`] for it.
     pub(crate) async fn pause_until(&self, until: Instant) {
-        let _ = tokio::time::timeout_at(until.into(), self.hurry.notified()).await;
+        let uncut_until = until.min(Instant::now() + HURRIED_PAUSE);
+        loop {
+            let now = Instant::now();
+            let next = {
+                let mut state = self.state();
+                if state.stop || now >= until {
+                    return;
+                }
+                if now >= uncut_until && std::mem::take(&mut state.hurry) {
+                    return;
+                }
+                if now < uncut_until {
+                    uncut_until
+                } else {
+                    until
+                }
+            };
+            let _ = tokio::time::timeout_at(next.into(), self.hurry.notified()).await;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MINUTE: Duration = Duration::from_mins(1);
+
+    /// How long a pause of a minute takes while this is done, by a clock that does not wait.
+    fn pause(mut meanwhile: impl FnMut(&Progress)) -> Duration {
+        let progress = Progress::new(Arc::default());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let began = Instant::now();
+        runtime.block_on(async {
+            tokio::select! {
+                () = progress.pause_until(began + MINUTE) => {}
+                () = async {
+                    loop {
+                        meanwhile(&progress);
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                } => {}
+            }
+        });
+        began.elapsed()
+    }
+
+    #[test]
+    fn a_pause_is_cut_short_for_whoever_waits_but_a_server_that_refuses_is_not_asked_at_each_call()
+    {
+        let took = pause(Progress::hurry);
+        assert!((HURRIED_PAUSE..MINUTE).contains(&took), "{took:?}");
+    }
+
+    #[test]
+    fn a_pause_ends_at_once_when_the_sink_is_to_stop() {
+        let took = pause(Progress::stop);
+        assert!(took < HURRIED_PAUSE, "{took:?}");
+    }
+
+    #[test]
+    fn one_flush_cuts_one_pause() {
+        let progress = Progress::new(Arc::default());
+        progress.hurry();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let pauses = 2 * HURRIED_PAUSE;
+        let began = Instant::now();
+        runtime.block_on(async {
+            progress.pause_until(Instant::now() + MINUTE).await;
+            progress.pause_until(Instant::now() + pauses).await;
+        });
+        assert!(
+            began.elapsed() >= HURRIED_PAUSE + pauses,
+            "{:?}",
+            began.elapsed()
+        );
+    }
 
     #[test]
     fn dead_letters_that_are_lost_are_counted_no_more() {

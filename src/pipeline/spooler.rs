@@ -179,7 +179,10 @@ impl Spooler {
             let ran = self
                 .panicked
                 .map_or(Duration::MAX, |(at, _)| now.duration_since(at));
-            let pause = self.panics.count(&self.shared.counters, ran);
+            let (pause, _) = self.panics.count(&self.shared.counters, ran);
+            // Until a write shows that records go into the log again.
+            self.is_failing = true;
+            self.shared.counters.set_spool_blocked(true);
             self.panicked = Some((now, pause.min(LONGEST_PANIC_PAUSE)));
             Vec::new()
         })

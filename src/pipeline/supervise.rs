@@ -64,16 +64,21 @@ impl Panics {
     }
 
     /// Counts a panic of this thread after a run that took so long, and says where it was. Returns
-    /// how long to wait.
-    pub(super) fn count(&mut self, counters: &Counters, ran: Duration) -> Duration {
+    /// how long to wait, and what is wrong as a sentence.
+    pub(super) fn count(&mut self, counters: &Counters, ran: Duration) -> (Duration, String) {
         counters.count_restart();
         let place = PLACE
             .take()
             .unwrap_or_else(|| String::from("an unknown place"));
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or_default();
+        let fault = format!(
+            "the thread {thread} panicked at {place} and is started again, after a pause that grows to a minute: please report it"
+        );
         if self.places.insert(place.clone()) {
             say(place);
         }
-        self.pause.after(ran)
+        (self.pause.after(ran), fault)
     }
 }
 
@@ -91,10 +96,11 @@ impl Pause {
     }
 }
 
-/// Runs a worker until it ends, again after each panic.
+/// Runs a worker until it ends, again after each panic, of which `panicked` is told.
 pub(super) fn supervise(
     counters: &Counters,
     should_stop: impl Fn() -> bool,
+    panicked: impl Fn(&str),
     mut run: impl FnMut(),
 ) {
     let mut panics = Panics::new();
@@ -103,7 +109,8 @@ pub(super) fn supervise(
         if std::panic::catch_unwind(AssertUnwindSafe(&mut run)).is_ok() {
             return;
         }
-        let pause = panics.count(counters, began.elapsed());
+        let (pause, fault) = panics.count(counters, began.elapsed());
+        panicked(&fault);
         let until = Instant::now() + pause;
         loop {
             if should_stop() {

@@ -9,11 +9,30 @@ fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
         runs += 1;
         assert!(runs > 2, "as if something had gone wrong");
     };
-    supervise(&counters, || false, work);
+    supervise(&counters, || false, |_| (), work);
     assert_eq!(runs, 3);
     assert_eq!(crate::Stats::take(&counters, &queue).restarts(), 2);
-    supervise(&counters, || true, || panic!("as if at the end"));
+    supervise(&counters, || true, |_| (), || panic!("as if at the end"));
     assert_eq!(crate::Stats::take(&counters, &queue).restarts(), 3);
+}
+
+#[test]
+fn a_sink_that_panics_is_not_as_if_it_was_just_starting() {
+    let counters = Counters::default();
+    let panicked = |fault: &str| counters.sink_panicked(fault);
+    supervise(
+        &counters,
+        || true,
+        panicked,
+        || panic!("a value of the host's"),
+    );
+    let stats = crate::Stats::take(&counters, &Queue::new(1, 1));
+    assert_eq!(stats.health(), Health::Retrying);
+    let fault = stats.fault().unwrap();
+    assert!(
+        fault.contains("panicked at") && !fault.contains("host's"),
+        "{fault}"
+    );
 }
 
 #[test]

@@ -733,11 +733,12 @@ impl Drain {
     /// Postgres takes what there is, or has taken it.
     fn works(&mut self) {
         self.pause = FIRST_PAUSE;
-        if !self.said.is_empty() {
+        let before = self.counters.set_health(Health::Healthy);
+        if before != Health::Healthy {
+            // It may have been said before this thread panicked.
             self.said.clear();
             self.counters.set_fault(None);
         }
-        let before = self.counters.set_health(Health::Healthy);
         if matches!(before, Health::Retrying | Health::Holding) {
             report::say(|| {
                 tracing::info!(target: "tracing_audit", "audit trail: Postgres takes records again");

@@ -1,0 +1,134 @@
+//! What a server that refuses or does not answer is asked, and how long it holds up whoever stops.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod support;
+
+use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use support::proxy::Proxy;
+use support::trail::{Folder, PATIENCE, pipeline};
+use support::{Postgres, wait_until};
+use tracing_audit::{Audit, BuildError, Event};
+
+/// A server that hangs up on everybody, and how many came.
+fn refusing() -> (String, Arc<AtomicU64>) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let came = Arc::new(AtomicU64::new(0));
+    let count = Arc::clone(&came);
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            drop(client);
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let url = format!("postgres://nobody@127.0.0.1:{port}/none?sslmode=disable");
+    (url, came)
+}
+
+fn start(url: &str) -> (Audit, Folder) {
+    let spool = Folder::new();
+    let audit = Audit::builder()
+        .postgres(url)
+        .spool(&spool.0)
+        .start()
+        .unwrap();
+    (audit, spool)
+}
+
+#[test]
+fn a_server_that_refuses_is_not_hammered_by_flushes_nor_by_a_shutdown() {
+    let (url, came) = refusing();
+    let (audit, _spool) = start(&url);
+    audit.record(Event::new("waits")).unwrap();
+    // The pauses of the first attempts add up to this.
+    wait_until("the pauses are long", PATIENCE, || {
+        came.load(Ordering::Relaxed) >= 7
+    });
+    let before = came.load(Ordering::Relaxed);
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(2) {
+        assert!(audit.flush_blocking(Duration::from_millis(10)).is_err());
+    }
+    let by_flushes = came.load(Ordering::Relaxed) - before;
+    audit.shutdown_blocking(Duration::from_secs(2));
+    let seconds = began.elapsed().as_secs() + 1;
+    let all = came.load(Ordering::Relaxed) - before;
+    assert!(by_flushes > 0, "a flush is worth an attempt");
+    assert!(all > by_flushes, "a shutdown is worth an attempt");
+    // Where several addresses or ways are tried, each attempt is several connections.
+    assert!(all <= 2 * seconds, "{all} within {seconds} s");
+}
+
+#[test]
+fn a_server_that_answers_no_more_takes_no_longer_than_a_shutdown_may() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let proxy = Proxy::start(postgres.port());
+    let audit = pipeline(&postgres, &spool, |builder| builder.postgres(proxy.url()));
+    audit.record(Event::new("arrives")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    proxy.swallow(true);
+    audit.record(Event::new("waits")).unwrap();
+    let timeout = Duration::from_secs(1);
+    let began = Instant::now();
+    let report = audit.shutdown_blocking(timeout);
+    let took = began.elapsed();
+    assert_eq!((report.committed, report.spooled), (1, 1));
+    // A moment for the exchange that is under way, and for a machine that is busy.
+    assert!(took < timeout + Duration::from_millis(900), "{took:?}");
+    // And nothing of it is lost.
+    let next = pipeline(&postgres, &spool, |builder| builder);
+    wait_until("it is taken over", PATIENCE, || next.stats().adopted() == 1);
+    drop(next);
+    support::trail::once_each(&postgres);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic() {
+    use support::child::{alone, is_child, say};
+    let test = "a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic";
+    if is_child() {
+        let spool = Folder::new();
+        let started = Audit::builder()
+            .postgres("postgres://nobody@127.0.0.1:1/none")
+            .spool(&spool.0)
+            .start();
+        match started {
+            Ok(audit) => {
+                audit.shutdown_blocking(Duration::ZERO);
+                say("started");
+            }
+            Err(BuildError::Thread(_) | BuildError::Spool { .. }) => say("refused"),
+            Err(error) => panic!("{error:?}"),
+        }
+        return;
+    }
+    let mut said = Vec::new();
+    // A start may open some ten of them.
+    for files in 7..=24 {
+        let child = alone(test);
+        let done = std::process::Command::new("bash")
+            .args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "bash"])
+            .arg(files.to_string())
+            .arg(child.get_program())
+            .args(child.get_args())
+            .envs(
+                child
+                    .get_envs()
+                    .filter_map(|(name, value)| Some((name, value?))),
+            )
+            .output()
+            .unwrap();
+        let text = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{files}: {text}{done:?}");
+        said.push(text.contains("started"));
+    }
+    assert!(!said[0] && said[said.len() - 1], "{said:?}");
+}
