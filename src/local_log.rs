@@ -23,7 +23,7 @@ use uuid::Uuid;
 
 use crate::config::Builder;
 use crate::error::BuildError;
-use crate::pipeline::{Progress, Required};
+use crate::pipeline::{self, Progress, Required};
 use crate::report;
 use crate::sink::postgres::drain::Drain;
 use crate::spool::{self, Log, Sink, Spool};
@@ -117,9 +117,7 @@ pub enum DrainError {
         why: String,
     },
     /// It was damaged and has another name now.
-    #[error(
-        "the local log is damaged and was set aside; {records} records of it were written before"
-    )]
+    #[error("the local log is damaged and was set aside; written before of it: {}", report::records(*.records))]
     SetAside {
         /// Records that were written before.
         records: u64,
@@ -127,15 +125,16 @@ pub enum DrainError {
     /// All that it holds is in Postgres, which does not agree with what was written before: it was restored to an earlier
     /// state, say. The log stays, so that a program tells that in the trail.
     #[error(
-        "the database has lost records of this log, or has others: what the log still holds is written ({records} records), and it stays \
-         until a program that starts with its folder has put a row audit.gap into the trail"
+        "the database has lost records of this log, or has others: what the log still holds is written ({}), and it stays \
+         until a program that starts with its folder has put a row audit.gap into the trail",
+        report::records(*.records)
     )]
     Disputed {
         /// Records that were written now.
         records: u64,
     },
     /// Postgres does not take the records.
-    #[error("{why}; {written} records were written, the others are kept")]
+    #[error("{why}; written: {}, the others are kept", report::records(*.written))]
     Postgres {
         /// Why, in one line; holds no value of the host's.
         why: String,
@@ -154,8 +153,8 @@ pub fn default_roots() -> Vec<PathBuf> {
 
 /// Lists the logs in a folder, the oldest first; a folder that is a log itself is the only one.
 ///
-/// Nothing is changed but what a crash left open in a log. A log that is looked at while a program starts is not taken over
-/// by that program.
+/// Nothing is changed: not even what a crash left open in a log. A log that is looked at while a program starts is not taken
+/// over by that program.
 ///
 /// # Errors
 ///
@@ -163,6 +162,11 @@ pub fn default_roots() -> Vec<PathBuf> {
 pub fn list(folder: &Path) -> io::Result<Vec<LocalLog>> {
     if writer_of(folder).is_some() {
         return Ok(vec![look(folder)?]);
+    }
+    // What whoever looks calls `.` may be a log.
+    let named = std::fs::canonicalize(folder)?;
+    if writer_of(&named).is_some() {
+        return Ok(vec![look(&named)?]);
     }
     let mut folders: Vec<_> = std::fs::read_dir(folder)?
         .map(|entry| Ok(entry?.path()))
@@ -215,8 +219,14 @@ fn state(folder: &Path, file: &Path) -> LogState {
         is_damaged,
         why: report::causes(why),
     };
-    let lock = match spool::directory::open_plain(&folder.join("lock")) {
+    let lock = match spool::directory::open_lock_to_look(folder) {
         Ok(lock) => lock,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return LogState::Unreadable {
+                is_damaged: false,
+                why: String::from("there is no log in it"),
+            };
+        }
         Err(error) => return unreadable(&error, false),
     };
     match lock.try_lock() {
@@ -227,7 +237,7 @@ fn state(folder: &Path, file: &Path) -> LogState {
     if let Err(error) = spool::directory::check_plain(file) {
         return unreadable(&error, false);
     }
-    let read = Log::open(file).and_then(|log| contents(&log));
+    let read = Log::open_to_read(file).and_then(|log| contents(&log));
     match read {
         Ok(contents) => LogState::Free(contents),
         Err(error) => unreadable(&error, error.is_damage()),
@@ -294,6 +304,22 @@ fn time_of(id: Uuid) -> Option<SystemTime> {
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
 }
 
+/// A log that cannot be had, and what to do where the system is in the way.
+fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> DrainError {
+    let advice = match system.map(io::Error::kind) {
+        Some(io::ErrorKind::ReadOnlyFilesystem) => {
+            ": a log is changed and removed as it is drained; mount the volume for writing, or copy the folder and drain the copy"
+        }
+        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+            ": make room there, or copy the folder to where there is some and drain the copy"
+        }
+        _ => "",
+    };
+    DrainError::Log {
+        why: format!("{}{advice}", report::causes(error)),
+    }
+}
+
 /// Writes what is left of a log into Postgres, as a program does that takes it over, and removes it.
 ///
 /// Runs that were open when the process died get a record with the error code `process_lost`. Nothing else is made in the
@@ -308,17 +334,23 @@ fn time_of(id: Uuid) -> Option<SystemTime> {
 ///
 /// [`DrainError`]. After a fault that may pass it is tried for some seconds again.
 pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drained, DrainError> {
-    let root = log.parent().unwrap_or(Path::new(".")).to_owned();
+    let log = &match log.file_name() {
+        Some(_) => log.to_owned(),
+        // `.` has no name and no parent.
+        None => std::fs::canonicalize(log).map_err(|error| cannot_drain(&error, Some(&error)))?,
+    };
+    let root = match log.parent() {
+        Some(root) if root != Path::new("") => root.to_owned(),
+        _ => PathBuf::from("."),
+    };
     let config = Builder::default()
         .postgres(url)
         .spool(root)
         .migrate(false)
         .config()?;
     let config = Arc::new(config);
-    let why = |error: &dyn std::error::Error| DrainError::Log {
-        why: report::causes(error),
-    };
-    let spool = match Spool::take_over(log, &config.spool_root).map_err(|error| why(&error))? {
+    let taken = Spool::take_over(log, &config.spool_root);
+    let spool = match taken.map_err(|error| cannot_drain(&error, error.io()))? {
         Some(spool) => spool,
         None if log.exists() => return Ok(Drained::InUse),
         None => return Ok(Drained::Empty),
@@ -348,9 +380,7 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         *records += more;
         written(*records);
     };
-    let done = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
+    let done = pipeline::runtime()
         .map_err(DrainError::Runtime)?
         .block_on(drain.run_one(&mut told));
     let records = records.into_inner().unwrap_or_default();

@@ -44,3 +44,11 @@ pub(crate) fn causes(error: &dyn Error) -> String {
     }
     text
 }
+
+/// A number of records, in words.
+pub(crate) fn records(number: u64) -> String {
+    match number {
+        1 => String::from("1 record"),
+        _ => format!("{number} records"),
+    }
+}

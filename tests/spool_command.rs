@@ -7,15 +7,16 @@
 
 mod support;
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
 use support::trail::{Folder, PATIENCE};
 use support::{Postgres, wait_until};
 use tracing::info_span;
-use tracing_audit::Audit;
+use tracing_audit::{Audit, Event};
 use tracing_subscriber::prelude::*;
 
 const RECORDS: u64 = 300;
@@ -51,7 +52,7 @@ fn spool(arguments: &[&str], folder: &Folder, url: &str) -> Output {
         .unwrap()
 }
 
-fn json(output: &Output) -> Value {
+fn parsed(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
@@ -69,14 +70,14 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
 
     let listed = spool(&["list", "--json"], &folder, "");
     assert_eq!(listed.status.code(), Some(0), "{listed:?}");
-    let logs = json(&listed);
+    let logs = parsed(&listed);
     assert_eq!(logs[0]["state"], "in_use");
     if cfg!(target_os = "linux") {
         assert_eq!(logs[0]["pid"], child.id());
     }
     let drained = spool(&["drain", "--json"], &folder, &url);
     assert_eq!(drained.status.code(), Some(1), "{drained:?}");
-    assert_eq!(json(&drained)[0]["outcome"], "in_use");
+    assert_eq!(parsed(&drained)[0]["outcome"], "in_use");
     kill(child);
 
     for arguments in [&["list", "--json"][..], &["list"]] {
@@ -85,7 +86,7 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
         assert!(!String::from_utf8_lossy(&listed.stdout).contains(SECRET));
     }
     let names = folder.names();
-    let log = &json(&spool(&["list", "--json"], &folder, ""))[0];
+    let log = &parsed(&spool(&["list", "--json"], &folder, ""))[0];
     assert_eq!(log["state"], "free");
     assert_eq!(log["for_postgres"], RECORDS);
     assert_eq!(log["records"]["events"], RECORDS);
@@ -97,7 +98,7 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
     let closed = "postgres://nobody@127.0.0.1:1/none";
     let drained = spool(&["drain", "--json"], &folder, closed);
     assert_eq!(drained.status.code(), Some(1), "{drained:?}");
-    let why = json(&drained)[0]["why"].to_string();
+    let why = parsed(&drained)[0]["why"].to_string();
     assert!(
         why.contains("127.0.0.1:1") && why.contains("refused"),
         "{why}"
@@ -106,7 +107,7 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
 
     let drained = spool(&["drain", "--json"], &folder, &url);
     assert_eq!(drained.status.code(), Some(0), "{drained:?}");
-    let outcome = &json(&drained)[0];
+    let outcome = &parsed(&drained)[0];
     assert_eq!(outcome["outcome"], "removed");
     assert_eq!(outcome["records"], RECORDS);
     assert_eq!(folder.names(), [""; 0], "no folder of its own is left");
@@ -116,8 +117,107 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
             .trim(),
         format!("{RECORDS}|{RECORDS}")
     );
-    let listed = spool(&["list"], &folder, "");
-    assert_eq!(listed.status.code(), Some(1), "{listed:?}");
+    for arguments in [&["list"][..], &["show"], &["drain"], &["drain", "--json"]] {
+        let nothing = spool(arguments, &folder, &url);
+        assert_eq!(nothing.status.code(), Some(1), "{nothing:?}");
+        let said = String::from_utf8_lossy(&nothing.stderr);
+        assert!(said.contains("no local log is in"), "{said}");
+    }
+}
+
+/// A log that its program left with one record in it.
+fn leave_one(folder: &Folder) -> PathBuf {
+    let audit = Audit::builder()
+        .postgres("postgres://nobody@127.0.0.1:1/none")
+        .spool(&folder.0)
+        .service_name("left")
+        .start()
+        .unwrap();
+    audit.record(Event::new("left")).unwrap();
+    audit.shutdown_blocking(Duration::ZERO);
+    folder.0.join(folder.names().pop().unwrap())
+}
+
+fn run(command: &mut Command, url: &str) -> Output {
+    command.env("AUDIT_DATABASE_URL", url).output().unwrap()
+}
+
+fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
+    command.arg("spool");
+    command
+}
+
+#[test]
+fn a_folder_above_the_logs_is_not_said_to_be_drained_and_those_below_are_named() {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    let above = Folder::new();
+    let folder = Folder(above.0.join("svc-0123"));
+    let log = leave_one(&folder);
+    for arguments in [&["list"][..], &["drain"]] {
+        let said = spool(arguments, &above, &postgres.url());
+        assert_eq!(said.status.code(), Some(1), "{said:?}");
+        let said = String::from_utf8_lossy(&said.stderr);
+        assert!(
+            said.contains("there are some in") && said.contains("svc-0123"),
+            "{said}"
+        );
+    }
+    assert!(log.exists());
+}
+
+#[test]
+fn a_log_is_found_by_the_name_that_it_has_from_inside_and_drained() {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    let folder = Folder::new();
+    let log = leave_one(&folder);
+    let at = |arguments: &[&str], path: &Path| {
+        run(program().args(arguments).current_dir(path), &postgres.url())
+    };
+    let listed = at(&["list", "."], &log);
+    assert_eq!(listed.status.code(), Some(0), "{listed:?}");
+    let said = String::from_utf8_lossy(&listed.stdout);
+    assert!(said.contains("at most 1 record for Postgres"), "{said}");
+    let shown = at(&["show", "."], &log);
+    assert!(
+        String::from_utf8_lossy(&shown.stdout).contains("left"),
+        "{shown:?}"
+    );
+    let name = log.file_name().unwrap().to_str().unwrap();
+    let drained = at(&["drain", name], &folder.0);
+    assert_eq!(drained.status.code(), Some(0), "{drained:?}");
+    assert!(
+        String::from_utf8_lossy(&drained.stdout).contains("1 record written"),
+        "{drained:?}"
+    );
+    assert_eq!(folder.names(), [""; 0]);
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.events").trim(),
+        "1"
+    );
+}
+
+#[test]
+fn a_log_that_was_copied_without_its_empty_file_is_listed_and_drained() {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    let folder = Folder::new();
+    let log = leave_one(&folder);
+    std::fs::remove_file(log.join("lock")).unwrap();
+    let listed = &parsed(&spool(&["list", "--json"], &folder, ""))[0];
+    assert_eq!(
+        (&listed["state"], &listed["for_postgres"]),
+        (&json!("free"), &json!(1))
+    );
+    assert!(!log.join("lock").exists(), "looking changes nothing");
+    let drained = spool(&["drain"], &folder, &postgres.url());
+    assert_eq!(drained.status.code(), Some(0), "{drained:?}");
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.events").trim(),
+        "1"
+    );
 }
 
 #[test]
@@ -130,7 +230,7 @@ fn a_folder_that_is_not_there_and_a_damaged_log_are_said() {
     std::fs::create_dir_all(&log).unwrap();
     std::fs::write(log.join("lock"), "").unwrap();
     std::fs::write(log.join("spool.redb"), "this is no log").unwrap();
-    let listed = json(&spool(&["list", "--json"], &folder, ""));
+    let listed = parsed(&spool(&["list", "--json"], &folder, ""));
     assert_eq!(listed[0]["is_damaged"], true, "{listed}");
     assert_eq!(listed[0]["writer_id"], name);
     let drained = spool(

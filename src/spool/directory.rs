@@ -59,6 +59,15 @@ impl DirectoryError {
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Log(error) if error.is_damage())
     }
+
+    /// What the system said, where it said something.
+    pub(crate) fn io(&self) -> Option<&io::Error> {
+        match self {
+            Self::Io(error) => Some(error),
+            Self::Log(error) => error.io(),
+            Self::Owner | Self::NotKnown => None,
+        }
+    }
 }
 
 impl Directory {
@@ -122,14 +131,8 @@ impl Directory {
         if !is_ours(path, root)? {
             return Err(DirectoryError::Owner);
         }
-        let lock = match open_plain(&path.join("lock")) {
-            Ok(lock) => lock,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                // Its process is just removing it, or died as it did: then it is empty.
-                let _ = files::remove_dir(path);
-                return Ok(None);
-            }
-            Err(error) => return Err(error.into()),
+        let Some(lock) = Self::open_lock(path)? else {
+            return Ok(None);
         };
         match lock.try_lock() {
             Ok(()) => {}
@@ -152,12 +155,40 @@ impl Directory {
         check_plain(&file)?;
         match Log::open(&file) {
             Ok(log) => Ok(Some((directory, log))),
+            // Somebody has removed the file that its process has locked.
+            Err(error) if error.is_in_use() => Ok(None),
             // Its process died as it made the log.
             Err(LogError::NotBegun) => {
                 directory.remove()?;
                 Ok(None)
             }
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The file that is locked. A folder that was copied may have come without it, since it is empty: it gets
+    /// a new one. `None`: there is nothing in the folder, which is gone now.
+    fn open_lock(path: &Path) -> Result<Option<File>, DirectoryError> {
+        let file = path.join("lock");
+        match open_plain(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            lock => return Ok(Some(lock?)),
+        }
+        if !has_log(path)? {
+            // Its process is just removing it, or died as it did: then it is empty.
+            return match files::remove_dir(path) {
+                Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
+                    Err(DirectoryError::NotKnown)
+                }
+                _ => Ok(None),
+            };
+        }
+        match files::create_new(&file) {
+            // Another process has just made it.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Ok(Some(open_plain(&file)?))
+            }
+            lock => Ok(Some(lock?)),
         }
     }
 
@@ -183,6 +214,23 @@ impl Directory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+}
+
+/// Whether there is a log in a folder, or anything with its name.
+fn has_log(path: &Path) -> io::Result<bool> {
+    match fs::symlink_metadata(path.join(LOG_FILE)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Opens what a process locks that has this log: the log itself where the file for it is missing.
+pub(crate) fn open_lock_to_look(path: &Path) -> io::Result<File> {
+    match open_plain(&path.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => open_plain(&path.join(LOG_FILE)),
+        lock => lock,
     }
 }
 
@@ -214,10 +262,7 @@ pub(super) fn orphans(root: &Path, own: &Path) -> (u64, u64) {
         if path == own || !is_ours(&path, root).ok()? {
             return None;
         }
-        open_plain(&path.join("lock"))
-            .ok()?
-            .try_lock_shared()
-            .ok()?;
+        open_lock_to_look(&path).ok()?.try_lock_shared().ok()?;
         Some(fs::metadata(path.join(LOG_FILE)).ok()?.len())
     };
     all(root)
@@ -402,6 +447,36 @@ mod tests {
         fs::create_dir(root.0.join(id::new(0).to_string())).unwrap();
         assert_eq!(adopt(&root).len(), 0);
         assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_log_that_was_copied_without_its_lock_is_counted_and_taken_over_once() {
+        let root = Root::new();
+        let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+        let path = directory.path.clone();
+        fs::remove_file(path.join("lock")).unwrap();
+        assert_eq!(orphans(&root.0, Path::new("")).0, 0, "its process has it");
+        assert!(
+            Directory::take_over(&path, &root.0).unwrap().is_none(),
+            "its process has it, without the file"
+        );
+        fs::remove_file(path.join("lock")).unwrap();
+        drop((directory, log));
+        assert_eq!(orphans(&root.0, Path::new("")).0, 1);
+        let taken = adopt(&root);
+        assert_eq!(taken.len(), 1);
+        assert_eq!(adopt(&root).len(), 0, "it is held");
+    }
+
+    #[test]
+    fn a_folder_without_a_lock_that_holds_something_else_is_refused_and_left() {
+        let root = Root::new();
+        let path = root.0.join(id::new(0).to_string());
+        fs::create_dir_all(&path).unwrap();
+        fs::write(path.join("spool.v2"), "of a later version").unwrap();
+        let refused = Directory::take_over(&path, &root.0).unwrap_err();
+        assert!(matches!(refused, DirectoryError::NotKnown), "{refused:?}");
+        assert!(path.join("spool.v2").exists());
     }
 
     #[test]

@@ -165,7 +165,7 @@ enum SpoolCommand {
     ///
     /// Each record is written once, also when this is stopped by Ctrl-C and run again.
     /// A log that a running process has is left to it. Needs a login that may write to
-    /// the trail. Exits with 1 when something is left, and says why.
+    /// the trail. Exits with 1 when something is left, and says why, or when there is no log.
     #[command(verbatim_doc_comment)]
     Drain {
         /// The folder of a program's logs, or that of one log.

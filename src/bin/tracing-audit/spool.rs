@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tracing_audit::local_log::{self, DrainError, Drained, LocalLog, LogState};
+use uuid::Uuid;
 
 use crate::error::Error;
 use crate::{SpoolCommand, text};
@@ -20,11 +21,17 @@ pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode,
             print(*json, &logs.iter().map(as_json).collect(), || {
                 logs.iter().map(line).collect()
             })?;
-            Ok(ExitCode::from(u8::from(logs.is_empty())))
+            if logs.is_empty() {
+                return Err(nothing_in(&roots(dir.as_deref())));
+            }
+            Ok(ExitCode::SUCCESS)
         }
         SpoolCommand::Show { dir, json } => {
             let logs = logs(Some(dir))?;
             let [log] = &logs[..] else {
+                if logs.is_empty() {
+                    return Err(nothing_in(std::slice::from_ref(dir)));
+                }
                 return Err(Error::NothingFound(format!(
                     "{} logs are in {}: name the folder of one",
                     logs.len(),
@@ -38,17 +45,21 @@ pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode,
     }
 }
 
-/// The logs in a folder; without one, where programs keep them.
-fn logs(dir: Option<&Path>) -> Result<Vec<LocalLog>, Error> {
-    let roots = match dir {
+/// A folder; without one, those where programs keep their logs.
+fn roots(dir: Option<&Path>) -> Vec<PathBuf> {
+    match dir {
         Some(dir) => vec![dir.to_owned()],
         None => match std::env::var_os("AUDIT_SPOOL_DIR").filter(|dir| !dir.is_empty()) {
             Some(dir) => vec![PathBuf::from(dir)],
             None => local_log::default_roots(),
         },
-    };
+    }
+}
+
+/// The logs in a folder; without one, where programs keep them.
+fn logs(dir: Option<&Path>) -> Result<Vec<LocalLog>, Error> {
     let mut logs = Vec::new();
-    for root in roots {
+    for root in roots(dir) {
         logs.append(&mut local_log::list(&root).map_err(|source| Error::Spool {
             folder: root.display().to_string(),
             source,
@@ -57,11 +68,54 @@ fn logs(dir: Option<&Path>) -> Result<Vec<LocalLog>, Error> {
     Ok(logs)
 }
 
+/// Says that no log is in these folders, and where below them there are some: they may be of several programs, and
+/// for several databases, so that they are not looked after together.
+fn nothing_in(roots: &[PathBuf]) -> Error {
+    if roots.is_empty() {
+        return Error::NothingFound(String::from(
+            "no program of this user keeps local logs where they are when nothing is set: name their folder",
+        ));
+    }
+    let list = |folders: &[PathBuf]| {
+        let named = folders.iter().map(|folder| folder.display().to_string());
+        named.collect::<Vec<_>>().join(", ")
+    };
+    let mut below: Vec<_> = roots
+        .iter()
+        .flat_map(|root| std::fs::read_dir(root).into_iter().flatten().flatten())
+        .map(|entry| entry.path())
+        .filter(|path| holds_logs(path))
+        .collect();
+    below.sort();
+    let mut text = format!("no local log is in {}", list(roots));
+    if !below.is_empty() {
+        let _ = write!(
+            text,
+            "; there are some in {}: name one of these",
+            list(&below)
+        );
+    }
+    Error::NothingFound(text)
+}
+
+/// Whether the name of a folder in this one is that of a log.
+fn holds_logs(folder: &Path) -> bool {
+    let is_log =
+        |name: &str| Uuid::try_parse(name.strip_prefix("damaged-").unwrap_or(name)).is_ok();
+    std::fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .any(|entry| entry.file_name().to_str().is_some_and(is_log))
+}
+
 /// Drains each log that no process has.
 fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
     let mut is_left = false;
     let mut told = Vec::new();
-    for log in logs(Some(dir))? {
+    let logs = logs(Some(dir))?;
+    let is_empty = logs.is_empty();
+    for log in logs {
         if matches!(log.state, LogState::SetAside) {
             is_left = true;
             told.push(outcome(
@@ -90,7 +144,8 @@ fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
                 let why = match unexported {
                     0 => String::new(),
                     _ => format!(
-                        "{unexported} records were not exported before: they are in Postgres alone"
+                        "in Postgres alone, since they were not exported before: {}",
+                        self::records(unexported)
                     ),
                 };
                 outcome(&log, "removed", records, &why)
@@ -125,17 +180,27 @@ fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
             let word = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
             let _ = write!(
                 text,
-                "{}  {}  {} records written",
+                "{}  {}  {} written",
                 word("folder"),
                 word("outcome"),
-                told["records"]
+                records(told["records"].as_u64().unwrap_or_default())
             );
             let why = word("why");
             let _ = writeln!(text, "{}{why}", if why.is_empty() { "" } else { "  " });
             text
         })
     })?;
+    if is_empty {
+        return Err(nothing_in(&[dir.to_owned()]));
+    }
     Ok(ExitCode::from(u8::from(is_left)))
+}
+
+fn records(number: u64) -> String {
+    match number {
+        1 => String::from("1 record"),
+        _ => format!("{number} records"),
+    }
 }
 
 fn outcome(log: &LocalLog, outcome: &str, records: u64, why: &str) -> Value {
@@ -198,8 +263,14 @@ fn state(log: &LocalLog) -> String {
         LogState::InUse { pid: Some(pid) } => format!("in use by process {pid}"),
         LogState::InUse { pid: None } => String::from("in use"),
         LogState::Free(held) => format!(
-            "free: {} records for Postgres, {} for the export, of {}{}",
-            held.for_postgres,
+            "free: {}{} for Postgres, {} for the export, of {}{}",
+            // What was committed since the log last noted it, Postgres alone knows.
+            if held.for_postgres > 0 {
+                "at most "
+            } else {
+                ""
+            },
+            records(held.for_postgres),
             held.for_export,
             held.service,
             held.since.map_or(String::new(), |(oldest, _)| format!(
