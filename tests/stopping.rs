@@ -126,9 +126,9 @@ fn a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic() {
             )
             .output()
             .unwrap();
-        let text = String::from_utf8_lossy(&done.stdout).into_owned();
-        assert!(done.status.success(), "{files}: {text}{done:?}");
-        said.push(text.contains("started"));
+        let words = String::from_utf8_lossy(&done.stdout).into_owned();
+        assert!(done.status.success(), "{files}: {words}{done:?}");
+        said.push(words.contains("started"));
     }
     assert!(!said[0] && said[said.len() - 1], "{said:?}");
 }

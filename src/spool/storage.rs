@@ -99,7 +99,7 @@ impl Storage {
 
     /// The same for who only reads: nothing is changed. Nobody may have it open to write it.
     pub(super) fn open_to_read(&self) -> Result<Database, LogError> {
-        let file = self.place(&OpenOptions::new().read(true))?;
+        let file = self.place(OpenOptions::new().read(true))?;
         if file.len()? == 0 {
             return Err(LogError::Damaged);
         }
@@ -121,7 +121,7 @@ impl Storage {
 
     /// Whether its process had come so far as to write redb's header, or anything behind it.
     pub(super) fn is_begun(&self) -> Result<bool, LogError> {
-        let backend = self.place(&OpenOptions::new().read(true))?;
+        let backend = self.place(OpenOptions::new().read(true))?;
         let mut left = backend.len()?;
         let mut block = vec![0; BLOCK_BYTES];
         let mut offset = 0;
