@@ -216,12 +216,16 @@ impl Builder {
     /// It is read as libpq reads it: several hosts (`a:5432,b:5433`), of which the first that can be
     /// written is taken, IPv6 addresses in brackets, sockets (`user@/database?host=/run/postgresql`), `options`,
     /// `passfile`, `target_session_attrs`, `connect_timeout`, and the `PG…` variables for what it does
-    /// not say. A parameter that is not known, or that cannot be had here, is an error.
+    /// not say. A parameter or variable that is not understood, or that cannot be had here, is an error by
+    /// its name. `PGAPPNAME`, `PGCLIENTENCODING`, `PGDATESTYLE`, `PGTZ` and `PGGEQO` change nothing.
     ///
     /// # TLS
     ///
     /// Over TCP without TLS a password and the trail can be read on the way; `sslmode` is as in
-    /// libpq, its default `prefer`. TLS needs one of these features, none of which is on by default, since
+    /// libpq, its default `prefer`. So `require` verifies as `verify-ca` does where there is a root certificate
+    /// (`sslrootcert`, `PGSSLROOTCERT` or `~/.postgresql/root.crt`), and with `prefer` and `allow` a server whose
+    /// rules refuse TLS, or a connection without, is asked for the other. A key (`sslkey`) must not be
+    /// encrypted; with `tls-native` it must be PKCS #8. TLS needs one of these features, none of which is on by default, since
     /// Cargo builds rustls once for a whole program, and a second provider in it makes
     /// `rustls::ClientConfig::builder()` panic:
     ///
@@ -231,7 +235,8 @@ impl Builder {
     /// | `tls-ring` | has rustls with `ring`, or none | the same |
     /// | `tls-native` | has OpenSSL (or the system's library on macOS and Windows) | as it is |
     ///
-    /// The process' default provider is never installed, and not relied on but for `verify-ca`.
+    /// The process' default provider is never installed, and not relied on but for `verify-ca` (and `require`
+    /// with a root certificate).
     /// Certificates are verified with the system's roots and `sslrootcert`.
     pub fn postgres(mut self, url: impl Into<String>) -> Self {
         self.postgres = Some(url.into());
@@ -377,7 +382,7 @@ impl Builder {
         let postgres: Servers = url.parse().map_err(BuildError::from)?;
         if !postgres.can_be_written() {
             return Err(BuildError::DatabaseParameter {
-                parameter: String::from("target_session_attrs"),
+                parameter: String::from(postgres.wanted_by()),
                 why: String::from("the trail is written: read-write, primary or any will do"),
             });
         }

@@ -24,10 +24,11 @@ pub enum BuildError {
          password that holds one of / : @ ? # % is percent-encoded"
     )]
     DatabaseUrl,
-    /// A parameter in the URL of the database is not understood. Its value is not repeated.
-    #[error("the database URL: {parameter}: {why}")]
+    /// A parameter in the URL of the database, or a variable that stands for one, is not understood. Its
+    /// value is not repeated.
+    #[error("{}{parameter}: {why}", of_url(.parameter))]
     DatabaseParameter {
-        /// The parameter's name.
+        /// The parameter's name, or the variable's.
         parameter: String,
         /// What is wrong with it.
         why: String,
@@ -67,6 +68,15 @@ pub enum BuildError {
 impl std::fmt::Debug for BuildError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&crate::report::causes(self))
+    }
+}
+
+/// Where a parameter stands, before its name; a variable of libpq's says it by its own.
+fn of_url(parameter: &str) -> &'static str {
+    if parameter.starts_with("PG") {
+        "the environment variable "
+    } else {
+        "the database URL: "
     }
 }
 
@@ -194,10 +204,11 @@ pub enum MigrateError {
          password that holds one of / : @ ? # % is percent-encoded"
     )]
     DatabaseUrl,
-    /// A parameter in the URL of the database is not understood. Its value is not repeated.
-    #[error("the database URL: {parameter}: {why}")]
+    /// A parameter in the URL of the database, or a variable that stands for one, is not understood. Its
+    /// value is not repeated.
+    #[error("{}{parameter}: {why}", of_url(.parameter))]
     DatabaseParameter {
-        /// The parameter's name.
+        /// The parameter's name, or the variable's.
         parameter: String,
         /// What is wrong with it.
         why: String,

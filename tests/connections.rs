@@ -293,7 +293,8 @@ fn a_passfile_has_the_password() {
 #[test]
 fn what_is_not_understood_in_a_url_is_an_error_at_the_start_that_repeats_no_value() {
     for (url, name) in [
-        ("postgres://u:SECRET@h/d?sslmod=SECRET", "sslmod"),
+        ("postgres://u:SECRET@h/d?sslmod=SECRET", "sslmode"),
+        ("postgres://u@h/d?password=a&SECRET", "parameter 2"),
         (
             "postgres://u:SECRET@h/d?target_session_attrs=standby",
             "target_session_attrs",
@@ -337,6 +338,28 @@ mod tls {
 
     use super::*;
 
+    /// A key of an old kind, which OpenSSL's part of native-tls does not take; not a key of anything.
+    const PKCS1: &str =
+        "-----BEGIN RSA PRIVATE KEY-----\nMAMCAQE=\n-----END RSA PRIVATE KEY-----\n";
+
+    /// Writes a file as the server's account, which has to own its key.
+    fn write_as_server(postgres: &Postgres, name: &str, content: &str) {
+        let file = text(&postgres.data_dir().join(name));
+        let mut writing = postgres
+            .of_account("sh")
+            .args(["-c", "umask 077; cat > \"$0\"", &file])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        writing
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(content.as_bytes())
+            .unwrap();
+        assert!(writing.wait().unwrap().success());
+    }
+
     /// Switches TLS on, with a certificate for `localhost`; returns that of its authority.
     fn switch_on(postgres: &Postgres) -> String {
         let authority_key = rcgen::KeyPair::generate().unwrap();
@@ -357,21 +380,7 @@ mod tls {
             ("server.crt", certificate.pem()),
             ("server.key", key.serialize_pem()),
         ] {
-            // By the server's account, which has to own its key.
-            let file = text(&postgres.data_dir().join(name));
-            let mut writing = postgres
-                .of_account("sh")
-                .args(["-c", "umask 077; cat > \"$0\"", &file])
-                .stdin(Stdio::piped())
-                .spawn()
-                .unwrap();
-            writing
-                .stdin
-                .take()
-                .unwrap()
-                .write_all(content.as_bytes())
-                .unwrap();
-            assert!(writing.wait().unwrap().success());
+            write_as_server(postgres, name, &content);
         }
         postgres.psql("ALTER SYSTEM SET ssl = on");
         postgres.psql("SELECT pg_reload_conf()");
@@ -414,6 +423,26 @@ mod tls {
             "broken.pem",
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         );
+        let locked = file(
+            "locked.pem",
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMAMCAQE=\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        );
+        let other_key = file(
+            "other.pem",
+            &rcgen::KeyPair::generate().unwrap().serialize_pem(),
+        );
+        #[cfg(feature = "tls-native")]
+        {
+            let old = file("old.pem", PKCS1);
+            let said = fault(&at(
+                "localhost",
+                &format!("sslmode=require&sslcert={authority}&sslkey={old}"),
+            ));
+            assert!(
+                said.contains("old.pem") && said.contains("openssl pkcs8"),
+                "{said}"
+            );
+        }
         // What rustls wants of the program.
         #[cfg(not(feature = "tls-native"))]
         {
@@ -439,6 +468,10 @@ mod tls {
             (
                 "localhost",
                 format!("sslmode=verify-ca&sslrootcert={authority}"),
+            ),
+            (
+                "127.0.0.1",
+                format!("sslmode=require&sslrootcert={authority}"),
             ),
             (
                 "localhost",
@@ -481,13 +514,33 @@ mod tls {
             ),
             (
                 "localhost",
+                format!("sslmode=require&sslrootcert={stranger}"),
+                "set sslrootcert",
+            ),
+            (
+                "localhost",
                 format!("sslmode=verify-ca&sslrootcert={broken}"),
-                "",
+                "broken.pem, is broken",
             ),
             (
                 "localhost",
                 format!("sslmode=verify-full&sslrootcert={broken}"),
-                "",
+                "broken.pem, is broken",
+            ),
+            (
+                "localhost",
+                format!("sslmode=verify-full&sslrootcert={}", text(&folder.0)),
+                "no regular file",
+            ),
+            (
+                "localhost",
+                format!("sslmode=require&sslcert={authority}&sslkey={locked}"),
+                "locked.pem, is encrypted",
+            ),
+            (
+                "localhost",
+                format!("sslmode=require&sslcert={authority}&sslkey={other_key}"),
+                "not that of the certificate in sslcert",
             ),
             (
                 "localhost",
@@ -529,5 +582,101 @@ mod tls {
             assert!(said.contains(words), "{host} {parameters}: {said}");
             assert!(said.starts_with("cannot reach Postgres at"), "{said}");
         }
+    }
+
+    #[test]
+    fn where_sslmode_leaves_a_choice_the_other_way_is_tried_as_libpq_does() {
+        let postgres = Postgres::start();
+        switch_on(&postgres);
+        postgres.psql(
+            "CREATE ROLE plain_only SUPERUSER LOGIN; CREATE ROLE tls_only SUPERUSER LOGIN; \
+             CREATE ROLE neither SUPERUSER LOGIN",
+        );
+        let hba = postgres.data_dir().join("pg_hba.conf");
+        let before = fs::read_to_string(&hba).unwrap();
+        fs::write(
+            &hba,
+            format!(
+                "hostnossl all plain_only all trust\nhostssl all plain_only all reject\n\
+                 hostssl all tls_only all trust\nhostnossl all tls_only all reject\n\
+                 host all neither all reject\n{before}"
+            ),
+        )
+        .unwrap();
+        postgres.psql("SELECT pg_reload_conf()");
+        let rejects = || postgres.try_session("neither").is_err();
+        wait_until("the rules are in force", PATIENCE, rejects);
+        let url = |login: &str, mode: &str| {
+            let port = postgres.port();
+            format!("postgres://{login}@127.0.0.1:{port}/audit?sslmode={mode}")
+        };
+        for (login, mode, is_encrypted) in [
+            ("plain_only", "prefer", "f"),
+            ("plain_only", "allow", "f"),
+            ("tls_only", "prefer", "t"),
+            ("tls_only", "allow", "t"),
+        ] {
+            let (audit, _spool) = start(&url(login, mode));
+            audit.record(Event::new("arrives")).unwrap();
+            let flushed = audit.flush_blocking(PATIENCE);
+            assert!(
+                flushed.is_ok(),
+                "{login} {mode}: {:?}",
+                audit.stats().fault()
+            );
+            let is = postgres.psql(&format!(
+                "SELECT bool_and(s.ssl) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) \
+                 WHERE a.application_name = 'tracing-audit' AND a.usename = '{login}'"
+            ));
+            assert_eq!(is, is_encrypted, "{login} {mode}");
+        }
+        let said = fault(&url("plain_only", "require"));
+        assert!(said.contains("sslmode=disable"), "{said}");
+        for mode in ["prefer", "allow"] {
+            let said = fault(&url("neither", mode));
+            assert!(
+                said.contains("with TLS: ") && said.contains("without TLS: "),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_the_server_does_not_take_is_said_with_what_to_do() {
+        let postgres = Postgres::start();
+        let authority = switch_on(&postgres);
+        write_as_server(&postgres, "clients.crt", &authority);
+        postgres.psql("ALTER SYSTEM SET ssl_ca_file = 'clients.crt'");
+        postgres.psql("CREATE ROLE holder SUPERUSER LOGIN");
+        let hba = postgres.data_dir().join("pg_hba.conf");
+        let before = fs::read_to_string(&hba).unwrap();
+        fs::write(
+            &hba,
+            format!("hostssl all holder all cert\nhost all holder all reject\n{before}"),
+        )
+        .unwrap();
+        postgres.psql("SELECT pg_reload_conf()");
+        let rejects = || postgres.try_session("holder").is_err();
+        wait_until("the rules are in force", PATIENCE, rejects);
+        let folder = Folder::new();
+        fs::create_dir_all(&folder.0).unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new([String::from("holder")]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().pem();
+        let file = |name: &str, content: &str| {
+            let file = folder.0.join(name);
+            fs::write(&file, content).unwrap();
+            text(&file)
+        };
+        let (certificate, key) = (
+            file("foreign.pem", &certificate),
+            file("key.pem", &key.serialize_pem()),
+        );
+        let port = postgres.port();
+        let url = format!("postgres://holder@localhost:{port}/audit?sslmode=require");
+        let said = fault(&url);
+        assert!(said.contains("set sslcert and sslkey"), "{said}");
+        let said = fault(&format!("{url}&sslcert={certificate}&sslkey={key}"));
+        assert!(said.contains("ssl_ca_file"), "{said}");
     }
 }

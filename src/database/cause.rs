@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use sqlx::postgres::PgSslMode;
 
+use super::tls;
+
 /// How long the words of a server may be.
 const WORDS_CHARS: usize = 300;
 
@@ -21,6 +23,8 @@ pub(crate) struct Cause {
     pub(crate) sqlstate: Option<String>,
     /// It does not go by itself.
     is_to_mend: bool,
+    /// TLS was begun and came to nothing.
+    is_of_tls: bool,
 }
 
 impl Cause {
@@ -29,6 +33,7 @@ impl Cause {
             text: text.into(),
             sqlstate: None,
             is_to_mend: true,
+            is_of_tls: false,
         }
     }
 
@@ -38,6 +43,7 @@ impl Cause {
             // As Postgres says it to a statement that writes.
             sqlstate: Some(String::from("25006")),
             is_to_mend: false,
+            is_of_tls: false,
         }
     }
 
@@ -49,11 +55,13 @@ impl Cause {
             ),
             sqlstate: None,
             is_to_mend: false,
+            is_of_tls: false,
         }
     }
 
-    /// What an error means that came while a connection was made.
-    pub(super) fn of(error: sqlx::Error, ssl_mode: PgSslMode) -> Self {
+    /// What an error means that came while a connection was made; `tls_files` are those that it may be
+    /// about.
+    pub(super) fn of(error: sqlx::Error, said_ssl_mode: PgSslMode, tls_files: &str) -> Self {
         match error {
             sqlx::Error::Database(error) => {
                 let sqlstate = error.code().unwrap_or_default().into_owned();
@@ -64,30 +72,74 @@ impl Cause {
                         .iter()
                         .any(|class| sqlstate.starts_with(class)),
                     sqlstate: Some(sqlstate),
+                    is_of_tls: false,
                 }
             }
-            sqlx::Error::Io(error) => Self {
-                text: of_io(&error),
-                sqlstate: None,
-                is_to_mend: false,
-            },
-            sqlx::Error::Tls(error) => {
-                let error = words(&error.to_string());
-                Self::to_mend(match error.as_str() {
-                    "server does not support TLS" => format!(
-                        "the server offers no TLS, and sslmode={} asks for it: switch ssl on there, or set another sslmode",
-                        mode(ssl_mode)
-                    ),
-                    _ => format!("TLS: {error}{}", tls_advice(&error)),
-                })
+            sqlx::Error::Io(error) => {
+                let text = of_io(&error);
+                Self {
+                    is_of_tls: text.starts_with("TLS: "),
+                    text,
+                    sqlstate: None,
+                    is_to_mend: false,
+                }
             }
-            sqlx::Error::Configuration(error) => Self::to_mend(words(&error.to_string())),
+            sqlx::Error::Tls(error) if error.to_string() == "server does not support TLS" => {
+                Self::to_mend(format!(
+                    "the server offers no TLS, and sslmode={} asks for it: switch ssl on there, or set another sslmode",
+                    mode(said_ssl_mode)
+                ))
+            }
+            sqlx::Error::Tls(error) => Self {
+                is_of_tls: true,
+                ..Self::to_mend(match tls::words_of(&*error) {
+                    Some(said) => format!("TLS: {said}{}", tls::advice(&said, tls_files)),
+                    None => of_files(tls_files),
+                })
+            },
+            // It repeats the line of a key that it does not understand.
+            sqlx::Error::Configuration(_) => Self::to_mend(of_files(tls_files)),
             other => Self {
                 text: words(&other.to_string()),
                 sqlstate: None,
                 is_to_mend: false,
+                is_of_tls: false,
             },
         }
+    }
+
+    /// Both ways were tried that `sslmode` leaves.
+    pub(super) fn both(with_tls: &Self, without: Self) -> Self {
+        Self {
+            text: format!("with TLS: {}; without TLS: {}", with_tls.text, without.text),
+            sqlstate: without.sqlstate.or_else(|| with_tls.sqlstate.clone()),
+            is_to_mend: with_tls.is_to_mend && without.is_to_mend,
+            is_of_tls: false,
+        }
+    }
+
+    /// Whether the other way may do, which has `mode`: after rules of the server that refuse a connection
+    /// with TLS, or without, and where a handshake came to nothing.
+    pub(super) fn may_be_none_of(&self, mode: PgSslMode) -> bool {
+        let is_by_rule = self.sqlstate.as_deref() == Some("28000");
+        if !matches!(mode, PgSslMode::Disable) {
+            return is_by_rule && sqlx_core::net::tls::available();
+        }
+        // That one had no TLS already.
+        let was_plain = self.text.contains("no encryption") || !sqlx_core::net::tls::available();
+        self.is_of_tls || is_by_rule && !was_plain
+    }
+
+    #[cfg(test)]
+    pub(super) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The same with what else is to be known.
+    pub(super) fn and(mut self, note: &str) -> Self {
+        self.text.push_str("; ");
+        self.text.push_str(note);
+        self
     }
 
     /// Whether the server answered and refused this login.
@@ -149,8 +201,16 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
+/// Nothing is repeated of what was said: it may be a part of a key.
+fn of_files(tls_files: &str) -> String {
+    if tls_files.is_empty() {
+        return String::from("the settings of TLS cannot be used");
+    }
+    format!("TLS: the certificate or key cannot be used: look at {tls_files}")
+}
+
 /// The words of another, in one line and not without end.
-fn words(said: &str) -> String {
+pub(crate) fn words(said: &str) -> String {
     let mut words: String = said
         .chars()
         .map(|c| if c.is_control() { ' ' } else { c })
@@ -169,6 +229,10 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         );
     }
     let text = error.to_string();
+    // So OpenSSL says it, after a handshake whose end the server does not like.
+    if let Some(said) = tls::of_openssl(&text) {
+        return format!("TLS: {said}{}", tls::advice(&said, ""));
+    }
     if text.contains("failed to lookup address information") {
         let why = text.rsplit(": ").next().unwrap_or_default();
         return format!(
@@ -195,7 +259,7 @@ pub(crate) fn of_io(error: &io::Error) -> String {
                 Some(source) => source.to_string(),
                 None => text,
             });
-            format!("TLS: {text}{}", tls_advice(&text))
+            format!("TLS: {text}{}", tls::advice(&text, ""))
         }
         _ => {
             let text = words(&text);
@@ -204,21 +268,6 @@ pub(crate) fn of_io(error: &io::Error) -> String {
                 None => text,
             }
         }
-    }
-}
-
-/// What to do about a certificate.
-fn tls_advice(said: &str) -> &'static str {
-    let said = said.to_lowercase();
-    let is = |word: &str| said.contains(word);
-    if is("unknownissuer") || is("unable to get") || is("self-signed") || is("self signed") {
-        "; set sslrootcert to the certificate of the authority that signed the server's"
-    } else if is("name") && (is("valid") || is("mismatch")) {
-        "; the server's certificate is for another name: use the host name that is in it"
-    } else if is("expired") {
-        "; renew the server's certificate, or set this machine's clock"
-    } else {
-        ""
     }
 }
 
@@ -231,6 +280,12 @@ fn advice(sqlstate: &str, message: &str) -> &'static str {
         }
         "28000" if message.contains("no encryption") => {
             "; the server wants TLS: set sslmode=require"
+        }
+        "28000" if message.contains("certificate") => {
+            "; the server wants a client certificate: set sslcert and sslkey"
+        }
+        "28000" if message.contains("SSL encryption") => {
+            "; check the login, and pg_hba.conf on the server: if it takes this one without TLS alone, set sslmode=disable"
         }
         "28000" => "; check the login, and pg_hba.conf on the server",
         "3D000" => "; make the database, or name another in the URL",

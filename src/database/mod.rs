@@ -6,14 +6,18 @@
 //! folder as well: it uses no other module of the library.
 
 pub(crate) mod cause;
+mod environment;
+mod options;
+mod parameters;
 mod passfile;
+mod pem;
 mod probe;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod url;
 
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -21,7 +25,9 @@ use sqlx::{ConnectOptions as _, Row as _};
 
 use self::cause::Cause;
 pub(crate) use self::cause::Unreachable;
+use self::environment::Environment;
 pub(crate) use self::probe::Probe;
+use self::tls::TlsFile;
 pub(crate) use self::url::UrlError;
 
 /// Which server of several will do.
@@ -35,23 +41,20 @@ pub(crate) enum Wanted {
     PreferStandby,
 }
 
-/// A file that TLS needs, and the parameter that names it.
-#[derive(Clone, Debug)]
-struct TlsFile {
-    parameter: &'static str,
-    path: PathBuf,
-    /// What a PEM file with it has in it.
-    marker: &'static str,
-}
-
 /// The servers that a URL names, in the order in which they are tried.
 #[derive(Clone)]
 pub(crate) struct Servers {
     hosts: Vec<PgConnectOptions>,
     ssl_mode: PgSslMode,
+    /// What an operator reads of it: with a certificate to verify with, less than is done.
+    said_ssl_mode: PgSslMode,
     wanted: Wanted,
+    /// The parameter or variable that says so.
+    wanted_by: &'static str,
     connect_timeout: Option<Duration>,
     tls_files: Vec<TlsFile>,
+    /// Why the passfile has no password, where that is to be mended.
+    passfile_note: Option<String>,
     /// What no message may hold.
     secrets: Vec<String>,
 }
@@ -67,7 +70,7 @@ impl std::str::FromStr for Servers {
     type Err = UrlError;
 
     fn from_str(url: &str) -> Result<Self, UrlError> {
-        url::parse(url)
+        url::parse(url, &Environment::of_process())
     }
 }
 
@@ -98,6 +101,11 @@ impl Servers {
     /// Whether the trail can be written to the servers that are wanted.
     pub(crate) fn can_be_written(&self) -> bool {
         !matches!(self.wanted, Wanted::ReadOnly | Wanted::Standby)
+    }
+
+    /// What says which servers are wanted.
+    pub(crate) fn wanted_by(&self) -> &'static str {
+        self.wanted_by
     }
 
     /// Takes only a server that can be written, where one of several is to be chosen.
@@ -143,12 +151,15 @@ impl Servers {
             causes.clear();
             for host in &self.hosts {
                 let connecting = self.connect_to(host, *wanted);
-                let cause = match tokio::time::timeout(limit, connecting).await {
+                let mut cause = match tokio::time::timeout(limit, connecting).await {
                     Ok(Ok(connection)) => return Ok((connection, Probe::of(host))),
                     Ok(Err(cause)) => cause,
                     Err(_) => Cause::no_answer(limit),
                 };
                 let is_refused = cause.is_refused_login();
+                if is_refused && let Some(note) = &self.passfile_note {
+                    cause = cause.and(note);
+                }
                 causes.push((place(host), cause.without(&self.secrets)));
                 if is_refused {
                     // As libpq has it: one that answers, and refuses, speaks for all.
@@ -164,11 +175,8 @@ impl Servers {
         host: &PgConnectOptions,
         wanted: Wanted,
     ) -> Result<PgConnection, Cause> {
-        if is_tcp(host) {
-            self.check_tls()?;
-        }
-        let describe = |error| Cause::of(error, self.ssl_mode);
-        let mut connection = host.connect().await.map_err(describe)?;
+        let describe = |error| self.cause(error);
+        let mut connection = self.open(host).await?;
         if wanted == Wanted::Any {
             return Ok(connection);
         }
@@ -192,49 +200,89 @@ impl Servers {
         }
     }
 
+    /// Opens a connection as `sslmode` has it. Where it leaves a choice, and the server does not take
+    /// the one way, the other is tried: sqlx tries one alone.
+    async fn open(&self, host: &PgConnectOptions) -> Result<PgConnection, Cause> {
+        if !is_tcp(host) {
+            return host.connect().await.map_err(|error| self.cause(error));
+        }
+        let (first, second) = match self.ssl_mode {
+            PgSslMode::Prefer => (PgSslMode::Prefer, Some(PgSslMode::Disable)),
+            PgSslMode::Allow => (PgSslMode::Disable, Some(PgSslMode::Require)),
+            mode => (mode, None),
+        };
+        let cause = match self.open_by(host, first).await {
+            Ok(connection) => return Ok(connection),
+            Err(cause) => cause,
+        };
+        let Some(second) = second.filter(|mode| cause.may_be_none_of(*mode)) else {
+            return Err(cause);
+        };
+        match self.open_by(host, second).await {
+            Ok(connection) => Ok(connection),
+            Err(other) if matches!(second, PgSslMode::Disable) => Err(Cause::both(&cause, other)),
+            Err(other) => Err(Cause::both(&other, cause)),
+        }
+    }
+
+    async fn open_by(
+        &self,
+        host: &PgConnectOptions,
+        mode: PgSslMode,
+    ) -> Result<PgConnection, Cause> {
+        if !matches!(mode, PgSslMode::Disable) {
+            self.check_tls(mode)?;
+        }
+        let options = host.clone().ssl_mode(mode);
+        options.connect().await.map_err(|error| self.cause(error))
+    }
+
+    fn cause(&self, error: sqlx::Error) -> Cause {
+        let files: Vec<_> = self.tls_files.iter().map(TlsFile::told).collect();
+        Cause::of(error, self.said_ssl_mode, &files.join(", "))
+    }
+
     /// Says what sqlx would not say, or would panic about.
-    fn check_tls(&self) -> Result<(), Cause> {
+    fn check_tls(&self, mode: PgSslMode) -> Result<(), Cause> {
         if self.lacks_tls() {
             return Err(Cause::to_mend(LACKS_TLS));
         }
-        if matches!(self.ssl_mode, PgSslMode::Disable | PgSslMode::Allow) {
-            return Ok(());
-        }
         for file in &self.tls_files {
-            let (parameter, path) = (file.parameter, file.path.display());
-            match std::fs::read(&file.path) {
-                Err(error) => {
-                    let error = cause::of_io(&error);
-                    return Err(Cause::to_mend(format!(
-                        "the file of {parameter}, {path}, cannot be read: {error}"
-                    )));
-                }
-                Ok(pem) if !contains(&pem, file.marker.as_bytes()) => {
-                    return Err(Cause::to_mend(format!(
-                        "the file of {parameter}, {path}, is no PEM file of that kind: it has no {}",
-                        file.marker
-                    )));
-                }
-                Ok(_) => {}
-            }
+            file.check()?;
         }
         // sqlx asks for the process' default provider of rustls in this mode alone, which panics
         // where there is none that is clear, and else sets one that the host may want to set.
-        #[cfg(all(
-            any(feature = "tls-ring", feature = "tls-aws-lc-rs"),
-            not(feature = "tls-native")
-        ))]
-        if matches!(self.ssl_mode, PgSslMode::VerifyCa)
-            && rustls::crypto::CryptoProvider::get_default().is_none()
-        {
-            return Err(Cause::to_mend(
-                "sslmode=verify-ca needs a default provider of rustls, and the program has set none: call \
+        if matches!(mode, PgSslMode::VerifyCa) && lacks_provider() {
+            let also = match self.said_ssl_mode {
+                PgSslMode::Require => {
+                    ", as which sslmode=require with a root certificate verifies,"
+                }
+                _ => "",
+            };
+            return Err(Cause::to_mend(format!(
+                "sslmode=verify-ca{also} needs a default provider of rustls, and the program has set none: call \
                  rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main, \
-                 use sslmode=verify-full, or build with feature tls-native of tracing-audit",
-            ));
+                 use sslmode=verify-full, or build with feature tls-native of tracing-audit"
+            )));
         }
         Ok(())
     }
+}
+
+#[cfg(all(
+    any(feature = "tls-ring", feature = "tls-aws-lc-rs"),
+    not(feature = "tls-native")
+))]
+fn lacks_provider() -> bool {
+    rustls::crypto::CryptoProvider::get_default().is_none()
+}
+
+#[cfg(not(all(
+    any(feature = "tls-ring", feature = "tls-aws-lc-rs"),
+    not(feature = "tls-native")
+)))]
+const fn lacks_provider() -> bool {
+    false
 }
 
 /// What to do when TLS is asked for and is not there.
@@ -262,24 +310,4 @@ fn is_tcp(host: &PgConnectOptions) -> bool {
 fn is_local(host: &PgConnectOptions) -> bool {
     let name = host.get_host();
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
-fn contains(text: &[u8], word: &[u8]) -> bool {
-    text.windows(word.len()).any(|window| window == word)
-}
-
-/// As libpq and sqlx tell a PEM text from the path of a file.
-fn is_inline_pem(value: &str) -> bool {
-    value.trim().starts_with("-----BEGIN")
-}
-
-impl TlsFile {
-    /// The file that `value` names, unless it is the PEM text itself.
-    fn of(parameter: &'static str, marker: &'static str, value: &str) -> Option<Self> {
-        (!is_inline_pem(value)).then(|| Self {
-            parameter,
-            path: Path::new(value).to_owned(),
-            marker,
-        })
-    }
 }

@@ -2,7 +2,7 @@
 //! `host:port:database:user:password`, `*` for any, a backslash before `:` and `\`.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use sqlx::postgres::PgConnectOptions;
@@ -10,17 +10,41 @@ use sqlx::postgres::PgConnectOptions;
 /// What is read of the file.
 const FILE_BYTES: u64 = 1 << 20;
 
+/// What a passfile has for a host.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) password: Option<String>,
+    /// Why the file was not read, for whoever wonders about a password that is refused.
+    pub(super) note: Option<String>,
+}
+
 /// The password for this host, if the file has one. `None` for `path`: the user's own.
 ///
 /// A `hostaddr` says where a host is; the file still has its `name`, if it was said.
-pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str) -> Option<String> {
-    let path = path.map(PathBuf::from).or_else(default_path)?;
-    let file = File::open(path).ok()?;
-    if !is_private(&file) {
-        return None;
+pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str) -> Found {
+    let Some(path) = path.map(PathBuf::from).or_else(default_path) else {
+        return Found::default();
+    };
+    let not_read = |why: &str| Found {
+        password: None,
+        note: Some(format!("the passfile {} {why}", path.display())),
+    };
+    // Opening a FIFO would wait for who writes to it.
+    match std::fs::metadata(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::default(),
+        Ok(data) if !data.is_file() => return not_read("is no regular file"),
+        _ => {}
     }
-    let mut text = String::new();
-    file.take(FILE_BYTES).read_to_string(&mut text).ok()?;
+    let Ok(file) = File::open(&path) else {
+        return not_read("cannot be read by this program's user");
+    };
+    if !is_private(&file) {
+        return not_read("is not read, since others may read it: chmod 600");
+    }
+    let mut text = Vec::new();
+    if file.take(FILE_BYTES).read_to_end(&mut text).is_err() {
+        return not_read("cannot be read");
+    }
     let user = host.get_username();
     let place = match host.get_socket() {
         // A socket where it is by default goes by this name.
@@ -36,9 +60,21 @@ pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str)
         host.get_database().unwrap_or(user),
         user,
     ];
-    text.lines()
+    // A line may be in another encoding than the rest, and concern another server.
+    let found = text
+        .split(|byte| *byte == b'\n')
+        .map(String::from_utf8_lossy)
         .filter(|line| !line.starts_with('#'))
-        .find_map(|line| matching(line, wanted))
+        .find_map(|line| matching(&line, wanted));
+    match found {
+        Some(password) if password.contains(char::REPLACEMENT_CHARACTER) => {
+            not_read("has a password for this server that is no UTF-8")
+        }
+        password => Found {
+            password,
+            note: None,
+        },
+    }
 }
 
 fn default_path() -> Option<PathBuf> {

@@ -1,3 +1,5 @@
+use std::ffi::OsString;
+
 use super::*;
 
 fn servers(url: &str) -> Servers {
@@ -7,6 +9,19 @@ fn servers(url: &str) -> Servers {
 fn refusal(url: &str) -> String {
     let error: UrlError = url.parse::<Servers>().expect_err(url);
     error.to_string()
+}
+
+/// With these variables, and no home.
+fn read_in(url: &str, variables: &[(&str, &str)]) -> Result<Servers, UrlError> {
+    let variable = |name: &str| {
+        let set = variables.iter().find(|(variable, _)| *variable == name)?;
+        Some(OsString::from(set.1))
+    };
+    let environment = Environment {
+        variable: &variable,
+        home: None,
+    };
+    url::parse(url, &environment)
 }
 
 #[test]
@@ -89,6 +104,19 @@ fn a_refusal_names_the_parameter_and_no_value() {
             "postgres://u:hidden@db/app?require_auth=hidden",
             "require_auth",
         ),
+        ("postgres://u:hidden", "percent-encoded"),
+        ("postgres://u:hidden?sslmode", "percent-encoded"),
+        ("postgres://u@db/app?password=a&hidden", "parameter 2"),
+        ("postgres://u@db/app?password=a&hidden=b", "parameter 2"),
+        ("postgres://u@db/app?password=a&hidden%0A", "parameter 2"),
+        ("postgres://u:12?hidden", "parameter 1"),
+        ("postgres://u@db/app?port=hidden", "port"),
+        ("postgres://u@db/app?sslcertmode=require", "sslcertmode"),
+        (
+            "postgres://u@db/app?min_protocol_version=3.2",
+            "min_protocol_version",
+        ),
+        ("postgres://u@db/app?sslkey=hidden", "sslcert"),
         ("postgres://u:hidden@a,b,c/app?port=1,2", "port"),
         ("postgres://u:hidden@db/app?hostaddr=hidden", "hostaddr"),
         (
@@ -201,4 +229,285 @@ fn errors_of_the_system_are_said_in_words_with_what_to_do() {
         assert!(said.contains(words), "{error}: {said}");
         assert!(!said.contains("os error"), "{said}");
     }
+}
+
+#[test]
+fn a_misspelt_parameter_is_known_by_the_one_it_resembles_and_is_not_repeated() {
+    for (name, known) in [
+        ("sslmod", "sslmode"),
+        ("sslMode", "sslmode"),
+        ("target_session_attr", "target_session_attrs"),
+        ("chanel_binding", "channel_binding"),
+        ("passw0rd", "password"),
+        ("keepalive", "keepalives"),
+    ] {
+        let said = refusal(&format!("postgres://u@db/app?{name}=x"));
+        assert!(said.starts_with(&format!("{known}: ")), "{name}: {said}");
+    }
+}
+
+#[test]
+fn a_variable_of_libpq_is_obeyed_where_the_url_says_nothing() {
+    let url = "postgres:///";
+    let all = read_in(
+        url,
+        &[
+            ("PGHOST", "a,b"),
+            ("PGPORT", "1,"),
+            ("PGUSER", "me"),
+            ("PGDATABASE", "trail"),
+            ("PGPASSWORD", "geheim"),
+            ("PGCONNECT_TIMEOUT", " 7 "),
+            ("PGTARGETSESSIONATTRS", "standby"),
+            ("PGOPTIONS", "-c a.key=verborgen"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(all.place(), "a:1/trail, b:5432/trail");
+    assert_eq!(all.login(), "me");
+    assert_eq!(all.connect_timeout, Some(Duration::from_secs(7)));
+    assert_eq!(
+        (all.wanted, all.wanted_by()),
+        (Wanted::Standby, "PGTARGETSESSIONATTRS")
+    );
+    assert_eq!(all.secrets, ["verborgen", "geheim"]);
+    for (variables, mode) in [
+        (&[("PGSSLMODE", "verify-full")][..], "VerifyFull"),
+        (&[("PGSSLMODE", "")], "Prefer"),
+        (&[("PGREQUIRESSL", "1")], "Require"),
+        (
+            &[("PGREQUIRESSL", "1"), ("PGSSLMODE", "disable")],
+            "Disable",
+        ),
+        (&[("PGREQUIRESSL", "0")], "Prefer"),
+        (
+            &[("PGSSLMODE", "require"), ("PGSSLROOTCERT", "/ca.pem")],
+            "VerifyCa",
+        ),
+    ] {
+        let servers = read_in("postgres://u@db/app", variables).unwrap();
+        assert_eq!(format!("{:?}", servers.ssl_mode), mode, "{variables:?}");
+    }
+    let at = read_in(
+        "postgres://u@db/app",
+        &[("PGHOSTADDR", "10.0.0.1"), ("PGPORT", "9")],
+    );
+    assert_eq!(at.unwrap().place(), "10.0.0.1:9/app");
+}
+
+#[test]
+fn what_the_url_says_stands_before_a_variable() {
+    let variables = [
+        ("PGHOST", "other"),
+        ("PGPORT", "hidden"),
+        ("PGUSER", "other"),
+        ("PGDATABASE", "other"),
+        ("PGPASSWORD", "other"),
+        ("PGSSLMODE", "hidden"),
+        ("PGREQUIRESSL", "hidden"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGCONNECT_TIMEOUT", "hidden"),
+        ("PGTARGETSESSIONATTRS", "hidden"),
+        ("PGLOADBALANCEHOSTS", "hidden"),
+    ];
+    let url = "postgres://me:geheim@db:7/app?ssl-mode=disable&channel_binding=prefer&connect_timeout=3\
+               &target_session_attrs=any&load_balance_hosts=disable";
+    let servers = read_in(url, &variables).unwrap();
+    assert_eq!(
+        (servers.place().as_str(), servers.login()),
+        ("db:7/app", "me")
+    );
+    assert_eq!(servers.secrets, ["geheim"]);
+    assert!(matches!(servers.ssl_mode, PgSslMode::Disable));
+}
+
+#[test]
+fn a_variable_that_is_not_understood_or_cannot_be_obeyed_is_an_error_by_its_name() {
+    for (name, value) in [
+        ("PGSSLMODE", "verify-fll"),
+        ("PGREQUIRESSL", "yes"),
+        ("PGCHANNELBINDING", "require"),
+        ("PGREQUIREAUTH", "scram-sha-256"),
+        ("PGREQUIREPEER", "postgres"),
+        ("PGGSSENCMODE", "require"),
+        ("PGSSLCERTMODE", "require"),
+        ("PGSSLNEGOTIATION", "direct"),
+        ("PGSSLMINPROTOCOLVERSION", "TLSv1.3"),
+        ("PGSSLMAXPROTOCOLVERSION", "TLSv1.2"),
+        ("PGMINPROTOCOLVERSION", "3.2"),
+        ("PGSSLCRL", "/crl.pem"),
+        ("PGSSLCRLDIR", "/crl"),
+        ("PGSERVICE", "trail"),
+        ("PGCONNECT_TIMEOUT", "soon"),
+        ("PGTARGETSESSIONATTRS", "read-writ"),
+        ("PGLOADBALANCEHOSTS", "yes"),
+        ("PGPORT", "none"),
+        ("PGHOSTADDR", "db"),
+        ("PGUSER", ""),
+        ("PGSSLCERT", ""),
+        ("PGSSLKEY", ""),
+    ] {
+        match read_in("postgres://db/app", &[(name, value)]) {
+            Err(UrlError::Parameter { name: named, .. }) => assert_eq!(named, name),
+            other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_no_utf8_is_an_error_by_its_name() {
+    use std::os::unix::ffi::OsStringExt as _;
+    for name in ["PGPASSWORD", "PGSSLMODE", "PGOPTIONS"] {
+        let variable = |asked: &str| (asked == name).then(|| OsString::from_vec(vec![b'x', 0xff]));
+        let environment = Environment {
+            variable: &variable,
+            home: None,
+        };
+        let error = url::parse("postgres://u@db/app", &environment).unwrap_err();
+        assert!(error.to_string().starts_with(name), "{error}");
+    }
+}
+
+#[test]
+fn a_root_certificate_is_verified_with_as_libpq_documents_it() {
+    let home = std::env::temp_dir().join(format!("home-{}", uuid::Uuid::new_v4()));
+    let file = home.join(if cfg!(windows) {
+        "AppData/Roaming/postgresql/root.crt"
+    } else {
+        ".postgresql/root.crt"
+    });
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let mode = |parameters: &str| {
+        let environment = Environment {
+            variable: &|_| None,
+            home: Some(home.clone()),
+        };
+        let url = format!("postgres://u@db/app?{parameters}");
+        let servers = url::parse(&url, &environment).unwrap();
+        (format!("{:?}", servers.ssl_mode), servers.tls_files.len())
+    };
+    assert_eq!(mode("sslmode=require"), ("Require".into(), 0));
+    assert_eq!(
+        mode("sslmode=require&sslrootcert=/ca"),
+        ("VerifyCa".into(), 1)
+    );
+    assert_eq!(mode("ssl=true&ssl-ca=/ca"), ("VerifyCa".into(), 1));
+    std::fs::write(&file, "").unwrap();
+    assert_eq!(mode("sslmode=require"), ("VerifyCa".into(), 1));
+    assert_eq!(mode("sslmode=verify-full"), ("VerifyFull".into(), 1));
+    assert_eq!(mode("sslmode=prefer"), ("Prefer".into(), 0));
+    assert_eq!(mode("sslrootcert=system"), ("VerifyFull".into(), 0));
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[test]
+fn a_key_is_repeated_in_no_message_whatever_is_wrong_with_it() {
+    let key = "MC4CAQAwBQYDK2VwBCIEIHWZKPZQtWnFGqHQyGPpmcmXGuXQrpKqIn0jSFoR9gDk";
+    let begin = "-----BEGIN PRIVATE KEY-----";
+    let end = "-----END PRIVATE KEY-----";
+    for (text, words) in [
+        (format!("{begin} {key} {end}"), "line breaks"),
+        (format!("{begin}{key}{end}"), "line breaks"),
+        (format!("{begin}\n{key} {end}"), "line breaks"),
+        (format!("{begin}\n{key}"), "missing"),
+        (format!("Bag Attributes {begin} {key} {end}"), "line breaks"),
+        (format!("{begin}\n{}\n{end}", &key[1..]), "damaged"),
+        (String::from(key), "not absolute"),
+        (format!("{key}\n"), "no -----BEGIN"),
+    ] {
+        let file = TlsFile::new("sslkey", &text);
+        let said = file.check().unwrap_err();
+        let said = said.text();
+        assert!(
+            said.contains("sslkey") && said.contains(words),
+            "{text}: {said}"
+        );
+        let is_repeated = key.as_bytes().windows(8).any(|part| {
+            let decimal: Vec<_> = part.iter().map(u8::to_string).collect();
+            let part = std::str::from_utf8(part).unwrap();
+            said.contains(part) || said.contains(&decimal.join(", "))
+        });
+        assert!(!is_repeated, "{said}");
+    }
+    // As sqlx says it of rustls.
+    let said = [
+        sqlx::Error::Configuration(format!("missing section end marker: {key}").into()),
+        #[cfg(not(feature = "tls-native"))]
+        sqlx::Error::Tls(format!("missing section end marker: {key}").into()),
+        sqlx::Error::Tls(format!("Invalid certificate {key}").into()),
+    ];
+    for error in said {
+        let cause = Cause::of(error, PgSslMode::Require, "sslkey (/k)");
+        let said = cause.text();
+        assert!(
+            !said.contains(key) && said.contains("sslkey (/k)"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn openssl_is_said_in_words() {
+    for (error, words) in [
+        (
+            "error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:../ssl/record/rec_layer_s3.c:1605:SSL alert number 48",
+            "ssl_ca_file",
+        ),
+        (
+            "error:0A00045C:SSL routines:ssl3_read_bytes:tlsv13 alert certificate required:x.c:1:SSL alert number 116",
+            "set sslcert and sslkey",
+        ),
+        (
+            "error:05800074:x509 certificate routines:X509_check_private_key:key values mismatch:x.c:408:",
+            "not that of the certificate",
+        ),
+        (
+            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:x.c:1889: (unable to get local issuer certificate)",
+            "certificate verify failed: unable to get local issuer certificate; set sslrootcert",
+        ),
+        (
+            "error:0688010A:asn1 encoding routines:asn1_d2i_ex_primitive:nested asn1 error:x.c:1:Type=X509",
+            "one of these is damaged: sslcert (/c)",
+        ),
+    ] {
+        let error = sqlx::Error::Tls(error.into());
+        let cause = Cause::of(error, PgSslMode::Require, "sslcert (/c)");
+        let said = cause.text();
+        assert!(said.contains(words), "{said}");
+        assert!(
+            !said.contains("error:") && !said.contains("routines"),
+            "{said}"
+        );
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_passfile_that_is_not_read_is_said_and_a_line_of_another_encoding_is_passed_over() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let path = std::env::temp_dir().join(format!("passfile-{}", uuid::Uuid::new_v4()));
+    let read = || servers(&format!("postgres://u@db/app?passfile={}", path.display()));
+    let write = |content: &[u8], mode: u32| {
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    write(
+        b"# caf\xe9\nother:*:*:*:caf\xe9\ndb:*:*:u:geheim\r\n",
+        0o600,
+    );
+    assert_eq!(read().secrets, ["geheim"]);
+    assert_eq!(read().passfile_note, None);
+    write(b"db:*:*:u:caf\xe9\n", 0o600);
+    assert!(read().passfile_note.unwrap().contains("UTF-8"));
+    write(b"db:*:*:u:geheim\n", 0o644);
+    let servers = read();
+    assert!(servers.secrets.is_empty());
+    let note = servers.passfile_note.unwrap();
+    assert!(
+        note.contains("chmod 600") && note.contains(&path.display().to_string()),
+        "{note}"
+    );
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(read().passfile_note, None);
 }

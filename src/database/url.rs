@@ -3,7 +3,6 @@
 //! What is not understood is refused, since a parameter that is overlooked may be the one that
 //! asks for TLS. No error repeats a value: it may be a part of the password.
 
-use std::env;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,8 +11,12 @@ use percent_encoding::percent_decode_str;
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
+use super::environment::{Environment, VARIABLES};
+use super::options::{setting_option, settings};
+use super::parameters::{UNKNOWN, other};
 use super::passfile;
-use super::{Servers, TlsFile, Wanted, is_inline_pem, is_tcp};
+use super::tls::{TlsFile, is_inline_pem};
+use super::{Servers, Wanted, is_tcp};
 
 /// Why a URL is not understood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,43 +42,6 @@ impl std::fmt::Display for UrlError {
 const ENCODE: &str = "what stands for the port is no number up to 65535; a user or password that holds one of / : @ ? # % \
                       has to be percent-encoded";
 
-const UNKNOWN: &str = "is no parameter of a connection that is known here; is it spelt right? For settings of the session there is options";
-
-/// Parameters of libpq that change nothing here: they are about what sqlx does not do, or about
-/// sockets that are not ours to set.
-const WITHOUT_EFFECT: [&str; 13] = [
-    "application_name",
-    "fallback_application_name",
-    "gssdelegation",
-    "gsslib",
-    "keepalives",
-    "keepalives_count",
-    "keepalives_idle",
-    "keepalives_interval",
-    "krbsrvname",
-    "sslcertmode",
-    "sslcompression",
-    "sslsni",
-    "tcp_user_timeout",
-];
-
-/// Parameters that other libraries read from the URL that a program has for all of them.
-const OF_OTHERS: [&str; 13] = [
-    "acquire_timeout",
-    "connection_limit",
-    "idle_timeout",
-    "max_connections",
-    "max_lifetime",
-    "min_connections",
-    "pgbouncer",
-    "pool_max_conns",
-    "pool_min_conns",
-    "pool_size",
-    "pool_timeout",
-    "schema",
-    "socket_timeout",
-];
-
 /// A host as it was said: the name, where it is if that is another, and the port.
 #[derive(Clone, Default)]
 struct Host {
@@ -86,6 +52,8 @@ struct Host {
 
 #[derive(Default)]
 struct Parts {
+    /// The parameters that say something, in libpq's spelling: no variable stands for them.
+    named: Vec<String>,
     hosts: Vec<Host>,
     user: Option<String>,
     password: Option<String>,
@@ -96,13 +64,16 @@ struct Parts {
     root_certificate: Option<String>,
     certificate: Option<String>,
     key: Option<String>,
+    sends_no_certificate: bool,
     wanted: Option<Wanted>,
+    /// What said so.
+    wanted_by: &'static str,
     is_random: bool,
     connect_timeout: Option<Duration>,
     statement_cache: Option<usize>,
 }
 
-pub(super) fn parse(url: &str) -> Result<Servers, UrlError> {
+pub(super) fn parse(url: &str, environment: &Environment<'_>) -> Result<Servers, UrlError> {
     let rest = url
         .strip_prefix("postgresql://")
         .or_else(|| url.strip_prefix("postgres://"))
@@ -138,9 +109,13 @@ pub(super) fn parse(url: &str) -> Result<Servers, UrlError> {
         .map(host_and_port)
         .collect::<Result<_, _>>()?;
     parts.database = said(decode(path.trim_start_matches('/'))?);
-    for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+    if parts.hosts.iter().any(|host| !host.port.is_empty()) {
+        parts.named.push(String::from("port"));
+    }
+    let parameters = query.split('&').filter(|parameter| !parameter.is_empty());
+    for (number, parameter) in parameters.enumerate() {
         let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-        let set = parts.set(&decode(name)?, decode(value)?);
+        let set = parts.name(&decode(name)?, decode(value)?, number + 1);
         set.map_err(|error| match error {
             UrlError::Parameter { why: UNKNOWN, .. } if query.contains('@') => {
                 UrlError::Malformed(ENCODE)
@@ -148,7 +123,8 @@ pub(super) fn parse(url: &str) -> Result<Servers, UrlError> {
             error => error,
         })?;
     }
-    parts.into_servers()
+    parts.take_from_environment(environment)?;
+    parts.into_servers(environment)
 }
 
 /// `None` for what is empty: it is as if it were not said.
@@ -179,6 +155,10 @@ fn host_and_port(host: &str) -> Result<Host, UrlError> {
     } else {
         host.split_once(':').unwrap_or((host, ""))
     };
+    // Before a parameter is looked at: it may be a password that no host follows.
+    if !port.is_empty() && !is_port(port) {
+        return Err(UrlError::Malformed(ENCODE));
+    }
     Ok(Host {
         name: decode(name)?,
         address: String::new(),
@@ -186,8 +166,24 @@ fn host_and_port(host: &str) -> Result<Host, UrlError> {
     })
 }
 
+fn is_port(said: &str) -> bool {
+    said.parse().is_ok_and(|port: u16| port != 0)
+}
+
+/// libpq's spelling of a parameter.
+fn spelling(name: &str) -> &str {
+    match name {
+        "ssl-mode" => "sslmode",
+        "ssl-root-cert" | "ssl-ca" => "sslrootcert",
+        "ssl-cert" => "sslcert",
+        "ssl-key" => "sslkey",
+        _ if name.starts_with("options[") && name.ends_with(']') => "options",
+        name => name,
+    }
+}
+
 /// The error of a parameter; only names that are known to be no secret come here.
-fn refused(name: &str, why: &'static str) -> UrlError {
+pub(super) fn refused(name: &str, why: &'static str) -> UrlError {
     UrlError::Parameter {
         name: String::from(name),
         why,
@@ -195,8 +191,23 @@ fn refused(name: &str, why: &'static str) -> UrlError {
 }
 
 impl Parts {
-    fn set(&mut self, name: &str, value: String) -> Result<(), UrlError> {
-        match name {
+    /// Sets what the URL says of a parameter, and notes that it says it.
+    fn name(&mut self, name: &str, value: String, number: usize) -> Result<(), UrlError> {
+        if !value.is_empty() {
+            self.named.push(String::from(spelling(name)));
+            if matches!(
+                (name, value.as_str()),
+                ("ssl", "true") | ("requiressl", "1")
+            ) {
+                self.named.push(String::from("sslmode"));
+            }
+        }
+        self.set(name, value, number)
+    }
+
+    /// Sets one parameter, the `number`th of the URL.
+    fn set(&mut self, name: &str, value: String, number: usize) -> Result<(), UrlError> {
+        match spelling(name) {
             "user" => self.user = said(value),
             "password" => self.password = said(value),
             "dbname" => self.database = said(value),
@@ -209,9 +220,23 @@ impl Parts {
                 }
                 self.each_host(&value, name, |host, value| host.address = value)?;
             }
-            "port" => self.each_host(&value, name, |host, value| host.port = value)?,
-            "options" => self.options.extend(said(value)),
-            "sslmode" | "ssl-mode" => {
+            "port" => {
+                if !value
+                    .split(',')
+                    .all(|port| port.is_empty() || is_port(port))
+                {
+                    return Err(refused(name, "is no number from 1 to 65535"));
+                }
+                self.each_host(&value, name, |host, value| host.port = value)?;
+            }
+            "options" => match name.strip_prefix("options[") {
+                Some(setting) => {
+                    let setting = setting.strip_suffix(']').unwrap_or(setting);
+                    self.options.push(setting_option(setting, &value));
+                }
+                None => self.options.extend(said(value)),
+            },
+            "sslmode" => {
                 let mode = value.parse().map_err(|_| {
                     refused(
                         name,
@@ -221,11 +246,16 @@ impl Parts {
                 self.ssl_mode = Some(mode);
             }
             "ssl" if value == "true" => self.ssl_mode = Some(PgSslMode::Require),
-            "sslrootcert" | "ssl-root-cert" | "ssl-ca" => self.root_certificate = said(value),
-            "sslcert" | "ssl-cert" => self.certificate = said(value),
-            "sslkey" | "ssl-key" => self.key = said(value),
+            "requiressl" if value == "1" => {
+                self.ssl_mode.get_or_insert(PgSslMode::Require);
+            }
+            "sslrootcert" => self.root_certificate = said(value),
+            "sslcert" => self.certificate = said(value),
+            "sslkey" => self.key = said(value),
+            "sslcertmode" if value == "disable" => self.sends_no_certificate = true,
             "connect_timeout" => {
                 let seconds: i64 = value
+                    .trim()
                     .parse()
                     .map_err(|_| refused(name, "is no number of seconds"))?;
                 // As libpq has it: none at all for 0 and below; here the usual one.
@@ -235,6 +265,7 @@ impl Parts {
                     .map(Duration::from_secs);
             }
             "target_session_attrs" => {
+                self.wanted_by = "target_session_attrs";
                 self.wanted = Some(match value.as_str() {
                     "any" => Wanted::Any,
                     "read-write" => Wanted::Writable,
@@ -259,11 +290,7 @@ impl Parts {
                 let capacity = value.parse().map_err(|_| refused(name, "is no number"))?;
                 self.statement_cache = Some(capacity);
             }
-            _ if name.starts_with("options[") && name.ends_with(']') => {
-                let setting = &name["options[".len()..name.len() - 1];
-                self.options.push(setting_option(setting, &value));
-            }
-            _ => return other(name, &value),
+            _ => return other(name, &value, number),
         }
         Ok(())
     }
@@ -290,9 +317,8 @@ impl Parts {
         Ok(())
     }
 
-    fn into_servers(mut self) -> Result<Servers, UrlError> {
-        self.take_from_environment()?;
-        // Has what the PG… variables say.
+    fn into_servers(self, environment: &Environment<'_>) -> Result<Servers, UrlError> {
+        // Has what sqlx reads of the variables: each is set again below.
         let mut options = PgConnectOptions::new_without_pgpass()
             .application_name("tracing-audit")
             // No float is read, and pgbouncer takes no parameter of a session but a few.
@@ -301,9 +327,15 @@ impl Parts {
         let mut secrets = Vec::new();
         if let Some(user) = &self.user {
             options = options.username(user);
+        } else if environment.is_set("PGUSER") {
+            return Err(refused("PGUSER", "is set to nothing"));
         }
         if let Some(database) = &self.database {
             options = options.database(database);
+        } else if environment.is_set("PGDATABASE") {
+            // As libpq has it where that is set to nothing.
+            let user = String::from(options.get_username());
+            options = options.database(&user);
         }
         if let Some(capacity) = self.statement_cache {
             options = options.statement_cache_capacity(capacity);
@@ -315,26 +347,26 @@ impl Parts {
                 secrets.push(value);
             }
         }
+        let of_environment = environment.said("PGOPTIONS")?.unwrap_or_default();
+        let of_environment = settings(&of_environment).unwrap_or_default();
+        secrets.extend(of_environment.into_iter().map(|(_, value)| value));
         let tls_files = self.tls_files();
-        if let Some(mode) = self.ssl_mode {
-            options = options.ssl_mode(mode);
-        }
-        options = self.with_certificates(options)?;
+        let ssl_mode = self.effective_ssl_mode()?;
+        options = self.with_certificates(options.ssl_mode(ssl_mode), environment)?;
         secrets.extend(self.password.clone());
-        secrets.extend(env::var("PGPASSWORD").ok());
-        let ssl_mode = options.get_ssl_mode();
+        let mut passfile_note = None;
         let mut hosts = Vec::new();
         for host in &self.hosts {
             let mut options = host.apply(options.clone(), ssl_mode)?;
-            let password = self.password.clone().or_else(|| {
-                let is_set = env::var_os("PGPASSWORD").is_some();
-                (!is_set)
-                    .then(|| passfile::password(self.passfile.as_deref(), &options, &host.name))
-                    .flatten()
-            });
+            let mut password = self.password.clone();
+            if password.is_none() {
+                let found = passfile::password(self.passfile.as_deref(), &options, &host.name);
+                secrets.extend(found.password.clone());
+                password = found.password;
+                passfile_note = passfile_note.or(found.note);
+            }
             if let Some(password) = password {
                 options = options.password(&password);
-                secrets.push(password);
             }
             hosts.push(options);
         }
@@ -351,86 +383,116 @@ impl Parts {
         Ok(Servers {
             hosts,
             ssl_mode,
+            said_ssl_mode: self.ssl_mode.unwrap_or_default(),
             wanted,
+            wanted_by: self.wanted_by,
             connect_timeout: self.connect_timeout,
             tls_files,
+            passfile_note,
             secrets,
         })
     }
 
-    /// Takes hosts and certificates from the environment where the URL names none.
-    fn take_from_environment(&mut self) -> Result<(), UrlError> {
-        let var = |name: &str| env::var(name).ok().and_then(said);
-        if let [host] = &self.hosts[..]
-            && host.name.is_empty()
-            && host.address.is_empty()
-        {
-            if let Some(names) = var("PGHOST") {
-                self.each_host(&names, "PGHOST", |host, value| host.name = value)?;
+    /// Takes from the environment what the URL does not say.
+    fn take_from_environment(&mut self, environment: &Environment<'_>) -> Result<(), UrlError> {
+        for (variable, parameter) in VARIABLES {
+            let is_said = match parameter {
+                "host" => {
+                    let is_said = |host: &Host| !host.name.is_empty() || !host.address.is_empty();
+                    self.hosts.len() > 1 || self.hosts.iter().any(is_said)
+                }
+                "user" => self.user.is_some(),
+                "password" => self.password.is_some(),
+                "dbname" => self.database.is_some(),
+                "requiressl" => self.ssl_mode.is_some(),
+                parameter => self.named.iter().any(|named| named == parameter),
+            };
+            if is_said {
+                continue;
             }
-            if let Some(addresses) = var("PGHOSTADDR") {
-                self.each_host(&addresses, "PGHOSTADDR", |host, value| host.address = value)?;
+            let Some(value) = environment.said(variable)? else {
+                continue;
+            };
+            let set = self.set(parameter, value, 0);
+            set.map_err(|error| match error {
+                UrlError::Parameter { why, .. } => refused(variable, why),
+                error => error,
+            })?;
+            if parameter == "target_session_attrs" {
+                self.wanted_by = variable;
             }
         }
-        if self.hosts.iter().all(|host| host.port.is_empty())
-            && let Some(ports) = var("PGPORT")
-        {
-            self.each_host(&ports, "PGPORT", |host, value| host.port = value)?;
-        }
-        if self.passfile.is_none() {
-            self.passfile = var("PGPASSFILE").map(PathBuf::from);
-        }
-        let certificates = [
-            (&mut self.root_certificate, "PGSSLROOTCERT"),
-            (&mut self.certificate, "PGSSLCERT"),
-            (&mut self.key, "PGSSLKEY"),
-        ];
-        for (certificate, name) in certificates {
-            if certificate.is_none() {
-                *certificate = var(name);
-            }
+        let is_without = matches!(
+            self.ssl_mode,
+            None | Some(PgSslMode::Disable | PgSslMode::Allow | PgSslMode::Prefer)
+        );
+        if self.root_certificate.is_none() && !is_without {
+            self.root_certificate = environment.root_certificate();
         }
         Ok(())
     }
 
+    /// As libpq has it, a certificate to verify with is used where encryption is required, and that
+    /// of the system only for servers whose name is in theirs.
+    fn effective_ssl_mode(&self) -> Result<PgSslMode, UrlError> {
+        match (self.ssl_mode, self.root_certificate.as_deref()) {
+            (None | Some(PgSslMode::VerifyFull), Some("system")) => Ok(PgSslMode::VerifyFull),
+            (Some(_), Some("system")) => {
+                Err(refused("sslrootcert", "system needs sslmode=verify-full"))
+            }
+            (Some(PgSslMode::Require), Some(_)) => Ok(PgSslMode::VerifyCa),
+            (mode, _) => Ok(mode.unwrap_or_default()),
+        }
+    }
+
     fn tls_files(&self) -> Vec<TlsFile> {
-        const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
-        // Of RSA, of EC, or of PKCS #8.
-        const KEY: &str = "PRIVATE KEY-----";
         let root = self
             .root_certificate
             .as_deref()
             .filter(|root| *root != "system");
         [
-            ("sslrootcert", CERTIFICATE, root),
-            ("sslcert", CERTIFICATE, self.certificate.as_deref()),
-            ("sslkey", KEY, self.key.as_deref()),
+            ("sslrootcert", root),
+            ("sslcert", self.certificate.as_deref()),
+            ("sslkey", self.key.as_deref()),
         ]
         .into_iter()
-        .filter_map(|(parameter, marker, value)| TlsFile::of(parameter, marker, value?))
+        .filter_map(|(parameter, value)| Some(TlsFile::new(parameter, value?)))
         .collect()
     }
 
     fn with_certificates(
         &self,
         mut options: PgConnectOptions,
+        environment: &Environment<'_>,
     ) -> Result<PgConnectOptions, UrlError> {
         match self.root_certificate.as_deref() {
-            None => {}
-            // Those of the system are taken anyway.
-            Some("system") => {
-                if self
-                    .ssl_mode
-                    .is_some_and(|mode| !matches!(mode, PgSslMode::VerifyFull))
-                {
-                    return Err(refused("sslrootcert", "system needs sslmode=verify-full"));
+            // Those of the system are taken anyway. sqlx has taken the variable for a path.
+            None | Some("system") if environment.is_set("PGSSLROOTCERT") => {
+                if cfg!(feature = "tls-native") {
+                    return Err(refused(
+                        "PGSSLROOTCERT",
+                        "cannot be had with this value in a build with tls-native: unset it, and set sslrootcert in the URL",
+                    ));
                 }
-                options = options.ssl_mode(PgSslMode::VerifyFull);
+                options = options.ssl_root_cert_from_pem(Vec::new());
             }
+            None | Some("system") => {}
             Some(pem) if is_inline_pem(pem) => {
                 options = options.ssl_root_cert_from_pem(pem.as_bytes().to_vec());
             }
             Some(path) => options = options.ssl_root_cert(path),
+        }
+        if self.sends_no_certificate && self.certificate.is_some() {
+            return Err(refused(
+                "sslcertmode",
+                "disable leaves no use for sslcert: leave that out",
+            ));
+        }
+        for (file, variable) in [(&self.certificate, "PGSSLCERT"), (&self.key, "PGSSLKEY")] {
+            // sqlx takes that for the path of a file.
+            if file.is_none() && environment.is_set(variable) {
+                return Err(refused(variable, "is set to nothing: unset it"));
+            }
         }
         if self.certificate.is_some() != self.key.is_some() {
             return Err(refused(
@@ -457,15 +519,13 @@ impl Host {
         mut options: PgConnectOptions,
         ssl_mode: PgSslMode,
     ) -> Result<PgConnectOptions, UrlError> {
-        if !self.port.is_empty() {
-            let port = self.port.parse().ok().filter(|port: &u16| *port != 0);
-            options = options.port(port.ok_or(UrlError::Malformed(ENCODE))?);
-        }
+        // One that is not said is this one, also where another host has one.
+        options = options.port(self.port.parse().unwrap_or(5432));
         if !self.address.is_empty() {
             if matches!(ssl_mode, PgSslMode::VerifyFull) {
                 return Err(refused(
                     "hostaddr",
-                    "cannot be had with sslmode=verify-full",
+                    "cannot be had with sslmode=verify-full; where the URL has none, it is from PGHOSTADDR",
                 ));
             }
             options = options.host(&self.address);
@@ -479,6 +539,9 @@ impl Host {
                 return Err(UrlError::Malformed("a host's name in it has a blank"));
             }
             options = options.host(&self.name);
+        } else if options.get_host().is_empty() {
+            // A variable that is set to nothing.
+            options = options.host("localhost");
         }
         // As libpq has it: nobody listens at a socket's door, and Postgres offers no TLS there.
         if !is_tcp(&options) {
@@ -486,87 +549,6 @@ impl Host {
         }
         Ok(options)
     }
-}
-
-/// What libpq knows and is done otherwise here, or not at all.
-fn other(name: &str, value: &str) -> Result<(), UrlError> {
-    let is_harmless = match name {
-        "client_encoding" => {
-            value.eq_ignore_ascii_case("utf8")
-                || value.eq_ignore_ascii_case("utf-8")
-                || value == "auto"
-        }
-        "gssencmode" | "channel_binding" => matches!(value, "disable" | "prefer"),
-        "sslnegotiation" => value == "postgres",
-        "ssl_min_protocol_version" => matches!(value, "" | "TLSv1" | "TLSv1.1" | "TLSv1.2"),
-        "ssl_max_protocol_version" => matches!(value, "" | "TLSv1.3"),
-        "require_auth" | "requirepeer" | "requiressl" | "sslcrl" | "sslcrldir" | "sslpassword"
-        | "service" | "replication" | "ssl" => {
-            value.is_empty() || value == "false" || (name == "requiressl" && value == "0")
-        }
-        _ if WITHOUT_EFFECT.contains(&name) || OF_OTHERS.contains(&name) => true,
-        _ => {
-            let is_name = name.len() < 40
-                && name
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-            return Err(refused(if is_name { name } else { "a parameter" }, UNKNOWN));
-        }
-    };
-    if is_harmless {
-        return Ok(());
-    }
-    Err(refused(name, "cannot be had with this value here"))
-}
-
-/// A setting as a part of `options`.
-fn setting_option(setting: &str, value: &str) -> String {
-    let mut option = format!("-c {setting}=");
-    for c in value.chars() {
-        if c == '\\' || c.is_whitespace() {
-            option.push('\\');
-        }
-        option.push(c);
-    }
-    option
-}
-
-/// The settings in `options`: `-c name=value`, `-cname=value` and `--name=value`, with a backslash
-/// before a blank that is part of a value.
-fn settings(said: &str) -> Result<Vec<(String, String)>, UrlError> {
-    let not_settings = || {
-        refused(
-            "options",
-            "may hold settings alone: -c name=value or --name=value",
-        )
-    };
-    let mut settings = Vec::new();
-    let mut words = words(said).into_iter();
-    while let Some(word) = words.next() {
-        let setting = if word == "-c" {
-            words.next()
-        } else {
-            let setting = word.strip_prefix("--").or_else(|| word.strip_prefix("-c"));
-            setting.map(String::from)
-        };
-        let setting = setting.ok_or_else(not_settings)?;
-        let (name, value) = setting.split_once('=').ok_or_else(not_settings)?;
-        settings.push((String::from(name), String::from(value)));
-    }
-    Ok(settings)
-}
-
-fn words(said: &str) -> Vec<String> {
-    let (mut words, mut word, mut chars) = (Vec::new(), None::<String>, said.chars());
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => word.get_or_insert_default().extend(chars.next()),
-            c if c.is_whitespace() => words.extend(word.take()),
-            c => word.get_or_insert_default().push(c),
-        }
-    }
-    words.extend(word);
-    words
 }
 
 /// Another order with each start, so that many programs do not all choose the same host.

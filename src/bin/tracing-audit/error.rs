@@ -20,7 +20,7 @@ pub(crate) enum Error {
     #[error("the database URL does not begin with postgres://")]
     NotPostgres,
     /// The URL cannot be read as one.
-    #[error("the database URL is not understood: {0}")]
+    #[error("{}", of_url(.0))]
     BadUrl(UrlError),
     /// The database could not be reached, or refused the login.
     #[error("cannot connect to {database}: {}", .why.cause())]
@@ -191,6 +191,16 @@ impl Error {
             },
             _ => false,
         }
+    }
+}
+
+/// What is wrong with where the database is said to be. A variable of libpq's stands for what the URL does not say.
+fn of_url(error: &UrlError) -> String {
+    match error {
+        UrlError::Parameter { name, .. } if name.starts_with("PG") => {
+            format!("the environment variable {error}")
+        }
+        error => format!("the database URL is not understood: {error}"),
     }
 }
 
