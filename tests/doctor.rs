@@ -141,6 +141,16 @@ const ROLES: &[Case] = &[
         found: &["warning bypass pg_execute_server_program", "warning bypass pg_read_server_files", "warning bypass pg_write_server_files"],
     },
     Case {
+        done: "CREATE ROLE actor; GRANT actor TO app; ALTER ROLE app SET role = actor",
+        undone: AsAdvised,
+        found: &["problem role_settings role app"],
+    },
+    Case {
+        done: "ALTER ROLE app IN DATABASE audit SET role = actor",
+        undone: AsAdvised,
+        found: &["problem role_settings role app in database audit"],
+    },
+    Case {
         done: "ALTER ROLE app SET session_replication_role = replica",
         undone: AsAdvised,
         found: &["problem role_settings role app"],

@@ -282,6 +282,94 @@ fn a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_
     once_each(&postgres);
 }
 
+/// The statement in what is told.
+fn advised(said: &str) -> &str {
+    let (_, advice) = said
+        .split_once(": run ")
+        .unwrap_or_else(|| panic!("{said}"));
+    advice.split(". Or ").next().unwrap_or(advice)
+}
+
+#[test]
+fn a_login_that_is_audit_writer_and_has_not_its_rights_is_told_the_statement_that_lets_it_write() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE ROLE other; CREATE ROLE roled LOGIN; GRANT other, audit_writer TO roled; ALTER ROLE roled SET role = other;
+         CREATE ROLE \"Here Only\" LOGIN; GRANT other, audit_writer TO \"Here Only\"; ALTER ROLE \"Here Only\" IN DATABASE audit SET role = other;
+         CREATE ROLE own LOGIN NOINHERIT; GRANT audit_writer TO own;
+         CREATE ROLE between NOINHERIT; GRANT audit_writer TO between; CREATE ROLE chained LOGIN; GRANT between TO chained;
+         CREATE ROLE options LOGIN; GRANT other, audit_writer TO options",
+    );
+    let fault = |audit: &Audit| {
+        audit.record(Event::new("waits")).unwrap();
+        wait_until("a fault is known", PATIENCE, || {
+            audit.stats().fault().is_some()
+        });
+        String::from(audit.stats().fault().unwrap())
+    };
+    let start = |url: String, folder: &Folder| {
+        let builder = Audit::builder().postgres(url).spool(&folder.0);
+        builder.start().unwrap()
+    };
+    for (login, words) in [
+        (
+            "roled",
+            &[
+                "the login roled (session_user)",
+                "other (current_user)",
+                "ALTER ROLE roled RESET role",
+            ][..],
+        ),
+        (
+            "Here%20Only",
+            &["ALTER ROLE \"Here Only\" IN DATABASE audit RESET role"],
+        ),
+        (
+            "own",
+            &["own is a member of audit_writer", "does not inherit"],
+        ),
+        (
+            "chained",
+            &["does not inherit", "GRANT audit_writer TO chained"],
+        ),
+    ] {
+        let folder = Folder::new();
+        let audit = start(postgres.url_as(login), &folder);
+        let said = fault(&audit);
+        for word in words {
+            assert!(said.contains(word), "{login}: {said}");
+        }
+        assert!(!said.contains("--writer-login roled"), "{said}");
+        postgres.psql(advised(&said));
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    let folder = Folder::new();
+    let url = format!("{}?options=-c%20role%3Dother", postgres.url_as("options"));
+    let said = fault(&start(url, &folder));
+    assert!(
+        said.contains("take the setting role out of options"),
+        "{said}"
+    );
+    // Where more than one thing is in the way, all of it is told.
+    postgres.psql(
+        "CREATE ROLE stranger LOGIN; GRANT other TO stranger; ALTER ROLE stranger SET role = other",
+    );
+    let folder = Folder::new();
+    let said = fault(&start(postgres.url_as("stranger"), &folder));
+    assert!(
+        said.contains("RESET role, and then run `tracing-audit migrate --writer-login stranger`"),
+        "{said}"
+    );
+    // A right of the group is missing, which no membership mends.
+    postgres.psql("REVOKE USAGE ON SCHEMA audit FROM audit_writer; CREATE ROLE member LOGIN; GRANT audit_writer TO member");
+    let folder = Folder::new();
+    let said = fault(&start(postgres.url_as("member"), &folder));
+    assert!(
+        said.contains("tracing-audit doctor") && !said.contains("GRANT"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_member_of_audit_writer_and_of_nothing_else_writes_all_that_a_pipeline_writes() {
     let postgres = migrated();

@@ -12,6 +12,7 @@
 //! - [`migrations`]: what stands in their way, and how they are applied
 //! - [`partitions`]: monthly leaf partitions, ahead of their time
 //! - [`fault`]: what an error means: try again, hold, or give up one record
+//! - [`login`]: why a login may not write, and what to do
 //! - [`writer`]: one connection, and a batch's transaction
 //! - [`drain`]: the loop over all logs
 
@@ -19,6 +20,7 @@ pub(crate) mod batch;
 pub(crate) mod copy;
 pub(crate) mod drain;
 mod fault;
+mod login;
 mod migrations;
 mod partitions;
 mod schema;

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::batch::{Batch, DeadLetter, Leaf};
 use super::copy;
 use super::fault::Fault;
+use super::login;
 use super::migrations::{self, NotMade};
 use super::partitions;
 use super::schema;
@@ -158,11 +159,9 @@ impl Writer {
                 )));
             }
             schema::State::NotWriter | schema::State::Closed => {
-                let login = servers.login();
-                return Err(NotReady::Schema(Cow::Owned(format!(
-                    "the login {login} may not write to the audit tables: run `tracing-audit migrate --writer-login {login}` \
-                     as an administrator, or GRANT audit_writer TO it"
-                ))));
+                let asking = login::why_not_writer(&mut connection);
+                let why = watched(&probe, asking).await?;
+                return Err(NotReady::Schema(Cow::Owned(why)));
             }
             schema::State::Foreign => {
                 let naming = migrations::strangers(&mut connection, migrations::About::Making);

@@ -26,6 +26,24 @@ const SETTINGS: &str = "
         AND (o.role IS NULL OR o.role IN (session_user, current_user))))
     ORDER BY 2, 3";
 
+/// Logins whose sessions act as another role from the start: the setting's statement, the login, that role, and the
+/// trail's roles whose rights it has not. A setting that the login may not make is passed over by Postgres.
+const ACTING: &str = "
+    SELECT CASE
+            WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALTER ROLE ALL'
+            WHEN s.setrole = 0 THEN format('ALTER DATABASE %I', d.datname)
+            WHEN s.setdatabase = 0 THEN format('ALTER ROLE %I', m.rolname)
+            ELSE format('ALTER ROLE %I IN DATABASE %I', m.rolname, d.datname) END,
+        m.rolname::text, t.rolname::text, string_agg(g.rolname::text, ', ' ORDER BY g.rolname)
+    FROM pg_db_role_setting s LEFT JOIN pg_database d ON d.oid = s.setdatabase, unnest(s.setconfig) c,
+        pg_roles t, pg_roles m, pg_roles g
+    WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND c = 'role=' || t.rolname
+        AND m.rolcanlogin AND NOT m.rolsuper AND (s.setrole = 0 OR s.setrole = m.oid) AND m.oid <> t.oid
+        AND pg_has_role(m.oid, t.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+        AND g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        AND pg_has_role(m.oid, g.oid, 'MEMBER') AND NOT pg_has_role(t.oid, g.oid, 'USAGE')
+    GROUP BY 1, 2, 3 ORDER BY 1, 2";
+
 /// What is set for roles, for this database, or for both.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
@@ -57,6 +75,23 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
         } else {
             finding
         });
+    }
+    for (statement, login, actor, roles) in look
+        .rows::<(String, String, String, String)>(ACTING)
+        .await?
+    {
+        let found = format!(
+            "role is set: sessions of {login} (session_user) act as {actor} (current_user), without the rights of {roles}"
+        );
+        findings.push(
+            Finding::problem(
+                "role_settings",
+                statement.trim_start_matches("ALTER ").to_lowercase(),
+                found,
+            )
+            .expected("sessions that act as their login")
+            .advice(format!("{statement} RESET role;")),
+        );
     }
     Ok(or_ok(
         "role_settings",
