@@ -286,6 +286,58 @@ fn password_is_never_printed() {
 }
 
 #[test]
+fn an_argument_that_may_hold_a_password_is_not_repeated() {
+    let url = "postgres://u:hunter2@127.0.0.1:1/d";
+    for words in [
+        &["doctor", url][..],
+        &[url],
+        &["show", url],
+        &["release", url, "--reason", "closed"],
+        &["spool", "list", url],
+        &["spool", "drain", url],
+        &["doctor", "--max-age", url],
+        &["doctor", "--json=postgres://u:hunter2@127.0.0.1:1/d"],
+        &["doctor", "--accept", url],
+        &["find", "--since", url],
+        &["hold", "--tenant", url],
+        &["migrate", "--writer-login", url],
+        &["--postgres://u:hunter2@h/d"],
+        &["doctor", "u:hunter2@h/d"],
+        &["doctor", "host=h password=hunter2"],
+        &["--url", "postgres://u:p@h/d?password=a&hunter2", "doctor"],
+        &["--url", "postgres://u:p?hunter2", "doctor"],
+        &["--url", "postgres://u:12?hunter2=x", "doctor"],
+    ] {
+        let said = bare().args(words).output().unwrap();
+        assert_eq!(said.status.code(), Some(2), "{words:?}: {}", stderr(&said));
+        assert!(!stdout(&said).contains("hunter2"), "{}", stdout(&said));
+        assert!(!stderr(&said).contains("hunter2"), "{}", stderr(&said));
+        assert!(!stderr(&said).is_empty());
+    }
+    let said = bare().args(["doctor", url]).output().unwrap();
+    assert!(stderr(&said).contains("--url"), "{}", stderr(&said));
+    let usual = bare().arg("doctr").output().unwrap();
+    assert!(stderr(&usual).contains("'doctor'"), "{}", stderr(&usual));
+}
+
+#[test]
+fn a_variable_of_libpq_that_is_not_understood_is_an_error_by_its_name() {
+    for (name, value) in [("PGSSLMODE", "verify-fll"), ("PGCHANNELBINDING", "require")] {
+        let said = bare()
+            .args(["--url", "postgres://u@127.0.0.1:1/d", "doctor"])
+            .env(name, value)
+            .output()
+            .unwrap();
+        assert_eq!(said.status.code(), Some(2));
+        let said = stderr(&said);
+        assert!(
+            said.contains(&format!("environment variable {name}:")),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn tail_prints_each_row_once_however_late_its_batch_commits() {
     let postgres = migrated();
     let url = postgres.url();

@@ -5,6 +5,7 @@
 //! Exit codes: 0 when all went well, 1 when nothing was found or something is not as it must be
 //! or could not be removed, 2 for an error.
 
+mod arguments;
 mod database;
 mod doctor;
 mod error;
@@ -378,7 +379,14 @@ struct Reading {
 fn main() -> ExitCode {
     // The program is the whole process, and so it says which provider there is: verify-ca asks.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let error = match run(Cli::parse()) {
+    let cli = match arguments::read() {
+        Ok(cli) => cli,
+        Err(sentence) => {
+            complain(&sentence);
+            return ExitCode::from(2);
+        }
+    };
+    let error = match run(cli) {
         Ok(code) => return code,
         Err(error) => error,
     };

@@ -1,0 +1,139 @@
+//! The arguments of the program, read so that none that holds a password is repeated.
+//!
+//! A message that repeats an argument goes to terminals, logs of jobs and tickets. Whoever forgets `--url` before a database
+//! URL is told so, and the URL is not.
+
+use std::ffi::OsString;
+
+use clap::Parser as _;
+use clap::error::ErrorKind;
+
+use crate::Cli;
+
+/// Options whose value may be a URL: of the database, or free text that is never repeated.
+const MAY_BE_URL: [&str; 4] = ["--url", "--text", "--purpose", "--reason"];
+
+/// What is said in place of an argument.
+const NO_PLACE: &str = "an argument looks like a database URL and does not stand where one is expected; it is not repeated, \
+     since it may hold a password: name the database with --url, or in AUDIT_DATABASE_URL";
+
+/// What is said in place of what clap says of an argument.
+const NOT_REPEATED: &str =
+    "an argument is not understood; it is not repeated, since it may hold a password: see --help";
+
+/// Reads the arguments of this process. A sentence, if they cannot be understood or hold a secret where none may be.
+pub(crate) fn read() -> Result<Cli, String> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if is_url_out_of_place(&arguments) {
+        return Err(String::from(NO_PLACE));
+    }
+    Cli::try_parse_from(arguments).map_err(|error| {
+        let is_help = matches!(
+            error.kind(),
+            ErrorKind::DisplayHelp
+                | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                | ErrorKind::DisplayVersion
+        );
+        if is_help || !may_hold_secret(&error.render().to_string()) {
+            error.exit()
+        }
+        String::from(NOT_REPEATED)
+    })
+}
+
+/// Whether an argument that a message could repeat, or a command could record, is a database URL.
+fn is_url_out_of_place(arguments: &[OsString]) -> bool {
+    let mut arguments = arguments.iter().skip(1).map(|said| said.to_string_lossy());
+    while let Some(argument) = arguments.next() {
+        if MAY_BE_URL.contains(&&*argument) {
+            arguments.next();
+            continue;
+        }
+        let is_of_option = |option: &&str| {
+            let value = argument.strip_prefix(*option);
+            value.is_some_and(|value| value.starts_with('='))
+        };
+        if !MAY_BE_URL.iter().any(is_of_option) && is_database_url(&argument) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether it has a URL of Postgres in it, one of another kind with a password, or a password as libpq takes it otherwise.
+fn is_database_url(argument: &str) -> bool {
+    let argument = argument.to_ascii_lowercase();
+    let has_login = || {
+        let (_, rest) = argument.split_once("://")?;
+        let (login, _) = rest.split_once('@')?;
+        Some(login.contains(':'))
+    };
+    argument.contains("postgres://")
+        || argument.contains("postgresql://")
+        || argument.contains("password=")
+        || has_login().unwrap_or(false)
+}
+
+/// Whether what clap says may repeat a password: a URL, or the rest of one.
+fn may_hold_secret(said: &str) -> bool {
+    let words = || said.split_whitespace();
+    let is_login = |word: &str| {
+        word.split_once(':')
+            .is_some_and(|(_, rest)| rest.contains('@'))
+    };
+    words().any(|word| is_database_url(word) || is_login(word) || word.contains("://"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn is_out_of_place(words: &[&str]) -> bool {
+        let arguments: Vec<_> = ["program"]
+            .iter()
+            .chain(words)
+            .map(OsString::from)
+            .collect();
+        is_url_out_of_place(&arguments)
+    }
+
+    #[test]
+    fn a_database_url_is_the_value_of_url_or_of_free_text_alone() {
+        let url = "postgres://u:geheim@h/d";
+        for words in [
+            &["--url", url, "doctor"][..],
+            &["doctor", "--url=postgres://u:geheim@h/d"],
+            &["find", "--text", url],
+            &["hold", "--reason=copied by password= of u"],
+            &["show", "https://example.org/requests/1"],
+            &["show", "order:7@eu"],
+        ] {
+            assert!(!is_out_of_place(words), "{words:?}");
+        }
+        for words in [
+            &["doctor", url][..],
+            &[url],
+            &["--url", url, "doctor", url],
+            &["show", "POSTGRESQL://u@h/d"],
+            &["doctor", "--json=postgres://u:geheim@h/d"],
+            &["doctor", "--max-age", url],
+            &["spool", "list", url],
+            &["--urls=postgres://u:geheim@h/d"],
+            &["doctor", "mysql://u:geheim@h/d"],
+            &["doctor", "host=h password=geheim"],
+        ] {
+            assert!(is_out_of_place(words), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_left_of_a_url_is_not_repeated() {
+        assert!(may_hold_secret("unexpected argument 'u:geheim@h/d' found"));
+        assert!(may_hold_secret(
+            "invalid value 'x://geheim' for '--limit <N>'"
+        ));
+        assert!(!may_hold_secret(
+            "unrecognized subcommand 'doctr'\n\n  tip: a similar subcommand exists: 'doctor'"
+        ));
+    }
+}
