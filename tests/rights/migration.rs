@@ -397,3 +397,45 @@ fn a_member_of_audit_writer_and_of_nothing_else_writes_all_that_a_pipeline_write
     balanced(&audit, &postgres);
     refused(&mut app, "42501", "SELECT count(*) FROM audit.dead_letters");
 }
+
+#[test]
+fn a_second_administrator_migrates_a_database_of_its_own_as_the_docs_say() {
+    let postgres = migrated();
+    postgres.psql("CREATE ROLE adm2 LOGIN CREATEROLE; CREATE ROLE app LOGIN");
+    for database in ["second", "third"] {
+        postgres.psql(&format!("CREATE DATABASE {database}"));
+        postgres.psql(&format!("GRANT CREATE ON DATABASE {database} TO adm2"));
+    }
+    let url = |login: &str, database: &str| {
+        let url = postgres.url_of(database);
+        url.replace(&format!("//{ADMINISTRATOR}@"), &format!("//{login}@"))
+    };
+    let is_16 = postgres.psql("SELECT current_setting('server_version_num')::int >= 160000") == "t";
+    let docs = include_str!("../../docs/operations.md");
+    let statement = |begin: &str| {
+        let (_, rest) = docs.split_once(begin).unwrap();
+        format!("{begin}{}", rest.split(';').next().unwrap())
+    };
+    if is_16 {
+        let refused = tracing_audit::migrate(&url("adm2", "second")).unwrap_err();
+        assert!(
+            refused.to_string().contains("does not administer"),
+            "{refused}"
+        );
+        postgres.psql(&statement("GRANT audit_owner, audit_maintainer,"));
+    }
+    tracing_audit::migrate(&url("adm2", "second")).unwrap();
+    if is_16 {
+        postgres.psql(&statement("REVOKE audit_owner, audit_maintainer"));
+    }
+    tracing_audit::migrate(&url(ADMINISTRATOR, "third")).unwrap();
+    tracing_audit::migrate(&url(ADMINISTRATOR, "second")).unwrap();
+    let with = if is_16 { " WITH INHERIT TRUE" } else { "" };
+    let mut administrator = postgres.session("adm2");
+    allowed(
+        &mut administrator,
+        &format!("GRANT audit_reader TO app{with}"),
+    );
+    let is_reader = "SELECT pg_has_role('app', 'audit_reader', 'USAGE'), pg_has_role('adm2', 'audit_owner', 'MEMBER')";
+    assert_eq!(postgres.psql(is_reader), "t|f");
+}
