@@ -123,9 +123,8 @@ fn is_der(body: &str) -> bool {
         return false;
     };
     let of_length = match length {
-        0x80 => return false,
+        0x80 | 0x85.. => return false,
         0x81..=0x84 => usize::from(length & 0x7f),
-        0x85.. => return false,
         short => return rest.len() == usize::from(*short),
     };
     let Some((length, content)) = rest.split_at_checked(of_length) else {

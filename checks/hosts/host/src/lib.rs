@@ -10,7 +10,8 @@ use tracing_subscriber::prelude::*;
 pub enum Tls {
     /// None: what asks for it is refused at the start.
     None,
-    /// rustls without a default provider of the process: all but `verify-ca`, which says so.
+    /// rustls without a default provider of the process: all but `verify-ca`, and `require` with a root certificate,
+    /// which is the same; they say so.
     Rustls,
     /// All of it.
     Full,
@@ -26,6 +27,8 @@ pub fn records(tls: Tls) {
         let spool = std::env::temp_dir().join(format!("host-{}-{number}", std::process::id()));
         let mode = url.split(['=', '&']).nth(1).expect("sslmode comes first");
         let started = Audit::builder().postgres(url).spool(&spool).start();
+        let is_of_authority =
+            mode == "verify-ca" || mode == "require" && url.contains("sslrootcert");
         let is_asked_for = !matches!(mode, "disable" | "prefer");
         if tls == Tls::None && is_asked_for {
             assert!(
@@ -38,7 +41,7 @@ pub fn records(tls: Tls) {
         let subscriber = tracing_subscriber::registry().with(audit.layer());
         let _guard = subscriber.set_default();
         audit.record(Event::new("arrives")).expect("it is taken");
-        if tls == Tls::Rustls && mode == "verify-ca" {
+        if tls == Tls::Rustls && is_of_authority {
             while audit.stats().fault().is_none() {
                 std::thread::yield_now();
             }
