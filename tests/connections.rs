@@ -338,10 +338,6 @@ mod tls {
 
     use super::*;
 
-    /// A key of an old kind, which OpenSSL's part of native-tls does not take; not a key of anything.
-    const PKCS1: &str =
-        "-----BEGIN RSA PRIVATE KEY-----\nMAMCAQE=\n-----END RSA PRIVATE KEY-----\n";
-
     /// Writes a file as the server's account, which has to own its key.
     fn write_as_server(postgres: &Postgres, name: &str, content: &str) {
         let file = text(&postgres.data_dir().join(name));
@@ -433,7 +429,11 @@ mod tls {
         );
         #[cfg(feature = "tls-native")]
         {
-            let old = file("old.pem", PKCS1);
+            // Of an old kind, which is looked at no further.
+            let old = file(
+                "old.pem",
+                "-----BEGIN RSA PRIVATE KEY-----\nMAMCAQE=\n-----END RSA PRIVATE KEY-----\n",
+            );
             let said = fault(&at(
                 "localhost",
                 &format!("sslmode=require&sslcert={authority}&sslkey={old}"),
