@@ -470,6 +470,10 @@ fn openssl_is_said_in_words() {
             "error:0688010A:asn1 encoding routines:asn1_d2i_ex_primitive:nested asn1 error:x.c:1:Type=X509",
             "one of these is damaged: sslcert (/c)",
         ),
+        (
+            "error:1E08010C:DECODER routines:OSSL_DECODER_from_bio:unsupported:x.c:102:",
+            "one of these is damaged: sslcert (/c)",
+        ),
     ] {
         let error = sqlx::Error::Tls(error.into());
         let cause = Cause::of(error, PgSslMode::Require, "sslcert (/c)");
@@ -480,6 +484,17 @@ fn openssl_is_said_in_words() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn a_handshake_that_fails_is_no_flaw_of_a_file() {
+    let said = "error:0A000102:SSL routines:tls_process_server_hello:unsupported protocol:x.c:1:";
+    let cause = Cause::of(
+        sqlx::Error::Tls(said.into()),
+        PgSslMode::Require,
+        "sslcert (/c)",
+    );
+    assert_eq!(cause.text(), "TLS: unsupported protocol");
 }
 
 #[cfg(unix)]

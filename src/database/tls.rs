@@ -86,10 +86,10 @@ impl TlsFile {
 
     /// The parameter with its file, for an error of which nobody knows whose it is.
     pub(super) fn told(&self) -> String {
-        if is_inline_pem(&self.value) {
-            String::from(self.parameter)
-        } else {
+        if !is_inline_pem(&self.value) && Path::new(&self.value).is_absolute() {
             format!("{} ({})", self.parameter, self.value)
+        } else {
+            String::from(self.parameter)
         }
     }
 }
@@ -157,14 +157,14 @@ pub(super) fn advice(said: &str, tls_files: &str) -> String {
     }
     let of_a_file = [
         "asn1",
-        "asn.1",
-        "der",
-        "encoding",
-        "pem ",
-        "start line",
-        "unsupported",
+        "badencoding",
+        "bad base64",
+        "header too long",
+        "no start line",
+        "not enough data",
+        "wrong tag",
     ];
-    let is_of_a_file = of_a_file.iter().any(|word| is(word));
+    let is_of_a_file = said == "unsupported" || of_a_file.iter().any(|word| is(word));
     let advice = if is("unknownissuer")
         || is("unable to get")
         || is("self-signed")
