@@ -1023,6 +1023,346 @@ fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
     tail.wait_for("new-0");
 }
 
+#[test]
+fn a_row_that_postgres_cannot_print_costs_itself_and_no_other() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    // As a writer can add them: a control character takes six in JSON, and a number of some bytes 131,072.
+    postgres.psql(&format!(
+        "SELECT audit.ensure_partition('query_runs', now());
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters,
+            first_id, last_id, library_version)
+        VALUES ('{WRITER_B}', 1, 4, 4, 0, 0, 0, test_id(21, now()), test_id(24, now()), 'test');
+        INSERT INTO audit.query_runs (id, request_id, question_text, sql_text, status, started_at, metadata, writer_id, seq, salt)
+        SELECT test_id(20 + n, now()), 'req-1', question, sql, 'succeeded', now(), jsonb_build_object('x', metadata::jsonb), '{WRITER_B}', n, ''
+        FROM (VALUES (1, 'one', repeat(E'\\x01', 180000000), '{{}}'),
+            (2, 'two', NULL, '[' || repeat('1e131071,', 9000) || '0]'),
+            (3, 'three', repeat('x', 270000000), '{{}}'),
+            (4, 'four', NULL, '{{}}')) AS v (n, question, sql, metadata)",
+    ));
+    let shown = run(&postgres, &["show", "req-1"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let text = stdout(&shown);
+    assert!(text.contains("7 query runs, 1 prompt run, 1 event"));
+    for part in [
+        "One row.",
+        "one",
+        "two",
+        "three",
+        "four",
+        "… 179994000 more characters (--full)",
+        "incomplete   Postgres cannot read it",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(text.len() < 1_000_000);
+    let full = run(&postgres, &["show", "req-1", "--full"]);
+    assert_eq!(full.status.code(), Some(0), "{}", stderr(&full));
+    assert!(stdout(&full).contains("more characters (the row is too large)"));
+
+    let shown = run(&postgres, &["show", "req-1", "--json"]);
+    assert_eq!(shown.status.code(), Some(2));
+    assert!(
+        stderr(&shown).contains("3 of the records could not be read whole"),
+        "{}",
+        stderr(&shown)
+    );
+    let rows: Vec<Value> = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(rows.len(), 9);
+    let unread: Vec<_> = rows
+        .iter()
+        .filter(|row| row["unread"].is_string())
+        .collect();
+    assert_eq!(unread.len(), 3);
+    for row in unread {
+        assert_eq!(
+            (&row["kind"], &row["request_id"]),
+            (&Value::from("query_run"), &Value::from("req-1"))
+        );
+        assert!(
+            row["id"].is_string() && row.get("sql_text").is_none(),
+            "{row}"
+        );
+    }
+    assert!(rows.iter().any(|row| row["question_text"] == "four"));
+
+    let tail = Tail::start(&postgres, &["--last", "4"]);
+    tail.wait_for("four");
+    let (_, text) = tail.interrupt();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[0].ends_with("req-1  one"), "{text}");
+    let tail = Tail::start(&postgres, &["--last", "4", "--json"]);
+    tail.wait_for("four");
+    let (_, text) = tail.interrupt();
+    assert_eq!(text.matches("\"unread\"").count(), 3);
+
+    for words in [
+        &["find"][..],
+        &["find", "--json"],
+        &["find", "--text", "THREE"],
+    ] {
+        let found = run(&postgres, words);
+        assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+        assert!(stdout(&found).contains("req-1"));
+    }
+}
+
+#[test]
+fn lines_fit_the_terminal() {
+    let postgres = with_old_partitions();
+    postgres.psql(STORY);
+    // A chain of records, the last of which says much.
+    postgres.psql(
+        "INSERT INTO audit.query_runs (id, request_id, parent_id, question_text, sql_text, error_code, error_message, status,
+            started_at, metadata, problems, writer_id, seq, salt)
+        SELECT test_id(50 + n, '2026-05-04 09:30Z'), 'req-1', test_id(49 + n, '2026-05-04 09:30Z'),
+            repeat('What is it? ', 30), repeat('x', 500), 'a_code', repeat('wrong ', 40), 'failed', '2026-05-04 09:30Z',
+            jsonb_build_object('a', repeat('b', 300)), ARRAY[repeat('problem ', 40)],
+            '00000000-0000-7000-8000-00000000000a', 50 + n, '' FROM generate_series(1, 14) AS n;
+        INSERT INTO audit_parts.events_default (id, tenant_id, status, created_at, writer_id, seq, salt)
+        SELECT audit.id_at(at), audit.tenant_uuid('acme'), 'succeeded', at, gen_random_uuid(), 1, ''
+        FROM unnest(ARRAY['2014-05-04Z', now() + interval '9 years']::timestamptz[]) at;
+        ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY;
+        GRANT SELECT, INSERT, UPDATE, DELETE ON audit.query_runs, audit.prompt_runs, audit.events TO PUBLIC",
+    );
+    postgres.psql(&format!(
+        "SELECT test_batch('{WRITER_B}', 1, 3, gen_random_uuid()::text, 'a-tenant-of-a-long-name')"
+    ));
+    for reason in [
+        "case 17",
+        "a case of which there is very much to be said, and all of it has to be on record here",
+    ] {
+        let held = run(
+            &postgres,
+            &[
+                "hold", "--reason", reason, "--tenant", "acme", "--kind", "events",
+            ],
+        );
+        assert!(held.status.success(), "{}", stderr(&held));
+    }
+    let url = postgres.url();
+    for columns in [40, 80, 120] {
+        let fits = |text: &str, words: &[&str]| {
+            assert!(!text.is_empty(), "{words:?}");
+            for line in text.lines() {
+                assert!(
+                    line.chars().count() <= columns,
+                    "{words:?} at {columns}: {line}\n{text}"
+                );
+            }
+        };
+        for words in [
+            &["show", "req-1"][..],
+            &["show", "req-1", "--full"],
+            &["hold", "--list"],
+            &["retain", "--keep", "7 years"],
+            &["retain", "--keep", "70 years"],
+            &["settle"],
+            &["doctor"],
+        ] {
+            let mut command = bare();
+            command
+                .args(words)
+                .env("DATABASE_URL", &url)
+                .env("COLUMNS", columns.to_string());
+            let told = command.output().unwrap();
+            assert_ne!(told.status.code(), Some(2), "{}", stderr(&told));
+            fits(&stdout(&told), words);
+        }
+        let mut tail = command(&postgres, &["tail"]);
+        tail.env("COLUMNS", columns.to_string());
+        let tail = Tail::spawn(tail);
+        tail.wait_for("SELECT 2");
+        fits(&tail.interrupt().1, &["tail"]);
+    }
+    // What removes and moves tells more.
+    let mut command = bare();
+    command
+        .args(["settle", "--yes"])
+        .env("DATABASE_URL", &url)
+        .env("COLUMNS", "40");
+    let told = stdout(&command.output().unwrap());
+    assert!(told.contains("settled\n  event"), "{told}");
+    assert!(
+        told.lines().all(|line| line.chars().count() <= 40),
+        "{told}"
+    );
+}
+
+#[test]
+fn advice_of_a_narrow_terminal_is_sql_as_it_stands() {
+    let postgres = migrated();
+    postgres.psql("GRANT SELECT, INSERT, UPDATE, DELETE ON audit.query_runs TO PUBLIC; ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY");
+    let mut doctor = bare();
+    doctor
+        .args(["doctor"])
+        .env("DATABASE_URL", postgres.url())
+        .env("COLUMNS", "40");
+    let told = stdout(&doctor.output().unwrap());
+    let mut advice = String::new();
+    let mut is_advice = false;
+    for line in told.lines() {
+        // A label stands above its text.
+        let begins = |word: &&str| line.starts_with(&format!("  {word}"));
+        if line == "  to mend it:" {
+            is_advice = true;
+        } else if line.is_empty() || ["ok ", "warning ", "problem ", "note:"].iter().any(begins) {
+            is_advice = false;
+        } else if is_advice {
+            advice.push_str(line);
+            advice.push('\n');
+        }
+    }
+    assert!(advice.contains("REVOKE"), "{told}");
+    postgres.psql(&advice);
+    let again = run(&postgres, &["doctor"]);
+    assert_eq!(again.status.code(), Some(0), "{}", stdout(&again));
+}
+
+#[test]
+fn a_story_is_printed_before_all_of_it_is_read() {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition('query_runs', now());
+        INSERT INTO audit.query_runs (id, request_id, sql_text, status, started_at, writer_id, seq, salt)
+        SELECT test_id(n, now()), 'req-many', 'SELECT ' || n, 'succeeded', now(), '00000000-0000-7000-8000-00000000000a', n, ''
+        FROM generate_series(1, 3000) AS n",
+    );
+    for words in [&["show", "req-many"][..], &["show", "req-many", "--json"]] {
+        let mut child = command(&postgres, words)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("SELECT 1") {
+            assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
+        }
+        // It has more to say than a pipe holds, and nothing was changed: so it waits, and holds nothing in Postgres.
+        wait_until("it waits outside of a transaction", PATIENCE, || {
+            postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'audit' AND pid <> pg_backend_pid() AND state = 'idle'") == "1"
+        });
+        let mut rest = String::new();
+        std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
+        assert!(rest.contains("SELECT 3000"));
+        assert_eq!(end_of(&mut child).code(), Some(0));
+    }
+}
+
+#[test]
+fn what_is_missing_is_named_and_the_trail_is_not_said_to_be() {
+    let postgres = migrated();
+    postgres.psql(
+        "ALTER EVENT TRIGGER audit_refuse_drop DISABLE; ALTER EVENT TRIGGER audit_refuse_ddl DISABLE;
+        ALTER TABLE audit.legal_hold_lifts RENAME TO gone",
+    );
+    let listed = run(&postgres, &["hold", "--list"]);
+    assert_eq!(listed.status.code(), Some(2));
+    let said = stderr(&listed);
+    assert!(
+        said.contains("legal_hold_lifts\" does not exist")
+            && !said.contains("there is no audit trail"),
+        "{said}"
+    );
+
+    let empty = Postgres::start();
+    empty.psql("CREATE SCHEMA audit");
+    let listed = run(&empty, &["hold", "--list"]);
+    assert_eq!(listed.status.code(), Some(2));
+    assert!(
+        stderr(&listed).contains("there is no audit trail"),
+        "{}",
+        stderr(&listed)
+    );
+}
+
+#[test]
+fn migrate_looks_for_the_logins_before_it_makes_anything() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE app LOGIN");
+    let refused = run(
+        &postgres,
+        &[
+            "migrate",
+            "--writer-login",
+            "app",
+            "--reader-login",
+            "nobody",
+        ],
+    );
+    assert_eq!(refused.status.code(), Some(2), "{}", stdout(&refused));
+    assert!(
+        stderr(&refused).contains("there is no login nobody"),
+        "{}",
+        stderr(&refused)
+    );
+    let made = "SELECT to_regnamespace('audit'), (SELECT count(*) FROM pg_roles WHERE rolname LIKE 'audit%')";
+    assert_eq!(postgres.psql(made), "|0");
+    let done = run(&postgres, &["migrate", "--writer-login", "app"]);
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+}
+
+#[test]
+fn holds_are_listed_with_the_times_that_they_have() {
+    let postgres = migrated();
+    for times in [
+        &["--from", "4713-01-01 BC"][..],
+        &[
+            "--from",
+            "2026-01-01 00:00:00.25Z",
+            "--to",
+            "2026-01-01 00:00:00.750001Z",
+        ],
+    ] {
+        let held = run(&postgres, &[&["hold", "--reason", "case"], times].concat());
+        assert_eq!(held.status.code(), Some(0), "{}", stderr(&held));
+    }
+    let listed = stdout(&run(&postgres, &["hold", "--list"]));
+    for span in [
+        "from 4713-01-01T00:00:00Z BC on",
+        "from 2026-01-01T00:00:00.25Z to 2026-01-01T00:00:00.750001Z",
+    ] {
+        assert!(listed.contains(span), "{span}: {listed}");
+    }
+}
+
+#[test]
+fn help_is_of_the_command_it_is_asked_of() {
+    let help = |words: &[&str]| {
+        let mut command = bare();
+        let output = command
+            .args(words)
+            .env("AUDIT_DATABASE_URL", "postgres://127.0.0.1:1/none")
+            .output()
+            .unwrap();
+        format!("{}{}", stdout(&output), stderr(&output))
+    };
+    // Without what they need, commands say how they are used.
+    for words in [
+        &["show"][..],
+        &["retain"],
+        &["hold"],
+        &["release"],
+        &["spool", "drain"],
+    ] {
+        let usage = help(words);
+        assert!(
+            usage.contains("Usage:") && !usage.contains("--url"),
+            "{usage}"
+        );
+    }
+    for (command, json) in [
+        ("show", "an array of the records"),
+        ("find", "an array of the requests"),
+        ("tail", "a line of JSON"),
+    ] {
+        let help = help(&[command, "-h"]);
+        let line = help.lines().find(|line| line.contains("--json")).unwrap();
+        assert!(line.contains(json), "{help}");
+    }
+}
+
 /// All that retention could change.
 const EVERYTHING: &str = "SELECT (SELECT string_agg(c.oid::text, ',' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace = 'audit_parts'::regnamespace),
     (SELECT count(*) FROM audit.events), (SELECT count(*) FROM audit.removals), (SELECT count(*) FROM audit.batches)";
@@ -1258,6 +1598,10 @@ impl Tail {
     fn start_at(url: &str, words: &[&str]) -> Self {
         let mut command = bare();
         command.arg("tail").args(words).env("DATABASE_URL", url);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let text = Arc::new(Mutex::new(String::new()));
         let stdout = child.stdout.take().unwrap();

@@ -241,6 +241,20 @@ fn a_reader_finds_the_tenant_it_names_and_no_other() {
     };
     let unbound = as_looker(&["find"]);
     assert_eq!(unbound.status.code(), Some(1), "{}", stdout(&unbound));
+    for words in [&["find"][..], &["show", "req-mid"]] {
+        let unbound = as_looker(words);
+        assert_eq!(unbound.status.code(), Some(1), "{}", stdout(&unbound));
+        let said = stderr(&unbound);
+        assert!(
+            said.contains("name it with --tenant") && !said.contains("--since"),
+            "{said}"
+        );
+    }
+    let nothing = stderr(&as_looker(&["find", "--tenant", "nobody"]));
+    assert!(
+        nothing.contains("--since") && !nothing.contains("--tenant"),
+        "{nothing}"
+    );
     let found = as_looker(&["find", "--tenant", "acme", "--json"]);
     assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
     let found: Value = serde_json::from_str(&stdout(&found)).unwrap();
@@ -328,6 +342,167 @@ fn a_search_that_is_stopped_says_to_narrow_it() {
         "{}",
         stderr(&stopped)
     );
+}
+
+#[test]
+fn an_id_of_any_width_is_told_and_so_are_the_others() {
+    let postgres = prepared();
+    // In the index they are compressed; escaped, the second is eight times as wide.
+    postgres.psql(
+        "SELECT test_query(20, 1, 'acme', 'alice', repeat('r', 200000), 'Wide', 'failed'),
+            test_query(21, 1, 'acme', 'alice', repeat(E'\\u202e', 9000), 'Escaped', 'failed'),
+            test_query(22, 1, 'acme', 'm' || repeat(E'\\u0301', 2000000), 'req-accents', 'Accents', 'failed'),
+            test_query(23, 1, repeat('t', 70000), 'alice', 'req-tenant', repeat('q', 200000), 'failed')",
+    );
+    for columns in [None, Some("80"), Some("100000")] {
+        for words in [&["find"][..], &["find", "--full"]] {
+            let mut command = command(&postgres, words);
+            if let Some(columns) = columns {
+                command.env("COLUMNS", columns);
+            }
+            let found = command.output().unwrap();
+            assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+            let text = stdout(&found);
+            for id in ["req-accents", "req-tenant", "req-mid", "req-old"] {
+                assert!(text.contains(id), "{id}");
+            }
+            assert!(text.contains("rrr") && text.contains("\\u{202e}"));
+            assert!(text.len() < 1_000_000, "{}", text.len());
+        }
+    }
+}
+
+#[test]
+fn lines_fit_the_terminal_and_full_ones_have_all() {
+    let postgres = prepared();
+    postgres.psql("SELECT test_query(9, 1, 'a-tenant-of-a-long-name', 'somebody@example.org', gen_random_uuid()::text, repeat('What is it? ', 20), 'failed')");
+    let of_width = |columns: &str, words: &[&str]| {
+        let found = command(&postgres, words)
+            .env("COLUMNS", columns)
+            .output()
+            .unwrap();
+        assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+        stdout(&found)
+    };
+    for columns in [20, 40, 60, 80, 100, 120, 200] {
+        let text = of_width(&columns.to_string(), &["find"]);
+        for line in text.lines() {
+            assert!(line.chars().count() <= columns, "{columns}: {line}");
+        }
+        assert!(columns < 80 || text.contains("req-mid"), "{text}");
+    }
+    let id = postgres
+        .psql("SELECT request_id FROM audit.query_runs WHERE user_id = 'somebody@example.org'");
+    for text in [
+        of_width("40", &["find", "--full"]),
+        stdout(&run(&postgres, &["find"])),
+    ] {
+        let line = text.lines().find(|line| line.contains("somebody")).unwrap();
+        for part in [
+            "a-tenant-of-a-long-name",
+            "somebody@example.org",
+            "1 failed",
+            "1 record",
+            &id,
+        ] {
+            assert!(line.contains(part), "{part}: {line}");
+        }
+    }
+}
+
+#[test]
+fn few_rows_are_in_memory_however_large_they_are() {
+    let postgres = prepared();
+    postgres.psql(
+        "SELECT audit.ensure_partition('prompt_runs', now());
+        INSERT INTO audit.prompt_runs (id, request_id, rendered_prompt, response_text, status, created_at, writer_id, seq, salt)
+        SELECT test_id(n, now()), 'large-' || n % 100, repeat('p', 2000000), repeat('r', 2000000), 'succeeded', now(),
+            '00000000-0000-7000-8000-00000000000a', n, '' FROM generate_series(1, 200) AS n",
+    );
+    // 800 MB of text.
+    for words in [
+        &["find", "--kind", "prompt_runs", "--limit", "200"][..],
+        &["find", "--kind", "prompt_runs", "--limit", "200", "--json"],
+        &["show", "large-7"],
+        &["show", "large-7", "--full"],
+        &["show", "large-7", "--json"],
+    ] {
+        let mut limited = Command::new("prlimit");
+        limited
+            .args(["--as=200000000", env!("CARGO_BIN_EXE_tracing-audit")])
+            .args(words)
+            .env_remove("AUDIT_DATABASE_URL")
+            .env_remove("COLUMNS")
+            .env("DATABASE_URL", postgres.url());
+        let found = limited.output().unwrap();
+        assert_eq!(
+            found.status.code(),
+            Some(0),
+            "{words:?}: {}",
+            stderr(&found)
+        );
+        assert!(stdout(&found).contains("large-7"), "{words:?}");
+    }
+}
+
+#[test]
+fn a_record_of_no_request_is_shown_by_its_id() {
+    let postgres = prepared();
+    let found = stdout(&run(&postgres, &["find", "--status", "unknown"]));
+    let id = found.trim().rsplit(' ').next().unwrap();
+    let shown = run(&postgres, &["show", id]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let text = stdout(&shown);
+    assert!(text.starts_with(&format!("Record {id}\n")), "{text}");
+    assert!(text.contains("No request of its own"), "{text}");
+    let shown = run(&postgres, &["show", id, "--json", "--tenant", "globex"]);
+    let shown: Value = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(shown[0]["id"], *id);
+    let of_another = run(&postgres, &["show", id, "--tenant", "acme"]);
+    assert_eq!(of_another.status.code(), Some(1));
+    let none = run(&postgres, &["show", "00000000-0000-7000-8000-0000000000ff"]);
+    assert_eq!(none.status.code(), Some(1), "{}", stdout(&none));
+}
+
+#[test]
+fn kinds_are_understood_as_they_are_printed() {
+    let postgres = prepared();
+    for (said, expected) in [
+        ("query_run", vec!["-", "req-new", "req-mid", "req-old"]),
+        ("query_runs", vec!["-", "req-new", "req-mid", "req-old"]),
+        ("event", vec!["req-mid"]),
+    ] {
+        assert_eq!(requests(&postgres, &["--kind", said]), expected, "{said}");
+    }
+    for words in [
+        &["retain", "--keep", "7 years", "--kind", "prompt_run"][..],
+        &["settle", "--kind", "event"],
+        &["hold", "--reason", "case", "--kind", "query_run"],
+    ] {
+        let done = run(&postgres, words);
+        assert_eq!(done.status.code(), Some(0), "{words:?}: {}", stderr(&done));
+    }
+    let kinds = postgres.psql("SELECT kinds FROM audit.legal_holds");
+    assert_eq!(kinds, "{query_runs}");
+    let unknown = run(&postgres, &["find", "--kind", "query"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(
+        stderr(&unknown).contains("query_runs, prompt_runs, events"),
+        "{}",
+        stderr(&unknown)
+    );
+}
+
+#[test]
+fn times_are_written_as_show_writes_them() {
+    let postgres = prepared();
+    let json = |words: &[&str]| -> Value {
+        serde_json::from_str(&stdout(&run(&postgres, words))).unwrap()
+    };
+    let found = json(&["find", "--json", "--user", "alice"]);
+    let shown = json(&["show", "--json", "req-old"]);
+    assert_eq!(found[1]["request_id"], "req-old");
+    assert_eq!(found[1]["began"], shown[0]["started_at"]);
 }
 
 /// The ids of the requests that are found; `-` for a record of none.

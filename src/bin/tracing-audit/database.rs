@@ -3,7 +3,6 @@
 use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::Uuid;
 use sqlx::{Connection as _, Executor as _, Transaction};
@@ -34,7 +33,9 @@ const FEW_ROWS: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_
 const STRANGERS: &str = "
     WITH ours AS (SELECT oid FROM pg_roles WHERE rolname IN ('audit_owner', 'audit_maintainer') OR rolsuper),
         schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace WHERE nspname IN ('audit', 'audit_parts'))
-    SELECT EXISTS (SELECT FROM schemas WHERE nspname = 'audit'), (
+    SELECT EXISTS (SELECT FROM schemas WHERE nspname = 'audit'),
+        EXISTS (SELECT FROM pg_class c JOIN schemas n ON n.oid = c.relnamespace
+            WHERE n.nspname = 'audit' AND c.relname = 'schema_migrations'), (
         SELECT format('%s belongs to %s', what, pg_get_userbyid(owner)) FROM (
             SELECT format('schema %I', nspname), nspowner FROM schemas
             UNION ALL
@@ -81,18 +82,18 @@ impl Database {
         let standing = async {
             let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
             transaction.execute(CATALOG_FIRST).await?;
-            let standing = standing(&mut transaction).await?;
+            let standing = look(&mut transaction).await?;
             transaction.commit().await?;
             Ok(standing)
         };
         match standing.await.map_err(|source| self.read_error(source))? {
-            Standing::Ours => Ok(connection),
-            Standing::Absent => Err(Error::NoTables {
-                database: self.name(),
-            }),
-            Standing::NotOurs(what) => Err(Error::NotOurs {
+            (Standing::NotOurs(what), _) => Err(Error::NotOurs {
                 database: self.name(),
                 what,
+            }),
+            (Standing::Ours, true) => Ok(connection),
+            _ => Err(Error::NoTables {
+                database: self.name(),
             }),
         }
     }
@@ -114,29 +115,21 @@ impl Database {
         format!("database {database} at {} (user {user})", at.join(", "))
     }
 
-    /// A statement failed.
+    /// A statement failed. The trail was there when the command began, so it says what the cause is: also when a
+    /// partition, or a table, is gone meanwhile.
     pub(crate) fn read_error(&self, source: sqlx::Error) -> Error {
-        let database = self.name();
-        match source
-            .as_database_error()
-            .and_then(DatabaseError::code)
-            .as_deref()
-        {
-            // No such schema, no such table.
-            Some("3F000" | "42P01") => Error::NoTables { database },
-            _ => Error::Read { database, source },
+        Error::Read {
+            database: self.name(),
+            source,
         }
     }
 
     /// Something could not be done; `what` says what, as "remove a partition".
     pub(crate) fn change_error(&self, what: &'static str, source: sqlx::Error) -> Error {
-        match self.read_error(source) {
-            Error::Read { database, source } => Error::Change {
-                what,
-                database,
-                source,
-            },
-            other => other,
+        Error::Change {
+            what,
+            database: self.name(),
+            source,
         }
     }
 
@@ -160,15 +153,21 @@ pub(crate) enum Standing {
 
 /// Looks whose the trail is, in a transaction that has begun with [`CATALOG_FIRST`].
 pub(crate) async fn standing(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
-    let (is_there, stranger): (bool, Option<String>) = sqlx::query_as(STRANGERS)
+    look(connection).await.map(|(standing, _)| standing)
+}
+
+/// The same, and whether any migration was applied.
+async fn look(connection: &mut PgConnection) -> Result<(Standing, bool), sqlx::Error> {
+    let (is_there, is_migrated, stranger): (bool, bool, Option<String>) = sqlx::query_as(STRANGERS)
         .persistent(false)
         .fetch_one(connection)
         .await?;
-    Ok(match stranger {
+    let standing = match stranger {
         Some(what) => Standing::NotOurs(what),
         None if is_there => Standing::Ours,
         None => Standing::Absent,
-    })
+    };
+    Ok((standing, is_migrated))
 }
 
 /// A read-only transaction that sees the rows as they are at its first statement, as
@@ -192,6 +191,24 @@ pub(crate) async fn begin<'c>(
         .transpose()
         .map_err(|error| sqlx::Error::Decode(error.into()))?;
     Ok((transaction, tenant))
+}
+
+/// Whether this role reads one tenant's rows, and none is named.
+const IS_BOUND_TO_NONE: &str = "
+    SELECT NOT has_table_privilege('audit.batches', 'SELECT') AND audit.current_tenant() IS NULL";
+
+/// Whether nothing can be found since the role reads one tenant's rows, and none is named.
+pub(crate) async fn is_bound_to_none(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+) -> Result<bool, sqlx::Error> {
+    let (mut transaction, _) = begin(connection, tenant).await?;
+    let is_bound_to_none = sqlx::query_scalar(IS_BOUND_TO_NONE)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.rollback().await?;
+    Ok(is_bound_to_none)
 }
 
 /// A transaction that may change something, in which times are in UTC.

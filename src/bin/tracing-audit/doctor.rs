@@ -30,7 +30,7 @@ use serde_json::Value;
 use crate::Doctor;
 use crate::database::Database;
 use crate::error::Error;
-use crate::text::{Terminal, columns, escape, escape_json, escape_line, wrap};
+use crate::text::{Terminal, columns, escape, escape_json, escape_line, paragraph, wrap};
 
 use compare::Compared;
 use finding::{Finding, Severity, counted};
@@ -85,6 +85,11 @@ const MAX_ADVICE_LINES: usize = 14;
 
 /// Where the text of a finding begins, after its severity.
 const INDENT: usize = 11;
+
+/// The narrowest terminal on which a text stands beside its label; on others it stands below, and less far to the right:
+/// a UUID as a literal has room on 40 columns.
+const MIN_BESIDE: usize = 60;
+const NARROW_INDENT: usize = 2;
 
 /// The widest column of objects.
 const MAX_OBJECT: usize = 22;
@@ -286,7 +291,8 @@ fn json(groups: &[Group]) -> String {
 fn text(database: &Database, groups: &[Group], problems: usize, warnings: usize) -> String {
     let terminal = Terminal::of_stdout();
     let mut out = String::new();
-    let _ = writeln!(out, "The audit trail in {}", escape_line(&database.name()));
+    let head = format!("The audit trail in {}", escape_line(&database.name()));
+    out.push_str(&paragraph(&head, terminal.width, ""));
     for (title, findings) in groups {
         let _ = writeln!(out, "\n{}", terminal.bold(title));
         let widest = findings
@@ -332,10 +338,12 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
         format!("{object}: {found}")
     };
     let indent = " ".repeat(INDENT);
-    let width = terminal
-        .width
-        .map_or(usize::MAX, |width| width.saturating_sub(INDENT).max(24));
-    for (number, piece) in wrap(&said, width).into_iter().enumerate() {
+    let room = |indent: usize| {
+        terminal
+            .width
+            .map_or(usize::MAX, |width| width.saturating_sub(indent).max(1))
+    };
+    for (number, piece) in wrap(&said, room(INDENT)).into_iter().enumerate() {
         let before = if number == 0 {
             format!("  {word} ")
         } else {
@@ -346,7 +354,12 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
     if finding.severity == Severity::Ok {
         return;
     }
-    // Never broken at the terminal's width: statements are copied from here.
+    let is_narrow = terminal.width.is_some_and(|width| width < MIN_BESIDE);
+    let beside = if is_narrow {
+        NARROW_INDENT
+    } else {
+        INDENT + 12
+    };
     let nothing = String::new();
     for (label, text) in [
         ("accepted", finding.accepted.as_ref().unwrap_or(&nothing)),
@@ -354,15 +367,95 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
         ("to mend it", &finding.advice),
         ("note", &finding.explanation),
     ] {
-        let lines: Vec<&str> = text.lines().collect();
-        for (number, line) in lines.iter().take(MAX_ADVICE_LINES).enumerate() {
-            let label = if number == 0 { label } else { "" };
-            let label = terminal.dim(&format!("{label:<12}"));
-            let _ = writeln!(out, "{indent}{label}{}", escape(line));
+        if text.is_empty() {
+            continue;
         }
-        let left_out = lines.len().saturating_sub(MAX_ADVICE_LINES);
+        let left_out = text.lines().count().saturating_sub(MAX_ADVICE_LINES);
+        let shown: Vec<&str> = text
+            .lines()
+            .take(MAX_ADVICE_LINES)
+            .map(str::trim_end)
+            .collect();
+        let mut lines: Vec<String> = if label == "to mend it" {
+            // Statements are copied from here.
+            sql_lines(&shown, room(beside))
+        } else {
+            let lines = shown.iter().map(|line| escape(line));
+            lines
+                .flat_map(|line| {
+                    wrap(&line, room(beside))
+                        .into_iter()
+                        .map(str::to_owned)
+                        .collect::<Vec<_>>()
+                })
+                .collect()
+        };
         if left_out > 0 {
-            let _ = writeln!(out, "{indent}{:<12}… {left_out} more lines (--json)", "");
+            let more = format!("… {left_out} more lines (--json)");
+            lines.extend(wrap(&more, room(beside)).into_iter().map(str::to_owned));
+        }
+        if is_narrow {
+            let before = " ".repeat(NARROW_INDENT);
+            let _ = writeln!(out, "{before}{}:", terminal.dim(label));
+        }
+        for (number, line) in lines.iter().enumerate() {
+            let before = match number {
+                _ if is_narrow => " ".repeat(NARROW_INDENT),
+                0 => format!("{indent}{}", terminal.dim(&format!("{label:<12}"))),
+                _ => " ".repeat(beside),
+            };
+            let _ = writeln!(out, "{}", format!("{before}{line}").trim_end());
         }
     }
+}
+
+/// The lines of statements, broken where that changes nothing: at blanks, parentheses and commas that are in no name and no literal. What has a
+/// body or a comment is left as it is, so that it stays what it says when it is copied.
+fn sql_lines(lines: &[&str], room: usize) -> Vec<String> {
+    let is_fixed = |line: &&str| {
+        ["$", "--", "/*", "\\"]
+            .iter()
+            .any(|mark| line.contains(mark))
+    };
+    if lines.iter().any(is_fixed) {
+        return lines.iter().map(|line| escape(line)).collect();
+    }
+    let mut broken = Vec::new();
+    let mut quote = None;
+    for line in lines {
+        let mut current = String::new();
+        let mut word = String::new();
+        let put = |broken: &mut Vec<String>, current: &mut String, word: &mut String| {
+            let is_full = columns(current) + columns(word) > room && !current.trim().is_empty();
+            if is_full {
+                broken.push(std::mem::take(current));
+                let word = word.trim_start();
+                if columns(word) + 2 <= room {
+                    current.push_str("  ");
+                }
+                current.push_str(word);
+            } else {
+                current.push_str(word);
+            }
+            word.clear();
+        };
+        for c in escape(line).chars() {
+            match quote {
+                Some(open) if c == open => quote = None,
+                None if c == '\'' || c == '"' => quote = Some(c),
+                _ => {}
+            }
+            // A blank is of the word after it, and does not begin a line.
+            if c == ' ' && quote.is_none() {
+                put(&mut broken, &mut current, &mut word);
+            }
+            word.push(c);
+            if matches!(c, '(' | ',') && quote.is_none() {
+                put(&mut broken, &mut current, &mut word);
+            }
+        }
+        put(&mut broken, &mut current, &mut word);
+        broken.push(current);
+    }
+    broken
 }

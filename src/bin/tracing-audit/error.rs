@@ -151,6 +151,24 @@ pub(crate) enum Error {
     /// Local logs cannot be drained into this database.
     #[error("cannot drain: {0}")]
     Drain(#[source] tracing_audit::BuildError),
+    /// A login is not there.
+    #[error(
+        "there is no login {login} in {database}, so nothing was migrated: make it with CREATE ROLE … LOGIN, or name the right one"
+    )]
+    NoLogin {
+        /// The login.
+        login: String,
+        /// Where the database is.
+        database: String,
+    },
+    /// Some records could not be printed as JSON.
+    #[error(
+        "{records} of the records could not be read whole: in their place stands an object with the field \"unread\", which says why"
+    )]
+    Unread {
+        /// How many.
+        records: usize,
+    },
     /// There is nothing to show.
     #[error("{0}")]
     NothingFound(String),
@@ -237,6 +255,9 @@ fn advice(error: &sqlx::Error) -> &'static str {
             "; the audit tables are those of another version: run `tracing-audit migrate`, or use the command line of the version that writes them"
         }
         "42501" => "; connect as a role that may read the audit trail",
+        "3F000" | "42P01" => {
+            "; a partition may have been removed meanwhile: run this again, and look with `tracing-audit doctor` if it stays"
+        }
         _ => "",
     }
 }

@@ -16,12 +16,13 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
-use sqlx::{Connection as _, Executor as _, FromRow, Row as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, Row as _};
 use tracing_audit::Kind;
 
 use crate::database::{CATALOG_FIRST, Database, begin};
 use crate::error::Error;
-use crate::row::{Row, select};
+use crate::pages::Pages;
+use crate::row::{RecordId, Row};
 
 /// How long an answer may take before the connection counts as lost: without a limit,
 /// a connection that was cut silently would be waited on for ever.
@@ -152,19 +153,21 @@ pub(crate) struct Feed<'a> {
     sees_batches: bool,
     /// The last `seq` of each writer that is not new.
     positions: HashMap<Uuid, i64>,
+    /// The record that was printed last, when its batch is not yet read to its end.
+    within: Option<(Uuid, i64)>,
     /// The server's time at the last poll that looked far back.
     looked_far_at: Option<f64>,
     polls_until_far: u32,
 }
 
 impl<'a> Feed<'a> {
-    /// Begins at the trail's end; also returns its newest rows, at most `last`.
+    /// Begins at the trail's end; also returns where its newest rows are, at most `last`.
     pub(crate) async fn begin(
         database: &'a Database,
         connection: &mut PgConnection,
         tenant: Option<&'a str>,
         last: u32,
-    ) -> Result<(Self, Vec<Row>), Error> {
+    ) -> Result<(Self, Vec<RecordId>), Error> {
         let failed = |source| database.read_error(source);
         // One snapshot: a row is either among the newest now or new later.
         let (mut snapshot, tenant_id) = begin(connection, tenant).await.map_err(failed)?;
@@ -178,6 +181,7 @@ impl<'a> Feed<'a> {
             tenant,
             sees_batches,
             positions: HashMap::new(),
+            within: None,
             looked_far_at: None,
             polls_until_far: 0,
         };
@@ -222,25 +226,45 @@ impl<'a> Feed<'a> {
         Ok(batches)
     }
 
-    /// The rows of a batch, by `seq`.
-    pub(crate) async fn rows(
+    /// Where the rows of a batch are that were not printed yet, by `seq`.
+    pub(crate) async fn records(
         &self,
         connection: &mut PgConnection,
         batch: &Batch,
-    ) -> Result<Vec<Row>, Error> {
+    ) -> Result<Vec<RecordId>, Error> {
         self.answer(async {
             let (mut transaction, tenant) = begin(connection, self.tenant).await?;
-            let rows = rows_of(&mut transaction, batch, tenant).await?;
+            let after = match self.within {
+                Some((writer, seq)) if writer == batch.writer_id => seq,
+                _ => 0,
+            };
+            let records = records_of(&mut transaction, batch, tenant, after).await?;
             // Nothing is held while the rows are printed, which may take for ever.
             transaction.rollback().await?;
-            Ok(rows)
+            Ok(records)
         })
         .await
+    }
+
+    /// The next rows of them; none when all are read.
+    pub(crate) async fn page(
+        &self,
+        connection: &mut PgConnection,
+        pages: &mut Pages,
+    ) -> Result<Option<Vec<Row>>, Error> {
+        self.answer(pages.next(connection, self.tenant)).await
+    }
+
+    /// Counts a row of a batch as printed, so that it is not printed once more when the connection is lost before the
+    /// batch is read to its end.
+    pub(crate) fn advance_to(&mut self, batch: &Batch, row: &Row) {
+        self.within = row.number("seq").map(|seq| (batch.writer_id, seq));
     }
 
     /// Counts a batch as read.
     pub(crate) fn advance(&mut self, batch: &Batch) {
         self.positions.insert(batch.writer_id, batch.last_seq);
+        self.within = None;
     }
 
     /// Looks far back at the next poll, which is the first one on a new connection.
@@ -331,7 +355,7 @@ async fn newest_of_batches(
     connection: &mut PgConnection,
     tenant: Option<Uuid>,
     last: u32,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<RecordId>, sqlx::Error> {
     if last == 0 {
         return Ok(Vec::new());
     }
@@ -341,17 +365,17 @@ async fn newest_of_batches(
         .fetch_all(&mut *connection)
         .await?;
     let last = usize::try_from(last).unwrap_or(usize::MAX);
-    let mut newest: Vec<Vec<Row>> = Vec::new();
+    let mut newest: Vec<Vec<RecordId>> = Vec::new();
     let mut found = 0;
     for batch in recent {
-        let rows = rows_of(connection, &batch, tenant).await?;
-        found += rows.len();
-        newest.push(rows);
+        let records = records_of(connection, &batch, tenant, 0).await?;
+        found += records.len();
+        newest.push(records);
         if found >= last {
             break;
         }
     }
-    let mut newest: Vec<Row> = newest.into_iter().rev().flatten().collect();
+    let mut newest: Vec<RecordId> = newest.into_iter().rev().flatten().collect();
     newest.drain(..newest.len().saturating_sub(last));
     Ok(newest)
 }
@@ -361,7 +385,7 @@ async fn newest_of_tenant(
     connection: &mut PgConnection,
     tenant: Uuid,
     last: u32,
-) -> Result<Vec<Row>, sqlx::Error> {
+) -> Result<Vec<RecordId>, sqlx::Error> {
     sqlx::query_as(select(&Kind::ALL, NEWEST_OF_TENANT, "id"))
         .bind(tenant)
         .bind(i64::from(last))
@@ -370,12 +394,13 @@ async fn newest_of_tenant(
         .await
 }
 
-/// The rows of a batch that the role and the tenant let us see, by `seq`.
-async fn rows_of(
+/// The rows of a batch that the role and the tenant let us see, by `seq`, from the one after `after` on.
+async fn records_of(
     connection: &mut PgConnection,
     batch: &Batch,
     tenant: Option<Uuid>,
-) -> Result<Vec<Row>, sqlx::Error> {
+    after: i64,
+) -> Result<Vec<RecordId>, sqlx::Error> {
     if batch.kinds.is_empty() {
         return Ok(Vec::new());
     }
@@ -383,10 +408,24 @@ async fn rows_of(
         .bind(batch.first_id)
         .bind(batch.last_id)
         .bind(batch.writer_id)
-        .bind(batch.first_seq)
+        .bind(batch.first_seq.max(after.saturating_add(1)))
         .bind(batch.last_seq)
         .bind(tenant)
         .persistent(false)
         .fetch_all(connection)
         .await
+}
+
+/// The statement that finds the records of `kinds` for which `condition` holds, all from one snapshot, in `order`.
+///
+/// Both are texts of this program, never anything a user said.
+fn select(kinds: &[Kind], condition: &str, order: &str) -> AssertSqlSafe<String> {
+    let tables: Vec<String> = kinds
+        .iter()
+        .map(|kind| kind.table_name())
+        .map(|table| {
+            format!("SELECT '{table}' AS table_name, id, seq FROM audit.{table} WHERE {condition}")
+        })
+        .collect();
+    AssertSqlSafe(format!("{} ORDER BY {order}", tables.join(" UNION ALL ")))
 }

@@ -7,17 +7,18 @@ use std::str::FromStr as _;
 
 use serde_json::json;
 use sqlx::error::DatabaseError;
-use sqlx::postgres::PgConnection;
+use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
-use sqlx::{AssertSqlSafe, Executor as _};
+use sqlx::{AssertSqlSafe, Executor as _, FromRow, Row as _};
 use tracing_audit::Kind;
 
 use crate::complain;
-use crate::database::{Database, begin, record_reading};
+use crate::database::{Database, begin, is_bound_to_none, record_reading};
 use crate::error::Error;
-use crate::row::{Row, select, word};
+use crate::pages::{Extent, Pages};
+use crate::row::{RecordId, Row, kind_of, word};
 use crate::tail::summary;
-use crate::text::{Terminal, clip, columns, escape_json, escape_line};
+use crate::text::{Layout, Terminal, columns, escape_json, escape_line, pad, paragraph};
 use crate::{Find, STATUSES};
 
 /// How long one statement may take; times as text are written, and read, in one way.
@@ -34,9 +35,22 @@ const MOMENT: &str = "
 const WEEK_BEFORE: &str = "
     SELECT greatest(coalesce($1::text::timestamptz, now()) - interval '7 days', '1970-01-01Z')::text";
 
-/// The columns for what a request is about, where the terminal leaves fewer, or is none.
-const MIN_SUMMARY: usize = 40;
+/// The characters of each text that `--text` looks at: all that the library writes
+/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)). Postgres has no lower case of a text twice as long.
+const LOOKED_AT: usize = 128 * 1024 * 1024;
+
+/// The columns for what a request is about.
 const MAX_SUMMARY: usize = 100;
+
+/// The columns for the name of a tenant or a user.
+const MAX_NAME: usize = 64;
+
+/// A line: when, tenant, user, what it is about, outcomes, number of records, and the id, which `show` is given.
+const LINE: Layout<7> = Layout {
+    least: [16, 8, 8, 12, 11, 9, 12],
+    shrink: &[3, 1, 2, 0, 4, 5, 6],
+    drop: &[5, 1, 2, 4, 3, 0],
+};
 
 /// A request of which records match: the first one of them, and what there is of the request in all.
 struct Request {
@@ -51,8 +65,25 @@ struct Key {
     request: Option<String>,
 }
 
-/// The first matching record of a request: its table, its id, and the request.
-type Hit = (String, Uuid, Option<Uuid>, Option<String>);
+/// The first matching record of a request, and the request.
+struct Hit {
+    record: RecordId,
+    tenant: Option<Uuid>,
+    request: Option<String>,
+}
+
+impl FromRow<'_, PgRow> for Hit {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            record: RecordId {
+                kind: kind_of(row)?,
+                id: row.try_get("id")?,
+            },
+            tenant: row.try_get("tenant_id")?,
+            request: row.try_get("request")?,
+        })
+    }
+}
 
 /// The span of time that was looked through.
 struct Span {
@@ -71,6 +102,7 @@ pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Err
         record_reading(database, &mut connection, purpose, None, tenant).await?;
     }
     let failed = |source| read_error(database, source);
+    let key = tenant;
     let (mut transaction, tenant) = begin(&mut connection, tenant).await.map_err(failed)?;
     transaction.execute(SET_UP).await.map_err(failed)?;
     let span = span(database, &mut transaction, arguments).await?;
@@ -80,23 +112,30 @@ pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Err
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
     let is_more = hits.len() > limit;
     hits.truncate(limit);
-    let found = requests(&mut transaction, hits).await.map_err(failed)?;
+    let counts = outcomes(&mut transaction, &hits).await.map_err(failed)?;
+    transaction.rollback().await.map_err(failed)?;
+    let found = requests(&mut connection, key, hits, counts)
+        .await
+        .map_err(failed)?;
 
-    let out = if arguments.reading.json {
+    let out = if arguments.json {
         let objects: Vec<String> = found.iter().map(Request::json).collect();
         format!("[{}]\n", objects.join(",\n "))
     } else if found.is_empty() {
         String::new()
     } else {
-        lines(&found, &span)
+        lines(&found, &span, arguments.full)
     };
     let mut stdout = io::stdout().lock();
     stdout.write_all(out.as_bytes())?;
     stdout.flush()?;
     if found.is_empty() {
-        return Err(nothing(database, arguments, &span));
+        let is_bound_to_none = is_bound_to_none(&mut connection, key)
+            .await
+            .map_err(failed)?;
+        return Err(nothing(database, arguments, &span, is_bound_to_none));
     }
-    if arguments.reading.json && arguments.since.is_none() {
+    if arguments.json && arguments.since.is_none() {
         complain(&format!("only records {} were looked through", span.said));
     }
     if is_more {
@@ -108,14 +147,14 @@ pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Err
 }
 
 /// Says that there is nothing, and why that may be.
-fn nothing(database: &Database, arguments: &Find, span: &Span) -> Error {
+fn nothing(database: &Database, arguments: &Find, span: &Span, is_bound_to_none: bool) -> Error {
     let place = database.name();
-    let advice = match (&arguments.since, &arguments.reading.tenant) {
-        (None, _) => "; look further back with --since",
-        (_, None) => {
-            ", or none that this role may read; name the tenant with --tenant if the role is bound to one"
-        }
-        _ => "",
+    if is_bound_to_none {
+        return Error::NothingFound(Error::NoTenant { database: place }.to_string());
+    }
+    let advice = match &arguments.since {
+        None => "; look further back with --since",
+        Some(_) => "",
     };
     Error::NothingFound(format!(
         "no record {} in {place} matches{advice}",
@@ -238,7 +277,7 @@ fn matching(kind: Kind) -> String {
     let table = kind.table_name();
     let texts: Vec<String> = texts(kind)
         .iter()
-        .map(|column| format!("position(lower($6) IN lower({column})) > 0"))
+        .map(|column| format!("position(lower($6) IN lower(left({column}, {LOOKED_AT}))) > 0"))
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, tenant_id, nullif(request_id, '') AS request FROM audit.{table}
@@ -269,28 +308,30 @@ fn texts(kind: Kind) -> &'static [&'static str] {
 /// The requests themselves: what each is about, and all that is recorded of it, whether it matches or not.
 async fn requests(
     connection: &mut PgConnection,
+    tenant: Option<&str>,
     hits: Vec<Hit>,
+    mut counts: HashMap<Key, BTreeMap<String, i64>>,
 ) -> Result<Vec<Request>, sqlx::Error> {
-    let ids: Vec<Uuid> = hits.iter().map(|hit| hit.1).collect();
-    let rows: Vec<Row> = sqlx::query_as(select(&Kind::ALL, "id = ANY ($1)", "id DESC"))
-        .bind(&ids)
-        .persistent(false)
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut rows: HashMap<(String, String), Row> = rows
-        .into_iter()
-        .map(|row| ((row.kind.table_name().to_owned(), row.id().to_owned()), row))
-        .collect();
-    let mut counts = outcomes(connection, &hits).await?;
-    let found = hits.into_iter().filter_map(|(table, id, tenant, request)| {
-        let first = rows.remove(&(table, id.to_string()))?;
-        let outcomes = match request {
-            Some(_) => counts.remove(&Key { tenant, request }).unwrap_or_default(),
-            None => BTreeMap::from([(first.status().to_owned(), 1)]),
-        };
-        Some(Request { first, outcomes })
-    });
-    Ok(found.collect())
+    let mut pages = Pages::new(hits.iter().map(|hit| hit.record), Extent::Line);
+    let mut hits = hits.into_iter();
+    let mut found = Vec::new();
+    while let Some(rows) = pages.next(connection, tenant).await? {
+        for first in rows {
+            let hit = hits.by_ref().find(|hit| first.is(hit.record));
+            let Some(Hit {
+                tenant, request, ..
+            }) = hit
+            else {
+                continue;
+            };
+            let outcomes = match request {
+                Some(_) => counts.remove(&Key { tenant, request }).unwrap_or_default(),
+                None => BTreeMap::from([(first.status().to_owned(), 1)]),
+            };
+            found.push(Request { first, outcomes });
+        }
+    }
+    Ok(found)
 }
 
 /// How many records of each outcome the requests have, found by the index of request ids.
@@ -298,7 +339,10 @@ async fn outcomes(
     connection: &mut PgConnection,
     hits: &[Hit],
 ) -> Result<HashMap<Key, BTreeMap<String, i64>>, sqlx::Error> {
-    let requests: Vec<&str> = hits.iter().filter_map(|hit| hit.3.as_deref()).collect();
+    let requests: Vec<&str> = hits
+        .iter()
+        .filter_map(|hit| hit.request.as_deref())
+        .collect();
     let tables: Vec<String> = Kind::ALL
         .into_iter()
         .map(|kind| {
@@ -356,7 +400,8 @@ impl Request {
             "request_id": self.id(),
             "record_id": first.id(),
             "kind": word(first.kind),
-            "began": first.began,
+            // As `show --json` has it.
+            "began": first.text("started_at").or(first.text("created_at")),
             "tenant_id": first.text("tenant_id"),
             "tenant_key": first.tenant_key(),
             "user_id": first.text("user_id"),
@@ -371,15 +416,14 @@ impl Request {
     fn cells(&self) -> [String; 7] {
         let first = &self.first;
         let name = |text: &str| {
-            let text = clip(&escape_line(text), 64);
+            let text = escape_line(text);
             if text.is_empty() {
                 "-".to_owned()
             } else {
                 text
             }
         };
-        let tenant = first.tenant_key();
-        let tenant = tenant.as_deref().or_else(|| first.text("tenant_id"));
+        let tenant = first.tenant_key().or_else(|| first.text("tenant_id"));
         let mut outcomes = Vec::new();
         // In the order of the type, and what a later version may add after it.
         let known = STATUSES.iter().copied();
@@ -410,36 +454,41 @@ impl Request {
     }
 }
 
-/// The time that was looked through, and a line for each request.
-fn lines(found: &[Request], span: &Span) -> String {
+/// The time that was looked through, and a line for each request. On a narrow terminal what a request is about, and
+/// the names, are cut first; then columns are left out, and the id last.
+fn lines(found: &[Request], span: &Span, full: bool) -> String {
     let terminal = Terminal::of_stdout();
+    let width = terminal.width.filter(|_| !full);
     let rows: Vec<[String; 7]> = found.iter().map(Request::cells).collect();
-    let mut widths = [0; 7];
+    let mut natural = [0; 7];
     for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
+        for (width, cell) in natural.iter_mut().zip(row) {
             *width = columns(cell).max(*width);
         }
     }
-    let taken: usize = widths.iter().sum::<usize>() - widths[3] + 2 * 6;
-    let room = terminal.width.map_or(MAX_SUMMARY, |width| {
-        width.saturating_sub(taken).max(MIN_SUMMARY)
-    });
-    widths[3] = widths[3].min(room);
-    let mut out = String::new();
-    let head = format!("Requests with matching records {}, newest first", span.said);
-    let _ = writeln!(out, "{}", terminal.dim(&head));
-    for row in rows {
-        let mut line = String::new();
-        for (cell, width) in row.iter().zip(widths) {
-            let cell = if columns(cell) > width {
-                clip(cell, width)
-            } else {
-                cell.clone()
-            };
-            let blanks = width.saturating_sub(columns(&cell)) + 2;
-            let _ = write!(line, "{cell}{:blanks$}", "");
+    if !full {
+        for (at, most) in [(1, MAX_NAME), (2, MAX_NAME), (3, MAX_SUMMARY)] {
+            natural[at] = natural[at].min(most);
         }
-        let _ = writeln!(out, "{}", line.trim_end());
+    }
+    let widths = LINE.fit(natural, width);
+    let head = format!("Requests with matching records {}, newest first", span.said);
+    let mut out = String::new();
+    for line in paragraph(&head, width, "").lines() {
+        let _ = writeln!(out, "{}", terminal.dim(line));
+    }
+    for row in rows {
+        let mut line = Vec::new();
+        for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let Some(width) = width else { continue };
+            // A time is cut from its end, and needs no mark.
+            let cell = match at {
+                0 => cell.get(..width).unwrap_or(cell),
+                _ => cell,
+            };
+            line.push(pad(cell, width));
+        }
+        let _ = writeln!(out, "{}", line.join("  ").trim_end());
     }
     out
 }

@@ -10,7 +10,7 @@ use sqlx::{FromRow, Row as _};
 
 use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
-use crate::text::{Terminal, escape_json, escape_line, grouped};
+use crate::text::{Terminal, escape_json, escape_line, grouped, paragraph, wrap};
 use crate::{Hold, Release};
 
 const PLACE: &str = "
@@ -22,11 +22,12 @@ const COVERAGE: &str = "SELECT partitions, records FROM audit.hold_coverage($1::
 
 const LIFT: &str = "SELECT audit.lift_hold($1::text::uuid, $2)::text";
 
-/// All holds: those in force first, the newest first.
+/// All holds: those in force first, the newest first. What they begin and end with is told exactly, to the microsecond
+/// and before Christ.
 const LIST: &str = r#"
     SELECT h.id::text, h.reason, h.tenant_id::text, h.kinds,
-        CASE WHEN isfinite(h.from_time) THEN to_char(h.from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS begins,
-        CASE WHEN isfinite(h.to_time) THEN to_char(h.to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') END AS ends,
+        CASE WHEN isfinite(h.from_time) THEN replace(to_json(h.from_time) #>> '{}', '+00:00', 'Z') END AS begins,
+        CASE WHEN isfinite(h.to_time) THEN replace(to_json(h.to_time) #>> '{}', '+00:00', 'Z') END AS ends,
         h.placed_by, coalesce(to_char(h.placed_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), h.placed_at::text) AS placed_at,
         c.partitions, c.records, c.tenant_key, l.lifted_by, coalesce(to_char(l.lifted_at, 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), l.lifted_at::text) AS lifted_at, l.reason AS lift_reason
     FROM audit.legal_holds h LEFT JOIN audit.legal_hold_lifts l ON l.hold_id = h.id
@@ -178,7 +179,14 @@ fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
     } else {
         "in force"
     };
-    let _ = writeln!(out, "{}  {state}", terminal.bold(&hold.id));
+    let head = format!("{}  {state}", hold.id);
+    for (at, line) in paragraph(&head, terminal.width, "").lines().enumerate() {
+        let line = match line.strip_prefix(&hold.id) {
+            Some(state) if at == 0 => format!("{}{state}", terminal.bold(&hold.id)),
+            _ => line.to_owned(),
+        };
+        let _ = writeln!(out, "{line}");
+    }
     let kinds = match &hold.kinds {
         Some(kinds) => kinds.join(", "),
         None => "query_runs, prompt_runs, events".to_owned(),
@@ -190,7 +198,16 @@ fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
         (Some(from), Some(to)) => format!("from {from} to {to}"),
     };
     let mut entry = |label: &str, text: &str| {
-        let _ = writeln!(out, "  {label:<9}{}", escape_line(text));
+        let text = escape_line(text);
+        let room = terminal
+            .width
+            .map_or(usize::MAX, |width| width.saturating_sub(11));
+        let mut label = label;
+        for piece in wrap(&text, room) {
+            let line = format!("  {label:<9}{piece}");
+            let _ = writeln!(out, "{}", line.trim_end());
+            label = "";
+        }
     };
     entry("reason", &hold.reason);
     match (&hold.tenant_id, &hold.tenant_key) {

@@ -13,6 +13,7 @@ mod feed;
 mod find;
 mod hold;
 mod migrate;
+mod pages;
 mod record;
 mod retain;
 mod row;
@@ -32,14 +33,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::builder::NonEmptyStringValueParser;
+use clap::builder::{
+    NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
+};
 use clap::{Args, Parser, Subcommand};
+use tracing_audit::Kind;
 
 use crate::database::Database;
 use crate::error::Error;
 
 /// What `-h` says of `--url`.
-const URL_HELP: &str = "The database of the trail, as postgres://user@host:port/database";
+const URL_HELP: &str = "The database of the trail, as postgres://user@host:port/database; else AUDIT_DATABASE_URL, else DATABASE_URL";
 
 /// What `--help` says of `--url`.
 const URL_LONG_HELP: &str = "\
@@ -48,8 +52,14 @@ The database of the trail, as postgres://user@host:port/database.
 Else AUDIT_DATABASE_URL, else DATABASE_URL. Other users of the machine can read the
 arguments of a command: a password belongs in the environment or in ~/.pgpass.";
 
-/// What `--kind` may be: the record tables.
-const KINDS: [&str; 3] = ["query_runs", "prompt_runs", "events"];
+/// What `--kind` may be: the record tables, or one record as it is printed.
+fn kinds() -> impl TypedValueParser<Value = String> {
+    let kinds = Kind::ALL.map(|kind| PossibleValue::new(kind.table_name()).alias(row::word(kind)));
+    PossibleValuesParser::new(kinds).map(|said| {
+        let kind = Kind::ALL.into_iter().find(|kind| row::word(*kind) == said);
+        kind.map_or(said, |kind| kind.table_name().to_owned())
+    })
+}
 
 /// What `--status` may be: the words of `audit.run_status`.
 const STATUSES: [&str; 5] = ["succeeded", "failed", "cancelled", "rejected", "unknown"];
@@ -59,8 +69,8 @@ const STATUSES: [&str; 5] = ["succeeded", "failed", "cancelled", "rejected", "un
 #[command(name = "tracing-audit", version, about)]
 struct Cli {
     /// The database of the trail.
-    #[arg(long, global = true, value_name = "URL", hide_env_values = true)]
-    #[arg(env = "AUDIT_DATABASE_URL", help = URL_HELP, long_help = URL_LONG_HELP)]
+    // Clap does not read the environment: it would write the option into each usage line of an error.
+    #[arg(long, global = true, value_name = "URL", help = URL_HELP, long_help = URL_LONG_HELP)]
     url: Option<String>,
 
     #[command(subcommand)]
@@ -78,7 +88,8 @@ enum Command {
     Migrate(Migrate),
     /// Shows the story of one request: its questions, prompts, SQL, outcomes and times.
     ///
-    /// Exits with 1 when there is no record of the request. Characters that could
+    /// Or one record, by its id. Long texts are shortened, with a mark; --full has all.
+    /// Exits with 1 when there is no such record. Characters that could
     /// steer a terminal are shown as \x1b or \u{202e}; --json has them exactly.
     #[command(verbatim_doc_comment)]
     Show(Show),
@@ -86,16 +97,19 @@ enum Command {
     ///
     /// Newest first. A line is: when the first record that matches began (UTC), tenant,
     /// user, what it is about, and of the whole request the outcomes, the number of
-    /// records and its id. A record of no request has - and its own id there.
+    /// records and its id, which show is given. A record of no request has - and its own
+    /// id there, which show takes as well. A narrow terminal has fewer columns, --full all.
     /// Looks through the last 7 days unless --since says otherwise. Exits with 1 when
     /// nothing is found.
     #[command(verbatim_doc_comment)]
     Find(Find),
     /// Prints new rows as they are committed, a line each, until Ctrl-C.
     ///
-    /// A line is: when it began (UTC), kind, outcome, duration, tenant, user, request
-    /// id, and the question, SQL, prompt or action in one line. Rows that one batch
-    /// committed are in the order in which they finished.
+    /// Begins with the newest ones. A line is: when it began (UTC), kind, outcome,
+    /// duration, tenant, user, request id, and the question, SQL, prompt or action. A
+    /// narrow terminal has fewer columns, --full all. Rows that one batch committed are
+    /// in the order in which they finished. When the connection is lost it connects
+    /// again, and goes on where it stopped. A reader of one tenant needs --tenant.
     #[command(verbatim_doc_comment)]
     Tail(Tail),
     /// Says whether the database still holds what the trail promises, and what to do if not.
@@ -200,11 +214,17 @@ struct Migrate {
 /// Arguments of `show`.
 #[derive(Args, Debug)]
 struct Show {
-    /// The request to tell the story of.
+    /// The request to tell the story of, or the id of one record.
     request_id: String,
     /// Whole texts, and the ids of each record.
     #[arg(long)]
     full: bool,
+    /// Prints an array of the records, each whole, with its kind and its columns.
+    ///
+    /// A record that Postgres cannot make JSON of, or of more than 144 MiB, has the field
+    /// "unread", which says why, in place of its columns; then the command exits with 2.
+    #[arg(long, verbatim_doc_comment)]
+    json: bool,
     #[command(flatten)]
     reading: Reading,
 }
@@ -232,12 +252,21 @@ struct Find {
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     text: Option<String>,
     /// Records of this kind; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<String>,
     /// How many requests at most.
     #[arg(long, value_name = "N", default_value_t = 50)]
     #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000))]
     limit: u32,
+    /// Lines with all columns, however wide: texts up to 2,000 characters.
+    #[arg(long)]
+    full: bool,
+    /// Prints an array of the requests, with the columns of a line and ids.
+    ///
+    /// Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
+    /// outcomes, records}; about is up to 2,000 characters long. For whole records use show.
+    #[arg(long, verbatim_doc_comment)]
+    json: bool,
     #[command(flatten)]
     reading: Reading,
 }
@@ -250,6 +279,12 @@ struct Tail {
     /// They are looked for in the last 1,000 batches, or N batches when that is more.
     #[arg(long, value_name = "N", default_value_t = 10)]
     last: u32,
+    /// Lines with all columns, however wide: texts up to 2,000 characters.
+    #[arg(long)]
+    full: bool,
+    /// Prints each record whole, as a line of JSON with its kind and its columns.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     reading: Reading,
 }
@@ -261,7 +296,7 @@ struct Retain {
     #[arg(long, value_name = "SPAN", value_parser = NonEmptyStringValueParser::new())]
     keep: String,
     /// Of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<String>,
     /// Removes what the plan says can be removed, for good.
     #[arg(long)]
@@ -275,7 +310,7 @@ struct Retain {
 #[derive(Args, Debug)]
 struct Settle {
     /// Of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<String>,
     /// The months from this time on; every partition costs all who read some time.
     #[arg(long, value_name = "TIME")]
@@ -308,7 +343,7 @@ struct Hold {
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
     /// Holds records of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = KINDS)]
+    #[arg(long, value_name = "KIND", value_parser = kinds())]
     kind: Vec<String>,
     /// Lists all holds, those in force first, in place of placing one.
     #[arg(long, conflicts_with_all = ["reason", "tenant", "even_if_unknown", "from", "to", "kind"])]
@@ -371,9 +406,6 @@ struct Reading {
     /// read, when, from where, why, and which request and tenant was asked for.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     purpose: Option<String>,
-    /// Prints the rows as JSON, whole: an array from show, a line each from tail; find prints an array of requests.
-    #[arg(long)]
-    json: bool,
 }
 
 fn main() -> ExitCode {
@@ -401,9 +433,9 @@ fn main() -> ExitCode {
 /// Does what the command line says.
 fn run(cli: Cli) -> Result<ExitCode, Error> {
     let url = cli.url.filter(|url| !url.is_empty()).or_else(|| {
-        std::env::var("DATABASE_URL")
-            .ok()
-            .filter(|url| !url.is_empty())
+        ["AUDIT_DATABASE_URL", "DATABASE_URL"]
+            .into_iter()
+            .find_map(|name| std::env::var(name).ok().filter(|url| !url.is_empty()))
     });
     if let Command::Spool(command) = &cli.command {
         return spool::run(command, url.as_deref());

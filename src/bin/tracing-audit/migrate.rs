@@ -16,6 +16,11 @@ const IS_OURS: &str = "
             AND c.relkind OPERATOR(pg_catalog.=) 'r' AND n.nspowner OPERATOR(pg_catalog.=) c.relowner
             AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) 'audit_owner')";
 
+/// The first of these logins that is not there.
+const ABSENT: &str = "
+    SELECT login FROM pg_catalog.unnest($1::pg_catalog.text[]) AS given (login)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) given.login::pg_catalog.name) LIMIT 1";
+
 /// The version of the schema: the last migration that was applied.
 const VERSION: &str = "
     SELECT version, description FROM audit.schema_migrations
@@ -40,15 +45,21 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
         return Ok(());
     }
     let runtime = crate::runtime()?;
-    let before = runtime.block_on(version(&mut runtime.block_on(database.connect())?));
-    tracing_audit::migrate(url).map_err(failed)?;
-    let mut summary = runtime.block_on(summary(database, before))?;
-    for (role, logins) in [
+    let mut connection = runtime.block_on(database.connect())?;
+    let logins = [
         ("audit_writer", &arguments.writer),
         ("audit_reader", &arguments.reader),
         ("audit_auditor", &arguments.auditor),
         ("audit_operator", &arguments.operator),
-    ] {
+    ];
+    // Before anything is made.
+    let all = logins.iter().flat_map(|(_, logins)| *logins);
+    runtime.block_on(look_for(database, &mut connection, all.cloned().collect()))?;
+    let before = runtime.block_on(version(&mut connection));
+    drop(connection);
+    tracing_audit::migrate(url).map_err(failed)?;
+    let mut summary = runtime.block_on(summary(database, before))?;
+    for (role, logins) in logins {
         for login in logins {
             runtime.block_on(grant(database, role, login))?;
             let _ = writeln!(summary, "  {login} is {role}");
@@ -56,6 +67,27 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
     }
     io::stdout().lock().write_all(summary.as_bytes())?;
     Ok(())
+}
+
+/// Whether all of these logins are there.
+async fn look_for(
+    database: &Database,
+    connection: &mut PgConnection,
+    logins: Vec<String>,
+) -> Result<(), Error> {
+    let absent: Option<String> = sqlx::query_scalar(ABSENT)
+        .bind(logins)
+        .persistent(false)
+        .fetch_optional(connection)
+        .await
+        .map_err(|source| database.change_error("look for the logins", source))?;
+    match absent {
+        Some(login) => Err(Error::NoLogin {
+            login,
+            database: database.name(),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Makes a login a member of one of the trail's roles.

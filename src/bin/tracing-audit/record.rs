@@ -5,14 +5,24 @@ use std::fmt::Write as _;
 use tracing_audit::Kind;
 
 use crate::row::Row;
-use crate::text::{Terminal, clip, columns, duration, escape, escape_line, wrap};
+use crate::text::{Layout, Terminal, clip, columns, duration, escape, escape_line, wrap};
 use crate::tree::Place;
 
 /// The column in which the texts of a record begin.
 const LABEL_WIDTH: usize = 13;
 
-/// The narrowest column of text, however little room is left.
+/// The narrowest column of text beside its label; where less room is left, it stands below.
 const MIN_WIDTH: usize = 24;
+
+/// How far a text is indented below its label.
+const BELOW: usize = 2;
+
+/// A record's own line: its kind with the branch before it, what it is about, its outcome, when and how long.
+const TITLE: Layout<5> = Layout {
+    least: [60, 12, 9, 6, 6],
+    shrink: &[1, 0, 2, 3, 4],
+    drop: &[3, 1, 4, 2],
+};
 
 /// How much of a text is shown.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +58,8 @@ pub(crate) struct Writer<'a> {
 
 impl Writer<'_> {
     /// Writes a record where it stands in the tree.
-    pub(crate) fn write(&self, out: &mut String, place: &Place<'_>) {
-        self.title(out, place);
-        let row = place.row;
+    pub(crate) fn write(&self, out: &mut String, place: &Place<'_>, row: &Row) {
+        self.title(out, place, row);
         let mut say =
             |label: &str, text: &str, limit| self.entry(out, &place.gutter, label, text, limit);
         if let Some((parent, why)) = place.hidden_parent {
@@ -64,23 +73,33 @@ impl Writer<'_> {
         for column in self.differing {
             say(label(column), row.text(column).unwrap_or("none"), LONG);
         }
+        if let Some(why) = &row.unread {
+            say("incomplete", why, LONG);
+        }
         let of = |column| row.text(column).unwrap_or_default();
         let (result, model) = (result(row), model(row));
-        for (label, text, limit) in [
-            ("question", of("question_text"), LONG),
-            ("summary", of("sql_summary"), LONG),
-            ("sql", of("sql_text"), LONG),
-            ("datasource", of("datasource_id"), LONG),
-            ("result", &result, LONG),
-            ("model", &model, LONG),
-            ("role", of("role"), LONG),
-            ("prompt", of("rendered_prompt"), SHORT),
-            ("response", of("response_text"), SHORT),
-            ("input", of("input_summary"), LONG),
-            ("output", of("output_summary"), LONG),
+        for (label, column, limit) in [
+            ("question", "question_text", LONG),
+            ("summary", "sql_summary", LONG),
+            ("sql", "sql_text", LONG),
+            ("datasource", "datasource_id", LONG),
+            ("result", "", LONG),
+            ("model", "", LONG),
+            ("role", "role", LONG),
+            ("prompt", "rendered_prompt", SHORT),
+            ("response", "response_text", SHORT),
+            ("input", "input_summary", LONG),
+            ("output", "output_summary", LONG),
         ] {
-            say(label, text, limit);
+            let text = match label {
+                "result" => &result,
+                "model" => &model,
+                _ => of(column),
+            };
+            self.text(out, &place.gutter, label, text, limit, row.length(column));
         }
+        let mut say =
+            |label: &str, text: &str, limit| self.entry(out, &place.gutter, label, text, limit);
         let error: Vec<&str> = ["error_code", "error_message"]
             .iter()
             .filter_map(|c| row.text(c))
@@ -90,15 +109,19 @@ impl Writer<'_> {
         say("problems", &problems.join("\n"), LONG);
         // Values are JSON, so that their type can be told, and one line each.
         let metadata = row.metadata.iter().filter(|field| field.0 != "tenant_key");
-        let metadata: Vec<String> = metadata
+        let mut metadata: Vec<String> = metadata
             .map(|(name, value)| format!("{} = {value}", escape_line(name)))
             .collect();
+        if let Some(fields) = row.length("metadata") {
+            metadata.truncate(LONG.lines - 1);
+            let more = fields - metadata.len();
+            metadata.push(format!("… {more} more fields (--full)"));
+        }
         say("metadata", &metadata.join("\n"), LONG);
     }
 
-    /// The record's own line.
-    fn title(&self, out: &mut String, place: &Place<'_>) {
-        let row = place.row;
+    /// The record's own line. On a narrow terminal first what it is about is cut, then the times go.
+    fn title(&self, out: &mut String, place: &Place<'_>, row: &Row) {
         let kind = human(row.kind, 1);
         #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
         let offset = (row.began_us - self.origin_us) as f64 / 1000.0;
@@ -108,19 +131,44 @@ impl Writer<'_> {
             None if row.kind == Kind::Event => String::new(),
             None => "end not known".to_owned(),
         };
-        let times = format!("+{}  {took}", duration(offset));
         let status = escape_line(row.status());
-        let mut subject = row.subject().map(|s| escape_line(&s)).unwrap_or_default();
-        if let Some(width) = self.terminal.width {
-            let taken = columns(&place.branch) + columns(kind) + columns(&status) + columns(&times);
-            subject = clip(&subject, width.saturating_sub(taken + 5).max(MIN_WIDTH));
+        let cells = [
+            format!("{}{kind}", place.branch),
+            row.subject().map(|s| escape_line(&s)).unwrap_or_default(),
+            status,
+            format!("+{}", duration(offset)),
+            took,
+        ];
+        let widths = TITLE.fit(
+            cells.each_ref().map(|cell| columns(cell)),
+            self.terminal.width,
+        );
+        let mut line = String::new();
+        for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let Some(cell) = width
+                .map(|width| clip(cell, width))
+                .filter(|c| !c.is_empty())
+            else {
+                continue;
+            };
+            let painted = match at {
+                0 => {
+                    let kind = cell.strip_prefix(&place.branch).unwrap_or(&cell);
+                    let branch = &cell[..cell.len() - kind.len()];
+                    format!("{branch}{}", self.terminal.bold(kind))
+                }
+                2 => self.terminal.outcome(row.status(), &cell),
+                3 | 4 => self.terminal.dim(&cell),
+                _ => cell,
+            };
+            let gap = match at {
+                0 => "",
+                1 => " ",
+                _ => "  ",
+            };
+            let _ = write!(line, "{gap}{painted}");
         }
-        let _ = write!(out, "{}{}", place.branch, self.terminal.bold(kind));
-        if !subject.is_empty() {
-            let _ = write!(out, " {subject}");
-        }
-        let status = self.terminal.outcome(row.status(), &status);
-        let _ = writeln!(out, "  {status}  {}", self.terminal.dim(times.trim_end()));
+        let _ = writeln!(out, "{line}");
     }
 
     /// A labelled text; nothing when the text is empty.
@@ -132,28 +180,55 @@ impl Writer<'_> {
         text: &str,
         limit: Limit,
     ) {
+        self.text(out, gutter, label, text, limit, None);
+    }
+
+    /// The same of a text that was cut before, and had `length` characters then.
+    fn text(
+        &self,
+        out: &mut String,
+        gutter: &str,
+        label: &str,
+        text: &str,
+        limit: Limit,
+        length: Option<usize>,
+    ) {
         if text.is_empty() {
             return;
         }
-        let (shown, left_out) = if self.full {
+        // With --full too, where the row is too large to be read whole.
+        let (shown, left_out) = if self.full && length.is_none() {
             (text, 0)
         } else {
-            abridge(text, limit)
+            abridge(text, limit, length)
         };
-        let room = self.terminal.width.map(|width| {
-            width
-                .saturating_sub(columns(gutter) + LABEL_WIDTH)
-                .max(MIN_WIDTH)
-        });
+        let room = self
+            .terminal
+            .width
+            .map(|width| width.saturating_sub(columns(gutter) + LABEL_WIDTH));
+        let below = room.is_some_and(|room| room < MIN_WIDTH);
+        let room = match self.terminal.width {
+            Some(width) if below => Some(width.saturating_sub(columns(gutter) + BELOW).max(1)),
+            _ => room,
+        };
         let paint = match label {
-            "error" | "problems" => Terminal::alarm,
+            "error" | "problems" | "incomplete" => Terminal::alarm,
             _ => Terminal::dim,
         };
-        let mut label = label;
+        let mut put = |label: &str, piece: &str| {
+            let _ = writeln!(out, "{}", format!("{gutter}{label}{piece}").trim_end());
+        };
+        let (mut before, after) = if below {
+            put("", &paint(self.terminal, label));
+            (" ".repeat(BELOW), " ".repeat(BELOW))
+        } else {
+            let padded =
+                |label: &str| paint(self.terminal, &format!("{label:0$} ", LABEL_WIDTH - 1));
+            (padded(label), padded(""))
+        };
         let mut put = |piece: &str| {
-            let padded = paint(self.terminal, &format!("{label:0$} ", LABEL_WIDTH - 1));
-            let _ = writeln!(out, "{}", format!("{gutter}{padded}{piece}").trim_end());
-            label = "";
+            put(&before, piece);
+            before.clone_from(&after);
         };
         for line in shown.lines().map(escape) {
             match room {
@@ -162,15 +237,21 @@ impl Writer<'_> {
             }
         }
         if left_out > 0 {
-            put(&self
-                .terminal
-                .dim(&format!("… {left_out} more characters (--full)")));
+            let more = if self.full {
+                "the row is too large"
+            } else {
+                "--full"
+            };
+            let note = format!("… {left_out} more characters ({more})");
+            for piece in wrap(&note, room.unwrap_or(usize::MAX)) {
+                put(&self.terminal.dim(piece));
+            }
         }
     }
 }
 
-/// The beginning of a text, and how many characters are left out.
-fn abridge(text: &str, limit: Limit) -> (&str, usize) {
+/// The beginning of a text, and how many characters are left out. One that was cut before had `length` characters.
+fn abridge(text: &str, limit: Limit, length: Option<usize>) -> (&str, usize) {
     let by_lines = text
         .split_inclusive('\n')
         .take(limit.lines)
@@ -181,6 +262,9 @@ fn abridge(text: &str, limit: Limit) -> (&str, usize) {
         .nth(limit.chars)
         .map_or(text.len(), |(at, _)| at);
     let (shown, rest) = text.split_at(by_chars.min(by_lines));
+    if let Some(length) = length {
+        return (shown, length.saturating_sub(shown.chars().count()));
+    }
     let left_out = rest.chars().count();
     // Not for the sake of a few characters: the note would take as much room.
     if left_out < 40 && rest.lines().count() < 4 {

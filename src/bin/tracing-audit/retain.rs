@@ -1,6 +1,5 @@
 //! `retain`: removes the partitions all of whose records are older than they have to be kept.
 
-use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
@@ -11,7 +10,7 @@ use sqlx::{FromRow, Row as _};
 use crate::Retain;
 use crate::database::{Database, begin_change};
 use crate::error::Error;
-use crate::text::{columns, escape_json, escape_line, grouped};
+use crate::text::{Layout, Terminal, columns, escape_json, escape_line, grouped, pad, paragraph};
 
 /// The partitions that are old enough, oldest first, with what stands against their removal.
 const PLAN: &str = r#"
@@ -60,9 +59,10 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
     // Aligned as if all were told at once, though each removal is told when it is done.
     let widest = partitions
         .iter()
-        .map(|partition| columns(&partition.name))
+        .map(|partition| columns(&escape_line(&partition.name)))
         .max()
         .unwrap_or_default();
+    let width = Terminal::of_stdout().width;
     for partition in &mut partitions {
         if arguments.yes && partition.obstacles.is_empty() {
             match remove(&mut connection, partition, arguments).await {
@@ -75,7 +75,7 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
             }
         }
         if !arguments.json {
-            print(&line(partition, widest, arguments.yes))?;
+            print(&line(partition, widest, arguments.yes, width))?;
         }
     }
     let refused = partitions
@@ -85,7 +85,7 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
     print(&if arguments.json {
         json(&partitions)
     } else {
-        summary(&partitions, refused, arguments)
+        paragraph(&summary(&partitions, refused, arguments), width, "")
     })?;
     Ok(if arguments.yes && refused > 0 {
         ExitCode::FAILURE
@@ -146,26 +146,59 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// A line: the partition, its span, its rows, its size, and what becomes of it.
+const LINE: Layout<5> = Layout {
+    least: [18, 24, 17, 9, 16],
+    shrink: &[4, 0, 1, 2, 3],
+    drop: &[3, 1, 2, 4],
+};
+
 /// A partition in one line, and what stands against its removal below it.
-fn line(partition: &Partition, widest: usize, removes: bool) -> String {
+fn line(partition: &Partition, widest: usize, removes: bool, width: Option<usize>) -> String {
     let date = |time: &str| time.get(..10).unwrap_or(time).to_owned();
-    let done = match &partition.removed {
-        Some(event) => format!("removed, event {event}"),
-        None if partition.obstacles.is_empty() => "would be removed".to_owned(),
-        None if removes => "not removed".to_owned(),
-        None => "would stay".to_owned(),
+    let (done, event) = match &partition.removed {
+        Some(event) => ("removed", Some(format!("event {event}"))),
+        None if partition.obstacles.is_empty() => ("would be removed", None),
+        None if removes => ("not removed", None),
+        None => ("would stay", None),
     };
-    let gap = " ".repeat(widest.saturating_sub(columns(&partition.name)));
-    let mut text = format!(
-        "{}{gap}  {} to {}  {:>12} rows  {:>9}  {done}\n",
-        escape_line(&partition.name),
-        date(&partition.begins),
-        date(&partition.ends),
-        grouped(partition.rows),
-        size(partition.bytes),
-    );
-    for obstacle in &partition.obstacles {
-        let _ = writeln!(text, "  {}", escape_line(obstacle));
+    let cells = [
+        pad(&escape_line(&partition.name), widest),
+        format!("{} to {}", date(&partition.begins), date(&partition.ends)),
+        format!("{:>12} rows", grouped(partition.rows)),
+        format!("{:>9}", size(partition.bytes)),
+        done.to_owned(),
+    ];
+    told(&LINE, &cells, event, &partition.obstacles, width)
+}
+
+/// A line of cells, with the event that tells of it, and below it what stands against it.
+pub(crate) fn told<const N: usize>(
+    layout: &Layout<N>,
+    cells: &[String; N],
+    event: Option<String>,
+    obstacles: &[String],
+    width: Option<usize>,
+) -> String {
+    let widths = layout.fit(cells.each_ref().map(|cell| columns(cell)), width);
+    let cells = cells.iter().zip(widths);
+    let cells: Vec<String> = cells
+        .filter_map(|(cell, width)| Some(pad(cell, width?)))
+        .collect();
+    let mut text = cells.join("  ").trim_end().to_owned();
+    let mut below = Vec::new();
+    if let Some(event) = event {
+        let beside = format!("{text}, {event}");
+        if width.is_none_or(|width| columns(&beside) <= width) {
+            text = beside;
+        } else {
+            below.push(event);
+        }
+    }
+    text.push('\n');
+    below.extend(obstacles.iter().map(|obstacle| escape_line(obstacle)));
+    for line in below {
+        text.push_str(&paragraph(&line, width, "  "));
     }
     text
 }
@@ -174,20 +207,18 @@ fn line(partition: &Partition, widest: usize, removes: bool) -> String {
 fn summary(partitions: &[Partition], refused: usize, arguments: &Retain) -> String {
     let keep = escape_line(&arguments.keep);
     if partitions.is_empty() {
-        return format!(
-            "No partition is of records older than {keep} only. Nothing was changed.\n"
-        );
+        return format!("No partition is of records older than {keep} only. Nothing was changed.");
     }
     let removable = partitions.len() - refused;
     if arguments.yes {
-        return format!("{removable} removed, {refused} not removed.\n");
+        return format!("{removable} removed, {refused} not removed.");
     }
     let advice = if removable > 0 {
         "run this again with --yes to remove what can be"
     } else {
         "there is nothing that --yes would remove"
     };
-    format!("{removable} would be removed, {refused} would stay. Nothing was changed: {advice}.\n")
+    format!("{removable} would be removed, {refused} would stay. Nothing was changed: {advice}.")
 }
 
 /// For programs.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
-use sqlx::AssertSqlSafe;
+use serde_json::{Map, Value, json};
+use sqlx::FromRow;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, Row as _};
+use sqlx::{Row as _, types::Uuid};
 use tracing_audit::Kind;
 
 use crate::text::escape_json;
@@ -26,7 +26,13 @@ pub(crate) struct Row {
     pub(crate) took_ms: Option<f64>,
     /// The fields of `metadata`, each as the JSON it is.
     pub(crate) metadata: BTreeMap<String, String>,
-    /// The whole row as one JSON object, exactly as Postgres wrote it.
+    /// Why its texts were not read, if they were not.
+    pub(crate) unread: Option<String>,
+    /// The tenant in the application's own words.
+    tenant_key: Option<String>,
+    /// How many characters a text has that was cut.
+    lengths: BTreeMap<String, usize>,
+    /// The row as one JSON object, exactly as Postgres wrote it; whole if it was asked for.
     json: String,
     /// The columns.
     columns: Map<String, Value>,
@@ -48,15 +54,24 @@ impl Row {
         self.text("id").unwrap_or_default()
     }
 
+    /// Whether it is this record.
+    pub(crate) fn is(&self, record: RecordId) -> bool {
+        self.kind == record.kind && self.id().parse() == Ok(record.id)
+    }
+
     /// The outcome, in the words of `audit.run_status`.
     pub(crate) fn status(&self) -> &str {
         self.text("status").unwrap_or("unknown")
     }
 
     /// The tenant in the application's own words, if it is not a UUID there.
-    pub(crate) fn tenant_key(&self) -> Option<String> {
-        let key = self.metadata.get("tenant_key")?;
-        Some(serde_json::from_str(key).unwrap_or_else(|_| key.clone()))
+    pub(crate) fn tenant_key(&self) -> Option<&str> {
+        self.tenant_key.as_deref()
+    }
+
+    /// How many characters the text of a column has that was cut; none when all of it was read.
+    pub(crate) fn length(&self, column: &str) -> Option<usize> {
+        self.lengths.get(column).copied()
     }
 
     /// What could not be stored as it was said.
@@ -104,6 +119,16 @@ impl Row {
     /// Postgres leaves some characters as they are that could steer a terminal. They
     /// stand inside strings only, so they may be written as escapes.
     pub(crate) fn json(&self) -> String {
+        if let Some(why) = &self.unread {
+            let object = json!({
+                "kind": word(self.kind),
+                "id": self.id(),
+                "tenant_id": self.text("tenant_id"),
+                "request_id": self.text("request_id"),
+                "unread": why,
+            });
+            return escape_json(&object.to_string());
+        }
         let columns = self.json.strip_prefix('{').unwrap_or(&self.json);
         format!(
             "{{\"kind\":\"{}\",{}",
@@ -115,15 +140,11 @@ impl Row {
 
 impl FromRow<'_, PgRow> for Row {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let table: String = row.try_get("table_name")?;
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| kind.table_name() == table)
-            .ok_or_else(|| decode(format!("audit.{table} is no record table").into()))?;
         let json: String = row.try_get("json")?;
         let metadata: Option<String> = row.try_get("metadata")?;
+        let lengths: Option<String> = row.try_get("lengths")?;
         Ok(Self {
-            kind,
+            kind: kind_of(row)?,
             began: row.try_get("began")?,
             began_us: row.try_get("began_us")?,
             took_ms: row.try_get("took_ms")?,
@@ -132,10 +153,40 @@ impl FromRow<'_, PgRow> for Row {
                 serde_json::from_str(&object)
                     .unwrap_or_else(|_| BTreeMap::from([(String::from("metadata"), object)]))
             }),
+            unread: None,
+            tenant_key: row.try_get("tenant_key")?,
+            lengths: lengths
+                .and_then(|object| serde_json::from_str(&object).ok())
+                .unwrap_or_default(),
             columns: columns(&json),
             json,
         })
     }
+}
+
+/// Where a record is: its table and its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RecordId {
+    pub(crate) kind: Kind,
+    pub(crate) id: Uuid,
+}
+
+impl FromRow<'_, PgRow> for RecordId {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            kind: kind_of(row)?,
+            id: row.try_get("id")?,
+        })
+    }
+}
+
+/// The kind of a row whose column `table_name` says it.
+pub(crate) fn kind_of(row: &PgRow) -> Result<Kind, sqlx::Error> {
+    let table: &str = row.try_get("table_name")?;
+    Kind::ALL
+        .into_iter()
+        .find(|kind| kind.table_name() == table)
+        .ok_or_else(|| sqlx::Error::Decode(format!("audit.{table} is no record table").into()))
 }
 
 /// The columns of a row, but for its metadata. Each is read for itself: JSON that nests deep, or a number out of range, is
@@ -152,61 +203,8 @@ fn columns(json: &str) -> Map<String, Value> {
         .collect()
 }
 
-/// A row that is not what the tables promise.
-fn decode(source: Box<dyn std::error::Error + Send + Sync>) -> sqlx::Error {
-    sqlx::Error::Decode(source)
-}
-
 /// The kind as one word.
 pub(crate) fn word(kind: Kind) -> &'static str {
     let name = kind.span_name();
     name.strip_prefix("audit.").unwrap_or(name)
-}
-
-/// The statement that reads the rows of `kinds` for which `condition` holds, all from
-/// one snapshot, in `order`.
-///
-/// Both are texts of this program, never anything a user said.
-pub(crate) fn select(kinds: &[Kind], condition: &str, order: &str) -> AssertSqlSafe<String> {
-    let tables: Vec<String> = kinds
-        .iter()
-        .map(|kind| select_one(*kind, condition))
-        .collect();
-    AssertSqlSafe(format!("{} ORDER BY {order}", tables.join(" UNION ALL ")))
-}
-
-/// The rows of one table.
-fn select_one(kind: Kind, condition: &str) -> String {
-    let table = kind.table_name();
-    let began = match kind {
-        Kind::QueryRun => "started_at",
-        _ => "created_at",
-    };
-    // Microseconds where they are known. A time that only a hand can have written, infinite or of a year that cannot be
-    // computed with, must not fail the statement.
-    let is_usual = |time: &str| format!("{time} BETWEEN '0001-01-01Z' AND '9999-12-31Z'");
-    let took = match kind {
-        Kind::Event => "latency_ms::float8".to_owned(),
-        _ => format!(
-            "CASE WHEN {} AND {} \
-             THEN extract(epoch FROM finished_at - {began})::float8 * 1000 \
-             ELSE duration_ms::float8 END",
-            is_usual("finished_at"),
-            is_usual(began)
-        ),
-    };
-    let is_usual = is_usual(began);
-    // The fields of metadata are asked for as text, because a number of any length is
-    // to be shown as it is.
-    format!(
-        "SELECT '{table}' AS table_name, row_to_json(t)::text AS json,
-            (SELECT json_object_agg(key, value::text)::text FROM jsonb_each(
-                CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata
-                ELSE jsonb_build_object('metadata', metadata) END)) AS metadata,
-            CASE WHEN {is_usual} THEN to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') ELSE {began}::text END AS began,
-            CASE WHEN {is_usual} THEN (extract(epoch FROM {began}) * 1000000)::bigint
-                ELSE 0 END AS began_us,
-            {took} AS took_ms, id, seq
-        FROM audit.{table} AS t WHERE {condition}"
-    )
 }

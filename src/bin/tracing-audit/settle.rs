@@ -1,6 +1,5 @@
 //! `settle`: moves rows out of the default partitions into months of their own.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use serde_json::{Value, json};
@@ -10,8 +9,8 @@ use sqlx::{FromRow, Row as _};
 use crate::Settle;
 use crate::database::{Database, begin_change};
 use crate::error::Error;
-use crate::retain::{print, refusal};
-use crate::text::{escape_json, escape_line, grouped};
+use crate::retain::{print, refusal, told};
+use crate::text::{Layout, Terminal, escape_json, escape_line, grouped, paragraph};
 
 /// The months that have rows in a default partition, oldest first, with what keeps them there.
 const PLAN: &str = r#"
@@ -56,6 +55,7 @@ pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitC
     let mut months = plan(&mut connection, arguments)
         .await
         .map_err(|source| database.change_error("plan what is to be settled", source))?;
+    let width = Terminal::of_stdout().width;
     for month in &mut months {
         if arguments.yes && month.obstacles.is_empty() {
             match settle(&mut connection, month).await {
@@ -68,7 +68,7 @@ pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitC
             }
         }
         if !arguments.json {
-            print(&line(month, arguments.yes))?;
+            print(&line(month, arguments.yes, width))?;
         }
     }
     let refused = months
@@ -78,7 +78,7 @@ pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitC
     print(&if arguments.json {
         json(&months)
     } else {
-        summary(months.len(), refused, arguments.yes)
+        paragraph(&summary(months.len(), refused, arguments.yes), width, "")
     })?;
     Ok(if arguments.yes && refused > 0 {
         ExitCode::FAILURE
@@ -116,37 +116,41 @@ async fn settle(connection: &mut PgConnection, month: &Month) -> Result<String, 
     Ok(event)
 }
 
+/// A line: the partition to be, its rows, where they are, and what becomes of them.
+const LINE: Layout<4> = Layout {
+    least: [18, 17, 20, 16],
+    shrink: &[3, 0, 1, 2],
+    drop: &[2, 1, 3],
+};
+
 /// A month in one line, and what keeps its rows where they are below it.
-fn line(month: &Month, moves: bool) -> String {
-    let done = match &month.settled {
-        Some(event) => format!("settled, event {event}"),
-        None if month.obstacles.is_empty() => "would be settled".to_owned(),
-        None if moves => "not settled".to_owned(),
-        None => "would stay".to_owned(),
+fn line(month: &Month, moves: bool, width: Option<usize>) -> String {
+    let (done, event) = match &month.settled {
+        Some(event) => ("settled", Some(format!("event {event}"))),
+        None if month.obstacles.is_empty() => ("would be settled", None),
+        None if moves => ("not settled", None),
+        None => ("would stay", None),
     };
-    let mut text = format!(
-        "{}  {:>12} rows in {}_default  {done}\n",
+    let cells = [
         escape_line(&month.partition),
-        grouped(month.rows),
-        escape_line(&month.parent)
-    );
-    for obstacle in &month.obstacles {
-        let _ = writeln!(text, "  {}", escape_line(obstacle));
-    }
-    text
+        format!("{:>12} rows", grouped(month.rows)),
+        format!("in {}_default", escape_line(&month.parent)),
+        done.to_owned(),
+    ];
+    told(&LINE, &cells, event, &month.obstacles, width)
 }
 
 /// What it comes to.
 fn summary(months: usize, refused: usize, moves: bool) -> String {
     let movable = months - refused;
     match (months, moves) {
-        (0, _) => "The default partitions have no such row. Nothing was changed.\n".to_owned(),
-        (_, true) => format!("{movable} settled, {refused} not settled.\n"),
+        (0, _) => "The default partitions have no such row. Nothing was changed.".to_owned(),
+        (_, true) => format!("{movable} settled, {refused} not settled."),
         (_, false) if movable > 0 => format!(
-            "{movable} would be settled, {refused} would stay. Nothing was changed: run this again with --yes to settle what can be.\n"
+            "{movable} would be settled, {refused} would stay. Nothing was changed: run this again with --yes to settle what can be."
         ),
         (_, false) => format!(
-            "0 would be settled, {refused} would stay. Nothing was changed: there is nothing that --yes would settle.\n"
+            "0 would be settled, {refused} would stay. Nothing was changed: there is nothing that --yes would settle."
         ),
     }
 }

@@ -1,18 +1,26 @@
 //! `show`: the story of one request.
+//!
+//! Of each record first its place in the story is read, and no text, so that requests of any number of records can be
+//! told; then the records themselves, a page at a time, each printed before the next is read.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
+use std::future::poll_fn;
 use std::io::{self, Write as _};
 
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, Executor as _, Row as _};
 use tracing_audit::Kind;
 
 use crate::Show;
-use crate::database::{Database, begin, record_reading};
+use crate::database::{Database, begin, is_bound_to_none, record_reading};
 use crate::error::Error;
+use crate::pages::{Extent, Pages, TENANT_KEY, cut, is_usual, times};
 use crate::record::{LONG, Writer, human, label};
-use crate::row::{Row, select};
-use crate::text::{Terminal, duration, escape_line};
-use crate::tree;
+use crate::retain::print;
+use crate::row::{RecordId, kind_of};
+use crate::text::{Terminal, duration, escape_line, paragraph};
+use crate::tree::{self, Node};
 
 /// The columns that say who and where; told once when all records agree.
 const CIRCUMSTANCES: [&str; 8] = [
@@ -26,126 +34,283 @@ const CIRCUMSTANCES: [&str; 8] = [
     "trace_id",
 ];
 
+/// The characters of a circumstance that are read.
+const VALUE_CHARS: usize = 300;
+
+/// How many values of a circumstance are told at most.
+const MAX_VALUES: usize = 50;
+
+/// How many records are printed at once.
+const AT_ONCE: usize = 50;
+
+/// The records of a request, and one record by its id.
+const OF_REQUEST: &str = "request_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)";
+const BY_ID: &str = "id = $1::text::uuid AND ($2::uuid IS NULL OR tenant_id = $2)";
+
+/// How long it may take to find the records.
+const FIND_TIMEOUT: &str = "SET LOCAL statement_timeout = '60s'";
+
 /// Prints the story of a request.
 pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Error> {
-    let rows = read(database, arguments).await?;
-    let mut out = String::new();
-    if arguments.reading.json {
-        let rows: Vec<String> = rows.iter().map(Row::json).collect();
-        let _ = writeln!(out, "[{}]", rows.join(",\n "));
-    } else if !rows.is_empty() {
-        write_story(&mut out, &rows, arguments);
-    }
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(out.as_bytes())?;
-    stdout.flush()?;
-    if rows.is_empty() {
-        Err(nothing(database, arguments))
-    } else {
-        Ok(())
-    }
-}
-
-/// The request's rows, by their start.
-async fn read(database: &Database, arguments: &Show) -> Result<Vec<Row>, Error> {
     let mut connection = database.connect_to_trail().await?;
     let (request, tenant) = (&arguments.request_id, arguments.reading.tenant.as_deref());
     if let Some(purpose) = &arguments.reading.purpose {
         record_reading(database, &mut connection, purpose, Some(request), tenant).await?;
     }
     let failed = |source| database.read_error(source);
-    let (mut transaction, tenant) = begin(&mut connection, tenant).await.map_err(failed)?;
-    let condition = "request_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)";
-    sqlx::query_as(select(&Kind::ALL, condition, "began_us, seq, id"))
-        .bind(request)
-        .bind(tenant)
-        .persistent(false)
-        .fetch_all(&mut *transaction)
+    let mut outline = outline(&mut connection, OF_REQUEST, request, tenant)
         .await
-        .map_err(failed)
+        .map_err(failed)?;
+    let is_request = !outline.nodes.is_empty();
+    if !is_request && request.parse::<Uuid>().is_ok() {
+        outline = self::outline(&mut connection, BY_ID, request, tenant)
+            .await
+            .map_err(failed)?;
+    }
+    if outline.nodes.is_empty() {
+        if arguments.json {
+            print("[]\n")?;
+        }
+        let is_bound_to_none = is_bound_to_none(&mut connection, tenant)
+            .await
+            .map_err(failed)?;
+        return Err(nothing(database, arguments, is_bound_to_none));
+    }
+    if arguments.json {
+        return print_json(database, &mut connection, &outline, tenant).await;
+    }
+    let terminal = Terminal::of_stdout();
+    let heading = if is_request { "Request" } else { "Record" };
+    let heading = format!("{heading} {}", escape_line(request));
+    for line in paragraph(&heading, terminal.width, "").lines() {
+        print(&format!("{}\n", terminal.bold(line)))?;
+    }
+    let differing = outline.differing();
+    let writer = Writer {
+        terminal,
+        full: arguments.full,
+        origin_us: outline.origin_us(),
+        differing: &differing,
+    };
+    let mut out = String::new();
+    outline.write(&mut out, writer);
+    print(&out)?;
+    let extent = if arguments.full {
+        Extent::Whole
+    } else {
+        Extent::Story
+    };
+    let places = tree::places(&outline.nodes, terminal.width);
+    for places in places.chunks(AT_ONCE) {
+        let mut pages = Pages::new(places.iter().map(|place| place.node.record), extent);
+        let mut places = places.iter();
+        while let Some(rows) = pages.next(&mut connection, tenant).await.map_err(failed)? {
+            for row in rows {
+                // One that was removed meanwhile is left out.
+                let place = places.by_ref().find(|place| row.is(place.node.record));
+                if let Some(place) = place {
+                    let mut out = String::new();
+                    writer.write(&mut out, place, &row);
+                    print(&out)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Prints the records as an array, in the order in which they began.
+async fn print_json(
+    database: &Database,
+    connection: &mut PgConnection,
+    outline: &Outline,
+    tenant: Option<&str>,
+) -> Result<(), Error> {
+    let mut pages = Pages::new(outline.nodes.iter().map(|node| node.record), Extent::Json);
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut before = "[";
+    let mut unread = 0;
+    while let Some(rows) = pages
+        .next(connection, tenant)
+        .await
+        .map_err(|source| database.read_error(source))?
+    {
+        for row in rows {
+            write!(out, "{before}{}", row.json())?;
+            before = ",\n ";
+            unread += usize::from(row.unread.is_some());
+        }
+        out.flush()?;
+    }
+    writeln!(out, "{}", if before == "[" { "[]" } else { "]" })?;
+    out.flush()?;
+    match unread {
+        0 => Ok(()),
+        records => Err(Error::Unread { records }),
+    }
 }
 
 /// Says that there is nothing, and why that may be.
-fn nothing(database: &Database, arguments: &Show) -> Error {
+fn nothing(database: &Database, arguments: &Show, is_bound_to_none: bool) -> Error {
     let request = &arguments.request_id;
     let place = database.name();
+    if is_bound_to_none {
+        return Error::NothingFound(Error::NoTenant { database: place }.to_string());
+    }
     Error::NothingFound(match &arguments.reading.tenant {
         Some(tenant) => {
             format!("there is no record of request {request:?} of tenant {tenant:?} in {place}")
         }
         None => format!(
-            "there is no record of request {request:?} in {place}, or none that this role may \
-             read; name the tenant with --tenant if the role is bound to one"
+            "there is no record of request {request:?} in {place}, or none that this role may read"
         ),
     })
 }
 
-/// Writes the whole story: what all records share, then the tree of them.
-fn write_story(out: &mut String, rows: &[Row], arguments: &Show) {
-    let terminal = Terminal::of_stdout();
-    let origin_us = rows
-        .iter()
-        .map(|row| row.began_us)
-        .min()
-        .unwrap_or_default();
-    let differing: Vec<&str> = CIRCUMSTANCES
-        .into_iter()
-        .filter(|column| {
-            rows.iter()
-                .any(|row| row.text(column) != rows[0].text(column))
-        })
-        .collect();
-    let _ = writeln!(
-        out,
-        "{} {}",
-        terminal.bold("Request"),
-        terminal.bold(&escape_line(&arguments.request_id))
-    );
-    let writer = Writer {
-        terminal,
-        full: arguments.full,
-        origin_us,
-        differing: &differing,
-    };
-    let mut say = |label: &str, text: &str| writer.entry(out, "  ", label, text, LONG);
-    for column in CIRCUMSTANCES {
-        let values = values(rows, column);
-        if !values.is_empty() {
-            say(
-                label(column),
-                &values.into_iter().collect::<Vec<_>>().join(", "),
-            );
-        }
-    }
-    say("began", &format!("{} UTC", rows[0].began));
-    say("took", &total(rows, origin_us));
-    say("records", &counts(rows));
-    out.push('\n');
-    for place in tree::places(rows) {
-        writer.write(out, &place);
-    }
+/// What a story sums up: the place of each record, and the values that its records have.
+struct Outline {
+    nodes: Vec<Node>,
+    /// When the first record began, as text in UTC.
+    began: String,
+    /// Of each circumstance what the first record says, whether another says something else, and what they say.
+    circumstances: [(Option<String>, bool, BTreeSet<String>); CIRCUMSTANCES.len()],
 }
 
-/// Every value of a column, a tenant with the application's own name for it.
-fn values(rows: &[Row], column: &str) -> BTreeSet<String> {
-    let value = |row: &Row| {
-        let value = row.text(column)?;
-        match row.tenant_key().filter(|_| column == "tenant_id") {
-            Some(key) => Some(format!("{key} ({value})")),
-            None => Some(value.to_owned()),
-        }
+/// Reads it, by the starts of the records.
+async fn outline(
+    connection: &mut PgConnection,
+    condition: &str,
+    request: &str,
+    tenant: Option<&str>,
+) -> Result<Outline, sqlx::Error> {
+    let (mut transaction, tenant) = begin(connection, tenant).await?;
+    transaction.execute(FIND_TIMEOUT).await?;
+    let tables: Vec<String> = Kind::ALL
+        .iter()
+        .map(|kind| select(*kind, condition))
+        .collect();
+    let statement = format!("{} ORDER BY began_us, seq, id", tables.join(" UNION ALL "));
+    let mut outline = Outline {
+        nodes: Vec::new(),
+        began: String::new(),
+        circumstances: Default::default(),
     };
-    rows.iter().filter_map(value).collect()
+    let mut rows = sqlx::query(AssertSqlSafe(statement))
+        .bind(request)
+        .bind(tenant)
+        .persistent(false)
+        .fetch(&mut *transaction);
+    while let Some(row) = poll_fn(|context| rows.as_mut().poll_next(context)).await {
+        outline.add(&row?)?;
+    }
+    drop(rows);
+    transaction.rollback().await?;
+    Ok(outline)
+}
+
+/// What is read of each record first.
+fn select(kind: Kind, condition: &str) -> String {
+    let table = kind.table_name();
+    let (began, took) = times(kind);
+    let is_usual = is_usual(began);
+    let circumstances = CIRCUMSTANCES.map(|column| {
+        format!(
+            "{} AS {column}",
+            cut(&format!("{column}::text"), VALUE_CHARS)
+        )
+    });
+    // Conditions and columns are texts of this program, never anything a user said.
+    format!(
+        "SELECT '{table}' AS table_name, id, parent_id, status::text, seq, {took} AS took_ms,
+            CASE WHEN {is_usual} THEN to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') ELSE {began}::text END AS began,
+            CASE WHEN {is_usual} THEN (extract(epoch FROM {began}) * 1000000)::bigint ELSE 0 END AS began_us,
+            {} AS tenant_key, {}
+        FROM audit.{table} WHERE {condition}",
+        cut(TENANT_KEY, VALUE_CHARS),
+        circumstances.join(", ")
+    )
+}
+
+impl Outline {
+    fn add(&mut self, row: &PgRow) -> Result<(), sqlx::Error> {
+        let is_first = self.nodes.is_empty();
+        if is_first {
+            self.began = row.try_get("began")?;
+        }
+        let status: String = row.try_get("status")?;
+        self.nodes.push(Node {
+            record: RecordId {
+                kind: kind_of(row)?,
+                id: row.try_get("id")?,
+            },
+            parent: row.try_get("parent_id")?,
+            began_us: row.try_get("began_us")?,
+            took_ms: row.try_get("took_ms")?,
+            status: status.into_boxed_str(),
+        });
+        for (column, (first, differs, values)) in CIRCUMSTANCES.iter().zip(&mut self.circumstances)
+        {
+            let value: Option<String> = row.try_get(*column)?;
+            if is_first {
+                first.clone_from(&value);
+            }
+            *differs |= *first != value;
+            let Some(mut value) = value else { continue };
+            if *column == "tenant_id" {
+                let key: Option<String> = row.try_get("tenant_key")?;
+                if let Some(key) = key {
+                    value = format!("{key} ({value})");
+                }
+            }
+            // One more, to tell that there are more.
+            if values.len() <= MAX_VALUES {
+                values.insert(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// When the story begins.
+    fn origin_us(&self) -> i64 {
+        let starts = self.nodes.iter().map(|node| node.began_us);
+        starts.min().unwrap_or_default()
+    }
+
+    /// The circumstances that are not the same for all records.
+    fn differing(&self) -> Vec<&'static str> {
+        let all = CIRCUMSTANCES.into_iter().zip(&self.circumstances);
+        all.filter(|(_, (_, differs, _))| *differs)
+            .map(|(column, _)| column)
+            .collect()
+    }
+
+    /// Writes what all records share.
+    fn write(&self, out: &mut String, writer: Writer<'_>) {
+        let mut say = |label: &str, text: &str| writer.entry(out, "  ", label, text, LONG);
+        for (column, (_, _, values)) in CIRCUMSTANCES.into_iter().zip(&self.circumstances) {
+            let mut values: Vec<&str> = values.iter().map(String::as_str).collect();
+            if values.len() > MAX_VALUES {
+                values.truncate(MAX_VALUES);
+                values.push("…");
+            }
+            say(label(column), &values.join(", "));
+        }
+        say("began", &format!("{} UTC", self.began));
+        say("took", &total(&self.nodes, self.origin_us()));
+        say("records", &counts(&self.nodes));
+        out.push('\n');
+    }
 }
 
 /// From the first start to the last end that is known.
-fn total(rows: &[Row], origin_us: i64) -> String {
+fn total(nodes: &[Node], origin_us: i64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
-    let end = |row: &Row| (row.began_us - origin_us) as f64 / 1000.0 + row.took_ms.unwrap_or(0.0);
-    let mut total = duration(rows.iter().map(end).fold(0.0, f64::max));
-    if rows
+    let end =
+        |node: &Node| (node.began_us - origin_us) as f64 / 1000.0 + node.took_ms.unwrap_or(0.0);
+    let mut total = duration(nodes.iter().map(end).fold(0.0, f64::max));
+    if nodes
         .iter()
-        .any(|row| row.took_ms.is_none() && row.kind != Kind::Event)
+        .any(|node| node.took_ms.is_none() && node.record.kind != Kind::Event)
     {
         total.push_str(" or more: the end of a run is not known");
     }
@@ -153,12 +318,12 @@ fn total(rows: &[Row], origin_us: i64) -> String {
 }
 
 /// How many records of each kind, and with which outcomes.
-fn counts(rows: &[Row]) -> String {
+fn counts(nodes: &[Node]) -> String {
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
-    for row in rows {
-        *kinds.entry(row.kind).or_default() += 1;
-        *outcomes.entry(row.status()).or_default() += 1;
+    for node in nodes {
+        *kinds.entry(node.record.kind).or_default() += 1;
+        *outcomes.entry(&node.status).or_default() += 1;
     }
     let kinds: Vec<String> = kinds
         .into_iter()

@@ -12,8 +12,9 @@ use crate::complain;
 use crate::database::{Database, record_reading};
 use crate::error::Error;
 use crate::feed::Feed;
+use crate::pages::{Extent, Pages};
 use crate::row::{Row, word};
-use crate::text::{Terminal, clip, columns, duration, escape_line};
+use crate::text::{Layout, Terminal, clip, columns, duration, escape_line, pad};
 
 /// How often new batches are asked for.
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -24,23 +25,36 @@ const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// The columns for the summary where the terminal leaves fewer, or is none.
-const MIN_SUMMARY: usize = 40;
+/// The columns for what a record is about, where no terminal says how many.
 const MAX_SUMMARY: usize = 200;
+
+/// The columns for the name of a tenant or a user, or a request id.
+const MAX_NAME: usize = 64;
+
+/// A line: when, kind, outcome, duration, tenant, user, request id, and what it is about.
+const LINE: Layout<8> = Layout {
+    least: [16, 10, 9, 11, 8, 8, 11, 16],
+    shrink: &[7, 4, 5, 6, 0, 1, 2, 3],
+    drop: &[3, 4, 1, 5, 6, 0, 2],
+};
 
 /// Prints the newest rows, then new ones until the reader goes away.
 pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Error> {
     let tenant = arguments.reading.tenant.as_deref();
     let print = Printer {
         terminal: Terminal::of_stdout(),
-        json: arguments.reading.json,
+        json: arguments.json,
+        full: arguments.full,
     };
     let mut connection = database.connect_to_trail().await?;
     if let Some(purpose) = &arguments.reading.purpose {
         record_reading(database, &mut connection, purpose, None, tenant).await?;
     }
     let (mut feed, newest) = Feed::begin(database, &mut connection, tenant, arguments.last).await?;
-    print.rows(&newest)?;
+    let mut pages = Pages::new(newest, print.extent());
+    while let Some(rows) = feed.page(&mut connection, &mut pages).await? {
+        print.rows(&rows)?;
+    }
     let reader = Reader::of_stdout();
     let mut pause = MIN_PAUSE;
     loop {
@@ -67,9 +81,14 @@ async fn follow(
     print: Printer,
 ) -> Result<(), Error> {
     for batch in feed.poll(connection).await? {
-        let rows = feed.rows(connection, &batch).await?;
-        print.rows(&rows)?;
-        // Only now: had it failed before, the rows would still be new.
+        let mut pages = Pages::new(feed.records(connection, &batch).await?, print.extent());
+        while let Some(rows) = feed.page(connection, &mut pages).await? {
+            print.rows(&rows)?;
+            // Only now: had it failed before, the rows would still be new.
+            if let Some(last) = rows.last() {
+                feed.advance_to(&batch, last);
+            }
+        }
         feed.advance(&batch);
         if batch.dead_letters > 0 {
             complain(&format!(
@@ -195,9 +214,20 @@ impl Reader {
 struct Printer {
     terminal: Terminal,
     json: bool,
+    /// Whether lines may be wider than the terminal.
+    full: bool,
 }
 
 impl Printer {
+    /// How much of the rows is printed.
+    fn extent(self) -> Extent {
+        if self.json {
+            Extent::Json
+        } else {
+            Extent::Line
+        }
+    }
+
     /// Prints rows, a line each.
     fn rows(self, rows: &[Row]) -> Result<(), Error> {
         let mut lines = String::new();
@@ -215,44 +245,63 @@ impl Printer {
         Ok(())
     }
 
-    /// One row in one line.
+    /// One row in one line. Which columns there are goes by the terminal alone, so that all lines have the same; the
+    /// summary and the names are cut to what each line has left.
     fn line(self, row: &Row) -> String {
-        let took = row.took_ms.map_or_else(|| "-".to_owned(), duration);
-        let tenant = match row.tenant_key() {
-            Some(key) => key,
-            None => row.text("tenant_id").map(short).unwrap_or_default(),
-        };
         let name = |text: &str| {
-            let text = clip(&escape_line(text), 64);
-            if text.is_empty() {
-                "-".to_owned()
-            } else {
-                text
+            let text = escape_line(text);
+            match text.as_str() {
+                "" => "-".to_owned(),
+                _ if self.full => text,
+                _ => clip(&text, MAX_NAME),
             }
         };
-        let status = escape_line(row.status());
-        let before = format!("{}Z  {:<10}  ", row.began, word(row.kind));
-        let after = format!(
-            "  {took:>11}  {}  {}  {}  ",
+        let tenant = match row.tenant_key() {
+            Some(key) => key.to_owned(),
+            None => row.text("tenant_id").map(short).unwrap_or_default(),
+        };
+        let took = row.took_ms.map_or_else(|| "-".to_owned(), duration);
+        let summary = escape_line(&summary(row));
+        let cells = [
+            format!("{}Z", escape_line(&row.began)),
+            format!("{:<10}", word(row.kind)),
+            format!("{:<9}", escape_line(row.status())),
+            format!("{took:>11}"),
             name(&tenant),
             name(row.text("user_id").unwrap_or_default()),
             name(row.text("request_id").unwrap_or_default()),
-        );
-        let width = self.terminal.width.map_or(MAX_SUMMARY, |width| {
-            let taken = columns(&before) + 9 + columns(&after);
-            width.saturating_sub(taken).max(MIN_SUMMARY)
-        });
-        let summary = clip(&escape_line(&summary(row)), width);
-        let status = self.terminal.outcome(row.status(), &format!("{status:<9}"));
-        format!("{before}{status}{after}{summary}")
-            .trim_end()
-            .to_owned()
+            match self.terminal.width {
+                None if !self.full => clip(&summary, MAX_SUMMARY),
+                _ => summary,
+            },
+        ];
+        let width = self.terminal.width.filter(|_| !self.full);
+        let kept = width.map_or([true; 8], |width| LINE.kept(LINE.least, width));
+        let widths = LINE.narrow(cells.each_ref().map(|cell| columns(cell)), kept, width);
+        let mut line = Vec::new();
+        for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
+            let Some(width) = width else { continue };
+            // A time is cut from its end, and needs no mark.
+            let cell = match at {
+                0 => cell.get(..width).unwrap_or(cell),
+                _ => cell,
+            };
+            let cell = pad(cell, width);
+            line.push(match at {
+                2 => self.terminal.outcome(row.status(), &cell),
+                _ => cell,
+            });
+        }
+        line.join("  ").trim_end().to_owned()
     }
 }
 
 /// What the record is about: its error's code, and the question, the SQL, the prompt or the action.
 pub(crate) fn summary(row: &Row) -> String {
     let mut summary = String::new();
+    if let Some(why) = &row.unread {
+        let _ = write!(summary, "({why}) ");
+    }
     if let Some(code) = row.text("error_code") {
         let _ = write!(summary, "[{code}] ");
     }

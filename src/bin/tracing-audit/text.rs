@@ -15,9 +15,11 @@ use std::time::Duration;
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
-            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+            '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}' | '\u{200e}' | '\u{200f}'
+            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{2800}' | '\u{3164}' | '\u{feff}'
+            | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e01ef}')
 }
 
 /// Writes one line of text so that nothing in it steers the terminal.
@@ -60,22 +62,121 @@ pub(crate) fn escape_json(json: &str) -> String {
     safe
 }
 
+/// How many characters may share a column on average: a text of accents alone takes no column, and has no end.
+const MAX_PER_COLUMN: usize = 4;
+
 /// Cuts a line to `width` columns, with an ellipsis for what is left out.
 pub(crate) fn clip(line: &str, width: usize) -> String {
-    if columns(line) <= width {
+    let most = width.saturating_mul(MAX_PER_COLUMN);
+    let is_short = line.chars().nth(most).is_none();
+    if is_short && columns(line) <= width {
         return line.to_owned();
     }
     let mut cut = String::new();
     let mut used = 1;
-    for c in line.chars() {
+    for c in line.chars().take(most) {
         used += column_count(c);
         if used > width {
             break;
         }
         cut.push(c);
     }
-    cut.push('…');
+    if width > 0 {
+        cut.push('…');
+    }
     cut
+}
+
+/// The columns of a table: how narrow each may become, and in which order they give way to a narrow terminal.
+#[derive(Debug)]
+pub(crate) struct Layout<const N: usize> {
+    /// The fewest columns that a cell is of use in.
+    pub(crate) least: [usize; N],
+    /// Which become narrower, the first one first, each down to its least.
+    pub(crate) shrink: &'static [usize],
+    /// Which are left out where that is not enough, the first one first.
+    pub(crate) drop: &'static [usize],
+}
+
+/// What stands between two cells.
+const GAP: usize = 2;
+
+impl<const N: usize> Layout<N> {
+    /// How wide each cell may be on a line of `width`, none for one that is left out. `natural` is what the cells
+    /// would take.
+    pub(crate) fn fit(&self, natural: [usize; N], width: Option<usize>) -> [Option<usize>; N] {
+        let kept = width.map_or([true; N], |width| self.kept(self.least_of(natural), width));
+        self.narrow(natural, kept, width)
+    }
+
+    /// The same where it is known which columns there are.
+    pub(crate) fn narrow(
+        &self,
+        natural: [usize; N],
+        kept: [bool; N],
+        width: Option<usize>,
+    ) -> [Option<usize>; N] {
+        let width = width.unwrap_or(usize::MAX);
+        let least = self.least_of(natural);
+        let mut fitted = natural;
+        for at in self.shrink {
+            let over = taken(&fitted, &kept).saturating_sub(width);
+            fitted[*at] = fitted[*at].saturating_sub(over).max(least[*at]);
+        }
+        let mut cells = [None; N];
+        for at in 0..N {
+            // One that is left alone takes what there is.
+            cells[at] = kept[at].then_some(fitted[at].min(width));
+        }
+        cells
+    }
+
+    /// The fewest columns of cells that would take `natural`.
+    fn least_of(&self, natural: [usize; N]) -> [usize; N] {
+        let mut least = natural;
+        for at in self.shrink {
+            least[*at] = natural[*at].min(self.least[*at]);
+        }
+        least
+    }
+
+    /// Which columns a line of `width` has room for.
+    pub(crate) fn kept(&self, least: [usize; N], width: usize) -> [bool; N] {
+        let mut kept = [true; N];
+        for at in self.drop {
+            if taken(&least, &kept) <= width {
+                break;
+            }
+            kept[*at] = false;
+        }
+        kept
+    }
+}
+
+/// The columns that a line of the cells that are kept takes.
+fn taken<const N: usize>(cells: &[usize; N], kept: &[bool; N]) -> usize {
+    let cells = cells.iter().zip(kept).filter(|(_, kept)| **kept);
+    let (count, sum) = cells.fold((0, 0), |(count, sum), (cell, _)| (count + 1, sum + cell));
+    sum + GAP * usize::saturating_sub(count, 1)
+}
+
+/// A cell that is `width` columns wide, however long the text is.
+pub(crate) fn pad(text: &str, width: usize) -> String {
+    let mut cell = clip(text, width);
+    cell.push_str(&" ".repeat(width.saturating_sub(columns(&cell))));
+    cell
+}
+
+/// The lines of a paragraph: as it stands where nobody looks at columns.
+pub(crate) fn paragraph(text: &str, width: Option<usize>, indent: &str) -> String {
+    let room = width.map_or(usize::MAX, |width| {
+        width.saturating_sub(columns(indent)).max(1)
+    });
+    let mut out = String::new();
+    for piece in wrap(text, room) {
+        let _ = writeln!(out, "{indent}{piece}");
+    }
+    out
 }
 
 /// Breaks a line that is wider than `width` columns, at blanks where there are any.
@@ -152,6 +253,9 @@ pub(crate) fn duration(ms: f64) -> String {
     }
 }
 
+/// The narrowest terminal that lines are fitted to.
+const MIN_TERMINAL: usize = 20;
+
 /// Where the output goes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
@@ -166,8 +270,9 @@ impl Terminal {
         let terminal = io::stdout().is_terminal();
         let set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
         let dumb = std::env::var("TERM").is_ok_and(|term| term == "dumb");
+        let width = wanted_width().or_else(|| terminal.then(|| terminal_width().unwrap_or(80)));
         Self {
-            width: wanted_width().or_else(|| terminal.then(|| terminal_width().unwrap_or(80))),
+            width: width.map(|width| width.max(MIN_TERMINAL)),
             colour: terminal && !dumb && !set("NO_COLOR"),
         }
     }
@@ -253,7 +358,7 @@ pub(crate) fn grouped(count: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{clip, columns, duration, escape, escape_line, wrap};
+    use super::{Layout, clip, columns, duration, escape, escape_line, pad, wrap};
 
     #[test]
     fn text_cannot_steer_the_terminal() {
@@ -288,6 +393,33 @@ mod tests {
         assert_eq!(clip("abcdef", 6), "abcdef");
         assert_eq!(clip("abcdef", 5), "abcd…");
         assert!(columns(&clip("日本語日本", 4)) <= 4);
+        assert_eq!(clip("abcdef", 0), "");
+        // Accents take no column, and there may be millions of them.
+        assert!(clip(&"\u{301}".repeat(1_000_000), 64).chars().count() <= 257);
+    }
+
+    #[test]
+    fn cells_become_narrower_then_fewer_until_the_line_fits() {
+        const LAYOUT: Layout<3> = Layout {
+            least: [4, 10, 8],
+            shrink: &[1, 0, 2],
+            drop: &[0, 1],
+        };
+        let fit = |width| LAYOUT.fit([8, 100, 20], width);
+        assert_eq!(fit(None), [Some(8), Some(100), Some(20)]);
+        assert_eq!(fit(Some(132)), [Some(8), Some(100), Some(20)]);
+        assert_eq!(fit(Some(60)), [Some(8), Some(28), Some(20)]);
+        assert_eq!(fit(Some(40)), [Some(6), Some(10), Some(20)]);
+        assert_eq!(fit(Some(30)), [Some(4), Some(10), Some(12)]);
+        assert_eq!(fit(Some(25)), [None, Some(10), Some(13)]);
+        assert_eq!(fit(Some(12)), [None, None, Some(12)]);
+        assert_eq!(fit(Some(3)), [None, None, Some(3)]);
+        for width in 1..200 {
+            let line: usize = fit(Some(width)).iter().flatten().map(|cell| cell + 2).sum();
+            assert!(line - 2 <= width, "{width}");
+        }
+        assert_eq!(pad("日本", 5), "日本 ");
+        assert_eq!(columns(&pad(&"x".repeat(70_000), 66_000)), 66_000);
     }
 
     #[test]

@@ -1,0 +1,558 @@
+//! Reading rows a page at a time, so that no row, however large, costs more than itself.
+//!
+//! A writer can add a row of many megabytes, and one whose JSON is larger than Postgres can make at all. So texts are cut
+//! in Postgres where they are printed in part, rows that are wanted whole are measured before they are asked for, and
+//! a page that fails is read again row by row: the row that fails is told as one that could not be read.
+//!
+//! Each page is a transaction of its own: nothing is held while rows are printed, which may take for ever, and rows
+//! are never changed.
+
+use std::collections::{HashMap, VecDeque};
+
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Executor as _};
+use tracing_audit::Kind;
+
+use crate::database::begin;
+use crate::row::{RecordId, Row};
+
+/// How much of the rows is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Extent {
+    /// What stands on a line.
+    Line,
+    /// What a story tells of each text.
+    Story,
+    /// All. A row that is too large is read as for a story.
+    Whole,
+    /// All, as JSON. A row that is too large is not read.
+    Json,
+    /// What no row is too large for.
+    Bare,
+}
+
+/// The bytes of a row up to which it is read whole: more than the library writes
+/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)), and so few that JSON, in which a byte may become six, stays
+/// below the gigabyte that Postgres can make.
+const MAX_ROW_BYTES: i64 = 144 * 1024 * 1024;
+
+/// The bytes of a page of rows that are read whole.
+const MAX_PAGE_BYTES: i64 = 8 * 1024 * 1024;
+
+/// The rows of a page.
+const MAX_PAGE_ROWS: usize = 100;
+
+/// The characters of an id that are read for a line; it is to be copied from there.
+const ID_CHARS: usize = 8_192;
+
+/// The characters of any other text that are read for a line.
+const LINE_CHARS: usize = 2_000;
+
+/// The characters of a text that are read for a story, which shows fewer.
+const STORY_CHARS: usize = 6_100;
+
+/// The fields of `metadata`, and the problems, that are read for a story.
+const STORY_FIELDS: usize = 60;
+
+/// What the application calls the tenant. Postgres may not be able to make text of a key that is no plain value.
+pub(crate) const TENANT_KEY: &str =
+    "(CASE WHEN jsonb_typeof(metadata -> 'tenant_key') IN ('string', 'number')
+    THEN metadata ->> 'tenant_key' END)";
+
+/// How long a page may take.
+const PAGE_TIMEOUT: &str = "SET LOCAL statement_timeout = '20s'";
+
+/// What every kind has as text.
+const TEXTS: [&str; 9] = [
+    "user_id",
+    "user_role",
+    "request_id",
+    "conversation_id",
+    "trace_id",
+    "span_id",
+    "service_name",
+    "error_code",
+    "error_message",
+];
+
+/// What every kind has besides.
+const OTHERS: [&str; 8] = [
+    "id",
+    "tenant_id",
+    "agent_id",
+    "llm_session_id",
+    "parent_id",
+    "status",
+    "writer_id",
+    "seq",
+];
+
+/// The texts and the other columns of a kind alone.
+fn own(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
+    match kind {
+        Kind::QueryRun => (
+            &["question_text", "sql_text", "sql_summary"],
+            &["datasource_id", "row_count", "rows_affected", "started_at"],
+        ),
+        Kind::PromptRun => (
+            &[
+                "model_name",
+                "provider",
+                "prompt_template_name",
+                "rendered_prompt",
+                "response_text",
+                "role",
+            ],
+            &[
+                "prompt_template_version",
+                "input_token_count",
+                "output_token_count",
+                "created_at",
+            ],
+        ),
+        Kind::Event => (
+            &[
+                "action_type",
+                "target_type",
+                "target_id",
+                "input_summary",
+                "output_summary",
+            ],
+            &["created_at"],
+        ),
+        _ => (&[], &[]),
+    }
+}
+
+/// Rows that are still to be read, in their order.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    extent: Extent,
+    /// Not yet measured.
+    records: VecDeque<RecordId>,
+    /// With their sizes; none where Postgres cannot tell.
+    measured: VecDeque<(RecordId, Result<i64, String>)>,
+}
+
+impl Pages {
+    pub(crate) fn new(records: impl IntoIterator<Item = RecordId>, extent: Extent) -> Self {
+        Self {
+            extent,
+            records: records.into_iter().collect(),
+            measured: VecDeque::new(),
+        }
+    }
+
+    /// The rows of the next page, in their order; none when all are read. A row that was removed meanwhile is left out.
+    pub(crate) async fn next(
+        &mut self,
+        connection: &mut PgConnection,
+        tenant: Option<&str>,
+    ) -> Result<Option<Vec<Row>>, sqlx::Error> {
+        if !matches!(self.extent, Extent::Whole | Extent::Json) {
+            let page = take(&mut self.records);
+            if page.is_empty() {
+                return Ok(None);
+            }
+            return page_of(connection, tenant, &page, self.extent)
+                .await
+                .map(Some);
+        }
+        if self.measured.is_empty() {
+            let page = take(&mut self.records);
+            if page.is_empty() {
+                return Ok(None);
+            }
+            self.measured = sizes(connection, tenant, page).await?;
+        }
+        let mut page = Vec::new();
+        let mut bytes = 0;
+        while let Some((record, Ok(size))) = self.measured.front() {
+            bytes += size;
+            if *size > MAX_ROW_BYTES || bytes > MAX_PAGE_BYTES && !page.is_empty() {
+                break;
+            }
+            page.push(*record);
+            self.measured.pop_front();
+        }
+        if !page.is_empty() {
+            return page_of(connection, tenant, &page, self.extent)
+                .await
+                .map(Some);
+        }
+        // One that is too large.
+        let Some((record, size)) = self.measured.pop_front() else {
+            return Ok(None);
+        };
+        if self.extent == Extent::Whole {
+            return page_of(connection, tenant, &[record], Extent::Story)
+                .await
+                .map(Some);
+        }
+        let why = size.map_or_else(
+            |why| why,
+            |bytes| format!("it is too large to be read whole: {bytes} bytes"),
+        );
+        let row = bare(connection, tenant, record, why).await?;
+        Ok(Some(row.into_iter().collect()))
+    }
+}
+
+/// The first ones.
+fn take(records: &mut VecDeque<RecordId>) -> Vec<RecordId> {
+    let count = records.len().min(MAX_PAGE_ROWS);
+    records.drain(..count).collect()
+}
+
+/// The rows of a page. When that fails, each for itself.
+async fn page_of(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    page: &[RecordId],
+    extent: Extent,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let rows = match read(connection, tenant, page, extent).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            let why = fault_of_row(&error).ok_or(error)?;
+            if let [record] = page {
+                let row = remains(connection, tenant, *record, extent, why).await?;
+                return Ok(row.into_iter().collect());
+            }
+            let mut rows = Vec::new();
+            for record in page {
+                let record = std::slice::from_ref(record);
+                rows.extend(Box::pin(page_of(connection, tenant, record, extent)).await?);
+            }
+            return Ok(rows);
+        }
+    };
+    let mut rows: HashMap<(Kind, String), Row> = rows
+        .into_iter()
+        .map(|row| ((row.kind, row.id().to_owned()), row))
+        .collect();
+    let in_order = page
+        .iter()
+        .filter_map(|record| rows.remove(&(record.kind, record.id.to_string())));
+    Ok(in_order.collect())
+}
+
+/// What can be read of a row that cannot be read as it was asked for.
+async fn remains(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    record: RecordId,
+    extent: Extent,
+    why: String,
+) -> Result<Option<Row>, sqlx::Error> {
+    if matches!(extent, Extent::Story | Extent::Whole) {
+        match read(connection, tenant, &[record], Extent::Line).await {
+            Ok(mut rows) => {
+                return Ok(rows.pop().map(|mut row| {
+                    row.unread = Some(why);
+                    row
+                }));
+            }
+            Err(error) if fault_of_row(&error).is_some() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bare(connection, tenant, record, why).await
+}
+
+/// What no row is too large for, of one that could not be read.
+async fn bare(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    record: RecordId,
+    why: String,
+) -> Result<Option<Row>, sqlx::Error> {
+    let mut rows = read(connection, tenant, &[record], Extent::Bare).await?;
+    Ok(rows.pop().map(|mut row| {
+        row.unread = Some(why);
+        row
+    }))
+}
+
+/// What Postgres says of a value that it can make nothing of, or that takes it too long.
+fn fault_of_row(error: &sqlx::Error) -> Option<String> {
+    let error = error.as_database_error()?;
+    let code = error.code()?;
+    let concerns_it = ["22", "53200", "54", "57014", "XX"]
+        .iter()
+        .any(|class| code.starts_with(class));
+    concerns_it.then(|| {
+        format!(
+            "Postgres cannot read it: {} (SQLSTATE {code})",
+            error.message()
+        )
+    })
+}
+
+/// Reads rows, in any order.
+async fn read(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    records: &[RecordId],
+    extent: Extent,
+) -> Result<Vec<Row>, sqlx::Error> {
+    ask(connection, tenant, records, |kind, at| {
+        select(kind, at, extent)
+    })
+    .await
+}
+
+/// The bytes of each record, uncompressed.
+async fn sizes(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    records: Vec<RecordId>,
+) -> Result<VecDeque<(RecordId, Result<i64, String>)>, sqlx::Error> {
+    let sized = match measure(connection, tenant, &records).await {
+        Ok(sizes) => records
+            .into_iter()
+            .map(|record| (record, Ok(sizes.get(&record).copied().unwrap_or(0))))
+            .collect(),
+        Err(error) if fault_of_row(&error).is_some() => {
+            let mut sized = VecDeque::new();
+            for record in records {
+                let size = match measure(connection, tenant, &[record]).await {
+                    Ok(sizes) => Ok(sizes.get(&record).copied().unwrap_or(0)),
+                    Err(error) => Err(fault_of_row(&error).ok_or(error)?),
+                };
+                sized.push_back((record, size));
+            }
+            sized
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(sized)
+}
+
+async fn measure(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    records: &[RecordId],
+) -> Result<HashMap<RecordId, i64>, sqlx::Error> {
+    let sizes: Vec<(String, sqlx::types::Uuid, i64)> =
+        ask(connection, tenant, records, size).await?;
+    let record = |table: &str, id| {
+        let kind = Kind::ALL
+            .into_iter()
+            .find(|kind| kind.table_name() == table)?;
+        Some(RecordId { kind, id })
+    };
+    Ok(sizes
+        .into_iter()
+        .filter_map(|(table, id, size)| Some((record(&table, id)?, size)))
+        .collect())
+}
+
+/// Asks each table that records are of, in a transaction of its own. `statement` is given the number of the parameter
+/// that has their ids.
+async fn ask<T>(
+    connection: &mut PgConnection,
+    tenant: Option<&str>,
+    records: &[RecordId],
+    statement: impl Fn(Kind, usize) -> String,
+) -> Result<Vec<T>, sqlx::Error>
+where
+    T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
+{
+    let mut statements = Vec::new();
+    let mut ids = Vec::new();
+    for kind in Kind::ALL {
+        let of_kind = records.iter().filter(|record| record.kind == kind);
+        let of_kind: Vec<_> = of_kind.map(|record| record.id).collect();
+        if !of_kind.is_empty() {
+            ids.push(of_kind);
+            statements.push(statement(kind, ids.len()));
+        }
+    }
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let (mut transaction, _) = begin(connection, tenant).await?;
+    transaction.execute(PAGE_TIMEOUT).await?;
+    let mut query = sqlx::query_as(AssertSqlSafe(statements.join(" UNION ALL "))).persistent(false);
+    for of_kind in ids {
+        query = query.bind(of_kind);
+    }
+    let rows = query.fetch_all(&mut *transaction).await?;
+    transaction.rollback().await?;
+    Ok(rows)
+}
+
+/// The statement that measures rows.
+fn size(kind: Kind, parameter: usize) -> String {
+    let table = kind.table_name();
+    let texts: Vec<String> = texts(kind)
+        .map(|column| format!("coalesce(octet_length({column}), 0)::bigint"))
+        .collect();
+    format!(
+        "SELECT '{table}' AS table_name, id, octet_length(metadata::text)::bigint
+            + coalesce(octet_length(array_to_string(problems, ' ')), 0) + octet_length(salt) * 2 + {}
+        FROM audit.{table} WHERE id = ANY (${parameter})",
+        texts.join(" + ")
+    )
+}
+
+/// The texts of a kind.
+fn texts(kind: Kind) -> impl Iterator<Item = &'static str> {
+    TEXTS.into_iter().chain(own(kind).0.iter().copied())
+}
+
+/// The statement that reads rows.
+fn select(kind: Kind, parameter: usize, extent: Extent) -> String {
+    let table = kind.table_name();
+    let (began, took) = times(kind);
+    let is_usual = is_usual(began);
+    let (json, metadata, lengths, tenant_key) = match extent {
+        Extent::Whole | Extent::Json => whole(),
+        Extent::Bare => (
+            "json_build_object('id', id, 'tenant_id', tenant_id, 'status', status, 'seq', seq,
+                'request_id', left(request_id, 100))::text"
+                .to_owned(),
+            "NULL".to_owned(),
+            "NULL".to_owned(),
+            "NULL".to_owned(),
+        ),
+        Extent::Line | Extent::Story => in_part(kind, extent),
+    };
+    format!(
+        "SELECT '{table}' AS table_name, {json} AS json, {metadata}::text AS metadata, {lengths}::text AS lengths,
+            {tenant_key}::text AS tenant_key,
+            CASE WHEN {is_usual} THEN to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') ELSE {began}::text END AS began,
+            CASE WHEN {is_usual} THEN (extract(epoch FROM {began}) * 1000000)::bigint ELSE 0 END AS began_us,
+            {took} AS took_ms
+        FROM audit.{table} AS t WHERE id = ANY (${parameter})"
+    )
+}
+
+/// The column that says when a record of a kind began, and how many milliseconds it took. Microseconds where they are
+/// known.
+pub(crate) fn times(kind: Kind) -> (&'static str, String) {
+    let began = match kind {
+        Kind::QueryRun => "started_at",
+        _ => "created_at",
+    };
+    let took = match kind {
+        Kind::Event => "latency_ms::float8".to_owned(),
+        _ => format!(
+            "CASE WHEN {} AND {} THEN extract(epoch FROM finished_at - {began})::float8 * 1000
+                ELSE duration_ms::float8 END",
+            is_usual("finished_at"),
+            is_usual(began)
+        ),
+    };
+    (began, took)
+}
+
+/// Whether a time can be computed with. One that only a hand can have written, infinite or of a year that is out of
+/// range, must not fail the statement.
+pub(crate) fn is_usual(time: &str) -> String {
+    format!("{time} BETWEEN '0001-01-01Z' AND '9999-12-31Z'")
+}
+
+/// A text, and a mark where more of it was left out.
+pub(crate) fn cut(text: &str, chars: usize) -> String {
+    format!(
+        "left({text}, {chars}) || CASE WHEN {} THEN '…' ELSE '' END",
+        is_cut(text, chars)
+    )
+}
+
+/// Whether a text is longer. Neither side reads more of it than it needs.
+fn is_cut(text: &str, chars: usize) -> String {
+    format!("octet_length(left({text}, {chars})) < octet_length({text})")
+}
+
+/// The row, its metadata, the lengths of what was cut, and its tenant's key, all of them whole. The fields of metadata
+/// are asked for as text, because a number of any length is to be shown as it is.
+fn whole() -> (String, String, String, String) {
+    (
+        "row_to_json(t)::text".to_owned(),
+        "(SELECT json_object_agg(key, value::text) FROM jsonb_each(
+            CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE jsonb_build_object('metadata', metadata) END))"
+            .to_owned(),
+        "NULL".to_owned(),
+        TENANT_KEY.to_owned(),
+    )
+}
+
+/// The same in part.
+fn in_part(kind: Kind, extent: Extent) -> (String, String, String, String) {
+    let chars = |column: &str| match extent {
+        Extent::Line if matches!(column, "user_id" | "request_id") => ID_CHARS,
+        Extent::Line => LINE_CHARS,
+        _ => STORY_CHARS,
+    };
+    // A text that the story counts the rest of has no mark.
+    let is_counted = |column: &str| {
+        extent == Extent::Story
+            && matches!(
+                column,
+                "question_text"
+                    | "sql_text"
+                    | "rendered_prompt"
+                    | "response_text"
+                    | "input_summary"
+                    | "output_summary"
+                    | "sql_summary"
+            )
+    };
+    let mut cells: Vec<String> = OTHERS
+        .iter()
+        .chain(own(kind).1)
+        .map(ToString::to_string)
+        .collect();
+    let mut lengths = Vec::new();
+    for column in texts(kind) {
+        let chars = chars(column);
+        if is_counted(column) {
+            cells.push(format!("left({column}, {chars}) AS {column}"));
+            lengths.push(format!(
+                "'{column}', CASE WHEN {} THEN length({column}) END",
+                is_cut(column, chars)
+            ));
+        } else {
+            cells.push(format!("{} AS {column}", cut(column, chars)));
+        }
+    }
+    let tenant_key = format!("({})", cut(TENANT_KEY, ID_CHARS));
+    if extent == Extent::Line {
+        let json = format!(
+            "(SELECT row_to_json(c)::text FROM (SELECT {}) AS c)",
+            cells.join(", ")
+        );
+        return (json, "NULL".to_owned(), "NULL".to_owned(), tenant_key);
+    }
+    cells.push(format!(
+        "ARRAY(SELECT {} FROM unnest(problems) AS problem LIMIT {STORY_FIELDS}) || CASE WHEN cardinality(problems) > {STORY_FIELDS}
+            THEN ARRAY['… ' || cardinality(problems) - {STORY_FIELDS} || ' more (--full)'] ELSE '{{}}' END AS problems",
+        cut("problem", STORY_CHARS)
+    ));
+    let metadata = format!(
+        "(SELECT json_object_agg({}, {}) FROM (SELECT key, value::text AS value FROM jsonb_each(
+            CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE jsonb_build_object('metadata', metadata) END)
+            LIMIT {STORY_FIELDS}) AS fields)",
+        cut("key", STORY_CHARS),
+        cut("value", STORY_CHARS)
+    );
+    lengths.push(format!(
+        "'metadata', CASE jsonb_typeof(metadata) WHEN 'object' THEN
+            (SELECT nullif(greatest(count(*), {STORY_FIELDS}), {STORY_FIELDS}) FROM jsonb_object_keys(metadata)) END"
+    ));
+    (
+        format!(
+            "(SELECT row_to_json(c)::text FROM (SELECT {}) AS c)",
+            cells.join(", ")
+        ),
+        metadata,
+        format!(
+            "json_strip_nulls(json_build_object({}))",
+            lengths.join(", ")
+        ),
+        tenant_key,
+    )
+}
