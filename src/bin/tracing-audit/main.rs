@@ -52,6 +52,13 @@ The database of the trail, as postgres://user@host:port/database.
 Else AUDIT_DATABASE_URL, else DATABASE_URL. Other users of the machine can read the
 arguments of a command: a password belongs in the environment or in ~/.pgpass.";
 
+/// What `--help` says of `--json` of `find`.
+const FIND_JSON_HELP: &str = "\
+Prints an array of the requests, with the columns of a line and ids.
+
+Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
+outcomes, records}; about is up to 2,000 characters long. For whole records use show.";
+
 /// What `--kind` may be: the record tables, or one record as it is printed.
 fn kinds() -> impl TypedValueParser<Value = String> {
     let kinds = Kind::ALL.map(|kind| PossibleValue::new(kind.table_name()).alias(row::word(kind)));
@@ -262,10 +269,7 @@ struct Find {
     #[arg(long)]
     full: bool,
     /// Prints an array of the requests, with the columns of a line and ids.
-    ///
-    /// Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
-    /// outcomes, records}; about is up to 2,000 characters long. For whole records use show.
-    #[arg(long, verbatim_doc_comment)]
+    #[arg(long, long_help = FIND_JSON_HELP)]
     json: bool,
     #[command(flatten)]
     reading: Reading,

@@ -308,25 +308,24 @@ async fn sizes(
     tenant: Option<&str>,
     records: Vec<RecordId>,
 ) -> Result<VecDeque<(RecordId, Result<i64, String>)>, sqlx::Error> {
-    let sized = match measure(connection, tenant, &records).await {
-        Ok(sizes) => records
-            .into_iter()
-            .map(|record| (record, Ok(sizes.get(&record).copied().unwrap_or(0))))
-            .collect(),
-        Err(error) if fault_of_row(&error).is_some() => {
-            let mut sized = VecDeque::new();
-            for record in records {
-                let size = match measure(connection, tenant, &[record]).await {
-                    Ok(sizes) => Ok(sizes.get(&record).copied().unwrap_or(0)),
-                    Err(error) => Err(fault_of_row(&error).ok_or(error)?),
-                };
-                sized.push_back((record, size));
-            }
-            sized
+    let fault = match measure(connection, tenant, &records).await {
+        Ok(sizes) => {
+            let size = |record: &RecordId| Ok(sizes.get(record).copied().unwrap_or(0));
+            return Ok(records
+                .iter()
+                .map(|record| (*record, size(record)))
+                .collect());
         }
-        Err(error) => return Err(error),
+        Err(error) => fault_of_row(&error).ok_or(error)?,
     };
-    Ok(sized)
+    if let [record] = records[..] {
+        return Ok(VecDeque::from([(record, Err(fault))]));
+    }
+    let mut measured = VecDeque::new();
+    for record in records {
+        measured.append(&mut Box::pin(sizes(connection, tenant, vec![record])).await?);
+    }
+    Ok(measured)
 }
 
 async fn measure(
