@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -1243,13 +1243,20 @@ fn a_story_is_printed_before_all_of_it_is_read() {
         while !text.contains("SELECT 1") {
             assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
         }
-        // It has more to say than a pipe holds, and nothing was changed: so it waits, and holds nothing in Postgres.
-        wait_until("it waits outside of a transaction", PATIENCE, || {
-            postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE datname = 'audit' AND pid <> pg_backend_pid() AND state = 'idle'") == "1"
+        // It has more to say than a pipe holds, and holds nothing in Postgres while it waits for its reader.
+        let mut locker = postgres.session("postgres");
+        locker.psql("BEGIN; LOCK TABLE audit.query_runs IN ACCESS EXCLUSIVE MODE");
+        let rest = thread::spawn(move || {
+            let mut rest = String::new();
+            out.read_to_string(&mut rest).unwrap();
+            rest
         });
-        let mut rest = String::new();
-        std::io::Read::read_to_string(&mut out, &mut rest).unwrap();
-        assert!(rest.contains("SELECT 3000"));
+        wait_until("the next page waits for the lock", PATIENCE, || {
+            postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                == "1"
+        });
+        locker.psql("COMMIT");
+        assert!(rest.join().unwrap().contains("SELECT 3000"));
         assert_eq!(end_of(&mut child).code(), Some(0));
     }
 }
