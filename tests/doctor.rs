@@ -1614,7 +1614,8 @@ fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
   problem  audit.events: row-level security is not forced:
            its owner sees all rows
            should be   enabled and forced
-           to mend it  ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
+           to mend it  ALTER TABLE audit.events FORCE ROW
+                         LEVEL SECURITY;
 ";
     assert!(text.contains(told), "{text}");
     // A long statement is cut here, and whole as JSON.
