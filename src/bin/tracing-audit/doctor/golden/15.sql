@@ -2547,6 +2547,8 @@ CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since
  LANGUAGE plpgsql
  STABLE SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
 AS $function$
 BEGIN
     PERFORM audit.check_writer(writer, secret);
