@@ -1333,6 +1333,47 @@ fn rows_that_are_gone_without_a_removal_are_found() {
 }
 
 #[test]
+fn a_month_of_one_kind_and_dead_letters_that_are_gone_are_found_however_many_batches_came_since() {
+    let postgres = with_partitions();
+    // A thousand batches since, of which nothing is gone, and as many that claim the ids of all time.
+    postgres.psql(
+        "WITH n AS (SELECT n, audit.id_at(now() + n * interval '1 ms') AS id FROM generate_series(1, 1100) n),
+        written AS (
+            INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
+            SELECT id, now(), 'succeeded'::audit.run_status, '00000000-0000-7000-8000-00000000000e'::uuid, n, ''::bytea FROM n)
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version)
+        SELECT '00000000-0000-7000-8000-00000000000e', n, n, 0, 0, 1, 0, id, id, 'test' FROM n",
+    );
+    let older = |writer: &str, counts: &str| {
+        postgres.psql(&format!(
+            "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version, committed_at)
+            SELECT '00000000-0000-7000-8000-00000000000{writer}', 1, 2, {counts}, audit.id_at(at), audit.id_at(at), 'test', at FROM (SELECT now() - interval '90 days' AS at) a"
+        ));
+    };
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+    older("a", "0, 2, 0, 0");
+    older("b", "1, 0, 0, 1");
+    let looked = doctor(&postgres.url());
+    assert_eq!(found(&looked), ["problem batch_rows audit.batches"]);
+    assert!(
+        stdout(&looked).contains("4 rows that 2 batches of 2 writers"),
+        "{}",
+        stdout(&looked)
+    );
+    postgres.psql(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version)
+        SELECT '00000000-0000-7000-8000-00000000000f', n, n, 0, 0, 1, 0, audit.id_at('1970-01-01Z'), 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'test'
+        FROM generate_series(1, 1100) n",
+    );
+    let looked = doctor(&postgres.url());
+    assert!(
+        stdout(&looked).contains("14 rows that 12 batches of 3 writers"),
+        "{}",
+        stdout(&looked)
+    );
+}
+
+#[test]
 fn rows_that_no_batch_counts_are_found() {
     let postgres = with_partitions();
     // As the trail itself adds one.

@@ -7,7 +7,8 @@
 //!
 //! A variant's name says something of its own: `Internal("acme")` and `External("acme")` are two
 //! tenants. Text does not tell a variant from a struct, so that only structs are taken away whose
-//! names say no more than the field's does, as `TenantId` says no more than `tenant_id`.
+//! names say no more than the field's does, as `Tenant` says no more than `tenant_id`, or that are
+//! keys by their name, as `OrgId` is.
 
 use std::borrow::Cow;
 
@@ -172,23 +173,17 @@ const HOLDERS: &[&str] = &[
 ];
 
 /// What a struct is called that is the key of something, after the name of that.
-const KEYS: &[&str] = &["id", "key", "uuid", "guid"];
+const KEYS: &[&str] = &["Id", "ID", "Key", "Uuid", "UUID", "Guid"];
 
 /// Whether a struct of this name around a field's value says no more than the field's own name.
 fn says_no_more_than(name: &str, field: Field) -> bool {
     let of = name.rsplit("::").next().unwrap_or(name);
     let of = of.split('<').next().unwrap_or(of);
-    let mut of = of.as_bytes();
-    for key in KEYS {
-        if let Some((start, end)) = of.split_at_checked(of.len().saturating_sub(key.len()))
-            && end.eq_ignore_ascii_case(key.as_bytes())
-        {
-            of = start;
-            break;
-        }
-    }
     let noun = field.name().trim_end_matches("_id");
-    of.is_empty() || of.eq_ignore_ascii_case(noun.as_bytes()) || HOLDERS.contains(&name)
+    of.is_empty()
+        || KEYS.iter().any(|key| of.ends_with(key))
+        || of.eq_ignore_ascii_case(noun)
+        || HOLDERS.contains(&name)
 }
 
 /// What stands in so many structs of one field.

@@ -131,9 +131,18 @@ fn a_variant_is_a_part_of_the_key_unless_that_is_a_number_or_a_uuid() {
         }
     }
     finds(&Owner::Numbered(uuid), &uuid.to_string());
-    // The name of a struct says no more only of its own field.
-    let user = find("TenantId(\"acme\")", Wrappers::Key(Field::UserId));
+    // The name of a struct says no more only of its own field, unless it is a key by its name.
+    let user = find("Tenant(\"acme\")", Wrappers::Key(Field::UserId));
     assert_eq!(user, Found::Other);
+    for name in ["OrgId", "CustomerKey", "AccountID", "ids::OrgId<u32>"] {
+        assert_eq!(
+            find(&format!("{name}(\"acme\")"), KEY),
+            Found::Key("acme".into())
+        );
+    }
+    for name in ["Paid", "Hockey", "Void"] {
+        assert_eq!(find(&format!("{name}(\"acme\")"), KEY), Found::Other);
+    }
 }
 
 #[test]

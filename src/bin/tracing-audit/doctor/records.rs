@@ -20,25 +20,41 @@ const GAPS: &str = "
         WHERE r.first_seq::numeric <> coalesce(p.last_seq, 0)::numeric + 1)
     SELECT (SELECT count(*) FROM recent), count(*), count(DISTINCT writer_id), min(writer_id::text) FROM gap";
 
-/// Of the newest 1,000 batches and the last with rows of each month, how many say that they wrote more rows than there are, how many
-/// rows that is, how many writers, and one of these. What was removed by the rules is in `audit.removals`.
+/// Of the newest 1,000 batches and the last with rows of each kind, and with dead letters, of each month: how many say that
+/// they wrote more than there is, how many records that is, how many writers, and one of these. What was removed by the rules
+/// is in `audit.removals`. Of batches that claim ids of more than a week only the newest ten: whoever writes may claim those
+/// of all time, and all rows would be looked through for each.
 const LOST: &str = "
-    WITH looked_at AS (
+    WITH chosen AS (
         (SELECT * FROM audit.batches ORDER BY committed_at DESC LIMIT 1000)
         UNION
-        -- One of dead letters alone says nothing.
         (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
-            WHERE query_runs > 0 OR prompt_runs > 0 OR events > 0
-            ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)),
+            WHERE query_runs > 0 ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)
+        UNION
+        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
+            WHERE prompt_runs > 0 ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)
+        UNION
+        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
+            WHERE events > 0 ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)
+        UNION
+        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
+            WHERE dead_letters > 0 AND dead_letters <= last_seq - first_seq ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)),
+    measured AS (
+        SELECT *, ('x' || translate(left(last_id::text, 13), '-', ''))::bit(48)::bigint
+            - ('x' || translate(left(first_id::text, 13), '-', ''))::bit(48)::bigint > 604800000 AS is_wide FROM chosen),
+    looked_at AS (
+        SELECT *, row_number() OVER (PARTITION BY is_wide ORDER BY committed_at DESC) AS place FROM measured),
     counted AS (
-        SELECT b.writer_id, b.query_runs::bigint + b.prompt_runs + b.events AS said,
+        SELECT b.writer_id, b.query_runs::bigint + b.prompt_runs + b.events + b.dead_letters AS said,
             (SELECT count(*) FROM audit.query_runs r WHERE r.id BETWEEN b.first_id AND b.last_id
                 AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
             + (SELECT count(*) FROM audit.prompt_runs r WHERE r.id BETWEEN b.first_id AND b.last_id
                 AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
             + (SELECT count(*) FROM audit.events r WHERE r.id BETWEEN b.first_id AND b.last_id
-                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq) AS found
-        FROM looked_at b WHERE NOT EXISTS (
+                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
+            + (SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = b.writer_id AND d.seq BETWEEN b.first_seq AND b.last_seq) AS found
+        -- One of dead letters alone has no ids.
+        FROM looked_at b WHERE b.dead_letters <= b.last_seq - b.first_seq AND (b.is_wide IS NOT TRUE OR b.place <= 10) AND NOT EXISTS (
             SELECT FROM audit.removals x
             WHERE x.writer_id = b.writer_id AND x.first_seq <= b.last_seq AND x.last_seq >= b.first_seq))
     SELECT count(*), coalesce(sum(said - found), 0)::bigint, count(DISTINCT writer_id), min(writer_id::text)
