@@ -76,6 +76,16 @@ fn not_once(postgres: &Postgres, prefix: &str, expected: u32) -> String {
     ))
 }
 
+/// Waits until all is in the local log, while Postgres is not there. An empty queue alone says that the worker has the
+/// records, and not yet the disk; it waits for the disk before it begins with a flush.
+fn wait_for_the_log(audit: &Audit) {
+    wait_until("the queue is empty", PATIENCE, || {
+        audit.stats().queue_size().0 == 0
+    });
+    let flushed = audit.flush_blocking(Duration::from_millis(100));
+    assert!(flushed.is_err(), "Postgres is there");
+}
+
 /// What is committed by the stats is there, and nothing else is said to be.
 #[track_caller]
 fn agrees(audit: &Audit, postgres: &Postgres) {
@@ -356,9 +366,7 @@ fn leave_a_run_and_records() -> ! {
     for action in named("left", 3) {
         audit.record(Event::new(action)).unwrap();
     }
-    wait_until("they are in the local log", PATIENCE, || {
-        audit.stats().queue_size().0 == 0
-    });
+    wait_for_the_log(&audit);
     say("left");
     loop {
         std::thread::park();
@@ -539,10 +547,7 @@ fn record_until_killed() -> ! {
     for n in 0..20 {
         audit.record(Event::new(format!("left{n}"))).unwrap();
     }
-    // No flush: Postgres is not there.
-    wait_until("they are in the local log", PATIENCE, || {
-        audit.stats().queue_size().0 == 0
-    });
+    wait_for_the_log(&audit);
     say("left");
     loop {
         std::thread::park();
