@@ -222,7 +222,7 @@ impl Audit {
             } => FlushError::Timeout {
                 waited,
                 pending,
-                orphaned_logs: self.shared().orphans().0,
+                orphaned_logs: self.shared().counters.orphans().0,
                 cause: self.stats().fault().map(Arc::from),
             },
             error => error,
@@ -337,7 +337,7 @@ impl Audit {
 
     fn report(&self) -> ShutdownReport {
         let stats = self.stats();
-        let (orphaned_logs, orphaned_bytes) = self.shared().orphans();
+        let (orphaned_logs, orphaned_bytes) = self.shared().counters.orphans();
         ShutdownReport {
             committed: stats.committed(),
             spooled: stats.pending(),
@@ -366,8 +366,8 @@ pub struct ShutdownReport {
     pub dead_lettered: u64,
     /// Records given up; [`Stats::dropped_by`] says why.
     pub dropped: u64,
-    /// Logs in the same folder that earlier processes left and that no process has: what they hold is not
-    /// part of the numbers above. The next process to start there commits it, or `tracing-audit spool drain`;
+    /// Logs in the same folder that earlier processes left, as far as they were there when this one began, and that
+    /// are not committed yet: what they hold is not part of the numbers above. The next process to start there commits it, or `tracing-audit spool drain`;
     /// `tracing-audit spool list` says what it is.
     pub orphaned_logs: u64,
     /// Bytes of these logs on the disk.

@@ -17,7 +17,6 @@ mod supervise;
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -50,7 +49,7 @@ use crate::report;
 #[cfg(feature = "otlp")]
 use crate::sink::otlp;
 use crate::sink::postgres::drain::Drain;
-use crate::spool::{self, Positions, Sink, Spool};
+use crate::spool::{Positions, Sink, Spool};
 #[cfg(feature = "otlp")]
 use crate::stats::Stats;
 use crate::stats::{Counters, DropCause, Health};
@@ -97,8 +96,6 @@ pub(crate) struct Shared {
     wait: Duration,
     /// Where the worker is.
     home: Home,
-    /// The folder of this process' log.
-    own_log: PathBuf,
     commands: Mutex<Commands>,
 }
 
@@ -128,7 +125,7 @@ impl std::fmt::Debug for Commands {
 }
 
 impl Shared {
-    fn new(config: &Config, counters: Arc<Counters>, home: Home, own_log: PathBuf) -> Self {
+    fn new(config: &Config, counters: Arc<Counters>, home: Home) -> Self {
         static OWNERS: AtomicU32 = AtomicU32::new(0);
         Self {
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
@@ -147,16 +144,8 @@ impl Shared {
             canary: Canary::new(home),
             wait: config.when_full.wait(),
             home,
-            own_log,
             commands: Mutex::default(),
         }
-    }
-
-    /// Counts the logs of earlier processes that are still to be committed, and their bytes.
-    pub(crate) fn orphans(&self) -> (u64, u64) {
-        let (logs, bytes) = spool::orphans(&self.own_log);
-        let (adopted, adopted_bytes) = self.counters.in_adoption();
-        (logs + adopted, bytes + adopted_bytes)
     }
 
     /// Hands a record over to the worker.
@@ -423,9 +412,7 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         });
     }
     let counters = Arc::new(Counters::new(config.batch.age));
-    let own_log = spool.path().to_owned();
-    let shared = Shared::new(&config, Arc::clone(&counters), Home::here(), own_log);
-    let shared = Arc::new(shared);
+    let shared = Arc::new(Shared::new(&config, Arc::clone(&counters), Home::here()));
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
     let progress = Arc::new(Progress::new(Arc::clone(&counters)));
@@ -509,8 +496,6 @@ fn start_postgres(
         );
         // A server that answers no more has its time; that is over when the sink is to stop.
         runtime.block_on(either(drain.run(), progress.wait_for_end()));
-        // It is nobody's again.
-        shared.counters.set_in_adoption(0, 0);
     };
     spawn("tracing-audit-postgres", move || {
         supervise(

@@ -155,8 +155,8 @@ pub(crate) struct Counters {
     taken: AtomicU64,
     dead_lettered: AtomicU64,
     adopted: AtomicU64,
-    /// Logs of dead processes that are being drained, and their bytes.
-    in_adoption: [AtomicU64; 2],
+    /// Logs of dead processes, and their bytes.
+    orphans: [AtomicU64; 2],
     in_default: AtomicU64,
     batches: AtomicU64,
     batch_us: AtomicU64,
@@ -319,14 +319,15 @@ impl Counters {
         self.adopted.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// Sets how many logs of dead processes are being drained, and their bytes.
-    pub(crate) fn set_in_adoption(&self, logs: u64, bytes: u64) {
-        self.in_adoption[0].store(logs, Ordering::Relaxed);
-        self.in_adoption[1].store(bytes, Ordering::Relaxed);
+    /// Sets how many logs of dead processes wait, and their bytes.
+    pub(crate) fn set_orphans(&self, logs: u64, bytes: u64) {
+        self.orphans[0].store(logs, Ordering::Relaxed);
+        self.orphans[1].store(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn in_adoption(&self) -> (u64, u64) {
-        let [logs, bytes] = &self.in_adoption;
+    /// As the sink has counted them: whoever asks waits for no disk.
+    pub(crate) fn orphans(&self) -> (u64, u64) {
+        let [logs, bytes] = &self.orphans;
         (logs.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 

@@ -168,9 +168,20 @@ fn a_flush_and_a_shutdown_say_that_logs_of_earlier_processes_wait_as_well() {
     let audit = pipeline(&postgres, &spool, |builder| builder);
     living.record(Event::new("of a living one")).unwrap();
     audit.record(Event::new("own")).unwrap();
-    let late = audit
-        .flush_blocking(Duration::from_millis(100))
-        .unwrap_err();
+    let mut late = FlushError::ShutDown;
+    wait_until("the logs are counted", PATIENCE, || {
+        late = audit
+            .flush_blocking(Duration::from_millis(100))
+            .unwrap_err();
+        matches!(
+            &late,
+            FlushError::Timeout {
+                orphaned_logs: 2,
+                cause: Some(_),
+                ..
+            }
+        )
+    });
     assert!(
         matches!(
             late,

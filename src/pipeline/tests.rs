@@ -72,12 +72,7 @@ fn panics() -> FlushReply {
 #[test]
 fn a_forked_process_makes_layers_while_nobody_lets_go_of_the_list_of_them() {
     let builder = Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
-    let shared = Shared::new(
-        &builder.config().unwrap(),
-        Arc::default(),
-        Home::left(),
-        PathBuf::new(),
-    );
+    let shared = Shared::new(&builder.config().unwrap(), Arc::default(), Home::left());
     let held = shared.open.lock().unwrap();
     shared.open();
     assert!(held.is_empty());

@@ -266,7 +266,7 @@ impl Drain {
         tell: Box<TellFn>,
     ) -> Self {
         let others = spool::others(&config.spool_root, &own).into();
-        Self {
+        let drain = Self {
             config,
             progress,
             counters,
@@ -283,7 +283,9 @@ impl Drain {
             said: Vec::new(),
             is_plain_said: false,
             keeps_disputed: false,
-        }
+        };
+        drain.count_orphans();
+        drain
     }
 
     /// Drains one log that a dead process left, and nothing else.
@@ -361,10 +363,7 @@ impl Drain {
             && let Some(path) = self.others.pop_front()
         {
             match Spool::take_over(&path, &self.config.spool_root) {
-                Ok(Some(spool)) => {
-                    self.counters.set_in_adoption(1, spool.stored_bytes());
-                    self.sources.push(Source::new(Arc::new(spool), true));
-                }
+                Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
                 Ok(None) => {}
                 Err(error) => self.unreadable(&path, error.is_damage(), &error),
             }
@@ -395,8 +394,19 @@ impl Drain {
                 Err(fault) => self.retreat(index, &fault).await,
             }
         }
-        // It is nobody's again.
-        self.counters.set_in_adoption(0, 0);
+    }
+
+    /// Counts the logs that dead processes left: those that nobody has, and the one that was taken over.
+    fn count_orphans(&self) {
+        let Some(own) = self.sources.iter().find(|source| !source.is_adopted) else {
+            return;
+        };
+        let adopted = self.sources.iter().filter(|source| source.is_adopted);
+        let (logs, bytes) = adopted
+            .fold(spool::orphans(own.spool.path()), |(logs, bytes), source| {
+                (logs + 1, bytes + source.spool.stored_bytes())
+            });
+        self.counters.set_orphans(logs, bytes);
     }
 
     /// Waits for something to do.
@@ -782,11 +792,11 @@ impl Drain {
     /// Lets go of a log that was taken over and cannot be read any further.
     fn give_back(&mut self, index: usize, error: &LogError) {
         let source = self.sources.remove(index);
-        self.counters.set_in_adoption(0, 0);
         let path = source.spool.path().to_owned();
         // Let go before it gets another name.
         drop(source);
         self.unreadable(&path, error.is_damage(), error);
+        self.count_orphans();
     }
 
     /// Deals with a log that cannot be read: a damaged one gets another name, and the trail says
@@ -819,13 +829,16 @@ impl Drain {
 
     /// Removes a log that was taken over and is drained, or leaves it to the export.
     fn finish(&mut self, index: usize) {
-        if !self.sources[index].is_adopted {
-            return;
+        if self.sources[index].is_adopted {
+            self.finish_adopted(index);
+            self.count_orphans();
         }
+    }
+
+    fn finish_adopted(&mut self, index: usize) {
         let Source {
             spool, position, ..
         } = self.sources.remove(index);
-        self.counters.set_in_adoption(0, 0);
         if self.keeps_disputed && spool.log().is_disputed() {
             return;
         }
