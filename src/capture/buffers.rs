@@ -217,7 +217,12 @@ impl Buffers {
 
     fn room(&self, key: Key<'_>, limits: &Limits) -> usize {
         let room = limits.record_bytes.saturating_sub(self.len());
-        room.max(reserved(key, limits))
+        // No more than that is reserved, and which field it is need not be looked up.
+        if room >= limits.key_bytes {
+            room
+        } else {
+            room.max(reserved(key, limits))
+        }
     }
 }
 
