@@ -229,7 +229,8 @@ fn state(folder: &Path, file: &Path) -> LogState {
         }
         Err(error) => return unreadable(&error, false),
     };
-    match lock.try_lock() {
+    // Shared: a process that wants the log waits for those who look at it.
+    match lock.try_lock_shared() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => return LogState::InUse { pid: holder(&lock) },
         Err(std::fs::TryLockError::Error(error)) => return unreadable(&error, false),

@@ -10,7 +10,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgConnectOptions;
@@ -24,6 +24,9 @@ use super::{files, root};
 use crate::capture::clock::Moment;
 #[cfg(test)]
 use crate::record::id;
+
+/// How long a folder that is only looked at is waited for.
+const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a process leaves that is killed as it makes its folder is of no use to anybody when it is
 /// as old as this: that takes milliseconds.
@@ -134,10 +137,8 @@ impl Directory {
         let Some(lock) = Self::open_lock(path)? else {
             return Ok(None);
         };
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Ok(None),
-            Err(TryLockError::Error(error)) => return Err(error.into()),
+        if !lock_unless_owned(&lock, LOOK_PATIENCE)? {
+            return Ok(None);
         }
         let directory = Self {
             path: path.to_owned(),
@@ -217,6 +218,29 @@ impl Directory {
     }
 }
 
+/// Takes the lock of a folder. `false`: a process owns the folder. Those that only look at it hold a
+/// shared lock, for microseconds or as long as it takes to read a log: they are waited for, since a
+/// folder that is passed by stays until the next process starts.
+fn lock_unless_owned(lock: &File, patience: Duration) -> io::Result<bool> {
+    let until = Instant::now() + patience;
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Ok(true),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        match lock.try_lock_shared() {
+            Ok(()) => lock.unlock()?,
+            Err(TryLockError::WouldBlock) => return Ok(false),
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Whether there is a log in a folder, or anything with its name.
 fn has_log(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path.join(LOG_FILE)) {
@@ -255,8 +279,7 @@ pub(super) fn all(root: &Path) -> Vec<PathBuf> {
     names.into_iter().map(|name| root.join(name)).collect()
 }
 
-/// Counts the logs that no process has, and their bytes; nothing is opened. A process that starts at
-/// this very moment passes a log by that is looked at.
+/// Counts the logs that no process has, and their bytes; no log is opened.
 pub(super) fn orphans(root: &Path, own: &Path) -> (u64, u64) {
     let bytes_of = |path: PathBuf| {
         if path == own || !is_ours(&path, root).ok()? {
@@ -434,6 +457,33 @@ mod tests {
         );
         assert_eq!(adopt(&root).len(), 0);
         drop(held);
+    }
+
+    #[test]
+    fn a_folder_that_is_looked_at_is_taken_over_all_the_same() {
+        let root = Root::new();
+        drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
+        let path = all(&root.0).remove(0);
+        let look = open_lock_to_look(&path).unwrap();
+        look.lock_shared().unwrap();
+        let lock = open_plain(&path.join("lock")).unwrap();
+        assert!(
+            !lock_unless_owned(&lock, Duration::ZERO).unwrap(),
+            "it is looked at for too long"
+        );
+        let taken = std::thread::scope(|scope| {
+            let taking = scope.spawn(|| Directory::take_over(&path, &root.0).unwrap());
+            // One after the other looks at it, and none of them for long.
+            for _ in 0..20 {
+                let next = open_lock_to_look(&path).unwrap();
+                let _ = next.try_lock_shared();
+                std::thread::yield_now();
+            }
+            drop(look);
+            taking.join().unwrap()
+        });
+        assert!(taken.is_some());
+        assert_eq!(orphans(&root.0, Path::new("")).0, 0, "it is owned");
     }
 
     #[test]
