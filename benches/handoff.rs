@@ -5,8 +5,8 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 
 #[allow(unused_imports, reason = "the bench runs no unit test")]
-#[path = "../src/home.rs"]
-mod home;
+#[path = "../src/fork.rs"]
+mod fork;
 #[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
 #[path = "../src/queue.rs"]
 mod queue;

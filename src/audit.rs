@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::config::Builder;
 use crate::error::{BuildError, CommitError, FlushError, RecordError};
 use crate::layer::{self, AuditLayer};
-use crate::pipeline::{Pipeline, Shared, patience};
+use crate::pipeline::{self, Pipeline, Shared, patience};
 use crate::record::NewRecord;
 use crate::stats::Stats;
 
@@ -79,6 +79,31 @@ pub fn init() -> Result<Audit, BuildError> {
     Ok(audit)
 }
 
+impl Builder {
+    /// Starts the worker and returns the handle.
+    ///
+    /// Does not wait for the database: it may come up later than the program.
+    ///
+    /// # Forking
+    ///
+    /// Start it after forking: a forked process has none of the worker's threads. What it records
+    /// with a handle from before the fork goes nowhere, and `flush`, `shutdown`, `committed` and
+    /// dropping the handle return at once. It may start a pipeline of its own. What its parent
+    /// records stays the parent's, once; only the lock on the parent's local log is held by both,
+    /// so that what a killed parent left is committed by the first process that is started after
+    /// its forked children have ended as well. A program that is started with
+    /// [`Command`](std::process::Command) does not hold it.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when no database or a URL that is not understood is set, when it asks for TLS
+    /// and this build has none, when the local log cannot be
+    /// opened, when no thread can be started, or when what is set for the export cannot be used.
+    pub fn start(self) -> Result<Audit, BuildError> {
+        pipeline::start(self.config()?).map(Audit::new)
+    }
+}
+
 /// The handle of a running audit pipeline.
 ///
 /// It is cheap to clone. When the last clone is dropped, what is pending is flushed, for at
@@ -98,7 +123,7 @@ impl fmt::Debug for Audit {
 }
 
 impl Audit {
-    pub(crate) fn new(pipeline: Pipeline) -> Self {
+    fn new(pipeline: Pipeline) -> Self {
         Self {
             pipeline: Arc::new(pipeline),
         }

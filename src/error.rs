@@ -8,6 +8,17 @@ use std::time::Duration;
 
 use crate::database::UrlError;
 
+/// An error with its causes, in one line. For errors that hold no value of the host's.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    text
+}
+
 /// Why an [`Audit`](crate::Audit) could not be started.
 ///
 /// Its `Debug` reads as its `Display`, with the causes: that is what a `main` prints that returns
@@ -67,7 +78,7 @@ pub enum BuildError {
 
 impl std::fmt::Debug for BuildError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&crate::report::causes(self))
+        f.write_str(&causes(self))
     }
 }
 

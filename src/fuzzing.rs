@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::pipeline::gap;
 use crate::record::decode::{self, Entry, Value};
 use crate::record::encode::{self, Header, Key, ty};

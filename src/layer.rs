@@ -16,7 +16,8 @@ use crate::capture::host;
 use crate::capture::open::Open;
 use crate::capture::span::SpanState;
 use crate::capture::visitor::{Returned, Visitor};
-use crate::pipeline::{Shared, is_worker_thread};
+use crate::own_threads::is_worker_thread;
+use crate::pipeline::Shared;
 use crate::record::encode::Evidence;
 use crate::vocabulary::Kind;
 

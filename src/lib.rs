@@ -2,16 +2,19 @@
 
 mod audit;
 mod capture;
+mod clock;
 mod config;
 mod database;
 mod error;
+mod fork;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 #[allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 pub mod fuzzing;
-mod home;
 mod layer;
+mod limits;
 pub mod local_log;
+mod own_threads;
 mod pipeline;
 mod queue;
 mod record;
@@ -28,12 +31,13 @@ pub use audit::{Audit, ShutdownReport, from_env};
 #[cfg(feature = "http-body")]
 pub use capture::{AuditBodyExt, AuditedBody};
 pub use capture::{AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Gathered};
-pub use config::{Builder, Durability, Limits, WhenFull};
+#[cfg(feature = "otlp")]
+pub use config::otlp::{Otlp, OtlpProtocol, QueryText};
+pub use config::{Builder, Durability, WhenFull};
 pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};
+pub use limits::Limits;
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
-#[cfg(feature = "otlp")]
-pub use sink::otlp::{Otlp, OtlpProtocol, QueryText};
 pub use sink::postgres::{make_roles, migrate};
 #[cfg(feature = "otlp")]
 pub use stats::ExportStats;

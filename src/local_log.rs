@@ -217,7 +217,7 @@ fn state(folder: &Path, file: &Path) -> LogState {
     }
     let unreadable = |why: &dyn std::error::Error, is_damaged| LogState::Unreadable {
         is_damaged,
-        why: report::causes(why),
+        why: crate::error::causes(why),
     };
     let lock = match spool::directory::open_lock_to_look(folder) {
         Ok(lock) => lock,
@@ -317,7 +317,7 @@ fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> Dr
         _ => "",
     };
     DrainError::Log {
-        why: format!("{}{advice}", report::causes(error)),
+        why: format!("{}{advice}", crate::error::causes(error)),
     }
 }
 
@@ -344,13 +344,9 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         Some(root) if root != Path::new("") => root.to_owned(),
         _ => PathBuf::from("."),
     };
-    let config = Builder::default()
-        .postgres(url)
-        .spool(root)
-        .migrate(false)
-        .config()?;
+    let config = Builder::default().postgres(url).migrate(false).config()?;
     let config = Arc::new(config);
-    let taken = Spool::take_over(log, &config.spool_root);
+    let taken = Spool::take_over(log, &root);
     let spool = match taken.map_err(|error| cannot_drain(&error, error.io()))? {
         Some(spool) => spool,
         None if log.exists() => return Ok(Drained::InUse),
@@ -363,6 +359,7 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
     let (damaged, disputed) = (Arc::clone(&is_aside), Arc::clone(&is_disputed));
     let drain = Drain::of_one(
         Arc::clone(&config),
+        root,
         Arc::new(Progress::new(Arc::clone(&counters))),
         Arc::clone(&counters),
         Arc::new(spool),

@@ -14,9 +14,9 @@ mod required;
 mod spooler;
 mod supervise;
 
-use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -34,14 +34,15 @@ pub(crate) use self::progress::Progress;
 pub(crate) use self::required::{CommitReply, Fate, Required};
 use self::spooler::Spooler;
 use self::supervise::supervise;
-use crate::audit::Audit;
-use crate::capture::clock::Moment;
 use crate::capture::host;
 use crate::capture::open::{self, Open};
 use crate::capture::span::SpanState;
-use crate::config::{Config, Durability, Limits};
+use crate::clock::Moment;
+use crate::config::{Config, Durability};
 use crate::error::{BuildError, CommitError, FlushError, RecordError};
-use crate::home::Home;
+use crate::fork::Process;
+use crate::limits::Limits;
+use crate::own_threads::{is_worker_thread, mark_worker_thread};
 use crate::queue::{Queue, Refused};
 use crate::record::encode::{self, Evidence};
 use crate::record::{NewRecord, id};
@@ -49,28 +50,15 @@ use crate::report;
 #[cfg(feature = "otlp")]
 use crate::sink::otlp;
 use crate::sink::postgres::drain::Drain;
+use crate::spool::root::Root;
 use crate::spool::{Positions, Sink, Spool};
 #[cfg(feature = "otlp")]
 use crate::stats::Stats;
 use crate::stats::{Counters, DropCause, Health};
 use crate::vocabulary::Kind;
 
-thread_local! {
-    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
-}
-
 /// How long a thread that was told to stop may take before it is left to itself.
 const STOP_GRACE: Duration = Duration::from_secs(2);
-
-/// Says that what runs on this thread is never recorded.
-pub(crate) fn mark_worker_thread() {
-    let _ = IS_WORKER.try_with(|is_worker| is_worker.set(true));
-}
-
-/// Whether this thread is the audit pipeline's own, whose spans are never recorded.
-pub(crate) fn is_worker_thread() -> bool {
-    IS_WORKER.try_with(Cell::get).unwrap_or(false)
-}
 
 /// What is called with the outcome of a flush.
 pub(crate) type FlushReply = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
@@ -95,7 +83,7 @@ pub(crate) struct Shared {
     pub(crate) canary: Canary,
     wait: Duration,
     /// Where the worker is.
-    home: Home,
+    process: Process,
     commands: Mutex<Commands>,
 }
 
@@ -125,7 +113,7 @@ impl std::fmt::Debug for Commands {
 }
 
 impl Shared {
-    fn new(config: &Config, counters: Arc<Counters>, home: Home) -> Self {
+    fn new(config: &Config, counters: Arc<Counters>, process: Process) -> Self {
         static OWNERS: AtomicU32 = AtomicU32::new(0);
         Self {
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
@@ -141,9 +129,9 @@ impl Shared {
                     .durability
                     .map(|durability| durability == Durability::Required),
             )),
-            canary: Canary::new(home),
+            canary: Canary::new(process),
             wait: config.when_full.wait(),
-            home,
+            process,
             commands: Mutex::default(),
         }
     }
@@ -195,7 +183,7 @@ impl Shared {
     /// Whether the worker has made a record of this run, whose own was refused; if not, it makes
     /// none from now on.
     fn has_record_or_is_abandoned(&self, id: Uuid) -> bool {
-        let Some(mut ends) = self.home.lock(&self.refused_ends) else {
+        let Some(mut ends) = self.process.lock(&self.refused_ends) else {
             return false;
         };
         let has_record = ends.have_records.remove(&id);
@@ -223,7 +211,7 @@ impl Shared {
         let counters = Arc::clone(&self.counters);
         let open = Open::new(self.owner, self.is_tracked, counters, Box::new(unseen));
         // Otherwise nobody looks at it anyway.
-        if let Some(mut all) = self.home.lock(&self.open) {
+        if let Some(mut all) = self.process.lock(&self.open) {
             all.retain(|table| table.strong_count() > 0);
             all.push(Arc::downgrade(&open));
         }
@@ -270,7 +258,7 @@ impl Shared {
 
     /// Replies when what was accepted before the call is committed, or the time is over.
     pub(crate) fn flush(&self, timeout: Duration, reply: FlushReply) {
-        if self.home.is_left() {
+        if self.process.is_forked() {
             return reply(Err(FlushError::ShutDown));
         }
         let mut commands = self.commands();
@@ -286,7 +274,7 @@ impl Shared {
 
     /// Replies when a record is committed or cannot be, or the time is over.
     pub(crate) fn committed(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
-        if self.home.is_left() {
+        if self.process.is_forked() {
             return reply(Err(CommitError::ShutDown));
         }
         self.required.wait(id, timeout, reply);
@@ -318,7 +306,7 @@ impl Shared {
 
     /// Flushes, stops, and replies.
     pub(crate) fn shutdown(&self, timeout: Duration, reply: StopReply) {
-        if self.home.is_left() {
+        if self.process.is_forked() {
             return reply(());
         }
         let mut commands = self.commands();
@@ -388,7 +376,7 @@ impl Drop for EndsPipeline {
 }
 
 /// Starts the threads.
-pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
+pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     // This process may be one of several that were forked from one.
     id::seed_again();
     supervise::note_panics();
@@ -399,20 +387,24 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         Some(_) => Positions::BEGINNING.with(Sink::Otlp, 1),
         None => Positions::BEGINNING,
     };
-    let spool =
-        Spool::create(&config.spool_root, &config.service_name, positions).map_err(|source| {
-            BuildError::Spool {
-                folder: config.spool_root.clone(),
-                source: Box::new(source),
-            }
-        })?;
-    if let Some(note) = config.spool_note.clone() {
+    let cannot_open = |folder: PathBuf, source| BuildError::Spool { folder, source };
+    let database = config.postgres.first();
+    let root = Root::choose(config.spool_folder.clone(), &config.service_name, database)
+        .map_err(|error| cannot_open(std::env::temp_dir(), Box::new(error)))?;
+    if let Some(note) = root.note {
         report::say_at_start(move || {
             tracing::warn!(target: "tracing_audit", "audit trail: {note}");
         });
     }
+    let root = root.path;
+    let spool = Spool::create(&root, &config.service_name, positions)
+        .map_err(|error| cannot_open(root.clone(), Box::new(error)))?;
     let counters = Arc::new(Counters::new(config.batch.age));
-    let shared = Arc::new(Shared::new(&config, Arc::clone(&counters), Home::here()));
+    let shared = Arc::new(Shared::new(
+        &config,
+        Arc::clone(&counters),
+        Process::current(),
+    ));
     let drop_timeout = config.drop_timeout;
     let config = Arc::new(config);
     let progress = Arc::new(Progress::new(Arc::clone(&counters)));
@@ -420,12 +412,12 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
         .export_quota_bytes
         .map(|_| Arc::new(Export::new(Arc::clone(&counters))));
     let spool = Arc::new(spool);
-    let sink = start_postgres(&config, &progress, &spool, export.as_ref(), &shared)?;
+    let sink = start_postgres(&config, &root, &progress, &spool, export.as_ref(), &shared)?;
     #[cfg(feature = "otlp")]
     let sinks = match (exporter, &export) {
         (Some(exporter), Some(export)) => {
             let observe = observe(&shared, &progress);
-            let started = start_export(exporter, &config, export, &counters, &spool, observe);
+            let started = start_export(exporter, root, export, &counters, &spool, observe);
             vec![sink, started.inspect_err(|_| progress.stop())?]
         }
         _ => vec![sink],
@@ -453,15 +445,16 @@ pub(crate) fn start(config: Config) -> Result<Audit, BuildError> {
     .inspect_err(|_| stop())?;
     commands.worker = Some(worker.thread().clone());
     drop(commands);
-    Ok(Audit::new(Pipeline {
+    Ok(Pipeline {
         shared,
         drop_timeout,
-    }))
+    })
 }
 
 /// Starts the thread that drains the spools into Postgres.
 fn start_postgres(
     config: &Arc<Config>,
+    root: &Path,
     progress: &Arc<Progress>,
     spool: &Arc<Spool>,
     export: Option<&Arc<Export>>,
@@ -469,12 +462,13 @@ fn start_postgres(
 ) -> Result<JoinHandle<()>, BuildError> {
     let runtime = runtime().map_err(BuildError::Thread)?;
     let (config, progress, spool) = (Arc::clone(config), Arc::clone(progress), Arc::clone(spool));
-    let (export, shared) = (export.cloned(), Arc::clone(shared));
+    let (root, export, shared) = (root.to_owned(), export.cloned(), Arc::clone(shared));
     let (counters, stopping) = (Arc::clone(&shared.counters), Arc::clone(&progress));
     let run = move |runtime: &Runtime| {
         let telling = Arc::clone(&shared);
         let drain = Drain::new(
             Arc::clone(&config),
+            root.clone(),
             Arc::clone(&progress),
             Arc::clone(&shared.counters),
             Arc::clone(&spool),
@@ -582,14 +576,13 @@ fn observe(shared: &Arc<Shared>, progress: &Arc<Progress>) -> otlp::Observe {
 #[cfg(feature = "otlp")]
 fn start_export(
     (exporter, runtime): ReadyExporter,
-    config: &Config,
+    root: PathBuf,
     export: &Arc<Export>,
     counters: &Arc<Counters>,
     spool: &Arc<Spool>,
     observe: otlp::Observe,
 ) -> Result<JoinHandle<()>, BuildError> {
     counters.export.turn_on();
-    let root = config.spool_root.clone();
     let (export, counters, spool) = (Arc::clone(export), Arc::clone(counters), Arc::clone(spool));
     spawn("tracing-audit-otlp", move || {
         // Kept over a panic: what it has exported, and what it was to tell, is known to it alone.

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
-use crate::home::Home;
+use crate::fork::Process;
 use crate::sync::{
     AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock_and_wake_nobody, sleep, thread_number,
 };
@@ -76,7 +76,7 @@ pub(crate) struct Queue {
     in_vain: AtomicU64,
     /// Whether there is a record in the queue that is larger than a shard's share.
     oversized: AtomicBool,
-    home: Home,
+    process: Process,
 }
 
 impl std::fmt::Debug for Queue {
@@ -135,7 +135,7 @@ impl Queue {
             drains: AtomicU64::new(0),
             in_vain: AtomicU64::new(u64::MAX),
             oversized: AtomicBool::new(false),
-            home: Home::here(),
+            process: Process::current(),
         }
     }
 
@@ -223,7 +223,7 @@ impl Queue {
         // Full, or in use by more threads than there are shards: then one of them is waited for,
         // for the time of a memcpy.
         let shard = contended.ok_or(Refused::Full)?;
-        let held = self.home.lock(&shard.held).ok_or(Refused::Closed)?;
+        let held = self.process.lock(&shard.held).ok_or(Refused::Closed)?;
         if held.closed {
             Err(Refused::Closed)
         } else if self.has_room(&held, len) {
@@ -249,7 +249,7 @@ impl Queue {
         len: usize,
         wait: Duration,
     ) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
-        if self.home.is_left() {
+        if self.process.is_forked() {
             return Err(Refused::Closed);
         }
         let deadline = Instant::now() + wait;

@@ -4,8 +4,6 @@
 //! neither may hold up or end the worker. The worker says little, and each thing once, so a
 //! thread for each costs nothing that matters.
 
-use std::error::Error;
-use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 /// Calls `event`, which makes one `tracing` event, soon and elsewhere.
@@ -13,7 +11,7 @@ pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
     let saying = std::thread::Builder::new()
         .name(String::from("tracing-audit-log"))
         .spawn(move || {
-            crate::pipeline::mark_worker_thread();
+            crate::own_threads::mark_worker_thread();
             event();
         });
     // Without a thread it stays unsaid; the counters and the health say it too.
@@ -32,17 +30,6 @@ pub(crate) fn say_at_start(event: impl FnOnce() + Send + 'static) {
         }
         event();
     });
-}
-
-/// An error with its causes, in one line. For errors that hold no value of the host's.
-pub(crate) fn causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let _ = write!(text, ": {error}");
-        source = error.source();
-    }
-    text
 }
 
 /// A number of records, in words.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::record::coerce;
 use crate::record::decode::{self, Entry, EntryKey, Value};
 use crate::record::encode::{self, Key, ty};

@@ -14,13 +14,11 @@
 //!   those
 //! - [`gather`]: text that comes in parts
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
-//! - [`clock`]: wall-clock times without asking the wall clock twice
 
 #[cfg(feature = "http-body")]
 mod body;
 pub(crate) mod buffers;
 pub(crate) mod callsite;
-pub(crate) mod clock;
 mod future;
 mod gather;
 pub(crate) mod host;

@@ -21,10 +21,10 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
 
-use super::clock::Moment;
 use super::host;
 use super::span::SpanState;
-use crate::home::Home;
+use crate::clock::Moment;
+use crate::fork::Process;
 use crate::record::encode;
 use crate::record::trace::Place;
 use crate::stats::{Counters, DropCause};
@@ -43,7 +43,7 @@ pub(crate) struct Open {
     is_tracked: [bool; Kind::ALL.len()],
     counters: Arc<Counters>,
     unseen: Unseen,
-    home: Home,
+    process: Process,
 }
 
 /// Is told of the record of a span whose end nobody told of.
@@ -129,7 +129,7 @@ impl Open {
             is_tracked,
             counters,
             unseen,
-            home: Home::here(),
+            process: Process::current(),
         })
     }
 
@@ -165,7 +165,7 @@ impl Open {
     /// Nobody answers to a forked process that another thread had locked it.
     fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
         let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
-        self.home.lock(&self.shards[thread % SHARDS])
+        self.process.lock(&self.shards[thread % SHARDS])
     }
 
     /// Keeps `state` with the span until it is [taken](Self::take), and has it take over what

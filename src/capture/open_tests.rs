@@ -4,7 +4,7 @@ use tracing::info_span;
 use tracing_subscriber::Registry;
 
 use super::*;
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::record::encode::kind_and_id;
 
 const TRACKED: [bool; Kind::ALL.len()] = [true, true, false];

@@ -12,10 +12,10 @@ use uuid::Uuid;
 
 use super::buffers::Buffers;
 use super::callsite::Plan;
-use super::clock::Moment;
 use super::host::{self, Host};
 use super::visitor::Visitor;
-use crate::config::Limits;
+use crate::clock::Moment;
+use crate::limits::Limits;
 use crate::record::decode::Frame;
 use crate::record::encode::{End, Evidence, Header, Key};
 use crate::record::trace::Place;

@@ -8,7 +8,7 @@ use tracing::field::{Field as TracingField, Visit};
 
 use super::buffers::{Buffers, Written};
 use super::callsite::{Plan, Slot};
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::record::debug_text::{self, Doubt};
 use crate::record::encode::{self, Evidence, Key, ty};
 use crate::vocabulary::Field;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use tracing::Level;
 use tracing::dispatcher::{self, WeakDispatch};
 
-use crate::home::Home;
+use crate::fork::Process;
 use crate::report;
 use crate::stats::Counters;
 
@@ -21,7 +21,7 @@ const AFTER: Duration = Duration::from_secs(1);
 /// The subscribers that have one of our layers and were not asked yet.
 pub(crate) struct Canary {
     subscribers: Mutex<Vec<(Instant, WeakDispatch)>>,
-    home: Home,
+    process: Process,
 }
 
 impl std::fmt::Debug for Canary {
@@ -31,17 +31,17 @@ impl std::fmt::Debug for Canary {
 }
 
 impl Canary {
-    pub(super) fn new(home: Home) -> Self {
+    pub(super) fn new(process: Process) -> Self {
         Self {
             subscribers: Mutex::default(),
-            home,
+            process,
         }
     }
 
     /// A layer became part of a subscriber.
     pub(crate) fn watch(&self, subscriber: WeakDispatch) {
         // Otherwise nobody asks it anyway.
-        if let Some(mut subscribers) = self.home.lock(&self.subscribers) {
+        if let Some(mut subscribers) = self.process.lock(&self.subscribers) {
             subscribers.push((Instant::now(), subscriber));
         }
     }
@@ -89,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_forked_process_makes_subscribers_while_nobody_lets_go_of_the_list_of_them() {
-        let canary = Canary::new(Home::left());
+        let canary = Canary::new(Process::another());
         let held = canary.subscribers.lock().unwrap();
         canary.watch(Dispatch::none().downgrade());
         drop(held);

@@ -3,7 +3,7 @@
 use crate::capture::buffers::Buffers;
 use crate::capture::host;
 use crate::capture::span::SpanState;
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::queue::Chunk;
 use crate::record::encode;
 use crate::record::{Event, NewRecord};

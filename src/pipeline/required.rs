@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::deadline;
 use crate::error::CommitError;
-use crate::home::Home;
+use crate::fork::Process;
 use crate::record::id;
 use crate::vocabulary::Kind;
 
@@ -35,7 +35,7 @@ pub(crate) type CommitReply = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 pub(crate) struct Required {
     kinds: [bool; Kind::ALL.len()],
     state: Mutex<State>,
-    home: Home,
+    process: Process,
 }
 
 #[derive(Default)]
@@ -68,7 +68,7 @@ impl Required {
         Self {
             kinds,
             state: Mutex::default(),
-            home: Home::here(),
+            process: Process::current(),
         }
     }
 
@@ -82,7 +82,7 @@ impl Required {
 
     /// A record is about to be handed over, or is made of a run that is open when the program ends.
     pub(super) fn accept(&self, id: Uuid) {
-        let Some(mut state) = self.home.lock(&self.state) else {
+        let Some(mut state) = self.process.lock(&self.state) else {
             return;
         };
         // One that is open when the program ends has its record already when its span is closed.
@@ -102,7 +102,7 @@ impl Required {
     /// What became of records; those that are not known here do not matter.
     pub(crate) fn settle(&self, fates: impl IntoIterator<Item = (Uuid, Fate)>) {
         let mut answers = Vec::new();
-        let Some(mut state) = self.home.lock(&self.state) else {
+        let Some(mut state) = self.process.lock(&self.state) else {
             return;
         };
         for (id, fate) in fates {
@@ -121,7 +121,7 @@ impl Required {
     /// The database has lost the records from the seq `lost_from` on; those from `from` on are to be
     /// written again.
     pub(crate) fn go_back(&self, lost_from: u64, from: u64) {
-        let Some(mut state) = self.home.lock(&self.state) else {
+        let Some(mut state) = self.process.lock(&self.state) else {
             return;
         };
         for fate in state.fates.values_mut() {

@@ -12,7 +12,7 @@ use super::in_flight::InFlight;
 use super::progress::Progress;
 use super::supervise::Panics;
 use super::{STOP_GRACE, Shared, StopReply};
-use crate::capture::clock;
+use crate::clock;
 use crate::config::Config;
 use crate::error::FlushError;
 use crate::queue::Chunk;
@@ -460,7 +460,7 @@ impl Spooler {
     /// Says that the spool takes no records, when that is news.
     fn blocked(&self, why: &'static str, error: Option<&dyn Error>) {
         if self.shared.counters.set_spool_blocked(true) {
-            let error = error.map(report::causes);
+            let error = error.map(crate::error::causes);
             report::say(move || {
                 tracing::error!(
                     target: "tracing_audit",
@@ -548,7 +548,7 @@ impl Spooler {
             report::say(move || {
                 tracing::warn!(
                     target: "tracing_audit",
-                    error = report::causes(&error),
+                    error = crate::error::causes(&error),
                     "audit trail: the local log cannot be removed"
                 );
             });

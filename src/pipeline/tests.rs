@@ -1,4 +1,5 @@
 use super::*;
+use crate::Audit;
 
 #[test]
 fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
@@ -72,7 +73,11 @@ fn panics() -> FlushReply {
 #[test]
 fn a_forked_process_makes_layers_while_nobody_lets_go_of_the_list_of_them() {
     let builder = Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
-    let shared = Shared::new(&builder.config().unwrap(), Arc::default(), Home::left());
+    let shared = Shared::new(
+        &builder.config().unwrap(),
+        Arc::default(),
+        Process::another(),
+    );
     let held = shared.open.lock().unwrap();
     shared.open();
     assert!(held.is_empty());

@@ -6,8 +6,8 @@ use uuid::Uuid;
 
 use super::encode::{Key, ty};
 use crate::capture::buffers::Buffers;
-use crate::capture::clock;
-use crate::config::Limits;
+use crate::clock;
+use crate::limits::Limits;
 use crate::vocabulary::{Field, Kind, Status};
 
 /// A record of any kind, for [`Audit::record`](crate::Audit::record); made from

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::capture::buffers::Buffers;
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::record::coerce::tenant_uuid;
 use crate::record::decode;
 use crate::record::encode::{self, Header, Key, ty};

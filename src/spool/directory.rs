@@ -12,8 +12,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use sha2::{Digest, Sha256};
-use sqlx::postgres::PgConnectOptions;
 use uuid::Uuid;
 
 #[cfg(test)]
@@ -21,7 +19,7 @@ use super::log::Positions;
 use super::log::{Log, LogError};
 use super::{files, root};
 #[cfg(test)]
-use crate::capture::clock::Moment;
+use crate::clock::Moment;
 #[cfg(test)]
 use crate::record::id;
 
@@ -377,39 +375,6 @@ pub(crate) fn check_plain(path: &Path) -> io::Result<()> {
         io::ErrorKind::InvalidInput,
         "a link, a pipe or another thing that is no plain file is in the folder",
     ))
-}
-
-/// What the folder of a program's logs is called where nothing is set.
-pub(crate) fn default_name(service: &str, database: &PgConnectOptions) -> String {
-    let service: String = service
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
-                c
-            } else {
-                '_'
-            }
-        })
-        .take(64)
-        .collect();
-    format!("{service}-{}", fingerprint(database))
-}
-
-/// Tells databases apart; the password is no part of it, so that it can change.
-fn fingerprint(database: &PgConnectOptions) -> String {
-    let hash = Sha256::new()
-        .chain_update(database.get_host())
-        .chain_update([0])
-        .chain_update(database.get_port().to_le_bytes())
-        .chain_update(database.get_socket().map_or_else(Vec::new, |socket| {
-            socket.as_os_str().as_encoded_bytes().to_vec()
-        }))
-        .chain_update([0])
-        .chain_update(database.get_database().unwrap_or_default())
-        .finalize();
-    hash[..6]
-        .iter()
-        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 #[cfg(test)]
@@ -787,13 +752,5 @@ mod tests {
         drop(log);
         directory.remove().unwrap();
         assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn the_default_folder_depends_on_the_database_but_not_on_the_password() {
-        let of = |url: &str| default_name("svc/x", &url.parse().unwrap());
-        assert_eq!(of("postgres://a:1@h/d"), of("postgres://a:2@h/d"));
-        assert_ne!(of("postgres://a:1@h/d"), of("postgres://a:1@h/e"));
-        assert!(of("postgres://h/d").starts_with("svc_x-"));
     }
 }

@@ -62,7 +62,7 @@ use uuid::Uuid;
 
 use self::directory::{Directory, DirectoryError};
 use self::storage::Storage;
-use crate::capture::clock::Moment;
+use crate::clock::Moment;
 use crate::queue::Chunk;
 use crate::record::id;
 pub(crate) use chunk::SALT_BYTES;

@@ -14,7 +14,10 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::capture::clock::Moment;
+use sha2::{Digest, Sha256};
+use sqlx::postgres::PgConnectOptions;
+
+use crate::clock::Moment;
 use crate::record::id;
 
 use super::files;
@@ -30,8 +33,20 @@ pub(crate) struct Root {
 }
 
 impl Root {
+    /// Returns the root that somebody set, else the default one for a program and its database.
+    pub(crate) fn choose(
+        set: Option<PathBuf>,
+        service: &str,
+        database: &PgConnectOptions,
+    ) -> io::Result<Self> {
+        match set {
+            Some(path) => Ok(Self::of(path)),
+            None => Self::default(&default_name(service, database)),
+        }
+    }
+
     /// A root that somebody set.
-    pub(crate) fn of(path: PathBuf) -> Self {
+    fn of(path: PathBuf) -> Self {
         let note = weakness(&path).map(|why| {
             format!(
                 "the local log is in {}, where others can move or remove it: {why}; set AUDIT_SPOOL_DIR to a folder that \
@@ -43,7 +58,7 @@ impl Root {
     }
 
     /// The root called `name` where nothing is set.
-    pub(crate) fn default(name: &str) -> io::Result<Self> {
+    fn default(name: &str) -> io::Result<Self> {
         Self::default_by(name, &|name| std::env::var_os(name), &std::env::temp_dir())
     }
 
@@ -229,6 +244,39 @@ fn ours_in(temporary: &Path, _: u32) -> Vec<PathBuf> {
     vec![temporary.join(FOLDER)]
 }
 
+/// What the folder of a program's logs is called where nothing is set.
+fn default_name(service: &str, database: &PgConnectOptions) -> String {
+    let service: String = service
+        .chars()
+        .map(|c| {
+            if c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.') {
+                c
+            } else {
+                '_'
+            }
+        })
+        .take(64)
+        .collect();
+    format!("{service}-{}", fingerprint(database))
+}
+
+/// Tells databases apart; the password is no part of it, so that it can change.
+fn fingerprint(database: &PgConnectOptions) -> String {
+    let hash = Sha256::new()
+        .chain_update(database.get_host())
+        .chain_update([0])
+        .chain_update(database.get_port().to_le_bytes())
+        .chain_update(database.get_socket().map_or_else(Vec::new, |socket| {
+            socket.as_os_str().as_encoded_bytes().to_vec()
+        }))
+        .chain_update([0])
+        .chain_update(database.get_database().unwrap_or_default())
+        .finalize();
+    hash[..6]
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
@@ -348,5 +396,13 @@ mod tests {
         let systemd = format!("{}:/elsewhere", volume.display());
         let root = temporary.root(&[("STATE_DIRECTORY", &systemd), ("HOME", "/root")]);
         assert_eq!(root.path, volume.join(FOLDER).join("svc"));
+    }
+
+    #[test]
+    fn the_default_folder_depends_on_the_database_but_not_on_the_password() {
+        let of = |url: &str| default_name("svc/x", &url.parse().unwrap());
+        assert_eq!(of("postgres://a:1@h/d"), of("postgres://a:2@h/d"));
+        assert_ne!(of("postgres://a:1@h/d"), of("postgres://a:1@h/e"));
+        assert!(of("postgres://h/d").starts_with("svc_x-"));
     }
 }

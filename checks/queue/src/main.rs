@@ -2,8 +2,8 @@
 //! a number of preemptions: `LOOM_MAX_PREEMPTIONS`, or 5.
 
 #[allow(dead_code, unreachable_pub)]
-#[path = "../../../src/home.rs"]
-mod home;
+#[path = "../../../src/fork.rs"]
+mod fork;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../src/queue.rs"]
 mod queue;

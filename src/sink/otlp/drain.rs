@@ -11,9 +11,9 @@ use rand::RngExt as _;
 use super::fault::{Fault, PATIENCE};
 use super::metrics::Metrics;
 use super::payload::{self, Gap, MAX_RECORDS, Payload, Scoped};
-use super::settings::Otlp;
 use super::transport::Transport;
-use crate::capture::clock::Moment;
+use crate::clock::Moment;
+use crate::config::otlp::Otlp;
 use crate::pipeline::Export;
 use crate::report;
 use crate::spool::{Log, Runs, Sink, Spool};
@@ -485,7 +485,7 @@ impl Drain {
             report::say(move || {
                 tracing::warn!(
                     target: "tracing_audit",
-                    error = report::causes(&error),
+                    error = crate::error::causes(&error),
                     "audit trail: an exported local log cannot be removed"
                 );
             });
@@ -494,7 +494,7 @@ impl Drain {
 }
 
 fn set_aside(error: &dyn std::error::Error) {
-    let error = report::causes(error);
+    let error = crate::error::causes(error);
     report::say(move || {
         tracing::error!(
             target: "tracing_audit",

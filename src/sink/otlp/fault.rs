@@ -54,7 +54,7 @@ impl Fault {
 
     pub(super) fn of_grpc(status: &Status) -> Self {
         // Of a connection, and of nothing that the collector said.
-        let connection = std::error::Error::source(status).map(crate::report::causes);
+        let connection = std::error::Error::source(status).map(crate::error::causes);
         let cause = match connection {
             Some(why) => format!("gRPC {:?}: {why}", status.code()),
             None => format!("gRPC {:?}", status.code()),

@@ -17,9 +17,9 @@ use opentelemetry_sdk::metrics::{PeriodicReader, SdkMeterProvider, Temporality};
 use tokio::sync::{mpsc, oneshot};
 
 use super::conventions as names;
-use super::settings::Otlp;
 use super::span::Facts;
 use super::transport::Transport;
+use crate::config::otlp::Otlp;
 use crate::record::row::{Cell, Row};
 use crate::stats::{DropCause, ExportStats, Stats};
 use crate::vocabulary::{Field, Kind, Status};

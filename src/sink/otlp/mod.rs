@@ -1,6 +1,5 @@
 //! The trail as OTLP spans and metrics: a second reader of the spool, at a pace of its own.
 //!
-//! - [`settings`], [`environment`]: what can be set
 //! - [`conventions`]: the names, in one table
 //! - [`span`]: a row as a span, with [`attributes`] and [`sql`]; pure
 //! - [`payload`]: records into a request
@@ -11,11 +10,9 @@
 mod attributes;
 mod conventions;
 mod drain;
-mod environment;
 mod fault;
 mod metrics;
 mod payload;
-mod settings;
 mod span;
 mod sql;
 mod tls;
@@ -26,7 +23,7 @@ use std::sync::Arc;
 
 pub(crate) use self::drain::Drain;
 pub(crate) use self::metrics::{Observe, Observed};
-pub use self::settings::{Otlp, OtlpProtocol, QueryText};
+use crate::config::otlp::Otlp;
 use crate::error::BuildError;
 use crate::pipeline::Export;
 use crate::spool::Spool;

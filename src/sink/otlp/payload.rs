@@ -12,8 +12,8 @@ use prost::Message as _;
 
 use super::attributes::Attributes;
 use super::conventions as names;
-use super::settings::Otlp;
 use super::span::{self, Facts};
+use crate::config::otlp::Otlp;
 use crate::record::decode;
 use crate::record::id;
 use crate::record::row::Row;

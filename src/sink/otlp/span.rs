@@ -6,8 +6,8 @@ use serde_json::{Map, Value as Json, json};
 
 use super::attributes::{Attributes, cut};
 use super::conventions as names;
-use super::settings::{Content, QueryText};
 use super::sql;
+use crate::config::otlp::{Content, QueryText};
 use crate::record::row::{Cell, Row};
 use crate::vocabulary::{Field, Kind, Status};
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::*;
 use crate::capture::buffers::Buffers;
-use crate::config::Limits;
+use crate::limits::Limits;
 use crate::record::decode;
 use crate::record::encode::{self, Evidence, Header, Key, ty};
 

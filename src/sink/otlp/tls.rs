@@ -20,9 +20,8 @@ mod with_rustls {
     use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
     use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
+    use crate::config::otlp::{Otlp, invalid};
     use crate::error::BuildError;
-    use crate::report;
-    use crate::sink::otlp::settings::{Otlp, invalid};
 
     pub(in crate::sink::otlp) type Connector = HttpsConnector<HttpConnector>;
 
@@ -63,7 +62,7 @@ mod with_rustls {
         }
         endpoint
             .tls_config(tls)
-            .map_err(|error| invalid("certificate", report::causes(&error)))
+            .map_err(|error| invalid("certificate", crate::error::causes(&error)))
     }
 
     /// ring where both are there, as sqlx has it.
@@ -120,8 +119,8 @@ mod without {
     use hyper_util::client::legacy::connect::HttpConnector;
     use tonic::transport::Endpoint;
 
+    use crate::config::otlp::{Otlp, invalid};
     use crate::error::BuildError;
-    use crate::sink::otlp::settings::{Otlp, invalid};
 
     const LACKING: &str = "an https endpoint needs feature tls-ring or tls-aws-lc-rs of tracing-audit: \
                            the one whose provider the program's rustls has already";

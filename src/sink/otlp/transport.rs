@@ -31,10 +31,9 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
 use super::fault::Fault;
-use super::settings::{Otlp, OtlpProtocol, invalid};
 use super::tls::{self, Connector};
+use crate::config::otlp::{Otlp, OtlpProtocol, invalid};
 use crate::error::BuildError;
-use crate::report;
 
 /// An answer is read up to this; what a collector has to say is short.
 const ANSWER_BYTES: usize = 64 * 1024;
@@ -313,7 +312,7 @@ impl Transport {
 fn lost(error: &dyn std::error::Error) -> Fault {
     Fault::Retry {
         after: None,
-        cause: report::causes(error),
+        cause: crate::error::causes(error),
     }
 }
 
@@ -327,7 +326,7 @@ fn server(settings: &Otlp, url: Uri) -> Result<Server, BuildError> {
     let is_tls = url.scheme_str() == Some("https");
     let mut endpoint = Endpoint::from(url)
         .user_agent(USER_AGENT)
-        .map_err(|error| invalid("endpoint", report::causes(&error)))?;
+        .map_err(|error| invalid("endpoint", crate::error::causes(&error)))?;
     if is_tls {
         endpoint = tls::endpoint(settings, endpoint)?;
     }

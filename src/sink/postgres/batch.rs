@@ -325,7 +325,7 @@ impl Batch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Limits;
+    use crate::limits::Limits;
     use crate::pipeline::gap;
     use crate::record::{Event, NewRecord, PromptRun};
     use crate::spool::{Positions, Runs};

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::batch::{Batch, Batcher, Draft};
 use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
-use crate::capture::clock::Moment;
+use crate::clock::Moment;
 use crate::config::Config;
 use crate::pipeline::{Export, Fate, Progress, Required, gap};
 use crate::record::NewRecord;
@@ -230,6 +230,7 @@ impl std::fmt::Debug for Tell {
 #[derive(Debug)]
 pub(crate) struct Drain {
     config: Arc<Config>,
+    spool_root: PathBuf,
     progress: Arc<Progress>,
     counters: Arc<Counters>,
     /// Who is told of logs whose records are still to be exported.
@@ -258,6 +259,7 @@ pub(crate) struct Drain {
 impl Drain {
     pub(crate) fn new(
         config: Arc<Config>,
+        spool_root: PathBuf,
         progress: Arc<Progress>,
         counters: Arc<Counters>,
         own: Arc<Spool>,
@@ -265,9 +267,10 @@ impl Drain {
         required: Arc<Required>,
         tell: Box<TellFn>,
     ) -> Self {
-        let others = spool::others(&config.spool_root, &own).into();
+        let others = spool::others(&spool_root, &own).into();
         let drain = Self {
             config,
+            spool_root,
             progress,
             counters,
             export,
@@ -291,6 +294,7 @@ impl Drain {
     /// Drains one log that a dead process left, and nothing else.
     pub(crate) fn of_one(
         config: Arc<Config>,
+        spool_root: PathBuf,
         progress: Arc<Progress>,
         counters: Arc<Counters>,
         log: Arc<Spool>,
@@ -299,6 +303,7 @@ impl Drain {
     ) -> Self {
         Self {
             config,
+            spool_root,
             progress,
             counters,
             export: None,
@@ -362,7 +367,7 @@ impl Drain {
         while self.sources.len() == 1
             && let Some(path) = self.others.pop_front()
         {
-            match Spool::take_over(&path, &self.config.spool_root) {
+            match Spool::take_over(&path, &self.spool_root) {
                 Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
                 Ok(None) => {}
                 Err(error) => self.unreadable(&path, error.is_damage(), &error),
@@ -807,7 +812,7 @@ impl Drain {
         is_damaged: bool,
         error: &(dyn std::error::Error + 'static),
     ) {
-        let error = report::causes(error);
+        let error = crate::error::causes(error);
         let folder = if is_damaged {
             let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
             let name = aside.file_name().unwrap_or_default().to_string_lossy();
@@ -869,7 +874,7 @@ impl Drain {
             report::say(move || {
                 tracing::warn!(
                     target: "tracing_audit",
-                    error = report::causes(&error),
+                    error = crate::error::causes(&error),
                     "audit trail: a drained local log cannot be removed"
                 );
             });

@@ -20,6 +20,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let counters = Arc::new(Counters::default());
     let drain = Drain::new(
         Arc::new(config),
+        root.clone(),
         Arc::new(Progress::new(Arc::clone(&counters))),
         counters,
         Arc::new(spool),

@@ -11,7 +11,6 @@
 use std::borrow::Cow;
 
 use crate::database::{Unreachable, cause};
-use crate::report;
 use crate::spool::LogError;
 
 /// What to do about an error.
@@ -202,7 +201,7 @@ impl From<LogError> for Fault {
             reason: error.to_string(),
             lost: Some(Box::new(Lost::LocalLog(format!(
                 "the local log cannot be read, or not be written: {}",
-                report::causes(&error)
+                crate::error::causes(&error)
             )))),
         }
     }

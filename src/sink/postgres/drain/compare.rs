@@ -8,7 +8,7 @@ use std::iter::once;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::capture::clock::Moment;
+use crate::clock::Moment;
 use crate::pipeline::gap;
 use crate::record::id;
 use crate::report;

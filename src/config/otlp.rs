@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
-use super::environment;
 use crate::error::BuildError;
 
 /// Sends the trail to an OpenTelemetry collector, as spans and, if asked for, as metrics; given
@@ -32,44 +31,44 @@ use crate::error::BuildError;
     reason = "each is a switch of its own, set by a method of its own"
 )]
 pub struct Otlp {
-    pub(super) endpoint: Endpoint,
-    pub(super) traces: bool,
-    pub(super) metrics: bool,
-    pub(super) metrics_every: Duration,
-    pub(super) protocol: Option<OtlpProtocol>,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) timeout: Duration,
-    pub(super) gzip: bool,
-    pub(super) ca_certificate: Option<Vec<u8>>,
-    pub(super) client_certificate: Option<(Vec<u8>, Vec<u8>)>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) traces: bool,
+    pub(crate) metrics: bool,
+    pub(crate) metrics_every: Duration,
+    pub(crate) protocol: Option<OtlpProtocol>,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) timeout: Duration,
+    pub(crate) gzip: bool,
+    pub(crate) ca_certificate: Option<Vec<u8>>,
+    pub(crate) client_certificate: Option<(Vec<u8>, Vec<u8>)>,
     pub(crate) resource: BTreeMap<String, String>,
-    pub(super) content: Content,
-    pub(super) payload_bytes: usize,
-    pub(super) delay: Duration,
+    pub(crate) content: Content,
+    pub(crate) payload_bytes: usize,
+    pub(crate) delay: Duration,
     pub(crate) quota_bytes: u64,
-    pub(super) beside_host: bool,
+    pub(crate) beside_host: bool,
     /// Variables that could not be understood and do not count, and why.
-    pub(super) ignored: Vec<(String, &'static str)>,
+    pub(crate) ignored: Vec<(String, &'static str)>,
 }
 
 /// Where requests go.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// For HTTP, the path of a signal is appended.
-    pub(super) base: Option<String>,
+    pub(crate) base: Option<String>,
     /// For one signal, used as it is.
-    pub(super) traces: Option<String>,
-    pub(super) metrics: Option<String>,
+    pub(crate) traces: Option<String>,
+    pub(crate) metrics: Option<String>,
 }
 
 /// What of a record's content goes out.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Content {
-    pub(super) query_text: QueryText,
-    pub(super) messages: bool,
-    pub(super) metadata: bool,
-    pub(super) text_bytes: usize,
-    pub(super) old_database_names: bool,
+    pub(crate) query_text: QueryText,
+    pub(crate) messages: bool,
+    pub(crate) metadata: bool,
+    pub(crate) text_bytes: usize,
+    pub(crate) old_database_names: bool,
 }
 
 /// The encoding and transport of OTLP.
@@ -95,7 +94,7 @@ pub enum QueryText {
     Omitted,
 }
 
-pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Default for Content {
     fn default() -> Self {
@@ -130,7 +129,7 @@ impl Otlp {
         })
     }
 
-    pub(super) fn at(endpoint: Endpoint) -> Self {
+    pub(crate) fn at(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
             traces: true,
@@ -150,40 +149,6 @@ impl Otlp {
             beside_host: false,
             ignored: Vec::new(),
         }
-    }
-
-    /// Reads the standard variables of OpenTelemetry; `None`: no endpoint is set, or the export
-    /// is switched off.
-    ///
-    /// | variable | what | default |
-    /// |---|---|---|
-    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | base URL of the collector | no export |
-    /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc` or `http/protobuf` | `grpc` for port 4317, else `http/protobuf` |
-    /// | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,…`, percent-encoded | none |
-    /// | `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds for a request | 10000 |
-    /// | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` or `none` | `none` |
-    /// | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS for a gRPC endpoint without a scheme | `false` |
-    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE` | file with the only CA certificates to trust, PEM | the system's |
-    /// | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | files to authenticate with, PEM | none |
-    /// | the same as `OTEL_EXPORTER_OTLP_TRACES_…` | for spans alone; the endpoint is used as it is | |
-    /// | `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` | for metrics; used as it is | |
-    /// | `OTEL_RESOURCE_ATTRIBUTES` | `name=value,…`, percent-encoded | none |
-    /// | `OTEL_TRACES_EXPORTER` | `none`: no spans | `otlp` |
-    /// | `OTEL_METRICS_EXPORTER` | `otlp`: metrics too | no metrics |
-    /// | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds between two exports of metrics | 60000 |
-    /// | `OTEL_SDK_DISABLED` | `true`: no export | `false` |
-    /// | `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` | `true`: see [`capture_messages`](Self::capture_messages) | `false` |
-    /// | `OTEL_SEMCONV_STABILITY_OPT_IN` | `database/dup`: the old names of database attributes too | new names only |
-    ///
-    /// As the specification of OpenTelemetry has it, a word or a number that cannot be understood
-    /// does not count; a warning says so when the first records are exported.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError::Otlp`] names the variable with an endpoint or headers that cannot be
-    /// understood, or with a file that cannot be read.
-    pub fn from_env() -> Result<Option<Self>, BuildError> {
-        environment::read(&|name| std::env::var(name).ok())
     }
 
     /// Sets the protocol. Default: gRPC for an endpoint on port 4317, else HTTP.
@@ -310,7 +275,7 @@ impl Otlp {
         self
     }
 
-    pub(super) fn protocol(&self) -> OtlpProtocol {
+    pub(crate) fn protocol(&self) -> OtlpProtocol {
         self.protocol.unwrap_or_else(|| {
             let url = self
                 .endpoint
@@ -329,12 +294,12 @@ impl Otlp {
     }
 
     /// The URL for spans, or the server for gRPC.
-    pub(super) fn traces_url(&self) -> Result<Uri, BuildError> {
+    pub(crate) fn traces_url(&self) -> Result<Uri, BuildError> {
         self.url(self.endpoint.traces.as_deref(), "v1/traces")
     }
 
     /// The URL for metrics, or the server for gRPC.
-    pub(super) fn metrics_url(&self) -> Result<Uri, BuildError> {
+    pub(crate) fn metrics_url(&self) -> Result<Uri, BuildError> {
         self.url(self.endpoint.metrics.as_deref(), "v1/metrics")
     }
 
@@ -358,7 +323,7 @@ impl Otlp {
             })
     }
 
-    pub(super) fn header_map(&self) -> Result<HeaderMap, BuildError> {
+    pub(crate) fn header_map(&self) -> Result<HeaderMap, BuildError> {
         let mut map = HeaderMap::new();
         for (name, value) in &self.headers {
             let name = HeaderName::from_bytes(name.to_ascii_lowercase().as_bytes());
@@ -376,7 +341,7 @@ impl Otlp {
     }
 
     /// Whether everything that is set can be understood.
-    pub(super) fn check(&self) -> Result<(), BuildError> {
+    pub(crate) fn check(&self) -> Result<(), BuildError> {
         if self.traces {
             self.traces_url()?;
         }
@@ -389,7 +354,7 @@ impl Otlp {
 }
 
 impl Endpoint {
-    pub(super) fn add_scheme(&mut self, scheme: &str) {
+    pub(crate) fn add_scheme(&mut self, scheme: &str) {
         for url in [&mut self.base, &mut self.traces, &mut self.metrics] {
             if let Some(url) = url.as_mut().filter(|url| !url.contains("://")) {
                 *url = format!("{scheme}://{url}");
@@ -398,7 +363,7 @@ impl Endpoint {
     }
 }
 
-pub(super) fn invalid(setting: impl Into<String>, why: impl Into<String>) -> BuildError {
+pub(crate) fn invalid(setting: impl Into<String>, why: impl Into<String>) -> BuildError {
     BuildError::Otlp {
         setting: setting.into(),
         why: why.into(),

@@ -1,86 +1,19 @@
 //! What can be set, its units, defaults and ranges.
 
+#[cfg(feature = "otlp")]
+pub(crate) mod otlp;
+#[cfg(feature = "otlp")]
+mod otlp_environment;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::audit::Audit;
+#[cfg(feature = "otlp")]
+use self::otlp::Otlp;
 use crate::database::Servers;
 use crate::error::BuildError;
-use crate::pipeline;
-use crate::spool::directory;
-use crate::spool::root::Root;
+use crate::limits::Limits;
 use crate::vocabulary::Kind;
-
-/// How much of a value, and of a record, is kept.
-///
-/// What is over a limit is cut between two characters, and the row's `problems` say the whole
-/// length and its sha256, so that the text can still be proven.
-///
-/// ```
-/// let limits = tracing_audit::Limits::default().with_field_bytes(64 * 1024);
-/// assert_eq!(limits.field_bytes(), 64 * 1024);
-/// assert_eq!(limits.record_bytes(), 4 * 1024 * 1024);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_field_names, reason = "the unit is part of the name")]
-pub struct Limits {
-    pub(crate) field_bytes: usize,
-    pub(crate) key_bytes: usize,
-    pub(crate) record_bytes: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            field_bytes: 1024 * 1024,
-            key_bytes: 1024,
-            record_bytes: 4 * 1024 * 1024,
-        }
-    }
-}
-
-impl Limits {
-    /// The least limit that can be set, in bytes.
-    pub const MIN_BYTES: usize = 256;
-
-    /// The greatest limit that can be set, in bytes: below what a `jsonb` string and one
-    /// message of Postgres' protocol can hold.
-    pub const MAX_BYTES: usize = 128 * 1024 * 1024;
-
-    /// Sets the bytes kept of a text or of a field that goes into `metadata`. Default 1 MiB,
-    /// range [`MIN_BYTES`](Self::MIN_BYTES) to [`MAX_BYTES`](Self::MAX_BYTES); a value outside
-    /// is brought into it.
-    #[must_use]
-    pub fn with_field_bytes(mut self, bytes: usize) -> Self {
-        self.field_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);
-        self
-    }
-
-    /// Sets the bytes kept of all texts and fields of `metadata` of a record together. Default 4 MiB,
-    /// range as for [`with_field_bytes`](Self::with_field_bytes). Identifiers, numbers, the status and
-    /// the beginning of an error's message are kept however long these are.
-    #[must_use]
-    pub fn with_record_bytes(mut self, bytes: usize) -> Self {
-        self.record_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);
-        self
-    }
-
-    /// Bytes kept of one text.
-    pub fn field_bytes(&self) -> usize {
-        self.field_bytes
-    }
-
-    /// Bytes kept of an identifier (`request_id`, `user_id`, `error_code`, …): 1 KiB, so that
-    /// it can be indexed.
-    pub fn key_bytes(&self) -> usize {
-        self.key_bytes
-    }
-
-    /// Bytes kept of a record.
-    pub fn record_bytes(&self) -> usize {
-        self.record_bytes
-    }
-}
 
 /// What a thread does that closes an audit span while the queue is full.
 ///
@@ -125,7 +58,7 @@ pub enum Durability {
     Required,
 }
 
-/// Sets up an [`Audit`]; made by [`Audit::builder`].
+/// Sets up an [`Audit`](crate::Audit); made by [`Audit::builder`](crate::Audit::builder).
 ///
 /// ```no_run
 /// use tracing_audit::{Audit, Limits};
@@ -154,7 +87,7 @@ pub struct Builder {
     migrate: Option<bool>,
     drop_timeout: Option<Duration>,
     #[cfg(feature = "otlp")]
-    otlp: Option<crate::Otlp>,
+    otlp: Option<Otlp>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -189,9 +122,8 @@ impl Default for Batching {
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) postgres: Servers,
-    pub(crate) spool_root: PathBuf,
-    /// What an operator has to know of that folder.
-    pub(crate) spool_note: Option<String>,
+    /// The folder of the local logs; `None`: the default one.
+    pub(crate) spool_folder: Option<PathBuf>,
     pub(crate) service_name: String,
     pub(crate) limits: Limits,
     pub(crate) when_full: WhenFull,
@@ -206,7 +138,7 @@ pub(crate) struct Config {
     /// How many bytes the local log may hold for the export alone; `None`: nothing is exported.
     pub(crate) export_quota_bytes: Option<u64>,
     #[cfg(feature = "otlp")]
-    pub(crate) otlp: Option<crate::Otlp>,
+    pub(crate) otlp: Option<Otlp>,
 }
 
 impl Builder {
@@ -349,32 +281,9 @@ impl Builder {
     /// the environment says is read by [`Otlp::from_env`](crate::Otlp::from_env). Needs feature
     /// `otlp`.
     #[cfg(feature = "otlp")]
-    pub fn otlp(mut self, otlp: impl Into<Option<crate::Otlp>>) -> Self {
+    pub fn otlp(mut self, otlp: impl Into<Option<Otlp>>) -> Self {
         self.otlp = otlp.into();
         self
-    }
-
-    /// Starts the worker and returns the handle.
-    ///
-    /// Does not wait for the database: it may come up later than the program.
-    ///
-    /// # Forking
-    ///
-    /// Start it after forking: a forked process has none of the worker's threads. What it records
-    /// with a handle from before the fork goes nowhere, and `flush`, `shutdown`, `committed` and
-    /// dropping the handle return at once. It may start a pipeline of its own. What its parent
-    /// records stays the parent's, once; only the lock on the parent's local log is held by both,
-    /// so that what a killed parent left is committed by the first process that is started after
-    /// its forked children have ended as well. A program that is started with
-    /// [`Command`](std::process::Command) does not hold it.
-    ///
-    /// # Errors
-    ///
-    /// [`BuildError`] when no database or a URL that is not understood is set, when it asks for TLS
-    /// and this build has none, when the local log cannot be
-    /// opened, when no thread can be started, or when what is set for the export cannot be used.
-    pub fn start(self) -> Result<Audit, BuildError> {
-        pipeline::start(self.config()?)
     }
 
     pub(crate) fn config(self) -> Result<Config, BuildError> {
@@ -391,21 +300,11 @@ impl Builder {
             return Err(BuildError::NoTls);
         }
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
-        let spool_root = if let Some(folder) = self.spool {
-            Root::of(folder)
-        } else {
-            let name = directory::default_name(&service_name, postgres.first());
-            Root::default(&name).map_err(|source| BuildError::Spool {
-                folder: std::env::temp_dir(),
-                source: Box::new(source),
-            })?
-        };
         let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
         let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(4 << 30);
         Ok(Config {
             postgres,
-            spool_root: spool_root.path,
-            spool_note: spool_root.note,
+            spool_folder: self.spool,
             service_name,
             limits: self.limits,
             when_full: self
@@ -439,7 +338,7 @@ impl Builder {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let service_name = var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME"));
         #[cfg(feature = "otlp")]
-        let otlp = crate::Otlp::from_env()?;
+        let otlp = Otlp::from_env()?;
         #[cfg(feature = "otlp")]
         let service_name =
             service_name.or_else(|| otlp.as_ref()?.resource.get("service.name").cloned());

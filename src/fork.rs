@@ -10,15 +10,15 @@ use crate::sync::{LOOKS, Mutex, MutexGuard};
 
 /// The process that a pipeline was started in.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Home {
-    process: u32,
+pub(crate) struct Process {
+    id: u32,
 }
 
-impl Home {
+impl Process {
     /// This process.
-    pub(crate) fn here() -> Self {
+    pub(crate) fn current() -> Self {
         Self {
-            process: std::process::id(),
+            id: std::process::id(),
         }
     }
 
@@ -28,15 +28,15 @@ impl Home {
         dead_code,
         reason = "a bench has this file without the tests that need it"
     )]
-    pub(crate) fn left() -> Self {
+    pub(crate) fn another() -> Self {
         Self {
-            process: std::process::id() + 1,
+            id: std::process::id() + 1,
         }
     }
 
     /// Whether this process was forked from that one, so that nobody works here.
-    pub(crate) fn is_left(self) -> bool {
-        std::process::id() != self.process
+    pub(crate) fn is_forked(self) -> bool {
+        std::process::id() != self.id
     }
 
     /// Locks. `None`: a thread held it during the fork that does not exist here, and would never
@@ -53,7 +53,7 @@ impl Home {
         match mutex.try_lock() {
             Ok(held) => Some(held),
             Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
-            Err(TryLockError::WouldBlock) if self.is_left() => None,
+            Err(TryLockError::WouldBlock) if self.is_forked() => None,
             Err(TryLockError::WouldBlock) => {
                 Some(mutex.lock().unwrap_or_else(PoisonError::into_inner))
             }
@@ -69,10 +69,10 @@ mod tests {
     fn what_is_held_by_a_thread_that_a_fork_left_behind_is_not_waited_for() {
         let mutex = Mutex::new(());
         let held = mutex.lock().unwrap();
-        let home = Home::left();
-        assert!(home.is_left() && home.lock(&mutex).is_none());
+        let process = Process::another();
+        assert!(process.is_forked() && process.lock(&mutex).is_none());
         drop(held);
-        assert!(home.lock(&mutex).is_some());
-        assert!(Home::here().lock(&mutex).is_some());
+        assert!(process.lock(&mutex).is_some());
+        assert!(Process::current().lock(&mutex).is_some());
     }
 }

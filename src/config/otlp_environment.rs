@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::settings::{Endpoint, Otlp, OtlpProtocol, invalid};
+use super::otlp::{Endpoint, Otlp, OtlpProtocol, invalid};
 use crate::error::BuildError;
 
 /// Reads a variable.
@@ -34,8 +34,44 @@ impl Vars<'_> {
     }
 }
 
+impl Otlp {
+    /// Reads the standard variables of OpenTelemetry; `None`: no endpoint is set, or the export
+    /// is switched off.
+    ///
+    /// | variable | what | default |
+    /// |---|---|---|
+    /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | base URL of the collector | no export |
+    /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc` or `http/protobuf` | `grpc` for port 4317, else `http/protobuf` |
+    /// | `OTEL_EXPORTER_OTLP_HEADERS` | `name=value,…`, percent-encoded | none |
+    /// | `OTEL_EXPORTER_OTLP_TIMEOUT` | milliseconds for a request | 10000 |
+    /// | `OTEL_EXPORTER_OTLP_COMPRESSION` | `gzip` or `none` | `none` |
+    /// | `OTEL_EXPORTER_OTLP_INSECURE` | `true`: no TLS for a gRPC endpoint without a scheme | `false` |
+    /// | `OTEL_EXPORTER_OTLP_CERTIFICATE` | file with the only CA certificates to trust, PEM | the system's |
+    /// | `OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE`, `…_CLIENT_KEY` | files to authenticate with, PEM | none |
+    /// | the same as `OTEL_EXPORTER_OTLP_TRACES_…` | for spans alone; the endpoint is used as it is | |
+    /// | `OTEL_EXPORTER_OTLP_METRICS_ENDPOINT` | for metrics; used as it is | |
+    /// | `OTEL_RESOURCE_ATTRIBUTES` | `name=value,…`, percent-encoded | none |
+    /// | `OTEL_TRACES_EXPORTER` | `none`: no spans | `otlp` |
+    /// | `OTEL_METRICS_EXPORTER` | `otlp`: metrics too | no metrics |
+    /// | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds between two exports of metrics | 60000 |
+    /// | `OTEL_SDK_DISABLED` | `true`: no export | `false` |
+    /// | `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` | `true`: see [`capture_messages`](Self::capture_messages) | `false` |
+    /// | `OTEL_SEMCONV_STABILITY_OPT_IN` | `database/dup`: the old names of database attributes too | new names only |
+    ///
+    /// As the specification of OpenTelemetry has it, a word or a number that cannot be understood
+    /// does not count; a warning says so when the first records are exported.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError::Otlp`] names the variable with an endpoint or headers that cannot be
+    /// understood, or with a file that cannot be read.
+    pub fn from_env() -> Result<Option<Self>, BuildError> {
+        read(&|name| std::env::var(name).ok())
+    }
+}
+
 /// What the variables say; `None`: no export.
-pub(super) fn read(var: Read<'_>) -> Result<Option<Otlp>, BuildError> {
+fn read(var: Read<'_>) -> Result<Option<Otlp>, BuildError> {
     let vars = Vars(var);
     if vars.is_true("OTEL_SDK_DISABLED") {
         return Ok(None);
@@ -182,7 +218,7 @@ fn content(name: String, file: &str) -> Result<Vec<u8>, BuildError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::settings::DEFAULT_TIMEOUT;
+    use super::super::otlp::DEFAULT_TIMEOUT;
     use super::*;
 
     fn from(vars: &[(&str, &str)]) -> Result<Option<Otlp>, BuildError> {

@@ -1,0 +1,72 @@
+//! How much of a record is kept.
+
+/// How much of a value, and of a record, is kept.
+///
+/// What is over a limit is cut between two characters, and the row's `problems` say the whole
+/// length and its sha256, so that the text can still be proven.
+///
+/// ```
+/// let limits = tracing_audit::Limits::default().with_field_bytes(64 * 1024);
+/// assert_eq!(limits.field_bytes(), 64 * 1024);
+/// assert_eq!(limits.record_bytes(), 4 * 1024 * 1024);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_field_names, reason = "the unit is part of the name")]
+pub struct Limits {
+    pub(crate) field_bytes: usize,
+    pub(crate) key_bytes: usize,
+    pub(crate) record_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            field_bytes: 1024 * 1024,
+            key_bytes: 1024,
+            record_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+impl Limits {
+    /// The least limit that can be set, in bytes.
+    pub const MIN_BYTES: usize = 256;
+
+    /// The greatest limit that can be set, in bytes: below what a `jsonb` string and one
+    /// message of Postgres' protocol can hold.
+    pub const MAX_BYTES: usize = 128 * 1024 * 1024;
+
+    /// Sets the bytes kept of a text or of a field that goes into `metadata`. Default 1 MiB,
+    /// range [`MIN_BYTES`](Self::MIN_BYTES) to [`MAX_BYTES`](Self::MAX_BYTES); a value outside
+    /// is brought into it.
+    #[must_use]
+    pub fn with_field_bytes(mut self, bytes: usize) -> Self {
+        self.field_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);
+        self
+    }
+
+    /// Sets the bytes kept of all texts and fields of `metadata` of a record together. Default 4 MiB,
+    /// range as for [`with_field_bytes`](Self::with_field_bytes). Identifiers, numbers, the status and
+    /// the beginning of an error's message are kept however long these are.
+    #[must_use]
+    pub fn with_record_bytes(mut self, bytes: usize) -> Self {
+        self.record_bytes = bytes.clamp(Self::MIN_BYTES, Self::MAX_BYTES);
+        self
+    }
+
+    /// Bytes kept of one text.
+    pub fn field_bytes(&self) -> usize {
+        self.field_bytes
+    }
+
+    /// Bytes kept of an identifier (`request_id`, `user_id`, `error_code`, …): 1 KiB, so that
+    /// it can be indexed.
+    pub fn key_bytes(&self) -> usize {
+        self.key_bytes
+    }
+
+    /// Bytes kept of a record.
+    pub fn record_bytes(&self) -> usize {
+        self.record_bytes
+    }
+}
