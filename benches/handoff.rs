@@ -10,6 +10,11 @@ mod fork;
 #[allow(dead_code, unused_imports, reason = "the bench uses a part of it")]
 #[path = "../src/queue.rs"]
 mod queue;
+#[allow(dead_code, reason = "the bench uses a part of it")]
+#[path = "../src/record"]
+mod record {
+    pub(crate) mod frames;
+}
 mod support;
 #[path = "../src/sync.rs"]
 mod sync;

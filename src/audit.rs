@@ -11,8 +11,9 @@ use uuid::Uuid;
 
 use crate::config::Builder;
 use crate::error::{BuildError, CommitError, FlushError, RecordError};
+use crate::intake::Intake;
 use crate::layer::{self, AuditLayer};
-use crate::pipeline::{self, Pipeline, Shared, patience};
+use crate::pipeline::{self, Pipeline, patience};
 use crate::record::NewRecord;
 use crate::stats::Stats;
 
@@ -129,8 +130,8 @@ impl Audit {
         }
     }
 
-    pub(crate) fn shared(&self) -> &Arc<Shared> {
-        self.pipeline.shared()
+    pub(crate) fn intake(&self) -> &Arc<Intake> {
+        self.pipeline.intake()
     }
 
     /// Returns a builder, for what is set in code rather than in the environment.
@@ -154,7 +155,7 @@ impl Audit {
     where
         S: Subscriber + for<'a> LookupSpan<'a>,
     {
-        layer::new(Arc::clone(self.shared()))
+        layer::new(Arc::clone(self.intake()))
     }
 
     /// Records without a span, so that no filter can hide it, and returns the record's id.
@@ -186,7 +187,7 @@ impl Audit {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn record(&self, record: impl Into<NewRecord>) -> Result<Uuid, RecordError> {
-        self.shared().record(&record.into())
+        self.intake().record(&record.into())
     }
 
     /// Waits until what was accepted before the call is committed in Postgres (or is in
@@ -211,7 +212,7 @@ impl Audit {
     /// ```
     pub async fn flush(&self, timeout: Duration) -> Result<(), FlushError> {
         let (reply, replied) = tokio::sync::oneshot::channel();
-        self.shared()
+        self.intake()
             .flush(timeout, Box::new(move |result| drop(reply.send(result))));
         let flushed = replied.await.unwrap_or(Err(FlushError::ShutDown));
         flushed.map_err(|error| self.explain(error))
@@ -225,7 +226,7 @@ impl Audit {
     /// As for [`flush`](Self::flush).
     pub fn flush_blocking(&self, timeout: Duration) -> Result<(), FlushError> {
         let (reply, replied) = std::sync::mpsc::sync_channel(1);
-        self.shared().flush(
+        self.intake().flush(
             timeout,
             Box::new(move |result| drop(reply.try_send(result))),
         );
@@ -247,7 +248,7 @@ impl Audit {
             } => FlushError::Timeout {
                 waited,
                 pending,
-                orphaned_logs: self.shared().counters.orphans().0,
+                orphaned_logs: self.intake().counters.orphans().0,
                 cause: self.stats().fault().map(Arc::from),
             },
             error => error,
@@ -293,7 +294,7 @@ impl Audit {
     /// ```
     pub async fn committed(&self, id: Uuid, timeout: Duration) -> Result<(), CommitError> {
         let (reply, replied) = tokio::sync::oneshot::channel();
-        self.shared().committed(
+        self.intake().committed(
             id,
             timeout,
             Box::new(move |result| drop(reply.send(result))),
@@ -308,7 +309,7 @@ impl Audit {
     /// As for [`committed`](Self::committed).
     pub fn committed_blocking(&self, id: Uuid, timeout: Duration) -> Result<(), CommitError> {
         let (reply, replied) = std::sync::mpsc::sync_channel(1);
-        self.shared().committed(
+        self.intake().committed(
             id,
             timeout,
             Box::new(move |result| drop(reply.try_send(result))),
@@ -343,7 +344,7 @@ impl Audit {
     /// ```
     pub async fn shutdown(&self, timeout: Duration) -> ShutdownReport {
         let (reply, replied) = tokio::sync::oneshot::channel();
-        self.shared().shutdown(
+        self.intake().shutdown(
             timeout,
             Box::new(move |()| {
                 let _ = reply.send(());
@@ -362,7 +363,7 @@ impl Audit {
 
     fn report(&self) -> ShutdownReport {
         let stats = self.stats();
-        let (orphaned_logs, orphaned_bytes) = self.shared().counters.orphans();
+        let (orphaned_logs, orphaned_bytes) = self.intake().counters.orphans();
         ShutdownReport {
             committed: stats.committed(),
             spooled: stats.pending(),
@@ -375,7 +376,7 @@ impl Audit {
 
     /// Returns what became of the records so far.
     pub fn stats(&self) -> Stats {
-        Stats::take(&self.shared().counters, &self.shared().queue)
+        Stats::take(&self.intake().counters, &self.intake().queue)
     }
 }
 

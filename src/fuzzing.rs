@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use crate::limits::Limits;
-use crate::pipeline::gap;
 use crate::record::decode::{self, Entry, Value};
 use crate::record::encode::{self, Header, Key, ty};
+use crate::record::gap;
 use crate::record::row::{Cell, Row};
 use crate::record::{Event, NewRecord, PromptRun, QueryRun};
 use crate::sink::postgres::copy::{Encoder, Provenance};
@@ -157,8 +157,8 @@ pub fn frames() -> Vec<Vec<u8>> {
     records
         .iter()
         .flat_map(|record| {
-            let chunk = gap::chunk(record, &Limits::default());
-            let frames: Vec<_> = chunk.frames().map(<[u8]>::to_vec).collect();
+            let chunk = record.encode(&Limits::default());
+            let frames: Vec<_> = chunk.iter().map(<[u8]>::to_vec).collect();
             frames
         })
         .chain([every_value()])

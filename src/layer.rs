@@ -16,8 +16,8 @@ use crate::capture::host;
 use crate::capture::open::Open;
 use crate::capture::span::SpanState;
 use crate::capture::visitor::{Returned, Visitor};
+use crate::intake::Intake;
 use crate::own_threads::is_worker_thread;
-use crate::pipeline::Shared;
 use crate::record::encode::Evidence;
 use crate::vocabulary::Kind;
 
@@ -30,13 +30,13 @@ use crate::vocabulary::Kind;
 /// [`Layer::with_filter`].
 pub type AuditLayer<S> = Filtered<Recorder, Tagged, S>;
 
-pub(crate) fn new<S>(shared: Arc<Shared>) -> AuditLayer<S>
+pub(crate) fn new<S>(intake: Arc<Intake>) -> AuditLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
     let recorder = Recorder {
-        open: shared.open(),
-        shared,
+        open: intake.open(),
+        intake,
         #[cfg(feature = "tracing-opentelemetry")]
         dispatch: std::sync::OnceLock::new(),
     };
@@ -75,7 +75,7 @@ impl<S> Filter<S> for Tagged {
 
 /// What an [`AuditLayer`] does with the spans that its filter lets through.
 pub struct Recorder {
-    shared: Arc<Shared>,
+    intake: Arc<Intake>,
     open: Arc<Open>,
     /// The subscriber that this is a layer of.
     #[cfg(feature = "tracing-opentelemetry")]
@@ -166,7 +166,7 @@ impl Recorder {
         {
             return false;
         }
-        let limits = &self.shared.limits;
+        let limits = &self.intake.limits;
         let mut said = SpanState::scratch(*limits);
         let evidence = match outcome {
             Outcome::Err => Evidence::Err,
@@ -196,18 +196,18 @@ impl Recorder {
             return;
         };
         let active = self.active(event.parent());
-        let mut state = SpanState::begin(self.shared.limits, Some(Kind::Event), active);
+        let mut state = SpanState::begin(self.intake.limits, Some(Kind::Event), active);
         self.open.with_nearest(ctx.event_span(event), |enclosing| {
             state.inherit(enclosing, active);
         });
         event.record(&mut Visitor::new(
             &plan,
-            &self.shared.limits,
+            &self.intake.limits,
             &mut state.buffers,
         ));
         state.is_instant();
         // A full queue is counted; an event has nobody to tell.
-        let _ = self.shared.hand_over(Kind::Event, state);
+        let _ = self.intake.hand_over(Kind::Event, state);
     }
 }
 
@@ -217,7 +217,7 @@ where
 {
     fn on_register_dispatch(&self, subscriber: &tracing::Dispatch) {
         self.open.is_in(subscriber);
-        self.shared.canary.watch(subscriber.downgrade());
+        self.intake.canary.watch(subscriber.downgrade());
         // A layer is part of one subscriber.
         #[cfg(feature = "tracing-opentelemetry")]
         let _ = self.dispatch.set(subscriber.downgrade());
@@ -238,11 +238,11 @@ where
             Some(_) => self.active(attributes.parent()),
             None => host::Active::default(),
         };
-        let mut state = SpanState::begin(self.shared.limits, kind, active);
+        let mut state = SpanState::begin(self.intake.limits, kind, active);
         // Not kept yet, and nothing is held meanwhile: a value's Debug may log and open spans.
         attributes.record(&mut Visitor::new(
             &plan,
-            &self.shared.limits,
+            &self.intake.limits,
             &mut state.buffers,
         ));
         state.metadata = Some(attributes.metadata());
@@ -263,7 +263,7 @@ where
         });
         let Some(Some(plan)) = rest else { return };
         // Nothing is held meanwhile.
-        let limits = &self.shared.limits;
+        let limits = &self.intake.limits;
         let mut later = SpanState::scratch(*limits);
         let mut visitor = Visitor::rest(&plan, limits, &mut later.buffers);
         values.record(&mut visitor);
@@ -336,6 +336,6 @@ where
             }
         }
         // A full queue is counted; a closing span has nobody to tell.
-        let _ = self.shared.hand_over(kind, state);
+        let _ = self.intake.hand_over(kind, state);
     }
 }

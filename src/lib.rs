@@ -5,12 +5,14 @@ mod capture;
 mod clock;
 mod config;
 mod database;
+mod delivery;
 mod error;
 mod fork;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 #[allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 pub mod fuzzing;
+mod intake;
 mod layer;
 mod limits;
 pub mod local_log;

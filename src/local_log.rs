@@ -22,8 +22,10 @@ use std::time::{Duration, SystemTime};
 use uuid::Uuid;
 
 use crate::config::Builder;
+use crate::delivery::commit::Progress;
+use crate::delivery::required::Required;
 use crate::error::BuildError;
-use crate::pipeline::{self, Progress, Required};
+use crate::pipeline;
 use crate::report;
 use crate::sink::postgres::drain::Drain;
 use crate::spool::{self, Log, Sink, Spool};
@@ -340,13 +342,9 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         // `.` has no name and no parent.
         None => std::fs::canonicalize(log).map_err(|error| cannot_drain(&error, Some(&error)))?,
     };
-    let root = match log.parent() {
-        Some(root) if root != Path::new("") => root.to_owned(),
-        _ => PathBuf::from("."),
-    };
     let config = Builder::default().postgres(url).migrate(false).config()?;
     let config = Arc::new(config);
-    let taken = Spool::take_over(log, &root);
+    let taken = Spool::take_over(log);
     let spool = match taken.map_err(|error| cannot_drain(&error, error.io()))? {
         Some(spool) => spool,
         None if log.exists() => return Ok(Drained::InUse),
@@ -359,7 +357,6 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
     let (damaged, disputed) = (Arc::clone(&is_aside), Arc::clone(&is_disputed));
     let drain = Drain::of_one(
         Arc::clone(&config),
-        root,
         Arc::new(Progress::new(Arc::clone(&counters))),
         Arc::clone(&counters),
         Arc::new(spool),

@@ -17,49 +17,14 @@ use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
 
 use crate::fork::Process;
+use crate::record::frames::Frames;
 use crate::sync::{
     AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock_and_wake_nobody, sleep, thread_number,
 };
 
-/// Bytes of a chunk that is not one large record: with what the spool adds, just below one of
+/// Bytes of a buffer that is not one large record: with what the spool adds, just below one of
 /// its pages of 64 KiB.
-pub(crate) const CHUNK_BYTES: usize = 60 * 1024;
-
-/// Frames one after the other, each behind its length as a u32.
-#[derive(Default)]
-pub(crate) struct Chunk {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) records: u64,
-}
-
-impl Chunk {
-    /// Appends a frame.
-    pub(crate) fn push(&mut self, frame: &[u8]) {
-        let len = u32::try_from(frame.len()).unwrap_or(u32::MAX);
-        self.bytes.extend_from_slice(&len.to_le_bytes());
-        self.bytes.extend_from_slice(frame);
-        self.records += 1;
-    }
-
-    /// The frames; ends early when they are none.
-    pub(crate) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = &*self.bytes;
-        std::iter::from_fn(move || {
-            let (len, after) = rest.split_first_chunk::<4>()?;
-            let (frame, after) = after.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-            rest = after;
-            Some(frame)
-        })
-    }
-}
-
-impl std::fmt::Debug for Chunk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Chunk")
-            .field("records", &self.records)
-            .finish_non_exhaustive()
-    }
-}
+pub(crate) const BUFFER_BYTES: usize = 60 * 1024;
 
 /// The bounded hand-off.
 pub(crate) struct Queue {
@@ -99,8 +64,8 @@ struct Shard {
 
 #[derive(Default)]
 struct Held {
-    current: Chunk,
-    full: Vec<Chunk>,
+    current: Frames,
+    full: Vec<Frames>,
     bytes: usize,
     records: u64,
     /// Whether one of them is larger than a share.
@@ -170,10 +135,10 @@ impl Queue {
         write: impl FnOnce(&mut Vec<u8>),
     ) {
         if held.current.bytes.len() + len + 4 > held.current.bytes.capacity() {
-            let room = CHUNK_BYTES.max(len + 4);
+            let room = BUFFER_BYTES.max(len + 4);
             let mut bytes = self.spare.pop().unwrap_or_default();
             bytes.reserve(room);
-            let full = std::mem::replace(&mut held.current, Chunk { bytes, records: 0 });
+            let full = std::mem::replace(&mut held.current, Frames { bytes, records: 0 });
             if full.records > 0 {
                 held.full.push(full);
             }
@@ -271,7 +236,7 @@ impl Queue {
     }
 
     /// Takes all that was handed over so far.
-    pub(crate) fn drain(&self, into: &mut Vec<Chunk>) {
+    pub(crate) fn drain(&self, into: &mut Vec<Frames>) {
         self.drains.fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
             let mut held = lock_and_wake_nobody(&shard.held);
@@ -279,7 +244,7 @@ impl Queue {
                 continue;
             }
             let bytes = self.spare.pop().unwrap_or_default();
-            let current = std::mem::replace(&mut held.current, Chunk { bytes, records: 0 });
+            let current = std::mem::replace(&mut held.current, Frames { bytes, records: 0 });
             into.append(&mut held.full);
             if current.records > 0 {
                 into.push(current);
@@ -295,7 +260,7 @@ impl Queue {
 
     /// Gives a drained chunk's memory back.
     pub(crate) fn recycle(&self, mut bytes: Vec<u8>) {
-        if bytes.capacity() <= 2 * CHUNK_BYTES {
+        if bytes.capacity() <= 2 * BUFFER_BYTES {
             bytes.clear();
             // Enough spare ones: let it go.
             let _ = self.spare.push(bytes);
@@ -338,7 +303,7 @@ mod tests {
         })
     }
 
-    fn frames(chunks: &[Chunk]) -> Vec<Vec<u8>> {
+    fn frames(chunks: &[Frames]) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
         for chunk in chunks {
             let mut rest = &chunk.bytes[..];

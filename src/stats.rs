@@ -197,12 +197,6 @@ pub(crate) struct Loss {
     pub(crate) last_us: i64,
 }
 
-impl Loss {
-    pub(crate) fn records(&self) -> u64 {
-        self.kinds.iter().sum()
-    }
-}
-
 impl Counters {
     /// `batch_age`: the age at which a record is written at the latest.
     pub(crate) fn new(batch_age: Duration) -> Self {

@@ -5,9 +5,9 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use tracing::Span;
 
-use super::buffers;
 use super::future::change_all;
 use super::span::SpanState;
+use crate::record::buffers;
 use crate::record::encode::Key;
 use crate::vocabulary::Field;
 

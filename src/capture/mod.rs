@@ -7,7 +7,6 @@
 //!
 //! - [`callsite`]: decided once for each callsite, whether it is audited and what its fields are
 //! - [`visitor`]: field values into entries, within limits
-//! - [`buffers`]: the entries' memory
 //! - [`span`]: what is kept with an open span, pooled; inheritance, evidence of its outcome
 //! - [`open`]: where it is kept
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()` for
@@ -17,7 +16,6 @@
 
 #[cfg(feature = "http-body")]
 mod body;
-pub(crate) mod buffers;
 pub(crate) mod callsite;
 mod future;
 mod gather;

@@ -10,12 +10,12 @@ use tracing::Metadata;
 use tracing::span::Record;
 use uuid::Uuid;
 
-use super::buffers::Buffers;
 use super::callsite::Plan;
 use super::host::{self, Host};
 use super::visitor::Visitor;
 use crate::clock::Moment;
 use crate::limits::Limits;
+use crate::record::buffers::Buffers;
 use crate::record::decode::Frame;
 use crate::record::encode::{End, Evidence, Header, Key};
 use crate::record::trace::Place;

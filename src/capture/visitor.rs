@@ -6,9 +6,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use sha2::{Digest, Sha256};
 use tracing::field::{Field as TracingField, Visit};
 
-use super::buffers::{Buffers, Written};
 use super::callsite::{Plan, Slot};
 use crate::limits::Limits;
+use crate::record::buffers::{Buffers, Written};
 use crate::record::debug_text::{self, Doubt};
 use crate::record::encode::{self, Evidence, Key, ty};
 use crate::vocabulary::Field;

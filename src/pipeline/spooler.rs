@@ -6,17 +6,17 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::export::Export;
-use super::gap;
+use super::STOP_GRACE;
 use super::in_flight::InFlight;
-use super::progress::Progress;
-use super::supervise::Panics;
-use super::{STOP_GRACE, Shared, StopReply};
+use super::threads::Panics;
 use crate::clock;
 use crate::config::Config;
+use crate::delivery::commit::Progress;
+use crate::delivery::export::Export;
 use crate::error::FlushError;
-use crate::queue::Chunk;
-use crate::record::{NewRecord, encode, id};
+use crate::intake::{Intake, StopReply};
+use crate::record::frames::Frames;
+use crate::record::{NewRecord, encode, gap, id};
 use crate::report;
 use crate::spool::{Positions, Runs, Sink, Spool};
 use crate::stats::{DropCause, Stats};
@@ -73,13 +73,13 @@ const LONGEST_PANIC_PAUSE: Duration = Duration::from_secs(5);
 /// Moves records from the queue to the spool, and answers to the handle.
 #[derive(Debug)]
 pub(super) struct Spooler {
-    shared: Arc<Shared>,
+    intake: Arc<Intake>,
     config: Arc<Config>,
     progress: Arc<Progress>,
     export: Option<Arc<Export>>,
     spool: Arc<Spool>,
     /// Taken from the queue and not yet in the spool.
-    chunks: Vec<Chunk>,
+    chunks: Vec<Frames>,
     /// Runs that have begun and not yet ended.
     in_flight: InFlight,
     untold: Untold,
@@ -102,7 +102,7 @@ pub(super) struct Spooler {
 
 impl Spooler {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        intake: Arc<Intake>,
         config: Arc<Config>,
         progress: Arc<Progress>,
         export: Option<Arc<Export>>,
@@ -110,7 +110,7 @@ impl Spooler {
     ) -> Self {
         let now = Instant::now();
         Self {
-            shared,
+            intake,
             config,
             progress,
             export,
@@ -138,14 +138,14 @@ impl Spooler {
             stops = self.safe_step();
             let now = Instant::now();
             let somebody_waits =
-                self.progress.expire(now, || self.pending()) | self.shared.required.expire(now);
+                self.progress.expire(now, || self.pending()) | self.intake.required.expire(now);
             if now.duration_since(self.last_clock) >= CLOCK_EVERY {
                 clock::synchronize();
                 self.last_clock = now;
-                let has_records = self.shared.queue.accepted() > 0;
-                self.shared
+                let has_records = self.intake.queue.accepted() > 0;
+                self.intake
                     .canary
-                    .look(now, &self.shared.counters, has_records);
+                    .look(now, &self.intake.counters, has_records);
             }
             if stops.is_empty() {
                 let busy = somebody_waits || now.duration_since(self.last_record) < IDLE_AFTER;
@@ -160,7 +160,7 @@ impl Spooler {
         let now = Instant::now();
         if let Some((at, pause)) = self.panicked {
             let somebody_waits = {
-                let commands = self.shared.commands();
+                let commands = self.intake.commands();
                 !commands.flushes.is_empty() || !commands.stops.is_empty()
             };
             let pause = if somebody_waits {
@@ -179,10 +179,10 @@ impl Spooler {
             let ran = self
                 .panicked
                 .map_or(Duration::MAX, |(at, _)| now.duration_since(at));
-            let (pause, _) = self.panics.count(&self.shared.counters, ran);
+            let (pause, _) = self.panics.count(&self.intake.counters, ran);
             // Until a write shows that records go into the log again.
             self.is_failing = true;
-            self.shared.counters.set_spool_blocked(true);
+            self.intake.counters.set_spool_blocked(true);
             self.panicked = Some((now, pause.min(LONGEST_PANIC_PAUSE)));
             Vec::new()
         })
@@ -191,7 +191,7 @@ impl Spooler {
     /// Moves what there is, and takes the flushes that came; returns the stops that came.
     fn step(&mut self) -> Vec<(Instant, StopReply)> {
         let (flushes, hurry) = {
-            let mut commands = self.shared.commands();
+            let mut commands = self.intake.commands();
             (
                 std::mem::take(&mut commands.flushes),
                 std::mem::take(&mut commands.hurry),
@@ -210,18 +210,18 @@ impl Spooler {
                 let pending = self.pending();
                 reply(Err(FlushError::timeout(waited, pending)));
             } else {
-                self.shared
+                self.intake
                     .commands()
                     .flushes
                     .push((deadline, waited, reply));
             }
         }
         // Last, so that a panic loses none.
-        std::mem::take(&mut self.shared.commands().stops)
+        std::mem::take(&mut self.intake.commands().stops)
     }
 
     fn pending(&self) -> u64 {
-        Stats::take(&self.shared.counters, &self.shared.queue).pending()
+        Stats::take(&self.intake.counters, &self.intake.queue).pending()
     }
 
     fn is_drained(&self) -> bool {
@@ -284,8 +284,8 @@ impl Spooler {
                 self.retry_at = None;
                 self.emptied = is_drained;
                 self.note_emptied();
-                self.shared.counters.set_spool_bytes(log.bytes());
-                if has_room && self.shared.counters.set_spool_blocked(false) {
+                self.intake.counters.set_spool_bytes(log.bytes());
+                if has_room && self.intake.counters.set_spool_blocked(false) {
                     report::say(|| {
                         tracing::info!(target: "tracing_audit", "audit trail: the local log takes records again");
                     });
@@ -303,25 +303,25 @@ impl Spooler {
 
     fn note_emptied(&self) {
         if self.emptied {
-            self.shared.counters.queue_was_emptied();
+            self.intake.counters.queue_was_emptied();
         }
     }
 
     /// Takes what the queues hold, and what is to be told of what they did not.
     fn take_queues(&mut self, now: Instant) {
-        let shared = &self.shared;
-        let is_any_tracked = shared.is_tracked != [false; Kind::ALL.len()];
+        let intake = &self.intake;
+        let is_any_tracked = intake.is_tracked != [false; Kind::ALL.len()];
         // Runs that go on first: what is seen here ends afterwards.
         let mut are_young = false;
         if is_any_tracked && !self.in_flight.is_over() {
-            let (begun, young) = shared.look_for_runs(self.stopping);
+            let (begun, young) = intake.look_for_runs(self.stopping);
             are_young = young;
             self.in_flight.begin(begun);
         }
         let first = self.chunks.len();
-        shared.queue.drain(&mut self.chunks);
+        intake.queue.drain(&mut self.chunks);
         if is_any_tracked {
-            for frame in self.chunks[first..].iter().flat_map(Chunk::frames) {
+            for frame in self.chunks[first..].iter().flat_map(Frames::iter) {
                 if self.in_flight.is_empty() {
                     break;
                 }
@@ -329,7 +329,7 @@ impl Spooler {
                     self.in_flight.end(id);
                 }
             }
-            for id in shared.refused_ends().abandoned.drain(..) {
+            for id in intake.refused_ends().abandoned.drain(..) {
                 self.in_flight.end(id);
             }
         }
@@ -341,7 +341,7 @@ impl Spooler {
 
     /// Makes a row of each run of drops: when it is over, or has gone on for long.
     fn tell_losses(&mut self, now: Instant) {
-        let count = self.shared.counters.untold();
+        let count = self.intake.counters.untold();
         let drops = match self.untold {
             Untold::Over => return,
             Untold::Run(drops) if drops.count == count => drops,
@@ -360,8 +360,13 @@ impl Spooler {
             || now.duration_since(drops.began) >= LONGEST_GAP;
         let is_told = count > 0 && (is_over || self.stopping);
         if is_told {
-            for loss in self.shared.counters.take_losses() {
-                self.make(&gap::of_drops(&loss));
+            for loss in self.intake.counters.take_losses() {
+                self.make(&gap::of_drops(
+                    loss.cause.as_str(),
+                    loss.kinds,
+                    loss.first_us,
+                    loss.last_us,
+                ));
             }
         }
         self.untold = match count {
@@ -374,8 +379,8 @@ impl Spooler {
 
     /// Adds a record that the pipeline makes itself.
     fn make(&mut self, record: &NewRecord) {
-        self.shared.counters.count_made(1);
-        self.chunks.push(gap::chunk(record, &self.shared.limits));
+        self.intake.counters.count_made(1);
+        self.chunks.push(record.encode(&self.intake.limits));
     }
 
     /// Makes records of the runs that are still open: what ends them comes too late. Not before all
@@ -386,7 +391,7 @@ impl Spooler {
             if !self.emptied && !now {
                 return false;
             }
-            let mut refused = self.shared.refused_ends();
+            let mut refused = self.intake.refused_ends();
             // Held over both: a run whose record is refused meanwhile is dropped, or ended here.
             for id in refused.abandoned.drain(..) {
                 self.in_flight.end(id);
@@ -394,17 +399,17 @@ impl Spooler {
             let (ended, unsaved) = self.in_flight.end_all();
             // Whoever asks for one later is told as of any record.
             for id in &ended {
-                if id::kind(*id).is_some_and(|kind| self.shared.required.has(kind)) {
-                    self.shared.required.accept(*id);
+                if id::kind(*id).is_some_and(|kind| self.intake.required.has(kind)) {
+                    self.intake.required.accept(*id);
                 }
             }
             refused.have_records = ended;
             drop(refused);
             for begun in unsaved {
                 if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
-                    let mut chunk = Chunk::default();
+                    let mut chunk = Frames::default();
                     chunk.push(&frame);
-                    self.shared.counters.count_made(1);
+                    self.intake.counters.count_made(1);
                     self.chunks.push(chunk);
                 }
             }
@@ -419,7 +424,7 @@ impl Spooler {
         if self.is_failing || !self.chunks.is_empty() {
             return false;
         }
-        let (counters, counted) = (&self.shared.counters, &mut self.ended);
+        let (counters, counted) = (&self.intake.counters, &mut self.ended);
         let recovered = self.spool.log().recover(SHUT_DOWN, 1, |records| {
             // Some may have been counted when an earlier write failed.
             counters.count_made(records.saturating_sub(*counted));
@@ -453,13 +458,13 @@ impl Spooler {
         }
         self.progress.appended(next_seq);
         for chunk in self.chunks.drain(..) {
-            self.shared.queue.recycle(chunk.bytes);
+            self.intake.queue.recycle(chunk.bytes);
         }
     }
 
     /// Says that the spool takes no records, when that is news.
     fn blocked(&self, why: &'static str, error: Option<&dyn Error>) {
-        if self.shared.counters.set_spool_blocked(true) {
+        if self.intake.counters.set_spool_blocked(true) {
             let error = error.map(crate::error::causes);
             report::say(move || {
                 tracing::error!(
@@ -474,7 +479,7 @@ impl Spooler {
     /// Takes no more records, waits for what is pending until the latest deadline, and ends.
     fn stop(mut self, sinks: &[JoinHandle<()>], mut stops: Vec<(Instant, StopReply)>) {
         self.stopping = true;
-        self.shared.queue.close();
+        self.intake.queue.close();
         let deadline = stops
             .iter()
             .map(|(deadline, _)| *deadline)
@@ -533,12 +538,12 @@ impl Spooler {
         // The disk took them until the end neither: nothing else can keep them.
         let mut lost = log.in_memory(self.progress.position());
         if !self.emptied {
-            self.shared.queue.drain(&mut self.chunks);
+            self.intake.queue.drain(&mut self.chunks);
             lost += self.chunks.iter().map(|chunk| chunk.records).sum::<u64>();
         }
-        self.shared.counters.count_drops(DropCause::LocalLog, lost);
+        self.intake.counters.count_drops(DropCause::LocalLog, lost);
         let Self {
-            shared,
+            intake,
             spool,
             progress,
             ..
@@ -557,6 +562,6 @@ impl Spooler {
             reply(());
         }
         // What came meanwhile is answered as the thread ends.
-        drop(shared);
+        drop(intake);
     }
 }

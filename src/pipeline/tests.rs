@@ -1,5 +1,9 @@
+use std::time::Instant;
+
 use super::*;
-use crate::Audit;
+use crate::delivery::commit::deadline;
+use crate::queue::Queue;
+use crate::{Audit, Health};
 
 #[test]
 fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
@@ -38,7 +42,7 @@ fn a_sink_that_panics_is_not_as_if_it_was_just_starting() {
 
 #[test]
 fn pauses_between_restarts_grow_to_a_minute_and_begin_anew_after_a_long_run() {
-    let mut pause = supervise::Pause::FIRST;
+    let mut pause = threads::Pause::FIRST;
     let pauses: Vec<_> = std::iter::repeat_with(|| pause.after(Duration::ZERO))
         .take(15)
         .collect();
@@ -50,8 +54,8 @@ fn pauses_between_restarts_grow_to_a_minute_and_begin_anew_after_a_long_run() {
 
 #[test]
 fn the_place_of_a_workers_panic_is_known_without_its_words() {
-    supervise::note_panics();
-    let said = supervise::tests::place_of(|| panic!("a value of the host's"));
+    threads::note_panics();
+    let said = threads::tests::place_of(|| panic!("a value of the host's"));
     assert!(said.contains("tests.rs:"), "{said}");
     assert!(!said.contains("value"), "{said}");
 }
@@ -71,22 +75,9 @@ fn panics() -> FlushReply {
 }
 
 #[test]
-fn a_forked_process_makes_layers_while_nobody_lets_go_of_the_list_of_them() {
-    let builder = Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
-    let shared = Shared::new(
-        &builder.config().unwrap(),
-        Arc::default(),
-        Process::another(),
-    );
-    let held = shared.open.lock().unwrap();
-    shared.open();
-    assert!(held.is_empty());
-}
-
-#[test]
 fn a_panic_on_the_spools_thread_costs_no_record() {
     let (audit, folder) = start();
-    audit.shared().flush(MINUTE, panics());
+    audit.intake().flush(MINUTE, panics());
     let until = Instant::now() + MINUTE;
     while audit.stats().restarts() == 0 {
         assert!(Instant::now() < until, "the panic was noticed");
@@ -103,7 +94,7 @@ fn a_panic_on_the_spools_thread_costs_no_record() {
 fn a_shutdown_that_comes_together_with_a_panic_is_carried_out() {
     let (audit, folder) = start();
     let (reply, replied) = std::sync::mpsc::sync_channel(1);
-    let mut commands = audit.shared().commands();
+    let mut commands = audit.intake().commands();
     commands.flushes.push((deadline(MINUTE), MINUTE, panics()));
     let stopped = Box::new(move |()| reply.send(()).unwrap_or_default());
     commands.stops.push((deadline(MINUTE), stopped));

@@ -4,9 +4,11 @@ use std::time::SystemTime;
 
 use uuid::Uuid;
 
-use super::encode::{Key, ty};
-use crate::capture::buffers::Buffers;
-use crate::clock;
+use super::buffers::Buffers;
+use super::encode::{self, Evidence, Header, Key, ty};
+use super::frames::Frames;
+use super::id;
+use crate::clock::{self, Moment};
 use crate::limits::Limits;
 use crate::vocabulary::{Field, Kind, Status};
 
@@ -94,6 +96,29 @@ impl NewRecord {
             return 0;
         };
         u64::try_from(finished.saturating_sub(started)).unwrap_or(0)
+    }
+
+    /// Encodes the record as it is, enclosed by no span. It begins now unless it says when.
+    pub(crate) fn encode(&self, limits: &Limits) -> Frames {
+        let started_us = self.started_us.unwrap_or_else(|| Moment::now().wall_us());
+        let id = id::of_record(self.kind, started_us);
+        let header = Header {
+            kind: self.kind,
+            evidence: Evidence::None,
+            id,
+            parent: Uuid::nil(),
+            root: id,
+            started_us,
+            duration_us: self.duration_us(),
+        };
+        let mut buffers = Buffers::default();
+        self.write(&mut buffers, limits);
+        let mut frame = Vec::new();
+        let (context, body) = (&buffers.context, &buffers.body);
+        encode::frame(&mut frame, &header, &[], context, body);
+        let mut frames = Frames::default();
+        frames.push(&frame);
+        frames
     }
 
     /// Writes the fields into the buffers of a record.

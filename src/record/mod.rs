@@ -6,11 +6,14 @@
 //! [`debug_text`]), with what could not be stored
 //! as it was said named in `problems`; [`trace`] says which trace it belongs to.
 
+pub(crate) mod buffers;
 mod builders;
 pub(crate) mod coerce;
 pub(crate) mod debug_text;
 pub(crate) mod decode;
 pub(crate) mod encode;
+pub(crate) mod frames;
+pub(crate) mod gap;
 pub(crate) mod id;
 pub(crate) mod row;
 pub(crate) mod trace;

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::capture::buffers::Buffers;
 use crate::limits::Limits;
+use crate::record::buffers::Buffers;
 use crate::record::coerce::tenant_uuid;
 use crate::record::decode;
 use crate::record::encode::{self, Header, Key, ty};

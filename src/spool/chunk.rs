@@ -2,7 +2,7 @@
 //! [`super`].
 
 use super::log::LogError;
-use crate::queue::Chunk;
+use crate::record::frames::Frames;
 
 const CHUNK_VERSION: u8 = 1;
 const CHUNK_HEADER_BYTES: usize = 12;
@@ -12,7 +12,7 @@ pub(crate) const SALT_BYTES: usize = 16;
 const ENTRY_BYTES: usize = 65_000;
 
 /// How many of the first chunks fit into one entry; at least one.
-pub(super) fn entry_len(chunks: &[Chunk]) -> usize {
+pub(super) fn entry_len(chunks: &[Frames]) -> usize {
     let mut bytes = CHUNK_HEADER_BYTES;
     let fitting = chunks
         .iter()
@@ -30,7 +30,7 @@ pub(super) fn entry_len(chunks: &[Chunk]) -> usize {
 pub(super) fn entry(
     first: u64,
     is_after_gap: bool,
-    chunks: &[Chunk],
+    chunks: &[Frames],
     count: u64,
 ) -> Result<Vec<u8>, LogError> {
     let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
@@ -118,8 +118,8 @@ pub(super) fn records(
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::spool) fn chunk(frames: &[&[u8]]) -> Chunk {
-        let mut chunk = Chunk::default();
+    pub(in crate::spool) fn chunk(frames: &[&[u8]]) -> Frames {
+        let mut chunk = Frames::default();
         for frame in frames {
             chunk.push(frame);
         }

@@ -429,8 +429,8 @@ mod tests {
         let root = Root::new();
         drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
         let path = all(&root.0).remove(0);
-        let look = open_lock_to_look(&path).unwrap();
-        look.lock_shared().unwrap();
+        let reader = open_lock_to_look(&path).unwrap();
+        reader.lock_shared().unwrap();
         let lock = open_plain(&path.join("lock")).unwrap();
         assert!(
             !lock_unless_owned(&lock, Duration::ZERO).unwrap(),
@@ -444,7 +444,7 @@ mod tests {
                 let _ = next.try_lock_shared();
                 std::thread::yield_now();
             }
-            drop(look);
+            drop(reader);
             taking.join().unwrap()
         });
         assert!(taken.is_some());

@@ -51,8 +51,8 @@ impl Known {
         self
     }
 
-    fn apply(&mut self, chunks: &[Chunk], positions: Positions, runs: &Runs) {
-        let frames = chunks.iter().flat_map(Chunk::frames);
+    fn apply(&mut self, chunks: &[Frames], positions: Positions, runs: &Runs) {
+        let frames = chunks.iter().flat_map(Frames::iter);
         self.frames.extend(frames.map(|frame| Some(frame.to_vec())));
         self.positions = positions;
         self.open.extend(runs.begun.iter().cloned());
@@ -96,11 +96,11 @@ struct Process {
     disk: Disk,
     log: Log,
     /// What comes from the application.
-    queue: Vec<Chunk>,
+    queue: Vec<Frames>,
     begins: Vec<(Uuid, Vec<u8>)>,
     ends: Vec<Uuid>,
     /// Taken from there and not yet in the log.
-    chunks: Vec<Chunk>,
+    chunks: Vec<Frames>,
     runs: Runs,
     /// What is in the log, on disk or in memory.
     known: Known,
@@ -507,7 +507,7 @@ fn play(actions: &[Action]) -> Result<(), String> {
         made = made.wrapping_add(1);
         match action {
             Action::Records(lens) => {
-                let mut records = Chunk::default();
+                let mut records = Frames::default();
                 for (n, len) in (0..).zip(lens) {
                     records.push(&vec![made ^ n; *len]);
                 }

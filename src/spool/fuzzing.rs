@@ -6,7 +6,7 @@ use super::chunk;
 use super::disk::Disk;
 use super::log::LogError;
 use super::log::fuzzing::{Change, change, open_and_read, sample};
-use crate::queue::Chunk;
+use crate::record::frames::Frames;
 
 /// A chunk, behind the seq that it is stored under. Its checksum is made right.
 pub fn chunk(bytes: &[u8]) {
@@ -23,7 +23,7 @@ pub fn chunk(bytes: &[u8]) {
         return;
     };
     assert_eq!(count.expect("it has records"), records.len() as u64);
-    let mut frames = Chunk::default();
+    let mut frames = Frames::default();
     for (_, frame) in &records {
         frames.push(frame);
     }
@@ -49,7 +49,7 @@ pub fn chunks() -> Vec<Vec<u8>> {
     let few: &[Vec<u8>] = &[b"a".to_vec(), Vec::new()];
     [&frames[..], few]
         .map(|frames| {
-            let mut chunk = Chunk::default();
+            let mut chunk = Frames::default();
             frames.iter().for_each(|frame| chunk.push(frame));
             let records = chunk.records;
             let entry = chunk::entry(42, false, &[chunk], records).unwrap();

@@ -16,8 +16,8 @@ use super::chunk::{self, SALT_BYTES};
 use super::identity::{Disagreement, Identity, Past};
 use super::storage::Storage;
 use super::tail::Tail;
-use crate::queue::Chunk;
 use crate::record::encode;
+use crate::record::frames::Frames;
 
 const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
@@ -404,7 +404,7 @@ impl Log {
             return Ok(());
         }
         let mut lost = Runs::default();
-        let mut chunk = Chunk::default();
+        let mut chunk = Frames::default();
         {
             let file = self.file();
             let transaction = file.to_write()?.begin_read()?;
@@ -638,7 +638,7 @@ impl Log {
     /// None: what no sink has by the end of the process is lost.
     pub(crate) fn keep_in_memory(
         &self,
-        chunks: &[Chunk],
+        chunks: &[Frames],
         max_bytes: usize,
     ) -> Result<bool, LogError> {
         let mut tail = self.tail();
@@ -703,7 +703,7 @@ impl Log {
     /// chunks: if the failed write has reached the disk after all, they are not written twice.
     pub(crate) fn append(
         &self,
-        chunks: &[Chunk],
+        chunks: &[Frames],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
@@ -734,7 +734,7 @@ impl Log {
 
     fn try_append(
         &self,
-        chunks: &[Chunk],
+        chunks: &[Frames],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {

@@ -63,7 +63,7 @@ use uuid::Uuid;
 use self::directory::{Directory, DirectoryError};
 use self::storage::Storage;
 use crate::clock::Moment;
-use crate::queue::Chunk;
+use crate::record::frames::Frames;
 use crate::record::id;
 pub(crate) use chunk::SALT_BYTES;
 pub(crate) use identity::{Cause, Disagreement, Former, Identity};
@@ -112,7 +112,7 @@ impl Spool {
     /// The same as [`Log::append`], after it has made what could not be made before.
     pub(crate) fn append(
         &self,
-        chunks: &[Chunk],
+        chunks: &[Frames],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
@@ -148,7 +148,11 @@ impl Spool {
 
     /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
     /// removed.
-    pub(crate) fn take_over(path: &Path, root: &Path) -> Result<Option<Self>, DirectoryError> {
+    pub(crate) fn take_over(path: &Path) -> Result<Option<Self>, DirectoryError> {
+        let root = match path.parent() {
+            Some(root) if root != Path::new("") => root,
+            _ => Path::new("."),
+        };
         let taken = Directory::take_over(path, root)?;
         Ok(taken.map(|(directory, log)| Self {
             id: log.writer(),
@@ -194,11 +198,11 @@ pub(crate) fn orphans(own: &Path) -> (u64, u64) {
         .map_or((0, 0), |root| directory::orphans(root, own))
 }
 
-/// The folders in `root` that other processes made, by the time that they were made. What was never
+/// The folders beside that of `own` that other processes made, by the time that they were made. What was never
 /// finished, and is old, is removed.
-pub(crate) fn others(root: &Path, own: &Spool) -> Vec<PathBuf> {
-    directory::sweep(root);
-    directory::all(root)
+pub(crate) fn others(own: &Spool) -> Vec<PathBuf> {
+    directory::sweep(&own.root);
+    directory::all(&own.root)
         .into_iter()
         .filter(|path| path != own.path())
         .collect()

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use super::chunk;
 use super::log::LogError;
-use crate::queue::Chunk;
+use crate::record::frames::Frames;
 
 /// Chunks in memory, in the order of their seqs.
 #[derive(Default)]
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Tail {
 
 impl Tail {
     /// Appends records from `next_seq` on; returns the seq after them.
-    pub(super) fn push(&mut self, mut next_seq: u64, chunks: &[Chunk]) -> Result<u64, LogError> {
+    pub(super) fn push(&mut self, mut next_seq: u64, chunks: &[Frames]) -> Result<u64, LogError> {
         for chunk in chunks {
             let bytes = chunk::entry(next_seq, false, std::slice::from_ref(chunk), chunk.records)?;
             self.bytes += bytes.len();

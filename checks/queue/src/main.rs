@@ -7,6 +7,11 @@ mod fork;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../../src/queue.rs"]
 mod queue;
+#[allow(dead_code, unreachable_pub)]
+#[path = "../../../src/record"]
+mod record {
+    pub mod frames;
+}
 mod sync;
 
 use std::time::{Duration, Instant};
@@ -31,8 +36,8 @@ fn drain(queue: &Queue, into: &mut Vec<Vec<u8>>) {
     let mut chunks = Vec::new();
     queue.drain(&mut chunks);
     for chunk in chunks {
-        assert_eq!(chunk.frames().count() as u64, chunk.records);
-        into.extend(chunk.frames().map(<[u8]>::to_vec));
+        assert_eq!(chunk.iter().count() as u64, chunk.records);
+        into.extend(chunk.iter().map(<[u8]>::to_vec));
         queue.recycle(chunk.bytes);
     }
 }

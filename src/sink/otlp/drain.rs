@@ -1,7 +1,6 @@
 //! The loop that exports this process' log, and what dead processes left.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use super::payload::{self, Gap, MAX_RECORDS, Payload, Scoped};
 use super::transport::Transport;
 use crate::clock::Moment;
 use crate::config::otlp::Otlp;
-use crate::pipeline::Export;
+use crate::delivery::export::Export;
 use crate::report;
 use crate::spool::{Log, Runs, Sink, Spool};
 use crate::stats::Counters;
@@ -71,7 +70,6 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct Drain {
     settings: Otlp,
-    spool_root: PathBuf,
     export: Arc<Export>,
     counters: Arc<Counters>,
     transport: Arc<Transport>,
@@ -112,7 +110,6 @@ enum End {
 impl Drain {
     pub(super) fn new(
         settings: Otlp,
-        spool_root: PathBuf,
         export: Arc<Export>,
         counters: Arc<Counters>,
         transport: Arc<Transport>,
@@ -122,7 +119,6 @@ impl Drain {
         let own = Source::new(own, false, &settings);
         Self {
             settings,
-            spool_root,
             export,
             counters,
             transport,
@@ -242,7 +238,7 @@ impl Drain {
         while self.sources.len() == 1
             && let Some(path) = self.export.take_left()
         {
-            match Spool::take_over(&path, &self.spool_root) {
+            match Spool::take_over(&path) {
                 Ok(Some(spool)) => {
                     let source = Source::new(Arc::new(spool), true, &self.settings);
                     self.sources.push(source);

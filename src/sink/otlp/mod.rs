@@ -18,14 +18,13 @@ mod sql;
 mod tls;
 mod transport;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 pub(crate) use self::drain::Drain;
 pub(crate) use self::metrics::{Observe, Observed};
 use crate::config::otlp::Otlp;
+use crate::delivery::export::Export;
 use crate::error::BuildError;
-use crate::pipeline::Export;
 use crate::spool::Spool;
 use crate::stats::Counters;
 
@@ -48,7 +47,6 @@ impl Exporter {
     /// Takes up the export. To be called within the runtime that it will run on.
     pub(crate) fn start(
         &self,
-        spool_root: PathBuf,
         export: &Arc<Export>,
         counters: &Arc<Counters>,
         own: &Arc<Spool>,
@@ -61,7 +59,6 @@ impl Exporter {
         });
         Drain::new(
             self.settings.clone(),
-            spool_root,
             Arc::clone(export),
             Arc::clone(counters),
             Arc::clone(&self.transport),

@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::*;
-use crate::capture::buffers::Buffers;
 use crate::limits::Limits;
+use crate::record::buffers::Buffers;
 use crate::record::decode;
 use crate::record::encode::{self, Evidence, Header, Key, ty};
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::copy::{Encoder, Provenance};
 use super::partitions::Month;
 use crate::config::Batching;
-use crate::pipeline::{Fate, Required};
+use crate::delivery::required::{Fate, Required};
 use crate::record::decode;
 use crate::record::row::Row;
 use crate::spool::{Log, LogError, SALT_BYTES, Stored};
@@ -326,7 +326,6 @@ impl Batch {
 mod tests {
     use super::*;
     use crate::limits::Limits;
-    use crate::pipeline::gap;
     use crate::record::{Event, NewRecord, PromptRun};
     use crate::spool::{Positions, Runs};
 
@@ -346,7 +345,7 @@ mod tests {
             let limits = Limits::default();
             let chunks: Vec<_> = records
                 .iter()
-                .map(|record| gap::chunk(record, &limits))
+                .map(|record| record.encode(&limits))
                 .collect();
             log.append(&chunks, positions, &Runs::default()).unwrap();
             let log = Some(log);

@@ -16,8 +16,11 @@ use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
 use crate::clock::Moment;
 use crate::config::Config;
-use crate::pipeline::{Export, Fate, Progress, Required, gap};
+use crate::delivery::commit::Progress;
+use crate::delivery::export::Export;
+use crate::delivery::required::{Fate, Required};
 use crate::record::NewRecord;
+use crate::record::gap;
 use crate::report;
 use crate::spool::{self, Log, LogError, Runs, Sink, Spool};
 use crate::stats::{Counters, Health};
@@ -230,7 +233,6 @@ impl std::fmt::Debug for Tell {
 #[derive(Debug)]
 pub(crate) struct Drain {
     config: Arc<Config>,
-    spool_root: PathBuf,
     progress: Arc<Progress>,
     counters: Arc<Counters>,
     /// Who is told of logs whose records are still to be exported.
@@ -259,7 +261,6 @@ pub(crate) struct Drain {
 impl Drain {
     pub(crate) fn new(
         config: Arc<Config>,
-        spool_root: PathBuf,
         progress: Arc<Progress>,
         counters: Arc<Counters>,
         own: Arc<Spool>,
@@ -267,10 +268,9 @@ impl Drain {
         required: Arc<Required>,
         tell: Box<TellFn>,
     ) -> Self {
-        let others = spool::others(&spool_root, &own).into();
+        let others = spool::others(&own).into();
         let drain = Self {
             config,
-            spool_root,
             progress,
             counters,
             export,
@@ -294,7 +294,6 @@ impl Drain {
     /// Drains one log that a dead process left, and nothing else.
     pub(crate) fn of_one(
         config: Arc<Config>,
-        spool_root: PathBuf,
         progress: Arc<Progress>,
         counters: Arc<Counters>,
         log: Arc<Spool>,
@@ -303,7 +302,6 @@ impl Drain {
     ) -> Self {
         Self {
             config,
-            spool_root,
             progress,
             counters,
             export: None,
@@ -367,7 +365,7 @@ impl Drain {
         while self.sources.len() == 1
             && let Some(path) = self.others.pop_front()
         {
-            match Spool::take_over(&path, &self.spool_root) {
+            match Spool::take_over(&path) {
                 Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
                 Ok(None) => {}
                 Err(error) => self.unreadable(&path, error.is_damage(), &error),

@@ -12,7 +12,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let spool = Spool::create(&root, "test", Positions::BEGINNING).unwrap();
     let chunks: Vec<_> = actions
         .iter()
-        .map(|action| gap::chunk(&Event::new(*action).into(), &config.limits))
+        .map(|action| NewRecord::from(Event::new(*action)).encode(&config.limits))
         .collect();
     spool
         .append(&chunks, Positions::BEGINNING, &Runs::default())
@@ -20,7 +20,6 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let counters = Arc::new(Counters::default());
     let drain = Drain::new(
         Arc::new(config),
-        root.clone(),
         Arc::new(Progress::new(Arc::clone(&counters))),
         counters,
         Arc::new(spool),

@@ -9,7 +9,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::clock::Moment;
-use crate::pipeline::gap;
+use crate::record::gap;
 use crate::record::id;
 use crate::report;
 use crate::sink::postgres::batch::mark;
@@ -312,6 +312,8 @@ impl Drain {
                 let _ = spool.log().told(&why, told_at);
             }
         };
-        (self.tell.0)(gap::of_disagreement(&why), Some(Box::new(told)));
+        let seqs = (why.first_seq, why.last_seq);
+        let record = gap::of_disagreement(why.cause.as_str(), why.writer, seqs, why.lost);
+        (self.tell.0)(record, Some(Box::new(told)));
     }
 }

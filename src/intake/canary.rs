@@ -31,7 +31,7 @@ impl std::fmt::Debug for Canary {
 }
 
 impl Canary {
-    pub(super) fn new(process: Process) -> Self {
+    pub(crate) fn new(process: Process) -> Self {
         Self {
             subscribers: Mutex::default(),
             process,
@@ -48,7 +48,7 @@ impl Canary {
 
     /// Asks the subscribers whose time has come; `has_records`: audit spans are seen all the
     /// same, such as those that are tagged by their name.
-    pub(super) fn look(&self, now: Instant, counters: &Arc<Counters>, has_records: bool) {
+    pub(crate) fn look(&self, now: Instant, counters: &Arc<Counters>, has_records: bool) {
         let mut subscribers = self
             .subscribers
             .lock()

@@ -1,12 +1,20 @@
-//! Runs a worker again after a panic: what it was at is in the spool.
+//! The threads of a pipeline: each is started, has a runtime if it needs one, and runs again after a
+//! panic, since what it was at is in the spool.
 
 use std::cell::Cell;
 use std::collections::HashSet;
+use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Once;
+use std::task::Poll;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::is_worker_thread;
+use tokio::runtime::Runtime;
+
+use crate::error::BuildError;
+use crate::own_threads::{is_worker_thread, mark_worker_thread};
 use crate::stats::Counters;
 
 /// The pause before a worker that panicked is started again, which doubles with each panic.
@@ -141,6 +149,59 @@ fn say(place: String) {
     });
 }
 
+/// Does the one until it or the other is done.
+pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
+    let (mut one, mut other) = (pin!(one), pin!(other));
+    std::future::poll_fn(|context| {
+        if one.as_mut().poll(context).is_ready() {
+            return Poll::Ready(());
+        }
+        other.as_mut().poll(context)
+    })
+    .await;
+}
+
+/// The runtime of a sink's thread.
+pub(crate) fn runtime() -> io::Result<Runtime> {
+    has_handles_for_a_runtime()?;
+    // It panics where it finds none for its signals, which is the host's thread here.
+    std::panic::catch_unwind(|| {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+    })
+    .unwrap_or_else(|_| Err(io::Error::other("tokio could not make a runtime")))
+}
+
+/// Whether the process may open as many files as a runtime does: so that it need not panic, which the host's
+/// hook would tell of, and which ends a program that is built so.
+#[cfg(unix)]
+fn has_handles_for_a_runtime() -> io::Result<()> {
+    // The selector twice, what wakes it, and three for signals.
+    let pair = || std::os::unix::net::UnixStream::pair();
+    let _held = [pair()?, pair()?, pair()?];
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn has_handles_for_a_runtime() -> io::Result<()> {
+    Ok(())
+}
+
+/// Starts a thread of the library's own.
+pub(super) fn spawn(
+    name: &str,
+    run: impl FnOnce() + Send + 'static,
+) -> Result<JoinHandle<()>, BuildError> {
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(move || {
+            mark_worker_thread();
+            run();
+        })
+        .map_err(BuildError::Thread)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -148,7 +209,7 @@ pub(super) mod tests {
     /// Where a worker's thread that does this has panicked, as it is said.
     pub(in crate::pipeline) fn place_of(work: fn()) -> String {
         std::thread::spawn(move || {
-            super::super::mark_worker_thread();
+            mark_worker_thread();
             let _ = std::panic::catch_unwind(work);
             PLACE.take().unwrap_or_default()
         })

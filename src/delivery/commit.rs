@@ -7,10 +7,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
-use super::FlushReply;
 use crate::config::Batching;
 use crate::error::FlushError;
 use crate::stats::Counters;
+
+/// What is called with the outcome of a flush.
+pub(crate) type FlushReply = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
+
+/// A moment so far ahead; a time-out without end is a year.
+pub(crate) fn deadline(timeout: Duration) -> Instant {
+    Instant::now() + timeout.min(Duration::from_hours(8760))
+}
 
 /// How far this process' records have come, and who waits for them.
 #[derive(Debug)]
@@ -126,7 +133,7 @@ impl Progress {
     }
 
     /// Records up to before `next_seq` are durable in the spool.
-    pub(super) fn appended(&self, next_seq: u64) {
+    pub(crate) fn appended(&self, next_seq: u64) {
         let mut state = self.state();
         if next_seq > state.durable {
             // The sink may have been quicker.
@@ -144,7 +151,7 @@ impl Progress {
 
     /// How long the oldest record has been in the spool that is not yet in Postgres.
     #[cfg(feature = "otlp")]
-    pub(super) fn oldest_pending(&self) -> Duration {
+    pub(crate) fn oldest_pending(&self) -> Duration {
         let state = self.state();
         let oldest = state.arrivals.front();
         oldest.map_or(Duration::ZERO, |(_, at)| at.elapsed())
@@ -201,7 +208,7 @@ impl Progress {
     }
 
     /// Has `reply` called when all that is durable now is committed, or the time is over.
-    pub(super) fn wait_for_all(&self, deadline: Instant, waited: Duration, reply: FlushReply) {
+    pub(crate) fn wait_for_all(&self, deadline: Instant, waited: Duration, reply: FlushReply) {
         let mut state = self.state();
         if state.position >= state.durable {
             drop(state);
@@ -219,7 +226,7 @@ impl Progress {
     }
 
     /// Has all that is durable now written at once; a pause that began is cut short, once.
-    pub(super) fn hurry(&self) {
+    pub(crate) fn hurry(&self) {
         let mut state = self.state();
         state.urgent_to = state.durable;
         state.hurry = true;
@@ -229,7 +236,7 @@ impl Progress {
     }
 
     /// Tells those whose time is over; whether there are any left.
-    pub(super) fn expire(&self, now: Instant, pending: impl Fn() -> u64) -> bool {
+    pub(crate) fn expire(&self, now: Instant, pending: impl Fn() -> u64) -> bool {
         let mut state = self.state();
         if state.waiting.is_empty() {
             return false;
@@ -246,7 +253,7 @@ impl Progress {
         left
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.state().stop = true;
         self.changed.notify_one();
         self.hurry.notify_one();
@@ -254,7 +261,7 @@ impl Progress {
     }
 
     /// Waits until the sink is to stop and has had a moment for what it is at.
-    pub(super) async fn wait_for_end(&self) {
+    pub(crate) async fn wait_for_end(&self) {
         while !self.should_stop() {
             self.stopping.notified().await;
         }

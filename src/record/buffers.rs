@@ -2,10 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::coerce;
+use super::decode::{self, Entry, EntryKey, Value};
+use super::encode::{self, Key, ty};
 use crate::limits::Limits;
-use crate::record::coerce;
-use crate::record::decode::{self, Entry, EntryKey, Value};
-use crate::record::encode::{self, Key, ty};
 use crate::vocabulary::{Field, FieldType};
 
 /// The entries of a span that is open.
@@ -264,7 +264,7 @@ pub(crate) enum Written {
 }
 
 /// The greatest length of a value of this field.
-pub(super) fn limit(key: Key<'_>, limits: &Limits) -> usize {
+pub(crate) fn limit(key: Key<'_>, limits: &Limits) -> usize {
     match key {
         Key::Field(field) if is_short(field) => limits.key_bytes,
         _ => limits.field_bytes,

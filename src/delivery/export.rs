@@ -1,5 +1,5 @@
 //! How far the export has come: what the spool's thread and that of a second sink know of each
-//! other. Nobody waits for an export, so it is less than [`super::Progress`].
+//! other. Nobody waits for an export, so it is less than [`super::commit::Progress`].
 
 #![cfg_attr(not(feature = "otlp"), allow(dead_code))]
 
@@ -41,7 +41,7 @@ struct State {
 }
 
 impl Export {
-    pub(super) fn new(counters: Arc<Counters>) -> Self {
+    pub(crate) fn new(counters: Arc<Counters>) -> Self {
         Self {
             state: Mutex::new(State {
                 durable: 1,
@@ -63,7 +63,7 @@ impl Export {
     }
 
     /// Records up to before `next_seq` are durable in the spool.
-    pub(super) fn appended(&self, next_seq: u64) {
+    pub(crate) fn appended(&self, next_seq: u64) {
         let mut state = self.state();
         if next_seq > state.durable {
             #[cfg(feature = "otlp")]
@@ -75,13 +75,13 @@ impl Export {
     }
 
     /// The seq of the next record that the spool must keep for the export.
-    pub(super) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> u64 {
         let state = self.state();
         state.position.max(state.floor)
     }
 
     /// Gives up the records before `floor`.
-    pub(super) fn give_up_to(&self, floor: u64) {
+    pub(crate) fn give_up_to(&self, floor: u64) {
         let mut state = self.state();
         state.floor = state.floor.max(floor);
         drop(state);
@@ -89,29 +89,29 @@ impl Export {
     }
 
     /// No more records come: what is there is exported without delay.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         self.state().is_ending = true;
         self.changed.notify_one();
         self.hurry.notify_one();
     }
 
     /// Whether an end that is waited for may still come.
-    pub(super) fn is_worth_waiting_for(&self) -> bool {
+    pub(crate) fn is_worth_waiting_for(&self) -> bool {
         let state = self.state();
         state.position < state.durable && !state.is_failing
     }
 
     /// Whether all records up to before `next_seq` were exported or given up.
-    pub(super) fn is_done(&self, next_seq: u64) -> bool {
+    pub(crate) fn is_done(&self, next_seq: u64) -> bool {
         self.position() >= next_seq
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stop.send_replace(true);
     }
 
     /// Whether the export was told to stop.
-    pub(super) fn should_stop(&self) -> bool {
+    pub(crate) fn should_stop(&self) -> bool {
         *self.stop.borrow()
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
-use super::deadline;
+use super::commit::deadline;
 use crate::error::CommitError;
 use crate::fork::Process;
 use crate::record::id;
@@ -81,7 +81,7 @@ impl Required {
     }
 
     /// A record is about to be handed over, or is made of a run that is open when the program ends.
-    pub(super) fn accept(&self, id: Uuid) {
+    pub(crate) fn accept(&self, id: Uuid) {
         let Some(mut state) = self.process.lock(&self.state) else {
             return;
         };
@@ -134,7 +134,7 @@ impl Required {
     }
 
     /// Has `reply` called when the record is committed or cannot be, or the time is over.
-    pub(super) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
+    pub(crate) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
         let Some(kind) = id::kind(id) else {
             return reply(Err(CommitError::NoRecord));
         };
@@ -159,7 +159,7 @@ impl Required {
     }
 
     /// Tells those whose time is over; whether there are any left.
-    pub(super) fn expire(&self, now: Instant) -> bool {
+    pub(crate) fn expire(&self, now: Instant) -> bool {
         let mut state = self.state();
         if state.waiting.is_empty() {
             return false;
@@ -180,7 +180,7 @@ impl Required {
     }
 
     /// Nothing will be committed any more.
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
         let waiting = std::mem::take(&mut state.waiting);

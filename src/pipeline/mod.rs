@@ -1,0 +1,283 @@
+//! The worker: wires the stages, owns the threads.
+//!
+//! Two threads, so that a slow database never holds up the local log: one moves records from
+//! the queue to the spool, one drains the spools into Postgres on a runtime of its own. What
+//! they must know of each other is in [`Progress`]. A third exports, if that is set up, and holds
+//! up neither; what is known of it is in [`Export`].
+
+mod in_flight;
+mod spooler;
+mod threads;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::Runtime;
+
+use self::spooler::Spooler;
+pub(crate) use self::threads::runtime;
+use self::threads::{either, spawn, supervise};
+use crate::config::Config;
+use crate::delivery::commit::{FlushReply, Progress};
+use crate::delivery::export::Export;
+use crate::error::BuildError;
+use crate::fork::Process;
+use crate::intake::Intake;
+use crate::own_threads::is_worker_thread;
+use crate::record::id;
+use crate::report;
+#[cfg(feature = "otlp")]
+use crate::sink::otlp;
+use crate::sink::postgres::drain::Drain;
+use crate::spool::root::Root;
+use crate::spool::{Positions, Sink, Spool};
+use crate::stats::Counters;
+#[cfg(feature = "otlp")]
+use crate::stats::Stats;
+
+/// How long a thread that was told to stop may take before it is left to itself.
+const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// How long a thread waits that waits until the worker says that the time is over: a disk that
+/// hangs holds up the worker, but not who waits for it.
+pub(crate) fn patience(timeout: Duration) -> Duration {
+    timeout.saturating_add(STOP_GRACE + Duration::from_secs(1))
+}
+
+/// A running pipeline; dropping it flushes and stops.
+#[derive(Debug)]
+pub(crate) struct Pipeline {
+    intake: Arc<Intake>,
+    drop_timeout: Duration,
+}
+
+impl Pipeline {
+    pub(crate) fn intake(&self) -> &Arc<Intake> {
+        &self.intake
+    }
+
+    pub(crate) fn shutdown_blocking(&self, timeout: Duration) {
+        if is_worker_thread() {
+            // It would wait for itself.
+            return;
+        }
+        let (reply, replied) = std::sync::mpsc::sync_channel(1);
+        self.intake.shutdown(
+            timeout,
+            Box::new(move |()| {
+                let _ = reply.try_send(());
+            }),
+        );
+        // An error means that the worker has ended, or that its disk answers no more.
+        let _ = replied.recv_timeout(patience(timeout));
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        self.shutdown_blocking(self.drop_timeout);
+    }
+}
+
+/// Ends the pipeline when the worker's thread ends, in whichever way.
+struct EndsPipeline(Arc<Intake>);
+
+impl Drop for EndsPipeline {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Starts the threads.
+pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
+    // This process may be one of several that were forked from one.
+    id::seed_again();
+    threads::note_panics();
+    // What is set for the export is checked before anything is made.
+    #[cfg(feature = "otlp")]
+    let exporter = exporter(&config)?;
+    let positions = match config.export_quota_bytes {
+        Some(_) => Positions::BEGINNING.with(Sink::Otlp, 1),
+        None => Positions::BEGINNING,
+    };
+    let cannot_open = |folder: PathBuf, source| BuildError::Spool { folder, source };
+    let database = config.postgres.first();
+    let root = Root::choose(config.spool_folder.clone(), &config.service_name, database)
+        .map_err(|error| cannot_open(std::env::temp_dir(), Box::new(error)))?;
+    if let Some(note) = root.note {
+        report::say_at_start(move || {
+            tracing::warn!(target: "tracing_audit", "audit trail: {note}");
+        });
+    }
+    let root = root.path;
+    let spool = Spool::create(&root, &config.service_name, positions)
+        .map_err(|error| cannot_open(root.clone(), Box::new(error)))?;
+    let counters = Arc::new(Counters::new(config.batch.age));
+    let intake = Arc::new(Intake::new(
+        &config,
+        Arc::clone(&counters),
+        Process::current(),
+    ));
+    let drop_timeout = config.drop_timeout;
+    let config = Arc::new(config);
+    let progress = Arc::new(Progress::new(Arc::clone(&counters)));
+    let export = config
+        .export_quota_bytes
+        .map(|_| Arc::new(Export::new(Arc::clone(&counters))));
+    let spool = Arc::new(spool);
+    let sink = start_postgres(&config, &progress, &spool, export.as_ref(), &intake)?;
+    #[cfg(feature = "otlp")]
+    let sinks = match (exporter, &export) {
+        (Some(exporter), Some(export)) => {
+            let observe = observe(&intake, &progress);
+            let started = start_export(exporter, export, &counters, &spool, observe);
+            vec![sink, started.inspect_err(|_| progress.stop())?]
+        }
+        _ => vec![sink],
+    };
+    #[cfg(not(feature = "otlp"))]
+    let sinks = vec![sink];
+    let stop = {
+        let (progress, export) = (Arc::clone(&progress), export.clone());
+        move || {
+            progress.stop();
+            if let Some(export) = export {
+                export.stop();
+            }
+        }
+    };
+    let spooler = Spooler::new(Arc::clone(&intake), config, progress, export, spool);
+    // Held until the thread is known, so that no command comes before it.
+    let mut commands = intake.commands();
+    let ending = Arc::clone(&intake);
+    let worker = spawn("tracing-audit-spool", move || {
+        // Made on the thread: one that cannot be started ends nothing.
+        let _ending = EndsPipeline(ending);
+        spooler.run(&sinks);
+    })
+    .inspect_err(|_| stop())?;
+    commands.worker = Some(worker.thread().clone());
+    drop(commands);
+    Ok(Pipeline {
+        intake,
+        drop_timeout,
+    })
+}
+
+/// Starts the thread that drains the spools into Postgres.
+fn start_postgres(
+    config: &Arc<Config>,
+    progress: &Arc<Progress>,
+    spool: &Arc<Spool>,
+    export: Option<&Arc<Export>>,
+    intake: &Arc<Intake>,
+) -> Result<JoinHandle<()>, BuildError> {
+    let runtime = runtime().map_err(BuildError::Thread)?;
+    let (config, progress, spool) = (Arc::clone(config), Arc::clone(progress), Arc::clone(spool));
+    let (export, intake) = (export.cloned(), Arc::clone(intake));
+    let (counters, stopping) = (Arc::clone(&intake.counters), Arc::clone(&progress));
+    let run = move |runtime: &Runtime| {
+        let telling = Arc::clone(&intake);
+        let drain = Drain::new(
+            Arc::clone(&config),
+            Arc::clone(&progress),
+            Arc::clone(&intake.counters),
+            Arc::clone(&spool),
+            export.clone(),
+            Arc::clone(&intake.required),
+            Box::new(move |record, told| {
+                // A full queue is counted.
+                if telling.record(&record).is_ok()
+                    && let Some(told) = told
+                {
+                    let reply: FlushReply = Box::new(move |flushed| {
+                        if flushed.is_ok() {
+                            told();
+                        }
+                    });
+                    telling.flush(TELL_TIMEOUT, reply);
+                }
+            }),
+        );
+        // A server that answers no more has its time; that is over when the sink is to stop.
+        runtime.block_on(either(drain.run(), progress.wait_for_end()));
+    };
+    spawn("tracing-audit-postgres", move || {
+        supervise(
+            &counters,
+            || stopping.should_stop(),
+            |fault| counters.sink_panicked(fault),
+            || run(&runtime),
+        );
+        // A name that is being looked up holds nobody up.
+        runtime.shutdown_background();
+    })
+}
+
+/// How long it may take until what the trail is told of itself is in it; if it takes longer, the next
+/// process tells it once more.
+const TELL_TIMEOUT: Duration = Duration::from_hours(24);
+
+/// An export, and the runtime that it will run on.
+#[cfg(feature = "otlp")]
+type ReadyExporter = (otlp::Exporter, Runtime);
+
+/// What is set for the export, checked.
+#[cfg(feature = "otlp")]
+fn exporter(config: &Config) -> Result<Option<ReadyExporter>, BuildError> {
+    let Some(settings) = config.otlp.clone() else {
+        return Ok(None);
+    };
+    let runtime = runtime().map_err(BuildError::Thread)?;
+    let exporter = {
+        let _entered = runtime.enter();
+        otlp::Exporter::new(settings)?
+    };
+    Ok(Some((exporter, runtime)))
+}
+
+#[cfg(feature = "otlp")]
+fn observe(intake: &Arc<Intake>, progress: &Arc<Progress>) -> otlp::Observe {
+    let (intake, progress) = (Arc::clone(intake), Arc::clone(progress));
+    Arc::new(move || otlp::Observed {
+        stats: Stats::take(&intake.counters, &intake.queue),
+        oldest_pending: progress.oldest_pending(),
+    })
+}
+
+#[cfg(feature = "otlp")]
+fn start_export(
+    (exporter, runtime): ReadyExporter,
+    export: &Arc<Export>,
+    counters: &Arc<Counters>,
+    spool: &Arc<Spool>,
+    observe: otlp::Observe,
+) -> Result<JoinHandle<()>, BuildError> {
+    counters.export.turn_on();
+    let (export, counters, spool) = (Arc::clone(export), Arc::clone(counters), Arc::clone(spool));
+    spawn("tracing-audit-otlp", move || {
+        // Kept over a panic: what it has exported, and what it was to tell, is known to it alone.
+        let mut drain: Option<otlp::Drain> = None;
+        let run = || {
+            let _entered = runtime.enter();
+            if let Some(drain) = &drain {
+                drain.renew();
+            }
+            let drain =
+                drain.get_or_insert_with(|| exporter.start(&export, &counters, &spool, &observe));
+            runtime.block_on(drain.run());
+        };
+        let panicked = |_: &str| {
+            export.fails();
+            counters.export.set_failing(true);
+        };
+        supervise(&counters, || export.should_stop(), panicked, run);
+        // A name that is being looked up holds nobody up.
+        runtime.shutdown_background();
+    })
+}
+
+#[cfg(test)]
+mod tests;
