@@ -114,11 +114,11 @@ fn has_nul(value: &serde_json::Value) -> bool {
 
 /// The frame of a run that has begun, as the process that finds it makes a record of it.
 pub fn begun(bytes: &[u8]) {
-    let Some(lost) = encode::lost(bytes, "process_lost") else {
+    let Some(lost) = crate::record::lost::lost(bytes, "process_lost") else {
         return;
     };
     assert_eq!(encode::kind_and_id(&lost), encode::kind_and_id(bytes));
-    assert!(encode::lost(&lost, "again").is_none());
+    assert!(crate::record::lost::lost(&lost, "again").is_none());
     let mut whole = bytes.to_vec();
     whole[FRAME_TYPE_AT] = encode::FRAME_FINISHED;
     whole[EVIDENCE_AT] = 0;

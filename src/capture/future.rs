@@ -176,7 +176,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn of(span: Span) -> Self {
-        change_all(&span, SpanState::begin_part);
+        open::change_span(&span, SpanState::begin_part);
         Self {
             span,
             is_over: AtomicBool::new(false),
@@ -197,10 +197,6 @@ impl Part {
     pub(super) fn let_go(&mut self) {
         self.span = Span::none();
     }
-}
-
-pub(super) fn change_all(span: &Span, mut change: impl FnMut(&mut SpanState)) {
-    span.with_subscriber(|(id, dispatch)| open::change_all(dispatch, id, &mut change));
 }
 
 /// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id), [`gather`](Self::gather) and

@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use tracing::Span;
 
-use super::future::change_all;
+use super::open::change_span;
 use super::span::SpanState;
 use crate::record::buffers;
 use crate::record::encode::Key;
@@ -39,7 +39,7 @@ impl fmt::Debug for Gathered {
 impl Gathered {
     pub(super) fn new(span: Span, field: &str) -> Self {
         let mut limit = None;
-        change_all(&span, |state| {
+        change_span(&span, |state| {
             let own = key(state, field).map(|key| buffers::limit(key, &state.limits));
             limit = limit.max(own);
         });
@@ -98,7 +98,7 @@ impl Drop for Gathered {
         // A layer may take less than another, or have less room. Nothing is held while it is hashed.
         let text = self.text.as_bytes();
         let mut is_cut = self.hash.is_some();
-        change_all(&self.span, |state| {
+        change_span(&self.span, |state| {
             let fits = key(state, &self.field)
                 .is_none_or(|key| state.buffers.gathered_limit(key, &state.limits) >= text.len());
             is_cut |= !fits;
@@ -109,7 +109,7 @@ impl Drop for Gathered {
                 .finalize()
                 .into()
         });
-        change_all(&self.span, |state| {
+        change_span(&self.span, |state| {
             if let Some(key) = key(state, &self.field) {
                 state.record_gathered(key, text, self.seen, sha256);
             }

@@ -469,6 +469,11 @@ fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     found
 }
 
+/// Changes what every layer keeps with a span.
+pub(super) fn change_span(span: &tracing::Span, mut change: impl FnMut(&mut SpanState)) {
+    span.with_subscriber(|(id, dispatch)| change_all(dispatch, id, &mut change));
+}
+
 /// Calls `change` with what each audit layer keeps with a span that is open.
 ///
 /// Does nothing for a subscriber that is not built on the Registry.

@@ -10,10 +10,7 @@ use std::time::Duration;
 
 use sqlx::postgres::PgSslMode;
 
-use super::tls;
-
-/// How long the words of a server may be.
-const WORDS_CHARS: usize = 300;
+use super::tls_words::{self, words};
 
 /// Why one server was not reached.
 #[derive(Clone, Debug)]
@@ -92,8 +89,8 @@ impl Cause {
             }
             sqlx::Error::Tls(error) => Self {
                 is_of_tls: true,
-                ..Self::to_mend(match tls::words_of(&*error) {
-                    Some(said) => format!("TLS: {said}{}", tls::advice(&said, tls_files)),
+                ..Self::to_mend(match tls_words::words_of(&*error) {
+                    Some(said) => format!("TLS: {said}{}", tls_words::advice(&said, tls_files)),
                     None => of_files(tls_files),
                 })
             },
@@ -209,17 +206,6 @@ fn of_files(tls_files: &str) -> String {
     format!("TLS: the certificate or key cannot be used: look at {tls_files}")
 }
 
-/// The words of another, in one line and not without end.
-pub(crate) fn words(said: &str) -> String {
-    let mut words: String = said
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(WORDS_CHARS)
-        .collect();
-    words.truncate(words.trim_end().len());
-    words
-}
-
 /// What an error of the system means.
 pub(crate) fn of_io(error: &io::Error) -> String {
     // EMFILE and ENFILE, which have no kind.
@@ -230,8 +216,8 @@ pub(crate) fn of_io(error: &io::Error) -> String {
     }
     let text = error.to_string();
     // So OpenSSL says it, after a handshake whose end the server does not like.
-    if let Some(said) = tls::of_openssl(&text) {
-        return format!("TLS: {said}{}", tls::advice(&said, ""));
+    if let Some(said) = tls_words::of_openssl(&text) {
+        return format!("TLS: {said}{}", tls_words::advice(&said, ""));
     }
     if text.contains("failed to lookup address information") {
         let why = text.rsplit(": ").next().unwrap_or_default();
@@ -259,7 +245,7 @@ pub(crate) fn of_io(error: &io::Error) -> String {
                 Some(source) => source.to_string(),
                 None => text,
             });
-            format!("TLS: {text}{}", tls::advice(&text, ""))
+            format!("TLS: {text}{}", tls_words::advice(&text, ""))
         }
         _ => {
             let text = words(&text);

@@ -6,7 +6,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::url::{UrlError, refused};
+use super::error::{UrlError, refused};
 
 /// The variables, in an order in which they can be taken. Not here are `PGOPTIONS`, which sqlx passes on as it
 /// is, and those that change nothing about a connection of this library: `PGAPPNAME`, `PGCLIENTENCODING`,

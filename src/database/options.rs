@@ -1,6 +1,6 @@
 //! The settings of a session in the parameter `options`.
 
-use super::url::{UrlError, refused};
+use super::error::{UrlError, refused};
 
 /// A setting as a part of `options`.
 pub(super) fn setting_option(setting: &str, value: &str) -> String {

@@ -1,7 +1,7 @@
 //! Parameters of a URL that nothing is done for: those that change nothing, and those that are
 //! refused since they cannot be had here.
 
-use super::url::{UrlError, refused};
+use super::error::{UrlError, refused};
 
 /// Parameters of libpq that change nothing here: they are about what sqlx does not do, or about
 /// sockets that are not ours to set.

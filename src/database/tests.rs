@@ -1,5 +1,12 @@
 use std::ffi::OsString;
+use std::time::Duration;
 
+use sqlx::postgres::PgSslMode;
+
+use super::cause::Cause;
+use super::environment::Environment;
+use super::servers::Wanted;
+use super::tls::TlsFile;
 use super::*;
 
 fn servers(url: &str) -> Servers {

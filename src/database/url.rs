@@ -12,32 +12,12 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::environment::{Environment, VARIABLES};
+use super::error::{UrlError, refused};
 use super::options::{setting_option, settings};
 use super::parameters::{UNKNOWN, other};
 use super::passfile;
+use super::servers::{Servers, Wanted, is_tcp};
 use super::tls::{TlsFile, is_inline_pem};
-use super::{Servers, Wanted, is_tcp};
-
-/// Why a URL is not understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum UrlError {
-    /// It is no URL of Postgres at all.
-    Scheme,
-    /// It cannot be taken apart.
-    Malformed(&'static str),
-    /// A parameter that is not known, or a value of it.
-    Parameter { name: String, why: &'static str },
-}
-
-impl std::fmt::Display for UrlError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Scheme => f.write_str("it does not begin with postgres://"),
-            Self::Malformed(why) => f.write_str(why),
-            Self::Parameter { name, why } => write!(f, "{name}: {why}"),
-        }
-    }
-}
 
 const ENCODE: &str = "what stands for the port is no number up to 65535; a user or password that holds one of / : @ ? # % \
                       has to be percent-encoded";
@@ -71,6 +51,14 @@ struct Parts {
     is_random: bool,
     connect_timeout: Option<Duration>,
     statement_cache: Option<usize>,
+}
+
+impl std::str::FromStr for Servers {
+    type Err = UrlError;
+
+    fn from_str(url: &str) -> Result<Self, UrlError> {
+        parse(url, &Environment::of_process())
+    }
 }
 
 pub(super) fn parse(url: &str, environment: &Environment<'_>) -> Result<Servers, UrlError> {
@@ -179,14 +167,6 @@ fn spelling(name: &str) -> &str {
         "ssl-key" => "sslkey",
         _ if name.starts_with("options[") && name.ends_with(']') => "options",
         name => name,
-    }
-}
-
-/// The error of a parameter; only names that are known to be no secret come here.
-pub(super) fn refused(name: &str, why: &'static str) -> UrlError {
-    UrlError::Parameter {
-        name: String::from(name),
-        why,
     }
 }
 

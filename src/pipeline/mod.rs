@@ -18,7 +18,7 @@ use tokio::runtime::Runtime;
 
 use self::spooler::Spooler;
 pub(crate) use self::threads::runtime;
-use self::threads::{either, spawn, supervise};
+use self::threads::{STOP_GRACE, either, spawn, supervise};
 use crate::config::Config;
 use crate::delivery::commit::{FlushReply, Progress};
 use crate::delivery::export::Export;
@@ -36,9 +36,6 @@ use crate::spool::{Positions, Sink, Spool};
 use crate::stats::Counters;
 #[cfg(feature = "otlp")]
 use crate::stats::Stats;
-
-/// How long a thread that was told to stop may take before it is left to itself.
-const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// How long a thread waits that waits until the worker says that the time is over: a disk that
 /// hangs holds up the worker, but not who waits for it.

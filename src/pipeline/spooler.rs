@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::STOP_GRACE;
 use super::in_flight::InFlight;
-use super::threads::Panics;
+use super::threads::{Panics, STOP_GRACE};
 use crate::clock;
 use crate::config::Config;
 use crate::delivery::commit::Progress;
@@ -16,7 +15,7 @@ use crate::delivery::export::Export;
 use crate::error::FlushError;
 use crate::intake::{Intake, StopReply};
 use crate::record::frames::Frames;
-use crate::record::{NewRecord, encode, gap, id};
+use crate::record::{NewRecord, encode, gap, id, lost};
 use crate::report;
 use crate::spool::{Positions, Runs, Sink, Spool};
 use crate::stats::{DropCause, Stats};
@@ -406,7 +405,7 @@ impl Spooler {
             refused.have_records = ended;
             drop(refused);
             for begun in unsaved {
-                if let Some(frame) = encode::lost(&begun, SHUT_DOWN) {
+                if let Some(frame) = lost::lost(&begun, SHUT_DOWN) {
                     let mut chunk = Frames::default();
                     chunk.push(&frame);
                     self.intake.counters.count_made(1);

@@ -17,6 +17,9 @@ use crate::error::BuildError;
 use crate::own_threads::{is_worker_thread, mark_worker_thread};
 use crate::stats::Counters;
 
+/// How long a thread that was told to stop may take before it is left to itself.
+pub(super) const STOP_GRACE: Duration = Duration::from_secs(2);
+
 /// The pause before a worker that panicked is started again, which doubles with each panic.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::debug_text::{self, Found, Wrappers};
 use super::decode::Value;
+use super::id::parse_uuid;
 use crate::vocabulary::{Field, FieldType};
 
 /// What takes the place of a NUL, which Postgres can store neither in text nor in jsonb.
@@ -218,15 +219,6 @@ pub(super) fn int(field: Field, value: Value<'_>) -> Result<Option<i32>, &'stati
                 Err(_) => Err(TYPE),
             }
         }
-    }
-}
-
-/// A UUID in one of the two forms that `audit.tenant_uuid` takes for one.
-pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
-    if matches!(text.len(), 32 | 36) {
-        Uuid::try_parse(text).ok()
-    } else {
-        None
     }
 }
 

@@ -12,7 +12,7 @@
 
 use std::borrow::Cow;
 
-use super::coerce::parse_uuid;
+use super::id::parse_uuid;
 use crate::vocabulary::Field;
 
 /// Whose parentheses are taken away.

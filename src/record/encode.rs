@@ -24,14 +24,13 @@
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::decode::{self, Entry, EntryKey};
 use crate::vocabulary::{Field, Kind};
 
 /// The version of the frame that this code writes.
 pub(crate) const VERSION: u8 = 1;
 
 /// A frame of a run that has begun: it becomes a row only if the run is [lost](lost).
-const FRAME_BEGUN: u8 = 1;
+pub(super) const FRAME_BEGUN: u8 = 1;
 
 /// A frame of a record.
 pub(crate) const FRAME_FINISHED: u8 = 2;
@@ -146,7 +145,7 @@ pub(crate) enum End {
 const SAID: u8 = 255;
 
 impl End {
-    const fn code(self) -> u8 {
+    pub(super) const fn code(self) -> u8 {
         match self {
             Self::Seen(evidence) => evidence as u8,
             Self::Said => SAID,
@@ -209,44 +208,6 @@ pub(crate) fn begun(
     out[at + EVIDENCE_AT] = end.map_or(Evidence::None as u8, End::code);
 }
 
-/// The record of a run that began and whose span nobody saw end; `None`: not the frame of one. What
-/// was seen or said of the run's end stays.
-pub(crate) fn lost(begun: &[u8], error_code: &str) -> Option<Vec<u8>> {
-    if begun.len() < HEADER_BYTES {
-        return None;
-    }
-    let mut frame = begun.to_vec();
-    let [VERSION, frame_type @ FRAME_BEGUN, _, evidence] = frame.first_chunk_mut()? else {
-        return None;
-    };
-    *frame_type = FRAME_FINISHED;
-    let end = End::from_code(*evidence);
-    if !matches!(end, Some(End::Seen(_))) {
-        *evidence = Evidence::None as u8;
-    }
-    frame
-        .get_mut(DURATION_AT..DURATION_AT + 8)?
-        .copy_from_slice(&UNKNOWN_DURATION.to_le_bytes());
-    let mut said = Vec::new();
-    if end.is_none() {
-        said.push((Field::Status, "unknown"));
-    }
-    if end.is_none() || !has_error_code(&frame) {
-        said.push((Field::ErrorCode, error_code));
-    }
-    for (field, word) in said {
-        let key = Key::Field(field);
-        text(&mut frame, key, ty::TEXT, word.as_bytes(), word.len());
-    }
-    Some(frame)
-}
-
-fn has_error_code(frame: &[u8]) -> bool {
-    let is_code =
-        |entry: Entry<'_>| entry.key == EntryKey::Field(Field::ErrorCode) && entry.value.is_said();
-    decode::frame(frame).is_ok_and(|frame| frame.entries().flatten().any(is_code))
-}
-
 /// The kind's code and the record's id in a frame, without looking at the rest.
 pub(crate) fn kind_and_id(frame: &[u8]) -> Option<(u8, Uuid)> {
     let (head, rest) = frame.split_first_chunk::<4>()?;
@@ -254,10 +215,10 @@ pub(crate) fn kind_and_id(frame: &[u8]) -> Option<(u8, Uuid)> {
 }
 
 /// Where the evidence stands.
-const EVIDENCE_AT: usize = 3;
+pub(super) const EVIDENCE_AT: usize = 3;
 
 /// Where the duration stands.
-const DURATION_AT: usize = 4 + 3 * 16 + 8;
+pub(super) const DURATION_AT: usize = 4 + 3 * 16 + 8;
 
 fn frame_of(
     frame_type: u8,
@@ -404,6 +365,8 @@ pub(crate) fn char_boundary(value: &[u8], limit: usize) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::decode;
+    use super::super::lost;
     use super::*;
 
     pub(super) fn sample() -> Vec<u8> {
@@ -471,14 +434,14 @@ mod tests {
         let mut bytes = Vec::new();
         begun(&mut bytes, &header, None, &[], &[], &body);
         assert_eq!(kind_and_id(&bytes), Some((1, header.id)));
-        assert!(super::super::decode::frame(&bytes).is_err());
-        let lost = lost(&bytes, "process_lost").unwrap();
-        let frame = super::super::decode::frame(&lost).unwrap();
+        assert!(decode::frame(&bytes).is_err());
+        let lost = lost::lost(&bytes, "process_lost").unwrap();
+        let frame = decode::frame(&lost).unwrap();
         let row = super::super::row::Row::new(&frame).unwrap();
         assert_eq!(row.finished_us(), None);
         assert_eq!(row.status.as_str(), "unknown");
-        assert!(super::lost(&lost, "x").is_none());
-        assert!((0..HEADER_BYTES).all(|len| super::lost(&bytes[..len], "x").is_none()));
+        assert!(lost::lost(&lost, "x").is_none());
+        assert!((0..HEADER_BYTES).all(|len| lost::lost(&bytes[..len], "x").is_none()));
     }
 
     #[test]
@@ -498,7 +461,7 @@ mod tests {
                 whole_text(&mut body, Key::Field(*field), ty::TEXT, value.as_bytes());
             }
             begun(&mut bytes, &header, end, &[], &[], &body);
-            let lost = lost(&bytes, "shut_down").unwrap();
+            let lost = lost::lost(&bytes, "shut_down").unwrap();
             let row = super::super::row::Row::new(&decode::frame(&lost).unwrap()).unwrap();
             assert_eq!(row.finished_us(), None);
             let code = format!("{:?}", row.cell(Field::ErrorCode));

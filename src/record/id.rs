@@ -112,6 +112,15 @@ pub(crate) fn clamp_us(us: i64) -> i64 {
     us.clamp(0, MAX_US)
 }
 
+/// A UUID in one of the two forms that `audit.tenant_uuid` takes for one.
+pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
+    if matches!(text.len(), 32 | 36) {
+        Uuid::try_parse(text).ok()
+    } else {
+        None
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

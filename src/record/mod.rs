@@ -15,6 +15,7 @@ pub(crate) mod encode;
 pub(crate) mod frames;
 pub(crate) mod gap;
 pub(crate) mod id;
+pub(crate) mod lost;
 pub(crate) mod row;
 pub(crate) mod trace;
 

@@ -10,12 +10,13 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::coerce::{
-    Tenant, as_text, int, is_none, json, json_without_nul, key, parse_uuid, tenant, tenant_uuid,
-    unwrapped, without_nul,
+    Tenant, as_text, int, is_none, json, json_without_nul, key, tenant, tenant_uuid, unwrapped,
+    without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::{Evidence, UNKNOWN_DURATION};
 use super::id;
+use super::id::parse_uuid;
 use super::trace::{self, Place};
 use crate::vocabulary::{Field, FieldType, Kind, Status};
 

@@ -10,9 +10,10 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::coerce::{as_text, first_16, key, parse_uuid, traceparent, unwrapped, without_nul};
+use super::coerce::{as_text, first_16, key, traceparent, unwrapped, without_nul};
 use super::decode::Value;
 use super::encode::Header;
+use super::id::parse_uuid;
 use crate::vocabulary::Field;
 
 /// The id of a trace, as W3C Trace Context has it.

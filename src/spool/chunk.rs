@@ -1,7 +1,7 @@
 //! Records as one value of the log, with the salts that it gives them. **Frozen, version 1**: see
 //! [`super`].
 
-use super::log::LogError;
+use super::error::LogError;
 use crate::record::frames::Frames;
 
 const CHUNK_VERSION: u8 = 1;

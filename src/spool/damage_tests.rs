@@ -1,6 +1,9 @@
 //! A log whose file is cut or changed: never a record that was not written, and no panic.
 
 use super::tests::{at, begun, chunk};
+use std::panic;
+
+use super::super::chunk::SALT_BYTES;
 use super::*;
 use crate::spool::disk::Disk;
 
@@ -44,8 +47,11 @@ fn read(log: &Log) -> Seen {
 fn seen_next(log: &Log, open: &[(Uuid, Vec<u8>)]) -> Seen {
     let mut seen = read(log);
     for (seq, (_, frame)) in (log.next_seq()..).zip(open) {
-        seen.records
-            .push((seq, None, encode::lost(frame, "process_lost").unwrap()));
+        seen.records.push((
+            seq,
+            None,
+            crate::record::lost::lost(frame, "process_lost").unwrap(),
+        ));
     }
     seen
 }

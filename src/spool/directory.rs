@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
+use super::error::LogError;
+use super::log::Log;
 #[cfg(test)]
-use super::log::Positions;
-use super::log::{Log, LogError};
+use super::positions::Positions;
 use super::{files, root};
 #[cfg(test)]
 use crate::clock::Moment;

@@ -46,7 +46,8 @@ impl Known {
             self.frames.resize(self.frames.len().max(end), None);
         }
         for frame in lost.into_values() {
-            self.frames.push(encode::lost(&frame, "process_lost"));
+            self.frames
+                .push(crate::record::lost::lost(&frame, "process_lost"));
         }
         self
     }

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use super::chunk;
 use super::disk::Disk;
-use super::log::LogError;
+use super::error::LogError;
 use super::log::fuzzing::{Change, change, open_and_read, sample};
 use crate::record::frames::Frames;
 

@@ -3,7 +3,7 @@
 use redb::{ReadableTable, Table};
 use uuid::Uuid;
 
-use super::log::LogError;
+use super::error::LogError;
 
 /// The length of a writer's secret.
 pub(crate) const SECRET_BYTES: usize = 32;

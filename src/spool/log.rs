@@ -1,123 +1,23 @@
 //! Append, read, and give up what is committed.
 
 use std::ops::ControlFlow;
-use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use redb::{
-    Database, Durability, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
-    TableDefinition,
-};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 use uuid::Uuid;
 
-use super::chunk::{self, SALT_BYTES};
+use super::chunk;
+use super::error::{LogError, VERSION};
 use super::identity::{Disagreement, Identity, Past};
+use super::positions::{Positions, Sink};
+use super::read::{Reading, Stored, read_disk};
 use super::storage::Storage;
+use super::tables::{META, OPEN, POSITIONS, RECORDS, State, first, read_state, stored_bytes};
 use super::tail::Tail;
-use crate::record::encode;
 use crate::record::frames::Frames;
-
-const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
-const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("records");
-const OPEN: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open");
-const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
-
-const VERSION: u32 = 1;
-
-/// Why the log could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LogError {
-    #[error("the local log failed")]
-    Redb(#[source] Box<redb::Error>),
-    #[error("the local log has version {0}, this program knows version {VERSION}")]
-    Version(u32),
-    #[error("the local log is damaged")]
-    Damaged,
-    /// Its process died before it had written anything.
-    #[error("the local log was never begun")]
-    NotBegun,
-    #[error("the local log was closed after a write that failed")]
-    Closed,
-    #[error("no random bytes from the system")]
-    Random(#[source] getrandom::Error),
-}
-
-impl LogError {
-    /// Whether it is the disk that does not take what it is given, which may pass, and not a
-    /// setting that is wrong.
-    pub(crate) fn may_heal(&self) -> bool {
-        use std::io::ErrorKind;
-        match self {
-            Self::Redb(error) => match &**error {
-                redb::Error::Io(error) => !matches!(
-                    error.kind(),
-                    ErrorKind::NotFound
-                        | ErrorKind::PermissionDenied
-                        | ErrorKind::AlreadyExists
-                        | ErrorKind::NotADirectory
-                        | ErrorKind::IsADirectory
-                        | ErrorKind::InvalidInput
-                        | ErrorKind::InvalidFilename
-                        | ErrorKind::Unsupported
-                ),
-                redb::Error::PreviousIo => true,
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-
-    /// What the system said, where it said something.
-    pub(crate) fn io(&self) -> Option<&std::io::Error> {
-        match self {
-            Self::Redb(error) => match &**error {
-                redb::Error::Io(error) => Some(error),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-
-    /// Whether a process has it open.
-    pub(crate) fn is_in_use(&self) -> bool {
-        matches!(self, Self::Redb(error) if matches!(**error, redb::Error::DatabaseAlreadyOpen))
-    }
-
-    /// Whether the file itself is damaged, so that trying again is of no use.
-    pub(crate) fn is_damage(&self) -> bool {
-        match self {
-            Self::Damaged => true,
-            Self::Redb(error) => match &**error {
-                redb::Error::Io(error) => matches!(
-                    error.kind(),
-                    std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-                ),
-                redb::Error::Corrupted(_)
-                | redb::Error::RepairAborted
-                // No version of this crate wrote a file that is older.
-                | redb::Error::UpgradeRequired(_)
-                | redb::Error::TableTypeMismatch { .. }
-                | redb::Error::TableDoesNotExist(_)
-                | redb::Error::TypeDefinitionChanged { .. } => true,
-                _ => false,
-            },
-            _ => false,
-        }
-    }
-}
-
-impl<E: Into<redb::Error>> From<E> for LogError {
-    fn from(error: E) -> Self {
-        Self::Redb(Box::new(error.into()))
-    }
-}
-
-/// Reads what may be damaged: redb may panic then.
-pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
-    panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(LogError::Damaged))
-}
+use crate::record::lost;
 
 /// The local log of one writer.
 #[derive(Debug)]
@@ -162,75 +62,6 @@ impl Opened {
     }
 }
 
-/// What is known of the log without reading it.
-#[derive(Clone, Copy, Debug)]
-struct State {
-    /// The seq of the next record that is appended.
-    next_seq: u64,
-    /// The seq of the first record that is still stored.
-    first_seq: u64,
-    /// The seq after the first chunk that is still stored.
-    first_end: u64,
-    bytes: u64,
-    positions: Positions,
-}
-
-impl State {
-    const EMPTY: Self = Self {
-        next_seq: 1,
-        first_seq: 1,
-        first_end: 1,
-        bytes: 0,
-        positions: Positions::BEGINNING,
-    };
-}
-
-/// Who reads the log. Its name is part of the format: frozen, version 1.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sink {
-    Postgres,
-    Otlp,
-}
-
-impl Sink {
-    /// Every sink; a record stays until all of them have it.
-    pub(crate) const ALL: [Self; 2] = [Self::Postgres, Self::Otlp];
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "postgres",
-            Self::Otlp => "otlp",
-        }
-    }
-}
-
-/// The seq of the next record that each sink needs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Positions([u64; Sink::ALL.len()]);
-
-impl Positions {
-    /// The position of a sink that is not there: it needs no record.
-    pub(crate) const NOTHING: u64 = u64::MAX;
-
-    /// Postgres needs every record, and no other sink is there.
-    pub(crate) const BEGINNING: Self = Self([1, Self::NOTHING]);
-
-    #[must_use]
-    pub(crate) fn with(mut self, sink: Sink, position: u64) -> Self {
-        self.0[sink as usize] = position;
-        self
-    }
-
-    pub(crate) fn of(self, sink: Sink) -> u64 {
-        self.0[sink as usize]
-    }
-
-    /// Records before this are needed by no sink.
-    fn least(self) -> u64 {
-        self.0.into_iter().min().unwrap_or(1)
-    }
-}
-
 /// What is new of runs that began: how the next process knows of those that this one did not
 /// end.
 #[derive(Debug, Default)]
@@ -245,14 +76,6 @@ impl Runs {
     pub(crate) fn is_empty(&self) -> bool {
         self.begun.is_empty() && self.ended.is_empty()
     }
-}
-
-/// One record of the log.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Stored<'a> {
-    pub(crate) seq: u64,
-    pub(crate) salt: [u8; SALT_BYTES],
-    pub(crate) frame: &'a [u8],
 }
 
 impl Log {
@@ -415,7 +238,7 @@ impl Log {
             };
             for entry in open.iter()? {
                 let (id, frame) = entry?;
-                if let Some(frame) = encode::lost(frame.value(), error_code) {
+                if let Some(frame) = lost::lost(frame.value(), error_code) {
                     chunk.push(&frame);
                 }
                 lost.ended.push(Uuid::from_bytes(*id.value()));
@@ -861,118 +684,6 @@ impl Log {
         }
         Ok(reading.next)
     }
-}
-
-/// Reads what comes next of the records before `disk_end`. Behind it there may be what a write has
-/// left that failed: that is in memory, or still to be written.
-fn read_disk(
-    file: &Database,
-    reading: &mut Reading,
-    disk_end: u64,
-    each: &mut impl FnMut(Stored<'_>) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, LogError> {
-    let mut chunks = guarded(|| {
-        let records = file.begin_read()?.open_table(RECORDS)?;
-        // The chunk that holds `next` begins at or before it.
-        let begin = records
-            .range(..=reading.next)?
-            .next_back()
-            .transpose()?
-            .map_or(reading.next, |(seq, _)| seq.value());
-        Ok(records.range(begin..disk_end.max(begin))?)
-    })?;
-    while let Some((first, chunk)) = guarded(|| Ok(chunks.next().transpose()?))? {
-        let first = first.value();
-        // The oldest go first, so that there is none missing between two.
-        let follows = reading.chunk_end.is_none_or(|end| first == end);
-        if !follows && !chunk::is_after_gap(chunk.value()) {
-            return Err(LogError::Damaged);
-        }
-        if reading.chunk(first, chunk.value(), each)?.is_break() {
-            return Ok(ControlFlow::Break(()));
-        }
-    }
-    match reading.chunk_end {
-        Some(end) if end < disk_end => Err(LogError::Damaged),
-        _ => Ok(ControlFlow::Continue(())),
-    }
-}
-
-/// How far a reader has come.
-struct Reading {
-    next: u64,
-    /// The seq after the last chunk that was read.
-    chunk_end: Option<u64>,
-}
-
-impl Reading {
-    /// Reads the records of a chunk that come next.
-    fn chunk(
-        &mut self,
-        first: u64,
-        chunk: &[u8],
-        each: &mut impl FnMut(Stored<'_>) -> ControlFlow<()>,
-    ) -> Result<ControlFlow<()>, LogError> {
-        let mut seq = first;
-        for record in chunk::records(first, chunk)? {
-            let (salt, frame) = record?;
-            if seq >= self.next {
-                if each(Stored { seq, salt, frame }).is_break() {
-                    return Ok(ControlFlow::Break(()));
-                }
-                self.next = seq + 1;
-            }
-            seq += 1;
-        }
-        self.chunk_end = Some(seq);
-        Ok(ControlFlow::Continue(()))
-    }
-}
-
-/// What a log says of itself.
-fn read_state(transaction: &ReadTransaction) -> Result<State, LogError> {
-    let mut state = State::EMPTY;
-    let positions = transaction.open_table(POSITIONS)?;
-    for sink in Sink::ALL {
-        let position = positions.get(sink.name())?.map(|position| position.value());
-        // A sink that the log's own process did not know needs nothing of it.
-        if let Some(position) = position {
-            state.positions = state.positions.with(sink, position);
-        }
-    }
-    // A log that was drained says by its positions how far it had come.
-    state.next_seq = state.positions.least();
-    (state.first_seq, state.first_end) = (state.next_seq, state.next_seq);
-    let records = transaction.open_table(RECORDS)?;
-    if let Some((seq, end, _)) = first(&records)? {
-        (state.first_seq, state.first_end) = (seq, end);
-    }
-    if let Some((seq, chunk)) = records.last()? {
-        state.next_seq = seq.value() + chunk::count(chunk.value())?;
-    }
-    // Without reading the records: what they take, and the tree around them.
-    state.bytes = records.stats()?.stored_bytes();
-    Ok(state)
-}
-
-/// What redb counts for a chunk: with its key.
-fn stored_bytes(chunk: &[u8]) -> u64 {
-    size_of::<u64>() as u64 + chunk.len() as u64
-}
-
-/// The first chunk's seq, the seq after it, and its bytes.
-fn first(
-    records: &impl ReadableTable<u64, &'static [u8]>,
-) -> Result<Option<(u64, u64, u64)>, LogError> {
-    let Some((seq, chunk)) = records.first()? else {
-        return Ok(None);
-    };
-    let count = chunk::count(chunk.value())?;
-    Ok(Some((
-        seq.value(),
-        seq.value() + count,
-        stored_bytes(chunk.value()),
-    )))
 }
 
 #[cfg(fuzzing)]

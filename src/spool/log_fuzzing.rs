@@ -29,7 +29,7 @@ pub(in crate::spool) fn sample(is_closed: bool) -> (Vec<u8>, [Vec<Vec<u8>>; 2]) 
         ControlFlow::Continue(())
     })
     .unwrap();
-    let lost = encode::lost(&begun[0], "process_lost").unwrap();
+    let lost = crate::record::lost::lost(&begun[0], "process_lost").unwrap();
     let found = [frames.len(), frames.len() - 1].map(|chunks| {
         let records = all[..2 * chunks].iter().cloned();
         records.chain(vec![lost.clone(); chunks]).collect()

@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
+use crate::record::encode;
 pub(super) use crate::spool::chunk::tests::chunk;
 
 pub(super) fn at(position: u64) -> Positions {

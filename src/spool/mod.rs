@@ -43,14 +43,18 @@ pub(crate) mod directory;
 #[allow(clippy::unwrap_used)]
 #[cfg_attr(fuzzing, allow(dead_code))]
 mod disk;
+mod error;
 mod files;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
 mod identity;
 mod log;
 mod overlay;
+mod positions;
+mod read;
 pub(crate) mod root;
 mod storage;
+mod tables;
 mod tail;
 
 use std::io;
@@ -66,8 +70,11 @@ use crate::clock::Moment;
 use crate::record::frames::Frames;
 use crate::record::id;
 pub(crate) use chunk::SALT_BYTES;
+pub(crate) use error::LogError;
 pub(crate) use identity::{Cause, Disagreement, Former, Identity};
-pub(crate) use log::{Log, LogError, Positions, Runs, Sink, Stored};
+pub(crate) use log::{Log, Runs};
+pub(crate) use positions::{Positions, Sink};
+pub(crate) use read::Stored;
 
 /// A log in a folder that is held for it, as long as anybody uses the log.
 #[derive(Debug)]

@@ -19,7 +19,7 @@ use redb::{BackendError, Builder, Database, StorageBackend};
 
 #[cfg(any(test, fuzzing))]
 use super::disk::Disk;
-use super::log::{LogError, guarded};
+use super::error::{LogError, guarded};
 use super::overlay::Overlay;
 
 /// redb's cache: what was just written is read again by the sink.

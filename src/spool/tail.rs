@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::chunk;
-use super::log::LogError;
+use super::error::LogError;
 use crate::record::frames::Frames;
 
 /// Chunks in memory, in the order of their seqs.

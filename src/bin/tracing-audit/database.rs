@@ -8,7 +8,7 @@ use sqlx::types::Uuid;
 use sqlx::{Connection as _, Executor as _, Transaction};
 
 use crate::error::Error;
-use crate::servers::{Servers, UrlError};
+use crate::trail::{Servers, UrlError};
 
 /// How long the database has to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

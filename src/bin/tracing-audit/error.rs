@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use sqlx::error::DatabaseError;
 
-use crate::servers::{Unreachable, UrlError};
+use crate::trail::{Unreachable, UrlError};
 
 /// Why a command ended without doing what it was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -17,15 +17,15 @@ mod pages;
 mod record;
 mod retain;
 mod row;
-// What the library has as well, and nobody else may see.
-#[allow(dead_code, reason = "the library needs more of it")]
-#[path = "../../database/mod.rs"]
-mod servers;
 mod settle;
 mod show;
 mod spool;
 mod tail;
 mod text;
+// What the library has as well, and nobody else may see.
+#[allow(dead_code, unused_imports, reason = "the library needs more of it")]
+#[path = "../../database/mod.rs"]
+mod trail;
 mod tree;
 
 use std::io::{self, Write as _};

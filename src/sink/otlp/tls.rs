@@ -23,9 +23,9 @@ mod with_rustls {
     use crate::config::otlp::{Otlp, invalid};
     use crate::error::BuildError;
 
-    pub(in crate::sink::otlp) type Connector = HttpsConnector<HttpConnector>;
+    pub(in super::super) type Connector = HttpsConnector<HttpConnector>;
 
-    pub(in crate::sink::otlp) fn connector(
+    pub(in super::super) fn connector(
         settings: &Otlp,
         is_tls: bool,
     ) -> Result<Connector, BuildError> {
@@ -46,7 +46,7 @@ mod with_rustls {
 
     /// The same endpoint, over TLS. tonic uses the process' default provider if the host has set
     /// one, else ours.
-    pub(in crate::sink::otlp) fn endpoint(
+    pub(in super::super) fn endpoint(
         settings: &Otlp,
         endpoint: Endpoint,
     ) -> Result<Endpoint, BuildError> {
@@ -125,19 +125,16 @@ mod without {
     const LACKING: &str = "an https endpoint needs feature tls-ring or tls-aws-lc-rs of tracing-audit: \
                            the one whose provider the program's rustls has already";
 
-    pub(in crate::sink::otlp) type Connector = HttpConnector;
+    pub(in super::super) type Connector = HttpConnector;
 
-    pub(in crate::sink::otlp) fn connector(
-        _: &Otlp,
-        is_tls: bool,
-    ) -> Result<Connector, BuildError> {
+    pub(in super::super) fn connector(_: &Otlp, is_tls: bool) -> Result<Connector, BuildError> {
         if is_tls {
             return Err(invalid("endpoint", LACKING));
         }
         Ok(HttpConnector::new())
     }
 
-    pub(in crate::sink::otlp) fn endpoint(_: &Otlp, _: Endpoint) -> Result<Endpoint, BuildError> {
+    pub(in super::super) fn endpoint(_: &Otlp, _: Endpoint) -> Result<Endpoint, BuildError> {
         Err(invalid("endpoint", LACKING))
     }
 }

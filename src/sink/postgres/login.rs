@@ -4,7 +4,7 @@
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Executor as _, Row as _};
 
-use crate::database::cause::words;
+use crate::database::words;
 
 /// Of the login and of the role that its sessions act as: the name, the same quoted, whether it has the rights of
 /// `audit_writer`, whether it is a member, whether it inherits. Then the version of the server, and the statements that have

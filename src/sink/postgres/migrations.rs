@@ -11,29 +11,9 @@ use sha2::{Digest as _, Sha384};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
+use super::embedded::MIGRATIONS;
 use super::schema::{self, State};
 use crate::error::MigrateError;
-
-/// A migration, embedded.
-pub(crate) struct Migration {
-    pub(crate) version: i64,
-    description: &'static str,
-    sql: &'static str,
-}
-
-/// In their order.
-pub(crate) const MIGRATIONS: [Migration; 2] = [
-    Migration {
-        version: 1,
-        description: "audit trail",
-        sql: include_str!("../../../migrations/0001_audit_trail.sql"),
-    },
-    Migration {
-        version: 2,
-        description: "rights",
-        sql: include_str!("../../../migrations/0002_rights.sql"),
-    },
-];
 
 /// What a migration begins with. Waits no longer than this for locks that others hold, such as
 /// the migration of another process that starts at the same time; and keeps notices out of the
@@ -192,21 +172,6 @@ async fn make(transaction: &mut PgConnection, is_writer: bool) -> Result<(), Not
     }
     transaction.execute(GIVE_BACK).await?;
     Ok(())
-}
-
-impl Migration {
-    /// The statement that notes that it was applied.
-    fn note(&self) -> String {
-        let mut checksum = String::new();
-        for byte in Sha384::digest(self.sql) {
-            let _ = write!(checksum, "{byte:02x}");
-        }
-        format!(
-            "INSERT INTO audit.schema_migrations (version, description, success, checksum, execution_time) \
-             VALUES ({}, '{}', true, decode('{checksum}', 'hex'), 0)",
-            self.version, self.description
-        )
-    }
 }
 
 /// The roles alone.

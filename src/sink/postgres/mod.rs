@@ -9,7 +9,8 @@
 //! - [`batch`]: records into the bytes of a COPY
 //! - [`copy`]: the binary COPY format
 //! - [`schema`]: what is there
-//! - [`migrations`]: what stands in their way, and how they are applied
+//! - [`migrate`]: the doors to the migrations; [`migrations`]: what stands in their way, and how they are
+//!   applied; [`embedded`]: their text
 //! - [`partitions`]: monthly leaf partitions, ahead of their time
 //! - [`fault`]: what an error means: try again, hold, or give up one record
 //! - [`login`]: why a login may not write, and what to do
@@ -19,11 +20,13 @@
 pub(crate) mod batch;
 pub(crate) mod copy;
 pub(crate) mod drain;
+mod embedded;
 mod fault;
 mod login;
+mod migrate;
 mod migrations;
 mod partitions;
 mod schema;
 mod writer;
 
-pub use schema::{make_roles, migrate};
+pub use migrate::{make_roles, migrate};

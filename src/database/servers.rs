@@ -1,0 +1,288 @@
+//! The servers that a URL names, and a connection to one of them.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use sqlx::{ConnectOptions as _, Row as _};
+
+use super::cause::{Cause, Unreachable};
+use super::probe::Probe;
+use super::tls::TlsFile;
+
+/// Which server of several will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    Any,
+    Writable,
+    ReadOnly,
+    Primary,
+    Standby,
+    PreferStandby,
+}
+
+/// The servers that a URL names, in the order in which they are tried.
+#[derive(Clone)]
+pub(crate) struct Servers {
+    pub(super) hosts: Vec<PgConnectOptions>,
+    pub(super) ssl_mode: PgSslMode,
+    /// What an operator reads of it: with a certificate to verify with, less than is done.
+    pub(super) said_ssl_mode: PgSslMode,
+    pub(super) wanted: Wanted,
+    /// The parameter or variable that says so.
+    pub(super) wanted_by: &'static str,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) tls_files: Vec<TlsFile>,
+    /// Why the passfile has no password, where that is to be mended.
+    pub(super) passfile_note: Option<String>,
+    /// What no message may hold.
+    pub(super) secrets: Vec<String>,
+}
+
+impl std::fmt::Debug for Servers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The options have the password in their Debug.
+        f.debug_tuple("Servers").field(&self.place()).finish()
+    }
+}
+
+impl Servers {
+    /// The server that is tried first.
+    pub(crate) fn first(&self) -> &PgConnectOptions {
+        // INVARIANT: `url::parse` makes at least one.
+        &self.hosts[0]
+    }
+
+    /// All of them.
+    #[allow(dead_code, reason = "for the command line")]
+    pub(crate) fn hosts(&self) -> &[PgConnectOptions] {
+        &self.hosts
+    }
+
+    /// Where they are: `db.internal:5432/app`, several with commas between them.
+    pub(crate) fn place(&self) -> String {
+        let places: Vec<_> = self.hosts.iter().map(place).collect();
+        places.join(", ")
+    }
+
+    /// The login.
+    pub(crate) fn login(&self) -> &str {
+        self.first().get_username()
+    }
+
+    /// Whether the trail can be written to the servers that are wanted.
+    pub(crate) fn can_be_written(&self) -> bool {
+        !matches!(self.wanted, Wanted::ReadOnly | Wanted::Standby)
+    }
+
+    /// What says which servers are wanted.
+    pub(crate) fn wanted_by(&self) -> &'static str {
+        self.wanted_by
+    }
+
+    /// Takes only a server that can be written, where one of several is to be chosen.
+    pub(crate) fn for_writing(mut self) -> Self {
+        if self.hosts.len() > 1 {
+            self.wanted = Wanted::Writable;
+        }
+        self
+    }
+
+    /// Whether TLS is asked for and this build has none.
+    pub(crate) fn lacks_tls(&self) -> bool {
+        let is_asked_for = matches!(
+            self.ssl_mode,
+            PgSslMode::Require | PgSslMode::VerifyCa | PgSslMode::VerifyFull
+        );
+        is_asked_for && !sqlx_core::net::tls::available() && self.hosts.iter().any(is_tcp)
+    }
+
+    /// Whether what is sent can be read on the way, and only for want of TLS in this build.
+    pub(crate) fn is_plain_for_want_of_tls(&self) -> bool {
+        matches!(self.ssl_mode, PgSslMode::Prefer)
+            && !sqlx_core::net::tls::available()
+            && self
+                .hosts
+                .iter()
+                .any(|host| is_tcp(host) && !is_local(host))
+    }
+
+    /// Connects to the first server that will do, each within `limit` unless the URL says
+    /// otherwise.
+    pub(crate) async fn connect(
+        &self,
+        limit: Duration,
+    ) -> Result<(PgConnection, Probe), Unreachable> {
+        let limit = self.connect_timeout.unwrap_or(limit);
+        let passes: &[Wanted] = match self.wanted {
+            Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],
+            ref wanted => std::slice::from_ref(wanted),
+        };
+        let mut causes = Vec::new();
+        for wanted in passes {
+            causes.clear();
+            for host in &self.hosts {
+                let connecting = self.connect_to(host, *wanted);
+                let mut cause = match tokio::time::timeout(limit, connecting).await {
+                    Ok(Ok(connection)) => return Ok((connection, Probe::of(host))),
+                    Ok(Err(cause)) => cause,
+                    Err(_) => Cause::no_answer(limit),
+                };
+                let is_refused = cause.is_refused_login();
+                if is_refused && let Some(note) = &self.passfile_note {
+                    cause = cause.and(note);
+                }
+                causes.push((place(host), cause.without(&self.secrets)));
+                if is_refused {
+                    // As libpq has it: one that answers, and refuses, speaks for all.
+                    break;
+                }
+            }
+        }
+        Err(Unreachable::new(causes))
+    }
+
+    async fn connect_to(
+        &self,
+        host: &PgConnectOptions,
+        wanted: Wanted,
+    ) -> Result<PgConnection, Cause> {
+        let describe = |error| self.cause(error);
+        let mut connection = self.open(host).await?;
+        if wanted == Wanted::Any {
+            return Ok(connection);
+        }
+        let state = sqlx::raw_sql(
+            "SELECT pg_catalog.pg_is_in_recovery(), \
+             pg_catalog.current_setting('transaction_read_only') OPERATOR(pg_catalog.=) 'on'",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(describe)?;
+        let is_standby: bool = state.try_get(0).map_err(describe)?;
+        let is_read_only: bool = state.try_get::<bool, _>(1).map_err(describe)? || is_standby;
+        match wanted {
+            Wanted::Writable if is_read_only => Err(Cause::unwanted("the server is read-only")),
+            Wanted::ReadOnly if !is_read_only => {
+                Err(Cause::unwanted("the server is not read-only"))
+            }
+            Wanted::Primary if is_standby => Err(Cause::unwanted("the server is a standby")),
+            Wanted::Standby if !is_standby => Err(Cause::unwanted("the server is no standby")),
+            _ => Ok(connection),
+        }
+    }
+
+    /// Opens a connection as `sslmode` has it. Where it leaves a choice, and the server does not take
+    /// the one way, the other is tried: sqlx tries one alone.
+    async fn open(&self, host: &PgConnectOptions) -> Result<PgConnection, Cause> {
+        if !is_tcp(host) {
+            return host.connect().await.map_err(|error| self.cause(error));
+        }
+        let (first, second) = match self.ssl_mode {
+            PgSslMode::Prefer => (PgSslMode::Prefer, Some(PgSslMode::Disable)),
+            PgSslMode::Allow => (PgSslMode::Disable, Some(PgSslMode::Require)),
+            mode => (mode, None),
+        };
+        let cause = match self.open_by(host, first).await {
+            Ok(connection) => return Ok(connection),
+            Err(cause) => cause,
+        };
+        let Some(second) = second.filter(|mode| cause.may_be_none_of(*mode)) else {
+            return Err(cause);
+        };
+        match self.open_by(host, second).await {
+            Ok(connection) => Ok(connection),
+            Err(other) if matches!(second, PgSslMode::Disable) => Err(Cause::both(&cause, other)),
+            Err(other) => Err(Cause::both(&other, cause)),
+        }
+    }
+
+    async fn open_by(
+        &self,
+        host: &PgConnectOptions,
+        mode: PgSslMode,
+    ) -> Result<PgConnection, Cause> {
+        if !matches!(mode, PgSslMode::Disable) {
+            self.check_tls(mode)?;
+        }
+        let options = host.clone().ssl_mode(mode);
+        options.connect().await.map_err(|error| self.cause(error))
+    }
+
+    fn cause(&self, error: sqlx::Error) -> Cause {
+        let files: Vec<_> = self.tls_files.iter().map(TlsFile::told).collect();
+        Cause::of(error, self.said_ssl_mode, &files.join(", "))
+    }
+
+    /// Says what sqlx would not say, or would panic about.
+    fn check_tls(&self, mode: PgSslMode) -> Result<(), Cause> {
+        if self.lacks_tls() {
+            return Err(Cause::to_mend(LACKS_TLS));
+        }
+        if !sqlx_core::net::tls::available() {
+            return Ok(());
+        }
+        for file in &self.tls_files {
+            file.check()?;
+        }
+        // sqlx asks for the process' default provider of rustls in this mode alone, which panics
+        // where there is none that is clear, and else sets one that the host may want to set.
+        if matches!(mode, PgSslMode::VerifyCa) && lacks_provider() {
+            let also = match self.said_ssl_mode {
+                PgSslMode::Require => {
+                    ", as which sslmode=require with a root certificate verifies,"
+                }
+                _ => "",
+            };
+            return Err(Cause::to_mend(format!(
+                "sslmode=verify-ca{also} needs a default provider of rustls, and the program has set none: call \
+                 rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main, \
+                 use sslmode=verify-full, or build with feature tls-native of tracing-audit"
+            )));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(all(
+    any(feature = "tls-ring", feature = "tls-aws-lc-rs"),
+    not(feature = "tls-native")
+))]
+fn lacks_provider() -> bool {
+    rustls::crypto::CryptoProvider::get_default().is_none()
+}
+
+#[cfg(not(all(
+    any(feature = "tls-ring", feature = "tls-aws-lc-rs"),
+    not(feature = "tls-native")
+)))]
+const fn lacks_provider() -> bool {
+    false
+}
+
+/// What to do when TLS is asked for and is not there.
+pub(crate) const LACKS_TLS: &str = "sslmode asks for TLS, and this build has none: enable feature tls-ring or \
+     tls-aws-lc-rs of tracing-audit (the one whose provider the program's rustls has already), or tls-native";
+
+/// Where a server is: `db.internal:5432/app`.
+pub(super) fn place(host: &PgConnectOptions) -> String {
+    let database = host.get_database().unwrap_or(host.get_username());
+    let port = host.get_port();
+    match host.get_socket() {
+        Some(socket) => format!("{}:{port}/{database}", socket.display()),
+        None if host.get_host().contains(':') => {
+            format!("[{}]:{port}/{database}", host.get_host())
+        }
+        None => format!("{}:{port}/{database}", host.get_host()),
+    }
+}
+
+pub(super) fn is_tcp(host: &PgConnectOptions) -> bool {
+    host.get_socket().is_none() && !host.get_host().starts_with('/')
+}
+
+/// Whether nobody else sees what is sent to it.
+pub(super) fn is_local(host: &PgConnectOptions) -> bool {
+    let name = host.get_host();
+    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

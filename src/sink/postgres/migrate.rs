@@ -1,0 +1,109 @@
+//! The doors through which a program or an operator makes the tables, or brings them up to date.
+
+use std::time::Duration;
+
+use sqlx::Connection as _;
+
+use super::migrations;
+use super::schema::{State, state};
+use crate::database::Servers;
+use crate::error::MigrateError;
+
+/// Makes the audit tables in the database, or brings them up to date; does nothing when they
+/// are. A superuser makes the event triggers as well that keep the tables from being altered or
+/// dropped, where another role has made the tables.
+///
+/// Blocks the thread; safe in and outside any runtime. Many processes may call it at once.
+///
+/// # Errors
+///
+/// [`MigrateError`] when the URL is malformed, when the database cannot be reached or refuses,
+/// and when its tables are of a newer version of this library.
+///
+/// ```no_run
+/// tracing_audit::migrate("postgres://admin@localhost/app")?;
+/// # Ok::<(), tracing_audit::MigrateError>(())
+/// ```
+pub fn migrate(url: &str) -> Result<(), MigrateError> {
+    on_a_thread(url, What::All)
+}
+
+/// Makes the roles of the trail, and nothing else: before a dump of a database with a trail is
+/// restored on a server that has none.
+///
+/// Blocks the thread; safe in and outside any runtime.
+///
+/// # Errors
+///
+/// [`MigrateError`] when the URL is malformed, when the database cannot be reached or refuses,
+/// and when roles of these names are there that can do more than a group needs.
+///
+/// ```no_run
+/// tracing_audit::make_roles("postgres://admin@localhost/app")?;
+/// # Ok::<(), tracing_audit::MigrateError>(())
+/// ```
+pub fn make_roles(url: &str) -> Result<(), MigrateError> {
+    on_a_thread(url, What::Roles)
+}
+
+/// What is to be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum What {
+    All,
+    Roles,
+}
+
+fn on_a_thread(url: &str, what: What) -> Result<(), MigrateError> {
+    let servers = url.parse::<Servers>()?.for_writing();
+    if servers.lacks_tls() {
+        return Err(MigrateError::NoTls);
+    }
+    // A thread of its own, since a runtime cannot be entered from within another.
+    let migrating = std::thread::Builder::new()
+        .name(String::from("tracing-audit-migrate"))
+        .spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .map_err(MigrateError::Thread)?;
+            runtime.block_on(migrate_with(servers, what))
+        })
+        .map_err(MigrateError::Thread)?;
+    migrating.join().unwrap_or_else(|_| {
+        Err(MigrateError::Database(
+            "the migration's thread panicked".into(),
+        ))
+    })
+}
+
+async fn migrate_with(servers: Servers, what: What) -> Result<(), MigrateError> {
+    let database = |error: sqlx::Error| MigrateError::Database(Box::new(error));
+    let (mut connection, _) = servers
+        .connect(Duration::from_secs(30))
+        .await
+        .map_err(|unreachable| MigrateError::Database(Box::new(unreachable)))?;
+    if what == What::Roles {
+        migrations::make_roles(&mut connection).await?;
+        return connection.close().await.map_err(database);
+    }
+    let is_to_run = match state(&mut connection).await.map_err(database)? {
+        // Nothing to do takes no right to do it.
+        State::Current | State::NotWriter => {
+            let strangers = migrations::strangers(&mut connection, migrations::About::Use).await?;
+            if let Some(strangers) = strangers {
+                return Err(MigrateError::NotOurs(strangers));
+            }
+            migrations::lacks_guard(&mut connection)
+                .await
+                .map_err(database)?
+                .is_some()
+        }
+        State::Newer(version) => return Err(MigrateError::Newer(version)),
+        State::Encoding => return Err(MigrateError::Encoding),
+        State::Behind | State::Closed | State::Foreign => true,
+    };
+    if is_to_run {
+        migrations::run(&mut connection, false).await?;
+    }
+    connection.close().await.map_err(database)
+}
