@@ -6,30 +6,24 @@
 
 use std::time::{Duration, Instant};
 
-/// Calls `event`, which makes one `tracing` event, soon and elsewhere.
+/// How long a message waits for a subscriber: a pipeline is started before the program has one.
+const SUBSCRIBER_WITHIN: Duration = Duration::from_mins(1);
+
+/// Calls `event`, which makes one `tracing` event, on a thread of its own and as soon as the program
+/// has a subscriber.
 pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
     let saying = std::thread::Builder::new()
         .name(String::from("tracing-audit-log"))
         .spawn(move || {
             crate::own_threads::mark_worker_thread();
+            let until = Instant::now() + SUBSCRIBER_WITHIN;
+            while !tracing::dispatcher::has_been_set() && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(20));
+            }
             event();
         });
     // Without a thread it stays unsaid; the counters and the health say it too.
     drop(saying);
-}
-
-/// How long what is said at the start waits for somebody who hears it.
-const START: Duration = Duration::from_mins(1);
-
-/// Calls `event` as [`say`] does, once the program has a subscriber: a pipeline is started before.
-pub(crate) fn say_at_start(event: impl FnOnce() + Send + 'static) {
-    say(move || {
-        let until = Instant::now() + START;
-        while !tracing::dispatcher::has_been_set() && Instant::now() < until {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        event();
-    });
 }
 
 /// A number of records, in words.

@@ -12,6 +12,9 @@ use tokio::sync::{Notify, watch};
 
 use crate::stats::Counters;
 
+/// How often a folder is tried again that another process has.
+const LEFT_EVERY: Duration = Duration::from_secs(1);
+
 /// How far the export of this process' records has come.
 #[derive(Debug)]
 pub(crate) struct Export {
@@ -132,6 +135,11 @@ impl Export {
         self.state().left.pop_front()
     }
 
+    /// Puts a folder back that another process has just now: it may be left once more.
+    pub(crate) fn put_back(&self, folder: PathBuf) {
+        self.state().left.push_back(folder);
+    }
+
     /// Where the next records are, and where those that were given up end.
     pub(crate) fn floor(&self) -> u64 {
         self.state().floor
@@ -157,9 +165,16 @@ impl Export {
         !std::mem::replace(&mut self.state().is_failing, true)
     }
 
-    /// Waits until there may be something to export.
+    /// Waits until there may be something to export, which a folder that was left is every
+    /// [`LEFT_EVERY`].
     pub(crate) async fn changed(&self) {
-        self.changed.notified().await;
+        let has_left = !self.state().left.is_empty();
+        let changed = self.changed.notified();
+        if has_left {
+            let _ = tokio::time::timeout(LEFT_EVERY, changed).await;
+        } else {
+            changed.await;
+        }
     }
 
     /// Waits for so long, unless the export is to end.

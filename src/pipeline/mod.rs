@@ -87,6 +87,28 @@ impl Drop for EndsPipeline {
     }
 }
 
+/// What an operator looks for first.
+struct Started {
+    place: String,
+    login: String,
+    root: PathBuf,
+}
+
+impl Started {
+    /// Says in one line where the trail goes.
+    fn say(self) {
+        report::say(move || {
+            let Self { place, login, root } = self;
+            tracing::info!(
+                target: "tracing_audit",
+                "audit trail: writing to Postgres at {place} as {login}, local log in {}, tracing-audit {}",
+                root.display(),
+                env!("CARGO_PKG_VERSION")
+            );
+        });
+    }
+}
+
 /// Starts the threads.
 pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     // This process may be one of several that were forked from one.
@@ -104,13 +126,18 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     let root = Root::choose(config.spool_folder.clone(), &config.service_name, database)
         .map_err(|error| cannot_open(std::env::temp_dir(), Box::new(error)))?;
     if let Some(note) = root.note {
-        report::say_at_start(move || {
+        report::say(move || {
             tracing::warn!(target: "tracing_audit", "audit trail: {note}");
         });
     }
     let root = root.path;
     let spool = Spool::create(&root, &config.service_name, positions)
         .map_err(|error| cannot_open(root.clone(), Box::new(error)))?;
+    let started = Started {
+        place: config.postgres.place(),
+        login: config.postgres.login().to_owned(),
+        root,
+    };
     let counters = Arc::new(Counters::new(config.batch.age));
     let intake = Arc::new(Intake::new(
         &config,
@@ -157,6 +184,7 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     .inspect_err(|_| stop())?;
     commands.worker = Some(worker.thread().clone());
     drop(commands);
+    started.say();
     Ok(Pipeline {
         intake,
         drop_timeout,

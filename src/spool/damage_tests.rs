@@ -1,6 +1,7 @@
 //! A log whose file is cut or changed: never a record that was not written, and no panic.
 
 use super::tests::{at, begun, chunk};
+use std::ops::ControlFlow;
 use std::panic;
 
 use super::super::chunk::SALT_BYTES;

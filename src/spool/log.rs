@@ -1,6 +1,5 @@
 //! Append, read, and give up what is committed.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -10,9 +9,8 @@ use uuid::Uuid;
 
 use super::chunk;
 use super::error::{LogError, VERSION};
-use super::identity::{Disagreement, Identity, Past};
+use super::identity::{Identity, Past};
 use super::positions::{Positions, Sink};
-use super::read::{Reading, Stored, read_disk};
 use super::storage::Storage;
 use super::tables::{META, OPEN, POSITIONS, RECORDS, State, first, read_state, stored_bytes};
 use super::tail::Tail;
@@ -29,16 +27,16 @@ pub(crate) struct Log {
     identity: Mutex<Identity>,
     past: Mutex<Past>,
     /// Held while one of the two is changed, which begins with what they are.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
     service: String,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     /// What the disk did not take.
     tail: Mutex<Tail>,
 }
 
 /// How a log's file is open.
 #[derive(Debug)]
-enum Opened {
+pub(super) enum Opened {
     /// It was never made; or a write failed, and nobody has looked at it since.
     Not,
     /// A write failed, and it cannot be written at all: what is in it can be read.
@@ -47,14 +45,14 @@ enum Opened {
 }
 
 impl Opened {
-    fn to_write(&self) -> Result<&Database, LogError> {
+    pub(super) fn to_write(&self) -> Result<&Database, LogError> {
         match self {
             Self::Whole(database) => Ok(database),
             Self::Not | Self::ToRead(_) => Err(LogError::Closed),
         }
     }
 
-    fn to_read(&self) -> Option<&Database> {
+    pub(super) fn to_read(&self) -> Option<&Database> {
         match self {
             Self::Whole(database) | Self::ToRead(database) => Some(database),
             Self::Not => None,
@@ -260,7 +258,7 @@ impl Log {
         self.append(&chunks, self.positions(), &lost)
     }
 
-    fn file(&self) -> RwLockReadGuard<'_, Opened> {
+    pub(super) fn file(&self) -> RwLockReadGuard<'_, Opened> {
         self.file.read().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -270,7 +268,7 @@ impl Log {
 
     /// Opens the log again after a write that failed: redb refuses everything until then. What
     /// was not durable is not in it.
-    fn reopen(&self) -> Result<(), LogError> {
+    pub(super) fn reopen(&self) -> Result<(), LogError> {
         // Without waiting for who reads: they may have much to read.
         if self.file().to_write().is_ok() {
             return Ok(());
@@ -307,12 +305,12 @@ impl Log {
         Ok(())
     }
 
-    fn close(&self) {
+    pub(super) fn close(&self) {
         *self.change_file() = Opened::Not;
     }
 
     /// Reads what is on the disk, whether it takes anything or not.
-    fn on_disk<T>(
+    pub(super) fn on_disk<T>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, LogError>,
     ) -> Result<T, LogError> {
@@ -352,103 +350,23 @@ impl Log {
         self.past().untold().next().is_some()
     }
 
-    /// The trail says it, in a record before the seq `told_at`.
-    pub(crate) fn told(&self, why: &Disagreement, told_at: u64) -> Result<(), LogError> {
-        let _changing = self.changing.lock();
-        let mut past = self.past();
-        past.told(why, told_at);
-        self.change_identity(self.identity(), past, None)
-    }
-
-    /// Has the records from a seq on written by a new writer; `leave` adds what is known of the one
-    /// that it has to its past.
-    ///
-    /// # Durability
-    ///
-    /// When it returns `Ok`, whoever opens the log next knows the new writer and the past.
-    pub(crate) fn rebase(
-        &self,
-        writer: Uuid,
-        from: u64,
-        leave: impl FnOnce(&mut Past),
-    ) -> Result<(), LogError> {
-        let _changing = self.changing.lock();
-        let mut past = self.past();
-        leave(&mut past);
-        let identity = Identity::new(writer, from.saturating_sub(1))?;
-        self.change_identity(identity, past, Some(from))
-    }
-
-    fn change_identity(
-        &self,
-        identity: Identity,
-        past: Past,
-        position: Option<u64>,
-    ) -> Result<(), LogError> {
-        {
-            // Held, so that the log is not made meanwhile, with what is no longer so.
-            let file = self.file();
-            if !self.is_made() {
-                self.set_identity(identity, past);
-                return Ok(());
-            }
-            drop(file);
-        }
-        self.reopen()?;
-        let stored = self.store_identity(identity, &past, position);
-        if stored.is_err() {
-            self.close();
-        }
-        stored?;
-        self.set_identity(identity, past);
-        Ok(())
-    }
-
-    fn set_identity(&self, identity: Identity, past: Past) {
+    pub(super) fn set_identity(&self, identity: Identity, past: Past) {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner) = identity;
         *self.past.lock().unwrap_or_else(PoisonError::into_inner) = past;
-    }
-
-    fn store_identity(
-        &self,
-        identity: Identity,
-        past: &Past,
-        position: Option<u64>,
-    ) -> Result<(), LogError> {
-        let file = self.file();
-        let mut transaction = file.to_write()?.begin_write()?;
-        transaction
-            .set_durability(Durability::Immediate)
-            .map_err(redb::Error::from)?;
-        {
-            let mut meta = transaction.open_table(META)?;
-            identity.store(&mut meta)?;
-            past.store(&mut meta)?;
-            if let Some(position) = position {
-                let mut positions = transaction.open_table(POSITIONS)?;
-                positions.insert(Sink::Postgres.name(), position)?;
-            }
-        }
-        transaction.commit()?;
-        if let Some(position) = position {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.positions = state.positions.with(Sink::Postgres, position);
-        }
-        Ok(())
     }
 
     pub(crate) fn service(&self) -> &str {
         &self.service
     }
 
-    fn state(&self) -> State {
+    pub(super) fn state(&self) -> State {
         *self
             .state
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
-    fn tail(&self) -> MutexGuard<'_, Tail> {
+    pub(super) fn tail(&self) -> MutexGuard<'_, Tail> {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -645,44 +563,6 @@ impl Log {
             left = left.saturating_sub(stored_bytes(chunk.value()));
         }
         Ok(end)
-    }
-
-    /// Calls `each` with the records from `from` on, until it says that it has enough. Returns
-    /// the seq after the last one that it took.
-    pub(crate) fn read(
-        &self,
-        from: u64,
-        mut each: impl FnMut(Stored<'_>) -> ControlFlow<()>,
-    ) -> Result<u64, LogError> {
-        if from >= self.next_seq() {
-            // Without a look at a disk that may fail.
-            return Ok(from);
-        }
-        let mut reading = Reading {
-            next: from,
-            chunk_end: None,
-        };
-        let (in_memory, disk_end) = {
-            let tail = self.tail();
-            (tail.first(), tail.first().unwrap_or(self.next_seq()))
-        };
-        if in_memory.is_none_or(|first| from < first) {
-            match self.on_disk(|file| read_disk(file, &mut reading, disk_end, &mut each)) {
-                Ok(ControlFlow::Continue(())) => {}
-                // What could be read is good; the next call begins at what could not.
-                Err(_) if reading.next > from => return Ok(reading.next),
-                Ok(ControlFlow::Break(())) => return Ok(reading.next),
-                Err(error) => return Err(error),
-            }
-        }
-        // What has gone to disk in between is read from there the next time.
-        let tail = self.tail();
-        for (first, entry) in tail.entries() {
-            if first > reading.next || reading.chunk(first, entry, &mut each)?.is_break() {
-                break;
-            }
-        }
-        Ok(reading.next)
     }
 }
 

@@ -1,5 +1,8 @@
 use std::path::PathBuf;
 
+use std::ops::ControlFlow;
+
+use super::super::identity::Disagreement;
 use super::*;
 use crate::record::encode;
 pub(super) use crate::spool::chunk::tests::chunk;

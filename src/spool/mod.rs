@@ -56,6 +56,7 @@ pub(crate) mod root;
 mod storage;
 mod tables;
 mod tail;
+mod writers;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -64,7 +65,8 @@ use std::sync::{Mutex, PoisonError};
 
 use uuid::Uuid;
 
-use self::directory::{Directory, DirectoryError};
+use self::directory::Directory;
+pub(crate) use self::directory::DirectoryError;
 use self::storage::Storage;
 use crate::clock::Moment;
 use crate::record::frames::Frames;

@@ -6,6 +6,7 @@ use redb::{Database, ReadableDatabase};
 
 use super::chunk::{self, SALT_BYTES};
 use super::error::{LogError, guarded};
+use super::log::Log;
 use super::tables::RECORDS;
 
 /// One record of the log.
@@ -16,9 +17,49 @@ pub(crate) struct Stored<'a> {
     pub(crate) frame: &'a [u8],
 }
 
+impl Log {
+    /// Calls `each` with the records from `from` on, until it says that it has enough. Returns
+    /// the seq after the last one that it took.
+    pub(crate) fn read(
+        &self,
+        from: u64,
+        mut each: impl FnMut(Stored<'_>) -> ControlFlow<()>,
+    ) -> Result<u64, LogError> {
+        if from >= self.next_seq() {
+            // Without a look at a disk that may fail.
+            return Ok(from);
+        }
+        let mut reading = Reading {
+            next: from,
+            chunk_end: None,
+        };
+        let (in_memory, disk_end) = {
+            let tail = self.tail();
+            (tail.first(), tail.first().unwrap_or(self.next_seq()))
+        };
+        if in_memory.is_none_or(|first| from < first) {
+            match self.on_disk(|file| read_disk(file, &mut reading, disk_end, &mut each)) {
+                Ok(ControlFlow::Continue(())) => {}
+                // What could be read is good; the next call begins at what could not.
+                Err(_) if reading.next > from => return Ok(reading.next),
+                Ok(ControlFlow::Break(())) => return Ok(reading.next),
+                Err(error) => return Err(error),
+            }
+        }
+        // What has gone to disk in between is read from there the next time.
+        let tail = self.tail();
+        for (first, entry) in tail.entries() {
+            if first > reading.next || reading.chunk(first, entry, &mut each)?.is_break() {
+                break;
+            }
+        }
+        Ok(reading.next)
+    }
+}
+
 /// Reads what comes next of the records before `disk_end`. Behind it there may be what a write has
 /// left that failed: that is in memory, or still to be written.
-pub(super) fn read_disk(
+fn read_disk(
     file: &Database,
     reading: &mut Reading,
     disk_end: u64,
@@ -52,15 +93,15 @@ pub(super) fn read_disk(
 }
 
 /// How far a reader has come.
-pub(super) struct Reading {
-    pub(super) next: u64,
+struct Reading {
+    next: u64,
     /// The seq after the last chunk that was read.
-    pub(super) chunk_end: Option<u64>,
+    chunk_end: Option<u64>,
 }
 
 impl Reading {
     /// Reads the records of a chunk that come next.
-    pub(super) fn chunk(
+    fn chunk(
         &mut self,
         first: u64,
         chunk: &[u8],

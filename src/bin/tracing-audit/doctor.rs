@@ -18,6 +18,7 @@ mod roles;
 mod server;
 mod snapshot;
 mod sources;
+mod statements;
 mod words;
 
 use std::fmt::Write as _;

@@ -15,6 +15,8 @@ use crate::clock::Moment;
 use crate::config::otlp::Otlp;
 use crate::delivery::export::Export;
 use crate::report;
+use crate::sink::backoff::Backoff;
+use crate::sink::source::Source;
 use crate::spool::{Log, Runs, Sink, Spool};
 use crate::stats::Counters;
 
@@ -33,12 +35,10 @@ const FREE_REFUSALS: u32 = 3;
 /// The pause after the log could not be read; it is opened again by who writes it.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
-/// A log that is exported.
+/// A log that is exported, and how far.
 #[derive(Debug)]
-struct Source {
-    spool: Arc<Spool>,
-    /// Another process made it, which is dead; it is removed when it is exported.
-    is_adopted: bool,
+struct Exporting {
+    source: Source,
     resource: Resource,
     /// The seq of the next record to export.
     position: u64,
@@ -48,20 +48,23 @@ struct Source {
     unexplained: u32,
 }
 
-impl Source {
-    fn new(spool: Arc<Spool>, is_adopted: bool, settings: &Otlp) -> Self {
+impl Exporting {
+    fn new(source: Source, settings: &Otlp) -> Self {
         Self {
-            resource: payload::resource(spool.log(), settings),
-            position: spool.log().position(Sink::Otlp).max(1),
-            spool,
-            is_adopted,
+            resource: payload::resource(source.log(), settings),
+            position: source.log().position(Sink::Otlp).max(1),
+            source,
             limit: MAX_RECORDS,
             unexplained: 0,
         }
     }
 
+    fn is_adopted(&self) -> bool {
+        self.source.is_adopted()
+    }
+
     fn log(&self) -> &Log {
-        self.spool.log()
+        self.source.log()
     }
 }
 
@@ -75,8 +78,8 @@ pub(crate) struct Drain {
     transport: Arc<Transport>,
     metrics: Option<Metrics>,
     /// This process' own log first, then one that was taken over, if any.
-    sources: Vec<Source>,
-    pause: Duration,
+    sources: Vec<Exporting>,
+    backoff: Backoff,
     /// What was given up and not yet told.
     gap: Option<Gap>,
     has_refused: bool,
@@ -116,7 +119,7 @@ impl Drain {
         metrics: Option<Metrics>,
         own: Arc<Spool>,
     ) -> Self {
-        let own = Source::new(own, false, &settings);
+        let own = Exporting::new(Source::own(own), &settings);
         Self {
             settings,
             export,
@@ -124,7 +127,7 @@ impl Drain {
             transport,
             metrics,
             sources: vec![own],
-            pause: FIRST_PAUSE,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             gap: None,
             has_refused: false,
             metered: 0,
@@ -238,12 +241,13 @@ impl Drain {
         while self.sources.len() == 1
             && let Some(path) = self.export.take_left()
         {
-            match Spool::take_over(&path) {
-                Ok(Some(spool)) => {
-                    let source = Source::new(Arc::new(spool), true, &self.settings);
-                    self.sources.push(source);
+            match Source::take_over(&path) {
+                Ok(Some(source)) => self.sources.push(Exporting::new(source, &self.settings)),
+                // Another process is at it, or has removed it.
+                Ok(None) if path.exists() => {
+                    self.export.put_back(path);
+                    return;
                 }
-                // Another process is at it.
                 Ok(None) => {}
                 Err(error) => set_aside(&error),
             }
@@ -253,7 +257,7 @@ impl Drain {
     /// Exports the next records of a log, if it has some.
     async fn export_from(&mut self, index: usize) {
         let source = &self.sources[index];
-        let (from, is_adopted) = (source.position, source.is_adopted);
+        let (from, is_adopted) = (source.position, source.is_adopted());
         let metrics = self.metrics.as_ref().filter(|_| !is_adopted);
         let limit = source.limit;
         let metered = &mut self.metered;
@@ -337,7 +341,7 @@ impl Drain {
     fn advance(&mut self, index: usize, position: u64) {
         let source = &mut self.sources[index];
         source.position = position;
-        if source.is_adopted {
+        if source.is_adopted() {
             let stored = source.log().append(
                 &[],
                 source.log().positions().with(Sink::Otlp, position),
@@ -355,7 +359,7 @@ impl Drain {
     /// Sends spans, in as many requests as it takes, until each is taken or refused, or the spool
     /// has given up the records before `end`.
     async fn deliver(&mut self, index: usize, spans: Vec<Scoped>, end: u64) -> Delivered {
-        let is_adopted = self.sources[index].is_adopted;
+        let is_adopted = self.sources[index].is_adopted();
         let mut delivered = Delivered::default();
         let mut parts = VecDeque::from([spans]);
         let (mut late, mut refusals) = (0, 0);
@@ -379,8 +383,7 @@ impl Drain {
                     self.refuses(cause);
                     if refusals > FREE_REFUSALS {
                         // It may be a limit of the rate rather than of what a request holds.
-                        let pause = self.pause;
-                        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                        let pause = self.backoff.next_pause();
                         self.export.pause(pause).await;
                     }
                 }
@@ -421,7 +424,7 @@ impl Drain {
     /// The collector answers as it should.
     fn works(&mut self) {
         self.counters.export.set_failing(false);
-        self.pause = FIRST_PAUSE;
+        self.backoff.reset();
         if self.export.works() {
             report::say(|| {
                 tracing::info!(target: "tracing_audit", "audit trail: the collector takes spans again");
@@ -457,9 +460,10 @@ impl Drain {
             });
         }
         let jitter = 0.4 * rand::rng().random::<f64>();
+        let next = self.backoff.next_pause();
         let pause = match fault {
             Fault::Hold { .. } => HOLD_PAUSE,
-            _ => self.pause,
+            _ => next,
         };
         // What the collector asks for is the least.
         let least = match fault {
@@ -467,24 +471,13 @@ impl Drain {
             _ => Duration::ZERO,
         };
         let pause = pause.mul_f64(0.8 + jitter).max(least.mul_f64(1.0 + jitter));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         self.export.pause(pause).await;
     }
 
     /// Removes a log that was taken over and is exported.
     fn finish(&mut self, index: usize) {
-        if !self.sources[index].is_adopted {
-            return;
-        }
-        let Source { spool, .. } = self.sources.remove(index);
-        if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
-            report::say(move || {
-                tracing::warn!(
-                    target: "tracing_audit",
-                    error = crate::error::causes(&error),
-                    "audit trail: an exported local log cannot be removed"
-                );
-            });
+        if self.sources[index].is_adopted() {
+            self.sources.remove(index).source.remove();
         }
     }
 }

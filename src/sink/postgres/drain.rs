@@ -1,16 +1,23 @@
 //! The loop that drains every log of this process into Postgres: its own, and those that dead
 //! processes left.
 
+mod adoption;
+mod ahead;
 mod compare;
+mod draining;
+mod notices;
+mod pace;
 
 use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use uuid::Uuid;
-
+use self::ahead::Ahead;
+use self::draining::{Attempt, Draining, Standing};
+use self::notices::Notices;
+use self::pace::{Pace, single_out};
 use super::batch::{Batch, Batcher, Draft};
 use super::fault::{Class, Fault};
 use super::writer::{NotReady, Writer};
@@ -18,11 +25,11 @@ use crate::clock::Moment;
 use crate::config::Config;
 use crate::delivery::commit::Progress;
 use crate::delivery::export::Export;
-use crate::delivery::required::{Fate, Required};
+use crate::delivery::required::Required;
 use crate::record::NewRecord;
-use crate::record::gap;
-use crate::report;
-use crate::spool::{self, Log, LogError, Runs, Sink, Spool};
+use crate::sink::backoff::Backoff;
+use crate::sink::source::Source;
+use crate::spool::{self, Log, LogError, Spool};
 use crate::stats::{Counters, Health};
 
 /// The pause after the first error, which doubles with each.
@@ -31,26 +38,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 /// The pause after Postgres refused a log that was taken over.
 const ADOPTED_PAUSE: Duration = Duration::from_mins(1);
 
-/// How often it is said that rows are in default partitions.
-const ALARM_EVERY: Duration = Duration::from_hours(1);
-
-/// How often it is said again why Postgres takes no records.
-const SAID_AGAIN_EVERY: Duration = Duration::from_mins(5);
-
-/// How many causes are told apart that come and go.
-const CAUSES: usize = 8;
-
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// How often partitions are made ahead.
-const AHEAD_EVERY_US: i64 = 3_600_000_000;
-
-/// The pause after partitions could not be made ahead, which doubles with each time.
-const FIRST_AHEAD_PAUSE: Duration = Duration::from_secs(5);
-
-/// The longest pause before partitions are made ahead again.
-const LONGEST_AHEAD_PAUSE: Duration = Duration::from_mins(1);
 
 /// Bytes of records that are read ahead at a time: a tenth of a millisecond, after which Postgres
 /// is looked at again.
@@ -59,173 +48,15 @@ const SLICE_BYTES: usize = 64 * 1024;
 /// The error code of a run whose process died before it ended.
 const PROCESS_LOST: &str = "process_lost";
 
-/// A log that is drained.
-#[derive(Debug)]
-struct Source {
-    spool: Arc<Spool>,
-    /// Another process made it, which is dead; it is removed when it is drained.
-    is_adopted: bool,
-    /// The seq of the next record to write; `None`: Postgres must be asked.
-    position: Option<u64>,
-    pace: Pace,
-    /// The batch that is being written, after those of which it is not known whether they were
-    /// committed: a COMMIT goes on after its connection is lost.
-    attempts: Vec<Attempt>,
-    /// The seq of the last record that was committed here, and its batch's mark.
-    tip: Option<(u64, [u8; 32])>,
-    /// The batch after the one that was written last, as far as it was read meanwhile. Of use only if
-    /// that one was committed.
-    ahead: Option<Draft>,
-    /// Not before this, since it failed.
-    not_before: Option<Instant>,
-    /// Of a log that was taken over: the seq after the last record that was committed here.
-    reached: u64,
-    /// The trail was told why the log has another writer.
-    has_told: bool,
-    standing: Standing,
-}
-
-/// Whether Postgres takes a log's writer for the log's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Own,
-    /// It says that it is another's: that is looked at when it says where the writer stands.
-    Suspected,
-    /// It was another's; the log has a new one, which has had no batch yet.
-    New,
-}
-
-/// A batch that was sent, and what becomes of its records when it is committed.
-#[derive(Debug)]
-struct Attempt {
-    first_seq: u64,
-    last_seq: u64,
-    mark: [u8; 32],
-    fates: Vec<(Uuid, Fate)>,
-    /// The seqs of its dead letters.
-    dead: Vec<u64>,
-}
-
-impl Attempt {
-    fn new(batch: &Batch) -> Self {
-        Self {
-            first_seq: batch.first_seq,
-            last_seq: batch.last_seq,
-            mark: batch.mark(),
-            fates: batch.fates(),
-            dead: batch.dead_letters.iter().map(|letter| letter.seq).collect(),
-        }
-    }
-}
-
-/// How many records the next batch may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Pace {
-    Full,
-    /// Those before a record that Postgres refused; that one alone comes next.
-    Before(usize),
-    Alone,
-    /// After a refused record, of which there may be more, or a batch that took too long: few,
-    /// and twice as many with each batch that is written.
-    Growing(usize),
-}
-
-impl Pace {
-    /// Where batches begin to grow again.
-    const FEW: usize = 64;
-
-    fn limit(self, rows: usize) -> usize {
-        match self {
-            Self::Full => rows,
-            Self::Alone => 1,
-            Self::Before(limit) | Self::Growing(limit) => limit.clamp(1, rows),
-        }
-    }
-
-    /// `was_refused`: what was written is the dead letter of a record that stood alone.
-    fn after_success(self, rows: usize, was_refused: bool) -> Self {
-        match self {
-            Self::Before(_) => Self::Alone,
-            // Where many are refused, the next is as well: not one more batch for each.
-            Self::Alone if was_refused => Self::Alone,
-            Self::Alone => Self::Growing(Self::FEW),
-            Self::Growing(limit) if limit < rows => Self::Growing(limit * 2),
-            Self::Full | Self::Growing(_) => Self::Full,
-        }
-    }
-}
-
-impl Source {
-    fn new(spool: Arc<Spool>, is_adopted: bool) -> Self {
-        Self {
-            spool,
-            is_adopted,
-            position: None,
-            pace: Pace::Full,
-            attempts: Vec::new(),
-            tip: None,
-            ahead: None,
-            not_before: None,
-            reached: 1,
-            has_told: false,
-            standing: Standing::Own,
-        }
-    }
-
-    /// The seq after the last record that is known to be committed.
-    fn known(&self, progress: &Progress) -> u64 {
-        if self.is_adopted {
-            self.log().position(Sink::Postgres).max(self.reached)
-        } else {
-            progress.position()
-        }
-    }
-
-    fn log(&self) -> &Log {
-        self.spool.log()
-    }
-}
-
-/// When partitions are made ahead.
-#[derive(Debug)]
-struct Ahead {
-    /// By the clock then; `None`: not yet.
-    made_us: Option<i64>,
-    /// Not before this, since it failed.
-    not_before: Option<Instant>,
-    pause: Duration,
-}
-
-impl Ahead {
-    const NEVER: Self = Self {
-        made_us: None,
-        not_before: None,
-        pause: FIRST_AHEAD_PAUSE,
-    };
-
-    fn is_due(&self, now_us: i64) -> bool {
-        let is_old = |made_us| now_us.saturating_sub(made_us) >= AHEAD_EVERY_US || now_us < made_us;
-        self.made_us.is_none_or(is_old) && self.not_before.is_none_or(|at| at <= Instant::now())
-    }
-
-    /// Returns whether it is the first failure.
-    fn has_failed(&mut self) -> bool {
-        let is_first = self.not_before.is_none();
-        self.not_before = Some(Instant::now() + self.pause);
-        self.pause = (self.pause * 2).min(LONGEST_AHEAD_PAUSE);
-        is_first
-    }
-}
-
-/// Records what is to be told in the trail itself.
-struct Tell(Box<TellFn>);
+/// Records what the trail says of itself.
+struct OwnRecords(Box<RecordFn>);
 
 /// Records something; calls what it is given, if anything, when that is committed.
-type TellFn = dyn Fn(NewRecord, Option<Box<dyn FnOnce() + Send>>) + Send;
+type RecordFn = dyn Fn(NewRecord, Option<Box<dyn FnOnce() + Send>>) + Send;
 
-impl std::fmt::Debug for Tell {
+impl std::fmt::Debug for OwnRecords {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tell").finish_non_exhaustive()
+        f.debug_struct("OwnRecords").finish_non_exhaustive()
     }
 }
 
@@ -239,21 +70,17 @@ pub(crate) struct Drain {
     export: Option<Arc<Export>>,
     /// Who waits for single records.
     required: Arc<Required>,
-    /// Records what is to be told in the trail itself.
-    tell: Tell,
+    /// Records what the trail says of itself.
+    own_records: OwnRecords,
     /// This process' own log first, then one that was taken over, if any.
-    sources: Vec<Source>,
+    sources: Vec<Draining>,
     /// Folders of other processes, not yet looked at.
     others: VecDeque<PathBuf>,
     batcher: Batcher,
     writer: Option<Writer>,
     ahead: Ahead,
-    pause: Duration,
-    /// When it was last said that rows are in default partitions.
-    alarmed: Option<Instant>,
-    /// What was said of Postgres since it last took records, and when.
-    said: Vec<(String, Instant)>,
-    is_plain_said: bool,
+    backoff: Backoff,
+    notices: Notices,
     /// Whether a log stays of which the trail has still to be told that the database does not agree with it.
     keeps_disputed: bool,
 }
@@ -266,7 +93,7 @@ impl Drain {
         own: Arc<Spool>,
         export: Option<Arc<Export>>,
         required: Arc<Required>,
-        tell: Box<TellFn>,
+        record: Box<RecordFn>,
     ) -> Self {
         let others = spool::others(&own).into();
         let drain = Self {
@@ -275,16 +102,14 @@ impl Drain {
             counters,
             export,
             required: Arc::clone(&required),
-            tell: Tell(tell),
-            sources: vec![Source::new(own, false)],
+            own_records: OwnRecords(record),
+            sources: vec![Draining::new(Source::own(own))],
             others,
             batcher: Batcher::new(required),
             writer: None,
             ahead: Ahead::NEVER,
-            pause: FIRST_PAUSE,
-            alarmed: None,
-            said: Vec::new(),
-            is_plain_said: false,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            notices: Notices::default(),
             keeps_disputed: false,
         };
         drain.count_orphans();
@@ -298,7 +123,7 @@ impl Drain {
         counters: Arc<Counters>,
         log: Arc<Spool>,
         required: Arc<Required>,
-        tell: Box<TellFn>,
+        record: Box<RecordFn>,
     ) -> Self {
         Self {
             config,
@@ -306,16 +131,14 @@ impl Drain {
             counters,
             export: None,
             required: Arc::clone(&required),
-            tell: Tell(tell),
-            sources: vec![Source::new(log, true)],
+            own_records: OwnRecords(record),
+            sources: vec![Draining::new(Source::adopted(log))],
             others: VecDeque::new(),
             batcher: Batcher::new(required),
             writer: None,
             ahead: Ahead::NEVER,
-            pause: FIRST_PAUSE,
-            alarmed: None,
-            said: Vec::new(),
-            is_plain_said: false,
+            backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
+            notices: Notices::default(),
             keeps_disputed: true,
         }
     }
@@ -360,19 +183,6 @@ impl Drain {
         Ok(())
     }
 
-    /// Takes over the next log that a dead process left, one at a time.
-    fn adopt(&mut self) {
-        while self.sources.len() == 1
-            && let Some(path) = self.others.pop_front()
-        {
-            match Spool::take_over(&path) {
-                Ok(Some(spool)) => self.sources.push(Source::new(Arc::new(spool), true)),
-                Ok(None) => {}
-                Err(error) => self.unreadable(&path, error.is_damage(), &error),
-            }
-        }
-    }
-
     /// Runs until it is told to stop.
     pub(crate) async fn run(mut self) {
         let mut turn = 0;
@@ -399,19 +209,6 @@ impl Drain {
         }
     }
 
-    /// Counts the logs that dead processes left: those that nobody has, and the one that was taken over.
-    fn count_orphans(&self) {
-        let Some(own) = self.sources.iter().find(|source| !source.is_adopted) else {
-            return;
-        };
-        let adopted = self.sources.iter().filter(|source| source.is_adopted);
-        let (logs, bytes) = adopted
-            .fold(spool::orphans(own.spool.path()), |(logs, bytes), source| {
-                (logs + 1, bytes + source.spool.stored_bytes())
-            });
-        self.counters.set_orphans(logs, bytes);
-    }
-
     /// Waits for something to do.
     async fn wait(&self) {
         let retry = self
@@ -431,18 +228,10 @@ impl Drain {
             return self.pause().await;
         }
         let source = &mut self.sources[index];
-        if source.is_adopted && !matches!(fault.class, Class::Retry | Class::Superseded) {
+        if source.source.is_adopted() && !matches!(fault.class, Class::Retry | Class::Superseded) {
             // This process' own records may well be written.
             source.not_before = Some(Instant::now() + ADOPTED_PAUSE);
-            let (writer, cause) = (source.log().writer(), fault.summary());
-            report::say(move || {
-                tracing::warn!(
-                    target: "tracing_audit",
-                    %writer,
-                    %cause,
-                    "audit trail: Postgres does not take the records that another process left; they are kept"
-                );
-            });
+            notices::left_records_are_refused(source.log().writer(), fault.summary());
             return;
         }
         // When the batch was there already, nothing is wrong with the server.
@@ -468,7 +257,7 @@ impl Drain {
         match Writer::connect(&self.config.postgres, self.config.migrate).await {
             Ok(writer) => {
                 self.writer = Some(writer);
-                self.say_if_plain();
+                self.notices.plain_connection(&self.config.postgres);
             }
             Err(NotReady::Fault(fault)) => {
                 self.failed(&fault);
@@ -477,27 +266,10 @@ impl Drain {
             Err(NotReady::Schema(why)) => {
                 self.counters.set_health(Health::Holding);
                 self.complain(&why, "; records are kept in the local log");
-                self.pause = LONGEST_PAUSE;
+                self.backoff.go_to_longest();
                 self.pause().await;
             }
         }
-    }
-
-    /// Says once that what is sent can be read on the way, since this build has no TLS.
-    fn say_if_plain(&mut self) {
-        let servers = &self.config.postgres;
-        if self.is_plain_said || !servers.is_plain_for_want_of_tls() {
-            return;
-        }
-        self.is_plain_said = true;
-        let place = servers.place();
-        report::say(move || {
-            tracing::warn!(
-                target: "tracing_audit",
-                "audit trail: the connection to Postgres at {place} is not encrypted: this build has no TLS; enable feature \
-                 tls-ring, tls-aws-lc-rs or tls-native of tracing-audit, or set sslmode=disable"
-            );
-        });
     }
 
     /// Makes partitions ahead when that is due. No batch fails for it: where it cannot be done now, it is done later.
@@ -509,22 +281,12 @@ impl Drain {
         }
         match writer.prepare_partitions(now_us).await {
             Ok(()) => {
-                self.ahead = Ahead {
-                    made_us: Some(now_us),
-                    ..Ahead::NEVER
-                };
+                self.ahead = Ahead::made_at(now_us);
                 true
             }
             Err(fault) => {
-                if self.ahead.has_failed() {
-                    let cause = fault.summary();
-                    report::say(move || {
-                        tracing::warn!(
-                            target: "tracing_audit",
-                            %cause,
-                            "audit trail: partitions cannot be made ahead now; it is tried again"
-                        );
-                    });
+                if self.ahead.put_off() {
+                    notices::partitions_wait(fault.summary());
                 }
                 false
             }
@@ -543,7 +305,7 @@ impl Drain {
                 match source.position {
                     _ if source.not_before.is_some_and(|at| now < at) => false,
                     // A log that was taken over is old enough.
-                    Some(position) if !source.is_adopted => {
+                    Some(position) if !source.source.is_adopted() => {
                         self.progress.is_due(position, &self.config.batch)
                     }
                     _ => true,
@@ -556,13 +318,13 @@ impl Drain {
 
     /// Writes the next batch of a log, if it has one.
     async fn write_from(&mut self, index: usize, writer: &mut Writer) -> Result<(), Fault> {
-        let spool = Arc::clone(&self.sources[index].spool);
+        let spool = Arc::clone(self.sources[index].source.spool());
         let log = spool.log();
         let position = if let Some(position) = self.sources[index].position {
             position
         } else {
             let stands = self.ask(index, writer).await?;
-            if self.sources[index].is_adopted
+            if self.sources[index].source.is_adopted()
                 && let Err(error) = log.recover(PROCESS_LOST, stands, |_| ())
             {
                 drop(spool);
@@ -580,7 +342,7 @@ impl Drain {
                 self.works();
                 return Ok(());
             }
-            Err(error) if self.sources[index].is_adopted => {
+            Err(error) if self.sources[index].source.is_adopted() => {
                 drop(spool);
                 self.give_back(index, &error);
                 return Ok(());
@@ -663,7 +425,10 @@ impl Drain {
         }
         let in_default = written?;
         // Before who waits for a flush is told.
-        self.alarm(in_default);
+        if in_default > 0 {
+            self.counters.count_in_default(in_default);
+            self.notices.rows_in_default_partition(in_default);
+        }
         self.committed(index, &batch, began.elapsed());
         self.batcher.recycle(batch);
         Ok(())
@@ -711,7 +476,7 @@ impl Drain {
         source.pace = source
             .pace
             .after_success(self.config.batch.rows, was_refused);
-        if source.is_adopted {
+        if source.source.is_adopted() {
             let rows = batch.records() - batch.dead_letters.len() as u64;
             self.counters.count_adopted(rows);
         }
@@ -720,42 +485,17 @@ impl Drain {
         self.resume(index, batch.last_seq + 1);
     }
 
-    /// Says that rows are in default partitions, when that is news.
-    fn alarm(&mut self, in_default: u64) {
-        if in_default == 0 {
-            return;
-        }
-        self.counters.count_in_default(in_default);
-        let now = Instant::now();
-        if self
-            .alarmed
-            .is_some_and(|at| now.duration_since(at) < ALARM_EVERY)
-        {
-            return;
-        }
-        self.alarmed = Some(now);
-        report::say(move || {
-            tracing::error!(
-                target: "tracing_audit",
-                rows = in_default,
-                "audit trail: rows are in a default partition, since their time is far ahead of the server's or more than a year ago: is a clock wrong? `tracing-audit settle` moves them to their months"
-            );
-        });
-    }
-
     /// Postgres takes what there is, or has taken it.
     fn works(&mut self) {
-        self.pause = FIRST_PAUSE;
+        self.backoff.reset();
         let before = self.counters.set_health(Health::Healthy);
         if before != Health::Healthy {
             // It may have been said before this thread panicked.
-            self.said.clear();
+            self.notices.forget_faults();
             self.counters.set_fault(None);
         }
         if matches!(before, Health::Retrying | Health::Holding) {
-            report::say(|| {
-                tracing::info!(target: "tracing_audit", "audit trail: Postgres takes records again");
-            });
+            notices::postgres_is_back();
         }
     }
 
@@ -777,105 +517,11 @@ impl Drain {
             self.required.settle(attempt.fates);
         }
         if !dead.is_empty() {
-            let records = dead.len();
-            report::say(move || {
-                tracing::error!(
-                    target: "tracing_audit",
-                    records,
-                    "audit trail: records were refused; see audit.dead_letters"
-                );
-            });
+            notices::records_were_refused(dead.len());
         }
-        if !source.is_adopted {
+        if !source.source.is_adopted() {
             self.progress.dead_lettered(&dead);
             self.progress.commit_to(position);
-        }
-    }
-
-    /// Lets go of a log that was taken over and cannot be read any further.
-    fn give_back(&mut self, index: usize, error: &LogError) {
-        let source = self.sources.remove(index);
-        let path = source.spool.path().to_owned();
-        // Let go before it gets another name.
-        drop(source);
-        self.unreadable(&path, error.is_damage(), error);
-        self.count_orphans();
-    }
-
-    /// Deals with a log that cannot be read: a damaged one gets another name, and the trail says
-    /// so; any other stays as it is, for a process that can read it.
-    fn unreadable(
-        &mut self,
-        path: &Path,
-        is_damaged: bool,
-        error: &(dyn std::error::Error + 'static),
-    ) {
-        let error = crate::error::causes(error);
-        let folder = if is_damaged {
-            let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
-            let name = aside.file_name().unwrap_or_default().to_string_lossy();
-            (self.tell.0)(gap::of_damage(&name), None);
-            aside
-        } else {
-            path.to_owned()
-        };
-        report::say(move || {
-            tracing::error!(
-                target: "tracing_audit",
-                folder = %folder.display(),
-                is_damaged,
-                error,
-                "audit trail: a local log that another process left cannot be read; a damaged one is set aside, any other stays as it is"
-            );
-        });
-    }
-
-    /// Removes a log that was taken over and is drained, or leaves it to the export.
-    fn finish(&mut self, index: usize) {
-        if self.sources[index].is_adopted {
-            self.finish_adopted(index);
-            self.count_orphans();
-        }
-    }
-
-    fn finish_adopted(&mut self, index: usize) {
-        let Source {
-            spool, position, ..
-        } = self.sources.remove(index);
-        if self.keeps_disputed && spool.log().is_disputed() {
-            return;
-        }
-        if let Some(export) = &self.export
-            && spool.log().waiting(Sink::Otlp) > 0
-        {
-            let log = spool.log();
-            let position = position.unwrap_or(log.next_seq());
-            let positions = log.positions().with(Sink::Postgres, position);
-            // If that fails, Postgres will say where it stands.
-            let _ = log.append(&[], positions, &Runs::default());
-            let path = spool.path().to_owned();
-            drop(spool);
-            export.leave(path);
-            return;
-        }
-        let unexported = spool.log().waiting(Sink::Otlp);
-        if unexported > 0 {
-            report::say(move || {
-                tracing::warn!(
-                    target: "tracing_audit",
-                    records = unexported,
-                    "audit trail: another process left records to export, and no export is set up here: they are in Postgres alone"
-                );
-            });
-        }
-        if let Some(Err(error)) = Arc::into_inner(spool).map(Spool::remove) {
-            report::say(move || {
-                tracing::warn!(
-                    target: "tracing_audit",
-                    error = crate::error::causes(&error),
-                    "audit trail: a drained local log cannot be removed"
-                );
-            });
         }
     }
 
@@ -896,30 +542,15 @@ impl Drain {
         self.complain(&sentence, kept);
     }
 
-    /// Says what is wrong with Postgres: when it begins or its cause changes, and again while it
-    /// lasts.
+    /// Says what is wrong with Postgres.
     fn complain(&mut self, fault: &str, kept: &'static str) {
         self.counters.set_fault(Some(fault));
-        let now = Instant::now();
-        self.said
-            .retain(|(_, at)| now.duration_since(*at) < SAID_AGAIN_EVERY);
-        if self.said.iter().any(|(said, _)| said == fault) {
-            return;
-        }
-        if self.said.len() >= CAUSES {
-            self.said.remove(0);
-        }
-        self.said.push((fault.to_owned(), now));
-        let fault = fault.to_owned();
-        report::say(move || {
-            tracing::warn!(target: "tracing_audit", "audit trail: {fault}{kept}");
-        });
+        self.notices.fault(fault, kept);
     }
 
     /// Waits before the next attempt; a flush or a shutdown does not wait for its end.
     async fn pause(&mut self) {
-        let until = Instant::now() + self.pause;
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        let until = Instant::now() + self.backoff.next_pause();
         self.progress.pause_until(until).await;
     }
 }
@@ -936,21 +567,6 @@ async fn meanwhile<T>(one: impl Future<Output = T>, other: impl Future<Output = 
         polled
     })
     .await
-}
-
-/// How the next batches are cut, so that the record that Postgres refused comes to stand alone:
-/// those before it first, where it is known, else half of them.
-fn single_out(batch: &Batch, at: Option<(usize, usize)>) -> Pace {
-    let refused = at.and_then(|(leaf, line)| {
-        let leaf = batch.leaves.get(leaf)?;
-        leaf.seqs.get(line.checked_sub(1)?).copied()
-    });
-    let count = |records: u64| usize::try_from(records).unwrap_or(usize::MAX);
-    match refused {
-        Some(seq) if seq == batch.first_seq => Pace::Alone,
-        Some(seq) => Pace::Before(count(seq - batch.first_seq)),
-        None => Pace::Growing(count(batch.records() / 2)),
-    }
 }
 
 #[cfg(test)]

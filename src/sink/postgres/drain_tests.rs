@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Builder;
 use crate::record::{Event, id};
-use crate::spool::Positions;
+use crate::spool::{Positions, Runs};
 use crate::vocabulary::Kind;
 
 /// A drain of a log that holds these events, and the folder that it is in.
@@ -33,7 +33,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
 #[test]
 fn what_was_read_ahead_is_written_only_where_it_begins() {
     let (mut drain, root) = drain(&["a", "b", "c", "d"]);
-    let spool = Arc::clone(&drain.sources[0].spool);
+    let spool = Arc::clone(drain.sources[0].source.spool());
     // A part of the batch after the first record.
     let ahead = |drain: &mut Drain| {
         let (mut draft, limits) = (Draft::new(2), drain.config.batch);

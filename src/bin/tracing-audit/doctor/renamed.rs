@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::difference::{Facts, Sides};
 use super::finding::Finding;
 use super::partitions::Leaf;
-use super::roles::quoted;
 use super::snapshot::Fact;
+use super::statements::{in_one, quoted, renames};
 
 /// A column: its name and its type.
 type Column = (String, String);
@@ -556,80 +556,6 @@ fn views(sides: &Sides<'_>, explained: &mut Explained) -> Vec<Finding> {
     findings
 }
 
-/// The statements that rename, by a third name where one is taken.
-fn renames(changes: &[(String, String)], rename: impl Fn(&str, &str) -> String) -> Vec<String> {
-    let is_taken = changes
-        .iter()
-        .any(|(_, to)| changes.iter().any(|(from, _)| from == to));
-    if !is_taken {
-        return changes.iter().map(|(from, to)| rename(from, to)).collect();
-    }
-    let third = |number: usize| format!("exchanged_{number}");
-    let away = changes
-        .iter()
-        .enumerate()
-        .map(|(number, (from, _))| rename(from, &third(number)));
-    let back = changes
-        .iter()
-        .enumerate()
-        .map(|(number, (_, to))| rename(&third(number), to));
-    away.chain(back).collect()
-}
-
-/// All or none of them.
-fn in_one(statements: &[String]) -> String {
-    match statements.len() {
-        0 | 1 => statements.concat(),
-        _ => format!("BEGIN; {} COMMIT;", statements.join(" ")),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn columns(text: &str) -> Vec<Option<Column>> {
-        let column = |word: &str| {
-            word.split_once(':')
-                .map(|(name, kind)| (name.to_owned(), kind.to_owned()))
-        };
-        text.split(' ').map(column).collect()
-    }
-
-    #[test]
-    fn columns_are_renamed_by_their_places_and_types() {
-        let right = columns("id:uuid user:text role:text at:time");
-        let renamed = |found: &str| {
-            let changes = renamed_columns(&right, &columns(found));
-            let words: Vec<String> = changes
-                .iter()
-                .map(|(from, to)| format!("{from}>{to}"))
-                .collect();
-            words.join(" ")
-        };
-        assert_eq!(renamed("id:uuid user:text role:text at:time mine:int"), "");
-        assert_eq!(
-            renamed("id:uuid role:text user:text at:time"),
-            "role>user user>role"
-        );
-        assert_eq!(
-            renamed("id:uuid other:text role:text at:time"),
-            "other>user"
-        );
-        // Another stands in for it.
-        assert_eq!(
-            renamed("id:uuid hidden:text role:text at:time user:text"),
-            "hidden>user user>user_of_somebody_else"
-        );
-        // One was dropped, before and after a restore; and one that was made anew.
-        assert_eq!(renamed("id:uuid - role:text at:time"), "");
-        assert_eq!(renamed("id:uuid role:text at:time"), "");
-        assert_eq!(renamed("id:uuid - role:text at:time user:text"), "");
-        assert_eq!(renamed("id:uuid role:text at:time user:text"), "");
-        // After one of somebody else's was dropped.
-        assert_eq!(
-            renamed("id:uuid other:text role:text at:time - mine:int"),
-            "other>user"
-        );
-    }
-}
+#[path = "renamed_tests.rs"]
+mod tests;

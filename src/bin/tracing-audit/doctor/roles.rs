@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::finding::{Finding, Severity, listed, or_ok};
 use super::look::Look;
+use super::statements::quoted;
 
 /// The roles of the trail.
 const ROLES: [&str; 6] = [
@@ -588,27 +589,4 @@ fn bypassing(roles: &Roles) -> Vec<Finding> {
         }
     }
     findings
-}
-
-/// A name as it is written in a statement. Only the names of the trail's own roles and of Postgres' are written bare:
-/// any other could be a word of SQL.
-pub(crate) fn quoted(name: &str) -> String {
-    let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
-    if is_plain && (name.starts_with("audit_") || name.starts_with("pg_")) {
-        name.to_owned()
-    } else {
-        format!("\"{}\"", name.replace('"', "\"\""))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn names_are_quoted_where_they_must_be() {
-        assert_eq!(quoted("audit_writer"), "audit_writer");
-        assert_eq!(quoted("user"), "\"user\"");
-        assert_eq!(quoted("App \"x\""), "\"App \"\"x\"\"\"");
-    }
 }

@@ -17,7 +17,8 @@ use crate::sink::postgres::fault::{Class, Fault};
 use crate::sink::postgres::writer::{Writer, Written};
 use crate::spool::{Cause, Disagreement, Former, Identity, LogError};
 
-use super::{Drain, Standing};
+use super::Drain;
+use super::draining::Standing;
 
 /// More records than a process can have in memory that its disk did not take.
 const MOST_IN_MEMORY: u64 = 1 << 32;
@@ -46,7 +47,7 @@ impl Drain {
     /// log has a new writer from then on. Returns where the next batch begins.
     pub(super) async fn ask(&mut self, index: usize, writer: &mut Writer) -> Result<u64, Fault> {
         let source = &self.sources[index];
-        let spool = Arc::clone(&source.spool);
+        let spool = Arc::clone(source.source.spool());
         let (log, known) = (spool.log(), source.known(&self.progress));
         let (identity, past) = (log.identity(), log.past());
         let writers = past.formers.iter().map(|former| former.writer);
@@ -98,7 +99,7 @@ impl Drain {
         if source.standing == Standing::Suspected {
             source.standing = Standing::Own;
         }
-        if source.is_adopted && !source.has_told {
+        if source.source.is_adopted() && !source.has_told {
             // Its process may not have come to tell it.
             for why in log.past().untold() {
                 self.tell_disagreement(index, why);
@@ -148,7 +149,7 @@ impl Drain {
         if last >= next {
             // Of a log that was taken over, Postgres may know more than the disk: its process may have
             // written from memory. No record of this log is left out by that.
-            return Ok(source.is_adopted && last - next < MOST_IN_MEMORY);
+            return Ok(source.source.is_adopted() && last - next < MOST_IN_MEMORY);
         }
         let mut found = None;
         log.read(last, |stored| {
@@ -243,7 +244,7 @@ impl Drain {
     fn rebase(&mut self, index: usize, turn: Turn) -> Result<u64, LogError> {
         self.forget_ahead(index);
         let source = &mut self.sources[index];
-        let log = source.spool.log();
+        let log = source.log();
         let Turn { from, whys, .. } = &turn;
         let from = *from;
         let old = log.identity();
@@ -267,7 +268,7 @@ impl Drain {
         source.tip = None;
         source.attempts.clear();
         source.standing = Standing::Own;
-        if source.is_adopted {
+        if source.source.is_adopted() {
             self.counters.count_disagreement(0);
         } else {
             let lost = whys.iter().map(|why| why.lost).sum();
@@ -303,8 +304,8 @@ impl Drain {
         let source = &mut self.sources[index];
         source.has_told = true;
         // Of a log that was taken over, the row is in another one.
-        let progress = (!source.is_adopted).then(|| Arc::clone(&self.progress));
-        let spool = Arc::downgrade(&source.spool);
+        let progress = (!source.source.is_adopted()).then(|| Arc::clone(&self.progress));
+        let spool = Arc::downgrade(source.source.spool());
         let told = move || {
             if let Some(spool) = spool.upgrade() {
                 let told_at = progress.map_or(u64::MAX, |progress| progress.position());
@@ -314,6 +315,6 @@ impl Drain {
         };
         let seqs = (why.first_seq, why.last_seq);
         let record = gap::of_disagreement(why.cause.as_str(), why.writer, seqs, why.lost);
-        (self.tell.0)(record, Some(Box::new(told)));
+        (self.own_records.0)(record, Some(Box::new(told)));
     }
 }

@@ -1,0 +1,54 @@
+//! Pauses that grow while attempts fail.
+
+use std::time::Duration;
+
+/// The pause before the next attempt: it doubles with each failure, up to the longest one.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(super) const fn new(first: Duration, longest: Duration) -> Self {
+        Self {
+            first,
+            longest,
+            next: first,
+        }
+    }
+
+    /// Returns the pause after a failure, and doubles the next one.
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let pause = self.next;
+        self.next = (pause * 2).min(self.longest);
+        pause
+    }
+
+    /// Begins with the first pause again, after a success.
+    pub(super) fn reset(&mut self) {
+        self.next = self.first;
+    }
+
+    /// Goes on with the longest pause: only an operator can mend what failed.
+    pub(super) fn go_to_longest(&mut self) {
+        self.next = self.longest;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_begin_anew_after_a_success() {
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
+        let pauses = std::iter::repeat_with(|| backoff.next_pause().as_secs());
+        assert_eq!(pauses.take(5).collect::<Vec<_>>(), [1, 2, 4, 5, 5]);
+        backoff.reset();
+        assert_eq!(backoff.next_pause(), Duration::from_secs(1));
+        backoff.go_to_longest();
+        assert_eq!(backoff.next_pause(), Duration::from_secs(5));
+    }
+}

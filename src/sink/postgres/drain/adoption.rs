@@ -1,0 +1,108 @@
+//! Logs that dead processes left: taken over one at a time, and removed when they are drained.
+
+use std::path::Path;
+
+use super::draining::Draining;
+use super::{Drain, notices};
+use crate::record::gap;
+use crate::sink::source::Source;
+use crate::spool::{self, LogError, Runs, Sink, Spool};
+
+impl Drain {
+    /// Takes over the next log that a dead process left, one at a time.
+    pub(super) fn adopt(&mut self) {
+        while self.sources.len() == 1
+            && let Some(path) = self.others.pop_front()
+        {
+            match Source::take_over(&path) {
+                Ok(Some(source)) => self.sources.push(Draining::new(source)),
+                Ok(None) => {}
+                Err(error) => self.unreadable(&path, error.is_damage(), &error),
+            }
+        }
+    }
+
+    /// Counts the logs that dead processes left: those that nobody has, and the one that was taken over.
+    pub(super) fn count_orphans(&self) {
+        let Some(own) = self
+            .sources
+            .iter()
+            .find(|source| !source.source.is_adopted())
+        else {
+            return;
+        };
+        let adopted = self
+            .sources
+            .iter()
+            .filter(|source| source.source.is_adopted());
+        let (logs, bytes) = adopted.fold(
+            spool::orphans(own.source.spool().path()),
+            |(logs, bytes), source| (logs + 1, bytes + source.source.spool().stored_bytes()),
+        );
+        self.counters.set_orphans(logs, bytes);
+    }
+
+    /// Lets go of a log that was taken over and cannot be read any further.
+    pub(super) fn give_back(&mut self, index: usize, error: &LogError) {
+        let source = self.sources.remove(index);
+        let path = source.source.spool().path().to_owned();
+        // Let go before it gets another name.
+        drop(source);
+        self.unreadable(&path, error.is_damage(), error);
+        self.count_orphans();
+    }
+
+    /// Deals with a log that cannot be read: a damaged one gets another name, and the trail says
+    /// so; any other stays as it is, for a process that can read it.
+    fn unreadable(
+        &mut self,
+        path: &Path,
+        is_damaged: bool,
+        error: &(dyn std::error::Error + 'static),
+    ) {
+        let folder = if is_damaged {
+            let aside = Spool::set_aside(path).unwrap_or_else(|_| path.to_owned());
+            let name = aside.file_name().unwrap_or_default().to_string_lossy();
+            (self.own_records.0)(gap::of_damage(&name), None);
+            aside
+        } else {
+            path.to_owned()
+        };
+        notices::log_cannot_be_read(folder, is_damaged, error);
+    }
+
+    /// Removes a log that was taken over and is drained, or leaves it to the export.
+    pub(super) fn finish(&mut self, index: usize) {
+        if self.sources[index].source.is_adopted() {
+            self.finish_adopted(index);
+            self.count_orphans();
+        }
+    }
+
+    fn finish_adopted(&mut self, index: usize) {
+        let Draining {
+            source, position, ..
+        } = self.sources.remove(index);
+        if self.keeps_disputed && source.log().is_disputed() {
+            return;
+        }
+        if let Some(export) = &self.export
+            && source.log().waiting(Sink::Otlp) > 0
+        {
+            let log = source.log();
+            let position = position.unwrap_or(log.next_seq());
+            let positions = log.positions().with(Sink::Postgres, position);
+            // If that fails, Postgres will say where it stands.
+            let _ = log.append(&[], positions, &Runs::default());
+            let path = source.spool().path().to_owned();
+            drop(source);
+            export.leave(path);
+            return;
+        }
+        let unexported = source.log().waiting(Sink::Otlp);
+        if unexported > 0 {
+            notices::left_records_are_not_exported(unexported);
+        }
+        source.remove();
+    }
+}

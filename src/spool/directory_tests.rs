@@ -1,0 +1,373 @@
+use super::super::chunk::tests::chunk;
+use super::super::log::Runs;
+use super::super::log::tests::set_version;
+use super::*;
+
+struct Root(PathBuf);
+
+impl Root {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("tracing-audit-root-{}", id::new(0).simple())))
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn adopt(root: &Root) -> Vec<(Directory, Log)> {
+    all(&root.0)
+        .iter()
+        .filter_map(|path| Directory::take_over(path, &root.0).unwrap())
+        .collect()
+}
+
+#[test]
+fn a_folder_that_is_held_is_left_alone_and_a_dead_one_is_taken_over_once() {
+    let root = Root::new();
+    let held = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    let dead = Directory::create(&root.0, "b", Positions::BEGINNING).unwrap();
+    let writer = dead.1.writer();
+    drop(dead);
+    let adopted = adopt(&root);
+    assert_eq!(
+        adopted
+            .iter()
+            .map(|(_, log)| log.writer())
+            .collect::<Vec<_>>(),
+        [writer]
+    );
+    assert_eq!(adopt(&root).len(), 0);
+    drop(held);
+}
+
+#[test]
+fn a_folder_that_is_looked_at_is_taken_over_all_the_same() {
+    let root = Root::new();
+    drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
+    let path = all(&root.0).remove(0);
+    let reader = open_lock_to_look(&path).unwrap();
+    reader.lock_shared().unwrap();
+    let lock = open_plain(&path.join("lock")).unwrap();
+    assert!(
+        !lock_unless_owned(&lock, Duration::ZERO).unwrap(),
+        "it is looked at for too long"
+    );
+    let taken = std::thread::scope(|scope| {
+        let taking = scope.spawn(|| Directory::take_over(&path, &root.0).unwrap());
+        // One after the other looks at it, and none of them for long.
+        for _ in 0..20 {
+            let next = open_lock_to_look(&path).unwrap();
+            let _ = next.try_lock_shared();
+            std::thread::yield_now();
+        }
+        drop(reader);
+        taking.join().unwrap()
+    });
+    assert!(taken.is_some());
+    assert_eq!(orphans(&root.0, Path::new("")).0, 0, "it is owned");
+}
+
+#[test]
+fn a_folder_without_a_log_is_cleared_away() {
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    drop(log);
+    fs::remove_file(directory.path.join("spool.redb")).unwrap();
+    drop(directory);
+    // As after a process that died while it removed its folder.
+    fs::create_dir(root.0.join(id::new(0).to_string())).unwrap();
+    assert_eq!(adopt(&root).len(), 0);
+    assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+}
+
+#[test]
+fn a_log_that_was_copied_without_its_lock_is_counted_and_taken_over_once() {
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    let path = directory.path.clone();
+    fs::remove_file(path.join("lock")).unwrap();
+    assert_eq!(orphans(&root.0, Path::new("")).0, 0, "its process has it");
+    assert!(
+        Directory::take_over(&path, &root.0).unwrap().is_none(),
+        "its process has it, without the file"
+    );
+    fs::remove_file(path.join("lock")).unwrap();
+    drop((directory, log));
+    assert_eq!(orphans(&root.0, Path::new("")).0, 1);
+    let taken = adopt(&root);
+    assert_eq!(taken.len(), 1);
+    assert_eq!(adopt(&root).len(), 0, "it is held");
+}
+
+#[test]
+fn a_folder_without_a_lock_that_holds_something_else_is_refused_and_left() {
+    let root = Root::new();
+    let path = root.0.join(id::new(0).to_string());
+    fs::create_dir_all(&path).unwrap();
+    fs::write(path.join("spool.v2"), "of a later version").unwrap();
+    let refused = Directory::take_over(&path, &root.0).unwrap_err();
+    assert!(matches!(refused, DirectoryError::NotKnown), "{refused:?}");
+    assert!(path.join("spool.v2").exists());
+}
+
+#[test]
+fn a_damaged_log_is_told_and_left_where_it_is() {
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    drop(log);
+    let file = directory.path.join("spool.redb");
+    fs::write(&file, b"this is no log").unwrap();
+    drop(directory);
+    let path = &all(&root.0)[0];
+    let refused = Directory::take_over(path, &root.0);
+    assert!(
+        matches!(refused, Err(DirectoryError::Log(_))),
+        "{refused:?}"
+    );
+    assert_eq!(fs::read(&file).unwrap(), b"this is no log");
+}
+
+/// The next process, long after: what is left in the root.
+fn left_for_ever(root: &Root) -> Vec<String> {
+    for (directory, log) in adopt(root) {
+        assert_eq!(log.next_seq(), 1);
+        drop(log);
+        directory.remove().unwrap();
+    }
+    sweep_older_than(&root.0, Duration::ZERO);
+    fs::read_dir(&root.0)
+        .into_iter()
+        .flatten()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+/// Does this as a process that is killed after each operation, in turn; `next` is what the next
+/// process does. Returns after how many it is done.
+fn kill_at_each<T>(mut run: impl FnMut(&Root) -> T, mut next: impl FnMut(&Root)) -> usize {
+    (0..1_000)
+        .find(|operations| {
+            let root = Root::new();
+            let done = files::tests::killed_after(*operations, || run(&root)).is_some();
+            next(&root);
+            done
+        })
+        .unwrap()
+}
+
+#[test]
+fn a_process_killed_as_it_makes_its_folder_leaves_nothing_for_ever() {
+    let operations = kill_at_each(
+        |root| drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap()),
+        |root| assert_eq!(left_for_ever(root), [""; 0]),
+    );
+    assert!(operations >= 6, "{operations}");
+}
+
+#[test]
+fn a_process_killed_as_it_removes_or_takes_over_a_folder_leaves_nothing_for_ever() {
+    let operations = kill_at_each(
+        |root| {
+            drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
+            for (directory, log) in adopt(root) {
+                drop(log);
+                directory.remove().unwrap();
+            }
+        },
+        |root| assert_eq!(left_for_ever(root), [""; 0]),
+    );
+    assert!(operations >= 11, "{operations}");
+}
+
+#[test]
+fn a_process_killed_as_it_sets_a_folder_aside_loses_nothing_of_it() {
+    let operations = kill_at_each(
+        |root| {
+            let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+            drop(log);
+            let path = directory.path.clone();
+            drop(directory);
+            fs::write(path.join("spool.redb"), b"this is no log").unwrap();
+            Directory::set_aside(&path).unwrap();
+        },
+        |root| {
+            let folders = fs::read_dir(&root.0).into_iter().flatten().flatten();
+            for folder in folders {
+                let log = folder.path().join("spool.redb");
+                let bytes = fs::read(log).unwrap_or_default();
+                let is_damaged = bytes.starts_with(b"this");
+                let name = folder.file_name().into_string().unwrap();
+                assert!(is_damaged || !name.starts_with("damaged"), "{name}");
+            }
+        },
+    );
+    assert!(operations >= 7, "{operations}");
+}
+
+#[test]
+fn what_may_still_be_made_or_is_not_known_is_not_swept() {
+    let root = Root::new();
+    fs::create_dir(&root.0).unwrap();
+    let new = |name: &str| {
+        let path = root.0.join(name);
+        fs::create_dir(&path).unwrap();
+        File::create_new(path.join("lock")).unwrap()
+    };
+    let young = format!(".{}", id::new(0));
+    drop(new(&young));
+    File::create_new(root.0.join(format!(".{}", id::new(1)))).unwrap();
+    sweep(&root.0);
+    assert_eq!(fs::read_dir(&root.0).unwrap().count(), 2);
+    sweep_older_than(&root.0, Duration::ZERO);
+    assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+    // Its process lives.
+    let held = new(&young);
+    held.lock().unwrap();
+    // These are no business of ours.
+    drop(new(".config"));
+    drop(new(&format!("damaged-{}", id::new(0))));
+    let full = root.0.join(format!(".{}", id::new(2)));
+    fs::create_dir(&full).unwrap();
+    fs::write(full.join("precious"), b"x").unwrap();
+    sweep_older_than(&root.0, Duration::ZERO);
+    assert_eq!(fs::read_dir(&root.0).unwrap().count(), 4);
+    assert!(root.0.join(&young).join("lock").exists());
+    assert!(full.join("precious").exists());
+}
+
+/// What is in the folder of a dead process.
+fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut contents: Vec<_> = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            (name, fs::read(entry.path()).unwrap())
+        })
+        .collect();
+    contents.sort();
+    contents
+}
+
+#[test]
+fn a_log_of_a_newer_version_is_refused_and_left_whole() {
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    let frames: [&[u8]; 2] = [b"a", b"b"];
+    log.append(&[chunk(&frames)], Positions::BEGINNING, &Runs::default())
+        .unwrap();
+    drop(log);
+    let path = directory.path.clone();
+    let file = path.join("spool.redb");
+    set_version(&file, 2);
+    drop(directory);
+    for _ in 0..2 {
+        let refused = Directory::take_over(&path, &root.0).unwrap_err();
+        assert!(
+            matches!(refused, DirectoryError::Log(LogError::Version(2))),
+            "{refused:?}"
+        );
+        assert!(!refused.is_damage());
+    }
+    // Nothing is lost for who can read it.
+    set_version(&file, 1);
+    let (_, log) = Directory::take_over(&path, &root.0).unwrap().unwrap();
+    assert_eq!((log.first_seq(), log.next_seq()), (1, 3));
+}
+
+#[test]
+fn a_folder_with_another_kind_of_log_is_refused_and_left_whole() {
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    drop(log);
+    let path = directory.path.clone();
+    fs::rename(path.join("spool.redb"), path.join("spool.v2")).unwrap();
+    drop(directory);
+    let before = contents(&path);
+    let refused = Directory::take_over(&path, &root.0).unwrap_err();
+    assert!(matches!(refused, DirectoryError::NotKnown), "{refused:?}");
+    assert!(!refused.is_damage());
+    assert_eq!(contents(&path), before);
+}
+
+#[test]
+#[cfg(unix)]
+fn a_folder_is_for_its_owner_alone_and_that_of_another_user_is_refused() {
+    use std::os::unix::fs::{PermissionsExt as _, chown};
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    drop(log);
+    for path in [&root.0, &directory.path] {
+        assert_eq!(
+            fs::metadata(path).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+    }
+    let path = directory.path.clone();
+    drop(directory);
+    // Only root can give a folder away; for others the kernel keeps this from happening.
+    if chown(&path, Some(65_534), None).is_ok() {
+        let refused = Directory::take_over(&path, &root.0);
+        assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn a_link_a_pipe_or_an_open_folder_in_the_place_of_a_log_is_refused_and_holds_nobody_up() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let pipe = |path: &Path| {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    };
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    let path = directory.path.clone();
+    drop((log, directory));
+    for name in ["lock", LOG_FILE] {
+        let (file, kept) = (path.join(name), path.join("kept"));
+        fs::rename(&file, &kept).unwrap();
+        for plant in [&pipe as &dyn Fn(&Path), &|file: &Path| {
+            symlink(&kept, file).unwrap();
+        }] {
+            plant(&file);
+            let refused = Directory::take_over(&path, &root.0);
+            assert!(matches!(refused, Err(DirectoryError::Io(_))), "{refused:?}");
+            fs::remove_file(&file).unwrap();
+        }
+        fs::hard_link(&kept, &file).unwrap();
+        let refused = Directory::take_over(&path, &root.0);
+        assert!(matches!(refused, Err(DirectoryError::Io(_))), "{refused:?}");
+        fs::remove_file(&file).unwrap();
+        fs::rename(&kept, &file).unwrap();
+    }
+    let link = root.0.join(id::new(0).to_string());
+    symlink(&path, &link).unwrap();
+    let refused = Directory::take_over(&link, &root.0);
+    assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
+    fs::remove_file(&link).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
+    let refused = Directory::take_over(&path, &root.0);
+    assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
+    // As Kubernetes leaves it, which gives a volume to a group.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o2770)).unwrap();
+    assert!(Directory::take_over(&path, &root.0).unwrap().is_some());
+    // A folder that was being made.
+    let making = root.0.join(format!(".{}", id::new(1)));
+    fs::create_dir(&making).unwrap();
+    pipe(&making.join("lock"));
+    sweep_older_than(&root.0, Duration::ZERO);
+    assert!(making.exists());
+}
+
+#[test]
+fn removing_leaves_nothing() {
+    let root = Root::new();
+    let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
+    drop(log);
+    directory.remove().unwrap();
+    assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
+}

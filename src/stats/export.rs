@@ -1,0 +1,125 @@
+//! What the export to OpenTelemetry counts.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// What the export counts.
+#[derive(Debug, Default)]
+pub(crate) struct ExportCounters {
+    is_on: AtomicU8,
+    is_failing: AtomicU8,
+    /// Records that are durable in this process' log, and those of others' that were dealt with.
+    records: AtomicU64,
+    exported: AtomicU64,
+    by_host: AtomicU64,
+    refused: AtomicU64,
+    given_up: AtomicU64,
+}
+
+impl ExportCounters {
+    pub(crate) fn turn_on(&self) {
+        self.is_on.store(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_failing(&self, is_failing: bool) {
+        self.is_failing
+            .store(u8::from(is_failing), Ordering::Relaxed);
+    }
+
+    /// Counts records that become one of the others; to be called before they do.
+    pub(crate) fn count_records(&self, records: u64) {
+        self.records.fetch_add(records, Ordering::Relaxed);
+    }
+
+    pub(crate) fn count_exported(&self, spans: u64) {
+        self.exported.fetch_add(spans, Ordering::Release);
+    }
+
+    pub(crate) fn count_by_host(&self, records: u64) {
+        self.by_host.fetch_add(records, Ordering::Release);
+    }
+
+    pub(crate) fn count_refused(&self, spans: u64) {
+        self.refused.fetch_add(spans, Ordering::Release);
+    }
+
+    pub(crate) fn count_given_up(&self, records: u64) {
+        self.given_up.fetch_add(records, Ordering::Release);
+    }
+
+    pub(super) fn stats(&self) -> Option<ExportStats> {
+        if self.is_on.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        // ORDERING: Acquire, pairs with the Release where they are counted: the records that
+        // they became of are seen below, and what is not yet counted among them is pending.
+        let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
+        let (exported, by_host) = (read(&self.exported), read(&self.by_host));
+        let (refused, given_up) = (read(&self.refused), read(&self.given_up));
+        let records = self.records.load(Ordering::Relaxed);
+        Some(ExportStats {
+            exported,
+            by_host,
+            refused,
+            given_up,
+            pending: records.saturating_sub(exported + by_host + refused + given_up),
+            is_failing: self.is_failing.load(Ordering::Relaxed) != 0,
+        })
+    }
+}
+
+/// What became of the records on their way to OpenTelemetry; part of [`Stats`]. Needs feature
+/// `otlp`.
+///
+/// A record that reached the local log is in one of `exported`, `by_host`, `refused`, `given_up`
+/// and `pending`. Records that dead processes left are counted as they are dealt with.
+///
+/// ```
+/// # fn show(audit: &tracing_audit::Audit) {
+/// if let Some(export) = audit.stats().export() {
+///     println!("{} exported, {} pending", export.exported(), export.pending());
+/// }
+/// # }
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExportStats {
+    exported: u64,
+    by_host: u64,
+    refused: u64,
+    given_up: u64,
+    pending: u64,
+    is_failing: bool,
+}
+
+impl ExportStats {
+    /// Records whose span the collector has taken, at least once.
+    pub fn exported(&self) -> u64 {
+        self.exported
+    }
+
+    /// Records that the host's own tracer exports, or that are not to be exported.
+    pub fn by_host(&self) -> u64 {
+        self.by_host
+    }
+
+    /// Records whose span the collector has refused for what it holds or for its size; they are
+    /// in Postgres.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Records that were given up since they took too much of the local log
+    /// ([`Otlp::quota_bytes`](crate::Otlp::quota_bytes)); they are in Postgres.
+    pub fn given_up(&self) -> u64 {
+        self.given_up
+    }
+
+    /// Records in this process' local log that are still to be exported.
+    pub fn pending(&self) -> u64 {
+        self.pending
+    }
+
+    /// Whether the last request failed, so that the export is waiting to try again.
+    pub fn is_failing(&self) -> bool {
+        self.is_failing
+    }
+}

@@ -1,0 +1,234 @@
+//! What became of the records, at one moment.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::counters::Counters;
+#[cfg(feature = "otlp")]
+use super::export::ExportStats;
+use super::health::{DropCause, Health, LAGGING_AFTER};
+use crate::queue::Queue;
+
+/// A snapshot of what became of the records, made by [`Audit::stats`](crate::Audit::stats).
+///
+/// `accepted = committed + pending + dead_lettered + dropped`, always.
+///
+/// ```
+/// # fn show(audit: &tracing_audit::Audit) {
+/// let stats = audit.stats();
+/// assert_eq!(
+///     stats.accepted(),
+///     stats.committed() + stats.pending() + stats.dead_lettered() + stats.dropped()
+/// );
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Stats {
+    accepted: u64,
+    committed: u64,
+    dead_lettered: u64,
+    adopted: u64,
+    in_default: u64,
+    batches: u64,
+    batch_time: Duration,
+    last_batch: u64,
+    dropped: [u64; DropCause::ALL.len()],
+    queue_records: u64,
+    queue_bytes: u64,
+    spool_bytes: u64,
+    restarts: u64,
+    is_hidden: bool,
+    oldest_pending: Option<Duration>,
+    disagreements: u64,
+    health: Health,
+    fault: Option<Arc<str>>,
+    #[cfg(feature = "otlp")]
+    export: Option<ExportStats>,
+}
+
+/// What is wrong when records wait and no other cause is known.
+const LAGGING: &str = "records wait for longer than they should: a worker hangs, the database or the disk does not answer, \
+     or there is more than they can take";
+
+impl Stats {
+    /// How long a record may wait, beyond the age at which a batch is written
+    /// ([`Builder::batch`](crate::Builder::batch)), before the health is [`Health::Lagging`].
+    pub const LAGGING_AFTER: Duration = LAGGING_AFTER;
+
+    /// Takes a snapshot.
+    pub(crate) fn take(counters: &Counters, queue: &Queue) -> Self {
+        // What a record becomes is read before what was accepted, so that no record is counted
+        // as taken that is not yet counted as accepted.
+        // ORDERING: Acquire, pairs with the Release in `Counters::set_position`.
+        let taken = counters.taken.load(Ordering::Acquire);
+        let mut dropped = [0; DropCause::ALL.len()];
+        for cause in DropCause::ALL {
+            dropped[cause.index()] = counters.dropped[cause.index()].load(Ordering::Relaxed);
+        }
+        // What the database has lost was taken by it, and is not committed any more.
+        let taken = taken.saturating_sub(dropped[DropCause::DatabaseLost.index()]);
+        let dead_lettered = counters.dead_lettered.load(Ordering::Relaxed).min(taken);
+        // Those that the local log could not take, or the database has lost, had been accepted by the
+        // queue.
+        let refused = dropped.iter().sum::<u64>()
+            - dropped[DropCause::LocalLog.index()]
+            - dropped[DropCause::DatabaseLost.index()];
+        let accepted = queue.accepted() + refused + counters.made.load(Ordering::Relaxed);
+        let (queue_records, queue_bytes) = queue.size();
+        let oldest_pending = counters.waits.oldest(queue_records);
+        let is_late = oldest_pending.is_some_and(|age| age > counters.waits.late_after);
+        let health = match counters.health() {
+            // A worker that hangs says nothing, whether it has come to the database or not.
+            Health::Starting | Health::Healthy | Health::Inconsistent if is_late => Health::Lagging,
+            health => health,
+        };
+        let fault = counters
+            .fault()
+            .or_else(|| (health == Health::Lagging).then(|| Arc::from(LAGGING)));
+        Self {
+            accepted,
+            committed: taken - dead_lettered,
+            dead_lettered,
+            adopted: counters.adopted.load(Ordering::Relaxed),
+            in_default: counters.in_default.load(Ordering::Relaxed),
+            batches: counters.batches.load(Ordering::Relaxed),
+            batch_time: Duration::from_micros(counters.batch_us.load(Ordering::Relaxed)),
+            last_batch: counters.last_batch.load(Ordering::Relaxed),
+            dropped,
+            queue_records,
+            queue_bytes,
+            spool_bytes: counters.spool_bytes.load(Ordering::Relaxed),
+            restarts: counters.restarts.load(Ordering::Relaxed),
+            is_hidden: counters.is_hidden.load(Ordering::Relaxed) != 0,
+            oldest_pending,
+            disagreements: counters.disagreements.load(Ordering::Relaxed),
+            health,
+            fault,
+            #[cfg(feature = "otlp")]
+            export: counters.export.stats(),
+        }
+    }
+
+    /// Records that this handle's layer and [`record`](crate::Audit::record) were given, and
+    /// those that the trail makes of itself: gaps, and runs that nobody ended.
+    pub fn accepted(&self) -> u64 {
+        self.accepted
+    }
+
+    /// Records that are committed in Postgres.
+    pub fn committed(&self) -> u64 {
+        self.committed
+    }
+
+    /// Records on their way: in the queue, in the spool, or in a batch that is being written.
+    pub fn pending(&self) -> u64 {
+        self.accepted
+            .saturating_sub(self.committed + self.dead_lettered + self.dropped())
+    }
+
+    /// Records that Postgres refused; they are in `audit.dead_letters` with the reason.
+    pub fn dead_lettered(&self) -> u64 {
+        self.dead_lettered
+    }
+
+    /// Records that were given up, whatever the cause.
+    pub fn dropped(&self) -> u64 {
+        self.dropped.iter().sum()
+    }
+
+    /// Records that were given up for one cause.
+    pub fn dropped_by(&self, cause: DropCause) -> u64 {
+        self.dropped[cause.index()]
+    }
+
+    /// Records of earlier processes, left in their spools, that this one committed. Not part of
+    /// [`accepted`](Self::accepted): their own process accepted them.
+    pub fn adopted(&self) -> u64 {
+        self.adopted
+    }
+
+    /// Rows that went to a default partition, since their time is more than two months ahead of
+    /// the server's, or more than a year before it: is a clock wrong? They are part of the trail
+    /// like the others; `tracing-audit settle` moves them to their months.
+    pub fn in_default_partition(&self) -> u64 {
+        self.in_default
+    }
+
+    /// Batches committed.
+    pub fn batches(&self) -> u64 {
+        self.batches
+    }
+
+    /// The time that all committed batches took together, from the first byte sent.
+    pub fn batch_time(&self) -> Duration {
+        self.batch_time
+    }
+
+    /// Records in the batch that was committed last.
+    pub fn last_batch(&self) -> u64 {
+        self.last_batch
+    }
+
+    /// Records waiting for the worker, and their bytes.
+    pub fn queue_size(&self) -> (u64, u64) {
+        (self.queue_records, self.queue_bytes)
+    }
+
+    /// Bytes that the local log holds; what is committed is removed a moment later.
+    pub fn spool_bytes(&self) -> u64 {
+        self.spool_bytes
+    }
+
+    /// How often one of the worker's threads panicked and was started again: a fault of this
+    /// library, by which nothing is lost. Please report it.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
+    /// Whether a filter of the whole subscriber hides audit spans, so that no record is made of
+    /// them: noticed a second after the subscriber was made, and said in the log. The filter
+    /// belongs on the layer that it is meant for, with `Layer::with_filter`.
+    pub fn is_hidden(&self) -> bool {
+        self.is_hidden
+    }
+
+    /// How long the oldest record has been waiting that is accepted and not committed; `None`: none
+    /// is waiting.
+    pub fn oldest_pending(&self) -> Option<Duration> {
+        self.oldest_pending
+    }
+
+    /// How often the database did not agree with what this program had committed
+    /// ([`Health::Inconsistent`]); each time has a row `audit.gap` in the trail for each writer that is
+    /// concerned, with the records and the cause.
+    pub fn inconsistencies(&self) -> u64 {
+        self.disagreements
+    }
+
+    /// How the way to Postgres is.
+    pub fn health(&self) -> Health {
+        self.health
+    }
+
+    /// Why Postgres takes no records, as it stands in the host's log: which server, what happened, and what to do,
+    /// without a secret or a value. `None` while it takes them, and before it was first tried.
+    ///
+    /// ```
+    /// # fn show(audit: &tracing_audit::Audit) {
+    /// if let Some(fault) = audit.stats().fault() {
+    ///     println!("{fault}"); // cannot reach Postgres at db.internal:5432/app: connection refused: …
+    /// }
+    /// # }
+    /// ```
+    pub fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
+    /// What became of the records on their way to OpenTelemetry; `None`: none is set up. Needs
+    /// feature `otlp`.
+    #[cfg(feature = "otlp")]
+    pub fn export(&self) -> Option<ExportStats> {
+        self.export
+    }
+}
