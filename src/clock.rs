@@ -4,6 +4,10 @@
 //! bend. Asking two clocks at both ends costs four calls of some 25 ns; instead the monotonic
 //! clock is asked twice, and its offset to the wall clock is looked up by the worker, at least
 //! once a second. A wall clock that was set shows in records that begin after that.
+//!
+//! Both looks use `Instant`, some 24 ns each. The processor's own counter (as fastrace reads it)
+//! takes a third of that, but nothing tells a running program when it has become wrong, as after a
+//! move to another machine.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};

@@ -1,4 +1,7 @@
 //! What the queue is made of. `checks/queue` puts that of a model checker in its place.
+//!
+//! No thread blocks on a lock that a span's thread holds: unlocking a contended lock costs a
+//! wake-up system call. The worker tries again some microseconds later.
 
 use std::cell::Cell;
 use std::sync::atomic::AtomicUsize;

@@ -121,8 +121,8 @@ macro_rules! fields {
                 match self { $( Self::$variant => fields!(@kinds kind $($kind)*), )* }
             }
 
-            const fn role(self) -> Role {
-                match self { $( Self::$variant => Role::$role, )* }
+            const fn role(self) -> FieldRole {
+                match self { $( Self::$variant => FieldRole::$role, )* }
             }
         }
     };
@@ -132,7 +132,7 @@ macro_rules! fields {
 
 /// What a field does besides being stored.
 #[derive(PartialEq, Eq)]
-enum Role {
+enum FieldRole {
     /// Inherited from the nearest enclosing span that has it.
     Inherited,
     /// Recorded after the span began, evidence that the run succeeded.
@@ -204,7 +204,7 @@ impl Field {
     }
 
     pub(crate) const fn is_inherited(self) -> bool {
-        matches!(self.role(), Role::Inherited)
+        matches!(self.role(), FieldRole::Inherited)
     }
 
     /// Whether its value is the key of something, of which only the key itself says what it is. Of
@@ -224,7 +224,7 @@ impl Field {
     }
 
     pub(crate) const fn is_result(self) -> bool {
-        matches!(self.role(), Role::Result)
+        matches!(self.role(), FieldRole::Result)
     }
 }
 

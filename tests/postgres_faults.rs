@@ -760,6 +760,46 @@ fn what_an_administrator_must_mend_is_said_once_however_often_it_is_tried() {
     assert!(child.status.success(), "{child:?}");
 }
 
+#[test]
+fn start_says_where_it_writes_and_a_fault_is_said_though_the_subscriber_comes_later() {
+    let test = "start_says_where_it_writes_and_a_fault_is_said_though_the_subscriber_comes_later";
+    if is_child() {
+        let spool = Folder::new();
+        let audit = Audit::builder()
+            .postgres("postgres://nobody@127.0.0.1:1/nowhere")
+            .spool(&spool.0)
+            .drop_timeout(Duration::ZERO)
+            .start()
+            .unwrap();
+        wait_until("Postgres is not reached", PATIENCE, || {
+            audit.stats().fault().is_some()
+        });
+        let (writer, heard) = hear();
+        let log = tracing_subscriber::fmt::layer().with_writer(writer);
+        tracing_subscriber::registry()
+            .with(audit.layer())
+            .with(log.with_filter(LevelFilter::INFO))
+            .init();
+        let said: Vec<_> = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
+            .take(2)
+            .collect();
+        let start = format!(
+            "writing to Postgres at 127.0.0.1:1/nowhere as nobody, local log in {}, tracing-audit {}",
+            spool.0.display(),
+            env!("CARGO_PKG_VERSION")
+        );
+        let is_said = |words: &str| said.iter().any(|line| line.contains(words));
+        assert!(is_said(&start), "{start} in {said:?}");
+        assert!(
+            is_said("cannot reach Postgres at 127.0.0.1:1/nowhere"),
+            "{said:?}"
+        );
+        return;
+    }
+    let child = alone(test).output().unwrap();
+    assert!(child.status.success(), "{child:?}");
+}
+
 // Servers that die ----------------------------------------------------------------------
 
 #[test]

@@ -13,7 +13,7 @@ use crate::vocabulary::{Field, Kind};
 
 /// What a callsite means to the audit layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
+pub(crate) enum CallsiteRole {
     /// A span that becomes a record.
     Audited(Kind),
     /// A span that is no record, but has fields that records inherit.
@@ -44,7 +44,7 @@ pub(crate) enum Slot {
 /// What a callsite means, and each of its fields by index.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
-    pub(crate) role: Role,
+    pub(crate) role: CallsiteRole,
     slots: Box<[Slot]>,
 }
 
@@ -54,17 +54,17 @@ impl Plan {
         Some(Self::of(metadata, role(metadata)?))
     }
 
-    fn of(metadata: &Metadata<'_>, role: Role) -> Self {
+    fn of(metadata: &Metadata<'_>, role: CallsiteRole) -> Self {
         let kind = match role {
-            Role::Audited(kind) => Some(kind),
-            Role::Event => Some(Kind::Event),
-            Role::Context | Role::Outcome(_) => None,
+            CallsiteRole::Audited(kind) => Some(kind),
+            CallsiteRole::Event => Some(Kind::Event),
+            CallsiteRole::Context | CallsiteRole::Outcome(_) => None,
         };
         let slots = metadata
             .fields()
             .iter()
             .map(|field| match Field::of_name(field.name(), kind) {
-                _ if matches!(role, Role::Outcome(_)) => Slot::Field(Field::SeenError),
+                _ if matches!(role, CallsiteRole::Outcome(_)) => Slot::Field(Field::SeenError),
                 Some(field) => Slot::Field(field),
                 None if kind.is_some() => Slot::Extra,
                 None => Slot::Ignore,
@@ -78,34 +78,34 @@ impl Plan {
     }
 }
 
-fn role(metadata: &Metadata<'_>) -> Option<Role> {
+fn role(metadata: &Metadata<'_>) -> Option<CallsiteRole> {
     let kind = || Kind::of_tag(metadata.name()).or_else(|| Kind::of_tag(metadata.target()));
     if metadata.is_span() {
         if let Some(kind) = kind() {
-            return Some(Role::Audited(kind));
+            return Some(CallsiteRole::Audited(kind));
         }
         let is_context = metadata
             .fields()
             .iter()
             .any(|field| Field::of_name(field.name(), None).is_some());
-        return is_context.then_some(Role::Context);
+        return is_context.then_some(CallsiteRole::Context);
     }
     let mut fields = metadata.fields().iter().map(|field| field.name());
     match (fields.next(), fields.next()) {
-        (Some("error"), None) => return Some(Role::Outcome(Outcome::Err)),
-        (Some("return"), None) => return Some(Role::Outcome(Outcome::Ok)),
+        (Some("error"), None) => return Some(CallsiteRole::Outcome(Outcome::Err)),
+        (Some("return"), None) => return Some(CallsiteRole::Outcome(Outcome::Ok)),
         _ => {}
     }
-    (kind() == Some(Kind::Event)).then_some(Role::Event)
+    (kind() == Some(Kind::Event)).then_some(CallsiteRole::Event)
 }
 
 /// What the fields of a tagged event mean when it is no evidence of an outcome.
 pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
     let plan = plan(metadata)?;
-    Some(if plan.role == Role::Event {
+    Some(if plan.role == CallsiteRole::Event {
         plan
     } else {
-        Cow::Owned(Plan::of(metadata, Role::Event))
+        Cow::Owned(Plan::of(metadata, CallsiteRole::Event))
     })
 }
 

@@ -3,6 +3,9 @@
 //! With feature `tracing-opentelemetry`, a record takes the trace of the host's span that is
 //! active when it begins, and the ids of the host's span for the record itself, if its
 //! tracing-opentelemetry layer makes one. Without the feature nothing is here.
+//!
+//! The host's span for a record is looked up when the record is entered, not when it begins: asking
+//! tracing-opentelemetry for it starts it, and then the host could no longer set its parent.
 
 #[cfg(not(feature = "tracing-opentelemetry"))]
 pub(crate) use without::{Active, Host, active};

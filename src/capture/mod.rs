@@ -13,6 +13,17 @@
 //!   those
 //! - [`gather`]: text that comes in parts
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
+//!
+//! **Values are copied here and interpreted later.** Parsing a UUID or replacing a NUL byte costs
+//! the application's thread more than copying does, so the sink does it. Text over a limit is the
+//! exception: it is cut and hashed here, because it must not be copied whole.
+//!
+//! **No lock is held while host code runs.** A `Debug` implementation may log, open spans or panic.
+//! Such values are formatted into a buffer of our own and appended afterwards. Numbers, booleans
+//! and short text are copied at once: `tracing`'s `Value` is sealed, so they run no host code.
+//!
+//! **An `err` event counts for a span only if both come from one place in the source**, as
+//! `#[instrument]` makes them. Otherwise a failure that the caller handled would fail the caller.
 
 #[cfg(feature = "http-body")]
 mod body;

@@ -171,10 +171,10 @@ fn nobody_waits_for_a_place_in_the_list_that_a_thread_holds_which_may_not_be_the
     };
     let places: Vec<_> = LISTED.iter().map(|place| place.table.read()).collect();
     let open = table();
-    open.is_in(&subscriber);
+    open.attach_to(&subscriber);
     assert!(!open.is_listed() && found() == 0);
     drop(places);
-    open.is_in(&subscriber);
+    open.attach_to(&subscriber);
     assert_eq!(found(), 1);
     let place = open.place.load(Ordering::Relaxed);
     let held = LISTED[place].table.write();

@@ -352,7 +352,7 @@ impl SpanState {
     }
 
     /// Ends the record at the moment that it began.
-    pub(crate) fn is_instant(&mut self) {
+    pub(crate) fn mark_instant(&mut self) {
         self.duration_us = Some(0);
     }
 

@@ -18,7 +18,7 @@ const LEFT_EVERY: Duration = Duration::from_secs(1);
 /// How far the export of this process' records has come.
 #[derive(Debug)]
 pub(crate) struct Export {
-    state: Mutex<State>,
+    state: Mutex<ExportState>,
     counters: Arc<Counters>,
     /// There are more records, or something else to be looked at.
     changed: Notify,
@@ -28,7 +28,7 @@ pub(crate) struct Export {
 }
 
 #[derive(Debug)]
-struct State {
+struct ExportState {
     /// The seq after the last record that is durable in the spool.
     durable: u64,
     /// The seq of the next record to export.
@@ -46,7 +46,7 @@ struct State {
 impl Export {
     pub(crate) fn new(counters: Arc<Counters>) -> Self {
         Self {
-            state: Mutex::new(State {
+            state: Mutex::new(ExportState {
                 durable: 1,
                 position: 1,
                 floor: 1,
@@ -61,7 +61,7 @@ impl Export {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ExportState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,12 +156,12 @@ impl Export {
     }
 
     /// Says that the receiver takes records; returns whether that is news.
-    pub(crate) fn works(&self) -> bool {
+    pub(crate) fn mark_working(&self) -> bool {
         std::mem::replace(&mut self.state().is_failing, false)
     }
 
     /// Says that the receiver takes no records; returns whether that is news.
-    pub(crate) fn fails(&self) -> bool {
+    pub(crate) fn mark_failing(&self) -> bool {
         !std::mem::replace(&mut self.state().is_failing, true)
     }
 

@@ -2,6 +2,9 @@
 //!
 //! Most runs end between two looks at the spans that are open, and leave no trace here; one that
 //! goes on is stored, so that the next process knows of it should this one die.
+//!
+//! Only a run that was open at two looks, some milliseconds apart, is stored. Runs and records
+//! change in one transaction, so that no run is both ended and lost.
 
 use std::collections::HashSet;
 
@@ -11,22 +14,22 @@ use crate::spool::Runs;
 
 /// Runs that go on.
 #[derive(Debug, Default)]
-pub(super) struct InFlight {
+pub(super) struct InFlightRuns {
     /// Those that the spool was told of, or is to be told of.
     known: HashSet<Uuid>,
     /// What the spool is to be told, kept until it was.
-    news: Runs,
+    unstored: Runs,
     is_over: bool,
 }
 
-impl InFlight {
+impl InFlightRuns {
     /// Runs were seen that go on, or of one that was seen before more is known.
     pub(super) fn begin(&mut self, begun: Vec<(Uuid, Vec<u8>)>) {
         for (id, frame) in begun {
             if !self.known.insert(id) {
-                self.news.begun.retain(|(known, _)| *known != id);
+                self.unstored.begun.retain(|(known, _)| *known != id);
             }
-            self.news.begun.push((id, frame));
+            self.unstored.begun.push((id, frame));
         }
     }
 
@@ -34,10 +37,15 @@ impl InFlight {
     pub(super) fn end(&mut self, id: Uuid) {
         if self.known.remove(&id) {
             // The spool need not be told of it, but a write that was said to have failed may have.
-            if let Some(at) = self.news.begun.iter().position(|(begun, _)| *begun == id) {
-                self.news.begun.swap_remove(at);
+            if let Some(at) = self
+                .unstored
+                .begun
+                .iter()
+                .position(|(begun, _)| *begun == id)
+            {
+                self.unstored.begun.swap_remove(at);
             }
-            self.news.ended.push(id);
+            self.unstored.ended.push(id);
         }
     }
 
@@ -47,13 +55,13 @@ impl InFlight {
     }
 
     /// What the spool is to be told.
-    pub(super) fn news(&self) -> &Runs {
-        &self.news
+    pub(super) fn unstored(&self) -> &Runs {
+        &self.unstored
     }
 
     /// The spool was told.
-    pub(super) fn told(&mut self) {
-        self.news = Runs::default();
+    pub(super) fn mark_stored(&mut self) {
+        self.unstored = Runs::default();
     }
 
     /// Whether runs are no longer looked for: those that went on have been [ended](Self::end_all).
@@ -66,9 +74,11 @@ impl InFlight {
     pub(super) fn end_all(&mut self) -> (HashSet<Uuid>, Vec<Vec<u8>>) {
         self.is_over = true;
         let ended = std::mem::take(&mut self.known);
-        let unsaved = std::mem::take(&mut self.news.begun);
+        let unsaved = std::mem::take(&mut self.unstored.begun);
         // A write that was said to have failed may have told it all the same.
-        self.news.ended.extend(unsaved.iter().map(|(id, _)| *id));
+        self.unstored
+            .ended
+            .extend(unsaved.iter().map(|(id, _)| *id));
         let frames = unsaved.into_iter().map(|(_, frame)| frame).collect();
         (ended, frames)
     }
@@ -84,19 +94,19 @@ mod tests {
             .collect()
     }
 
-    fn told(runs: &mut InFlight) -> (usize, Vec<u128>) {
-        let news = runs.news();
+    fn told(runs: &mut InFlightRuns) -> (usize, Vec<u128>) {
+        let news = runs.unstored();
         let told = (
             news.begun.len(),
             news.ended.iter().map(Uuid::as_u128).collect(),
         );
-        runs.told();
+        runs.mark_stored();
         told
     }
 
     #[test]
     fn a_run_is_told_of_when_it_goes_on_and_when_it_ends() {
-        let mut runs = InFlight::default();
+        let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1, 2]));
         assert_eq!(told(&mut runs), (2, vec![]));
         runs.end(Uuid::from_u128(1));
@@ -108,7 +118,7 @@ mod tests {
 
     #[test]
     fn of_a_run_that_was_seen_before_the_last_that_is_known_counts() {
-        let mut runs = InFlight::default();
+        let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1, 2]));
         runs.begin(vec![(Uuid::from_u128(1), vec![2])]);
         let (ended, mut unsaved) = runs.end_all();
@@ -118,7 +128,7 @@ mod tests {
 
     #[test]
     fn what_the_spool_was_not_told_is_kept() {
-        let mut runs = InFlight::default();
+        let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1]));
         runs.end(Uuid::from_u128(1));
         runs.begin(begun(&[2]));
@@ -129,7 +139,7 @@ mod tests {
 
     #[test]
     fn at_the_end_all_are_ended_and_those_are_left_that_the_spool_does_not_know() {
-        let mut runs = InFlight::default();
+        let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1]));
         told(&mut runs);
         runs.begin(begun(&[2, 3]));

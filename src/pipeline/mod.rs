@@ -295,7 +295,7 @@ fn start_export(
             runtime.block_on(drain.run());
         };
         let panicked = |_: &str| {
-            export.fails();
+            export.mark_failing();
             counters.export.set_failing(true);
         };
         supervise(&counters, || export.should_stop(), panicked, run);

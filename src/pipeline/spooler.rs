@@ -1,4 +1,7 @@
 //! The thread that moves records from the queue to the spool, and answers to the handle.
+//!
+//! It polls: every 5 ms while records come, every 100 ms when idle. Waking it would be a system
+//! call on the application's thread.
 
 use std::error::Error;
 use std::panic::AssertUnwindSafe;
@@ -6,7 +9,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::in_flight::InFlight;
+use super::in_flight::InFlightRuns;
 use super::threads::{Panics, STOP_GRACE};
 use crate::clock;
 use crate::config::Config;
@@ -80,7 +83,7 @@ pub(super) struct Spooler {
     /// Taken from the queue and not yet in the spool.
     chunks: Vec<Frames>,
     /// Runs that have begun and not yet ended.
-    in_flight: InFlight,
+    in_flight: InFlightRuns,
     untold: Untold,
     /// The disk did not take the last write.
     is_failing: bool,
@@ -114,7 +117,7 @@ impl Spooler {
             progress,
             export,
             chunks: Vec::new(),
-            in_flight: InFlight::default(),
+            in_flight: InFlightRuns::default(),
             untold: Untold::Nothing,
             // It is said at once, and tried again.
             is_failing: !spool.is_made(),
@@ -266,7 +269,7 @@ impl Spooler {
         }
         let log = self.spool.log();
         let positions = self.positions();
-        let runs = self.in_flight.news();
+        let runs = self.in_flight.unstored();
         let has_news = !self.chunks.is_empty() || !runs.is_empty() || self.is_failing;
         if !has_news && !log.is_removable(positions) {
             if !has_room {
@@ -278,7 +281,7 @@ impl Spooler {
         }
         match self.spool.append(&self.chunks, positions, runs) {
             Ok(()) => {
-                self.in_flight.told();
+                self.in_flight.mark_stored();
                 self.is_failing = false;
                 self.retry_at = None;
                 self.emptied = is_drained;

@@ -17,14 +17,14 @@ use crate::vocabulary::{Field, Kind, Status};
 #[derive(Clone, Debug)]
 pub struct NewRecord {
     kind: Kind,
-    fields: Vec<(Field, Said)>,
+    fields: Vec<(Field, FieldValue)>,
     metadata: Vec<(String, serde_json::Value)>,
     started_us: Option<i64>,
     finished_us: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
-enum Said {
+enum FieldValue {
     Text(String),
     Int(i64),
     Uuid(Uuid),
@@ -71,7 +71,7 @@ impl NewRecord {
     }
 
     fn text(&mut self, field: Field, text: String) {
-        self.fields.push((field, Said::Text(text)));
+        self.fields.push((field, FieldValue::Text(text)));
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -126,9 +126,9 @@ impl NewRecord {
         for (field, said) in &self.fields {
             let key = Key::Field(*field);
             match said {
-                Said::Text(text) => out.text(key, ty::TEXT, text.as_bytes(), limits),
-                Said::Int(int) => out.fixed(key, ty::I64, int.to_le_bytes(), limits),
-                Said::Uuid(uuid) => out.fixed(key, ty::UUID, uuid.into_bytes(), limits),
+                FieldValue::Text(text) => out.text(key, ty::TEXT, text.as_bytes(), limits),
+                FieldValue::Int(int) => out.fixed(key, ty::I64, int.to_le_bytes(), limits),
+                FieldValue::Uuid(uuid) => out.fixed(key, ty::UUID, uuid.into_bytes(), limits),
             }
         }
         for (name, value) in &self.metadata {
@@ -232,14 +232,14 @@ macro_rules! builder {
     (@method $(#[$doc:meta])* $method:ident, $field:ident, int) => {
         $(#[$doc])*
         pub fn $method(mut self, value: i64) -> Self {
-            self.0.fields.push((Field::$field, Said::Int(value)));
+            self.0.fields.push((Field::$field, FieldValue::Int(value)));
             self
         }
     };
     (@method $(#[$doc:meta])* $method:ident, $field:ident, uuid) => {
         $(#[$doc])*
         pub fn $method(mut self, value: Uuid) -> Self {
-            self.0.fields.push((Field::$field, Said::Uuid(value)));
+            self.0.fields.push((Field::$field, FieldValue::Uuid(value)));
             self
         }
     };

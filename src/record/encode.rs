@@ -29,7 +29,7 @@ use crate::vocabulary::{Field, Kind};
 /// The version of the frame that this code writes.
 pub(crate) const VERSION: u8 = 1;
 
-/// A frame of a run that has begun: it becomes a row only if the run is [lost](lost).
+/// A frame of a run that has begun: it becomes a row only if the run is lost ([`super::lost`]).
 pub(super) const FRAME_BEGUN: u8 = 1;
 
 /// A frame of a record.

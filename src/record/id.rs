@@ -4,6 +4,9 @@
 //! 3), so that ids sort by the microsecond; 62 bits are random. Of a record's id, the last
 //! hexadecimal digit is the code of its kind and 58 bits are random: whoever has an id knows
 //! whether there is anything to wait for, without a table of all ids.
+//!
+//! So a primary key on `id` alone serves a table that is partitioned by month, and a host's table
+//! can refer to it.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};

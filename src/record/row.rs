@@ -64,7 +64,7 @@ impl<'a> Row<'a> {
     }
 
     pub(crate) fn new(frame: &Frame<'a>) -> Result<Self, DecodeError> {
-        let mut said = Said::read(frame)?;
+        let mut said = LastValues::read(frame)?;
         let header = &frame.header;
         let kind = header.kind;
         let mut values = [const { Cell::Null }; Field::SLOTS];
@@ -112,18 +112,18 @@ impl<'a> Row<'a> {
 
 /// Where the span of a frame is among those of its trace.
 pub(crate) fn place(frame: &Frame<'_>) -> Result<Place, DecodeError> {
-    Ok(Said::read(frame)?.trace.place(&frame.header))
+    Ok(LastValues::read(frame)?.trace.place(&frame.header))
 }
 
 /// What a frame says, the last entry of each field.
-struct Said<'a> {
+struct LastValues<'a> {
     values: [Option<Value<'a>>; Field::SLOTS],
     /// Fields without a column, and values that their column cannot hold.
     extras: BTreeMap<Cow<'a, str>, Extra<'a>>,
     problems: Vec<String>,
     /// What is lost of each field's last value.
     lost: [Lost; Field::SLOTS],
-    trace: trace::Said<'a>,
+    trace: trace::TraceFields<'a>,
 }
 
 /// What is lost of a value.
@@ -152,14 +152,14 @@ enum Extra<'a> {
     Json(serde_json::Value),
 }
 
-impl<'a> Said<'a> {
+impl<'a> LastValues<'a> {
     fn read(frame: &Frame<'a>) -> Result<Self, DecodeError> {
         let mut said = Self {
             values: [None; Field::SLOTS],
             extras: BTreeMap::new(),
             problems: Vec::new(),
             lost: [Lost::Nothing; Field::SLOTS],
-            trace: trace::Said::default(),
+            trace: trace::TraceFields::default(),
         };
         // What happened to a field's last value; a later value makes it untrue.
         let mut happened: Vec<(EntryKey<'a>, Value<'a>)> = Vec::new();

@@ -4,6 +4,10 @@
 //! `traceparent`, else the `request_id` itself when it is a UUID, else the first 16 bytes of
 //! `sha256("request:" || request_id)`, else that of the outermost record. So every process that
 //! saw the same `request_id` writes into the same trace.
+//!
+//! A mark in the inherited entries (`Field::Boundary`) says what the enclosing record had: so a
+//! record can tell whether it is of the same trace as the one around it, without hashing on the
+//! application's thread.
 
 use std::borrow::Cow;
 
@@ -96,7 +100,7 @@ impl HostSpan {
 
 /// What a frame's entries say of its trace, gathered as they are read.
 #[derive(Debug, Default)]
-pub(super) struct Said<'a> {
+pub(super) struct TraceFields<'a> {
     /// The last that was said.
     last: Keys<'a>,
     /// What the enclosing record had.
@@ -149,7 +153,7 @@ fn request_key(said: Value<'_>) -> Cow<'_, str> {
     }
 }
 
-impl<'a> Said<'a> {
+impl<'a> TraceFields<'a> {
     /// Takes an entry into account.
     pub(super) fn see(&mut self, field: Field, value: Value<'a>) {
         match field {
@@ -244,7 +248,7 @@ mod tests {
     const REMOTE: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
     fn place(parent: Uuid, said: &[(Field, Value<'_>)]) -> Place {
-        let mut all = Said::default();
+        let mut all = TraceFields::default();
         for (field, value) in said {
             all.see(*field, *value);
         }

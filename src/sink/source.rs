@@ -1,4 +1,8 @@
 //! A log that a sink reads.
+//!
+//! A log that a dead process left is drained into Postgres first, then exported, each by the thread
+//! of its sink and one log at a time. The folder is released in between, so that two of our threads
+//! never want its lock.
 
 use std::io;
 use std::path::Path;

@@ -1,5 +1,9 @@
 //! Records as one value of the log, with the salts that it gives them. **Frozen, version 1**: see
 //! [`super`].
+//!
+//! A chunk has a checksum of its own, and a dead process' log is checked page by page: redb checks
+//! its own checksums only after a crash, and a byte that changed on the disk could have become a
+//! wrong record.
 
 use super::error::LogError;
 use crate::record::frames::Frames;

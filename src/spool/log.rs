@@ -12,7 +12,9 @@ use super::error::{LogError, VERSION};
 use super::identity::{Identity, Past};
 use super::positions::{Positions, Sink};
 use super::storage::Storage;
-use super::tables::{META, OPEN, POSITIONS, RECORDS, State, first, read_state, stored_bytes};
+use super::tables::{
+    LogSummary, META, OPEN, POSITIONS, RECORDS, first, read_summary, stored_bytes,
+};
 use super::tail::Tail;
 use crate::record::frames::Frames;
 use crate::record::lost;
@@ -29,7 +31,7 @@ pub(crate) struct Log {
     /// Held while one of the two is changed, which begins with what they are.
     pub(super) changing: Mutex<()>,
     service: String,
-    pub(super) state: Mutex<State>,
+    pub(super) state: Mutex<LogSummary>,
     /// What the disk did not take.
     tail: Mutex<Tail>,
 }
@@ -115,9 +117,9 @@ impl Log {
             past: Mutex::default(),
             changing: Mutex::default(),
             service: service.to_owned(),
-            state: Mutex::new(State {
+            state: Mutex::new(LogSummary {
                 positions,
-                ..State::EMPTY
+                ..LogSummary::EMPTY
             }),
             tail: Mutex::default(),
         }
@@ -197,7 +199,7 @@ impl Log {
         let service = meta
             .get("service")?
             .map(|value| String::from_utf8_lossy(value.value()).replace('\0', ""));
-        let state = read_state(&transaction)?;
+        let state = read_summary(&transaction)?;
         drop((meta, transaction));
         Ok(Self {
             storage,
@@ -285,7 +287,7 @@ impl Log {
                 self.make()?
             };
             let reading = reopened.begin_read()?;
-            let mut state = read_state(&reading)?;
+            let mut state = read_summary(&reading)?;
             // As with a record: what was said not to be written may have been.
             let (identity, past) = {
                 let meta = reading.open_table(META)?;
@@ -359,7 +361,7 @@ impl Log {
         &self.service
     }
 
-    pub(super) fn state(&self) -> State {
+    pub(super) fn state(&self) -> LogSummary {
         *self
             .state
             .lock()

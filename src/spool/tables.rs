@@ -13,7 +13,7 @@ pub(super) const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinitio
 
 /// What is known of the log without reading it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct State {
+pub(super) struct LogSummary {
     /// The seq of the next record that is appended.
     pub(super) next_seq: u64,
     /// The seq of the first record that is still stored.
@@ -24,7 +24,7 @@ pub(super) struct State {
     pub(super) positions: Positions,
 }
 
-impl State {
+impl LogSummary {
     pub(super) const EMPTY: Self = Self {
         next_seq: 1,
         first_seq: 1,
@@ -35,8 +35,8 @@ impl State {
 }
 
 /// What a log says of itself.
-pub(super) fn read_state(transaction: &ReadTransaction) -> Result<State, LogError> {
-    let mut state = State::EMPTY;
+pub(super) fn read_summary(transaction: &ReadTransaction) -> Result<LogSummary, LogError> {
+    let mut state = LogSummary::EMPTY;
     let positions = transaction.open_table(POSITIONS)?;
     for sink in Sink::ALL {
         let position = positions.get(sink.name())?.map(|position| position.value());

@@ -1,5 +1,9 @@
 //! The end of a log that its disk did not take, in memory: it has its seqs and its salts, and is
 //! read like the rest.
+//!
+//! So the sinks know nothing of a disk that is full, and `seq` has no gap when the disk takes
+//! records again. What is on the disk is read meanwhile by a second database over the same file
+//! whose writes stay in memory ([`super::overlay`]), because redb writes as it opens one.
 
 use std::collections::VecDeque;
 

@@ -2,6 +2,13 @@
 //!
 //! The questions are asked from here, not by functions in the database: who tampers with the database does not tamper
 //! with the check. Everything is read only; what this login may not see is said.
+//!
+//! **What it compares with lies in the program**: a function in the database that checks would be
+//! the first to be changed. One query (`doctor/snapshot.sql`) tells the catalog as facts, each with
+//! the statement that makes it and the one that takes it away, which Postgres writes and quotes. A
+//! golden file for each version of Postgres has the facts of a database just migrated
+//! (`scripts/golden`; a test compares it). So nothing has to be listed to be found, and no advice
+//! is written by hand. A partition has the facts of its month under other names.
 
 mod accepted;
 mod compare;

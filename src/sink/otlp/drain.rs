@@ -375,7 +375,7 @@ impl Drain {
                     delivered.refused += refused.min(count);
                     (late, refusals) = (0, 0);
                     self.sources[index].unexplained = 0;
-                    self.works();
+                    self.note_success();
                 }
                 Err(Fault::Refused { cause }) if part.len() == 1 => {
                     delivered.refused += 1;
@@ -422,10 +422,10 @@ impl Drain {
     }
 
     /// The collector answers as it should.
-    fn works(&mut self) {
+    fn note_success(&mut self) {
         self.counters.export.set_failing(false);
         self.backoff.reset();
-        if self.export.works() {
+        if self.export.mark_working() {
             report::say(|| {
                 tracing::info!(target: "tracing_audit", "audit trail: the collector takes spans again");
             });
@@ -449,7 +449,7 @@ impl Drain {
     /// Says that a request failed, when that is news, and pauses.
     async fn failed(&mut self, fault: &Fault) {
         self.counters.export.set_failing(true);
-        if self.export.fails() {
+        if self.export.mark_failing() {
             let cause = fault.cause().to_owned();
             report::say(move || {
                 tracing::warn!(

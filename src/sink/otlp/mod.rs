@@ -6,6 +6,11 @@
 //! - [`transport`], [`tls`], [`fault`]: a request and what its answer means
 //! - [`drain`]: the loop
 //! - [`metrics`]: counters, durations, token usage
+//!
+//! **Nobody waits for it.** Its position is stored with the log; a sink that is not set up needs
+//! nothing there, so that without an export chunks go as soon as Postgres has them. The spool
+//! thread, which removes chunks, discards records that exceed the export's quota: so a request that
+//! hangs cannot fill the disk.
 
 mod attributes;
 mod conventions;

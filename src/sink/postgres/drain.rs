@@ -1,5 +1,11 @@
 //! The loop that drains every log of this process into Postgres: its own, and those that dead
 //! processes left.
+//!
+//! **The next batch is read while Postgres works on the present one**, and is thrown away unless
+//! that one was committed: before, Postgres was idle for a seventh of a batch's time. What a bare
+//! COPY has over us now is a core: on two cores, Postgres' process waits for one a tenth of the
+//! time (`/proc/PID/schedstat`), since the log's thread, the sink's and the program share the
+//! other.
 
 mod adoption;
 mod ahead;
@@ -236,7 +242,7 @@ impl Drain {
         }
         // When the batch was there already, nothing is wrong with the server.
         if fault.class != Class::Superseded {
-            self.failed(fault);
+            self.note_failure(fault);
         }
         self.pause().await;
     }
@@ -260,7 +266,7 @@ impl Drain {
                 self.notices.plain_connection(&self.config.postgres);
             }
             Err(NotReady::Fault(fault)) => {
-                self.failed(&fault);
+                self.note_failure(&fault);
                 self.pause().await;
             }
             Err(NotReady::Schema(why)) => {
@@ -339,7 +345,7 @@ impl Drain {
             Ok(None) => {
                 drop(spool);
                 self.finish(index);
-                self.works();
+                self.note_success();
                 return Ok(());
             }
             Err(error) if self.sources[index].source.is_adopted() => {
@@ -481,12 +487,12 @@ impl Drain {
             self.counters.count_adopted(rows);
         }
         // Before those who wait are told: they may look at the health.
-        self.works();
+        self.note_success();
         self.resume(index, batch.last_seq + 1);
     }
 
     /// Postgres takes what there is, or has taken it.
-    fn works(&mut self) {
+    fn note_success(&mut self) {
         self.backoff.reset();
         let before = self.counters.set_health(Health::Healthy);
         if before != Health::Healthy {
@@ -526,7 +532,7 @@ impl Drain {
     }
 
     /// Says that writing failed, when that is news.
-    fn failed(&mut self, fault: &Fault) {
+    fn note_failure(&mut self, fault: &Fault) {
         let health = if matches!(fault.class, Class::Hold | Class::NotOurs) {
             Health::Holding
         } else {

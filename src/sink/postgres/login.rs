@@ -26,7 +26,7 @@ const ROLES: &str = "SELECT r.rolname::text, quote_ident(r.rolname), \
 
 /// The login of a session, or the role it acts as.
 #[derive(Debug)]
-struct Role {
+struct LoginRole {
     name: String,
     quoted: String,
     has_rights: bool,
@@ -48,10 +48,14 @@ pub(super) async fn why_not_writer(connection: &mut PgConnection) -> Result<Stri
         ));
     };
     let reset: Option<String> = of_actor.try_get(6)?;
-    Ok(say(&Role::read(of_login)?, &Role::read(of_actor)?, reset))
+    Ok(say(
+        &LoginRole::read(of_login)?,
+        &LoginRole::read(of_actor)?,
+        reset,
+    ))
 }
 
-fn say(login: &Role, actor: &Role, reset: Option<String>) -> String {
+fn say(login: &LoginRole, actor: &LoginRole, reset: Option<String>) -> String {
     if login.name == actor.name {
         return match login.missing() {
             Some((what, advice)) => format!("the login {} {what}: {advice}", login.name),
@@ -83,7 +87,7 @@ fn say(login: &Role, actor: &Role, reset: Option<String>) -> String {
     )
 }
 
-impl Role {
+impl LoginRole {
     fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             name: words(row.try_get(0)?),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::Connection as _;
 
 use super::migrations;
-use super::schema::{State, state};
+use super::schema::{SchemaState, state};
 use crate::database::Servers;
 use crate::error::MigrateError;
 
@@ -88,7 +88,7 @@ async fn migrate_with(servers: Servers, what: What) -> Result<(), MigrateError> 
     }
     let is_to_run = match state(&mut connection).await.map_err(database)? {
         // Nothing to do takes no right to do it.
-        State::Current | State::NotWriter => {
+        SchemaState::Current | SchemaState::NotWriter => {
             let strangers = migrations::strangers(&mut connection, migrations::About::Use).await?;
             if let Some(strangers) = strangers {
                 return Err(MigrateError::NotOurs(strangers));
@@ -98,9 +98,9 @@ async fn migrate_with(servers: Servers, what: What) -> Result<(), MigrateError> 
                 .map_err(database)?
                 .is_some()
         }
-        State::Newer(version) => return Err(MigrateError::Newer(version)),
-        State::Encoding => return Err(MigrateError::Encoding),
-        State::Behind | State::Closed | State::Foreign => true,
+        SchemaState::Newer(version) => return Err(MigrateError::Newer(version)),
+        SchemaState::Encoding => return Err(MigrateError::Encoding),
+        SchemaState::Behind | SchemaState::Closed | SchemaState::Foreign => true,
     };
     if is_to_run {
         migrations::run(&mut connection, false).await?;

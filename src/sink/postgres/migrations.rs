@@ -4,6 +4,10 @@
 //! asked what is there and whose; nothing of the trail is read, called or made before that is
 //! known. Then the migrations run as `audit_maintainer`, not as whoever migrates: neither its
 //! rights nor its default privileges are theirs.
+//!
+//! The schemas are made in the same transaction, an empty one anew, so that nobody else can have
+//! put anything into them. The lock is the schema's name itself, which is unique. What was applied
+//! is noted in `audit.schema_migrations`.
 
 use std::fmt::Write as _;
 
@@ -12,7 +16,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
 use super::embedded::MIGRATIONS;
-use super::schema::{self, State};
+use super::schema::{self, SchemaState};
 use crate::error::MigrateError;
 
 /// What a migration begins with. Waits no longer than this for locks that others hold, such as
@@ -128,7 +132,10 @@ pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Resul
 
 async fn is_made(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
     let state = schema::state(transaction).await?;
-    Ok(matches!(state, State::Current | State::NotWriter))
+    Ok(matches!(
+        state,
+        SchemaState::Current | SchemaState::NotWriter
+    ))
 }
 
 /// The roles, the schemas and what is missing of the migrations.

@@ -16,6 +16,16 @@
 //! - [`login`]: why a login may not write, and what to do
 //! - [`writer`]: one connection, and a batch's transaction
 //! - [`drain`]: the loop over all logs
+//!
+//! There is no `ON CONFLICT` and no second position to go by. The spool keeps a copy of the
+//! position, one for each sink, to remove what none of them needs and to notice a database that has
+//! lost what it had committed.
+//!
+//! **Nothing outlives its transaction on the server**, and nothing is prepared outside one: behind
+//! a transaction pooler the session belongs to somebody else a moment later. So settings are `SET
+//! LOCAL`, and a migration is one transaction, its lock included.
+//!
+//! **Every error ends the connection**, except a refused row, which is rolled back.
 
 pub(crate) mod batch;
 pub(crate) mod copy;

@@ -1,4 +1,8 @@
 //! Monthly leaf partitions, made before they are needed.
+//!
+//! `audit.ensure_partition` creates a leaf, gives it a `CHECK` on its time (by which Postgres
+//! prunes), and then attaches it, which locks out no reader. A month that is far ahead goes to the
+//! default partition: a wrong clock makes no partitions, and its rows are kept, counted and said.
 
 use crate::vocabulary::Kind;
 

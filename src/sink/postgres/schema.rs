@@ -7,7 +7,7 @@ use super::embedded::MIGRATIONS;
 
 /// How the tables in a database compare with what this version writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum SchemaState {
     Current,
     /// Missing or of an older version.
     Behind,
@@ -26,7 +26,7 @@ pub(crate) enum State {
 /// Looks up the version of the tables, without a right to anything but the catalog. Names
 /// everything with its schema: whoever migrates may be an administrator, and where the owner of a
 /// database has put functions before those of Postgres, they must not run with such rights.
-pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::Error> {
+pub(crate) async fn state(connection: &mut PgConnection) -> Result<SchemaState, sqlx::Error> {
     let known = MIGRATIONS[MIGRATIONS.len() - 1].version;
     // Read with the writer's rights, so through the catalog's public part first. And none of it
     // prepared: a transaction pooler may run what was prepared elsewhere.
@@ -43,33 +43,33 @@ pub(crate) async fn state(connection: &mut PgConnection) -> Result<State, sqlx::
         )
         .await?;
     if row.try_get::<&str, _>(0)? != "UTF8" {
-        return Ok(State::Encoding);
+        return Ok(SchemaState::Encoding);
     }
     if !row.try_get::<bool, _>(1)? {
-        return Ok(State::Behind);
+        return Ok(SchemaState::Behind);
     }
     if !row.try_get::<Option<bool>, _>(3)?.unwrap_or(false) {
-        return Ok(State::Foreign);
+        return Ok(SchemaState::Foreign);
     }
     if !row.try_get::<bool, _>(2)? {
-        return Ok(State::Closed);
+        return Ok(SchemaState::Closed);
     }
     let row = connection
         .fetch_one("SELECT pg_catalog.max(version) FROM audit.schema_migrations WHERE success")
         .await?;
     let applied: Option<i64> = row.try_get(0)?;
     Ok(match applied.unwrap_or(0) {
-        newer if newer > known => State::Newer(newer),
+        newer if newer > known => SchemaState::Newer(newer),
         current if current == known => {
             let row = connection
                 .fetch_one("SELECT pg_catalog.pg_has_role('audit_writer', 'USAGE')")
                 .await?;
             if row.try_get(0)? {
-                State::Current
+                SchemaState::Current
             } else {
-                State::NotWriter
+                SchemaState::NotWriter
             }
         }
-        _ => State::Behind,
+        _ => SchemaState::Behind,
     })
 }

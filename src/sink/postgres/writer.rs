@@ -147,23 +147,23 @@ impl Writer {
             .map_err(|unreachable| Fault::unreachable(&unreachable))?;
         let state = watched(&probe, schema::state(&mut connection)).await?;
         match state {
-            schema::State::Current => {}
-            schema::State::Newer(_) => {
+            schema::SchemaState::Current => {}
+            schema::SchemaState::Newer(_) => {
                 return Err(NotReady::Schema(Cow::Borrowed(
                     "the audit tables are of a newer version than this program",
                 )));
             }
-            schema::State::Encoding => {
+            schema::SchemaState::Encoding => {
                 return Err(NotReady::Schema(Cow::Borrowed(
                     "the database's encoding is not UTF8, so it cannot hold every text",
                 )));
             }
-            schema::State::NotWriter | schema::State::Closed => {
+            schema::SchemaState::NotWriter | schema::SchemaState::Closed => {
                 let asking = login::why_not_writer(&mut connection);
                 let why = watched(&probe, asking).await?;
                 return Err(NotReady::Schema(Cow::Owned(why)));
             }
-            schema::State::Foreign => {
+            schema::SchemaState::Foreign => {
                 let naming = migrations::strangers(&mut connection, migrations::About::Making);
                 let why = match tokio::time::timeout(EXCHANGE_TIMEOUT, naming).await {
                     Ok(Ok(Some(strangers))) => {
@@ -175,12 +175,12 @@ impl Writer {
                 };
                 return Err(NotReady::Schema(Cow::Owned(why)));
             }
-            schema::State::Behind if !migrate => {
+            schema::SchemaState::Behind if !migrate => {
                 return Err(NotReady::Schema(Cow::Borrowed(
                     "the audit tables are missing or old, and migration is switched off",
                 )));
             }
-            schema::State::Behind => {
+            schema::SchemaState::Behind => {
                 // Longer than the lock timeout that it sets.
                 let migrating = tokio::time::timeout(
                     Duration::from_mins(2),

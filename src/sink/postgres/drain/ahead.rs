@@ -1,4 +1,10 @@
 //! When partitions are made ahead.
+//!
+//! Nobody waits for them. Attaching a partition locks the default partition against everybody for a
+//! moment, so a transaction that reads for hours (`pg_dump`) would hold up the records, and the
+//! wait for it all other readers. After half a second the batches go on, and it is tried again
+//! later. A batch whose month has no partition does wait: its rows in the default partition would
+//! keep the whole month there.
 
 use std::time::{Duration, Instant};
 

@@ -3,6 +3,20 @@
 //! The last batch of a writer says how far it has come, and each batch has a mark by which the log knows
 //! it for its own: another program may have a copy of the log, with the writer and its secret. All
 //! writers that a log has had are asked, since a database may go back to before the last of them.
+//!
+//! **A position is believed as far as the batches are the log's own.** A writer has a secret, which
+//! lies in its log; `audit.add_batch` takes a batch only from a caller that knows it, and only
+//! where the last batch ended. A log can be copied together with its secret, so each batch also has
+//! a mark: a hash of the salt of its last record. Two copies of a log share no record from the
+//! first one that differs. Ids and counts would not do, because the copy ends the runs that were
+//! open under their ids.
+//!
+//! Where Postgres stands behind what it had committed, or has other batches, the log gets a new
+//! writer ([`crate::spool`]): its id, its secret and the seq that its numbers begin after change in
+//! one transaction, together with the reason, which becomes a row `audit.gap`. Earlier writers are
+//! remembered and asked as well, since the database may go back once more. The log's own numbers
+//! stay, so other sinks notice nothing. The secret is a bind parameter, which costs two exchanges
+//! for each batch: a literal could be read in `pg_stat_activity` by anyone with the same login.
 
 use std::iter::once;
 use std::ops::ControlFlow;

@@ -1,4 +1,7 @@
 //! How many records the next batch may have.
+//!
+//! A refused row is singled out by the table and line that Postgres names: first the rows before it
+//! are written, then that row alone, then the rest.
 
 use crate::sink::postgres::batch::Batch;
 
