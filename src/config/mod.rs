@@ -238,7 +238,9 @@ impl Builder {
     /// prompt runs, no for events. It costs each span of the kind one more hand-over to the
     /// worker, and a run that takes longer than a few milliseconds a write to the local log.
     pub fn runs_in_flight(mut self, kind: Kind, tracked: bool) -> Self {
-        let kinds = self.runs_in_flight.get_or_insert([true, true, false]);
+        let kinds = self
+            .runs_in_flight
+            .get_or_insert(Kind::ALL.map(Kind::is_tracked_in_flight));
         kinds[kind.index()] = tracked;
         self
     }
@@ -313,8 +315,9 @@ impl Builder {
             queue_records,
             queue_bytes,
             durability: self.durability,
-            // What an event tells of has happened; a run may take minutes.
-            runs_in_flight: self.runs_in_flight.unwrap_or([true, true, false]),
+            runs_in_flight: self
+                .runs_in_flight
+                .unwrap_or(Kind::ALL.map(Kind::is_tracked_in_flight)),
             spool_quota_bytes,
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),

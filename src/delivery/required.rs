@@ -34,12 +34,12 @@ pub(crate) type CommitReply = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 #[derive(Debug)]
 pub(crate) struct Required {
     kinds: [bool; Kind::ALL.len()],
-    state: Mutex<Fates>,
+    state: Mutex<Records>,
     process: Process,
 }
 
 #[derive(Default)]
-struct Fates {
+struct Records {
     /// `None`: accepted, and on its way.
     fates: HashMap<Uuid, Option<Fate>>,
     /// The same, the oldest first.
@@ -54,9 +54,9 @@ struct Waiting {
     reply: CommitReply,
 }
 
-impl std::fmt::Debug for Fates {
+impl std::fmt::Debug for Records {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Fates")
+        f.debug_struct("Records")
             .field("records", &self.fates.len())
             .field("waiting", &self.waiting.len())
             .finish_non_exhaustive()
@@ -72,7 +72,7 @@ impl Required {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, Fates> {
+    fn state(&self) -> MutexGuard<'_, Records> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -130,7 +130,7 @@ impl Draft {
 /// Turns records into batches; keeps the memory of the last ones.
 #[derive(Debug)]
 pub(crate) struct Batcher {
-    encoders: [Encoder; 3],
+    encoders: [Encoder; Kind::ALL.len()],
     spare: Vec<Vec<u8>>,
     required: Arc<Required>,
 }
@@ -359,7 +359,7 @@ mod tests {
             limits: &Batching,
             mut each: impl FnMut(&Draft),
         ) -> Option<Batch> {
-            let mut batcher = Batcher::new(Arc::new(Required::new([true; 3])));
+            let mut batcher = Batcher::new(Arc::new(Required::new([true; Kind::ALL.len()])));
             let mut draft = Draft::new(1);
             let log = self.log.as_ref().unwrap();
             while batcher
@@ -435,7 +435,7 @@ mod tests {
     #[test]
     fn memory_of_what_was_thrown_away_is_used_again() {
         let source = Source::new(&records(500));
-        let mut batcher = Batcher::new(Arc::new(Required::new([false; 3])));
+        let mut batcher = Batcher::new(Arc::new(Required::new([false; Kind::ALL.len()])));
         let limits = limits(500, 1 << 20);
         for _ in 0..3 {
             let mut draft = Draft::new(1);

@@ -1,81 +1,6 @@
-//! The one table of span names and field keys.
-//!
-//! A span is audited when its name or its target is one of the three names of
-//! [`Kind`]. A field whose name is in the table below becomes the column of that
-//! name; every other field goes into `metadata`.
+//! The fields that have a column: their types, the kinds that have them, and what they do besides.
 
-use std::fmt;
-
-/// The kind of a record: which span tag makes it and which table it goes to.
-///
-/// ```
-/// use tracing_audit::Kind;
-/// assert_eq!(Kind::QueryRun.span_name(), "audit.query_run");
-/// assert_eq!(Kind::QueryRun.table_name(), "query_runs");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Kind {
-    /// A SQL statement that was run, tagged `audit.query_run`.
-    QueryRun,
-    /// A prompt that was sent to a model, tagged `audit.prompt_run`.
-    PromptRun,
-    /// Any other action, tagged `audit.event`.
-    Event,
-}
-
-impl Kind {
-    /// Every kind, in the order of the tables.
-    pub const ALL: [Self; 3] = [Self::QueryRun, Self::PromptRun, Self::Event];
-
-    /// Returns the name or target that tags a span as this kind.
-    pub const fn span_name(self) -> &'static str {
-        match self {
-            Self::QueryRun => "audit.query_run",
-            Self::PromptRun => "audit.prompt_run",
-            Self::Event => "audit.event",
-        }
-    }
-
-    /// Returns the name of the table, in schema `audit`.
-    pub const fn table_name(self) -> &'static str {
-        match self {
-            Self::QueryRun => "query_runs",
-            Self::PromptRun => "prompt_runs",
-            Self::Event => "events",
-        }
-    }
-
-    /// The kind that a span name or a target tags, if any.
-    pub(crate) fn of_tag(tag: &str) -> Option<Self> {
-        // Nearly every name fails on the first comparison, of the lengths.
-        Self::ALL.into_iter().find(|kind| kind.span_name() == tag)
-    }
-
-    /// The kind's number in a frame. Frozen, version 1.
-    pub(crate) const fn code(self) -> u8 {
-        match self {
-            Self::QueryRun => 1,
-            Self::PromptRun => 2,
-            Self::Event => 3,
-        }
-    }
-
-    pub(crate) fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.code() == code)
-    }
-
-    /// The kind's place in [`Self::ALL`].
-    pub(crate) const fn index(self) -> usize {
-        (self.code() - 1) as usize
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.span_name())
-    }
-}
+use super::kinds::Kind;
 
 /// How a field's value is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -228,74 +153,6 @@ impl Field {
     }
 }
 
-/// The outcome of a run, as it is stored in the enum `audit.run_status`.
-///
-/// ```
-/// use tracing_audit::Status;
-/// assert_eq!(Status::Succeeded.as_str(), "succeeded");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Status {
-    /// There is evidence that the run did what it was asked to.
-    Succeeded,
-    /// There is evidence that it failed.
-    Failed,
-    /// It was given up before it ended.
-    Cancelled,
-    /// It was refused before it began, by a policy or a person.
-    Rejected,
-    /// There is no evidence of its outcome.
-    Unknown,
-}
-
-impl Status {
-    /// Returns the label in Postgres.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Failed => "failed",
-            Self::Cancelled => "cancelled",
-            Self::Rejected => "rejected",
-            Self::Unknown => "unknown",
-        }
-    }
-
-    /// Reads a customary word, whatever its case; the second part is the error code that the
-    /// word implies. `None`: not a word for an outcome.
-    pub(crate) fn of_word(word: &str) -> Option<(Self, Option<&'static str>)> {
-        const WORDS: &[(&str, Status, Option<&str>)] = &[
-            ("succeeded", Status::Succeeded, None),
-            ("success", Status::Succeeded, None),
-            ("successful", Status::Succeeded, None),
-            ("ok", Status::Succeeded, None),
-            ("failed", Status::Failed, None),
-            ("failure", Status::Failed, None),
-            ("error", Status::Failed, None),
-            ("timeout", Status::Failed, Some("timeout")),
-            ("timed_out", Status::Failed, Some("timeout")),
-            ("timed out", Status::Failed, Some("timeout")),
-            // As std::io::ErrorKind has it.
-            ("timedout", Status::Failed, Some("timeout")),
-            ("cancelled", Status::Cancelled, None),
-            ("canceled", Status::Cancelled, None),
-            ("rejected", Status::Rejected, None),
-            ("unknown", Status::Unknown, None),
-        ];
-        let word = word.trim();
-        WORDS
-            .iter()
-            .find(|(known, _, _)| word.eq_ignore_ascii_case(known))
-            .map(|&(_, status, code)| (status, code))
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,11 +162,6 @@ mod tests {
         for &field in Field::ALL {
             assert_eq!(Field::from_code(field.code()), Some(field));
             assert!(usize::from(field.code()) < Field::SLOTS);
-        }
-        for kind in Kind::ALL {
-            assert_eq!(Kind::from_code(kind.code()), Some(kind));
-            assert_eq!(Kind::of_tag(kind.span_name()), Some(kind));
-            assert_eq!(Kind::ALL[kind.index()], kind);
         }
     }
 
@@ -323,20 +175,5 @@ mod tests {
         assert_eq!(Field::of_name("sql_text", None), None);
         assert_eq!(Field::of_name("request_id", None), Some(Field::RequestId));
         assert_eq!(Field::of_name("", Some(Kind::Event)), None);
-    }
-
-    #[test]
-    fn customary_words_are_understood_in_any_case() {
-        assert_eq!(Status::of_word(" OK "), Some((Status::Succeeded, None)));
-        assert_eq!(
-            Status::of_word("Timeout"),
-            Some((Status::Failed, Some("timeout")))
-        );
-        let kind = format!("{:?}", std::io::ErrorKind::TimedOut);
-        for word in [&*kind, "timed out", "timed_out"] {
-            let known = Some((Status::Failed, Some("timeout")));
-            assert_eq!(Status::of_word(word), known, "{word}");
-        }
-        assert_eq!(Status::of_word("done-ish"), None);
     }
 }
