@@ -40,7 +40,7 @@ pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};
 pub use limits::Limits;
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
-pub use sink::postgres::{make_roles, migrate};
+pub use sink::postgres::{make_roles, migrate, migration_script};
 #[cfg(feature = "otlp")]
 pub use stats::ExportStats;
 pub use stats::{DropCause, Health, Stats};

@@ -134,6 +134,25 @@ fn migrate_makes_the_tables_and_says_what_is_there() {
 }
 
 #[test]
+fn migrate_prints_the_sql_that_makes_what_it_makes_itself() {
+    // Without a database.
+    let printed = bare().args(["migrate", "--print"]).output().unwrap();
+    assert!(printed.status.success(), "{}", stderr(&printed));
+    let script = stdout(&printed);
+    assert_eq!(script, tracing_audit::migration_script());
+    let postgres = Postgres::start();
+    postgres.psql(&format!("BEGIN; {script} COMMIT;"));
+    let doctor = run(&postgres, &["doctor"]);
+    assert!(doctor.status.success(), "{}", stdout(&doctor));
+    let second = run(&postgres, &["migrate"]);
+    assert!(
+        stdout(&second).contains("up to date already"),
+        "{}",
+        stdout(&second)
+    );
+}
+
+#[test]
 fn show_tells_the_story_as_a_tree_in_the_order_of_the_starts() {
     let postgres = migrated();
     postgres.psql(STORY);

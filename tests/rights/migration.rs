@@ -439,3 +439,51 @@ fn a_second_administrator_migrates_a_database_of_its_own_as_the_docs_say() {
     let is_reader = "SELECT pg_has_role('app', 'audit_reader', 'USAGE'), pg_has_role('adm2', 'audit_owner', 'MEMBER')";
     assert_eq!(postgres.psql(is_reader), "t|f");
 }
+
+#[test]
+fn printed_script_makes_what_migrate_makes_once_and_leaves_the_session_as_it_was() {
+    let script = tracing_audit::migration_script();
+    let postgres = Postgres::start();
+    // Another program keeps what it applied, in the same transaction and by its own search path.
+    let as_a_tool = format!(
+        "BEGIN; SET LOCAL search_path = public; {script} CREATE TABLE applied (version int); COMMIT;"
+    );
+    postgres.psql(&as_a_tool);
+    assert_eq!(
+        postgres.psql("SELECT to_regclass('public.applied')"),
+        "applied"
+    );
+    assert_eq!(applied(&postgres), MIGRATIONS);
+    let again = postgres.try_psql(&format!("BEGIN; {script} COMMIT;"));
+    assert!(again.unwrap_err().contains("the tables are there already"));
+    login(&postgres, "app", Some("audit_writer"));
+    let folder = Folder::new();
+    let audit = Audit::builder()
+        .postgres(postgres.url_as("app"))
+        .spool(&folder.0)
+        .migrate(false)
+        .start()
+        .unwrap();
+    write_all_kinds(&audit);
+}
+
+#[test]
+fn printed_script_refuses_what_stands_in_its_way_and_a_login_that_lacks_a_right() {
+    let script = tracing_audit::migration_script();
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE mallory; CREATE SCHEMA audit AUTHORIZATION mallory; CREATE TABLE audit.theirs (id int)");
+    let refused = postgres
+        .try_psql(&format!("BEGIN; {script} COMMIT;"))
+        .unwrap_err();
+    assert!(
+        refused.contains("this is in the way") && refused.contains("mallory"),
+        "{refused}"
+    );
+    postgres.psql("DROP SCHEMA audit CASCADE; CREATE ROLE weak");
+    let refused = postgres
+        .try_psql(&format!("BEGIN; SET LOCAL ROLE weak; {script} COMMIT;"))
+        .unwrap_err();
+    assert!(refused.contains("may not create roles"), "{refused}");
+    let roles = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'audit\\_%'";
+    assert_eq!(postgres.psql(roles), "0", "nothing was changed");
+}

@@ -216,6 +216,12 @@ struct Migrate {
     /// Makes the roles and nothing else, before a dump is restored on a server that has none.
     #[arg(long)]
     only_roles: bool,
+    /// Prints the SQL instead, for sqlx-cli, refinery, Flyway, Atlas or psql; needs no database.
+    ///
+    /// For a database that has no trail. To be run in one transaction. Such a program then
+    /// keeps it with the host's own migrations, and grants the logins.
+    #[arg(long, verbatim_doc_comment, conflicts_with_all = ["writer", "reader", "auditor", "operator", "only_roles"])]
+    print: bool,
 }
 
 /// Arguments of `show`.
@@ -443,6 +449,10 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     });
     if let Command::Spool(command) = &cli.command {
         return spool::run(command, url.as_deref());
+    }
+    if let Command::Migrate(Migrate { print: true, .. }) = &cli.command {
+        migrate::print()?;
+        return Ok(ExitCode::SUCCESS);
     }
     let url = url.ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;

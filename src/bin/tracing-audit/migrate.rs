@@ -32,6 +32,12 @@ const TABLES: &str = "
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'audit' AND c.relkind = 'p' ORDER BY 1";
 
+/// Prints the SQL, for a program that keeps the host's migrations.
+pub(crate) fn print() -> Result<(), Error> {
+    let script = tracing_audit::migration_script();
+    Ok(io::stdout().lock().write_all(script.as_bytes())?)
+}
+
 /// Migrates, and prints what the schema is now.
 pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result<(), Error> {
     let failed = |source| Error::Migrate {

@@ -24,24 +24,24 @@ use crate::error::MigrateError;
 /// host's log. All of it ends with the transaction, and nothing is prepared: a transaction
 /// pooler's connection is somebody else's a moment later. And no function runs that the
 /// database's owner has put before those of Postgres.
-const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
+pub(super) const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
      SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = on; SET LOCAL statement_timeout = 0; \
      SET LOCAL default_tablespace = ''; SET LOCAL default_table_access_method = heap";
 
 /// What stands in the way.
-const STRANGERS: &str = include_str!("../../../migrations/strangers.sql");
+pub(super) const STRANGERS: &str = include_str!("../../../migrations/strangers.sql");
 
 /// The one that makes the schema makes the trail.
-const CLAIM: &str = include_str!("../../../migrations/claim.sql");
+pub(super) const CLAIM: &str = include_str!("../../../migrations/claim.sql");
 
 /// The roles of the trail.
-const ROLES: &str = include_str!("../../../migrations/roles.sql");
+pub(super) const ROLES: &str = include_str!("../../../migrations/roles.sql");
 
 /// The schemas and the table of what was migrated.
-const BEGIN: &str = include_str!("../../../migrations/begin.sql");
+pub(super) const BEGIN: &str = include_str!("../../../migrations/begin.sql");
 
 /// What it took to give away what was made.
-const GIVE_BACK: &str = "DO $$ BEGIN IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN \
+pub(super) const GIVE_BACK: &str = "DO $$ BEGIN IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN \
      EXECUTE format('REVOKE audit_owner, audit_maintainer FROM %I', current_user); END IF; END $$";
 
 /// Lets the login that has just made the tables write to them; a superuser may anyway.
@@ -49,7 +49,7 @@ const BECOME_WRITER: &str = "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USA
      EXECUTE format('GRANT audit_writer TO %I', current_user); END IF; END $$";
 
 /// The event triggers, which only a superuser can make: apart from the migrations, which may have been another's.
-const GUARD: &str = include_str!("../../../migrations/guard.sql");
+pub(super) const GUARD: &str = include_str!("../../../migrations/guard.sql");
 
 /// Whether this login can make the event triggers, and they are missing, as is the schema they lie in, or all that
 /// should be in it. What is there only in part was not left out but tampered with, which is for `doctor` to tell.
@@ -61,7 +61,7 @@ const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OP
 
 /// What a login lacks to make the trail: the right to make roles, or those that are there (from Postgres 16 on the right to
 /// make roles alone does not let it have those that another has made), or the right to make schemas.
-const MISSING_RIGHT: &str = include_str!("../../../migrations/missing_right.sql");
+pub(super) const MISSING_RIGHT: &str = include_str!("../../../migrations/missing_right.sql");
 
 /// How many of the things that stand in the way are named.
 const NAMED: usize = 5;

@@ -37,6 +37,8 @@ mod migrate;
 mod migrations;
 mod partitions;
 mod schema;
+mod script;
 mod writer;
 
 pub use migrate::{make_roles, migrate};
+pub use script::migration_script;
