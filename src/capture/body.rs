@@ -1,4 +1,4 @@
-//! The honest outcome of an HTTP body.
+//! The recorded outcome of an HTTP body.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -14,21 +14,21 @@ use crate::record::encode::Evidence;
 
 /// Extends HTTP bodies with [`audited`](Self::audited). Needs feature `http-body`.
 pub trait AuditBodyExt: Body + Sized {
-    /// Polls the body inside `span` and records how it ended: all of it taken is `succeeded`, an
-    /// error is `failed` with the first such as `error_message`, and a body that is dropped before
-    /// it finished is `cancelled`, as when the client goes away.
+    /// Polls the body inside `span` and records how it ended: `succeeded` if all of it was taken,
+    /// `failed` with the first error as `error_message` if it returned an error, and `cancelled` if
+    /// it is dropped before it finished, as when the client goes away.
     ///
-    /// All of it is taken when it ends, when it says that nothing is left, or when its length has
-    /// been taken: HTTP servers ask no further then. Taken by the server, that is: whether the
-    /// client has read it, HTTP does not tell. A body that is dropped before anybody asked for any
-    /// of it, as that of an answer to a HEAD request, shows nothing of an outcome: `unknown`. One that
-    /// ends before its length is `failed`, since the client gets an answer that is cut off.
+    /// All of it was taken when it ends, when it reports that nothing is left, or when its length
+    /// has been taken: HTTP servers ask no further then. Taken by the server, that is: HTTP does
+    /// not show whether the client has read it. A body that is dropped before it was polled, such
+    /// as that of a response to a HEAD request, gives no evidence of an outcome: `unknown`. A body
+    /// that ends before its length is `failed`, because the client gets a truncated response.
     ///
-    /// The span may be that of the function that makes the body, as `Span::current()`: while the body
-    /// is not over, that the function returned `Ok` says nothing of the whole.
+    /// The span may be that of the function that makes the body, as `Span::current()`: until the
+    /// body is over, an `Ok` that the function returned is not the outcome of the whole.
     ///
-    /// A `status` that the span says itself is stronger than any of these. The record is complete
-    /// when the body has ended or is dropped, whichever is first.
+    /// A `status` that the span records itself takes precedence over all of these. The record is
+    /// complete when the body has ended or is dropped, whichever is first.
     ///
     /// ```
     /// use http_body_util::Full;
@@ -55,13 +55,13 @@ pub trait AuditBodyExt: Body + Sized {
 
 impl<B: Body> AuditBodyExt for B {}
 
-/// What was seen of a body's end.
+/// What is known about a body's end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Seen {
-    /// Nobody has asked for any of it.
+    /// The body has not been polled.
     Nothing,
     Begun,
-    /// An error, or that all was taken.
+    /// An error, or all of it was taken.
     Outcome(Evidence),
 }
 
@@ -73,11 +73,11 @@ pin_project! {
     where
         B: Body,
     {
-        // `None` once it has ended; then the span is let go of as well.
+        // `None` once it has ended; then the span is released as well.
         #[pin]
         inner: Option<B>,
         part: Part,
-        // Bytes that are sent in all, if that is known.
+        // The total of bytes that are sent, if known.
         length: Option<u64>,
         taken: u64,
         seen: Seen,
@@ -103,17 +103,17 @@ pin_project! {
                     this.part.saw(Evidence::Ok, None);
                 }
                 Seen::Begun => ended_early(this.part, *this.taken, *this.length),
-                // A result that was recorded is none that anybody got.
+                // Nobody got any of it, so a recorded result field is no evidence of success.
                 Seen::Nothing => this.part.saw(Evidence::Nested, None),
             }
-            // What the body drops, it drops inside the span.
+            // The body's destructors run inside the span.
             let _entered = this.part.span.enter();
             this.inner.set(None);
         }
     }
 }
 
-/// Takes into account that a server had to cut off an answer.
+/// Records a failure: the server had to truncate the response.
 #[cold]
 fn ended_early(part: &Part, taken: u64, length: Option<u64>) {
     let length = length.unwrap_or(taken);
@@ -122,7 +122,7 @@ fn ended_early(part: &Part, taken: u64, length: Option<u64>) {
 }
 
 impl<B: Body> AuditedBody<B> {
-    /// Says how many bytes are sent, of a body that does not know it itself while the answer has a
+    /// Sets how many bytes are sent, for a body that does not know it while the response has a
     /// header `content-length`: a server asks for no more than those.
     ///
     /// ```

@@ -1,8 +1,8 @@
-//! What a callsite means, decided once.
+//! The meaning of a callsite to the audit layer, decided once.
 //!
-//! A callsite is a `'static` place in the source, so its address names it. What it means is
-//! kept in a table of fixed size that is read without a lock; a program with more callsites than
-//! the table holds works the same, deciding those each time.
+//! A callsite is a `'static` place in the source, so its address identifies it. Its meaning is kept
+//! in a table of fixed size that is read without a lock. A program with more callsites than the
+//! table holds works the same, but decides the rest each time.
 
 use std::borrow::Cow;
 use std::sync::OnceLock;
@@ -11,20 +11,20 @@ use tracing::Metadata;
 
 use crate::vocabulary::{Field, Kind};
 
-/// What a callsite means to the audit layer.
+/// The role of a callsite for the audit layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CallsiteRole {
     /// A span that becomes a record.
     Audited(Kind),
-    /// A span that is no record, but has fields that records inherit.
+    /// A span that does not become a record, but has fields that records inherit.
     Context,
     /// A `tracing` event that becomes a record.
     Event,
-    /// Perhaps the event in which an instrumented function says its `Err` or `Ok`.
+    /// An event in which an instrumented function may report its `Err` or `Ok`.
     Outcome(Outcome),
 }
 
-/// What the events of `#[instrument(err)]` and `#[instrument(ret)]` say.
+/// The outcome that an event of `#[instrument(err)]` or `#[instrument(ret)]` reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Err,
@@ -35,13 +35,13 @@ pub(crate) enum Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Slot {
     Field(Field),
-    /// Into `metadata`, under its name.
+    /// Goes into `metadata`, under its name.
     Extra,
-    /// Nothing: a field of a span that is only context.
+    /// Ignored: a field of a span that is only context.
     Ignore,
 }
 
-/// What a callsite means, and each of its fields by index.
+/// The role of a callsite, and the meaning of each of its fields by index.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) role: CallsiteRole,
@@ -49,7 +49,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// Decides what a callsite means; `None`: nothing to the audit layer.
+    /// Decides the role of a callsite; `None`: the audit layer ignores it.
     fn new(metadata: &Metadata<'_>) -> Option<Self> {
         Some(Self::of(metadata, role(metadata)?))
     }
@@ -99,7 +99,7 @@ fn role(metadata: &Metadata<'_>) -> Option<CallsiteRole> {
     (kind() == Some(Kind::Event)).then_some(CallsiteRole::Event)
 }
 
-/// What the fields of a tagged event mean when it is no evidence of an outcome.
+/// Returns the plan of a tagged event that does not report an outcome.
 pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
     let plan = plan(metadata)?;
     Some(if plan.role == CallsiteRole::Event {
@@ -109,28 +109,28 @@ pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> 
     })
 }
 
-/// Whether an event of this callsite is a record when it is no evidence of an outcome.
+/// Returns whether an event of this callsite becomes a record if it does not report an outcome.
 pub(crate) fn is_tagged_event(metadata: &Metadata<'_>) -> bool {
     metadata.is_event()
         && (Kind::of_tag(metadata.name()) == Some(Kind::Event)
             || Kind::of_tag(metadata.target()) == Some(Kind::Event))
 }
 
-/// More callsites than a large program has of spans and events that are enabled.
+/// More than the callsites of all enabled spans and events in a large program.
 const TABLE_SLOTS: usize = 8_192;
 
-/// How many neighbours of its place a callsite may be found in.
+/// How many neighbouring slots are tried for a callsite.
 const PROBES: usize = 16;
 
 struct Entry {
     address: usize,
-    /// `None`: it means nothing to the audit layer.
+    /// `None`: the audit layer ignores it.
     plan: Option<Plan>,
 }
 
 static TABLE: [OnceLock<Entry>; TABLE_SLOTS] = [const { OnceLock::new() }; TABLE_SLOTS];
 
-/// The plan of a callsite; `None`: it means nothing to the audit layer.
+/// Returns the plan of a callsite; `None`: the audit layer ignores it.
 pub(crate) fn plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
     let address = std::ptr::from_ref(metadata).addr();
     let place = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TABLE_SLOTS.ilog2());
@@ -147,7 +147,7 @@ pub(crate) fn plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
     Plan::new(metadata).map(Cow::Owned)
 }
 
-/// Whether the audit layer wants to see spans or events of this callsite.
+/// Returns whether the audit layer wants the spans or events of this callsite.
 pub(crate) fn is_of_interest(metadata: &Metadata<'_>) -> bool {
     role(metadata).is_some()
 }

@@ -1,4 +1,4 @@
-//! A future's honest outcome, and what a span can be asked for.
+//! The recorded outcome of a future, and the audit methods of a span.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -19,18 +19,20 @@ use crate::vocabulary::Field;
 
 /// Extends futures with [`audited`](Self::audited).
 pub trait AuditFutureExt: Sized {
-    /// Runs the future inside `span`, as `tracing::Instrument::instrument` does, and records
-    /// how it ended: `Ok` is `succeeded`, `Err` is `failed` with the error as `error_message`,
-    /// and a future that is dropped before it finished is `cancelled`.
+    /// Runs the future inside `span`, as `tracing::Instrument::instrument` does, and records how it
+    /// ended: `Ok` is `succeeded`, `Err` is `failed` with the error as `error_message`, and a
+    /// future that is dropped before it finished is `cancelled`.
     ///
-    /// A `status` that the span says itself is stronger than any of these; a result field, such as
-    /// a `row_count` of the rows so far, is weaker. Without `audited`, nobody can tell a future that
-    /// was dropped from one that finished: then record result fields when all is there.
+    /// A `status` that the span records itself takes precedence over all of these; they take
+    /// precedence over a result field, such as a `row_count` of the rows so far. Without `audited`,
+    /// a dropped future looks like a finished one: then record result fields only once the result
+    /// is complete.
     ///
-    /// A timeout or a task makes it a `Result` within a `Result`: then audit the future inside,
+    /// A timeout or a task wraps the output in a second `Result`: then audit the inner future,
     /// `timeout(limit, run_sql(sql).audited(span))`. Outside, an `Ok` may hold an `Err`, and the
-    /// outcome is `unknown`, as it is of a list or a tuple of `Result`s. A future whose output is no `Result` says that reaching its end is
-    /// success by `async { Ok::<_, Infallible>(future.await) }`.
+    /// outcome is `unknown`, as it is for a list or a tuple of `Result`s. If the output is not a
+    /// `Result`, declare reaching its end a success with
+    /// `async { Ok::<_, Infallible>(future.await) }`.
     ///
     /// ```
     /// use tracing_audit::AuditFutureExt;
@@ -62,7 +64,7 @@ pin_project! {
     #[derive(Debug)]
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Audited<F> {
-        // `None` once it is finished.
+        // `None` once it has finished.
         #[pin]
         inner: Option<F>,
         span: Span,
@@ -73,7 +75,7 @@ pin_project! {
             let mut this = this.project();
             if this.inner.is_some() {
                 saw(this.span, Evidence::Cancelled, None);
-                // What the future drops, it drops inside the span.
+                // The future's destructors run inside the span.
                 let _entered = this.span.enter();
                 this.inner.set(None);
             }
@@ -91,8 +93,8 @@ where
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut this = self.project();
         let _entered = this.span.enter();
-        // INVARIANT: a future is not polled again after it is ready; `None` answers a caller
-        // that does with another wait, never with a panic inside the host.
+        // INVARIANT: a future is not polled again after it is ready; a caller that does so gets
+        // `Pending`, never a panic inside the host.
         let Some(inner) = this.inner.as_mut().as_pin_mut() else {
             return Poll::Pending;
         };
@@ -106,10 +108,10 @@ where
     }
 }
 
-/// What an `Ok` with a `T` is evidence of.
+/// Returns the evidence that an `Ok` with a `T` gives.
 ///
-/// Which types are or hold a `Result` is known only by name here. Should names ever change, an `Ok`
-/// with a `Result` inside is taken for a success, which a test would notice.
+/// Only a type's name shows here whether it is or holds a `Result`. Should names ever change, an
+/// `Ok` with a `Result` inside counts as a success, which a test would notice.
 pub(super) fn ok<T>() -> Evidence {
     if std::any::type_name::<T>().contains("core::result::Result<") {
         Evidence::Nested
@@ -118,12 +120,12 @@ pub(super) fn ok<T>() -> Evidence {
     }
 }
 
-/// Takes evidence of an outcome into account.
+/// Adds evidence of an outcome to the span.
 fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
     saw_and(span, evidence, error, |_| ());
 }
 
-/// The same, after `change` was called with what each layer keeps with the span.
+/// Does the same after calling `change` with the span's state in each layer.
 fn saw_and(
     span: &Span,
     evidence: Evidence,
@@ -148,8 +150,8 @@ fn saw_and(
             }
         });
         for seen in &mut all {
-            // The span is not held meanwhile: this runs the host's code. Many errors say why they
-            // came about in `{:#}` alone.
+            // No lock is held here: this runs host code. Many errors show their causes only in
+            // `{:#}`.
             let (key, limits) = (Key::Field(Field::SeenError), seen.limits);
             visitor::debug(&mut seen.buffers, key, &limits, format_args!("{error:#}"));
         }
@@ -166,8 +168,8 @@ fn saw_and(
     });
 }
 
-/// A stream or a body as a part of its span's run. While it is not over, an `Ok` of the function that
-/// made it, or of another part, is none of the whole.
+/// A stream or a body as a part of its span's run. Until it is over, an `Ok` of the function that
+/// made it, or of another part, is not the outcome of the whole.
 #[derive(Debug)]
 pub(super) struct Part {
     pub(super) span: Span,
@@ -183,7 +185,7 @@ impl Part {
         }
     }
 
-    /// Takes evidence of its outcome into account.
+    /// Adds evidence of the part's outcome, and ends the part.
     pub(super) fn saw(&self, evidence: Evidence, error: Option<&dyn Display>) {
         let is_first = !self.is_over.swap(true, Ordering::Relaxed);
         saw_and(&self.span, evidence, error, |state| {
@@ -193,7 +195,7 @@ impl Part {
         });
     }
 
-    /// Lets go of the span.
+    /// Releases the span.
     pub(super) fn let_go(&mut self) {
         self.span = Span::none();
     }
@@ -202,11 +204,11 @@ impl Part {
 /// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id), [`gather`](Self::gather) and
 /// [`traceparent`](Self::traceparent).
 pub trait AuditSpanExt {
-    /// Returns the id that the span's row has, or will have, while the span is open: for a
-    /// foreign key of the host's own tables.
+    /// Returns the id of the span's row, present or future, while the span is open: for a foreign
+    /// key in the host's own tables.
     ///
-    /// `None`: the span is no audit span, is disabled, or its subscriber is not built on
-    /// [`tracing_subscriber::Registry`]. Of several audit layers, the first one's id.
+    /// `None`: the span is not an audit span, is disabled, or its subscriber is not built on
+    /// [`tracing_subscriber::Registry`]. With several audit layers, returns the first one's id.
     ///
     /// ```
     /// use tracing_audit::AuditSpanExt;
@@ -218,15 +220,15 @@ pub trait AuditSpanExt {
     fn audit_id(&self) -> Option<Uuid>;
 
     /// Gathers text that comes in parts, such as the tokens of an answer, into one value of a
-    /// field, which is recorded when what this returns is dropped. Of values that are recorded one
-    /// after the other, the last counts, as `tracing` has it; so does what was gathered last.
+    /// field, which is recorded when the returned value is dropped. If a field is recorded or
+    /// gathered more than once, the last value counts, as in `tracing`.
     ///
-    /// The field need not be declared: one of the span's kind becomes its column, any other goes
-    /// into `metadata`. What is gathered may be a part of what was to come, and so is no evidence of
-    /// success; [`AuditStreamExt::audited`](crate::AuditStreamExt::audited) tells how it ended. A
-    /// process that is killed meanwhile leaves the run's row without it.
+    /// The field need not be declared: a field of the span's kind becomes its column, any other
+    /// goes into `metadata`. Gathered text may be incomplete, and so is no evidence of success;
+    /// [`AuditStreamExt::audited`](crate::AuditStreamExt::audited) records how the stream ended. If
+    /// the process is killed before the text is recorded, the run's row lacks it.
     ///
-    /// Where there is no record, as without a subscriber, nothing is gathered.
+    /// Without a record, as without a subscriber, nothing is gathered.
     ///
     /// ```
     /// use futures_util::StreamExt;
@@ -249,16 +251,16 @@ pub trait AuditSpanExt {
     fn gather(&self, field: &str) -> Gathered;
 
     /// Returns the [W3C `traceparent`](https://www.w3.org/TR/trace-context/) to send along with a
-    /// call, while the span is open: what is recorded over there becomes a child of the nearest
-    /// audit span here, in the same trace, when the other side says it as the field
-    /// `traceparent` of the span around its request.
+    /// call, while the span is open. If the other side records it as the field `traceparent` of the
+    /// span around its request, its records become children of the nearest audit span here, in the
+    /// same trace.
     ///
-    /// With feature `tracing-opentelemetry` and such a layer in the subscriber, the nearest span
-    /// of the host's own is named instead.
+    /// With feature `tracing-opentelemetry` and such a layer in the subscriber, it names the
+    /// nearest span of the host's own instead.
     ///
     /// `None`: neither this span nor one that encloses it is an audit span, or the subscriber is
-    /// not built on [`tracing_subscriber::Registry`]. Then `request_id` alone puts both sides
-    /// into one trace.
+    /// not built on [`tracing_subscriber::Registry`]. Then `request_id` alone puts both sides into
+    /// one trace.
     ///
     /// ```
     /// use tracing::Span;

@@ -1,4 +1,4 @@
-//! Text that comes in parts, as one value of a field.
+//! Text that comes in parts, gathered into one value of a field.
 
 use std::fmt;
 
@@ -11,19 +11,20 @@ use crate::record::buffers;
 use crate::record::encode::Key;
 use crate::vocabulary::Field;
 
-/// Text that is put together from parts, and recorded as one value of a span's field when this is
-/// dropped; made by [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
+/// Text gathered from parts and recorded as one value of a span's field on drop; made by
+/// [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
 ///
-/// It keeps the span open. No more is kept than the field can hold
-/// ([`Limits`](crate::Limits)); the length and the sha256 in `problems` are of all that was pushed.
+/// It keeps the span open. It keeps no more text than the field can hold
+/// ([`Limits`](crate::Limits)); the length and the sha256 in `problems` cover everything that was
+/// pushed.
 pub struct Gathered {
     span: Span,
     field: String,
-    /// The most that a layer takes of it; `None`: none takes anything.
+    /// The largest limit of any layer; `None`: no layer records the field.
     limit: Option<usize>,
     text: String,
     seen: u64,
-    /// Of all that was pushed, once that is more than the limit.
+    /// The hash of everything that was pushed, once that exceeds the limit.
     hash: Option<Sha256>,
 }
 
@@ -95,7 +96,7 @@ impl Drop for Gathered {
         if self.seen == 0 {
             return;
         }
-        // A layer may take less than another, or have less room. Nothing is held while it is hashed.
+        // Layers may have different limits or room. No lock is held while the text is hashed.
         let text = self.text.as_bytes();
         let mut is_cut = self.hash.is_some();
         change_span(&self.span, |state| {
@@ -117,7 +118,7 @@ impl Drop for Gathered {
     }
 }
 
-/// What the name means to a span; `None`: the span is no record.
+/// Returns what the name means on a span; `None`: the span has no record.
 fn key<'a>(state: &SpanState, name: &'a str) -> Option<Key<'a>> {
     let kind = state.kind?;
     Some(Field::of_name(name, Some(kind)).map_or(Key::Extra(name), Key::Field))

@@ -1,11 +1,11 @@
-//! The spans that the host's own OpenTelemetry tracer makes, beside our records.
+//! The spans that the host's own OpenTelemetry tracer makes, alongside our records.
 //!
-//! With feature `tracing-opentelemetry`, a record takes the trace of the host's span that is
-//! active when it begins, and the ids of the host's span for the record itself, if its
-//! tracing-opentelemetry layer makes one. Without the feature nothing is here.
+//! With feature `tracing-opentelemetry`, a record takes the trace of the host's span that is active
+//! when it begins, and the ids of the host's span for the record itself, if the host's
+//! tracing-opentelemetry layer makes one. Without the feature, this module does nothing.
 //!
-//! The host's span for a record is looked up when the record is entered, not when it begins: asking
-//! tracing-opentelemetry for it starts it, and then the host could no longer set its parent.
+//! The host's span for a record is looked up when the record's span is entered, not when it begins:
+//! the look-up starts the host's span, and then the host could no longer set its parent.
 
 #[cfg(not(feature = "tracing-opentelemetry"))]
 pub(crate) use without::{Active, Host, active};
@@ -16,11 +16,11 @@ pub(crate) use with::{Active, Host, active, context, of_span};
 #[cfg(not(feature = "tracing-opentelemetry"))]
 #[allow(clippy::unused_self, reason = "as with the feature")]
 mod without {
-    /// What is known of the host's spans.
+    /// The host's spans that a record knows of.
     #[derive(Clone, Copy, Debug, Default)]
     pub(crate) struct Host {}
 
-    /// The host's span that is active.
+    /// The host's active span.
     #[derive(Clone, Copy, Debug, Default)]
     pub(crate) struct Active {}
 
@@ -51,7 +51,7 @@ mod with {
     use crate::record::trace::HostSpan;
     use crate::vocabulary::Field;
 
-    /// What is known of the host's spans.
+    /// The host's spans that a record knows of.
     #[derive(Clone, Copy, Debug, Default)]
     pub(crate) struct Host {
         /// The span that was active when the record began.
@@ -61,16 +61,17 @@ mod with {
         is_looked_for: bool,
     }
 
-    /// The host's span that is active.
+    /// The host's active span.
     pub(crate) type Active = Option<HostSpan>;
 
     impl Host {
-        /// What a record knows when it begins, `active` within the record `enclosing`.
+        /// Returns the state of a record that begins while `active` is active, within the record
+        /// `enclosing`.
         pub(crate) fn begin(active: Active, enclosing: Option<&Self>) -> Self {
             let known = enclosing.and_then(|enclosing| enclosing.active);
             let active = match (active, known) {
                 (Some(active), Some(known)) => Some(HostSpan {
-                    // The enclosing record began within it too, and so is nearer.
+                    // The enclosing record also began within it, and so is nearer.
                     is_nearest: active.span_id != known.span_id,
                     ..active
                 }),
@@ -97,7 +98,7 @@ mod with {
             self.is_looked_for = true;
         }
 
-        /// Appends it as entries of a frame.
+        /// Appends both spans as entries of a frame.
         pub(crate) fn write(self, body: &mut Vec<u8>) {
             for (field, span) in [
                 (Field::HostContext, self.active),
@@ -120,7 +121,7 @@ mod with {
         })
     }
 
-    /// Destroyed before OpenTelemetry's own, since it is made after it.
+    /// Destroyed before OpenTelemetry's thread-local, because it is created after it.
     struct Alive;
 
     impl Drop for Alive {
@@ -134,8 +135,8 @@ mod with {
         };
     }
 
-    /// The host's active span on this thread; `None` as well while the thread is ending, when
-    /// asking for it would end the program.
+    /// Returns the host's active span on this thread; `None` also while the thread is ending, when
+    /// the look-up would end the program.
     pub(crate) fn active() -> Active {
         let asking = || {
             let current = || Context::map_current(|cx| host_span(cx.span().span_context()));
@@ -144,12 +145,13 @@ mod with {
         std::panic::catch_unwind(asking).ok().flatten()
     }
 
-    /// The host's span for this span of `tracing`. Its span must not be held.
+    /// Returns the host's span for this span of `tracing`. The caller must hold no lock on that
+    /// span.
     pub(crate) fn of_span(id: &Id, dispatch: &Dispatch) -> Option<HostSpan> {
         host_span(get_otel_context(id, dispatch)?.span().span_context())
     }
 
-    /// The host's span for the nearest of this span of `tracing` and those that enclose it.
+    /// Returns the host's span for this span of `tracing` or else for the nearest that encloses it.
     pub(crate) fn context(id: &Id, dispatch: &Dispatch) -> Option<HostSpan> {
         let mut nearest = dispatch.downcast_ref::<Registry>()?.span(id);
         while let Some(span) = nearest {

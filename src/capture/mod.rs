@@ -1,16 +1,15 @@
-//! From a span's fields to a record, on the application's threads.
+//! Turns a span's fields into a record, on the application's threads.
 //!
-//! What runs here runs inside the host's spans: no system call, no blocking, no panic, and no
-//! allocation in steady state. Values are written down as
-//! they are said; what they mean for a column is decided later, off the hot path
-//! ([`crate::record::row`]).
+//! This code runs inside the host's spans: no system call, no blocking, no panic, and no allocation
+//! in steady state. Values are written down as recorded; what they mean for a column is decided
+//! later, off the hot path ([`crate::record::row`]).
 //!
-//! - [`callsite`]: decided once for each callsite, whether it is audited and what its fields are
-//! - [`visitor`]: field values into entries, within limits
-//! - [`span`]: what is kept with an open span, pooled; inheritance, evidence of its outcome
-//! - [`open`]: where it is kept
-//! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()` for
-//!   those
+//! - [`callsite`]: whether a callsite is audited and what its fields are, decided once
+//! - [`visitor`]: writes field values as entries, within limits
+//! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
+//! - [`open`]: the table of open spans
+//! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
+//!   for those
 //! - [`gather`]: text that comes in parts
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
 //!

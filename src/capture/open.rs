@@ -1,18 +1,18 @@
-//! The spans that are open, as one audit layer keeps them.
+//! The table of one audit layer's open spans.
 //!
-//! A table of its own rather than the Registry's extensions: there, each call looks up the span
-//! in the Registry's slab, locks its extensions and looks up the type in them, and each span
-//! costs an allocation. Here a call locks a part of the table, which is the thread's own as long
-//! as its spans stay with it. No code of the host's runs while a part is locked.
+//! It replaces the Registry's extensions: there, each call looks up the span in the Registry's
+//! slab, locks its extensions and looks up the type in them, and each span costs an allocation.
+//! Here a call locks one shard of the table, which only the span's thread uses as long as its spans
+//! stay on that thread. No host code runs while a shard is locked.
 //!
-//! The worker looks here for runs that go on ([`Open::look`]), so that a span need not say that it
-//! begins.
+//! The worker scans the table for runs in flight ([`Open::look`]), so that a span need not report
+//! its beginning.
 //!
 //! An audited span with ten fields took 9,756 instructions with extensions and takes some 7,000
 //! with the table; the time added fell from 850 to some 400 ns.
 //!
 //! `audited()` and `audit_id()` find the table by the Registry's address, which a layer learns when
-//! it becomes part of a subscriber. Where tracing-subscriber does not tell it (a layer in an
+//! it becomes part of a subscriber. Where tracing-subscriber does not pass it on (a layer in an
 //! `Option`, a `Vec` or a `reload::Layer`), each span's extensions name its tables.
 
 use std::collections::HashMap;
@@ -38,13 +38,13 @@ use crate::stats::{Counters, DropCause};
 use crate::sync::{self, Mutex, MutexGuard, Ordering};
 use crate::vocabulary::Kind;
 
-/// The spans of one layer that are open.
+/// The open spans of one layer.
 pub(crate) struct Open {
     /// The pipeline that the layer belongs to.
     owner: u32,
-    /// Later tables have higher ones.
+    /// Grows in the order in which tables are created.
     number: u64,
-    /// Where the table is listed; [`MAX_LISTED`]: it is not.
+    /// The table's place in the list; [`MAX_LISTED`]: it is not listed.
     place: AtomicUsize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     is_tracked: [bool; Kind::ALL.len()],
@@ -53,7 +53,7 @@ pub(crate) struct Open {
     process: Process,
 }
 
-/// Is told of the record of a span whose end nobody told of.
+/// Called with the record of a span whose close was missed.
 pub(crate) type Unseen = Box<dyn Fn(Kind, Uuid) + Send + Sync>;
 
 impl fmt::Debug for Open {
@@ -68,59 +68,59 @@ impl fmt::Debug for Open {
 #[derive(Debug, Default)]
 struct Shard {
     spans: HashMap<u64, Box<SpanState>, BuildHasherDefault<ByNumber>>,
-    /// Runs that began since the last look, of the kinds that are tracked.
+    /// Runs of tracked kinds that began since the last scan.
     young: Vec<u64>,
-    /// Those that began between the last two looks.
+    /// Runs that began between the last two scans.
     older: Vec<u64>,
     /// Memory for the next list.
     spare: Vec<u64>,
-    /// Nobody has looked for so long that not all are in the lists.
+    /// The lists overflowed before the worker scanned them, so that some runs are missing.
     is_overlooked: bool,
 }
 
-/// Parts of a table. Threads that are alive at once have different ones, up to so many.
+/// Shards of a table. Up to this many threads that are alive at once have a shard each.
 const SHARDS: usize = 64;
 
-/// Where in the number of a span the number of the thread stands that opened it, in the slab of
-/// tracing-subscriber 0.3. If it stood elsewhere, threads would meet at the parts' locks.
+/// The bit of a span's number where the number of the thread that opened it begins, in the slab of
+/// tracing-subscriber 0.3. If it were elsewhere, threads would contend for the shards' locks.
 const THREAD_BITS: u32 = 38;
 
-/// Runs that one part of a table lists as young.
+/// The most runs that a shard lists as young.
 const MAX_YOUNG: usize = 8_192;
 
-/// Spans whose part of the table is not made smaller.
+/// The capacity, in spans, up to which a shard is not shrunk.
 const KEPT_CAPACITY: usize = 1_024;
 
-/// The tables whose Registry is known, so that [`of`] finds those of a subscriber.
+/// The tables whose Registry is known, where [`of`] finds those of a subscriber.
 ///
-/// Nobody waits here: in a process that was forked while another thread held one of the locks,
-/// it would be for ever, and that process may have pipelines of its own.
+/// No thread blocks here: in a process that was forked while another thread held one of the locks,
+/// it would block for ever, and that process may have pipelines of its own.
 static LISTED: [Listed; MAX_LISTED] = [const { Listed::free() }; MAX_LISTED];
 
-/// More layers than a program has at once. What is beyond is found by a span's extensions.
+/// More layers than a program has at once. Tables beyond that are found by a span's extensions.
 const MAX_LISTED: usize = 32;
 
-/// A place for a table in the list.
+/// A place in the list of tables.
 #[derive(Debug)]
 struct Listed {
-    /// The address of its Registry, [`FREE`] or [`TAKEN`].
+    /// The address of the table's Registry, [`FREE`] or [`TAKEN`].
     registry: AtomicUsize,
-    /// Locked for writing only before anybody looks for the table.
+    /// Locked for writing only before any thread looks up the table.
     table: RwLock<Weak<Open>>,
 }
 
 /// No table is listed here.
 const FREE: usize = 0;
 
-/// A table is being listed here. No Registry has this address: it is none that is aligned.
+/// A table is being listed here. No Registry has this address, because it is not aligned.
 const TAKEN: usize = 1;
 
-/// Kept in a span's extensions, where the table is not listed.
+/// The tables of a span, kept in its extensions if they are not listed.
 #[derive(Debug, Default)]
 struct KeptBy(Vec<Weak<Open>>);
 
 impl Open {
-    /// The table of a layer that belongs to the pipeline `owner`.
+    /// Creates the table of a layer that belongs to the pipeline `owner`.
     pub(crate) fn new(
         owner: u32,
         is_tracked: [bool; Kind::ALL.len()],
@@ -140,7 +140,7 @@ impl Open {
         })
     }
 
-    /// The layer has become part of a subscriber.
+    /// Lists the table under the Registry of `subscriber`, which the layer has become part of.
     pub(crate) fn attach_to(self: &Arc<Self>, subscriber: &Dispatch) {
         if !self.is_listed()
             && let Some(registry) = subscriber.downcast_ref::<Registry>()
@@ -152,7 +152,7 @@ impl Open {
         }
     }
 
-    /// Whether the subscriber has the span, and the span's extensions name this table.
+    /// Returns whether the subscriber has the span and the span's extensions name this table.
     #[cfg(feature = "tracing-opentelemetry")]
     pub(crate) fn is_named_by(&self, id: &Id, subscriber: &Dispatch) -> bool {
         let registry = subscriber.downcast_ref::<Registry>();
@@ -169,15 +169,15 @@ impl Open {
         self.place.load(Ordering::Relaxed) < MAX_LISTED
     }
 
-    /// Nobody answers to a forked process that another thread had locked it.
+    /// Locks a span's shard. `None`: this process was forked while another thread held the lock.
     fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
         let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
         self.process.lock(&self.shards[thread % SHARDS])
     }
 
-    /// Keeps `state` with the span until it is [taken](Self::take), and has it take over what
-    /// the nearest enclosing span has that is kept: `parent` or one that encloses it. A parent
-    /// without metadata is one that is not kept.
+    /// Stores `state` for the span until it is [taken](Self::take), after it has inherited from the
+    /// nearest enclosing span with a state: `parent` or one that encloses it. A parent without
+    /// metadata has no state.
     pub(crate) fn keep<'a, S>(
         self: &Arc<Self>,
         id: &Id,
@@ -195,7 +195,7 @@ impl Open {
             if let Some(parent) = shard.spans.get(&parent.into_u64())
                 && parent.is_of(metadata)
             {
-                // As a rule: opened by this thread, as the span is.
+                // The usual case: this thread opened the parent as well as the span.
                 state.inherit(parent, active);
             } else {
                 drop(shard);
@@ -225,8 +225,8 @@ impl Open {
         }
     }
 
-    /// Returns what was kept with a span of this number whose end nobody told of, as when another
-    /// layer panicked then.
+    /// Returns the state of an earlier span with this number whose close was missed, as when
+    /// another layer panicked in it.
     fn insert(
         &self,
         mut shard: MutexGuard<'_, Shard>,
@@ -243,8 +243,8 @@ impl Open {
         shard.spans.insert(number, state)
     }
 
-    /// Calls `with` with what is kept with the span, while it is locked. `None`: nothing is. For a
-    /// span that the layer saw begin: then its state took the place of any other.
+    /// Calls `with` with the span's state, under its shard's lock. `None`: the span has no state.
+    /// Only for a span whose beginning the layer saw: its state replaced any earlier one.
     pub(crate) fn with<T>(&self, id: &Id, with: impl FnOnce(&mut SpanState) -> T) -> Option<T> {
         let number = id.into_u64();
         self.shard(number)?
@@ -253,8 +253,8 @@ impl Open {
             .map(|state| with(state))
     }
 
-    /// The same with any span, which is of this callsite. Whether it is kept or not, there may be
-    /// a state under its number of a span whose end nobody told of, which is removed.
+    /// Does the same for any span, given its callsite. Removes the state of an earlier span with
+    /// the same number whose close was missed.
     fn with_of<T>(
         &self,
         id: &Id,
@@ -275,10 +275,10 @@ impl Open {
         None
     }
 
-    /// Counts the record of a span whose end nobody told of.
+    /// Counts the record of a span whose close was missed.
     #[cold]
     fn forget(&self, state: Box<SpanState>) {
-        // A run of which the spool was told has its row at the shutdown.
+        // A run that the spool knows of gets its row at the shutdown.
         if let Some(kind) = state.kind
             && !state.is_begun
         {
@@ -289,8 +289,7 @@ impl Open {
         state.recycle();
     }
 
-    /// The same with the nearest of the span and those that enclose it with which something is
-    /// kept.
+    /// Calls `with` with the state of the span or, if it has none, of the nearest enclosing span.
     pub(crate) fn with_nearest<'a, S, T>(
         &self,
         span: Option<SpanRef<'a, S>>,
@@ -312,7 +311,7 @@ impl Open {
         None
     }
 
-    /// Takes what is kept with the span, which is closing.
+    /// Removes and returns the state of the span, which is closing.
     pub(crate) fn take(&self, id: &Id) -> Option<Box<SpanState>> {
         let number = id.into_u64();
         let mut shard = self.shard(number)?;
@@ -323,9 +322,9 @@ impl Open {
         state
     }
 
-    /// Appends to `begun` the runs that go on since the last look, or in the end all (`every`) that go
-    /// on, each once, with the frames that say so, and once more when its end is known. Returns whether there are runs that began since
-    /// the last look. For the worker.
+    /// Appends to `begun` the runs that have been in flight since the last call, or at the end all
+    /// runs in flight (`every`), with the frames that report them: each run once, and once more
+    /// when its end is known. Returns whether runs began since the last call. Called by the worker.
     pub(crate) fn look(&self, every: bool, begun: &mut Vec<(Uuid, Vec<u8>)>) -> bool {
         let mut are_young = false;
         let mut frame = Vec::new();
@@ -335,7 +334,8 @@ impl Open {
             let mut to_see = held.grown_old(every);
             drop(held);
             for number in to_see.drain(..) {
-                // One at a time, and nothing is allocated meanwhile: a span's thread may wait.
+                // Locks for one run at a time and allocates nothing meanwhile: a span's thread may
+                // wait.
                 frame.clear();
                 let mut held = sync::lock_and_wake_nobody(shard);
                 let seen = self.see(&mut held, number, every, &mut frame);
@@ -349,8 +349,9 @@ impl Open {
         are_young
     }
 
-    /// Writes the frame that says that a run has begun, if it goes on and this is news; in the end
-    /// (`is_last`) how it ended as well, if that is known: its span may be open for ever.
+    /// Writes the frame that reports a run as begun, if it is in flight and was not reported
+    /// before; at the end (`is_last`) also how the run ended, if known, because its span may be
+    /// open for ever.
     fn see(
         &self,
         held: &mut Shard,
@@ -393,8 +394,8 @@ impl Listed {
         }
     }
 
-    /// Lists the table here, if the place is free. Whoever looks for it has the subscriber, which
-    /// is only being made.
+    /// Lists the table here if the place is free. No thread looks it up yet: that takes the
+    /// subscriber, which is still being built.
     fn list(&self, table: &Arc<Open>, registry: usize) -> bool {
         let relaxed = Ordering::Relaxed;
         let free = self
@@ -406,13 +407,13 @@ impl Listed {
         let written = self.table.try_write().map(|mut listed| {
             *listed = Arc::downgrade(table);
         });
-        // Somebody still looks at the table that was listed here before.
+        // A thread is still reading the table that was listed here before.
         let registry = if written.is_ok() { registry } else { FREE };
         self.registry.store(registry, Ordering::Relaxed);
         written.is_ok()
     }
 
-    /// The table, if it is of this Registry.
+    /// Returns the table if it belongs to this Registry.
     fn of(&self, registry: usize) -> Option<Arc<Open>> {
         if self.registry.load(Ordering::Relaxed) != registry {
             return None;
@@ -422,7 +423,8 @@ impl Listed {
 }
 
 impl Shard {
-    /// The runs that began before the last look, or every span; those that began since are next.
+    /// Returns the runs that began before the last scan, or every span; the next scan gets the
+    /// others.
     fn grown_old(&mut self, every: bool) -> Vec<u64> {
         let young = std::mem::take(&mut self.spare);
         let young = std::mem::replace(&mut self.young, young);
@@ -461,8 +463,8 @@ fn address(registry: &Registry) -> usize {
     std::ptr::from_ref(registry).addr()
 }
 
-/// The tables of a subscriber's layers, those that a span's extensions name included, in the order in
-/// which they were made: the places in the list are used again.
+/// Returns the tables of a subscriber's layers, including those that the span's extensions name, in
+/// the order of their creation: places in the list are reused.
 fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     let address = address(registry);
     let mut found: Vec<_> = LISTED
@@ -476,12 +478,12 @@ fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     found
 }
 
-/// Changes what every layer keeps with a span.
+/// Calls `change` with the state of a span in each audit layer.
 pub(super) fn change_span(span: &tracing::Span, mut change: impl FnMut(&mut SpanState)) {
     span.with_subscriber(|(id, dispatch)| change_all(dispatch, id, &mut change));
 }
 
-/// Calls `change` with what each audit layer keeps with a span that is open.
+/// Calls `change` with the state of an open span in each audit layer.
 ///
 /// Does nothing for a subscriber that is not built on the Registry.
 pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&mut SpanState)) {
@@ -496,8 +498,8 @@ pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&m
     }
 }
 
-/// Calls `with` with what a layer of the pipeline `owner` keeps with the nearest of the span and
-/// those that enclose it with which one keeps something.
+/// Calls `with` with the nearest state in a layer of the pipeline `owner`: that of the span or of
+/// one that encloses it.
 pub(crate) fn with_nearest<T>(
     dispatch: &Dispatch,
     id: &Id,
@@ -513,12 +515,12 @@ pub(crate) fn with_nearest<T>(
     })
 }
 
-/// Where the span of the nearest record is, of this span and those that enclose it.
+/// Returns the nearest record's place in its trace: that of the span or of one that encloses it.
 pub(crate) fn nearest_record(dispatch: &Dispatch, id: &Id) -> Option<Place> {
     find(dispatch, id, |_, state| state.place(state.kind?))
 }
 
-/// The first that `with` finds, of what is kept with the span and those that enclose it.
+/// Returns the first result that `with` finds in the states of the span and of those around it.
 fn find<T>(
     dispatch: &Dispatch,
     id: &Id,

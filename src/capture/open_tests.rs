@@ -13,19 +13,19 @@ fn table() -> Arc<Open> {
     Open::new(0, TRACKED, Arc::default(), Box::new(|_, _| ()))
 }
 
-/// A thread's part of the numbers, and a place in it.
+/// Returns the number of a span that a thread has opened.
 fn id(thread: u64, place: u64) -> Id {
     Id::from_u64((thread << THREAD_BITS) + place + 1)
 }
 
-/// The callsite of spans that are kept, and of others.
+/// The callsite of the spans in the table, and another one.
 static CALLSITES: LazyLock<[&Metadata<'_>; 2]> = LazyLock::new(|| {
     tracing::subscriber::with_default(Registry::default(), || {
         [info_span!("kept"), info_span!("other")].map(|span| span.metadata().unwrap())
     })
 });
 
-/// Keeps a span of this kind and returns its record's id.
+/// Stores a span of this kind and returns its record's id.
 fn keep(open: &Arc<Open>, id: &Id, kind: Option<Kind>, parent: Option<&Id>) -> Uuid {
     let active = host::Active::default();
     let mut state = SpanState::begin(Limits::default(), kind, active);
@@ -51,7 +51,7 @@ fn a_run_is_told_of_once_if_it_goes_on_over_two_looks() {
     let (short, long) = (id(1, 1), id(2, 1));
     keep(&open, &short, Some(Kind::QueryRun), None);
     let goes_on = keep(&open, &long, Some(Kind::PromptRun), None);
-    // Neither a run of a kind that is not tracked, nor a span that is none.
+    // Not reported: a run of a kind that is not tracked, and a span without a record.
     keep(&open, &id(1, 2), Some(Kind::Event), None);
     keep(&open, &id(1, 3), None, None);
     assert!(look(&open, false).is_empty());
@@ -124,7 +124,7 @@ fn a_record_whose_end_nobody_told_of_is_counted_unless_the_spool_was_told_that_i
     for kind in [Some(Kind::QueryRun), Some(Kind::Event), None] {
         lose(kind, false);
     }
-    // Found when the number is used again, and when somebody asks for that span.
+    // Found when the number is reused, and when the other span is looked up.
     keep(&open, &id(1, 1), None, None);
     lose(Some(Kind::QueryRun), false);
     let other = Some(CALLSITES[1]);
@@ -148,7 +148,7 @@ fn what_is_left_under_a_number_that_a_span_has_which_is_not_kept_is_none_of_its_
     assert_eq!(seen, Some(left));
     assert!(open.with_of(&id(1, 1), other, |_| ()).is_none());
     assert!(open.take(&id(1, 1)).is_none());
-    // A child's parent.
+    // The same for the parent of a new span.
     for (parent, metadata) in [(id(1, 1), other), (id(2, 1), other), (id(2, 1), None)] {
         keep(&open, &parent, Some(Kind::QueryRun), None);
         let active = host::Active::default();
@@ -206,7 +206,7 @@ fn who_waits_for_a_record_whose_end_is_unseen_is_told() {
     let number = id(1, 1);
     let first = keep(&open, &number, Some(Kind::QueryRun), None);
     assert!(told.try_recv().is_err());
-    // The number is used again though nobody said that the first has ended.
+    // The number is reused although the close of the first was missed.
     let second = keep(&open, &number, Some(Kind::Event), None);
     assert_eq!(told.try_recv(), Ok((Kind::QueryRun, first)));
     open.take(&number).unwrap().recycle();

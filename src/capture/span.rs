@@ -1,4 +1,4 @@
-//! What is kept with an open span.
+//! The state that an audit layer keeps for an open span.
 
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -22,59 +22,59 @@ use crate::record::trace::Place;
 use crate::record::{id, row};
 use crate::vocabulary::Kind;
 
-/// What one audit layer keeps with a span.
+/// The state that one audit layer keeps for a span.
 #[derive(Debug)]
 #[allow(
     clippy::struct_excessive_bools,
     reason = "each is a fact of its own that was seen of the span"
 )]
 pub(crate) struct SpanState {
-    /// `None`: the span is no record, its fields are inherited.
+    /// `None`: the span does not become a record; its fields are inherited.
     pub(crate) kind: Option<Kind>,
     pub(crate) id: Uuid,
     parent: Uuid,
     root: Uuid,
     began: Moment,
     started_us: i64,
-    /// `None`: from its beginning until it is closed.
+    /// `None`: measured from the beginning to the close.
     pub(crate) duration_us: Option<u64>,
     pub(crate) buffers: Buffers,
     pub(crate) limits: Limits,
-    /// The callsite; `None`: it has none.
+    /// The callsite, if there is one.
     pub(crate) metadata: Option<&'static Metadata<'static>>,
-    /// What the fields of its callsite are; `None`: it has none.
+    /// The plan of the callsite, if there is one.
     pub(crate) plan: Option<Cow<'static, Plan>>,
     pub(crate) host: Host,
-    /// The spool was told that the run has begun.
+    /// The spool knows that the run has begun.
     pub(crate) is_begun: bool,
     evidence: Evidence,
     /// A status was recorded after the span began.
     pub(crate) has_said_status: bool,
-    /// The spool was told how the run ended, though its span is open.
+    /// The spool knows how the run ended, though its span is still open.
     is_end_told: bool,
-    /// Streams and bodies that are parts of the run and not over.
+    /// Streams and bodies that are parts of the run and not over yet.
     open_parts: u32,
-    /// The thread was unwinding when the span was entered, until it is left: that panic is none of its
-    /// own.
+    /// The thread was unwinding when the span was entered; reset when it is left. That panic is not
+    /// the span's own.
     pub(crate) entered_amid_panic: bool,
-    /// The thread was unwinding when the span began, or was left that had been entered so: the panic
-    /// that it is closed by may be the same.
+    /// The thread was unwinding when the span began, or when it was left after such an entry: the
+    /// panic that closes the span may be the same one.
     met_panic: bool,
     /// [`LATE_CONTEXT`] when the span began.
     late_context: u64,
 }
 
-/// How often an inherited field was recorded on a span that was already open. A record whose
-/// span saw none need not look at its enclosing spans again.
+/// How often an inherited field was recorded on a span that was already open. If it has not changed
+/// since a span began, its enclosing spans need not be checked again.
 static LATE_CONTEXT: AtomicU64 = AtomicU64::new(0);
 
-/// States kept for each thread: more than the spans that a thread has open at once.
+/// States pooled for each thread: more than the spans that a thread has open at once.
 const POOLED_PER_THREAD: usize = 16;
 
-/// States kept for threads that open spans which other threads close.
+/// States pooled for threads that open spans which other threads close.
 const POOLED_BETWEEN_THREADS: usize = 256;
 
-/// Buffers that grew beyond this are given back to the allocator.
+/// States whose buffers grew beyond this are freed.
 const POOLED_BYTES: usize = 16 * 1024;
 
 thread_local! {
@@ -111,7 +111,8 @@ impl SpanState {
         }
     }
 
-    /// Takes one from the pool whose buffers are empty, and of which nothing else counts.
+    /// Takes a state from the pool, or makes one. Its buffers are empty; its other fields are
+    /// arbitrary.
     pub(crate) fn scratch(limits: Limits) -> Box<Self> {
         POOL.try_with(|pool| pool.try_borrow_mut().ok().and_then(|mut pool| pool.pop()))
             .ok()
@@ -120,7 +121,7 @@ impl SpanState {
             .unwrap_or_else(|| Box::new(Self::empty(limits)))
     }
 
-    /// Gives it back to the pool.
+    /// Returns the state to the pool.
     pub(crate) fn recycle(mut self: Box<Self>) {
         if self.buffers.capacity() > POOLED_BYTES {
             return;
@@ -140,8 +141,8 @@ impl SpanState {
         }
     }
 
-    /// Begins to keep a span, while the host's span `active` is. `None`: it is no record, and
-    /// needs neither times nor an id.
+    /// Begins the state of a span, while `active` is the host's active span. With `kind` `None`,
+    /// the span does not become a record, and needs neither times nor an id.
     pub(crate) fn begin(limits: Limits, kind: Option<Kind>, active: host::Active) -> Box<Self> {
         let mut state = Self::scratch(limits);
         (state.began, state.started_us, state.id) = if let Some(kind) = kind {
@@ -173,7 +174,8 @@ impl SpanState {
         state
     }
 
-    /// Whether it is of a span of this callsite, rather than of an earlier one of the same number.
+    /// Returns whether the state belongs to a span of this callsite, rather than to an earlier span
+    /// with the same number.
     pub(crate) fn is_of(&self, metadata: Option<&'static Metadata<'static>>) -> bool {
         let (Some(own), Some(metadata)) = (self.metadata, metadata) else {
             return false;
@@ -181,11 +183,11 @@ impl SpanState {
         std::ptr::eq(own, metadata)
     }
 
-    /// Takes over what the nearest enclosing span that is kept has for those inside.
+    /// Inherits from the nearest enclosing span that has a state.
     pub(crate) fn inherit(&mut self, from: &Self, active: host::Active) {
         self.buffers.inherit(&from.buffers, from.kind.is_some());
         self.buffers.bound(&self.limits);
-        // A span that is no record stands for the record that encloses it.
+        // A span without a record stands for the record that encloses it.
         self.parent = match from.kind {
             Some(_) => from.id,
             None => from.parent,
@@ -195,17 +197,17 @@ impl SpanState {
         }
         self.host = match self.kind {
             Some(_) => Host::begin(active, Some(&from.host)),
-            // What the enclosing record knows, for those inside.
+            // Passed on to the spans inside.
             None => from.host,
         };
     }
 
-    /// Appends fields that are recorded after the span began, except for those whose values are
-    /// formatted by the host's code or are long. Returns whether there are such.
+    /// Appends fields recorded after the span began, except for values that are long or that host
+    /// code formats. Returns whether there are such values.
     pub(crate) fn record_plain(&mut self, values: &Record<'_>) -> bool {
         let Some(plan) = &self.plan else { return false };
         let context = self.buffers.context.len();
-        // What is over the limits gives way afterwards, so that what no longer counts goes first.
+        // Excess over the limit is removed afterwards, so that superseded values go first.
         let limits = Limits {
             record_bytes: self.limits.record_bytes.saturating_add(self.buffers.len()),
             ..self.limits
@@ -227,7 +229,7 @@ impl SpanState {
         self.saw_fields(!later.context.is_empty(), saw_result);
     }
 
-    /// Appends text that was gathered, `whole_len` bytes that begin with `text`.
+    /// Appends gathered text: `whole_len` bytes, of which `text` is the beginning.
     pub(crate) fn record_gathered(
         &mut self,
         key: Key<'_>,
@@ -252,7 +254,7 @@ impl SpanState {
         }
     }
 
-    /// Takes evidence of the outcome into account, if it is the strongest so far.
+    /// Adds evidence of the outcome; the strongest evidence counts.
     pub(crate) fn saw(&mut self, evidence: Evidence) {
         let evidence = match evidence {
             Evidence::Ok if self.open_parts > 0 => Evidence::Nested,
@@ -261,27 +263,27 @@ impl SpanState {
         self.evidence = self.evidence.or_stronger(evidence);
     }
 
-    /// A stream or a body begins that is a part of the run.
+    /// Begins a stream or a body that is a part of the run.
     pub(crate) fn begin_part(&mut self) {
         self.open_parts = self.open_parts.saturating_add(1);
     }
 
-    /// What it shows of its end is taken into account afterwards.
+    /// Ends such a part, before evidence of its outcome is added.
     pub(crate) fn end_part(&mut self) {
         self.open_parts = self.open_parts.saturating_sub(1);
     }
 
-    /// The span is left while the thread is unwinding.
+    /// Notes that the span is left while the thread is unwinding.
     pub(crate) fn leave_by_panic(&mut self) {
         let is_of_another = std::mem::take(&mut self.entered_amid_panic);
         self.met_panic |= is_of_another;
         self.saw_panic(is_of_another);
     }
 
-    /// The span is closed while the thread is unwinding.
+    /// Notes that the span is closed while the thread is unwinding.
     pub(crate) fn close_by_panic(&mut self) {
-        // A panic inside the span was seen when it was left; one that only drops it later says
-        // nothing of a run whose result was seen.
+        // A panic inside the span was noted when the span was left; one that only drops the span
+        // later says nothing about a run whose result was seen.
         if !self.has_result() {
             self.saw_panic(self.met_panic);
         }
@@ -289,24 +291,24 @@ impl SpanState {
 
     fn saw_panic(&mut self, is_of_another: bool) {
         self.saw(if is_of_another {
-            // Whether it ended as it was to, or because of the panic, cannot be told.
+            // The run may have ended normally or because of the panic.
             Evidence::Nested
         } else {
             Evidence::Panic
         });
     }
 
-    /// Whether an `Ok` or an `Err` was seen.
+    /// Returns whether an `Ok` or an `Err` was seen.
     fn has_result(&self) -> bool {
         matches!(self.evidence, Evidence::Ok | Evidence::Err)
     }
 
-    /// Whether a field may have been recorded on an enclosing span since this one began.
+    /// Returns whether a field may have been recorded on an enclosing span since this one began.
     pub(crate) fn may_miss_context(&self) -> bool {
         self.late_context != LATE_CONTEXT.load(Ordering::Relaxed)
     }
 
-    /// What the frame of a run that begins says before its entries.
+    /// Returns the header of the frame that reports a run as begun.
     pub(crate) fn header_of_beginning(&self, kind: Kind) -> Header {
         Header {
             kind,
@@ -319,8 +321,8 @@ impl SpanState {
         }
     }
 
-    /// What is known of the run's end, if that is to be told: once, and `None` for a run that goes on
-    /// as far as is known.
+    /// Returns the run's end, once, if it is known; `None` for a run that is in flight as far as is
+    /// known.
     pub(crate) fn end_to_tell(&mut self) -> Option<End> {
         let end = if self.has_said_status {
             End::Said
@@ -332,7 +334,7 @@ impl SpanState {
         (!std::mem::replace(&mut self.is_end_told, true)).then_some(end)
     }
 
-    /// What the record's frame says before its entries.
+    /// Returns the header of the record's frame.
     pub(crate) fn header(&self, kind: Kind) -> Header {
         Header {
             evidence: self.evidence,
@@ -343,7 +345,7 @@ impl SpanState {
         }
     }
 
-    /// Where the record's span is among those of its trace, as far as is known by now.
+    /// Returns the place of the record's span in its trace, as far as it is known by now.
     pub(crate) fn place(&self, kind: Kind) -> Option<Place> {
         let mut own = [&*self.buffers.context, &*self.buffers.body].concat();
         self.host.write(&mut own);
@@ -351,12 +353,12 @@ impl SpanState {
         row::place(&frame).ok()
     }
 
-    /// Ends the record at the moment that it began.
+    /// Sets the end of the record to its beginning.
     pub(crate) fn mark_instant(&mut self) {
         self.duration_us = Some(0);
     }
 
-    /// Begins the record when the host says, rather than now.
+    /// Sets the beginning of the record to a time that the host gives.
     pub(crate) fn set_start(&mut self, started_us: i64) {
         let Some(kind) = self.kind else { return };
         let is_root = self.root == self.id;

@@ -1,4 +1,4 @@
-//! A stream's honest outcome.
+//! The recorded outcome of a stream.
 
 use std::fmt::Display;
 use std::pin::Pin;
@@ -13,26 +13,25 @@ use crate::record::encode::Evidence;
 
 /// Extends streams with [`audited`](Self::audited).
 pub trait AuditStreamExt: Sized {
-    /// Polls the stream inside `span` and records how it ended: `None` is `succeeded`, an item
-    /// that is an `Err` is `failed` with the first such error as `error_message`, and a stream
-    /// that is dropped before it finished is `cancelled`, as when the client goes away that an
-    /// answer is sent to token by token.
+    /// Polls the stream inside `span` and records how it ended: `None` is `succeeded`, an item that
+    /// is an `Err` is `failed` with the first such error as `error_message`, and a stream that is
+    /// dropped before it finished is `cancelled`, as when a client goes away while an answer is
+    /// sent to it token by token.
     ///
-    /// A server that knows an answer's length asks for no more, and so never sees the stream's end: then
-    /// audit the body, with its length, rather than the stream (`AuditBodyExt`).
+    /// A server that knows the length of a response asks for no more, and so never sees the
+    /// stream's end: then audit the body, with its length, rather than the stream (`AuditBodyExt`).
     ///
-    /// The span may be that of the function that makes the stream, as `Span::current()`: while the
-    /// stream is not over, that the function returned `Ok` says nothing of the whole.
+    /// The span may be that of the function that makes the stream, as `Span::current()`: until the
+    /// stream is over, an `Ok` that the function returned is not the outcome of the whole.
     ///
-    /// A `status` that the span says itself is stronger than any of these. The record is complete
-    /// when the stream has ended or is dropped, whichever is first; what the items held is not
-    /// part of it: see [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
+    /// A `status` that the span records itself takes precedence over all of these. The record is
+    /// complete when the stream has ended or is dropped, whichever is first. It does not include
+    /// the contents of the items: see [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
     ///
-    /// Items that are a `Result` within a `Result`, as a timeout for each makes them, leave the
-    /// outcome `unknown`: audit the stream inside. Items that are no `Result` leave open whether the
-    /// stream ended or was cut off, as that of a channel does whose sender failed. If its end is the
-    /// whole of it, say so: `.map(Ok::<_,
-    /// Infallible>)`.
+    /// Items that are a `Result` within a `Result`, as a timeout around each makes them, leave the
+    /// outcome `unknown`: audit the inner stream. Items that are not a `Result` do not show whether
+    /// the stream ended or was cut off, as when the sender of a channel failed. If reaching its end
+    /// is a success, declare it so: `.map(Ok::<_, Infallible>)`.
     ///
     /// ```
     /// use std::io;
@@ -73,11 +72,11 @@ impl<S: Stream> AuditStreamExt for S {}
 pin_project! {
     /// A stream inside an audit span; made by [`AuditStreamExt::audited`].
     ///
-    /// It is fused: after its end it goes on ending.
+    /// It is fused: once ended, it keeps returning `None`.
     #[derive(Debug)]
     #[must_use = "streams do nothing unless polled"]
     pub struct AuditedStream<S> {
-        // `None` once it has ended; then the span is let go of as well.
+        // `None` once it has ended; then the span is released as well.
         #[pin]
         inner: Option<S>,
         part: Part,
@@ -89,7 +88,7 @@ pin_project! {
             let mut this = this.project();
             if this.inner.is_some() {
                 this.part.saw(Evidence::Cancelled, None);
-                // What the stream drops, it drops inside the span.
+                // The stream's destructors run inside the span.
                 let _entered = this.part.span.enter();
                 this.inner.set(None);
             }

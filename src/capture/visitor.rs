@@ -1,4 +1,4 @@
-//! Field values into entries. "Why was my field ignored?" is answered here: no field is.
+//! Writes field values as entries. "Why was my field ignored?" is answered here: no field is.
 
 use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,7 +13,7 @@ use crate::record::debug_text::{self, Doubt};
 use crate::record::encode::{self, Evidence, Key, ty};
 use crate::vocabulary::Field;
 
-/// Text that is longer is not copied, and perhaps cut and hashed, while others wait.
+/// The most bytes of text that are copied under a lock; longer text may have to be cut and hashed.
 const PLAIN_BYTES: usize = 16 * 1024;
 
 /// Writes the values of one callsite's fields into buffers.
@@ -26,32 +26,33 @@ pub(crate) struct Visitor<'a> {
     pub(crate) saw_result: bool,
     /// Whether a status was seen.
     pub(crate) saw_status: bool,
-    /// Whether there are values that this was not to take.
+    /// Whether there are values that this visitor skipped.
     pub(crate) has_left: bool,
 }
 
-/// Which values are taken.
+/// Which values a visitor writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Takes {
     All,
-    /// Those that take a copy and nothing else: no code of the host's, no hash of long text.
+    /// Values that need only a copy: no host code, no hash of long text.
     Plain,
     /// The others.
     Rest,
 }
 
 impl<'a> Visitor<'a> {
-    /// Takes all values.
+    /// Creates a visitor that writes all values.
     pub(crate) fn new(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
         Self::that_takes(Takes::All, plan, limits, out)
     }
 
-    /// Takes the values that need no more than a copy, and sees whether there are others.
+    /// Creates a visitor that writes the values that need only a copy, and notes if there are
+    /// others.
     pub(crate) fn plain(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
         Self::that_takes(Takes::Plain, plan, limits, out)
     }
 
-    /// Takes the values that [`plain`](Self::plain) leaves.
+    /// Creates a visitor that writes the values that [`plain`](Self::plain) skips.
     pub(crate) fn rest(plan: &'a Plan, limits: &'a Limits, out: &'a mut Buffers) -> Self {
         Self::that_takes(Takes::Rest, plan, limits, out)
     }
@@ -68,7 +69,7 @@ impl<'a> Visitor<'a> {
         }
     }
 
-    /// Whether to take a value.
+    /// Returns whether this visitor writes such a value.
     fn takes(&mut self, is_plain: bool) -> bool {
         let takes = match self.takes {
             Takes::All => true,
@@ -101,7 +102,7 @@ impl<'a> Visitor<'a> {
             return;
         }
         match self.plan.slot(field.index()) {
-            // Most values.
+            // The usual case.
             Slot::Field(field) => {
                 self.out.text(Key::Field(field), ty, value, self.limits);
                 self.saw_result |= field.is_result();
@@ -180,14 +181,14 @@ impl Visit for Visitor<'_> {
     }
 }
 
-/// An error and why it came about.
+/// An error and its causes.
 struct Chain<'a>(&'a (dyn std::error::Error + 'static));
 
 impl fmt::Display for Chain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut source = self.0.source();
-        // A chain may be a ring.
+        // The chain may be cyclic.
         for _ in 0..MAX_SOURCES {
             let Some(error) = source else { break };
             write!(f, ": {error}")?;
@@ -197,11 +198,11 @@ impl fmt::Display for Chain<'_> {
     }
 }
 
-/// Causes of causes that are written.
+/// The most causes that are written.
 const MAX_SOURCES: usize = 16;
 
-/// Writes the value of a field that a Debug text is looked into for, and whether it is one: a
-/// `%value` is what it says, whatever that looks like.
+/// Writes a field whose `Debug` text is parsed for its value. Text from `%value` is kept as it is,
+/// whatever it looks like. Returns whether there is a value.
 fn shown(out: &mut Buffers, key: Key<'_>, limits: &Limits, value: &dyn fmt::Debug) -> bool {
     formatted(
         out,
@@ -225,9 +226,9 @@ fn shown(out: &mut Buffers, key: Key<'_>, limits: &Limits, value: &dyn fmt::Debu
     )
 }
 
-/// Writes formatted text, whatever the formatting does: it may log, open spans, panic, or
-/// write without end. Returns whether it is a value: not when its formatting failed, nor for an
-/// `Option` without one.
+/// Writes formatted text, whatever the formatting does: it may log, open spans, panic, or write
+/// without end. Returns whether there is a value: not if the formatting failed, nor for an `Option`
+/// that is `None`.
 pub(crate) fn debug(
     out: &mut Buffers,
     key: Key<'_>,
@@ -237,8 +238,8 @@ pub(crate) fn debug(
     formatted(out, key, limits, value, |_, _| true)
 }
 
-/// The same; the text is what a Debug wrote if `is_debug` says so of it and of where the first
-/// quote was written that is no part of a longer text.
+/// Does the same. The text is marked as `Debug` output if `is_debug` returns so, given the text and
+/// the position of the first quote that was written on its own.
 fn formatted(
     out: &mut Buffers,
     key: Key<'_>,
@@ -284,27 +285,27 @@ fn formatted(
     is_value
 }
 
-/// Whether a value's text is another one with a precision: as `Display` has it of text, and the
-/// `Debug` of an `Option` has not.
+/// Returns whether the value's text changes with a precision: `Display` of text honors one, the
+/// `Debug` of an `Option` does not.
 fn honors_precision(value: &dyn fmt::Debug, text: &str) -> bool {
     let mut again = Again::of(text);
     let outcome = catch_unwind(AssertUnwindSafe(|| write!(again, "{value:.0?}")));
     !matches!(outcome, Ok(Ok(()))) || !again.left.is_empty()
 }
 
-/// How many structs within each other begin a value's text that take lines of their own in `{:#?}`,
-/// as `Debug` has it of structs; in what `Display` writes, parentheses are text.
+/// Returns how many nested structs at the start of a value's text `{:#?}` spreads over lines of
+/// their own, as `Debug` does for structs; in the output of `Display`, parentheses are text.
 fn structs_in_lines(value: &dyn fmt::Debug, text: &str) -> usize {
     let mut again = Again::of(text);
-    // It ends where the two differ in anything else. A value whose formatting panics now has shown
-    // as many as it had.
+    // The comparison stops at any other difference. If the formatting panics here, the structs seen
+    // so far count.
     let _ = catch_unwind(AssertUnwindSafe(|| write!(again, "{value:#?}")));
     again.structs
 }
 
-/// Compares what is formatted with a text.
+/// Compares formatted output with a text.
 struct Again<'a> {
-    /// What of the text is yet to be formatted.
+    /// The part of the text that is yet to be matched.
     left: &'a [u8],
     last: u8,
     is_indented: bool,
@@ -347,17 +348,17 @@ impl fmt::Write for Again<'_> {
     }
 }
 
-/// Formatting is stopped when it has written this many times the limit.
+/// Formatting is stopped once it has written this many times the limit.
 const STOP_AFTER_LIMITS: u64 = 16;
 
-/// Keeps what fits into the limit and hashes the rest.
+/// Keeps the text up to the limit and, if there is more, hashes all of it.
 struct Bounded<'a> {
     out: &'a mut Vec<u8>,
     from: usize,
     limit: usize,
     seen: u64,
     hash: Option<Sha256>,
-    /// Where the first quote stands that was written by itself.
+    /// The position of the first quote that was written on its own.
     quote_at: Option<usize>,
 }
 
@@ -373,7 +374,7 @@ impl fmt::Write for Bounded<'_> {
             self.quote_at = Some(self.out.len() - self.from);
         }
         self.seen += text.len() as u64;
-        // Of what is not seen to its end there is no hash.
+        // Text that is not seen to its end has no hash.
         let is_stopped = self.seen > self.stop_at();
         if let Some(hash) = &mut self.hash {
             if !is_stopped {
@@ -395,28 +396,28 @@ impl fmt::Write for Bounded<'_> {
                 self.out.extend_from_slice(text.as_bytes());
             }
         }
-        // An error ends a formatting that would go on for very long.
+        // An error stops formatting that would take very long.
         if is_stopped { Err(fmt::Error) } else { Ok(()) }
     }
 }
 
-/// What the value that an instrumented function returned shows of its outcome. `ret` alone says
-/// an `Err` in the same event as any other value, so that only its text tells them apart: that
-/// begins with `Err(`, or has it where a value within another begins, as `Some(Err(…))` has. No
-/// more of it is formatted than may be looked at.
+/// The evidence in the value that an instrumented function returned. `ret` alone reports an `Err`
+/// in the same event as any other value, so that only the text tells them apart: it begins with
+/// `Err(`, or has it where an inner value begins, as `Some(Err(…))` does. No more of the value is
+/// formatted than is checked.
 #[derive(Debug, Default)]
 pub(crate) struct Returned {
     seen: usize,
-    /// Of `Err(`, the bytes that were seen last.
+    /// How many bytes of `Err(` were matched last.
     matched: usize,
     last: u8,
     is_in_string: bool,
     is_escaped: bool,
-    /// Where it was found first.
+    /// The position where it was found first.
     err_at: Option<usize>,
 }
 
-/// The bytes of a returned value that are looked at.
+/// How many bytes of a returned value are checked.
 const RETURNED_BYTES: usize = 1024;
 
 impl Returned {
@@ -451,7 +452,7 @@ impl Returned {
     }
 }
 
-/// Whether a byte may be a part of a name.
+/// Returns whether a byte may be part of a name.
 fn is_of_name(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_' || !byte.is_ascii()
 }
@@ -459,7 +460,7 @@ fn is_of_name(byte: u8) -> bool {
 impl fmt::Write for Returned {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for byte in text.bytes() {
-            // An error ends the formatting.
+            // An error stops the formatting.
             if self.seen == RETURNED_BYTES || self.err_at.is_some() {
                 return Err(fmt::Error);
             }
@@ -473,7 +474,7 @@ impl Visit for Returned {
     fn record_str(&mut self, _: &TracingField, _: &str) {}
 
     fn record_debug(&mut self, _: &TracingField, value: &dyn fmt::Debug) {
-        // Whatever the host's code does; what was written until then counts.
+        // The host's code may fail or panic; what it wrote until then counts.
         let _ = catch_unwind(AssertUnwindSafe(|| write!(self, "{value:?}")));
     }
 }
