@@ -1,9 +1,10 @@
-//! Notices a filter of the whole subscriber that hides audit spans: nothing else would say so.
+//! Detects a filter of the whole subscriber that hides audit spans, which nothing else would
+//! report.
 //!
-//! Such a filter (`.with(EnvFilter::from_default_env())`) decides before any layer is asked, so
-//! a span that it hides is never seen here. A span like those of a host is asked about instead,
-//! on a thread of its own: a filter runs the host's code, and asking leaves its answer behind on
-//! the thread.
+//! Such a filter (`.with(EnvFilter::from_default_env())`) decides before any layer is called, so no
+//! layer sees a span that it hides. Instead, the canary asks the subscriber whether a span like the
+//! host's is enabled, on a thread of its own: a filter runs host code, and asking leaves its answer
+//! behind on the thread.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,10 +16,10 @@ use crate::fork::Process;
 use crate::report;
 use crate::stats::Counters;
 
-/// How long a subscriber has been there before it is asked: by then it is complete and in use.
+/// How long a subscriber has existed before it is asked: by then it is complete and in use.
 const AFTER: Duration = Duration::from_secs(1);
 
-/// The subscribers that have one of our layers and were not asked yet.
+/// The subscribers that have one of our layers and have not been asked yet.
 pub(crate) struct Canary {
     subscribers: Mutex<Vec<(Instant, WeakDispatch)>>,
     process: Process,
@@ -38,16 +39,16 @@ impl Canary {
         }
     }
 
-    /// A layer became part of a subscriber.
+    /// Adds a subscriber that one of our layers has become part of.
     pub(crate) fn watch(&self, subscriber: WeakDispatch) {
-        // Otherwise nobody asks it anyway.
+        // Fails only in a forked process, where no worker would ask the subscriber anyway.
         if let Some(mut subscribers) = self.process.lock(&self.subscribers) {
             subscribers.push((Instant::now(), subscriber));
         }
     }
 
-    /// Asks the subscribers whose time has come; `has_records`: audit spans are seen all the
-    /// same, such as those that are tagged by their name.
+    /// Asks the subscribers that are due. With `has_records`, audit spans get through all the same,
+    /// such as those that are tagged by their name.
     pub(crate) fn look(&self, now: Instant, counters: &Arc<Counters>, has_records: bool) {
         let mut subscribers = self
             .subscribers

@@ -1,5 +1,5 @@
-//! What the application's threads meet: the hand-over of a record, the runs that are in flight, and the
-//! commands of the handle.
+//! The side of the pipeline that the application's threads use: the hand-over of records, the runs
+//! in flight, and the commands of the handle.
 
 pub(crate) mod canary;
 
@@ -30,18 +30,18 @@ use crate::record::encode::{self, Evidence};
 use crate::stats::{Counters, DropCause, Health};
 use crate::vocabulary::Kind;
 
-/// What is called when the pipeline has stopped.
+/// Called when the pipeline has stopped.
 pub(crate) type StopReply = Box<dyn FnOnce(()) + Send>;
 
-/// What the application's threads share with the worker.
+/// The state that the application's threads share with the worker.
 #[derive(Debug)]
 pub(crate) struct Intake {
-    /// Tells this handle's layers from those of another.
+    /// Distinguishes this handle's layers from those of other handles.
     pub(crate) owner: u32,
     pub(crate) limits: Limits,
     pub(crate) queue: Queue,
     pub(crate) counters: Arc<Counters>,
-    /// What the layers keep with the spans that are open.
+    /// The tables of open spans, one for each layer.
     open: Mutex<Vec<Weak<Open>>>,
     pub(crate) is_tracked: [bool; Kind::ALL.len()],
     refused_ends: Mutex<RefusedEnds>,
@@ -49,17 +49,17 @@ pub(crate) struct Intake {
     pub(crate) required: Arc<Required>,
     pub(crate) canary: Canary,
     wait: Duration,
-    /// Where the worker is.
+    /// The process that the worker runs in.
     process: Process,
     commands: Mutex<Commands>,
 }
 
-/// What becomes of runs that the worker knows to go on and whose own record is refused.
+/// Runs that the worker knows to be in flight and whose own record was refused.
 #[derive(Debug, Default)]
 pub(crate) struct RefusedEnds {
-    /// Those whose record was dropped: they are in flight no more.
+    /// Runs whose record was dropped: they are no longer in flight.
     pub(crate) abandoned: Vec<Uuid>,
-    /// Those that the worker has ended at the shutdown, by a record that says so.
+    /// Runs that the worker has ended at the shutdown, with a record that says so.
     pub(crate) have_records: HashSet<Uuid>,
 }
 
@@ -67,7 +67,7 @@ pub(crate) struct RefusedEnds {
 pub(crate) struct Commands {
     pub(crate) flushes: Vec<(Instant, Duration, FlushReply)>,
     pub(crate) stops: Vec<(Instant, StopReply)>,
-    /// Somebody waits for a record.
+    /// A caller waits for a record.
     pub(crate) hurry: bool,
     /// The thread to wake; `None` once it has ended.
     pub(crate) worker: Option<Thread>,
@@ -136,7 +136,8 @@ impl Intake {
             Err(Refused::Closed) => (DropCause::ShutDown, RecordError::ShutDown),
         };
         if is_begun && self.has_record_or_is_abandoned(header.id) {
-            // Open at the shutdown, which is told and counted; only its end came too late.
+            // The run was open at the shutdown, and was reported and counted then; only its end was
+            // late.
             return Err(error);
         }
         self.counters
@@ -147,15 +148,15 @@ impl Intake {
         Err(error)
     }
 
-    /// Whether the worker has made a record of this run, whose own was refused; if not, it makes
-    /// none from now on.
+    /// Returns whether the worker has made a record of this run, whose own was refused. If not, it
+    /// makes none from now on.
     fn has_record_or_is_abandoned(&self, id: Uuid) -> bool {
         let Some(mut ends) = self.process.lock(&self.refused_ends) else {
             return false;
         };
         let has_record = ends.have_records.remove(&id);
         if !has_record {
-            // There are no more of these than spans that were open when the worker last looked.
+            // There are at most as many as spans that were open at the worker's last scan.
             ends.abandoned.push(id);
         }
         has_record
@@ -167,7 +168,7 @@ impl Intake {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes the table of a layer's open spans.
+    /// Creates the table of a layer's open spans.
     pub(crate) fn open(&self) -> Arc<Open> {
         let required = Arc::clone(&self.required);
         let unseen = move |kind, id| {
@@ -177,7 +178,7 @@ impl Intake {
         };
         let counters = Arc::clone(&self.counters);
         let open = Open::new(self.owner, self.is_tracked, counters, Box::new(unseen));
-        // Otherwise nobody looks at it anyway.
+        // Fails only in a forked process, where no worker would scan the table anyway.
         if let Some(mut all) = self.process.lock(&self.open) {
             all.retain(|table| table.strong_count() > 0);
             all.push(Arc::downgrade(&open));
@@ -185,8 +186,8 @@ impl Intake {
         open
     }
 
-    /// The runs that go on since the last look, or all (`every`) that go on, each once, with the
-    /// frames that say so; and whether there are some that began since the last look.
+    /// Returns the runs in flight since the last scan, or all runs in flight (`every`), each once,
+    /// with the frames that report them; and whether runs began since the last scan.
     pub(crate) fn look_for_runs(&self, every: bool) -> (Vec<(Uuid, Vec<u8>)>, bool) {
         let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let tables: Vec<_> = all.iter().filter_map(Weak::upgrade).collect();
@@ -198,7 +199,7 @@ impl Intake {
         (begun, are_young)
     }
 
-    /// Records without a span of its own.
+    /// Records an action without a span of its own.
     pub(crate) fn record(&self, record: &NewRecord) -> Result<Uuid, RecordError> {
         let kind = record.kind();
         let active = host::active();
@@ -223,7 +224,7 @@ impl Intake {
         self.commands.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replies when what was accepted before the call is committed, or the time is over.
+    /// Replies when every record accepted before the call is committed, or after `timeout`.
     pub(crate) fn flush(&self, timeout: Duration, reply: FlushReply) {
         if self.process.is_forked() {
             return reply(Err(FlushError::ShutDown));
@@ -239,7 +240,7 @@ impl Intake {
         worker.unpark();
     }
 
-    /// Replies when a record is committed or cannot be, or the time is over.
+    /// Replies when the record is committed or cannot be, or after `timeout`.
     pub(crate) fn committed(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
         if self.process.is_forked() {
             return reply(Err(CommitError::ShutDown));
@@ -253,7 +254,7 @@ impl Intake {
         }
     }
 
-    /// The worker has ended: nothing is taken any more, and who waits is told.
+    /// Closes the intake after the worker has ended: refuses records and replies to all callers.
     pub(crate) fn end(&self) {
         self.queue.close();
         let mut commands = self.commands();
@@ -271,7 +272,7 @@ impl Intake {
         }
     }
 
-    /// Flushes, stops, and replies.
+    /// Has the worker flush, stop, and reply.
     pub(crate) fn shutdown(&self, timeout: Duration, reply: StopReply) {
         if self.process.is_forked() {
             return reply(());
