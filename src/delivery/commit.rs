@@ -1,5 +1,5 @@
-//! How far the records have come, and who waits for them: what the two threads and the handle
-//! know of each other.
+//! The progress of records into Postgres and the flushes that wait for it: state that the spool's
+//! thread, the Postgres thread and the handle share.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,24 +11,24 @@ use crate::config::Batching;
 use crate::error::FlushError;
 use crate::stats::Counters;
 
-/// What is called with the outcome of a flush.
+/// Called with the outcome of a flush.
 pub(crate) type FlushReply = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
 
-/// A moment so far ahead; a time-out without end is a year.
+/// Returns the time at which `timeout` ends; for an endless one, a year from now.
 pub(crate) fn deadline(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(Duration::from_hours(8760))
 }
 
-/// How far this process' records have come, and who waits for them.
+/// How far this process' records are committed, and the flushes that wait for it.
 #[derive(Debug)]
 pub(crate) struct Progress {
     state: Mutex<ProgressState>,
     counters: Arc<Counters>,
-    /// There are more records, or something else to be looked at.
+    /// There are more records, or another reason to check the state.
     changed: Notify,
-    /// Somebody waits, or it is to stop: do not pause any longer.
+    /// A caller waits, or the sink is to stop: end a pause.
     hurry: Notify,
-    /// It is to stop.
+    /// The sink is to stop.
     stopping: Notify,
 }
 
@@ -40,12 +40,12 @@ struct ProgressState {
     position: u64,
     /// The seqs of records that are dead letters.
     dead: Ranges,
-    /// When records became durable: the seq of the first of them, and the moment.
+    /// When records became durable: the seq of the first of them, and the time.
     arrivals: VecDeque<(u64, Instant)>,
-    /// Batches with records before this seq are not waited with.
+    /// Batches with records before this seq are due at once.
     urgent_to: u64,
     waiting: Vec<Waiting>,
-    /// Somebody waits, and no pause was cut short for it yet.
+    /// A caller waits, and no pause was cut short for it yet.
     hurry: bool,
     stop: bool,
 }
@@ -59,12 +59,12 @@ impl std::fmt::Debug for ProgressState {
     }
 }
 
-/// Numbers that grow; those that follow each other take no room.
+/// Increasing numbers; consecutive ones are stored as one range.
 #[derive(Default)]
 struct Ranges(VecDeque<(u64, u64)>);
 
 impl Ranges {
-    /// Of more, the first are forgotten.
+    /// The most ranges that are kept; the first are forgotten.
     const MOST: usize = 65_536;
 
     fn push(&mut self, number: u64) {
@@ -77,7 +77,7 @@ impl Ranges {
         }
     }
 
-    /// Removes those from `from` on; how many.
+    /// Removes the numbers from `from` on; returns how many.
     fn cut(&mut self, from: u64) -> u64 {
         let mut removed = 0;
         while let Some((first, last)) = self.0.back_mut()
@@ -95,10 +95,10 @@ impl Ranges {
     }
 }
 
-/// The shortest pause that is made of a longer one for who waits.
+/// The shortest length of a pause that is cut short for a caller.
 const HURRIED_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a sink that is to stop has for an exchange that is under way.
+/// How long a sink that is to stop may take to finish an exchange in flight.
 const LAST_MOMENT: Duration = Duration::from_millis(250);
 
 /// A flush that waits for a seq to be committed.
@@ -109,7 +109,7 @@ struct Waiting {
     reply: FlushReply,
 }
 
-/// Marks of arrival that are kept; with a backlog of more, the age of its end does not matter.
+/// How many arrival times are kept; in a longer backlog, the age of its end does not matter.
 const ARRIVALS: usize = 1_024;
 
 impl Progress {
@@ -132,11 +132,11 @@ impl Progress {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records up to before `next_seq` are durable in the spool.
+    /// Notes that the records before `next_seq` are durable in the spool.
     pub(crate) fn appended(&self, next_seq: u64) {
         let mut state = self.state();
         if next_seq > state.durable {
-            // The sink may have been quicker.
+            // The sink may already have committed them.
             if state.arrivals.len() < ARRIVALS && next_seq > state.position {
                 let (first, now) = (state.durable, Instant::now());
                 state.arrivals.push_back((first, now));
@@ -149,7 +149,7 @@ impl Progress {
         }
     }
 
-    /// How long the oldest record has been in the spool that is not yet in Postgres.
+    /// Returns how long the oldest record that is not yet in Postgres has been in the spool.
     #[cfg(feature = "otlp")]
     pub(crate) fn oldest_pending(&self) -> Duration {
         let state = self.state();
@@ -157,12 +157,12 @@ impl Progress {
         oldest.map_or(Duration::ZERO, |(_, at)| at.elapsed())
     }
 
-    /// The seq after the last record that is committed in Postgres.
+    /// Returns the seq after the last record that is committed in Postgres.
     pub(crate) fn position(&self) -> u64 {
         self.state().position
     }
 
-    /// Records of these seqs, which come in their order, are dead letters in Postgres.
+    /// Notes that the records with these seqs, in ascending order, are dead letters in Postgres.
     pub(crate) fn dead_lettered(&self, seqs: &[u64]) {
         let mut state = self.state();
         for seq in seqs {
@@ -171,16 +171,16 @@ impl Progress {
         self.counters.count_dead_letters(seqs.len() as u64);
     }
 
-    /// The database has lost the records from the seq `lost_from` on; those from `from` on are to be
-    /// written again.
+    /// Moves the position back to `from`: the database has lost the records from the seq
+    /// `lost_from` on, and those from `from` on are to be written again.
     pub(crate) fn go_back(&self, lost_from: u64, from: u64) {
         let lost = self.state().dead.cut(lost_from);
         self.counters.take_back_dead_letters(lost);
         self.commit_to(from);
     }
 
-    /// Records before `position` are committed in Postgres. It goes back when the database has
-    /// lost what it had committed.
+    /// Sets the position: the records before it are committed in Postgres. It moves back when the
+    /// database has lost committed records.
     pub(crate) fn commit_to(&self, position: u64) {
         let mut state = self.state();
         state.position = position;
@@ -191,7 +191,7 @@ impl Progress {
         if position >= state.durable {
             state.arrivals.clear();
         } else if state.arrivals.is_empty() {
-            // What was committed is to be written again.
+            // Committed records are to be written again.
             let durable = Instant::now();
             state.arrivals.push_back((position, durable));
         }
@@ -207,7 +207,7 @@ impl Progress {
         }
     }
 
-    /// Has `reply` called when all that is durable now is committed, or the time is over.
+    /// Calls `reply` when all records that are durable now are committed, or at the deadline.
     pub(crate) fn wait_for_all(&self, deadline: Instant, waited: Duration, reply: FlushReply) {
         let mut state = self.state();
         if state.position >= state.durable {
@@ -225,7 +225,7 @@ impl Progress {
         self.hurry();
     }
 
-    /// Has all that is durable now written at once; a pause that began is cut short, once.
+    /// Has all records that are durable now written at once; cuts a pause in progress short, once.
     pub(crate) fn hurry(&self) {
         let mut state = self.state();
         state.urgent_to = state.durable;
@@ -235,7 +235,7 @@ impl Progress {
         self.hurry.notify_one();
     }
 
-    /// Tells those whose time is over; whether there are any left.
+    /// Replies to the callers whose deadline has passed; returns whether others still wait.
     pub(crate) fn expire(&self, now: Instant, pending: impl Fn() -> u64) -> bool {
         let mut state = self.state();
         if state.waiting.is_empty() {
@@ -260,7 +260,7 @@ impl Progress {
         self.stopping.notify_one();
     }
 
-    /// Waits until the sink is to stop and has had a moment for what it is at.
+    /// Waits until the sink is to stop, and then a moment for an exchange in flight.
     pub(crate) async fn wait_for_end(&self) {
         while !self.should_stop() {
             self.stopping.notified().await;
@@ -268,12 +268,12 @@ impl Progress {
         tokio::time::sleep(LAST_MOMENT).await;
     }
 
-    /// Whether the sink was told to stop.
+    /// Returns whether the sink was told to stop.
     pub(crate) fn should_stop(&self) -> bool {
         self.state().stop
     }
 
-    /// Whether a batch from `position` on should be written now.
+    /// Returns whether a batch from `position` on is due.
     pub(crate) fn is_due(&self, position: u64, batching: &Batching) -> bool {
         let state = self.state();
         let waiting = state.durable.saturating_sub(position);
@@ -286,7 +286,8 @@ impl Progress {
         waiting > 0 && (waiting >= batching.rows as u64 || position < state.urgent_to || is_old())
     }
 
-    /// Waits until a batch may be due, until `retry`, or until something is to be looked at.
+    /// Waits until a batch may be due, until `retry`, or until there is a reason to check the
+    /// state.
     pub(crate) async fn wait_for_work(&self, batching: &Batching, retry: Option<Instant>) {
         let due = self
             .state()
@@ -301,8 +302,9 @@ impl Progress {
         }
     }
 
-    /// Waits until `until`, or until somebody waits for the records. However many do, and however often,
-    /// a server that refuses is not asked more than once in [`HURRIED_PAUSE`] for it.
+    /// Waits until `until`, or until a caller waits for the records. However many callers wait, and
+    /// however often, a server that refuses is not asked more than once in [`HURRIED_PAUSE`] for
+    /// them.
     pub(crate) async fn pause_until(&self, until: Instant) {
         let uncut_until = until.min(Instant::now() + HURRIED_PAUSE);
         loop {
@@ -332,7 +334,7 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_mins(1);
 
-    /// How long a pause of a minute takes while this is done, by a clock that does not wait.
+    /// Returns how long a pause of a minute takes in real time while `meanwhile` is called.
     fn pause(mut meanwhile: impl FnMut(&Progress)) -> Duration {
         let progress = Progress::new(Arc::default());
         let runtime = tokio::runtime::Builder::new_current_thread()

@@ -1,5 +1,5 @@
-//! How far the export has come: what the spool's thread and that of a second sink know of each
-//! other. Nobody waits for an export, so it is less than [`super::commit::Progress`].
+//! The progress of the export: state that the spool's thread and that of a second sink share. No
+//! caller waits for an export, so it is simpler than [`super::commit::Progress`].
 
 #![cfg_attr(not(feature = "otlp"), allow(dead_code))]
 
@@ -12,7 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::stats::Counters;
 
-/// How often a folder is tried again that another process has.
+/// How often an orphaned folder that another process holds is tried again.
 const LEFT_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the export of this process' records has come.
@@ -20,9 +20,9 @@ const LEFT_EVERY: Duration = Duration::from_secs(1);
 pub(crate) struct Export {
     state: Mutex<ExportState>,
     counters: Arc<Counters>,
-    /// There are more records, or something else to be looked at.
+    /// There are more records, or another reason to check the state.
     changed: Notify,
-    /// No more records come: nothing is waited for.
+    /// No more records come: end a pause.
     hurry: Notify,
     stop: watch::Sender<bool>,
 }
@@ -33,11 +33,11 @@ struct ExportState {
     durable: u64,
     /// The seq of the next record to export.
     position: u64,
-    /// Records before this are given up, since they took too much room.
+    /// Records before this are given up, because they took too much room.
     floor: u64,
-    /// Folders of dead processes whose records are in Postgres, and not yet exported.
+    /// Orphaned folders whose records are in Postgres and not yet exported.
     left: VecDeque<PathBuf>,
-    /// The receiver does not take records.
+    /// The receiver does not accept records.
     is_failing: bool,
     /// No more records come.
     is_ending: bool,
@@ -65,7 +65,7 @@ impl Export {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records up to before `next_seq` are durable in the spool.
+    /// Notes that the records before `next_seq` are durable in the spool.
     pub(crate) fn appended(&self, next_seq: u64) {
         let mut state = self.state();
         if next_seq > state.durable {
@@ -77,7 +77,7 @@ impl Export {
         }
     }
 
-    /// The seq of the next record that the spool must keep for the export.
+    /// Returns the seq of the next record that the spool must keep for the export.
     pub(crate) fn position(&self) -> u64 {
         let state = self.state();
         state.position.max(state.floor)
@@ -91,20 +91,20 @@ impl Export {
         self.changed.notify_one();
     }
 
-    /// No more records come: what is there is exported without delay.
+    /// Notes that no more records come: those that are there are exported without delay.
     pub(crate) fn end(&self) {
         self.state().is_ending = true;
         self.changed.notify_one();
         self.hurry.notify_one();
     }
 
-    /// Whether an end that is waited for may still come.
+    /// Returns whether the export has records left and is not failing, so that it may still finish.
     pub(crate) fn is_worth_waiting_for(&self) -> bool {
         let state = self.state();
         state.position < state.durable && !state.is_failing
     }
 
-    /// Whether all records up to before `next_seq` were exported or given up.
+    /// Returns whether all records before `next_seq` were exported or given up.
     pub(crate) fn is_done(&self, next_seq: u64) -> bool {
         self.position() >= next_seq
     }
@@ -113,59 +113,59 @@ impl Export {
         self.stop.send_replace(true);
     }
 
-    /// Whether the export was told to stop.
+    /// Returns whether the export was told to stop.
     pub(crate) fn should_stop(&self) -> bool {
         *self.stop.borrow()
     }
 
     /// Waits until the export is told to stop.
     pub(crate) async fn wait_for_stop(&self) {
-        // An error means that there is nobody left to tell.
+        // An error means that the sender is gone.
         let _ = self.stop.subscribe().wait_for(|stop| *stop).await;
     }
 
-    /// Takes note of a folder whose records are in Postgres, and not yet exported.
+    /// Queues an orphaned folder whose records are in Postgres and not yet exported.
     pub(crate) fn leave(&self, folder: PathBuf) {
         self.state().left.push_back(folder);
         self.changed.notify_one();
     }
 
-    /// The next of the folders that were [left](Self::leave).
+    /// Takes the next of the folders that were [queued](Self::leave).
     pub(crate) fn take_left(&self) -> Option<PathBuf> {
         self.state().left.pop_front()
     }
 
-    /// Puts a folder back that another process has just now: it may be left once more.
+    /// Puts a folder back that another process holds at the moment; it may be orphaned again.
     pub(crate) fn put_back(&self, folder: PathBuf) {
         self.state().left.push_back(folder);
     }
 
-    /// Where the next records are, and where those that were given up end.
+    /// Returns the seq before which records were given up.
     pub(crate) fn floor(&self) -> u64 {
         self.state().floor
     }
 
-    /// How many records are durable and at or after `position`.
+    /// Returns how many durable records there are from `position` on.
     pub(crate) fn waiting(&self, position: u64) -> u64 {
         self.state().durable.saturating_sub(position)
     }
 
-    /// Records before `position` were exported, or are not to be.
+    /// Sets the position: the records before it were exported, or are not to be.
     pub(crate) fn advance(&self, position: u64) {
         self.state().position = position;
     }
 
-    /// Says that the receiver takes records; returns whether that is news.
+    /// Notes that the receiver accepts records; returns whether it was failing.
     pub(crate) fn mark_working(&self) -> bool {
         std::mem::replace(&mut self.state().is_failing, false)
     }
 
-    /// Says that the receiver takes no records; returns whether that is news.
+    /// Notes that the receiver accepts no records; returns whether it was working.
     pub(crate) fn mark_failing(&self) -> bool {
         !std::mem::replace(&mut self.state().is_failing, true)
     }
 
-    /// Waits until there may be something to export, which a folder that was left is every
+    /// Waits until there may be something to export; with a folder in the queue, for at most
     /// [`LEFT_EVERY`].
     pub(crate) async fn changed(&self) {
         let has_left = !self.state().left.is_empty();
@@ -177,17 +177,17 @@ impl Export {
         }
     }
 
-    /// Waits for so long, unless the export is to end.
+    /// Waits for `pause`, or until the export is to end.
     pub(crate) async fn pause(&self, pause: Duration) {
         if self.state().is_ending {
-            // What could not be exported by now stays for the next process.
+            // Records that are not exported by now stay for the next process.
             self.wait_for_stop().await;
         }
         let until = Instant::now() + pause;
         let _ = tokio::time::timeout_at(until.into(), self.hurry.notified()).await;
     }
 
-    /// Gives more records time to come, unless none do.
+    /// Waits up to `delay` for more records, unless no more come.
     pub(crate) async fn gather(&self, delay: Duration) {
         if !self.state().is_ending {
             let until = Instant::now() + delay;

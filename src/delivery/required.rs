@@ -1,5 +1,5 @@
-//! What became of records whose kind is [`Durability::Required`](crate::Durability::Required),
-//! and who waits to know.
+//! The fates of records whose kind is [`Durability::Required`](crate::Durability::Required), and
+//! the callers that wait for them.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use crate::fork::Process;
 use crate::record::id;
 use crate::vocabulary::Kind;
 
-/// Records whose fate is remembered until somebody asks.
+/// How many records' fates are remembered.
 const REMEMBERED: usize = 65_536;
 
-/// What became of a record.
+/// The fate of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
-    /// With its seq in the local log.
+    /// Holds its seq in the local log.
     Committed(u64),
     DeadLettered(u64),
     Dropped,
@@ -27,10 +27,10 @@ pub(crate) enum Fate {
     Lost,
 }
 
-/// What is called when the fate of a record is known, or the time is over.
+/// Called when the fate of a record is known, or at the time-out.
 pub(crate) type CommitReply = Box<dyn FnOnce(Result<(), CommitError>) + Send>;
 
-/// The records of the kinds that are required.
+/// The records of the required kinds.
 #[derive(Debug)]
 pub(crate) struct Required {
     kinds: [bool; Kind::ALL.len()],
@@ -40,9 +40,9 @@ pub(crate) struct Required {
 
 #[derive(Default)]
 struct Records {
-    /// `None`: accepted, and on its way.
+    /// `None`: accepted and pending.
     fates: HashMap<Uuid, Option<Fate>>,
-    /// The same, the oldest first.
+    /// The same ids, oldest first.
     order: VecDeque<Uuid>,
     waiting: HashMap<Uuid, Vec<Waiting>>,
     ended: bool,
@@ -80,12 +80,13 @@ impl Required {
         self.kinds[kind.index()]
     }
 
-    /// A record is about to be handed over, or is made of a run that is open when the program ends.
+    /// Remembers a record that is about to be handed over, or that is made for a run in flight when
+    /// the program ends.
     pub(crate) fn accept(&self, id: Uuid) {
         let Some(mut state) = self.process.lock(&self.state) else {
             return;
         };
-        // One that is open when the program ends has its record already when its span is closed.
+        // A run in flight when the program ends already has a record when its span is closed.
         let std::collections::hash_map::Entry::Vacant(unknown) = state.fates.entry(id) else {
             return;
         };
@@ -94,12 +95,12 @@ impl Required {
         if state.order.len() > REMEMBERED
             && let Some(oldest) = state.order.pop_front()
         {
-            // Who waits for it is told all the same.
+            // Callers that wait for it still get a reply.
             state.fates.remove(&oldest);
         }
     }
 
-    /// What became of records; those that are not known here do not matter.
+    /// Sets the fates of records that are remembered, and replies to the callers that wait.
     pub(crate) fn settle(&self, fates: impl IntoIterator<Item = (Uuid, Fate)>) {
         let mut answers = Vec::new();
         let Some(mut state) = self.process.lock(&self.state) else {
@@ -118,8 +119,8 @@ impl Required {
         }
     }
 
-    /// The database has lost the records from the seq `lost_from` on; those from `from` on are to be
-    /// written again.
+    /// Handles that the database has lost the records from the seq `lost_from` on: those before
+    /// `from` are lost, and the others are pending, because they are to be written again.
     pub(crate) fn go_back(&self, lost_from: u64, from: u64) {
         let Some(mut state) = self.process.lock(&self.state) else {
             return;
@@ -133,7 +134,7 @@ impl Required {
         }
     }
 
-    /// Has `reply` called when the record is committed or cannot be, or the time is over.
+    /// Calls `reply` when the record is committed or cannot be, or after `timeout`.
     pub(crate) fn wait(&self, id: Uuid, timeout: Duration, reply: CommitReply) {
         let Some(kind) = id::kind(id) else {
             return reply(Err(CommitError::NoRecord));
@@ -158,7 +159,7 @@ impl Required {
         reply(answer);
     }
 
-    /// Tells those whose time is over; whether there are any left.
+    /// Replies to the callers whose deadline has passed; returns whether others still wait.
     pub(crate) fn expire(&self, now: Instant) -> bool {
         let mut state = self.state();
         if state.waiting.is_empty() {
@@ -179,7 +180,7 @@ impl Required {
         left
     }
 
-    /// Nothing will be committed any more.
+    /// Replies to all callers that wait: nothing will be committed any more.
     pub(crate) fn end(&self) {
         let mut state = self.state();
         state.ended = true;
@@ -206,7 +207,7 @@ mod tests {
 
     use super::*;
 
-    /// The id of a query run.
+    /// Returns the id of a query run.
     fn id_of(number: u128) -> Uuid {
         Uuid::from_u128(0x7 << 76 | 0b10 << 62 | number << 8 | 1)
     }
@@ -280,7 +281,7 @@ mod tests {
             required.accept(id_of(id));
         }
         assert_eq!(required.state().fates.len(), REMEMBERED);
-        // One that is not remembered is answered to who waits for it.
+        // A caller that waits for a forgotten record still gets a reply.
         let waits = ask(&required, 0);
         required.settle([(id_of(0), Fate::Committed(1))]);
         assert_eq!(waits.try_recv(), Ok(Ok(())));
