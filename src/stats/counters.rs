@@ -1,4 +1,4 @@
-//! The counters that the stages share.
+//! The counters that the stages of the pipeline share.
 
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
@@ -10,17 +10,17 @@ use super::health::{DropCause, Health, LAGGING_AFTER};
 use crate::sync::LOOKS;
 use crate::vocabulary::Kind;
 
-/// Since when records wait.
+/// How long records have been waiting.
 #[derive(Debug)]
 pub(super) struct Waits {
-    /// Where the moments below are counted from.
+    /// The start of the times below.
     began: Instant,
-    /// The age of a record at which it is late.
+    /// The age at which a record is late.
     pub(super) late_after: Duration,
-    /// When the oldest record in the local log that is not committed came there, in microseconds
-    /// since then; 0: there is none.
+    /// When the oldest uncommitted record in the local log arrived there, in microseconds since
+    /// `began`; 0: there is none.
     oldest_us: AtomicU64,
-    /// When the queue was emptied last.
+    /// When the queue was last emptied.
     emptied_us: AtomicU64,
 }
 
@@ -41,8 +41,8 @@ impl Waits {
         u64::try_from(since).unwrap_or(u64::MAX).max(1)
     }
 
-    /// The age of the oldest record that is not committed. When one came that is still in the queue is
-    /// not known, but that the queue was empty before.
+    /// Returns the age of the oldest uncommitted record. A record that is still in the queue
+    /// counts from when the queue was last emptied, because its own arrival time is not known.
     pub(super) fn oldest(&self, queued: u64) -> Option<Duration> {
         let in_log = Some(self.oldest_us.load(Ordering::Relaxed)).filter(|us| *us > 0);
         let in_queue = (queued > 0).then(|| self.emptied_us.load(Ordering::Relaxed));
@@ -56,13 +56,13 @@ impl Waits {
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub(super) waits: Waits,
-    /// How often the database did not agree with what was committed.
+    /// How often the database disagreed with what was committed.
     pub(super) disagreements: AtomicU64,
-    /// Records that Postgres has taken, as rows or as dead letters.
+    /// Records that are in Postgres, as rows or as dead letters.
     pub(super) taken: AtomicU64,
     pub(super) dead_lettered: AtomicU64,
     pub(super) adopted: AtomicU64,
-    /// Logs of dead processes, and their bytes.
+    /// Orphaned logs, and their bytes.
     pub(super) orphans: [AtomicU64; 2],
     pub(super) in_default: AtomicU64,
     pub(super) batches: AtomicU64,
@@ -70,21 +70,21 @@ pub(crate) struct Counters {
     pub(super) last_batch: AtomicU64,
     pub(super) spool_bytes: AtomicU64,
     pub(super) dropped: [AtomicU64; DropCause::ALL.len()],
-    /// Drops that no row tells of yet.
+    /// Drops that no row reports yet.
     pub(super) untold: [Untold; DropCause::ALL.len()],
-    /// Records that the pipeline itself has made: gaps, and runs whose end nobody saw.
+    /// Records that the pipeline itself has made: gaps, and runs whose end was not seen.
     pub(super) made: AtomicU64,
     pub(super) restarts: AtomicU64,
     pub(super) is_hidden: AtomicU8,
     pub(super) sink_health: AtomicU8,
-    /// Why Postgres takes no records.
+    /// Why Postgres accepts no records.
     pub(super) fault: Mutex<Option<Arc<str>>>,
     pub(super) spool_blocked: AtomicU8,
     #[cfg(feature = "otlp")]
     pub(crate) export: ExportCounters,
 }
 
-/// A run of drops, as it grows.
+/// The drops of one cause that no row reports yet.
 #[derive(Debug, Default)]
 pub(super) struct Untold {
     kinds: [AtomicU64; Kind::ALL.len()],
@@ -93,7 +93,7 @@ pub(super) struct Untold {
     last_us: AtomicI64,
 }
 
-/// A run of drops that is to be told in a row.
+/// A run of drops, to be reported in a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Loss {
     pub(crate) cause: DropCause,
@@ -105,7 +105,7 @@ pub(crate) struct Loss {
 }
 
 impl Counters {
-    /// `batch_age`: the age at which a record is written at the latest.
+    /// Creates the counters. `batch_age` is the age at which a batch is due.
     pub(crate) fn new(batch_age: Duration) -> Self {
         let late_after = LAGGING_AFTER.saturating_add(batch_age);
         Self {
@@ -117,26 +117,26 @@ impl Counters {
         }
     }
 
-    /// Sets when the oldest record came that is in the local log and not in Postgres.
+    /// Sets when the oldest record arrived that is in the local log and not in Postgres.
     pub(crate) fn set_oldest(&self, at: Option<Instant>) {
         let us = at.map_or(0, |at| self.waits.us(at));
         self.waits.oldest_us.store(us, Ordering::Relaxed);
     }
 
-    /// All that was in the queue is in the local log.
+    /// Notes that every record of the queue is now in the local log.
     pub(crate) fn queue_was_emptied(&self) {
         let us = self.waits.us(Instant::now());
         self.waits.emptied_us.store(us, Ordering::Relaxed);
     }
 
-    /// Counts a time that the database did not agree with what was committed, and the records that
-    /// are lost by it.
+    /// Counts one disagreement of the database with what was committed, and the records that it has
+    /// lost.
     pub(crate) fn count_disagreement(&self, lost: u64) {
         self.count_drops(DropCause::DatabaseLost, lost);
         self.disagreements.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts a record that is dropped, to be told in a row as soon as one can be written.
+    /// Counts a dropped record, to be reported in a row as soon as one can be written.
     pub(crate) fn count_drop(&self, cause: DropCause, kind: Kind, now_us: i64) {
         self.count_drops(cause, 1);
         let untold = &self.untold[cause.index()];
@@ -144,11 +144,12 @@ impl Counters {
         let _ = untold
             .first_us
             .compare_exchange(0, now_us, Ordering::Relaxed, Ordering::Relaxed);
-        // ORDERING: Release, pairs with the Acquire in `losses`: who sees the record sees a time.
+        // ORDERING: Release, pairs with the Acquire in `take_losses`: a thread that sees the record
+        // sees a time.
         untold.kinds[kind.index()].fetch_add(1, Ordering::Release);
     }
 
-    /// Drops that no row tells of yet.
+    /// Returns the number of drops that no row reports yet.
     pub(crate) fn untold(&self) -> u64 {
         self.untold
             .iter()
@@ -157,7 +158,7 @@ impl Counters {
             .sum()
     }
 
-    /// Takes the drops that no row tells of yet, to tell them.
+    /// Takes the drops that no row reports yet, to report them.
     pub(crate) fn take_losses(&self) -> Vec<Loss> {
         DropCause::ALL
             .into_iter()
@@ -186,12 +187,12 @@ impl Counters {
         self.made.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// A filter of the whole subscriber hides audit spans.
+    /// Notes that a filter of the whole subscriber hides audit spans.
     pub(crate) fn set_hidden(&self) {
         self.is_hidden.store(1, Ordering::Relaxed);
     }
 
-    /// Counts a worker that panicked and was started again.
+    /// Counts a worker thread that panicked and was restarted.
     pub(crate) fn count_restart(&self) {
         self.restarts.fetch_add(1, Ordering::Relaxed);
     }
@@ -200,10 +201,10 @@ impl Counters {
         self.dropped[cause.index()].fetch_add(records, Ordering::Relaxed);
     }
 
-    /// Sets the position in Postgres of this process' log, whose first record is 1.
+    /// Sets this process' position in Postgres; its log begins at 1.
     pub(crate) fn set_position(&self, position: u64) {
-        // ORDERING: Release, pairs with the Acquire in `Stats::take`: who sees a record as
-        // taken sees it as accepted.
+        // ORDERING: Release, pairs with the Acquire in `Stats::take`: a thread that sees a record
+        // as taken sees it as accepted.
         self.taken.store(position - 1, Ordering::Release);
     }
 
@@ -212,7 +213,7 @@ impl Counters {
         self.dead_lettered.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// The same of records whose dead letters the database has lost.
+    /// Subtracts dead letters that the database has lost.
     pub(crate) fn take_back_dead_letters(&self, records: u64) {
         self.dead_lettered.fetch_sub(records, Ordering::Relaxed);
     }
@@ -221,19 +222,20 @@ impl Counters {
         self.adopted.fetch_add(records, Ordering::Relaxed);
     }
 
-    /// Sets how many logs of dead processes wait, and their bytes.
+    /// Sets the number and the bytes of the orphaned logs.
     pub(crate) fn set_orphans(&self, logs: u64, bytes: u64) {
         self.orphans[0].store(logs, Ordering::Relaxed);
         self.orphans[1].store(bytes, Ordering::Relaxed);
     }
 
-    /// As the sink has counted them: whoever asks waits for no disk.
+    /// Returns the number and the bytes of the orphaned logs, as the sink last counted them: the
+    /// caller does not wait for the disk.
     pub(crate) fn orphans(&self) -> (u64, u64) {
         let [logs, bytes] = &self.orphans;
         (logs.load(Ordering::Relaxed), bytes.load(Ordering::Relaxed))
     }
 
-    /// Records of dead processes that were committed.
+    /// Returns how many records of orphaned logs were committed.
     pub(crate) fn adopted(&self) -> u64 {
         self.adopted.load(Ordering::Relaxed)
     }
@@ -243,7 +245,7 @@ impl Counters {
         self.in_default.fetch_add(rows, Ordering::Relaxed);
     }
 
-    /// Counts a committed batch of so many records, which took so long.
+    /// Counts a committed batch, with its records and the time that it took.
     pub(crate) fn count_batch(&self, records: u64, took: Duration) {
         self.batches.fetch_add(1, Ordering::Relaxed);
         let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
@@ -255,7 +257,7 @@ impl Counters {
         self.spool_bytes.store(bytes, Ordering::Relaxed);
     }
 
-    /// Sets the sink's health; returns what it was.
+    /// Sets the sink's health and returns the previous one.
     pub(crate) fn set_health(&self, health: Health) -> Health {
         let code = Health::ALL
             .iter()
@@ -267,19 +269,19 @@ impl Counters {
         Health::ALL[usize::from(before) % Health::ALL.len()]
     }
 
-    /// The thread that writes into Postgres panicked, and is started again.
+    /// Notes that the Postgres thread panicked and is being restarted.
     pub(crate) fn sink_panicked(&self, fault: &str) {
         self.set_health(Health::Retrying);
         self.set_fault(Some(fault));
     }
 
-    /// Says why Postgres takes no records; `None`: it does.
+    /// Sets why Postgres accepts no records; `None`: it accepts them.
     pub(crate) fn set_fault(&self, fault: Option<&str>) {
         *self.fault.lock().unwrap_or_else(PoisonError::into_inner) = fault.map(Arc::from);
     }
 
     pub(super) fn fault(&self) -> Option<Arc<str>> {
-        // Held for a moment at a time; a forked process may have it locked for ever.
+        // Locked for a moment at a time; in a forked process it may stay locked for ever.
         for _ in 0..LOOKS {
             match self.fault.try_lock() {
                 Ok(fault) => return fault.clone(),
@@ -290,7 +292,7 @@ impl Counters {
         None
     }
 
-    /// Says whether the spool can take records; returns whether that changed.
+    /// Sets whether the spool is blocked; returns whether that changed.
     pub(crate) fn set_spool_blocked(&self, blocked: bool) -> bool {
         self.spool_blocked
             .swap(u8::from(blocked), Ordering::Relaxed)
@@ -303,7 +305,7 @@ impl Counters {
         match sink {
             Health::Stopped => sink,
             _ if self.spool_blocked.load(Ordering::Relaxed) != 0 => Health::SpoolBlocked,
-            // What keeps records from being committed comes first.
+            // A fault that keeps records from being committed comes first.
             Health::Healthy if self.disagreements.load(Ordering::Relaxed) > 0 => {
                 Health::Inconsistent
             }

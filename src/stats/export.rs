@@ -1,13 +1,14 @@
-//! What the export to OpenTelemetry counts.
+//! The counters of the export to OpenTelemetry.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
-/// What the export counts.
+/// The counters of the export.
 #[derive(Debug, Default)]
 pub(crate) struct ExportCounters {
     is_on: AtomicU8,
     is_failing: AtomicU8,
-    /// Records that are durable in this process' log, and those of others' that were dealt with.
+    /// Records that are durable in this process' log, and records of orphaned logs that were dealt
+    /// with.
     records: AtomicU64,
     exported: AtomicU64,
     by_host: AtomicU64,
@@ -25,7 +26,7 @@ impl ExportCounters {
             .store(u8::from(is_failing), Ordering::Relaxed);
     }
 
-    /// Counts records that become one of the others; to be called before they do.
+    /// Counts records that will be counted by one of the other counters; call it before they are.
     pub(crate) fn count_records(&self, records: u64) {
         self.records.fetch_add(records, Ordering::Relaxed);
     }
@@ -50,8 +51,8 @@ impl ExportCounters {
         if self.is_on.load(Ordering::Relaxed) == 0 {
             return None;
         }
-        // ORDERING: Acquire, pairs with the Release where they are counted: the records that
-        // they became of are seen below, and what is not yet counted among them is pending.
+        // ORDERING: Acquire, pairs with the Release where they are counted: the load below sees at
+        // least the records that these came from; the ones not yet counted here are pending.
         let read = |counter: &AtomicU64| counter.load(Ordering::Acquire);
         let (exported, by_host) = (read(&self.exported), read(&self.by_host));
         let (refused, given_up) = (read(&self.refused), read(&self.given_up));
@@ -67,11 +68,11 @@ impl ExportCounters {
     }
 }
 
-/// What became of the records on their way to OpenTelemetry; part of [`Stats`]. Needs feature
+/// The outcome of the records on their way to OpenTelemetry; part of [`Stats`]. Needs feature
 /// `otlp`.
 ///
-/// A record that reached the local log is in one of `exported`, `by_host`, `refused`, `given_up`
-/// and `pending`. Records that dead processes left are counted as they are dealt with.
+/// Each record that reached the local log is in one of `exported`, `by_host`, `refused`, `given_up`
+/// and `pending`. Records of orphaned logs are counted as they are dealt with.
 ///
 /// ```
 /// # fn show(audit: &tracing_audit::Audit) {
@@ -91,34 +92,34 @@ pub struct ExportStats {
 }
 
 impl ExportStats {
-    /// Records whose span the collector has taken, at least once.
+    /// Returns how many records' spans the collector has accepted, at least once.
     pub fn exported(&self) -> u64 {
         self.exported
     }
 
-    /// Records that the host's own tracer exports, or that are not to be exported.
+    /// Returns how many records the host's own tracer exports, or are not to be exported.
     pub fn by_host(&self) -> u64 {
         self.by_host
     }
 
-    /// Records whose span the collector has refused for what it holds or for its size; they are
-    /// in Postgres.
+    /// Returns how many records' spans the collector has refused, for their content or their size;
+    /// the records are in Postgres.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Records that were given up since they took too much of the local log
-    /// ([`Otlp::quota_bytes`](crate::Otlp::quota_bytes)); they are in Postgres.
+    /// Returns how many records were discarded because they exceeded the export's share of the
+    /// local log ([`Otlp::quota_bytes`](crate::Otlp::quota_bytes)); the records are in Postgres.
     pub fn given_up(&self) -> u64 {
         self.given_up
     }
 
-    /// Records in this process' local log that are still to be exported.
+    /// Returns how many records in this process' local log are still to be exported.
     pub fn pending(&self) -> u64 {
         self.pending
     }
 
-    /// Whether the last request failed, so that the export is waiting to try again.
+    /// Returns whether the last request failed, so that the export waits to retry.
     pub fn is_failing(&self) -> bool {
         self.is_failing
     }

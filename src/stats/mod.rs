@@ -1,9 +1,9 @@
-//! What the pipeline counts. Nothing is dropped without being counted by its cause.
+//! Counters, health and snapshots of the pipeline. Every dropped record is counted by its cause.
 //!
-//! - [`health`]: why records are dropped, and how the way to Postgres is
+//! - [`health`]: the causes of dropped records, and the health of the pipeline
 //! - [`counters`]: the counters that the stages share
-//! - `export`: what the export counts
-//! - [`snapshot`]: what became of the records, at one moment
+//! - `export`: the counters of the export
+//! - [`snapshot`]: all of it at one moment
 
 mod counters;
 #[cfg(feature = "otlp")]

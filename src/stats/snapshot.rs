@@ -1,4 +1,4 @@
-//! What became of the records, at one moment.
+//! A snapshot of the counters and the health.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use super::export::ExportStats;
 use super::health::{DropCause, Health, LAGGING_AFTER};
 use crate::queue::Queue;
 
-/// A snapshot of what became of the records, made by [`Audit::stats`](crate::Audit::stats).
+/// A snapshot of the counters and the health, made by [`Audit::stats`](crate::Audit::stats).
 ///
 /// `accepted = committed + pending + dead_lettered + dropped`, always.
 ///
@@ -47,30 +47,30 @@ pub struct Stats {
     export: Option<ExportStats>,
 }
 
-/// What is wrong when records wait and no other cause is known.
+/// The fault when records wait and no other cause is known.
 const LAGGING: &str = "records wait for longer than they should: a worker hangs, the database or the disk does not answer, \
      or there is more than they can take";
 
 impl Stats {
-    /// How long a record may wait, beyond the age at which a batch is written
+    /// How long a record may wait beyond the age at which a batch is due
     /// ([`Builder::batch`](crate::Builder::batch)), before the health is [`Health::Lagging`].
     pub const LAGGING_AFTER: Duration = LAGGING_AFTER;
 
     /// Takes a snapshot.
     pub(crate) fn take(counters: &Counters, queue: &Queue) -> Self {
-        // What a record becomes is read before what was accepted, so that no record is counted
-        // as taken that is not yet counted as accepted.
+        // Outcomes are read before the accepted records, so that no record is counted as taken that
+        // is not yet counted as accepted.
         // ORDERING: Acquire, pairs with the Release in `Counters::set_position`.
         let taken = counters.taken.load(Ordering::Acquire);
         let mut dropped = [0; DropCause::ALL.len()];
         for cause in DropCause::ALL {
             dropped[cause.index()] = counters.dropped[cause.index()].load(Ordering::Relaxed);
         }
-        // What the database has lost was taken by it, and is not committed any more.
+        // Records that the database has lost had been taken, and are no longer committed.
         let taken = taken.saturating_sub(dropped[DropCause::DatabaseLost.index()]);
         let dead_lettered = counters.dead_lettered.load(Ordering::Relaxed).min(taken);
-        // Those that the local log could not take, or the database has lost, had been accepted by the
-        // queue.
+        // Records that the local log could not take, or the database has lost, had been accepted by
+        // the queue.
         let refused = dropped.iter().sum::<u64>()
             - dropped[DropCause::LocalLog.index()]
             - dropped[DropCause::DatabaseLost.index()];
@@ -79,7 +79,7 @@ impl Stats {
         let oldest_pending = counters.waits.oldest(queue_records);
         let is_late = oldest_pending.is_some_and(|age| age > counters.waits.late_after);
         let health = match counters.health() {
-            // A worker that hangs says nothing, whether it has come to the database or not.
+            // A worker that hangs reports nothing, whether it has reached the database or not.
             Health::Starting | Health::Healthy | Health::Inconsistent if is_late => Health::Lagging,
             health => health,
         };
@@ -110,109 +110,110 @@ impl Stats {
         }
     }
 
-    /// Records that this handle's layer and [`record`](crate::Audit::record) were given, and
-    /// those that the trail makes of itself: gaps, and runs that nobody ended.
+    /// Returns how many records were made: by this handle's layer, by
+    /// [`record`](crate::Audit::record), and by the pipeline itself for gaps and for runs whose end
+    /// was not seen.
     pub fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// Records that are committed in Postgres.
+    /// Returns how many records are committed in Postgres.
     pub fn committed(&self) -> u64 {
         self.committed
     }
 
-    /// Records on their way: in the queue, in the spool, or in a batch that is being written.
+    /// Returns how many records are pending: in the queue, in the spool, or in a batch in flight.
     pub fn pending(&self) -> u64 {
         self.accepted
             .saturating_sub(self.committed + self.dead_lettered + self.dropped())
     }
 
-    /// Records that Postgres refused; they are in `audit.dead_letters` with the reason.
+    /// Returns how many records Postgres refused; they are in `audit.dead_letters` with the reason.
     pub fn dead_lettered(&self) -> u64 {
         self.dead_lettered
     }
 
-    /// Records that were given up, whatever the cause.
+    /// Returns how many records were dropped, for any cause.
     pub fn dropped(&self) -> u64 {
         self.dropped.iter().sum()
     }
 
-    /// Records that were given up for one cause.
+    /// Returns how many records were dropped for one cause.
     pub fn dropped_by(&self, cause: DropCause) -> u64 {
         self.dropped[cause.index()]
     }
 
-    /// Records of earlier processes, left in their spools, that this one committed. Not part of
-    /// [`accepted`](Self::accepted): their own process accepted them.
+    /// Returns how many records from orphaned logs of earlier processes this one committed. Not
+    /// part of [`accepted`](Self::accepted): their own process accepted them.
     pub fn adopted(&self) -> u64 {
         self.adopted
     }
 
-    /// Rows that went to a default partition, since their time is more than two months ahead of
-    /// the server's, or more than a year before it: is a clock wrong? They are part of the trail
-    /// like the others; `tracing-audit settle` moves them to their months.
+    /// Returns how many rows went to a default partition because their time is more than two months
+    /// ahead of the server's, or more than a year before it: is a clock wrong? They are part of the
+    /// trail like the others; `tracing-audit settle` moves them to their months.
     pub fn in_default_partition(&self) -> u64 {
         self.in_default
     }
 
-    /// Batches committed.
+    /// Returns how many batches were committed.
     pub fn batches(&self) -> u64 {
         self.batches
     }
 
-    /// The time that all committed batches took together, from the first byte sent.
+    /// Returns the total time of all committed batches, from the first byte sent.
     pub fn batch_time(&self) -> Duration {
         self.batch_time
     }
 
-    /// Records in the batch that was committed last.
+    /// Returns how many records the last committed batch had.
     pub fn last_batch(&self) -> u64 {
         self.last_batch
     }
 
-    /// Records waiting for the worker, and their bytes.
+    /// Returns how many records wait in the queue, and their bytes.
     pub fn queue_size(&self) -> (u64, u64) {
         (self.queue_records, self.queue_bytes)
     }
 
-    /// Bytes that the local log holds; what is committed is removed a moment later.
+    /// Returns the bytes that the local log holds; committed records are removed a moment later.
     pub fn spool_bytes(&self) -> u64 {
         self.spool_bytes
     }
 
-    /// How often one of the worker's threads panicked and was started again: a fault of this
-    /// library, by which nothing is lost. Please report it.
+    /// Returns how often one of the worker's threads panicked and was restarted: a bug in this
+    /// library, by which no record is lost. Please report it.
     pub fn restarts(&self) -> u64 {
         self.restarts
     }
 
-    /// Whether a filter of the whole subscriber hides audit spans, so that no record is made of
-    /// them: noticed a second after the subscriber was made, and said in the log. The filter
-    /// belongs on the layer that it is meant for, with `Layer::with_filter`.
+    /// Returns whether a filter of the whole subscriber hides audit spans, so that they make no
+    /// records: noticed a second after the subscriber was made, and logged. Put the filter on the
+    /// layer that it is meant for, with `Layer::with_filter`.
     pub fn is_hidden(&self) -> bool {
         self.is_hidden
     }
 
-    /// How long the oldest record has been waiting that is accepted and not committed; `None`: none
-    /// is waiting.
+    /// Returns how long the oldest pending record has been waiting; `None`: none is pending.
     pub fn oldest_pending(&self) -> Option<Duration> {
         self.oldest_pending
     }
 
-    /// How often the database did not agree with what this program had committed
-    /// ([`Health::Inconsistent`]); each time has a row `audit.gap` in the trail for each writer that is
+    /// Returns how often the database disagreed with what this program had committed
+    /// ([`Health::Inconsistent`]); for each time the trail has a row `audit.gap` for each writer
     /// concerned, with the records and the cause.
     pub fn inconsistencies(&self) -> u64 {
         self.disagreements
     }
 
-    /// How the way to Postgres is.
+    /// Returns the health of the pipeline.
     pub fn health(&self) -> Health {
         self.health
     }
 
-    /// Why Postgres takes no records, as it stands in the host's log: which server, what happened, and what to do,
-    /// without a secret or a value. `None` while it takes them, and before it was first tried.
+    /// Returns why Postgres accepts no records, as in the host's log: which server, what happened,
+    /// and what to do, without a secret or a value. `None` while it accepts them, and before the
+    /// first attempt.
     ///
     /// ```
     /// # fn show(audit: &tracing_audit::Audit) {
@@ -225,8 +226,8 @@ impl Stats {
         self.fault.as_deref()
     }
 
-    /// What became of the records on their way to OpenTelemetry; `None`: none is set up. Needs
-    /// feature `otlp`.
+    /// Returns the outcome of the records on their way to OpenTelemetry; `None`: no export is set
+    /// up. Needs feature `otlp`.
     #[cfg(feature = "otlp")]
     pub fn export(&self) -> Option<ExportStats> {
         self.export
