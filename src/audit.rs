@@ -1,4 +1,4 @@
-//! The handle that a program holds.
+//! The handle through which a program records, flushes and shuts down.
 
 use std::fmt;
 use std::sync::Arc;
@@ -28,9 +28,9 @@ use crate::stats::Stats;
 ///
 /// # Errors
 ///
-/// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be
-/// opened, when no thread can be started, or when the export cannot be set up. A database that cannot be reached is no error:
-/// records are kept until it can.
+/// [`BuildError`] when no database or a malformed URL is set, when the local log cannot be opened,
+/// when no thread can be started, or when the export cannot be set up. An unreachable database is
+/// not an error: records are kept until it can be reached.
 ///
 /// ```no_run
 /// use tracing_subscriber::prelude::*;
@@ -46,13 +46,13 @@ pub fn from_env() -> Result<Audit, BuildError> {
     Builder::from_env()?.start()
 }
 
-/// Starts an [`Audit`] from the environment, and sets a subscriber for the whole program: a log
-/// on standard error, filtered by `RUST_LOG` (default `info`), and the audit layer, which no
-/// filter hides anything from. Needs feature `init`.
+/// Starts an [`Audit`] from the environment and sets the subscriber of the whole program: a log on
+/// standard error, filtered by `RUST_LOG` (default `info`), and the audit layer, from which no
+/// filter hides anything. Needs feature `init`.
 ///
 /// # Errors
 ///
-/// As for [`from_env`]; [`BuildError::Subscriber`] when the program has a subscriber already.
+/// As for [`from_env`]; [`BuildError::Subscriber`] when the program already has a subscriber.
 ///
 /// ```no_run
 /// let audit = tracing_audit::init()?;
@@ -83,23 +83,23 @@ pub fn init() -> Result<Audit, BuildError> {
 impl Builder {
     /// Starts the worker and returns the handle.
     ///
-    /// Does not wait for the database: it may come up later than the program.
+    /// Does not wait for the database, which may come up later than the program.
     ///
     /// # Forking
     ///
-    /// Start it after forking: a forked process has none of the worker's threads. What it records
-    /// with a handle from before the fork goes nowhere, and `flush`, `shutdown`, `committed` and
-    /// dropping the handle return at once. It may start a pipeline of its own. What its parent
-    /// records stays the parent's, once; only the lock on the parent's local log is held by both,
-    /// so that what a killed parent left is committed by the first process that is started after
-    /// its forked children have ended as well. A program that is started with
-    /// [`Command`](std::process::Command) does not hold it.
+    /// Start it after forking: a forked process has none of the worker's threads. Records that it
+    /// makes with a handle from before the fork are not written, and `flush`, `shutdown`,
+    /// `committed` and dropping the handle return at once. It may start a pipeline of its own. The
+    /// parent's records are committed once, by the parent. Both processes hold the lock on the
+    /// parent's local log, however: if the parent is killed, its records are committed by the first
+    /// process that starts after the forked children have ended as well. A program started with
+    /// [`Command`](std::process::Command) does not hold the lock.
     ///
     /// # Errors
     ///
-    /// [`BuildError`] when no database or a URL that is not understood is set, when it asks for TLS
-    /// and this build has none, when the local log cannot be
-    /// opened, when no thread can be started, or when what is set for the export cannot be used.
+    /// [`BuildError`] when no database or a URL that cannot be parsed is set, when the URL asks for
+    /// TLS and this build has none, when the local log cannot be opened, when no thread can be
+    /// started, or when the export settings cannot be used.
     pub fn start(self) -> Result<Audit, BuildError> {
         pipeline::start(self.config()?).map(Audit::new)
     }
@@ -107,9 +107,9 @@ impl Builder {
 
 /// The handle of a running audit pipeline.
 ///
-/// It is cheap to clone. When the last clone is dropped, what is pending is flushed, for at
-/// most [`Builder::drop_timeout`]; so keep one until the end of `main`. What is still pending
-/// then is in the local log and is committed by the next process.
+/// It is cheap to clone. Dropping the last clone flushes pending records, for at most
+/// [`Builder::drop_timeout`]; so keep one until the end of `main`. Records that are still pending
+/// then stay in the local log, and the next process commits them.
 #[derive(Clone)]
 pub struct Audit {
     pipeline: Arc<Pipeline>,
@@ -134,15 +134,15 @@ impl Audit {
         self.pipeline.intake()
     }
 
-    /// Returns a builder, for what is set in code rather than in the environment.
+    /// Returns a builder, to configure the pipeline in code rather than from the environment.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// Makes the layer that turns audit spans into records.
+    /// Returns a layer that turns audit spans into records.
     ///
-    /// Several layers of one handle, and layers of several handles, can be in one subscriber or
-    /// in several: each layer makes its own record of a span that it sees.
+    /// One subscriber or several can hold several layers of one handle, and layers of several
+    /// handles: each layer makes its own record of a span that it sees.
     ///
     /// ```no_run
     /// use tracing_subscriber::prelude::*;
@@ -158,19 +158,20 @@ impl Audit {
         layer::new(Arc::clone(self.intake()))
     }
 
-    /// Records without a span, so that no filter can hide it, and returns the record's id.
+    /// Records an action without a span, so that no filter can hide it, and returns the record's
+    /// id.
     ///
-    /// What the current span and those that enclose it say (`request_id`, `tenant_id`, …) is
-    /// inherited, as for a span, as far as this handle's layer has seen them.
+    /// The record inherits the fields (`request_id`, `tenant_id`, …) of the current span and of
+    /// those that enclose it, as a span does, as far as this handle's layer has seen them.
     ///
     /// # Durability
     ///
-    /// As for a span: the record is in the local log a few milliseconds later, and in Postgres
-    /// when the batch is committed; [`flush`](Self::flush) waits for that.
+    /// As for a span: the record is in the local log a few milliseconds later, and in Postgres once
+    /// its batch is committed; [`flush`](Self::flush) waits for that.
     ///
     /// # Errors
     ///
-    /// [`RecordError::QueueFull`] when there was no room within the time to wait,
+    /// [`RecordError::QueueFull`] when the queue had no room within the time to wait,
     /// [`RecordError::ShutDown`] after the shutdown. The record is counted as dropped.
     ///
     /// ```no_run
@@ -190,19 +191,19 @@ impl Audit {
         self.intake().record(&record.into())
     }
 
-    /// Waits until what was accepted before the call is committed in Postgres (or is in
+    /// Waits until every record accepted before the call is committed in Postgres (or is in
     /// `audit.dead_letters`).
     ///
-    /// Needs no particular runtime.
+    /// Works on any async runtime.
     ///
     /// # Errors
     ///
-    /// [`FlushError::Timeout`] when that takes longer than `timeout`; nothing is lost by it.
+    /// [`FlushError::Timeout`] when that takes longer than `timeout`; no record is lost by it.
     /// [`FlushError::ShutDown`] after the shutdown.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the waiting and nothing else.
+    /// Dropping the future only stops the waiting.
     ///
     /// ```no_run
     /// # async fn run(audit: tracing_audit::Audit) -> Result<(), tracing_audit::FlushError> {
@@ -218,8 +219,8 @@ impl Audit {
         flushed.map_err(|error| self.explain(error))
     }
 
-    /// The same as [`flush`](Self::flush), blocking the thread. Safe in and outside any runtime:
-    /// the worker has threads of its own.
+    /// Does the same as [`flush`](Self::flush), blocking the thread. Safe inside and outside any
+    /// runtime: the worker has threads of its own.
     ///
     /// # Errors
     ///
@@ -240,7 +241,7 @@ impl Audit {
         flushed.map_err(|error| self.explain(error))
     }
 
-    /// Adds what else waits, and why, to a flush that took too long.
+    /// Adds the number of orphaned logs and the fault to the error of a flush that timed out.
     fn explain(&self, error: FlushError) -> FlushError {
         match error {
             FlushError::Timeout {
@@ -256,25 +257,25 @@ impl Audit {
     }
 
     /// Waits until the record with this id is committed in Postgres, for kinds that are
-    /// [`Durability::Required`](crate::Durability::Required): so that a program can answer its
-    /// user only after the trail has it. The id is that of
-    /// [`audit_id`](crate::AuditSpanExt::audit_id) or of [`record`](Self::record).
+    /// [`Durability::Required`](crate::Durability::Required), so that a program can answer its user
+    /// only after the trail has the record. The id comes from
+    /// [`audit_id`](crate::AuditSpanExt::audit_id) or from [`record`](Self::record).
     ///
-    /// The record is there once its span is closed; until then this waits for that. A row of the
-    /// program's own with a foreign key to it can be inserted as soon as this returns `Ok`. Of what
-    /// was committed long ago (65,536 records), and of other handles' records, nothing is known:
-    /// this waits for them until the time is over.
+    /// The record exists once its span is closed; until then this waits for that. As soon as this
+    /// returns `Ok`, the program can insert a row of its own with a foreign key to the record. The
+    /// handle remembers its last 65,536 records of required kinds: for older ones, and for other
+    /// handles' records, this waits until the time-out.
     ///
     /// # Errors
     ///
-    /// [`CommitError`] says why it is not, or not yet, committed. After a
-    /// [`Timeout`](CommitError::Timeout) the record is still on its way. At once,
+    /// [`CommitError`] says why the record is not, or not yet, committed. After a
+    /// [`Timeout`](CommitError::Timeout) the record is still pending. Returns at once with
     /// [`NotRequired`](CommitError::NotRequired) for a record of a kind that is not required, and
-    /// [`NoRecord`](CommitError::NoRecord) for an id that is no record's.
+    /// with [`NoRecord`](CommitError::NoRecord) for an id that is not a record's.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the waiting and nothing else.
+    /// Dropping the future only stops the waiting.
     ///
     /// ```no_run
     /// use std::time::Duration;
@@ -302,7 +303,7 @@ impl Audit {
         replied.await.unwrap_or(Err(CommitError::ShutDown))
     }
 
-    /// The same as [`committed`](Self::committed), blocking the thread.
+    /// Does the same as [`committed`](Self::committed), blocking the thread.
     ///
     /// # Errors
     ///
@@ -321,18 +322,18 @@ impl Audit {
         }
     }
 
-    /// Flushes for at most `timeout`, then stops the pipeline: what is recorded afterwards is
-    /// counted as dropped, by [`DropCause::ShutDown`](crate::DropCause::ShutDown). Runs that are
-    /// open have a record, with the error code `shut_down`, and are not counted again when they end.
+    /// Flushes for at most `timeout`, then stops the pipeline. Later records are counted as
+    /// dropped, by [`DropCause::ShutDown`](crate::DropCause::ShutDown). Runs that are still open
+    /// get a record with the error code `shut_down` and are not counted again when they end.
     ///
-    /// What could not be committed in time stays in the local log, and the next process commits
-    /// it. A second call returns the first one's report. An exchange with the database that is under
-    /// way at the end of `timeout` gets a quarter of a second more; a disk that hangs holds the call up
-    /// for 3 s.
+    /// Records that could not be committed in time stay in the local log, and the next process
+    /// commits them. A second call returns the report of the first. An exchange with the database
+    /// that is in flight at the end of `timeout` gets a quarter of a second more; a disk that hangs
+    /// delays the return by 3 s.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the shutdown goes on when the future is dropped.
+    /// Once polled, the shutdown continues even if the future is dropped.
     ///
     /// ```no_run
     /// # async fn run(audit: tracing_audit::Audit) {
@@ -354,8 +355,8 @@ impl Audit {
         self.report()
     }
 
-    /// The same as [`shutdown`](Self::shutdown), blocking the thread. Safe in and outside any
-    /// runtime.
+    /// Does the same as [`shutdown`](Self::shutdown), blocking the thread. Safe inside and outside
+    /// any runtime.
     pub fn shutdown_blocking(&self, timeout: Duration) -> ShutdownReport {
         self.pipeline.shutdown_blocking(timeout);
         self.report()
@@ -374,28 +375,29 @@ impl Audit {
         }
     }
 
-    /// Returns what became of the records so far.
+    /// Returns a snapshot of the counters and the health.
     pub fn stats(&self) -> Stats {
         Stats::take(&self.intake().counters, &self.intake().queue)
     }
 }
 
-/// What became of all records, when the pipeline was shut down.
+/// The outcome of all records at the shutdown of the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShutdownReport {
     /// Records committed in Postgres.
     pub committed: u64,
-    /// Records that are left in the local log, for the next process to commit.
+    /// Records that stay in the local log, for the next process to commit.
     pub spooled: u64,
     /// Records that Postgres refused, in `audit.dead_letters`.
     pub dead_lettered: u64,
-    /// Records given up; [`Stats::dropped_by`] says why.
+    /// Records that were dropped; [`Stats::dropped_by`] gives the causes.
     pub dropped: u64,
-    /// Logs in the same folder that earlier processes left, as far as they were there when this one began, and that
-    /// are not committed yet: what they hold is not part of the numbers above. The next process to start there commits it, or `tracing-audit spool drain`;
-    /// `tracing-audit spool list` says what it is.
+    /// Orphaned logs in the same folder: earlier processes left them, they were there when this
+    /// process began, and they are not committed yet. Their records are not part of the numbers
+    /// above. The next process to start in the folder commits them, or `tracing-audit spool drain`
+    /// does; `tracing-audit spool list` shows what they hold.
     pub orphaned_logs: u64,
-    /// Bytes of these logs on the disk.
+    /// Bytes of the orphaned logs on disk.
     pub orphaned_bytes: u64,
 }

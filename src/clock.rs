@@ -1,13 +1,13 @@
 //! Wall-clock times from the monotonic clock.
 //!
-//! A record needs its start on the wall clock and a duration that a clock set back cannot
-//! bend. Asking two clocks at both ends costs four calls of some 25 ns; instead the monotonic
-//! clock is asked twice, and its offset to the wall clock is looked up by the worker, at least
-//! once a second. A wall clock that was set shows in records that begin after that.
+//! A record needs its start on the wall clock and a duration that setting the clock back does not
+//! change. Reading two clocks at both ends costs four calls of some 25 ns. Instead, the monotonic
+//! clock is read twice, and the worker reads its offset to the wall clock at least once a second.
+//! When the wall clock is set, records that begin after the next such reading show it.
 //!
-//! Both looks use `Instant`, some 24 ns each. The processor's own counter (as fastrace reads it)
-//! takes a third of that, but nothing tells a running program when it has become wrong, as after a
-//! move to another machine.
+//! Both readings use `Instant`, some 24 ns each. The processor's own counter (as fastrace reads it)
+//! takes a third of that, but a running program cannot tell when the counter has become wrong, as
+//! after a move to another machine.
 
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -24,14 +24,14 @@ static CLOCK: LazyLock<Clock> = LazyLock::new(|| {
 
 struct Clock {
     base: Instant,
-    /// Microseconds from 1970 to `base` by the wall clock.
+    /// Microseconds from 1970 to `base` on the wall clock.
     offset_us: AtomicI64,
 }
 
 impl Clock {
     fn mono_us(&self) -> i64 {
         let passed = self.base.elapsed();
-        // Within 64 bits for half a million years.
+        // Fits into 64 bits for half a million years.
         let us = passed.as_secs().saturating_mul(1_000_000) + u64::from(passed.subsec_micros());
         us.cast_signed()
     }
@@ -44,36 +44,36 @@ impl Clock {
     }
 }
 
-/// A moment: microseconds of the monotonic clock.
+/// A time, in microseconds of the monotonic clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Moment(i64);
 
 impl Moment {
-    /// For what needs no time.
+    /// For a state that needs no time.
     pub(crate) const UNKNOWN: Self = Self(0);
 
     pub(crate) fn now() -> Self {
         Self(CLOCK.mono_us())
     }
 
-    /// Microseconds since 1970.
+    /// Returns the microseconds since 1970.
     pub(crate) fn wall_us(self) -> i64 {
         self.0
             .saturating_add(CLOCK.offset_us.load(Ordering::Relaxed))
     }
 
-    /// Microseconds since an earlier moment.
+    /// Returns the microseconds since an earlier time.
     pub(crate) fn since_us(self, earlier: Self) -> u64 {
         u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0)
     }
 }
 
-/// Looks up the wall clock again. Called by the worker.
+/// Reads the offset to the wall clock again. Called by the worker.
 pub(crate) fn synchronize() {
     CLOCK.synchronize();
 }
 
-/// Microseconds since 1970, negative before.
+/// Converts a time to microseconds since 1970, negative before.
 pub(crate) fn system_us(time: SystemTime) -> i64 {
     match time.duration_since(UNIX_EPOCH) {
         Ok(since) => i64::try_from(since.as_micros()).unwrap_or(i64::MAX),
@@ -93,8 +93,8 @@ mod tests {
         synchronize();
         let now = Moment::now().wall_us();
         let after = system_us(SystemTime::now());
-        // The two clocks are read one after the other; a preempted thread is seen as a
-        // difference, never one of more than its pause.
+        // The two clocks are read one after the other; if the thread is preempted in between, they
+        // differ by at most its pause.
         assert!(
             now >= before - 1_000_000 && now <= after + 1_000_000,
             "{before} {now} {after}"

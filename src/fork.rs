@@ -1,28 +1,28 @@
-//! What a forked process may do with a pipeline that was started before the fork: it has its
-//! memory, and none of its threads.
+//! Detects a forked process, which has the memory of a pipeline that was started before the fork,
+//! and none of its threads.
 //!
-//! Whoever would wait for one of those threads asks here first. To ask costs a system call, so the
-//! way of a span does not, unless it would wait anyway.
+//! Code that would wait for one of those threads checks here first. The check costs a system call,
+//! so the path of a span makes it only where it would wait anyway.
 
 use std::sync::{PoisonError, TryLockError};
 
 use crate::sync::{LOOKS, Mutex, MutexGuard};
 
-/// The process that a pipeline was started in.
+/// The process in which a pipeline was started.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Process {
     id: u32,
 }
 
 impl Process {
-    /// This process.
+    /// Returns this process.
     pub(crate) fn current() -> Self {
         Self {
             id: std::process::id(),
         }
     }
 
-    /// As a forked process has it: the pipeline's was another one.
+    /// Returns another process than this one, as a forked process sees the pipeline's.
     #[cfg(test)]
     #[allow(
         dead_code,
@@ -34,16 +34,16 @@ impl Process {
         }
     }
 
-    /// Whether this process was forked from that one, so that nobody works here.
+    /// Returns whether this process was forked from that one, so that no worker runs here.
     pub(crate) fn is_forked(self) -> bool {
         std::process::id() != self.id
     }
 
-    /// Locks. `None`: a thread held it during the fork that does not exist here, and would never
-    /// let go.
+    /// Locks a mutex. `None`: a thread that does not exist in this process held it during the fork,
+    /// and would never unlock it.
     pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         for _ in 0..LOOKS {
-            // Held for a moment at a time: to wait otherwise would be a system call.
+            // Held for a moment at a time; blocking would cost a system call.
             match mutex.try_lock() {
                 Ok(held) => return Some(held),
                 Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),

@@ -1,11 +1,10 @@
-//! The tracing callbacks, and nothing else: each is a few lines that hand on to `capture` and
-//! `queue`.
+//! The `tracing` layer: its callbacks, each a few lines that hand over to `capture` and `queue`.
 //!
 //! **The layer brings its own per-layer filter.** Without one, the Registry would enable every span
-//! of the host and of its libraries on our account. With it, a span that is not audited and carries
-//! nothing inheritable stays disabled. The filter answers `sometimes`, never `always` (tracing
-//! issue 2519). It costs a look-up of the span at each callback: some 100 ns of what an audited
-//! span adds, and nearly all of the 36 ns that we add to a span which only another layer wants.
+//! of the host and of its libraries for our sake. With it, a span that is not audited and has no
+//! inherited field stays disabled. The filter answers `sometimes`, never `always` (tracing issue
+//! 2519). It costs a look-up of the span at each callback: some 100 ns of what an audited span
+//! adds, and nearly all of the 36 ns that we add to a span which only another layer wants.
 
 use std::sync::Arc;
 
@@ -29,11 +28,10 @@ use crate::vocabulary::Kind;
 
 /// The layer that [`Audit::layer`](crate::Audit::layer) returns.
 ///
-/// It carries its own per-layer filter: a callsite that is neither audited nor has fields that
-/// records inherit stays as disabled as it was without the layer, at no cost. Other layers'
-/// filters do not hide audit spans from it; a *global* filter (`.with(EnvFilter…)`,
-/// `LevelFilter` as a layer) does, so put such a filter on the other layers, with
-/// [`Layer::with_filter`].
+/// It carries its own per-layer filter: a callsite that is neither audited nor has inherited fields
+/// stays as disabled as it was without the layer, at no cost. Other layers' filters do not hide
+/// audit spans from it; a *global* filter (`.with(EnvFilter…)`, `LevelFilter` as a layer) does, so
+/// put such a filter on the other layers, with [`Layer::with_filter`].
 pub type AuditLayer<S> = Filtered<Recorder, Tagged, S>;
 
 pub(crate) fn new<S>(intake: Arc<Intake>) -> AuditLayer<S>
@@ -49,8 +47,8 @@ where
     Filtered::new(recorder, Tagged { _private: () })
 }
 
-/// The filter of an [`AuditLayer`]: audit spans and events, spans whose fields are inherited,
-/// and the events in which an instrumented function says its outcome.
+/// The filter of an [`AuditLayer`]: enables audit spans and events, spans with inherited fields,
+/// and the events in which an instrumented function reports its outcome.
 #[derive(Debug)]
 pub struct Tagged {
     _private: (),
@@ -59,10 +57,10 @@ pub struct Tagged {
 impl<S> Filter<S> for Tagged {
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
         if callsite::is_of_interest(metadata) {
-            // Not `always`, which would skip `enabled` below: whoever asks whether something is
+            // Not `always`, which would skip `enabled` below: code that asks whether something is
             // enabled and then does not make it (`log_enabled!`, as sqlx does after each query)
-            // leaves the filters' answers behind in tracing-subscriber (its issue 2519), and
-            // the next span would be taken for disabled.
+            // leaves the filters' answers behind in tracing-subscriber (its issue 2519), and the
+            // next span would be taken for disabled.
             Interest::sometimes()
         } else {
             Interest::never()
@@ -70,7 +68,8 @@ impl<S> Filter<S> for Tagged {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
-        // Only a span's metadata is sure to be of a callsite: `log` records bring short-lived ones.
+        // Only a span's metadata is sure to belong to a callsite: `log` records bring short-lived
+        // ones.
         if metadata.is_span() {
             callsite::plan(metadata).is_some()
         } else {
@@ -79,11 +78,11 @@ impl<S> Filter<S> for Tagged {
     }
 }
 
-/// What an [`AuditLayer`] does with the spans that its filter lets through.
+/// The layer inside an [`AuditLayer`], which records the spans that the filter enables.
 pub struct Recorder {
     intake: Arc<Intake>,
     open: Arc<Open>,
-    /// The subscriber that this is a layer of.
+    /// The subscriber that this layer is part of.
     #[cfg(feature = "tracing-opentelemetry")]
     dispatch: std::sync::OnceLock<tracing::dispatcher::WeakDispatch>,
 }
@@ -95,8 +94,8 @@ impl std::fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// The host's OpenTelemetry span that is active for a new span: that of its parent, where
-    /// one is named, else the thread's.
+    /// Returns the host's OpenTelemetry span that is active for a new span: that of the explicit
+    /// parent if there is one, else the thread's.
     #[cfg(feature = "tracing-opentelemetry")]
     fn active(&self, parent: Option<&Id>) -> host::Active {
         match (parent, self.dispatch()) {
@@ -116,9 +115,9 @@ impl Recorder {
         self.dispatch.get()?.upgrade()
     }
 
-    /// Finds the subscriber where `on_register_dispatch` was not called: tracing-subscriber 0.3.23
-    /// does not hand it on from a layer in an `Option` or a `Vec`. The thread's own may be another
-    /// one than that of the span.
+    /// Finds the subscriber when `on_register_dispatch` was not called: tracing-subscriber 0.3.23
+    /// does not forward it from a layer in an `Option` or a `Vec`. The thread's current subscriber
+    /// may differ from the span's.
     #[cfg(feature = "tracing-opentelemetry")]
     fn find_dispatch(&self, id: &Id) {
         if self.dispatch.get().is_none() {
@@ -130,21 +129,22 @@ impl Recorder {
         }
     }
 
-    /// Looks for the host's span for the record itself. Not when it begins: asking starts it, and
-    /// then its parent cannot be set any more.
+    /// Looks up the host's span for the record itself. Not when the record begins: the look-up
+    /// starts the host's span, and then its parent can no longer be set.
     #[cfg(feature = "tracing-opentelemetry")]
     fn look_for_hosts(&self, id: &Id) {
         let is_to_do = |state: &mut SpanState| state.kind.is_some() && !state.host.is_looked_for();
         if self.open.with(id, is_to_do) == Some(true)
             && let Some(dispatch) = self.dispatch()
         {
-            // Nothing is held meanwhile.
+            // No lock is held here.
             let found = host::of_span(id, &dispatch);
             self.open.with(id, |state| state.host.found(found));
         }
     }
 
-    /// Takes an event into account that an instrumented function makes of its result.
+    /// Records the outcome that an instrumented function reports in an event. Returns whether the
+    /// event was such a report.
     fn outcome<S>(
         &self,
         event: &Event<'_>,
@@ -158,13 +158,12 @@ impl Recorder {
         let Some(span) = ctx.event_span(event) else {
             return false;
         };
-        // A span that the filter does not let through is none of the layer's, and yet may be the one
-        // that the event is of.
+        // The filter may have disabled the current span, and the event may be that span's.
         if event.is_contextual() && ctx.current_span().id() != Some(&span.id()) {
             return false;
         }
-        // `#[instrument]` makes the span and the events of one place in the source. An event of
-        // another place is a callee's, whose failure this span may have dealt with.
+        // `#[instrument]` makes the span and the events at one place in the source. An event from
+        // another place is a callee's, whose failure this span may have handled.
         let (event_is, span_is) = (event.metadata(), span.metadata());
         if event_is.line() != span_is.line()
             || event_is.file() != span_is.file()
@@ -212,7 +211,7 @@ impl Recorder {
             &mut state.buffers,
         ));
         state.mark_instant();
-        // A full queue is counted; an event has nobody to tell.
+        // A full queue is counted; an event has no caller to return the error to.
         let _ = self.intake.hand_over(Kind::Event, state);
     }
 }
@@ -224,7 +223,7 @@ where
     fn on_register_dispatch(&self, subscriber: &tracing::Dispatch) {
         self.open.attach_to(subscriber);
         self.intake.canary.watch(subscriber.downgrade());
-        // A layer is part of one subscriber.
+        // A layer belongs to one subscriber.
         #[cfg(feature = "tracing-opentelemetry")]
         let _ = self.dispatch.set(subscriber.downgrade());
     }
@@ -245,7 +244,8 @@ where
             None => host::Active::default(),
         };
         let mut state = SpanState::begin(self.intake.limits, kind, active);
-        // Not kept yet, and nothing is held meanwhile: a value's Debug may log and open spans.
+        // The state is not in the table yet and no lock is held: a value's `Debug` may log and open
+        // spans.
         attributes.record(&mut Visitor::new(
             &plan,
             &self.intake.limits,
@@ -256,7 +256,7 @@ where
         let current = attributes.is_contextual().then(|| ctx.current_span());
         let parent = match &current {
             Some(current) => current.id().map(|id| (id, current.metadata())),
-            // `None` for one that the filter did not let through, which is not kept.
+            // `None` if the filter disabled the parent, which then has no state.
             None => attributes.parent().map(|id| (id, ctx.metadata(id))),
         };
         self.open.keep(id, state, parent, active, || ctx.span(id));
@@ -268,7 +268,7 @@ where
             has_rest.then(|| state.plan.clone()).flatten()
         });
         let Some(Some(plan)) = rest else { return };
-        // Nothing is held meanwhile.
+        // No lock is held here.
         let limits = &self.intake.limits;
         let mut later = SpanState::scratch(*limits);
         let mut visitor = Visitor::rest(&plan, limits, &mut later.buffers);
@@ -315,7 +315,7 @@ where
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        // One that was never entered; if the host's layer is told first, it has let go of it.
+        // For a span that was never entered. If the host's layer is called first, its span is gone.
         #[cfg(feature = "tracing-opentelemetry")]
         self.look_for_hosts(&id);
         let Some(mut state) = self.open.take(&id) else {
@@ -341,7 +341,7 @@ where
                 ancestor = span.parent();
             }
         }
-        // A full queue is counted; a closing span has nobody to tell.
+        // A full queue is counted; a closing span has no caller to return the error to.
         let _ = self.intake.hand_over(kind, state);
     }
 }

@@ -1,5 +1,5 @@
-//! Which threads are the library's own: spans on them are never recorded, and none of them waits for
-//! another.
+//! Identifies the library's own threads: spans on them are never recorded, and none of them waits
+//! for another.
 
 use std::cell::Cell;
 

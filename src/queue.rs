@@ -1,14 +1,14 @@
-//! The hand-off from the application's threads to the worker: bounded, and no thread waits for
-//! another.
+//! The bounded hand-off of records from the application's threads to the worker, in which no thread
+//! waits for another.
 //!
-//! A closed span's bytes are appended to one of a few shared buffers, by threads that each
-//! prefer a buffer of their own. A buffer is taken with `try_lock`: where it fails, another
-//! thread holds the buffer for the time of a `memcpy`, and the next buffer is tried. The worker
-//! takes whole buffers. Compared with a queue of records, only one cache line travels between
-//! cores for each buffer rather than several for each record, the record's own memory stays
-//! with the thread that made it, and no counter is shared: the bounds are each buffer's share
-//! of the whole. `benches/handoff.rs` measures it against `crossbeam-queue` and
-//! `crossbeam-channel`, `checks/queue` checks every way in which its threads can come together.
+//! A thread appends the bytes of a closed span to one of a few shared buffers; each thread prefers
+//! a buffer of its own. It takes a buffer with `try_lock`. If that fails, another thread holds the
+//! buffer for the time of a `memcpy`, and the thread tries the next one. The worker takes whole
+//! buffers. Compared with a queue of records, only one cache line travels between cores for each
+//! buffer rather than several for each record, the record's own memory stays with the thread that
+//! made it, and no counter is shared: each buffer has its share of the bounds. `benches/handoff.rs`
+//! measures it against `crossbeam-queue` and `crossbeam-channel`, `checks/queue` checks every
+//! interleaving of its threads.
 
 use std::sync::TryLockError;
 use std::time::{Duration, Instant};
@@ -22,31 +22,31 @@ use crate::sync::{
     AtomicBool, AtomicU64, Mutex, MutexGuard, Ordering, lock_and_wake_nobody, sleep, thread_number,
 };
 
-/// Bytes of a buffer that is not one large record: with what the spool adds, just below one of
-/// its pages of 64 KiB.
+/// The size of a buffer, unless it holds one large record: with what the spool adds, just below one
+/// of the spool's pages of 64 KiB.
 pub(crate) const BUFFER_BYTES: usize = 60 * 1024;
 
 /// The bounded hand-off.
 pub(crate) struct Queue {
     shards: Box<[CachePadded<Shard>]>,
-    /// Empty buffers for the application's threads, so that they allocate none.
+    /// Empty buffers for the application's threads, so that these do not allocate.
     spare: ArrayQueue<Vec<u8>>,
     /// Each shard's share of the bounds.
     share_bytes: usize,
     share_records: u64,
     /// How often the queue was drained.
     drains: AtomicU64,
-    /// The count of drains at which a thread waited in vain: until the next drain, no other
-    /// thread waits.
+    /// The count of drains at which a thread waited in vain: no other thread waits until the next
+    /// drain.
     in_vain: AtomicU64,
-    /// Whether there is a record in the queue that is larger than a shard's share.
+    /// Whether the queue holds a record that is larger than a shard's share.
     oversized: AtomicBool,
     process: Process,
 }
 
 impl std::fmt::Debug for Queue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // What it holds is the host's.
+        // Never shows the records: their contents are the host's.
         let (records, bytes) = self.size();
         f.debug_struct("Queue")
             .field("records", &records)
@@ -58,7 +58,7 @@ impl std::fmt::Debug for Queue {
 #[derive(Default)]
 struct Shard {
     held: Mutex<Held>,
-    /// Records ever accepted. Written by whoever holds the shard.
+    /// The number of records ever accepted. Written by the thread that holds the shard.
     accepted: AtomicU64,
 }
 
@@ -68,29 +68,29 @@ struct Held {
     full: Vec<Frames>,
     bytes: usize,
     records: u64,
-    /// Whether one of them is larger than a share.
+    /// Whether one of the records is larger than a share.
     oversized: bool,
     closed: bool,
 }
 
-/// Why a record was not taken.
+/// Why a record was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// No room within the time to wait.
+    /// There was no room within the time to wait.
     Full,
-    /// The pipeline was shut down, or is another process'.
+    /// The pipeline was shut down, or belongs to another process.
     Closed,
 }
 
 impl Queue {
-    /// Makes a queue that holds at most about so many records and bytes.
+    /// Creates a queue that holds at most about this many records and bytes.
     pub(crate) fn new(max_records: usize, max_bytes: usize) -> Self {
         let cores = std::thread::available_parallelism().map_or(2, usize::from);
         let shards = (cores * 4).clamp(8, 64).next_power_of_two();
         Self::with_shards(shards, max_records, max_bytes)
     }
 
-    /// The same with so many shards, a power of two.
+    /// Creates such a queue with this many shards, a power of two.
     pub(crate) fn with_shards(shards: usize, max_records: usize, max_bytes: usize) -> Self {
         Self {
             shards: (0..shards).map(|_| CachePadded::default()).collect(),
@@ -104,10 +104,9 @@ impl Queue {
         }
     }
 
-    /// Hands over a frame of `len` bytes, which `write` appends to the buffer that it is given.
-    /// Waits for room no longer than `wait`, and not at all while a wait was in vain and the
-    /// worker has taken nothing since: a disk that hangs holds the application up once, not at
-    /// each record.
+    /// Hands over a frame of `len` bytes, which `write` appends to the given buffer. Waits for room
+    /// for at most `wait`; once a wait was in vain, no thread waits until the worker drains the
+    /// queue, so that a disk that hangs delays the application once, not at each record.
     pub(crate) fn push(
         &self,
         len: usize,
@@ -162,7 +161,7 @@ impl Queue {
         );
     }
 
-    /// Holds a shard with room for `len` bytes.
+    /// Locks a shard with room for `len` bytes.
     fn try_hold(&self, len: usize) -> Result<(&Shard, MutexGuard<'_, Held>), Refused> {
         let mask = self.shards.len() - 1;
         let preferred = thread_number();
@@ -171,7 +170,7 @@ impl Queue {
             let shard = &*self.shards[(preferred + step) & mask];
             let held = match shard.held.try_lock() {
                 Ok(held) => held,
-                // Nothing of the host's runs while a shard is held.
+                // No host code runs while a shard is locked.
                 Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
                 Err(TryLockError::WouldBlock) => {
                     contended = contended.or(Some(shard));
@@ -185,8 +184,8 @@ impl Queue {
                 return Ok((shard, held));
             }
         }
-        // Full, or in use by more threads than there are shards: then one of them is waited for,
-        // for the time of a memcpy.
+        // Full, or in use by more threads than there are shards: then wait for one of them, for the
+        // time of a memcpy.
         let shard = contended.ok_or(Refused::Full)?;
         let held = self.process.lock(&shard.held).ok_or(Refused::Closed)?;
         if held.closed {
@@ -198,11 +197,11 @@ impl Queue {
         }
     }
 
-    /// Whether a record may be appended; one that is larger than a share has its place then.
+    /// Returns whether a record may be appended; if it is larger than a share, reserves its place.
     fn has_room(&self, held: &Held, len: usize) -> bool {
         if len > self.share_bytes {
-            // Larger than a share: only beside nothing else, so that one such record, and not
-            // one for each shard, can be over the bound.
+            // A record larger than a share is alone in its shard, and there is only one in the
+            // queue, so that one such record, and not one for each shard, can exceed the bound.
             return held.records == 0 && !self.oversized.swap(true, Ordering::Relaxed);
         }
         held.records < self.share_records && held.bytes + len <= self.share_bytes
@@ -228,14 +227,14 @@ impl Queue {
                     self.in_vain.store(drains, Ordering::Relaxed);
                     return Err(Refused::Full);
                 }
-                // Not parked: that would take a token which the host's code waits for.
+                // Not parked: that would consume a token that the host's code waits for.
                 Err(Refused::Full) => sleep(Duration::from_micros(200)),
                 done => return done,
             }
         }
     }
 
-    /// Takes all that was handed over so far.
+    /// Takes all records that were handed over so far.
     pub(crate) fn drain(&self, into: &mut Vec<Frames>) {
         self.drains.fetch_add(1, Ordering::Relaxed);
         for shard in &self.shards {
@@ -252,17 +251,17 @@ impl Queue {
             held.bytes = 0;
             held.records = 0;
             if std::mem::take(&mut held.oversized) {
-                // No store: loom knows no order between one and the swaps of other threads.
+                // Not a store: loom knows no order between one and the swaps of other threads.
                 self.oversized.swap(false, Ordering::Relaxed);
             }
         }
     }
 
-    /// Gives a drained chunk's memory back.
+    /// Returns a drained chunk's memory to the queue.
     pub(crate) fn recycle(&self, mut bytes: Vec<u8>) {
         if bytes.capacity() <= 2 * BUFFER_BYTES {
             bytes.clear();
-            // Enough spare ones: let it go.
+            // If there are enough spare buffers, this one is freed.
             let _ = self.spare.push(bytes);
         }
     }
@@ -274,7 +273,7 @@ impl Queue {
         }
     }
 
-    /// Records ever accepted.
+    /// Returns how many records were ever accepted.
     pub(crate) fn accepted(&self) -> u64 {
         self.shards
             .iter()
@@ -282,7 +281,8 @@ impl Queue {
             .sum()
     }
 
-    /// Records and bytes waiting to be taken. What a thread is just appending may be left out.
+    /// Returns the records and bytes that wait in the queue, perhaps without what a thread is
+    /// appending.
     pub(crate) fn size(&self) -> (u64, u64) {
         self.shards
             .iter()

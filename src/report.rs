@@ -1,16 +1,16 @@
-//! What the worker has to say for itself, said on a thread that nobody waits for.
+//! Logs the worker's own messages, on threads that no other thread waits for.
 //!
-//! A host's layer may block, on a lock that a thread holds which waits for a flush, or panic:
-//! neither may hold up or end the worker. The worker says little, and each thing once, so a
-//! thread for each costs nothing that matters.
+//! A host's layer may panic, or block on a lock held by a thread that waits for a flush: neither
+//! may delay or end the worker. The worker logs little, and each thing once, so a thread for each
+//! message costs nothing that matters.
 
 use std::time::{Duration, Instant};
 
 /// How long a message waits for a subscriber: a pipeline is started before the program has one.
 const SUBSCRIBER_WITHIN: Duration = Duration::from_mins(1);
 
-/// Calls `event`, which makes one `tracing` event, on a thread of its own and as soon as the program
-/// has a subscriber.
+/// Calls `event`, which makes one `tracing` event, on a thread of its own and as soon as the
+/// program has a subscriber.
 pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
     let saying = std::thread::Builder::new()
         .name(String::from("tracing-audit-log"))
@@ -22,11 +22,11 @@ pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
             }
             event();
         });
-    // Without a thread it stays unsaid; the counters and the health say it too.
+    // If no thread can be started, nothing is logged; the counters and the health also report it.
     drop(saying);
 }
 
-/// A number of records, in words.
+/// Formats a number of records in words.
 pub(crate) fn records(number: u64) -> String {
     match number {
         1 => String::from("1 record"),

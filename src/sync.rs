@@ -1,4 +1,5 @@
-//! What the queue is made of. `checks/queue` puts that of a model checker in its place.
+//! The synchronization primitives of the queue; `checks/queue` replaces them with those of a model
+//! checker.
 //!
 //! No thread blocks on a lock that a span's thread holds: unlocking a contended lock costs a
 //! wake-up system call. The worker tries again some microseconds later.
@@ -12,8 +13,8 @@ pub(crate) use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 pub(crate) use std::sync::{Mutex, MutexGuard};
 pub(crate) use std::thread::sleep;
 
-/// Locks what the application's threads hold for a moment at a time, such as a memcpy. For the
-/// worker: whoever lets go of a lock that another waits for must wake it, by a system call.
+/// Locks a mutex that the application's threads hold for a moment at a time, such as a memcpy. For
+/// the worker: unlocking a mutex that another thread waits for costs a wake-up system call.
 pub(crate) fn lock_and_wake_nobody<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     const PAUSE: Duration = Duration::from_micros(20);
     for _ in 0..LOOKS {
@@ -23,11 +24,11 @@ pub(crate) fn lock_and_wake_nobody<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
             Err(TryLockError::WouldBlock) => sleep(PAUSE),
         }
     }
-    // Its thread has been held up itself.
+    // The thread that holds the lock is held up itself.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How often a lock is tried before a thread waits for it.
+/// How often a lock is tried before a thread blocks on it.
 pub(crate) const LOOKS: u32 = 100;
 
 thread_local! {
@@ -36,7 +37,7 @@ thread_local! {
 
 static THREADS: AtomicUsize = AtomicUsize::new(0);
 
-/// The number of the calling thread among those that have asked for theirs.
+/// Returns the calling thread's number, in the order in which threads first call this.
 pub(crate) fn thread_number() -> usize {
     NUMBER
         .try_with(|number| {

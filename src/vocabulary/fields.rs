@@ -5,7 +5,7 @@ use super::kinds::Kind;
 /// How a field's value is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FieldType {
-    /// `text` of any length, up to the limit for text.
+    /// `text`, kept up to the limit for text.
     Text,
     /// `text` that is an identifier: indexed or compared, so kept short.
     Key,
@@ -13,11 +13,11 @@ pub(crate) enum FieldType {
     Int,
     /// `uuid`.
     Uuid,
-    /// Not a column of its own: read by the decoder.
+    /// No column of its own: interpreted by the decoder.
     Special,
 }
 
-/// Defines [`Field`] and its table at once, so that neither can lack a row.
+/// Defines [`Field`] and its table together, so that neither can lack a row.
 macro_rules! fields {
     ($( $variant:ident = $code:literal, $name:literal, $type:ident, [$($kind:ident)*], $role:ident; )*) => {
         /// A field of the vocabulary. The numbers are part of the frame: frozen, version 1.
@@ -41,7 +41,7 @@ macro_rules! fields {
                 match code { $( $code => Some(Self::$variant), )* _ => None }
             }
 
-            /// Whether records of `kind` have this field.
+            /// Returns whether records of `kind` have this field.
             pub(crate) const fn belongs_to(self, kind: Kind) -> bool {
                 match self { $( Self::$variant => fields!(@kinds kind $($kind)*), )* }
             }
@@ -60,7 +60,7 @@ macro_rules! fields {
 enum FieldRole {
     /// Inherited from the nearest enclosing span that has it.
     Inherited,
-    /// Recorded after the span began, evidence that the run succeeded.
+    /// Evidence of success when it is recorded after the span began.
     Result,
     /// Nothing else.
     Plain,
@@ -99,11 +99,11 @@ fields! {
     TargetId              = 30, "target_id",               Key,     [Event], Plain;
     InputSummary          = 31, "input_summary",           Text,    [Event], Plain;
     OutputSummary         = 32, "output_summary",          Text,    [Event], Result;
-    // What an instrumented function's `err` event or `audited()` saw; it becomes
-    // `error_message` unless the span says one itself. Not a name that a span can use.
+    // The error that an instrumented function's `err` event or `audited()` saw; it becomes
+    // `error_message` unless the span records one itself. A span cannot use this name.
     SeenError             = 33, "",                        Special, [every], Plain;
-    // None of these is a name that a span can use either. What was inherited before it, the
-    // enclosing record has as well.
+    // A span cannot use the names below either. The enclosing record also has every field that was
+    // inherited before the boundary.
     Boundary              = 34, "",                        Special, [every], Plain;
     // The host's OpenTelemetry span that was active when the record began, and its span for the
     // record itself.
@@ -115,7 +115,8 @@ impl Field {
     /// One more than the greatest code: the size of a table indexed by code.
     pub(crate) const SLOTS: usize = 37;
 
-    /// The field that a span of `kind` (`None`: a span that is not audited) means by `name`.
+    /// Returns the field that `name` stands for on a span of `kind` (`None`: a span that is not
+    /// audited).
     pub(crate) fn of_name(name: &str, kind: Option<Kind>) -> Option<Self> {
         Self::ALL.iter().copied().find(|field| {
             field.name() == name
@@ -132,8 +133,8 @@ impl Field {
         matches!(self.role(), FieldRole::Inherited)
     }
 
-    /// Whether its value is the key of something, of which only the key itself says what it is. Of
-    /// an error or a role, a variant's name may say it.
+    /// Returns whether the value is the key of something, which only the key itself identifies. For
+    /// an error or a role, the name of a variant may identify it.
     pub(crate) const fn names_something(self) -> bool {
         matches!(
             self,
@@ -141,8 +142,8 @@ impl Field {
         )
     }
 
-    /// Whether what a `Debug` implementation wrote is looked into for its value, rather than kept as
-    /// text or JSON.
+    /// Returns whether the output of a `Debug` implementation is parsed for its value, rather than
+    /// kept as text or JSON.
     pub(crate) const fn is_looked_into(self) -> bool {
         matches!(self, Self::Status | Self::Traceparent)
             || !matches!(self.field_type(), FieldType::Text | FieldType::Special)

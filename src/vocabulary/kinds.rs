@@ -30,7 +30,7 @@ macro_rules! kinds {
                 match self { $( Self::$variant => $table_name, )* }
             }
 
-            /// The kind's number in a frame. Frozen, version 1.
+            /// Returns the kind's number in a frame. Frozen, version 1.
             pub(crate) const fn code(self) -> u8 {
                 match self { $( Self::$variant => $code, )* }
             }
@@ -54,9 +54,9 @@ kinds! {
 }
 
 impl Kind {
-    /// The kind that a span name or a target tags, if any.
+    /// Returns the kind that a span name or a target tags, if any.
     pub(crate) fn of_tag(tag: &str) -> Option<Self> {
-        // Nearly every name fails on the first comparison, of the lengths.
+        // Nearly every name fails at the first comparison, that of the lengths.
         Self::ALL.into_iter().find(|kind| kind.span_name() == tag)
     }
 
@@ -64,7 +64,7 @@ impl Kind {
         Self::ALL.into_iter().find(|kind| kind.code() == code)
     }
 
-    /// The kind's place in [`Self::ALL`].
+    /// Returns the kind's index in [`Self::ALL`].
     pub(crate) const fn index(self) -> usize {
         self as usize
     }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The outcome of a run, as it is stored in the enum `audit.run_status`.
+/// The outcome of a run, as stored in the enum `audit.run_status`.
 ///
 /// ```
 /// use tracing_audit::Status;
@@ -11,11 +11,11 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Status {
-    /// There is evidence that the run did what it was asked to.
+    /// There is evidence that the run did what it was asked to do.
     Succeeded,
     /// There is evidence that it failed.
     Failed,
-    /// It was given up before it ended.
+    /// It was abandoned before it ended.
     Cancelled,
     /// It was refused before it began, by a policy or a person.
     Rejected,
@@ -35,8 +35,8 @@ impl Status {
         }
     }
 
-    /// Reads a customary word, whatever its case; the second part is the error code that the
-    /// word implies. `None`: not a word for an outcome.
+    /// Parses a common word for an outcome, in any case; the second part is the error code that the
+    /// word implies. `None`: the word stands for no outcome.
     pub(crate) fn of_word(word: &str) -> Option<(Self, Option<&'static str>)> {
         const WORDS: &[(&str, Status, Option<&str>)] = &[
             ("succeeded", Status::Succeeded, None),
@@ -49,7 +49,7 @@ impl Status {
             ("timeout", Status::Failed, Some("timeout")),
             ("timed_out", Status::Failed, Some("timeout")),
             ("timed out", Status::Failed, Some("timeout")),
-            // As std::io::ErrorKind has it.
+            // As in `std::io::ErrorKind`.
             ("timedout", Status::Failed, Some("timeout")),
             ("cancelled", Status::Cancelled, None),
             ("canceled", Status::Cancelled, None),
