@@ -1,9 +1,8 @@
-//! Records as one value of the log, with the salts that it gives them. **Frozen, version 1**: see
-//! [`super`].
+//! Encodes records as one value of the log, each with a salt. **Frozen, version 1**: see [`super`].
 //!
-//! A chunk has a checksum of its own, and a dead process' log is checked page by page: redb checks
-//! its own checksums only after a crash, and a byte that changed on the disk could have become a
-//! wrong record.
+//! A chunk has a checksum of its own, and each page of a dead process' log is verified too: by
+//! itself, redb verifies its checksums only after a crash, and a byte that changed on disk could
+//! turn into a wrong record.
 
 use super::error::LogError;
 use crate::record::frames::Frames;
@@ -12,10 +11,10 @@ const CHUNK_VERSION: u8 = 1;
 const CHUNK_HEADER_BYTES: usize = 12;
 pub(crate) const SALT_BYTES: usize = 16;
 
-/// Bytes up to which chunks are put together: with its key, an entry of a page of 64 KiB.
+/// The size up to which chunks are combined: with its key, an entry fills a page of 64 KiB.
 const ENTRY_BYTES: usize = 65_000;
 
-/// How many of the first chunks fit into one entry; at least one.
+/// Returns how many of the first chunks fit into one entry; at least one.
 pub(super) fn entry_len(chunks: &[Frames]) -> usize {
     let mut bytes = CHUNK_HEADER_BYTES;
     let fitting = chunks
@@ -29,8 +28,8 @@ pub(super) fn entry_len(chunks: &[Frames]) -> usize {
     fitting.max(1)
 }
 
-/// Puts chunks together as one value, whose first record has the seq `first`, and gives each record
-/// its salt.
+/// Combines chunks into one value, whose first record has the seq `first`, and gives each record a
+/// salt.
 pub(super) fn entry(
     first: u64,
     is_after_gap: bool,
@@ -55,7 +54,8 @@ pub(super) fn entry(
     Ok(entry)
 }
 
-/// Of the seq that a chunk is stored under and all of the chunk but its checksum.
+/// Computes the checksum of the seq that a chunk is stored under and of the chunk without its
+/// checksum.
 fn checksum(first: u64, chunk: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&first.to_le_bytes());
@@ -64,7 +64,7 @@ fn checksum(first: u64, chunk: &[u8]) -> u32 {
     hasher.finalize()
 }
 
-/// The chunk with a checksum that is right.
+/// Returns the chunk with a correct checksum.
 #[cfg(fuzzing)]
 pub(super) fn sealed(first: u64, mut chunk: Vec<u8>) -> Vec<u8> {
     if chunk.len() >= CHUNK_HEADER_BYTES {
@@ -74,7 +74,7 @@ pub(super) fn sealed(first: u64, mut chunk: Vec<u8>) -> Vec<u8> {
     chunk
 }
 
-/// How many records a value says that it holds.
+/// Returns the number of records that a chunk's header states.
 pub(super) fn count(chunk: &[u8]) -> Result<u64, LogError> {
     let header = chunk
         .first_chunk::<CHUNK_HEADER_BYTES>()
@@ -86,7 +86,7 @@ pub(super) fn count(chunk: &[u8]) -> Result<u64, LogError> {
     Ok(u64::from(u32::from_le_bytes(count)))
 }
 
-/// Whether the records before this one's were never stored here.
+/// Returns whether the records just before this chunk were never stored here.
 pub(super) fn is_after_gap(chunk: &[u8]) -> bool {
     chunk.get(1) == Some(&1)
 }
@@ -94,8 +94,8 @@ pub(super) fn is_after_gap(chunk: &[u8]) -> bool {
 /// A record's salt and its frame.
 pub(super) type Salted<'a> = ([u8; SALT_BYTES], &'a [u8]);
 
-/// The records of the chunk that is stored under the seq `first`. Its checksum is verified first:
-/// the disk may have changed it since, and redb does not look.
+/// Returns the records of the chunk that is stored under the seq `first`. Verifies the checksum
+/// first: the bytes may have changed on disk, and redb does not check.
 pub(super) fn records(
     first: u64,
     chunk: &[u8],

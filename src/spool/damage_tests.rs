@@ -8,21 +8,21 @@ use super::super::chunk::SALT_BYTES;
 use super::*;
 use crate::spool::disk::Disk;
 
-/// What a reader of a log may see, after one of its transactions.
+/// What a reader may see of a log after one of its transactions.
 #[derive(Clone, Debug, PartialEq)]
 struct Seen {
     positions: Positions,
-    /// Each record with its seq; the salts of those that opening makes are not known before.
+    /// Each record with its seq. The salts of records that recovery makes are not known in advance.
     records: Vec<(u64, Option<[u8; SALT_BYTES]>, Vec<u8>)>,
 }
 
 struct Sample {
     bytes: Vec<u8>,
-    /// After the last transaction, and after the one before: a loss of power may take the last.
+    /// After the last transaction, and after the one before it: a power loss may undo the last.
     seen: [Seen; 2],
 }
 
-/// Opens what another process left, and makes records of its runs.
+/// Opens an orphaned log and recovers its runs.
 fn open(disk: Disk) -> Result<Log, LogError> {
     let log = Log::open_in(Storage::disk(disk))?;
     log.recover("process_lost", 1, |_| ())?;
@@ -44,7 +44,7 @@ fn read(log: &Log) -> Seen {
     }
 }
 
-/// What is seen of the log, and after it has been opened again.
+/// Returns what is seen of the log once it has been reopened.
 fn seen_next(log: &Log, open: &[(Uuid, Vec<u8>)]) -> Seen {
     let mut seen = read(log);
     for (seq, (_, frame)) in (log.next_seq()..).zip(open) {
@@ -57,7 +57,7 @@ fn seen_next(log: &Log, open: &[(Uuid, Vec<u8>)]) -> Seen {
     seen
 }
 
-/// A small log with everything in it: chunks on one page and on many, some of them removed,
+/// Returns a small log with everything in it: chunks on one page and on many, some of them removed,
 /// positions, runs.
 fn sample(is_closed: bool) -> Sample {
     let disk = Disk::default();
@@ -98,7 +98,7 @@ fn sample(is_closed: bool) -> Sample {
     }
 }
 
-/// Opens a file and reads it as a sink does, as far as it goes.
+/// Opens a file and reads it like a sink, as far as possible.
 fn open_and_read(bytes: Vec<u8>) -> (Option<Seen>, Result<(), LogError>) {
     let log = match open(Disk::holding(bytes)) {
         Ok(log) => log,
@@ -135,7 +135,7 @@ struct Tally {
     wrong: Vec<String>,
 }
 
-/// Whether what was seen is what was written, up to its length.
+/// Returns whether what was seen is a prefix of what was written.
 fn is_prefix(seen: &Seen, of: &Seen) -> bool {
     seen.positions == of.positions
         && seen.records.len() <= of.records.len()
@@ -186,7 +186,8 @@ fn assert_none_wrong(tally: &Tally) {
     );
 }
 
-/// Every byte, or some of them: more where there is something, and most in redb's header.
+/// Returns the offsets to test: every byte, or a selection with more where there is data and most
+/// in redb's header.
 fn bytes_of_interest(bytes: &[u8]) -> impl Iterator<Item = usize> {
     let is_empty: Vec<_> = bytes
         .chunks(256)
@@ -232,8 +233,8 @@ fn a_log_with_a_changed_byte_is_damaged_or_what_was_written() {
     }
 }
 
-/// A log whose process has it open, with the records 1 and 2, 3, 4 and 5 in three chunks, after
-/// `change` was done to them.
+/// Reads a log with the records 1 and 2, 3, 4 and 5 in three chunks, after `change` was applied to
+/// them while its process had it open.
 fn changed_while_open(
     change: impl FnOnce(&mut redb::Table<'_, u64, &'static [u8]>),
 ) -> (Vec<u64>, Result<u64, LogError>) {
@@ -287,7 +288,7 @@ fn a_chunk_that_is_missing_is_noticed_when_those_around_it_are_read() {
     assert!(matches!(end, Err(LogError::Damaged)) && seqs == [1, 2]);
     let (seqs, end) = changed_while_open(|records| drop(records.remove(4).unwrap()));
     assert!(matches!(end, Err(LogError::Damaged)) && seqs == [1, 2, 3]);
-    // The oldest are removed when no sink needs them.
+    // The oldest chunks are removed when no sink needs them.
     let (seqs, end) = changed_while_open(|records| drop(records.remove(1).unwrap()));
     assert!(
         matches!(end, Ok(6)) && seqs == [3, 4, 5],

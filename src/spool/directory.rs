@@ -1,4 +1,4 @@
-//! One folder for each process, held by a lock; the folders of dead processes are taken over.
+//! The folders of the logs: each process locks its own, and takes over those of dead processes.
 //!
 //! ```text
 //! <root>/<writer id>/lock         held as long as the process lives
@@ -8,12 +8,11 @@
 //! ```
 //!
 //! **A process is a writer.** Each start makes a folder, a log and a writer id of its own, and
-//! drains what dead processes left under their ids. So `seq` has no gap for any writer, and a
-//! process that was wrongly thought dead cannot write a batch twice.
+//! drains the orphaned logs of dead processes under their ids. So `seq` has no gap for any writer,
+//! and a process that was wrongly thought dead cannot commit a batch twice.
 //!
-//! The folder's lock is held as long as its log is open. Logs of dead processes are drained one at
-//! a time, in turn with this process' own, so that a crash loop costs neither file descriptors nor
-//! latency.
+//! The folder's lock is held as long as its log is open. Orphaned logs are drained one at a time,
+//! in turn with this process' own, so that a crash loop costs neither file descriptors nor latency.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -32,29 +31,29 @@ use crate::clock::Moment;
 #[cfg(test)]
 use crate::record::id;
 
-/// How long a folder that is only looked at is waited for.
+/// How long to wait for a folder that another process only reads.
 const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a lock must be held to be its owner's. A child that this or another process just forks holds
-/// each lock of its parent until it runs another program.
+/// How long a lock must be held to count as its owner's. A child that this or another process just
+/// forked holds each lock of its parent until it runs another program.
 const OWNED_AFTER: Duration = Duration::from_millis(25);
 
-/// What a process leaves that is killed as it makes its folder is of no use to anybody when it is
-/// as old as this: that takes milliseconds.
+/// The age from which an unfinished folder counts as the leftover of a killed process: making one
+/// takes milliseconds.
 const LEFTOVER_AGE: Duration = Duration::from_hours(1);
 
-/// The log's file in the folder of its process.
+/// The name of the log's file in the folder of its process.
 pub(crate) const LOG_FILE: &str = "spool.redb";
 
-/// A log and the folder that is held for it.
+/// A folder whose lock is held.
 #[derive(Debug)]
 pub(crate) struct Directory {
     path: PathBuf,
-    // Held until the process ends or this is dropped, whichever way.
+    // Held until this is dropped or the process ends, however it ends.
     _lock: File,
 }
 
-/// Why a folder could not be had.
+/// Why a folder could not be taken over.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DirectoryError {
     #[error(transparent)]
@@ -69,12 +68,12 @@ pub(crate) enum DirectoryError {
 }
 
 impl DirectoryError {
-    /// Whether the log itself is damaged.
+    /// Returns whether the log itself is damaged.
     pub(crate) fn is_damage(&self) -> bool {
         matches!(self, Self::Log(error) if error.is_damage())
     }
 
-    /// What the system said, where it said something.
+    /// Returns the system's error, if there is one.
     pub(crate) fn io(&self) -> Option<&io::Error> {
         match self {
             Self::Io(error) => Some(error),
@@ -102,7 +101,7 @@ impl Directory {
     /// Makes a folder for this process, without a log.
     pub(super) fn make(root: &Path, writer: Uuid) -> io::Result<Self> {
         files::create_private_dir(root)?;
-        // Under another name until it is held, so that no other process takes it for a dead
+        // It has another name until it is locked, so that no other process takes it for a dead
         // one's.
         let making = root.join(format!(".{writer}"));
         let path = root.join(writer.to_string());
@@ -120,28 +119,29 @@ impl Directory {
         let lock = files::create_new(&making.join("lock"))?;
         lock.try_lock().map_err(io::Error::from)?;
         files::rename(making, &path)?;
-        // The folder's own entry must survive a loss of power as the log does.
+        // The folder's directory entry must survive a power loss as the log does.
         files::sync_dir(root)?;
         Ok(Self { path, _lock: lock })
     }
 
-    /// Where the log is.
+    /// Returns the path of the log.
     pub(super) fn log_file(&self) -> PathBuf {
         self.path.join(LOG_FILE)
     }
 
-    /// Makes the entries of its files durable.
+    /// Makes the directory entries of its files durable.
     pub(super) fn sync(&self) -> io::Result<()> {
         files::sync_dir(&self.path)
     }
 
-    /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
-    /// removed.
+    /// Takes over the folder of a dead process. `None`: its process lives, or the folder is just
+    /// being removed.
     pub(super) fn take_over(
         path: &Path,
         root: &Path,
     ) -> Result<Option<(Self, Log)>, DirectoryError> {
-        // What is in it goes into the trail: where others may put folders, theirs is not ours.
+        // Its records go into the trail. Where other users can make folders, theirs are not taken
+        // over.
         if !is_ours(path, root)? {
             return Err(DirectoryError::Owner);
         }
@@ -160,16 +160,16 @@ impl Directory {
             if !holds_only_its_lock(path)? {
                 return Err(DirectoryError::NotKnown);
             }
-            // Its process died before the log was there, or while the folder was removed.
+            // The process died before the log existed, or while it removed the folder.
             directory.remove()?;
             return Ok(None);
         }
         check_plain(&file)?;
         match Log::open(&file) {
             Ok(log) => Ok(Some((directory, log))),
-            // Somebody has removed the file that its process has locked.
+            // The lock file was removed, but a process still has the log open.
             Err(error) if error.is_in_use() => Ok(None),
-            // Its process died as it made the log.
+            // The process died while it made the log.
             Err(LogError::NotBegun) => {
                 directory.remove()?;
                 Ok(None)
@@ -178,8 +178,8 @@ impl Directory {
         }
     }
 
-    /// The file that is locked. A folder that was copied may have come without it, since it is empty: it gets
-    /// a new one. `None`: there is nothing in the folder, which is gone now.
+    /// Opens the lock file. A copied folder may lack it, since it is empty: the folder gets a new
+    /// one. `None`: the folder was empty and is gone now.
     fn open_lock(path: &Path) -> Result<Option<File>, DirectoryError> {
         let file = path.join("lock");
         match open_plain(&file) {
@@ -187,7 +187,8 @@ impl Directory {
             lock => return Ok(Some(lock?)),
         }
         if !has_log(path)? {
-            // Its process is just removing it, or died as it did: then it is empty.
+            // The process is just removing the folder, or died while it did: then the folder is
+            // empty.
             return match files::remove_dir(path) {
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
                     Err(DirectoryError::NotKnown)
@@ -204,7 +205,7 @@ impl Directory {
         }
     }
 
-    /// Gives a folder whose log is damaged another name, under which nobody takes it over.
+    /// Renames a folder whose log is damaged, so that no process takes it over.
     pub(super) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let aside = path.with_file_name(format!("damaged-{name}"));
@@ -212,9 +213,9 @@ impl Directory {
         Ok(aside)
     }
 
-    /// Removes the folder; its log is closed and has nothing left that is not committed.
+    /// Removes the folder. Its log must be closed and hold only committed records.
     pub(crate) fn remove(self) -> io::Result<()> {
-        // The lock goes last: who finds it free finds no log.
+        // The lock goes last: a process that gets it finds no log.
         for name in [LOG_FILE, "lock"] {
             match files::remove_file(&self.path.join(name)) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -222,16 +223,16 @@ impl Directory {
             }
         }
         match files::remove_dir(&self.path) {
-            // Its process removed it while the lock was waited for.
+            // Its process removed the folder while this one waited for the lock.
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             done => done,
         }
     }
 }
 
-/// Takes the lock of a folder. `false`: a process owns the folder. Those that only look at it hold a
-/// shared lock, for microseconds or as long as it takes to read a log: they are waited for, since a
-/// folder that is passed by stays until the next process starts.
+/// Takes the lock of a folder. `false`: a process owns the folder. Readers hold a shared lock, for
+/// microseconds or as long as it takes to read a log; this waits for them, since a folder that is
+/// skipped stays until the next process starts.
 fn lock_unless_owned(lock: &File, patience: Duration) -> io::Result<bool> {
     let began = Instant::now();
     loop {
@@ -255,7 +256,7 @@ fn lock_unless_owned(lock: &File, patience: Duration) -> io::Result<bool> {
     }
 }
 
-/// Whether there is a log in a folder, or anything with its name.
+/// Returns whether a folder contains a log, or anything with its name.
 fn has_log(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path.join(LOG_FILE)) {
         Ok(_) => Ok(true),
@@ -264,7 +265,8 @@ fn has_log(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Opens what a process locks that has this log: the log itself where the file for it is missing.
+/// Opens the file that a log's owner has locked, to probe the lock: the log itself if the lock file
+/// is missing.
 pub(crate) fn open_lock_to_look(path: &Path) -> io::Result<File> {
     match open_plain(&path.join("lock")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => open_plain(&path.join(LOG_FILE)),
@@ -281,7 +283,7 @@ fn holds_only_its_lock(path: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// The folders of all processes in `root`, by the time that they were made.
+/// Returns the folders of all processes in `root`, the oldest first.
 pub(super) fn all(root: &Path) -> Vec<PathBuf> {
     let mut names: Vec<_> = fs::read_dir(root)
         .into_iter()
@@ -293,7 +295,7 @@ pub(super) fn all(root: &Path) -> Vec<PathBuf> {
     names.into_iter().map(|name| root.join(name)).collect()
 }
 
-/// Counts the logs that no process has, and their bytes; no log is opened.
+/// Counts the orphaned logs and their bytes, without opening a log.
 pub(super) fn orphans(root: &Path, own: &Path) -> (u64, u64) {
     let bytes_of = |path: PathBuf| {
         if path == own || !is_ours(&path, root).ok()? {
@@ -308,7 +310,7 @@ pub(super) fn orphans(root: &Path, own: &Path) -> (u64, u64) {
         .fold((0, 0), |(logs, sum), bytes| (logs + 1, sum + bytes))
 }
 
-/// Removes what processes have left that were killed as they made their folder.
+/// Removes the leftovers of processes that were killed while they made their folder.
 pub(super) fn sweep(root: &Path) {
     sweep_older_than(root, LEFTOVER_AGE);
 }
@@ -318,7 +320,7 @@ fn sweep_older_than(root: &Path, age: Duration) {
         let name = entry.file_name();
         let id = name.to_str().and_then(|name| name.strip_prefix('.'));
         if id.is_some_and(|id| Uuid::try_parse(id).is_ok()) {
-            // What cannot be removed now can be another time.
+            // A leftover that cannot be removed now is removed another time.
             let _ = sweep_one(&entry.path(), root, age);
         }
     }
@@ -329,7 +331,7 @@ fn sweep_one(path: &Path, root: &Path, age: Duration) -> io::Result<()> {
     if metadata.is_dir() && !is_ours(path, root)? {
         return Ok(());
     }
-    // An error: it was changed after now.
+    // An error means that the modification time is in the future.
     if metadata
         .modified()?
         .elapsed()
@@ -352,15 +354,15 @@ fn sweep_one(path: &Path, root: &Path, age: Duration) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether a folder is one, of our user, that nobody but its group can write: what is in it is our own then. A link
-/// is none.
+/// Returns whether `path` is a folder, not a link, of our user that only the user and its group can
+/// write: then its contents are ours.
 #[cfg(unix)]
 fn is_ours(path: &Path, root: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt as _;
     let us = root::our_uid(root)?;
     match fs::symlink_metadata(path) {
         Ok(found) => Ok(found.is_dir() && found.uid() == us && found.mode() & 0o002 == 0),
-        // Just removed by its process.
+        // Its process has just removed it.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error),
     }
@@ -371,13 +373,14 @@ fn is_ours(_: &Path, _: &Path) -> io::Result<bool> {
     Ok(true)
 }
 
-/// Opens a file that a process made. A pipe would hold up who opens it, and a link leads elsewhere.
+/// Opens a file that a process made. Refuses a pipe, which would block the open, and a link, which
+/// leads elsewhere.
 pub(crate) fn open_plain(path: &Path) -> io::Result<File> {
     check_plain(path)?;
     File::open(path)
 }
 
-/// Whether this is a file with this name alone, and nothing else.
+/// Checks that the path is a regular file with no other name.
 pub(crate) fn check_plain(path: &Path) -> io::Result<()> {
     let found = fs::symlink_metadata(path)?;
     #[cfg(unix)]

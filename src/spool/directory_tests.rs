@@ -57,7 +57,7 @@ fn a_folder_that_is_looked_at_is_taken_over_all_the_same() {
     );
     let taken = std::thread::scope(|scope| {
         let taking = scope.spawn(|| Directory::take_over(&path, &root.0).unwrap());
-        // One after the other looks at it, and none of them for long.
+        // Readers follow one another, none of them for long.
         for _ in 0..20 {
             let next = open_lock_to_look(&path).unwrap();
             let _ = next.try_lock_shared();
@@ -130,7 +130,7 @@ fn a_damaged_log_is_told_and_left_where_it_is() {
     assert_eq!(fs::read(&file).unwrap(), b"this is no log");
 }
 
-/// The next process, long after: what is left in the root.
+/// Returns what is in the root long after, when the next process has started.
 fn left_for_ever(root: &Root) -> Vec<String> {
     for (directory, log) in adopt(root) {
         assert_eq!(log.next_seq(), 1);
@@ -145,8 +145,8 @@ fn left_for_ever(root: &Root) -> Vec<String> {
         .collect()
 }
 
-/// Does this as a process that is killed after each operation, in turn; `next` is what the next
-/// process does. Returns after how many it is done.
+/// Runs `run` as a process that is killed after each operation, in turn; `next` is the next
+/// process. Returns after how many operations `run` completes.
 fn kill_at_each<T>(mut run: impl FnMut(&Root) -> T, mut next: impl FnMut(&Root)) -> usize {
     (0..1_000)
         .find(|operations| {
@@ -223,10 +223,10 @@ fn what_may_still_be_made_or_is_not_known_is_not_swept() {
     assert_eq!(fs::read_dir(&root.0).unwrap().count(), 2);
     sweep_older_than(&root.0, Duration::ZERO);
     assert_eq!(fs::read_dir(&root.0).unwrap().count(), 0);
-    // Its process lives.
+    // Its process is alive.
     let held = new(&young);
     held.lock().unwrap();
-    // These are no business of ours.
+    // These are not ours to remove.
     drop(new(".config"));
     drop(new(&format!("damaged-{}", id::new(0))));
     let full = root.0.join(format!(".{}", id::new(2)));
@@ -238,7 +238,7 @@ fn what_may_still_be_made_or_is_not_known_is_not_swept() {
     assert!(full.join("precious").exists());
 }
 
-/// What is in the folder of a dead process.
+/// Returns the files in the folder of a dead process.
 fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
     let mut contents: Vec<_> = fs::read_dir(path)
         .unwrap()
@@ -272,7 +272,7 @@ fn a_log_of_a_newer_version_is_refused_and_left_whole() {
         );
         assert!(!refused.is_damage());
     }
-    // Nothing is lost for who can read it.
+    // A program that can read it loses nothing.
     set_version(&file, 1);
     let (_, log) = Directory::take_over(&path, &root.0).unwrap().unwrap();
     assert_eq!((log.first_seq(), log.next_seq()), (1, 3));
@@ -308,7 +308,7 @@ fn a_folder_is_for_its_owner_alone_and_that_of_another_user_is_refused() {
     }
     let path = directory.path.clone();
     drop(directory);
-    // Only root can give a folder away; for others the kernel keeps this from happening.
+    // Only root can change a folder's owner; the kernel stops others from doing so.
     if chown(&path, Some(65_534), None).is_ok() {
         let refused = Directory::take_over(&path, &root.0);
         assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
@@ -352,10 +352,10 @@ fn a_link_a_pipe_or_an_open_folder_in_the_place_of_a_log_is_refused_and_holds_no
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
     let refused = Directory::take_over(&path, &root.0);
     assert!(matches!(refused, Err(DirectoryError::Owner)), "{refused:?}");
-    // As Kubernetes leaves it, which gives a volume to a group.
+    // As Kubernetes leaves a volume that it gives to a group.
     fs::set_permissions(&path, fs::Permissions::from_mode(0o2770)).unwrap();
     assert!(Directory::take_over(&path, &root.0).unwrap().is_some());
-    // A folder that was being made.
+    // An unfinished folder.
     let making = root.0.join(format!(".{}", id::new(1)));
     fs::create_dir(&making).unwrap();
     pipe(&making.join("lock"));

@@ -1,5 +1,4 @@
-//! A disk in memory that keeps account of what is durable, fails when it is told to, and can lose
-//! its power.
+//! A disk in memory for tests: it tracks what is durable, fails on demand, and can lose power.
 
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,24 +7,24 @@ use rand::rngs::SmallRng;
 use rand::{RngExt as _, SeedableRng as _};
 use redb::StorageBackend;
 
-/// Bytes that a disk writes whole or not at all.
+/// The number of bytes that a disk writes whole or not at all.
 const SECTOR: usize = 512;
 
-/// One file on a disk; the clones are one file.
+/// One file on a disk; its clones share it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Disk(Arc<Mutex<Inner>>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What is read.
+    /// What a read returns.
     bytes: Vec<u8>,
-    /// What a loss of power leaves.
+    /// What survives a power loss.
     durable: Vec<u8>,
-    /// What may or may not be durable: what was done since the last sync.
+    /// The changes since the last sync, which may or may not be durable.
     unsynced: Vec<Change>,
-    /// What was ever done, if that is kept.
+    /// All operations so far, if they are recorded.
     history: Option<Vec<Step>>,
-    /// How often it was written, resized or synced.
+    /// The number of writes, resizes and syncs.
     operations: usize,
     fault: Option<Fault>,
 }
@@ -36,14 +35,14 @@ enum Change {
     SetLen(usize),
 }
 
-/// What was done to a disk.
+/// An operation on a disk.
 #[derive(Clone, Debug)]
 enum Step {
     Change(Change),
     Sync,
 }
 
-/// What fails: operations from `from` on, `count` of them.
+/// Which operations fail: `count` of them, from `from` on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fault {
     pub(super) from: usize,
@@ -54,12 +53,12 @@ pub(super) struct Fault {
 /// How an operation fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
-    /// Nothing was done.
+    /// Nothing is done.
     Refused,
-    /// A write is done by half. A sync is refused, and what it was to make durable never is, though
-    /// it is read: as Linux does when it could not write back.
+    /// A write does half of its work. A sync fails, and what it should have made durable never
+    /// becomes so, though it can be read: as on Linux after a failed write-back.
     Half,
-    /// It was done, and is said to have failed.
+    /// The operation is done, but reported as failed.
     Done,
 }
 
@@ -75,7 +74,7 @@ impl Change {
         }
     }
 
-    /// Applies those sectors of a write that are picked, as far as there is room.
+    /// Applies the picked sectors of a write, as far as there is room.
     fn apply_sectors(&self, bytes: &mut [u8], mut is_picked: impl FnMut() -> bool) {
         let Self::Write(at, data) = self else {
             return;
@@ -91,7 +90,7 @@ impl Change {
     }
 }
 
-/// What may be left of `durable` and of changes that were not synced, when the power goes.
+/// Returns what a power loss may leave of `durable` and of changes that were not synced.
 fn after_power_loss(durable: &[u8], unsynced: &[Change], seed: u64) -> Vec<u8> {
     let mut random = SmallRng::seed_from_u64(seed);
     let lens = unsynced.iter().filter_map(|change| match change {
@@ -101,7 +100,7 @@ fn after_power_loss(durable: &[u8], unsynced: &[Change], seed: u64) -> Vec<u8> {
     let lens: Vec<_> = [durable.len()].into_iter().chain(lens).collect();
     let mut bytes = durable.to_vec();
     bytes.resize(lens[random.random_range(0..lens.len())], 0);
-    // Nothing, everything, most and few.
+    // None, all, most, half or few of the changes.
     let odds = [0.0, 1.0, 0.9, 0.5, 0.1][random.random_range(0..5)];
     let whole_changes = random.random_bool(0.5);
     for change in unsynced {
@@ -118,7 +117,7 @@ fn after_power_loss(durable: &[u8], unsynced: &[Change], seed: u64) -> Vec<u8> {
 }
 
 impl Disk {
-    /// A disk that holds these bytes, all of them durable.
+    /// Returns a disk that holds these bytes, all of them durable.
     pub(super) fn holding(bytes: Vec<u8>) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             durable: bytes.clone(),
@@ -127,7 +126,7 @@ impl Disk {
         })))
     }
 
-    /// An empty disk that keeps account of all that is done to it.
+    /// Returns an empty disk that records all operations.
     pub(super) fn remembering() -> Self {
         let disk = Self::default();
         disk.inner().history = Some(Vec::new());
@@ -155,18 +154,19 @@ impl Disk {
         self.inner().fault = fault;
     }
 
-    /// Whether tests are to try everything, rather than some of it that takes a few seconds.
+    /// Returns whether tests should try everything, rather than a part that takes a few seconds.
     pub(super) fn is_thorough() -> bool {
         std::env::var_os("TRACING_AUDIT_EVERY_BYTE").is_some()
     }
 
-    /// A disk as this may be when its power is lost now.
+    /// Returns the disk as a power loss now may leave it.
     pub(super) fn without_power(&self, seed: u64) -> Self {
         let inner = self.inner();
         Self::holding(after_power_loss(&inner.durable, &inner.unsynced, seed))
     }
 
-    /// What is read when only the first operations were done: as after the death of the process.
+    /// Returns what is read when only the first `operations` were done, as after the death of the
+    /// process.
     pub(super) fn after(&self, operations: usize) -> Vec<u8> {
         let inner = self.inner();
         let mut bytes = Vec::new();
@@ -178,8 +178,8 @@ impl Disk {
         bytes
     }
 
-    /// Calls `each` with what may be left when the power goes after any operation, and with how
-    /// many there were; some of the possibilities for each.
+    /// Calls `each` with the number of operations so far and with what a power loss after them may
+    /// leave, for every operation; `tries` possibilities each.
     pub(super) fn losses_of_power(&self, tries: u64, mut each: impl FnMut(usize, Vec<u8>)) {
         let history = self.inner().history.clone().unwrap();
         let (mut bytes, mut durable) = (Vec::new(), Vec::new());
@@ -223,7 +223,7 @@ impl Disk {
 }
 
 impl Inner {
-    /// Takes account of an operation; how it is to fail, if it is.
+    /// Records an operation; returns how it should fail, if it should.
     fn next_operation(&mut self, step: Step) -> Option<How> {
         if let Some(history) = &mut self.history {
             history.push(step);
@@ -276,7 +276,7 @@ impl StorageBackend for Disk {
             }
             Some(How::Refused) => Err(full()),
             Some(How::Half) => {
-                // Lengths are kept with the file system's own data.
+                // A length is kept with the file system's own data.
                 let lens: Vec<_> = inner
                     .unsynced
                     .drain(..)

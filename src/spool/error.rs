@@ -1,11 +1,11 @@
-//! Why the log could not do what it was asked.
+//! The errors of the local log.
 
 use std::panic::{self, AssertUnwindSafe};
 
-/// The version of the format that this program knows.
+/// The version of the format that this program supports.
 pub(super) const VERSION: u32 = 1;
 
-/// Why the log could not do what it was asked.
+/// Why an operation on the local log failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LogError {
     #[error("the local log failed")]
@@ -14,7 +14,7 @@ pub(crate) enum LogError {
     Version(u32),
     #[error("the local log is damaged")]
     Damaged,
-    /// Its process died before it had written anything.
+    /// The log's process died before it had written anything.
     #[error("the local log was never begun")]
     NotBegun,
     #[error("the local log was closed after a write that failed")]
@@ -24,8 +24,8 @@ pub(crate) enum LogError {
 }
 
 impl LogError {
-    /// Whether it is the disk that does not take what it is given, which may pass, and not a
-    /// setting that is wrong.
+    /// Returns whether the cause is a disk that refuses writes, which may pass, and not a wrong
+    /// setting.
     pub(crate) fn may_heal(&self) -> bool {
         use std::io::ErrorKind;
         match self {
@@ -48,7 +48,7 @@ impl LogError {
         }
     }
 
-    /// What the system said, where it said something.
+    /// Returns the system's error, if there is one.
     pub(crate) fn io(&self) -> Option<&std::io::Error> {
         match self {
             Self::Redb(error) => match &**error {
@@ -59,12 +59,12 @@ impl LogError {
         }
     }
 
-    /// Whether a process has it open.
+    /// Returns whether a process has the log open.
     pub(crate) fn is_in_use(&self) -> bool {
         matches!(self, Self::Redb(error) if matches!(**error, redb::Error::DatabaseAlreadyOpen))
     }
 
-    /// Whether the file itself is damaged, so that trying again is of no use.
+    /// Returns whether the file itself is damaged, so that a retry is of no use.
     pub(crate) fn is_damage(&self) -> bool {
         match self {
             Self::Damaged => true,
@@ -75,7 +75,7 @@ impl LogError {
                 ),
                 redb::Error::Corrupted(_)
                 | redb::Error::RepairAborted
-                // No version of this crate wrote a file that is older.
+                // No version of this crate wrote an older file.
                 | redb::Error::UpgradeRequired(_)
                 | redb::Error::TableTypeMismatch { .. }
                 | redb::Error::TableDoesNotExist(_)
@@ -93,7 +93,7 @@ impl<E: Into<redb::Error>> From<E> for LogError {
     }
 }
 
-/// Reads what may be damaged: redb may panic then.
+/// Runs a read of bytes that may be damaged, on which redb may panic.
 pub(super) fn guarded<T>(read: impl FnOnce() -> Result<T, LogError>) -> Result<T, LogError> {
     panic::catch_unwind(AssertUnwindSafe(read)).unwrap_or(Err(LogError::Damaged))
 }

@@ -1,16 +1,17 @@
-//! What a log must hold, kept as plainly as can be.
+//! A plain model of what a log must hold.
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::super::*;
 
-/// What is in a log, as plain as can be.
+/// The contents of a log, as plain as possible.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Known {
-    /// The records from the seq 1 on; `None`: Postgres has had it from memory, and it is gone.
+    /// The records from the seq 1 on; `None`: Postgres got the record from memory, and the log
+    /// lacks it.
     pub(super) frames: Vec<Option<Vec<u8>>>,
-    /// Runs that have begun.
+    /// Runs in flight.
     pub(super) open: BTreeMap<Uuid, Vec<u8>>,
     pub(super) positions: Positions,
 }
@@ -20,7 +21,7 @@ impl Known {
         self.frames.len() as u64 + 1
     }
 
-    /// What the next process makes of it, if Postgres expects the record `stands`.
+    /// Returns what the next process recovers, if Postgres expects the record `stands` next.
     pub(super) fn recovered(mut self, stands: u64) -> Self {
         let lost = std::mem::take(&mut self.open);
         if !lost.is_empty() {
@@ -44,7 +45,7 @@ impl Known {
         }
     }
 
-    /// How a log differs from this.
+    /// Returns how a log differs from this model.
     pub(super) fn differs(&self, log: &Log) -> Option<String> {
         if log.next_seq() != self.next_seq() {
             return Some(format!("it ends before {}", log.next_seq()));

@@ -1,4 +1,4 @@
-//! A log whose disk fails or loses its power, used as the pipeline uses it.
+//! Tests of a log whose disk fails or loses power, used as the pipeline uses it.
 
 #[path = "fault_known.rs"]
 mod known;
@@ -16,8 +16,7 @@ use super::*;
 use crate::spool::Cause;
 use crate::spool::disk::{Disk, Fault, How};
 
-/// Opens what another process left, and makes records of its runs: Postgres expects the record
-/// `stands`.
+/// Opens an orphaned log and recovers its runs; Postgres expects the record `stands` next.
 fn open(disk: Disk, stands: u64) -> Result<Log, LogError> {
     let log = Log::open_in(Storage::disk(disk))?;
     log.recover("process_lost", stands, |_| ())?;
@@ -26,26 +25,26 @@ fn open(disk: Disk, stands: u64) -> Result<Log, LogError> {
 
 const WRITER: Uuid = Uuid::from_u128(7);
 
-/// Bytes that are kept in memory.
+/// The most bytes that are kept in memory.
 const MAX_BYTES: usize = 400;
 
-/// A process that does with its log what the pipeline does.
+/// A process that uses its log as the pipeline does.
 struct Process {
     disk: Disk,
     log: Log,
-    /// What comes from the application.
+    /// Records from the application.
     queue: Vec<Frames>,
     begins: Vec<(Uuid, Vec<u8>)>,
     ends: Vec<Uuid>,
-    /// Taken from there and not yet in the log.
+    /// Taken from the queue and not yet in the log.
     chunks: Vec<Frames>,
     runs: Runs,
-    /// What is in the log, on disk or in memory.
+    /// The log's contents, on disk or in memory.
     known: Known,
-    /// What is durable, and what may be instead: what was said to have failed.
+    /// What is durable, and what may be durable instead: writes that were reported as failed.
     durable: Known,
     may_be: Vec<Known>,
-    /// How far the sinks are, and what they have read.
+    /// The sinks' positions, and what they have read.
     positions: Positions,
     read: [Vec<(u64, Vec<u8>)>; Sink::ALL.len()],
 }
@@ -80,10 +79,10 @@ impl Process {
         }
     }
 
-    /// Stores what there is, or keeps it in memory; whether it has become durable.
+    /// Stores what there is, or keeps it in memory; returns whether it is durable.
     fn store(&mut self) -> bool {
         if self.chunks.is_empty() {
-            // Else the same is tried again.
+            // Otherwise the same write is retried.
             self.chunks.append(&mut self.queue);
             self.runs.begun.append(&mut self.begins);
             self.runs.ended.append(&mut self.ends);
@@ -93,7 +92,7 @@ impl Process {
         let stored = self.log.append(&self.chunks, self.positions, &self.runs);
         if stored.is_ok() {
             self.known = tried;
-            // One that was said to have failed and had not knows nothing of newer positions.
+            // A write that was reported as failed but had succeeded stored older positions.
             self.known.positions = self.log.positions();
             self.durable = self.known.clone();
             self.may_be.clear();
@@ -110,7 +109,7 @@ impl Process {
         false
     }
 
-    /// Reads as far as possible, as a sink does.
+    /// Reads as far as possible, like a sink.
     fn drain(&mut self, sink: Sink) {
         let mut next = self.positions.of(sink);
         let read = &mut self.read[sink as usize];
@@ -126,15 +125,15 @@ impl Process {
                 _ => break,
             }
         }
-        // The disk can be read, whether it takes anything or not.
+        // The disk can be read, whether or not it accepts writes.
         let end = self.known.next_seq();
         assert!(next >= end, "{next}: what comes before {end} can be read");
         self.positions = self.positions.with(sink, next);
     }
 
-    /// The next process, on the disk that is left of this one's.
+    /// Starts the next process on the disk that this one leaves.
     fn succeed(self, disk: &Disk) -> Result<Self, String> {
-        // Postgres knows what it has.
+        // Postgres knows its own position.
         let stands = self.positions.of(Sink::Postgres);
         let log = open(disk.clone(), stands).map_err(|error| format!("{error:?}"))?;
         let mut differences = Vec::new();
@@ -156,7 +155,7 @@ impl Process {
 
 type Step = Box<dyn Fn(&mut Process)>;
 
-/// What a process does, one after the other.
+/// Returns what a process does, step by step.
 fn steps() -> Vec<Step> {
     fn records(frames: &'static [&'static [u8]]) -> Step {
         Box::new(|process| process.queue.push(chunk(frames)))
@@ -180,8 +179,7 @@ fn steps() -> Vec<Step> {
     ]
 }
 
-/// All that was done to a disk on which nothing failed, with what was stored after how many
-/// operations.
+/// Returns all operations on a disk without faults, and what was stored after how many of them.
 fn undisturbed() -> (Disk, Vec<(usize, Known)>) {
     let disk = Disk::remembering();
     let mut process = Process::start(&disk).unwrap();
@@ -197,8 +195,8 @@ fn undisturbed() -> (Disk, Vec<(usize, Known)>) {
     (disk, stored)
 }
 
-/// Opens what is left after so many operations: it is what was stored, or what was just being
-/// stored. Returns whether there is a log.
+/// Opens the log that is left after `operations` operations, and checks that it is what was stored,
+/// or what was just being stored. Returns whether there is a log.
 fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
     let done = stored.partition_point(|(after, _)| *after <= operations);
     let log = match open(disk.clone(), 1) {
@@ -213,7 +211,7 @@ fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
         .collect();
     let is_either = differences.iter().any(Option::is_none);
     assert!(is_either, "after {operations}: {differences:?}");
-    // And a loss of power takes nothing of what recovery has stored.
+    // A power loss takes nothing of what recovery has stored.
     let seen = log.next_seq();
     let log = open(disk.without_power(7), 1).unwrap();
     assert_eq!(log.next_seq(), seen, "after {operations}");
@@ -242,7 +240,8 @@ fn what_was_stored_survives_a_kill_at_any_moment() {
     assert!(!there[0] && there.is_sorted(), "{there:?}");
 }
 
-/// Whether a log has its new writer, the reason and the position that goes with it; never a part.
+/// Returns whether a log has its new writer, with the reason and the position; checks that it has
+/// all or none of them.
 fn is_rebased(disk: Disk, old: Identity, why: Disagreement) -> bool {
     let log = Log::open_in(Storage::disk(disk)).unwrap();
     let (identity, position) = (log.identity(), log.position(Sink::Postgres));
@@ -298,19 +297,19 @@ fn log_has_its_new_writer_whole_or_not_at_all_after_a_kill_at_any_moment() {
         there.is_sorted() && !there[0] && there[there.len() - 1],
         "{there:?}"
     );
-    // What was said is there after a loss of power.
+    // A rebase that returned `Ok` survives a power loss.
     for seed in 0..50 {
         assert!(is_rebased(disk.without_power(seed), old, why));
     }
 }
 
-/// Runs it all with a fault; what went wrong.
+/// Runs all steps with a fault; returns what went wrong.
 fn run_with(fault: Fault) -> Result<(), String> {
     let disk = Disk::default();
     disk.set_fault(Some(fault));
     let Ok(mut process) = Process::start(&disk) else {
         disk.set_fault(None);
-        // Another process clears it away.
+        // Another process removes it.
         return match open(disk, 1) {
             Err(LogError::NotBegun) => Ok(()),
             Ok(log) if log.next_seq() == 1 => Ok(()),
@@ -342,12 +341,12 @@ fn run_with(fault: Fault) -> Result<(), String> {
     process.succeed(&disk).map(drop)
 }
 
-/// Postgres has had every record once.
+/// Checks that Postgres got every record once.
 fn all_was_read(process: &Process) -> Result<(), String> {
     let read = &process.read[Sink::Postgres as usize];
     let seqs = read.iter().map(|(seq, _)| *seq);
     let is_each_once = seqs.eq(1..=read.len() as u64);
-    // It may know more than the disk.
+    // Postgres may have more records than the disk.
     if is_each_once && process.known.next_seq() <= read.len() as u64 + 1 {
         Ok(())
     } else {
@@ -356,7 +355,7 @@ fn all_was_read(process: &Process) -> Result<(), String> {
     }
 }
 
-/// What was said to be stored is there after a loss of power.
+/// Checks that what was reported as stored survives a power loss.
 fn survives(process: &Process, seed: u64) -> Result<(), String> {
     for seed in [seed, seed + 1_000] {
         let log = open(process.disk.without_power(seed), 1)
@@ -377,7 +376,7 @@ fn a_disk_that_fails_at_any_operation_costs_no_record_and_none_is_called_durable
     let faults = How::ALL.into_iter().flat_map(|how| {
         (0..operations).flat_map(move |from| counts.map(|count| Fault { from, count, how }))
     });
-    // Some of them, so that each operation and each way comes about.
+    // A selection in which each operation and each way to fail occurs.
     let stride = if Disk::is_thorough() { 1 } else { 7 };
     for fault in faults.step_by(stride) {
         if let Err(what) = run_with(fault) {
@@ -387,10 +386,10 @@ fn a_disk_that_fails_at_any_operation_costs_no_record_and_none_is_called_durable
     assert!(wrong.is_empty(), "{}: {wrong:#?}", wrong.len());
 }
 
-/// Something that happens to a process and its log.
+/// An event in the life of a process and its log.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Records of these lengths come, in one chunk.
+    /// Records of these lengths arrive, in one chunk.
     Records(Vec<usize>),
     Begin,
     /// One of the runs ends.
@@ -405,7 +404,7 @@ enum Action {
     Heal,
     Kill,
     PowerLoss(u64),
-    /// The process ends without having been drained.
+    /// The process ends before it is drained.
     Close,
 }
 
@@ -429,7 +428,7 @@ fn actions() -> impl Strategy<Value = Vec<Action>> {
     proptest::collection::vec(action, 1..40)
 }
 
-/// Does it all; what went wrong.
+/// Plays all actions; returns what went wrong.
 fn play(actions: &[Action]) -> Result<(), String> {
     let mut process = Process::start(&Disk::default()).unwrap();
     let mut is_adopted = false;
@@ -437,7 +436,7 @@ fn play(actions: &[Action]) -> Result<(), String> {
     let mut runs = Vec::new();
     for action in actions {
         if is_adopted && matches!(action, Action::Records(_) | Action::Begin) {
-            // They come to a log of their own.
+            // New records go to a log of their own.
             finish(process)?;
             process = Process::start(&Disk::default()).unwrap();
             is_adopted = false;
@@ -480,8 +479,8 @@ fn play(actions: &[Action]) -> Result<(), String> {
                     _ => {
                         process.disk.set_fault(None);
                         process.log.close();
-                        // What a sync has lost, and its process did not live to write again, the
-                        // next one cannot tell: no power is lost on top of that here.
+                        // The next process cannot know what a sync has lost if this one died before
+                        // it wrote that again: no power loss on top of that here.
                         if process.may_be.is_empty() {
                             process.disk.clone()
                         } else {
@@ -498,10 +497,10 @@ fn play(actions: &[Action]) -> Result<(), String> {
     finish(process)
 }
 
-/// The disk works again, and everything goes where it should.
+/// Repairs the disk and checks that everything arrives where it should.
 fn finish(mut process: Process) -> Result<(), String> {
     process.disk.set_fault(None);
-    // What failed, and what came since.
+    // First the failed write, then what came since.
     for _ in 0..2 {
         if !process.store() {
             return Err(String::from("it does not recover"));
@@ -528,7 +527,8 @@ fn finish(mut process: Process) -> Result<(), String> {
 proptest! {
     #![proptest_config(ProptestConfig {
         failure_persistence: None,
-        // The same each time, so that a change is judged by what it changed; others when all is tried.
+        // The same seed each time, so that a result depends on the change under test; random when
+        // everything is tried.
         rng_seed: if Disk::is_thorough() { RngSeed::Random } else { RngSeed::Fixed(1) },
         ..ProptestConfig::with_cases(if Disk::is_thorough() { 20_000 } else { 60 })
     })]

@@ -1,5 +1,5 @@
-//! What is done to the folders and files around a log: one operation at a time, so that tests can
-//! end a process between any two.
+//! Operations on the folders and files around a log, one at a time, so that tests can end a process
+//! between any two.
 
 use std::fs::{self, File};
 use std::io;
@@ -13,7 +13,7 @@ fn step<T>(operation: impl FnOnce() -> T) -> T {
 #[cfg(test)]
 use self::tests::step;
 
-/// Makes a folder and those that it lies in, for its owner alone: prompts and SQL will be in it.
+/// Makes a folder and its parents, for their owner alone: prompts and SQL will be in it.
 pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true);
@@ -22,7 +22,7 @@ pub(super) fn create_private_dir(path: &Path) -> io::Result<()> {
     step(|| builder.create(path))
 }
 
-/// Makes a folder that is not there yet, for its owner alone.
+/// Makes a folder that does not exist yet, for its owner alone.
 pub(super) fn create_one_private_dir(path: &Path) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     #[cfg(unix)]
@@ -50,7 +50,7 @@ pub(super) fn remove_dir(path: &Path) -> io::Result<()> {
     step(|| fs::remove_dir(path))
 }
 
-/// Makes the entries of a folder survive a loss of power.
+/// Makes the entries of a folder survive a power loss.
 pub(super) fn sync_dir(path: &Path) -> io::Result<()> {
     step(|| File::open(path)?.sync_all())
 }
@@ -75,7 +75,7 @@ pub(super) mod tests {
         operation()
     }
 
-    /// Runs this as a process that is killed after so many operations; `None`: it was.
+    /// Runs `run` as a process that is killed after `operations` operations; `None`: it was killed.
     pub(in crate::spool) fn killed_after<T>(
         operations: usize,
         run: impl FnOnce() -> T,

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with chunks and with whole logs.
+//! The fuzz targets for chunks and whole logs.
 
 use std::sync::LazyLock;
 
@@ -8,7 +8,7 @@ use super::error::LogError;
 use super::log::fuzzing::{Change, change, open_and_read, sample};
 use crate::record::frames::Frames;
 
-/// A chunk, behind the seq that it is stored under. Its checksum is made right.
+/// Reads a chunk that follows the seq that it is stored under. Its checksum is corrected first.
 pub fn chunk(bytes: &[u8]) {
     let Some((first, sealed)) = bytes.split_first_chunk() else {
         return;
@@ -43,7 +43,7 @@ pub fn chunk(bytes: &[u8]) {
     );
 }
 
-/// Real chunks, to begin with.
+/// Returns real chunks as a start corpus.
 pub fn chunks() -> Vec<Vec<u8>> {
     let frames = crate::fuzzing::frames();
     let few: &[Vec<u8>] = &[b"a".to_vec(), Vec::new()];
@@ -58,7 +58,7 @@ pub fn chunks() -> Vec<Vec<u8>> {
         .to_vec()
 }
 
-/// Changes to a log, one of each kind.
+/// Returns changes to a log, one of each kind.
 pub fn logs() -> Vec<Vec<u8>> {
     let change = |is_closed: u8, kind: u8| {
         let input = [is_closed, kind, 0, 12, 0, 0, 0, 2, 1, 1];
@@ -68,10 +68,10 @@ pub fn logs() -> Vec<Vec<u8>> {
     all.chain([Vec::new(), vec![1]]).collect()
 }
 
-/// What a log looked like before it was changed.
+/// A log before it is changed.
 struct Sample {
     bytes: Vec<u8>,
-    /// What may be found in it.
+    /// The records that may be found in it.
     found: [Vec<Vec<u8>>; 2],
 }
 
@@ -82,7 +82,8 @@ static SAMPLES: LazyLock<[Sample; 2]> = LazyLock::new(|| {
     })
 });
 
-/// A valid log that was changed as the bytes say: its values, its bytes, its length.
+/// Reads a valid log after changes that the bytes describe: to its values, its bytes and its
+/// length.
 pub fn log(bytes: &[u8]) {
     let mut input = Input(bytes);
     let sample = &SAMPLES[usize::from(input.byte() & 1)];
@@ -91,7 +92,8 @@ pub fn log(bytes: &[u8]) {
     let mut is_whole = true;
     while !input.0.is_empty() {
         match input.byte() % 8 {
-            // As redb would have stored other values; only while it is a log that redb can open.
+            // Changes stored values, as redb would store them; only as long as redb can open the
+            // log.
             kind @ 0..=4 if is_whole => {
                 is_valid = false;
                 let (key, at) = (input.byte(), input.number());
@@ -140,7 +142,7 @@ pub fn log(bytes: &[u8]) {
     }
 }
 
-/// What is left of the bytes.
+/// The bytes that are not read yet.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -152,7 +154,7 @@ impl<'a> Input<'a> {
         u32::from_le_bytes([self.byte(), self.byte(), self.byte(), self.byte()])
     }
 
-    /// A few bytes, behind their length.
+    /// Returns a few bytes that follow their length.
     fn some(&mut self) -> &'a [u8] {
         let len = usize::from(self.byte()).min(self.0.len());
         self.0.split_off(..len).unwrap_or_default()

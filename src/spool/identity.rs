@@ -1,4 +1,4 @@
-//! Who writes a log's records into Postgres.
+//! The writers under which a log's records are committed to Postgres.
 
 use redb::{ReadableTable, Table};
 use uuid::Uuid;
@@ -8,14 +8,14 @@ use super::error::LogError;
 /// The length of a writer's secret.
 pub(crate) const SECRET_BYTES: usize = 32;
 
-/// The writer that a log's records are written by, and where its own numbers begin. A log has another
-/// one when Postgres no longer agrees with what was written by the one before.
+/// The writer under which a log's records are committed, and the offset of its numbers. A log gets
+/// a new writer when Postgres no longer agrees with what the previous one committed.
 #[derive(Clone, Copy)]
 pub(crate) struct Identity {
     pub(crate) writer: Uuid,
-    /// What nobody else can add batches for this writer without.
+    /// The secret without which nobody can add batches for this writer.
     pub(crate) secret: [u8; SECRET_BYTES],
-    /// The seq in the log before the record that is number 1 of this writer.
+    /// The seq in the log just before this writer's record number 1.
     pub(crate) base: u64,
 }
 
@@ -29,7 +29,7 @@ impl std::fmt::Debug for Identity {
 }
 
 impl Identity {
-    /// With a new secret.
+    /// Returns an identity with a new secret.
     pub(crate) fn new(writer: Uuid, base: u64) -> Result<Self, LogError> {
         let mut secret = [0; SECRET_BYTES];
         getrandom::fill(&mut secret).map_err(LogError::Random)?;
@@ -40,12 +40,12 @@ impl Identity {
         })
     }
 
-    /// The writer's number of a record.
+    /// Converts a seq in the log to the writer's number.
     pub(crate) fn seq(&self, seq_in_log: u64) -> u64 {
         seq_in_log.saturating_sub(self.base)
     }
 
-    /// The log's number of a record.
+    /// Converts a writer's number to the seq in the log.
     pub(crate) fn seq_in_log(&self, seq: u64) -> u64 {
         seq.saturating_add(self.base)
     }
@@ -80,26 +80,26 @@ fn value<const BYTES: usize>(
         .ok_or(LogError::Damaged)
 }
 
-/// Where Postgres and the log no longer agreed.
+/// A disagreement between Postgres and the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Disagreement {
-    /// The writer as it was until then.
+    /// The log's writer up to the disagreement.
     pub(crate) writer: Uuid,
     pub(crate) cause: Cause,
-    /// The writer's numbers that are concerned, the last one included; none when it is less than the
-    /// first one.
+    /// The affected numbers of the writer, including `last_seq`; none if `last_seq` is less than
+    /// `first_seq`.
     pub(crate) first_seq: u64,
     pub(crate) last_seq: u64,
-    /// Records that are gone: the local log does not have them any more.
+    /// The number of records that are lost: the local log no longer has them.
     pub(crate) lost: u64,
 }
 
-/// Why a log has another writer. Its number is part of the format: frozen, version 1.
+/// Why a log got a new writer. Its number is part of the format: frozen, version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cause {
-    /// Postgres knows of fewer records than it had committed.
+    /// Postgres has fewer records than it had committed.
     DatabaseLostRecords,
-    /// Postgres knows of more records than were sent.
+    /// Postgres has more records than were sent.
     PositionNotOurs,
     /// Postgres has another secret for the writer, or none.
     WriterNotOurs,
@@ -112,7 +112,7 @@ impl Cause {
         Self::WriterNotOurs,
     ];
 
-    /// The error code of the row that tells of it.
+    /// Returns the error code of the row that reports it.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::DatabaseLostRecords => "database_lost_records",
@@ -151,25 +151,25 @@ fn number(bytes: &[u8], at: usize) -> u64 {
     u64::from_le_bytes(number)
 }
 
-/// A writer that a log had before, and what is committed under it.
+/// A former writer of a log, and what was committed under it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Former {
     pub(crate) writer: Uuid,
-    /// As an [`Identity`] has it.
+    /// See [`Identity`].
     pub(crate) base: u64,
-    /// The seq in the log after the last record that Postgres has of it.
+    /// The seq in the log after the writer's last record in Postgres.
     pub(crate) end: u64,
 }
 
 impl Former {
     const BYTES: usize = 16 + 2 * 8;
 
-    /// The writer's number of a record.
+    /// Converts a seq in the log to the writer's number.
     pub(crate) fn seq(&self, seq_in_log: u64) -> u64 {
         seq_in_log.saturating_sub(self.base)
     }
 
-    /// The log's number of a record.
+    /// Converts a writer's number to the seq in the log.
     pub(crate) fn seq_in_log(&self, seq: u64) -> u64 {
         seq.saturating_add(self.base)
     }
@@ -179,19 +179,20 @@ impl Former {
     }
 }
 
-/// What is known of a log's earlier writers, and what the trail is told of them.
+/// A log's former writers, and the disagreements that the trail reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Past {
     pub(crate) formers: Vec<Former>,
-    /// Each with the seq in the log before which the trail says it; 0: it does not say it yet.
+    /// Each disagreement with a seq in the log: a record before that seq reports it; 0: not
+    /// reported yet.
     notices: Vec<(Disagreement, u64)>,
 }
 
 impl Past {
-    /// So many of either are remembered.
+    /// How many of each are kept.
     const REMEMBERED: usize = 64;
 
-    /// What the trail does not say yet.
+    /// Returns the disagreements that the trail does not report yet.
     pub(crate) fn untold(&self) -> impl Iterator<Item = Disagreement> {
         self.notices
             .iter()
@@ -199,8 +200,9 @@ impl Past {
             .map(|(why, _)| *why)
     }
 
-    /// The log gets another writer: `left` is the one that it had. Returns what is to be told: the
-    /// reasons, and what was told in records that are lost, those from the seq `lost_from` on.
+    /// Notes that the log's writer `left` was replaced because of `whys`. Returns the
+    /// disagreements to report: `whys`, and those that were reported in lost records, which are the
+    /// ones from the seq `lost_from` on.
     pub(crate) fn leave(
         &mut self,
         left: Former,
@@ -225,7 +227,7 @@ impl Past {
         to_tell
     }
 
-    /// The trail says it, in a record before the seq `told_at`.
+    /// Notes that the trail reports a disagreement, in a record before the seq `told_at`.
     pub(crate) fn told(&mut self, why: &Disagreement, told_at: u64) {
         for (known, at) in &mut self.notices {
             if known == why && *at == 0 {
@@ -331,13 +333,13 @@ mod tests {
         assert_eq!(past.leave(left(1, 0, 3), &[why(1)], Some(3)), [why(1)]);
         past.told(&why(1), 12);
         assert_eq!(past.untold().count(), 0);
-        // The row is among what is still there.
+        // The row that reported it is not lost.
         assert_eq!(past.leave(left(2, 9, 15), &[why(2)], Some(12)), [why(2)]);
         past.told(&why(2), 20);
-        // No row is lost by a writer that is another's.
+        // A writer that belongs to another process loses no rows of this one.
         assert_eq!(past.leave(left(3, 15, 21), &[why(3)], None), [why(3)]);
         past.told(&why(3), 25);
-        // Nothing is committed under the last.
+        // Nothing is committed under the last writer.
         let again = past.leave(left(4, 20, 21), &[why(4)], Some(12));
         assert_eq!(again, [why(2), why(3), why(4)]);
         assert_eq!(past.untold().collect::<Vec<_>>(), again);

@@ -1,4 +1,4 @@
-//! Append, read, and give up what is committed.
+//! The local log itself: append, read, and remove what is committed.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,25 +23,25 @@ use crate::record::lost;
 #[derive(Debug)]
 pub(crate) struct Log {
     storage: Storage,
-    /// Whether it has ever been on a disk.
+    /// Whether the log has ever been on disk.
     is_made: AtomicBool,
     file: RwLock<Opened>,
     identity: Mutex<Identity>,
     past: Mutex<Past>,
-    /// Held while one of the two is changed, which begins with what they are.
+    /// Held while `identity` or `past` changes: a change starts from their current values.
     pub(super) changing: Mutex<()>,
     service: String,
     pub(super) state: Mutex<LogSummary>,
-    /// What the disk did not take.
+    /// Records that the disk did not accept.
     tail: Mutex<Tail>,
 }
 
 /// How a log's file is open.
 #[derive(Debug)]
 pub(super) enum Opened {
-    /// It was never made; or a write failed, and nobody has looked at it since.
+    /// The log was never made, or a write failed and no one has read the log since.
     Not,
-    /// A write failed, and it cannot be written at all: what is in it can be read.
+    /// A write failed, and the log cannot be written at all; it can be read.
     ToRead(Database),
     Whole(Database),
 }
@@ -62,13 +62,12 @@ impl Opened {
     }
 }
 
-/// What is new of runs that began: how the next process knows of those that this one did not
-/// end.
+/// Changes to the runs in flight: they tell the next process which runs this one did not end.
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     /// Runs that began, with their frames.
     pub(crate) begun: Vec<(Uuid, Vec<u8>)>,
-    /// Runs that were stored as begun, and have ended.
+    /// Runs that were stored as begun and have ended.
     pub(crate) ended: Vec<Uuid>,
 }
 
@@ -102,7 +101,7 @@ impl Log {
         Ok(log)
     }
 
-    /// A log that is not on a disk: until it is made, what it is given can only be kept in memory.
+    /// Returns a log that is not on disk: until it is made, records can only be kept in memory.
     pub(super) fn not_made(
         storage: Storage,
         identity: Identity,
@@ -125,7 +124,7 @@ impl Log {
         }
     }
 
-    /// Makes the log, with no record in it.
+    /// Makes the log, without a record in it.
     fn make(&self) -> Result<Database, LogError> {
         let positions = self.positions();
         let database = self.storage.create()?;
@@ -144,22 +143,23 @@ impl Log {
             }
         }
         transaction.commit()?;
-        // ORDERING: Relaxed; who makes the log holds `file`, and who removes it is alone.
+        // ORDERING: Relaxed; the thread that makes the log holds `file`, and the one that removes
+        // it has the log to itself.
         self.is_made.store(true, Ordering::Relaxed);
         Ok(database)
     }
 
-    /// Whether there is a log on a disk.
+    /// Returns whether the log exists on disk.
     pub(super) fn is_made(&self) -> bool {
         self.is_made.load(Ordering::Relaxed)
     }
 
-    /// Opens a log that another process left.
+    /// Opens a log that another process orphaned.
     pub(crate) fn open(path: &Path) -> Result<Self, LogError> {
         Self::open_in(Storage::file(path.to_owned()))
     }
 
-    /// Opens a log that nobody has, to read what is in it: the file stays as it is.
+    /// Opens an orphaned log for reading; the file stays as it is.
     pub(crate) fn open_to_read(path: &Path) -> Result<Self, LogError> {
         Self::open_as(Storage::file(path.to_owned()), |storage| {
             storage.open_to_read().map(Opened::ToRead)
@@ -214,9 +214,9 @@ impl Log {
         })
     }
 
-    /// Makes records of the runs that were begun and not ended; `made` is told how many before
-    /// they are there. The seqs before `from` are not theirs: Postgres may know more of the process
-    /// than its disk.
+    /// Makes records of the runs that began and did not end; calls `made` with their number before
+    /// they are appended. The records get no seq before `from`: Postgres may have more records of
+    /// the process than its disk.
     pub(crate) fn recover(
         &self,
         error_code: &str,
@@ -268,19 +268,19 @@ impl Log {
         self.file.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Opens the log again after a write that failed: redb refuses everything until then. What
-    /// was not durable is not in it.
+    /// Reopens the log after a failed write: redb refuses every operation until then. What was not
+    /// durable is not in it.
     pub(super) fn reopen(&self) -> Result<(), LogError> {
-        // Without waiting for who reads: they may have much to read.
+        // First without the write lock, which waits for readers: they may have much to read.
         if self.file().to_write().is_ok() {
             return Ok(());
         }
         let mut file = self.change_file();
         if file.to_write().is_err() {
             let reopened = if self.is_made() {
-                // It changes no byte. While it fails, who reads need not open the file anew each time.
+                // It changes no byte. While it fails, readers need not reopen the file each time.
                 self.storage.write_again()?;
-                // What is changed now must not be read as if it were not.
+                // Readers must not keep a stale view of what changes now.
                 *file = Opened::Not;
                 self.storage.open()?
             } else {
@@ -288,7 +288,7 @@ impl Log {
             };
             let reading = reopened.begin_read()?;
             let mut state = read_summary(&reading)?;
-            // As with a record: what was said not to be written may have been.
+            // As with a record: a change that was reported as failed may have been written.
             let (identity, past) = {
                 let meta = reading.open_table(META)?;
                 (Identity::load(&meta)?, Past::load(&meta)?)
@@ -297,7 +297,7 @@ impl Log {
             drop(reading);
             let mut tail = self.tail();
             let mut known = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            // A write that was said to have failed may have reached the disk all the same.
+            // A write that was reported as failed may have reached the disk all the same.
             tail.release(state.next_seq);
             state.next_seq = state.next_seq.max(known.next_seq);
             *known = state;
@@ -311,7 +311,7 @@ impl Log {
         *self.change_file() = Opened::Not;
     }
 
-    /// Reads what is on the disk, whether it takes anything or not.
+    /// Reads what is on disk, whether or not the disk accepts writes.
     pub(super) fn on_disk<T>(
         &self,
         read: impl FnOnce(&Database) -> Result<T, LogError>,
@@ -330,7 +330,7 @@ impl Log {
         }
     }
 
-    /// Who writes its records into Postgres.
+    /// Returns the writer under which the log's records are committed.
     pub(crate) fn identity(&self) -> Identity {
         *self.identity.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -339,7 +339,7 @@ impl Log {
         self.identity().writer
     }
 
-    /// What is known of the writers that it had before.
+    /// Returns the log's former writers and disagreements.
     pub(crate) fn past(&self) -> Past {
         self.past
             .lock()
@@ -347,7 +347,7 @@ impl Log {
             .clone()
     }
 
-    /// Whether there is something that the trail does not say yet.
+    /// Returns whether the trail lacks the report of a disagreement.
     pub(crate) fn is_disputed(&self) -> bool {
         self.past().untold().next().is_some()
     }
@@ -372,13 +372,13 @@ impl Log {
         self.tail.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps records in memory that the disk did not take, at most so many bytes of them: they can
-    /// be read like the others, and go to disk when it takes them. Returns whether there was
-    /// room.
+    /// Keeps records in memory that the disk did not accept, up to `max_bytes` in total: they can
+    /// be read like the others, and are stored when the disk accepts writes again. Returns whether
+    /// there was room.
     ///
     /// # Durability
     ///
-    /// None: what no sink has by the end of the process is lost.
+    /// None: records that no sink has read by the end of the process are lost.
     pub(crate) fn keep_in_memory(
         &self,
         chunks: &[Frames],
@@ -394,50 +394,50 @@ impl Log {
         Ok(true)
     }
 
-    /// Records that are in memory alone, from `position` on.
+    /// Returns the number of records from `position` on that are only in memory.
     pub(crate) fn in_memory(&self, position: u64) -> u64 {
         self.tail().records(position)
     }
 
-    /// The seq of the next record that is appended.
+    /// Returns the seq of the next record to append.
     pub(crate) fn next_seq(&self) -> u64 {
         self.state().next_seq
     }
 
-    /// The seq of the first record that is still stored.
+    /// Returns the seq of the first stored record.
     pub(crate) fn first_seq(&self) -> u64 {
         self.state().first_seq
     }
 
-    /// The position of a sink, as far as it was stored.
+    /// Returns the stored position of a sink.
     pub(crate) fn position(&self, sink: Sink) -> u64 {
         self.state().positions.of(sink)
     }
 
-    /// How many records a sink has not had, as far as its position was stored.
+    /// Returns how many records a sink still needs, by its stored position.
     pub(crate) fn waiting(&self, sink: Sink) -> u64 {
         let state = self.state();
         state.next_seq.saturating_sub(state.positions.of(sink))
     }
 
-    /// The positions of all sinks, as far as they were stored.
+    /// Returns the stored positions of all sinks.
     pub(crate) fn positions(&self) -> Positions {
         self.state().positions
     }
 
-    /// Whether there is something to remove when the sinks are at these positions.
+    /// Returns whether chunks can be removed when the sinks are at these positions.
     pub(crate) fn is_removable(&self, positions: Positions) -> bool {
         let state = self.state();
         state.first_seq < state.next_seq && state.first_end <= positions.least()
     }
 
-    /// Bytes stored, on disk and in memory.
+    /// Returns the bytes stored, on disk and in memory.
     pub(crate) fn bytes(&self) -> u64 {
         let in_memory = self.tail().bytes() as u64;
         self.state().bytes + in_memory
     }
 
-    /// Appends the records of `chunks`, stores what is new of `runs` and the sinks' positions, and
+    /// Appends the records of `chunks`, stores the changes in `runs` and the sinks' positions, and
     /// removes the chunks that no sink needs any more, in one transaction.
     ///
     /// # Durability
@@ -463,13 +463,13 @@ impl Log {
         appended
     }
 
-    /// Lets go of the records in memory before `position`.
+    /// Releases the records in memory before `position`.
     fn release(&self, position: u64) {
         let mut tail = self.tail();
         tail.release(position);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.first_seq == state.first_end {
-            // None is on the disk.
+            // No record is on disk.
             let first = tail.first().unwrap_or(state.next_seq);
             (state.first_seq, state.first_end) = (first, first);
         }
@@ -545,8 +545,8 @@ impl Log {
         Ok(())
     }
 
-    /// The seq up to which the oldest chunks would have to go, so that what stays takes at most
-    /// `bytes`; no further than to the chunk that holds `until`.
+    /// Returns the seq up to which the oldest chunks must be removed so that the rest takes at most
+    /// `bytes`; goes no further than the chunk that holds `until`.
     pub(crate) fn excess(&self, bytes: u64, until: u64) -> Result<u64, LogError> {
         let file = self.file();
         let transaction = file.to_write()?.begin_read()?;

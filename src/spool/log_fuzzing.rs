@@ -1,10 +1,11 @@
-//! What the fuzz target of whole logs needs of their inside.
+//! The parts of a log's internals that the fuzz target of whole logs needs.
 
 use super::*;
 use crate::spool::disk::Disk;
 
-/// A log's file, closed or as it is when its process dies, and the records that the next process
-/// finds, from the seq 1 on. Without the last transaction, if that is damaged.
+/// Returns a log's file, either closed or as it is when its process dies, and the records that the
+/// next process finds, from the seq 1 on: all of them, and without the last transaction if that is
+/// damaged.
 pub(in crate::spool) fn sample(is_closed: bool) -> (Vec<u8>, [Vec<Vec<u8>>; 2]) {
     let disk = Disk::default();
     let positions = Positions::BEGINNING.with(Sink::Otlp, 1);
@@ -39,7 +40,7 @@ pub(in crate::spool) fn sample(is_closed: bool) -> (Vec<u8>, [Vec<Vec<u8>>; 2]) 
     (if is_closed { disk.bytes() } else { bytes }, found)
 }
 
-/// Another value than was stored.
+/// A value that replaces a stored one.
 pub(in crate::spool) struct Change<'a> {
     pub(in crate::spool) kind: u8,
     pub(in crate::spool) key: u8,
@@ -103,7 +104,7 @@ pub(in crate::spool) fn change(disk: &Disk, change: Change<'_>) {
     transaction.commit().unwrap();
 }
 
-/// Reads it as the next process does, as far as it goes.
+/// Reads the log as the next process does, as far as possible.
 pub(in crate::spool) fn open_and_read(disk: &Disk) -> Vec<(u64, Vec<u8>)> {
     let mut read = Vec::new();
     let Ok(log) = Log::open_in(Storage::disk(disk.clone())) else {

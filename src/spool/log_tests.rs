@@ -121,12 +121,12 @@ fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
     log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
         .unwrap();
-    // As after a write that failed.
+    // As after a failed write.
     log.close();
     assert_eq!(all(&log, 1), [(1, b"a".to_vec())]);
     log.append(&[chunk(&[b"b"])], at(1), &Runs::default())
         .unwrap();
-    // As after one that was said to have failed, and has reached the disk all the same.
+    // As after a write that was reported as failed but reached the disk.
     let before = log.state();
     log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
         .unwrap();
@@ -140,7 +140,7 @@ fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
     );
 }
 
-/// As when the disk fails: closed, and it cannot be opened again.
+/// As when the disk fails: closed, and it cannot be reopened.
 fn fail(log: &Log, folder: &Folder) -> PathBuf {
     let aside = folder.file().with_extension("aside");
     log.close();
@@ -191,12 +191,12 @@ fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does
     }
     assert!(!log.keep_in_memory(&[chunk(&[&[0; 2_000]])], 1_000).unwrap());
     assert_eq!((log.next_seq(), log.in_memory(1)), (6, 3));
-    // Those on disk are out of reach, those in memory are not.
+    // Records on disk are out of reach, those in memory are not.
     assert!(log.read(1, |_| ControlFlow::Continue(())).is_err());
     let c = (3, b"c".to_vec());
     let (d, e) = ((4, b"d".to_vec()), (5, b"e".to_vec()));
     assert_eq!(all(&log, 3), [c, d.clone(), e.clone()]);
-    // What every sink has is let go.
+    // Records that no sink needs are released.
     assert!(log.append(&[], at(4), &Runs::default()).is_err());
     assert_eq!(log.in_memory(1), 2);
     heal(&folder, &aside);
@@ -229,7 +229,7 @@ fn a_write_that_was_said_to_have_failed_and_reached_the_disk_is_there_once() {
     assert_eq!(frames, [b"a", b"b", b"c"]);
 }
 
-/// Gives a log another version.
+/// Sets the version of a log.
 pub(in crate::spool) fn set_version(file: &Path, version: u32) {
     let database = Database::open(file).unwrap();
     let transaction = database.begin_write().unwrap();
@@ -241,7 +241,7 @@ pub(in crate::spool) fn set_version(file: &Path, version: u32) {
     transaction.commit().unwrap();
 }
 
-/// A run that has begun.
+/// Returns a run that has begun.
 pub(super) fn begun(id: u128) -> (Uuid, Vec<u8>) {
     let id = Uuid::from_u128(id);
     let header = encode::Header {
@@ -296,7 +296,7 @@ fn a_run_that_was_not_ended_comes_after_what_postgres_has_had_from_memory() {
     drop(log);
     for _ in 0..2 {
         let log = Log::open(&folder.file()).unwrap();
-        // Postgres has had 3 to 6 as well.
+        // Postgres has 3 to 6 as well.
         log.recover("process_lost", 7, |_| ()).unwrap();
         let seqs: Vec<_> = all(&log, 1).into_iter().map(|(seq, _)| seq).collect();
         assert_eq!(seqs, [1, 2, 7]);
@@ -327,7 +327,7 @@ fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
         (2, 0)
     );
     drop(log);
-    // The next process knows how far each had come; one that exports nothing needs nothing.
+    // The next process knows every position; a sink that is not set up needs nothing.
     let log = Log::open(&folder.file()).unwrap();
     assert_eq!(log.positions(), at(4).with(Sink::Otlp, 2));
     log.append(&[], at(4), &Runs::default()).unwrap();
@@ -407,7 +407,7 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
     log.append(&[chunk(&[b"a", b"b", b"c", b"d"])], at(4), &Runs::default())
         .unwrap();
     drop(log);
-    // The secret is that of the first time.
+    // The secret stays the same.
     let log = Log::open(&folder.file()).unwrap();
     assert_eq!(log.identity().secret, old.secret);
     let why = Disagreement {

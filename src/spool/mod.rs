@@ -1,13 +1,15 @@
-//! The durable local log: what reached it is in Postgres once, whatever happens in between.
+//! The durable local log: every record that reaches it is committed to Postgres once, whatever
+//! happens in between.
 //!
-//! One `redb` database for each process, in a folder of its own ([`directory`]). Data and
-//! positions change in one transaction, so they cannot disagree. Records are stored in chunks
-//! of up to 64 KiB: a B-tree entry for each record cost about 4 µs each, one for a chunk costs
-//! nothing that matters.
+//! Each process has one `redb` database, in a folder of its own ([`directory`]). Data and positions
+//! change in one transaction, so they cannot disagree. Records are stored in chunks of up to 64
+//! KiB: a B-tree entry for each record cost about 4 µs each, an entry for a chunk costs nothing
+//! that matters.
 //!
 //! Each sink has a position of its own here; a chunk stays until no sink needs it. A sink that is
-//! not there needs nothing: its position is the greatest number. That of Postgres is a copy, for what Postgres itself says is what counts: it is there to notice a
-//! database that has forgotten what it had committed.
+//! not set up needs nothing: its position is the greatest number. The position of Postgres is a
+//! copy, since the one that Postgres stores is authoritative: the copy serves to notice a database
+//! that has forgotten what it had committed.
 //!
 //! **Frozen, version 1.**
 //!
@@ -26,16 +28,17 @@
 //!                  the chunk but the checksum
 //! ```
 //!
-//! A later version that can still be opened with redb has another "version"; any other kind of file
-//! has another name than `spool.redb`. Either is left alone.
+//! A later version that redb can still open has another "version"; any other kind of file has
+//! another name than `spool.redb`. Both are left alone.
 //!
-//! All numbers in a chunk are little-endian. `seq` counts from 1, without a gap.
-//! Records that Postgres has had from the memory of a process whose disk failed, and that then
-//! died, are missing here: what the next process adds is after a gap.
+//! All numbers in a chunk are little-endian. `seq` counts from 1, without a gap. The exception: if
+//! a disk fails, Postgres can get records from memory that are never stored here. If the process
+//! then dies, the next process appends its records after a gap.
 //!
-//! redb has a checksum for each page, and looks at them when a file is opened after a crash or, as
-//! [`Log::open`] asks for, at any time; not when a page is read. A log may lie on the disk for a
-//! day and be read by the process that wrote it: so chunks have a checksum of their own.
+//! redb has a checksum for each page. It verifies them when it opens a file after a crash, or at
+//! every open if asked to, as [`Log::open`] does; it does not verify them when it reads a page. A
+//! log may lie on the disk for a day and be read by the process that wrote it, so chunks have a
+//! checksum of their own.
 
 mod chunk;
 pub(crate) mod directory;
@@ -78,24 +81,24 @@ pub(crate) use log::{Log, Runs};
 pub(crate) use positions::{Positions, Sink};
 pub(crate) use read::Stored;
 
-/// A log in a folder that is held for it, as long as anybody uses the log.
+/// A log and its folder, which stays locked as long as the log is in use.
 #[derive(Debug)]
 pub(crate) struct Spool {
-    // Closed before the folder is let go.
+    // Dropped first, so that the log closes before the folder is unlocked.
     log: Log,
     root: PathBuf,
     path: PathBuf,
-    /// What the folder is named for: the log's first writer.
+    /// The id that the folder is named for: the log's first writer.
     id: Uuid,
-    /// Whether the folder and the log are there, for good.
+    /// Whether the folder and the log exist and are durable.
     is_made: AtomicBool,
-    /// `None`: it could not be made yet.
+    /// `None`: the folder could not be made yet.
     directory: Mutex<Option<Directory>>,
 }
 
 impl Spool {
-    /// Makes a folder for this process, with the log of a new writer in it. A disk that does not
-    /// take it is no error: [`append`](Self::append) tries again. A setting that is wrong is one.
+    /// Makes a folder for this process, with the log of a new writer in it. A disk that refuses the
+    /// write is no error: [`append`](Self::append) tries again. A wrong setting is one.
     pub(crate) fn create(
         root: &Path,
         service: &str,
@@ -118,7 +121,7 @@ impl Spool {
         }
     }
 
-    /// The same as [`Log::append`], after it has made what could not be made before.
+    /// Appends like [`Log::append`]; makes the folder and the log first if that failed before.
     pub(crate) fn append(
         &self,
         chunks: &[Frames],
@@ -143,20 +146,20 @@ impl Spool {
         };
         let directory = held.insert(directory);
         self.log.append(&[], positions, &Runs::default())?;
-        // The entry of the log must survive a loss of power as the log does.
+        // The log's directory entry must survive a power loss as the log does.
         directory.sync()?;
-        // ORDERING: Relaxed; only the thread that appends looks.
+        // ORDERING: Relaxed; only the thread that appends reads it.
         self.is_made.store(true, Ordering::Relaxed);
         Ok(())
     }
 
-    /// Whether there is a log on a disk.
+    /// Returns whether the log exists on disk.
     pub(crate) fn is_made(&self) -> bool {
         self.is_made.load(Ordering::Relaxed)
     }
 
-    /// Takes over a folder whose process is dead. `None`: its process lives, or it is just being
-    /// removed.
+    /// Takes over the folder of a dead process. `None`: its process lives, or the folder is just
+    /// being removed.
     pub(crate) fn take_over(path: &Path) -> Result<Option<Self>, DirectoryError> {
         let root = match path.parent() {
             Some(root) if root != Path::new("") => root,
@@ -173,8 +176,8 @@ impl Spool {
         }))
     }
 
-    /// Gives a folder whose log is damaged another name, under which nobody takes it over: whole,
-    /// for whoever may read more out of it.
+    /// Renames a folder whose log is damaged, so that no process takes it over. Its contents stay
+    /// complete, for anyone who can read more out of it.
     pub(crate) fn set_aside(path: &Path) -> io::Result<PathBuf> {
         Directory::set_aside(path)
     }
@@ -187,7 +190,7 @@ impl Spool {
         &self.log
     }
 
-    /// The size of the log's file.
+    /// Returns the size of the log's file.
     pub(crate) fn stored_bytes(&self) -> u64 {
         std::fs::metadata(self.path.join(directory::LOG_FILE)).map_or(0, |file| file.len())
     }
@@ -201,14 +204,14 @@ impl Spool {
     }
 }
 
-/// Counts the logs beside that of `own` that no process has, and their bytes.
+/// Counts the orphaned logs beside that of `own`, and their bytes.
 pub(crate) fn orphans(own: &Path) -> (u64, u64) {
     own.parent()
         .map_or((0, 0), |root| directory::orphans(root, own))
 }
 
-/// The folders beside that of `own` that other processes made, by the time that they were made. What was never
-/// finished, and is old, is removed.
+/// Returns the folders of other processes beside that of `own`, the oldest first. Removes old
+/// folders that were never finished.
 pub(crate) fn others(own: &Spool) -> Vec<PathBuf> {
     directory::sweep(&own.root);
     directory::all(&own.root)

@@ -1,7 +1,8 @@
-//! A file that is only read: what is written to it stays in memory.
+//! A read-only view of a file: writes to it stay in memory.
 //!
-//! redb writes when it opens a database, and more after a crash. Where the disk takes nothing, or nothing
-//! is to be changed, it does so here, and finds what it would find had it been written.
+//! redb writes when it opens a database, and more after a crash. If the disk accepts no writes, or
+//! the file must not change, redb writes to this overlay, and reads back what it would read from
+//! the file.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,10 +11,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use redb::{BackendError, StorageBackend};
 
-/// Bytes that are kept together.
+/// The size of the blocks that are kept, in bytes.
 const BLOCK: usize = 4096;
 
-/// A file, and what would be written to it.
+/// A file, and the writes that did not go to it.
 #[derive(Debug)]
 pub(super) struct Overlay {
     file: Box<dyn StorageBackend>,
@@ -23,9 +24,9 @@ pub(super) struct Overlay {
 #[derive(Debug)]
 struct Kept {
     len: u64,
-    /// What the file itself says ends here: it was cut there, or it ends.
+    /// The file's own bytes count up to here: to its end, or to where it was truncated.
     file_len: u64,
-    /// Blocks that were written, by their numbers.
+    /// Written blocks, by their numbers.
     blocks: BTreeMap<u64, Vec<u8>>,
 }
 
@@ -44,7 +45,7 @@ impl Overlay {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What the file has from `offset` on, and zeros behind its end.
+    /// Reads the file's own bytes from `offset` on, with zeros behind its end.
     fn read_file(&self, kept: &Kept, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let there = kept.file_len.saturating_sub(offset).min(out.len() as u64);
         let (read, beyond) = out.split_at_mut(usize::try_from(there).unwrap_or_default());
@@ -56,8 +57,8 @@ impl Overlay {
     }
 }
 
-/// The blocks that a range of so many bytes lies in: the number of each, where it begins in the block, and
-/// which of the bytes are in it.
+/// Splits a range of bytes into its blocks: returns each block's number, the offset in the block,
+/// and the part of the range that lies in it.
 fn parts(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
@@ -117,7 +118,7 @@ impl StorageBackend for Overlay {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut kept = self.kept();
-        // What is cut off is zero when the file grows again.
+        // Bytes that are cut off are zero when the file grows again.
         kept.file_len = kept.file_len.min(len);
         let (last, end) = (len / BLOCK as u64, len % BLOCK as u64);
         kept.blocks.split_off(&(last + 1));
@@ -136,7 +137,7 @@ impl StorageBackend for Overlay {
         self.file.close()
     }
 
-    // Nobody else can have what is in memory; the file is not changed.
+    // Locks do nothing: nobody else can access this memory, and the file does not change.
 
     fn try_lock_range(&self, _: Bound<u64>, _: Bound<u64>) -> Result<bool, BackendError> {
         Ok(true)

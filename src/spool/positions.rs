@@ -1,6 +1,6 @@
-//! How far each reader of the log has come.
+//! The position of each sink in the log.
 
-/// Who reads the log. Its name is part of the format: frozen, version 1.
+/// A reader of the log. Its name is part of the format: frozen, version 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sink {
     Postgres,
@@ -8,7 +8,7 @@ pub(crate) enum Sink {
 }
 
 impl Sink {
-    /// Every sink; a record stays until all of them have it.
+    /// All sinks; a record stays until none of them needs it.
     pub(crate) const ALL: [Self; 2] = [Self::Postgres, Self::Otlp];
 
     pub(super) const fn name(self) -> &'static str {
@@ -24,10 +24,10 @@ impl Sink {
 pub(crate) struct Positions([u64; Sink::ALL.len()]);
 
 impl Positions {
-    /// The position of a sink that is not there: it needs no record.
+    /// The position of a sink that is not set up: it needs no record.
     pub(crate) const NOTHING: u64 = u64::MAX;
 
-    /// Postgres needs every record, and no other sink is there.
+    /// Postgres needs every record, and no other sink is set up.
     pub(crate) const BEGINNING: Self = Self([1, Self::NOTHING]);
 
     #[must_use]
@@ -40,7 +40,7 @@ impl Positions {
         self.0[sink as usize]
     }
 
-    /// Records before this are needed by no sink.
+    /// Returns the least position: no sink needs the records before it.
     pub(super) fn least(self) -> u64 {
         self.0.into_iter().min().unwrap_or(1)
     }

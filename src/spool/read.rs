@@ -1,4 +1,4 @@
-//! Reading: records out of the chunks on the disk and in memory.
+//! Reads records out of the chunks on disk and in memory.
 
 use std::ops::ControlFlow;
 
@@ -18,15 +18,15 @@ pub(crate) struct Stored<'a> {
 }
 
 impl Log {
-    /// Calls `each` with the records from `from` on, until it says that it has enough. Returns
-    /// the seq after the last one that it took.
+    /// Calls `each` with each record from `from` on, until it breaks. Returns the seq after the
+    /// last record that `each` accepted.
     pub(crate) fn read(
         &self,
         from: u64,
         mut each: impl FnMut(Stored<'_>) -> ControlFlow<()>,
     ) -> Result<u64, LogError> {
         if from >= self.next_seq() {
-            // Without a look at a disk that may fail.
+            // Does not touch a disk that may fail.
             return Ok(from);
         }
         let mut reading = Reading {
@@ -40,13 +40,13 @@ impl Log {
         if in_memory.is_none_or(|first| from < first) {
             match self.on_disk(|file| read_disk(file, &mut reading, disk_end, &mut each)) {
                 Ok(ControlFlow::Continue(())) => {}
-                // What could be read is good; the next call begins at what could not.
+                // The records read so far are good; the next call starts at the one that failed.
                 Err(_) if reading.next > from => return Ok(reading.next),
                 Ok(ControlFlow::Break(())) => return Ok(reading.next),
                 Err(error) => return Err(error),
             }
         }
-        // What has gone to disk in between is read from there the next time.
+        // Entries that were stored meanwhile are read from disk the next time.
         let tail = self.tail();
         for (first, entry) in tail.entries() {
             if first > reading.next || reading.chunk(first, entry, &mut each)?.is_break() {
@@ -57,8 +57,8 @@ impl Log {
     }
 }
 
-/// Reads what comes next of the records before `disk_end`. Behind it there may be what a write has
-/// left that failed: that is in memory, or still to be written.
+/// Reads the next records before `disk_end`. Behind it there may be remains of a failed write,
+/// whose records are in memory or still to be written.
 fn read_disk(
     file: &Database,
     reading: &mut Reading,
@@ -77,7 +77,7 @@ fn read_disk(
     })?;
     while let Some((first, chunk)) = guarded(|| Ok(chunks.next().transpose()?))? {
         let first = first.value();
-        // The oldest go first, so that there is none missing between two.
+        // The oldest chunks are removed first, so none is missing between two others.
         let follows = reading.chunk_end.is_none_or(|end| first == end);
         if !follows && !chunk::is_after_gap(chunk.value()) {
             return Err(LogError::Damaged);
@@ -92,15 +92,15 @@ fn read_disk(
     }
 }
 
-/// How far a reader has come.
+/// The progress of a reader.
 struct Reading {
     next: u64,
-    /// The seq after the last chunk that was read.
+    /// The seq after the last chunk read.
     chunk_end: Option<u64>,
 }
 
 impl Reading {
-    /// Reads the records of a chunk that come next.
+    /// Reads the next records of a chunk.
     fn chunk(
         &mut self,
         first: u64,

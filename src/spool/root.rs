@@ -1,14 +1,13 @@
-//! Where the logs are, and whether others can get at them there.
+//! Chooses the folder of the logs, and checks whether other users can get at it.
 //!
-//! | the root | what is done |
-//! |---|---|
-//! | set in code, `AUDIT_SPOOL_DIR`, `STATE_DIRECTORY`, `XDG_STATE_HOME` | is used; where a stranger could move or replace what is in it, that is said |
-//! | below `HOME` | is used if it is safe and can be written, else passed over |
-//! | in the folder for temporary files | only a folder that is ours alone, and it is said |
+//! - Set in code or by `AUDIT_SPOOL_DIR`, `STATE_DIRECTORY` or `XDG_STATE_HOME`: used; a warning if
+//!   others can move or replace files there.
+//! - Below `HOME`: used if it is safe and can be written, else skipped.
+//! - In the folder for temporary files: used with a warning; only a folder that is ours alone.
 //!
-//! A root that was set is not refused for its rights: a volume of Kubernetes belongs to root, and an
-//! `emptyDir` can be written by everybody. What is in the folder of a process is for its owner alone
-//! wherever it is, and only folders of our user are taken over.
+//! A root that was set is not refused for its permissions: a volume of Kubernetes belongs to root,
+//! and everybody can write an `emptyDir`. The folder of a process is for its owner alone in every
+//! case, and only folders of our user are taken over.
 
 use std::ffi::OsString;
 use std::io;
@@ -22,10 +21,10 @@ use crate::record::id;
 
 use super::files;
 
-/// The folder below the state folder that holds the roots of all programs.
+/// The folder below the state folder that contains the roots of all programs.
 const FOLDER: &str = "tracing-audit";
 
-/// A root, and what an operator has to know of it.
+/// A root, and what an operator must know about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Root {
     pub(crate) path: PathBuf,
@@ -33,7 +32,7 @@ pub(crate) struct Root {
 }
 
 impl Root {
-    /// Returns the root that somebody set, else the default one for a program and its database.
+    /// Returns the configured root, or the default one for a program and its database.
     pub(crate) fn choose(
         set: Option<PathBuf>,
         service: &str,
@@ -45,7 +44,7 @@ impl Root {
         }
     }
 
-    /// A root that somebody set.
+    /// Returns a configured root, with a note if it is unsafe.
     fn of(path: PathBuf) -> Self {
         let note = weakness(&path).map(|why| {
             format!(
@@ -57,7 +56,7 @@ impl Root {
         Self { path, note }
     }
 
-    /// The root called `name` where nothing is set.
+    /// Returns the default root called `name`.
     fn default(name: &str) -> io::Result<Self> {
         Self::default_by(name, &|name| std::env::var_os(name), &std::env::temp_dir())
     }
@@ -90,7 +89,7 @@ impl Root {
     }
 }
 
-/// The folders that hold the default roots of this user's programs, as far as they are there.
+/// Returns the existing default roots of this user's programs.
 pub(crate) fn default_roots() -> Vec<PathBuf> {
     let var = |name: &str| std::env::var_os(name);
     let state = named(&var).or_else(|| Some(home(&var)?.join(".local/state")));
@@ -112,8 +111,8 @@ pub(crate) fn default_roots() -> Vec<PathBuf> {
     roots
 }
 
-/// The state folder that somebody named. One that is not absolute is ignored, as the XDG specification has it;
-/// systemd names several with a colon between them.
+/// Returns the state folder that the environment names. A relative path is ignored, as the XDG
+/// specification demands; systemd separates several folders with a colon.
 fn named(var: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
     let systemd = var("STATE_DIRECTORY")
         .and_then(|value| std::env::split_paths(&value).next())
@@ -129,9 +128,9 @@ fn absolute(value: Option<OsString>) -> Option<PathBuf> {
     value.map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
-/// Whether the root below a home folder can be made and is safe there.
+/// Checks that the root below a home folder can be made and is safe there.
 fn usable(home: &Path, root: &Path) -> Result<(), String> {
-    // A home that is not there is not made: it stands for none.
+    // A missing home is not made: it means that the user has none.
     if !home.is_dir() {
         return Err(String::from("there is no such folder"));
     }
@@ -140,8 +139,8 @@ fn usable(home: &Path, root: &Path) -> Result<(), String> {
     weakness(root).map_or(Ok(()), Err)
 }
 
-/// The user that this process makes files as. A file tells, without a call that is not safe, and as the file system
-/// has it.
+/// Returns the user that this process makes files as. A file's owner shows it, without an unsafe
+/// call, and as the file system sees it.
 #[cfg(unix)]
 pub(super) fn our_uid(folder: &Path) -> io::Result<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -156,14 +155,15 @@ pub(super) fn our_uid(_: &Path) -> io::Result<u32> {
     Ok(0)
 }
 
-/// Why a stranger could move or replace what is in a folder: one of the folders above it, or itself, is another
-/// user's or can be written by everybody. A group is trusted: that is how a volume is given to a program.
+/// Returns why others could move or replace the contents of a folder: it, or a folder above it,
+/// belongs to another user or can be written by everybody. Groups are trusted: that is how a
+/// program gets a volume.
 #[cfg(unix)]
 fn weakness(folder: &Path) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
     const STICKY: u32 = 0o1000;
     const OTHERS_WRITE: u32 = 0o002;
-    // As far as it is there; what is made below it is ours.
+    // Only the existing part: what is made below it is ours.
     let there = folder
         .ancestors()
         .find_map(|path| path.canonicalize().ok())?;
@@ -187,8 +187,8 @@ fn weakness(_: &Path) -> Option<String> {
     None
 }
 
-/// A folder that is ours alone in one where everybody may make some. Where a stranger has taken its name, another
-/// one that cannot be guessed is made, and found again by its owner.
+/// Returns a folder of ours alone within one in which everybody may make folders. If another user
+/// has taken its name, makes one with an unguessable name, which its owner finds again.
 #[cfg(unix)]
 fn private_in(temporary: &Path) -> io::Result<PathBuf> {
     let us = our_uid(temporary)?;
@@ -214,7 +214,7 @@ fn private_in(temporary: &Path) -> io::Result<PathBuf> {
     Ok(temporary.join(FOLDER))
 }
 
-/// The folders of such a name that are ours alone, the plain one first.
+/// Returns the folders with this name that are ours alone, the plain one first.
 #[cfg(unix)]
 fn ours_in(temporary: &Path, us: u32) -> Vec<PathBuf> {
     use std::os::unix::fs::MetadataExt as _;
@@ -227,7 +227,7 @@ fn ours_in(temporary: &Path, us: u32) -> Vec<PathBuf> {
             let name = entry.file_name();
             let rest = name.to_str().and_then(|name| name.strip_prefix(&prefix));
             let is_named = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'));
-            // Of the entry itself: a link is not followed.
+            // The entry's own metadata: a link is not followed.
             is_named
                 && entry.metadata().is_ok_and(|metadata| {
                     metadata.is_dir() && metadata.uid() == us && metadata.mode() & 0o022 == 0
@@ -244,7 +244,7 @@ fn ours_in(temporary: &Path, _: u32) -> Vec<PathBuf> {
     vec![temporary.join(FOLDER)]
 }
 
-/// What the folder of a program's logs is called where nothing is set.
+/// Returns the default name of the folder of a program's logs.
 fn default_name(service: &str, database: &PgConnectOptions) -> String {
     let service: String = service
         .chars()
@@ -260,7 +260,7 @@ fn default_name(service: &str, database: &PgConnectOptions) -> String {
     format!("{service}-{}", fingerprint(database))
 }
 
-/// Tells databases apart; the password is no part of it, so that it can change.
+/// Returns a fingerprint of a database; without the password, so that it can change.
 fn fingerprint(database: &PgConnectOptions) -> String {
     let hash = Sha256::new()
         .chain_update(database.get_host())

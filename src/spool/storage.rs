@@ -1,12 +1,12 @@
-//! Where the bytes of a log are, and what becomes of those that a sync did not make durable.
+//! The bytes of a log, and a repair for those that a failed sync did not make durable.
 //!
-//! After a write that failed, redb wants the log to be opened again, and finds there what it had
-//! written: in the memory of the operating system. Linux gives up pages that it could not write,
-//! and the next `fsync` says that all is well. So what was written since the last sync that did
-//! not fail is written once more before the log is opened.
+//! After a failed write, redb requires that the log is reopened, and reads back what it had
+//! written: from the memory of the operating system. Linux drops pages that it could not write,
+//! and the next `fsync` reports success. So everything written since the last successful sync is
+//! written again before the log is opened.
 //!
-//! While the disk does not take that, the log is opened to be read, with what redb writes then kept in
-//! memory ([`Overlay`]).
+//! While the disk does not accept that, the log is opened for reading, and what redb writes then is
+//! kept in memory ([`Overlay`]).
 
 use std::fs::OpenOptions;
 use std::io;
@@ -22,32 +22,33 @@ use super::disk::Disk;
 use super::error::{LogError, guarded};
 use super::overlay::Overlay;
 
-/// redb's cache: what was just written is read again by the sink.
+/// The size of redb's cache: the sink reads again what was just written.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// redb's header, which it writes first, and what tells that it is whole, which it writes last.
+/// The lengths of redb's header, which it writes first, and of the mark that the header is
+/// complete, which it writes last.
 const HEADER_BYTES: usize = 320;
 const MAGIC_BYTES: usize = 9;
 
-/// Bytes that are read at a time.
+/// Bytes to read at a time.
 const BLOCK_BYTES: usize = 64 * 1024;
 
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    /// A disk that fails when it is told to.
+    /// A disk in memory that fails on demand.
     #[cfg(any(test, fuzzing))]
     Disk(Disk),
 }
 
-/// Where the bytes of a log are.
+/// Access to the bytes of a log.
 #[derive(Debug)]
 pub(super) struct Storage {
     place: Place,
     unsynced: Unsynced,
 }
 
-/// What was written since the last sync that did not fail.
+/// The ranges written since the last successful sync.
 #[derive(Clone, Debug, Default)]
 struct Unsynced(Arc<Mutex<Vec<Range<u64>>>>);
 
@@ -73,7 +74,7 @@ impl Storage {
         }
     }
 
-    /// Makes an empty log, in place of what an earlier attempt has left.
+    /// Makes an empty log, in place of the remains of an earlier attempt.
     pub(super) fn create(&self) -> Result<Database, LogError> {
         let backend = self.backend(true)?;
         backend.set_len(0)?;
@@ -81,12 +82,12 @@ impl Storage {
         Ok(builder().create_with_backend(backend)?)
     }
 
-    /// Opens what was made before. Its pages are checked against their checksums, each of them:
-    /// redb trusts a file that was closed.
+    /// Opens an existing log. Verifies the checksum of every page: redb trusts a file that was
+    /// closed.
     pub(super) fn open(&self) -> Result<Database, LogError> {
         let backend = self.backend(false)?;
         if backend.len()? == 0 {
-            // redb would begin a new log.
+            // redb would start a new log.
             return Err(LogError::Damaged);
         }
         backend.write_again()?;
@@ -97,7 +98,8 @@ impl Storage {
         })
     }
 
-    /// The same for who only reads: nothing is changed. Nobody may have it open to write it.
+    /// Opens an existing log for reading, and changes nothing. No process may have it open for
+    /// writing.
     pub(super) fn open_to_read(&self) -> Result<Database, LogError> {
         let file = self.place(OpenOptions::new().read(true))?;
         if file.len()? == 0 {
@@ -111,7 +113,7 @@ impl Storage {
         })
     }
 
-    /// Writes what a sync did not make durable once more.
+    /// Writes again what a failed sync did not make durable.
     pub(super) fn write_again(&self) -> Result<(), LogError> {
         if self.unsynced.ranges().is_empty() {
             return Ok(());
@@ -119,7 +121,7 @@ impl Storage {
         Ok(self.backend(false)?.write_again()?)
     }
 
-    /// Whether its process had come so far as to write redb's header, or anything behind it.
+    /// Returns whether the log's process completed redb's header or wrote anything behind it.
     pub(super) fn is_begun(&self) -> Result<bool, LogError> {
         let backend = self.place(OpenOptions::new().read(true))?;
         let mut left = backend.len()?;
@@ -164,7 +166,7 @@ fn builder() -> Builder {
     builder
 }
 
-/// A file that knows what was written to it since the last sync that did not fail.
+/// A file that tracks what was written to it since the last successful sync.
 #[derive(Debug)]
 struct Backend {
     inner: Box<dyn StorageBackend>,
@@ -179,7 +181,7 @@ impl Backend {
         }
         let len = self.inner.len()?;
         for range in unsynced {
-            // A write beyond the end has failed, or was undone by what redb did next.
+            // A write beyond the end has failed, or redb undid it afterwards.
             let end = range.end.min(len);
             let bytes = usize::try_from(end.saturating_sub(range.start)).unwrap_or_default();
             let mut written = vec![0; bytes];
@@ -200,7 +202,7 @@ impl StorageBackend for Backend {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        // What is written meanwhile may be part of the sync, or not.
+        // A write that arrives meanwhile may or may not be part of this sync.
         let written = self.unsynced.ranges().len();
         self.inner.sync_data()?;
         self.unsynced.ranges().drain(..written);

@@ -1,4 +1,4 @@
-//! The tables of a log's file, and what is known of the log without reading its records.
+//! The tables of a log's file, and a summary of the log that needs no records.
 
 use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition};
 
@@ -11,14 +11,14 @@ pub(super) const RECORDS: TableDefinition<'static, u64, &[u8]> = TableDefinition
 pub(super) const OPEN: TableDefinition<'static, &[u8; 16], &[u8]> = TableDefinition::new("open");
 pub(super) const POSITIONS: TableDefinition<'static, &str, u64> = TableDefinition::new("positions");
 
-/// What is known of the log without reading it.
+/// A summary of a log, without reading its records.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LogSummary {
-    /// The seq of the next record that is appended.
+    /// The seq of the next record to append.
     pub(super) next_seq: u64,
-    /// The seq of the first record that is still stored.
+    /// The seq of the first stored record.
     pub(super) first_seq: u64,
-    /// The seq after the first chunk that is still stored.
+    /// The seq after the first stored chunk.
     pub(super) first_end: u64,
     pub(super) bytes: u64,
     pub(super) positions: Positions,
@@ -34,18 +34,18 @@ impl LogSummary {
     };
 }
 
-/// What a log says of itself.
+/// Reads the summary of a log.
 pub(super) fn read_summary(transaction: &ReadTransaction) -> Result<LogSummary, LogError> {
     let mut state = LogSummary::EMPTY;
     let positions = transaction.open_table(POSITIONS)?;
     for sink in Sink::ALL {
         let position = positions.get(sink.name())?.map(|position| position.value());
-        // A sink that the log's own process did not know needs nothing of it.
+        // A sink without a position was unknown to the log's process, and needs no record of it.
         if let Some(position) = position {
             state.positions = state.positions.with(sink, position);
         }
     }
-    // A log that was drained says by its positions how far it had come.
+    // The positions of a drained log show how far it had come.
     state.next_seq = state.positions.least();
     (state.first_seq, state.first_end) = (state.next_seq, state.next_seq);
     let records = transaction.open_table(RECORDS)?;
@@ -55,17 +55,17 @@ pub(super) fn read_summary(transaction: &ReadTransaction) -> Result<LogSummary, 
     if let Some((seq, chunk)) = records.last()? {
         state.next_seq = seq.value() + chunk::count(chunk.value())?;
     }
-    // Without reading the records: what they take, and the tree around them.
+    // From redb's statistics, without reading the records.
     state.bytes = records.stats()?.stored_bytes();
     Ok(state)
 }
 
-/// What redb counts for a chunk: with its key.
+/// Returns the bytes that redb counts for a chunk, with its key.
 pub(super) fn stored_bytes(chunk: &[u8]) -> u64 {
     size_of::<u64>() as u64 + chunk.len() as u64
 }
 
-/// The first chunk's seq, the seq after it, and its bytes.
+/// Returns the first chunk's seq, the seq after it, and its bytes.
 pub(super) fn first(
     records: &impl ReadableTable<u64, &'static [u8]>,
 ) -> Result<Option<(u64, u64, u64)>, LogError> {

@@ -1,9 +1,9 @@
-//! The end of a log that its disk did not take, in memory: it has its seqs and its salts, and is
-//! read like the rest.
+//! The end of a log, kept in memory because the disk did not accept it: it has its seqs and salts,
+//! and is read like the rest.
 //!
-//! So the sinks know nothing of a disk that is full, and `seq` has no gap when the disk takes
-//! records again. What is on the disk is read meanwhile by a second database over the same file
-//! whose writes stay in memory ([`super::overlay`]), because redb writes as it opens one.
+//! So a full disk does not concern the sinks, and `seq` has no gap when the disk accepts records
+//! again. Meanwhile, what is on disk is read by a second database over the same file whose writes
+//! stay in memory ([`super::overlay`]), because redb writes when it opens one.
 
 use std::collections::VecDeque;
 
@@ -20,7 +20,7 @@ pub(super) struct Tail {
 
 struct Entry {
     first: u64,
-    /// The seq after its last record.
+    /// The seq after the chunk's last record.
     end: u64,
     bytes: Vec<u8>,
 }
@@ -50,21 +50,21 @@ impl Tail {
         Ok(next_seq)
     }
 
-    /// Lets go of the chunks that end at or before `position`.
+    /// Releases the chunks that end at or before `position`.
     pub(super) fn release(&mut self, position: u64) {
         while let Some(entry) = self.entries.pop_front_if(|entry| entry.end <= position) {
             self.bytes -= entry.bytes.len();
         }
     }
 
-    /// Each chunk with the seq of its first record.
+    /// Returns each chunk with the seq of its first record.
     pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &[u8])> {
         self.entries
             .iter()
             .map(|entry| (entry.first, &*entry.bytes))
     }
 
-    /// The seq of the first record.
+    /// Returns the seq of the first record.
     pub(super) fn first(&self) -> Option<u64> {
         self.entries.front().map(|entry| entry.first)
     }
@@ -73,7 +73,7 @@ impl Tail {
         self.bytes
     }
 
-    /// Records from `position` on.
+    /// Returns the number of records from `position` on.
     pub(super) fn records(&self, position: u64) -> u64 {
         self.entries
             .iter()

@@ -1,4 +1,4 @@
-//! A log's writers: the one that it has, and those that it had before.
+//! Changes a log's writer, and keeps its former ones.
 
 use std::sync::PoisonError;
 
@@ -12,7 +12,7 @@ use super::positions::Sink;
 use super::tables::{META, POSITIONS};
 
 impl Log {
-    /// The trail says it, in a record before the seq `told_at`.
+    /// Notes that the trail reports a disagreement, in a record before the seq `told_at`.
     pub(crate) fn told(&self, why: &Disagreement, told_at: u64) -> Result<(), LogError> {
         let _changing = self.changing.lock();
         let mut past = self.past();
@@ -20,12 +20,12 @@ impl Log {
         self.change_identity(self.identity(), past, None)
     }
 
-    /// Has the records from a seq on written by a new writer; `leave` adds what is known of the one
-    /// that it has to its past.
+    /// Gives the records from the seq `from` on a new writer; `leave` adds what is known of the
+    /// current one to the log's past.
     ///
     /// # Durability
     ///
-    /// When it returns `Ok`, whoever opens the log next knows the new writer and the past.
+    /// When it returns `Ok`, the next process to open the log knows the new writer and the past.
     pub(crate) fn rebase(
         &self,
         writer: Uuid,
@@ -46,7 +46,7 @@ impl Log {
         position: Option<u64>,
     ) -> Result<(), LogError> {
         {
-            // Held, so that the log is not made meanwhile, with what is no longer so.
+            // Held so that the log is not made meanwhile, with outdated values.
             let file = self.file();
             if !self.is_made() {
                 self.set_identity(identity, past);
