@@ -1,4 +1,4 @@
-//! The memory that a span's entries are written to.
+//! The buffers that a span's entries are written to.
 
 use std::collections::{HashMap, HashSet};
 
@@ -8,31 +8,31 @@ use super::encode::{self, Key, ty};
 use crate::limits::Limits;
 use crate::vocabulary::{Field, FieldType};
 
-/// The entries of a span that is open.
+/// The entries of an open span.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers {
-    /// Entries taken over from the enclosing spans.
+    /// Entries inherited from the enclosing spans.
     pub(crate) inherited: Vec<u8>,
-    /// Entries of the span's own that its children inherit.
+    /// The span's own entries that its children inherit.
     pub(crate) context: Vec<u8>,
-    /// The other entries of the span's own.
+    /// The span's other own entries.
     pub(crate) body: Vec<u8>,
-    /// The length of `body` at which it is worth looking for entries that no longer count.
+    /// The length of `body` from which the next compaction pays off.
     compact_at: usize,
 }
 
-/// Bytes of `context` and `inherited` together, beyond which entries that no longer count are
-/// removed when a child takes them over.
+/// The size of `context` and `inherited` together from which a child that inherits them removes
+/// superseded entries.
 const COMPACT_CONTEXT_BYTES: usize = 2 * 1024;
 
-/// The length of `body` at which it is first looked through.
+/// The length of `body` from which it is first compacted.
 const COMPACT_BODY_BYTES: usize = 16 * 1024;
 
-/// Bytes of an entry of text and of one that says that it was cut, but for the text and the names.
+/// The size of a text entry and the entry that marks it as cut, without the text and the names.
 const CUT_BYTES: usize = 64;
 
 impl Buffers {
-    /// Removes the entries, and keeps the memory.
+    /// Removes the entries and keeps the memory.
     pub(crate) fn clear(&mut self) {
         self.inherited.clear();
         self.context.clear();
@@ -55,8 +55,8 @@ impl Buffers {
         }
     }
 
-    /// Takes over what children of a span with these buffers inherit, and marks how much of it
-    /// the enclosing record has, if the span is one.
+    /// Inherits what children of a span with the buffers `from` inherit. If that span is a record,
+    /// marks how much of it the record has.
     pub(crate) fn inherit(&mut self, from: &Buffers, is_record: bool) {
         self.inherited.extend_from_slice(&from.inherited);
         self.inherited.extend_from_slice(&from.context);
@@ -65,7 +65,7 @@ impl Buffers {
             encode::fixed(&mut self.inherited, key, ty::BOOL, [1]);
         }
         if self.inherited.len() > COMPACT_CONTEXT_BYTES {
-            // Apart, so that what the enclosing record had can still be told.
+            // Each part on its own, so that what the enclosing record had stays distinguishable.
             let mut since = self.inherited.split_off(boundary(&self.inherited));
             compact(&mut self.inherited, None);
             compact(&mut since, None);
@@ -73,9 +73,9 @@ impl Buffers {
         }
     }
 
-    /// Takes over the fields of which neither an enclosing span nor this one had a value, from a span
-    /// that said them after this one began: the enclosing record or one that encloses it, or one
-    /// between.
+    /// Inherits fields for which neither an enclosing span nor this one had a value, from a span
+    /// that recorded them after this one began: the enclosing record, a record that encloses it, or
+    /// a span in between.
     pub(crate) fn inherit_missing(&mut self, from: &Buffers, has_record: bool) {
         let has = |bytes: &[u8], key: EntryKey<'_>| {
             decode::entries(bytes)
@@ -100,14 +100,14 @@ impl Buffers {
         self.inherited.splice(at..at, late);
     }
 
-    /// Appends the entries of `other`, which were said after these.
+    /// Appends the entries of `other`, which were recorded after these.
     pub(crate) fn append(&mut self, other: &Buffers, limits: &Limits) {
         self.context.extend_from_slice(&other.context);
         self.body.extend_from_slice(&other.body);
         self.bound(limits);
     }
 
-    /// Removes entries that no longer count, where there are many.
+    /// Removes superseded entries when there are many.
     pub(crate) fn bound(&mut self, limits: &Limits) {
         if self.context.len() > COMPACT_CONTEXT_BYTES {
             compact(&mut self.context, None);
@@ -134,7 +134,7 @@ impl Buffers {
         }
     }
 
-    /// Writes text, JSON text or bytes, cut to the limits.
+    /// Writes text, JSON text or bytes, cut to the limit.
     #[inline]
     pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
         let limit = self.limit(key, limits);
@@ -147,8 +147,8 @@ impl Buffers {
         }
     }
 
-    /// Writes text by a function that appends to the entry within a limit of bytes, and says of
-    /// which type it is and what became of it.
+    /// Writes text with a function that appends to the entry within a limit of bytes, and returns
+    /// the text's type and what became of it.
     pub(crate) fn text_with(
         &mut self,
         key: Key<'_>,
@@ -172,8 +172,8 @@ impl Buffers {
         }
     }
 
-    /// Writes text that begins with `text` and has `whole_len` bytes; their `sha256`, unless all of
-    /// it is there and fits.
+    /// Writes text of `whole_len` bytes that begins with `text`; `sha256` is the hash of all of it,
+    /// unless `text` is complete and fits.
     pub(crate) fn gathered(
         &mut self,
         key: Key<'_>,
@@ -193,13 +193,13 @@ impl Buffers {
         if (kept.len() as u64) < whole_len {
             match sha256 {
                 Some(sha256) => encode::cut(out, key, whole_len, sha256),
-                // There was room when it was looked for.
+                // There was room when the limit was checked.
                 None => encode::fixed(out, key, ty::STOPPED, whole_len.to_le_bytes()),
             }
         }
     }
 
-    /// The bytes of gathered text for which there is room, beside what says that it was cut.
+    /// Returns how many bytes of gathered text fit, beside the entry that marks it as cut.
     pub(crate) fn gathered_limit(&self, key: Key<'_>, limits: &Limits) -> usize {
         let name_len = match key {
             Key::Field(_) => 0,
@@ -210,14 +210,14 @@ impl Buffers {
         limit(key, limits).min(room.max(reserved(key, limits)))
     }
 
-    /// The bytes of a value of this field for which there is room.
+    /// Returns how many bytes of a value of this field fit.
     fn limit(&self, key: Key<'_>, limits: &Limits) -> usize {
         limit(key, limits).min(self.room(key, limits))
     }
 
     fn room(&self, key: Key<'_>, limits: &Limits) -> usize {
         let room = limits.record_bytes.saturating_sub(self.len());
-        // No more than that is reserved, and which field it is need not be looked up.
+        // No field has more reserved, so it need not be looked up.
         if room >= limits.key_bytes {
             room
         } else {
@@ -226,8 +226,9 @@ impl Buffers {
     }
 }
 
-/// The bytes that a field's value may have however full the record is. Who did something, for whom
-/// and how it ended is never given up for text: that would be another tenant, or a success.
+/// Returns how many bytes a field's value may have however full the record is. Who acted, for whom
+/// and how it ended is never dropped in favour of text: the row would show another tenant, or a
+/// success.
 fn reserved(key: Key<'_>, limits: &Limits) -> usize {
     match key {
         Key::Field(field) if is_short(field) || is_of_error(field) => limits.key_bytes,
@@ -235,14 +236,14 @@ fn reserved(key: Key<'_>, limits: &Limits) -> usize {
     }
 }
 
-/// Whether an entry says that there is no value.
+/// Returns whether an entry holds no value.
 fn is_empty(entry: &Entry<'_>) -> bool {
     let is_none =
         matches!(entry.key, EntryKey::Field(field) if coerce::is_none(field, entry.value));
     is_none || matches!(entry.value, Value::Text("") | Value::Debug("" | "\"\""))
 }
 
-/// Where the mark of the enclosing record begins; 0: there is none.
+/// Returns where the mark of the enclosing record begins; 0: there is none.
 fn boundary(inherited: &[u8]) -> usize {
     let (mut at, mut boundary) = (0, 0);
     for (entry, end) in decode::entries_with_ends(inherited) {
@@ -254,7 +255,7 @@ fn boundary(inherited: &[u8]) -> usize {
     boundary
 }
 
-/// What became of text that was formatted.
+/// The outcome of formatting a text.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Written {
     Whole,
@@ -263,7 +264,7 @@ pub(crate) enum Written {
     Stopped { seen: u64 },
 }
 
-/// The greatest length of a value of this field.
+/// Returns the greatest length of a value of this field.
 pub(crate) fn limit(key: Key<'_>, limits: &Limits) -> usize {
     match key {
         Key::Field(field) if is_short(field) => limits.key_bytes,
@@ -271,19 +272,19 @@ pub(crate) fn limit(key: Key<'_>, limits: &Limits) -> usize {
     }
 }
 
-/// Whether the field's values are short: an identifier, a number, a status.
+/// Returns whether the field's values are short: an identifier, a number, a status.
 fn is_short(field: Field) -> bool {
     // The last two have no column of their own, and may be long.
     field.field_type() != FieldType::Text && field != Field::Metadata && field != Field::SeenError
 }
 
-/// Whether the field says what went wrong.
+/// Returns whether the field describes an error.
 fn is_of_error(field: Field) -> bool {
     matches!(field, Field::ErrorMessage | Field::SeenError)
 }
 
-/// Removes the entries that a later one for the same field makes untrue. Where those of text are
-/// over the record's limit, those said last give way to a mark.
+/// Removes entries that a later one for the same field supersedes. If texts exceed the record's
+/// limit, the latest ones are replaced by a mark.
 fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
     let mut entries = Vec::new();
     let mut at = 0;
@@ -292,7 +293,7 @@ fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
         entries.push((entry, at..end));
         at = end;
     }
-    // Where the last value of each field stands; what happened to it follows it.
+    // The index of each field's last value; entries on what happened to it follow.
     let last: HashMap<_, _> = entries
         .iter()
         .enumerate()
@@ -307,7 +308,7 @@ fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
         if last.is_some_and(|last| index < last) {
             continue;
         }
-        // One that is none, beside a value or another one.
+        // A `None` beside a value or another `None`.
         let is_none = entry.value.is_said() && !counts(entry);
         if is_none && (last.is_some() || !nones.insert(hashable(entry.key))) {
             continue;
@@ -329,8 +330,8 @@ fn compact(bytes: &mut Vec<u8>, limits: Option<&Limits>) {
     *bytes = kept;
 }
 
-/// Whether an entry takes the place of those before it: a value that is none does not take back
-/// what an enclosing span or the span itself said.
+/// Returns whether an entry supersedes those before it. A value that is `None` does not retract
+/// what an enclosing span or the span itself recorded.
 fn counts(entry: &Entry<'_>) -> bool {
     let EntryKey::Field(field) = entry.key else {
         return entry.value.is_said();
@@ -339,7 +340,7 @@ fn counts(entry: &Entry<'_>) -> bool {
     entry.value.is_said() && !(is_kept && coerce::is_none(field, entry.value))
 }
 
-/// Appends an entry of text, of which no more than the first bytes are kept.
+/// Appends a text entry of which at most the first `limit` bytes are kept.
 fn keep_beginning(out: &mut Vec<u8>, key: Key<'_>, value: Value<'_>, limit: usize) {
     let (ty, text) = match value {
         Value::Text(text) => (ty::TEXT, text.as_bytes()),

@@ -30,11 +30,11 @@ enum FieldValue {
     Uuid(Uuid),
 }
 
-/// Lists and objects within each other that are kept. Each takes of the thread's stack when it is
-/// written or read, and readers allow some 128.
+/// The greatest depth of nested lists and objects that is kept. Each level takes stack space when
+/// it is written or read, and readers allow about 128.
 const MAX_DEPTH: usize = 100;
 
-/// Whether lists and objects are nested deeper.
+/// Returns whether lists and objects are nested deeper than `depth`.
 fn is_deeper(value: &serde_json::Value, depth: usize) -> bool {
     use serde_json::Value as Json;
     let is_inner_deeper = |value| depth == 0 || is_deeper(value, depth - 1);
@@ -45,7 +45,7 @@ fn is_deeper(value: &serde_json::Value, depth: usize) -> bool {
     }
 }
 
-/// The value with an ellipsis for each list and object that is nested deeper.
+/// Returns the value with an ellipsis in place of each list and object that is nested deeper.
 fn cut(value: &serde_json::Value, depth: usize) -> serde_json::Value {
     use serde_json::Value as Json;
     match value {
@@ -85,12 +85,12 @@ impl NewRecord {
         self
     }
 
-    /// When the host says that it began, microseconds since 1970.
+    /// Returns the start that the host set, in microseconds since 1970.
     pub(crate) fn started_us(&self) -> Option<i64> {
         self.started_us
     }
 
-    /// How long it took; an end without a beginning, or before it, is no duration.
+    /// Returns the duration; 0 without a start or an end, or if the end is before the start.
     pub(crate) fn duration_us(&self) -> u64 {
         let (Some(started), Some(finished)) = (self.started_us, self.finished_us) else {
             return 0;
@@ -98,7 +98,7 @@ impl NewRecord {
         u64::try_from(finished.saturating_sub(started)).unwrap_or(0)
     }
 
-    /// Encodes the record as it is, enclosed by no span. It begins now unless it says when.
+    /// Encodes the record, without an enclosing span. It starts now unless a start is set.
     pub(crate) fn encode(&self, limits: &Limits) -> Frames {
         let started_us = self.started_us.unwrap_or_else(|| Moment::now().wall_us());
         let id = id::of_record(self.kind, started_us);
@@ -134,7 +134,7 @@ impl NewRecord {
         for (name, value) in &self.metadata {
             let key = Key::Extra(name);
             match value {
-                // JSON that is cut is no JSON, so text is kept as text.
+                // JSON that is cut is not JSON, so text is kept as text.
                 serde_json::Value::String(text) => out.text(key, ty::TEXT, text.as_bytes(), limits),
                 deep if is_deeper(deep, MAX_DEPTH) => {
                     let text = cut(deep, MAX_DEPTH).to_string();
@@ -148,7 +148,7 @@ impl NewRecord {
     }
 }
 
-/// Defines the builder of one kind: the fields every kind has, and its own.
+/// Defines the builder of one kind, with the fields that all kinds share and its own.
 macro_rules! builder {
     (
         $(#[$doc:meta])* $name:ident, $kind:ident;
@@ -169,19 +169,20 @@ macro_rules! builder {
             $( builder!(@method $(#[$field_doc])* $method, $field, $type); )*
 
             builder!(@method
-                /// Sets the tenant: a UUID, or any key, of which `audit.tenant_uuid` makes one.
+                /// Sets the tenant: a UUID, or any other key, which `audit.tenant_uuid` maps to
+                /// one.
                 tenant_id, TenantId, text);
             builder!(@method
-                /// Sets who asked.
+                /// Sets the user who asked.
                 user_id, UserId, text);
             builder!(@method
-                /// Sets in which role they asked.
+                /// Sets the role in which the user asked.
                 user_role, UserRole, text);
             builder!(@method
                 /// Sets the agent that acted.
                 agent_id, AgentId, uuid);
             builder!(@method
-                /// Sets what correlates all records of one request.
+                /// Sets the id that all records of one request share.
                 request_id, RequestId, text);
             builder!(@method
                 /// Sets the session with the model.
@@ -190,10 +191,10 @@ macro_rules! builder {
                 /// Sets the conversation.
                 conversation_id, ConversationId, text);
             builder!(@method
-                /// Sets a code for what went wrong, such as a SQLSTATE.
+                /// Sets an error code, such as a SQLSTATE.
                 error_code, ErrorCode, text);
             builder!(@method
-                /// Sets what went wrong, in words.
+                /// Sets the error message.
                 error_message, ErrorMessage, text);
 
             /// Sets the outcome. Default: `unknown`, or `succeeded` when a result field is set.
@@ -202,20 +203,20 @@ macro_rules! builder {
                 self
             }
 
-            /// Sets when it began. Default: when it is recorded.
+            /// Sets the start time. Default: the time when it is recorded.
             pub fn started_at(mut self, at: SystemTime) -> Self {
                 self.0.started_us = Some(clock::system_us(at));
                 self
             }
 
-            /// Sets when it ended. Default: when it began.
+            /// Sets the end time. Default: the start time.
             pub fn finished_at(mut self, at: SystemTime) -> Self {
                 self.0.finished_us = Some(clock::system_us(at));
                 self
             }
 
-            /// Adds a value to the column `metadata`, under a name; of lists and objects within
-            /// each other, the outer 100.
+            /// Adds a named value to the column `metadata`. Lists and objects nested more than 100
+            /// deep are cut.
             pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
                 self.0.metadata.push((name.into(), value.into()));
                 self
@@ -246,7 +247,7 @@ macro_rules! builder {
 }
 
 builder! {
-    /// A SQL statement that was run; goes to `audit.query_runs`.
+    /// A SQL statement that ran; goes to `audit.query_runs`.
     ///
     /// ```
     /// use tracing_audit::QueryRun;
@@ -256,15 +257,15 @@ builder! {
     ///     .row_count(1);
     /// ```
     QueryRun, QueryRun;
-    /// Sets the database that was asked.
+    /// Sets the database that the statement ran on.
     datasource_id = DatasourceId: uuid;
     /// Sets the question that the statement answers.
     question_text = QuestionText: text;
     /// Sets a short form of the statement.
     sql_summary = SqlSummary: text;
-    /// Sets the number of rows that came back.
+    /// Sets the number of rows that the statement returned.
     row_count = RowCount: int;
-    /// Sets the number of rows that were changed.
+    /// Sets the number of rows that the statement changed.
     rows_affected = RowsAffected: int;
 }
 
@@ -291,7 +292,7 @@ builder! {
     PromptRun, PromptRun;
     /// Sets the model.
     model_name = ModelName: text;
-    /// Sets who runs the model.
+    /// Sets the provider that runs the model.
     provider = Provider: text;
     /// Sets the template that the prompt was rendered from.
     prompt_template_name = PromptTemplateName: text;
@@ -299,11 +300,11 @@ builder! {
     prompt_template_version = PromptTemplateVersion: int;
     /// Sets the model's answer.
     response_text = ResponseText: text;
-    /// Sets the role in which the prompt was said, such as `system` or `user`.
+    /// Sets the role of the prompt, such as `system` or `user`.
     role = Role: text;
-    /// Sets the tokens of the prompt.
+    /// Sets the number of tokens in the prompt.
     input_token_count = InputTokenCount: int;
-    /// Sets the tokens of the answer.
+    /// Sets the number of tokens in the answer.
     output_token_count = OutputTokenCount: int;
 }
 
@@ -325,9 +326,9 @@ builder! {
     /// let event = Event::new("report.exported").target("report", "2026-10");
     /// ```
     Event, Event;
-    /// Sets what went in, in short.
+    /// Sets a summary of the input.
     input_summary = InputSummary: text;
-    /// Sets what came out, in short.
+    /// Sets a summary of the output.
     output_summary = OutputSummary: text;
 }
 
@@ -339,7 +340,7 @@ impl Event {
         Self(record)
     }
 
-    /// Sets what was acted on.
+    /// Sets the target of the action.
     pub fn target(mut self, target_type: impl Into<String>, target_id: impl Into<String>) -> Self {
         self.0.text(Field::TargetType, target_type.into());
         self.0.text(Field::TargetId, target_id.into());
@@ -348,7 +349,7 @@ impl Event {
 }
 
 impl NewRecord {
-    /// Whether a field is set that is evidence of success.
+    /// Returns whether a field is set that is evidence of success.
     pub(crate) fn has_result(&self) -> bool {
         self.fields.iter().any(|(field, _)| field.is_result())
     }

@@ -1,4 +1,4 @@
-//! A value as the type of a column, or as the nearest that there is.
+//! Converts a value to the type of a column, or to the nearest that there is.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use super::decode::Value;
 use super::id::parse_uuid;
 use crate::vocabulary::{Field, FieldType};
 
-/// What takes the place of a NUL, which Postgres can store neither in text nor in jsonb.
+/// Replaces a NUL, which Postgres can store neither in text nor in jsonb.
 pub(super) const NUL_REPLACEMENT: &str = "\u{fffd}";
 
 pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
@@ -56,7 +56,7 @@ pub(super) fn json_without_nul(value: serde_json::Value) -> (serde_json::Value, 
     }
 }
 
-/// The value as text, as a person would write it.
+/// Returns the value as text, as a person would write it.
 pub(super) fn as_text(value: Value<'_>) -> Cow<'_, str> {
     match value {
         Value::Text(text) | Value::Debug(text) | Value::Json(text) => Cow::Borrowed(text),
@@ -74,7 +74,7 @@ pub(super) fn as_text(value: Value<'_>) -> Cow<'_, str> {
     }
 }
 
-/// The value as JSON of the same type, or the nearest there is and what was lost.
+/// Returns the value as JSON of the same type, or the nearest value and what was lost.
 pub(super) fn json(
     value: Value<'_>,
 ) -> Result<serde_json::Value, (serde_json::Value, &'static str)> {
@@ -113,9 +113,8 @@ pub(super) fn json(
     })
 }
 
-/// Text without the `Some(…)` and the quotes that a `Debug` implementation puts around a value.
-/// Only for columns that leave no doubt about what is meant: text may well begin and end with a
-/// quote.
+/// Returns text without the `Some(…)` and the quotes that a `Debug` implementation writes around a
+/// value. Only for columns where the meaning is certain: text may well begin and end with a quote.
 pub(super) fn unwrapped(value: Value<'_>) -> Option<Cow<'_, str>> {
     match value {
         Value::Debug(text) => match debug_text::find(text, Wrappers::Option) {
@@ -126,7 +125,7 @@ pub(super) fn unwrapped(value: Value<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What was said as text.
+/// Returns a value that was recorded as text.
 fn plain(value: Value<'_>) -> Option<Cow<'_, str>> {
     match value {
         Value::Text(text) | Value::Json(text) => Some(Cow::Borrowed(text)),
@@ -135,11 +134,11 @@ fn plain(value: Value<'_>) -> Option<Cow<'_, str>> {
     }
 }
 
-/// What becomes of a key that is written as a struct is, whose own key cannot be told.
+/// The problem of a key that looks like a struct in which no key can be found.
 pub(super) const NOT_A_KEY: &str =
     "looks like a Debug text, kept as it is: record the key itself, as text or with %";
 
-/// What of a Debug text says nothing of the field's value.
+/// Returns the wrappers in a `Debug` text that add nothing to the field's value.
 fn wrappers(field: Field) -> Wrappers {
     match field.field_type() {
         _ if field.names_something() || field == Field::TenantId => Wrappers::Key(field),
@@ -148,8 +147,8 @@ fn wrappers(field: Field) -> Wrappers {
     }
 }
 
-/// The key that a field names something by, without what a `Debug` implementation writes around
-/// it, and what is doubtful about it.
+/// Returns the key in a field's value, without what a `Debug` implementation writes around it, and
+/// what is doubtful about it.
 pub(super) fn key(field: Field, value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
     match value {
         Value::Debug(text) => match debug_text::find(text, wrappers(field)) {
@@ -167,14 +166,15 @@ pub(super) fn key(field: Field, value: Value<'_>) -> (Cow<'_, str>, Option<&'sta
     }
 }
 
-/// What `Debug` writes of bytes, of a character, and of a header's value that is not to be shown.
+/// Returns whether the text is the `Debug` output of bytes, of a character, or of a hidden header
+/// value.
 fn is_of_no_key(text: &str) -> bool {
     let is_within = |start, end| text.len() > 2 && text.starts_with(start) && text.ends_with(end);
     is_within("b\"", "\"") || is_within("'", "'") || text == "Sensitive"
 }
 
-/// Whether this is the `Debug` output of an `Option` without a value, in a struct of one field or
-/// not, where that says no more than the field does.
+/// Returns whether this is the `Debug` output of an `Option` without a value, alone or in structs
+/// of one field whose names say no more than the field's.
 pub(crate) fn is_none(field: Field, value: Value<'_>) -> bool {
     match value {
         Value::Debug(text) => debug_text::find(text, wrappers(field)) == Found::Nothing,
@@ -182,7 +182,7 @@ pub(crate) fn is_none(field: Field, value: Value<'_>) -> bool {
     }
 }
 
-/// Whether this is the `Debug` output of a `Result` without a value.
+/// Returns whether this is the `Debug` output of a `Result` without a value.
 pub(super) fn is_error(field: Field, value: Value<'_>) -> bool {
     match value {
         Value::Debug(text) => debug_text::find(text, wrappers(field)) == Found::Error,
@@ -222,15 +222,15 @@ pub(super) fn int(field: Field, value: Value<'_>) -> Result<Option<i32>, &'stati
     }
 }
 
-/// What a value says of the tenant.
+/// The tenant that a value names.
 #[derive(Debug)]
 pub(super) enum Tenant<'a> {
-    /// Nothing.
+    /// No tenant.
     None,
     Uuid(Uuid),
-    /// The tenant of a key, and what is doubtful about the key.
+    /// The key of a tenant, and what is doubtful about the key.
     Key(Cow<'a, str>, Option<&'static str>),
-    /// A text of which no tenant can be made, and why: others may have the same text.
+    /// A text from which no tenant can be derived, and why: others may have the same text.
     NoKey(Cow<'a, str>, &'static str),
 }
 
@@ -244,7 +244,7 @@ impl Tenant<'_> {
     }
 }
 
-/// The tenant that is named.
+/// Returns the tenant that a value names.
 pub(super) fn tenant(value: Value<'_>) -> Tenant<'_> {
     const FIELD: Field = Field::TenantId;
     if let Value::Uuid(id) = value {
@@ -261,7 +261,7 @@ pub(super) fn tenant(value: Value<'_>) -> Tenant<'_> {
     } else if matches!(value, Value::Bytes(bytes) if std::str::from_utf8(bytes).is_err()) {
         Tenant::NoKey(key, "not UTF-8, no tenant")
     } else if key.contains('\0') {
-        // Postgres cannot be given a NUL to compute the same tenant from.
+        // Postgres cannot receive a NUL to compute the same tenant from.
         Tenant::NoKey(key, "has a NUL, no tenant")
     } else if let Some(id) = parse_uuid(&key) {
         Tenant::Uuid(id)
@@ -270,7 +270,7 @@ pub(super) fn tenant(value: Value<'_>) -> Tenant<'_> {
     }
 }
 
-/// The tenant id of a key that is no UUID: the `UUIDv8` (RFC 9562, section 5.8) of
+/// Computes the tenant id of a key that is not a UUID: the `UUIDv8` (RFC 9562, section 5.8) of
 /// `sha256("tenant:" || key)`. The SQL function `audit.tenant_uuid` computes the same.
 pub(crate) fn tenant_uuid(key: &str) -> Uuid {
     let hash = Sha256::new()
@@ -286,7 +286,7 @@ pub(super) fn first_16(hash: &[u8]) -> [u8; 16] {
     first
 }
 
-/// The trace and the span that a W3C `traceparent` of version 00 or later names.
+/// Returns the trace and the span that a W3C `traceparent` of version 00 or later names.
 pub(super) fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
     let mut parts = text.trim().split('-');
     let (version, trace_id, span_id, flags) =

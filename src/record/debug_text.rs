@@ -1,30 +1,29 @@
-//! The key in what a `Debug` implementation wrote: `acme` in `Some(TenantId("acme"))`.
+//! Finds the key in the output of a `Debug` implementation: `acme` in `Some(TenantId("acme"))`.
 //!
-//! `?value` in a span records such text. Taken as it stands, `TenantId("acme")` would be another
-//! tenant than `acme`. `%value` records text that is the key as it is, whatever it looks like:
-//! `capture` tells the two apart, and writes an entry of text that a Debug wrote for the former
-//! only.
+//! `?value` in a span records such text. Taken literally, `TenantId("acme")` would be another
+//! tenant than `acme`. `%value` records text that is the key itself, whatever it looks like:
+//! `capture` distinguishes the two, and writes an entry of `Debug` text only for the former.
 //!
-//! A variant's name says something of its own: `Internal("acme")` and `External("acme")` are two
-//! tenants. Text does not tell a variant from a struct, so that only structs are taken away whose
-//! names say no more than the field's does, as `Tenant` says no more than `tenant_id`, or that are
-//! keys by their name, as `OrgId` is.
+//! A variant's name has a meaning of its own: `Internal("acme")` and `External("acme")` are two
+//! tenants. Text does not show whether a name is a variant's or a struct's. So a wrapper is removed
+//! only if its name says no more than the field's, as `Tenant` says no more than `tenant_id`, or if
+//! it names a key, as `OrgId` does.
 
 use std::borrow::Cow;
 
 use super::id::parse_uuid;
 use crate::vocabulary::Field;
 
-/// Whose parentheses are taken away.
+/// The wrappers that are removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wrappers {
-    /// `Some(…)` only: what else stands in parentheses may say something of its own, as the
-    /// variant of an error does.
+    /// `Some(…)` only: any other name may have a meaning of its own, as the variant of an error
+    /// does.
     Option,
-    /// A struct with one field whose name says no more than that of the key's field does, or a
-    /// tuple, however many there are within each other. A `PhantomData` is no field.
+    /// Tuples, and structs with one field whose name says no more than that of the key's field;
+    /// nested ones too. A `PhantomData` does not count as a field.
     Key(Field),
-    /// The same, whatever the names are: of a number or a UUID.
+    /// The same with any name: for numbers and UUIDs.
     Any,
 }
 
@@ -36,17 +35,17 @@ pub(super) enum Found<'a> {
     Key(Cow<'a, str>),
     /// `Err(…)`: there is no key.
     Error,
-    /// It is written as a struct, a variant, a list or a map is, and has no key, several, or one
-    /// that is not all that it says.
+    /// The text is written like a struct, a variant, a list or a map, and has no key, several, or
+    /// one that is not all that it says.
     Other,
 }
 
-/// Structs within each other that are looked into.
+/// The greatest depth of nested structs that is searched.
 const MAX_DEPTH: usize = 8;
 
 /// Finds the key in a text that a `Debug` implementation wrote.
 pub(super) fn find(text: &str, wrappers: Wrappers) -> Found<'_> {
-    // Most values.
+    // The case of most values.
     if !may_have_wrappers(text) {
         return Found::Key(Cow::Borrowed(text));
     }
@@ -88,12 +87,13 @@ fn may_have_wrappers(text: &str) -> bool {
     text.contains(['(', '{', '[', '"']) || text == "None"
 }
 
-/// Whether a text that was said as text is what a `Debug` implementation writes around a key.
+/// Returns whether a text that was recorded as text looks like a key in the output of a `Debug`
+/// implementation.
 pub(super) fn is_wrapped_key(text: &str) -> bool {
     if !text.ends_with([')', '}']) {
         return false;
     }
-    // `ACME(42)` is more likely a key of its own.
+    // `ACME(42)` is more likely itself a key.
     let mut is_named_as_types_are = true;
     let inner = innermost(text, |name| {
         is_named_as_types_are &= name.is_empty() || name.contains(char::is_lowercase);
@@ -109,27 +109,27 @@ pub(super) fn is_wrapped_key(text: &str) -> bool {
     }
 }
 
-/// What must be shown of a text before anything is taken away from it.
+/// What must be known about a text before anything is removed from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Doubt {
-    /// Nothing would be.
+    /// Nothing would be removed.
     None,
-    /// That it is the `None` of an `Option`.
+    /// Whether the text is the `None` of an `Option`.
     IsNone,
-    /// That the formatting made so many structs within each other, and the quote at this place.
+    /// Whether the formatting made this many nested structs, and the quote at this position.
     Made {
         structs: usize,
         quote_at: Option<usize>,
     },
 }
 
-/// What is in doubt about a text that may be a value's `Debug` or its `Display`.
+/// Returns what is in doubt about a text that may be a value's `Debug` or its `Display` output.
 pub(crate) fn doubt(text: &str) -> Doubt {
     if !may_have_wrappers(text) {
         return Doubt::None;
     }
     let inner = innermost(text, |_| ()).or_else(|| {
-        // Less than a key's structs are taken away of a code or a role.
+        // A code or a role loses only `Some(…)`, not all wrappers of a key.
         let text = some(text)?;
         Some(Inner { text, depth: 1 })
     });
@@ -140,7 +140,7 @@ pub(crate) fn doubt(text: &str) -> Doubt {
     match depth {
         0 if key == "None" => Doubt::IsNone,
         0 if !is_quoted => Doubt::None,
-        // What is neither is kept as it is.
+        // Any other text is kept as it is.
         _ if is_quoted || is_token(key) || parse_uuid(key).is_some() || some(text).is_some() => {
             Doubt::Made {
                 structs: depth,
@@ -155,7 +155,7 @@ fn some(text: &str) -> Option<&str> {
     text.strip_prefix("Some(")?.strip_suffix(')')
 }
 
-/// Structs of the standard library that hold one value, and say nothing of it.
+/// Structs of the standard library that hold one value, and say nothing about it.
 const HOLDERS: &[&str] = &[
     "Some",
     "Ok",
@@ -172,10 +172,10 @@ const HOLDERS: &[&str] = &[
     "AssertUnwindSafe",
 ];
 
-/// What a struct is called that is the key of something, after the name of that.
+/// The endings of a struct's name that mark it as the key of something.
 const KEYS: &[&str] = &["Id", "ID", "Key", "Uuid", "UUID", "Guid"];
 
-/// Whether a struct of this name around a field's value says no more than the field's own name.
+/// Returns whether a struct of this name around a field's value says no more than the field's name.
 fn says_no_more_than(name: &str, field: Field) -> bool {
     let of = name.rsplit("::").next().unwrap_or(name);
     let of = of.split('<').next().unwrap_or(of);
@@ -186,14 +186,15 @@ fn says_no_more_than(name: &str, field: Field) -> bool {
         || HOLDERS.contains(&name)
 }
 
-/// What stands in so many structs of one field.
+/// A text inside `depth` nested structs of one field.
 #[derive(Clone, Copy, Debug)]
 struct Inner<'a> {
     text: &'a str,
     depth: usize,
 }
 
-/// Looks into structs of one field, and tells `see` their names. `None`: one has none or several.
+/// Unwraps nested structs of one field, and calls `see` with their names. `None`: one of them has
+/// no field or several.
 fn innermost(text: &str, mut see: impl FnMut(&str)) -> Option<Inner<'_>> {
     let mut text = text.trim();
     for depth in 0..MAX_DEPTH {
@@ -220,11 +221,11 @@ fn is_token(text: &str) -> bool {
             .all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '@'))
 }
 
-/// The name and the only field of a struct or a tuple; `Some((_, None))`: written as one, but not
-/// in full, or with none or several.
+/// Returns the name and the only field of a struct or a tuple. `Some((_, None))`: it is written
+/// like one, but is incomplete, or has no field or several.
 fn wrapper(text: &str) -> Option<(&str, Option<&str>)> {
     let name_len = text
-        // Also of a type with parameters, as `SecretBox<str>`.
+        // The name may have type parameters, as in `SecretBox<str>`.
         .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '<' | '>' | ':')))
         .unwrap_or(text.len());
     let (name, rest) = text.split_at(name_len);
@@ -235,7 +236,7 @@ fn wrapper(text: &str) -> Option<(&str, Option<&str>)> {
         return Some((name, inner.strip_suffix(')').and_then(only)));
     }
     let inner = rest.strip_prefix(" {")?;
-    // As Debug writes it, in a line or in several.
+    // As `Debug` writes it, on one line or on several.
     if name.is_empty() || !inner.starts_with([' ', '\n']) {
         return None;
     }
@@ -244,10 +245,10 @@ fn wrapper(text: &str) -> Option<(&str, Option<&str>)> {
     Some((name, value.map(|(_, value)| value.trim())))
 }
 
-/// The only one, but for `PhantomData`, of the parts between the commas that stand in no
-/// parentheses and no string.
+/// Returns the only part between commas outside of parentheses and strings, apart from
+/// `PhantomData`.
 fn only(inner: &str) -> Option<&str> {
-    /// `None`: it is the second.
+    /// Returns `None` if it is the second part.
     fn take<'a>(found: &mut Option<&'a str>, part: &'a str) -> Option<()> {
         let part = part.trim();
         let value = part.split_once(": ").map_or(part, |(_, value)| value);
@@ -259,7 +260,7 @@ fn only(inner: &str) -> Option<&str> {
         match c {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth = depth.checked_sub(1)?,
-            // Of a type's parameters, else of anything.
+            // Opens type parameters only after `PhantomData`; elsewhere it may be anything.
             '<' if angles > 0 || inner[from..at].ends_with("PhantomData") => angles += 1,
             '>' => angles = angles.saturating_sub(1),
             '"' => loop {
@@ -282,7 +283,8 @@ fn only(inner: &str) -> Option<&str> {
     if depth == 0 { found } else { None }
 }
 
-/// The text that this is the `Debug` of: `a"b` of `"a\"b"`. `None`: it is of none.
+/// Returns the text whose `Debug` output this is: `a"b` for `"a\"b"`. `None`: it is not the output
+/// of a text.
 fn string(text: &str) -> Option<Cow<'_, str>> {
     let inner = text.strip_prefix('"')?.strip_suffix('"')?;
     if !inner.contains(['\\', '"']) {
@@ -312,7 +314,7 @@ fn string(text: &str) -> Option<Cow<'_, str>> {
     Some(Cow::Owned(read))
 }
 
-/// Whether a text is written as a struct, a tuple, a list or a map is.
+/// Returns whether a text is written like a struct, a tuple, a list or a map.
 fn is_structure(text: &str) -> bool {
     let text = text.trim();
     text.ends_with([')', '}', ']']) && (text.starts_with(['[', '{']) || wrapper(text).is_some())

@@ -45,7 +45,7 @@ enum Owner {
 
 const KEY: Wrappers = Wrappers::Key(Field::TenantId);
 
-/// What is found in the two forms in which a `Debug` implementation writes.
+/// Checks the key that is found in both forms of `Debug` output.
 #[track_caller]
 fn finds(value: &dyn Debug, key: &str) {
     for text in [format!("{value:?}"), format!("{value:#?}")] {
@@ -104,7 +104,7 @@ fn what_has_no_key_or_several_is_said_to_be_a_structure() {
         let text = format!("{value:?}");
         assert_eq!(find(&text, KEY), Found::Other, "{text}");
     }
-    // Of the crate secrecy; and a key that is no type's name, as far as can be told.
+    // From the crate `secrecy`; and a key that does not look like a type's name.
     for text in [
         "Secret([REDACTED])",
         "SecretBox<str>([REDACTED])",
@@ -131,7 +131,7 @@ fn a_variant_is_a_part_of_the_key_unless_that_is_a_number_or_a_uuid() {
         }
     }
     finds(&Owner::Numbered(uuid), &uuid.to_string());
-    // The name of a struct says no more only of its own field, unless it is a key by its name.
+    // A struct's name is removed only for its own field, unless the name marks a key.
     let user = find("Tenant(\"acme\")", Wrappers::Key(Field::UserId));
     assert_eq!(user, Found::Other);
     for name in ["OrgId", "CustomerKey", "AccountID", "ids::OrgId<u32>"] {

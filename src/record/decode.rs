@@ -1,7 +1,7 @@
 //! Reads the frames that [`super::encode`] writes.
 //!
-//! What is read may come from a damaged disk: every length is checked against what is there,
-//! nothing is allocated by a length that was read, and no input makes this panic.
+//! The bytes may come from a damaged disk: every length is checked against the bytes present,
+//! nothing is allocated by a length that was read, and no input causes a panic.
 
 use uuid::Uuid;
 
@@ -29,7 +29,7 @@ pub(crate) enum DecodeError {
     Utf8,
 }
 
-/// A frame, its entries not yet read.
+/// A frame whose entries are not read yet.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Frame<'a> {
     pub(crate) header: Header,
@@ -42,7 +42,7 @@ pub(crate) struct Frame<'a> {
 pub(crate) struct Entry<'a> {
     pub(crate) key: EntryKey<'a>,
     pub(crate) value: Value<'a>,
-    /// Whether the value was taken over from an enclosing span.
+    /// Whether the value was inherited from an enclosing span.
     pub(crate) inherited: bool,
 }
 
@@ -52,7 +52,7 @@ pub(crate) enum EntryKey<'a> {
     Extra(&'a str),
 }
 
-/// A value as the span said it, or what happened to the field's last value.
+/// A value as the span recorded it, or what happened to the field's last value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
     Text(&'a str),
@@ -67,7 +67,7 @@ pub(crate) enum Value<'a> {
     I128(i128),
     U128(u128),
     Uuid(Uuid),
-    /// The hash by reference, so that a value is no larger than 32 bytes: a row has one for each field.
+    /// The hash is a reference so that a value has at most 32 bytes: a row has one for each field.
     Cut {
         whole_len: u64,
         sha256: &'a [u8; 32],
@@ -82,7 +82,7 @@ pub(crate) enum Value<'a> {
 const _: () = assert!(size_of::<Option<Value<'_>>>() <= 32);
 
 impl Value<'_> {
-    /// Whether this is a value, rather than what happened to the last one.
+    /// Returns whether this is a value, rather than what happened to the last one.
     pub(crate) fn is_said(&self) -> bool {
         !matches!(
             self,
@@ -129,7 +129,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Result<Frame<'_>, DecodeError> {
 }
 
 impl<'a> Frame<'a> {
-    /// A frame that was not put together as bytes.
+    /// Makes a frame from parts that were not encoded together.
     pub(crate) fn of_parts(header: Header, inherited: &'a [u8], own: &'a [u8]) -> Self {
         Self {
             header,
@@ -138,7 +138,7 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The entries, the inherited ones first; it ends after the first error.
+    /// Returns the entries, the inherited ones first; ends after the first error.
     pub(crate) fn entries(&self) -> impl Iterator<Item = Result<Entry<'a>, DecodeError>> + use<'a> {
         Entries {
             input: Input(self.inherited),
@@ -151,7 +151,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// The entries in `bytes`, none of them inherited.
+/// Returns the entries in `bytes`, none of them inherited.
 pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, DecodeError>> {
     Entries {
         input: Input(bytes),
@@ -159,7 +159,7 @@ pub(crate) fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<Entry<'_>, De
     }
 }
 
-/// The entries in `bytes`, each with where it ends.
+/// Returns the entries in `bytes`, each with the offset where it ends.
 pub(crate) fn entries_with_ends(
     bytes: &[u8],
 ) -> impl Iterator<Item = (Result<Entry<'_>, DecodeError>, usize)> {
@@ -193,7 +193,7 @@ impl<'a> Iterator for Entries<'a> {
     }
 }
 
-/// What is left to read.
+/// The bytes that are not read yet.
 struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -213,7 +213,7 @@ impl<'a> Input<'a> {
         Ok(taken)
     }
 
-    /// Bytes behind their length.
+    /// Reads bytes that follow their length.
     fn counted(&mut self) -> Result<&'a [u8], DecodeError> {
         let len = u32::from_le_bytes(self.array()?);
         self.take(len as usize)

@@ -1,4 +1,4 @@
-//! A record as bytes. **Frozen, version 1**: the golden bytes in `tests` below hold it fast.
+//! Encodes a record as bytes. **Frozen, version 1**: the golden bytes in `tests` below enforce it.
 //!
 //! All numbers are little-endian.
 //!
@@ -19,7 +19,7 @@
 //!          14 dropped over the record's limit | 15 formatting stopped: bytes seen u64
 //! ```
 //!
-//! Of several entries for one field, the last counts.
+//! If a field has several entries, the last one counts.
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
@@ -35,10 +35,10 @@ pub(super) const FRAME_BEGUN: u8 = 1;
 /// A frame of a record.
 pub(crate) const FRAME_FINISHED: u8 = 2;
 
-/// The duration of a record whose end is not known.
+/// The duration of a record whose end is unknown.
 pub(crate) const UNKNOWN_DURATION: u64 = u64::MAX;
 
-/// Bytes of a frame before its entries.
+/// The length of a frame before its entries.
 pub(crate) const HEADER_BYTES: usize = 72;
 
 /// The code of a field outside the vocabulary.
@@ -63,9 +63,9 @@ pub(crate) mod ty {
     pub(crate) const STOPPED: u8 = 15;
 }
 
-/// What was seen of a run's outcome. A `status` field is stronger than all of these and is an
-/// entry of its own. The numbers are part of the frame: frozen, version 1. They do not say which
-/// evidence is stronger; [`Evidence::strength`] does.
+/// The evidence of a run's outcome. A `status` field is stronger than all of these and is an entry
+/// of its own. The numbers are part of the frame: frozen, version 1. They do not rank the evidence;
+/// [`Evidence::strength`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Evidence {
@@ -77,7 +77,7 @@ pub(crate) enum Evidence {
     Ok = 3,
     Panic = 4,
     Err = 5,
-    /// An `Ok` with another `Result` inside, into which nobody looked.
+    /// An `Ok` that contains another `Result`, which was not inspected.
     Nested = 6,
 }
 
@@ -98,7 +98,7 @@ impl Evidence {
             .find(|evidence| *evidence as u8 == code)
     }
 
-    /// Whether the run's end was seen, rather than what there was until then.
+    /// Returns whether the evidence comes from the run's end, rather than from before it.
     pub(crate) const fn is_of_end(self) -> bool {
         match self {
             Self::None | Self::ResultField => false,
@@ -106,9 +106,9 @@ impl Evidence {
         }
     }
 
-    /// Its rank among all evidence. A result may be recorded before all of it is there, so that a
-    /// drop that was seen counts for more, and so does an end that may be a failure; an `Ok` that was
-    /// seen says that all was there.
+    /// Returns the rank among all evidence. A result may be recorded before all of it is there, so
+    /// a drop that was seen counts for more, and so does an end that may be a failure; an `Ok` that
+    /// was seen shows that the result was complete.
     const fn strength(self) -> u8 {
         match self {
             Self::None => 0,
@@ -121,7 +121,7 @@ impl Evidence {
         }
     }
 
-    /// The stronger of the two.
+    /// Returns the stronger of the two.
     #[must_use]
     pub(crate) const fn or_stronger(self, other: Self) -> Self {
         if other.strength() > self.strength() {
@@ -132,7 +132,7 @@ impl Evidence {
     }
 }
 
-/// What is known of the end of a run whose span is open when the program ends.
+/// What is known about the end of a run whose span is open when the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     Seen(Evidence),
@@ -140,8 +140,8 @@ pub(crate) enum End {
     Said,
 }
 
-/// Stands in the frame of a run that has begun in place of evidence, where its status was
-/// [said](End::Said). Frozen, version 1.
+/// The code in the frame of a run that has begun, in place of evidence, if its status was
+/// [recorded](End::Said). Frozen, version 1.
 const SAID: u8 = 255;
 
 impl End {
@@ -152,7 +152,7 @@ impl End {
         }
     }
 
-    /// `None`: the end is not known.
+    /// Decodes the end; `None`: it is unknown.
     pub(crate) fn from_code(code: u8) -> Option<Self> {
         if code == SAID {
             return Some(Self::Said);
@@ -162,23 +162,23 @@ impl End {
     }
 }
 
-/// What a frame says before its entries.
+/// The part of a frame before its entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
     pub(crate) evidence: Evidence,
     pub(crate) id: Uuid,
-    /// The record of the nearest enclosing audit span; nil: none.
+    /// The record of the nearest enclosing audit span; nil if there is none.
     pub(crate) parent: Uuid,
-    /// The record of the outermost enclosing audit span; its own id when there is none.
+    /// The record of the outermost enclosing audit span; its own id if there is none.
     pub(crate) root: Uuid,
     /// Microseconds since 1970.
     pub(crate) started_us: i64,
-    /// [`UNKNOWN_DURATION`]: its end is not known.
+    /// [`UNKNOWN_DURATION`] if its end is unknown.
     pub(crate) duration_us: u64,
 }
 
-/// The bytes of a frame with these parts.
+/// Returns the length of a frame with these parts.
 pub(crate) const fn frame_len(inherited: &[u8], context: &[u8], body: &[u8]) -> usize {
     HEADER_BYTES + inherited.len() + context.len() + body.len()
 }
@@ -194,7 +194,7 @@ pub(crate) fn frame(
     frame_of(FRAME_FINISHED, out, header, inherited, context, body);
 }
 
-/// Appends the frame of a run that has begun to `out`, with what is known of its end.
+/// Appends to `out` the frame of a run that has begun, with what is known about its end.
 pub(crate) fn begun(
     out: &mut Vec<u8>,
     header: &Header,
@@ -208,16 +208,16 @@ pub(crate) fn begun(
     out[at + EVIDENCE_AT] = end.map_or(Evidence::None as u8, End::code);
 }
 
-/// The kind's code and the record's id in a frame, without looking at the rest.
+/// Returns the kind's code and the record's id in a frame, without reading the rest.
 pub(crate) fn kind_and_id(frame: &[u8]) -> Option<(u8, Uuid)> {
     let (head, rest) = frame.split_first_chunk::<4>()?;
     Some((head[2], Uuid::from_bytes(*rest.first_chunk()?)))
 }
 
-/// Where the evidence stands.
+/// The offset of the evidence.
 pub(super) const EVIDENCE_AT: usize = 3;
 
-/// Where the duration stands.
+/// The offset of the duration.
 pub(super) const DURATION_AT: usize = 4 + 3 * 16 + 8;
 
 fn frame_of(
@@ -228,7 +228,7 @@ fn frame_of(
     context: &[u8],
     body: &[u8],
 ) {
-    // Put together first, then appended at once: this is on the way of every span.
+    // Assembled first, then appended at once: every span passes through here.
     let mut head = [0; HEADER_BYTES];
     let mut rest = &mut head[..];
     for part in [
@@ -256,7 +256,7 @@ fn frame_of(
     out.extend_from_slice(body);
 }
 
-/// Which field an entry is about.
+/// The field that an entry is about.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Key<'a> {
     Field(Field),
@@ -279,7 +279,7 @@ impl Key<'_> {
     }
 }
 
-/// A length in a frame. Limits keep every value far below 4 GiB.
+/// Encodes a length. Limits keep every value far below 4 GiB.
 fn length(len: usize) -> [u8; 4] {
     u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes()
 }
@@ -296,8 +296,8 @@ pub(crate) fn fixed<const N: usize>(out: &mut Vec<u8>, key: Key<'_>, ty: u8, val
     out.extend_from_slice(&value);
 }
 
-/// Appends an entry of text, JSON text or bytes; what is over `limit` bytes is cut and named
-/// with its whole length and sha256.
+/// Appends an entry of text, JSON text or bytes. A value over `limit` bytes is cut, and a second
+/// entry holds its whole length and sha256.
 pub(crate) fn text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8], limit: usize) {
     let kept = if value.len() <= limit {
         value
@@ -324,14 +324,14 @@ pub(crate) fn whole_text(out: &mut Vec<u8>, key: Key<'_>, ty: u8, value: &[u8]) 
     out.extend_from_slice(value);
 }
 
-/// Appends that the field's last value was cut.
+/// Appends the entry that marks the field's last value as cut.
 pub(crate) fn cut(out: &mut Vec<u8>, key: Key<'_>, whole_len: u64, sha256: [u8; 32]) {
     key.put(out, ty::CUT);
     out.extend_from_slice(&whole_len.to_le_bytes());
     out.extend_from_slice(&sha256);
 }
 
-/// Begins an entry of text that is written afterwards; returns where it begins.
+/// Begins an entry whose text is appended afterwards; returns where the entry begins.
 pub(crate) fn begin_text(out: &mut Vec<u8>, key: Key<'_>) -> usize {
     let at = out.len();
     key.put(out, ty::TEXT);
@@ -339,7 +339,7 @@ pub(crate) fn begin_text(out: &mut Vec<u8>, key: Key<'_>) -> usize {
     at
 }
 
-/// Ends an entry begun with [`begin_text`] at this place, whose text is of this type.
+/// Ends an entry that [`begin_text`] began at `at`, with text of the type `ty`.
 pub(crate) fn end_text(out: &mut [u8], key: Key<'_>, at: usize, ty: u8) {
     out[at + 1] = ty;
     let name_len = match key {
@@ -351,7 +351,7 @@ pub(crate) fn end_text(out: &mut [u8], key: Key<'_>, at: usize, ty: u8) {
     out[at..at + 4].copy_from_slice(&length(len));
 }
 
-/// The greatest index up to `limit` at which `value`, UTF-8 or not, can be cut without
+/// Returns the greatest index up to `limit` at which `value`, UTF-8 or not, can be cut without
 /// leaving part of a character.
 pub(crate) fn char_boundary(value: &[u8], limit: usize) -> usize {
     let mut at = limit.min(value.len());
@@ -517,7 +517,7 @@ mod tests {
             .map(|limit| char_boundary(text, limit))
             .collect();
         assert_eq!(cuts, [0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10]);
-        // Bytes that are no UTF-8 are cut where the limit is, or at most three before.
+        // Bytes that are not UTF-8 are cut at the limit, or at most three bytes before it.
         assert_eq!(char_boundary(&[0x80; 20], 10), 7);
     }
 }

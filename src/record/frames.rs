@@ -1,6 +1,6 @@
 //! Encoded records as they travel from the application's threads to the local log.
 
-/// Frames one after the other, each behind its length as a u32.
+/// A sequence of frames, each after its length as a u32.
 #[derive(Default)]
 pub(crate) struct Frames {
     pub(crate) bytes: Vec<u8>,
@@ -16,7 +16,7 @@ impl Frames {
         self.records += 1;
     }
 
-    /// The frames; ends early when they are none.
+    /// Returns the frames; stops early if the bytes are not valid frames.
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let mut rest = &*self.bytes;
         std::iter::from_fn(move || {

@@ -1,15 +1,15 @@
-//! A row of the trail for what the trail does not have: `action_type = 'audit.gap'`.
+//! Rows that report a gap in the trail: `action_type = 'audit.gap'`.
 
 use uuid::Uuid;
 
 use super::builders::{Event, NewRecord};
 use crate::vocabulary::{Kind, Status};
 
-/// The action of the row.
+/// The action type of the row.
 const ACTION: &str = "audit.gap";
 
-/// Tells of a run of drops: how many records of each kind, in the order of [`Kind::ALL`], between
-/// two times in microseconds since 1970.
+/// Reports a run of drops: how many records of each kind, in the order of [`Kind::ALL`], were
+/// dropped between two times in microseconds since 1970.
 pub(crate) fn of_drops(
     cause: &str,
     kinds: [u64; Kind::ALL.len()],
@@ -23,13 +23,13 @@ pub(crate) fn of_drops(
     NewRecord::from(event).between(first_us, last_us)
 }
 
-/// Tells of a local log that cannot be read.
+/// Reports a local log that cannot be read.
 pub(crate) fn of_damage(folder: &str) -> NewRecord {
     gap("local_log_damaged").metadata("folder", folder).into()
 }
 
-/// Tells of numbers of a writer that Postgres and the local log do not agree on, the last one
-/// included, and how many records of them are lost.
+/// Reports the numbers of a writer on which Postgres and the local log disagree, including the last
+/// one, and how many of those records are lost.
 pub(crate) fn of_disagreement(
     cause: &str,
     writer: Uuid,

@@ -1,12 +1,12 @@
 //! Record ids: `UUIDv7` (RFC 9562, section 5.7) whose time is the start of the span.
 //!
-//! The 12 bits after the milliseconds are the fraction of the millisecond (section 6.2, method
-//! 3), so that ids sort by the microsecond; 62 bits are random. Of a record's id, the last
-//! hexadecimal digit is the code of its kind and 58 bits are random: whoever has an id knows
-//! whether there is anything to wait for, without a table of all ids.
+//! The 12 bits after the milliseconds are the fraction of the millisecond (section 6.2, method 3),
+//! so that ids sort by the microsecond; 62 bits are random. In a record's id, the last hexadecimal
+//! digit is the code of its kind and 58 bits are random: an id alone shows whether there is a
+//! record to wait for, without a table of all ids.
 //!
-//! So a primary key on `id` alone serves a table that is partitioned by month, and a host's table
-//! can refer to it.
+//! So a primary key on `id` alone suffices for a table that is partitioned by month, and a host's
+//! table can refer to it.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,17 +18,17 @@ use uuid::Uuid;
 use crate::vocabulary::Kind;
 
 thread_local! {
-    // Seeded once for each thread from the system, then no system call. 256 bits of state, so
-    // that no two threads of a fleet run into the same sequence.
+    // Seeded from the system once for each thread; no system call after that. The state has 256
+    // bits, so that no two threads of a fleet produce the same sequence.
     static RANDOM: RefCell<Random> = RefCell::new(Random::seeded());
 }
 
-/// How often the threads were told to seed their generators again.
+/// How often the threads were told to reseed their generators.
 static SEEDS: AtomicU32 = AtomicU32::new(0);
 
 struct Random {
     generator: SmallRng,
-    /// [`SEEDS`] when it was seeded.
+    /// The value of [`SEEDS`] when the generator was seeded.
     seeds: u32,
 }
 
@@ -48,8 +48,8 @@ impl Random {
     }
 }
 
-/// Has each thread seed its generator again: the processes that are forked from one have the same.
-/// To be called before a process makes the first id that goes anywhere.
+/// Makes each thread reseed its generator: processes forked from the same parent share its state.
+/// Must be called before a process makes its first id that leaves it.
 pub(crate) fn seed_again() {
     SEEDS.fetch_add(1, Ordering::Relaxed);
 }
@@ -57,8 +57,8 @@ pub(crate) fn seed_again() {
 fn seeded() -> SmallRng {
     let mut seed = [0_u8; 32];
     if getrandom::fill(&mut seed).is_err() {
-        // Without a system source, what differs between threads, processes and moments:
-        // uniqueness is wanted here, not secrecy.
+        // Without a system source, use what differs between threads, processes and moments: ids
+        // must be unique, not secret.
         let moment = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| since.as_nanos());
@@ -69,9 +69,9 @@ fn seeded() -> SmallRng {
     SmallRng::from_seed(seed)
 }
 
-/// Makes an id of a moment, microseconds since 1970.
+/// Makes an id for a time in microseconds since 1970.
 ///
-/// A time before 1970 counts as the beginning of 1970, one after the year 9999 as its end.
+/// A time before 1970 counts as the start of 1970, one after the year 9999 as its end.
 pub(crate) fn new(started_us: i64) -> Uuid {
     let random = RANDOM
         .try_with(|random| random.try_borrow_mut().map(|mut random| random.next()))
@@ -89,13 +89,13 @@ pub(crate) fn new(started_us: i64) -> Uuid {
     Uuid::from_u128(bits)
 }
 
-/// Makes the id of a record of this kind that began at `started_us`, as [`new`] does.
+/// Makes the id of a record of this kind that began at `started_us`, like [`new`].
 pub(crate) fn of_record(kind: Kind, started_us: i64) -> Uuid {
     let bits = new(started_us).as_u128() & !KIND_MASK | u128::from(kind.code());
     Uuid::from_u128(bits)
 }
 
-/// The kind of the record with this id; `None`: it is no record's.
+/// Returns the kind of the record with this id; `None`: it is not a record's id.
 pub(crate) fn kind(id: Uuid) -> Option<Kind> {
     if id.get_version_num() != 7 {
         return None;
@@ -103,19 +103,19 @@ pub(crate) fn kind(id: Uuid) -> Option<Kind> {
     Kind::from_code(u8::try_from(id.as_u128() & KIND_MASK).unwrap_or(0))
 }
 
-/// Where a record's id has its kind.
+/// The bits of a record's id that hold its kind.
 const KIND_MASK: u128 = 0xf;
 
-/// The greatest time that a record can have, microseconds since 1970: the end of the year 9999,
-/// the last that every reader of timestamps can read. A `UUIDv7` holds 889 years more.
+/// The latest time of a record, in microseconds since 1970: the end of the year 9999, the last that
+/// every reader of timestamps can read. A `UUIDv7` holds 889 years more.
 pub(crate) const MAX_US: i64 = 253_402_300_799_999_999;
 
-/// Brings a time into the range that an id and a partition can hold.
+/// Clamps a time to the range that an id and a partition can hold.
 pub(crate) fn clamp_us(us: i64) -> i64 {
     us.clamp(0, MAX_US)
 }
 
-/// A UUID in one of the two forms that `audit.tenant_uuid` takes for one.
+/// Parses a UUID in one of the two forms that `audit.tenant_uuid` accepts.
 pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
     if matches!(text.len(), 32 | 36) {
         Uuid::try_parse(text).ok()

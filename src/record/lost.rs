@@ -1,4 +1,4 @@
-//! The record of a run whose end nobody saw: its process died, or was shut down.
+//! Makes the record of a run whose end was not seen, because its process died or was shut down.
 
 use super::decode::{self, Entry, EntryKey};
 use super::encode::{
@@ -7,8 +7,8 @@ use super::encode::{
 };
 use crate::vocabulary::Field;
 
-/// The record of a run that began and whose span nobody saw end; `None`: not the frame of one. What
-/// was seen or said of the run's end stays.
+/// Makes the record of a run that began and whose span was not seen to end; `None`: `begun` is not
+/// the frame of such a run. Evidence or a status of the run's end is kept.
 pub(crate) fn lost(begun: &[u8], error_code: &str) -> Option<Vec<u8>> {
     if begun.len() < HEADER_BYTES {
         return None;

@@ -1,10 +1,10 @@
-//! The shared vocabulary of the stages: what a record is, as bytes and as a row.
+//! What a record is, as bytes and as a row.
 //!
-//! A record is encoded once, on the thread that closed its span ([`encode`]). Those bytes
-//! are what the queue carries and the spool stores. [`decode`] reads them back, [`row`]
-//! turns them into the typed values of a row (each by [`coerce`], a key that a `Debug` wrote by
-//! [`debug_text`]), with what could not be stored
-//! as it was said named in `problems`; [`trace`] says which trace it belongs to.
+//! A record is encoded once, on the thread that closed its span ([`encode`]). The queue carries
+//! those bytes and the spool stores them. [`decode`] reads them back, and [`row`] converts them to
+//! the typed values of a row: each value by [`coerce`], a key in the output of a `Debug` by
+//! [`debug_text`]. `problems` names what could not be stored as it was recorded. [`trace`]
+//! determines which trace the record belongs to.
 
 pub(crate) mod buffers;
 mod builders;

@@ -1,6 +1,6 @@
-//! A frame as the values of a row, each of its column's type.
+//! Converts a frame to the values of a row, each with its column's type.
 //!
-//! A value never costs the row: what cannot be stored as its column's type is stored as well
+//! A bad value never costs the row: a value that does not fit its column's type is stored as well
 //! as possible, and `problems` says what happened.
 
 use std::borrow::Cow;
@@ -20,10 +20,10 @@ use super::id::parse_uuid;
 use super::trace::{self, Place};
 use crate::vocabulary::{Field, FieldType, Kind, Status};
 
-/// The greatest number of entries in `problems`; what is over it is one entry more.
+/// The greatest number of entries in `problems`; one more entry stands for all others.
 const MAX_PROBLEMS: usize = 100;
 
-/// A row of one of the three tables, but for what the spool and the writer add.
+/// A row of one of the three tables, without what the spool and the writer add.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
     pub(crate) kind: Kind,
@@ -33,9 +33,9 @@ pub(crate) struct Row<'a> {
     pub(crate) status: Status,
     /// Microseconds since 1970, in the range that a partition can hold.
     pub(crate) started_us: i64,
-    /// `None`: its end is not known.
+    /// `None` if the end is unknown.
     pub(crate) duration_us: Option<i64>,
-    /// The object of `metadata`, as JSON text.
+    /// The JSON object of `metadata`, as text.
     pub(crate) metadata: String,
     pub(crate) problems: Vec<String>,
     values: [Cell<'a>; Field::SLOTS],
@@ -52,12 +52,12 @@ pub(crate) enum Cell<'a> {
 }
 
 impl<'a> Row<'a> {
-    /// The value of the field's column.
+    /// Returns the value of the field's column.
     pub(crate) fn cell(&self, field: Field) -> &Cell<'a> {
         &self.values[usize::from(field.code())]
     }
 
-    /// When the record ended, microseconds since 1970, if that is known.
+    /// Returns when the record ended, in microseconds since 1970, if known.
     pub(crate) fn finished_us(&self) -> Option<i64> {
         let duration_us = self.duration_us?;
         Some(id::clamp_us(self.started_us.saturating_add(duration_us)))
@@ -110,29 +110,29 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Where the span of a frame is among those of its trace.
+/// Returns the place of a frame's span in its trace.
 pub(crate) fn place(frame: &Frame<'_>) -> Result<Place, DecodeError> {
     Ok(LastValues::read(frame)?.trace.place(&frame.header))
 }
 
-/// What a frame says, the last entry of each field.
+/// The last value of each field in a frame.
 struct LastValues<'a> {
     values: [Option<Value<'a>>; Field::SLOTS],
-    /// Fields without a column, and values that their column cannot hold.
+    /// Fields without a column, and values that do not fit their column.
     extras: BTreeMap<Cow<'a, str>, Extra<'a>>,
     problems: Vec<String>,
-    /// What is lost of each field's last value.
+    /// How much of each field's last value is lost.
     lost: [Lost; Field::SLOTS],
     trace: trace::TraceFields<'a>,
 }
 
-/// What is lost of a value.
+/// How much of a value is lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Lost {
     Nothing,
-    /// Its end.
+    /// The end of the value.
     Part,
-    /// All of it, or what is there says nothing.
+    /// All of the value, or the rest is meaningless.
     Whole,
 }
 
@@ -161,7 +161,7 @@ impl<'a> LastValues<'a> {
             lost: [Lost::Nothing; Field::SLOTS],
             trace: trace::TraceFields::default(),
         };
-        // What happened to a field's last value; a later value makes it untrue.
+        // What happened to each field's last value; dropped when a later value follows.
         let mut happened: Vec<(EntryKey<'a>, Value<'a>)> = Vec::new();
         let mut inherited_tenant = None;
         for entry in frame.entries() {
@@ -184,8 +184,8 @@ impl<'a> LastValues<'a> {
                 happened.retain(|(key, _)| *key != entry.key);
             }
             match entry.key {
-                // A span that has no value of its own has the inherited one, and what was said of an end
-                // is not taken back.
+                // A `None` does not override: a span without a value of its own keeps the inherited
+                // one, and a recorded status is not retracted.
                 EntryKey::Field(field)
                     if (field.is_inherited() || field == Field::Status)
                         && is_none(field, entry.value) => {}
@@ -229,12 +229,13 @@ impl<'a> LastValues<'a> {
         self.lost[usize::from(field.code())]
     }
 
-    /// Whether the last value is not there as it was said.
+    /// Returns whether any part of the last value is lost.
     fn is_lost(&self, field: Field) -> bool {
         self.lost(field) != Lost::Nothing
     }
 
-    /// Takes no earlier value for one that had no room: it would be that of an enclosing span.
+    /// Forgets the earlier value of a field whose last value had no room: it would be an enclosing
+    /// span's.
     fn forget(&mut self, field: Field) {
         if field.is_inherited() {
             self.values[usize::from(field.code())] = None;
@@ -273,7 +274,7 @@ impl<'a> LastValues<'a> {
         self.problem(name, &what);
     }
 
-    /// Keeps a value that its column cannot hold.
+    /// Keeps a value that does not fit its column in `metadata`.
     fn keep(&mut self, field: Field, value: Value<'a>, what: &str) -> Cell<'a> {
         self.problem(field.name(), what);
         self.extras
@@ -321,7 +322,7 @@ impl<'a> LastValues<'a> {
     fn tenant(&mut self, value: Value<'a>) -> Cell<'a> {
         let name = Field::TenantId.name();
         let (id, key) = match tenant(value) {
-            // Two keys with the same beginning are two tenants. What was lost is said already.
+            // Two keys with the same beginning are two tenants. The loss is reported already.
             Tenant::Key(key, _) | Tenant::NoKey(key, _) if self.is_lost(Field::TenantId) => {
                 (None, key)
             }
@@ -360,7 +361,7 @@ impl<'a> LastValues<'a> {
         self.storable(field, text)
     }
 
-    /// Text that Postgres can store.
+    /// Returns the text in a form that Postgres can store.
     fn storable(&mut self, field: Field, text: Cow<'a, str>) -> Cell<'a> {
         Cell::Text(match without_nul(&text) {
             Cow::Owned(replaced) => {
@@ -371,7 +372,7 @@ impl<'a> LastValues<'a> {
         })
     }
 
-    /// The status by the strongest evidence, and the error code that it implies.
+    /// Returns the status by the strongest evidence, and the error code that it implies.
     fn status(
         &mut self,
         kind: Kind,
@@ -391,7 +392,7 @@ impl<'a> LastValues<'a> {
                 }
             };
         }
-        // It was said, and is stronger than what was seen.
+        // A status was recorded, and is stronger than the evidence.
         if self.is_lost(FIELD) {
             return (Status::Unknown, None);
         }
@@ -399,7 +400,7 @@ impl<'a> LastValues<'a> {
             Evidence::Err => (Status::Failed, None),
             Evidence::Panic => (Status::Failed, Some("panic")),
             Evidence::Cancelled => (Status::Cancelled, None),
-            // A result that stands beside an error is what there was until then.
+            // A result beside an error is what there was before the error.
             Evidence::ResultField if self.has_error() => (Status::Failed, None),
             Evidence::ResultField if !self.has_result(kind, values) => (Status::Unknown, None),
             Evidence::Ok | Evidence::ResultField => (Status::Succeeded, None),
@@ -407,7 +408,7 @@ impl<'a> LastValues<'a> {
         }
     }
 
-    /// Whether the span itself says that something went wrong.
+    /// Returns whether the span itself recorded an error.
     fn has_error(&self) -> bool {
         [Field::ErrorCode, Field::ErrorMessage]
             .into_iter()
@@ -416,14 +417,15 @@ impl<'a> LastValues<'a> {
                     let text = unwrapped(said).unwrap_or_else(|| as_text(said));
                     let is_success =
                         Status::of_word(&text).is_some_and(|(word, _)| word == Status::Succeeded);
-                    // Such as 0 and SQLSTATE 00000.
+                    // Zeros mean success, such as 0 and SQLSTATE 00000.
                     self.is_lost(field) || !is_success && !text.trim_matches('0').is_empty()
                 }
                 _ => self.is_lost(field),
             })
     }
 
-    /// Whether a result was said, and every one that was is what a run that succeeds may have.
+    /// Returns whether a result was recorded, and every recorded one is what a successful run may
+    /// have.
     fn has_result(&self, kind: Kind, values: &[Cell<'a>]) -> bool {
         let mut has_result = false;
         for &field in Field::ALL {
@@ -435,7 +437,7 @@ impl<'a> LastValues<'a> {
                 (None, _) => continue,
                 (Some(said), _) if is_none(field, said) => continue,
                 (Some(Value::Debug(text)), Cell::Text(_)) => {
-                    // A value, not why there is none.
+                    // A value, rather than the reason why there is none.
                     !text.starts_with("Err(") && !text.starts_with("Some(Err(")
                 }
                 (Some(_), Cell::Text(_)) => true,
@@ -450,7 +452,7 @@ impl<'a> LastValues<'a> {
         has_result
     }
 
-    /// Merges an object that was said as the field `metadata` into the metadata; any other
+    /// Merges an object that was recorded as the field `metadata` into the metadata; any other
     /// value stays under that name.
     fn metadata_field(&mut self) {
         let Some(said) = self.values[usize::from(Field::Metadata.code())] else {

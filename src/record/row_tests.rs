@@ -128,7 +128,7 @@ fn no_more_problems_are_listed_than_a_reader_wants() {
     });
 }
 
-/// As earlier versions wrote them: a key or a status that had no room.
+/// As earlier versions wrote them, when a key or a status had no room.
 #[test]
 fn what_was_said_and_had_no_room_is_null_and_never_an_enclosing_spans() {
     let dropped = |buffers: &mut Buffers, field| {
@@ -187,7 +187,7 @@ fn a_result_that_is_none_is_no_evidence() {
         assert_eq!(said, Status::Unknown, "{word}");
     }
     assert_eq!(status(Evidence::Ok, &|out| int(out, -1)), Status::Succeeded);
-    // A later one that is none.
+    // Followed by a result that is none.
     let then = status(result, &|out| {
         int(out, 3);
         text(out, Field::RowsAffected, "some");
@@ -207,8 +207,8 @@ fn any_value() -> impl Strategy<Value = (u8, Vec<u8>)> {
 }
 
 proptest! {
-    /// Whatever the fields say, the row is one that Postgres takes: text without NUL, metadata
-    /// that is a JSON object, an id and times within the partitions.
+    /// Whatever the fields hold, Postgres accepts the row: text without NUL, metadata that is a
+    /// JSON object, an id and times within the partitions.
     #[test]
     fn every_record_becomes_a_row_that_postgres_takes(
         kind in prop::sample::select(Kind::ALL.to_vec()),

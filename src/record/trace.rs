@@ -1,13 +1,13 @@
-//! Which trace a record belongs to, and where its span hangs there.
+//! Determines which trace a record belongs to, and its parent span there.
 //!
-//! The trace is that of the host's OpenTelemetry span that was active, else that of a
-//! `traceparent`, else the `request_id` itself when it is a UUID, else the first 16 bytes of
-//! `sha256("request:" || request_id)`, else that of the outermost record. So every process that
-//! saw the same `request_id` writes into the same trace.
+//! The trace is that of the host's active OpenTelemetry span; without one, that of a `traceparent`;
+//! else the `request_id` itself if it is a UUID; else the first 16 bytes of
+//! `sha256("request:" || request_id)`; else that of the outermost record. So all processes that
+//! record the same `request_id` write into the same trace.
 //!
-//! A mark in the inherited entries (`Field::Boundary`) says what the enclosing record had: so a
-//! record can tell whether it is of the same trace as the one around it, without hashing on the
-//! application's thread.
+//! A mark in the inherited entries (`Field::Boundary`) shows what the enclosing record had. So a
+//! record can determine whether it belongs to the same trace as the enclosing one, without hashing
+//! on the application's thread.
 
 use std::borrow::Cow;
 
@@ -20,27 +20,27 @@ use super::encode::Header;
 use super::id::parse_uuid;
 use crate::vocabulary::Field;
 
-/// The id of a trace, as W3C Trace Context has it.
+/// The id of a trace, as defined by W3C Trace Context.
 pub(crate) type TraceId = [u8; 16];
 
-/// The id of a span, as W3C Trace Context has it.
+/// The id of a span, as defined by W3C Trace Context.
 pub(crate) type SpanId = [u8; 8];
 
-/// Where a record's span is among the spans of its trace.
+/// The place of a record's span in its trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) trace_id: TraceId,
     pub(crate) span_id: SpanId,
     /// `None`: the trace begins here, as far as is known.
     pub(crate) parent_span_id: Option<SpanId>,
-    /// The span of the enclosing record, when that is of another trace.
+    /// The span of the enclosing record, if that belongs to another trace.
     pub(crate) enclosing: Option<(TraceId, SpanId)>,
-    /// The host has a span of its own for the record, and exports it.
+    /// Whether the host has a span of its own for the record, and exports it.
     pub(crate) is_exported_by_host: bool,
 }
 
 impl Place {
-    /// The value of a W3C `traceparent` header that makes what is called a child of this span.
+    /// Returns the W3C `traceparent` header that makes a called service's span a child of this one.
     pub(crate) fn traceparent(&self) -> String {
         format_traceparent(self.trace_id, self.span_id, true)
     }
@@ -62,12 +62,13 @@ pub(crate) struct HostSpan {
     pub(crate) span_id: SpanId,
     /// Whether the host exports it.
     pub(crate) is_sampled: bool,
-    /// Whether it is nearer than the enclosing record's.
+    /// Whether the host's span is nearer than the enclosing record's.
     pub(crate) is_nearest: bool,
 }
 
 impl HostSpan {
-    /// The value of an entry. Frozen, version 1: trace id [16], span id [8], 1: sampled, 2: nearest.
+    /// Returns the value of an entry. Frozen, version 1: trace id [16], span id [8], flags (1:
+    /// sampled, 2: nearest).
     #[cfg(any(test, feature = "tracing-opentelemetry"))]
     pub(crate) fn to_bytes(self) -> [u8; 25] {
         let mut bytes = [0; 25];
@@ -98,16 +99,16 @@ impl HostSpan {
     }
 }
 
-/// What a frame's entries say of its trace, gathered as they are read.
+/// The fields of a frame that determine its trace, collected while its entries are read.
 #[derive(Debug, Default)]
 pub(super) struct TraceFields<'a> {
-    /// The last that was said.
+    /// The last recorded keys.
     last: Keys<'a>,
-    /// What the enclosing record had.
+    /// The keys of the enclosing record.
     enclosing: Option<Keys<'a>>,
-    /// A `traceparent` that is none.
+    /// A `traceparent` that is not valid.
     malformed: Option<Value<'a>>,
-    /// A `traceparent` was said since the enclosing record.
+    /// Whether a `traceparent` was recorded since the enclosing record.
     has_nearer_traceparent: bool,
     /// The host's span that was active when the record began.
     active: Option<HostSpan>,
@@ -115,7 +116,7 @@ pub(super) struct TraceFields<'a> {
     own: Option<HostSpan>,
 }
 
-/// What decides on a trace.
+/// The fields that determine a trace.
 #[derive(Clone, Copy, Debug, Default)]
 struct Keys<'a> {
     traceparent: Option<(TraceId, SpanId)>,
@@ -123,7 +124,7 @@ struct Keys<'a> {
 }
 
 impl Keys<'_> {
-    /// The trace, and the span in it that a `traceparent` names.
+    /// Returns the trace, and the span in it that a `traceparent` names.
     fn trace(&self, root: Uuid) -> (TraceId, Option<SpanId>) {
         if let Some((trace_id, span_id)) = self.traceparent {
             return (trace_id, Some(span_id));
@@ -144,7 +145,7 @@ impl Keys<'_> {
     }
 }
 
-/// The request's id as its column has it.
+/// Returns the request id as its column stores it.
 fn request_key(said: Value<'_>) -> Cow<'_, str> {
     let (text, _) = key(Field::RequestId, said);
     match without_nul(&text) {
@@ -164,7 +165,7 @@ impl<'a> TraceFields<'a> {
                     self.has_nearer_traceparent = true;
                     self.malformed = None;
                 }
-                // What is none leaves the one that was said before.
+                // An empty value leaves the one that was recorded before.
                 None if as_text(value).is_empty() => {}
                 None => self.malformed = Some(value),
             },
@@ -178,7 +179,7 @@ impl<'a> TraceFields<'a> {
         }
     }
 
-    /// Takes no earlier value for one that was said and is not there.
+    /// Forgets the earlier value of a field whose last value is lost.
     pub(super) fn forget(&mut self, field: Field) {
         match field {
             Field::RequestId => self.last.request_id = None,
@@ -190,7 +191,7 @@ impl<'a> TraceFields<'a> {
         }
     }
 
-    /// A `traceparent` that was said last and is none.
+    /// Returns the last `traceparent`, if it is not valid.
     pub(super) fn malformed_traceparent(&self) -> Option<Value<'a>> {
         self.malformed
     }
@@ -229,7 +230,7 @@ impl<'a> TraceFields<'a> {
     }
 }
 
-/// The span of a record that the host has no span for.
+/// Returns the span id of a record for which the host has no span.
 fn span_id(record: Uuid) -> SpanId {
     let mut id = [0; 8];
     id.copy_from_slice(&record.as_bytes()[8..]);
