@@ -1,9 +1,9 @@
-//! Runs that go on, as the spool's thread sees them.
+//! The runs in flight, as the spool thread sees them.
 //!
-//! Most runs end between two looks at the spans that are open, and leave no trace here; one that
-//! goes on is stored, so that the next process knows of it should this one die.
+//! Most runs end between two polls of the open spans, and leave no trace here. A run that lasts
+//! longer is stored, so that the next process knows of it if this one dies.
 //!
-//! Only a run that was open at two looks, some milliseconds apart, is stored. Runs and records
+//! Only a run that was open at two polls, some milliseconds apart, is stored. Runs and records
 //! change in one transaction, so that no run is both ended and lost.
 
 use std::collections::HashSet;
@@ -12,18 +12,18 @@ use uuid::Uuid;
 
 use crate::spool::Runs;
 
-/// Runs that go on.
+/// The runs in flight.
 #[derive(Debug, Default)]
 pub(super) struct InFlightRuns {
-    /// Those that the spool was told of, or is to be told of.
+    /// Runs that are stored in the spool, or are to be stored.
     known: HashSet<Uuid>,
-    /// What the spool is to be told, kept until it was.
+    /// Changes that the spool has not stored yet.
     unstored: Runs,
     is_over: bool,
 }
 
 impl InFlightRuns {
-    /// Runs were seen that go on, or of one that was seen before more is known.
+    /// Adds runs that are in flight, or replaces the frames of known ones with newer ones.
     pub(super) fn begin(&mut self, begun: Vec<(Uuid, Vec<u8>)>) {
         for (id, frame) in begun {
             if !self.known.insert(id) {
@@ -33,10 +33,11 @@ impl InFlightRuns {
         }
     }
 
-    /// A run has ended, one of these or another.
+    /// Ends a run, known or not.
     pub(super) fn end(&mut self, id: Uuid) {
         if self.known.remove(&id) {
-            // The spool need not be told of it, but a write that was said to have failed may have.
+            // Its beginning need not be stored any more, but a write that was reported as failed
+            // may have stored it.
             if let Some(at) = self
                 .unstored
                 .begun
@@ -49,33 +50,33 @@ impl InFlightRuns {
         }
     }
 
-    /// Whether no run goes on.
+    /// Returns whether no run is in flight.
     pub(super) fn is_empty(&self) -> bool {
         self.known.is_empty()
     }
 
-    /// What the spool is to be told.
+    /// Returns the changes that the spool has not stored yet.
     pub(super) fn unstored(&self) -> &Runs {
         &self.unstored
     }
 
-    /// The spool was told.
+    /// Marks all changes as stored.
     pub(super) fn mark_stored(&mut self) {
         self.unstored = Runs::default();
     }
 
-    /// Whether runs are no longer looked for: those that went on have been [ended](Self::end_all).
+    /// Returns whether runs are no longer polled: those in flight have been [ended](Self::end_all).
     pub(super) fn is_over(&self) -> bool {
         self.is_over
     }
 
-    /// Forgets all runs, for good; returns which those were that go on, and the frames of those
-    /// that the spool was not told of.
+    /// Forgets all runs for good; returns the ids of those in flight, and the frames of those that
+    /// the spool has not stored.
     pub(super) fn end_all(&mut self) -> (HashSet<Uuid>, Vec<Vec<u8>>) {
         self.is_over = true;
         let ended = std::mem::take(&mut self.known);
         let unsaved = std::mem::take(&mut self.unstored.begun);
-        // A write that was said to have failed may have told it all the same.
+        // A write that was reported as failed may have stored them all the same.
         self.unstored
             .ended
             .extend(unsaved.iter().map(|(id, _)| *id));
@@ -110,7 +111,7 @@ mod tests {
         runs.begin(begun(&[1, 2]));
         assert_eq!(told(&mut runs), (2, vec![]));
         runs.end(Uuid::from_u128(1));
-        // It was never seen to go on.
+        // It was never seen in flight.
         runs.end(Uuid::from_u128(3));
         assert_eq!(told(&mut runs), (0, vec![1]));
         assert!(!runs.is_empty());
@@ -132,7 +133,7 @@ mod tests {
         runs.begin(begun(&[1]));
         runs.end(Uuid::from_u128(1));
         runs.begin(begun(&[2]));
-        // Nor is the frame of a run kept that has ended.
+        // Nor is the frame of an ended run kept.
         assert_eq!(told(&mut runs), (1, vec![1]));
         assert!(runs.end_all().1.is_empty());
     }
@@ -143,7 +144,7 @@ mod tests {
         runs.begin(begun(&[1]));
         told(&mut runs);
         runs.begin(begun(&[2, 3]));
-        // It has a record.
+        // This run has a record.
         runs.end(Uuid::from_u128(3));
         let (ended, unsaved) = runs.end_all();
         assert_eq!(ended, [1, 2].map(Uuid::from_u128).into());

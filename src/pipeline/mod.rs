@@ -1,9 +1,9 @@
-//! The worker: wires the stages, owns the threads.
+//! Starts the pipeline: connects its stages and owns their threads.
 //!
-//! Two threads, so that a slow database never holds up the local log: one moves records from
-//! the queue to the spool, one drains the spools into Postgres on a runtime of its own. What
-//! they must know of each other is in [`Progress`]. A third exports, if that is set up, and holds
-//! up neither; what is known of it is in [`Export`].
+//! Two threads, so that a slow database never blocks the local log: one moves records from the
+//! queue to the spool, the other drains the spools into Postgres on a runtime of its own. They
+//! share [`Progress`]. A third thread exports, if that is set up, and blocks neither; its state is
+//! in [`Export`].
 
 mod in_flight;
 mod spooler;
@@ -37,13 +37,13 @@ use crate::stats::Counters;
 #[cfg(feature = "otlp")]
 use crate::stats::Stats;
 
-/// How long a thread waits that waits until the worker says that the time is over: a disk that
-/// hangs holds up the worker, but not who waits for it.
+/// Returns how long a caller waits for the worker, which itself gives up after `timeout`: a disk
+/// that hangs blocks the worker, but not its callers.
 pub(crate) fn patience(timeout: Duration) -> Duration {
     timeout.saturating_add(STOP_GRACE + Duration::from_secs(1))
 }
 
-/// A running pipeline; dropping it flushes and stops.
+/// A running pipeline; dropping it flushes and stops it.
 #[derive(Debug)]
 pub(crate) struct Pipeline {
     intake: Arc<Intake>,
@@ -57,7 +57,7 @@ impl Pipeline {
 
     pub(crate) fn shutdown_blocking(&self, timeout: Duration) {
         if is_worker_thread() {
-            // It would wait for itself.
+            // The thread would wait for itself.
             return;
         }
         let (reply, replied) = std::sync::mpsc::sync_channel(1);
@@ -67,7 +67,7 @@ impl Pipeline {
                 let _ = reply.try_send(());
             }),
         );
-        // An error means that the worker has ended, or that its disk answers no more.
+        // An error means that the worker has ended, or that its disk no longer responds.
         let _ = replied.recv_timeout(patience(timeout));
     }
 }
@@ -78,7 +78,7 @@ impl Drop for Pipeline {
     }
 }
 
-/// Ends the pipeline when the worker's thread ends, in whichever way.
+/// Ends the pipeline when the worker's thread ends, however it ends.
 struct EndsPipeline(Arc<Intake>);
 
 impl Drop for EndsPipeline {
@@ -87,7 +87,7 @@ impl Drop for EndsPipeline {
     }
 }
 
-/// What an operator looks for first.
+/// The settings that an operator looks for first.
 struct Started {
     place: String,
     login: String,
@@ -95,7 +95,7 @@ struct Started {
 }
 
 impl Started {
-    /// Says in one line where the trail goes.
+    /// Logs in one line where the trail goes.
     fn say(self) {
         report::say(move || {
             let Self { place, login, root } = self;
@@ -109,12 +109,12 @@ impl Started {
     }
 }
 
-/// Starts the threads.
+/// Starts the threads of a pipeline.
 pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
-    // This process may be one of several that were forked from one.
+    // This process may be one of several that were forked from the same parent.
     id::seed_again();
     threads::note_panics();
-    // What is set for the export is checked before anything is made.
+    // The export settings are checked before anything is made.
     #[cfg(feature = "otlp")]
     let exporter = exporter(&config)?;
     let positions = match config.export_quota_bytes {
@@ -177,7 +177,7 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     let mut commands = intake.commands();
     let ending = Arc::clone(&intake);
     let worker = spawn("tracing-audit-spool", move || {
-        // Made on the thread: one that cannot be started ends nothing.
+        // Made on the thread: a thread that cannot be started ends nothing.
         let _ending = EndsPipeline(ending);
         spooler.run(&sinks);
     })
@@ -213,7 +213,7 @@ fn start_postgres(
             export.clone(),
             Arc::clone(&intake.required),
             Box::new(move |record, told| {
-                // A full queue is counted.
+                // A record that finds the queue full is counted.
                 if telling.record(&record).is_ok()
                     && let Some(told) = told
                 {
@@ -226,7 +226,7 @@ fn start_postgres(
                 }
             }),
         );
-        // A server that answers no more has its time; that is over when the sink is to stop.
+        // A server that no longer responds is waited for until the sink must stop.
         runtime.block_on(either(drain.run(), progress.wait_for_end()));
     };
     spawn("tracing-audit-postgres", move || {
@@ -236,20 +236,20 @@ fn start_postgres(
             |fault| counters.sink_panicked(fault),
             || run(&runtime),
         );
-        // A name that is being looked up holds nobody up.
+        // A name lookup that still runs blocks nobody.
         runtime.shutdown_background();
     })
 }
 
-/// How long it may take until what the trail is told of itself is in it; if it takes longer, the next
-/// process tells it once more.
+/// How long to wait until a row about a disagreement is committed; after that, the next process
+/// reports it again.
 const TELL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// An export, and the runtime that it will run on.
 #[cfg(feature = "otlp")]
 type ReadyExporter = (otlp::Exporter, Runtime);
 
-/// What is set for the export, checked.
+/// Checks the export settings and returns the export, if it is set up.
 #[cfg(feature = "otlp")]
 fn exporter(config: &Config) -> Result<Option<ReadyExporter>, BuildError> {
     let Some(settings) = config.otlp.clone() else {
@@ -283,7 +283,7 @@ fn start_export(
     counters.export.turn_on();
     let (export, counters, spool) = (Arc::clone(export), Arc::clone(counters), Arc::clone(spool));
     spawn("tracing-audit-otlp", move || {
-        // Kept over a panic: what it has exported, and what it was to tell, is known to it alone.
+        // Kept across a panic: only this knows what was exported and what is still to be reported.
         let mut drain: Option<otlp::Drain> = None;
         let run = || {
             let _entered = runtime.enter();
@@ -299,7 +299,7 @@ fn start_export(
             counters.export.set_failing(true);
         };
         supervise(&counters, || export.should_stop(), panicked, run);
-        // A name that is being looked up holds nobody up.
+        // A name lookup that still runs blocks nobody.
         runtime.shutdown_background();
     })
 }

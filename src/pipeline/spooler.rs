@@ -1,4 +1,4 @@
-//! The thread that moves records from the queue to the spool, and answers to the handle.
+//! The spool thread: moves records from the queue to the spool, and answers the handle.
 //!
 //! It polls: every 5 ms while records come, every 100 ms when idle. Waking it would be a system
 //! call on the application's thread.
@@ -24,22 +24,22 @@ use crate::spool::{Positions, Runs, Sink, Spool};
 use crate::stats::{DropCause, Stats};
 use crate::vocabulary::Kind;
 
-/// How often the queue is emptied while records come: what a killed process loses at the most.
+/// How often the queue is emptied while records come: the most that a killed process loses.
 const BUSY_POLL: Duration = Duration::from_millis(5);
 
-/// How often the queue is looked at when no record came for [`IDLE_AFTER`]. The application's
-/// threads wake nobody, since that would be a system call.
+/// How often the queue is polled when no record came for [`IDLE_AFTER`]. The application's threads
+/// do not wake this one, since that would be a system call.
 const IDLE_POLL: Duration = Duration::from_millis(100);
 
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 
-/// How often the wall clock is looked up.
+/// How often the wall clock is read.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
-/// How long the end waits for the export, at the most.
+/// The longest time that a shutdown waits for the export.
 const EXPORT_GRACE: Duration = Duration::from_secs(2);
 
-/// Drops that no row tells of yet.
+/// Drops that no row reports yet.
 #[derive(Clone, Copy, Debug)]
 struct Drops {
     count: u64,
@@ -48,31 +48,31 @@ struct Drops {
     grew: Instant,
 }
 
-/// What is to be told of drops.
+/// Whether drops are still to be reported.
 #[derive(Clone, Copy, Debug)]
 enum Untold {
     Nothing,
     Run(Drops),
-    /// No row tells of them any more: after the shutdown there is no end to them.
+    /// No row reports drops any more: after the shutdown they never end.
     Over,
 }
 
 /// The error code of a run that was open when the pipeline was shut down.
 const SHUT_DOWN: &str = "shut_down";
 
-/// After so long without a drop, a run of drops is over.
+/// A run of drops is over after this long without one.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// How long drops go on before a row tells of them while there are more.
+/// How long drops continue before a row reports them while there are more.
 const LONGEST_GAP: Duration = Duration::from_secs(10);
 
-/// The pause after the local log refused to be written.
+/// The pause after the local log refused a write.
 const SPOOL_RETRY: Duration = Duration::from_millis(100);
 
-/// The longest pause after a panic: nobody else takes what comes into the queue meanwhile.
+/// The longest pause after a panic: no other thread empties the queue meanwhile.
 const LONGEST_PANIC_PAUSE: Duration = Duration::from_secs(5);
 
-/// Moves records from the queue to the spool, and answers to the handle.
+/// Moves records from the queue to the spool, and answers the handle.
 #[derive(Debug)]
 pub(super) struct Spooler {
     intake: Arc<Intake>,
@@ -82,23 +82,23 @@ pub(super) struct Spooler {
     spool: Arc<Spool>,
     /// Taken from the queue and not yet in the spool.
     chunks: Vec<Frames>,
-    /// Runs that have begun and not yet ended.
+    /// Runs that have begun and not ended.
     in_flight: InFlightRuns,
     untold: Untold,
-    /// The disk did not take the last write.
+    /// Whether the disk refused the last write.
     is_failing: bool,
-    /// Whether all that was in the queue when it was last looked at is in the spool.
+    /// Whether all that the queue held at the last poll is in the spool.
     emptied: bool,
-    /// Stored runs that were ended and counted as records.
+    /// The stored runs that were ended and counted as records.
     ended: u64,
-    /// No more records come: what is there goes into the spool, over its quota or not.
+    /// Whether records are no longer accepted: the rest goes into the spool, over its quota or not.
     stopping: bool,
     last_record: Instant,
     last_clock: Instant,
     panics: Panics,
     /// When the last step panicked, and how long to wait after it.
     panicked: Option<(Instant, Duration)>,
-    /// The spool refused; when to try again.
+    /// When to retry after the spool refused a write.
     retry_at: Option<Instant>,
 }
 
@@ -119,7 +119,7 @@ impl Spooler {
             chunks: Vec::new(),
             in_flight: InFlightRuns::default(),
             untold: Untold::Nothing,
-            // It is said at once, and tried again.
+            // The failure is logged at once, and the write retried.
             is_failing: !spool.is_made(),
             spool,
             emptied: false,
@@ -133,7 +133,7 @@ impl Spooler {
         }
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until a command stops it.
     pub(super) fn run(mut self, sinks: &[JoinHandle<()>]) {
         let mut stops = Vec::new();
         while stops.is_empty() {
@@ -157,7 +157,7 @@ impl Spooler {
         self.stop(sinks, stops);
     }
 
-    /// A step; a panic in it costs the pause until the next one.
+    /// Takes a step; a panic in it causes a pause before the next one.
     fn safe_step(&mut self) -> Vec<(Instant, StopReply)> {
         let now = Instant::now();
         if let Some((at, pause)) = self.panicked {
@@ -182,7 +182,7 @@ impl Spooler {
                 .panicked
                 .map_or(Duration::MAX, |(at, _)| now.duration_since(at));
             let (pause, _) = self.panics.count(&self.intake.counters, ran);
-            // Until a write shows that records go into the log again.
+            // Until a write shows that the log accepts records again.
             self.is_failing = true;
             self.intake.counters.set_spool_blocked(true);
             self.panicked = Some((now, pause.min(LONGEST_PANIC_PAUSE)));
@@ -190,7 +190,7 @@ impl Spooler {
         })
     }
 
-    /// Moves what there is, and takes the flushes that came; returns the stops that came.
+    /// Moves the records and accepts the flushes that came; returns the stops that came.
     fn step(&mut self) -> Vec<(Instant, StopReply)> {
         let (flushes, hurry) = {
             let mut commands = self.intake.commands();
@@ -199,7 +199,7 @@ impl Spooler {
                 std::mem::take(&mut commands.hurry),
             )
         };
-        // After the commands were taken: what was accepted before them is moved now.
+        // After the commands are taken, so that all records accepted before them are moved now.
         self.move_records();
         if hurry {
             self.progress.hurry();
@@ -230,7 +230,7 @@ impl Spooler {
         self.emptied && self.progress.position() >= self.spool.log().next_seq()
     }
 
-    /// How far each sink has come.
+    /// Returns the position of each sink.
     fn positions(&self) -> Positions {
         let positions = Positions::BEGINNING.with(Sink::Postgres, self.progress.position());
         match &self.export {
@@ -239,8 +239,8 @@ impl Spooler {
         }
     }
 
-    /// Has the export give up what it takes too much room for, the oldest first; what Postgres
-    /// still needs is not its to give up.
+    /// Discards the oldest records that only the export needs while the log exceeds the export's
+    /// quota; records that Postgres still needs stay.
     fn keep_export_within_quota(&self) {
         let log = self.spool.log();
         if let (Some(export), Some(quota)) = (&self.export, self.config.export_quota_bytes)
@@ -252,7 +252,7 @@ impl Spooler {
         }
     }
 
-    /// Moves what the queue holds into the spool, and removes there what is committed.
+    /// Moves records from the queue into the spool, and removes committed ones from the spool.
     fn move_records(&mut self) {
         let now = Instant::now();
         self.emptied = false;
@@ -262,7 +262,7 @@ impl Spooler {
         self.keep_export_within_quota();
         let log = self.spool.log();
         let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
-        // Chunks that an earlier write refused come first; the queue may hold more then.
+        // Chunks that an earlier write refused go first; the queue may hold more then.
         let is_drained = self.chunks.is_empty() && has_room;
         if is_drained {
             self.take_queues(now);
@@ -309,11 +309,11 @@ impl Spooler {
         }
     }
 
-    /// Takes what the queues hold, and what is to be told of what they did not.
+    /// Takes the records from the queues, and reports the drops.
     fn take_queues(&mut self, now: Instant) {
         let intake = &self.intake;
         let is_any_tracked = intake.is_tracked != [false; Kind::ALL.len()];
-        // Runs that go on first: what is seen here ends afterwards.
+        // Runs in flight first: a run that is seen here ends later.
         let mut are_young = false;
         if is_any_tracked && !self.in_flight.is_over() {
             let (begun, young) = intake.look_for_runs(self.stopping);
@@ -341,7 +341,7 @@ impl Spooler {
         self.tell_losses(now);
     }
 
-    /// Makes a row of each run of drops: when it is over, or has gone on for long.
+    /// Makes a row for each run of drops: when it is over, or has lasted long.
     fn tell_losses(&mut self, now: Instant) {
         let count = self.intake.counters.untold();
         let drops = match self.untold {
@@ -379,27 +379,28 @@ impl Spooler {
         };
     }
 
-    /// Adds a record that the pipeline makes itself.
+    /// Adds a record that the pipeline itself makes.
     fn make(&mut self, record: &NewRecord) {
         self.intake.counters.count_made(1);
         self.chunks.push(record.encode(&self.intake.limits));
     }
 
-    /// Makes records of the runs that are still open: what ends them comes too late. Not before all
-    /// that was recorded is taken from the queue, unless this is the last moment (`now`): the record
-    /// of a run may be among it. Returns whether that is done.
+    /// Makes records of the runs that are still open, whose ends come too late. Waits until all
+    /// records are taken from the queue, since the record of a run may be among them, unless this
+    /// is the last moment (`now`). Returns whether it is done.
     fn end_runs(&mut self, now: bool) -> bool {
         if !self.in_flight.is_over() {
             if !self.emptied && !now {
                 return false;
             }
             let mut refused = self.intake.refused_ends();
-            // Held over both: a run whose record is refused meanwhile is dropped, or ended here.
+            // Held for both: a run whose record is refused meanwhile is either dropped or ended
+            // here.
             for id in refused.abandoned.drain(..) {
                 self.in_flight.end(id);
             }
             let (ended, unsaved) = self.in_flight.end_all();
-            // Whoever asks for one later is told as of any record.
+            // A later wait for one of them is answered as for any record.
             for id in &ended {
                 if id::kind(*id).is_some_and(|kind| self.intake.required.has(kind)) {
                     self.intake.required.accept(*id);
@@ -420,8 +421,8 @@ impl Spooler {
         self.end_stored_runs()
     }
 
-    /// The same for those that are stored; whether there are none left. Only when nothing is in
-    /// hand: a write that failed is to be tried again as it was.
+    /// Does the same for stored runs; returns whether none is left. Only when no chunk is in hand:
+    /// a failed write must be retried unchanged.
     fn end_stored_runs(&mut self) -> bool {
         if self.is_failing || !self.chunks.is_empty() {
             return false;
@@ -435,13 +436,13 @@ impl Spooler {
         if recovered.is_ok() {
             self.made_readable();
         } else {
-            // The next write opens the log again.
+            // The next write reopens the log.
             self.is_failing = true;
         }
         recovered.is_ok()
     }
 
-    /// Lets the sinks have from memory what the disk does not take, as long as there is room.
+    /// Keeps what the disk refuses in memory for the sinks, as long as there is room.
     fn keep_in_memory(&mut self, is_drained: bool) {
         let log = self.spool.log();
         let kept = log.keep_in_memory(&self.chunks, self.config.queue_bytes);
@@ -451,10 +452,10 @@ impl Spooler {
         self.emptied = is_drained && self.chunks.is_empty();
     }
 
-    /// What was in hand can be read by the sinks.
+    /// Makes the chunks in hand readable for the sinks.
     fn made_readable(&mut self) {
         let next_seq = self.spool.log().next_seq();
-        // First, so that the export counts whatever a flush says is in Postgres.
+        // First, so that the export counts whatever a flush reports as committed.
         if let Some(export) = &self.export {
             export.appended(next_seq);
         }
@@ -464,7 +465,7 @@ impl Spooler {
         }
     }
 
-    /// Says that the spool takes no records, when that is news.
+    /// Logs that the spool accepts no records, if that is new.
     fn blocked(&self, why: &'static str, error: Option<&dyn Error>) {
         if self.intake.counters.set_spool_blocked(true) {
             let error = error.map(crate::error::causes);
@@ -478,7 +479,7 @@ impl Spooler {
         }
     }
 
-    /// Takes no more records, waits for what is pending until the latest deadline, and ends.
+    /// Closes the queue, waits for pending records until the latest deadline, and ends.
     fn stop(mut self, sinks: &[JoinHandle<()>], mut stops: Vec<(Instant, StopReply)>) {
         self.stopping = true;
         self.intake.queue.close();
@@ -487,8 +488,8 @@ impl Spooler {
             .map(|(deadline, _)| *deadline)
             .max()
             .unwrap_or_else(Instant::now);
-        // The queues are emptied now, whether the disk is to be tried yet or not: what has just begun
-        // is ended with the others.
+        // Empties the queues now, whether or not a retry is due: runs that have just begun are
+        // ended with the others.
         self.retry_at = None;
         stops.append(&mut self.step());
         let mut are_runs_ended = self.end_runs(false);
@@ -503,7 +504,7 @@ impl Spooler {
         are_runs_ended = are_runs_ended || self.end_runs(true);
         self.progress.stop();
         if let Some(export) = &self.export {
-            // Nobody is held up by a collector: it gets a moment, if it is there at all.
+            // A collector blocks nobody: it gets a moment, and only if it is reachable.
             export.end();
             let until = deadline.min(Instant::now() + EXPORT_GRACE);
             while export.is_worth_waiting_for() && Instant::now() < until {
@@ -517,7 +518,7 @@ impl Spooler {
             std::thread::park_timeout(Duration::from_millis(1));
         }
         if !self.emptied || self.is_failing {
-            // An earlier write may have been made good by now: once more, for the queue.
+            // An earlier write may succeed by now: once for it, and once more for the queue.
             self.retry_at = None;
             self.move_records();
             if !self.emptied {
@@ -530,14 +531,14 @@ impl Spooler {
             .export
             .as_ref()
             .is_none_or(|export| export.is_done(log.next_seq()));
-        // An undrained log and its folder stay for the next process; so do those that a sink
-        // still holds.
+        // A log that is not drained stays for the next process, with its folder; so does one that a
+        // sink still holds.
         let is_done = are_finished() && self.is_drained() && exported && are_runs_ended;
         if !is_done && self.chunks.is_empty() && self.positions() != log.positions() {
-            // What this does not tell the next process, it exports once more.
+            // If this fails, the next process exports some records again.
             let _ = self.spool.append(&[], self.positions(), &Runs::default());
         }
-        // The disk took them until the end neither: nothing else can keep them.
+        // The disk refused these until the end: nothing else can keep them.
         let mut lost = log.in_memory(self.progress.position());
         if !self.emptied {
             self.intake.queue.drain(&mut self.chunks);
@@ -563,7 +564,7 @@ impl Spooler {
         for (_, reply) in stops {
             reply(());
         }
-        // What came meanwhile is answered as the thread ends.
+        // Commands that came meanwhile are answered when the thread ends.
         drop(intake);
     }
 }

@@ -62,14 +62,14 @@ fn the_place_of_a_workers_panic_is_known_without_its_words() {
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// A pipeline whose Postgres is not there, and its folder.
+/// Starts a pipeline whose Postgres does not exist; returns it with its folder.
 fn start() -> (Audit, std::path::PathBuf) {
     let folder = std::env::temp_dir().join(format!("tracing-audit-{}", id::new(0).simple()));
     let builder = Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
     (builder.spool(&folder).start().unwrap(), folder)
 }
 
-/// With nothing to wait for, it is called on the spool's thread.
+/// Returns a reply that panics. With nothing to wait for, it is called on the spool thread.
 fn panics() -> FlushReply {
     Box::new(|_| panic!("as if something had gone wrong"))
 }
@@ -102,6 +102,6 @@ fn a_shutdown_that_comes_together_with_a_panic_is_carried_out() {
     replied.recv_timeout(MINUTE).unwrap();
     assert_eq!(audit.stats().restarts(), 1);
     drop(audit);
-    // Empty: its own folder went with the shutdown.
+    // Empty: the shutdown removed the process' own folder.
     std::fs::remove_dir(folder).unwrap();
 }

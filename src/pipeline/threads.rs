@@ -1,5 +1,5 @@
-//! The threads of a pipeline: each is started, has a runtime if it needs one, and runs again after a
-//! panic, since what it was at is in the spool.
+//! The pipeline's threads: each is started, has a runtime if it needs one, and runs again after a
+//! panic, since its work is in the spool.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -17,25 +17,25 @@ use crate::error::BuildError;
 use crate::own_threads::{is_worker_thread, mark_worker_thread};
 use crate::stats::Counters;
 
-/// How long a thread that was told to stop may take before it is left to itself.
+/// How long a thread that was told to stop may take before it is abandoned.
 pub(super) const STOP_GRACE: Duration = Duration::from_secs(2);
 
-/// The pause before a worker that panicked is started again, which doubles with each panic.
+/// The pause before a worker that panicked is restarted; it doubles with each panic.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest pause. A worker that ran for longer than this begins with the first one again.
+/// The longest pause. A worker that ran for longer than this starts again with the first one.
 const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
-/// How often a thread that pauses looks whether it is to stop.
+/// How often a pausing thread checks whether it must stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 thread_local! {
-    /// Where this thread, a worker's, last panicked.
+    /// The place of this worker thread's last panic.
     static PLACE: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Has the place of a worker's panic noted. The host's panic hook is called as before, for all
-/// threads, ours included; other threads cost a look at a flag.
+/// Installs a panic hook that notes where a worker panics. The host's hook still runs, for all
+/// threads, ours included; other threads pay for the check of a flag.
 pub(super) fn note_panics() {
     static NOTED: Once = Once::new();
     if std::thread::panicking() {
@@ -54,7 +54,7 @@ pub(super) fn note_panics() {
     });
 }
 
-/// How long to wait before the next start.
+/// The pause before the next restart.
 #[derive(Debug)]
 pub(super) struct Pause(Duration);
 
@@ -62,7 +62,7 @@ pub(super) struct Pause(Duration);
 #[derive(Debug)]
 pub(super) struct Panics {
     pause: Pause,
-    /// Where; said once each.
+    /// The places of the panics; each is logged once.
     places: HashSet<String>,
 }
 
@@ -74,8 +74,8 @@ impl Panics {
         }
     }
 
-    /// Counts a panic of this thread after a run that took so long, and says where it was. Returns
-    /// how long to wait, and what is wrong as a sentence.
+    /// Counts a panic of this thread after it ran for `ran`, and logs its place. Returns how long
+    /// to wait, and the fault as a sentence.
     pub(super) fn count(&mut self, counters: &Counters, ran: Duration) -> (Duration, String) {
         counters.count_restart();
         let place = PLACE
@@ -96,7 +96,7 @@ impl Panics {
 impl Pause {
     pub(super) const FIRST: Self = Self(FIRST_PAUSE);
 
-    /// The pause after a run that took so long.
+    /// Returns the pause after a worker ran for `ran`.
     pub(super) fn after(&mut self, ran: Duration) -> Duration {
         if ran > LONGEST_PAUSE {
             self.0 = FIRST_PAUSE;
@@ -107,7 +107,7 @@ impl Pause {
     }
 }
 
-/// Runs a worker until it ends, again after each panic, of which `panicked` is told.
+/// Runs a worker until it ends; after each panic, calls `panicked` and runs it again.
 pub(super) fn supervise(
     counters: &Counters,
     should_stop: impl Fn() -> bool,
@@ -136,8 +136,8 @@ pub(super) fn supervise(
     }
 }
 
-/// Says that a worker panicked, and where, once for each place. What it said is not repeated: it may
-/// hold a value of the host's.
+/// Logs that a worker panicked, and where, once for each place. The panic message is not repeated:
+/// it may contain a value of the host's.
 fn say(place: String) {
     let thread = std::thread::current();
     let thread = thread.name().unwrap_or_default().to_owned();
@@ -152,7 +152,7 @@ fn say(place: String) {
     });
 }
 
-/// Does the one until it or the other is done.
+/// Polls both futures until either is done.
 pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Output = ()>) {
     let (mut one, mut other) = (pin!(one), pin!(other));
     std::future::poll_fn(|context| {
@@ -164,10 +164,10 @@ pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Out
     .await;
 }
 
-/// The runtime of a sink's thread.
+/// Makes the runtime of a sink's thread.
 pub(crate) fn runtime() -> io::Result<Runtime> {
     has_handles_for_a_runtime()?;
-    // It panics where it finds none for its signals, which is the host's thread here.
+    // It panics if it gets no file handles for its signals, and this is the host's thread.
     std::panic::catch_unwind(|| {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -176,11 +176,11 @@ pub(crate) fn runtime() -> io::Result<Runtime> {
     .unwrap_or_else(|_| Err(io::Error::other("tokio could not make a runtime")))
 }
 
-/// Whether the process may open as many files as a runtime does: so that it need not panic, which the host's
-/// hook would tell of, and which ends a program that is built so.
+/// Checks that the process may open as many files as a runtime does, so that it need not panic: the
+/// host's hook would report that, and a program that is built to abort would end.
 #[cfg(unix)]
 fn has_handles_for_a_runtime() -> io::Result<()> {
-    // The selector twice, what wakes it, and three for signals.
+    // Two for the selector, one for its waker, three for signals.
     let pair = || std::os::unix::net::UnixStream::pair();
     let _held = [pair()?, pair()?, pair()?];
     Ok(())
@@ -191,7 +191,7 @@ fn has_handles_for_a_runtime() -> io::Result<()> {
     Ok(())
 }
 
-/// Starts a thread of the library's own.
+/// Starts one of the library's own threads.
 pub(super) fn spawn(
     name: &str,
     run: impl FnOnce() + Send + 'static,
@@ -209,7 +209,7 @@ pub(super) fn spawn(
 pub(super) mod tests {
     use super::*;
 
-    /// Where a worker's thread that does this has panicked, as it is said.
+    /// Returns where `work` panics on a worker's thread.
     pub(in crate::pipeline) fn place_of(work: fn()) -> String {
         std::thread::spawn(move || {
             mark_worker_thread();
