@@ -1,7 +1,7 @@
-//! Local logs that no running program looks after: which there are, and draining them.
+//! Lists and drains local logs that no running program uses.
 //!
-//! For a host that is retired or a volume that is left; a program drains what earlier ones left in its folder by itself.
-//! The command line is `tracing-audit spool`.
+//! Meant for a retired host or an orphaned volume; a program drains the logs that earlier processes
+//! left in its folder by itself. The command line is `tracing-audit spool`.
 //!
 //! ```no_run
 //! use tracing_audit::local_log;
@@ -32,140 +32,144 @@ use crate::spool::{self, Log, Sink, Spool};
 use crate::stats::Counters;
 use crate::vocabulary::Kind;
 
-/// One log, in the folder of the process that made it.
+/// A local log, in the folder of the process that made it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LocalLog {
     /// The folder of the process.
     pub folder: PathBuf,
-    /// The process' writer id, which its rows carry; `None` when the folder's name has none.
+    /// The writer id of the process, which its rows carry; `None` if the folder's name holds none.
     pub writer: Option<Uuid>,
-    /// When the process began, by its own clock.
+    /// When the process started, by its own clock.
     pub began: Option<SystemTime>,
-    /// Bytes on the disk.
+    /// The size of the log on disk, in bytes.
     pub bytes: u64,
-    /// Who has it, or what is in it.
+    /// Whether a process uses the log, and what is in it.
     pub state: LogState,
 }
 
-/// What is known of a log.
+/// The state of a local log.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LogState {
-    /// A running process has it. What is in it cannot be read.
+    /// A running process uses the log. Its contents cannot be read.
     InUse {
-        /// That process, where the system tells it (Linux).
+        /// The id of that process, if the system reports it (Linux).
         pid: Option<u32>,
     },
-    /// No process has it.
+    /// No process uses the log.
     Free(Contents),
-    /// It was set aside as damaged, by a program that wanted to take it over. It is never drained by itself.
+    /// A program that wanted to take over the log found it damaged and set it aside. It is never
+    /// drained automatically.
     SetAside,
-    /// It cannot be read.
+    /// The log cannot be read.
     Unreadable {
-        /// Whether its bytes are damaged.
+        /// Whether the log's bytes are damaged.
         is_damaged: bool,
-        /// Why, in one line.
+        /// The reason, in one line.
         why: String,
     },
 }
 
-/// What is in a log that no process has. Never what the records say.
+/// The contents of a log that no process uses, without what its records say.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Contents {
-    /// The service that wrote it.
+    /// The name of the service that wrote the log.
     pub service: String,
-    /// Records that Postgres has not had, as far as the log knows: it may have had some more.
+    /// The number of records that Postgres has not committed, as far as the log knows: Postgres may
+    /// have committed some of them.
     pub for_postgres: u64,
-    /// Records that the export has not had.
+    /// The number of records that were not exported.
     pub for_export: u64,
-    /// The number of the first record that is stored, and the one after the last.
+    /// The number of the first stored record, and the number after the last one.
     pub seqs: (u64, u64),
-    /// Records that are stored of each kind.
+    /// The number of stored records of each kind.
     pub kinds: Vec<(Kind, u64)>,
-    /// When the oldest and the newest record began that Postgres has not had.
+    /// The start times of the oldest and the newest record that Postgres has not committed.
     pub since: Option<(SystemTime, SystemTime)>,
 }
 
-/// What became of a log that was to be drained.
+/// The outcome of draining a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All that it held is in Postgres, and it is removed.
+    /// All records are in Postgres, and the log is removed.
     Removed {
-        /// Records that were written now.
+        /// The number of records that this call wrote.
         records: u64,
-        /// Records that were still to be exported: they are in Postgres alone.
+        /// The number of records that were not exported yet: they are in Postgres only.
         unexported: u64,
     },
-    /// There was nothing in it.
+    /// The log held no records.
     Empty,
-    /// A running process has it, which drains it by itself.
+    /// A running process uses the log and drains it itself.
     InUse,
 }
 
-/// Why a log was not drained. What was not written is kept.
+/// Why a log was not drained. Records that were not written are kept.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DrainError {
-    /// The database cannot be used as it is named.
+    /// The database settings are not usable.
     #[error(transparent)]
     Database(#[from] BuildError),
-    /// The log cannot be read, or its folder is not this user's.
+    /// The log cannot be read, or its folder does not belong to this user.
     #[error("the local log cannot be drained: {why}")]
     Log {
-        /// Why, in one line.
+        /// The reason, in one line.
         why: String,
     },
-    /// It was damaged and has another name now.
+    /// The log is damaged and was renamed.
     #[error("the local log is damaged and was set aside; written before of it: {}", report::records(*.records))]
     SetAside {
-        /// Records that were written before.
+        /// The number of records that were written before the damage was found.
         records: u64,
     },
-    /// All that it holds is in Postgres, which does not agree with what was written before: it was restored to an earlier
-    /// state, say. The log stays, so that a program tells that in the trail.
+    /// All records are in Postgres, but Postgres disagrees with what was committed earlier, for
+    /// example because it was restored to an earlier state. The log stays, so that a program can
+    /// report this in the trail.
     #[error(
         "the database has lost records of this log, or has others: what the log still holds is written ({}), and it stays \
          until a program that starts with its folder has put a row audit.gap into the trail",
         report::records(*.records)
     )]
     Disputed {
-        /// Records that were written now.
+        /// The number of records that this call wrote.
         records: u64,
     },
-    /// Postgres does not take the records.
+    /// Postgres does not accept the records.
     #[error("{why}; written: {}, the others are kept", report::records(*.written))]
     Postgres {
-        /// Why, in one line; holds no value of the host's.
+        /// The reason, in one line; contains no value of the host's.
         why: String,
-        /// Records that were written before.
+        /// The number of records that were written before the failure.
         written: u64,
     },
-    /// The system refused a thread or a runtime.
+    /// The system refused to start a thread or a runtime.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
 }
 
-/// Returns the folders below which this user's programs keep their logs where nothing is set, as far as they are there.
+/// Returns the existing folders below which this user's programs keep their logs by default.
 pub fn default_roots() -> Vec<PathBuf> {
     spool::root::default_roots()
 }
 
-/// Lists the logs in a folder, the oldest first; a folder that is a log itself is the only one.
+/// Lists the logs in a folder, the oldest first. If the folder is itself a log, lists only that
+/// one.
 ///
-/// Nothing is changed: not even what a crash left open in a log. A log that is looked at while a program starts is not taken
-/// over by that program.
+/// Changes nothing: not even what a crash left open in a log. A program that starts meanwhile waits
+/// up to 2 s for a log that is being read; after that, it does not take the log over.
 ///
 /// # Errors
 ///
-/// What the system says when the folder cannot be read.
+/// Returns the system's error if the folder cannot be read.
 pub fn list(folder: &Path) -> io::Result<Vec<LocalLog>> {
     if writer_of(folder).is_some() {
         return Ok(vec![look(folder)?]);
     }
-    // What whoever looks calls `.` may be a log.
+    // The folder that the caller calls `.` may be a log.
     let named = std::fs::canonicalize(folder)?;
     if writer_of(&named).is_some() {
         return Ok(vec![look(&named)?]);
@@ -177,13 +181,13 @@ pub fn list(folder: &Path) -> io::Result<Vec<LocalLog>> {
         .filter(|path| writer_of(path).is_some())
         .collect();
     folders.sort_by_key(|path| writer_of(path));
-    // One that was just removed is not there.
+    // A log that was just removed is left out.
     Ok(folders.iter().filter_map(|path| look(path).ok()).collect())
 }
 
 const ASIDE: &str = "damaged-";
 
-/// The writer that a folder is named for.
+/// Returns the writer that a folder is named for.
 fn writer_of(folder: &Path) -> Option<Uuid> {
     let name = folder.file_name()?.to_str()?;
     Uuid::try_parse(name.strip_prefix(ASIDE).unwrap_or(name)).ok()
@@ -231,7 +235,7 @@ fn state(folder: &Path, file: &Path) -> LogState {
         }
         Err(error) => return unreadable(&error, false),
     };
-    // Shared: a process that wants the log waits for those who look at it.
+    // Shared: a process that wants the log waits for its readers.
     match lock.try_lock_shared() {
         Ok(()) => {}
         Err(std::fs::TryLockError::WouldBlock) => return LogState::InUse { pid: holder(&lock) },
@@ -247,7 +251,7 @@ fn state(folder: &Path, file: &Path) -> LogState {
     }
 }
 
-/// The process that holds a lock, as Linux tells it.
+/// Returns the process that holds a lock, from `/proc/locks`.
 #[cfg(target_os = "linux")]
 fn holder(lock: &std::fs::File) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -301,13 +305,13 @@ fn contents(log: &Log) -> Result<Contents, spool::LogError> {
     })
 }
 
-/// The time in a UUID of version 7.
+/// Returns the time in a UUID of version 7.
 fn time_of(id: Uuid) -> Option<SystemTime> {
     let (seconds, nanos) = id.get_timestamp()?.to_unix();
     SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, nanos))
 }
 
-/// A log that cannot be had, and what to do where the system is in the way.
+/// Returns the error for a log that cannot be opened, with advice if the system is the cause.
 fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> DrainError {
     let advice = match system.map(io::Error::kind) {
         Some(io::ErrorKind::ReadOnlyFilesystem) => {
@@ -323,19 +327,21 @@ fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> Dr
     }
 }
 
-/// Writes what is left of a log into Postgres, as a program does that takes it over, and removes it.
+/// Writes the remaining records of a log into Postgres, as a program that takes it over does, and
+/// removes the log.
 ///
-/// Runs that were open when the process died get a record with the error code `process_lost`. Nothing else is made in the
-/// folder that the log lies in. `written` is told how many records were written so far. Blocks the thread, which must not be
-/// one of a runtime's.
+/// Runs that were open when the process died get a record with the error code `process_lost`.
+/// Creates nothing else in the folder that contains the log. Calls `written` with the number of
+/// records written so far. Blocks the thread, which must not belong to an async runtime.
 ///
 /// # Durability
 ///
-/// Each record is written once, however often this is called and whenever it is killed: the position lies in Postgres.
+/// Each record is written once, however often this is called and whenever it is killed: the
+/// position is stored in Postgres.
 ///
 /// # Errors
 ///
-/// [`DrainError`]. After a fault that may pass it is tried for some seconds again.
+/// Returns [`DrainError`]. A fault that may pass is retried for some seconds first.
 pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drained, DrainError> {
     let log = &match log.file_name() {
         Some(_) => log.to_owned(),
@@ -362,7 +368,7 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         Arc::new(spool),
         Arc::new(Required::new([false; Kind::ALL.len()])),
         Box::new(move |_, told| {
-            // What calls back is a dispute, else it is damage.
+            // A call with `told` reports a disagreement, one without it reports damage.
             let flag = if told.is_some() { &disputed } else { &damaged };
             flag.store(true, Ordering::Relaxed);
         }),
