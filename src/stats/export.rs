@@ -68,7 +68,7 @@ impl ExportCounters {
     }
 }
 
-/// The outcome of the records on their way to OpenTelemetry; part of [`Stats`]. Needs feature
+/// The outcome of the records on their way to OpenTelemetry; part of [`Stats`](super::Stats). Needs feature
 /// `otlp`.
 ///
 /// Each record that reached the local log is in one of `exported`, `by_host`, `refused`, `given_up`

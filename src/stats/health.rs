@@ -77,7 +77,7 @@ pub enum Health {
     /// The spool cannot be written, or has reached its quota, or its thread has panicked; records
     /// wait in the queue.
     SpoolBlocked,
-    /// A record has been waiting for longer than [`Stats::LAGGING_AFTER`] plus the age of a batch:
+    /// A record has been waiting for longer than [`Stats::LAGGING_AFTER`](super::Stats::LAGGING_AFTER) plus the age of a batch:
     /// the database or the disk does not answer, a worker hangs, or there are more records than
     /// they can take.
     Lagging,
