@@ -12,14 +12,15 @@ use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 /// A bench, and what its figures are.
 const PANELS: [(&str, &str); 2] = [
     (
         "hot_path",
-        "nanoseconds added to a span of 10 fields (fastrace: the whole span)",
+        "nanoseconds added to a span of 10 fields (fastrace: the whole span) — less is better",
     ),
-    ("sustained", "rows a second into Postgres"),
+    ("sustained", "rows a second into Postgres — more is better"),
 ];
 
 const OURS: RGBColor = RGBColor(0x1f, 0x6f, 0xb4);
@@ -29,6 +30,10 @@ const WIDTH: u32 = 800;
 const HEAD: u32 = 40;
 const BAR: u32 = 34;
 const FOOT: u32 = 40;
+/// The room for the names, left of the bars.
+const NAMES: u32 = 200;
+/// What is free between a name and its bar, and between a bar and its figure.
+const GAP: i32 = 8;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let panels: Vec<_> = PANELS
@@ -66,7 +71,7 @@ fn figures(bench: &str) -> Vec<(String, f64)> {
     figures
 }
 
-/// Draws bars on a scale of powers of ten, the first at the top.
+/// Draws bars on a scale of powers of ten, the first at the top: names at the left, figures at their ends.
 fn draw(
     panel: &DrawingArea<SVGBackend, Shift>,
     title: &str,
@@ -74,12 +79,13 @@ fn draw(
 ) -> Result<(), Box<dyn Error>> {
     let all = || bars.iter().map(|(_, figure)| *figure);
     let least = 10_f64.powf(all().fold(f64::MAX, f64::min).log10().floor());
-    // A third of the panel is for the names of the longest bars.
-    let most = all().fold(0.0, f64::max) * 12.0;
+    // The figure of the longest bar has to be beside it.
+    let most = all().fold(0.0, f64::max) * 3.0;
     let mut chart = ChartBuilder::on(panel)
         .caption(title, ("sans-serif", 16))
         .margin(8)
         .x_label_area_size(24)
+        .y_label_area_size(NAMES)
         .build_cartesian_2d((least..most).log_scale(), 0.0..bars.len() as f64)?;
     chart
         .configure_mesh()
@@ -87,6 +93,7 @@ fn draw(
         .disable_y_axis()
         .x_label_formatter(&|figure| format!("{figure:.0}"))
         .draw()?;
+    let text = ("sans-serif", 14).into_text_style(panel);
     for (index, (name, figure)) in bars.iter().enumerate() {
         let top = (bars.len() - index) as f64;
         let color = match name.as_str() {
@@ -95,11 +102,17 @@ fn draw(
         };
         let corners = [(least, top - 0.85), (*figure, top - 0.15)];
         chart.draw_series([Rectangle::new(corners, color.filled())])?;
-        chart.draw_series([Text::new(
-            format!(" {name}: {figure:.0}"),
-            (*figure, top - 0.35),
-            ("sans-serif", 14),
-        )])?;
+        let (left, middle) = chart.backend_coord(&(least, top - 0.5));
+        let (right, _) = chart.backend_coord(&(*figure, top - 0.5));
+        let sides = [
+            (name.clone(), left - GAP, HPos::Right),
+            (format!("{figure:.0}"), right + GAP, HPos::Left),
+        ];
+        for (said, x, side) in sides {
+            let style = text.pos(Pos::new(side, VPos::Center));
+            let (x0, y0) = panel.get_base_pixel();
+            panel.draw(&Text::new(said, (x - x0, middle - y0), style))?;
+        }
     }
     Ok(())
 }
