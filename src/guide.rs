@@ -1,0 +1,31 @@
+//! The guide's pages: what is promised, and how to set up, guard and run it.
+//!
+//! The [crate's documentation](crate) is where to begin.
+
+// A link of a page leads to another file there, and to another module here: of two definitions of a link, the first
+// counts.
+
+#[doc = "[Where it ends]: crate::guide::rights#where-it-ends"]
+#[doc = ""]
+#[doc = include_str!("../docs/guarantees.md")]
+pub mod guarantees {}
+
+#[doc = "[Guarantees]: crate::guide::guarantees"]
+#[doc = "[OpenTelemetry]: crate::guide::opentelemetry"]
+#[doc = "[The local log]: crate::guide::operations#the-local-log"]
+#[doc = ""]
+#[doc = include_str!("../docs/settings.md")]
+pub mod settings {}
+
+#[doc = include_str!("../docs/rights.md")]
+pub mod rights {}
+
+#[doc = "[Settings]: crate::guide::settings#otlp"]
+#[doc = ""]
+#[doc = include_str!("../docs/opentelemetry.md")]
+pub mod opentelemetry {}
+
+#[doc = "[Rights]: crate::guide::rights"]
+#[doc = ""]
+#[doc = include_str!("../docs/operations.md")]
+pub mod operations {}
