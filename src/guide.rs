@@ -2,6 +2,11 @@
 //!
 //! The [crate's documentation](crate) is where to begin.
 
+#![allow(
+    clippy::doc_markdown,
+    reason = "pages are for readers of the repository as well, where PyPI is no code"
+)]
+
 // A link of a page leads to another file there, and to another module here: of two definitions of a link, the first
 // counts.
 
