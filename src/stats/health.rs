@@ -86,7 +86,7 @@ pub enum Health {
     /// records that are still in the local log are written again, and new records are committed as
     /// always. This stands in place of [`Healthy`](Self::Healthy) until the program is restarted,
     /// because an operator should look into it. A fault that keeps records from being committed
-    /// takes precedence; [`Stats::inconsistencies`] counts these even then.
+    /// takes precedence; [`Stats::inconsistencies`](super::Stats::inconsistencies) counts these even then.
     Inconsistent,
     /// The pipeline has ended.
     Stopped,
