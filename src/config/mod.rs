@@ -1,4 +1,4 @@
-//! What can be set, its units, defaults and ranges.
+//! The settings: their units, defaults and ranges.
 
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;
@@ -15,33 +15,34 @@ use crate::error::BuildError;
 use crate::limits::Limits;
 use crate::vocabulary::Kind;
 
-/// What a thread does that closes an audit span while the queue is full.
+/// What a thread that closes an audit span does while the queue is full.
 ///
-/// The queue fills up when the local log cannot be written as fast as records come, not when
-/// Postgres is away.
+/// The queue fills up when the local log cannot be written as fast as records arrive, not when
+/// Postgres is unreachable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WhenFull {
-    /// Wait for room, at most so long, then drop and count. The default, with 1 s.
+    /// Wait for room for at most this long, then drop the record and count it. The default, with 1
+    /// s.
     ///
-    /// When a wait was in vain, nothing waits any more until the worker has taken records
-    /// again: a disk that hangs holds the application up once. Longer than 10 s counts as 10 s.
+    /// After a wait that ran out, no thread waits again until the worker has taken records: a disk
+    /// that hangs holds the application up once. More than 10 s counts as 10 s.
     Wait(Duration),
-    /// Drop and count at once.
+    /// Drop the record and count it, without waiting.
     Drop,
 }
 
 impl WhenFull {
     pub(crate) fn wait(self) -> Duration {
         match self {
-            // No host's thread is held up for longer than this, whatever was asked for.
+            // No thread of the host is held up for longer than this, whatever was asked for.
             Self::Wait(limit) => limit.min(Duration::from_secs(10)),
             Self::Drop => Duration::ZERO,
         }
     }
 }
 
-/// How much is done for a record before its span's thread goes on, set for each kind by
+/// How much is done for a record before its span's thread continues, set for each kind by
 /// [`Builder::durability`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -52,13 +53,13 @@ pub enum Durability {
     /// in the local log. The default.
     #[default]
     Spooled,
-    /// As `Spooled`; besides, [`Audit::committed`](crate::Audit::committed) tells when the record
-    /// is committed in Postgres, or that it cannot be, so that a program can answer its user
-    /// only after the trail has it.
+    /// Like `Spooled`; in addition, [`Audit::committed`](crate::Audit::committed) reports when the
+    /// record is committed in Postgres, or that it cannot be, so that a program can answer its user
+    /// only after the trail has the record.
     Required,
 }
 
-/// Sets up an [`Audit`](crate::Audit); made by [`Audit::builder`](crate::Audit::builder).
+/// Configures an [`Audit`](crate::Audit); created by [`Audit::builder`](crate::Audit::builder).
 ///
 /// ```no_run
 /// use tracing_audit::{Audit, Limits};
@@ -100,7 +101,7 @@ impl std::fmt::Debug for Builder {
     }
 }
 
-/// When a batch is cut.
+/// The limits at which a batch is cut.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Batching {
     pub(crate) rows: usize,
@@ -118,7 +119,7 @@ impl Default for Batching {
     }
 }
 
-/// What the pipeline is started with.
+/// The settings that the pipeline is started with.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
     pub(crate) postgres: Servers,
@@ -142,62 +143,64 @@ pub(crate) struct Config {
 }
 
 impl Builder {
-    /// Sets the database that the trail goes to, as a URL
+    /// Sets the database that the trail is written to, as a URL
     /// (`postgres://user:password@host:port/database?sslmode=require`). Required.
     ///
-    /// It is read as libpq reads it: several hosts (`a:5432,b:5433`), of which the first that can be
-    /// written is taken, IPv6 addresses in brackets, sockets (`user@/database?host=/run/postgresql`), `options`,
-    /// `passfile`, `target_session_attrs`, `connect_timeout`, and the `PG…` variables for what it does
-    /// not say. A parameter or variable that is not understood, or that cannot be had here, is an error by
-    /// its name. `PGAPPNAME`, `PGCLIENTENCODING`, `PGDATESTYLE`, `PGTZ` and `PGGEQO` change nothing.
+    /// The URL is read as libpq reads it: several hosts (`a:5432,b:5433`), of which the first that
+    /// can be written is used, IPv6 addresses in brackets, sockets
+    /// (`user@/database?host=/run/postgresql`), `options`, `passfile`, `target_session_attrs`,
+    /// `connect_timeout`, and the `PG…` variables for what the URL leaves out. A parameter or
+    /// variable that is unknown, or not supported here, is an error that says which one.
+    /// `PGAPPNAME`, `PGCLIENTENCODING`, `PGDATESTYLE`, `PGTZ` and `PGGEQO` have no effect.
     ///
     /// # TLS
     ///
-    /// Over TCP without TLS a password and the trail can be read on the way; `sslmode` is as in
-    /// libpq, its default `prefer`. So `require` verifies as `verify-ca` does where there is a root certificate
-    /// (`sslrootcert`, `PGSSLROOTCERT` or `~/.postgresql/root.crt`), and with `prefer` and `allow` a server whose
-    /// rules refuse TLS, or a connection without, is asked for the other. A key (`sslkey`) must not be
-    /// encrypted; with `tls-native` it must be PKCS #8. TLS needs one of these features, none of which is on by default, since
-    /// Cargo builds rustls once for a whole program, and a second provider in it makes
-    /// `rustls::ClientConfig::builder()` panic:
+    /// Over TCP without TLS, a password and the trail can be read on the network; `sslmode` works
+    /// as in libpq, with the default `prefer`. So `require` verifies like `verify-ca` if there is a
+    /// root certificate (`sslrootcert`, `PGSSLROOTCERT` or `~/.postgresql/root.crt`), and with
+    /// `prefer` and `allow` a server whose rules refuse TLS, or a connection without it, is tried
+    /// the other way. A key (`sslkey`) must not be encrypted; with `tls-native` it must be PKCS #8.
+    /// TLS needs one of these features. None is on by default, since Cargo builds rustls once for a
+    /// whole program, and a second provider in it makes `rustls::ClientConfig::builder()` panic:
     ///
     /// | feature | for a program that | `sslmode=verify-ca` |
     /// |---|---|---|
     /// | `tls-aws-lc-rs` | has rustls with its default provider, or none | needs a default provider that the program has installed |
     /// | `tls-ring` | has rustls with `ring`, or none | the same |
-    /// | `tls-native` | has OpenSSL (or the system's library on macOS and Windows) | as it is |
+    /// | `tls-native` | has OpenSSL (or the system's library on macOS and Windows) | works as it is |
     ///
-    /// The process' default provider is never installed, and not relied on but for `verify-ca` (and `require`
-    /// with a root certificate).
-    /// Certificates are verified with the system's roots and `sslrootcert`.
+    /// The process's default provider is never installed, and is relied on only for `verify-ca`
+    /// (and `require` with a root certificate). Certificates are verified with the system's roots
+    /// and `sslrootcert`.
     pub fn postgres(mut self, url: impl Into<String>) -> Self {
         self.postgres = Some(url.into());
         self
     }
 
-    /// Sets the folder of the local log. Each process has a folder of its own in it, and takes
-    /// over those that dead processes left.
+    /// Sets the folder of the local log. Each process has its own folder in it, and takes over
+    /// those that dead processes left.
     ///
-    /// Everything in it goes to the one database that is set: programs with different databases
-    /// need different folders. It should be on a disk that outlives the process; in a container,
-    /// a volume.
+    /// Everything in it goes to the one database that is configured: programs with different
+    /// databases need different folders. It should be on a disk that outlives the process; in a
+    /// container, on a volume.
     ///
-    /// Default: `tracing-audit/<service name>-<fingerprint of the database>` in
-    /// `$STATE_DIRECTORY` (set by systemd), `$XDG_STATE_HOME` or `~/.local/state`, whichever is
-    /// there first; what is not an absolute path is ignored. Where there is none, or the home
-    /// cannot be written or is open to others, it is in `tracing-audit-<uid>` in the folder for temporary
-    /// files, for the program's user alone, and a warning says so.
+    /// Default: `tracing-audit/<service name>-<fingerprint of the database>` in `$STATE_DIRECTORY`
+    /// (set by systemd), `$XDG_STATE_HOME` or `~/.local/state`, whichever is found first; a path
+    /// that is not absolute is ignored. If there is none, or the home cannot be written or is open
+    /// to others, the folder is in `tracing-audit-<uid>` in the folder for temporary files, for the
+    /// program's user alone, and a warning says so.
     ///
-    /// A folder that is set here is used whoever owns it, as a volume of Kubernetes does not belong to the program;
-    /// a warning says when others could move or remove what is in it. Each process' own folder is for its
-    /// user alone, and only folders of the same user are taken over.
+    /// A folder that is set here is used whoever owns it, because a Kubernetes volume does not
+    /// belong to the program; a warning says if others could move or remove what is in it. Each
+    /// process's own folder is for its user alone, and only folders of the same user are taken
+    /// over.
     pub fn spool(mut self, folder: impl Into<PathBuf>) -> Self {
         self.spool = Some(folder.into());
         self
     }
 
-    /// Sets the name that stands in the column `service_name`; the first 255 bytes of it.
-    /// Default: the program's name.
+    /// Sets the name in the column `service_name`; its first 255 bytes are kept. Default: the
+    /// program's name.
     pub fn service_name(mut self, name: impl Into<String>) -> Self {
         self.service_name = Some(name.into());
         self
@@ -217,26 +220,26 @@ impl Builder {
 
     /// Sets how much the queue between the application's threads and the worker holds: records
     /// (default 65,536) and bytes (default 16 MiB), both at least 1. Memory grows to this only
-    /// while the local log is slower than the application; what the worker is just writing
-    /// there, at most as much again, is beside it. One record larger than its part of the queue
-    /// (an eighth or less) is taken over the bound, beside others of the usual size.
+    /// while the local log is slower than the application; what the worker is currently writing to
+    /// the log comes on top, at most as much again. One record larger than its part of the queue
+    /// (an eighth or less) is accepted over the limit, beside others of the usual size.
     pub fn queue_limits(mut self, max_records: usize, max_bytes: usize) -> Self {
         self.queue = Some((max_records.max(1), max_bytes.max(1)));
         self
     }
 
-    /// Sets how much is done for records of a kind before their span's thread goes on. Default:
+    /// Sets how much is done for records of a kind before their span's thread continues. Default:
     /// [`Durability::Spooled`].
     pub fn durability(mut self, kind: Kind, durability: Durability) -> Self {
         self.durability[kind.index()] = durability;
         self
     }
 
-    /// Sets whether a run of this kind that is begun and never ended, because the process died,
-    /// has a row all the same: after the next start, with what was known when it began,
+    /// Sets whether a run of this kind that begins and never ends, because the process died, gets a
+    /// row all the same: after the next start, with what was known when it began,
     /// `status = 'unknown'` and `error_code = 'process_lost'`. Default: yes for query runs and
-    /// prompt runs, no for events. It costs each span of the kind one more hand-over to the
-    /// worker, and a run that takes longer than a few milliseconds a write to the local log.
+    /// prompt runs, no for events. Each run of the kind that takes longer than a few milliseconds
+    /// costs a write to the local log.
     pub fn runs_in_flight(mut self, kind: Kind, tracked: bool) -> Self {
         let kinds = self
             .runs_in_flight
@@ -245,43 +248,43 @@ impl Builder {
         self
     }
 
-    /// Sets how many bytes of records the local log holds before it takes no more. Default
-    /// 4 GiB: at 500 bytes a record, 8 million records.
+    /// Sets how many bytes of records the local log holds before it accepts no more. Default 4 GiB:
+    /// at 500 bytes a record, 8 million records.
     pub fn spool_quota_bytes(mut self, bytes: u64) -> Self {
         self.spool_quota_bytes = Some(bytes);
         self
     }
 
-    /// Sets when a batch is written: at so many rows (default 5,000, range 1 to 100,000), or so
+    /// Sets when a batch is written: at this many rows (default 5,000, range 1 to 100,000), or this
     /// long after its first record (default 100 ms, at most 60 s), whichever comes first.
     ///
-    /// A batch is also cut at 4 MiB of records. Larger batches cost Postgres less per row,
-    /// younger ones are seen sooner.
+    /// A batch is also cut at 4 MiB of records. Larger batches cost Postgres less per row; younger
+    /// ones are visible sooner.
     pub fn batch(mut self, max_rows: usize, max_age: Duration) -> Self {
         self.batch.rows = max_rows.clamp(1, 100_000);
         self.batch.age = max_age.min(Duration::from_mins(1));
         self
     }
 
-    /// Sets whether the tables are made or brought up to date on start. Default: yes, if the
+    /// Sets whether the tables are created or brought up to date at start. Default: yes, if the
     /// database role may.
     ///
-    /// Without the right, or with `false`, everything is kept in the local log until the tables
-    /// are there.
+    /// Without the right, or with `false`, all records are kept in the local log until the tables
+    /// exist.
     pub fn migrate(mut self, migrate: bool) -> Self {
         self.migrate = Some(migrate);
         self
     }
 
-    /// Sets how long dropping the last handle waits for what is pending. Default 5 s.
+    /// Sets how long dropping the last handle waits for pending records. Default 5 s.
     pub fn drop_timeout(mut self, timeout: Duration) -> Self {
         self.drop_timeout = Some(timeout);
         self
     }
 
-    /// Sets where and how the trail is exported to OpenTelemetry as well. Default: nowhere; what
-    /// the environment says is read by [`Otlp::from_env`](crate::Otlp::from_env). Needs feature
-    /// `otlp`.
+    /// Sets where and how the trail is also exported to OpenTelemetry. Default: no export;
+    /// [`Otlp::from_env`](crate::Otlp::from_env) reads the settings in the environment. Needs
+    /// feature `otlp`.
     #[cfg(feature = "otlp")]
     pub fn otlp(mut self, otlp: impl Into<Option<Otlp>>) -> Self {
         self.otlp = otlp.into();
@@ -328,14 +331,14 @@ impl Builder {
             export_quota_bytes: self
                 .otlp
                 .as_ref()
-                // The trail has the other half for itself.
+                // The other half is for the trail itself.
                 .map(|otlp| otlp.quota_bytes.min(spool_quota_bytes / 2)),
             #[cfg(feature = "otlp")]
             otlp: self.otlp,
         })
     }
 
-    /// Reads what is set in the environment; see [`crate::from_env`].
+    /// Reads the settings in the environment; see [`crate::from_env`].
     #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps))]
     pub(crate) fn from_env() -> Result<Self, BuildError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
@@ -358,7 +361,7 @@ impl Builder {
     }
 }
 
-/// The longest service name, in bytes; it stands in every row.
+/// The longest service name, in bytes; every row holds it.
 const SERVICE_NAME_BYTES: usize = 255;
 
 fn service_name(said: Option<String>) -> String {

@@ -1,4 +1,4 @@
-//! What can be set for the export: in code, or by the standard variables of OpenTelemetry.
+//! The settings of the export: in code, or by the standard variables of OpenTelemetry.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,11 +8,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
 use crate::error::BuildError;
 
-/// Sends the trail to an OpenTelemetry collector, as spans and, if asked for, as metrics; given
-/// to [`Builder::otlp`](crate::Builder::otlp). Needs feature `otlp`.
+/// Sends the trail to an OpenTelemetry collector, as spans and, if asked for, as metrics; passed to
+/// [`Builder::otlp`](crate::Builder::otlp). Needs feature `otlp`.
 ///
-/// The export reads the local log beside Postgres, at a pace of its own. It never delays the
-/// trail: while the collector is away records wait in the log, up to
+/// The export reads the local log beside Postgres, at its own pace. It never delays the trail:
+/// while the collector is unreachable, records wait in the log, up to
 /// [`quota_bytes`](Self::quota_bytes).
 ///
 /// ```no_run
@@ -47,21 +47,21 @@ pub struct Otlp {
     pub(crate) delay: Duration,
     pub(crate) quota_bytes: u64,
     pub(crate) beside_host: bool,
-    /// Variables that could not be understood and do not count, and why.
+    /// Variables that are ignored because their value is invalid, and why.
     pub(crate) ignored: Vec<(String, &'static str)>,
 }
 
-/// Where requests go.
+/// Where requests are sent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoint {
-    /// For HTTP, the path of a signal is appended.
+    /// For all signals; for HTTP, the path of a signal is appended.
     pub(crate) base: Option<String>,
     /// For one signal, used as it is.
     pub(crate) traces: Option<String>,
     pub(crate) metrics: Option<String>,
 }
 
-/// What of a record's content goes out.
+/// Which parts of a record's content are exported.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Content {
     pub(crate) query_text: QueryText,
@@ -75,20 +75,20 @@ pub(crate) struct Content {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OtlpProtocol {
-    /// Protobuf over gRPC, customarily on port 4317.
+    /// Protobuf over gRPC, usually on port 4317.
     Grpc,
-    /// Protobuf over HTTP/1.1, customarily on port 4318.
+    /// Protobuf over HTTP/1.1, usually on port 4318.
     HttpProtobuf,
 }
 
-/// How much of a query's text goes out in `db.query.text`. The whole text is in Postgres.
+/// How much of a query's text is exported in `db.query.text`. Postgres has the whole text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum QueryText {
-    /// With every literal replaced by `?`, as the conventions want it; a text that cannot be read
-    /// as SQL does not go out. The default.
+    /// With every literal replaced by `?`, as the conventions want it; a text that cannot be parsed
+    /// as SQL is not exported. The default.
     Sanitized,
-    /// As it is, with the values in it, and with the database's error message.
+    /// Unchanged, with the values in it, and with the database's error message.
     Full,
     /// Not at all.
     Omitted,
@@ -120,7 +120,7 @@ impl fmt::Debug for Otlp {
 }
 
 impl Otlp {
-    /// Exports to a collector at this URL, `http://` or `https://`; for HTTP, `/v1/traces` and
+    /// Exports to the collector at this URL, `http://` or `https://`; for HTTP, `/v1/traces` and
     /// `/v1/metrics` are appended to it. The environment is not read.
     pub fn new(endpoint: impl Into<String>) -> Self {
         Self::at(Endpoint {
@@ -163,8 +163,8 @@ impl Otlp {
         self
     }
 
-    /// Sets how long a request may take before it counts as failed and is tried again. Default
-    /// 10 s, at least 1 ms.
+    /// Sets how long a request may take before it counts as failed and is retried. Default 10 s, at
+    /// least 1 ms.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.max(Duration::from_millis(1));
         self
@@ -176,7 +176,7 @@ impl Otlp {
         self
     }
 
-    /// Sets the only certificates of authorities to trust, PEM. Default: the system's.
+    /// Sets the certificates of the only authorities to trust, PEM. Default: the system's.
     pub fn ca_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.ca_certificate = Some(pem.into());
         self
@@ -189,67 +189,69 @@ impl Otlp {
     }
 
     /// Adds an attribute of the resource, such as `deployment.environment.name`.
-    /// `service.name` is [`Builder::service_name`](crate::Builder::service_name).
+    /// [`Builder::service_name`](crate::Builder::service_name) sets `service.name`.
     pub fn resource_attribute(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.resource.insert(name.into(), value.into());
         self
     }
 
-    /// Sets how much of a query's text goes out. Default: with its literals replaced.
+    /// Sets how much of a query's text is exported. Default: the text with its literals replaced.
     pub fn query_text(mut self, query_text: QueryText) -> Self {
         self.content.query_text = query_text;
         self
     }
 
-    /// Sets whether prompts and answers go out (`gen_ai.input.messages`,
+    /// Sets whether prompts and answers are exported (`gen_ai.input.messages`,
     /// `gen_ai.output.messages`), and with them questions, the summaries of events, and error
-    /// messages. Default: no; they are in Postgres.
+    /// messages. Default: no; Postgres has them.
     pub fn capture_messages(mut self, capture: bool) -> Self {
         self.content.messages = capture;
         self
     }
 
-    /// Sets whether the text of fields without a column goes out. Default: no, but for names and
-    /// settings by the conventions (`db.system.name`, `gen_ai.request.…`, `server.address`); their
-    /// numbers always do. `#[instrument]` makes a field of every argument that it is not told to
-    /// skip.
+    /// Sets whether the text of fields without a column is exported. Default: no, except for names
+    /// and settings that the conventions define (`db.system.name`, `gen_ai.request.…`,
+    /// `server.address`); numbers always are. `#[instrument]` makes a field of every argument that
+    /// it is not told to skip.
     pub fn metadata(mut self, metadata: bool) -> Self {
         self.content.metadata = metadata;
         self
     }
 
-    /// Sets how many bytes of one text go out; what is over it is cut between two characters,
-    /// and the whole length and sha256 are beside it. Default 16 KiB, range 256 B to 256 KiB.
+    /// Sets how many bytes of one text are exported; a longer one is cut between two characters,
+    /// and its whole length and sha256 are exported beside it. Default 16 KiB, range 256 B to 256
+    /// KiB.
     pub fn text_bytes(mut self, bytes: usize) -> Self {
         self.content.text_bytes = bytes.clamp(256, 256 * 1024);
         self
     }
 
-    /// Sets how many bytes one request has, before it is compressed. Default 3.9 MB, below the
-    /// 4 MiB that collectors customarily take; range 1 KiB to 64 MiB. A span is never divided.
+    /// Sets how many bytes one request holds before it is compressed. Default 3.9 MB, below the 4
+    /// MiB that collectors usually accept; range 1 KiB to 64 MiB. A span is never split.
     pub fn payload_bytes(mut self, bytes: usize) -> Self {
         self.payload_bytes = bytes.clamp(1024, 64 * 1024 * 1024);
         self
     }
 
-    /// Sets how long records are waited for before a request is sent. Default 1 s, at most 60 s.
+    /// Sets how long the export gathers records before it sends a request. Default 1 s, at most 60
+    /// s.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay.min(Duration::from_mins(1));
         self
     }
 
     /// Sets how many bytes the local log may hold for the export alone, once Postgres has them.
-    /// What is over it is given up, the oldest first, counted in
-    /// [`ExportStats::given_up`](crate::ExportStats::given_up), and told in a span
-    /// `audit.gap`. Default 512 MiB; never more than half of
+    /// Above that, the oldest records are given up for the export, counted in
+    /// [`ExportStats::given_up`](crate::ExportStats::given_up), and reported in a span `audit.gap`.
+    /// Default 512 MiB; never more than half of
     /// [`Builder::spool_quota_bytes`](crate::Builder::spool_quota_bytes).
     pub fn quota_bytes(mut self, bytes: u64) -> Self {
         self.quota_bytes = bytes;
         self
     }
 
-    /// Sets whether metrics are exported too: the pipeline's own counters, and durations and
-    /// token usage by the conventions. Default: no.
+    /// Sets whether metrics are exported too: the pipeline's own counters, and durations and token
+    /// usage as the conventions define them. Default: no.
     pub fn metrics(mut self, metrics: bool) -> Self {
         self.metrics = metrics;
         self
@@ -267,9 +269,9 @@ impl Otlp {
         self
     }
 
-    /// Sets whether records are exported for which the host's tracing-opentelemetry layer has a
-    /// span that it exports itself. Default: no, so that nothing is seen twice. Needs feature
-    /// `tracing-opentelemetry` to tell.
+    /// Sets whether a record is exported although the host's tracing-opentelemetry layer has a span
+    /// for it that it exports itself. Default: no, so that nothing appears twice. Needs feature
+    /// `tracing-opentelemetry` to find out.
     pub fn beside_host(mut self, beside: bool) -> Self {
         self.beside_host = beside;
         self
@@ -293,12 +295,12 @@ impl Otlp {
         })
     }
 
-    /// The URL for spans, or the server for gRPC.
+    /// Returns the URL for spans, or the server for gRPC.
     pub(crate) fn traces_url(&self) -> Result<Uri, BuildError> {
         self.url(self.endpoint.traces.as_deref(), "v1/traces")
     }
 
-    /// The URL for metrics, or the server for gRPC.
+    /// Returns the URL for metrics, or the server for gRPC.
     pub(crate) fn metrics_url(&self) -> Result<Uri, BuildError> {
         self.url(self.endpoint.metrics.as_deref(), "v1/metrics")
     }
@@ -340,7 +342,7 @@ impl Otlp {
         Ok(map)
     }
 
-    /// Whether everything that is set can be understood.
+    /// Checks that all settings are valid.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
         if self.traces {
             self.traces_url()?;

@@ -1,4 +1,4 @@
-//! The standard variables of OpenTelemetry.
+//! The standard environment variables of OpenTelemetry.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::error::BuildError;
 /// Reads a variable.
 type Read<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// The variables, empty ones being as good as none.
+/// The variables; an empty one counts as unset.
 struct Vars<'a>(Read<'a>);
 
 impl Vars<'_> {
@@ -18,7 +18,7 @@ impl Vars<'_> {
             .filter(|value| !value.is_empty())
     }
 
-    /// The value for spans, else that for every signal, and the variable's name.
+    /// Returns the value for spans, else that for all signals, and the variable's name.
     fn of_traces(&self, name: &str) -> Option<(String, String)> {
         [
             format!("OTEL_EXPORTER_OTLP_TRACES_{name}"),
@@ -35,10 +35,10 @@ impl Vars<'_> {
 }
 
 impl Otlp {
-    /// Reads the standard variables of OpenTelemetry; `None`: no endpoint is set, or the export
-    /// is switched off.
+    /// Reads the standard variables of OpenTelemetry. Returns `None` if no endpoint is set, or if
+    /// the export is switched off.
     ///
-    /// | variable | what | default |
+    /// | variable | meaning | default |
     /// |---|---|---|
     /// | `OTEL_EXPORTER_OTLP_ENDPOINT` | base URL of the collector | no export |
     /// | `OTEL_EXPORTER_OTLP_PROTOCOL` | `grpc` or `http/protobuf` | `grpc` for port 4317, else `http/protobuf` |
@@ -58,19 +58,19 @@ impl Otlp {
     /// | `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` | `true`: see [`capture_messages`](Self::capture_messages) | `false` |
     /// | `OTEL_SEMCONV_STABILITY_OPT_IN` | `database/dup`: the old names of database attributes too | new names only |
     ///
-    /// As the specification of OpenTelemetry has it, a word or a number that cannot be understood
-    /// does not count; a warning says so when the first records are exported.
+    /// As the specification of OpenTelemetry requires, a word or a number that is invalid is
+    /// ignored; a warning says so when the first records are exported.
     ///
     /// # Errors
     ///
-    /// [`BuildError::Otlp`] names the variable with an endpoint or headers that cannot be
-    /// understood, or with a file that cannot be read.
+    /// [`BuildError::Otlp`] names the variable whose endpoint or headers are invalid, or whose file
+    /// cannot be read.
     pub fn from_env() -> Result<Option<Self>, BuildError> {
         read(&|name| std::env::var(name).ok())
     }
 }
 
-/// What the variables say; `None`: no export.
+/// Reads the settings from the variables; returns `None` if nothing is to be exported.
 fn read(var: Read<'_>) -> Result<Option<Otlp>, BuildError> {
     let vars = Vars(var);
     if vars.is_true("OTEL_SDK_DISABLED") {
@@ -165,7 +165,8 @@ impl Otlp {
 
     fn read_content(&mut self, vars: &Vars<'_>) {
         if let Some(said) = vars.of("OTEL_RESOURCE_ATTRIBUTES") {
-            // The specification has the whole value discarded when a part cannot be read.
+            // The specification requires that the whole value is discarded if a part cannot be
+            // parsed.
             match pairs(&said) {
                 Some(pairs) => self.resource = pairs.into_iter().collect(),
                 None => self.ignore("OTEL_RESOURCE_ATTRIBUTES", "should read name=value,…"),
@@ -184,14 +185,14 @@ impl Otlp {
     }
 }
 
-/// Whether the variable that names a signal's exporters has OTLP among them.
+/// Returns whether OTLP is among the exporters that a signal's variable names.
 fn exporter(said: Option<String>, default: bool) -> bool {
     said.map_or(default, |said| {
         said.split(',').any(|name| name.trim() == "otlp")
     })
 }
 
-/// `name=value,…`, percent-encoded.
+/// Parses `name=value,…`, percent-encoded.
 fn pairs(text: &str) -> Option<Vec<(String, String)>> {
     text.split(',')
         .filter(|pair| !pair.trim().is_empty())
