@@ -26,12 +26,12 @@ impl Backoff {
         pause
     }
 
-    /// Begins with the first pause again, after a success.
+    /// Returns to the first pause, after a success.
     pub(super) fn reset(&mut self) {
         self.next = self.first;
     }
 
-    /// Goes on with the longest pause: only an operator can mend what failed.
+    /// Skips to the longest pause, for a failure that only an operator can fix.
     pub(super) fn go_to_longest(&mut self) {
         self.next = self.longest;
     }

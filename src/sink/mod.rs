@@ -1,7 +1,7 @@
-//! Where records go from the spool. Each sink reads the spool at a pace of its own and keeps a
-//! position of its own.
+//! The sinks, which read records from the spool and deliver them. Each sink reads at its own pace
+//! and keeps its own position.
 //!
-//! - [`source`]: a log that a sink reads, its own or one that a dead process left
+//! - [`source`]: a log that a sink reads: this process's own, or an orphaned one
 //! - [`backoff`]: pauses that grow while attempts fail
 
 mod backoff;

@@ -1,8 +1,8 @@
-//! A log that a sink reads.
+//! A log that a sink reads: this process's own, or an orphaned one.
 //!
-//! A log that a dead process left is drained into Postgres first, then exported, each by the thread
-//! of its sink and one log at a time. The folder is released in between, so that two of our threads
-//! never want its lock.
+//! An orphaned log (one that a dead process left) is drained into Postgres first and then exported,
+//! each by the thread of its sink and one log at a time. The folder is released in between, so that
+//! two of our threads never compete for its lock.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::error::causes;
 use crate::report;
 use crate::spool::{DirectoryError, Log, Spool};
 
-/// This process' own log, or one that a dead process left and that this one has taken over.
+/// This process's own log, or an orphaned log that this process has taken over.
 #[derive(Debug)]
 pub(super) struct Source {
     spool: Arc<Spool>,
@@ -20,7 +20,7 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// This process' own log.
+    /// Wraps this process's own log.
     pub(super) fn own(spool: Arc<Spool>) -> Self {
         Self {
             spool,
@@ -28,7 +28,7 @@ impl Source {
         }
     }
 
-    /// A log that was taken over; it is removed when it is read to its end.
+    /// Wraps a log that was taken over; it is removed once it is read to its end.
     pub(super) fn adopted(spool: Arc<Spool>) -> Self {
         Self {
             spool,
@@ -36,13 +36,14 @@ impl Source {
         }
     }
 
-    /// Takes over the log in a folder. `None`: its process lives, or the folder is gone.
+    /// Takes over the log in a folder. Returns `None` if its process is alive or the folder is
+    /// gone.
     pub(super) fn take_over(folder: &Path) -> Result<Option<Self>, DirectoryError> {
         let taken = Spool::take_over(folder)?;
         Ok(taken.map(|spool| Self::adopted(Arc::new(spool))))
     }
 
-    /// Whether another process made it.
+    /// Returns whether another process created the log.
     pub(super) fn is_adopted(&self) -> bool {
         self.is_adopted
     }
@@ -55,8 +56,8 @@ impl Source {
         self.spool.log()
     }
 
-    /// Removes an adopted log that is read to its end. Where the disk does not let it, the host's log
-    /// has a warning.
+    /// Removes an adopted log that is read to its end. If that fails, logs a warning to the host's
+    /// log.
     pub(super) fn remove(self) {
         let removed = Arc::into_inner(self.spool).map_or(Ok(()), Spool::remove);
         if let Err(error) = removed {

@@ -1,4 +1,4 @@
-//! Attributes of a span, within limits.
+//! The attributes of a span, within limits.
 
 use std::collections::HashSet;
 
@@ -7,13 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::conventions as names;
 
-/// The most attributes of one span, as collectors customarily take them.
+/// The most attributes of one span, as collectors usually accept.
 const MAX_ATTRIBUTES: usize = 128;
 
-/// The most bytes of all attributes of one span: well below the least payload that is useful.
+/// The most bytes of all attributes of one span: well below the smallest useful payload.
 const MAX_BYTES: usize = 1024 * 1024;
 
-/// The attributes of a span as they are put together.
+/// The attributes of a span while they are put together.
 #[derive(Debug)]
 pub(super) struct Attributes {
     all: Vec<KeyValue>,
@@ -24,7 +24,7 @@ pub(super) struct Attributes {
 }
 
 impl Attributes {
-    /// None yet; of each text, at most `text_bytes` are kept.
+    /// Starts with no attributes; of each text, at most `text_bytes` are kept.
     pub(super) fn new(text_bytes: usize) -> Self {
         Self {
             all: Vec::with_capacity(24),
@@ -35,7 +35,7 @@ impl Attributes {
         }
     }
 
-    /// The attributes, and how many more there would have been.
+    /// Returns the attributes, and how many were dropped.
     pub(super) fn finish(self) -> (Vec<KeyValue>, u32) {
         (self.all, self.dropped)
     }
@@ -61,7 +61,7 @@ impl Attributes {
         });
     }
 
-    /// Adds a text that is an identifier or one of few words; empty: nothing.
+    /// Adds an identifier or a text of few words, unless it is empty.
     pub(super) fn word(&mut self, name: &str, value: &str) {
         if !value.is_empty() {
             self.text(name, value, value);
@@ -87,8 +87,8 @@ impl Attributes {
         );
     }
 
-    /// Adds a text, cut to the limit; where it was, with the length and the sha256 of `whole`,
-    /// which is what Postgres has.
+    /// Adds a text, cut to the limit; if it was cut, also adds the length and the sha256 of
+    /// `whole`, which is what Postgres has.
     pub(super) fn text(&mut self, name: &str, text: &str, whole: &str) {
         let kept = cut(text, self.text_bytes);
         self.push(
@@ -101,7 +101,7 @@ impl Attributes {
         }
     }
 
-    /// Says how long the whole of a text is that was cut, and its sha256.
+    /// Adds the whole length and the sha256 of a text that was cut.
     pub(super) fn was_cut(&mut self, name: &str, whole: &str) {
         let name = if name.starts_with("audit.") {
             name.to_owned()
@@ -114,7 +114,7 @@ impl Attributes {
         self.word(&format!("{name}{}", names::CUT_SHA256), &sha256);
     }
 
-    /// Adds what has one of these names by the other name too.
+    /// Copies each attribute that has the first name of a pair to the second name.
     pub(super) fn also(&mut self, pairs: &[(&str, &str)]) {
         for (name, also) in pairs {
             let value = self.all.iter().find(|known| known.key == *name);
@@ -124,7 +124,7 @@ impl Attributes {
         }
     }
 
-    /// Adds a value of a field without a column, with its type.
+    /// Adds the value of a field without a column, with its type.
     pub(super) fn json(&mut self, name: &str, value: &serde_json::Value) {
         use serde_json::Value as Json;
         match value {
@@ -148,7 +148,7 @@ impl Attributes {
                     .collect();
                 self.words(name, &words);
             }
-            // Attributes that are maps are understood by few receivers.
+            // Few receivers understand attributes that are maps.
             Json::Array(_) | Json::Object(_) => {
                 let text = value.to_string();
                 self.text(name, &text, &text);
@@ -157,7 +157,7 @@ impl Attributes {
     }
 }
 
-/// The beginning of a text of at most `bytes`, between two characters.
+/// Returns the beginning of a text, at most `bytes`, cut between two characters.
 pub(super) fn cut(text: &str, bytes: usize) -> &str {
     &text[..text.floor_char_boundary(bytes)]
 }

@@ -1,4 +1,4 @@
-//! The names that spans and metrics have: the one table of them.
+//! The names of spans, attributes and metrics, in one table.
 //!
 //! `db.*`, `error.type`, `user.*`: OpenTelemetry semantic conventions 1.44. `gen_ai.*`: the GenAI
 //! conventions, which are in development in a repository of their own and have no version yet; as
@@ -26,11 +26,11 @@ pub(super) const OLD_DB_NAMES: &[(&str, &str)] = &[
     (DB_NAMESPACE, "db.name"),
 ];
 
-/// A database that speaks SQL, and of which no more is known.
+/// A database that speaks SQL and of which nothing else is known.
 pub(super) const OTHER_SQL: &str = "other_sql";
 
 pub(super) const ERROR_TYPE: &str = "error.type";
-/// What takes the place of a value that the conventions want and that is not known.
+/// Replaces a value that the conventions want and that is not known.
 pub(super) const OTHER: &str = "_OTHER";
 
 pub(super) const OPERATION: &str = "gen_ai.operation.name";
@@ -55,7 +55,7 @@ pub(super) const CHAT: &str = "chat";
 pub(super) const EXECUTE_TOOL: &str = "execute_tool";
 pub(super) const INVOKE_AGENT: &str = "invoke_agent";
 
-/// Customary words for an action, and the operation that they mean.
+/// Usual words for an action, and the operation that they mean.
 pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("execute_tool", EXECUTE_TOOL),
     ("tool.call", EXECUTE_TOOL),
@@ -69,7 +69,7 @@ pub(super) const ACTIONS: &[(&str, &str)] = &[
     ("agent.invoked", INVOKE_AGENT),
 ];
 
-/// Customary words for a provider, in lower case, where the conventions have another.
+/// Usual words for a provider, in lower case, where the conventions have another.
 pub(super) const PROVIDERS: &[(&str, &str)] = &[
     ("azure", "azure.ai.openai"),
     ("azure openai", "azure.ai.openai"),
@@ -109,7 +109,7 @@ pub(super) const TARGET_ID: &str = "audit.target.id";
 pub(super) const INPUT: &str = "audit.input.summary";
 pub(super) const OUTPUT: &str = "audit.output.summary";
 pub(super) const PROBLEMS: &str = "audit.problems";
-/// Before the name of a field that has no column and no name by the conventions.
+/// The prefix of fields that have no column and no name in the conventions.
 pub(super) const METADATA: &str = "audit.metadata.";
 
 pub(super) const GAP_RECORDS: &str = "audit.gap.records";
@@ -117,10 +117,10 @@ pub(super) const GAP_CAUSE: &str = "audit.gap.cause";
 pub(super) const GAP_FIRST_SEQ: &str = "audit.gap.first_seq";
 pub(super) const GAP_LAST_SEQ: &str = "audit.gap.last_seq";
 
-/// Fields with such a beginning are named by the conventions already.
+/// Prefixes of fields that the conventions already name.
 pub(super) const CONVENTIONAL: &[&str] = &["db.", "gen_ai.", "server.", "network."];
 
-/// Beginnings of fields whose text is no content: names and settings by the conventions.
+/// Prefixes of fields whose text is not content: names and settings that the conventions define.
 pub(super) const PLAIN_TEXT: &[&str] = &[
     "tenant_key",
     "db.system",
@@ -151,8 +151,8 @@ pub(super) const PLAIN_TEXT: &[&str] = &[
     "gen_ai.prompt.version",
 ];
 
-/// Beginnings of fields that hold what a prompt, an answer or a tool was given: named by the
-/// conventions, or as the column of another kind that it was said on.
+/// Prefixes of fields that hold the content of a prompt, an answer or a tool call: named by the
+/// conventions, or like a column of another kind than the record's.
 pub(super) const MESSAGE_CONTENT: &[&str] = &[
     "rendered_prompt",
     "response_text",
@@ -167,12 +167,12 @@ pub(super) const MESSAGE_CONTENT: &[&str] = &[
     "gen_ai.tool.call.result",
     "gen_ai.prompt.variable.",
     "gen_ai.tool.definitions",
-    // Of earlier versions.
+    // From earlier versions.
     "gen_ai.completion",
     "gen_ai.event.content",
 ];
 
-/// The same for a query's text and its values.
+/// Prefixes of fields that hold a query's text or its values.
 pub(super) const QUERY_CONTENT: &[&str] = &[
     "sql_text",
     "db.query.text",
@@ -180,8 +180,8 @@ pub(super) const QUERY_CONTENT: &[&str] = &[
     "db.statement",
 ];
 
-/// Text that was cut has its whole length in bytes and its sha256 beside it, under its name
-/// (`audit.` before it where it has another beginning) with these endings.
+/// Endings for the whole length in bytes and the sha256 of a text that was cut: beside the text,
+/// under its name (`audit.` before it if it has another prefix).
 pub(super) const CUT_BYTES: &str = ".bytes";
 pub(super) const CUT_SHA256: &str = ".sha256";
 

@@ -1,4 +1,4 @@
-//! The loop that exports this process' log, and what dead processes left.
+//! The loop that exports this process's log, and orphaned ones.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -20,29 +20,29 @@ use crate::sink::source::Source;
 use crate::spool::{Log, Runs, Sink, Spool};
 use crate::stats::Counters;
 
-/// The pause after the first request that failed, which doubles with each.
+/// The pause after the first failed request; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// The longest pause between two attempts, where the collector asks for none.
+/// The longest pause between two attempts, unless the collector asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// The pause after an answer that only an operator can mend.
+/// The pause after an answer whose cause only an operator can fix.
 const HOLD_PAUSE: Duration = Duration::from_mins(1);
 
-/// Spans that may be refused one after the other before there is a pause after each.
+/// How many spans may be refused in a row before each further refusal is followed by a pause.
 const FREE_REFUSALS: u32 = 3;
 
-/// The pause after the log could not be read; it is opened again by who writes it.
+/// The pause after the log could not be read; its writer opens it again.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
-/// A log that is exported, and how far.
+/// A log that is being exported, and how far that has come.
 #[derive(Debug)]
 struct Exporting {
     source: Source,
     resource: Resource,
     /// The seq of the next record to export.
     position: u64,
-    /// The most records of the next request.
+    /// The most records in the next request.
     limit: u64,
     /// How often in a row a request with these records was refused without a reason.
     unexplained: u32,
@@ -68,8 +68,7 @@ impl Exporting {
     }
 }
 
-/// Exports logs until it is told to stop. After a panic it can be run again, and goes on where it
-/// was.
+/// Exports logs until asked to stop. After a panic it can be run again, and continues where it was.
 #[derive(Debug)]
 pub(crate) struct Drain {
     settings: Otlp,
@@ -77,18 +76,18 @@ pub(crate) struct Drain {
     counters: Arc<Counters>,
     transport: Arc<Transport>,
     metrics: Option<Metrics>,
-    /// This process' own log first, then one that was taken over, if any.
+    /// This process's own log first, then the adopted one, if any.
     sources: Vec<Exporting>,
     backoff: Backoff,
-    /// What was given up and not yet told.
+    /// The records that were given up and not yet reported.
     gap: Option<Gap>,
     has_refused: bool,
-    /// The seq of the last record of this process that is in the metrics: a request that failed may
-    /// be put together once more.
+    /// The seq of the last record of this process that is in the metrics: the request after a
+    /// failed one may contain the same records.
     metered: u64,
 }
 
-/// What became of spans that were sent.
+/// What happened to spans that were sent.
 #[derive(Clone, Copy, Debug, Default)]
 struct Delivered {
     taken: u64,
@@ -99,13 +98,13 @@ struct Delivered {
 /// How sending spans ended.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum End {
-    /// Every span was taken or refused.
+    /// Every span was accepted or refused.
     Complete,
-    /// The spool has given up the records.
+    /// The spool has discarded the records.
     GivenUp,
-    /// The collector refuses the request again and again, and does not say why.
+    /// The collector refuses the request again and again, and gives no reason.
     Unexplained,
-    /// The collector takes nothing at the moment, and there is something else to do.
+    /// The collector accepts nothing at the moment, and there is something else to do.
     #[default]
     Pending,
 }
@@ -134,8 +133,8 @@ impl Drain {
         }
     }
 
-    /// Runs until it is told to stop. A request that is under way then is given up: its records
-    /// are exported again by the next process.
+    /// Runs until asked to stop. A request in flight is dropped then: the next process exports its
+    /// records again.
     pub(crate) async fn run(&mut self) {
         let export = Arc::clone(&self.export);
         tokio::select! {
@@ -148,8 +147,7 @@ impl Drain {
         }
     }
 
-    /// To be called before it is run again after a panic, which may have come from the middle of a
-    /// request.
+    /// Must be called before it is run again after a panic, which may have interrupted a request.
     pub(crate) fn renew(&self) {
         self.transport.renew();
     }
@@ -160,12 +158,12 @@ impl Drain {
             self.tell_gap().await;
             self.adopt();
             let mut is_idle = true;
-            // In turn, so that what was left and the present do not hold each other up.
+            // In turn, so that orphaned records and new ones do not hold each other up.
             for index in (0..self.sources.len()).rev() {
                 if index > 0 || self.export.waiting(self.sources[0].position) > 0 {
                     is_idle = false;
                     self.say_ignored();
-                    // A request that is full anyway is not waited with.
+                    // A request that is full already is sent without a wait.
                     if index == 0 && self.export.waiting(self.sources[0].position) < MAX_RECORDS {
                         self.export.gather(self.settings.delay).await;
                     }
@@ -178,7 +176,7 @@ impl Drain {
         }
     }
 
-    /// Says which settings do not count: now that records come, somebody listens.
+    /// Warns about settings that are ignored: now that records arrive, there is a subscriber.
     fn say_ignored(&mut self) {
         for (name, why) in std::mem::take(&mut self.settings.ignored) {
             report::say(move || {
@@ -187,7 +185,7 @@ impl Drain {
         }
     }
 
-    /// Takes note of records that the spool has given up since they took too much room.
+    /// Notes the records that the spool has discarded because they exceeded the quota.
     fn note_given_up(&mut self) {
         let (from, floor) = (self.sources[0].position, self.export.floor());
         if floor > from {
@@ -221,13 +219,13 @@ impl Drain {
         self.export.advance(end);
     }
 
-    /// Tells of what was given up, as of this process.
+    /// Reports the records that were given up, in a span of this process.
     async fn tell_gap(&mut self) {
         if let Some(gap) = self.gap
             && self.settings.traces
         {
             let told = vec![gap.span(&self.settings)];
-            // Or until more is given up, which is to be told with it.
+            // Stops early if more is given up, to report both together.
             let more = self.sources[0].position + 1;
             if self.deliver(0, told, more).await.end == End::Complete {
                 self.gap = None;
@@ -243,7 +241,7 @@ impl Drain {
         {
             match Source::take_over(&path) {
                 Ok(Some(source)) => self.sources.push(Exporting::new(source, &self.settings)),
-                // Another process is at it, or has removed it.
+                // Another process has it, or has removed it.
                 Ok(None) if path.exists() => {
                     self.export.put_back(path);
                     return;
@@ -254,7 +252,7 @@ impl Drain {
         }
     }
 
-    /// Exports the next records of a log, if it has some.
+    /// Exports the next records of a log, if it has any.
     async fn export_from(&mut self, index: usize) {
         let source = &self.sources[index];
         let (from, is_adopted) = (source.position, source.is_adopted());
@@ -293,7 +291,7 @@ impl Drain {
         }
         let (begin, end) = (payload.begin, payload.end);
         if begin > from && !is_adopted {
-            // The spool has given them up since that was last noted.
+            // The spool has discarded them since the last check.
             self.give_up(from, begin, begin - from);
         }
         let spans = std::mem::take(&mut payload.spans);
@@ -306,7 +304,7 @@ impl Drain {
                 source.unexplained = 0;
             }
             End::Unexplained if count == 1 => {
-                // Alone, and refused again and again.
+                // It was alone in its request, and refused again and again.
                 delivered.refused = 1;
                 delivered.end = End::Complete;
                 source.unexplained = 0;
@@ -317,7 +315,7 @@ impl Drain {
                 source.unexplained = 0;
                 return;
             }
-            // It is the other log's turn.
+            // The other log is next.
             End::Pending => return,
             End::GivenUp => {}
         }
@@ -337,7 +335,7 @@ impl Drain {
         }
     }
 
-    /// The records before `position` are dealt with.
+    /// Advances a log's position: the records before `position` are done.
     fn advance(&mut self, index: usize, position: u64) {
         let source = &mut self.sources[index];
         source.position = position;
@@ -356,8 +354,8 @@ impl Drain {
         }
     }
 
-    /// Sends spans, in as many requests as it takes, until each is taken or refused, or the spool
-    /// has given up the records before `end`.
+    /// Sends spans, in as many requests as it takes, until each is accepted or refused, or the
+    /// spool has discarded the records before `end`.
     async fn deliver(&mut self, index: usize, spans: Vec<Scoped>, end: u64) -> Delivered {
         let is_adopted = self.sources[index].is_adopted();
         let mut delivered = Delivered::default();
@@ -382,7 +380,7 @@ impl Drain {
                     refusals += 1;
                     self.refuses(cause);
                     if refusals > FREE_REFUSALS {
-                        // It may be a limit of the rate rather than of what a request holds.
+                        // It may be a rate limit rather than something in the request.
                         let pause = self.backoff.next_pause();
                         self.export.pause(pause).await;
                     }
@@ -395,7 +393,7 @@ impl Drain {
                 Err(fault) => {
                     late += u32::from(fault == Fault::TimedOut);
                     if late > 1 && part.len() > 1 {
-                        // It may be too much at once.
+                        // The request may be too large.
                         parts.push_front(part.split_off(part.len() / 2));
                     }
                     parts.push_front(part);
@@ -421,7 +419,7 @@ impl Drain {
         delivered
     }
 
-    /// The collector answers as it should.
+    /// Notes that the collector accepts spans.
     fn note_success(&mut self) {
         self.counters.export.set_failing(false);
         self.backoff.reset();
@@ -432,7 +430,7 @@ impl Drain {
         }
     }
 
-    /// Says that a span was refused, the first time.
+    /// Reports a refused span, the first time.
     fn refuses(&mut self, cause: String) {
         if std::mem::replace(&mut self.has_refused, true) {
             return;
@@ -446,7 +444,7 @@ impl Drain {
         });
     }
 
-    /// Says that a request failed, when that is news, and pauses.
+    /// Reports a failed request, if that is news, and pauses.
     async fn failed(&mut self, fault: &Fault) {
         self.counters.export.set_failing(true);
         if self.export.mark_failing() {
@@ -465,7 +463,7 @@ impl Drain {
             Fault::Hold { .. } => HOLD_PAUSE,
             _ => next,
         };
-        // What the collector asks for is the least.
+        // The pause that the collector asks for is the minimum.
         let least = match fault {
             Fault::Retry { after, .. } => after.unwrap_or_default(),
             _ => Duration::ZERO,
@@ -474,7 +472,7 @@ impl Drain {
         self.export.pause(pause).await;
     }
 
-    /// Removes a log that was taken over and is exported.
+    /// Removes an adopted log that is exported.
     fn finish(&mut self, index: usize) {
         if self.sources[index].is_adopted() {
             self.sources.remove(index).source.remove();

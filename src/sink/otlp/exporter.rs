@@ -1,4 +1,4 @@
-//! An export from its settings to its start.
+//! Checks the settings of an export, and starts it.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::error::BuildError;
 use crate::spool::Spool;
 use crate::stats::Counters;
 
-/// An export that was checked and can be run.
+/// An export whose settings were checked and that can be started.
 #[derive(Debug)]
 pub(crate) struct Exporter {
     settings: Otlp,
@@ -19,7 +19,7 @@ pub(crate) struct Exporter {
 }
 
 impl Exporter {
-    /// Checks what is set. To be called within the runtime that it will run on.
+    /// Checks the settings. Must be called within the runtime that the export will run on.
     pub(crate) fn new(settings: Otlp) -> Result<Self, BuildError> {
         Ok(Self {
             transport: Arc::new(transport::Transport::new(&settings)?),
@@ -27,7 +27,7 @@ impl Exporter {
         })
     }
 
-    /// Takes up the export. To be called within the runtime that it will run on.
+    /// Starts the export. Must be called within the runtime that it will run on.
     pub(crate) fn start(
         &self,
         export: &Arc<Export>,

@@ -1,14 +1,14 @@
-//! What an answer of a collector means, decided once.
+//! Classifies the answers of a collector, once.
 //!
-//! | answer | what is done |
+//! | answer | action |
 //! |---|---|
-//! | no connection, no answer in time, gRPC `UNAVAILABLE`, `CANCELLED`, `DEADLINE_EXCEEDED`, `ABORTED`, `DATA_LOSS`, `RESOURCE_EXHAUSTED` with `RetryInfo`, HTTP 408, 429, 502 and above | the same again, after a pause that doubles, or after the time that the collector asks for |
-//! | gRPC `INTERNAL`, `UNKNOWN`, HTTP 500: says nothing of why | the same again, [`PATIENCE`] times; then with half as many spans, and alone it is counted |
-//! | gRPC `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` without `RetryInfo`, `OUT_OF_RANGE` (tonic: a message over the limit), HTTP 400, 413, 422 | in two halves; a span that is refused alone is counted and not sent again |
-//! | any other, such as gRPC `UNAUTHENTICATED`, `UNIMPLEMENTED`, HTTP 401, 404 | an operator must mend it: said once, kept, and tried again every minute |
+//! | no connection, no answer in time, gRPC `UNAVAILABLE`, `CANCELLED`, `DEADLINE_EXCEEDED`, `ABORTED`, `DATA_LOSS`, `RESOURCE_EXHAUSTED` with `RetryInfo`, HTTP 408, 429, 502 and above | resend, after a pause that doubles, or after the time that the collector asks for |
+//! | gRPC `INTERNAL`, `UNKNOWN`, HTTP 500: gives no reason | resend [`PATIENCE`] times; then with half as many spans; a single span is counted as refused |
+//! | gRPC `INVALID_ARGUMENT`, `RESOURCE_EXHAUSTED` without `RetryInfo`, `OUT_OF_RANGE` (tonic: a message over the limit), HTTP 400, 413, 422 | resend in two halves; a span that is refused alone is counted and not sent again |
+//! | any other, such as gRPC `UNAUTHENTICATED`, `UNIMPLEMENTED`, HTTP 401, 404 | keep everything, report it once, retry every minute: an operator must fix it |
 //!
-//! The protocol has whatever is not retryable dropped at once, for it speaks of clients that hold
-//! their data in memory. Here it is on disk, up to a quota.
+//! The protocol requires clients to drop at once whatever is not retryable, because it assumes that
+//! they hold their data in memory. Here it is on disk, up to a quota.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,32 +16,33 @@ use http::{HeaderMap, StatusCode, header};
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-/// No collector is waited for longer than this at once, whatever it asks for.
+/// The longest single wait for a collector, whatever it asks for.
 const LONGEST_WAIT: Duration = Duration::from_mins(5);
 
-/// So often a request is sent again whose refusal the collector does not explain.
+/// How often a request is resent if the collector refuses it without a reason.
 pub(super) const PATIENCE: u32 = 5;
 
 /// Why a request was not accepted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// It may be accepted later, not before the time that the collector asked for.
+    /// It may be accepted later, but not before the time that the collector asked for.
     Retry {
         after: Option<Duration>,
         cause: String,
     },
-    /// The collector says nothing of why: it may be what the request holds, or the collector.
+    /// The collector gives no reason: the cause may be in the request or in the collector.
     Unexplained { cause: String },
     /// It was not answered in time.
     TimedOut,
-    /// Somebody must mend something first.
+    /// Somebody must fix something first.
     Hold { cause: String },
-    /// It is refused for what it holds, or for its size.
+    /// It is refused for its content or its size.
     Refused { cause: String },
 }
 
 impl Fault {
-    /// What to tell an operator: nothing of what was sent, nor of what the collector says of it.
+    /// Returns a text for an operator: nothing of what was sent, nor of what the collector says
+    /// about it.
     pub(super) fn cause(&self) -> &str {
         match self {
             Self::Retry { cause, .. }
@@ -53,7 +54,7 @@ impl Fault {
     }
 
     pub(super) fn of_grpc(status: &Status) -> Self {
-        // Of a connection, and of nothing that the collector said.
+        // This is the error of the connection, and nothing that the collector said.
         let connection = std::error::Error::source(status).map(crate::error::causes);
         let cause = match connection {
             Some(why) => format!("gRPC {:?}: {why}", status.code()),
@@ -72,7 +73,7 @@ impl Fault {
             | Code::Aborted
             | Code::DataLoss
             | Code::ResourceExhausted => Self::Retry { after, cause },
-            // Of a connection that broke: that is nothing that the request is the cause of.
+            // The connection broke, which the request did not cause.
             Code::Internal | Code::Unknown if std::error::Error::source(status).is_some() => {
                 Self::Retry { after, cause }
             }
@@ -95,7 +96,7 @@ impl Fault {
     }
 }
 
-/// The pause that a collector asks for: seconds, or a date.
+/// Returns the pause that a collector asks for: in seconds, or until a date.
 fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let said = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     let after = match said.parse() {

@@ -1,6 +1,6 @@
-//! Metrics: the pipeline's own, and what the records say of models and databases.
+//! The exported metrics: the pipeline's own, and those of models and databases from the records.
 //!
-//! Aggregated by the SDK of OpenTelemetry, sent by [`super::transport`].
+//! The OpenTelemetry SDK aggregates them, and [`super::transport`] sends them.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,10 +24,10 @@ use crate::record::row::{Cell, Row};
 use crate::stats::{DropCause, ExportStats, Stats};
 use crate::vocabulary::{Field, Kind, Status};
 
-/// How long the last metrics may take when the export ends.
+/// How long sending the last metrics may take when the export ends.
 const LAST: Duration = Duration::from_secs(1);
 
-/// What the pipeline's own metrics are read from.
+/// Returns the state that the pipeline's own metrics are read from.
 pub(crate) type Observe = Arc<dyn Fn() -> Observed + Send + Sync>;
 
 /// The state of the pipeline.
@@ -52,10 +52,10 @@ impl fmt::Debug for Metrics {
     }
 }
 
-/// A request, and where its outcome goes.
+/// A request, and the channel for its outcome.
 type Request = (ExportMetricsServiceRequest, oneshot::Sender<OTelSdkResult>);
 
-/// Hands metrics from the SDK's thread to the export's, which has the connection.
+/// Passes metrics from the SDK's thread to the export's thread, which has the connection.
 struct Exporter(mpsc::Sender<Request>);
 
 impl PushMetricExporter for Exporter {
@@ -81,7 +81,7 @@ impl PushMetricExporter for Exporter {
 }
 
 impl Metrics {
-    /// Starts to export metrics. To be called within a runtime.
+    /// Starts to export metrics. Must be called within a runtime.
     pub(super) fn start(
         settings: &Otlp,
         resource: Vec<(String, String)>,
@@ -91,7 +91,7 @@ impl Metrics {
         let (sender, mut requests) = mpsc::channel::<Request>(1);
         tokio::spawn(async move {
             while let Some((request, reply)) = requests.recv().await {
-                // A task of its own, so that a panic costs this request alone.
+                // In a task of its own, so that a panic costs this request alone.
                 let sending = Arc::clone(&transport);
                 let sending = tokio::spawn(async move { sending.metrics(request).await });
                 let sent = match sending.await {
@@ -102,7 +102,7 @@ impl Metrics {
                         Err(String::from("a panic"))
                     }
                 };
-                // The next metrics say it all again, since they are cumulative.
+                // The next metrics contain these, since they are cumulative.
                 let _ = reply.send(sent.map_err(OTelSdkError::InternalFailure));
             }
         });
@@ -151,9 +151,9 @@ impl Metrics {
         }
     }
 
-    /// Takes a record into account.
+    /// Adds a record to the metrics.
     pub(super) fn record(&self, row: &Row<'_>, facts: &Facts) {
-        // What was refused before it began took no time; of what was lost nobody knows.
+        // A run that was refused before it began took no time; how long a lost one took is unknown.
         let (false, Some(duration_us)) = (row.status == Status::Rejected, row.duration_us) else {
             return;
         };
@@ -200,7 +200,7 @@ impl Metrics {
     /// Sends the last metrics and ends.
     pub(super) async fn shut_down(self) {
         let (done, ended) = oneshot::channel();
-        // It waits for its own thread, and that for this one.
+        // The provider waits for its own thread, which waits for this one.
         let ending = std::thread::Builder::new()
             .name(String::from("tracing-audit-metrics"))
             .spawn(move || {
@@ -214,7 +214,7 @@ impl Metrics {
     }
 }
 
-/// The attributes that have a value.
+/// Returns the attributes that have a value.
 fn known(attributes: &[(&'static str, &String)]) -> Vec<KeyValue> {
     attributes
         .iter()
@@ -223,7 +223,7 @@ fn known(attributes: &[(&'static str, &String)]) -> Vec<KeyValue> {
         .collect()
 }
 
-/// The instruments that tell of the pipeline itself.
+/// Creates the instruments for the pipeline itself.
 fn pipeline(meter: &Meter, observe: &Observe) {
     for (name, description, read) in COUNTERS {
         let observe = Arc::clone(observe);
@@ -279,7 +279,7 @@ fn pipeline(meter: &Meter, observe: &Observe) {
 /// Reads one number of a snapshot.
 type Reading = fn(&Stats) -> u64;
 
-/// What only grows, with its description.
+/// The values that only grow, with their descriptions.
 const COUNTERS: &[(&str, &str, Reading)] = &[
     (
         "audit.records.accepted",
@@ -323,7 +323,7 @@ const COUNTERS: &[(&str, &str, Reading)] = &[
     ),
 ];
 
-/// What goes up and down, with its unit and description.
+/// The values that go up and down, with their units and descriptions.
 const GAUGES: &[(&str, &str, &str, Reading)] = &[
     (
         "audit.records.pending",

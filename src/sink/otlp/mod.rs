@@ -1,16 +1,16 @@
-//! The trail as OTLP spans and metrics: a second reader of the spool, at a pace of its own.
+//! Exports the trail as OTLP spans and metrics: a second reader of the spool, at its own pace.
 //!
 //! - [`conventions`]: the names, in one table
-//! - [`span`]: a row as a span, with [`attributes`] and [`sql`]; pure
-//! - [`payload`]: records into a request
-//! - [`transport`], [`tls`], [`fault`]: a request and what its answer means
-//! - [`drain`]: the loop
+//! - [`span`]: turns a row into a span, with [`attributes`] and [`sql`]; pure
+//! - [`payload`]: puts records into a request
+//! - [`transport`], [`tls`], [`fault`]: send a request and classify its answer
+//! - [`drain`]: the loop over all logs
 //! - [`metrics`]: counters, durations, token usage
 //!
-//! **Nobody waits for it.** Its position is stored with the log; a sink that is not set up needs
-//! nothing there, so that without an export chunks go as soon as Postgres has them. The spool
-//! thread, which removes chunks, discards records that exceed the export's quota: so a request that
-//! hangs cannot fill the disk.
+//! **Nothing waits for the export.** Its position is stored with the log; a sink that is not
+//! configured needs nothing there, so without an export chunks are removed as soon as Postgres has
+//! them. The spool thread, which removes chunks, discards records that exceed the export's quota,
+//! so a request that hangs cannot fill the disk.
 
 mod attributes;
 mod conventions;

@@ -1,4 +1,4 @@
-//! Records of a log into one request.
+//! Puts records of a log into one request.
 
 use std::ops::ControlFlow;
 use std::panic::catch_unwind;
@@ -22,17 +22,17 @@ use crate::spool::{Log, LogError, Stored};
 /// The most records that are read for one request.
 pub(super) const MAX_RECORDS: u64 = 2_000;
 
-/// Room for what is around the spans, in bytes.
+/// Bytes reserved for what surrounds the spans in a request.
 const AROUND_BYTES: usize = 4 * 1024;
 
-/// Bytes around one span in its request.
+/// Bytes that surround one span in its request.
 const AROUND_SPAN_BYTES: usize = 8;
 
 /// The records of one request.
 #[derive(Debug, Default)]
 pub(super) struct Payload {
     pub(super) spans: Vec<Scoped>,
-    /// The seq of its first record: later than asked for when those before it were given up.
+    /// The seq of its first record: later than asked for if those before it were discarded.
     pub(super) begin: u64,
     /// The seq after its last record.
     pub(super) end: u64,
@@ -43,7 +43,7 @@ pub(super) struct Payload {
     bytes: usize,
 }
 
-/// A span and by which conventions it is.
+/// A span, and which conventions it follows.
 #[derive(Clone, Debug)]
 pub(super) struct Scoped {
     pub(super) span: Span,
@@ -56,14 +56,14 @@ pub(super) struct Gap {
     pub(super) records: u64,
     pub(super) first_seq: u64,
     pub(super) last_seq: u64,
-    /// When that was noticed first and last, microseconds since 1970.
+    /// When that was noticed first and last, in microseconds since 1970.
     pub(super) first_us: i64,
     pub(super) last_us: i64,
 }
 
 impl Payload {
-    /// Reads the next records of a log from `from` on, as many as one request holds; `seen` gets
-    /// each of them.
+    /// Reads the next records of a log from `from` on, as many as one request holds; passes each
+    /// one that can be read to `seen`.
     pub(super) fn read(
         log: &Log,
         from: u64,
@@ -78,7 +78,7 @@ impl Payload {
         let mut records = 0;
         let limit = settings.payload_bytes.saturating_sub(AROUND_BYTES);
         let end = log.read(from, |stored| {
-            // One span at least, however little a request may hold.
+            // At least one span, however little a request may hold.
             let is_full = !payload.spans.is_empty() && payload.bytes >= limit;
             if records == max_records || is_full {
                 return ControlFlow::Break(());
@@ -105,7 +105,7 @@ impl Payload {
             self.unreadable += 1;
             return ControlFlow::Continue(());
         };
-        // Whatever a value does to the reader of SQL, it costs its own span only.
+        // If a value makes the SQL parser panic, that costs only its own span.
         let made = catch_unwind(|| span::span(&row, stored.seq, &settings.content));
         let Ok((span, facts)) = made else {
             self.unreadable += 1;
@@ -116,7 +116,7 @@ impl Payload {
         if is_exported {
             let bytes = span.encoded_len() + AROUND_SPAN_BYTES;
             if !self.spans.is_empty() && self.bytes + bytes > limit {
-                // It is the first of the next request.
+                // It becomes the first of the next request.
                 return ControlFlow::Break(());
             }
             self.bytes += bytes;
@@ -132,7 +132,7 @@ impl Payload {
     }
 }
 
-/// A request with these spans, all of one log.
+/// Returns a request with these spans, all of one log.
 pub(super) fn request(resource: &Resource, spans: &[Scoped]) -> ExportTraceServiceRequest {
     let scope = |is_gen_ai: bool| {
         let spans: Vec<_> = spans
@@ -160,7 +160,7 @@ pub(super) fn request(resource: &Resource, spans: &[Scoped]) -> ExportTraceServi
     }
 }
 
-/// What the spans of a log are of.
+/// Returns the resource that the spans of a log belong to.
 pub(super) fn resource(log: &Log, settings: &Otlp) -> Resource {
     Resource {
         attributes: resource_attributes(log, settings)
@@ -177,7 +177,7 @@ pub(super) fn resource(log: &Log, settings: &Otlp) -> Resource {
     }
 }
 
-/// The attributes of a resource, by name.
+/// Returns the attributes of a resource, by name.
 pub(super) fn resource_attributes(log: &Log, settings: &Otlp) -> Vec<(String, String)> {
     let mut attributes = settings.resource.clone();
     attributes.insert(String::from("service.name"), log.service().to_owned());
@@ -197,7 +197,7 @@ pub(super) fn resource_attributes(log: &Log, settings: &Otlp) -> Vec<(String, St
 }
 
 impl Gap {
-    /// The span that stands for what was given up.
+    /// Returns the span that stands for the records that were given up.
     pub(super) fn span(&self, settings: &Otlp) -> Scoped {
         let mut attributes = Attributes::new(settings.content.text_bytes);
         let count = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);

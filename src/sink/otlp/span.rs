@@ -1,4 +1,4 @@
-//! A row as a span, by the semantic conventions. Pure: the same row gives the same span.
+//! Turns a row into a span, by the semantic conventions. Pure: the same row gives the same span.
 
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status as SpanStatus, status::StatusCode};
@@ -11,31 +11,31 @@ use crate::config::otlp::{Content, QueryText};
 use crate::record::row::{Cell, Row};
 use crate::vocabulary::{Field, Kind, Status};
 
-/// The longest text that is read as SQL; what is longer goes out as no text at all.
+/// The longest text that is parsed as SQL; a longer one is exported only with `QueryText::Full`.
 const MAX_SQL_BYTES: usize = 32 * 1024;
 
 /// W3C trace flag: sampled.
 const SAMPLED: u32 = 1;
 
-/// What a span and the metrics of its record have in common.
+/// What a span and the metrics of its record share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Facts {
-    /// `gen_ai.operation.name`; empty: nothing that a model has to do with.
+    /// `gen_ai.operation.name`; empty: no model is involved.
     pub(super) operation: String,
     pub(super) provider: String,
     pub(super) model: String,
     pub(super) response_model: String,
-    /// `db.system.name`; empty: no query.
+    /// `db.system.name`; empty: not a query.
     pub(super) system: String,
     pub(super) summary: String,
     pub(super) namespace: String,
     pub(super) status_code: String,
-    /// Empty: it did not fail.
+    /// Empty if the run did not fail.
     pub(super) error_type: String,
 }
 
 impl Facts {
-    /// Whether the span is by the GenAI conventions.
+    /// Returns whether the span follows the GenAI conventions.
     pub(super) fn is_gen_ai(&self) -> bool {
         !self.operation.is_empty()
     }
@@ -78,7 +78,7 @@ pub(super) fn span(row: &Row<'_>, seq: u64, content: &Content) -> (Span, Facts) 
         name,
         kind: kind.into(),
         start_time_unix_nano: nanos(row.started_us),
-        // OTLP knows no span without an end.
+        // Every OTLP span has an end.
         end_time_unix_nano: nanos(row.finished_us().unwrap_or(row.started_us)),
         attributes,
         dropped_attributes_count,
@@ -98,12 +98,12 @@ pub(super) fn span(row: &Row<'_>, seq: u64, content: &Content) -> (Span, Facts) 
     (span, facts)
 }
 
-/// OTLP has no time before 1970.
+/// Converts microseconds since 1970; OTLP has no time before that.
 fn nanos(us: i64) -> u64 {
     u64::try_from(us).unwrap_or(0).saturating_mul(1_000)
 }
 
-/// A span as it is put together.
+/// A span while it is put together.
 struct Writing<'a> {
     row: &'a Row<'a>,
     content: &'a Content,
@@ -129,7 +129,7 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// Adds text that goes out only when the host asked for it.
+    /// Adds text that is exported only if the host asked for it.
     fn message(&mut self, name: &str, field: Field) {
         let text = self.text(field);
         if self.content.messages && !text.is_empty() {
@@ -137,7 +137,7 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// What the host said by a name of the conventions.
+    /// Returns the value that the host gave to a name of the conventions.
     fn said(&self, name: &str) -> Option<&str> {
         self.metadata
             .get(name)
@@ -152,7 +152,7 @@ impl<'a> Writing<'a> {
     fn error(&mut self) {
         let code = code(self.text(Field::ErrorCode));
         if self.row.status != Status::Failed {
-            // No failure by the conventions, and yet a code: of a refusal, a cancellation.
+            // Not a failure by the conventions, but with a code: of a refusal, a cancellation.
             self.attributes.word(names::ERROR_CODE, code);
             return;
         }
@@ -186,7 +186,7 @@ impl<'a> Writing<'a> {
             said => cut(said, 255).to_owned(),
         };
         self.attributes.word(names::DB_QUERY_SUMMARY, &summary);
-        // Words of our own are no codes of a database.
+        // Our own words are not codes of a database.
         if !self.facts.error_type.is_empty() {
             let code = code(self.text(Field::ErrorCode));
             if !matches!(
@@ -247,7 +247,7 @@ impl<'a> Writing<'a> {
         (name, SpanKind::Client)
     }
 
-    /// Adds one message in the form of the GenAI conventions: valid JSON, whatever was cut.
+    /// Adds one message in the format of the GenAI conventions: valid JSON, whatever was cut.
     fn messages(&mut self, name: &str, role: &str, field: Field) {
         let whole = self.text(field);
         if !self.content.messages || whole.is_empty() {
@@ -261,7 +261,7 @@ impl<'a> Writing<'a> {
         let mut kept = cut(whole, limit);
         let mut message = form(kept);
         while message.len() > limit && !kept.is_empty() {
-            // A text that is escaped takes up to six times its room.
+            // Escaping makes a text up to six times as long.
             let escaped = (message.len() + room).saturating_sub(limit).max(1);
             let fitting = kept.len() * room / escaped;
             kept = cut(kept, fitting.min(kept.len() - 1));
@@ -351,7 +351,7 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// Adds the fields without a column: by the conventions' name where they have one.
+    /// Adds the fields without a column, under the conventions' name if they have one.
     fn fields(&mut self) {
         let begins = |name: &str, with: &[&str]| with.iter().any(|with| name.starts_with(with));
         let content = *self.content;
@@ -361,7 +361,7 @@ impl<'a> Writing<'a> {
             } else if begins(&name, names::QUERY_CONTENT) {
                 content.query_text == QueryText::Full
             } else {
-                // A number says little; what a text says, only the host can know.
+                // A number reveals little; what a text reveals, only the host can know.
                 matches!(value, Json::Bool(_) | Json::Number(_))
                     || content.metadata
                     || begins(&name, names::PLAIN_TEXT)
@@ -378,7 +378,7 @@ impl<'a> Writing<'a> {
         }
     }
 
-    /// Says what has a name of the older conventions by that name too.
+    /// Adds what has a name in the older conventions under that name too.
     fn old_names(&mut self) {
         self.attributes.also(names::OLD_DB_NAMES);
     }
@@ -402,7 +402,7 @@ impl<'a> Writing<'a> {
     }
 }
 
-/// A code, or what stands for one: a message that was said as a code may hold anything.
+/// Returns a code, or a placeholder: a message that was given as a code may hold anything.
 fn code(said: &str) -> &str {
     let is_code = said.len() <= 64
         && said
@@ -411,7 +411,7 @@ fn code(said: &str) -> &str {
     if is_code { said } else { names::OTHER }
 }
 
-/// The conventions' word for a provider.
+/// Returns the conventions' word for a provider.
 fn provider(said: &str) -> String {
     let said = said.trim().to_ascii_lowercase();
     if said.is_empty() {

@@ -1,4 +1,4 @@
-//! Each column by its attribute's name, one by one.
+//! Checks each column by its attribute's name, one by one.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ use crate::record::encode::{self, Evidence, Header, Key, ty};
 const RECORD: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0007);
 const PARENT: Uuid = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0005);
 
-/// A value that a span says.
+/// The value of an attribute.
 enum Said {
     Text(&'static str),
     Int(i64),
@@ -57,7 +57,7 @@ fn export(kind: Kind, evidence: Evidence, said: &[(&str, Said)], content: &Conte
     span(&row, 42, content).0
 }
 
-/// Attributes as text, with their type where that is not text.
+/// Returns attributes as text, with their type if that is not text.
 fn attributes(span: &Span) -> BTreeMap<&str, String> {
     let text = |value: &any_value::Value| match value {
         any_value::Value::StringValue(text) => text.clone(),
@@ -103,7 +103,7 @@ fn everything() -> Content {
     }
 }
 
-/// What every record has.
+/// The fields that every record has.
 const EVERY: [(&str, Said); 6] = [
     ("request_id", Text("r-1")),
     ("user_id", Text("u-1")),
@@ -291,7 +291,7 @@ fn tool_calls_and_agent_runs_are_spans_by_the_genai_conventions() {
     let span = export(Kind::Event, Evidence::Ok, &said, &Content::default());
     assert_eq!(span.name, "invoke_agent planner");
     assert_eq!(attributes(&span)["gen_ai.agent.name"], "planner");
-    // Said by the conventions' own names.
+    // Given under the conventions' own names.
     let said = [
         ("action_type", Text("lookup")),
         ("gen_ai.operation.name", Text("execute_tool")),
@@ -320,7 +320,7 @@ fn a_failure_has_its_type_and_its_message_only_when_asked_for() {
         span.status.as_ref().unwrap().message,
         "the secret table is not there"
     );
-    // A word of our own is no code of a database; nothing at all is `_OTHER`.
+    // Our own words are not codes of a database; a missing code is `_OTHER`.
     let span = export(Kind::QueryRun, Evidence::Panic, &[], &Content::default());
     assert_eq!(attributes(&span)["error.type"], "panic");
     assert!(!attributes(&span).contains_key("db.response.status_code"));
@@ -343,7 +343,7 @@ fn what_is_no_failure_leaves_the_status_unset() {
 
 #[test]
 fn content_that_is_said_by_the_conventions_names_goes_out_only_when_asked_for() {
-    // Said on a record of another kind, a column's name is metadata.
+    // On a record of another kind, a column's name is metadata.
     for kind in Kind::ALL {
         let said = [
             ("rendered_prompt", Text("secret")),
@@ -457,7 +457,7 @@ fn a_message_that_is_cut_is_still_json_with_length_and_sha256_beside_it() {
     );
 }
 
-/// The names that a source file writes out, of those that attributes and metrics have.
+/// Returns the names that a source file writes out, of those that attributes and metrics have.
 fn names_in(source: &str) -> impl Iterator<Item = &str> {
     source.split('"').skip(1).step_by(2).filter(|text| {
         ["db.", "gen_ai.", "audit.", "user.", "error."]
@@ -475,7 +475,7 @@ fn the_page_maps_every_column_and_names_every_attribute_and_metric() {
         assert!(is_there(name), "column or field {name}");
     }
     let conventions = include_str!("conventions.rs");
-    // What follows are beginnings, not names.
+    // What follows are prefixes, not names.
     let conventions = conventions.split("pub(super) const PLAIN_TEXT").next();
     let metrics = include_str!("metrics.rs");
     for name in names_in(conventions.unwrap()).chain(names_in(metrics)) {
@@ -487,7 +487,7 @@ fn the_page_maps_every_column_and_names_every_attribute_and_metric() {
 }
 
 proptest! {
-    /// Whatever is said, a span comes of it, and by default no text of a prompt goes out.
+    /// Any value gives a span, and by default no text of a prompt is exported.
     #[test]
     fn no_value_makes_it_panic(text in any::<String>(), name in "[a-z._]{0,20}", bytes in 256_usize..2_000) {
         let text: &'static str = text.leak();

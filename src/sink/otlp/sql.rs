@@ -1,8 +1,8 @@
-//! A query's text without its values, and its summary.
+//! Removes the values from a query's text, and summarizes it.
 //!
-//! By the database conventions: every literal becomes `?`, comments go, and the summary is the
-//! operations with their targets. The text may be of any dialect, and what one takes for an
-//! identifier is a value to another: in doubt the text is not told.
+//! By the database conventions, every literal becomes `?`, comments are removed, and the summary is
+//! the operations with their targets. The text may be of any dialect, and what one dialect takes
+//! for an identifier is a value in another: in doubt, the text is not exported.
 
 use sqlparser::dialect::GenericDialect;
 use sqlparser::keywords::Keyword;
@@ -12,10 +12,10 @@ use sqlparser::tokenizer::{Token, Tokenizer, Whitespace, Word};
 /// The longest summary, by the conventions, in bytes.
 const SUMMARY_BYTES: usize = 255;
 
-/// Systems whose double quotes are for identifiers and nothing else.
+/// Systems that use double quotes for identifiers and nothing else.
 const QUOTES_IDENTIFIERS: &[&str] = &["postgresql", "oracle.db", "cockroachdb", "trino", "duckdb"];
 
-/// Systems whose identifiers have backticks.
+/// Systems that quote identifiers with backticks.
 const HAS_BACKTICKS: &[&str] = &[
     "mysql",
     "mariadb",
@@ -28,21 +28,21 @@ const HAS_BACKTICKS: &[&str] = &[
     "spark",
 ];
 
-/// What the dialects end in different places, wherever it stands.
+/// Sequences at which the dialects disagree on where a text ends, wherever they occur.
 const AMBIGUOUS: &[&str] = &["\\", "```", "'''", "\"\"\""];
 
-/// What may be told of a query.
+/// What may be exported of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    /// The text with `?` for each literal; `None`: it could not be read.
+    /// The text with `?` for each literal; `None`: it could not be parsed.
     pub(super) text: Option<String>,
     /// Operations and targets; empty: none was found.
     pub(super) summary: String,
 }
 
-/// Reads a query of a system by its name in the conventions.
+/// Reads a query; `system` is the database's name in the conventions.
 pub(super) fn read(sql: &str, system: &str) -> Query {
-    // Two single quotes within a literal may stand beside its own.
+    // Two single quotes within a literal may be next to its own.
     let plain = sql.replace("''", "");
     if AMBIGUOUS.iter().any(|text| plain.contains(text)) {
         return Query::default();
@@ -65,7 +65,7 @@ pub(super) fn read(sql: &str, system: &str) -> Query {
     }
 }
 
-/// Whether it is a statement at all, and none with a secret where no literal is: a model may
+/// Returns whether this is a statement, and one without a secret outside its literals: a model may
 /// have answered in words.
 fn is_sql(sql: &str, tokens: &[Token]) -> bool {
     let has_secret = tokens.iter().any(|token| match token {
@@ -78,16 +78,16 @@ fn is_sql(sql: &str, tokens: &[Token]) -> bool {
     !has_secret && Parser::parse_sql(&GenericDialect {}, sql).is_ok()
 }
 
-/// Whether another dialect may have ended a literal, a name or a comment elsewhere.
+/// Returns whether another dialect may end a literal, a name or a comment elsewhere.
 fn is_ambiguous(token: &Token, has_backticks: bool) -> bool {
     match token {
-        // To MySQL the rest of the line is a comment after a `#`; to others after a `//`.
+        // A comment begins at `#` in MySQL, and at `//` in others.
         Token::Backslash | Token::Sharp | Token::DuckIntDiv => true,
-        // MySQL takes `--` for a comment only with a space after it.
+        // MySQL takes `--` for a comment only if a space follows.
         Token::Whitespace(Whitespace::SingleLineComment { prefix, comment }) => {
             prefix != "--" || !(comment.is_empty() || comment.starts_with(char::is_whitespace))
         }
-        // Quotes as people write them are for a literal where somebody meant one.
+        // Typographic quotes are for a literal where somebody meant one.
         Token::Char(c) => !c.is_ascii(),
         Token::Word(Word {
             value, quote_style, ..
@@ -101,7 +101,7 @@ fn is_ambiguous(token: &Token, has_backticks: bool) -> bool {
     }
 }
 
-/// Whether a token is a value.
+/// Returns whether a token is a value.
 fn is_literal(token: &Token) -> bool {
     match token {
         Token::Number(..)
@@ -119,7 +119,7 @@ fn is_literal(token: &Token) -> bool {
         | Token::SingleQuotedRawStringLiteral(_)
         | Token::DoubleQuotedRawStringLiteral(_) => true,
         Token::Word(_) | Token::Whitespace(_) | Token::Placeholder(_) => false,
-        // A kind of token that is not known here is told only if it has no letter, digit or quote.
+        // A kind of token that is unknown here is kept only if it has no letter, digit or quote.
         other => !other
             .to_string()
             .chars()
@@ -156,7 +156,7 @@ fn without_literals(tokens: &[Token], quotes_identifiers: bool) -> String {
         }
         let following = next.next().map(|index| &tokens[*index]);
         match token {
-            // What another dialect has in a number: 1_000, 0b11, and $12.50 of money.
+            // What another dialect has in a number: 1_000, 0b11, and the money $12.50.
             Token::Word(_) | Token::Number(..)
                 if index > 0
                     && matches!(tokens[index - 1], Token::Number(..) | Token::Placeholder(_)) => {}
@@ -182,7 +182,7 @@ fn without_literals(tokens: &[Token], quotes_identifiers: bool) -> String {
     text.trim().to_owned()
 }
 
-/// A word as it was written, a quote in it doubled.
+/// Returns a word as it was written, with the quotes in it doubled.
 fn written(word: &Word) -> String {
     match word.quote_style {
         Some(quote @ ('"' | '`')) => {
@@ -193,7 +193,7 @@ fn written(word: &Word) -> String {
     }
 }
 
-/// Whether a word is a name or a keyword, rather than a value.
+/// Returns whether a word is a name or a keyword, rather than a value.
 fn is_identifier(
     word: &Word,
     before: Option<&Token>,
@@ -203,7 +203,7 @@ fn is_identifier(
     match word.quote_style {
         None => !matches!(word.keyword, Keyword::TRUE | Keyword::FALSE),
         Some('"') if !quotes_identifiers => {
-            // SQLite and MySQL take it for a value where no such column is there.
+            // SQLite and MySQL take it for a value if there is no such column.
             before == Some(&Token::Period)
                 || next == Some(&Token::Period)
                 || matches!(before, Some(Token::Word(word)) if is_before_name(word))
@@ -212,8 +212,8 @@ fn is_identifier(
     }
 }
 
-/// Whether only a name can follow. Not FROM: of `IS DISTINCT FROM` or `TRIM(… FROM …)` it may be
-/// a value.
+/// Returns whether only a name can follow. Not after FROM: in `IS DISTINCT FROM` or
+/// `TRIM(… FROM …)` a value may follow.
 fn is_before_name(word: &Word) -> bool {
     matches!(
         word.keyword,
@@ -221,7 +221,7 @@ fn is_before_name(word: &Word) -> bool {
     )
 }
 
-/// Whether a sign after this is an operator.
+/// Returns whether a sign after this token is an operator.
 fn ends_value(token: &Token) -> bool {
     match token {
         Token::Word(word) => word.keyword == Keyword::NoKeyword || word.quote_style.is_some(),
@@ -230,7 +230,7 @@ fn ends_value(token: &Token) -> bool {
     }
 }
 
-/// Operations and their targets, in the order of the text.
+/// Returns the operations and their targets, in the order of the text.
 fn summary(tokens: &[Token], quotes_identifiers: bool) -> String {
     let tokens: Vec<_> = tokens
         .iter()
@@ -240,8 +240,7 @@ fn summary(tokens: &[Token], quotes_identifiers: bool) -> String {
         text: String::new(),
         quotes_identifiers,
     };
-    // For each open parenthesis, whether a statement began in it: a FROM elsewhere is a
-    // function's.
+    // For each open parenthesis, whether a statement began in it: elsewhere a FROM is a function's.
     let mut levels = vec![false];
     let mut index = 0;
     let mut begins = true;
@@ -294,14 +293,14 @@ fn summary(tokens: &[Token], quotes_identifiers: bool) -> String {
     parts.text
 }
 
-/// A summary as it is put together.
+/// A summary while it is put together.
 struct Parts {
     text: String,
     quotes_identifiers: bool,
 }
 
 impl Parts {
-    /// Appends an operation or a target, or nothing more once one does not fit.
+    /// Appends an operation or a target, if it fits.
     fn push(&mut self, part: &str) {
         if self.text.len() + 1 + part.len() > SUMMARY_BYTES {
             return;
@@ -324,7 +323,7 @@ impl Parts {
                 || !name.is_empty()
                 || tokens.get(*index + 1) == Some(&&Token::Period)
                 || !is_clause(word);
-            // What may be a value is no name.
+            // A name that may be a value is left out.
             let is_told = self.quotes_identifiers
                 || word.quote_style != Some('"')
                 || !name.is_empty()
@@ -347,7 +346,7 @@ impl Parts {
         true
     }
 
-    /// Appends the names of a FROM, which commas part.
+    /// Appends the names of a FROM, which are separated by commas.
     fn targets(&mut self, tokens: &[&Token], index: &mut usize) {
         while self.target(tokens, index) {
             // An alias, with or without AS.
@@ -395,7 +394,7 @@ impl Parts {
     }
 }
 
-/// Whether the word goes on with the statement, where a name may end.
+/// Returns whether the word continues the statement, where a name may end.
 fn is_clause(word: &Word) -> bool {
     word.quote_style.is_none()
         && matches!(

@@ -1,7 +1,7 @@
-//! TLS to a collector: by rustls, with the provider that a feature of ours names.
+//! TLS to a collector, with rustls and the provider that a feature of ours selects.
 //!
-//! The process' default provider is not set, and needed nowhere: which one it is, if any, is the
-//! host's business.
+//! The process's default provider is not set, and not needed anywhere: which one it is, if any, is
+//! the host's business.
 
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
 pub(super) use with_rustls::{Connector, connector, endpoint};
@@ -32,7 +32,7 @@ mod with_rustls {
         let tls = if is_tls {
             config(settings)?
         } else {
-            // Certificates are not asked for where none are needed.
+            // Certificates are not loaded where none are needed.
             builder()?
                 .with_root_certificates(RootCertStore::empty())
                 .with_no_client_auth()
@@ -44,13 +44,13 @@ mod with_rustls {
             .build())
     }
 
-    /// The same endpoint, over TLS. tonic uses the process' default provider if the host has set
-    /// one, else ours.
+    /// Returns the same endpoint, over TLS. tonic uses the process's default provider if the host
+    /// has set one, else ours.
     pub(in super::super) fn endpoint(
         settings: &Otlp,
         endpoint: Endpoint,
     ) -> Result<Endpoint, BuildError> {
-        // Read here as for HTTP, so that what is no certificate is told at the start.
+        // Read here as for HTTP, so that an invalid certificate is reported at the start.
         config(settings)?;
         let mut tls = ClientTlsConfig::new();
         tls = match &settings.ca_certificate {
@@ -65,7 +65,7 @@ mod with_rustls {
             .map_err(|error| invalid("certificate", crate::error::causes(&error)))
     }
 
-    /// ring where both are there, as sqlx has it.
+    /// Returns ring's provider if both are there, as in sqlx.
     fn provider() -> CryptoProvider {
         #[cfg(feature = "tls-ring")]
         return rustls::crypto::ring::default_provider();

@@ -1,9 +1,9 @@
-//! A request to a collector and its answer, over gRPC or HTTP.
+//! Sends a request to a collector over gRPC or HTTP, and reads the answer.
 //!
 //! The generated messages and services are those of `opentelemetry-proto`. The exporters of
-//! `opentelemetry-otlp` are not used: they answer with a text instead of a code, tell of a
-//! partial success in a log line alone, read no `OTEL_EXPORTER_OTLP_CERTIFICATE`, and give a
-//! request up after three attempts.
+//! `opentelemetry-otlp` are not used: they return a text instead of a code, report a partial
+//! success only in a log line, do not read `OTEL_EXPORTER_OTLP_CERTIFICATE`, and give a request up
+//! after three attempts.
 
 use std::io::Write as _;
 use std::sync::{Mutex, PoisonError};
@@ -35,12 +35,12 @@ use super::tls::{self, Connector};
 use crate::config::otlp::{Otlp, OtlpProtocol, invalid};
 use crate::error::BuildError;
 
-/// An answer is read up to this; what a collector has to say is short.
+/// How much of an answer is read; the answers of collectors are short.
 const ANSWER_BYTES: usize = 64 * 1024;
 
 const USER_AGENT: &str = concat!("tracing-audit/", env!("CARGO_PKG_VERSION"));
 
-/// How requests go to a collector. Connects when the first one is sent.
+/// Sends requests to a collector. Connects when the first one is sent.
 #[derive(Debug)]
 pub(super) struct Transport {
     timeout: Duration,
@@ -79,15 +79,15 @@ impl Server {
             .clone()
     }
 
-    /// Makes a new connection the next time: one that does not answer may be dead without
-    /// anybody having said so.
+    /// Opens a new connection the next time: one that does not answer may be dead without any
+    /// notice of it.
     fn renew(&self) {
         let channel = self.endpoint.connect_lazy();
         *self.channel.lock().unwrap_or_else(PoisonError::into_inner) = channel;
     }
 }
 
-/// A client over HTTP, and what it is made of.
+/// An HTTP client, and the connector that it is made from.
 #[derive(Debug)]
 struct HttpClient {
     connector: Connector,
@@ -120,9 +120,9 @@ impl HttpClient {
 }
 
 impl Transport {
-    /// Checks what is set and makes a client of it. To be called within a runtime.
+    /// Checks the settings and builds a client from them. Must be called within a runtime.
     pub(super) fn new(settings: &Otlp) -> Result<Self, BuildError> {
-        // Metrics may have no endpoint of their own when none are exported, and spans as well.
+        // Metrics may have no endpoint of their own if none are exported; the same goes for spans.
         let traces = if settings.traces {
             settings.traces_url()?
         } else {
@@ -162,7 +162,7 @@ impl Transport {
         })
     }
 
-    /// Makes new connections from now on: after a panic in the middle of one, a client may panic at
+    /// Opens new connections from now on: after a panic in the middle of one, a client may panic at
     /// every request.
     pub(super) fn renew(&self) {
         match &self.way {
@@ -230,8 +230,8 @@ impl Transport {
         match tokio::time::timeout(self.timeout, call).await {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
             Ok(Err(status)) => {
-                // Perhaps it did not get to the collector. A channel that has lost the task which
-                // it goes through, to a panic, never gets there again, and says no more than this.
+                // The request may not have reached the collector. A channel whose task was lost to
+                // a panic never reaches it again, and reports no more than this.
                 if status.code() == Code::Unknown || std::error::Error::source(&status).is_some() {
                     server.renew();
                 }
@@ -290,12 +290,12 @@ impl Transport {
                 .and_then(|value| value.to_str().ok())
                 .is_some_and(|value| value.starts_with("text/html"));
             if is_page {
-                // Of something in between that wants a login, say.
+                // From a proxy that wants a login, for example.
                 return Err(Fault::Hold {
                     cause: String::from("a web page instead of an answer"),
                 });
             }
-            // What was taken is taken, whatever becomes of the rest of the answer.
+            // What was accepted stays accepted, whatever happens to the rest of the answer.
             let body = Limited::new(body, ANSWER_BYTES).collect().await;
             let body = body
                 .map(http_body_util::Collected::to_bytes)

@@ -1,4 +1,4 @@
-//! Records into a batch: the bytes of one COPY for each table and month.
+//! Turns records into a batch: the bytes of one COPY for each table and month.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::record::row::Row;
 use crate::spool::{Log, LogError, SALT_BYTES, Stored};
 use crate::vocabulary::Kind;
 
-/// The most partitions that one transaction writes to: each takes some locks.
+/// The most leaf partitions that one transaction writes to; each takes some locks.
 const MAX_LEAVES: usize = 64;
 
 /// The rows of one leaf partition.
@@ -48,16 +48,16 @@ pub(crate) struct Batch {
     pub(crate) last_seq: u64,
     pub(crate) leaves: Vec<Leaf>,
     pub(crate) dead_letters: Vec<DeadLetter>,
-    /// The least and the greatest id of its rows.
+    /// The smallest and the largest id of its rows.
     pub(crate) ids: Option<(Uuid, Uuid)>,
-    /// The ids and seqs of its rows of the kinds that are required.
+    /// The ids and seqs of its rows whose kind is required.
     pub(crate) required: Vec<(Uuid, u64)>,
-    /// That of its last record.
+    /// The salt of its last record.
     salt: [u8; SALT_BYTES],
 }
 
-/// By what a log knows a batch for its own: no two logs have the same salt for a record, unless the
-/// one is a copy of the other and has had it from there.
+/// Returns the mark by which a log recognizes its own batch: no two logs have the same salt for a
+/// record, unless one is a copy of the other and has the record from it.
 pub(crate) fn mark(salt: &[u8; SALT_BYTES]) -> [u8; 32] {
     Sha256::digest(salt).into()
 }
@@ -76,7 +76,7 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
-    /// A batch of the records from a seq on, with none of them in it yet.
+    /// Creates an empty batch of the records from a seq on.
     pub(crate) fn new(from: u64) -> Self {
         Self {
             batch: Batch {
@@ -96,17 +96,17 @@ impl Draft {
         }
     }
 
-    /// The seq that it was begun with.
+    /// Returns the seq that the batch was begun with.
     pub(crate) fn from(&self) -> u64 {
         self.from
     }
 
-    /// Whether there is a record in it.
+    /// Returns whether the batch holds no record.
     pub(crate) fn is_empty(&self) -> bool {
         self.rows == 0
     }
 
-    /// Ends a batch; `None`: there is no record in it.
+    /// Ends the batch. Returns `None` if it holds no record.
     pub(crate) fn end(self) -> Option<Batch> {
         let Draft {
             mut batch,
@@ -118,7 +118,7 @@ impl Draft {
             return None;
         }
         batch.last_seq = next - 1;
-        // After a gap in the log, it begins where that ends.
+        // After a gap in the log, the batch begins where the gap ends.
         batch.first_seq = batch.last_seq + 1 - rows as u64;
         for leaf in &mut batch.leaves {
             Encoder::end(&mut leaf.data);
@@ -127,7 +127,7 @@ impl Draft {
     }
 }
 
-/// Turns records into batches; keeps the memory of the last ones.
+/// Turns records into batches; reuses the memory of earlier ones.
 #[derive(Debug)]
 pub(crate) struct Batcher {
     encoders: [Encoder; Kind::ALL.len()],
@@ -186,7 +186,7 @@ impl Batcher {
         Ok(is_cut)
     }
 
-    /// Throws away what was read, and keeps its memory.
+    /// Discards what was read, and keeps its memory.
     pub(crate) fn discard(&mut self, draft: Draft) {
         self.recycle(draft.batch);
     }
@@ -244,7 +244,7 @@ impl Batcher {
         leaf.seqs.push(stored.seq);
     }
 
-    /// Gives a batch's memory back.
+    /// Takes back a batch's memory for reuse.
     pub(crate) fn recycle(&mut self, batch: Batch) {
         for mut leaf in batch.leaves {
             if self.spare.len() < 3 {
@@ -264,7 +264,7 @@ impl Batch {
             .sum()
     }
 
-    /// What becomes of its records by a commit, as far as anybody waits for them.
+    /// Returns the fates of its records after a commit, for those that a caller may wait for.
     pub(crate) fn fates(&self) -> Vec<(Uuid, Fate)> {
         let rows = self
             .required
@@ -277,7 +277,7 @@ impl Batch {
         rows.chain(letters).collect()
     }
 
-    /// By what its log knows it for its own.
+    /// Returns the mark by which its log recognizes it.
     pub(crate) fn mark(&self) -> [u8; 32] {
         mark(&self.salt)
     }
@@ -286,7 +286,7 @@ impl Batch {
         self.last_seq - self.first_seq + 1
     }
 
-    /// Makes a dead letter of the batch's only record.
+    /// Turns the batch's only record into a dead letter.
     pub(crate) fn give_up(
         &mut self,
         log: &Log,
@@ -352,7 +352,7 @@ mod tests {
             Self { log, folder }
         }
 
-        /// Reads a batch from the beginning, in slices, each with what was done after it.
+        /// Reads a batch from the beginning in slices, and runs a step after each.
         fn read(
             &self,
             slice_bytes: usize,
@@ -368,7 +368,7 @@ mod tests {
             {
                 each(&draft);
             }
-            // What a full one leaves is the next one's.
+            // What does not fit into a full batch goes into the next.
             assert!(
                 !batcher
                     .read(&mut draft, log, limits.rows, usize::MAX, limits)
@@ -385,7 +385,7 @@ mod tests {
         }
     }
 
-    /// Of two kinds and several sizes.
+    /// Returns records of two kinds and several sizes.
     fn records(count: usize) -> Vec<NewRecord> {
         (0..count)
             .map(|n| match n % 3 {

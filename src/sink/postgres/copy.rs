@@ -25,10 +25,10 @@ enum Column {
     ServiceName,
     Field(Field),
     Status,
-    /// When it began.
+    /// The start time, under this name.
     Began(&'static str),
     FinishedAt,
-    /// How long it took, in milliseconds.
+    /// The duration in milliseconds, under this name.
     Took(&'static str),
     Metadata,
     Problems,
@@ -58,7 +58,7 @@ impl Column {
     }
 }
 
-/// The columns of a kind's table, in the order in which they are sent.
+/// Returns the columns of a kind's table, in the order in which they are sent.
 fn columns(kind: Kind) -> Vec<Column> {
     use crate::vocabulary::FieldType;
     let mut columns = vec![
@@ -93,7 +93,7 @@ fn columns(kind: Kind) -> Vec<Column> {
     columns
 }
 
-/// The names of a kind's columns, as COPY takes them.
+/// Returns the names of a kind's columns, as COPY expects them.
 pub(crate) fn column_list(kind: Kind) -> String {
     columns(kind)
         .iter()
@@ -196,7 +196,7 @@ fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(value);
 }
 
-/// Begins a column whose length is known afterwards; returns where it belongs.
+/// Begins a column whose length is known only afterwards; returns where its data starts.
 fn begin(out: &mut Vec<u8>) -> usize {
     out.extend_from_slice(&[0; 4]);
     out.len()

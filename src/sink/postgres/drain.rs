@@ -1,11 +1,10 @@
-//! The loop that drains every log of this process into Postgres: its own, and those that dead
-//! processes left.
+//! The loop that drains every log of this process into Postgres: its own, and orphaned ones.
 //!
-//! **The next batch is read while Postgres works on the present one**, and is thrown away unless
-//! that one was committed: before, Postgres was idle for a seventh of a batch's time. What a bare
-//! COPY has over us now is a core: on two cores, Postgres' process waits for one a tenth of the
-//! time (`/proc/PID/schedstat`), since the log's thread, the sink's and the program share the
-//! other.
+//! **The next batch is read while Postgres works on the present one**, and is discarded unless that
+//! one is committed: without this, Postgres was idle for a seventh of a batch's time. The advantage
+//! that a bare COPY still has is a core: on two cores, the Postgres process waits for one a tenth
+//! of the time (`/proc/PID/schedstat`), since the log's thread, the sink's thread and the program
+//! share the other.
 
 mod adoption;
 mod ahead;
@@ -38,26 +37,26 @@ use crate::sink::source::Source;
 use crate::spool::{self, Log, LogError, Spool};
 use crate::stats::{Counters, Health};
 
-/// The pause after the first error, which doubles with each.
+/// The pause after the first error; it doubles with each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The pause after Postgres refused a log that was taken over.
+/// The pause after Postgres refused an adopted log.
 const ADOPTED_PAUSE: Duration = Duration::from_mins(1);
 
 /// The longest pause between two attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// Bytes of records that are read ahead at a time: a tenth of a millisecond, after which Postgres
-/// is looked at again.
+/// How many bytes of records are read ahead at a time: a tenth of a millisecond, after which
+/// Postgres is polled again.
 const SLICE_BYTES: usize = 64 * 1024;
 
-/// The error code of a run whose process died before it ended.
+/// The error code of a run whose process died before the run ended.
 const PROCESS_LOST: &str = "process_lost";
 
-/// Records what the trail says of itself.
+/// Writes the trail's records about itself.
 struct OwnRecords(Box<RecordFn>);
 
-/// Records something; calls what it is given, if anything, when that is committed.
+/// Records something; calls the given function, if any, once that is committed.
 type RecordFn = dyn Fn(NewRecord, Option<Box<dyn FnOnce() + Send>>) + Send;
 
 impl std::fmt::Debug for OwnRecords {
@@ -66,28 +65,29 @@ impl std::fmt::Debug for OwnRecords {
     }
 }
 
-/// Drains logs into Postgres until it is told to stop.
+/// Drains logs into Postgres until asked to stop.
 #[derive(Debug)]
 pub(crate) struct Drain {
     config: Arc<Config>,
     progress: Arc<Progress>,
     counters: Arc<Counters>,
-    /// Who is told of logs whose records are still to be exported.
+    /// Receives the logs whose records are still to be exported.
     export: Option<Arc<Export>>,
-    /// Who waits for single records.
+    /// The callers that wait for single records.
     required: Arc<Required>,
-    /// Records what the trail says of itself.
+    /// Writes the trail's records about itself.
     own_records: OwnRecords,
-    /// This process' own log first, then one that was taken over, if any.
+    /// This process's own log first, then the adopted one, if any.
     sources: Vec<Draining>,
-    /// Folders of other processes, not yet looked at.
+    /// Folders of other processes, not yet tried.
     others: VecDeque<PathBuf>,
     batcher: Batcher,
     writer: Option<Writer>,
     ahead: Ahead,
     backoff: Backoff,
     notices: Notices,
-    /// Whether a log stays of which the trail has still to be told that the database does not agree with it.
+    /// Whether a drained log is kept while the trail has yet to record that the database disagrees
+    /// with it.
     keeps_disputed: bool,
 }
 
@@ -122,7 +122,7 @@ impl Drain {
         drain
     }
 
-    /// Drains one log that a dead process left, and nothing else.
+    /// Creates a drain for one orphaned log, and nothing else.
     pub(crate) fn of_one(
         config: Arc<Config>,
         progress: Arc<Progress>,
@@ -149,10 +149,11 @@ impl Drain {
         }
     }
 
-    /// Runs until that log is drained; what may pass is tried again for some seconds. `written` is told of each
-    /// batch. An error says why not, in one line.
+    /// Runs until that log is drained; errors that may pass are retried for some seconds. `written`
+    /// receives the number of rows of each batch. The error says in one line why the log is not
+    /// drained.
     pub(crate) async fn run_one(mut self, written: &mut impl FnMut(u64)) -> Result<(), String> {
-        /// Doubling from 50 ms to 5 s, these take 10 s or so.
+        /// With pauses that double from 50 ms up to 5 s, these take 10 s or so.
         const ATTEMPTS: u32 = 8;
         let mut attempts = 0;
         while !self.sources.is_empty() {
@@ -189,7 +190,7 @@ impl Drain {
         Ok(())
     }
 
-    /// Runs until it is told to stop.
+    /// Runs until asked to stop.
     pub(crate) async fn run(mut self) {
         let mut turn = 0;
         while !self.progress.should_stop() {
@@ -208,8 +209,7 @@ impl Drain {
             };
             match self.write_from(index, &mut writer).await {
                 Ok(()) => self.writer = Some(writer),
-                // The connection is of no use any more, and the next one asks where the trail
-                // stands.
+                // The connection cannot be used any more, and the next one asks for the position.
                 Err(fault) => self.retreat(index, &fault).await,
             }
         }
@@ -226,7 +226,7 @@ impl Drain {
         self.progress.wait_for_work(&self.config.batch, retry).await;
     }
 
-    /// Deals with a batch that was not written.
+    /// Handles a batch that was not written.
     async fn retreat(&mut self, index: usize, fault: &Fault) {
         self.forget_ahead(index);
         self.sources[index].position = None;
@@ -235,20 +235,21 @@ impl Drain {
         }
         let source = &mut self.sources[index];
         if source.source.is_adopted() && !matches!(fault.class, Class::Retry | Class::Superseded) {
-            // This process' own records may well be written.
+            // This process's own records may well be accepted.
             source.not_before = Some(Instant::now() + ADOPTED_PAUSE);
             notices::left_records_are_refused(source.log().writer(), fault.summary());
             return;
         }
-        // When the batch was there already, nothing is wrong with the server.
+        // If the batch was already committed, nothing is wrong with the server.
         if fault.class != Class::Superseded {
             self.note_failure(fault);
         }
         self.pause().await;
     }
 
-    /// Has it looked at whose a writer is that Postgres takes for another's; returns whether that is to be
-    /// done. Once: a new writer is nobody's.
+    /// Marks a log's writer as suspected when Postgres says that it is another's, so that it is
+    /// checked when the position is asked for; returns whether it did. Only once: a new writer is
+    /// nobody else's.
     fn suspect(&mut self, index: usize, fault: &Fault) -> bool {
         let source = &mut self.sources[index];
         let is_to_be = fault.class == Class::NotOurs && source.standing != Standing::New;
@@ -258,7 +259,7 @@ impl Drain {
         is_to_be
     }
 
-    /// Makes a connection that can write, or says why not and pauses.
+    /// Opens a connection that can write, or reports why not and pauses.
     async fn connect(&mut self) {
         match Writer::connect(&self.config.postgres, self.config.migrate).await {
             Ok(writer) => {
@@ -278,8 +279,8 @@ impl Drain {
         }
     }
 
-    /// Makes partitions ahead when that is due. No batch fails for it: where it cannot be done now, it is done later.
-    /// Returns whether the connection is still of use.
+    /// Creates partitions ahead of time when that is due. No batch fails because of it: if it is
+    /// not possible now, it is retried later. Returns whether the connection can still be used.
     async fn prepare_partitions(&mut self, writer: &mut Writer) -> bool {
         let now_us = Moment::now().wall_us();
         if !self.ahead.is_due(now_us) {
@@ -299,10 +300,10 @@ impl Drain {
         }
     }
 
-    /// A log with a batch to write.
+    /// Returns the index of a log with a batch to write.
     fn next_source(&mut self, turn: &mut usize) -> Option<usize> {
         let now = Instant::now();
-        // In turn, so that a long backlog and the present do not hold each other up.
+        // Round-robin, so that a long backlog and new records do not hold each other up.
         let count = self.sources.len();
         let next = (1..=count)
             .map(|step| (*turn + step) % count)
@@ -310,7 +311,7 @@ impl Drain {
                 let source = &self.sources[index];
                 match source.position {
                     _ if source.not_before.is_some_and(|at| now < at) => false,
-                    // A log that was taken over is old enough.
+                    // An adopted log is old enough to be always due.
                     Some(position) if !source.source.is_adopted() => {
                         self.progress.is_due(position, &self.config.batch)
                     }
@@ -358,7 +359,7 @@ impl Drain {
         self.write(index, writer, batch, log).await
     }
 
-    /// Reads the batch that begins at `position`, or what is missing of it.
+    /// Reads the batch that begins at `position`, or the part of it that was not read ahead.
     fn read(&mut self, index: usize, log: &Log, position: u64) -> Result<Option<Batch>, LogError> {
         if self.sources[index]
             .ahead
@@ -375,13 +376,13 @@ impl Drain {
             .batcher
             .read(&mut draft, log, max_rows, usize::MAX, limits)
         {
-            // What could be read is good; the next batch begins at what could not.
+            // The records before the error are good; the next batch begins at the one that failed.
             Err(error) if draft.is_empty() => Err(error),
             _ => Ok(draft.end()),
         }
     }
 
-    /// Throws away what was read ahead of a log.
+    /// Discards what was read ahead from a log.
     fn forget_ahead(&mut self, index: usize) {
         if let Some(draft) = self.sources[index].ahead.take() {
             self.batcher.discard(draft);
@@ -409,7 +410,7 @@ impl Drain {
                 self.batcher.recycle(batch);
                 return Ok(());
             }
-            // Alone in its batch, and refused: the record is kept where it can be looked at.
+            // The record was refused alone in its batch: it is kept where it can be examined.
             batch.give_up(
                 log,
                 fault.sqlstate.take(),
@@ -422,7 +423,7 @@ impl Drain {
             && fault.is_timeout()
             && batch.records() > 1
         {
-            // It may be too much for the way to the server.
+            // The batch may be too large for the connection to the server.
             let half = usize::try_from(batch.records() / 2).unwrap_or(1);
             self.sources[index].pace = Pace::Growing(half);
         }
@@ -430,7 +431,7 @@ impl Drain {
             self.sources[index].attempts.pop();
         }
         let in_default = written?;
-        // Before who waits for a flush is told.
+        // Before the callers of a flush are woken.
         if in_default > 0 {
             self.counters.count_in_default(in_default);
             self.notices.rows_in_default_partition(in_default);
@@ -440,7 +441,7 @@ impl Drain {
         Ok(())
     }
 
-    /// Writes a batch; while Postgres is at work, reads the one after it.
+    /// Writes a batch, and reads the next one while Postgres is at work.
     async fn write_and_read_ahead(
         &mut self,
         index: usize,
@@ -451,13 +452,13 @@ impl Drain {
         let writing = writer.write(batch, log);
         let source = &mut self.sources[index];
         if source.pace != Pace::Full {
-            // The next batch may have to be another one.
+            // The next batch may have to be cut differently.
             return writing.await;
         }
         let (batcher, limits) = (&mut self.batcher, &self.config.batch);
         let mut draft = Draft::new(batch.last_seq + 1);
         let reading = async {
-            // An error is found again when the batch is due.
+            // An error shows up again when the batch is due.
             while let Ok(true) = batcher.read(&mut draft, log, limits.rows, SLICE_BYTES, limits) {
                 tokio::task::yield_now().await;
             }
@@ -471,7 +472,7 @@ impl Drain {
         written
     }
 
-    /// Takes a committed batch into account.
+    /// Accounts for a committed batch.
     fn committed(&mut self, index: usize, batch: &Batch, took: Duration) {
         self.counters.count_batch(batch.records(), took);
         let source = &mut self.sources[index];
@@ -486,17 +487,17 @@ impl Drain {
             let rows = batch.records() - batch.dead_letters.len() as u64;
             self.counters.count_adopted(rows);
         }
-        // Before those who wait are told: they may look at the health.
+        // Before waiting callers are woken: they may check the health.
         self.note_success();
         self.resume(index, batch.last_seq + 1);
     }
 
-    /// Postgres takes what there is, or has taken it.
+    /// Notes that Postgres accepts records.
     fn note_success(&mut self) {
         self.backoff.reset();
         let before = self.counters.set_health(Health::Healthy);
         if before != Health::Healthy {
-            // It may have been said before this thread panicked.
+            // The fault may have been reported before this thread panicked.
             self.notices.forget_faults();
             self.counters.set_fault(None);
         }
@@ -505,11 +506,12 @@ impl Drain {
         }
     }
 
-    /// Sets a log's position, as Postgres has said it or has just committed it.
+    /// Sets a log's position to one that Postgres has returned or has just committed.
     fn resume(&mut self, index: usize, position: u64) {
         let source = &mut self.sources[index];
         source.position = Some(position);
-        // Of those that begin before it, one was committed, and no other can be any more.
+        // Of the attempts that begin before it, one was committed, and none of the others can be
+        // any more.
         let over = source
             .attempts
             .extract_if(.., |attempt| attempt.first_seq < position);
@@ -531,7 +533,7 @@ impl Drain {
         }
     }
 
-    /// Says that writing failed, when that is news.
+    /// Reports that writing failed, if that is news.
     fn note_failure(&mut self, fault: &Fault) {
         let health = if matches!(fault.class, Class::Hold | Class::NotOurs) {
             Health::Holding
@@ -548,20 +550,20 @@ impl Drain {
         self.complain(&sentence, kept);
     }
 
-    /// Says what is wrong with Postgres.
+    /// Reports what is wrong with Postgres.
     fn complain(&mut self, fault: &str, kept: &'static str) {
         self.counters.set_fault(Some(fault));
         self.notices.fault(fault, kept);
     }
 
-    /// Waits before the next attempt; a flush or a shutdown does not wait for its end.
+    /// Waits before the next attempt; a flush or a shutdown cuts the wait short.
     async fn pause(&mut self) {
         let until = Instant::now() + self.backoff.next_pause();
         self.progress.pause_until(until).await;
     }
 }
 
-/// Does the one, and the other as far as it comes while the one waits.
+/// Runs `one` to its end, and polls `other` while `one` is pending.
 async fn meanwhile<T>(one: impl Future<Output = T>, other: impl Future<Output = ()>) -> T {
     let (mut one, mut other) = (pin!(one), pin!(other));
     let mut is_done = false;

@@ -4,7 +4,7 @@ use crate::record::{Event, id};
 use crate::spool::{Positions, Runs};
 use crate::vocabulary::Kind;
 
-/// A drain of a log that holds these events, and the folder that it is in.
+/// Returns a drain of a log that holds these events, and the folder of the log.
 fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let root = std::env::temp_dir().join(format!("tracing-audit-drain-{}", id::new(0)));
     let builder = Builder::default().postgres("postgres://nobody@127.0.0.1:1/nowhere");
@@ -34,7 +34,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
 fn what_was_read_ahead_is_written_only_where_it_begins() {
     let (mut drain, root) = drain(&["a", "b", "c", "d"]);
     let spool = Arc::clone(drain.sources[0].source.spool());
-    // A part of the batch after the first record.
+    // Reads a part of the batch after the first record.
     let ahead = |drain: &mut Drain| {
         let (mut draft, limits) = (Draft::new(2), drain.config.batch);
         let _ = drain.batcher.read(&mut draft, spool.log(), 4, 1, &limits);

@@ -1,18 +1,18 @@
-//! The migrations, as they are compiled in.
+//! The migrations, compiled into the library.
 //!
-//! **Leaves have no row-level security**, because Postgres refuses `COPY` under it. They lie in a
-//! schema of their own that only a writer may enter, and a writer may only add.
+//! **Leaves have no row-level security**, because Postgres refuses `COPY` under it. They are in a
+//! schema of their own that only a writer may use, and a writer may only insert.
 //!
-//! **The trail's functions run as `audit_maintainer`**, a role without members: so the event
-//! triggers can tell them from the owner, who may alter nothing either. The triggers lie in a
-//! schema that belongs to a superuser, and do not go with what they guard.
+//! **The trail's functions run as `audit_maintainer`**, a role without members, so the event
+//! triggers can tell them from the owner, who may alter nothing either. The triggers are in a
+//! schema that belongs to a superuser, and are not dropped together with what they guard.
 //!
-//! **No statistics are kept of values in the record tables**: row-level security does not hide them
-//! from `EXPLAIN`, whose estimates tell which values other tenants have. So Postgres expects
-//! thousands of records of each request. `audit.request_trail` forbids it to start workers and to
-//! compile the query for them, and the index on `request_id` has the tenant as its second column,
-//! by which a reader's query is always narrowed; it grows by 3 % for it, because equal keys are
-//! stored once.
+//! **No statistics are kept on values in the record tables**: row-level security does not hide them
+//! from `EXPLAIN`, whose estimates reveal which values other tenants have. Postgres therefore
+//! expects thousands of records for each request. `audit.request_trail` forbids it to start workers
+//! and to compile the query for them, and the index on `request_id` has the tenant as its second
+//! column, by which a reader's query is always narrowed; that makes it 3 % larger, because equal
+//! keys are stored once.
 
 use std::fmt::Write as _;
 
@@ -26,7 +26,7 @@ pub(crate) struct Migration {
 }
 
 impl Migration {
-    /// The statement that notes that it was applied.
+    /// Returns the statement that records that the migration was applied.
     pub(super) fn note(&self) -> String {
         let mut checksum = String::new();
         for byte in Sha384::digest(self.sql) {
@@ -40,7 +40,7 @@ impl Migration {
     }
 }
 
-/// In their order.
+/// The migrations, in order.
 pub(crate) const MIGRATIONS: [Migration; 2] = [
     Migration {
         version: 1,

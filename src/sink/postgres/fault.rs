@@ -1,12 +1,12 @@
-//! What an error of Postgres means, decided once, by SQLSTATE.
+//! Classifies errors of Postgres, once, by SQLSTATE.
 //!
-//! | class | SQLSTATE | what is done |
+//! | class | SQLSTATE | action |
 //! |---|---|---|
-//! | retry | no answer, 08, 25006 (read only), 40, 53, 55P03, 57, 58, XX | again, after a pause that grows to 5 s, on a new connection |
-//! | hold | 0A, 22001, 23502, 23514 without a constraint (no partition), 28, 3D, 3F, 42, 55000 (partition detached), everything else | everything is kept, said once, tried every 5 s: an administrator must mend it |
-//! | poison | 22, 23, 54 | that record goes into `audit.dead_letters`, the others are committed |
-//! | superseded | 23505 on `batches_pkey`, AT001 | the batch is already there, or another one: ask for the position |
-//! | not ours | AT002 | the writer is another's: the records are written by a new writer |
+//! | retry | no answer, 08, 25006 (read only), 40, 53, 55P03, 57, 58, XX | retry on a new connection, after a pause that grows to 5 s |
+//! | hold | 0A, 22001, 23502, 23514 without a constraint (no partition), 28, 3D, 3F, 42, 55000 (partition detached), everything else | keep everything, report it once, retry every 5 s: an administrator must fix it |
+//! | poison | 22, 23, 54 | put that record into `audit.dead_letters`, commit the others |
+//! | superseded | 23505 on `batches_pkey`, AT001 | the batch or another one is already there: ask for the position |
+//! | not ours | AT002 | the writer is another's: write the records with a new writer |
 
 use std::borrow::Cow;
 
@@ -25,33 +25,33 @@ pub(crate) enum Class {
 
 const TIMED_OUT: &str = "no answer in time";
 
-/// An error of a batch, with what is needed to deal with it.
+/// The error of a batch, with what is needed to handle it.
 #[derive(Debug)]
 pub(crate) struct Fault {
     pub(crate) class: Class,
     pub(crate) sqlstate: Option<String>,
-    /// The row that was refused: which leaf of the batch, and its line in the COPY, from 1.
+    /// The row that was refused: its leaf in the batch, and its line in the COPY, from 1.
     pub(crate) at: Option<(usize, usize)>,
-    /// The line alone, as the server names it.
+    /// The line alone, as the server reports it.
     line: Option<usize>,
-    /// The server's words. May hold values of the host's: for `audit.dead_letters` alone.
+    /// The server's message. May hold values of the host's: for `audit.dead_letters` alone.
     pub(crate) reason: String,
-    /// Why there is no connection, or no more; holds no value of the host's.
+    /// Why there is no connection, or why it was lost; holds no value of the host's.
     lost: Option<Box<Lost>>,
 }
 
 #[derive(Debug)]
 enum Lost {
-    /// None was made; each server that was tried, with its cause.
+    /// No connection was made; names each server that was tried, with its cause.
     Unreachable(String),
-    /// It was lost meanwhile.
+    /// The connection was lost while in use.
     Cut(String),
-    /// Nothing is wrong with Postgres: what is to be written cannot be read.
+    /// Nothing is wrong with Postgres: the records to write cannot be read.
     LocalLog(String),
 }
 
 impl Fault {
-    /// What was waited for did not come in time.
+    /// Returns the fault of an exchange that missed its deadline.
     pub(crate) fn timed_out() -> Self {
         Self {
             class: Class::Retry,
@@ -63,7 +63,7 @@ impl Fault {
         }
     }
 
-    /// No connection could be made.
+    /// Returns the fault of a connection that could not be made.
     pub(crate) fn unreachable(why: &Unreachable) -> Self {
         let sqlstate = why.sqlstate().map(String::from);
         let class = match &sqlstate {
@@ -81,7 +81,7 @@ impl Fault {
         }
     }
 
-    /// The server gave no answer, and another look showed that it is not there any more.
+    /// Returns the fault of a server that did not answer, and that a probe could not reach either.
     pub(crate) fn gone(why: String) -> Self {
         Self {
             class: Class::Retry,
@@ -93,7 +93,7 @@ impl Fault {
         }
     }
 
-    /// The same, of the COPY of a batch's leaf.
+    /// Returns the same fault, located in the COPY of one of the batch's leaves.
     pub(crate) fn in_leaf(self, number: usize) -> Self {
         Self {
             at: self.line.map(|line| (number, line)),
@@ -101,7 +101,8 @@ impl Fault {
         }
     }
 
-    /// The server is in recovery, as Postgres itself says it to a statement that writes.
+    /// Returns the fault of a server in recovery, as Postgres itself reports it for a statement
+    /// that writes.
     pub(crate) fn standby() -> Self {
         Self {
             class: Class::Retry,
@@ -113,7 +114,8 @@ impl Fault {
         }
     }
 
-    /// The same fault, of a record that is already given up: there is nothing more to single out.
+    /// Returns the same fault for a record that is already given up: there is nothing more to
+    /// single out.
     pub(crate) fn not_poison(self) -> Self {
         let class = if self.class == Class::Poison {
             Class::Hold
@@ -123,7 +125,7 @@ impl Fault {
         Self { class, ..self }
     }
 
-    /// The same fault, once it is dealt with: there is nothing more to do than to ask for the position.
+    /// Returns the same fault once it is handled: all that is left is to ask for the position.
     pub(crate) fn dealt_with(self) -> Self {
         Self {
             class: Class::Superseded,
@@ -131,7 +133,7 @@ impl Fault {
         }
     }
 
-    /// Whether less at once may do.
+    /// Returns whether a smaller batch may succeed.
     pub(crate) fn is_timeout(&self) -> bool {
         match self.sqlstate.as_deref() {
             Some(sqlstate) => matches!(sqlstate, "57014" | "25P03" | "25P04"),
@@ -139,7 +141,7 @@ impl Fault {
         }
     }
 
-    /// What can be said in a log line: nothing that a host's value could be part of.
+    /// Returns a text for a log line: nothing in it can be part of a value of the host's.
     pub(crate) fn summary(&self) -> Cow<'static, str> {
         match (self.lost.as_deref(), &self.sqlstate) {
             (Some(Lost::Unreachable(why) | Lost::Cut(why) | Lost::LocalLog(why)), _) => {
@@ -154,7 +156,7 @@ impl Fault {
         }
     }
 
-    /// The same as a sentence, for the database at `place`.
+    /// Returns the summary as a sentence, for the database at `place`.
     pub(crate) fn sentence(&self, place: &str) -> String {
         match self.lost.as_deref() {
             Some(Lost::Unreachable(why)) => format!("cannot reach Postgres at {why}"),
@@ -170,7 +172,7 @@ impl Fault {
     }
 }
 
-/// What an operator can make of a SQLSTATE.
+/// Returns what a SQLSTATE means to an operator.
 fn meaning(sqlstate: &str) -> &'static str {
     match sqlstate {
         "22001" | "22P03" | "22P04" | "23502" | "42703" | "42804" | "42883" | "42P01" | "3F000" => {
@@ -243,10 +245,10 @@ fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
         ("23505", _) if constraint == Some("batches_pkey") => Class::Superseded,
         ("AT001", _) => Class::Superseded,
         ("AT002", _) => Class::NotOurs,
-        // A partition is missing: PostgreSQL names no constraint then.
+        // A partition is missing: PostgreSQL names no constraint in that case.
         ("23514", _) if constraint.is_none() => Class::Hold,
-        // A column was added or made narrower: no record of ours lacks a column or has one that
-        // is too long, so it is the table that is to be mended.
+        // A column was added or made narrower: our records lack no column and have none that is too
+        // long, so it is the table that must be fixed.
         ("22001" | "22P03" | "22P04" | "23502", _) => Class::Hold,
         ("25006" | "55P03", _) | (_, "08" | "40" | "53" | "57" | "58" | "XX") => Class::Retry,
         (_, "22" | "23" | "54") => Class::Poison,
@@ -254,7 +256,7 @@ fn class(sqlstate: &str, constraint: Option<&str>) -> Class {
     }
 }
 
-/// The line in an error's context, such as `COPY query_runs_2026_11, line 3, column id`.
+/// Returns the line in an error's context, such as `COPY query_runs_2026_11, line 3, column id`.
 fn copy_line(context: &str) -> Option<usize> {
     let (_, rest) = context
         .lines()

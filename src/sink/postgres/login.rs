@@ -1,14 +1,14 @@
-//! Why a login may not write, and what to do: it may be no member of `audit_writer`, or one that does not inherit, or its
-//! sessions may act as another role.
+//! Explains why a login may not write, and what to do: it is not a member of `audit_writer`, or it
+//! does not inherit from it, or its sessions act as another role.
 
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Executor as _, Row as _};
 
 use crate::database::words;
 
-/// Of the login and of the role that its sessions act as: the name, the same quoted, whether it has the rights of
-/// `audit_writer`, whether it is a member, whether it inherits. Then the version of the server, and the statements that have
-/// sessions act as the login.
+/// Selects, for the login and for the role that its sessions act as: the name, the quoted name,
+/// whether it has the rights of `audit_writer`, whether it is a member, whether it inherits. Then
+/// the server's version, and the statements that make sessions act as the login again.
 const ROLES: &str = "SELECT r.rolname::text, quote_ident(r.rolname), \
      coalesce(pg_has_role(r.oid, w.oid, 'USAGE'), false), coalesce(pg_has_role(r.oid, w.oid, 'MEMBER'), false), r.rolinherit, \
      current_setting('server_version_num')::int4, (SELECT string_agg(CASE \
@@ -24,7 +24,7 @@ const ROLES: &str = "SELECT r.rolname::text, quote_ident(r.rolname), \
      FROM (VALUES (1, session_user), (2, current_user)) AS one (place, name) JOIN pg_roles r ON r.rolname = one.name \
      LEFT JOIN pg_roles w ON w.rolname = 'audit_writer' ORDER BY one.place";
 
-/// The login of a session, or the role it acts as.
+/// The login of a session, or the role that the session acts as.
 #[derive(Debug)]
 struct LoginRole {
     name: String,
@@ -35,9 +35,9 @@ struct LoginRole {
     server_version: i32,
 }
 
-/// Says why this session may not write to the tables, and what to do.
+/// Returns why this session may not write to the tables, and what to do.
 pub(super) async fn why_not_writer(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
-    // Nothing runs that the database's owner has put before the functions of Postgres.
+    // Keeps functions from running that the database's owner has put before those of Postgres.
     let begin = "BEGIN READ ONLY; SET LOCAL search_path = pg_catalog, pg_temp";
     connection.execute(begin).await?;
     let rows = connection.fetch_all(ROLES).await?;
@@ -99,7 +99,7 @@ impl LoginRole {
         })
     }
 
-    /// What it lacks, and what to do.
+    /// Returns what the role lacks, and what to do.
     fn missing(&self) -> Option<(&'static str, String)> {
         let Self { name, quoted, .. } = self;
         if self.has_rights {
@@ -114,10 +114,10 @@ impl LoginRole {
             ));
         }
         let advice = if self.server_version >= 160_000 {
-            // There each membership has it for itself.
+            // There each membership has its own inherit option.
             format!("run GRANT audit_writer TO {quoted} WITH INHERIT TRUE")
         } else if self.inherits {
-            // It is a member of a role that does not.
+            // It is a member of a role that does not inherit.
             format!("run GRANT audit_writer TO {quoted}")
         } else {
             format!("run ALTER ROLE {quoted} INHERIT")

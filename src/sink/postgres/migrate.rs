@@ -1,4 +1,4 @@
-//! The doors through which a program or an operator makes the tables, or brings them up to date.
+//! The public functions that create the tables or bring them up to date.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use super::schema::{SchemaState, state};
 use crate::database::Servers;
 use crate::error::MigrateError;
 
-/// Makes the audit tables in the database, or brings them up to date; does nothing when they
-/// are. A superuser makes the event triggers as well that keep the tables from being altered or
-/// dropped, where another role has made the tables.
+/// Creates the audit tables in the database, or brings them up to date; does nothing if they are.
+/// Run by a superuser, also creates the event triggers that keep the tables from being altered or
+/// dropped, even if another role created the tables.
 ///
 /// Blocks the thread; safe in and outside any runtime. Many processes may call it at once.
 ///
 /// # Errors
 ///
-/// [`MigrateError`] when the URL is malformed, when the database cannot be reached or refuses,
-/// and when its tables are of a newer version of this library.
+/// [`MigrateError`] if the URL is malformed, if the database cannot be reached or returns an error,
+/// and if its tables are of a newer version of this library.
 ///
 /// ```no_run
 /// tracing_audit::migrate("postgres://admin@localhost/app")?;
@@ -28,15 +28,15 @@ pub fn migrate(url: &str) -> Result<(), MigrateError> {
     on_a_thread(url, What::All)
 }
 
-/// Makes the roles of the trail, and nothing else: before a dump of a database with a trail is
-/// restored on a server that has none.
+/// Creates the trail's roles, and nothing else. Call it before restoring a dump of a database with
+/// a trail on a server that has no such roles.
 ///
 /// Blocks the thread; safe in and outside any runtime.
 ///
 /// # Errors
 ///
-/// [`MigrateError`] when the URL is malformed, when the database cannot be reached or refuses,
-/// and when roles of these names are there that can do more than a group needs.
+/// [`MigrateError`] if the URL is malformed, if the database cannot be reached or returns an error,
+/// and if roles of these names exist that can do more than a group needs.
 ///
 /// ```no_run
 /// tracing_audit::make_roles("postgres://admin@localhost/app")?;
@@ -46,7 +46,7 @@ pub fn make_roles(url: &str) -> Result<(), MigrateError> {
     on_a_thread(url, What::Roles)
 }
 
-/// What is to be made.
+/// What to create.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum What {
     All,
@@ -87,7 +87,7 @@ async fn migrate_with(servers: Servers, what: What) -> Result<(), MigrateError> 
         return connection.close().await.map_err(database);
     }
     let is_to_run = match state(&mut connection).await.map_err(database)? {
-        // Nothing to do takes no right to do it.
+        // When nothing is to be done, no right to do it is needed.
         SchemaState::Current | SchemaState::NotWriter => {
             let strangers = migrations::strangers(&mut connection, migrations::About::Use).await?;
             if let Some(strangers) = strangers {

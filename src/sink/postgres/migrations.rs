@@ -1,13 +1,13 @@
-//! The migrations: what stands in their way, and how they are applied.
+//! Applies the migrations, after checking what stands in their way.
 //!
-//! All of it is one transaction whose `search_path` is that of Postgres. First the catalog is
-//! asked what is there and whose; nothing of the trail is read, called or made before that is
-//! known. Then the migrations run as `audit_maintainer`, not as whoever migrates: neither its
-//! rights nor its default privileges are theirs.
+//! Everything is one transaction whose `search_path` is that of Postgres. It first asks the catalog
+//! what exists and who owns it; nothing of the trail is read, called or created before that is
+//! known. Then the migrations run as `audit_maintainer`, not as the role that migrates: they have
+//! neither its rights nor its default privileges.
 //!
-//! The schemas are made in the same transaction, an empty one anew, so that nobody else can have
-//! put anything into them. The lock is the schema's name itself, which is unique. What was applied
-//! is noted in `audit.schema_migrations`.
+//! The schemas are created in the same transaction, an empty one anew, so that nobody else can have
+//! put anything into them. The lock is the schema's name itself, which is unique. Applied
+//! migrations are recorded in `audit.schema_migrations`.
 
 use std::fmt::Write as _;
 
@@ -19,63 +19,66 @@ use super::embedded::MIGRATIONS;
 use super::schema::{self, SchemaState};
 use crate::error::MigrateError;
 
-/// What a migration begins with. Waits no longer than this for locks that others hold, such as
-/// the migration of another process that starts at the same time; and keeps notices out of the
-/// host's log. All of it ends with the transaction, and nothing is prepared: a transaction
-/// pooler's connection is somebody else's a moment later. And no function runs that the
-/// database's owner has put before those of Postgres.
+/// The settings of a migration's transaction. It waits no longer than this for locks that others
+/// hold, such as the migration of another process that starts at the same time, and keeps notices
+/// out of the host's log. All settings end with the transaction, and nothing is prepared: a
+/// transaction pooler may give the connection to another client a moment later. No function runs
+/// that the database's owner has put before those of Postgres.
 pub(super) const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
      SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = on; SET LOCAL statement_timeout = 0; \
      SET LOCAL default_tablespace = ''; SET LOCAL default_table_access_method = heap";
 
-/// What stands in the way.
+/// Selects what stands in the way.
 pub(super) const STRANGERS: &str = include_str!("../../../migrations/strangers.sql");
 
-/// The one that makes the schema makes the trail.
+/// Creates the schema; whoever creates it creates the trail.
 pub(super) const CLAIM: &str = include_str!("../../../migrations/claim.sql");
 
-/// The roles of the trail.
+/// Creates the roles of the trail.
 pub(super) const ROLES: &str = include_str!("../../../migrations/roles.sql");
 
-/// The schemas and the table of what was migrated.
+/// Creates the schemas and the table of applied migrations.
 pub(super) const BEGIN: &str = include_str!("../../../migrations/begin.sql");
 
-/// What it took to give away what was made.
+/// Revokes the memberships that were needed to hand over what was created.
 pub(super) const GIVE_BACK: &str = "DO $$ BEGIN IF NOT (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN \
      EXECUTE format('REVOKE audit_owner, audit_maintainer FROM %I', current_user); END IF; END $$";
 
-/// Lets the login that has just made the tables write to them; a superuser may anyway.
+/// Lets the login that has just created the tables write to them; a superuser may anyway.
 const BECOME_WRITER: &str = "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USAGE') THEN \
      EXECUTE format('GRANT audit_writer TO %I', current_user); END IF; END $$";
 
-/// The event triggers, which only a superuser can make: apart from the migrations, which may have been another's.
+/// The event triggers, which only a superuser can create: apart from the migrations, which another
+/// role may have run.
 pub(super) const GUARD: &str = include_str!("../../../migrations/guard.sql");
 
-/// Whether this login can make the event triggers, and they are missing, as is the schema they lie in, or all that
-/// should be in it. What is there only in part was not left out but tampered with, which is for `doctor` to tell.
+/// Selects a row if this login can create the event triggers, and they are missing together with
+/// their schema or with everything that should be in it. If only a part is missing, it was not left
+/// out but tampered with, which `doctor` reports.
 const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) n.oid \
          WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname OPERATOR(pg_catalog.=) 'audit_guard') \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger \
      WHERE evtname OPERATOR(pg_catalog.=) ANY ('{audit_refuse_ddl,audit_refuse_drop}'))";
 
-/// What a login lacks to make the trail: the right to make roles, or those that are there (from Postgres 16 on the right to
-/// make roles alone does not let it have those that another has made), or the right to make schemas.
+/// Selects what a login lacks to create the trail: the right to create roles, or the ones that
+/// exist (from Postgres 16 on, the right to create roles does not include those that another role
+/// created), or the right to create schemas.
 pub(super) const MISSING_RIGHT: &str = include_str!("../../../migrations/missing_right.sql");
 
-/// How many of the things that stand in the way are named.
+/// How many of the things that stand in the way are listed.
 const NAMED: usize = 5;
 
 /// Why a migration was not applied.
 #[derive(Debug)]
 pub(crate) enum NotMade {
     Database(sqlx::Error),
-    /// What is there is not the trail's: in words.
+    /// What exists is not the trail's; the text says what.
     Refused(String),
-    /// The login has not the rights to make what is missing: in words.
+    /// The login lacks a right to create what is missing; the text says which.
     Lacking(String),
     Newer(i64),
-    /// Of another text than this program's.
+    /// Its text differs from this program's.
     Changed(i64),
 }
 
@@ -96,10 +99,10 @@ impl From<NotMade> for MigrateError {
     }
 }
 
-/// Brings the tables up to date. Many processes may do so at once: they wait for each other.
-/// With `is_writer` the login is let write to what it has made.
+/// Brings the tables up to date. Many processes may do so at once: they wait for each other. With
+/// `is_writer`, the login may then write to what it has created.
 pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
-    // Who has waited for another is to see what that one has done.
+    // After waiting for another process, this one must see what that one has done.
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
     let mut transaction = connection.begin_with(begin).await?;
     transaction.execute(SETTINGS).await?;
@@ -109,13 +112,13 @@ pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Resul
     if !is_there {
         refuse_without_right(&mut transaction).await?;
         transaction.execute(CLAIM).await?;
-        // Another may have made it while this one waited.
+        // Another may have created it while this one waited.
         if !is_made(&mut transaction).await? {
             make(&mut transaction, is_writer).await?;
         }
     }
     if lacks_guard(&mut transaction).await?.is_some() {
-        // Of several superusers at once, one makes them.
+        // If several superusers run at once, one creates them.
         transaction
             .execute("LOCK TABLE audit.schema_migrations IN SHARE ROW EXCLUSIVE MODE")
             .await?;
@@ -138,9 +141,10 @@ async fn is_made(transaction: &mut PgConnection) -> Result<bool, sqlx::Error> {
     ))
 }
 
-/// The roles, the schemas and what is missing of the migrations.
+/// Creates the roles and the schemas, and applies the missing migrations.
 async fn make(transaction: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
-    // A stranger may have made it wait, and roles meanwhile; what there is now is this transaction's, or is looked at.
+    // A stranger may have made this transaction wait and created roles meanwhile; what exists now
+    // is this transaction's, or is checked.
     refuse_strangers(transaction, About::Making).await?;
     transaction.execute(ROLES).await?;
     refuse_strangers(transaction, About::Making).await?;
@@ -181,7 +185,7 @@ async fn make(transaction: &mut PgConnection, is_writer: bool) -> Result<(), Not
     Ok(())
 }
 
-/// The roles alone.
+/// Creates the roles alone.
 pub(crate) async fn make_roles(connection: &mut PgConnection) -> Result<(), NotMade> {
     let mut transaction = connection.begin().await?;
     transaction.execute(SETTINGS).await?;
@@ -200,20 +204,20 @@ async fn refuse_without_right(transaction: &mut PgConnection) -> Result<(), NotM
     }
 }
 
-/// What is about to be done, and so what stands in its way.
+/// What is about to be done, which decides what stands in its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum About {
-    /// The trail is there, and used.
+    /// The trail exists and is used.
     Use,
-    /// The guard is made.
+    /// The guard is created.
     Guard,
-    /// The trail is made, and its guard.
+    /// The trail and its guard are created.
     Making,
-    /// The roles alone are made: what was restored without them is no hindrance.
+    /// Only the roles are created: what was restored without them is no obstacle.
     Roles,
 }
 
-/// What stands in the way of the trail, in words; nothing when all is well.
+/// Returns what stands in the way of the trail, in words; `None` if nothing does.
 pub(crate) async fn strangers(
     connection: &mut PgConnection,
     about: About,
@@ -232,7 +236,7 @@ async fn refuse_strangers(transaction: &mut PgConnection, about: About) -> Resul
     }
 }
 
-/// What stands in the way, in a transaction whose settings are made.
+/// Returns what stands in the way, in a transaction that already has its settings.
 async fn found(
     transaction: &mut PgConnection,
     about: About,
@@ -262,7 +266,7 @@ fn in_words(rows: &[sqlx::postgres::PgRow]) -> Result<Option<String>, sqlx::Erro
         }
         let _ = write!(words, "{what} (of {owner}): {way_out}");
     }
-    // Whoever named it must not write lines of their own into the host's log.
+    // Whoever named an object must not write lines of their own into the host's log.
     let mut words: String = words
         .chars()
         .map(|c| if c.is_control() { '\u{fffd}' } else { c })
@@ -273,7 +277,7 @@ fn in_words(rows: &[sqlx::postgres::PgRow]) -> Result<Option<String>, sqlx::Erro
     Ok((!words.is_empty()).then_some(words))
 }
 
-/// Says so in a row when this login can make the event triggers and they are missing.
+/// Returns a row if this login can create the event triggers and they are missing.
 pub(crate) async fn lacks_guard(
     connection: &mut PgConnection,
 ) -> Result<Option<sqlx::postgres::PgRow>, sqlx::Error> {

@@ -1,14 +1,15 @@
-//! Monthly leaf partitions, made before they are needed.
+//! Monthly leaf partitions, created before they are needed.
 //!
 //! `audit.ensure_partition` creates a leaf, gives it a `CHECK` on its time (by which Postgres
-//! prunes), and then attaches it, which locks out no reader. A month that is far ahead goes to the
-//! default partition: a wrong clock makes no partitions, and its rows are kept, counted and said.
+//! prunes), and then attaches it, which takes no lock on the table that keeps readers out. A month
+//! that is far ahead goes to the default partition: a wrong clock creates no partitions, and its
+//! rows are kept, counted and reported.
 
 use crate::vocabulary::Kind;
 
 const US_PER_DAY: i64 = 86_400_000_000;
 
-/// A month by the calendar, in UTC.
+/// A calendar month, in UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Month {
     year: i64,
@@ -17,7 +18,7 @@ pub(crate) struct Month {
 }
 
 impl Month {
-    /// The month of a time, microseconds since 1970.
+    /// Returns the month of a time in microseconds since 1970.
     pub(crate) fn of_us(us: i64) -> Self {
         // The civil calendar from a count of days; H. Hinnant, "chrono-Compatible Low-Level
         // Date Algorithms", civil_from_days.
@@ -53,19 +54,20 @@ impl Month {
         }
     }
 
-    /// Its first moment, as Postgres reads it.
+    /// Returns its first moment, as Postgres reads it.
     fn first_moment(self) -> String {
         format!("{:04}-{:02}-01 00:00:00+00", self.year, self.month)
     }
 }
 
-/// Whether it is the partition of a table that takes what no other does.
+/// Returns whether this is the default partition of a table.
 pub(crate) fn is_default(partition: &str) -> bool {
     partition.ends_with("_default")
 }
 
-/// The statement that makes a leaf unless it is there, and names the one to write to. It fails when a table of its name is not a
-/// partition (any more): rows in it would be in no one's trail.
+/// Returns the statement that creates a leaf unless it exists, and returns the name of the
+/// partition to write to. It fails if a table of that name is not a partition (any more): rows in
+/// it would be in no one's trail.
 pub(crate) fn ensure(kind: Kind, month: Month) -> String {
     format!(
         "SELECT audit.ensure_partition('{}', '{}')",
@@ -74,11 +76,13 @@ pub(crate) fn ensure(kind: Kind, month: Month) -> String {
     )
 }
 
-/// The statements that make this month's and the next month's leaves of every table, each in a transaction of its own.
+/// Returns the statements that create this month's and the next month's leaves of every table, each
+/// in a transaction of its own.
 ///
-/// To attach a leaf locks the default partition against everybody, for a moment. Whoever has read the table in a
-/// transaction that is still open, such as `pg_dump`, is waited for, and all who come to read meanwhile wait as well: so
-/// not for long, and for less than the `deadlock_timeout`, so that of a deadlock no other is the victim.
+/// Attaching a leaf locks the default partition against everybody, for a moment. It waits for every
+/// open transaction that has read the table, such as `pg_dump`, and new readers wait behind it. The
+/// lock timeout is therefore short, and shorter than the `deadlock_timeout`, so that no other
+/// session is the victim of a deadlock.
 pub(crate) fn ensure_ahead(now_us: i64) -> String {
     let month = Month::of_us(now_us);
     let ensure_one = |month, kind| {

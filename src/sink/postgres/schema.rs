@@ -9,27 +9,27 @@ use super::embedded::MIGRATIONS;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SchemaState {
     Current,
-    /// Missing or of an older version.
+    /// The tables are missing or of an older version.
     Behind,
-    /// Of a newer version of the library.
+    /// The tables are of a newer version of the library.
     Newer(i64),
-    /// The database is not in UTF8.
+    /// The database's encoding is not UTF8.
     Encoding,
-    /// This login is no member of `audit_writer`.
+    /// This login is not a member of `audit_writer`.
     NotWriter,
-    /// There, and closed to this login, which cannot tell of which version they are.
+    /// The tables exist, but this login has no access to them and cannot tell their version.
     Closed,
-    /// There, and not ours: nothing of them is read.
+    /// The tables exist, but are not ours: nothing of them is read.
     Foreign,
 }
 
-/// Looks up the version of the tables, without a right to anything but the catalog. Names
-/// everything with its schema: whoever migrates may be an administrator, and where the owner of a
-/// database has put functions before those of Postgres, they must not run with such rights.
+/// Returns the state of the tables; needs no right to anything but the catalog. Names everything
+/// with its schema: the login may be an administrator's, and functions that the owner of a database
+/// has put before those of Postgres must not run with such rights.
 pub(crate) async fn state(connection: &mut PgConnection) -> Result<SchemaState, sqlx::Error> {
     let known = MIGRATIONS[MIGRATIONS.len() - 1].version;
-    // Read with the writer's rights, so through the catalog's public part first. And none of it
-    // prepared: a transaction pooler may run what was prepared elsewhere.
+    // The table is read with the writer's rights, so the catalog's public part comes first. Nothing
+    // is prepared: a transaction pooler may run what was prepared elsewhere.
     let row = connection
         .fetch_one(
             "SELECT pg_catalog.current_setting('server_encoding'), c.oid IS NOT NULL, \

@@ -1,8 +1,7 @@
-//! One connection, and a batch's transaction on it.
+//! One connection to Postgres, and a batch's transaction on it.
 //!
-//! A future of sqlx that is dropped half-way leaves its connection in a bad state, so a
-//! connection is never used again after an error or a missed deadline: it is dropped, and the
-//! next attempt makes a new one.
+//! Dropping a sqlx future half-way leaves its connection in a bad state, so a connection is never
+//! reused after an error or a missed deadline: it is dropped, and the next attempt opens a new one.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -25,35 +24,36 @@ use crate::database::{Probe, Servers};
 use crate::spool::{Identity, Log};
 use crate::vocabulary::Kind;
 
-/// How long a connection to one server may take to be made.
+/// How long connecting to one server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long one exchange with the server may take; `audit.batches` is read on the assumption
-/// that no batch takes longer.
+/// How long one exchange with the server may take; readers of `audit.batches` assume that no batch
+/// takes longer.
 const EXCHANGE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a server may be silent before it is looked whether it is still there.
+/// How long a server may be silent before it is probed.
 const SILENCE: Duration = Duration::from_secs(5);
 
-/// How long the partitions that are made ahead may take, all of them.
+/// How long creating all the partitions ahead of time may take.
 const AHEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a connection may be idle and still be used.
+/// How long a connection may be idle and still be reused.
 const IDLE_LIMIT: Duration = Duration::from_mins(2);
 
-/// How much of a COPY goes into one message: the server reads a message as a whole before it looks
-/// at it, and sqlx copies it as a whole before it sends it.
+/// How much of a COPY goes into one message: the server reads a whole message before it processes
+/// it, and sqlx copies a whole message before it sends it.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What every batch's transaction begins with. `SET LOCAL`, because behind a transaction pooler
-/// a session's settings are another client's. A commit that the server has not made durable
-/// would be taken for one that it has. Here and below everything is named with its schema: the
-/// `search_path` is not ours to trust, nor to change, since triggers of the host's may use it.
+/// The statements that begin every batch's transaction. `SET LOCAL`, because behind a transaction
+/// pooler a session's settings are another client's. With `synchronous_commit` off, a commit that
+/// the server has not made durable would be taken for one that it has. Here and below everything is
+/// named with its schema: the `search_path` is not ours to trust, nor to change, since the host's
+/// triggers may use it.
 const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_timeout = '10s'; \
      SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
      WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'";
 
-/// Around the making of the partitions that a batch needs: see [`partitions::ensure_ahead`].
+/// Set around the creation of the partitions that a batch needs: see [`partitions::ensure_ahead`].
 const BEFORE_PARTITIONS: &str = "SET LOCAL lock_timeout = '2s'";
 const AFTER_PARTITIONS: &str = "SET LOCAL lock_timeout = '10s'";
 
@@ -63,11 +63,11 @@ pub(crate) struct Writer {
     connection: PgConnection,
     probe: Probe,
     last_used: Instant,
-    /// Whether a COMMIT was sent for the batch that was written last.
+    /// Whether a COMMIT was sent for the last batch.
     is_commit_sent: bool,
 }
 
-/// A batch as it lies in the database, by its writer's numbers.
+/// A batch as it is stored in the database, with its writer's numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct Written {
     pub(crate) first_seq: u64,
@@ -75,7 +75,7 @@ pub(crate) struct Written {
     pub(crate) mark: Option<Vec<u8>>,
 }
 
-/// Why no connection that can write was made.
+/// Why there is no connection that can write.
 #[derive(Debug)]
 pub(crate) enum NotReady {
     Fault(Fault),
@@ -95,7 +95,7 @@ impl From<sqlx::Error> for NotReady {
     }
 }
 
-/// Waits no longer than `limit`; the connection is given up after that.
+/// Waits at most `limit`; after that the connection is given up.
 async fn within<T, E>(
     limit: Duration,
     doing: impl Future<Output = Result<T, E>>,
@@ -109,8 +109,8 @@ where
     }
 }
 
-/// Waits for an exchange with the server. While it is silent, looks whether the server can be
-/// reached at all; if not, the connection is given up at once.
+/// Waits for an exchange with the server. While the server is silent, probes whether it can be
+/// reached at all; if not, gives up the connection at once.
 async fn watched<T, E>(probe: &Probe, doing: impl Future<Output = Result<T, E>>) -> Result<T, Fault>
 where
     Fault: From<E>,
@@ -139,7 +139,7 @@ where
 }
 
 impl Writer {
-    /// Connects, and makes or updates the tables if that is needed, wanted and allowed.
+    /// Connects, and creates or updates the tables if that is needed, enabled and allowed.
     pub(crate) async fn connect(servers: &Servers, migrate: bool) -> Result<Self, NotReady> {
         let (mut connection, probe) = servers
             .connect(CONNECT_TIMEOUT)
@@ -181,7 +181,7 @@ impl Writer {
                 )));
             }
             schema::SchemaState::Behind => {
-                // Longer than the lock timeout that it sets.
+                // Longer than the lock timeout that the migration sets.
                 let migrating = tokio::time::timeout(
                     Duration::from_mins(2),
                     migrations::run(&mut connection, true),
@@ -214,14 +214,14 @@ impl Writer {
         })
     }
 
-    /// Whether it was idle for so long that a firewall may have forgotten it: a new connection
-    /// costs milliseconds, finding that out a minute.
+    /// Returns whether it was idle for so long that a firewall may have forgotten it: a new
+    /// connection costs milliseconds, finding that out costs a minute.
     pub(crate) fn is_stale(&self) -> bool {
         self.last_used.elapsed() > IDLE_LIMIT
     }
 
-    /// Sees whether a connection that was idle is still there: one that a firewall has forgotten
-    /// meanwhile would be waited for.
+    /// Checks that a connection that was idle is still there: a batch would wait for one that a
+    /// firewall has forgotten meanwhile.
     async fn wake(&mut self) -> Result<(), Fault> {
         if self.last_used.elapsed() > SILENCE {
             within(SILENCE, self.connection.ping()).await?;
@@ -230,17 +230,17 @@ impl Writer {
         Ok(())
     }
 
-    /// Makes the partitions that will be needed. After an error the connection is of no use.
+    /// Creates the partitions that will be needed. After an error the connection cannot be used.
     pub(crate) async fn prepare_partitions(&mut self, now_us: i64) -> Result<(), Fault> {
         let ensuring = AssertSqlSafe(partitions::ensure_ahead(now_us));
         within(AHEAD_TIMEOUT, self.connection.execute(ensuring)).await?;
         Ok(())
     }
 
-    /// Asks where the trail of each of these writers stands: the seq of the next record that it
+    /// Returns the position of each of these writers: the seq of the next record that the trail
     /// expects.
     ///
-    /// A standby is not asked: it may not show yet all that was committed, and takes nothing.
+    /// Fails on a standby, which may not show yet all that was committed, and accepts no records.
     pub(crate) async fn positions(&mut self, writers: &[Uuid]) -> Result<Vec<u64>, Fault> {
         let asking = ask_positions(&mut self.connection, writers);
         let rows = watched(&self.probe, asking).await?;
@@ -255,7 +255,7 @@ impl Writer {
         Ok(positions)
     }
 
-    /// Asks for a writer's batches that end at or after a seq, in their order.
+    /// Returns a writer's batches that end at or after a seq, in order.
     pub(crate) async fn batches(
         &mut self,
         identity: &Identity,
@@ -275,26 +275,26 @@ impl Writer {
         Ok(batches)
     }
 
-    /// Whether the batch that was written last may have been committed, if it failed.
+    /// Returns whether the last batch may have been committed, if it failed.
     pub(crate) fn may_be_committed(&self) -> bool {
         self.is_commit_sent
     }
 
     /// Writes a batch in one transaction; returns how many of its rows are in default partitions.
     ///
-    /// After an error it is not known whether the batch was committed, unless
-    /// [`may_be_committed`](Self::may_be_committed) says that it was not, and the connection is of
-    /// no use any more; but after [`Poison`](super::fault::Class::Poison) it was not, and the
-    /// connection is to be rolled back.
+    /// After an error the batch may have been committed, unless
+    /// [`may_be_committed`](Self::may_be_committed) says that it was not, and the connection cannot
+    /// be used any more. After [`Poison`](super::fault::Class::Poison), however, the batch was not
+    /// committed, and the connection is to be rolled back.
     pub(crate) async fn write(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
         self.is_commit_sent = false;
         self.wake().await?;
-        // Its clone: the transaction has the whole of this.
+        // A clone, because the transaction borrows all of `self`.
         let probe = self.probe.clone();
         watched(&probe, self.transaction(batch, log)).await
     }
 
-    /// Ends a transaction that Postgres has refused something in.
+    /// Ends a transaction in which Postgres has refused something.
     pub(crate) async fn rollback(&mut self) -> Result<(), Fault> {
         watched(&self.probe, self.connection.execute("ROLLBACK")).await?;
         Ok(())
@@ -302,7 +302,7 @@ impl Writer {
 
     async fn transaction(&mut self, batch: &Batch, log: &Log) -> Result<u64, Fault> {
         let identity = log.identity();
-        // One exchange for what begins every batch.
+        // One exchange for all that begins a batch.
         let mut begin = format!("{BEGIN}; {BEFORE_PARTITIONS}");
         for leaf in &batch.leaves {
             begin.push_str("; ");
@@ -312,7 +312,7 @@ impl Writer {
         begin.push_str(AFTER_PARTITIONS);
         let answers = self.connection.fetch_all(AssertSqlSafe(begin)).await?;
         self.header(batch, log.service(), &identity).await?;
-        // The last of the answers name the partitions.
+        // The last answers name the partitions.
         let partitions = &answers[answers.len().saturating_sub(batch.leaves.len())..];
         let mut in_default = 0;
         for ((number, leaf), partition) in batch.leaves.iter().enumerate().zip(partitions) {
@@ -343,8 +343,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Adds the batch's own row. The secret is a parameter, and not part of the statement: others
-    /// who have this login read statements in `pg_stat_activity`.
+    /// Inserts the batch's own row. The secret is a parameter rather than part of the statement:
+    /// others who have this login can read statements in `pg_stat_activity`.
     async fn header(
         &mut self,
         batch: &Batch,
@@ -400,7 +400,7 @@ async fn ask_positions(
     connection: &mut PgConnection,
     writers: &[Uuid],
 ) -> Result<Vec<PgRow>, sqlx::Error> {
-    // In a transaction: outside of one, a transaction pooler may run what was prepared elsewhere.
+    // In a transaction: outside one, a transaction pooler may run what was prepared elsewhere.
     connection.execute("BEGIN READ ONLY").await?;
     let rows = sqlx::query(
         "SELECT audit.writer_position(w.id), pg_catalog.pg_is_in_recovery() \
@@ -431,7 +431,7 @@ async fn ask_batches(
     Ok(rows)
 }
 
-/// What a failed migration means: without the right, wait for an administrator.
+/// Classifies the error of a migration: if a right is missing, an administrator must act.
 fn not_migrated(error: sqlx::Error, login: &str) -> NotReady {
     let fault = Fault::from(error);
     match fault.sqlstate.as_deref() {

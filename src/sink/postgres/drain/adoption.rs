@@ -1,4 +1,4 @@
-//! Logs that dead processes left: taken over one at a time, and removed when they are drained.
+//! Adopts orphaned logs: takes them over one at a time, and removes them when they are drained.
 
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use crate::sink::source::Source;
 use crate::spool::{self, LogError, Runs, Sink, Spool};
 
 impl Drain {
-    /// Takes over the next log that a dead process left, one at a time.
+    /// Takes over the next orphaned log, one at a time.
     pub(super) fn adopt(&mut self) {
         while self.sources.len() == 1
             && let Some(path) = self.others.pop_front()
@@ -22,7 +22,7 @@ impl Drain {
         }
     }
 
-    /// Counts the logs that dead processes left: those that nobody has, and the one that was taken over.
+    /// Counts the orphaned logs: those that no process has, and the adopted one.
     pub(super) fn count_orphans(&self) {
         let Some(own) = self
             .sources
@@ -42,18 +42,18 @@ impl Drain {
         self.counters.set_orphans(logs, bytes);
     }
 
-    /// Lets go of a log that was taken over and cannot be read any further.
+    /// Releases an adopted log that cannot be read any further.
     pub(super) fn give_back(&mut self, index: usize, error: &LogError) {
         let source = self.sources.remove(index);
         let path = source.source.spool().path().to_owned();
-        // Let go before it gets another name.
+        // Released before it is renamed.
         drop(source);
         self.unreadable(&path, error.is_damage(), error);
         self.count_orphans();
     }
 
-    /// Deals with a log that cannot be read: a damaged one gets another name, and the trail says
-    /// so; any other stays as it is, for a process that can read it.
+    /// Handles a log that cannot be read: a damaged one is renamed, and the trail records that; any
+    /// other stays as it is, for a process that can read it.
     fn unreadable(
         &mut self,
         path: &Path,
@@ -71,7 +71,7 @@ impl Drain {
         notices::log_cannot_be_read(folder, is_damaged, error);
     }
 
-    /// Removes a log that was taken over and is drained, or leaves it to the export.
+    /// Removes an adopted log that is drained, or leaves it to the export.
     pub(super) fn finish(&mut self, index: usize) {
         if self.sources[index].source.is_adopted() {
             self.finish_adopted(index);
@@ -92,7 +92,7 @@ impl Drain {
             let log = source.log();
             let position = position.unwrap_or(log.next_seq());
             let positions = log.positions().with(Sink::Postgres, position);
-            // If that fails, Postgres will say where it stands.
+            // If that fails, Postgres still knows the position.
             let _ = log.append(&[], positions, &Runs::default());
             let path = source.spool().path().to_owned();
             drop(source);

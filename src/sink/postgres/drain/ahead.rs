@@ -1,30 +1,30 @@
-//! When partitions are made ahead.
+//! Schedules the creation of partitions ahead of time.
 //!
-//! Nobody waits for them. Attaching a partition locks the default partition against everybody for a
-//! moment, so a transaction that reads for hours (`pg_dump`) would hold up the records, and the
-//! wait for it all other readers. After half a second the batches go on, and it is tried again
-//! later. A batch whose month has no partition does wait: its rows in the default partition would
-//! keep the whole month there.
+//! Nothing waits for these partitions. Attaching one locks the default partition against everybody
+//! for a moment, so a transaction that reads for hours (`pg_dump`) would hold up the records, and
+//! the wait for it would hold up all other readers. After half a second the batches continue, and
+//! the attempt is repeated later. A batch whose month has no partition does wait: its rows in the
+//! default partition would keep the whole month there.
 
 use std::time::{Duration, Instant};
 
 use crate::sink::backoff::Backoff;
 
-/// How often partitions are made ahead.
+/// How often partitions are created ahead.
 const AHEAD_EVERY_US: i64 = 3_600_000_000;
 
-/// The pause after partitions could not be made ahead, which doubles with each time.
+/// The pause after partitions could not be created ahead; it doubles with each failure.
 const FIRST_AHEAD_PAUSE: Duration = Duration::from_secs(5);
 
-/// The longest pause before partitions are made ahead again.
+/// The longest pause before partitions are created ahead again.
 const LONGEST_AHEAD_PAUSE: Duration = Duration::from_mins(1);
 
-/// When partitions are made ahead.
+/// When partitions are created ahead.
 #[derive(Debug)]
 pub(super) struct Ahead {
-    /// By the clock then; `None`: not yet.
+    /// The wall-clock time of the last success; `None`: not yet.
     made_us: Option<i64>,
-    /// Not before this, since it failed.
+    /// No earlier than this, after a failure.
     pub(super) not_before: Option<Instant>,
     backoff: Backoff,
 }
@@ -36,7 +36,7 @@ impl Ahead {
         backoff: Backoff::new(FIRST_AHEAD_PAUSE, LONGEST_AHEAD_PAUSE),
     };
 
-    /// They were made at this time of the clock.
+    /// Returns the schedule after a success at this wall-clock time.
     pub(super) fn made_at(now_us: i64) -> Self {
         Self {
             made_us: Some(now_us),
@@ -49,7 +49,7 @@ impl Ahead {
         self.made_us.is_none_or(is_old) && self.not_before.is_none_or(|at| at <= Instant::now())
     }
 
-    /// Puts it off after a failure. Returns whether it is the first one.
+    /// Postpones it after a failure. Returns whether this is the first one.
     pub(super) fn put_off(&mut self) -> bool {
         let is_first = self.not_before.is_none();
         self.not_before = Some(Instant::now() + self.backoff.next_pause());

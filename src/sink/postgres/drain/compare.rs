@@ -1,20 +1,21 @@
-//! Where Postgres stands is compared with what the log has, and never believed beyond that.
+//! Compares the position in Postgres with the log, and trusts it no further than the log confirms.
 //!
-//! The last batch of a writer says how far it has come, and each batch has a mark by which the log knows
-//! it for its own: another program may have a copy of the log, with the writer and its secret. All
-//! writers that a log has had are asked, since a database may go back to before the last of them.
+//! The last batch of a writer shows how far it has come, and each batch has a mark by which the log
+//! recognizes its own: another program may have a copy of the log, with the writer and its secret.
+//! All writers that a log has had are checked, since a database may go back to before the last of
+//! them.
 //!
-//! **A position is believed as far as the batches are the log's own.** A writer has a secret, which
-//! lies in its log; `audit.add_batch` takes a batch only from a caller that knows it, and only
-//! where the last batch ended. A log can be copied together with its secret, so each batch also has
-//! a mark: a hash of the salt of its last record. Two copies of a log share no record from the
-//! first one that differs. Ids and counts would not do, because the copy ends the runs that were
-//! open under their ids.
+//! **A position is trusted as far as the batches are the log's own.** A writer has a secret, which
+//! is stored in its log; `audit.add_batch` accepts a batch only from a caller that knows it, and
+//! only where the last batch ended. A log can be copied together with its secret, so each batch
+//! also has a mark: a hash of the salt of its last record. Two copies of a log share no record from
+//! the first one that differs. Ids and counts would not do, because the copy ends the runs that
+//! were open under their ids.
 //!
-//! Where Postgres stands behind what it had committed, or has other batches, the log gets a new
-//! writer ([`crate::spool`]): its id, its secret and the seq that its numbers begin after change in
-//! one transaction, together with the reason, which becomes a row `audit.gap`. Earlier writers are
-//! remembered and asked as well, since the database may go back once more. The log's own numbers
+//! If Postgres is behind what it had committed, or has other batches, the log gets a new writer
+//! ([`crate::spool`]): its id, its secret and the seq that its numbers begin after change in one
+//! transaction, together with the reason, which becomes a row `audit.gap`. Earlier writers are
+//! remembered and checked as well, since the database may go back once more. The log's own numbers
 //! stay, so other sinks notice nothing. The secret is a bind parameter, which costs two exchanges
 //! for each batch: a literal could be read in `pg_stat_activity` by anyone with the same login.
 
@@ -34,31 +35,32 @@ use crate::spool::{Cause, Disagreement, Former, Identity, LogError};
 use super::Drain;
 use super::draining::Standing;
 
-/// More records than a process can have in memory that its disk did not take.
+/// More records than a process can hold in memory while its disk does not accept them.
 const MOST_IN_MEMORY: u64 = 1 << 32;
 
-/// Records of one writer that Postgres had, and has no more, by the log's numbers.
+/// Records of one writer that Postgres had and has lost, by the log's numbers.
 struct Loss {
     writer: Former,
     stands: u64,
 }
 
-/// Why a log gets another writer, and from which record on.
+/// Why a log gets a new writer, and from which record on.
 struct Turn {
-    /// The seq of the first record that is written by the new one.
+    /// The seq of the first record that the new writer writes.
     from: u64,
-    /// The seq after the last record that Postgres has of the old one.
+    /// The seq after the last record of the old writer that Postgres has.
     end: u64,
-    /// The seq from which on it has none; `None`: it may have all.
+    /// The seq from which on Postgres has none; `None`: it may have all.
     lost_from: Option<u64>,
     whys: Vec<Disagreement>,
-    /// What Postgres has no more of earlier writers.
+    /// What Postgres has lost, by writer.
     losses: Vec<Loss>,
 }
 
 impl Drain {
-    /// Asks Postgres where a log stands, and compares. Where they disagree, the trail is told, and the
-    /// log has a new writer from then on. Returns where the next batch begins.
+    /// Asks Postgres for a log's position, and compares it with the log. If they disagree, the
+    /// trail records it, and the log gets a new writer. Returns the seq at which the next batch
+    /// begins.
     pub(super) async fn ask(&mut self, index: usize, writer: &mut Writer) -> Result<u64, Fault> {
         let source = &self.sources[index];
         let spool = Arc::clone(source.source.spool());
@@ -101,7 +103,7 @@ impl Drain {
                 }
                 Err(fault) if fault.class == Class::NotOurs => {
                     self.change_writer(index, known)?;
-                    // Over a new connection, with the new writer.
+                    // The next attempt has a new connection and the new writer.
                     return Err(fault.dealt_with());
                 }
                 Err(fault) => return Err(fault),
@@ -114,7 +116,7 @@ impl Drain {
             source.standing = Standing::Own;
         }
         if source.source.is_adopted() && !source.has_told {
-            // Its process may not have come to tell it.
+            // Its process may have died before it recorded this.
             for why in log.past().untold() {
                 self.tell_disagreement(index, why);
             }
@@ -122,7 +124,7 @@ impl Drain {
         Ok(stands)
     }
 
-    /// The seq of the first record of a batch that is not made of the log's records.
+    /// Returns the seq of the first record of a batch that is not made of the log's records.
     fn first_foreign(
         &self,
         index: usize,
@@ -141,8 +143,9 @@ impl Drain {
         Ok(None)
     }
 
-    /// Whether the batch that ends with a record is made of the log's: where the last of them is, all
-    /// are, since two copies of a log have no more in common from the first that differs on.
+    /// Returns whether the batch that ends with a record is made of the log's records. If its last
+    /// record is the log's, all are, since two copies of a log share no record from the first one
+    /// that differs.
     fn is_ours(&self, index: usize, last: u64, said: Option<&[u8]>) -> Result<bool, LogError> {
         let source = &self.sources[index];
         let log = source.log();
@@ -161,8 +164,8 @@ impl Drain {
         }
         let next = log.next_seq();
         if last >= next {
-            // Of a log that was taken over, Postgres may know more than the disk: its process may have
-            // written from memory. No record of this log is left out by that.
+            // Postgres may know more of an adopted log than the disk does: its process may have
+            // written from memory. That skips no record of this log.
             return Ok(source.source.is_adopted() && last - next < MOST_IN_MEMORY);
         }
         let mut found = None;
@@ -170,12 +173,12 @@ impl Drain {
             found = (stored.seq == last).then(|| mark(&stored.salt));
             ControlFlow::Break(())
         })?;
-        // What is no longer in the log was committed by it.
+        // A record that is no longer in the log was committed by it.
         Ok(found.is_none_or(|mark| is(&mark)))
     }
 
-    /// The database has lost records: it was restored from a backup, or a replica took over that had
-    /// not received them.
+    /// Handles a database that has lost records: it was restored from a backup, or a replica took
+    /// over that had not received them.
     fn lose(
         &mut self,
         index: usize,
@@ -203,7 +206,7 @@ impl Drain {
         self.rebase(index, turn)
     }
 
-    /// Postgres has batches of the writer, from the record `first` on, that the log has not sent.
+    /// Handles batches of the writer, from the record `first` on, that the log has not sent.
     fn leave_position(
         &mut self,
         index: usize,
@@ -229,8 +232,8 @@ impl Drain {
         self.rebase(index, turn)
     }
 
-    /// Has the records that are not known to be committed written by a new writer, since Postgres
-    /// takes the one that they had for another's.
+    /// Has a new writer write the records that are not known to be committed, since Postgres takes
+    /// their present writer for another's.
     fn change_writer(&mut self, index: usize, known: u64) -> Result<u64, LogError> {
         let log = self.sources[index].log();
         let (identity, from) = (log.identity(), known.max(log.first_seq()));
@@ -254,7 +257,7 @@ impl Drain {
         Ok(from)
     }
 
-    /// Has the records from a seq on written by a new writer; says so. Returns the seq.
+    /// Has a new writer write the records from a seq on, and reports it. Returns the seq.
     fn rebase(&mut self, index: usize, turn: Turn) -> Result<u64, LogError> {
         self.forget_ahead(index);
         let source = &mut self.sources[index];
@@ -313,17 +316,17 @@ impl Drain {
         Ok(from)
     }
 
-    /// Tells the trail; until it has the row, the log keeps what it says.
+    /// Records a disagreement in the trail; the log keeps it until that row is committed.
     fn tell_disagreement(&mut self, index: usize, why: Disagreement) {
         let source = &mut self.sources[index];
         source.has_told = true;
-        // Of a log that was taken over, the row is in another one.
+        // The row about an adopted log is in another log.
         let progress = (!source.source.is_adopted()).then(|| Arc::clone(&self.progress));
         let spool = Arc::downgrade(source.source.spool());
         let told = move || {
             if let Some(spool) = spool.upgrade() {
                 let told_at = progress.map_or(u64::MAX, |progress| progress.position());
-                // If that fails, it is told once more.
+                // If that fails, the disagreement is recorded once more.
                 let _ = spool.log().told(&why, told_at);
             }
         };

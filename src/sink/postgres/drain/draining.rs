@@ -1,4 +1,4 @@
-//! A log that is drained, and how far its draining has come.
+//! A log that is being drained, and how far that has come.
 
 use std::time::Instant;
 
@@ -11,41 +11,41 @@ use crate::sink::postgres::batch::{Batch, Draft};
 use crate::sink::source::Source;
 use crate::spool::{Log, Sink};
 
-/// A log that is drained.
+/// A log that is being drained.
 #[derive(Debug)]
 pub(super) struct Draining {
     pub(super) source: Source,
     /// The seq of the next record to write; `None`: Postgres must be asked.
     pub(super) position: Option<u64>,
     pub(super) pace: Pace,
-    /// The batch that is being written, after those of which it is not known whether they were
-    /// committed: a COMMIT goes on after its connection is lost.
+    /// The batch that is being written, after earlier ones that may have been committed: a COMMIT
+    /// still runs after its connection is lost.
     pub(super) attempts: Vec<Attempt>,
-    /// The seq of the last record that was committed here, and its batch's mark.
+    /// The seq of the last record that this process committed, and its batch's mark.
     pub(super) tip: Option<(u64, [u8; 32])>,
-    /// The batch after the one that was written last, as far as it was read meanwhile. Of use only if
-    /// that one was committed.
+    /// The batch after the last one written, as far as it was read meanwhile. Valid only if that
+    /// one was committed.
     pub(super) ahead: Option<Draft>,
-    /// Not before this, since it failed.
+    /// No earlier than this, after a failure.
     pub(super) not_before: Option<Instant>,
-    /// Of a log that was taken over: the seq after the last record that was committed here.
+    /// The seq after the last record of an adopted log that this process committed.
     pub(super) reached: u64,
-    /// The trail was told why the log has another writer.
+    /// Whether this process has recorded in the trail why the log has another writer.
     pub(super) has_told: bool,
     pub(super) standing: Standing,
 }
 
-/// Whether Postgres takes a log's writer for the log's own.
+/// Whether Postgres accepts a log's writer as the log's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Standing {
     Own,
-    /// It says that it is another's: that is looked at when it says where the writer stands.
+    /// Postgres says that it is another's; this is checked when the position is asked for.
     Suspected,
-    /// It was another's; the log has a new one, which has had no batch yet.
+    /// It was another's; the log has a new one, which has no batch yet.
     New,
 }
 
-/// A batch that was sent, and what becomes of its records when it is committed.
+/// A batch that was sent, and the fates of its records once it is committed.
 #[derive(Debug)]
 pub(super) struct Attempt {
     pub(super) first_seq: u64,
@@ -84,7 +84,7 @@ impl Draining {
         }
     }
 
-    /// The seq after the last record that is known to be committed.
+    /// Returns the seq after the last record that is known to be committed.
     pub(super) fn known(&self, progress: &Progress) -> u64 {
         if self.source.is_adopted() {
             self.log().position(Sink::Postgres).max(self.reached)

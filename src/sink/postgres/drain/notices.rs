@@ -1,4 +1,4 @@
-//! What the host's log is told of the way to Postgres.
+//! Messages to the host's log about the delivery to Postgres.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -11,27 +11,27 @@ use crate::database::Servers;
 use crate::error::causes;
 use crate::report;
 
-/// How often it is said that rows are in default partitions.
+/// How often rows in default partitions are reported.
 const ALARM_EVERY: Duration = Duration::from_hours(1);
 
-/// How often it is said again why Postgres takes no records.
+/// How often a lasting fault of Postgres is reported again.
 const SAID_AGAIN_EVERY: Duration = Duration::from_mins(5);
 
-/// How many causes are told apart that come and go.
+/// How many causes are remembered when they alternate.
 const CAUSES: usize = 8;
 
-/// What was said already, so that it is not said too often.
+/// What was already reported, so that it is not reported too often.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    /// What was said of Postgres since it last took records, and when.
+    /// The faults reported since Postgres last accepted records, and when.
     faults: Vec<(String, Instant)>,
     is_plain_said: bool,
-    /// When it was last said that rows are in default partitions.
+    /// When rows in default partitions were last reported.
     alarmed: Option<Instant>,
 }
 
 impl Notices {
-    /// Says what is wrong with Postgres: when it begins or its cause changes, and again while it
+    /// Reports what is wrong with Postgres: when it begins or its cause changes, and again while it
     /// lasts.
     pub(super) fn fault(&mut self, fault: &str, kept: &'static str) {
         let now = Instant::now();
@@ -50,12 +50,12 @@ impl Notices {
         });
     }
 
-    /// Postgres takes records: the next fault is news.
+    /// Forgets the faults once Postgres accepts records: the next one is news.
     pub(super) fn forget_faults(&mut self) {
         self.faults.clear();
     }
 
-    /// Says once that what is sent can be read on the way, since this build has no TLS.
+    /// Warns once that the traffic can be read on the network, since this build has no TLS.
     pub(super) fn plain_connection(&mut self, servers: &Servers) {
         if self.is_plain_said || !servers.is_plain_for_want_of_tls() {
             return;
@@ -71,7 +71,7 @@ impl Notices {
         });
     }
 
-    /// Says that rows are in default partitions, when that is news.
+    /// Reports that rows are in default partitions, if that is news.
     pub(super) fn rows_in_default_partition(&mut self, rows: u64) {
         let now = Instant::now();
         if self

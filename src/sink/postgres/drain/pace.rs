@@ -1,4 +1,4 @@
-//! How many records the next batch may have.
+//! Decides how many records the next batch may have.
 //!
 //! A refused row is singled out by the table and line that Postgres names: first the rows before it
 //! are written, then that row alone, then the rest.
@@ -9,16 +9,16 @@ use crate::sink::postgres::batch::Batch;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
     Full,
-    /// Those before a record that Postgres refused; that one alone comes next.
+    /// The records before one that Postgres refused; that one alone comes next.
     Before(usize),
     Alone,
-    /// After a refused record, of which there may be more, or a batch that took too long: few,
-    /// and twice as many with each batch that is written.
+    /// After a refused record, of which there may be more, or a batch that took too long: few
+    /// records, and twice as many with each batch that is written.
     Growing(usize),
 }
 
 impl Pace {
-    /// Where batches begin to grow again.
+    /// The size from which batches grow again.
     const FEW: usize = 64;
 
     pub(super) fn limit(self, rows: usize) -> usize {
@@ -29,11 +29,12 @@ impl Pace {
         }
     }
 
-    /// `was_refused`: what was written is the dead letter of a record that stood alone.
+    /// Returns the next pace. `was_refused`: the batch was the dead letter of a record that stood
+    /// alone.
     pub(super) fn after_success(self, rows: usize, was_refused: bool) -> Self {
         match self {
             Self::Before(_) => Self::Alone,
-            // Where many are refused, the next is as well: not one more batch for each.
+            // Where one is refused, the next often is too: this saves a failed batch for each.
             Self::Alone if was_refused => Self::Alone,
             Self::Alone => Self::Growing(Self::FEW),
             Self::Growing(limit) if limit < rows => Self::Growing(limit * 2),
@@ -42,8 +43,8 @@ impl Pace {
     }
 }
 
-/// How the next batches are cut, so that the record that Postgres refused comes to stand alone:
-/// those before it first, where it is known, else half of them.
+/// Cuts the next batches so that the record that Postgres refused ends up alone: the records before
+/// it first, if its place is known, else half of the batch.
 pub(super) fn single_out(batch: &Batch, at: Option<(usize, usize)>) -> Pace {
     let refused = at.and_then(|(leaf, line)| {
         let leaf = batch.leaves.get(leaf)?;
