@@ -1,7 +1,7 @@
-//! Why a server is not reached, in words for an operator: what happened, and what to do.
+//! Explains to an operator why a server cannot be reached: what happened, and what to do.
 //!
-//! Nothing of it is a secret or a value of the host's: a server's own words are repeated only where
-//! they answer a connection that is being made, and what the URL keeps secret is taken out of them.
+//! Nothing of it is a secret or a value of the host's: a server's own message is repeated only if
+//! it answers a connection attempt, and the URL's secrets are removed from it.
 
 use std::error::Error as _;
 use std::fmt;
@@ -12,15 +12,15 @@ use sqlx::postgres::PgSslMode;
 
 use super::tls_words::{self, words};
 
-/// Why one server was not reached.
+/// Why one server could not be reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Cause {
     text: String,
-    /// What the server said, if it answered.
+    /// The SQLSTATE of the server's answer, if it answered.
     pub(crate) sqlstate: Option<String>,
-    /// It does not go by itself.
+    /// Whether somebody must fix it: it does not pass by itself.
     is_to_mend: bool,
-    /// TLS was begun and came to nothing.
+    /// Whether TLS was begun and failed.
     is_of_tls: bool,
 }
 
@@ -37,7 +37,7 @@ impl Cause {
     pub(super) fn unwanted(text: &str) -> Self {
         Self {
             text: String::from(text),
-            // As Postgres says it to a statement that writes.
+            // As Postgres reports it for a statement that writes.
             sqlstate: Some(String::from("25006")),
             is_to_mend: false,
             is_of_tls: false,
@@ -56,7 +56,7 @@ impl Cause {
         }
     }
 
-    /// What an error means that came while a connection was made; `tls_files` are those that it may be
+    /// Explains an error that occurred while connecting; `tls_files` are those that it may be
     /// about.
     pub(super) fn of(error: sqlx::Error, said_ssl_mode: PgSslMode, tls_files: &str) -> Self {
         match error {
@@ -94,7 +94,7 @@ impl Cause {
                     None => of_files(tls_files),
                 })
             },
-            // It repeats the line of a key that it does not understand.
+            // The error repeats the line of a key that cannot be parsed.
             sqlx::Error::Configuration(_) => Self::to_mend(of_files(tls_files)),
             other => Self {
                 text: words(&other.to_string()),
@@ -105,7 +105,7 @@ impl Cause {
         }
     }
 
-    /// Both ways were tried that `sslmode` leaves.
+    /// Combines the causes of both ways that `sslmode` allows.
     pub(super) fn both(with_tls: &Self, without: Self) -> Self {
         Self {
             text: format!("with TLS: {}; without TLS: {}", with_tls.text, without.text),
@@ -115,14 +115,14 @@ impl Cause {
         }
     }
 
-    /// Whether the other way may do, which has `mode`: after rules of the server that refuse a connection
-    /// with TLS, or without, and where a handshake came to nothing.
+    /// Returns whether the other way, which has `mode`, may work: after rules of the server that
+    /// refuse a connection with TLS, or without it, and after a handshake that failed.
     pub(super) fn may_be_none_of(&self, mode: PgSslMode) -> bool {
         let is_by_rule = self.sqlstate.as_deref() == Some("28000");
         if !matches!(mode, PgSslMode::Disable) {
             return is_by_rule && sqlx_core::net::tls::available();
         }
-        // That one had no TLS already.
+        // The first way already had no TLS.
         let was_plain = self.text.contains("no encryption") || !sqlx_core::net::tls::available();
         self.is_of_tls || is_by_rule && !was_plain
     }
@@ -132,21 +132,21 @@ impl Cause {
         &self.text
     }
 
-    /// The same with what else is to be known.
+    /// Returns the cause with a note appended.
     pub(super) fn and(mut self, note: &str) -> Self {
         self.text.push_str("; ");
         self.text.push_str(note);
         self
     }
 
-    /// Whether the server answered and refused this login.
+    /// Returns whether the server answered and refused this login.
     pub(super) fn is_refused_login(&self) -> bool {
         self.sqlstate
             .as_deref()
             .is_some_and(|sqlstate| sqlstate.starts_with("28"))
     }
 
-    /// The same without what must not be said.
+    /// Returns the cause without the secrets.
     pub(super) fn without(mut self, secrets: &[String]) -> Self {
         for secret in secrets {
             self.text = self.text.replace(secret.as_str(), "…");
@@ -155,7 +155,7 @@ impl Cause {
     }
 }
 
-/// Why no server was reached.
+/// Why no server could be reached.
 #[derive(Clone, Debug)]
 pub(crate) struct Unreachable {
     causes: Vec<(String, Cause)>,
@@ -166,18 +166,18 @@ impl Unreachable {
         Self { causes }
     }
 
-    /// Whether somebody must mend something; else it may go by itself.
+    /// Returns whether somebody must fix something; otherwise it may pass by itself.
     pub(crate) fn is_to_mend(&self) -> bool {
         self.causes.iter().all(|(_, cause)| cause.is_to_mend)
     }
 
-    /// What the last server said that was tried, if it answered.
+    /// Returns the SQLSTATE of the last server that was tried, if it answered.
     pub(crate) fn sqlstate(&self) -> Option<&str> {
         self.causes.last()?.1.sqlstate.as_deref()
     }
 
     #[allow(dead_code, reason = "for the command line")]
-    /// The cause alone, where there is but one server.
+    /// Returns the cause alone if there is only one server.
     pub(crate) fn cause(&self) -> String {
         match &self.causes[..] {
             [(_, cause)] => cause.text.clone(),
@@ -198,7 +198,7 @@ impl fmt::Display for Unreachable {
 
 impl std::error::Error for Unreachable {}
 
-/// Nothing is repeated of what was said: it may be a part of a key.
+/// Returns a text that repeats nothing of the error, which may hold a part of a key.
 fn of_files(tls_files: &str) -> String {
     if tls_files.is_empty() {
         return String::from("the settings of TLS cannot be used");
@@ -206,7 +206,7 @@ fn of_files(tls_files: &str) -> String {
     format!("TLS: the certificate or key cannot be used: look at {tls_files}")
 }
 
-/// What an error of the system means.
+/// Explains an error of the operating system.
 pub(crate) fn of_io(error: &io::Error) -> String {
     // EMFILE and ENFILE, which have no kind.
     if matches!(error.raw_os_error(), Some(23 | 24)) {
@@ -215,7 +215,7 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         );
     }
     let text = error.to_string();
-    // So OpenSSL says it, after a handshake whose end the server does not like.
+    // OpenSSL reports this after a handshake whose end the server does not accept.
     if let Some(said) = tls_words::of_openssl(&text) {
         return format!("TLS: {said}{}", tls_words::advice(&said, ""));
     }
@@ -239,7 +239,7 @@ pub(crate) fn of_io(error: &io::Error) -> String {
         | io::ErrorKind::BrokenPipe => {
             String::from("the connection was closed by the other side: is that a Postgres server?")
         }
-        // So rustls says what it does not like, as a source.
+        // rustls reports what it does not accept as a source.
         io::ErrorKind::InvalidData => {
             let text = words(&match error.source() {
                 Some(source) => source.to_string(),
@@ -257,7 +257,7 @@ pub(crate) fn of_io(error: &io::Error) -> String {
     }
 }
 
-/// What to do about what a server said.
+/// Returns what to do about an error that a server returned.
 fn advice(sqlstate: &str, message: &str) -> &'static str {
     match sqlstate {
         "28P01" => "; check the password in the URL, PGPASSWORD or the passfile",

@@ -1,16 +1,17 @@
-//! What libpq's variables say where a URL says nothing.
+//! Reads libpq's environment variables, for what the URL leaves out.
 //!
-//! Each stands for a parameter and means what that means: it is obeyed, or an error that names the
-//! variable. sqlx reads some of them as well, and passes over what it does not understand.
+//! Each stands for a parameter and has the meaning of that parameter: it is obeyed, or it is an
+//! error that names the variable. sqlx reads some of them as well, and skips what it does not
+//! understand.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use super::error::{UrlError, refused};
 
-/// The variables, in an order in which they can be taken. Not here are `PGOPTIONS`, which sqlx passes on as it
-/// is, and those that change nothing about a connection of this library: `PGAPPNAME`, `PGCLIENTENCODING`,
-/// `PGDATESTYLE`, `PGTZ` and `PGGEQO`.
+/// The variables, in an order in which they can be applied. Missing are `PGOPTIONS`, which sqlx
+/// passes on as it is, and those that have no effect on a connection of this library: `PGAPPNAME`,
+/// `PGCLIENTENCODING`, `PGDATESTYLE`, `PGTZ` and `PGGEQO`.
 pub(super) const VARIABLES: [(&str, &str); 30] = [
     ("PGHOST", "host"),
     ("PGHOSTADDR", "hostaddr"),
@@ -20,7 +21,7 @@ pub(super) const VARIABLES: [(&str, &str); 30] = [
     ("PGPASSWORD", "password"),
     ("PGPASSFILE", "passfile"),
     ("PGSSLMODE", "sslmode"),
-    // Old, and second to that.
+    // Old; the one before takes precedence.
     ("PGREQUIRESSL", "requiressl"),
     ("PGSSLROOTCERT", "sslrootcert"),
     ("PGSSLCERT", "sslcert"),
@@ -45,15 +46,15 @@ pub(super) const VARIABLES: [(&str, &str); 30] = [
     ("PGMAXPROTOCOLVERSION", "max_protocol_version"),
 ];
 
-/// Where a program runs.
+/// The environment that a program runs in.
 pub(super) struct Environment<'a> {
     pub(super) variable: &'a dyn Fn(&str) -> Option<OsString>,
-    /// The folder of the user.
+    /// The user's home folder.
     pub(super) home: Option<PathBuf>,
 }
 
 impl Environment<'_> {
-    /// That of this process.
+    /// Returns the environment of this process.
     pub(super) fn of_process() -> Self {
         Self {
             variable: &|name| std::env::var_os(name),
@@ -61,7 +62,7 @@ impl Environment<'_> {
         }
     }
 
-    /// What a variable says; `None` if that is nothing.
+    /// Returns the value of a variable; `None` if it is unset or empty.
     pub(super) fn said(&self, name: &str) -> Result<Option<String>, UrlError> {
         let Some(value) = (self.variable)(name).filter(|value| !value.is_empty()) else {
             return Ok(None);
@@ -72,13 +73,13 @@ impl Environment<'_> {
         Ok(Some(value))
     }
 
-    /// Whether it is set, if only to nothing.
+    /// Returns whether a variable is set, even to an empty value.
     pub(super) fn is_set(&self, name: &str) -> bool {
         (self.variable)(name).is_some()
     }
 
-    /// The file of the user's that has the authorities he trusts, if there is one: libpq takes it
-    /// where no other is named.
+    /// Returns the user's file of trusted authorities, if it exists: libpq uses it if no other is
+    /// named.
     pub(super) fn root_certificate(&self) -> Option<String> {
         let home = self.home.as_ref()?;
         let path = home.join(if cfg!(windows) {

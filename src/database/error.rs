@@ -1,13 +1,13 @@
 //! Why a URL cannot be used.
 
-/// Why a URL is not understood.
+/// Why a URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum UrlError {
-    /// It is no URL of Postgres at all.
+    /// It is not a URL of Postgres at all.
     Scheme,
-    /// It cannot be taken apart.
+    /// It cannot be split into its parts.
     Malformed(&'static str),
-    /// A parameter that is not known, or a value of it.
+    /// A parameter that is unknown, or whose value is invalid.
     Parameter { name: String, why: &'static str },
 }
 
@@ -21,7 +21,7 @@ impl std::fmt::Display for UrlError {
     }
 }
 
-/// The error of a parameter; only names that are known to be no secret come here.
+/// Returns the error of a parameter; only for names that are known not to be secret.
 pub(super) fn refused(name: &str, why: &'static str) -> UrlError {
     UrlError::Parameter {
         name: String::from(name),

@@ -1,9 +1,9 @@
-//! The servers of the trail's database: what a URL says of them, a connection to one of them, and
-//! why there is none.
+//! The servers of the trail's database: what a URL says about them, a connection to one of them,
+//! and why there is none.
 //!
-//! sqlx reads one host of a URL, an IPv6 address never, and logs the values of parameters that it
-//! does not know. So URLs are read here, as libpq reads them. The command line compiles this
-//! folder as well: it uses no other module of the library.
+//! sqlx reads only one host of a URL and no IPv6 address, and logs the values of parameters that it
+//! does not know. URLs are therefore parsed here, as libpq parses them. The command line compiles
+//! this folder as well, so it uses no other module of the library.
 
 pub(crate) mod cause;
 mod environment;

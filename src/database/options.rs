@@ -1,8 +1,8 @@
-//! The settings of a session in the parameter `options`.
+//! The session settings in the parameter `options`.
 
 use super::error::{UrlError, refused};
 
-/// A setting as a part of `options`.
+/// Returns a setting as a part of `options`.
 pub(super) fn setting_option(setting: &str, value: &str) -> String {
     let mut option = format!("-c {setting}=");
     for c in value.chars() {
@@ -14,8 +14,8 @@ pub(super) fn setting_option(setting: &str, value: &str) -> String {
     option
 }
 
-/// The settings in `options`: `-c name=value`, `-cname=value` and `--name=value`, with a backslash
-/// before a blank that is part of a value.
+/// Returns the settings in `options`: `-c name=value`, `-cname=value` and `--name=value`, with a
+/// backslash before a blank that is part of a value.
 pub(super) fn settings(said: &str) -> Result<Vec<(String, String)>, UrlError> {
     let not_settings = || {
         refused(

@@ -1,10 +1,10 @@
-//! Parameters of a URL that nothing is done for: those that change nothing, and those that are
-//! refused since they cannot be had here.
+//! The URL parameters that need no action: those that have no effect, and those that are refused
+//! because they are not supported here.
 
 use super::error::{UrlError, refused};
 
-/// Parameters of libpq that change nothing here: they are about what sqlx does not do, or about
-/// sockets that are not ours to set.
+/// Parameters of libpq that have no effect here: they concern what sqlx does not do, or sockets
+/// that are not ours to configure.
 const WITHOUT_EFFECT: [&str; 13] = [
     "application_name",
     "fallback_application_name",
@@ -21,7 +21,7 @@ const WITHOUT_EFFECT: [&str; 13] = [
     "tcp_user_timeout",
 ];
 
-/// Parameters that other libraries read from the URL that a program has for all of them.
+/// Parameters that other libraries read from a URL that the whole program shares.
 const OF_OTHERS: [&str; 13] = [
     "acquire_timeout",
     "connection_limit",
@@ -38,7 +38,7 @@ const OF_OTHERS: [&str; 13] = [
     "socket_timeout",
 ];
 
-/// What is obeyed or refused, for whoever has misspelt it.
+/// Parameters that are obeyed or refused, to recognize a misspelt one.
 const KNOWN: [&str; 26] = [
     "channel_binding",
     "client_encoding",
@@ -70,8 +70,8 @@ const KNOWN: [&str; 26] = [
 
 pub(super) const UNKNOWN: &str = "is no parameter of a connection that is known here; is it spelt right? For settings of the session there is options";
 
-/// What libpq knows and is done otherwise here, or not at all. `number` counts the URL's parameters
-/// from 1: the name of one that is not known may be a part of a password.
+/// Accepts or refuses a parameter that libpq knows and that is handled differently here, or not at
+/// all. `number` counts the URL's parameters from 1: an unknown name may be a part of a password.
 pub(super) fn other(name: &str, value: &str, number: usize) -> Result<(), UrlError> {
     let is_harmless = match name {
         "client_encoding" => {
@@ -82,7 +82,7 @@ pub(super) fn other(name: &str, value: &str, number: usize) -> Result<(), UrlErr
         "gssencmode" | "channel_binding" => matches!(value, "disable" | "prefer"),
         "sslnegotiation" => value == "postgres",
         "sslcertmode" => matches!(value, "" | "allow"),
-        // What sqlx speaks.
+        // The versions that sqlx speaks.
         "min_protocol_version" => matches!(value, "" | "3.0"),
         "ssl_min_protocol_version" => matches!(value, "" | "TLSv1" | "TLSv1.1" | "TLSv1.2"),
         "ssl_max_protocol_version" => matches!(value, "" | "TLSv1.3"),
@@ -126,10 +126,10 @@ fn unknown(name: &str, number: usize) -> UrlError {
     }
 }
 
-/// Whether at most two letters were added, left out or exchanged.
+/// Returns whether at most two letters were added, left out or replaced.
 fn is_near(name: &str, known: &str) -> bool {
     let known: Vec<char> = known.chars().collect();
-    // The costs of making the beginning of `known` from what was read of `name`.
+    // The costs of turning what was read of `name` into each prefix of `known`.
     let mut costs: Vec<usize> = (0..=known.len()).collect();
     for (read, c) in name.chars().enumerate() {
         let mut before = costs[0];

@@ -1,4 +1,4 @@
-//! The password for a host from a passfile, as libpq has it: lines of
+//! Reads the password for a host from a passfile, as libpq does: lines of
 //! `host:port:database:user:password`, `*` for any, a backslash before `:` and `\`.
 
 use std::fs::File;
@@ -7,20 +7,20 @@ use std::path::{Path, PathBuf};
 
 use sqlx::postgres::PgConnectOptions;
 
-/// What is read of the file.
+/// How much of the file is read.
 const FILE_BYTES: u64 = 1 << 20;
 
-/// What a passfile has for a host.
+/// What a passfile holds for a host.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     pub(super) password: Option<String>,
-    /// Why the file was not read, for whoever wonders about a password that is refused.
+    /// Why the file was not read, to explain a password that is refused.
     pub(super) note: Option<String>,
 }
 
-/// The password for this host, if the file has one. `None` for `path`: the user's own.
+/// Returns the password for this host, if the file has one. `None` for `path`: the user's own file.
 ///
-/// A `hostaddr` says where a host is; the file still has its `name`, if it was said.
+/// A `hostaddr` says where a host is; the file still lists it by its `name`, if there is one.
 pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str) -> Found {
     let Some(path) = path.map(PathBuf::from).or_else(default_path) else {
         return Found::default();
@@ -29,7 +29,7 @@ pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str)
         password: None,
         note: Some(format!("the passfile {} {why}", path.display())),
     };
-    // Opening a FIFO would wait for who writes to it.
+    // Opening a FIFO would wait for a writer.
     match std::fs::metadata(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Found::default(),
         Ok(data) if !data.is_file() => return not_read("is no regular file"),
@@ -47,7 +47,7 @@ pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str)
     }
     let user = host.get_username();
     let place = match host.get_socket() {
-        // A socket where it is by default goes by this name.
+        // A socket in a default folder goes by this name.
         Some(socket) if is_default_socket(socket) => String::from("localhost"),
         Some(socket) => socket.display().to_string(),
         None if !name.is_empty() => String::from(name),
@@ -60,7 +60,7 @@ pub(super) fn password(path: Option<&Path>, host: &PgConnectOptions, name: &str)
         host.get_database().unwrap_or(user),
         user,
     ];
-    // A line may be in another encoding than the rest, and concern another server.
+    // A line may be in another encoding than the rest, and be for another server.
     let found = text
         .split(|byte| *byte == b'\n')
         .map(String::from_utf8_lossy)
@@ -92,7 +92,7 @@ fn is_default_socket(folder: &Path) -> bool {
         .any(|default| folder == Path::new(default))
 }
 
-/// Whether nobody else may read the file, and it is one.
+/// Returns whether this is a regular file that nobody else may read.
 #[cfg(unix)]
 #[allow(clippy::verbose_bit_mask, reason = "as permissions are written")]
 fn is_private(file: &File) -> bool {
@@ -106,7 +106,7 @@ fn is_private(_: &File) -> bool {
     true
 }
 
-/// The password of a line, if its four other fields are these.
+/// Returns the password of a line, if its four other fields match.
 fn matching(line: &str, wanted: [&str; 4]) -> Option<String> {
     let mut fields = vec![String::new()];
     let mut chars = line.trim_end_matches('\r').chars();

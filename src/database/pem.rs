@@ -1,10 +1,10 @@
-//! What is in a PEM text: enough to say what is wrong with a file before a library refuses it.
+//! Checks a PEM text, enough to say what is wrong with a file before a library refuses it.
 //!
-//! The words of a library are not repeated where a key is read: they may hold lines of it.
+//! A library's message is not repeated where a key is read: it may hold lines of the key.
 
 const BEGIN: &str = "-----BEGIN ";
 
-/// What a text is to hold.
+/// What a text must hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wanted {
     Certificates,
@@ -14,20 +14,20 @@ pub(super) enum Wanted {
 /// Why a text cannot be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flaw {
-    /// There is none of what is wanted in it.
+    /// It holds none of what is wanted.
     None,
     /// A line that begins or ends a part is missing, or is not a line of its own.
     Lines,
-    /// What is between them is not in DER, or not all of it.
+    /// What is between them is not DER, or not all of it.
     Content,
-    /// The key is behind a password.
+    /// The key is encrypted with a password.
     Encrypted,
-    /// OpenSSL takes a key in PKCS #8 alone, from the first byte on.
+    /// OpenSSL accepts a key in PKCS #8 alone, from the first byte on.
     NotPkcs8,
 }
 
 impl Flaw {
-    /// As the end of a sentence whose subject is the text.
+    /// Returns the end of a sentence whose subject is the text.
     pub(super) fn words(self, wanted: Wanted) -> &'static str {
         match (self, wanted) {
             (Self::None, Wanted::Certificates) => {
@@ -55,14 +55,14 @@ impl Flaw {
     }
 }
 
-/// Looks whether a text has what is wanted, all of it readable.
+/// Checks that a text holds what is wanted, all of it readable.
 pub(super) fn look(text: &[u8], wanted: Wanted, is_openssl: bool) -> Result<(), Flaw> {
     let text = String::from_utf8_lossy(text);
     let mut is_found = false;
     let mut lines = text.lines().map(str::trim_end);
     while let Some(line) = lines.next() {
         let Some(rest) = line.strip_prefix(BEGIN) else {
-            // As it is where the breaks between lines are lost.
+            // This happens where the line breaks are lost.
             if line.contains(BEGIN) {
                 return Err(Flaw::Lines);
             }
@@ -100,7 +100,7 @@ pub(super) fn look(text: &[u8], wanted: Wanted, is_openssl: bool) -> Result<(), 
         }
         is_found = true;
         if wanted == Wanted::Key {
-            // The first one is taken.
+            // Only the first one is used.
             break;
         }
     }
@@ -114,7 +114,7 @@ pub(super) fn look(text: &[u8], wanted: Wanted, is_openssl: bool) -> Result<(), 
     Ok(())
 }
 
-/// Whether this is the base64 of one sequence in DER, as certificates and keys are, and all of it.
+/// Returns whether this is the base64 of exactly one DER sequence, as in certificates and keys.
 fn is_der(body: &str) -> bool {
     let Some(bytes) = decode(body) else {
         return false;

@@ -1,8 +1,7 @@
-//! Another look at a server whose connection is silent.
+//! Probes a server whose connection is silent.
 //!
-//! sqlx gives nobody its socket, so that TCP's own keepalive and user timeout cannot be set. A path
-//! that swallows packets shows within seconds all the same: a new connection is not answered
-//! either.
+//! sqlx gives no access to its socket, so TCP's own keepalive and user timeout cannot be set. A
+//! path that swallows packets still shows within seconds: a new connection is not answered either.
 
 use std::io;
 use std::path::PathBuf;
@@ -13,10 +12,10 @@ use tokio::net::TcpStream;
 
 use super::cause;
 
-/// Asks for TLS, which any server of Postgres' protocol answers with one byte.
+/// A request for TLS, which any server with Postgres' protocol answers with one byte.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
-/// Where to look.
+/// Where to probe.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
     host: String,
@@ -37,9 +36,9 @@ impl Probe {
         }
     }
 
-    /// Looks whether a server answers there. An error says that none does, in words for a log.
+    /// Checks that a server answers there. The error says that none does, in words for a log.
     pub(crate) async fn look(&self, limit: Duration) -> Result<(), String> {
-        // No packet is lost on the way to a socket of this machine.
+        // A socket of this machine loses no packets.
         if self.socket.is_some() {
             return Ok(());
         }
@@ -57,7 +56,7 @@ impl Probe {
     async fn ask(&self) -> io::Result<()> {
         let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
         stream.writable().await?;
-        // Eight bytes have room in a new socket.
+        // Eight bytes fit into the buffer of a new socket.
         stream.try_write(&SSL_REQUEST)?;
         loop {
             stream.readable().await?;
@@ -70,8 +69,8 @@ impl Probe {
     }
 }
 
-/// Whether the error says that nobody is there: not so one of this process, as too many open files, or
-/// of the resolver.
+/// Returns whether the error says that nobody is there. An error of this process, such as too many
+/// open files, or of the resolver does not.
 fn is_of_the_server(error: &io::Error) -> bool {
     matches!(
         error.kind(),

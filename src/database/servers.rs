@@ -10,7 +10,7 @@ use super::cause::{Cause, Unreachable};
 use super::probe::Probe;
 use super::tls::TlsFile;
 
-/// Which server of several will do.
+/// Which of several servers is acceptable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wanted {
     Any,
@@ -26,61 +26,62 @@ pub(crate) enum Wanted {
 pub(crate) struct Servers {
     pub(super) hosts: Vec<PgConnectOptions>,
     pub(super) ssl_mode: PgSslMode,
-    /// What an operator reads of it: with a certificate to verify with, less than is done.
+    /// The mode as it was set, for messages: with a root certificate, more is verified than it
+    /// says.
     pub(super) said_ssl_mode: PgSslMode,
     pub(super) wanted: Wanted,
-    /// The parameter or variable that says so.
+    /// The parameter or variable that sets it.
     pub(super) wanted_by: &'static str,
     pub(super) connect_timeout: Option<Duration>,
     pub(super) tls_files: Vec<TlsFile>,
-    /// Why the passfile has no password, where that is to be mended.
+    /// Why the passfile has no password, if somebody can fix that.
     pub(super) passfile_note: Option<String>,
-    /// What no message may hold.
+    /// Texts that no message may hold.
     pub(super) secrets: Vec<String>,
 }
 
 impl std::fmt::Debug for Servers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        // The options have the password in their Debug.
+        // The options show the password in their Debug.
         f.debug_tuple("Servers").field(&self.place()).finish()
     }
 }
 
 impl Servers {
-    /// The server that is tried first.
+    /// Returns the server that is tried first.
     pub(crate) fn first(&self) -> &PgConnectOptions {
         // INVARIANT: `url::parse` makes at least one.
         &self.hosts[0]
     }
 
-    /// All of them.
+    /// Returns all of them.
     #[allow(dead_code, reason = "for the command line")]
     pub(crate) fn hosts(&self) -> &[PgConnectOptions] {
         &self.hosts
     }
 
-    /// Where they are: `db.internal:5432/app`, several with commas between them.
+    /// Returns where they are: `db.internal:5432/app`, several separated by commas.
     pub(crate) fn place(&self) -> String {
         let places: Vec<_> = self.hosts.iter().map(place).collect();
         places.join(", ")
     }
 
-    /// The login.
+    /// Returns the login.
     pub(crate) fn login(&self) -> &str {
         self.first().get_username()
     }
 
-    /// Whether the trail can be written to the servers that are wanted.
+    /// Returns whether the trail can be written to the acceptable servers.
     pub(crate) fn can_be_written(&self) -> bool {
         !matches!(self.wanted, Wanted::ReadOnly | Wanted::Standby)
     }
 
-    /// What says which servers are wanted.
+    /// Returns the parameter or variable that says which servers are acceptable.
     pub(crate) fn wanted_by(&self) -> &'static str {
         self.wanted_by
     }
 
-    /// Takes only a server that can be written, where one of several is to be chosen.
+    /// Accepts only a server that can be written, if there are several to choose from.
     pub(crate) fn for_writing(mut self) -> Self {
         if self.hosts.len() > 1 {
             self.wanted = Wanted::Writable;
@@ -88,7 +89,7 @@ impl Servers {
         self
     }
 
-    /// Whether TLS is asked for and this build has none.
+    /// Returns whether TLS is asked for and this build has none.
     pub(crate) fn lacks_tls(&self) -> bool {
         let is_asked_for = matches!(
             self.ssl_mode,
@@ -97,7 +98,7 @@ impl Servers {
         is_asked_for && !sqlx_core::net::tls::available() && self.hosts.iter().any(is_tcp)
     }
 
-    /// Whether what is sent can be read on the way, and only for want of TLS in this build.
+    /// Returns whether the traffic can be read on the network, only because this build has no TLS.
     pub(crate) fn is_plain_for_want_of_tls(&self) -> bool {
         matches!(self.ssl_mode, PgSslMode::Prefer)
             && !sqlx_core::net::tls::available()
@@ -107,8 +108,7 @@ impl Servers {
                 .any(|host| is_tcp(host) && !is_local(host))
     }
 
-    /// Connects to the first server that will do, each within `limit` unless the URL says
-    /// otherwise.
+    /// Connects to the first acceptable server, each within `limit` unless the URL says otherwise.
     pub(crate) async fn connect(
         &self,
         limit: Duration,
@@ -134,7 +134,7 @@ impl Servers {
                 }
                 causes.push((place(host), cause.without(&self.secrets)));
                 if is_refused {
-                    // As libpq has it: one that answers, and refuses, speaks for all.
+                    // As in libpq: a server that answers and refuses the login speaks for all.
                     break;
                 }
             }
@@ -172,8 +172,8 @@ impl Servers {
         }
     }
 
-    /// Opens a connection as `sslmode` has it. Where it leaves a choice, and the server does not take
-    /// the one way, the other is tried: sqlx tries one alone.
+    /// Opens a connection according to `sslmode`. If that leaves a choice and the server refuses
+    /// one way, the other is tried: sqlx tries only one.
     async fn open(&self, host: &PgConnectOptions) -> Result<PgConnection, Cause> {
         if !is_tcp(host) {
             return host.connect().await.map_err(|error| self.cause(error));
@@ -214,7 +214,7 @@ impl Servers {
         Cause::of(error, self.said_ssl_mode, &files.join(", "))
     }
 
-    /// Says what sqlx would not say, or would panic about.
+    /// Reports what sqlx would not report, or would panic about.
     fn check_tls(&self, mode: PgSslMode) -> Result<(), Cause> {
         if self.lacks_tls() {
             return Err(Cause::to_mend(LACKS_TLS));
@@ -225,8 +225,8 @@ impl Servers {
         for file in &self.tls_files {
             file.check()?;
         }
-        // sqlx asks for the process' default provider of rustls in this mode alone, which panics
-        // where there is none that is clear, and else sets one that the host may want to set.
+        // In this mode alone, sqlx asks for the process's default provider of rustls, which panics
+        // if there is no unambiguous one, and otherwise sets one that the host may want to set.
         if matches!(mode, PgSslMode::VerifyCa) && lacks_provider() {
             let also = match self.said_ssl_mode {
                 PgSslMode::Require => {
@@ -260,11 +260,11 @@ const fn lacks_provider() -> bool {
     false
 }
 
-/// What to do when TLS is asked for and is not there.
+/// What to do if TLS is asked for and this build has none.
 pub(crate) const LACKS_TLS: &str = "sslmode asks for TLS, and this build has none: enable feature tls-ring or \
      tls-aws-lc-rs of tracing-audit (the one whose provider the program's rustls has already), or tls-native";
 
-/// Where a server is: `db.internal:5432/app`.
+/// Returns where a server is: `db.internal:5432/app`.
 pub(super) fn place(host: &PgConnectOptions) -> String {
     let database = host.get_database().unwrap_or(host.get_username());
     let port = host.get_port();
@@ -281,7 +281,7 @@ pub(super) fn is_tcp(host: &PgConnectOptions) -> bool {
     host.get_socket().is_none() && !host.get_host().starts_with('/')
 }
 
-/// Whether nobody else sees what is sent to it.
+/// Returns whether nobody else sees what is sent to the host.
 pub(super) fn is_local(host: &PgConnectOptions) -> bool {
     let name = host.get_host();
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())

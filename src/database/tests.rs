@@ -18,7 +18,7 @@ fn refusal(url: &str) -> String {
     error.to_string()
 }
 
-/// With these variables, and no home.
+/// Reads a URL with these variables, and no home.
 fn read_in(url: &str, variables: &[(&str, &str)]) -> Result<Servers, UrlError> {
     let variable = |name: &str| {
         let set = variables.iter().find(|(variable, _)| *variable == name)?;
@@ -437,7 +437,7 @@ fn a_key_is_repeated_in_no_message_whatever_is_wrong_with_it() {
         });
         assert!(!is_repeated, "{said}");
     }
-    // As sqlx says it of rustls.
+    // As sqlx reports it for rustls.
     let said = [
         sqlx::Error::Configuration(format!("missing section end marker: {key}").into()),
         #[cfg(not(feature = "tls-native"))]

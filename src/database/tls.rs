@@ -1,5 +1,5 @@
-//! The certificates and the key that TLS needs, looked at before sqlx reads them: it does not say
-//! which file is wrong, and repeats lines of it.
+//! Checks the certificates and the key for TLS before sqlx reads them: sqlx does not say which file
+//! is wrong, and repeats lines of it.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use super::cause::{self, Cause};
 use super::pem::{self, Wanted};
 use super::tls_words::IS_NATIVE;
 
-/// What a parameter says: the path of a PEM file, or the text itself.
+/// The value of a parameter: the path of a PEM file, or the text itself.
 ///
 /// It has no `Debug`, since it may be a key.
 #[derive(Clone)]
@@ -17,8 +17,8 @@ pub(super) struct TlsFile {
     value: String,
 }
 
-/// As libpq and sqlx tell a PEM text from the path of a file, and more: a text that is taken for a
-/// path would be repeated as one.
+/// Returns whether a value is PEM text rather than the path of a file. It finds all that libpq and
+/// sqlx find, and more: a text that is taken for a path would be repeated as one.
 pub(super) fn is_inline_pem(value: &str) -> bool {
     value.contains("-----BEGIN") || value.contains('\n')
 }
@@ -37,7 +37,7 @@ impl TlsFile {
         }
     }
 
-    /// Looks whether it can be used.
+    /// Checks that it can be used.
     pub(super) fn check(&self) -> Result<(), Cause> {
         let parameter = self.parameter;
         if is_inline_pem(&self.value) {
@@ -47,7 +47,7 @@ impl TlsFile {
             });
         }
         let path = Path::new(&self.value);
-        // A FIFO would be waited for, for ever.
+        // Reading a FIFO would wait for ever.
         let content = match std::fs::metadata(path) {
             Ok(data) if !data.is_file() => {
                 return Err(Cause::to_mend(format!(
@@ -68,8 +68,8 @@ impl TlsFile {
         })
     }
 
-    /// What an operator looks for. A path is repeated only where it is one for sure: a key without
-    /// its first and last line would be taken for one as well.
+    /// Returns what an operator looks for. A path is repeated only if it certainly is one: a key
+    /// without its first and last line would be taken for one as well.
     fn name(&self, is_there: bool) -> String {
         let path = Path::new(&self.value);
         if is_there || path.is_absolute() {
@@ -82,7 +82,7 @@ impl TlsFile {
         }
     }
 
-    /// The parameter with its file, for an error of which nobody knows whose it is.
+    /// Returns the parameter with its file, for an error that may be about any of the files.
     pub(super) fn told(&self) -> String {
         if !is_inline_pem(&self.value) && Path::new(&self.value).is_absolute() {
             format!("{} ({})", self.parameter, self.value)

@@ -1,12 +1,12 @@
-//! What errors of TLS say, and what to do about them.
+//! What errors of TLS mean, and what to do about them.
 
-/// Whether sqlx does TLS by the system's library, which is OpenSSL on Linux.
+/// Whether sqlx does TLS with the system's library, which is OpenSSL on Linux.
 pub(super) const IS_NATIVE: bool = cfg!(feature = "tls-native");
 
-/// How long the words of a server may be.
+/// The longest message of a server, in characters.
 const WORDS_CHARS: usize = 300;
 
-/// The words of another, in one line and not without end.
+/// Returns another program's message, in one line and of limited length.
 pub(crate) fn words(said: &str) -> String {
     let mut words: String = said
         .chars()
@@ -17,7 +17,7 @@ pub(crate) fn words(said: &str) -> String {
     words
 }
 
-/// The words of an error of TLS; `None` for those that may hold lines of a file, as of a key.
+/// Returns the message of a TLS error; `None` if it may hold lines of a file, such as a key.
 pub(super) fn words_of(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let text = error.to_string();
     if let Some(said) = of_openssl(&text) {
@@ -31,8 +31,9 @@ pub(super) fn words_of(error: &(dyn std::error::Error + 'static)) -> Option<Stri
     is_of_the_system.then(|| words(&text))
 }
 
-/// What OpenSSL means by `error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:…`, if it is
-/// OpenSSL that speaks: the reasons, and what stands in parentheses behind them.
+/// Returns what OpenSSL means by
+/// `error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:…`, if the text is
+/// OpenSSL's: the reasons, and what stands in parentheses behind them.
 pub(super) fn of_openssl(text: &str) -> Option<String> {
     let mut reasons = Vec::new();
     for part in text.split(", ") {
@@ -58,11 +59,11 @@ pub(super) fn of_openssl(text: &str) -> Option<String> {
     Some(words(&said))
 }
 
-/// What to do about an error of TLS.
+/// Returns what to do about a TLS error.
 pub(super) fn advice(said: &str, tls_files: &str) -> String {
     let said = said.to_lowercase();
     let is = |word: &str| said.contains(word);
-    // The server's, about the client.
+    // The server's alert, about the client.
     if is("alert") {
         let advice = if is("unknown ca") || is("unknownca") {
             "; the server does not know the authority that signed the certificate of sslcert: it has to be in its ssl_ca_file"

@@ -1,7 +1,7 @@
-//! A database URL, read as libpq reads it: several hosts, sockets, IPv6, parameters.
+//! Parses a database URL as libpq does: several hosts, sockets, IPv6, parameters.
 //!
-//! What is not understood is refused, since a parameter that is overlooked may be the one that
-//! asks for TLS. No error repeats a value: it may be a part of the password.
+//! Whatever is not understood is refused, since an overlooked parameter may be the one that asks
+//! for TLS. No error repeats a value: it may be a part of the password.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -22,7 +22,7 @@ use super::tls::{TlsFile, is_inline_pem};
 const ENCODE: &str = "what stands for the port is no number up to 65535; a user or password that holds one of / : @ ? # % \
                       has to be percent-encoded";
 
-/// A host as it was said: the name, where it is if that is another, and the port.
+/// A host as given: the name, its address if that is given too, and the port.
 #[derive(Clone, Default)]
 struct Host {
     name: String,
@@ -32,7 +32,7 @@ struct Host {
 
 #[derive(Default)]
 struct Parts {
-    /// The parameters that say something, in libpq's spelling: no variable stands for them.
+    /// The parameters that have a value, in libpq's spelling: no variable stands for them.
     named: Vec<String>,
     hosts: Vec<Host>,
     user: Option<String>,
@@ -46,7 +46,7 @@ struct Parts {
     key: Option<String>,
     sends_no_certificate: bool,
     wanted: Option<Wanted>,
-    /// What said so.
+    /// The parameter or variable that set it.
     wanted_by: &'static str,
     is_random: bool,
     connect_timeout: Option<Duration>,
@@ -70,12 +70,13 @@ pub(super) fn parse(url: &str, environment: &Environment<'_>) -> Result<Servers,
         Some((before, query)) => (before, query),
         None => (rest, ""),
     };
-    // Else a part of a password could be taken for a parameter's name, and be repeated.
+    // Otherwise, a part of a password could be taken for a parameter's name, and be repeated.
     if query.contains('@') && !before.contains('@') {
         return Err(UrlError::Malformed(ENCODE));
     }
     let (authority, path) = before.split_once('/').unwrap_or((before, ""));
-    // Likewise a part of it for the database, and what is before it for a host and its port.
+    // Likewise, a part of it could be taken for the database, and what is before it for a host and
+    // its port.
     if path.contains('@') {
         return Err(UrlError::Malformed(ENCODE));
     }
@@ -115,7 +116,7 @@ pub(super) fn parse(url: &str, environment: &Environment<'_>) -> Result<Servers,
     parts.into_servers(environment)
 }
 
-/// `None` for what is empty: it is as if it were not said.
+/// Returns `None` for an empty value, which counts as not given.
 fn said(value: String) -> Option<String> {
     (!value.is_empty()).then_some(value)
 }
@@ -143,7 +144,7 @@ fn host_and_port(host: &str) -> Result<Host, UrlError> {
     } else {
         host.split_once(':').unwrap_or((host, ""))
     };
-    // Before a parameter is looked at: it may be a password that no host follows.
+    // Checked before any parameter: it may be a password that no host follows.
     if !port.is_empty() && !is_port(port) {
         return Err(UrlError::Malformed(ENCODE));
     }
@@ -158,7 +159,7 @@ fn is_port(said: &str) -> bool {
     said.parse().is_ok_and(|port: u16| port != 0)
 }
 
-/// libpq's spelling of a parameter.
+/// Returns libpq's spelling of a parameter.
 fn spelling(name: &str) -> &str {
     match name {
         "ssl-mode" => "sslmode",
@@ -171,7 +172,7 @@ fn spelling(name: &str) -> &str {
 }
 
 impl Parts {
-    /// Sets what the URL says of a parameter, and notes that it says it.
+    /// Sets a parameter of the URL, and notes that the URL sets it.
     fn name(&mut self, name: &str, value: String, number: usize) -> Result<(), UrlError> {
         if !value.is_empty() {
             self.named.push(String::from(spelling(name)));
@@ -238,7 +239,7 @@ impl Parts {
                     .trim()
                     .parse()
                     .map_err(|_| refused(name, "is no number of seconds"))?;
-                // As libpq has it: none at all for 0 and below; here the usual one.
+                // In libpq, 0 and below mean no timeout; here they mean the usual one.
                 self.connect_timeout = u64::try_from(seconds)
                     .ok()
                     .filter(|seconds| *seconds > 0)
@@ -275,7 +276,7 @@ impl Parts {
         Ok(())
     }
 
-    /// Sets something for each host of a list. One value goes for all.
+    /// Sets something for each host of a list. One value applies to all.
     fn each_host(
         &mut self,
         values: &str,
@@ -285,7 +286,7 @@ impl Parts {
         let values: Vec<_> = values.split(',').collect();
         let (hosts, count) = (self.hosts.len(), values.len());
         if hosts < count && hosts == 1 {
-            // A URL without hosts, which are all in parameters.
+            // The URL has no hosts: all of them are in parameters.
             self.hosts.resize(count, self.hosts[0].clone());
         }
         if count != 1 && count != self.hosts.len() {
@@ -298,10 +299,10 @@ impl Parts {
     }
 
     fn into_servers(self, environment: &Environment<'_>) -> Result<Servers, UrlError> {
-        // Has what sqlx reads of the variables: each is set again below.
+        // Holds what sqlx reads of the variables: each is set again below.
         let mut options = PgConnectOptions::new_without_pgpass()
             .application_name("tracing-audit")
-            // No float is read, and pgbouncer takes no parameter of a session but a few.
+            // No float is read, and pgbouncer accepts only a few session parameters.
             .extra_float_digits(None)
             .disable_statement_logging();
         let mut secrets = Vec::new();
@@ -313,7 +314,7 @@ impl Parts {
         if let Some(database) = &self.database {
             options = options.database(database);
         } else if environment.is_set("PGDATABASE") {
-            // As libpq has it where that is set to nothing.
+            // As in libpq, if that is set to an empty value.
             let user = String::from(options.get_username());
             options = options.database(&user);
         }
@@ -321,7 +322,7 @@ impl Parts {
             options = options.statement_cache_capacity(capacity);
         }
         if !self.options.is_empty() {
-            // sqlx takes settings alone, and puts `-c` before each.
+            // sqlx accepts only settings, and puts `-c` before each.
             for (name, value) in settings(&self.options.join(" "))? {
                 options = options.options([(name, &value)]);
                 secrets.push(value);
@@ -356,7 +357,7 @@ impl Parts {
         secrets.retain(|secret| secret.len() > 2);
         let wanted = match self.wanted {
             Some(wanted) => wanted,
-            // One that cannot be written is of little use, where there is another.
+            // A server that cannot be written is of little use if there is another.
             None if hosts.len() > 1 => Wanted::Writable,
             None => Wanted::Any,
         };
@@ -373,7 +374,7 @@ impl Parts {
         })
     }
 
-    /// Takes from the environment what the URL does not say.
+    /// Takes from the environment what the URL leaves out.
     fn take_from_environment(&mut self, environment: &Environment<'_>) -> Result<(), UrlError> {
         for (variable, parameter) in VARIABLES {
             let is_said = match parameter {
@@ -412,8 +413,8 @@ impl Parts {
         Ok(())
     }
 
-    /// As libpq has it, a certificate to verify with is used where encryption is required, and that
-    /// of the system only for servers whose name is in theirs.
+    /// Returns the mode that applies. As in libpq, a root certificate is used for verification if
+    /// encryption is required, and the system's only if the server's name is verified as well.
     fn effective_ssl_mode(&self) -> Result<PgSslMode, UrlError> {
         match (self.ssl_mode, self.root_certificate.as_deref()) {
             (None | Some(PgSslMode::VerifyFull), Some("system")) => Ok(PgSslMode::VerifyFull),
@@ -446,7 +447,7 @@ impl Parts {
         environment: &Environment<'_>,
     ) -> Result<PgConnectOptions, UrlError> {
         match self.root_certificate.as_deref() {
-            // Those of the system are taken anyway. sqlx has taken the variable for a path.
+            // The system's roots are used anyway. sqlx has taken the variable for a path.
             None | Some("system") if environment.is_set("PGSSLROOTCERT") => {
                 if cfg!(feature = "tls-native") {
                     return Err(refused(
@@ -469,7 +470,7 @@ impl Parts {
             ));
         }
         for (file, variable) in [(&self.certificate, "PGSSLCERT"), (&self.key, "PGSSLKEY")] {
-            // sqlx takes that for the path of a file.
+            // sqlx takes an empty value for the path of a file.
             if file.is_none() && environment.is_set(variable) {
                 return Err(refused(variable, "is set to nothing: unset it"));
             }
@@ -499,7 +500,7 @@ impl Host {
         mut options: PgConnectOptions,
         ssl_mode: PgSslMode,
     ) -> Result<PgConnectOptions, UrlError> {
-        // One that is not said is this one, also where another host has one.
+        // A port that is not given is this one, even if another host has one.
         options = options.port(self.port.parse().unwrap_or(5432));
         if !self.address.is_empty() {
             if matches!(ssl_mode, PgSslMode::VerifyFull) {
@@ -520,10 +521,10 @@ impl Host {
             }
             options = options.host(&self.name);
         } else if options.get_host().is_empty() {
-            // A variable that is set to nothing.
+            // The variable is set to an empty value.
             options = options.host("localhost");
         }
-        // As libpq has it: nobody listens at a socket's door, and Postgres offers no TLS there.
+        // As in libpq: nobody can listen in on a socket, and Postgres offers no TLS there.
         if !is_tcp(&options) {
             options = options.ssl_mode(PgSslMode::Disable);
         }
@@ -531,7 +532,7 @@ impl Host {
     }
 }
 
-/// Another order with each start, so that many programs do not all choose the same host.
+/// Shuffles the hosts anew at each start, so that many programs do not all choose the same one.
 fn shuffle(hosts: &mut [PgConnectOptions]) {
     use std::hash::{BuildHasher as _, RandomState};
     for last in (1..hosts.len()).rev() {
