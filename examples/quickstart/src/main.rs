@@ -1,6 +1,6 @@
 //! The shortest program with an audit trail: one question, asked within a request.
 //!
-//! `DATABASE_URL=postgres://postgres@localhost/postgres cargo run --example quickstart`
+//! `DATABASE_URL=postgres://postgres@localhost/postgres cargo run -p example-quickstart`
 #![allow(clippy::print_stdout, reason = "an example is a program")]
 
 use tracing::{Instrument, Span, field::Empty, info_span, instrument};

@@ -2,8 +2,8 @@
 //! and holds the trail against what the program itself saw.
 //!
 //! ```text
-//! DATABASE_URL=postgres://postgres@localhost/postgres cargo run --example nl2sql
-//! cargo run --example nl2sql -- --questions FILE --schemas DIR --rounds 10 --break-every 7
+//! DATABASE_URL=postgres://postgres@localhost/postgres cargo run -p example-nl2sql
+//! cargo run -p example-nl2sql -- --questions FILE --schemas DIR --rounds 10 --break-every 7
 //! ```
 //!
 //! The model's part is a replay: the SQL that comes with a question is what "the model"
@@ -54,7 +54,7 @@ use seen::Outcome;
 
 type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/nl2sql/sample");
+const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/sample");
 
 /// Up to so many requests, each answer is shown.
 const FEW: usize = 40;

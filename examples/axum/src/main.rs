@@ -2,7 +2,7 @@
 //! every record made while the request is served inherits who asked from it.
 //!
 //! ```text
-//! DATABASE_URL=postgres://postgres@localhost/postgres cargo run --example axum
+//! DATABASE_URL=postgres://postgres@localhost/postgres cargo run -p example-axum
 //! curl -i localhost:3000/ask -H 'x-tenant: acme' -H 'content-type: application/json' \
 //!      -d '{"question": "How large is this database?"}'
 //! psql "$DATABASE_URL" -c 'SELECT * FROM audit.query_runs ORDER BY id DESC LIMIT 1' -x
