@@ -9,7 +9,6 @@ use uuid::Uuid;
 use crate::limits::Limits;
 use crate::record::decode::{self, Entry, Value};
 use crate::record::encode::{self, Header, Key, ty};
-use crate::record::gap;
 use crate::record::row::{Cell, Row};
 use crate::record::{Event, NewRecord, PromptRun, QueryRun};
 use crate::sink::postgres::copy::{Encoder, Provenance};

@@ -17,6 +17,7 @@ use syn::visit::Visit;
 /// Each room with the rooms that it may import, from the ground up. A room imports none that stands
 /// below it in this table.
 const ROOMS: &[(&str, &[&str])] = &[
+    ("guide", &[]),
     ("sync", &[]),
     ("fork", &["sync"]),
     ("vocabulary", &[]),

@@ -1,5 +1,7 @@
 //! The parts of a log's internals that the fuzz target of whole logs needs.
 
+use std::ops::ControlFlow;
+
 use super::*;
 use crate::spool::disk::Disk;
 
@@ -15,7 +17,7 @@ pub(in crate::spool) fn sample(is_closed: bool) -> (Vec<u8>, [Vec<Vec<u8>>; 2]) 
     frames.push(vec![7; 9_000]);
     let begun = crate::fuzzing::begun_frames();
     for (n, frame) in (0..).zip(&frames) {
-        let mut chunk = Chunk::default();
+        let mut chunk = Frames::default();
         chunk.push(frame);
         chunk.push(&[n]);
         let runs = Runs {
