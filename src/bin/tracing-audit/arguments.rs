@@ -1,7 +1,7 @@
-//! The arguments of the program, read so that none that holds a password is repeated.
+//! Reads the program's arguments without ever repeating one that may hold a password.
 //!
-//! A message that repeats an argument goes to terminals, logs of jobs and tickets. Whoever forgets `--url` before a database
-//! URL is told so, and the URL is not.
+//! An error message ends up in terminals, job logs and tickets. A user who forgets `--url` before a
+//! database URL gets an error that does not contain the URL.
 
 use std::ffi::OsString;
 
@@ -10,18 +10,19 @@ use clap::error::ErrorKind;
 
 use crate::Cli;
 
-/// Options whose value may be a URL: of the database, or free text that is never repeated.
+/// Options whose value may be a URL: the database's, or free text that is never repeated.
 const MAY_BE_URL: [&str; 4] = ["--url", "--text", "--purpose", "--reason"];
 
-/// What is said in place of an argument.
+/// The error for a database URL where none is expected, in place of the argument.
 const NO_PLACE: &str = "an argument looks like a database URL and does not stand where one is expected; it is not repeated, \
      since it may hold a password: name the database with --url, or in AUDIT_DATABASE_URL";
 
-/// What is said in place of what clap says of an argument.
+/// The error in place of a clap message that may hold a secret.
 const NOT_REPEATED: &str =
     "an argument is not understood; it is not repeated, since it may hold a password: see --help";
 
-/// Reads the arguments of this process. A sentence, if they cannot be understood or hold a secret where none may be.
+/// Reads the arguments of this process. Returns an error message if they are invalid, or if one
+/// holds a secret where none may be.
 pub(crate) fn read() -> Result<Cli, String> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     if is_url_out_of_place(&arguments) {
@@ -41,7 +42,7 @@ pub(crate) fn read() -> Result<Cli, String> {
     })
 }
 
-/// Whether an argument that a message could repeat, or a command could record, is a database URL.
+/// Whether a database URL stands where a message could repeat it or a command could record it.
 fn is_url_out_of_place(arguments: &[OsString]) -> bool {
     let mut arguments = arguments.iter().skip(1).map(|said| said.to_string_lossy());
     while let Some(argument) = arguments.next() {
@@ -60,7 +61,8 @@ fn is_url_out_of_place(arguments: &[OsString]) -> bool {
     false
 }
 
-/// Whether it has a URL of Postgres in it, one of another kind with a password, or a password as libpq takes it otherwise.
+/// Whether the argument contains a Postgres URL, another URL with a password, or a password in
+/// libpq's `password=` form.
 fn is_database_url(argument: &str) -> bool {
     let argument = argument.to_ascii_lowercase();
     let has_login = || {
@@ -74,7 +76,7 @@ fn is_database_url(argument: &str) -> bool {
         || has_login().unwrap_or(false)
 }
 
-/// Whether what clap says may repeat a password: a URL, or the rest of one.
+/// Whether a message of clap's may repeat a password: it has a URL in it, or the rest of one.
 fn may_hold_secret(said: &str) -> bool {
     let words = || said.split_whitespace();
     let is_login = |word: &str| {

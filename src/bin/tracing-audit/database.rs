@@ -1,4 +1,4 @@
-//! The database of the trail: where it is, and a connection for reading it.
+//! Locates the trail's database, and opens connections and transactions on it.
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -10,26 +10,27 @@ use sqlx::{Connection as _, Executor as _, Transaction};
 use crate::error::Error;
 use crate::trail::{Servers, UrlError};
 
-/// How long the database has to accept a connection.
+/// How long the database may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Times as text are in UTC, and the tenant that row-level security looks at is set.
-/// Both for the transaction only: a pooler may hand the session to somebody else after it.
+/// Sets UTC for times as text, and the tenant for row-level security. Both hold for the transaction
+/// only: a pooler may hand the session to another client afterwards.
 const SET_UP: &str = "
     SELECT set_config('TimeZone', 'UTC', true), CASE WHEN $1::text IS NULL THEN NULL
         ELSE set_config('app.current_tenant', audit.tenant_uuid($1)::text, true) END";
 
-/// The first statement of every transaction. A database or a role may have another `search_path`: what its owner put
-/// there would be called in place of the functions of Postgres, by who looks into the trail and may do more.
+/// The first statement of every transaction. A database or a role may have another `search_path`,
+/// and then functions that its owner put there would run in place of those of Postgres, with the
+/// greater rights of whoever reads the trail.
 pub(crate) const CATALOG_FIRST: &str = "SET LOCAL search_path = pg_catalog, pg_temp";
 
-/// No statistics are kept of values, so that the few rows an index finds are expected to be many: Postgres would
-/// compile the query and start workers for it, for a third of a second.
+/// Without statistics of values, Postgres overestimates the few rows that an index finds: it would
+/// compile the query and start workers for it, which takes a third of a second.
 const FEW_ROWS: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
-/// Whether there is a trail, and what in it belongs neither to the trail's roles nor to a superuser. To read a table, a
-/// view or an index of somebody else's, or to call a function of theirs, may run their code with the rights of whoever
-/// reads. Only the catalog of Postgres is asked.
+/// Whether there is a trail, and which of its objects belong neither to the trail's roles nor to a
+/// superuser. Reading somebody else's table, view or index, or calling their function, may run
+/// their code with the reader's rights. This query reads only the catalog of Postgres.
 const STRANGERS: &str = "
     WITH ours AS (SELECT oid FROM pg_roles WHERE rolname IN ('audit_owner', 'audit_maintainer') OR rolsuper),
         schemas AS (SELECT oid, nspname, nspowner FROM pg_namespace WHERE nspname IN ('audit', 'audit_parts'))
@@ -56,7 +57,7 @@ pub(crate) struct Database {
 }
 
 impl Database {
-    /// Reads the URL; connects to nothing yet.
+    /// Parses the URL, without connecting.
     pub(crate) fn new(url: &str) -> Result<Self, Error> {
         let servers = url.parse().map_err(|error| match error {
             UrlError::Scheme => Error::NotPostgres,
@@ -76,7 +77,8 @@ impl Database {
         }
     }
 
-    /// Connects to read the trail, or to call its functions: only where all of it is the trail's own.
+    /// Connects to read the trail or to call its functions. Fails unless every object of it belongs
+    /// to the trail.
     pub(crate) async fn connect_to_trail(&self) -> Result<PgConnection, Error> {
         let mut connection = self.connect().await?;
         let standing = async {
@@ -98,7 +100,7 @@ impl Database {
         }
     }
 
-    /// Where the database is, without the password.
+    /// Returns where the database is, without the password.
     pub(crate) fn name(&self) -> String {
         let first = self.servers.first();
         let user = first.get_username();
@@ -115,8 +117,8 @@ impl Database {
         format!("database {database} at {} (user {user})", at.join(", "))
     }
 
-    /// A statement failed. The trail was there when the command began, so it says what the cause is: also when a
-    /// partition, or a table, is gone meanwhile.
+    /// Converts the error of a failed statement. The trail existed when the command began, so the
+    /// error names the cause, also if a partition or a table is gone by now.
     pub(crate) fn read_error(&self, source: sqlx::Error) -> Error {
         Error::Read {
             database: self.name(),
@@ -124,7 +126,7 @@ impl Database {
         }
     }
 
-    /// Something could not be done; `what` says what, as "remove a partition".
+    /// Converts the error of a failed change; `what` names it, such as "remove a partition".
     pub(crate) fn change_error(&self, what: &'static str, source: sqlx::Error) -> Error {
         Error::Change {
             what,
@@ -133,7 +135,7 @@ impl Database {
         }
     }
 
-    /// The database took too long.
+    /// Returns the error for an exceeded time limit.
     pub(crate) fn no_answer(&self, within: Duration) -> Error {
         Error::NoAnswer {
             database: self.name(),
@@ -142,21 +144,21 @@ impl Database {
     }
 }
 
-/// Whose the trail in a database is.
+/// Who owns the trail in a database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     Ours,
     Absent,
-    /// Something in it is somebody else's: what, and whose.
+    /// An object in it belongs to somebody else: which, and to whom.
     NotOurs(String),
 }
 
-/// Looks whose the trail is, in a transaction that has begun with [`CATALOG_FIRST`].
+/// Checks who owns the trail, in a transaction that began with [`CATALOG_FIRST`].
 pub(crate) async fn standing(connection: &mut PgConnection) -> Result<Standing, sqlx::Error> {
     look(connection).await.map(|(standing, _)| standing)
 }
 
-/// The same, and whether any migration was applied.
+/// Also returns whether any migration was applied.
 async fn look(connection: &mut PgConnection) -> Result<(Standing, bool), sqlx::Error> {
     let (is_there, is_migrated, stranger): (bool, bool, Option<String>) = sqlx::query_as(STRANGERS)
         .persistent(false)
@@ -170,8 +172,8 @@ async fn look(connection: &mut PgConnection) -> Result<(Standing, bool), sqlx::E
     Ok((standing, is_migrated))
 }
 
-/// A read-only transaction that sees the rows as they are at its first statement, as
-/// `tenant` when one is named, and the id of that tenant.
+/// Begins a read-only transaction on a snapshot taken at its first statement, as `tenant` if given.
+/// Also returns that tenant's id.
 pub(crate) async fn begin<'c>(
     connection: &'c mut PgConnection,
     tenant: Option<&str>,
@@ -193,11 +195,11 @@ pub(crate) async fn begin<'c>(
     Ok((transaction, tenant))
 }
 
-/// Whether this role reads one tenant's rows, and none is named.
+/// Whether this role reads a single tenant's rows, and no tenant is set.
 const IS_BOUND_TO_NONE: &str = "
     SELECT NOT has_table_privilege('audit.batches', 'SELECT') AND audit.current_tenant() IS NULL";
 
-/// Whether nothing can be found since the role reads one tenant's rows, and none is named.
+/// Whether nothing can be found because the role reads a single tenant's rows and no tenant is set.
 pub(crate) async fn is_bound_to_none(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -211,7 +213,7 @@ pub(crate) async fn is_bound_to_none(
     Ok(is_bound_to_none)
 }
 
-/// A transaction that may change something, in which times are in UTC.
+/// Begins a read-write transaction, with times in UTC.
 pub(crate) async fn begin_change(
     connection: &mut PgConnection,
 ) -> Result<Transaction<'_, Postgres>, sqlx::Error> {
@@ -223,8 +225,8 @@ pub(crate) async fn begin_change(
     Ok(transaction)
 }
 
-/// Records in the trail that it is read: why, and of which request and tenant. For itself, so that it is on record
-/// before anything is read, and stays there whatever becomes of the reading.
+/// Records in the trail that it is read: why, and which request and tenant. Commits before anything
+/// is read, so that the record stays whatever becomes of the reading.
 pub(crate) async fn record_reading(
     database: &Database,
     connection: &mut PgConnection,

@@ -1,14 +1,15 @@
-//! `doctor`: compares the database with what must be there, and says what is wrong and what mends it.
+//! `doctor`: compares the database with what the trail needs, and prints what is wrong and the
+//! statement that repairs it.
 //!
-//! The questions are asked from here, not by functions in the database: who tampers with the database does not tamper
-//! with the check. Everything is read only; what this login may not see is said.
+//! All queries come from this program, not from functions in the database, so that tampering with
+//! the database does not affect the check. It only reads, and reports what this login may not see.
 //!
-//! **What it compares with lies in the program**: a function in the database that checks would be
-//! the first to be changed. One query (`doctor/snapshot.sql`) tells the catalog as facts, each with
-//! the statement that makes it and the one that takes it away, which Postgres writes and quotes. A
-//! golden file for each version of Postgres has the facts of a database just migrated
-//! (`scripts/golden`; a test compares it). So nothing has to be listed to be found, and no advice
-//! is written by hand. A partition has the facts of its month under other names.
+//! **The expected state is part of the program**: a checking function in the database would be the
+//! first to be changed. One query (`doctor/snapshot.sql`) returns the catalog as facts, each with
+//! the statement that creates it and the one that removes it, written and quoted by Postgres. A
+//! golden file for each version of Postgres holds the facts of a freshly migrated database
+//! (`scripts/golden` writes it, a test compares it). So nothing has to be listed to be found, and
+//! no advice is written by hand. A partition has the facts of its month under other names.
 
 mod accepted;
 mod compare;
@@ -46,7 +47,7 @@ use look::Look;
 use partitions::Leaf;
 use server::Schema;
 
-/// The checks that `--check` names.
+/// The names that `--check` accepts.
 pub(crate) const CHECKS: [&str; 38] = [
     "accepted",
     "batch_rows",
@@ -88,24 +89,24 @@ pub(crate) const CHECKS: [&str; 38] = [
     "writer_logins",
 ];
 
-/// How many lines of a statement are shown; `--json` has it whole.
+/// How many lines of a statement are printed; `--json` has all.
 const MAX_ADVICE_LINES: usize = 14;
 
-/// Where the text of a finding begins, after its severity.
+/// The column in which a finding's text begins, after its severity.
 const INDENT: usize = 11;
 
-/// The narrowest terminal on which a text stands beside its label; on others it stands below, and less far to the right:
-/// a UUID as a literal has room on 40 columns.
+/// The narrowest terminal on which a text is printed beside its label; on narrower ones it goes
+/// below, with a smaller indent: a UUID literal fits into 40 columns.
 const MIN_BESIDE: usize = 60;
 const NARROW_INDENT: usize = 2;
 
-/// The widest column of objects.
+/// The greatest width of the column of objects.
 const MAX_OBJECT: usize = 22;
 
-/// Findings of one kind of thing, under a title.
+/// The findings about one subject, under a title.
 type Group = (&'static str, Vec<Finding>);
 
-/// Looks, prints what it found, and says by the exit code whether there is a problem.
+/// Runs the checks and prints the findings; the exit code says whether there is a problem.
 pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitCode, Error> {
     let accepted = match &arguments.accept {
         Some(path) => accepted::read(path)?,
@@ -131,7 +132,7 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     }
     if !arguments.check.is_empty() {
         for (_, findings) in &mut groups {
-            // A check that fails may be any, and so may those that were not made.
+            // A failed check may be the requested one, and so may a check that did not run.
             findings.retain(|finding| {
                 finding.check == "failed"
                     || !is_whole && finding.severity == Severity::Problem
@@ -161,7 +162,7 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     Ok(if problems > 0 {
         ExitCode::FAILURE
     } else if is_blind {
-        // What was not seen is not well.
+        // What could not be checked does not count as good.
         ExitCode::from(2)
     } else if arguments.strict && warnings > 0 {
         ExitCode::FAILURE
@@ -170,8 +171,8 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     })
 }
 
-/// What a check found. One that fails is a finding itself, so that no value in the database ends the whole answer; only
-/// without a connection there is none.
+/// Returns what a check found. A failed check becomes a finding, so that no value in the database
+/// can prevent the whole answer; only a lost connection does.
 fn settled(
     object: &str,
     checked: Result<Vec<Finding>, sqlx::Error>,
@@ -180,7 +181,7 @@ fn settled(
         Ok(findings) => return Ok(findings),
         Err(sqlx::Error::Database(error)) => {
             let code = error.code().unwrap_or_default().into_owned();
-            // The server goes down, or has ended the session.
+            // The server is shutting down, or has ended the session.
             if code.starts_with("57P") || code.starts_with("08") {
                 return Err(sqlx::Error::Database(error));
             }
@@ -204,7 +205,7 @@ fn settled(
     ])
 }
 
-/// Asks everything, in one read-only transaction. Says as well whether everything could be asked.
+/// Runs all checks, in one read-only transaction. Also returns whether all of them could run.
 async fn look_at_all(
     connection: &mut sqlx::PgConnection,
     max_age: Option<Duration>,
@@ -214,14 +215,14 @@ async fn look_at_all(
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
     let renamed = settled("names", server::renamed(look).await)?;
     if !renamed.is_empty() {
-        // What is in them is told when they have their names.
+        // Their contents are checked once they have their names back.
         groups.push(("Schema", renamed));
         return Ok((groups, false));
     }
     let (schema, state) = server::schema(look).await?;
     groups.push(("Schema", schema));
     if state == Schema::Other {
-        // What another version must have is not known here.
+        // This program does not know what another version must contain.
         return Ok((groups, false));
     }
     let mut of_roles = settled("roles", roles::check(look).await)?;
@@ -249,10 +250,10 @@ async fn look_at_all(
                     .flat_map(|name| checks.remove(name).unwrap_or_default());
                 groups.push((title, findings.collect()));
             }
-            // Those of the partitions' own constraints.
+            // The findings about the partitions' own constraints.
             of_partitions.extend(checks.into_values().flatten());
             if is_exchanged {
-                // What lies below a table, and in it, is another's.
+                // Another table stands here, so its partitions and rows tell nothing.
                 return Ok((groups, false));
             }
         }
@@ -268,7 +269,7 @@ async fn look_at_all(
     Ok((groups, true))
 }
 
-/// The catalog beside the golden file of its version of Postgres.
+/// Compares the catalog with the golden file of its version of Postgres.
 async fn compared(look: &mut Look<'_>, leaves: &[Leaf]) -> Result<Compared, sqlx::Error> {
     let mut found = snapshot::read(look).await?;
     found.extend(snapshot::noted_values(look).await?);
@@ -277,7 +278,7 @@ async fn compared(look: &mut Look<'_>, leaves: &[Leaf]) -> Result<Compared, sqlx
     Ok(compare::check(&golden, &found, leaves))
 }
 
-/// What the golden file of this version of Postgres is, in a database that was just migrated.
+/// Returns the golden file of this version of Postgres, from a freshly migrated database.
 async fn write_snapshot(connection: &mut sqlx::PgConnection) -> Result<String, sqlx::Error> {
     let mut look = Look::begin(connection).await?;
     let leaves = partitions::leaves(&mut look).await?;
@@ -285,7 +286,7 @@ async fn write_snapshot(connection: &mut sqlx::PgConnection) -> Result<String, s
     Ok(snapshot::write(&facts, &leaves.iter().collect::<Vec<_>>()))
 }
 
-/// For programs: an array with an object for each finding.
+/// Formats the findings as JSON: an array with an object for each.
 fn json(groups: &[Group]) -> String {
     let findings: Vec<String> = groups
         .iter()
@@ -295,7 +296,7 @@ fn json(groups: &[Group]) -> String {
     format!("[{}]\n", findings.join(",\n "))
 }
 
-/// For people.
+/// Formats the findings as text.
 fn text(database: &Database, groups: &[Group], problems: usize, warnings: usize) -> String {
     let terminal = Terminal::of_stdout();
     let mut out = String::new();
@@ -328,7 +329,7 @@ fn text(database: &Database, groups: &[Group], problems: usize, warnings: usize)
     out
 }
 
-/// Writes a finding: one that is well on a line, any other with what should be and what to do.
+/// Appends a finding: one line if it is good, else also what is expected and what to do.
 fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest: usize) {
     let word = format!("{:<8}", finding.word());
     let word = match finding.severity {
@@ -385,7 +386,7 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
             .map(str::trim_end)
             .collect();
         let mut lines: Vec<String> = if label == "to mend it" {
-            // Statements are copied from here.
+            // Users copy statements from here.
             sql_lines(&shown, room(beside))
         } else {
             let lines = shown.iter().map(|line| escape(line));
@@ -417,8 +418,9 @@ fn write_finding(out: &mut String, terminal: Terminal, finding: &Finding, widest
     }
 }
 
-/// The lines of statements, broken where that changes nothing: at blanks, parentheses and commas that are in no name and no literal. What has a
-/// body or a comment is left as it is, so that it stays what it says when it is copied.
+/// Breaks the lines of statements where that changes nothing: at blanks, parentheses and commas
+/// outside names and literals. A statement with a body or a comment is not broken, so that it still
+/// means the same when it is copied.
 fn sql_lines(lines: &[&str], room: usize) -> Vec<String> {
     let is_fixed = |line: &&str| {
         ["$", "--", "/*", "\\"]
@@ -453,7 +455,7 @@ fn sql_lines(lines: &[&str], room: usize) -> Vec<String> {
                 None if c == '\'' || c == '"' => quote = Some(c),
                 _ => {}
             }
-            // A blank is of the word after it, and does not begin a line.
+            // A blank belongs to the word after it, and never begins a line.
             if c == ' ' && quote.is_none() {
                 put(&mut broken, &mut current, &mut word);
             }

@@ -1,7 +1,6 @@
-//! What can go wrong, in sentences for the person at the terminal.
+//! The program's errors, worded for the person at the terminal.
 //!
-//! A sentence never holds the database's password, a parameter of a statement or
-//! text of a record.
+//! A message never holds the database's password, a statement's parameter or text of a record.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,16 +9,16 @@ use sqlx::error::DatabaseError;
 
 use crate::trail::{Unreachable, UrlError};
 
-/// Why a command ended without doing what it was asked for.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// No database was named.
+    /// No database URL was given.
     #[error("no database is named: use --url, or set AUDIT_DATABASE_URL or DATABASE_URL")]
     NoUrl,
-    /// The URL is of another kind of database.
+    /// The URL is not a Postgres URL.
     #[error("the database URL does not begin with postgres://")]
     NotPostgres,
-    /// The URL cannot be read as one.
+    /// The URL cannot be parsed.
     #[error("{}", of_url(.0))]
     BadUrl(UrlError),
     /// The database could not be reached, or refused the login.
@@ -27,10 +26,10 @@ pub(crate) enum Error {
     Connect {
         /// Where the database is.
         database: String,
-        /// Why not.
+        /// The cause.
         why: Unreachable,
     },
-    /// The file of what is accepted cannot be used.
+    /// The file of accepted findings cannot be used.
     #[error("{}: {why}; it must hold a JSON array of {{\"check\", \"object\", \"reason\"}}", .path.display())]
     Accepted {
         /// The file.
@@ -43,10 +42,10 @@ pub(crate) enum Error {
     NoAnswer {
         /// Where the database is.
         database: String,
-        /// How long it had.
+        /// The time limit.
         seconds: u64,
     },
-    /// The audit tables are not there.
+    /// The audit tables do not exist.
     #[error(
         "there is no audit trail in {database}: run `tracing-audit migrate` to make its tables, \
          or name the right database"
@@ -55,7 +54,7 @@ pub(crate) enum Error {
         /// Where the database is.
         database: String,
     },
-    /// Nobody said of which tenant, and the role sees no other.
+    /// The role reads a single tenant's rows, and no tenant is set.
     #[error(
         "this role reads one tenant's rows in {database}, and none is named: name it with --tenant"
     )]
@@ -63,7 +62,7 @@ pub(crate) enum Error {
         /// Where the database is.
         database: String,
     },
-    /// Something where the trail should be is somebody else's, and was not read.
+    /// An object in the trail's place belongs to someone else, so nothing was read.
     #[error(
         "the audit trail in {database} was not read: {what}, and reading it might run that role's code with your rights; \
          look at it with `tracing-audit doctor`, and give it back to audit_owner (functions: audit_maintainer) or move it away"
@@ -71,18 +70,18 @@ pub(crate) enum Error {
     NotOurs {
         /// Where the database is.
         database: String,
-        /// What, and whose.
+        /// The object and its owner.
         what: String,
     },
-    /// A statement failed.
+    /// A read failed.
     #[error("cannot read the audit trail in {database}: {}{}", cause(.source), advice(.source))]
     Read {
         /// Where the database is.
         database: String,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// What was asked for is too much to look through.
+    /// The search exceeded its time limit.
     #[error(
         "looking through the audit trail in {database} was stopped, after 15 s at most: name a narrower time with \
          --since and --until, or a tenant with --tenant"
@@ -91,7 +90,7 @@ pub(crate) enum Error {
         /// Where the database is.
         database: String,
     },
-    /// A time that was given is none.
+    /// The value of a time option is not a valid time.
     #[error(
         "{option} is no time between 1970 and 9999: write 2026-01-31, or 2026-01-31T12:00Z; without a zone it is UTC"
     )]
@@ -99,45 +98,45 @@ pub(crate) enum Error {
         /// The option.
         option: &'static str,
     },
-    /// A span of time has nothing in it.
+    /// The time range is empty.
     #[error("--until is not after --since (7 days before --until or now, when it is not given)")]
     NoSpan,
-    /// Something could not be done.
+    /// A change failed.
     #[error("cannot {what} in {database}: {}{}", cause(.source), change_advice(.source))]
     Change {
-        /// What, as "remove a partition".
+        /// The change, such as "remove a partition".
         what: &'static str,
         /// Where the database is.
         database: String,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// A question of `doctor` failed.
+    /// A query of `doctor` failed.
     #[error("cannot look into {database}: {}", cause(.source))]
     Look {
         /// Where the database is.
         database: String,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
-    /// The schema could not be made or brought up to date.
+    /// The schema could not be created or brought up to date.
     #[error("cannot migrate {database}: {}", chain(.source))]
     Migrate {
         /// Where the database is.
         database: String,
-        /// Why not.
+        /// The cause.
         source: tracing_audit::MigrateError,
     },
-    /// A login could not be given its rights.
+    /// A login could not be granted its role.
     #[error("cannot make the login {login} {role} in {database}: {}", cause(.source))]
     Grant {
         /// The login.
         login: String,
-        /// The role that it was to be a member of.
+        /// The role that the login was to become a member of.
         role: String,
         /// Where the database is.
         database: String,
-        /// Why not.
+        /// The cause.
         source: sqlx::Error,
     },
     /// A folder of local logs cannot be read.
@@ -145,13 +144,13 @@ pub(crate) enum Error {
     Spool {
         /// The folder.
         folder: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// Local logs cannot be drained into this database.
     #[error("cannot drain: {0}")]
     Drain(#[source] tracing_audit::BuildError),
-    /// A login is not there.
+    /// A login does not exist.
     #[error(
         "there is no login {login} in {database}, so nothing was migrated: make it with CREATE ROLE … LOGIN, or name the right one"
     )]
@@ -169,7 +168,7 @@ pub(crate) enum Error {
         /// How many.
         records: usize,
     },
-    /// There is nothing to show.
+    /// Nothing was found.
     #[error("{0}")]
     NothingFound(String),
     /// The output could not be written.
@@ -181,7 +180,7 @@ pub(crate) enum Error {
 }
 
 impl Error {
-    /// The process's exit code.
+    /// Returns the process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NothingFound(_) => 1,
@@ -189,12 +188,12 @@ impl Error {
         }
     }
 
-    /// Whether the reader of our output went away.
+    /// Whether the reader of our output has closed the pipe.
     pub(crate) fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
     }
 
-    /// Whether the same thing may work over a new connection.
+    /// Whether a retry over a new connection may succeed.
     pub(crate) fn is_lost_connection(&self) -> bool {
         match self {
             Self::NoAnswer { .. } => true,
@@ -212,7 +211,8 @@ impl Error {
     }
 }
 
-/// What is wrong with where the database is said to be. A variable of libpq's stands for what the URL does not say.
+/// Describes an error in the database URL, or in a libpq environment variable that supplies a part
+/// the URL lacks.
 fn of_url(error: &UrlError) -> String {
     match error {
         UrlError::Parameter { name, .. } if name.starts_with("PG") => {
@@ -222,16 +222,16 @@ fn of_url(error: &UrlError) -> String {
     }
 }
 
-/// Whether the database will get over this by itself.
+/// Whether the database will recover from this error by itself.
 fn is_passing(code: &str) -> bool {
-    // Connection faults, conflicts (with recovery on a standby), too few resources,
-    // a lock not had in time, shut down or starting, the server's own I/O.
+    // Connection failures, conflicts (such as with recovery on a standby), insufficient resources,
+    // a lock timeout, shutdown or startup, the server's own I/O errors.
     ["08", "40", "53", "55P03", "57P", "58"]
         .iter()
         .any(|class| code.starts_with(class))
 }
 
-/// The cause alone: sqlx puts "error returned from database:" before it.
+/// Returns the cause alone: sqlx puts "error returned from database:" before it.
 fn cause(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {
@@ -244,7 +244,7 @@ fn cause(error: &sqlx::Error) -> String {
     }
 }
 
-/// What the user can do about it, where that is known.
+/// Returns advice for the user, where there is any.
 fn advice(error: &sqlx::Error) -> &'static str {
     let code = match error {
         sqlx::Error::Database(error) => error.code().unwrap_or_default(),
@@ -262,7 +262,7 @@ fn advice(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// The same for what is not reading.
+/// Returns advice for a failed change.
 fn change_advice(error: &sqlx::Error) -> &'static str {
     match error.as_database_error().and_then(DatabaseError::code) {
         Some(code) if code == "42501" => {
@@ -273,13 +273,13 @@ fn change_advice(error: &sqlx::Error) -> &'static str {
     }
 }
 
-/// An error and what caused it, in one line.
+/// Formats an error and its causes as one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut sentence = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
         let text = error.to_string();
-        // Many errors repeat their source in their own words.
+        // Many errors repeat their source's message.
         if !sentence.contains(&text) {
             sentence.push_str(": ");
             sentence.push_str(&text);

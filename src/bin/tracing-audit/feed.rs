@@ -1,15 +1,15 @@
-//! New batches as they are committed, each once and none missed.
+//! Returns new batches as they are committed, each exactly once.
 //!
-//! A place in the trail is a number per writer, not a time: the batches of a writer
-//! follow each other without a gap and are committed in that order, so "every batch of
-//! this writer from this `seq` on" can neither miss a batch that took long to commit nor
-//! read one twice, whatever happens to the connection in between.
+//! A position in the trail is a number per writer, not a time. A writer's batches have no gaps
+//! between them and are committed in order, so "every batch of this writer from this `seq` on" can
+//! neither miss a batch that took long to commit nor read one twice, whatever happens to the
+//! connection in between.
 //!
-//! Time only says which writers to ask about: those with a batch in the last moments.
-//! A writer that is missed there is asked about when it commits again, from where it stood.
+//! Time only decides which writers to poll: those with a recent batch. A writer that is missed is
+//! polled when it commits again, from its last position.
 //!
-//! A tenant's reader does not see the batches, and is told by the database what the tenant has
-//! in those that are new to it.
+//! A tenant's reader cannot see the batches; a database function returns what the tenant has in
+//! those that are new.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -24,24 +24,24 @@ use crate::error::Error;
 use crate::pages::Pages;
 use crate::row::{RecordId, Row};
 
-/// How long an answer may take before the connection counts as lost: without a limit,
-/// a connection that was cut silently would be waited on for ever.
+/// How long a query may take before the connection counts as lost: without a limit, a silently
+/// dropped connection would block for ever.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How far back most polls look for writers, in seconds: further than polls are apart.
+/// How far back most polls look for writers, in seconds: longer than the interval between polls.
 const NEAR_SECONDS: f64 = 10.0;
 
-/// How far back one poll in [`FAR_EVERY`] looks, in seconds: longer than a batch takes to
-/// commit, even when the commit waits for a standby.
+/// How far back one poll in [`FAR_EVERY`] looks, in seconds: longer than a batch takes to commit,
+/// even when the commit waits for a standby.
 const FAR_SECONDS: f64 = 300.0;
 
 /// One poll in this many looks far back.
 const FAR_EVERY: u32 = 50;
 
-/// The least number of batches in which the newest rows are looked for.
+/// The least number of batches that are searched for the newest rows.
 const MIN_RECENT_BATCHES: i64 = 1_000;
 
-/// Where each writer stands: its last batch. One descent of the primary key for each
+/// Each writer's position: the end of its last batch. One descent of the primary key for each
 /// writer, however many batches it has.
 const POSITIONS: &str = "
     WITH RECURSIVE position AS (
@@ -60,15 +60,15 @@ const RECENT: &str = "
         query_runs, prompt_runs, events, dead_letters
     FROM audit.batches ORDER BY committed_at DESC, writer_id, first_seq DESC LIMIT $1";
 
-/// The writers with a batch in the last moments, and the time on the server.
+/// The writers with a recent batch, and the server's time.
 const ACTIVE: &str = "
     SELECT extract(epoch FROM clock_timestamp())::float8, array(
         SELECT DISTINCT writer_id FROM audit.batches WHERE committed_at > CASE
             WHEN $1::float8 IS NULL THEN clock_timestamp() - make_interval(secs => $2)
             ELSE to_timestamp($1) - make_interval(secs => $2) END)";
 
-/// The batches after each writer's position. In the order of their commit, but a writer's
-/// own always by `seq`, even when the server's clock went back.
+/// The batches after each writer's position, in commit order, except that a writer's own are always
+/// ordered by `seq`, even when the server's clock went back.
 const NEW: &str = "
     SELECT b.writer_id, first_seq, last_seq, first_id, last_id,
         query_runs, prompt_runs, events, dead_letters
@@ -77,29 +77,29 @@ const NEW: &str = "
     ORDER BY max(committed_at) OVER (PARTITION BY b.writer_id ORDER BY first_seq),
         b.writer_id, first_seq";
 
-/// Whether this role sees the batches themselves, and which tenant it is bound to if not.
+/// Whether this role can read the batches, and which tenant it is bound to if not.
 const SEES: &str = "
     SELECT has_table_privilege('audit.batches', 'SELECT'), audit.current_tenant()::text";
 
-/// What a tenant has in the batches of the last moments that are new to it, and the time on the server.
+/// What a tenant has in recent batches that are new to it.
 const TENANT_NEW: &str = "
     SELECT writer_id, first_seq, last_seq, first_id, last_id, tables
     FROM audit.tenant_batches(CASE
         WHEN $1::float8 IS NULL THEN clock_timestamp() - make_interval(secs => $2)
         ELSE to_timestamp($1) - make_interval(secs => $2) END, $3, $4)";
 
-/// The time on the server.
+/// The server's time.
 const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
-/// The newest rows of a tenant, whatever batch they came with.
+/// The newest rows of a tenant, from any batch.
 const NEWEST_OF_TENANT: &str = "tenant_id = $1 AND id IN (SELECT newest.id FROM (
     (SELECT id FROM audit.query_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2) UNION ALL
     (SELECT id FROM audit.prompt_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2) UNION ALL
     (SELECT id FROM audit.events WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2)
     ORDER BY id DESC LIMIT $2) AS newest)";
 
-/// What identifies the rows of a batch. The ids narrow the search to a stretch of the
-/// primary key and to the partitions it touches.
+/// The condition that selects a batch's rows. The ids narrow the search to a range of the primary
+/// key and to the partitions it touches.
 const OF_BATCH: &str = "id BETWEEN $1 AND $2 AND writer_id = $3 AND seq BETWEEN $4 AND $5
     AND ($6::uuid IS NULL OR tenant_id = $6)";
 
@@ -111,7 +111,7 @@ pub(crate) struct Batch {
     last_seq: i64,
     first_id: Option<Uuid>,
     last_id: Option<Uuid>,
-    /// The kinds of which it has rows.
+    /// The kinds it has rows of.
     kinds: Vec<Kind>,
     /// Records that Postgres refused.
     pub(crate) dead_letters: i32,
@@ -144,16 +144,16 @@ impl FromRow<'_, PgRow> for Batch {
     }
 }
 
-/// A place in the trail: what was committed after it is new.
+/// A position in the trail: what is committed after it is new.
 #[derive(Debug)]
 pub(crate) struct Feed<'a> {
     database: &'a Database,
     tenant: Option<&'a str>,
-    /// Whether this role sees the batches themselves, of all tenants.
+    /// Whether this role can read the batches, of all tenants.
     sees_batches: bool,
-    /// The last `seq` of each writer that is not new.
+    /// The last `seq` already read, by writer.
     positions: HashMap<Uuid, i64>,
-    /// The record that was printed last, when its batch is not yet read to its end.
+    /// The last record printed, while the rest of its batch is not yet read.
     within: Option<(Uuid, i64)>,
     /// The server's time at the last poll that looked far back.
     looked_far_at: Option<f64>,
@@ -161,7 +161,7 @@ pub(crate) struct Feed<'a> {
 }
 
 impl<'a> Feed<'a> {
-    /// Begins at the trail's end; also returns where its newest rows are, at most `last`.
+    /// Starts at the end of the trail. Also returns the ids of the newest rows, at most `last`.
     pub(crate) async fn begin(
         database: &'a Database,
         connection: &mut PgConnection,
@@ -169,7 +169,7 @@ impl<'a> Feed<'a> {
         last: u32,
     ) -> Result<(Self, Vec<RecordId>), Error> {
         let failed = |source| database.read_error(source);
-        // One snapshot: a row is either among the newest now or new later.
+        // A single snapshot: a row is either among the newest now or new later.
         let (mut snapshot, tenant_id) = begin(connection, tenant).await.map_err(failed)?;
         let (sees_batches, bound_to): (bool, Option<String>) = sqlx::query_as(SEES)
             .persistent(false)
@@ -211,7 +211,7 @@ impl<'a> Feed<'a> {
         Ok((feed, newest.map_err(failed)?))
     }
 
-    /// The batches that were committed since. They stay new until [`Self::advance`].
+    /// Returns the batches committed since. They stay new until [`Self::advance`].
     pub(crate) async fn poll(
         &mut self,
         connection: &mut PgConnection,
@@ -226,7 +226,7 @@ impl<'a> Feed<'a> {
         Ok(batches)
     }
 
-    /// Where the rows of a batch are that were not printed yet, by `seq`.
+    /// Returns the ids of a batch's rows that are not printed yet, by `seq`.
     pub(crate) async fn records(
         &self,
         connection: &mut PgConnection,
@@ -239,14 +239,14 @@ impl<'a> Feed<'a> {
                 _ => 0,
             };
             let records = records_of(&mut transaction, batch, tenant, after).await?;
-            // Nothing is held while the rows are printed, which may take for ever.
+            // No transaction is held while the rows are printed, which may take for ever.
             transaction.rollback().await?;
             Ok(records)
         })
         .await
     }
 
-    /// The next rows of them; none when all are read.
+    /// Returns the next page of rows; `None` after the last.
     pub(crate) async fn page(
         &self,
         connection: &mut PgConnection,
@@ -255,19 +255,19 @@ impl<'a> Feed<'a> {
         self.answer(pages.next(connection, self.tenant)).await
     }
 
-    /// Counts a row of a batch as printed, so that it is not printed once more when the connection is lost before the
-    /// batch is read to its end.
+    /// Marks a row as printed, so that it is not printed again if the connection is lost before the
+    /// rest of its batch is read.
     pub(crate) fn advance_to(&mut self, batch: &Batch, row: &Row) {
         self.within = row.number("seq").map(|seq| (batch.writer_id, seq));
     }
 
-    /// Counts a batch as read.
+    /// Marks a batch as read.
     pub(crate) fn advance(&mut self, batch: &Batch) {
         self.positions.insert(batch.writer_id, batch.last_seq);
         self.within = None;
     }
 
-    /// Looks far back at the next poll, which is the first one on a new connection.
+    /// Makes the next poll look far back; it is the first on a new connection.
     pub(crate) fn look_far(&mut self) {
         self.polls_until_far = 0;
     }
@@ -299,7 +299,7 @@ impl<'a> Feed<'a> {
             .await?;
         let mut batches = Vec::new();
         if !active.is_empty() {
-            // A writer that is not known began after we did: all it wrote is new.
+            // An unknown writer began after we did, so all its batches are new.
             let last: Vec<i64> = active
                 .iter()
                 .map(|writer| self.positions.get(writer).copied().unwrap_or(0))
@@ -315,7 +315,7 @@ impl<'a> Feed<'a> {
         Ok((now, batches))
     }
 
-    /// What the tenant has in batches that are new, and the time on the server before it was asked.
+    /// Returns what the tenant has in new batches, and the server's time before the query.
     async fn tenant_batches(
         &self,
         connection: &mut PgConnection,
@@ -338,7 +338,7 @@ impl<'a> Feed<'a> {
         Ok((now, batches))
     }
 
-    /// Waits for an answer, but not for ever.
+    /// Awaits a query's answer, for [`ANSWER_TIMEOUT`] at most.
     async fn answer<T>(
         &self,
         asked: impl Future<Output = Result<T, sqlx::Error>>,
@@ -350,7 +350,7 @@ impl<'a> Feed<'a> {
     }
 }
 
-/// The newest rows, of the batches that were committed last.
+/// Returns the newest rows, from the latest batches.
 async fn newest_of_batches(
     connection: &mut PgConnection,
     tenant: Option<Uuid>,
@@ -380,7 +380,7 @@ async fn newest_of_batches(
     Ok(newest)
 }
 
-/// The newest rows of a tenant by their ids, for who does not see the batches.
+/// Returns a tenant's newest rows by id, for a role that cannot read the batches.
 async fn newest_of_tenant(
     connection: &mut PgConnection,
     tenant: Uuid,
@@ -394,7 +394,7 @@ async fn newest_of_tenant(
         .await
 }
 
-/// The rows of a batch that the role and the tenant let us see, by `seq`, from the one after `after` on.
+/// Returns a batch's rows that the role and the tenant may see, by `seq`, starting after `after`.
 async fn records_of(
     connection: &mut PgConnection,
     batch: &Batch,
@@ -416,9 +416,10 @@ async fn records_of(
         .await
 }
 
-/// The statement that finds the records of `kinds` for which `condition` holds, all from one snapshot, in `order`.
+/// Returns the statement that finds the records of `kinds` matching `condition`, in `order`, all in
+/// one snapshot.
 ///
-/// Both are texts of this program, never anything a user said.
+/// Both are texts of this program, never user input.
 fn select(kinds: &[Kind], condition: &str, order: &str) -> AssertSqlSafe<String> {
     let tables: Vec<String> = kinds
         .iter()

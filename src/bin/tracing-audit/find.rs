@@ -1,4 +1,4 @@
-//! `find`: which requests there were, by user, tenant, time, outcome or text.
+//! `find`: lists requests by user, tenant, time, outcome or text.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -21,44 +21,47 @@ use crate::tail::summary;
 use crate::text::{Layout, Terminal, columns, escape_json, escape_line, pad, paragraph};
 use crate::{Find, STATUSES};
 
-/// How long one statement may take; times as text are written, and read, in one way.
+/// Limits how long a statement may run, and fixes the format in which times are written and read.
 const SET_UP: &str = "SET LOCAL statement_timeout = '15s'; SET LOCAL DateStyle = 'ISO, MDY'";
 
-/// A moment: the least id of it, and how it is said; neither where it is out of range.
+/// Reads a time: the least id at that time, and the time as text; both null if it is out of range.
 const MOMENT: &str = "
     SELECT CASE WHEN is_usual THEN audit.id_at(at)::text END,
         CASE WHEN is_usual THEN to_char(at, 'YYYY-MM-DD HH24:MI:SS') END
     FROM (SELECT at, at BETWEEN '1970-01-01Z' AND '9999-12-31 23:59:59.999Z' AS is_usual
         FROM (SELECT $1::text::timestamptz AS at) AS given) AS looked_at";
 
-/// Where to begin when nothing is said of it.
+/// The default start of the search.
 const WEEK_BEFORE: &str = "
     SELECT greatest(coalesce($1::text::timestamptz, now()) - interval '7 days', '1970-01-01Z')::text";
 
-/// The characters of each text that `--text` looks at: all that the library writes
-/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)). Postgres has no lower case of a text twice as long.
+/// How many characters of each text `--text` searches: all that the library writes
+/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)). Postgres cannot convert a text twice
+/// as long to lower case.
 const LOOKED_AT: usize = 128 * 1024 * 1024;
 
-/// The columns for what a request is about.
+/// The width of what a request is about, in columns.
 const MAX_SUMMARY: usize = 100;
 
-/// The columns for the name of a tenant or a user.
+/// The width of a tenant's or a user's name, in columns.
 const MAX_NAME: usize = 64;
 
-/// A line: when, tenant, user, what it is about, outcomes, number of records, and the id, which `show` is given.
+/// A line: time, tenant, user, what it is about, outcomes, number of records, and the id to pass to
+/// `show`.
 const LINE: Layout<7> = Layout {
     least: [16, 8, 8, 12, 11, 9, 12],
     shrink: &[3, 1, 2, 0, 4, 5, 6],
     drop: &[5, 1, 2, 4, 3, 0],
 };
 
-/// A request of which records match: the first one of them, and what there is of the request in all.
+/// A request with matching records: the first of them, and the outcomes of all records of the
+/// request.
 struct Request {
     first: Row,
     outcomes: BTreeMap<String, i64>,
 }
 
-/// Which request a record is of. A record of none stands for itself.
+/// Identifies the request of a record. A record without a request stands for itself.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Key {
     tenant: Option<Uuid>,
@@ -85,16 +88,16 @@ impl FromRow<'_, PgRow> for Hit {
     }
 }
 
-/// The span of time that was looked through.
+/// The time range that was searched.
 struct Span {
     from: Uuid,
-    /// None: to the newest record, also one that a clock dated ahead.
+    /// `None`: up to the newest record, even one that a clock dated ahead.
     to: Option<Uuid>,
-    /// As it is said to who asked.
+    /// The range as shown to the user.
     said: String,
 }
 
-/// Prints the requests that match, the newest first.
+/// Prints the matching requests, newest first.
 pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Error> {
     let tenant = arguments.reading.tenant.as_deref();
     let mut connection = database.connect_to_trail().await?;
@@ -146,7 +149,7 @@ pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Err
     Ok(())
 }
 
-/// Says that there is nothing, and why that may be.
+/// Returns the error for an empty result, with possible reasons.
 fn nothing(database: &Database, arguments: &Find, span: &Span, is_bound_to_none: bool) -> Error {
     let place = database.name();
     if is_bound_to_none {
@@ -162,7 +165,7 @@ fn nothing(database: &Database, arguments: &Find, span: &Span, is_bound_to_none:
     ))
 }
 
-/// A statement failed; one that took too long has advice of its own.
+/// Converts the error of a failed statement; a timeout gets its own advice.
 fn read_error(database: &Database, source: sqlx::Error) -> Error {
     let code = source.as_database_error().and_then(DatabaseError::code);
     if code.as_deref() == Some("57014") {
@@ -173,7 +176,7 @@ fn read_error(database: &Database, source: sqlx::Error) -> Error {
     database.read_error(source)
 }
 
-/// The time to look through.
+/// Returns the time range to search.
 async fn span(
     database: &Database,
     connection: &mut PgConnection,
@@ -210,7 +213,7 @@ async fn span(
     })
 }
 
-/// Reads a time as Postgres does, in UTC.
+/// Parses a time as Postgres does, in UTC.
 async fn moment(
     database: &Database,
     connection: &mut PgConnection,
@@ -225,7 +228,7 @@ async fn moment(
     let (id, said): (Option<String>, Option<String>) = read.map_err(|source| {
         let code = source.as_database_error().and_then(DatabaseError::code);
         match code.as_deref() {
-            // No time, one that does not fit, or of a time zone that is not known.
+            // Not a time, out of range, or in an unknown time zone.
             Some("22007" | "22008" | "22009" | "22023") => Error::BadTime { option },
             _ => read_error(database, source),
         }
@@ -235,7 +238,8 @@ async fn moment(
         .ok_or(Error::BadTime { option })
 }
 
-/// The first matching record of each request, the newest first, and one more than is asked for.
+/// Returns the first matching record of each request, newest first, and one request more than the
+/// limit.
 async fn hits(
     connection: &mut PgConnection,
     arguments: &Find,
@@ -249,7 +253,7 @@ async fn hits(
         })
         .map(matching)
         .collect();
-    // Ids are compared, never times: a record may have a time that cannot be computed with.
+    // Compares ids, not times: a record's time may be one that arithmetic fails on.
     let statement = format!(
         "SELECT * FROM (
             SELECT DISTINCT ON (tenant_id, request, CASE WHEN request IS NULL THEN id END)
@@ -272,7 +276,7 @@ async fn hits(
         .await
 }
 
-/// The records of one table that match.
+/// Returns the query for the matching records of one table.
 fn matching(kind: Kind) -> String {
     let table = kind.table_name();
     let texts: Vec<String> = texts(kind)
@@ -289,7 +293,7 @@ fn matching(kind: Kind) -> String {
     )
 }
 
-/// The columns that `--text` looks into.
+/// Returns the columns that `--text` searches.
 fn texts(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::QueryRun => &["question_text", "sql_text", "sql_summary", "error_message"],
@@ -300,12 +304,12 @@ fn texts(kind: Kind) -> &'static [&'static str] {
             "action_type",
             "error_message",
         ],
-        // What every kind has.
+        // The column that every kind has.
         _ => &["error_message"],
     }
 }
 
-/// The requests themselves: what each is about, and all that is recorded of it, whether it matches or not.
+/// Reads the requests: what each is about, and the outcomes of all its records, matching or not.
 async fn requests(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -334,7 +338,7 @@ async fn requests(
     Ok(found)
 }
 
-/// How many records of each outcome the requests have, found by the index of request ids.
+/// Counts the requests' records by outcome, using the index on request ids.
 async fn outcomes(
     connection: &mut PgConnection,
     hits: &[Hit],
@@ -373,17 +377,17 @@ async fn outcomes(
 }
 
 impl Request {
-    /// The id of the request; none where the record says none.
+    /// Returns the id of the request; `None` if the record has none.
     fn id(&self) -> Option<&str> {
         self.first.text("request_id").filter(|id| !id.is_empty())
     }
 
-    /// How many records there are of it.
+    /// Returns the number of its records.
     fn records(&self) -> i64 {
         self.outcomes.values().sum()
     }
 
-    /// What it is about.
+    /// Returns what it is about.
     fn about(&self) -> String {
         let about = summary(&self.first);
         if about.trim().is_empty() {
@@ -393,14 +397,14 @@ impl Request {
         about.trim().to_owned()
     }
 
-    /// It as a line of JSON.
+    /// Returns it as a line of JSON.
     fn json(&self) -> String {
         let first = &self.first;
         let object = json!({
             "request_id": self.id(),
             "record_id": first.id(),
             "kind": word(first.kind),
-            // As `show --json` has it.
+            // As in `show --json`.
             "began": first.text("started_at").or(first.text("created_at")),
             "tenant_id": first.text("tenant_id"),
             "tenant_key": first.tenant_key(),
@@ -412,7 +416,7 @@ impl Request {
         escape_json(&object.to_string())
     }
 
-    /// Its line in columns; what it is about is the fourth.
+    /// Returns the cells of its line; the fourth is what it is about.
     fn cells(&self) -> [String; 7] {
         let first = &self.first;
         let name = |text: &str| {
@@ -425,7 +429,7 @@ impl Request {
         };
         let tenant = first.tenant_key().or_else(|| first.text("tenant_id"));
         let mut outcomes = Vec::new();
-        // In the order of the type, and what a later version may add after it.
+        // In the order of the enum type, then those that a later version may add.
         let known = STATUSES.iter().copied();
         let new = self.outcomes.keys().map(String::as_str);
         for status in known.chain(new.filter(|status| !STATUSES.contains(status))) {
@@ -438,7 +442,7 @@ impl Request {
             count => format!("{count} records"),
         };
         let request = match self.id() {
-            // Whole: it is what `show` is given.
+            // Never cut: it is passed to `show`.
             Some(id) => escape_line(id),
             None => format!("- {}", first.id()),
         };
@@ -454,8 +458,8 @@ impl Request {
     }
 }
 
-/// The time that was looked through, and a line for each request. On a narrow terminal what a request is about, and
-/// the names, are cut first; then columns are left out, and the id last.
+/// Formats the searched time range and a line for each request. On a narrow terminal, what a
+/// request is about and the names are cut first; then columns are left out, the id last.
 fn lines(found: &[Request], span: &Span, full: bool) -> String {
     let terminal = Terminal::of_stdout();
     let width = terminal.width.filter(|_| !full);
@@ -481,7 +485,7 @@ fn lines(found: &[Request], span: &Span, full: bool) -> String {
         let mut line = Vec::new();
         for (at, (cell, width)) in row.iter().zip(widths).enumerate() {
             let Some(width) = width else { continue };
-            // A time is cut from its end, and needs no mark.
+            // A time is cut at its end without an ellipsis.
             let cell = match at {
                 0 => cell.get(..width).unwrap_or(cell),
                 _ => cell,

@@ -17,13 +17,13 @@ const PLACE: &str = "
     SELECT audit.place_hold($1, CASE WHEN $2::text IS NOT NULL THEN audit.tenant_uuid($2) END,
         coalesce($3::text::timestamptz, '-infinity'), coalesce($4::text::timestamptz, 'infinity'), $5::text[], $6)::text";
 
-/// What a hold that was just placed covers.
+/// What a new hold covers.
 const COVERAGE: &str = "SELECT partitions, records FROM audit.hold_coverage($1::text::uuid)";
 
 const LIFT: &str = "SELECT audit.lift_hold($1::text::uuid, $2)::text";
 
-/// All holds: those in force first, the newest first. What they begin and end with is told exactly, to the microsecond
-/// and before Christ.
+/// All holds: those in force first, newest first. Their bounds are exact, to the microsecond and
+/// also before Christ.
 const LIST: &str = r#"
     SELECT h.id::text, h.reason, h.tenant_id::text, h.kinds,
         CASE WHEN isfinite(h.from_time) THEN replace(to_json(h.from_time) #>> '{}', '+00:00', 'Z') END AS begins,
@@ -34,28 +34,28 @@ const LIST: &str = r#"
     LEFT JOIN LATERAL audit.hold_coverage(CASE WHEN l.hold_id IS NULL THEN h.id END) c ON true
     ORDER BY l.lifted_at IS NOT NULL, h.placed_at DESC, h.id"#;
 
-/// A hold as it is listed.
+/// A hold, as listed.
 #[derive(Debug)]
 struct Listed {
     id: String,
     reason: String,
     tenant_id: Option<String>,
     kinds: Option<Vec<String>>,
-    /// None: from the beginning.
+    /// `None`: from the beginning.
     begins: Option<String>,
-    /// None: without an end.
+    /// `None`: without an end.
     ends: Option<String>,
     placed_by: String,
     placed_at: String,
     /// What it covers now, while it is in force.
     partitions: Option<i64>,
     records: Option<i64>,
-    /// What the application calls the tenant, if one of its records says so.
+    /// The application's key for the tenant, if one of its records has it.
     tenant_key: Option<String>,
     lift: Option<Lift>,
 }
 
-/// The end of a hold.
+/// How a hold ended.
 #[derive(Debug)]
 struct Lift {
     by: String,
@@ -160,7 +160,7 @@ async fn list(database: &Database, as_json: bool) -> Result<String, Error> {
     Ok(text)
 }
 
-/// What a hold covers, in words.
+/// Describes what a hold covers.
 fn coverage(partitions: i64, records: i64) -> String {
     let counted = |count: i64, noun: &str| {
         let plural = if count == 1 { "" } else { "s" };
@@ -231,7 +231,7 @@ fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
     }
 }
 
-/// For programs.
+/// Formats a hold as JSON.
 fn object(hold: &Listed) -> String {
     let lift = hold.lift.as_ref();
     escape_json(&Value::to_string(&json!({

@@ -1,9 +1,9 @@
-//! The command line of the audit trail: makes its tables, finds requests, tells the story of
-//! one, follows the rows as they are committed, says whether all is as it must be, and
-//! removes what is old enough.
+//! The command line of the audit trail: creates its tables, finds requests, prints the story of
+//! one, follows rows as they are committed, checks the database, and removes records that are old
+//! enough.
 //!
-//! Exit codes: 0 when all went well, 1 when nothing was found or something is not as it must be
-//! or could not be removed, 2 for an error.
+//! Exit codes: 0 for success, 1 if nothing was found, a check found a problem or something could
+//! not be removed, 2 for an error.
 
 mod arguments;
 mod database;
@@ -22,7 +22,7 @@ mod show;
 mod spool;
 mod tail;
 mod text;
-// What the library has as well, and nobody else may see.
+// Modules that the library has too, but does not export.
 #[allow(dead_code, unused_imports, reason = "the library needs more of it")]
 #[path = "../../database/mod.rs"]
 mod trail;
@@ -42,24 +42,25 @@ use tracing_audit::Kind;
 use crate::database::Database;
 use crate::error::Error;
 
-/// What `-h` says of `--url`.
+/// The help of `--url` in `-h`.
 const URL_HELP: &str = "The database of the trail, as postgres://user@host:port/database; else AUDIT_DATABASE_URL, else DATABASE_URL";
 
-/// What `--help` says of `--url`.
+/// The help of `--url` in `--help`.
 const URL_LONG_HELP: &str = "\
 The database of the trail, as postgres://user@host:port/database.
 
 Else AUDIT_DATABASE_URL, else DATABASE_URL. Other users of the machine can read the
 arguments of a command: a password belongs in the environment or in ~/.pgpass.";
 
-/// What `--help` says of `--json` of `find`.
+/// The help of `find --json` in `--help`.
 const FIND_JSON_HELP: &str = "\
 Prints an array of the requests, with the columns of a line and ids.
 
 Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
 outcomes, records}; about is up to 2,000 characters long. For whole records use show.";
 
-/// What `--kind` may be: the record tables, or one record as it is printed.
+/// The values of `--kind`: the record tables, or the singular form in which a record's kind is
+/// printed.
 fn kinds() -> impl TypedValueParser<Value = String> {
     let kinds = Kind::ALL.map(|kind| PossibleValue::new(kind.table_name()).alias(row::word(kind)));
     PossibleValuesParser::new(kinds).map(|said| {
@@ -68,7 +69,7 @@ fn kinds() -> impl TypedValueParser<Value = String> {
     })
 }
 
-/// What `--status` may be: the words of `audit.run_status`.
+/// The values of `--status`: the labels of `audit.run_status`.
 const STATUSES: [&str; 5] = ["succeeded", "failed", "cancelled", "rejected", "unknown"];
 
 /// Reads and looks after the audit trail that tracing-audit keeps in Postgres.
@@ -419,7 +420,8 @@ struct Reading {
 }
 
 fn main() -> ExitCode {
-    // The program is the whole process, and so it says which provider there is: verify-ca asks.
+    // This program is the whole process, so it installs the default crypto provider: verify-ca
+    // needs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = match arguments::read() {
         Ok(cli) => cli,
@@ -433,14 +435,14 @@ fn main() -> ExitCode {
         Err(error) => error,
     };
     if error.is_closed_pipe() {
-        // The reader has seen enough, as in `tail | head`.
+        // The reader closed the pipe, as `head` does in `tail | head`.
         return ExitCode::SUCCESS;
     }
     complain(&error.to_string());
     ExitCode::from(error.exit_code())
 }
 
-/// Does what the command line says.
+/// Runs the command.
 fn run(cli: Cli) -> Result<ExitCode, Error> {
     let url = cli.url.filter(|url| !url.is_empty()).or_else(|| {
         ["AUDIT_DATABASE_URL", "DATABASE_URL"]
@@ -480,7 +482,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A runtime for one thing at a time.
+/// Builds a single-threaded runtime.
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -488,9 +490,9 @@ fn runtime() -> Result<tokio::runtime::Runtime, Error> {
         .map_err(Error::Runtime)
 }
 
-/// Tells the user something that is not part of the output.
+/// Prints a message to stderr.
 fn complain(sentence: &str) {
-    // Nobody is left to tell when stderr is gone too.
+    // If stderr is gone too, there is nowhere left to report it.
     let _ = writeln!(
         io::stderr(),
         "tracing-audit: {}",

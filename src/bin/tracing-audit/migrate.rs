@@ -1,4 +1,4 @@
-//! `migrate`: makes the audit tables or brings them up to date, and says what is there.
+//! `migrate`: creates the audit tables or updates them, and prints the resulting schema.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -9,14 +9,15 @@ use crate::Migrate;
 use crate::database::Database;
 use crate::error::Error;
 
-/// Whether the trail's table of migrations is the trail's: another's is not read.
+/// Whether the trail's table of migrations belongs to the trail: one that somebody else owns is not
+/// read.
 const IS_OURS: &str = "
     SELECT EXISTS (SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace
         WHERE n.nspname OPERATOR(pg_catalog.=) 'audit' AND c.relname OPERATOR(pg_catalog.=) 'schema_migrations'
             AND c.relkind OPERATOR(pg_catalog.=) 'r' AND n.nspowner OPERATOR(pg_catalog.=) c.relowner
             AND pg_catalog.pg_get_userbyid(c.relowner) OPERATOR(pg_catalog.=) 'audit_owner')";
 
-/// The first of these logins that is not there.
+/// The first of these logins that does not exist.
 const ABSENT: &str = "
     SELECT login FROM pg_catalog.unnest($1::pg_catalog.text[]) AS given (login)
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname OPERATOR(pg_catalog.=) given.login::pg_catalog.name) LIMIT 1";
@@ -58,7 +59,7 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
         ("audit_auditor", &arguments.auditor),
         ("audit_operator", &arguments.operator),
     ];
-    // Before anything is made.
+    // Checked before anything is created.
     let all = logins.iter().flat_map(|(_, logins)| *logins);
     runtime.block_on(look_for(database, &mut connection, all.cloned().collect()))?;
     let before = runtime.block_on(version(&mut connection));
@@ -75,7 +76,7 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
     Ok(())
 }
 
-/// Whether all of these logins are there.
+/// Checks that all of these logins exist.
 async fn look_for(
     database: &Database,
     connection: &mut PgConnection,
@@ -105,7 +106,7 @@ async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error
         source,
     };
     let mut connection = database.connect().await?;
-    // From Postgres 16 on, whoever made the role is a member already, and without its rights.
+    // From Postgres 16 on, the role's creator is already a member, but without the role's rights.
     let statement: String = sqlx::query_scalar(
         "SELECT pg_catalog.format('GRANT %I TO %I', $1::pg_catalog.text, $2::pg_catalog.text) \
          OPERATOR(pg_catalog.||) CASE WHEN pg_catalog.current_setting('server_version_num')::pg_catalog.int4 \
@@ -124,7 +125,7 @@ async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error
     Ok(())
 }
 
-/// The last migration that was applied; none when the tables are not there or may not be read.
+/// Returns the last applied migration; `None` if the tables do not exist or may not be read.
 async fn version(connection: &mut PgConnection) -> Option<(i64, String)> {
     let is_ours = sqlx::query_scalar(IS_OURS)
         .persistent(false)
@@ -133,7 +134,7 @@ async fn version(connection: &mut PgConnection) -> Option<(i64, String)> {
     if !is_ours.unwrap_or(false) {
         return None;
     }
-    // A role that may not read this table may still migrate nothing and be told so.
+    // A role that may not read this table may still run `migrate` when there is nothing to apply.
     sqlx::query_as(VERSION)
         .persistent(false)
         .fetch_optional(connection)
@@ -142,11 +143,12 @@ async fn version(connection: &mut PgConnection) -> Option<(i64, String)> {
         .flatten()
 }
 
-/// Says what the schema is now.
+/// Describes the resulting schema.
 async fn summary(database: &Database, before: Option<(i64, String)>) -> Result<String, Error> {
     let mut connection = database.connect().await?;
     let now = version(&mut connection).await;
-    // An administrator runs no function that the database's owner has put before those of Postgres.
+    // An administrator must not run functions that the database's owner put before those of
+    // Postgres.
     connection
         .execute("BEGIN; SET LOCAL search_path = pg_catalog, pg_temp")
         .await

@@ -1,11 +1,12 @@
-//! Reading rows a page at a time, so that no row, however large, costs more than itself.
+//! Reads rows a page at a time, so that no row, however large, affects any other.
 //!
-//! A writer can add a row of many megabytes, and one whose JSON is larger than Postgres can make at all. So texts are cut
-//! in Postgres where they are printed in part, rows that are wanted whole are measured before they are asked for, and
-//! a page that fails is read again row by row: the row that fails is told as one that could not be read.
+//! A writer can add a row of many megabytes, or one whose JSON is larger than Postgres can build.
+//! So texts that are printed in part are cut in Postgres, rows that are wanted whole are measured
+//! before they are read, and a page that fails is read again row by row: the row that fails is
+//! reported as unreadable.
 //!
-//! Each page is a transaction of its own: nothing is held while rows are printed, which may take for ever, and rows
-//! are never changed.
+//! Each page has its own transaction: none is held while rows are printed, which may take for ever,
+//! and rows never change.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -16,53 +17,54 @@ use tracing_audit::Kind;
 use crate::database::begin;
 use crate::row::{RecordId, Row};
 
-/// How much of the rows is read.
+/// How much of each row is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Extent {
-    /// What stands on a line.
+    /// What fits on a line.
     Line,
-    /// What a story tells of each text.
+    /// What a story shows of each text.
     Story,
-    /// All. A row that is too large is read as for a story.
+    /// Everything. A row that is too large is read as for a story.
     Whole,
-    /// All, as JSON. A row that is too large is not read.
+    /// Everything, as JSON. A row that is too large is not read.
     Json,
-    /// What no row is too large for.
+    /// The few columns that can be read of any row, however large.
     Bare,
 }
 
-/// The bytes of a row up to which it is read whole: more than the library writes
-/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)), and so few that JSON, in which a byte may become six, stays
-/// below the gigabyte that Postgres can make.
+/// The largest row that is read whole, in bytes: more than the library writes
+/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)), and small enough that its JSON, in
+/// which a byte may become six, stays below the gigabyte that Postgres can build.
 const MAX_ROW_BYTES: i64 = 144 * 1024 * 1024;
 
-/// The bytes of a page of rows that are read whole.
+/// The bytes of a page of whole rows.
 const MAX_PAGE_BYTES: i64 = 8 * 1024 * 1024;
 
-/// The rows of a page.
+/// The most rows of a page.
 const MAX_PAGE_ROWS: usize = 100;
 
-/// The characters of an id that are read for a line; it is to be copied from there.
+/// How many characters of an id are read for a line; users copy it from there.
 const ID_CHARS: usize = 8_192;
 
-/// The characters of any other text that are read for a line.
+/// How many characters of any other text are read for a line.
 const LINE_CHARS: usize = 2_000;
 
-/// The characters of a text that are read for a story, which shows fewer.
+/// How many characters of a text are read for a story, which shows fewer.
 const STORY_CHARS: usize = 6_100;
 
-/// The fields of `metadata`, and the problems, that are read for a story.
+/// How many fields of `metadata`, and how many problems, are read for a story.
 const STORY_FIELDS: usize = 60;
 
-/// What the application calls the tenant. Postgres may not be able to make text of a key that is no plain value.
+/// The application's key for the tenant. Postgres may be unable to convert a key to text that is
+/// neither a string nor a number.
 pub(crate) const TENANT_KEY: &str =
     "(CASE WHEN jsonb_typeof(metadata -> 'tenant_key') IN ('string', 'number')
     THEN metadata ->> 'tenant_key' END)";
 
-/// How long a page may take.
+/// How long reading a page may take.
 const PAGE_TIMEOUT: &str = "SET LOCAL statement_timeout = '20s'";
 
-/// What every kind has as text.
+/// The text columns of every kind.
 const TEXTS: [&str; 9] = [
     "user_id",
     "user_role",
@@ -75,7 +77,7 @@ const TEXTS: [&str; 9] = [
     "error_message",
 ];
 
-/// What every kind has besides.
+/// The other columns of every kind.
 const OTHERS: [&str; 8] = [
     "id",
     "tenant_id",
@@ -87,7 +89,7 @@ const OTHERS: [&str; 8] = [
     "seq",
 ];
 
-/// The texts and the other columns of a kind alone.
+/// Returns the text columns and the other columns that only this kind has.
 fn own(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     match kind {
         Kind::QueryRun => (
@@ -124,13 +126,13 @@ fn own(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
     }
 }
 
-/// Rows that are still to be read, in their order.
+/// Rows still to be read, in order.
 #[derive(Debug)]
 pub(crate) struct Pages {
     extent: Extent,
     /// Not yet measured.
     records: VecDeque<RecordId>,
-    /// With their sizes; none where Postgres cannot tell.
+    /// With their sizes, or why Postgres cannot measure them.
     measured: VecDeque<(RecordId, Result<i64, String>)>,
 }
 
@@ -143,7 +145,8 @@ impl Pages {
         }
     }
 
-    /// The rows of the next page, in their order; none when all are read. A row that was removed meanwhile is left out.
+    /// Returns the rows of the next page, in order; `None` after the last. A row that was removed
+    /// meanwhile is left out.
     pub(crate) async fn next(
         &mut self,
         connection: &mut PgConnection,
@@ -180,7 +183,7 @@ impl Pages {
                 .await
                 .map(Some);
         }
-        // One that is too large.
+        // The next row is too large.
         let Some((record, size)) = self.measured.pop_front() else {
             return Ok(None);
         };
@@ -198,13 +201,13 @@ impl Pages {
     }
 }
 
-/// The first ones.
+/// Takes the first records, at most a page of them.
 fn take(records: &mut VecDeque<RecordId>) -> Vec<RecordId> {
     let count = records.len().min(MAX_PAGE_ROWS);
     records.drain(..count).collect()
 }
 
-/// The rows of a page. When that fails, each for itself.
+/// Reads the rows of a page. If that fails, reads each on its own.
 async fn page_of(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -237,7 +240,7 @@ async fn page_of(
     Ok(in_order.collect())
 }
 
-/// What can be read of a row that cannot be read as it was asked for.
+/// Reads what it can of a row that could not be read as requested.
 async fn remains(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -260,7 +263,7 @@ async fn remains(
     bare(connection, tenant, record, why).await
 }
 
-/// What no row is too large for, of one that could not be read.
+/// Reads the few columns that can be read of any row.
 async fn bare(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -274,7 +277,7 @@ async fn bare(
     }))
 }
 
-/// What Postgres says of a value that it can make nothing of, or that takes it too long.
+/// Returns Postgres' error about a value that it cannot process, or that takes it too long.
 fn fault_of_row(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?;
     let code = error.code()?;
@@ -302,7 +305,7 @@ async fn read(
     .await
 }
 
-/// The bytes of each record, uncompressed.
+/// Measures each record, in uncompressed bytes.
 async fn sizes(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -347,8 +350,8 @@ async fn measure(
         .collect())
 }
 
-/// Asks each table that records are of, in a transaction of its own. `statement` is given the number of the parameter
-/// that has their ids.
+/// Queries each table that has one of the records, in one transaction. `statement` gets the number
+/// of the parameter that holds the table's ids.
 async fn ask<T>(
     connection: &mut PgConnection,
     tenant: Option<&str>,
@@ -382,7 +385,7 @@ where
     Ok(rows)
 }
 
-/// The statement that measures rows.
+/// Returns the statement that measures rows.
 fn size(kind: Kind, parameter: usize) -> String {
     let table = kind.table_name();
     let texts: Vec<String> = texts(kind)
@@ -396,12 +399,12 @@ fn size(kind: Kind, parameter: usize) -> String {
     )
 }
 
-/// The texts of a kind.
+/// Returns the text columns of a kind.
 fn texts(kind: Kind) -> impl Iterator<Item = &'static str> {
     TEXTS.into_iter().chain(own(kind).0.iter().copied())
 }
 
-/// The statement that reads rows.
+/// Returns the statement that reads rows.
 fn select(kind: Kind, parameter: usize, extent: Extent) -> String {
     let table = kind.table_name();
     let (began, took) = times(kind);
@@ -428,8 +431,8 @@ fn select(kind: Kind, parameter: usize, extent: Extent) -> String {
     )
 }
 
-/// The column that says when a record of a kind began, and how many milliseconds it took. Microseconds where they are
-/// known.
+/// Returns the column with a record's start, and the expression for its duration in milliseconds,
+/// with microsecond precision where known.
 pub(crate) fn times(kind: Kind) -> (&'static str, String) {
     let began = match kind {
         Kind::QueryRun => "started_at",
@@ -447,13 +450,13 @@ pub(crate) fn times(kind: Kind) -> (&'static str, String) {
     (began, took)
 }
 
-/// Whether a time can be computed with. One that only a hand can have written, infinite or of a year that is out of
-/// range, must not fail the statement.
+/// Returns the condition that a time is one that arithmetic works on. A time written by hand that
+/// is infinite or has a year out of range must not fail the statement.
 pub(crate) fn is_usual(time: &str) -> String {
     format!("{time} BETWEEN '0001-01-01Z' AND '9999-12-31Z'")
 }
 
-/// A text, and a mark where more of it was left out.
+/// Returns the expression that cuts a text, adding an ellipsis if something is left out.
 pub(crate) fn cut(text: &str, chars: usize) -> String {
     format!(
         "left({text}, {chars}) || CASE WHEN {} THEN '…' ELSE '' END",
@@ -461,13 +464,14 @@ pub(crate) fn cut(text: &str, chars: usize) -> String {
     )
 }
 
-/// Whether a text is longer. Neither side reads more of it than it needs.
+/// Returns the condition that a text is longer. Neither side reads more of it than it needs.
 fn is_cut(text: &str, chars: usize) -> String {
     format!("octet_length(left({text}, {chars})) < octet_length({text})")
 }
 
-/// The row, its metadata, the lengths of what was cut, and its tenant's key, all of them whole. The fields of metadata
-/// are asked for as text, because a number of any length is to be shown as it is.
+/// Returns the expressions for a whole row: the row, its metadata, the lengths of cut texts, and
+/// the tenant's key. Metadata fields are read as text, so that numbers of any length are shown
+/// exactly.
 fn whole() -> (String, String, String, String) {
     (
         "row_to_json(t)::text".to_owned(),
@@ -479,14 +483,14 @@ fn whole() -> (String, String, String, String) {
     )
 }
 
-/// The same in part.
+/// Returns the same expressions for a row that is read in part.
 fn in_part(kind: Kind, extent: Extent) -> (String, String, String, String) {
     let chars = |column: &str| match extent {
         Extent::Line if matches!(column, "user_id" | "request_id") => ID_CHARS,
         Extent::Line => LINE_CHARS,
         _ => STORY_CHARS,
     };
-    // A text that the story counts the rest of has no mark.
+    // A text whose omitted characters the story counts gets no ellipsis.
     let is_counted = |column: &str| {
         extent == Extent::Story
             && matches!(

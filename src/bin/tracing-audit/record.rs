@@ -1,4 +1,4 @@
-//! One record of the story: its line in the tree, and what it says.
+//! Formats one record of the story: its line in the tree, and its texts.
 
 use std::fmt::Write as _;
 
@@ -8,16 +8,17 @@ use crate::row::Row;
 use crate::text::{Layout, Terminal, clip, columns, duration, escape, escape_line, wrap};
 use crate::tree::Place;
 
-/// The column in which the texts of a record begin.
+/// The column in which a record's texts begin.
 const LABEL_WIDTH: usize = 13;
 
-/// The narrowest column of text beside its label; where less room is left, it stands below.
+/// The least width of a text beside its label; with less room it goes below.
 const MIN_WIDTH: usize = 24;
 
 /// How far a text is indented below its label.
 const BELOW: usize = 2;
 
-/// A record's own line: its kind with the branch before it, what it is about, its outcome, when and how long.
+/// A record's own line: its kind with the branch before it, what it is about, outcome, start and
+/// duration.
 const TITLE: Layout<5> = Layout {
     least: [60, 12, 9, 6, 6],
     shrink: &[1, 0, 2, 3, 4],
@@ -31,33 +32,33 @@ pub(crate) struct Limit {
     chars: usize,
 }
 
-/// SQL, questions and errors, which is what one looks for: nearly always whole.
+/// For SQL, questions and errors, which readers look for: nearly always whole.
 pub(crate) const LONG: Limit = Limit {
     lines: 60,
     chars: 6_000,
 };
 
-/// Prompts and answers, which are long and mostly known.
+/// For prompts and answers, which are long and mostly known.
 const SHORT: Limit = Limit {
     lines: 8,
     chars: 600,
 };
 
-/// Writes records.
+/// Formats records.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Writer<'a> {
-    /// Where the output goes.
+    /// The properties of the output.
     pub(crate) terminal: Terminal,
-    /// Whether texts are whole and ids are shown.
+    /// Whether to print whole texts and ids.
     pub(crate) full: bool,
     /// When the story begins, in microseconds since 1970.
     pub(crate) origin_us: i64,
-    /// Columns that differ between the records, and so are shown with each.
+    /// The columns that differ between the records, and are therefore shown with each.
     pub(crate) differing: &'a [&'static str],
 }
 
 impl Writer<'_> {
-    /// Writes a record where it stands in the tree.
+    /// Appends a record at its place in the tree.
     pub(crate) fn write(&self, out: &mut String, place: &Place<'_>, row: &Row) {
         self.title(out, place, row);
         let mut say =
@@ -107,7 +108,7 @@ impl Writer<'_> {
         say("error", &error.join(": "), LONG);
         let problems: Vec<_> = row.problems().collect();
         say("problems", &problems.join("\n"), LONG);
-        // Values are JSON, so that their type can be told, and one line each.
+        // Values stay JSON, which shows their type, and take a line each.
         let metadata = row.metadata.iter().filter(|field| field.0 != "tenant_key");
         let mut metadata: Vec<String> = metadata
             .map(|(name, value)| format!("{} = {value}", escape_line(name)))
@@ -120,14 +121,15 @@ impl Writer<'_> {
         say("metadata", &metadata.join("\n"), LONG);
     }
 
-    /// The record's own line. On a narrow terminal first what it is about is cut, then the times go.
+    /// Appends the record's own line. On a narrow terminal what it is about is cut first, then the
+    /// times are left out.
     fn title(&self, out: &mut String, place: &Place<'_>, row: &Row) {
         let kind = human(row.kind, 1);
         #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
         let offset = (row.began_us - self.origin_us) as f64 / 1000.0;
         let took = match row.took_ms {
             Some(ms) => duration(ms),
-            // An event may be a moment.
+            // An event may be instantaneous.
             None if row.kind == Kind::Event => String::new(),
             None => "end not known".to_owned(),
         };
@@ -171,7 +173,7 @@ impl Writer<'_> {
         let _ = writeln!(out, "{line}");
     }
 
-    /// A labelled text; nothing when the text is empty.
+    /// Appends a labelled text, unless it is empty.
     pub(crate) fn entry(
         &self,
         out: &mut String,
@@ -183,7 +185,7 @@ impl Writer<'_> {
         self.text(out, gutter, label, text, limit, None);
     }
 
-    /// The same of a text that was cut before, and had `length` characters then.
+    /// Like [`Self::entry`], for a text that may have been cut already, from `length` characters.
     fn text(
         &self,
         out: &mut String,
@@ -196,7 +198,7 @@ impl Writer<'_> {
         if text.is_empty() {
             return;
         }
-        // With --full too, where the row is too large to be read whole.
+        // Even with --full, if the row is too large to be read whole.
         let (shown, left_out) = if self.full && length.is_none() {
             (text, 0)
         } else {
@@ -250,7 +252,8 @@ impl Writer<'_> {
     }
 }
 
-/// The beginning of a text, and how many characters are left out. One that was cut before had `length` characters.
+/// Returns the beginning of a text, and how many characters are left out. `length` is its original
+/// length if it was cut already.
 fn abridge(text: &str, limit: Limit, length: Option<usize>) -> (&str, usize) {
     let by_lines = text
         .split_inclusive('\n')
@@ -266,7 +269,7 @@ fn abridge(text: &str, limit: Limit, length: Option<usize>) -> (&str, usize) {
         return (shown, length.saturating_sub(shown.chars().count()));
     }
     let left_out = rest.chars().count();
-    // Not for the sake of a few characters: the note would take as much room.
+    // Not for a few characters: the note would take as much room.
     if left_out < 40 && rest.lines().count() < 4 {
         (text, 0)
     } else {
@@ -274,7 +277,7 @@ fn abridge(text: &str, limit: Limit, length: Option<usize>) -> (&str, usize) {
     }
 }
 
-/// What came back from the database.
+/// Describes what the database returned.
 fn result(row: &Row) -> String {
     let parts = [("row_count", "returned"), ("rows_affected", "affected")];
     let parts = parts.iter().filter_map(|(column, what)| {
@@ -287,7 +290,7 @@ fn result(row: &Row) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// Which model was asked, and how much went in and out.
+/// Describes the model, and how much went in and out.
 fn model(row: &Row) -> String {
     let mut model = row.text("model_name").unwrap_or_default().to_owned();
     if let Some(provider) = row.text("provider") {
@@ -304,7 +307,7 @@ fn model(row: &Row) -> String {
     model.trim_start().to_owned()
 }
 
-/// A kind in words, of one or of several.
+/// Returns a kind in words, singular or plural.
 pub(crate) fn human(kind: Kind, count: usize) -> &'static str {
     match (kind, count) {
         (Kind::QueryRun, 1) => "query run",
@@ -317,7 +320,7 @@ pub(crate) fn human(kind: Kind, count: usize) -> &'static str {
     }
 }
 
-/// What a column is called in the story.
+/// Returns the label of a column in the story.
 pub(crate) fn label(column: &'static str) -> &'static str {
     match column {
         "user_id" => "user",

@@ -1,4 +1,4 @@
-//! `retain`: removes the partitions all of whose records are older than they have to be kept.
+//! `retain`: removes partitions whose records are all past their retention.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use crate::database::{Database, begin_change};
 use crate::error::Error;
 use crate::text::{Layout, Terminal, columns, escape_json, escape_line, grouped, pad, paragraph};
 
-/// The partitions that are old enough, oldest first, with what stands against their removal.
+/// The partitions that are old enough, oldest first, and what prevents their removal.
 const PLAN: &str = r#"
     SELECT parent, partition, to_char(from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS begins,
         to_char(to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS ends, rows, bytes, obstacles
@@ -29,9 +29,9 @@ struct Partition {
     ends: String,
     rows: i64,
     bytes: i64,
-    /// Why it stays, if it does.
+    /// What prevents its removal.
     obstacles: Vec<String>,
-    /// The id of the event that tells of its removal.
+    /// The id of the event that records its removal.
     removed: Option<String>,
 }
 
@@ -56,7 +56,7 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
     let mut partitions = plan(&mut connection, arguments)
         .await
         .map_err(|source| database.change_error("plan what is to be removed", source))?;
-    // Aligned as if all were told at once, though each removal is told when it is done.
+    // Aligned across all partitions, though each removal is printed as soon as it is done.
     let widest = partitions
         .iter()
         .map(|partition| columns(&escape_line(&partition.name)))
@@ -94,7 +94,7 @@ pub(crate) async fn run(database: &Database, arguments: &Retain) -> Result<ExitC
     })
 }
 
-/// What is old enough. Changes nothing.
+/// Returns the partitions that are old enough. Changes nothing.
 async fn plan(
     connection: &mut PgConnection,
     arguments: &Retain,
@@ -111,7 +111,7 @@ async fn plan(
     Ok(partitions)
 }
 
-/// Removes one partition, for itself, and returns the id of the event that says so.
+/// Removes one partition, in its own transaction, and returns the id of the event that records it.
 async fn remove(
     connection: &mut PgConnection,
     partition: &Partition,
@@ -128,8 +128,8 @@ async fn remove(
     Ok(event)
 }
 
-/// Why a partition was not removed, if that concerns it alone: a hold that was placed meanwhile, a row that refers to
-/// it, a lock that somebody else holds.
+/// Returns why a partition was not removed, if that concerns it alone: a hold placed meanwhile, a
+/// row that refers to it, a lock that another session holds.
 pub(crate) fn refusal(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?;
     let concerns_it = ["55", "2BP01", "23503"]
@@ -138,7 +138,7 @@ pub(crate) fn refusal(error: &sqlx::Error) -> Option<String> {
     concerns_it.then(|| error.message().to_owned())
 }
 
-/// Prints a part of the answer at once.
+/// Prints a part of the output and flushes it.
 pub(crate) fn print(text: &str) -> Result<(), Error> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -146,14 +146,14 @@ pub(crate) fn print(text: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// A line: the partition, its span, its rows, its size, and what becomes of it.
+/// A line: the partition, its span, its rows, its size, and what happens to it.
 const LINE: Layout<5> = Layout {
     least: [18, 24, 17, 9, 16],
     shrink: &[4, 0, 1, 2, 3],
     drop: &[3, 1, 2, 4],
 };
 
-/// A partition in one line, and what stands against its removal below it.
+/// Formats a partition as one line, with what prevents its removal below it.
 fn line(partition: &Partition, widest: usize, removes: bool, width: Option<usize>) -> String {
     let date = |time: &str| time.get(..10).unwrap_or(time).to_owned();
     let (done, event) = match &partition.removed {
@@ -172,7 +172,7 @@ fn line(partition: &Partition, widest: usize, removes: bool, width: Option<usize
     told(&LINE, &cells, event, &partition.obstacles, width)
 }
 
-/// A line of cells, with the event that tells of it, and below it what stands against it.
+/// Formats a line of cells, with the event that records the change and the obstacles below it.
 pub(crate) fn told<const N: usize>(
     layout: &Layout<N>,
     cells: &[String; N],
@@ -203,7 +203,7 @@ pub(crate) fn told<const N: usize>(
     text
 }
 
-/// What it comes to.
+/// Summarizes the result.
 fn summary(partitions: &[Partition], refused: usize, arguments: &Retain) -> String {
     let keep = escape_line(&arguments.keep);
     if partitions.is_empty() {
@@ -221,7 +221,7 @@ fn summary(partitions: &[Partition], refused: usize, arguments: &Retain) -> Stri
     format!("{removable} would be removed, {refused} would stay. Nothing was changed: {advice}.")
 }
 
-/// For programs.
+/// Formats the partitions as JSON.
 fn json(partitions: &[Partition]) -> String {
     let object = |partition: &Partition| {
         json!({
@@ -243,7 +243,7 @@ fn json(partitions: &[Partition]) -> String {
     format!("[{}]\n", partitions.join(",\n "))
 }
 
-/// A size in the unit that reads best.
+/// Formats a size in the unit that reads best.
 fn size(bytes: i64) -> String {
     const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
     if bytes < 1024 {

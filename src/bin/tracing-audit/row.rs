@@ -13,79 +13,79 @@ use tracing_audit::Kind;
 
 use crate::text::escape_json;
 
-/// A row, as Postgres tells it.
+/// A row, as read from Postgres.
 #[derive(Debug)]
 pub(crate) struct Row {
-    /// Which table it is from.
+    /// The table it is from.
     pub(crate) kind: Kind,
     /// When it began, as text in UTC.
     pub(crate) began: String,
     /// When it began, in microseconds since 1970.
     pub(crate) began_us: i64,
-    /// How long it took, in milliseconds; none when that is not known.
+    /// How long it took, in milliseconds; `None` if unknown.
     pub(crate) took_ms: Option<f64>,
-    /// The fields of `metadata`, each as the JSON it is.
+    /// The fields of `metadata`, each as JSON text.
     pub(crate) metadata: BTreeMap<String, String>,
-    /// Why its texts were not read, if they were not.
+    /// Why its texts could not be read, if so.
     pub(crate) unread: Option<String>,
-    /// The tenant in the application's own words.
+    /// The application's own key for the tenant.
     tenant_key: Option<String>,
-    /// How many characters a text has that was cut.
+    /// The original length in characters of each text that was cut.
     lengths: BTreeMap<String, usize>,
-    /// The row as one JSON object, exactly as Postgres wrote it; whole if it was asked for.
+    /// The row as one JSON object, exactly as Postgres wrote it; complete only if requested.
     json: String,
     /// The columns.
     columns: Map<String, Value>,
 }
 
 impl Row {
-    /// The text of a column; none when it is null or the table has no such column.
+    /// Returns the text of a column; `None` if it is null or the table has no such column.
     pub(crate) fn text(&self, column: &str) -> Option<&str> {
         self.columns.get(column)?.as_str()
     }
 
-    /// The number in a column.
+    /// Returns the number in a column.
     pub(crate) fn number(&self, column: &str) -> Option<i64> {
         self.columns.get(column)?.as_i64()
     }
 
-    /// The record's id.
+    /// Returns the record's id.
     pub(crate) fn id(&self) -> &str {
         self.text("id").unwrap_or_default()
     }
 
-    /// Whether it is this record.
+    /// Whether this row is that record.
     pub(crate) fn is(&self, record: RecordId) -> bool {
         self.kind == record.kind && self.id().parse() == Ok(record.id)
     }
 
-    /// The outcome, in the words of `audit.run_status`.
+    /// Returns the outcome, a label of `audit.run_status`.
     pub(crate) fn status(&self) -> &str {
         self.text("status").unwrap_or("unknown")
     }
 
-    /// The tenant in the application's own words, if it is not a UUID there.
+    /// Returns the application's own key for the tenant, unless that is a UUID.
     pub(crate) fn tenant_key(&self) -> Option<&str> {
         self.tenant_key.as_deref()
     }
 
-    /// How many characters the text of a column has that was cut; none when all of it was read.
+    /// Returns the original length of a column's text in characters if it was cut, else `None`.
     pub(crate) fn length(&self, column: &str) -> Option<usize> {
         self.lengths.get(column).copied()
     }
 
-    /// What could not be stored as it was said.
+    /// Returns the problems with values that could not be stored as they were given.
     pub(crate) fn problems(&self) -> impl Iterator<Item = Cow<'_, str>> {
         let problems = self.columns.get("problems").and_then(Value::as_array);
-        // One that only a hand can have written may hold nulls, and lists.
+        // An array that was written by hand may hold nulls and lists.
         problems.into_iter().flatten().map(|problem| match problem {
             Value::String(problem) => Cow::Borrowed(problem.as_str()),
             other => Cow::Owned(other.to_string()),
         })
     }
 
-    /// What a record of this kind is about, in a few words: the prompt's template, or
-    /// the action and its target. None for a query, which is its question and its SQL.
+    /// Returns what a record of this kind is about in a few words: the prompt's template, or the
+    /// action and its target. `None` for a query: its question and its SQL say that.
     pub(crate) fn subject(&self) -> Option<String> {
         match self.kind {
             Kind::PromptRun => {
@@ -114,10 +114,10 @@ impl Row {
         .filter(|subject| !subject.is_empty())
     }
 
-    /// The row as one line of JSON: its columns in the order of the table, after `kind`.
+    /// Returns the row as one line of JSON: `kind`, then the columns in table order.
     ///
-    /// Postgres leaves some characters as they are that could steer a terminal. They
-    /// stand inside strings only, so they may be written as escapes.
+    /// Postgres leaves some characters unescaped that could steer a terminal. They occur only
+    /// inside strings, so they can be written as escapes.
     pub(crate) fn json(&self) -> String {
         if let Some(why) = &self.unread {
             let object = json!({
@@ -148,7 +148,8 @@ impl FromRow<'_, PgRow> for Row {
             began: row.try_get("began")?,
             began_us: row.try_get("began_us")?,
             took_ms: row.try_get("took_ms")?,
-            // What cannot be read costs itself alone, and is shown as Postgres wrote it.
+            // Metadata that cannot be parsed is shown as Postgres wrote it; the rest of the row is
+            // kept.
             metadata: metadata.map_or_else(BTreeMap::new, |object| {
                 serde_json::from_str(&object)
                     .unwrap_or_else(|_| BTreeMap::from([(String::from("metadata"), object)]))
@@ -164,7 +165,7 @@ impl FromRow<'_, PgRow> for Row {
     }
 }
 
-/// Where a record is: its table and its id.
+/// Identifies a record by its table and id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId {
     pub(crate) kind: Kind,
@@ -180,7 +181,7 @@ impl FromRow<'_, PgRow> for RecordId {
     }
 }
 
-/// The kind of a row whose column `table_name` says it.
+/// Returns the kind of a row from its column `table_name`.
 pub(crate) fn kind_of(row: &PgRow) -> Result<Kind, sqlx::Error> {
     let table: &str = row.try_get("table_name")?;
     Kind::ALL
@@ -189,8 +190,8 @@ pub(crate) fn kind_of(row: &PgRow) -> Result<Kind, sqlx::Error> {
         .ok_or_else(|| sqlx::Error::Decode(format!("audit.{table} is no record table").into()))
 }
 
-/// The columns of a row, but for its metadata. Each is read for itself: JSON that nests deep, or a number out of range, is
-/// nothing that Postgres minds and something that cannot be read.
+/// Parses the columns of a row, except its metadata. Each column is parsed on its own: deeply
+/// nested JSON or a number out of range is valid in Postgres but cannot be parsed here.
 fn columns(json: &str) -> Map<String, Value> {
     let raw: BTreeMap<String, &RawValue> = serde_json::from_str(json).unwrap_or_default();
     raw.into_iter()
@@ -203,7 +204,7 @@ fn columns(json: &str) -> Map<String, Value> {
         .collect()
 }
 
-/// The kind as one word.
+/// Returns the kind as one word.
 pub(crate) fn word(kind: Kind) -> &'static str {
     let name = kind.span_name();
     name.strip_prefix("audit.").unwrap_or(name)

@@ -1,4 +1,4 @@
-//! `settle`: moves rows out of the default partitions into months of their own.
+//! `settle`: moves rows from the default partitions to months of their own.
 
 use std::process::ExitCode;
 
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::retain::{print, refusal, told};
 use crate::text::{Layout, Terminal, escape_json, escape_line, grouped, paragraph};
 
-/// The months that have rows in a default partition, oldest first, with what keeps them there.
+/// The months with rows in a default partition, oldest first, and what prevents the move.
 const PLAN: &str = r#"
     SELECT parent, partition, to_char(from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS begins,
         to_char(to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS ends, rows, obstacles
@@ -29,9 +29,9 @@ struct Month {
     begins: String,
     ends: String,
     rows: i64,
-    /// Why its rows stay where they are, if they do.
+    /// What prevents the move.
     obstacles: Vec<String>,
-    /// The id of the event that tells of the move.
+    /// The id of the event that records the move.
     settled: Option<String>,
 }
 
@@ -87,7 +87,7 @@ pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitC
     })
 }
 
-/// What is in the default partitions. Changes nothing.
+/// Returns what is in the default partitions. Changes nothing.
 async fn plan(
     connection: &mut PgConnection,
     arguments: &Settle,
@@ -103,7 +103,7 @@ async fn plan(
     Ok(months)
 }
 
-/// Moves one month, for itself, and returns the id of the event that says so.
+/// Moves one month, in its own transaction, and returns the id of the event that records it.
 async fn settle(connection: &mut PgConnection, month: &Month) -> Result<String, sqlx::Error> {
     let mut transaction = begin_change(connection).await?;
     let event = sqlx::query_scalar(SETTLE)
@@ -116,14 +116,14 @@ async fn settle(connection: &mut PgConnection, month: &Month) -> Result<String, 
     Ok(event)
 }
 
-/// A line: the partition to be, its rows, where they are, and what becomes of them.
+/// A line: the future partition, its rows, where they are, and what happens to them.
 const LINE: Layout<4> = Layout {
     least: [18, 17, 20, 16],
     shrink: &[3, 0, 1, 2],
     drop: &[2, 1, 3],
 };
 
-/// A month in one line, and what keeps its rows where they are below it.
+/// Formats a month as one line, with what prevents the move below it.
 fn line(month: &Month, moves: bool, width: Option<usize>) -> String {
     let (done, event) = match &month.settled {
         Some(event) => ("settled", Some(format!("event {event}"))),
@@ -140,7 +140,7 @@ fn line(month: &Month, moves: bool, width: Option<usize>) -> String {
     told(&LINE, &cells, event, &month.obstacles, width)
 }
 
-/// What it comes to.
+/// Summarizes the result.
 fn summary(months: usize, refused: usize, moves: bool) -> String {
     let movable = months - refused;
     match (months, moves) {
@@ -155,7 +155,7 @@ fn summary(months: usize, refused: usize, moves: bool) -> String {
     }
 }
 
-/// For programs.
+/// Formats the months as JSON.
 fn json(months: &[Month]) -> String {
     let object = |month: &Month| {
         json!({

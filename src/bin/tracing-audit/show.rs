@@ -1,7 +1,8 @@
-//! `show`: the story of one request.
+//! `show`: prints the story of one request.
 //!
-//! Of each record first its place in the story is read, and no text, so that requests of any number of records can be
-//! told; then the records themselves, a page at a time, each printed before the next is read.
+//! It first reads only each record's place in the story, no texts, so that a request may have any
+//! number of records; then the records themselves, a page at a time, printing each page before
+//! reading the next.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::poll_fn;
@@ -22,7 +23,7 @@ use crate::row::{RecordId, kind_of};
 use crate::text::{Terminal, duration, escape_line, paragraph};
 use crate::tree::{self, Node};
 
-/// The columns that say who and where; told once when all records agree.
+/// The columns that say who and where; printed once if all records agree.
 const CIRCUMSTANCES: [&str; 8] = [
     "tenant_id",
     "user_id",
@@ -34,10 +35,10 @@ const CIRCUMSTANCES: [&str; 8] = [
     "trace_id",
 ];
 
-/// The characters of a circumstance that are read.
+/// How many characters of a circumstance are read.
 const VALUE_CHARS: usize = 300;
 
-/// How many values of a circumstance are told at most.
+/// The most values of a circumstance that are printed.
 const MAX_VALUES: usize = 50;
 
 /// How many records are printed at once.
@@ -47,7 +48,7 @@ const AT_ONCE: usize = 50;
 const OF_REQUEST: &str = "request_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)";
 const BY_ID: &str = "id = $1::text::uuid AND ($2::uuid IS NULL OR tenant_id = $2)";
 
-/// How long it may take to find the records.
+/// How long finding the records may take.
 const FIND_TIMEOUT: &str = "SET LOCAL statement_timeout = '60s'";
 
 /// Prints the story of a request.
@@ -106,7 +107,7 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
         let mut places = places.iter();
         while let Some(rows) = pages.next(&mut connection, tenant).await.map_err(failed)? {
             for row in rows {
-                // One that was removed meanwhile is left out.
+                // A record that was removed meanwhile is left out.
                 let place = places.by_ref().find(|place| row.is(place.node.record));
                 if let Some(place) = place {
                     let mut out = String::new();
@@ -119,7 +120,7 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
     Ok(())
 }
 
-/// Prints the records as an array, in the order in which they began.
+/// Prints the records as an array, by start time.
 async fn print_json(
     database: &Database,
     connection: &mut PgConnection,
@@ -150,7 +151,7 @@ async fn print_json(
     }
 }
 
-/// Says that there is nothing, and why that may be.
+/// Returns the error for an empty result, with possible reasons.
 fn nothing(database: &Database, arguments: &Show, is_bound_to_none: bool) -> Error {
     let request = &arguments.request_id;
     let place = database.name();
@@ -167,16 +168,17 @@ fn nothing(database: &Database, arguments: &Show, is_bound_to_none: bool) -> Err
     })
 }
 
-/// What a story sums up: the place of each record, and the values that its records have.
+/// The outline of a story: the place of each record, and the circumstances of all.
 struct Outline {
     nodes: Vec<Node>,
     /// When the first record began, as text in UTC.
     began: String,
-    /// Of each circumstance what the first record says, whether another says something else, and what they say.
+    /// For each circumstance: the first record's value, whether another record's differs, and all
+    /// values.
     circumstances: [(Option<String>, bool, BTreeSet<String>); CIRCUMSTANCES.len()],
 }
 
-/// Reads it, by the starts of the records.
+/// Reads the outline, by the records' start times.
 async fn outline(
     connection: &mut PgConnection,
     condition: &str,
@@ -208,7 +210,7 @@ async fn outline(
     Ok(outline)
 }
 
-/// What is read of each record first.
+/// Returns the query for the outline of one table's records.
 fn select(kind: Kind, condition: &str) -> String {
     let table = kind.table_name();
     let (began, took) = times(kind);
@@ -219,7 +221,7 @@ fn select(kind: Kind, condition: &str) -> String {
             cut(&format!("{column}::text"), VALUE_CHARS)
         )
     });
-    // Conditions and columns are texts of this program, never anything a user said.
+    // Conditions and columns are texts of this program, never user input.
     format!(
         "SELECT '{table}' AS table_name, id, parent_id, status::text, seq, {took} AS took_ms,
             CASE WHEN {is_usual} THEN to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') ELSE {began}::text END AS began,
@@ -262,7 +264,7 @@ impl Outline {
                     value = format!("{key} ({value})");
                 }
             }
-            // One more, to tell that there are more.
+            // One more than the limit, to detect that there are more.
             if values.len() <= MAX_VALUES {
                 values.insert(value);
             }
@@ -270,13 +272,13 @@ impl Outline {
         Ok(())
     }
 
-    /// When the story begins.
+    /// Returns when the story begins.
     fn origin_us(&self) -> i64 {
         let starts = self.nodes.iter().map(|node| node.began_us);
         starts.min().unwrap_or_default()
     }
 
-    /// The circumstances that are not the same for all records.
+    /// Returns the circumstances that differ between records.
     fn differing(&self) -> Vec<&'static str> {
         let all = CIRCUMSTANCES.into_iter().zip(&self.circumstances);
         all.filter(|(_, (_, differs, _))| *differs)
@@ -284,7 +286,7 @@ impl Outline {
             .collect()
     }
 
-    /// Writes what all records share.
+    /// Appends what all records share.
     fn write(&self, out: &mut String, writer: Writer<'_>) {
         let mut say = |label: &str, text: &str| writer.entry(out, "  ", label, text, LONG);
         for (column, (_, _, values)) in CIRCUMSTANCES.into_iter().zip(&self.circumstances) {
@@ -302,7 +304,7 @@ impl Outline {
     }
 }
 
-/// From the first start to the last end that is known.
+/// Formats the time from the first start to the last known end.
 fn total(nodes: &[Node], origin_us: i64) -> String {
     #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
     let end =
@@ -317,7 +319,7 @@ fn total(nodes: &[Node], origin_us: i64) -> String {
     total
 }
 
-/// How many records of each kind, and with which outcomes.
+/// Formats the number of records of each kind and of each outcome.
 fn counts(nodes: &[Node]) -> String {
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();

@@ -1,4 +1,5 @@
-//! `spool`: which local logs are there, what they hold, and draining them without the program.
+//! `spool`: lists local logs, shows what they hold, and drains them without the program that wrote
+//! them.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -13,7 +14,7 @@ use uuid::Uuid;
 use crate::error::Error;
 use crate::{SpoolCommand, text};
 
-/// Does what the command line says.
+/// Runs the command.
 pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode, Error> {
     match command {
         SpoolCommand::List { dir, json } => {
@@ -45,7 +46,7 @@ pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode,
     }
 }
 
-/// A folder; without one, those where programs keep their logs.
+/// Returns the given folder; without one, the default folders of programs' logs.
 fn roots(dir: Option<&Path>) -> Vec<PathBuf> {
     match dir {
         Some(dir) => vec![dir.to_owned()],
@@ -56,7 +57,7 @@ fn roots(dir: Option<&Path>) -> Vec<PathBuf> {
     }
 }
 
-/// The logs in a folder; without one, where programs keep them.
+/// Returns the logs in a folder; without one, those in the default folders.
 fn logs(dir: Option<&Path>) -> Result<Vec<LocalLog>, Error> {
     let mut logs = Vec::new();
     for root in roots(dir) {
@@ -68,8 +69,8 @@ fn logs(dir: Option<&Path>) -> Result<Vec<LocalLog>, Error> {
     Ok(logs)
 }
 
-/// Says that no log is in these folders, and where below them there are some: they may be of several programs, and
-/// for several databases, so that they are not looked after together.
+/// Returns the error for folders without a log, naming the subfolders that have some: those may
+/// belong to several programs and several databases, so they are not handled together.
 fn nothing_in(roots: &[PathBuf]) -> Error {
     if roots.is_empty() {
         return Error::NothingFound(String::from(
@@ -98,7 +99,7 @@ fn nothing_in(roots: &[PathBuf]) -> Error {
     Error::NothingFound(text)
 }
 
-/// Whether the name of a folder in this one is that of a log.
+/// Whether the folder contains a folder named like a log.
 fn holds_logs(folder: &Path) -> bool {
     let is_log =
         |name: &str| Uuid::try_parse(name.strip_prefix("damaged-").unwrap_or(name)).is_ok();
@@ -109,7 +110,7 @@ fn holds_logs(folder: &Path) -> bool {
         .any(|entry| entry.file_name().to_str().is_some_and(is_log))
 }
 
-/// Drains each log that no process has.
+/// Drains each log that no process holds.
 fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
     let mut is_left = false;
     let mut told = Vec::new();
@@ -219,7 +220,7 @@ fn print(is_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<
     Ok(())
 }
 
-/// A log in one line.
+/// Formats a log as one line.
 fn line(log: &LocalLog) -> String {
     format!(
         "{}  {} bytes  began {}  {}\n",
@@ -230,7 +231,7 @@ fn line(log: &LocalLog) -> String {
     )
 }
 
-/// A log in several lines.
+/// Formats a log as several lines.
 fn story(log: &LocalLog) -> String {
     let mut text = format!(
         "{}\n  began        {}\n  bytes        {}\n",
@@ -264,7 +265,7 @@ fn state(log: &LocalLog) -> String {
         LogState::InUse { pid: None } => String::from("in use"),
         LogState::Free(held) => format!(
             "free: {}{} for Postgres, {} for the export, of {}{}",
-            // What was committed since the log last noted it, Postgres alone knows.
+            // What was committed since the log's last note is known only to Postgres.
             if held.for_postgres > 0 {
                 "at most "
             } else {
@@ -324,7 +325,7 @@ fn as_json(log: &LocalLog) -> Value {
     value
 }
 
-/// A moment as text, in UTC.
+/// Formats a time as text, in UTC.
 fn utc(at: Option<SystemTime>) -> String {
     let Some(since) = at.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok()) else {
         return String::from("at a time that is not known");
@@ -333,7 +334,8 @@ fn utc(at: Option<SystemTime>) -> String {
         since.as_secs() / 86_400,
         Duration::from_secs(since.as_secs() % 86_400),
     );
-    // The civil date of a day (Hinnant, "chrono-compatible low-level date algorithms"); years begin in March.
+    // The civil date of a day (Hinnant, "chrono-compatible low-level date algorithms"); years begin
+    // in March.
     let shifted = days + 719_468;
     let (era, of_era) = (shifted / 146_097, shifted % 146_097);
     let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;

@@ -1,4 +1,4 @@
-//! `tail`: new rows as they are committed, a line each.
+//! `tail`: prints new rows as they are committed, a line each.
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -16,29 +16,29 @@ use crate::pages::{Extent, Pages};
 use crate::row::{Row, word};
 use crate::text::{Layout, Terminal, clip, columns, duration, escape_line, pad};
 
-/// How often new batches are asked for.
+/// The interval between polls for new batches.
 const POLL_EVERY: Duration = Duration::from_millis(200);
 
-/// The pause before the first attempt to connect again; it doubles up to [`MAX_PAUSE`].
+/// The pause before the first attempt to reconnect; it doubles up to [`MAX_PAUSE`].
 const MIN_PAUSE: Duration = Duration::from_millis(250);
 
 /// The longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// The columns for what a record is about, where no terminal says how many.
+/// The width of what a record is about if the output is not a terminal, in columns.
 const MAX_SUMMARY: usize = 200;
 
-/// The columns for the name of a tenant or a user, or a request id.
+/// The width of a tenant's or a user's name or a request id, in columns.
 const MAX_NAME: usize = 64;
 
-/// A line: when, kind, outcome, duration, tenant, user, request id, and what it is about.
+/// A line: time, kind, outcome, duration, tenant, user, request id, and what it is about.
 const LINE: Layout<8> = Layout {
     least: [16, 10, 9, 11, 8, 8, 11, 16],
     shrink: &[7, 4, 5, 6, 0, 1, 2, 3],
     drop: &[3, 4, 1, 5, 6, 0, 2],
 };
 
-/// Prints the newest rows, then new ones until the reader goes away.
+/// Prints the newest rows, then new ones until the reader closes the pipe.
 pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Error> {
     let tenant = arguments.reading.tenant.as_deref();
     let print = Printer {
@@ -74,7 +74,7 @@ pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Err
     }
 }
 
-/// Prints what is new.
+/// Prints new rows.
 async fn follow(
     feed: &mut Feed<'_>,
     connection: &mut PgConnection,
@@ -84,7 +84,7 @@ async fn follow(
         let mut pages = Pages::new(feed.records(connection, &batch).await?, print.extent());
         while let Some(rows) = feed.page(connection, &mut pages).await? {
             print.rows(&rows)?;
-            // Only now: had it failed before, the rows would still be new.
+            // Only after printing: had that failed, the rows would still be new.
             if let Some(last) = rows.last() {
                 feed.advance_to(&batch, last);
             }
@@ -100,8 +100,8 @@ async fn follow(
     Ok(())
 }
 
-/// Connects again, for as long as it takes. `pause` grows until the connection is of use,
-/// not only until there is one: a server in trouble may accept it and do nothing else.
+/// Reconnects, retrying for as long as it takes. `pause` grows until a connection proves usable,
+/// not only until one is accepted: a server in trouble may accept it and do nothing else.
 async fn connect_again(
     database: &Database,
     reader: &Reader,
@@ -120,16 +120,15 @@ async fn connect_again(
 
 /// Ends the process on Ctrl-C or SIGTERM.
 ///
-/// On a thread of its own, because the main one may be waiting on a reader that takes
-/// nothing more. A handler is needed at all because the first process of a container
-/// is not ended by these signals otherwise.
+/// Runs on its own thread, because the main one may be blocked on a reader that has stopped
+/// reading. Without a handler, the first process of a container would ignore these signals.
 pub(crate) fn end_on_signal() -> Result<(), Error> {
     let runtime = crate::runtime()?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {
             if runtime.block_on(signal()).is_ok() {
-                // Each line is written whole, so there is nothing to tidy up.
+                // Each line is written whole, so nothing needs cleaning up.
                 std::process::exit(0);
             }
         })
@@ -137,7 +136,7 @@ pub(crate) fn end_on_signal() -> Result<(), Error> {
     Ok(())
 }
 
-/// Waits for a signal to end.
+/// Waits for a termination signal.
 #[cfg(unix)]
 async fn signal() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -156,21 +155,21 @@ async fn signal() -> io::Result<()> {
     Ok(())
 }
 
-/// Waits for a signal to end.
+/// Waits for a termination signal.
 #[cfg(not(unix))]
 async fn signal() -> io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 
-/// Whoever reads our output.
+/// The reader of our output.
 struct Reader {
     #[cfg(unix)]
     pipe: Option<tokio::net::unix::pipe::Sender>,
 }
 
 impl Reader {
-    /// Watches stdout if it is a pipe. It is never made non-blocking: other processes
-    /// may be writing to the same pipe.
+    /// Watches stdout if it is a pipe. Never makes it non-blocking: other processes may write to
+    /// the same pipe.
     fn of_stdout() -> Self {
         #[cfg(unix)]
         {
@@ -193,8 +192,8 @@ impl Reader {
         Self {}
     }
 
-    /// Waits. Ends early, with an error that means "closed pipe", when the reader is gone:
-    /// `tail | head -1` ends then, and not only at the next row.
+    /// Waits. Ends early, with the error for a closed pipe, if the reader is gone: `tail | head -1`
+    /// then ends at once, not only at the next row.
     async fn pause(&self, pause: Duration) -> Result<(), Error> {
         #[cfg(unix)]
         if let Some(pipe) = &self.pipe {
@@ -219,7 +218,7 @@ struct Printer {
 }
 
 impl Printer {
-    /// How much of the rows is printed.
+    /// Returns how much of the rows is printed.
     fn extent(self) -> Extent {
         if self.json {
             Extent::Json
@@ -245,8 +244,8 @@ impl Printer {
         Ok(())
     }
 
-    /// One row in one line. Which columns there are goes by the terminal alone, so that all lines have the same; the
-    /// summary and the names are cut to what each line has left.
+    /// Formats one row as one line. Which columns it has depends on the terminal alone, so that all
+    /// lines have the same; the summary and the names are cut to fit each line.
     fn line(self, row: &Row) -> String {
         let name = |text: &str| {
             let text = escape_line(text);
@@ -281,7 +280,7 @@ impl Printer {
         let mut line = Vec::new();
         for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
             let Some(width) = width else { continue };
-            // A time is cut from its end, and needs no mark.
+            // A time is cut at its end without an ellipsis.
             let cell = match at {
                 0 => cell.get(..width).unwrap_or(cell),
                 _ => cell,
@@ -296,7 +295,8 @@ impl Printer {
     }
 }
 
-/// What the record is about: its error's code, and the question, the SQL, the prompt or the action.
+/// Returns what the record is about: its error's code, and the question, the SQL, the prompt or the
+/// action.
 pub(crate) fn summary(row: &Row) -> String {
     let mut summary = String::new();
     if let Some(why) = &row.unread {
@@ -318,7 +318,7 @@ pub(crate) fn summary(row: &Row) -> String {
     summary
 }
 
-/// The two ends of a UUID, which tell one from another.
+/// Shortens a UUID to its two ends, which tell it from others.
 fn short(id: &str) -> String {
     match (id.get(..8), id.get(id.len().saturating_sub(4)..)) {
         (Some(start), Some(end)) if id.len() > 12 => format!("{start}…{end}"),

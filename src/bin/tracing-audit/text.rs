@@ -1,4 +1,4 @@
-//! Text on a terminal: made harmless, wrapped, cut, coloured.
+//! Formats text for a terminal: escapes, wraps, cuts and colours it.
 
 use std::fmt::Write as _;
 use std::fs::File;
@@ -9,9 +9,9 @@ use std::time::Duration;
 
 /// Whether a character could steer a terminal or hide what a text says.
 ///
-/// The control characters, and those that reorder text or take no room (the
-/// "Trojan Source" ones, Unicode TR 36 and 39). The joiners U+200C and U+200D are part
-/// of ordinary writing and are left alone.
+/// These are the control characters, and those that reorder text or take no room (the "Trojan
+/// Source" ones, Unicode TR 36 and 39). The joiners U+200C and U+200D are part of ordinary writing
+/// and are not escaped.
 pub(crate) fn is_harmful(c: char) -> bool {
     c.is_control()
         || matches!(c,
@@ -22,7 +22,7 @@ pub(crate) fn is_harmful(c: char) -> bool {
             | '\u{e0000}'..='\u{e01ef}')
 }
 
-/// Writes one line of text so that nothing in it steers the terminal.
+/// Escapes a line of text so that nothing in it can steer the terminal.
 pub(crate) fn escape(line: &str) -> String {
     let mut safe = String::with_capacity(line.len());
     for c in line.chars() {
@@ -40,13 +40,13 @@ pub(crate) fn escape(line: &str) -> String {
     safe
 }
 
-/// The same for text of several lines that has to stand on one: all white space is a blank.
+/// Escapes text of several lines for a single line: each run of white space becomes a blank.
 pub(crate) fn escape_line(text: &str) -> String {
     escape(&text.split_whitespace().collect::<Vec<_>>().join(" "))
 }
 
-/// The same for JSON, which stays the same to who reads it as such: outside of its strings nothing
-/// harmful stands in it.
+/// Escapes JSON without changing what it means to a parser: harmful characters occur only inside
+/// its strings.
 pub(crate) fn escape_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());
     for c in json.chars() {
@@ -62,10 +62,11 @@ pub(crate) fn escape_json(json: &str) -> String {
     safe
 }
 
-/// How many characters may share a column on average: a text of accents alone takes no column, and has no end.
+/// The maximum average number of characters per column: text made of accents alone takes no column,
+/// and could be of any length.
 const MAX_PER_COLUMN: usize = 4;
 
-/// Cuts a line to `width` columns, with an ellipsis for what is left out.
+/// Cuts a line to `width` columns, ending it with an ellipsis if something is left out.
 pub(crate) fn clip(line: &str, width: usize) -> String {
     let most = width.saturating_mul(MAX_PER_COLUMN);
     let is_short = line.chars().nth(most).is_none();
@@ -87,29 +88,30 @@ pub(crate) fn clip(line: &str, width: usize) -> String {
     cut
 }
 
-/// The columns of a table: how narrow each may become, and in which order they give way to a narrow terminal.
+/// The columns of a table: their minimum widths, and the order in which they shrink or are left out
+/// on a narrow terminal.
 #[derive(Debug)]
 pub(crate) struct Layout<const N: usize> {
-    /// The fewest columns that a cell is of use in.
+    /// The least width at which each cell is useful.
     pub(crate) least: [usize; N],
-    /// Which become narrower, the first one first, each down to its least.
+    /// The columns that shrink to their least width, in this order.
     pub(crate) shrink: &'static [usize],
-    /// Which are left out where that is not enough, the first one first.
+    /// The columns that are left out if shrinking is not enough, in this order.
     pub(crate) drop: &'static [usize],
 }
 
-/// What stands between two cells.
+/// The width of the space between two cells.
 const GAP: usize = 2;
 
 impl<const N: usize> Layout<N> {
-    /// How wide each cell may be on a line of `width`, none for one that is left out. `natural` is what the cells
-    /// would take.
+    /// Returns the width of each cell on a line of `width`, `None` for one that is left out.
+    /// `natural` holds the widths of the contents.
     pub(crate) fn fit(&self, natural: [usize; N], width: Option<usize>) -> [Option<usize>; N] {
         let kept = width.map_or([true; N], |width| self.kept(self.least_of(natural), width));
         self.narrow(natural, kept, width)
     }
 
-    /// The same where it is known which columns there are.
+    /// Like [`Self::fit`], for a given choice of columns.
     pub(crate) fn narrow(
         &self,
         natural: [usize; N],
@@ -125,13 +127,13 @@ impl<const N: usize> Layout<N> {
         }
         let mut cells = [None; N];
         for at in 0..N {
-            // One that is left alone takes what there is.
+            // A column that never shrinks gets its natural width, up to the whole line.
             cells[at] = kept[at].then_some(fitted[at].min(width));
         }
         cells
     }
 
-    /// The fewest columns of cells that would take `natural`.
+    /// Returns the least widths of cells whose contents are `natural` wide.
     fn least_of(&self, natural: [usize; N]) -> [usize; N] {
         let mut least = natural;
         for at in self.shrink {
@@ -140,7 +142,7 @@ impl<const N: usize> Layout<N> {
         least
     }
 
-    /// Which columns a line of `width` has room for.
+    /// Returns which columns fit on a line of `width`.
     pub(crate) fn kept(&self, least: [usize; N], width: usize) -> [bool; N] {
         let mut kept = [true; N];
         for at in self.drop {
@@ -153,21 +155,21 @@ impl<const N: usize> Layout<N> {
     }
 }
 
-/// The columns that a line of the cells that are kept takes.
+/// Returns the width of a line of the kept cells.
 fn taken<const N: usize>(cells: &[usize; N], kept: &[bool; N]) -> usize {
     let cells = cells.iter().zip(kept).filter(|(_, kept)| **kept);
     let (count, sum) = cells.fold((0, 0), |(count, sum), (cell, _)| (count + 1, sum + cell));
     sum + GAP * usize::saturating_sub(count, 1)
 }
 
-/// A cell that is `width` columns wide, however long the text is.
+/// Returns a cell of exactly `width` columns, cutting or padding the text.
 pub(crate) fn pad(text: &str, width: usize) -> String {
     let mut cell = clip(text, width);
     cell.push_str(&" ".repeat(width.saturating_sub(columns(&cell))));
     cell
 }
 
-/// The lines of a paragraph: as it stands where nobody looks at columns.
+/// Returns the lines of a paragraph, wrapped if there is a width.
 pub(crate) fn paragraph(text: &str, width: Option<usize>, indent: &str) -> String {
     let room = width.map_or(usize::MAX, |width| {
         width.saturating_sub(columns(indent)).max(1)
@@ -179,12 +181,12 @@ pub(crate) fn paragraph(text: &str, width: Option<usize>, indent: &str) -> Strin
     out
 }
 
-/// Breaks a line that is wider than `width` columns, at blanks where there are any.
+/// Breaks a line that is wider than `width` columns, at blanks if possible.
 pub(crate) fn wrap(line: &str, width: usize) -> Vec<&str> {
     let mut pieces = Vec::new();
     let mut start = 0;
     let mut used = 0;
-    // The byte after the last blank of the piece, and the columns up to there.
+    // The byte after the last blank of the piece, and the columns used up to it.
     let mut blank = None;
     for (at, c) in line.char_indices() {
         let wide = column_count(c);
@@ -204,19 +206,19 @@ pub(crate) fn wrap(line: &str, width: usize) -> Vec<&str> {
     pieces
 }
 
-/// A piece of a broken line; the first one keeps its indentation.
+/// Returns a piece of a broken line; only the first keeps its indentation.
 fn piece(line: &str, range: Range<usize>) -> &str {
     let first = range.start == 0;
     let piece = line[range].trim_end();
     if first { piece } else { piece.trim_start() }
 }
 
-/// The columns that a text takes on a terminal, if it is escaped.
+/// Returns the columns that an escaped text takes on a terminal.
 pub(crate) fn columns(text: &str) -> usize {
     text.chars().map(column_count).sum()
 }
 
-/// The columns of a character: near enough for lining up, without the Unicode tables.
+/// Returns the columns of a character: accurate enough for alignment, without the Unicode tables.
 fn column_count(c: char) -> usize {
     match c {
         '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0,
@@ -233,12 +235,12 @@ fn column_count(c: char) -> usize {
     }
 }
 
-/// A duration in the unit that reads best, from milliseconds.
+/// Formats a duration, given in milliseconds, in the unit that reads best.
 pub(crate) fn duration(ms: f64) -> String {
     if ms < 0.0 {
         return format!("-{}", duration(-ms));
     }
-    // A time that no clock shows would overflow the units below.
+    // A duration that no clock could measure would overflow the units below.
     let Ok(exact) = Duration::try_from_secs_f64(ms / 1000.0) else {
         return format!("{ms:.0} ms");
     };
@@ -253,19 +255,19 @@ pub(crate) fn duration(ms: f64) -> String {
     }
 }
 
-/// The narrowest terminal that lines are fitted to.
+/// The least width that lines are fitted to, in columns.
 const MIN_TERMINAL: usize = 20;
 
-/// Where the output goes.
+/// The properties of the output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
-    /// The columns to keep to; none where nobody looks at columns.
+    /// The width to fit lines to; `None` if the output is not a terminal.
     pub(crate) width: Option<usize>,
     colour: bool,
 }
 
 impl Terminal {
-    /// Looks at what stdout is.
+    /// Inspects stdout.
     pub(crate) fn of_stdout() -> Self {
         let terminal = io::stdout().is_terminal();
         let set = |name| std::env::var(name).is_ok_and(|value| !value.is_empty());
@@ -277,27 +279,27 @@ impl Terminal {
         }
     }
 
-    /// Something of minor interest.
+    /// Formats something of minor interest.
     pub(crate) fn dim(self, text: &str) -> String {
         self.paint("2", text)
     }
 
-    /// Something to be seen first.
+    /// Formats what the eye should find first.
     pub(crate) fn bold(self, text: &str) -> String {
         self.paint("1", text)
     }
 
-    /// Something that went wrong.
+    /// Formats an error.
     pub(crate) fn alarm(self, text: &str) -> String {
         self.paint("31", text)
     }
 
-    /// Something to be looked at.
+    /// Formats a warning.
     pub(crate) fn caution(self, text: &str) -> String {
         self.paint("33", text)
     }
 
-    /// An outcome in its colour.
+    /// Formats an outcome in its colour.
     pub(crate) fn outcome(self, status: &str, text: &str) -> String {
         self.paint(
             match status {
@@ -318,7 +320,7 @@ impl Terminal {
     }
 }
 
-/// The width that the environment asks for.
+/// Returns the width that the environment sets.
 fn wanted_width() -> Option<usize> {
     std::env::var("COLUMNS")
         .ok()?
@@ -327,7 +329,8 @@ fn wanted_width() -> Option<usize> {
         .filter(|width| *width > 0)
 }
 
-/// The width of the terminal, from the one portable program that knows it.
+/// Returns the width of the terminal, as reported by `stty`, the one portable program that knows
+/// it.
 fn terminal_width() -> Option<usize> {
     let terminal = File::open("/dev/tty").ok()?;
     let size = Command::new("stty")
@@ -343,7 +346,7 @@ fn terminal_width() -> Option<usize> {
         .filter(|width| *width > 0)
 }
 
-/// A count with its thousands apart.
+/// Formats a count with its thousands separated.
 pub(crate) fn grouped(count: i64) -> String {
     let digits = count.to_string();
     let mut text = String::new();

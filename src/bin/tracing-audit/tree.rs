@@ -1,4 +1,4 @@
-//! The records of a request as a tree: who hangs from whom, and how it is drawn.
+//! Arranges the records of a request as a tree, and draws its branches.
 
 use std::collections::{HashMap, HashSet};
 
@@ -6,20 +6,20 @@ use sqlx::types::Uuid;
 
 use crate::row::RecordId;
 
-/// The deepest level that is drawn; what lies deeper is drawn at this one. Without a
-/// bound, a chain of records would leave no room for their text.
+/// The deepest level that is drawn; records below it are drawn at this level. Without a bound, a
+/// chain of records would leave no room for their text.
 const MAX_DEPTH: usize = 10;
 
-/// What the tree is made of: of each record its parent, and what the story sums up.
+/// A node of the tree: a record, its parent, and what the summary needs.
 #[derive(Debug)]
 pub(crate) struct Node {
-    /// Where the record is.
+    /// The record.
     pub(crate) record: RecordId,
-    /// The record that it says it is part of.
+    /// The parent that the record names.
     pub(crate) parent: Option<Uuid>,
     /// When it began, in microseconds since 1970.
     pub(crate) began_us: i64,
-    /// How long it took, in milliseconds; none when that is not known.
+    /// How long it took, in milliseconds; `None` if unknown.
     pub(crate) took_ms: Option<f64>,
     /// The outcome.
     pub(crate) status: Box<str>,
@@ -30,25 +30,25 @@ pub(crate) struct Node {
 pub(crate) struct Place<'r> {
     /// The record.
     pub(crate) node: &'r Node,
-    /// What stands before its first line.
+    /// The prefix of its first line.
     pub(crate) branch: String,
-    /// What stands before its other lines.
+    /// The prefix of its other lines.
     pub(crate) gutter: String,
-    /// The parent's id where the drawing does not show the parent, and why it does not.
+    /// The parent's id if the drawing does not show the parent, and the reason.
     pub(crate) hidden_parent: Option<(Uuid, &'static str)>,
 }
 
-/// Places every record once: each under its parent, siblings in the order they are given
-/// in. A record hangs at the root when its parent is none of these, or is itself, or
-/// would close a loop. On a narrow terminal fewer levels are drawn: they take half of it at most.
+/// Places every record once: each under its parent, siblings in the given order. A record becomes a
+/// root if its parent is not among these records, is itself, or would close a loop. On a narrow
+/// terminal fewer levels are drawn, so that they take at most half of it.
 pub(crate) fn places(nodes: &[Node], width: Option<usize>) -> Vec<Place<'_>> {
     let max_depth = width.map_or(MAX_DEPTH, |width| {
         (width / 6).saturating_sub(2).min(MAX_DEPTH)
     });
     let levels = levels(nodes, max_depth);
     let mut places = Vec::with_capacity(levels.len());
-    // From the last line upwards, because a branch looks different when a sibling
-    // follows it: `follows[level]` says so.
+    // From the last line upwards, because a branch looks different if a sibling follows it;
+    // `follows[level]` tells whether one does.
     let mut follows: Vec<bool> = Vec::new();
     let mut child_depth = 0;
     for &(index, depth, why_hidden) in levels.iter().rev() {
@@ -75,8 +75,8 @@ pub(crate) fn places(nodes: &[Node], width: Option<usize>) -> Vec<Place<'_>> {
     places
 }
 
-/// Every record's index and depth, parents before their children, and why the drawing does
-/// not show its parent if it has one.
+/// Returns every record's index and depth, parents before their children, and the reason if the
+/// drawing does not show its parent.
 fn levels(nodes: &[Node], max_depth: usize) -> Vec<(usize, usize, Option<&'static str>)> {
     let mut by_id = HashMap::new();
     for (index, node) in nodes.iter().enumerate() {
@@ -96,8 +96,7 @@ fn levels(nodes: &[Node], max_depth: usize) -> Vec<(usize, usize, Option<&'stati
     }
     let mut placed = HashSet::new();
     let mut levels = Vec::with_capacity(nodes.len());
-    // Whatever the roots do not reach is in a loop or hangs from one: its first row
-    // becomes a root.
+    // Records that no root reaches are in a loop or below one: the first becomes a root.
     for start in roots.into_iter().chain(0..nodes.len()) {
         let mut waiting = vec![(start, 0)];
         while let Some((index, depth)) = waiting.pop() {

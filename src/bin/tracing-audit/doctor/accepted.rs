@@ -1,4 +1,4 @@
-//! Findings that somebody has looked at and accepted, in a file with the reason of each.
+//! Reads the findings that somebody has reviewed and accepted, from a file with a reason for each.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::finding::{Finding, Severity};
 use crate::error::Error;
 
-/// A finding that is accepted. Without `found` it is accepted however it is found.
+/// An accepted finding. Without `found` it matches whatever the check found.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     check: String,
@@ -17,7 +17,7 @@ pub(crate) struct Accepted {
 }
 
 impl Accepted {
-    /// Reads an entry; what else `doctor --json` prints of a finding is left aside.
+    /// Parses an entry; other fields that `doctor --json` prints are ignored.
     fn read(entry: &Value) -> Result<Self, String> {
         let text = |name: &str| entry[name].as_str().map(str::to_owned);
         let needed = |name: &str| {
@@ -43,7 +43,7 @@ impl Accepted {
     }
 }
 
-/// Reads a file of them: a JSON array.
+/// Reads a file of accepted findings: a JSON array.
 pub(crate) fn read(path: &Path) -> Result<Vec<Accepted>, Error> {
     let failed = |why: String| Error::Accepted {
         path: path.to_owned(),
@@ -61,7 +61,7 @@ pub(crate) fn read(path: &Path) -> Result<Vec<Accepted>, Error> {
         .collect()
 }
 
-/// Marks what is accepted, and tells of what is accepted and not found any more.
+/// Marks the accepted findings, and returns a warning for each entry that no finding matches.
 pub(crate) fn apply<'f>(
     accepted: &[Accepted],
     findings: impl Iterator<Item = &'f mut Finding>,

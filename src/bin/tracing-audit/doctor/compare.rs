@@ -1,5 +1,5 @@
-//! What differs between the facts of the database and those that the migrations make: one finding for each cause, with
-//! the statement that mends it, which Postgres itself has written.
+//! Compares the facts of the database with those of the migrations: returns one finding for each
+//! cause, with the statement that repairs it, written by Postgres itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use super::snapshot::Fact;
 use super::sources;
 use super::words::words;
 
-/// Each check, the line that says that it found nothing, and the kinds of facts that it is about.
+/// Each check, its label when it found nothing, and the kinds of facts it covers.
 const CHECKS: [(&str, &str, &[&str]); 15] = [
     ("owners", "owners", &["owner"]),
     ("privileges", "privileges", &["privilege"]),
@@ -72,7 +72,7 @@ const CHECKS: [(&str, &str, &[&str]); 15] = [
     ("indexes", "indexes", &["index", "invalid index"]),
 ];
 
-/// The checks of each group that is printed.
+/// The checks of each printed group.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ("Rights", &["owners", "privileges", "default_privileges"]),
     (
@@ -93,15 +93,15 @@ pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
     ),
 ];
 
-/// What comparing found.
+/// The result of the comparison.
 #[derive(Debug)]
 pub(crate) struct Compared {
     pub(crate) checks: BTreeMap<&'static str, Vec<Finding>>,
-    /// Whether tables stand in for others, so that nothing more of them can be told.
+    /// Whether tables have swapped places, so that nothing more can be said about them.
     pub(crate) is_exchanged: bool,
 }
 
-/// Compares, and tells each cause once, by its check.
+/// Compares the facts, and returns one finding for each cause, by check.
 pub(crate) fn check(golden: &[Fact], found: &[Fact], leaves: &[Leaf]) -> Compared {
     let has_guard = found
         .iter()
@@ -174,7 +174,7 @@ fn without_guard() -> Finding {
     .explained("Run `tracing-audit migrate` as a superuser, or these statements.")
 }
 
-/// What there is, by its name.
+/// Returns the names of the objects.
 fn objects_of<'f>(facts: &Facts<'f>) -> BTreeSet<&'f str> {
     facts
         .keys()
@@ -183,7 +183,7 @@ fn objects_of<'f>(facts: &Facts<'f>) -> BTreeSet<&'f str> {
         .collect()
 }
 
-/// Every other fact that differs.
+/// Returns the differing facts that are not explained yet.
 fn differences(sides: &Sides<'_>, leaves: &[Leaf], explained: &Explained) -> Vec<Difference> {
     let (golden_objects, found_objects) = (objects_of(&sides.golden), objects_of(&sides.found));
     let is_leaf = |object: &str| {
@@ -191,7 +191,7 @@ fn differences(sides: &Sides<'_>, leaves: &[Leaf], explained: &Explained) -> Vec
             .iter()
             .any(|leaf| leaf.is_partition() && leaf.name == object)
     };
-    // Of what is missing, or is none of the trail's, only that is told.
+    // For an object that is missing, or foreign to the trail, only that is reported.
     let is_told_whole = |fact: &Fact| {
         let (kind, object) = (fact.kind.as_str(), fact.object.as_str());
         let is_on_both_sides = golden_objects.contains(object) && found_objects.contains(object);
@@ -218,7 +218,7 @@ fn differences(sides: &Sides<'_>, leaves: &[Leaf], explained: &Explained) -> Vec
                     .contains(&format!("FUNCTION {name}("))
             })
             || explained.columns.iter().any(|(table, columns)| {
-                // The view reads all of them.
+                // The view reads all columns.
                 let is_of_table = fact.object == *table
                     || fact.object == "audit.trail"
                     || leaves.iter().any(|leaf| {
@@ -258,7 +258,7 @@ fn differences(sides: &Sides<'_>, leaves: &[Leaf], explained: &Explained) -> Vec
             && found.is_some_and(|fact| fact.shape.as_deref() == Some("harmless"));
         if is_told_whole(difference.fact())
             || ["columns", "labels"].contains(&kind)
-            // What is not there has none.
+            // A missing or extra object has no owner to compare.
             || kind == "owner" && how != How::Changed
             || is_renamed(&difference)
             || is_harmless
@@ -271,7 +271,7 @@ fn differences(sides: &Sides<'_>, leaves: &[Leaf], explained: &Explained) -> Vec
         }
         differences.push(difference);
     }
-    // What is written of a column changes with its type.
+    // Facts that mention a column change with its type.
     let retyped: BTreeMap<String, BTreeSet<String>> = differences
         .iter()
         .filter(|difference| difference.kind() == "column" && difference.how == How::Changed)
@@ -304,7 +304,8 @@ fn is_same(golden: &Fact, found: &Fact) -> bool {
         && (golden.shape == found.shape || golden.statement.is_some())
 }
 
-/// The differences of one cause: what a table and its partitions have in common, and what somebody was given.
+/// Groups differences with one cause: what a table and its partitions have in common, and what one
+/// role was granted.
 fn grouped(differences: Vec<Difference>, leaves: &[Leaf]) -> Vec<Vec<Difference>> {
     let referring: Vec<Privilege> = differences
         .iter()
@@ -334,13 +335,13 @@ fn grouped(differences: Vec<Difference>, leaves: &[Leaf]) -> Vec<Vec<Difference>
             }
         };
         let (object, name) = match fact.kind.as_str() {
-            // By who has it.
+            // By grantee.
             "privilege" => {
                 let of_fact = Privilege::of(fact);
                 let mut name = of_fact.grantee().to_owned();
                 if difference.how == How::Extra
                     && (of_fact.is_for_foreign_keys()
-                        // The way to what they refer to.
+                        // USAGE of the schema, which the foreign keys need.
                         || fact.object == "audit" && of_fact.what == "USAGE" && referring.contains(&of_fact))
                 {
                     name.push_str(" REFERENCES");
@@ -361,7 +362,7 @@ fn grouped(differences: Vec<Difference>, leaves: &[Leaf]) -> Vec<Vec<Difference>
     groups.into_values().collect()
 }
 
-/// The check that tells of it.
+/// Returns the check that reports a difference.
 fn check_of(difference: &Difference) -> &'static str {
     let kind = difference.kind();
     match (kind, difference.fact().name.as_str(), difference.how) {
@@ -376,7 +377,7 @@ fn check_of(difference: &Difference) -> &'static str {
     }
 }
 
-/// What a group of differences is, and what mends it.
+/// Describes a group of differences, with the statements that repair it.
 fn told(group: &[Difference], golden: &[Fact], found: &[Fact], leaves: &[Leaf]) -> Option<Finding> {
     let first = group.first()?;
     let is_leaf = |object: &str| leaves.iter().any(|leaf| leaf.name == object);

@@ -1,10 +1,10 @@
-//! A fact that is not the same in the database and in the golden file.
+//! A fact that differs between the database and the golden file.
 
 use std::collections::{BTreeSet, HashMap};
 
 use super::snapshot::Fact;
 
-/// Facts by what each is about: its kind, object and name.
+/// Facts by kind, object and name.
 pub(crate) type Facts<'f> = HashMap<(&'f str, &'f str, &'f str), &'f Fact>;
 
 /// The facts of both sides.
@@ -32,7 +32,7 @@ pub(crate) enum How {
     Extra,
 }
 
-/// A fact that is not the same on both sides.
+/// A fact that differs between the two sides.
 #[derive(Debug)]
 pub(crate) struct Difference {
     pub(crate) how: How,
@@ -44,7 +44,7 @@ impl Difference {
     pub(crate) fn fact(&self) -> &Fact {
         match (&self.golden, &self.found) {
             (Some(fact), _) | (None, Some(fact)) => fact,
-            // One side is there, or there would be no difference.
+            // One side exists, or there would be no difference.
             (None, None) => unreachable!("a difference of nothing"),
         }
     }
@@ -67,7 +67,7 @@ impl Difference {
             .unwrap_or_default()
     }
 
-    /// Whether its text names one of these.
+    /// Whether its text contains one of these names.
     pub(crate) fn mentions(&self, names: &BTreeSet<String>) -> bool {
         [&self.golden, &self.found]
             .into_iter()
@@ -85,12 +85,12 @@ impl Difference {
     }
 }
 
-/// What the name of a privilege says.
+/// A privilege, parsed from the name of its fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Privilege {
-    /// As a statement writes it; none is the owner.
+    /// As a statement writes it; `None` for the owner.
     pub(crate) grantee: Option<String>,
-    /// With the columns, if it is of some.
+    /// Includes the columns, if it applies to some only.
     pub(crate) what: String,
 }
 
@@ -108,7 +108,7 @@ impl Privilege {
         self.grantee.as_deref().unwrap_or("its owner")
     }
 
-    /// Whether it lets somebody make foreign keys, and nothing else.
+    /// Whether it only lets the grantee create foreign keys.
     pub(crate) fn is_for_foreign_keys(&self) -> bool {
         self.what.starts_with("REFERENCES")
             && ![None, Some("PUBLIC")].contains(&self.grantee.as_deref())

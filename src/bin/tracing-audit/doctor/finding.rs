@@ -1,4 +1,4 @@
-//! What a check found, in words a database administrator can act on.
+//! What a check found, worded so that a database administrator can act on it.
 
 use serde_json::{Value, json};
 
@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 pub(crate) enum Severity {
     /// As it must be.
     Ok,
-    /// Worth knowing, or not to be seen by this login.
+    /// Worth knowing, or not visible to this login.
     Warning,
-    /// The trail does not hold what it promises, or will not go on being written.
+    /// The trail does not hold what it promises, or will stop being written.
     Problem,
 }
 
@@ -23,25 +23,25 @@ impl Severity {
     }
 }
 
-/// One thing that was looked at. It holds names and numbers of the catalog, never a value of a record.
+/// One checked thing. It holds names and numbers of the catalog, never a record's values.
 #[derive(Debug)]
 pub(crate) struct Finding {
-    /// The check, by a name that stays: scripts go by it.
+    /// The check's name. It never changes: scripts rely on it.
     pub(crate) check: &'static str,
     pub(crate) severity: Severity,
-    /// What was looked at: a table, a role, a setting.
+    /// What was checked: a table, a role, a setting.
     pub(crate) object: String,
-    /// How it is.
+    /// Its actual state.
     pub(crate) found: String,
-    /// How it should be; empty when it is.
+    /// Its expected state; empty if it matches.
     pub(crate) expected: String,
-    /// The statement that mends it, which can be run as it stands; empty when there is none.
+    /// The statement that repairs it, which can be run as it stands; empty if there is none.
     pub(crate) advice: String,
-    /// What to know before, or what to do when no statement mends it; empty when there is nothing to say.
+    /// What to know before running the statement, or what to do without one; may be empty.
     pub(crate) explanation: String,
-    /// Why somebody has accepted it.
+    /// The reason why somebody accepted it.
     pub(crate) accepted: Option<String>,
-    /// Whether this login may not look at it.
+    /// Whether this login may not see it.
     pub(crate) is_unseen: bool,
 }
 
@@ -86,7 +86,7 @@ impl Finding {
         }
     }
 
-    /// What this login may not look at.
+    /// A finding for what this login may not see.
     pub(crate) fn unseen(check: &'static str, object: impl Into<String>) -> Self {
         Self {
             is_unseen: true,
@@ -117,7 +117,7 @@ impl Finding {
         }
     }
 
-    /// Its severity as it is printed: what was accepted is neither a problem nor a warning.
+    /// Returns its severity as printed: an accepted finding is neither a problem nor a warning.
     pub(crate) fn word(&self) -> &'static str {
         if self.accepted.is_some() {
             "accepted"
@@ -126,7 +126,7 @@ impl Finding {
         }
     }
 
-    /// For programs.
+    /// Formats the finding as JSON.
     pub(crate) fn json(&self) -> Value {
         let unless_empty = |text: &str| match text {
             "" => Value::Null,
@@ -145,7 +145,7 @@ impl Finding {
     }
 }
 
-/// The findings of a check; when there are none, the line that says that all is well.
+/// Returns the findings of a check; if there are none, the line that says all is well.
 pub(crate) fn or_ok(
     check: &'static str,
     mut findings: Vec<Finding>,
@@ -158,7 +158,7 @@ pub(crate) fn or_ok(
     findings
 }
 
-/// `items`, or "nobody" when there are none.
+/// Returns `items` as a list, or "nobody" if there are none.
 pub(crate) fn listed<S: AsRef<str>>(items: &[S]) -> String {
     if items.is_empty() {
         return "nobody".to_owned();
@@ -167,7 +167,7 @@ pub(crate) fn listed<S: AsRef<str>>(items: &[S]) -> String {
     items.join(", ")
 }
 
-/// A count with its noun.
+/// Formats a count with its noun.
 pub(crate) fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }

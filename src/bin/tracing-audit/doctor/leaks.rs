@@ -1,11 +1,11 @@
-//! Ways past row-level security that lie outside of the trail.
+//! Finds ways past row-level security outside of the trail.
 
 use super::finding::{Finding, counted, or_ok};
 use super::look::Look;
 
-/// Views elsewhere that read a column of what holds values of records, directly or through other views: those with the
-/// rights of an owner for whom row-level security does not hold, or who sees all tenants, and every materialized one, which
-/// is a copy that has no row-level security.
+/// Views elsewhere that read a column with values of records, directly or through other views:
+/// those with the rights of an owner who bypasses row-level security or sees all tenants, and every
+/// materialized one, which is a copy without row-level security.
 const VIEWS: &str = "
     WITH RECURSIVE reading AS (
         SELECT r.ev_class AS reader, d.refobjid AS reads
@@ -37,8 +37,8 @@ const VIEWS: &str = "
         AND (o.rolsuper OR o.rolbypassrls OR pg_has_role(o.oid, to_regrole('audit_auditor'), 'USAGE'))
     ORDER BY 1";
 
-/// Publications of logical replication that hand on rows of the trail: how many tables, and the statement that ends it;
-/// none for one of all tables or of a schema.
+/// Publications of logical replication that contain tables of the trail: how many tables, and the
+/// statement that removes them; null for a publication of all tables or of a schema.
 const PUBLICATIONS: &str = "
     SELECT t.pubname::text, count(*)::int8,
         CASE WHEN bool_and(r.oid IS NOT NULL) THEN format('ALTER PUBLICATION %I DROP TABLE %s;', t.pubname,
@@ -49,8 +49,9 @@ const PUBLICATIONS: &str = "
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = t.schemaname AND c.relname = t.tablename)
     WHERE t.schemaname IN ('audit', 'audit_parts') GROUP BY t.pubname ORDER BY 1";
 
-/// Foreign keys to a table of the trail whose columns are of somebody's own type: the check of one converts the value as the
-/// owner of the trail's table. The key, its table, the type, and the statement that ends it.
+/// Foreign keys to a table of the trail whose columns have a foreign type: checking one converts
+/// the value with the rights of the trail's table owner. The key, its table, the type, and the
+/// statement that drops it.
 const FOREIGN_KEYS: &str = "
     SELECT DISTINCT format('%I of %I.%I', k.conname, n.nspname, c.relname), format('%I.%I', tn.nspname, t.typname), pg_get_userbyid(t.typowner)::text,
         format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', n.nspname, c.relname, k.conname)
@@ -64,7 +65,7 @@ const FOREIGN_KEYS: &str = "
             SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
     ORDER BY 1";
 
-/// Views, publications and foreign keys elsewhere.
+/// Checks the views, publications and foreign keys outside of the trail.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     for (view, owner, is_copy, statement) in

@@ -1,4 +1,4 @@
-//! Looking into the database: one read-only transaction.
+//! Reads the database in one read-only transaction.
 
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
@@ -6,27 +6,27 @@ use sqlx::{Connection as _, Executor as _, FromRow, SqlSafeStr, Transaction};
 
 use crate::database::{self, CATALOG_FIRST, Standing};
 
-/// The first settings fix how Postgres writes expressions; then, no query is worth compiling (with ten years of
-/// partitions one was compiled for 48 s); the last keep this from waiting for a lock, or for a table
-/// that is large, for ever.
+/// The first settings fix how Postgres writes expressions; the next disables compilation, which no
+/// query is worth (with ten years of partitions one was compiled for 48 s); the last limit the wait
+/// for a lock and the time that a large table may take.
 const SET_UP: &str = "
     SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL quote_all_identifiers = off;
     SET LOCAL IntervalStyle = 'postgres'; SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
     SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;
     SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '120s'";
 
-/// What may be seen besides the catalog: whether row-level security hides nothing of the trail's own tables.
+/// Whether row-level security hides none of the trail's own rows from this login.
 const SIGHT: &str = "
     SELECT coalesce((SELECT rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user), false)
         OR coalesce(pg_has_role(to_regrole('audit_auditor'), 'USAGE'), false)";
 
-/// The transaction that everything is looked at in.
+/// The transaction in which all checks run.
 #[derive(Debug)]
 pub(crate) struct Look<'c> {
     transaction: Transaction<'c, Postgres>,
-    /// Whether this login sees all rows of the trail, as far as it may read the tables.
+    /// Whether this login sees all rows of those tables of the trail that it may read.
     pub(crate) sees_all_rows: bool,
-    /// Whose the trail is: what is somebody else's is not read.
+    /// Who owns the trail: somebody else's tables are not read.
     standing: Standing,
 }
 
@@ -47,7 +47,8 @@ impl<'c> Look<'c> {
         })
     }
 
-    /// The rows of a query of this program. One that fails leaves the transaction as it was.
+    /// Returns the rows of a query of this program. If the query fails, the transaction stays
+    /// usable.
     pub(crate) async fn rows<T>(&mut self, sql: impl SqlSafeStr) -> Result<Vec<T>, sqlx::Error>
     where
         T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
@@ -61,7 +62,7 @@ impl<'c> Look<'c> {
         rows
     }
 
-    /// The major version of the server.
+    /// Returns the major version of the server.
     pub(crate) async fn major_version(&mut self) -> Result<i32, sqlx::Error> {
         let number: Vec<(i32,)> = self
             .rows("SELECT current_setting('server_version_num')::int")
@@ -69,7 +70,8 @@ impl<'c> Look<'c> {
         Ok(number.first().map_or(0, |(number,)| number / 10_000))
     }
 
-    /// The same of tables, which may be closed to this login or not be what they were.
+    /// Like [`Self::rows`], for tables that this login may be unable to read, or that may be
+    /// missing or altered.
     pub(crate) async fn rows_of_table<T>(
         &mut self,
         sql: impl SqlSafeStr,
@@ -93,12 +95,12 @@ impl<'c> Look<'c> {
     }
 }
 
-/// What a table answers.
+/// The result of reading a table.
 #[derive(Debug)]
 pub(crate) enum Answer<T> {
     Rows(Vec<T>),
     /// This login has no right to read it.
     Refused,
-    /// The table, or a column of it, is not there.
+    /// The table, or one of its columns, does not exist.
     Absent,
 }

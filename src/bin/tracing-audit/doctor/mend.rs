@@ -1,9 +1,9 @@
-//! The statements that make a fact what it must be, from what Postgres has written of both sides.
+//! Builds the statements that repair a fact, from what Postgres wrote for both sides.
 
 use super::difference::{Difference, How, Privilege};
 use super::snapshot::Fact;
 
-/// The statement that makes a fact what it must be.
+/// Returns the statement that repairs a fact.
 pub(crate) fn mending(difference: &Difference, golden: &[Fact], found: &[Fact]) -> Option<String> {
     let fact = difference.fact();
     let of_object = || golden.iter().filter(|other| other.object == fact.object);
@@ -47,7 +47,8 @@ pub(crate) fn mending(difference: &Difference, golden: &[Fact], found: &[Fact]) 
     }
 }
 
-/// The statements that make an object that is not there; none of a table, whose rows are elsewhere.
+/// Returns the statements that create a missing object; `None` for a table, whose rows are
+/// elsewhere.
 fn whole(mut facts: Vec<&Fact>) -> Option<String> {
     if facts
         .iter()
@@ -72,7 +73,7 @@ fn whole(mut facts: Vec<&Fact>) -> Option<String> {
         };
         statements.push(statement.clone());
         if fact.kind == "function" {
-            // Postgres gives everybody the right to call what is new.
+            // Postgres grants everybody the right to call a new function.
             statements.push(format!(
                 "REVOKE ALL ON ROUTINE {} FROM PUBLIC;",
                 fact.object
@@ -82,7 +83,7 @@ fn whole(mut facts: Vec<&Fact>) -> Option<String> {
     (!statements.is_empty()).then(|| statements.join("\n"))
 }
 
-/// What to know beside the statement, or what to do without one.
+/// Returns what to know about the statement, or what to do without one.
 pub(crate) fn explanation(difference: &Difference, has_no_statement: bool) -> &'static str {
     match (difference.kind(), difference.how) {
         ("object", How::Missing) if has_no_statement => {
@@ -101,7 +102,7 @@ pub(crate) fn explanation(difference: &Difference, has_no_statement: bool) -> &'
     }
 }
 
-/// Whether a column of somebody else's must be given a value.
+/// Whether a foreign column demands a value from every insert.
 pub(crate) fn is_demanded(column: &Fact, found: &[Fact]) -> bool {
     let has = |kind: &str| {
         found.iter().any(|fact| {

@@ -1,5 +1,5 @@
-//! The partitions: those that are needed are there, what is there is attached where it belongs under the name of its
-//! month, and none is a catch-all with rows. No advice takes a row out of the trail.
+//! Checks the partitions: the needed ones exist, each is attached to its table under the name of
+//! its month, and no default partition has rows. No advice takes a row out of the trail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,20 +9,22 @@ use sqlx::{AssertSqlSafe, FromRow, Row as _};
 use super::finding::{Finding, counted, listed, or_ok};
 use super::look::{Answer, Look};
 
-/// The record tables, each with the column of its time.
+/// The record tables, each with its time column.
 const RECORD_TABLES: [(&str, &str); 3] = [
     ("query_runs", "started_at"),
     ("prompt_runs", "created_at"),
     ("events", "created_at"),
 ];
 
-/// This month and the next by the server's clock: the end of a partition's name, and the first moment.
+/// This month and the next by the server's clock: the suffix of a partition's name, and the first
+/// moment.
 const MONTHS: &str = "SELECT to_char(m, 'YYYY_MM'), m::text FROM (
     SELECT date_trunc('month', now()) + make_interval(months => n) AS m FROM generate_series(0, 1) n) months ORDER BY m";
 
-/// Whatever is a partition of a record table, or lies among the partitions, or was one by its name and its owner. A
-/// month is known by the bound, by the name, and by the name of the check of its times, which stays when a table is
-/// renamed; `month` is what it must be: that of the bound, unless the name and the check agree on another.
+/// Every partition of a record table, every table in the partitions' schema, and every table that
+/// was a partition according to its name and owner. A month shows in the bound, in the name, and in
+/// the name of the check on its times, which survives renaming; `month` is the one it must be: the
+/// bound's, unless the name and the check agree on another.
 const LEAVES: &str = "
     WITH candidate AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner) AS owner, p.relname AS parent,
@@ -72,30 +74,31 @@ const LEAVES: &str = "
         to_timestamp(nullif(month, 'default'), 'YYYY_MM')::text, (to_timestamp(nullif(month, 'default'), 'YYYY_MM') + interval '1 month')::text
     FROM judged ORDER BY 1";
 
-/// The bound of a month, as Postgres writes it; in place of `audit_bound(month)` above.
+/// The bound of a month, as Postgres writes it; replaces `audit_bound(month)` above.
 const BOUND: &str = "CASE WHEN $ = 'default' THEN 'DEFAULT' ELSE format('FOR VALUES FROM (''%s'') TO (''%s'')',
     (lpad(to_hex(extract(epoch FROM to_timestamp($, 'YYYY_MM'))::bigint * 1000), 12, '0') || repeat('0', 20))::uuid,
     (lpad(to_hex(extract(epoch FROM to_timestamp($, 'YYYY_MM') + interval '1 month')::bigint * 1000), 12, '0') || repeat('0', 20))::uuid) END";
 
-/// Whether the rows come from another server, which makes the partitions there.
+/// Whether the rows are replicated from another server, which creates the partitions there.
 const IS_SUBSCRIBER: &str =
     "SELECT EXISTS (SELECT FROM pg_subscription_rel s JOIN pg_class c ON c.oid = s.srrelid
     WHERE c.relnamespace IN (to_regnamespace('audit'), to_regnamespace('audit_parts')))";
 
-/// Size of each default partition, and whether this login may read it.
+/// The size of each default partition, and whether this login may read it.
 const DEFAULTS: &str = "
     SELECT c.relname::text, pg_relation_size(c.oid), has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'audit_parts' AND c.relkind = 'r' AND c.relname ~ '_default$' ORDER BY 1";
 
-/// The month that a partition is for, or all that have no partition of their own.
+/// The month of a partition; the default partition stands for all months without their own.
 #[derive(Debug)]
 pub(crate) struct Month {
     /// `YYYY_MM`, or `default`.
     pub(crate) name: String,
-    /// Its bound, as a statement has it.
+    /// Its bound, as written in a statement.
     bound: String,
-    /// Its first moment and that of the next month, as Postgres writes them; empty for the default partition.
+    /// Its first moment and that of the next month, as Postgres writes them; empty for the default
+    /// partition.
     pub(crate) from: String,
     pub(crate) to: String,
 }
@@ -109,7 +112,7 @@ impl Month {
 /// A table that is a partition, or should be one.
 #[derive(Debug)]
 pub(crate) struct Leaf {
-    /// With its schema, as a statement has it.
+    /// With its schema, as written in a statement.
     pub(crate) name: String,
     quoted_schema: String,
     quoted_table: String,
@@ -117,13 +120,13 @@ pub(crate) struct Leaf {
     table: String,
     kind: String,
     owner: String,
-    /// The record table that it belongs to, without the schema.
+    /// The record table it belongs to, without the schema.
     pub(crate) parent: String,
     is_attached: bool,
     is_pending: bool,
     bound: String,
     pub(crate) month: Option<Month>,
-    /// Whether its name or its check says that the trail made it.
+    /// Whether its name or its check shows that the trail created it.
     is_known: bool,
 }
 
@@ -161,24 +164,24 @@ impl FromRow<'_, PgRow> for Leaf {
 }
 
 impl Leaf {
-    /// Whether the trail made it, wherever it is now.
+    /// Whether the trail created it, wherever it is now.
     fn is_ours(&self) -> bool {
         self.kind == "r"
             && !self.parent.is_empty()
             && (self.owner == "audit_owner" || self.is_known || !self.is_attached)
     }
 
-    /// Whether it is a partition whose rights and triggers are looked at.
+    /// Whether it is a partition whose rights and triggers are checked.
     pub(crate) fn is_partition(&self) -> bool {
         self.is_ours() && self.is_attached && !self.is_pending
     }
 
-    /// Whether its rows are seen no more in its table.
+    /// Whether its rows are no longer visible in its table.
     pub(crate) fn is_detached(&self) -> bool {
         (self.is_pending || !self.is_attached) && self.is_ours()
     }
 
-    /// The statement that makes it a partition again.
+    /// Returns the statement that makes it a partition again.
     pub(crate) fn attach(&self) -> String {
         let bound = self
             .month
@@ -190,7 +193,7 @@ impl Leaf {
         )
     }
 
-    /// Its name as the trail gives it, without the schema.
+    /// Returns the name that the trail gives it, without the schema.
     pub(crate) fn right_name(&self) -> String {
         self.month.as_ref().map_or_else(
             || self.table.clone(),
@@ -199,7 +202,7 @@ impl Leaf {
     }
 }
 
-/// Everything that is a partition, or should be one, or lies among them.
+/// Returns every table that is a partition, should be one, or is in the partitions' schema.
 pub(crate) async fn leaves(look: &mut Look<'_>) -> Result<Vec<Leaf>, sqlx::Error> {
     let bound_of = |month: &str| BOUND.replace('$', month);
     let sql = LEAVES
@@ -208,7 +211,7 @@ pub(crate) async fn leaves(look: &mut Look<'_>) -> Result<Vec<Leaf>, sqlx::Error
     look.rows(AssertSqlSafe(sql)).await
 }
 
-/// The partitions of all record tables.
+/// Checks the partitions of all record tables.
 pub(crate) async fn check(
     look: &mut Look<'_>,
     leaves: &[Leaf],
@@ -224,11 +227,11 @@ pub(crate) async fn check(
     Ok(findings)
 }
 
-/// This month's and the next month's are there.
+/// Checks that the partitions of this month and the next exist.
 fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (table, _) in RECORD_TABLES {
-        // One that is elsewhere, or of another name, is told of as such.
+        // One that is elsewhere, or has another name, is reported as that.
         let lacking: Vec<&(String, String)> = months
             .iter()
             .filter(|(name, _)| {
@@ -265,10 +268,10 @@ fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
     )
 }
 
-/// Every partition is one of the trail's own, and every one of the trail's own is a partition, under its name, of its
-/// month.
+/// Checks that every partition belongs to the trail, and that every table of the trail's is a
+/// partition, under its name and of its month.
 fn attached(leaves: &[Leaf]) -> Vec<Finding> {
-    // Where one was made anew, that which held the rows cannot come back by itself.
+    // If one was created anew, the one that held the rows cannot simply be attached again.
     let is_replaced = |leaf: &Leaf| {
         let has_its_place = |other: &Leaf| {
             other.is_attached
@@ -280,7 +283,7 @@ fn attached(leaves: &[Leaf]) -> Vec<Finding> {
     let (ours, others): (Vec<&Leaf>, Vec<&Leaf>) = leaves.iter().partition(|leaf| leaf.is_ours());
     let mut findings: Vec<Finding> = others.iter().filter_map(|leaf| stray(leaf)).collect();
     let taken: BTreeSet<&str> = ours.iter().map(|leaf| leaf.table.as_str()).collect();
-    // Names that were exchanged go by a third.
+    // Swapped names are swapped back by way of a third.
     let mut exchanged: BTreeMap<&str, Vec<&Leaf>> = BTreeMap::new();
     for leaf in &ours {
         let name = leaf.right_name();
@@ -308,7 +311,8 @@ fn attached(leaves: &[Leaf]) -> Vec<Finding> {
     )
 }
 
-/// What the trail has not made, and lies among its partitions or is one.
+/// Reports a table that the trail did not create and that is a partition or in the partitions'
+/// schema.
 fn stray(leaf: &Leaf) -> Option<Finding> {
     let name = &leaf.name;
     if leaf.is_attached {
@@ -333,7 +337,7 @@ fn stray(leaf: &Leaf) -> Option<Finding> {
     })
 }
 
-/// A partition that is none any more, and in whose place there is another.
+/// Reports a table that is no longer a partition and whose place another has taken.
 fn replaced(leaf: &Leaf) -> Finding {
     let Leaf { name, parent, .. } = leaf;
     Finding::problem(
@@ -348,7 +352,8 @@ fn replaced(leaf: &Leaf) -> Finding {
     )
 }
 
-/// A partition that is elsewhere, or not under its name, or not attached, or of another month than it is for.
+/// Reports a partition in the wrong place, under the wrong name, not attached, or of the wrong
+/// month.
 fn misplaced(leaf: &Leaf) -> Option<Finding> {
     let Leaf { name, parent, .. } = leaf;
     let Some(month) = &leaf.month else {
@@ -425,7 +430,7 @@ fn misplaced(leaf: &Leaf) -> Option<Finding> {
     )
 }
 
-/// Partitions of which each has the name of another.
+/// Reports partitions that have each other's names.
 fn exchange(parent: &str, leaves: &[&Leaf]) -> Finding {
     let mut statements = vec!["BEGIN;".to_owned()];
     for (number, leaf) in leaves.iter().enumerate() {
@@ -452,7 +457,7 @@ fn exchange(parent: &str, leaves: &[&Leaf]) -> Finding {
     .advice(statements.join(" "))
 }
 
-/// The default partitions are there, and empty.
+/// Checks that the default partitions exist and are empty.
 async fn defaults(
     look: &mut Look<'_>,
     leaves: &[Leaf],
@@ -486,7 +491,7 @@ async fn defaults(
                 )),
             ),
             Some((0, _)) | None => {}
-            // The rows go where the other server's went.
+            // The rows go where they went on the other server.
             _ if is_subscriber => {}
             Some((_, false)) => findings.push(
                 Finding::warning(
@@ -508,7 +513,7 @@ async fn defaults(
     ))
 }
 
-/// What a default partition holds.
+/// Counts the rows of a default partition.
 async fn default_rows(
     look: &mut Look<'_>,
     time: &str,

@@ -1,4 +1,5 @@
-//! What the tables hold, in numbers: records that Postgres refused, and whether the batches follow each other.
+//! Checks what the tables hold by counting: records that Postgres refused, and gaps between
+//! batches.
 
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use super::settled;
 const DEAD_LETTERS: &str = "
     SELECT coalesce(sqlstate, 'none'), count(*) FROM audit.dead_letters GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT 20";
 
-/// Of the newest 10,000 batches, how many there are, how many do not begin where the writer's batch before ended, how many
-/// writers that concerns, and one of these. A sum of numbers of 64 bits may have more.
+/// Among the newest 10,000 batches: how many there are, how many do not begin where the writer's
+/// previous batch ended, how many writers that concerns, and one of these. A sum of 64-bit numbers
+/// may need more bits.
 const GAPS: &str = "
     WITH recent AS (SELECT writer_id, first_seq FROM audit.batches ORDER BY committed_at DESC LIMIT 10000),
     gap AS (
@@ -20,10 +22,11 @@ const GAPS: &str = "
         WHERE r.first_seq::numeric <> coalesce(p.last_seq, 0)::numeric + 1)
     SELECT (SELECT count(*) FROM recent), count(*), count(DISTINCT writer_id), min(writer_id::text) FROM gap";
 
-/// Of the newest 1,000 batches and the last with rows of each kind, and with dead letters, of each month: how many say that
-/// they wrote more than there is, how many records that is, how many writers, and one of these. What was removed by the rules
-/// is in `audit.removals`. Of batches that claim ids of more than a week only the newest ten: whoever writes may claim those
-/// of all time, and all rows would be looked through for each.
+/// Among the newest 1,000 batches and, for each month, the last with rows of each kind and with
+/// dead letters: how many claim more rows than exist, how many records that is, how many writers,
+/// and one of these. Rows removed by retention are in `audit.removals`. Of batches whose ids span
+/// more than a week only the newest ten are checked: a writer may claim ids of all time, and each
+/// such claim would mean scanning all rows.
 const LOST: &str = "
     WITH chosen AS (
         (SELECT * FROM audit.batches ORDER BY committed_at DESC LIMIT 1000)
@@ -60,8 +63,8 @@ const LOST: &str = "
     SELECT count(*), coalesce(sum(said - found), 0)::bigint, count(DISTINCT writer_id), min(writer_id::text)
     FROM counted WHERE found < said";
 
-/// Of the newest 10,000 rows of each kind, how many no batch counts, and one of their writers. Whoever may write can add a row
-/// without a batch, or with another's id, and no batch.
+/// Among the newest 10,000 rows of each kind: how many no batch counts, and one of their writers. A
+/// writer can add a row without a batch, or under another's id and no batch.
 const UNCOUNTED: &str = "
     WITH recent (kind, writer_id, seq) AS (
         (SELECT 'query_runs', writer_id, seq FROM audit.query_runs ORDER BY id DESC LIMIT 10000) UNION ALL
@@ -71,33 +74,34 @@ const UNCOUNTED: &str = "
         SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
     WHERE b.last_seq IS NULL OR b.last_seq < r.seq GROUP BY kind ORDER BY kind";
 
-/// Of the newest 10,000 events, those that say that the database made them and come from a program: the database takes a new
-/// writer for each, which is not registered. How many, and one of the programs' writers.
+/// Among the newest 10,000 events: those that claim to come from the database but come from a
+/// program, how many, and one of the programs' writers. The database takes a new, unregistered
+/// writer for each of its own.
 const FORGED: &str = "
     SELECT count(*), min(w.writer_id::text) FROM (
         SELECT writer_id, service_name, action_type FROM audit.events ORDER BY id DESC LIMIT 10000) e
     JOIN audit.writers w ON w.writer_id = e.writer_id
     WHERE e.service_name = 'postgres' AND e.action_type LIKE 'audit.%'";
 
-/// How long ago the newest batch was committed, in seconds; null when its time is not finite.
+/// The age of the newest batch, in seconds; null if its time is not finite.
 const NEWEST: &str = "
     SELECT CASE WHEN isfinite(committed_at) THEN extract(epoch FROM clock_timestamp() - committed_at)::float8 END
     FROM audit.batches ORDER BY committed_at DESC LIMIT 1";
 
-/// What it means when no batch is written.
+/// What to do when no batch is written.
 const SILENT: &str = "See whether the programs that write run and reach this database: their local logs hold \
     what they could not write (`tracing-audit spool list`).";
 
-/// Dead letters, continuity, and the newest batch.
+/// Checks dead letters, continuity, and the newest batch.
 ///
-/// A newest batch older than `max_age` is a problem. Without `is_whole`, rows lie in a partition that is told of as
-/// detached, and are not missed here.
+/// A newest batch older than `max_age` is a problem. Without `is_whole`, a partition with rows is
+/// reported as detached, so its rows are not reported as missing here.
 pub(crate) async fn check(
     look: &mut Look<'_>,
     max_age: Option<Duration>,
     is_whole: bool,
 ) -> Result<Vec<Finding>, sqlx::Error> {
-    // Else row-level security would show empty tables.
+    // Otherwise row-level security would make tables look empty.
     if !look.sees_all_rows {
         return Ok(vec![
             Finding::unseen("dead_letters", "audit.dead_letters"),
@@ -118,7 +122,7 @@ async fn dead_letters(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> 
     let counts = match look.rows_of_table::<(String, i64)>(DEAD_LETTERS).await? {
         Answer::Rows(counts) => counts,
         Answer::Refused => return Ok(vec![Finding::unseen("dead_letters", "audit.dead_letters")]),
-        // Told of with the tables.
+        // Reported with the tables.
         Answer::Absent => return Ok(Vec::new()),
     };
     let findings = counts
@@ -178,7 +182,7 @@ async fn batches(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     Ok(findings)
 }
 
-/// Batches without their rows.
+/// Reports batches without their rows.
 async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     type Lost = (i64, i64, i64, Option<String>);
     let lost = match look.rows_of_table::<Lost>(LOST).await? {
@@ -218,14 +222,14 @@ async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     ))
 }
 
-/// Rows without their batch, and events that only seem to be the database's.
+/// Reports rows without their batch, and events that only claim to come from the database.
 async fn uncounted(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     let Answer::Rows(uncounted) = look
         .rows_of_table::<(String, i64, String)>(UNCOUNTED)
         .await?
     else {
-        // Told of with the batches.
+        // Reported with the batches.
         return Ok(Vec::new());
     };
     for (kind, rows, writer) in uncounted {
@@ -267,13 +271,13 @@ async fn uncounted(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     ))
 }
 
-/// When the newest batch was committed.
+/// Reports when the newest batch was committed.
 async fn newest(
     look: &mut Look<'_>,
     max_age: Option<Duration>,
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let Answer::Rows(newest) = look.rows_of_table::<(Option<f64>,)>(NEWEST).await? else {
-        // Told of with the batches.
+        // Reported with the batches.
         return Ok(Vec::new());
     };
     Ok(vec![match newest.first() {

@@ -1,5 +1,6 @@
-//! What was renamed, moved or exchanged: it is known by its columns, its places or its definition, and its old name is
-//! given back. Nothing is made anew or taken away in its stead, so that no row and no value is lost.
+//! Finds what was renamed, moved or swapped, by its columns, its places or its definition, and
+//! advises giving the old name back. It never advises recreating or dropping instead, so that no
+//! row and no value is lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,22 +13,23 @@ use super::statements::{in_one, quoted, renames};
 /// A column: its name and its type.
 type Column = (String, String);
 
-/// What the findings here tell already.
+/// What these findings already explain.
 #[derive(Debug, Default)]
 pub(crate) struct Explained {
-    /// Whole objects.
+    /// Objects as a whole.
     pub(crate) objects: BTreeSet<String>,
-    /// Of a table, the columns that were renamed, by their old and their new names.
+    /// The renamed columns by table, under both their old and their new names.
     pub(crate) columns: BTreeMap<String, BTreeSet<String>>,
-    /// Single facts: kind, object and name.
+    /// Single facts by kind, object and name.
     pub(crate) facts: BTreeSet<(String, String, String)>,
-    /// Names of functions that others call.
+    /// The names of functions that others call.
     pub(crate) functions: BTreeSet<String>,
-    /// Whether tables stand in for others: what their rows, columns and partitions are is known when that is mended.
+    /// Whether tables have swapped places: their rows, columns and partitions can be checked only
+    /// after that is repaired.
     pub(crate) is_exchanged: bool,
 }
 
-/// Everything that has another name or place.
+/// Finds everything with another name or place.
 pub(crate) fn check(sides: &Sides<'_>, leaves: &[Leaf]) -> (Vec<Finding>, Explained) {
     let mut explained = Explained::default();
     let mut findings = tables(sides, leaves, &mut explained);
@@ -42,7 +44,7 @@ pub(crate) fn check(sides: &Sides<'_>, leaves: &[Leaf]) -> (Vec<Finding>, Explai
     (findings, explained)
 }
 
-/// A table as it is found, or should be.
+/// A table as found, or as expected.
 struct Table<'f> {
     names: BTreeSet<String>,
     shape: Option<&'f str>,
@@ -61,14 +63,14 @@ fn table<'f>(facts: &Facts<'f>, object: &'f str) -> Option<Table<'f>> {
     })
 }
 
-/// Which tables have the places of others.
+/// The tables that are in other tables' places.
 #[derive(Debug, Default)]
 struct Moves {
-    /// Each `(is, should be)`.
+    /// Pairs `(is, should be)`.
     of_tables: Vec<(String, String)>,
-    /// What stands where one of these should be.
+    /// The tables that occupy these places.
     in_the_way: Vec<String>,
-    /// Each `(copy, of)`, where both are as they should be.
+    /// Pairs `(copy, of)`, where the original is in its place.
     copies: Vec<(String, String)>,
 }
 
@@ -119,7 +121,7 @@ fn moves(sides: &Sides<'_>, leaves: &[Leaf]) -> Moves {
     moves
 }
 
-/// Tables that are elsewhere, or stand in for others.
+/// Reports tables that are elsewhere, or in other tables' places.
 fn tables(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec<Finding> {
     let Moves {
         of_tables: moves,
@@ -189,7 +191,7 @@ fn tables(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec<
     findings
 }
 
-/// Which name each has.
+/// Lists the present names with the expected ones.
 fn named(changes: &[(String, String)]) -> String {
     let told: Vec<String> = changes
         .iter()
@@ -198,14 +200,14 @@ fn named(changes: &[(String, String)]) -> String {
     told.join(", ")
 }
 
-/// The schema and the name of a table that is there, as a statement has them.
+/// Returns the schema and the name of an existing table, as written in a statement.
 fn parts_of(sides: &Sides<'_>, object: &str) -> (String, String) {
     let fact = sides.found.get(&("table", object, ""));
     let parts = fact.and_then(|fact| serde_json::from_str(fact.change.as_deref()?).ok());
     parts.unwrap_or_default()
 }
 
-/// Columns that have other names, or each other's: by their places.
+/// Reports columns that have other names, or each other's, going by their places.
 fn columns(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec<Finding> {
     let mut changes_of: BTreeMap<&str, Vec<(String, String)>> = BTreeMap::new();
     for (key, golden) in &sides.golden {
@@ -228,7 +230,7 @@ fn columns(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec
             .extend(names);
         let leaf = leaves.iter().find(|leaf| leaf.name == **object);
         let parent = leaf.map(|leaf| format!("audit.{}", leaf.parent));
-        // Renamed with its table's.
+        // Renamed together with its table's columns.
         if parent
             .as_deref()
             .is_some_and(|parent| changes_of.contains_key(parent))
@@ -242,7 +244,7 @@ fn columns(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec
                 quoted(to)
             )
         });
-        // A partition's columns have the names of its table's, as long as it is one.
+        // A partition's columns are named like its table's, as long as it is attached.
         if let (Some(leaf), Some(parent)) = (leaf, parent) {
             statements.insert(
                 0,
@@ -260,8 +262,9 @@ fn columns(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec
     findings
 }
 
-/// Which names stand where others should, among columns of the same type: `(is, should be)`. Columns that lie in another
-/// order, as after one was made anew and all was restored, are not renamed.
+/// Returns which names stand in the place of others, among columns of the same type: `(is, should
+/// be)`. Columns in a different order, as after one was recreated and everything restored, do not
+/// count as renamed.
 fn renamed_columns(right: &[Option<Column>], found: &[Option<Column>]) -> Vec<(String, String)> {
     let pairs = || right.iter().flatten().zip(found);
     let type_of = |name: &str| {
@@ -286,7 +289,8 @@ fn renamed_columns(right: &[Option<Column>], found: &[Option<Column>]) -> Vec<(S
             (is != name && other == kind).then(|| (is.clone(), name.clone()))
         })
         .collect();
-    // A name beyond the places of the migrations gives way; one that is taken by any other cannot be given.
+    // A column beyond those of the migrations gives up its name; a name that any other column holds
+    // cannot be given.
     let beyond: Vec<&str> = found
         .iter()
         .skip(right.len())
@@ -303,7 +307,8 @@ fn renamed_columns(right: &[Option<Column>], found: &[Option<Column>]) -> Vec<(S
                     .is_some_and(|(is, other)| is == to && other == kind)
             })
     });
-    // A name of ours stands elsewhere only when another stands in its own place; else all after one that is gone moved up.
+    // One of our names stands elsewhere only if another name has its place; otherwise the columns
+    // after a dropped one have moved up.
     loop {
         let before = changes.len();
         let given: BTreeSet<String> = changes.iter().map(|(_, to)| to.clone()).collect();
@@ -322,7 +327,7 @@ fn renamed_columns(right: &[Option<Column>], found: &[Option<Column>]) -> Vec<(S
     changes
 }
 
-/// The columns in a fact's shape, in their places; none where one was dropped.
+/// Returns the columns in a fact's shape by place; `None` for a dropped one.
 fn places(fact: &Fact) -> Vec<Option<Column>> {
     fact.shape
         .as_deref()
@@ -330,7 +335,8 @@ fn places(fact: &Fact) -> Vec<Option<Column>> {
         .unwrap_or_default()
 }
 
-/// The values of `audit.run_status`. One more changes nothing of what is stored; one that lacks was renamed.
+/// Checks the labels of `audit.run_status`. An additional one does not affect stored rows; a
+/// missing one was renamed.
 fn labels(sides: &Sides<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, golden) in &sides.golden {
@@ -381,7 +387,7 @@ fn labels(sides: &Sides<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Constraints, policies and triggers that are there under another name.
+/// Reports constraints, policies and triggers that exist under another name.
 fn parts(sides: &Sides<'_>, explained: &mut Explained) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, golden) in &sides.golden {
@@ -431,7 +437,7 @@ fn parts(sides: &Sides<'_>, explained: &mut Explained) -> Vec<Finding> {
     findings
 }
 
-/// The name of a part as its table's statements have it, from the one that takes it away.
+/// Returns the quoted name of a part, taken from the statement that removes it.
 fn quoted_name(fact: &Fact) -> String {
     let undo = fact.undo.as_deref().unwrap_or_default();
     let rest = ["DROP CONSTRAINT ", "DROP POLICY ", "DROP TRIGGER "]
@@ -445,10 +451,10 @@ fn quoted_name(fact: &Fact) -> String {
         .to_owned()
 }
 
-/// What comes after the name in the statement that makes it.
+/// Returns what follows the name in the statement that creates it.
 fn body_of(fact: &Fact, name: &str) -> Option<String> {
     let made = match fact.kind.as_str() {
-        // Whether it is enabled is another matter.
+        // Whether it is enabled is checked separately.
         "trigger" => fact.shape.as_deref()?,
         _ => fact.statement.as_deref()?,
     };
@@ -459,7 +465,7 @@ fn body_of(fact: &Fact, name: &str) -> Option<String> {
     made.strip_prefix(&begin).map(str::to_owned)
 }
 
-/// Functions of the trail's schemas that are there under another name.
+/// Reports functions in the trail's schemas that exist under another name.
 fn functions(sides: &Sides<'_>, explained: &mut Explained) -> Vec<Finding> {
     let body = |fact: &Fact| {
         let statement = fact.statement.as_deref()?;
@@ -502,7 +508,7 @@ fn functions(sides: &Sides<'_>, explained: &mut Explained) -> Vec<Finding> {
     findings
 }
 
-/// The view under another name, or with other names of its columns.
+/// Reports a view under another name, or with renamed columns.
 fn views(sides: &Sides<'_>, explained: &mut Explained) -> Vec<Finding> {
     let mut findings = Vec::new();
     for (key, golden) in &sides.golden {

@@ -28,17 +28,17 @@ fn columns_are_renamed_by_their_places_and_types() {
         renamed("id:uuid other:text role:text at:time"),
         "other>user"
     );
-    // Another stands in for it.
+    // Another column took its name.
     assert_eq!(
         renamed("id:uuid hidden:text role:text at:time user:text"),
         "hidden>user user>user_of_somebody_else"
     );
-    // One was dropped, before and after a restore; and one that was made anew.
+    // One was dropped, before and after a restore; and one was recreated.
     assert_eq!(renamed("id:uuid - role:text at:time"), "");
     assert_eq!(renamed("id:uuid role:text at:time"), "");
     assert_eq!(renamed("id:uuid - role:text at:time user:text"), "");
     assert_eq!(renamed("id:uuid role:text at:time user:text"), "");
-    // After one of somebody else's was dropped.
+    // After a foreign column was dropped.
     assert_eq!(
         renamed("id:uuid other:text role:text at:time - mine:int"),
         "other>user"

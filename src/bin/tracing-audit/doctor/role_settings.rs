@@ -1,11 +1,11 @@
-//! Settings of roles and of the database that change what the trail relies on.
+//! Checks settings of roles and of the database that change what the trail relies on.
 
 use super::finding::{Finding, Severity, or_ok};
 use super::look::Look;
 
-/// What is set for a role, a database, both or the server: the role (none: all), the statement's beginning, the name,
-/// the value (of a boolean: `on` or `off`, however it was written), and whether it is the server's. What the server has
-/// is known where nothing else stands before it.
+/// The settings of a role, a database, both or the server: the role (null for all), the beginning
+/// of the statement, the name, the value (a boolean as `on` or `off`, however it was written), and
+/// whether it is the server's. The server's is known only if no other takes precedence.
 const SETTINGS: &str = "
     WITH setting (role, statement, name, value, is_server) AS (
         SELECT r.rolname::text, CASE
@@ -26,8 +26,9 @@ const SETTINGS: &str = "
         AND (o.role IS NULL OR o.role IN (session_user, current_user))))
     ORDER BY 2, 3";
 
-/// Logins whose sessions act as another role from the start: the setting's statement, the login, that role, and the
-/// trail's roles whose rights it has not. A setting that the login may not make is passed over by Postgres.
+/// Logins whose sessions start as another role: the setting's statement, the login, that role, and
+/// the trail's roles whose rights it lacks. Postgres ignores a setting that the login may not
+/// apply.
 const ACTING: &str = "
     SELECT CASE
             WHEN s.setrole = 0 AND s.setdatabase = 0 THEN 'ALTER ROLE ALL'
@@ -44,7 +45,7 @@ const ACTING: &str = "
         AND pg_has_role(m.oid, g.oid, 'MEMBER') AND NOT pg_has_role(t.oid, g.oid, 'USAGE')
     GROUP BY 1, 2, 3 ORDER BY 1, 2";
 
-/// What is set for roles, for this database, or for both.
+/// Checks the settings of roles, of this database, and of both.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     for (role, statement, name, value, is_server) in look
@@ -59,7 +60,7 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
         } else {
             statement.trim_start_matches("ALTER ").to_lowercase()
         };
-        // A value is told only of settings that are not free text.
+        // A value is printed only for settings that are not free text.
         let found = format!("{name} is set: {why}");
         let finding = match severity {
             Severity::Problem => Finding::problem("role_settings", object, found),
@@ -101,7 +102,7 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
     ))
 }
 
-/// What a setting of a role, a database or both does to the trail, if anything.
+/// Judges what a setting of a role, a database or both does to the trail, if anything.
 fn judge(
     name: &str,
     value: &str,
@@ -152,7 +153,7 @@ fn judge(
     }
 }
 
-/// Whether something is looked up before the catalog.
+/// Whether another schema is searched before the catalog.
 fn hides_catalog(search_path: &str) -> bool {
     search_path
         .split(',')
@@ -161,7 +162,7 @@ fn hides_catalog(search_path: &str) -> bool {
             let quoted = schema
                 .strip_prefix('"')
                 .and_then(|rest| rest.strip_suffix('"'));
-            // In quotes every letter counts.
+            // Quoted names are case-sensitive.
             quoted.map_or_else(|| schema.to_lowercase(), str::to_owned)
         })
         .position(|schema| schema == "pg_catalog")

@@ -1,4 +1,4 @@
-//! The roles: what they may be, who is a member of which, and who gets round the grants.
+//! Checks the roles: their attributes, their members, and who bypasses the grants.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ const ROLES: [&str; 6] = [
     "audit_operator",
 ];
 
-/// The roles that logins are made members of.
+/// The roles that logins are members of.
 const LOGIN_ROLES: [&str; 4] = [
     "audit_writer",
     "audit_reader",
@@ -32,8 +32,9 @@ const ATTRIBUTES: &str = "
         CASE WHEN rolcreatedb THEN 'CREATEDB' END, CASE WHEN rolreplication THEN 'REPLICATION' END], NULL)
     FROM pg_roles";
 
-/// Direct memberships. From Postgres 16 on there may be several of a role in another, each by whoever granted it and with
-/// options of its own; before, what counts is whether the member inherits at all.
+/// Direct memberships. From Postgres 16 on a role may be a member of another several times, once
+/// for each grantor and with its own options; before, all that counts is whether the member
+/// inherits.
 const MEMBERSHIPS: &str = "
     SELECT g.rolname::text, m.rolname::text, coalesce((to_jsonb(a) ->> 'inherit_option')::bool, m.rolinherit),
         coalesce((to_jsonb(a) ->> 'set_option')::bool, true), a.admin_option,
@@ -41,7 +42,7 @@ const MEMBERSHIPS: &str = "
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
     ORDER BY 1, 2, 6";
 
-/// Who is a member of what, directly or through others; not who may only make others members.
+/// Members of each role, direct and indirect, without those who may only administer it.
 const REACH: &str = "
     WITH RECURSIVE effective AS (
         SELECT roleid, member FROM pg_auth_members a
@@ -52,12 +53,13 @@ const REACH: &str = "
     SELECT g.rolname::text, m.rolname::text FROM reach
     JOIN pg_roles g ON g.oid = reach.role JOIN pg_roles m ON m.oid = reach.member ORDER BY 1, 2";
 
-/// Whose the database is, and the statement that gives it to who has set up the server.
+/// The database's owner, and the statement that gives it to the role that initialized the server.
 const DATABASE_OWNER: &str = "
     SELECT pg_get_userbyid(datdba)::text, format('ALTER DATABASE %I OWNER TO %I;', datname, pg_get_userbyid(10))
     FROM pg_database WHERE datname = current_database()";
 
-/// Logins of the trail that cannot log in here: the login, why, and the statement that mends it.
+/// The trail's logins that cannot log in here: the login, the reason, and the statement that
+/// repairs it.
 const SHUT_OUT: &str = "
     WITH RECURSIVE reach (member) AS (
         SELECT a.member FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid
@@ -75,7 +77,8 @@ const SHUT_OUT: &str = "
     FROM pg_database WHERE datname = current_database() AND datconnlimit = 0
     ORDER BY 1, 2";
 
-/// Rights to settings and to the catalog itself, with which who is no superuser may switch off what the trail relies on.
+/// Rights to settings and to the catalog that let a role other than a superuser disable what the
+/// trail relies on.
 const DEEPER: &str = "
     SELECT pg_get_userbyid(x.grantee)::text, format('%s of setting %s', x.privilege_type, a.parname),
         format('REVOKE %s ON PARAMETER %s FROM %I;', x.privilege_type, a.parname, pg_get_userbyid(x.grantee))
@@ -91,7 +94,7 @@ const DEEPER: &str = "
         AND NOT EXISTS (SELECT FROM pg_roles r WHERE r.oid = x.grantee AND (r.rolsuper OR r.rolname LIKE 'pg\\_%'))
     ORDER BY 1, 2";
 
-/// Roles of Postgres itself whose members get round the grants of the tables.
+/// Predefined roles of Postgres whose members bypass the tables' grants.
 const PREDEFINED: [(&str, &str); 5] = [
     (
         "pg_read_all_data",
@@ -106,13 +109,13 @@ const PREDEFINED: [(&str, &str); 5] = [
     ),
 ];
 
-/// Roles, and how they belong together.
+/// The roles and their memberships.
 #[derive(Debug)]
 struct Roles {
-    /// Of every role of the server, what it may do besides.
+    /// The attributes of every role of the server.
     attributes: BTreeMap<String, Vec<String>>,
     memberships: Vec<Membership>,
-    /// `(role, member)`, also through others.
+    /// `(role, member)`, also indirect.
     reach: Vec<(String, String)>,
     database_owner: String,
     /// The statement that gives the database to another owner.
@@ -125,14 +128,14 @@ struct Membership {
     member: String,
     inherits: bool,
     sets: bool,
-    /// May make others members, and itself.
+    /// May add members, itself included.
     administers: bool,
-    /// Whoever granted it, where that matters: from Postgres 16 on.
+    /// The grantor, where it matters: from Postgres 16 on.
     grantor: Option<String>,
 }
 
 impl Membership {
-    /// Such as Postgres 16 gives whoever makes a role.
+    /// As Postgres 16 grants it to the creator of a role.
     fn is_for_administration_only(&self) -> bool {
         self.administers && !self.inherits && !self.sets
     }
@@ -180,7 +183,7 @@ impl Roles {
             .is_some_and(|attributes| attributes.iter().any(|has| has == attribute))
     }
 
-    /// Every role with an attribute.
+    /// Returns the roles that have an attribute.
     fn with(&self, attribute: &str) -> Vec<&str> {
         self.attributes
             .keys()
@@ -189,7 +192,7 @@ impl Roles {
             .collect()
     }
 
-    /// The members of a role, directly or through others.
+    /// Returns the members of a role, direct and indirect.
     fn members(&self, role: &str) -> Vec<&str> {
         self.reach
             .iter()
@@ -198,7 +201,7 @@ impl Roles {
             .collect()
     }
 
-    /// The memberships of a role in another: from Postgres 16 on one for each grantor.
+    /// Returns the memberships of a role in another: from Postgres 16 on one for each grantor.
     fn between<'a>(
         &'a self,
         role: &'a str,
@@ -209,8 +212,9 @@ impl Roles {
             .filter(move |membership| membership.role == role && membership.member == member)
     }
 
-    /// The statements that end a membership (or `what` of it, such as `ADMIN OPTION FOR `). What its member has granted
-    /// goes with it, and so does what Postgres 16 made depend on it: that is granted before by whoever runs this.
+    /// Returns the statements that end a membership (or `what` of it, such as `ADMIN OPTION FOR `).
+    /// This also ends what its member has granted, and what Postgres 16 made dependent on it:
+    /// whoever runs the statements grants that first.
     fn revoke(&self, membership: &Membership, what: &str) -> String {
         let Membership { role, member, .. } = membership;
         let revoke = format!("REVOKE {what}{role} FROM {}", quoted(member));
@@ -224,7 +228,7 @@ impl Roles {
                 && kept.role == *role
                 && kept.grantor.as_ref() == Some(member);
             if depends && (!is_closed || kept.member == "audit_maintainer") {
-                // Said, since a membership that is there already keeps the options that are not.
+                // Spelled out, since an existing membership keeps the options that are not named.
                 let _ = write!(
                     statements,
                     "GRANT {role} TO {} WITH INHERIT {}, SET {}; ",
@@ -245,7 +249,7 @@ impl Roles {
     }
 }
 
-/// The roles and their members.
+/// Checks the roles and their members.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let roles = Roles::read(look).await?;
     let mut findings = attributes(&roles);
@@ -264,7 +268,7 @@ pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Err
     Ok(findings)
 }
 
-/// The trail's roles are there, log in nowhere and may nothing else.
+/// Checks that the trail's roles exist, cannot log in and have no other attributes.
 fn attributes(roles: &Roles) -> Vec<Finding> {
     let mut findings = Vec::new();
     for role in ROLES {
@@ -294,7 +298,7 @@ fn attributes(roles: &Roles) -> Vec<Finding> {
     )
 }
 
-/// Nobody becomes the owner, and the trail's roles get nothing from others.
+/// Checks that nobody can become the owner, and that the trail's roles inherit nothing from others.
 fn closed(roles: &Roles) -> Vec<Finding> {
     let mut findings = Vec::new();
     for membership in &roles.memberships {
@@ -357,7 +361,7 @@ fn closed(roles: &Roles) -> Vec<Finding> {
     )
 }
 
-/// Who is what.
+/// Lists the members of each role.
 fn members(roles: &Roles) -> Vec<Finding> {
     LOGIN_ROLES
         .into_iter()
@@ -365,7 +369,7 @@ fn members(roles: &Roles) -> Vec<Finding> {
         .collect()
 }
 
-/// Who writes the trail should be able to do nothing else to it.
+/// Checks that a writer can do nothing else to the trail.
 fn writers(roles: &Roles) -> Vec<Finding> {
     let mut findings = Vec::new();
     for writer in roles.members("audit_writer") {
@@ -423,7 +427,7 @@ fn writers(roles: &Roles) -> Vec<Finding> {
     )
 }
 
-/// Who is meant to write or read the trail, and cannot log in.
+/// Reports logins that should write or read the trail but cannot log in.
 async fn shut_out(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let findings = look
         .rows::<(String, String, String)>(SHUT_OUT)
@@ -444,7 +448,7 @@ async fn shut_out(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     ))
 }
 
-/// Logins that were made members, and have the rights only when they ask for them.
+/// Reports logins that are members but get the rights only with `SET ROLE`.
 fn not_inheriting(roles: &Roles) -> Vec<Finding> {
     let mut findings = Vec::new();
     for role in LOGIN_ROLES {
@@ -481,8 +485,8 @@ fn not_inheriting(roles: &Roles) -> Vec<Finding> {
     findings
 }
 
-/// Who may make members of the roles that logins are members of. From Postgres 16 on that is whoever made them, and
-/// cannot be given up by that role itself.
+/// Lists who may add members to the login roles. From Postgres 16 on that includes their creator,
+/// who cannot give it up by itself.
 fn administrators(roles: &Roles) -> Vec<Finding> {
     let mut administered: BTreeMap<&str, Vec<&Membership>> = BTreeMap::new();
     for membership in &roles.memberships {
@@ -523,7 +527,7 @@ fn administrators(roles: &Roles) -> Vec<Finding> {
         .collect()
 }
 
-/// Who gets round the grants: a limit that can be known, not lifted.
+/// Reports who bypasses the grants: a limit to know about, not one to lift.
 fn bypassing(roles: &Roles) -> Vec<Finding> {
     let superusers = roles.with("SUPERUSER");
     let mut findings = vec![Finding::ok(

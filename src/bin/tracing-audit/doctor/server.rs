@@ -1,4 +1,5 @@
-//! The server: its version, what its settings do to a commit, its clock, and the version of the schema.
+//! Checks the server: its version, the settings that affect a commit, its clock, and the version of
+//! the schema.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -7,17 +8,17 @@ use super::finding::{Finding, or_ok};
 use super::look::{Answer, Look};
 use super::{snapshot, sources};
 
-/// The oldest version of Postgres that is supported.
+/// The oldest supported version of Postgres.
 const OLDEST: i32 = 15;
 
-/// How far two clocks may be apart: less than it takes for anybody to notice.
+/// The tolerated difference between the clocks: less than anybody would notice.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 
 const VERSION: &str = "
     SELECT current_setting('server_version_num')::int, current_setting('server_version'),
         current_setting('server_encoding')";
 
-/// Settings of the whole server; those of a role or of the database are told of with the roles.
+/// Settings of the whole server; those of a role or of the database are checked with the roles.
 const SETTINGS: &str = "
     SELECT name, reset_val FROM pg_settings
     WHERE source NOT IN ('global', 'database', 'user', 'database user') AND name IN (
@@ -34,7 +35,7 @@ const APPLIED: &str = "SELECT version, success FROM audit.schema_migrations ORDE
 
 const CHECKSUMS: &str = "SELECT version, checksum FROM audit.schema_migrations";
 
-/// What a setting must be, whether it matters enough to be a problem, and why.
+/// Settings and their required values, whether another value is a problem, and why.
 const EXPECTED_SETTINGS: [(&str, &str, bool, &str); 8] = [
     (
         "fsync",
@@ -90,13 +91,13 @@ const EXPECTED_SETTINGS: [(&str, &str, bool, &str); 8] = [
 /// Whether the rest can be compared with what this program knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Schema {
-    /// Of this program's version, or of one that this login may not read.
+    /// This program's version, or one that this login may not read.
     Known,
-    /// Missing, or of another version.
+    /// Missing, or another version.
     Other,
 }
 
-/// Version, settings and clock.
+/// Checks version, settings and clock.
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = version(look).await?;
     findings.extend(settings(look).await?);
@@ -152,7 +153,7 @@ async fn settings(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
         let Some(value) = settings.get(name) else {
             continue;
         };
-        // For synchronous_commit more than on is as good.
+        // For synchronous_commit any value above on is as good.
         if value == expected || (name == "synchronous_commit" && value != "off") {
             continue;
         }
@@ -190,7 +191,7 @@ async fn clock(look: &mut Look<'_>) -> Result<Finding, sqlx::Error> {
     Ok(compare_clocks(before, server, after))
 }
 
-/// Compares the server's clock with what this machine's showed before and after it was asked, in seconds.
+/// Compares the server's time with this machine's before and after the query, in seconds.
 fn compare_clocks(before: f64, server: f64, after: f64) -> Finding {
     let tolerance = CLOCK_TOLERANCE.as_secs_f64();
     let ahead = server - after;
@@ -222,7 +223,8 @@ fn compare_clocks(before: f64, server: f64, after: f64) -> Finding {
     )
 }
 
-/// The trail's schemas under other names: by the tables, the partitions and the function of the event triggers in them.
+/// The trail's schemas under other names, recognized by their tables, partitions and event trigger
+/// function.
 const RENAMED_SCHEMAS: &str = "
     SELECT w.name, n.nspname::text, format('ALTER SCHEMA %I RENAME TO %I;', n.nspname, w.name)
     FROM pg_namespace n, LATERAL (
@@ -236,7 +238,7 @@ const RENAMED_SCHEMAS: &str = "
             WHERE e.evtname IN ('audit_refuse_ddl', 'audit_refuse_drop') AND p.proname = 'refuse_ddl' AND p.pronamespace = n.oid)) w (name)
     WHERE n.nspname <> w.name AND to_regnamespace(w.name) IS NULL ORDER BY 1";
 
-/// The trail's roles under other names: by what they own, and by the policies that are for them.
+/// The trail's roles under other names, recognized by what they own and by the policies for them.
 const RENAMED_ROLES: &str = "
     WITH policy (name, role) AS (
         SELECT p.polname, p.polroles[1] FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
@@ -260,7 +262,7 @@ const RENAMED_ROLES: &str = "
         'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
     ORDER BY 1";
 
-/// Schemas and roles of the trail that were renamed.
+/// Reports renamed schemas and roles of the trail.
 pub(crate) async fn renamed(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     for (check, what, sql) in [
@@ -279,7 +281,7 @@ pub(crate) async fn renamed(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::E
     Ok(findings)
 }
 
-/// The version of the tables.
+/// Checks the version of the tables.
 pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema), sqlx::Error> {
     let known = sources::VERSION;
     let there: Vec<(bool,)> = look.rows(SCHEMA).await?;
@@ -329,7 +331,7 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
     findings.push(if version == known {
         Finding::ok("schema_version", "audit", found)
     } else {
-        // A row that anybody may have put there: it hides nothing of what is below.
+        // Anybody may have inserted this row, so the checks below still run.
         Finding::problem("schema_version", "audit", found)
             .expected(format!("version {known}"))
             .explained(
@@ -341,9 +343,9 @@ pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema)
     Ok((findings, Schema::Known))
 }
 
-/// Whether what was applied is what this program would apply.
+/// Checks that the applied migrations are this program's.
 async fn checksums(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
-    // Not for everybody to read, and not worth a warning: the catalog itself is compared below.
+    // Not everybody may read them, and that needs no warning: the catalog itself is compared below.
     let Answer::Rows(applied) = look.rows_of_table::<(i64, Vec<u8>)>(CHECKSUMS).await? else {
         return Ok(Vec::new());
     };

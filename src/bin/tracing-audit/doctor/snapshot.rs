@@ -1,4 +1,5 @@
-//! What the trail consists of, as facts of the catalog: those of the database, and those that the migrations make.
+//! Reads the trail's parts as facts of the catalog: those of the database, and those that the
+//! migrations create.
 
 use std::fmt::Write as _;
 
@@ -7,8 +8,8 @@ use serde_json::Value;
 use super::look::{Answer, Look};
 use super::partitions::Leaf;
 
-/// The facts that the migrations make, by the major version of Postgres from which on they are these; `scripts/golden`
-/// writes them.
+/// The facts that the migrations create, by the first major version of Postgres for which they
+/// hold; `scripts/golden` writes them.
 const GOLDEN: [(i32, &str); 2] = [
     (15, include_str!("golden/15.sql")),
     (17, include_str!("golden/17.sql")),
@@ -17,13 +18,13 @@ const GOLDEN: [(i32, &str); 2] = [
 /// The newest version of Postgres whose facts are known.
 pub(crate) const NEWEST: i32 = 18;
 
-/// What the line before a fact's statement begins with.
+/// The prefix of the line before a fact's statement.
 const HEADING: &str = "--@ ";
 
-/// A month's name in the golden file, and its first moment and that of the next.
+/// Placeholders in the golden file: a month's name, its first moment and that of the next.
 const MONTH: (&str, &str, &str) = ("YYYY_MM", "{from}", "{to}");
 
-/// One thing that is so in the catalog: see `snapshot.sql`.
+/// A fact of the catalog: see `snapshot.sql`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Fact {
     pub(crate) kind: String,
@@ -32,12 +33,12 @@ pub(crate) struct Fact {
     pub(crate) statement: Option<String>,
     pub(crate) shape: Option<String>,
     pub(crate) change: Option<String>,
-    /// Of the database's own facts only.
+    /// Only for facts of the database.
     pub(crate) undo: Option<String>,
 }
 
 impl Fact {
-    /// Whether it is of the columns of a table, which a partition has as its table has them.
+    /// Whether it is about a table's columns, which a partition shares with its table.
     pub(crate) fn is_of_columns(&self) -> bool {
         self.kind.starts_with("column")
     }
@@ -63,7 +64,7 @@ impl Fact {
     }
 }
 
-/// The facts of the database.
+/// Returns the facts of the database.
 pub(crate) async fn read(look: &mut Look<'_>) -> Result<Vec<Fact>, sqlx::Error> {
     type Row = (
         String,
@@ -91,7 +92,8 @@ pub(crate) async fn read(look: &mut Look<'_>) -> Result<Vec<Fact>, sqlx::Error> 
         .collect())
 }
 
-/// What ANALYZE has noted of values, and stays when it is kept from noting more; only a superuser may see it.
+/// Statistics of values that ANALYZE stored, and that stay after it is kept from storing more; only
+/// a superuser may see them.
 const NOTED: &str = "
     SELECT format('%I.%I', n.nspname, c.relname), a.attname::text,
         format('DELETE FROM pg_catalog.pg_statistic WHERE starelid = %L::pg_catalog.regclass AND staattnum = %s;',
@@ -100,7 +102,7 @@ const NOTED: &str = "
     JOIN pg_attribute a ON a.attrelid = s.starelid AND a.attnum = s.staattnum
     WHERE n.nspname IN ('audit', 'audit_parts') AND a.attstattarget = 0";
 
-/// Values that ANALYZE has noted before it was kept from it, as facts.
+/// Returns the statistics of values that ANALYZE stored before it was kept from it, as facts.
 pub(crate) async fn noted_values(look: &mut Look<'_>) -> Result<Vec<Fact>, sqlx::Error> {
     let Answer::Rows(rows) = look
         .rows_of_table::<(String, String, String)>(NOTED)
@@ -122,7 +124,7 @@ pub(crate) async fn noted_values(look: &mut Look<'_>) -> Result<Vec<Fact>, sqlx:
         .collect())
 }
 
-/// The facts that must be in a database with these partitions.
+/// Returns the facts that a database with these partitions must have.
 pub(crate) fn expected(major: i32, leaves: &[&Leaf]) -> Vec<Fact> {
     let golden = golden(major);
     let (of_leaves, mut facts): (Vec<Fact>, Vec<Fact>) = golden
@@ -166,7 +168,7 @@ pub(crate) fn expected(major: i32, leaves: &[&Leaf]) -> Vec<Fact> {
     facts
 }
 
-/// The golden facts of a version.
+/// Returns the golden facts of a version.
 fn golden(major: i32) -> Vec<Fact> {
     let of_version = GOLDEN.iter().rev().find(|(from, _)| *from <= major);
     parse(of_version.unwrap_or(&GOLDEN[0]).1)
@@ -192,8 +194,8 @@ fn parse_fact(text: &str) -> Option<Fact> {
     })
 }
 
-/// The golden file of a database that was just migrated: of the partitions, one of a month and the default one stand for
-/// all.
+/// Returns the golden file of a freshly migrated database: of the partitions, one month's and the
+/// default one stand for all.
 pub(crate) fn write(facts: &[Fact], leaves: &[&Leaf]) -> String {
     let mut text = String::new();
     for fact in facts {

@@ -1,8 +1,8 @@
-//! The migrations' text: what was applied must be the same.
+//! The text of the migrations, and the checksums that applied ones must have.
 
 use sha2::{Digest as _, Sha384};
 
-/// The migrations by their version, as the library embeds them.
+/// The migrations by version, as the library embeds them.
 const MIGRATIONS: [(i64, &str); 2] = [
     (
         1,
@@ -11,7 +11,7 @@ const MIGRATIONS: [(i64, &str); 2] = [
     (2, include_str!("../../../../migrations/0002_rights.sql")),
 ];
 
-/// The statements with which a superuser makes the event triggers.
+/// The statements with which a superuser creates the event triggers.
 pub(crate) const GUARD: &str = include_str!("../../../../migrations/guard.sql");
 
 /// The version of the schema that this program knows.

@@ -1,7 +1,7 @@
-//! Parts of the statements that mend: names, renames, all or nothing.
+//! Builds parts of the repairing statements: quoted names, renames, transactions.
 
-/// A name as it is written in a statement. Only the names of the trail's own roles and of Postgres' are written bare:
-/// any other could be a word of SQL.
+/// Returns a name as written in a statement. Only names of the trail's roles and of Postgres' own
+/// are left unquoted: any other could be an SQL keyword.
 pub(crate) fn quoted(name: &str) -> String {
     let is_plain = name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
     if is_plain && (name.starts_with("audit_") || name.starts_with("pg_")) {
@@ -11,7 +11,7 @@ pub(crate) fn quoted(name: &str) -> String {
     }
 }
 
-/// The statements that rename, by a third name where one is taken.
+/// Returns the statements that rename, by way of a third name if one is taken.
 pub(crate) fn renames(
     changes: &[(String, String)],
     rename: impl Fn(&str, &str) -> String,
@@ -34,7 +34,7 @@ pub(crate) fn renames(
     away.chain(back).collect()
 }
 
-/// All or none of them.
+/// Wraps statements in a transaction.
 pub(crate) fn in_one(statements: &[String]) -> String {
     match statements.len() {
         0 | 1 => statements.concat(),

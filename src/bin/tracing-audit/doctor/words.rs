@@ -1,4 +1,4 @@
-//! What a difference means, in words a database administrator can act on.
+//! Describes a difference in words that a database administrator can act on.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use super::snapshot::Fact;
 use How::{Changed, Extra, Missing};
 use Severity::{Problem, Warning};
 
-/// How much it matters, what is found, and what should be.
+/// The severity, the actual state, and the expected one.
 pub(crate) type Words = (Severity, String, String);
 
-/// Says what a group of differences of one cause is; `found` are all facts of the database.
+/// Describes a group of differences with one cause; `found` holds all facts of the database.
 pub(crate) fn words(difference: &Difference, group: &[Difference], found: &[Fact]) -> Words {
     let name = &difference.fact().name;
     match difference.kind() {
@@ -38,7 +38,7 @@ fn warning(found: impl Into<String>, expected: impl Into<String>) -> Words {
     (Warning, found.into(), expected.into())
 }
 
-/// The first line of a statement.
+/// Returns the first line of a statement.
 fn short(statement: &str) -> String {
     let line = statement.lines().next().unwrap_or_default();
     line.trim_end_matches(';').to_owned()
@@ -118,7 +118,7 @@ fn event_trigger(difference: &Difference) -> Words {
     }
 }
 
-/// Of something that has a name of its own in a table.
+/// Describes a difference of a named part of a table.
 fn named(difference: &Difference, what: &str, missing: &str, extra: &str) -> Words {
     let name = &difference.fact().name;
     let (is, should) = (
@@ -145,7 +145,7 @@ fn part_of_table(difference: &Difference) -> Words {
             "readers do not see what they must",
             &is,
         ),
-        // A month's only keeps queries by time from reading the partition.
+        // A month's check only saves queries by time from reading the partition.
         ("constraint", Missing) if name.ends_with("_month") => warning(
             format!("constraint {name} is missing: a query by time reads this partition as well"),
             short(difference.golden_statement()),
@@ -282,7 +282,7 @@ fn other(difference: &Difference, group: &[Difference]) -> Words {
     }
 }
 
-/// What somebody has and should not have, or the other way round.
+/// Describes a role's extra or missing rights.
 fn privilege(difference: &Difference, group: &[Difference]) -> Words {
     let of_group: Vec<Privilege> = group.iter().map(|d| Privilege::of(d.fact())).collect();
     let who = Privilege::of(difference.fact()).grantee().to_owned();
@@ -302,7 +302,7 @@ fn privilege(difference: &Difference, group: &[Difference]) -> Words {
             .iter()
             .all(|privilege| privilege.is_for_foreign_keys() || privilege.what == "USAGE");
     match difference.how {
-        // They stand against the removal of partitions, which says so.
+        // They prevent the removal of partitions, which reports them.
         _ if is_for_foreign_keys => (
             Severity::Ok,
             format!("{who} may make foreign keys that refer to it{on}"),
@@ -313,7 +313,7 @@ fn privilege(difference: &Difference, group: &[Difference]) -> Words {
     }
 }
 
-/// Whether a function's head or its body is another one.
+/// Describes whether a function's header or its body changed.
 fn changed_function(difference: &Difference) -> String {
     let parts = |statement: &str| -> (String, String) {
         let (head, body) = statement.split_once("\nAS $").unwrap_or((statement, ""));
