@@ -1,11 +1,12 @@
-//! A test that runs a part of itself in a process of its own: one that is killed, or that has a global subscriber.
+//! Runs part of a test in a process of its own: one that is killed, or that has a global
+//! subscriber.
 
 use super::Postgres;
 use super::trail::Folder;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// Set in the child alone.
+/// Set only in the child.
 const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
 
 /// Whether this process is the child.
@@ -13,7 +14,7 @@ pub(crate) fn is_child() -> bool {
     std::env::var_os(CHILD).is_some()
 }
 
-/// The command that runs this test, and no other, as a child.
+/// Returns the command that runs only this test, as a child.
 pub(crate) fn alone(test: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -22,14 +23,14 @@ pub(crate) fn alone(test: &str) -> Command {
     command
 }
 
-/// The same, and the child's `from_env()` finds this server and folder.
+/// Like [`alone`]; the child's `from_env()` finds this server and folder.
 pub(crate) fn command(test: &str, postgres: &Postgres, spool: &Folder) -> Command {
     let mut command = alone(test);
     told(&mut command, postgres, spool);
     command
 }
 
-/// Tells any command of the server and the folder.
+/// Sets the server and the folder in a command's environment.
 pub(crate) fn told(command: &mut Command, postgres: &Postgres, spool: &Folder) {
     command
         .env(CHILD, "1")
@@ -39,9 +40,9 @@ pub(crate) fn told(command: &mut Command, postgres: &Postgres, spool: &Folder) {
         .stdout(Stdio::piped());
 }
 
-/// Waits until the child says a line that ends with this word; returns that line.
+/// Waits until the child prints a line that ends with this word; returns that line.
 pub(crate) fn wait_for_word(child: &mut Child, word: &str) -> String {
-    // A line at a time, and no byte more: it is still written to, and read again.
+    // Reads a line and no byte more: the child goes on writing, and the pipe is read again.
     let stdout = BufReader::with_capacity(1, child.stdout.as_mut().unwrap());
     stdout
         .lines()
@@ -50,26 +51,26 @@ pub(crate) fn wait_for_word(child: &mut Child, word: &str) -> String {
         .unwrap_or_else(|| panic!("the child did not say {word}"))
 }
 
-/// Starts a child and waits until it says that it is ready.
+/// Starts a child and waits until it prints that it is ready.
 pub(crate) fn start_until_ready(command: &mut Command) -> Child {
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
     wait_for_word(&mut child, "ready");
     child
 }
 
-/// Ends the child by SIGKILL.
+/// Kills the child with SIGKILL.
 pub(crate) fn kill(mut child: Child) {
     child.kill().unwrap();
     child.wait().unwrap();
 }
 
-/// How the child tells its parent.
+/// Prints a word for the parent.
 #[allow(clippy::print_stdout, reason = "what a parent reads")]
 pub(crate) fn say(word: &str) {
     println!("{word}");
 }
 
-/// Says that it is ready, and returns when its parent has seen what it wants to.
+/// Prints that the child is ready, and returns when the parent closes its stdin.
 pub(crate) fn wait_for_parent() {
     say("ready");
     std::io::read_to_string(std::io::stdin()).unwrap();

@@ -1,4 +1,4 @@
-//! A collector: a real receiver of OTLP over gRPC or HTTP, that behaves as it is told.
+//! A collector: a real OTLP receiver over gRPC or HTTP, with configurable behaviour.
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -41,52 +41,52 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use super::trail::PATIENCE;
 use super::wait_until;
 
-/// What a collector speaks.
+/// The protocol of a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     Grpc,
     Http,
 }
 
-/// How the collector answers requests for spans.
+/// How the collector answers requests with spans.
 #[derive(Clone, Debug)]
 pub(crate) enum Behaviour {
     Take,
-    /// Takes it, and keeps nothing.
+    /// Accepts the request, and discards its spans.
     Forget,
-    /// Refuses with this code of gRPC, or of HTTP.
+    /// Refuses with this gRPC code, or this HTTP status.
     Refuse {
         grpc: Code,
         http: u16,
-        /// How long it asks the client to wait.
+        /// The delay it asks of the client.
         after: Option<Duration>,
     },
-    /// Takes it after so long.
+    /// Accepts the request after a delay.
     Slow(Duration),
-    /// Takes it at once, and says so after so long.
+    /// Accepts the request at once, and answers after a delay.
     Late(Duration),
-    /// Takes requests up to so many bytes.
+    /// Accepts requests of at most this many bytes.
     AtMost(usize),
     /// Refuses every request with a span of this name.
     NotNamed(&'static str),
-    /// Takes it when this header has this value.
+    /// Accepts the request if this header has this value.
     Header(&'static str, &'static str),
-    /// Takes it, and says that it has refused so many spans of it.
+    /// Accepts the request, and answers that it rejected this many of its spans.
     Partial(i64),
 }
 
-/// What was received.
+/// What the collector received.
 #[derive(Debug, Default)]
 struct Received {
     behaviour: Option<Behaviour>,
     spans: Vec<Exported>,
     metrics: Vec<Metric>,
-    /// When requests for spans came, whatever became of them.
+    /// When requests with spans arrived, accepted or not.
     requests: Vec<Instant>,
     largest: usize,
 }
 
-/// A span with what it is of.
+/// A span with its resource.
 #[derive(Clone, Debug)]
 pub(crate) struct Exported {
     pub(crate) span: Span,
@@ -106,7 +106,7 @@ impl Exported {
         hex(&self.span.parent_span_id)
     }
 
-    /// The attributes, as text.
+    /// Returns the attributes, as text.
     pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
         attributes(&self.span.attributes)
     }
@@ -143,15 +143,15 @@ pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
 pub(crate) struct Collector {
     protocol: Protocol,
     address: SocketAddr,
-    /// Has the port while nothing listens on it: else it could be given to another program, or
-    /// to a client that would then be connected to itself.
+    /// Holds the port while nothing listens on it: otherwise it could be given to another program,
+    /// or to a client that would then connect to itself.
     _port: TcpSocket,
     tls: Option<Tls>,
     received: Arc<Mutex<Received>>,
     running: Option<(oneshot::Sender<()>, JoinHandle<()>)>,
 }
 
-/// The certificate of a collector, and that of the authority which made it.
+/// The certificate of a collector, and that of the authority that issued it.
 #[derive(Clone, Debug)]
 pub(crate) struct Tls {
     certificate: String,
@@ -160,7 +160,7 @@ pub(crate) struct Tls {
 }
 
 impl Tls {
-    /// Of an authority that nobody knows, for `localhost`.
+    /// Issues a certificate of an unknown authority, for `localhost`.
     pub(crate) fn private() -> Self {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new([]).unwrap();
@@ -187,10 +187,10 @@ impl Collector {
         collector
     }
 
-    /// One that is not there yet, but whose address is known.
+    /// Returns a collector that is not running yet, but has its address.
     pub(crate) fn absent(protocol: Protocol) -> Self {
         let port = TcpSocket::new_v4().unwrap();
-        // So that the one that listens can have it at the same time.
+        // So that the listener can bind the port at the same time.
         port.set_reuseaddr(true).unwrap();
         port.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .unwrap();
@@ -204,7 +204,7 @@ impl Collector {
         }
     }
 
-    /// One behind TLS.
+    /// Returns a collector behind TLS.
     pub(crate) fn with_tls(protocol: Protocol, tls: Tls) -> Self {
         let mut collector = Self::absent(protocol);
         collector.tls = Some(tls);
@@ -212,7 +212,7 @@ impl Collector {
         collector
     }
 
-    /// Ends it as it is, with whatever it is doing; connections are cut.
+    /// Stops it at once, whatever it is doing, and cuts its connections.
     pub(crate) fn stop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             let _ = stop.send(());
@@ -250,7 +250,7 @@ impl Collector {
         self.running = Some((stop, thread));
     }
 
-    /// Listens in its place and never answers: the system takes connections by itself.
+    /// Listens on its port and never answers: the system accepts connections by itself.
     pub(crate) fn mute(&self) -> std::net::TcpListener {
         std::net::TcpListener::bind(self.address).unwrap()
     }
@@ -277,44 +277,44 @@ impl Collector {
             .delay(Duration::from_millis(20))
     }
 
-    /// Has it behave like this from now on.
+    /// Sets its behaviour from now on.
     pub(crate) fn behave(&self, behaviour: Behaviour) {
         self.received.lock().unwrap().behaviour = Some(behaviour);
     }
 
-    /// The spans that were taken so far.
+    /// Returns the spans accepted so far.
     pub(crate) fn spans(&self) -> Vec<Exported> {
         self.received.lock().unwrap().spans.clone()
     }
 
-    /// The metrics that were taken so far.
+    /// Returns the metrics accepted so far.
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         self.received.lock().unwrap().metrics.clone()
     }
 
-    /// How many requests for spans came, whatever became of them.
+    /// Returns how many requests with spans arrived, accepted or not.
     pub(crate) fn requests(&self) -> usize {
         self.received.lock().unwrap().requests.len()
     }
 
-    /// When they came.
+    /// Returns when they arrived.
     pub(crate) fn request_times(&self) -> Vec<Instant> {
         self.received.lock().unwrap().requests.clone()
     }
 
-    /// The bytes of the largest request for spans.
+    /// Returns the bytes of the largest request with spans.
     pub(crate) fn largest(&self) -> usize {
         self.received.lock().unwrap().largest
     }
 
-    /// How many different spans were taken so far.
+    /// Returns how many different spans were accepted so far.
     pub(crate) fn different(&self) -> usize {
         let received = self.received.lock().unwrap();
         let ids = received.spans.iter().map(|span| &span.span.span_id);
         ids.collect::<HashSet<_>>().len()
     }
 
-    /// The spans, once there are so many different ones.
+    /// Waits for this many different spans; returns the spans.
     pub(crate) fn wait_for(&self, count: usize) -> Vec<Exported> {
         wait_until(&format!("{count} spans are there"), PATIENCE, || {
             self.different() >= count
@@ -332,7 +332,7 @@ impl Drop for Collector {
 #[derive(Clone)]
 struct Service(Arc<Mutex<Received>>);
 
-/// Why a request is not taken.
+/// Why a request is refused.
 struct Refusal {
     grpc: Code,
     http: u16,
@@ -343,7 +343,8 @@ impl Service {
     async fn serve_grpc(self, listener: TcpListener, tls: Option<Tls>) {
         let mut server = Server::builder();
         if let Some(tls) = tls {
-            // tonic's server asks for the process' default, and with all features there are two.
+            // tonic's server needs the process's default provider, and with all features there are
+            // two.
             let _ = crypto::ring::default_provider().install_default();
             let identity = Identity::from_pem(tls.certificate, tls.key);
             server = server
@@ -460,7 +461,7 @@ impl Service {
     }
 }
 
-/// Connections of HTTP behind TLS.
+/// A listener for HTTP behind TLS.
 struct TlsListener {
     listener: TcpListener,
     acceptor: TlsAcceptor,
@@ -468,7 +469,7 @@ struct TlsListener {
 
 impl TlsListener {
     fn new(listener: TcpListener, tls: &Tls) -> Self {
-        // As the client does it: the process' default provider is not touched.
+        // Like the client, does not touch the process's default provider.
         let provider = Arc::new(crypto::ring::default_provider());
         let certificate = CertificateDer::from_pem_slice(tls.certificate.as_bytes()).unwrap();
         let key = PrivateKeyDer::from_pem_slice(tls.key.as_bytes()).unwrap();
@@ -492,7 +493,7 @@ impl axum::serve::Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         loop {
             let (stream, client) = self.listener.accept().await.unwrap();
-            // A client that does not trust the certificate ends the handshake.
+            // A client that does not trust the certificate aborts the handshake.
             if let Ok(stream) = self.acceptor.accept(stream).await {
                 return (stream, client);
             }
@@ -546,7 +547,7 @@ impl MetricsService for Service {
     }
 }
 
-/// The message in a body, which may be compressed.
+/// Decodes the message in a body, which may be compressed.
 fn decode<T: prost::Message + Default>(headers: &HeaderMap, body: &Bytes) -> T {
     assert_eq!(headers["content-type"], "application/x-protobuf");
     if headers

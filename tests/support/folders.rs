@@ -1,4 +1,4 @@
-//! The folders of the servers: made, claimed, and swept when their tests were killed.
+//! The servers' folders: creates and claims them, and sweeps those whose tests were killed.
 //!
 //! ```text
 //! TMPDIR/tracing-audit-tests-UID/
@@ -9,7 +9,7 @@
 //!         data/  log  .s.PGSQL.PORT
 //! ```
 //!
-//! The system lets go of a lock however the process ends that holds it.
+//! The system releases a lock however the process that holds it ends.
 
 use super::programs::{Programs, output, signal};
 use super::{DATABASE, PATIENCE, wait_until};
@@ -36,16 +36,17 @@ const INITDB: &[&str] = &[
     "--no-sync",
 ];
 
-/// Below the ports that systems hand out for outgoing connections: one of those could take the port while the server
-/// is stopped, and a client that keeps trying a stopped server could even be connected to itself.
+/// Below the ports that systems use for outgoing connections: one of those could take the port
+/// while the server is stopped, and a client that keeps trying a stopped server could even connect
+/// to itself.
 const PORTS: std::ops::Range<u16> = 15_000..32_000;
 
-/// A port and a folder for a new server, this process's own for as long as `owner` is open.
+/// A port and a folder for a new server, reserved by this process for as long as `owner` is open.
 pub(super) struct Claim {
     pub(super) port: u16,
     pub(super) folder: PathBuf,
     pub(super) owner: File,
-    /// What the data folder is to be a copy of.
+    /// The folder to copy the data folder from.
     pub(super) template: PathBuf,
 }
 
@@ -64,7 +65,7 @@ pub(super) fn claim(programs: &Programs) -> Claim {
     }
 }
 
-/// A folder of this user, which the account that runs the servers may pass through.
+/// Returns a folder of this user that the account running the servers may enter.
 fn base_folder(programs: &Programs) -> PathBuf {
     let base = std::env::temp_dir().join(format!("tracing-audit-tests-{}", programs.user));
     if let Err(error) = fs::create_dir(&base) {
@@ -85,9 +86,10 @@ fn base_folder(programs: &Programs) -> PathBuf {
     base
 }
 
-/// Returns the template, which is made if it is not there.
+/// Returns the template, creating it if it does not exist.
 fn template(programs: &Programs, base: &Path) -> PathBuf {
-    // Anew each day: what cleans a temporary folder by age takes single files out of an old one.
+    // A new one each day: programs that clean a temporary folder by age remove single files from an
+    // old one.
     let day = UNIX_EPOCH.elapsed().unwrap().as_secs() / (24 * 60 * 60);
     let mut hasher = DefaultHasher::new();
     (
@@ -101,7 +103,7 @@ fn template(programs: &Programs, base: &Path) -> PathBuf {
         return template;
     }
 
-    // Yesterday's may just be in use by a test that began before midnight.
+    // Yesterday's may still be in use by a test that began before midnight.
     for (name, folder) in entries(base) {
         let made = name
             .strip_prefix(TEMPLATE)
@@ -110,7 +112,7 @@ fn template(programs: &Programs, base: &Path) -> PathBuf {
             let _ = fs::remove_dir_all(folder);
         }
     }
-    // Made under another name, so that one that was left half made is never taken for whole.
+    // Created under another name, so that a half-finished one is never taken for complete.
     let partial = base.join("partial");
     let _ = fs::remove_dir_all(&partial);
     fs::create_dir(&partial).unwrap();
@@ -126,7 +128,8 @@ fn template(programs: &Programs, base: &Path) -> PathBuf {
     template
 }
 
-/// In the server's own single-user mode, because not every source of Postgres programs has `createdb` or `psql`.
+/// Uses the server's single-user mode, because not every distribution of Postgres has `createdb` or
+/// `psql`.
 fn create_database(programs: &Programs, data: &Path) -> Command {
     let statement = data.join("create-database.sql");
     fs::write(&statement, format!("CREATE DATABASE {DATABASE}\n")).unwrap();
@@ -137,7 +140,7 @@ fn create_database(programs: &Programs, data: &Path) -> Command {
     command
 }
 
-/// Makes the folder of a new server, named for its port, and locks it for this process.
+/// Creates the folder of a new server, named for its port, and locks it for this process.
 fn reserve_port(base: &Path) -> (u16, PathBuf, File) {
     loop {
         let random = RandomState::new().build_hasher().finish();
@@ -158,10 +161,10 @@ fn reserve_port(base: &Path) -> (u16, PathBuf, File) {
     }
 }
 
-/// Ends the servers whose tests were killed: their `Drop` did not run.
+/// Stops the servers whose tests were killed: their `Drop` did not run.
 fn sweep(base: &Path) {
     for (name, folder) in entries(base) {
-        // Without the file the process was killed while it made or removed the folder.
+        // Without the file, the process was killed while it created or removed the folder.
         let left_behind = name.parse::<u16>().is_ok()
             && File::open(folder.join(OWNER)).map_or(true, |owner| owner.try_lock().is_ok());
         if left_behind {
@@ -186,7 +189,8 @@ fn stop_left_behind(data: &Path) {
     }
 }
 
-/// Whether the process is the server on this data folder. A process id alone may long belong to another program.
+/// Whether the process is the server on this data folder. The id alone may belong to another
+/// program by now.
 fn runs_on(pid: u32, data: &Path) -> bool {
     let process = PathBuf::from(format!("/proc/{pid}"));
     if Path::new("/proc/self").exists() {

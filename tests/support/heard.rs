@@ -1,12 +1,12 @@
-//! What is said in the host's log, as it is said.
+//! Captures lines of the host's log as they are written.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
-/// A writer for a log layer; who has the other end hears each line.
+/// A writer for a log layer that sends each line to the receiver.
 pub(crate) struct Heard(Sender<String>);
 
-/// Makes a writer for each line, and the other end.
+/// Returns a function that makes a writer for each line, and the receiver.
 pub(crate) fn hear() -> (impl Fn() -> Heard, Receiver<String>) {
     let (said, heard) = channel();
     (move || Heard(said.clone()), heard)

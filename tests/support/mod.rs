@@ -1,4 +1,4 @@
-//! What the tests share: a real Postgres server of their own, and waiting.
+//! Shared by the tests: a real Postgres server of their own, and waiting.
 #![allow(
     dead_code,
     reason = "every test program compiles this anew and uses a part of it"
@@ -28,16 +28,17 @@ pub(crate) use postgres::{ADMINISTRATOR, Postgres, Stop};
 #[allow(unused_imports, reason = "see dead_code above")]
 pub(crate) use query::Session;
 
-/// The database that every server begins with.
+/// The database that every server starts with.
 const DATABASE: &str = "audit";
 
-/// Longer than a server takes to start, recovery included, to stop, or to run a test's statement; shorter than the
-/// patience of who waits for a test that hangs.
+/// Longer than a server takes to start (including recovery), to stop, or to run a test's statement;
+/// shorter than anyone waits for a test that hangs.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Returns as soon as `happened` says true; fails the test, naming `what`, when it has not within `limit`.
+/// Returns as soon as `happened` returns true; fails the test, naming `what`, if that takes longer
+/// than `limit`.
 ///
-/// The only pause in the tests is here.
+/// This is the only pause in the tests.
 #[track_caller]
 pub(crate) fn wait_until(what: &str, limit: Duration, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;

@@ -1,7 +1,7 @@
 //! A throwaway Postgres server.
 //!
-//! Under nextest every test is a process, so a server can't be shared and has to start fast: `initdb` runs once, into a
-//! template that each server copies.
+//! Under nextest every test is a process, so tests cannot share a server and it has to start fast:
+//! `initdb` runs once, into a template that each server copies.
 
 use super::folders::{Claim, claim};
 use super::programs::{Programs, output, signal};
@@ -11,7 +11,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
-/// The superuser that every server begins with.
+/// The superuser that every server starts with.
 pub(crate) const ADMINISTRATOR: &str = "postgres";
 
 pub(crate) struct Postgres {
@@ -20,16 +20,16 @@ pub(crate) struct Postgres {
     port: u16,
     settings: Vec<String>,
     postmaster: Option<Child>,
-    /// Locked, for as long as this process lives.
+    /// Locked for as long as this process lives.
     _owner: File,
 }
 
 /// How a server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stop {
-    /// Rolls back what is open, closes the connections, writes a checkpoint.
+    /// Rolls back open transactions, closes the connections, writes a checkpoint.
     Fast,
-    /// As a crash: no checkpoint, and recovery at the next start.
+    /// Like a crash: no checkpoint, and recovery at the next start.
     Immediate,
 }
 
@@ -37,18 +37,19 @@ impl Postgres {
     /// Starts a server with an empty database `audit`. `fsync` is on.
     ///
     /// # Panics
-    /// When no programs of Postgres are found, or the server does not start.
+    /// If no Postgres programs are found, or the server does not start.
     pub(crate) fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// The same with settings of its own, each as `name=value`. They stay in force over restarts.
+    /// Like [`Self::start`], with settings, each as `name=value`. They stay in force over restarts.
     pub(crate) fn start_with(settings: &[&str]) -> Self {
         let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
         Self::start_on(|template| (template.to_owned(), settings.clone()))
     }
 
-    /// Starts a server on a copy of the data folder that `origin` chooses, given the template, with settings.
+    /// Starts a server on a copy of a data folder: `origin`, given the template, returns the folder
+    /// and the settings.
     fn start_on(origin: impl Fn(&Path) -> (PathBuf, Vec<String>)) -> Self {
         let programs = Programs::find();
         loop {
@@ -85,12 +86,12 @@ impl Postgres {
         }
     }
 
-    /// The database `audit`, over TCP.
+    /// Returns the URL of the database `audit`, over TCP.
     pub(crate) fn url(&self) -> String {
         self.url_of(DATABASE)
     }
 
-    /// Another database of the server, over TCP.
+    /// Returns the URL of another database of the server, over TCP.
     pub(crate) fn url_of(&self, database: &str) -> String {
         format!(
             "postgres://{ADMINISTRATOR}@127.0.0.1:{}/{database}",
@@ -98,12 +99,12 @@ impl Postgres {
         )
     }
 
-    /// The database `audit` as a login, over TCP.
+    /// Returns the URL of the database `audit` for a login, over TCP.
     pub(crate) fn url_as(&self, login: &str) -> String {
         format!("postgres://{login}@127.0.0.1:{}/{DATABASE}", self.port)
     }
 
-    /// The database `audit`, over the server's Unix socket.
+    /// Returns the URL of the database `audit`, over the server's Unix socket.
     pub(crate) fn socket_url(&self) -> String {
         format!(
             "postgres://postgres@localhost/{DATABASE}?host={}&port={}",
@@ -120,12 +121,12 @@ impl Postgres {
         self.folder.join("data")
     }
 
-    /// What the server has logged since `start`.
+    /// Returns what the server has logged since `start`.
     pub(crate) fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap()).into_owned()
     }
 
-    /// The process id of the postmaster.
+    /// Returns the process id of the postmaster.
     pub(crate) fn pid(&self) -> u32 {
         self.postmaster
             .as_ref()
@@ -133,14 +134,15 @@ impl Postgres {
             .id()
     }
 
-    /// A program that is to run as the account that the server runs as.
+    /// Returns the command for a program, to run as the server's account.
     pub(crate) fn of_account(&self, program: &str) -> Command {
         self.programs.of_account(program)
     }
 
-    /// Limits how large a file those of its processes may write that start from now on, in bytes or `unlimited`.
+    /// Limits the size of files for the server's processes started from now on, in bytes or
+    /// `unlimited`.
     pub(crate) fn limit_file_size(&self, limit: &str) {
-        // By the server's own account, since not even root may where it lacks the capability.
+        // Run as the server's account, since even root may not do this without the capability.
         output(self.of_account("prlimit").args([
             "--pid",
             &self.pid().to_string(),
@@ -148,39 +150,39 @@ impl Postgres {
         ]));
     }
 
-    /// Runs `sql` in the database `audit` and returns what `psql -Atq -c` would print: a line for each row, `|` between
-    /// columns, nothing for NULL.
+    /// Runs `sql` in the database `audit` and returns what `psql -Atq -c` would print: a line for
+    /// each row, `|` between columns, nothing for NULL.
     #[track_caller]
     pub(crate) fn psql(&self, sql: &str) -> String {
         self.try_psql(sql)
             .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
     }
 
-    /// The same; an error is returned as `ERROR: SQLSTATE: message`.
+    /// Like [`Self::psql`], but returns an error as `ERROR: SQLSTATE: message`.
     pub(crate) fn try_psql(&self, sql: &str) -> Result<String, String> {
         query::run(self.port, ADMINISTRATOR, DATABASE, sql)
     }
 
-    /// A connection of a login to the database `audit`.
+    /// Opens a connection to the database `audit` as a login.
     #[track_caller]
     pub(crate) fn session(&self, login: &str) -> Session {
         self.session_in(DATABASE, login)
     }
 
-    /// A connection of a login to another database of the server.
+    /// Opens a connection to another database of the server as a login.
     #[track_caller]
     pub(crate) fn session_in(&self, database: &str, login: &str) -> Session {
         Session::open(self.port, login, database)
             .unwrap_or_else(|error| panic!("{login} in {database}: {error}"))
     }
 
-    /// The same, if the server takes one more.
+    /// Like [`Self::session`], but returns an error if the server refuses.
     pub(crate) fn try_session(&self, login: &str) -> Result<Session, String> {
         Session::open(self.port, login, DATABASE)
     }
 
-    /// Starts a standby that follows this server, which is restarted for it: a copy of the data of a server that has
-    /// stopped needs no program of Postgres' that not every source of them has.
+    /// Starts a standby that follows this server, restarting the server for it: copying the data of
+    /// a stopped server needs no Postgres program that some distributions lack.
     pub(crate) fn start_standby(&mut self) -> Self {
         self.stop(Stop::Fast);
         let marker = self.data_dir().join("standby.signal");
@@ -190,7 +192,7 @@ impl Postgres {
             "primary_conninfo=host=127.0.0.1 port={} user=postgres",
             self.port
         ));
-        // The server is not there yet when it first looks for it.
+        // The server is not up yet when the standby first tries to connect.
         settings.push("wal_retrieve_retry_interval=100ms".to_owned());
         let standby = Self::start_on(|_| (self.data_dir(), settings.clone()));
         fs::remove_file(marker).unwrap();
@@ -198,7 +200,7 @@ impl Postgres {
         standby
     }
 
-    /// Returns when the server has stopped.
+    /// Stops the server, and returns when it has stopped.
     pub(crate) fn stop(&mut self, how: Stop) {
         let mut postmaster = self.postmaster.take().expect("the server is not stopped");
         signal(postmaster.id(), how.signal());
@@ -207,7 +209,7 @@ impl Postgres {
         });
     }
 
-    /// Starts a server that was stopped, or killed by its process id, on the same port and data.
+    /// Restarts a server that was stopped, or killed by its process id, on the same port and data.
     pub(crate) fn start_again(&mut self) {
         if let Some(mut killed) = self.postmaster.take() {
             wait_until("Postgres ends after it was killed", PATIENCE, || {
@@ -226,7 +228,7 @@ impl Postgres {
         self.start_again();
     }
 
-    /// Whether the server came up.
+    /// Starts the server; returns whether it came up.
     fn launch(&mut self) -> bool {
         let log = File::options()
             .create(true)
@@ -238,7 +240,7 @@ impl Postgres {
             format!("port={}", self.port),
             "listen_addresses=127.0.0.1".to_owned(),
             format!("unix_socket_directories={folder}"),
-            // Small: many of these run side by side.
+            // Small, because many of these run side by side.
             "shared_buffers=32MB".to_owned(),
         ];
         let mut command = self.programs.command("postgres", &self.folder);
@@ -267,7 +269,7 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    // Never panics: the test may already be failing.
+    // Must not panic: the test may already be failing.
     fn drop(&mut self) {
         if let Some(postmaster) = &mut self.postmaster {
             signal(postmaster.id(), Stop::Immediate.signal());
@@ -286,7 +288,8 @@ impl Stop {
     }
 }
 
-/// The first line of `postmaster.pid` is the process id, the eighth the state. A crash leaves the file of the server before.
+/// Line 1 of `postmaster.pid` is the process id, line 8 the state. After a crash the file is the
+/// previous server's.
 fn is_ready(file: &Path, postmaster: u32) -> bool {
     fs::read_to_string(file).is_ok_and(|text| {
         let mut lines = text.lines();

@@ -1,4 +1,4 @@
-//! Where the programs of Postgres are, and as whom they run.
+//! Finds the programs of Postgres, and the account that runs them.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 #[derive(Clone)]
 pub(super) struct Programs {
     folder: PathBuf,
-    /// `postgres` and `initdb` refuse to run as root, so root runs them as somebody else.
+    /// The account that root runs them as: `postgres` and `initdb` refuse to run as root.
     account: Option<Account>,
     /// User id of this process.
     pub(super) user: u32,
@@ -23,7 +23,7 @@ struct Account {
 
 impl Programs {
     /// # Panics
-    /// Without Postgres a test fails; it is never skipped.
+    /// If Postgres is missing: a test then fails, and is never skipped.
     pub(super) fn find() -> Self {
         let user = output(Command::new("id").arg("-u"))
             .parse()
@@ -39,7 +39,7 @@ impl Programs {
         &self.folder
     }
 
-    /// A program, to be run in `folder`, which the account that runs it may enter.
+    /// Returns the command for a program in `folder`, which the account that runs it may enter.
     pub(super) fn command(&self, program: &str, folder: &Path) -> Command {
         let mut command = self.of_account(self.folder.join(program));
         command
@@ -49,7 +49,7 @@ impl Programs {
         command
     }
 
-    /// Any program, as the account that runs the servers.
+    /// Returns the command for any program, as the account that runs the servers.
     pub(super) fn of_account(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new(program);
         if let Some(account) = self.account {
@@ -58,7 +58,7 @@ impl Programs {
         command
     }
 
-    /// Makes `folder` the property of the account that runs the server.
+    /// Gives `folder` to the account that runs the servers.
     pub(super) fn give(&self, folder: &Path) {
         if let Some(account) = self.account {
             std::os::unix::fs::chown(folder, Some(account.user), Some(account.group)).unwrap();
@@ -75,7 +75,7 @@ fn find_folder() -> PathBuf {
         );
         return folder;
     }
-    // The scripts look in the same places, so there is one list of them.
+    // The scripts look in the same places, so the list exists only once.
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres.sh");
     let found = Command::new("bash")
         .arg(script)
@@ -110,7 +110,7 @@ fn parse_account(line: &str, name: &str) -> Option<Account> {
     })
 }
 
-/// What a program that must succeed prints, without the end of the last line.
+/// Runs a command that must succeed, and returns its output without the final newline.
 pub(super) fn output(command: &mut Command) -> String {
     let output = command
         .output()
@@ -126,7 +126,7 @@ pub(super) fn output(command: &mut Command) -> String {
     printed(&output.stdout)
 }
 
-/// By the shell's own `kill`: small systems have no program of that name.
+/// Uses the shell's built-in `kill`: small systems have no such program.
 pub(super) fn signal(pid: u32, name: &str) {
     let _ = Command::new("sh")
         .args(["-c", "kill -s \"$0\" \"$1\"", name, &pid.to_string()])

@@ -1,18 +1,18 @@
-//! A TCP proxy in front of a server, which cuts connections at a byte that is chosen beforehand.
+//! A TCP proxy in front of a server, which cuts connections at a chosen byte.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-/// Which way bytes go.
+/// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     ToServer,
     ToClient,
 }
 
-/// A running proxy on a port of its own.
+/// A proxy that listens on its own port.
 pub(crate) struct Proxy {
     port: u16,
     state: Arc<Mutex<State>>,
@@ -22,11 +22,11 @@ pub(crate) struct Proxy {
 struct State {
     server_port: u16,
     is_closed: bool,
-    /// Takes all that is sent, new connections too, and hands nothing on.
+    /// Accepts all data and new connections, but forwards nothing.
     is_black_hole: bool,
     /// Both ends of each connection.
     open: Vec<TcpStream>,
-    /// What went each way since `watch`, up to the cut.
+    /// The bytes in each direction since `watch`, up to the cut.
     seen: Option<[Vec<u8>; 2]>,
     cut: Option<(Way, usize)>,
 }
@@ -51,12 +51,12 @@ impl Proxy {
         proxy
     }
 
-    /// The database `audit` of the server behind it.
+    /// Returns the URL of the database `audit` behind the proxy.
     pub(crate) fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/audit", self.port)
     }
 
-    /// Has new connections go to this server.
+    /// Sends new connections to this server.
     pub(crate) fn point_to(&self, server_port: u16) {
         lock(&self.state).server_port = server_port;
     }
@@ -66,30 +66,31 @@ impl Proxy {
         lock(&self.state).cut();
     }
 
-    /// Whether it takes all that is sent and hands nothing on, as a firewall does that drops packets.
+    /// Makes it accept all data and forward nothing, like a firewall that drops packets.
     pub(crate) fn swallow(&self, swallows: bool) {
         lock(&self.state).is_black_hole = swallows;
     }
 
-    /// From now on remembers what goes either way.
+    /// Starts to record the bytes in both directions.
     pub(crate) fn watch(&self) {
         let mut state = lock(&self.state);
         state.seen = Some(Default::default());
         state.cut = None;
     }
 
-    /// Cuts every connection as soon as so many bytes more have gone this way; all before them arrives.
+    /// Cuts every connection after this many more bytes in this direction; all bytes before that
+    /// arrive.
     pub(crate) fn cut_after(&self, way: Way, bytes: usize) {
         self.watch();
         lock(&self.state).cut = Some((way, bytes));
     }
 
-    /// What went to the server and to the client since `watch`.
+    /// Returns the bytes sent to the server and to the client since `watch`.
     pub(crate) fn seen(&self) -> [Vec<u8>; 2] {
         lock(&self.state).seen.take().unwrap()
     }
 
-    /// Whether a cut that was asked for is still to come.
+    /// Whether a requested cut has not happened yet.
     pub(crate) fn is_to_cut(&self) -> bool {
         lock(&self.state).cut.is_some()
     }
@@ -99,7 +100,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         lock(&self.state).is_closed = true;
         self.cut();
-        // Wakes the thread that waits for clients.
+        // Wakes the thread that accepts clients.
         let _ = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port));
     }
 }
@@ -115,7 +116,8 @@ impl State {
         }
     }
 
-    /// Notes bytes that are about to go on; how many of them may, and whether that is the end.
+    /// Records bytes that are about to be forwarded; returns how many of them may be, and whether
+    /// to cut then.
     fn pass(&mut self, way: Way, bytes: &[u8]) -> (usize, bool) {
         let Some(seen) = &mut self.seen else {
             return (bytes.len(), false);
@@ -130,7 +132,7 @@ impl State {
 }
 
 fn connect(client: TcpStream, state: &Arc<Mutex<State>>) {
-    // Locked throughout, so that who cuts all connections misses none.
+    // Locked throughout, so that cutting all connections misses none.
     let mut held = lock(state);
     let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, held.server_port)) else {
         return;
@@ -146,8 +148,8 @@ fn connect(client: TcpStream, state: &Arc<Mutex<State>>) {
     forward(Way::ToClient, server, client, Arc::clone(state));
 }
 
-/// Tells the sender at once that its bytes are there: one that combines small packets sends the
-/// next only then, and the system takes its time, 40 ms.
+/// Acknowledges received bytes at once: a sender that combines small packets waits for the
+/// acknowledgement before it sends the next, and the system delays it by 40 ms.
 fn acknowledge(from: &TcpStream) {
     #[cfg(target_os = "linux")]
     std::os::linux::net::TcpStreamExt::set_quickack(from, true).unwrap();

@@ -1,7 +1,7 @@
 //! Runs SQL over Postgres' simple query protocol.
 //!
-//! Not by the program `psql`, which not every source of Postgres programs has, and not by sqlx, which is part of what
-//! the tests test.
+//! It uses neither `psql`, which some distributions of Postgres lack, nor sqlx, which is part of
+//! what is tested.
 
 use super::PATIENCE;
 use std::io::{self, Read, Write};
@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, TcpStream};
 /// Protocol 3.0.
 const PROTOCOL: i32 = 3 << 16;
 
-/// Runs `sql` on a connection of its own and returns what `psql -Atq -c` prints, or its first error as
+/// Runs `sql` on its own connection and returns what `psql -Atq -c` prints, or the first error as
 /// `ERROR: SQLSTATE: message`.
 pub(super) fn run(port: u16, user: &str, database: &str, sql: &str) -> Result<String, String> {
     Session::open(port, user, database)?.run(sql)
@@ -20,8 +20,8 @@ pub(super) fn run(port: u16, user: &str, database: &str, sql: &str) -> Result<St
 #[derive(Debug)]
 pub(crate) struct Session {
     server: TcpStream,
-    /// What the server told of the last statements besides their rows: notices as `NOTICE: SQLSTATE: message`, and the
-    /// details, hints and contexts of errors and notices.
+    /// What the server sent for the last statements besides rows: notices as `NOTICE: SQLSTATE:
+    /// message`, and the details, hints and contexts of errors and notices.
     told: Vec<String>,
 }
 
@@ -47,39 +47,40 @@ impl Session {
         Ok(session.answer()?.map(|_| session))
     }
 
-    /// Runs statements in one exchange; they are one transaction unless they say otherwise.
+    /// Runs statements in one exchange; they form one transaction unless they say otherwise.
     pub(crate) fn run(&mut self, sql: &str) -> Result<String, String> {
         self.send(sql);
         self.receive()
     }
 
-    /// The same; an error ends the test.
+    /// Like [`Self::run`], but fails the test on an error.
     #[track_caller]
     pub(crate) fn psql(&mut self, sql: &str) -> String {
         self.run(sql)
             .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
     }
 
-    /// Sends statements and does not wait for their answer.
+    /// Sends statements without waiting for the answer.
     pub(crate) fn send(&mut self, sql: &str) {
         let mut query = sql.as_bytes().to_vec();
         query.push(0);
-        // A connection that was lost is found so when its answer is read.
+        // A lost connection is noticed when the answer is read.
         let _ = self.server.write_all(&message(b'Q', &query));
     }
 
-    /// Waits for the answer of what was sent.
+    /// Waits for the answer to what was sent.
     pub(crate) fn receive(&mut self) -> Result<String, String> {
         self.told.clear();
         self.answer().unwrap_or_else(|error| Err(lost(&error)))
     }
 
-    /// What the server told of the last statements besides their rows.
+    /// Returns what the server sent for the last statements besides rows.
     pub(crate) fn told(&self) -> String {
         self.told.join("\n")
     }
 
-    /// Reads messages up to `ReadyForQuery`, or to the error after which the server closes the connection.
+    /// Reads messages up to `ReadyForQuery`, or up to the error after which the server closes the
+    /// connection.
     fn answer(&mut self) -> io::Result<Result<String, String>> {
         let mut rows = Vec::new();
         let mut error = None;
@@ -102,7 +103,7 @@ impl Session {
                 b'R' if body != [0, 0, 0, 0] => {
                     return Ok(Err("the server asks for a password".to_owned()));
                 }
-                // COPY from the client: of no row.
+                // COPY from the client: sends no rows.
                 b'G' => self.server.write_all(&message(b'c', b""))?,
                 b'Z' => return Ok(error.map_or_else(|| Ok(rows.join("\n")), Err)),
                 _ => {}
@@ -133,7 +134,7 @@ fn with_length(body: &[u8]) -> Vec<u8> {
     [length.to_be_bytes().as_slice(), body].concat()
 }
 
-/// A count of columns, then for each its length, -1 for NULL, and its text.
+/// Parses a row: a count of columns, then the length (-1 for NULL) and the text of each.
 fn row(mut body: &[u8]) -> String {
     let columns = u16::from_be_bytes(take(&mut body));
     let mut texts = Vec::new();
@@ -157,7 +158,7 @@ fn take<const N: usize>(body: &mut &[u8]) -> [u8; N] {
     *taken
 }
 
-/// A letter and a text for each property of an error or a notice.
+/// Returns a field of an error or a notice, each of which is a letter and a text.
 fn property(body: &[u8], letter: u8) -> Option<String> {
     body.split(|byte| *byte == 0)
         .find_map(|field| field.strip_prefix(&[letter]))

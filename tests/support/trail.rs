@@ -1,4 +1,4 @@
-//! A server, a pipeline that writes to it, and the rows that are there.
+//! A server, a pipeline that writes to it, and the rows it wrote.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,10 +10,10 @@ use tracing_subscriber::prelude::*;
 
 use super::Postgres;
 
-/// Longer than anything takes on a machine that is busy.
+/// Longer than anything takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// A folder for the local log, removed at the end.
+/// A folder for the local log, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Folder(pub(crate) PathBuf);
 
@@ -27,7 +27,7 @@ impl Folder {
         )))
     }
 
-    /// The names in it.
+    /// Returns the names of its entries.
     pub(crate) fn names(&self) -> Vec<String> {
         std::fs::read_dir(&self.0)
             .into_iter()
@@ -45,7 +45,7 @@ impl Drop for Folder {
 
 /// A server, a running pipeline, and its folder.
 pub(crate) struct Trail {
-    // Dropped in this order: the pipeline before the server that it writes to.
+    // Dropped in this order: the pipeline before the server it writes to.
     pub(crate) audit: Audit,
     pub(crate) postgres: Postgres,
     pub(crate) spool: Folder,
@@ -67,13 +67,13 @@ impl Trail {
         }
     }
 
-    /// Runs with a subscriber of our layer alone, as the thread's own.
+    /// Runs with our layer alone as the thread's subscriber.
     pub(crate) fn scoped<T>(&self, run: impl FnOnce() -> T) -> T {
         let subscriber = tracing_subscriber::registry().with(self.audit.layer());
         tracing::subscriber::with_default(subscriber, run)
     }
 
-    /// The rows of a table, in the order in which they were written, once all is committed.
+    /// Flushes, and returns the rows of a table in the order in which they were written.
     pub(crate) fn rows(&self, kind: Kind) -> Vec<Value> {
         self.audit
             .flush_blocking(PATIENCE)
@@ -81,7 +81,7 @@ impl Trail {
         rows(&self.postgres, kind)
     }
 
-    /// The only row of a table.
+    /// Returns the only row of a table.
     pub(crate) fn row(&self, kind: Kind) -> Value {
         let mut rows = self.rows(kind);
         assert_eq!(rows.len(), 1, "{rows:#?}");
@@ -89,7 +89,7 @@ impl Trail {
     }
 }
 
-/// A pipeline that writes to the server.
+/// Starts a pipeline that writes to the server.
 pub(crate) fn pipeline(
     postgres: &Postgres,
     spool: &Folder,
@@ -102,7 +102,7 @@ pub(crate) fn pipeline(
     configure(builder).start().expect("the pipeline starts")
 }
 
-/// The rows of a table, in the order in which they were written.
+/// Returns the rows of a table in the order in which they were written.
 pub(crate) fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
     postgres
         .psql(&format!(
@@ -114,7 +114,7 @@ pub(crate) fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
         .collect()
 }
 
-/// Each record that was accepted is in one place.
+/// Fails unless each accepted record is counted in exactly one place.
 #[track_caller]
 pub(crate) fn assert_law(audit: &Audit) {
     let stats = audit.stats();
@@ -133,7 +133,7 @@ pub(crate) fn balanced(audit: &Audit, postgres: &Postgres) {
     once_each(postgres);
 }
 
-/// Fails unless every writer's records follow each other without a gap, each of them once.
+/// Fails unless every writer's records have no gaps and exist once each.
 #[track_caller]
 pub(crate) fn once_each(postgres: &Postgres) {
     let wrong = postgres.psql(
@@ -148,7 +148,7 @@ pub(crate) fn once_each(postgres: &Postgres) {
     assert_eq!(wrong, "", "writers whose records have a gap or a copy");
 }
 
-/// How many rows a table has.
+/// Returns the number of rows of a table.
 pub(crate) fn count(postgres: &Postgres, table: &str) -> u64 {
     postgres
         .psql(&format!("SELECT count(*) FROM audit.{table}"))
