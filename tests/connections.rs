@@ -1,4 +1,4 @@
-//! How a server is reached, what is said when it is not, and that nothing of it panics.
+//! How a server is reached, what is reported if it is not, and that none of this panics.
 #![allow(
     clippy::unwrap_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
@@ -29,7 +29,7 @@ fn start(url: &str) -> (Audit, Folder) {
     (audit, spool)
 }
 
-/// What is said of a server that is not reached.
+/// Returns what is reported about a server that cannot be reached.
 fn fault(url: &str) -> String {
     let (audit, _spool) = start(url);
     audit.record(Event::new("waits")).unwrap();
@@ -44,7 +44,7 @@ fn fault(url: &str) -> String {
     fault
 }
 
-/// A record by this URL is committed.
+/// Asserts that a record sent to this URL is committed.
 fn assert_commits(url: &str) {
     let (audit, _spool) = start(url);
     audit.record(Event::new("arrives")).unwrap();
@@ -61,7 +61,7 @@ fn text(path: &Path) -> String {
     path.display().to_string()
 }
 
-/// Has logins come with a password.
+/// Requires passwords for logins.
 fn ask_for_passwords(postgres: &Postgres) {
     let hba = postgres.data_dir().join("pg_hba.conf");
     let before = fs::read_to_string(&hba).unwrap();
@@ -163,7 +163,7 @@ fn a_fault_is_said_when_it_comes_and_when_its_cause_changes_and_is_over_when_rec
         assert!(line.contains(words), "{words}: {line}");
         line
     };
-    // The connection first, then that there is no other.
+    // First the connection's line, then the one that says that there is no other.
     let mut line = next_of("Postgres");
     while !line.contains("cannot reach Postgres at 127.0.0.1:") {
         line = next_of("Postgres");
@@ -205,7 +205,7 @@ fn a_server_that_is_slow_is_not_given_up() {
     let trail = Trail::start();
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
-    // COMMIT is done here and waits for a standby that does not exist.
+    // COMMIT is complete locally, and waits for a standby that does not exist.
     let set = |to: &str| {
         trail.postgres.psql(&format!(
             "ALTER SYSTEM SET synchronous_standby_names = '{to}'"
@@ -338,7 +338,7 @@ mod tls {
 
     use super::*;
 
-    /// Writes a file as the server's account, which has to own its key.
+    /// Writes a file as the server's account, which must own its key.
     fn write_as_server(postgres: &Postgres, name: &str, content: &str) {
         let file = text(&postgres.data_dir().join(name));
         let mut writing = postgres
@@ -356,11 +356,11 @@ mod tls {
         assert!(writing.wait().unwrap().success());
     }
 
-    /// Switches TLS on, with a certificate for `localhost`; returns that of its authority.
+    /// Enables TLS, with a certificate for `localhost`; returns its authority's certificate.
     fn switch_on(postgres: &Postgres) -> String {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new([]).unwrap();
-        // Else it has the name of the server's, which would seem to have signed itself.
+        // Otherwise it would have the same name as the server's, which would then look self-signed.
         params
             .distinguished_name
             .push(rcgen::DnType::CommonName, "authority");
@@ -429,7 +429,7 @@ mod tls {
         );
         #[cfg(feature = "tls-native")]
         {
-            // Of an old kind, which is looked at no further.
+            // An old format, which is rejected without a closer look.
             let old = file(
                 "old.pem",
                 "-----BEGIN RSA PRIVATE KEY-----\nMAMCAQE=\n-----END RSA PRIVATE KEY-----\n",
@@ -443,7 +443,7 @@ mod tls {
                 "{said}"
             );
         }
-        // What rustls wants of the program.
+        // rustls requires the program to install a default provider.
         #[cfg(not(feature = "tls-native"))]
         {
             let said = fault(&at(
@@ -676,7 +676,8 @@ mod tls {
         let url = format!("postgres://holder@localhost:{port}/audit?sslmode=require");
         let said = fault(&url);
         assert!(said.contains("set sslcert and sslkey"), "{said}");
-        // The server closes the connection behind its alert, which a slow machine may then not come to read.
+        // The server closes the connection right after its alert, which a slow machine may then
+        // fail to read.
         let url = format!("{url}&sslcert={certificate}&sslkey={key}");
         let mut said = String::new();
         for _ in 0..20 {

@@ -1,5 +1,5 @@
-//! `accepted = committed + pending + dead_lettered + dropped`, whatever happens, and the tables say
-//! the same.
+//! `accepted = committed + pending + dead_lettered + dropped` holds whatever happens, and the
+//! tables agree.
 
 #![allow(
     clippy::unwrap_used,
@@ -18,7 +18,7 @@ use tracing::info_span;
 use tracing_audit::{DropCause, Durability, Event, Kind, PromptRun, QueryRun, Stats, WhenFull};
 use tracing_subscriber::prelude::*;
 
-/// Something that happens.
+/// One step of a random sequence.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Records(u16),
@@ -52,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// Runs the steps on a pipeline of its own, and holds its counts against the tables.
+/// Runs the steps on a new pipeline, and compares its counts with the tables.
 #[allow(clippy::too_many_lines, reason = "one arm for each step")]
 fn run(postgres: &mut Postgres, is_running: &mut bool, steps: &[Step]) {
     let spool = Folder::new();
@@ -150,7 +150,7 @@ fn run(postgres: &mut Postgres, is_running: &mut bool, steps: &[Step]) {
         assert_law(&audit);
         let report = audit.shutdown_blocking(PATIENCE);
         assert_eq!(report.spooled, 0, "{report:?}");
-        // Closed too late: each has its row already, or is counted.
+        // They close too late: each has its row already, or is counted.
         drop(open);
     });
     assert_law(&audit);
@@ -158,7 +158,7 @@ fn run(postgres: &mut Postgres, is_running: &mut bool, steps: &[Step]) {
     assert_tables(postgres, &audit.stats(), made, refused);
 }
 
-/// Holds the counts of a pipeline that has ended, the last that wrote, against the tables.
+/// Compares the counts of a pipeline that has ended, the last one to write, with the tables.
 fn assert_tables(postgres: &Postgres, stats: &Stats, made: u64, refused: u64) {
     let counts = postgres.psql(
         "WITH rows AS (
@@ -209,7 +209,7 @@ fn nothing_is_lost_twice_there_or_uncounted_whatever_happens() {
             .and_then(|cases| cases.parse().ok())
             .unwrap_or(12),
         failure_persistence: Some(Box::new(FileFailurePersistence::Off)),
-        // Each step takes its time.
+        // Each step takes a while.
         max_shrink_iters: 30,
         ..Config::default()
     };

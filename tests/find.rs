@@ -16,7 +16,7 @@ use support::{Postgres, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One request of three records, others of one, and a record of no request; `ago` days back.
+/// A request of three records, requests of one, and a record without a request; `ago` is in days.
 const RECORDS: &str = r"
     CREATE FUNCTION test_id(n int, at timestamptz) RETURNS uuid LANGUAGE sql AS $$
         SELECT overlay(audit.id_at(at)::text PLACING '7000-8000-' || lpad(n::text, 12, '0') FROM 15)::uuid
@@ -66,7 +66,7 @@ fn requests_are_found_newest_first_and_told_in_a_line_each() {
         "2 succeeded, 1 failed",
         "3 records  req-mid",
     ] {
-        // The first record has no key of the tenant, so its id is shown.
+        // The first record has no tenant key, so the id is shown.
         let id = postgres.psql("SELECT audit.tenant_uuid('acme')");
         let part = part.replace("acme", &id);
         assert!(mid.contains(&part), "{part}: {text}");
@@ -141,7 +141,7 @@ fn times_bound_what_is_looked_through() {
         requests(&postgres, &["--until", &day("29 days")]),
         ["req-month"]
     );
-    // The least id of a moment is of that moment, and --until is not.
+    // The least id of a time belongs to that time; --until excludes it.
     let at = postgres.psql("SET TimeZone = 'UTC'; SELECT date_trunc('milliseconds', started_at) FROM audit.query_runs WHERE request_id = 'req-old'");
     assert_eq!(
         requests(&postgres, &["--since", &at, "--until", &since]),
@@ -217,7 +217,7 @@ fn json_has_each_request_with_its_outcomes() {
     assert_eq!(mid["tenant_key"], "acme");
     assert_eq!(mid["user_id"], "alice");
     assert_eq!(mid["about"], "Column a_b");
-    // Of the whole request, also what does not match.
+    // Counts all records of the request, matching or not.
     assert_eq!(mid["records"], 3);
     assert_eq!(
         mid["outcomes"],
@@ -232,7 +232,7 @@ fn a_reader_finds_the_tenant_it_names_and_no_other() {
     postgres.psql("CREATE ROLE looker LOGIN");
     let granted = run(&postgres, &["migrate", "--reader-login", "looker"]);
     assert!(granted.status.success(), "{}", stderr(&granted));
-    // The same request id, of another tenant: another request, and not counted.
+    // The same request id of another tenant is another request, and is not counted.
     postgres.psql("SELECT test_query(8, 1, 'globex', 'bob', 'req-mid', 'Of globex', 'failed')");
     let as_looker = |words: &[&str]| {
         let mut command = command(&postgres, words);
@@ -263,7 +263,7 @@ fn a_reader_finds_the_tenant_it_names_and_no_other() {
     let foreign = as_looker(&["find", "--tenant", "acme", "--user", "bob"]);
     assert_eq!(foreign.status.code(), Some(1), "{}", stdout(&foreign));
 
-    // Who may read all has both, apart.
+    // A login that may read all tenants finds both, separately.
     let all = run(&postgres, &["find", "--json", "--text", "of globex"]);
     let all: Value = serde_json::from_str(&stdout(&all)).unwrap();
     assert_eq!(
@@ -287,7 +287,7 @@ fn the_purpose_is_on_record() {
 #[test]
 fn values_that_only_a_hand_can_have_written_fail_nothing() {
     let postgres = prepared();
-    // As only a superuser can write them, into the partition that takes any id.
+    // Only a superuser can write them, into the partition that accepts any id.
     postgres.psql(
         "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check;
         ALTER TABLE audit_parts.query_runs_default DROP CONSTRAINT query_runs_default_month",
@@ -332,7 +332,7 @@ fn a_search_that_is_stopped_says_to_narrow_it() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // As its own timeout does it.
+    // Like the command's own timeout.
     wait_until("the search waits and is cancelled", PATIENCE, || {
         postgres.psql("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
     });
@@ -348,7 +348,7 @@ fn a_search_that_is_stopped_says_to_narrow_it() {
 #[test]
 fn an_id_of_any_width_is_told_and_so_are_the_others() {
     let postgres = prepared();
-    // In the index they are compressed; escaped, the second is eight times as wide.
+    // The index compresses them; escaped, the second is eight times as wide.
     postgres.psql(
         "SELECT test_query(20, 1, 'acme', 'alice', repeat('r', 200000), 'Wide', 'failed'),
             test_query(21, 1, 'acme', 'alice', repeat(E'\\u202e', 9000), 'Escaped', 'failed'),
@@ -506,7 +506,7 @@ fn times_are_written_as_show_writes_them() {
     assert_eq!(found[1]["began"], shown[0]["started_at"]);
 }
 
-/// The ids of the requests that are found; `-` for a record of none.
+/// Returns the ids of the requests found; `-` for a record without one.
 fn requests(postgres: &Postgres, conditions: &[&str]) -> Vec<String> {
     let words = [&["find", "--json"], conditions].concat();
     let found = run(postgres, &words);
@@ -535,7 +535,7 @@ fn run(postgres: &Postgres, words: &[&str]) -> Output {
     command(postgres, words).output().unwrap()
 }
 
-/// The program, with nothing of the environment that changes what it does.
+/// The program, without the environment variables that change its behaviour.
 fn command(postgres: &Postgres, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
     for name in ["AUDIT_DATABASE_URL", "COLUMNS"] {

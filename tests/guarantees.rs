@@ -1,5 +1,5 @@
-//! What the trail says of what it could not keep, of runs that nobody ended, and of records that
-//! a program insists on.
+//! What the trail reports about records it could not keep, about runs that never ended, and about
+//! required records.
 
 #![allow(
     clippy::unwrap_used,
@@ -94,7 +94,7 @@ fn what_is_closed_after_the_shutdown_is_counted() {
     assert_law(&trail.audit);
 }
 
-/// A pipeline from whose queue nothing is taken any more, with events of best effort.
+/// A pipeline whose queue is no longer emptied, with best-effort events.
 fn blocked(postgres: &Postgres, spool: &Folder, configure: fn(Builder) -> Builder) -> Audit {
     let audit = pipeline(postgres, spool, |builder| {
         configure(builder)
@@ -147,7 +147,7 @@ fn a_kind_that_is_not_of_best_effort_is_waited_for_but_not_for_long() {
         let refused = audit.record(QueryRun::new("SELECT 1"));
         let waited = began.elapsed();
         assert_eq!(refused, Err(RecordError::QueueFull));
-        // A second by default; a machine that is busy takes some more.
+        // A second by default; a busy machine takes longer.
         assert!(
             (Duration::from_secs(1)..PATIENCE).contains(&waited),
             "{waited:?}"
@@ -168,11 +168,11 @@ fn a_run_that_was_in_flight_when_its_process_was_killed_has_a_row() {
         let _request = info_span!("request", request_id = "r-1", tenant_id = "acme").entered();
         let query = info_span!("audit.query_run", sql_text = "SELECT 1", row_count = 7_u64);
         let _prompt = info_span!("audit.prompt_run", rendered_prompt = "p", status = "ok");
-        // Not tracked by default, and one that has ended.
+        // An event is not tracked by default, and this query has ended.
         let _event = info_span!("audit.event", action_type = "open");
         drop(info_span!("audit.query_run", sql_text = "ended"));
         drop(query.clone());
-        // Both are stored by the time that a record is committed that came later.
+        // Both are stored by the time that a later record is committed.
         for _ in 0..3 {
             audit.record(Event::new("after")).unwrap();
             audit.flush_blocking(PATIENCE).unwrap();
@@ -263,13 +263,13 @@ fn a_run_that_ends_after_the_shutdown_is_counted_once_in_its_row_or_as_dropped()
         }
         let young = info_span!("audit.query_run", sql_text = "young");
         let id = young.audit_id().unwrap();
-        // Nobody looks for it: there is no row of it but its own.
+        // Nobody asks for it: the only row about it is its own.
         let unseen = info_span!("audit.prompt_run", rendered_prompt = "unseen");
         let report = trail.audit.shutdown_blocking(PATIENCE);
         assert_eq!((report.committed, report.dropped), (5, 0), "{report:?}");
         drop((stored, young));
         assert_eq!(trail.audit.stats().dropped(), 0, "both have their rows");
-        // Whoever asks for it is told so.
+        // A caller that asks is told so.
         assert_eq!(trail.audit.committed_blocking(id, PATIENCE), Ok(()));
         drop(unseen);
     });
@@ -321,10 +321,10 @@ fn what_an_idle_program_closes_is_in_the_local_log_a_moment_later() {
     let test = "what_an_idle_program_closes_is_in_the_local_log_a_moment_later";
     if is_child() {
         let audit = tracing_audit::from_env().unwrap();
-        // Longer than it takes to be idle.
+        // Longer than the worker takes to become idle.
         std::thread::sleep(Duration::from_secs(2));
         audit.record(Event::new("after a while")).unwrap();
-        // 100 ms; a machine that is busy may let the worker wait.
+        // 100 ms by default; a busy machine may delay the worker.
         std::thread::sleep(Duration::from_secs(1));
         say_ready_and_wait_to_be_killed();
     }
@@ -353,7 +353,7 @@ fn committed_answers_when_the_row_is_there() {
         .build()
         .unwrap();
     for n in 0..20 {
-        // Before the batch is due: whoever waits is not kept waiting.
+        // Before the batch is due: it is sent early for whoever waits.
         let id = trail.audit.record(Event::new(format!("e{n}"))).unwrap();
         if n % 2 == 0 {
             trail.audit.committed_blocking(id, PATIENCE).unwrap();
@@ -408,7 +408,7 @@ fn committed_says_why_a_record_is_not() {
     assert!(matches!(away, Err(CommitError::Timeout { .. })), "{away:?}");
     trail.postgres.start_again();
     trail.audit.committed_blocking(kept, PATIENCE).unwrap();
-    // A span that finds the queue full has nobody else to tell.
+    // A span that finds the queue full has no other way to report it.
     let dropped = trail.scoped(|| {
         loop {
             let span = info_span!("audit.event", action_type = "many");
@@ -426,7 +426,7 @@ fn committed_says_why_a_record_is_not() {
     );
     let audit = trail.audit.clone();
     audit.shutdown_blocking(PATIENCE);
-    // Of the same kind, and nobody's.
+    // An id of the same kind that no record has.
     let unknown = uuid::Uuid::from_u128(fine.as_u128() ^ (1 << 20));
     let later = audit.committed_blocking(unknown, PATIENCE);
     assert_eq!(later, Err(CommitError::ShutDown));
@@ -462,8 +462,8 @@ fn a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_serve
 
 // The local log --------------------------------------------------------------------
 
-/// Runs the child under a limit of the size of files, which stands for a disk that is full: it
-/// can be reached, and lifted, without rights.
+/// Runs the child under a file size limit, which stands in for a full disk: it can be reached, and
+/// lifted, without privileges.
 #[cfg(target_os = "linux")]
 fn under_a_limit(test: &str, blocks: u32, postgres: &Postgres, spool: &Folder) -> Child {
     let mut command = Command::new("bash");
@@ -482,7 +482,7 @@ fn under_a_limit(test: &str, blocks: u32, postgres: &Postgres, spool: &Folder) -
     command.stdin(Stdio::piped()).spawn().unwrap()
 }
 
-/// Sets the greatest size of a file that a child may write.
+/// Sets the child's file size limit.
 #[cfg(target_os = "linux")]
 fn set_limit(child: &Child, bytes: &str) {
     let set = Command::new("prlimit")
@@ -503,7 +503,7 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
     if is_child() {
         let audit = tracing_audit::from_env().unwrap();
         let mut told = 0_u32;
-        // Until the log has grown into its limit.
+        // Until the log has reached its limit.
         while audit.stats().health() != Health::SpoolBlocked {
             audit.record(QueryRun::new("x".repeat(10_000))).unwrap();
             told += 1;
@@ -512,12 +512,12 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
             audit.record(QueryRun::new("SELECT 1")).unwrap();
             told += 1;
         }
-        // What Postgres has makes room, so that by now the log may take records again.
+        // Committed records make room, so the log may accept records again by now.
         audit.flush_blocking(PATIENCE).unwrap();
         say(&format!("told {told}"));
         say("full");
         std::io::stdin().read_line(&mut String::new()).unwrap();
-        // The limit is lifted: it takes records again.
+        // The limit is lifted: the log accepts records again.
         wait_until("the log takes records again", PATIENCE, || {
             audit.record(QueryRun::new("SELECT 2")).unwrap();
             audit.flush_blocking(PATIENCE).unwrap();
@@ -564,7 +564,7 @@ fn a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after() 
         });
         say("stored");
         std::io::stdin().read_line(&mut String::new()).unwrap();
-        // No write succeeds any more, nor does the log open as it did.
+        // No write succeeds any more, and the log cannot be opened again.
         for _ in 0..500 {
             audit.record(Event::new("in memory")).unwrap();
         }
@@ -624,7 +624,7 @@ fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does()
         rows(&postgres, Kind::QueryRun).len() == 102
     });
     kill(child);
-    // What was left is taken over as from any other process.
+    // What remains is taken over like any other process's log.
     let audit = pipeline(&postgres, &spool, |builder| builder);
     wait_until("its folder is removed", PATIENCE, || {
         spool.names().len() == 1
@@ -670,7 +670,7 @@ fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_t
         let audit = tracing_audit::from_env().unwrap();
         tracing_subscriber::registry().with(audit.layer()).init();
         let _query = info_span!("audit.query_run", sql_text = "in flight");
-        // It is stored by the time that a record is committed that came later.
+        // It is stored by the time that a later record is committed.
         for _ in 0..3 {
             audit.record(Event::new("on disk")).unwrap();
             audit.flush_blocking(PATIENCE).unwrap();
@@ -715,7 +715,7 @@ fn runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuse
         let audit = tracing_audit::from_env().unwrap();
         tracing_subscriber::registry().with(audit.layer()).init();
         let _query = info_span!("audit.query_run", sql_text = "in flight");
-        // It is stored by the time that a record is committed that came later.
+        // It is stored by the time that a later record is committed.
         for _ in 0..3 {
             audit.record(Event::new("on disk")).unwrap();
             audit.flush_blocking(PATIENCE).unwrap();
@@ -723,7 +723,7 @@ fn runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuse
         let wait_for_line = || std::io::stdin().read_line(&mut String::new()).unwrap();
         say("stored");
         wait_for_line();
-        // Postgres is away, so that the end waits.
+        // Postgres is down, so the shutdown waits.
         audit.record(Event::new("pending")).unwrap();
         wait_until("it is on disk", PATIENCE, || {
             audit.stats().queue_size().0 == 0
@@ -779,18 +779,18 @@ fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() 
         fill(&|| audit.stats().health() == Health::SpoolBlocked);
         let before = audit.stats().dropped();
         fill(&|| audit.stats().dropped() > before + 100);
-        // The disk is tried ten times a second: each time there would be room for more.
+        // The disk is tried ten times a second: each attempt could make room for more.
         let until = Instant::now() + Duration::from_secs(3);
         fill(&|| {
             std::thread::sleep(Duration::from_millis(1));
             Instant::now() >= until
         });
-        // In the log up to its limit, 4,000 KiB; in the queue, in hand and in memory 1 MiB each.
+        // Up to the limit of 4,000 KiB in the log; 1 MiB each in the queue, in hand and in memory.
         assert!(audit.stats().pending() < 800, "{:?}", audit.stats());
         assert_law(&audit);
         let before = audit.stats();
         let report = audit.shutdown_blocking(Duration::from_millis(100));
-        // What is in memory alone is lost with the process, and said to be.
+        // Records that are only in memory are lost with the process, and reported.
         assert!(report.dropped > before.dropped(), "{report:?}");
         let after = audit.stats();
         assert_eq!(
@@ -842,7 +842,7 @@ fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() 
     let name = spool.names().remove(0);
     let file = spool.0.join(&name).join("spool.redb");
     let mut bytes = std::fs::read(&file).unwrap();
-    // All over the file, whichever part is read.
+    // All over the file, so that every part that is read is damaged.
     for byte in bytes.iter_mut().skip(64).step_by(97) {
         *byte ^= 0xff;
     }
@@ -860,7 +860,7 @@ fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() 
     let kept = std::fs::read(spool.0.join(&aside).join("spool.redb")).unwrap();
     assert!(kept == bytes, "it is as it was");
     assert_law(&audit);
-    // Once: the next process leaves it alone.
+    // Only once: the next process leaves it alone.
     drop(audit);
     drop(pipeline(&postgres, &spool, |builder| builder));
     assert_eq!(gaps(&postgres).len(), 1);
@@ -942,7 +942,7 @@ fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
     assert!(child.status.success(), "{child:?}");
     assert_eq!(spool.names(), names);
     assert_eq!(rows(&postgres, Kind::Event).len(), 1);
-    // Nothing of it is lost for who can read it, however little room there is by now.
+    // No record is lost to a version that can read the log, however little room there is by now.
     set_version(1);
     let audit = pipeline(&postgres, &spool, |builder| builder.spool_quota_bytes(1));
     wait_until("it is drained", PATIENCE, || spool.names().len() == 1);
@@ -985,7 +985,7 @@ fn filters_on_other_layers_raise_no_alarm() {
             .with(audit.layer())
             .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::ERROR))
             .init();
-        // Longer than it takes to look.
+        // Longer than the check takes.
         let until = std::time::Instant::now() + Duration::from_secs(3);
         wait_until("the time is over", PATIENCE, || {
             std::time::Instant::now() >= until

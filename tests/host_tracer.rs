@@ -1,4 +1,4 @@
-//! Beside a host's own tracing-opentelemetry layer: the records take its trace, hang under its
+//! Beside a host's own tracing-opentelemetry layer, the records join its trace as children of its
 //! spans, and nothing is exported twice.
 
 #![allow(
@@ -53,7 +53,7 @@ impl Host {
         self.provider.tracer("host")
     }
 
-    /// What it exported, by name.
+    /// Returns what it exported, by name.
     fn spans(&self) -> BTreeMap<String, SpanData> {
         let spans = self.exporter.get_finished_spans().unwrap();
         let count = spans.len();
@@ -78,7 +78,8 @@ fn start_with(
     (collector, trail)
 }
 
-/// A request of the host with two records, one in the other, and a span of the host between.
+/// A request of the host with two records, one nested in the other, and a span of the host between
+/// them.
 fn tell() {
     let _request = info_span!("request", request_id = "r-1").entered();
     let _outer = info_span!("outer", audit = true).entered();
@@ -107,7 +108,7 @@ fn exported(spans: &[Exported], name: &str) -> Exported {
         .clone()
 }
 
-/// Waits until the export has dealt with everything.
+/// Waits until the export has processed everything.
 fn wait_until_exported(trail: &Trail) {
     trail.audit.flush_blocking(PATIENCE).unwrap();
     wait_until("the export has dealt with all", PATIENCE, || {
@@ -115,7 +116,7 @@ fn wait_until_exported(trail: &Trail) {
     });
 }
 
-/// What must hold when the host exports the spans of the records itself.
+/// Asserts what must hold when the host itself exports the records' spans.
 fn assert_hosts(host: &Host, trail: &Trail, collector: &Collector) {
     wait_until_exported(trail);
     let (rows, spans) = (rows(trail), host.spans());
@@ -260,7 +261,7 @@ fn a_record_that_only_we_export_hangs_under_the_hosts_span() {
         .with(trail.audit.layer());
     tracing::subscriber::with_default(both, || {
         tell();
-        // Nothing of the host's between: the record is the nearest.
+        // No host span between, so the record is the nearest parent.
         let _request = info_span!("another request").entered();
         let _record = info_span!(target: "audit.event", "outer", action_type = "outer").entered();
         info_span!(target: "audit.event", "inner", action_type = "inner").in_scope(|| ());
@@ -327,7 +328,7 @@ fn a_remote_parent_that_the_host_has_set_is_the_records_trace() {
         TraceState::default(),
     );
     tracing::subscriber::with_default(both, || {
-        // On the record's own span, which our layer has seen by then.
+        // On the record's own span, which our layer has seen by now.
         let record = info_span!(target: "audit.event", "asked", action_type = "asked");
         record
             .set_parent(Context::new().with_remote_span_context(remote))
@@ -368,7 +369,7 @@ fn a_parent_that_is_named_wins_over_the_active_span() {
         let _active = info_span!("active").entered();
         info_span!(target: "audit.event", parent: &named, "asked", action_type = "asked")
             .in_scope(|| ());
-        // Never entered, and an instant fact.
+        // A span that is never entered, and an instant event.
         drop(info_span!(target: "audit.event", parent: &named, "idle", action_type = "idle"));
         tracing::info!(target: "audit.event", parent: &named, action_type = "instant");
     });

@@ -1,4 +1,5 @@
-//! What a span costs the thread that opens and closes it, in things that can be counted: allocations and system calls.
+//! What a span costs the thread that opens and closes it, in countable units: allocations and
+//! system calls.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -13,7 +14,7 @@ use tracing::info_span;
 use tracing_audit::Audit;
 use tracing_subscriber::prelude::*;
 
-/// A request with a run inside, as an application has them: ten fields, three recorded later.
+/// A request with a run inside, as in an application: ten fields, three of them recorded later.
 fn request(n: u64) {
     let request = info_span!("request", request_id = "7a1f0c9e-52b3-4d68-a0e7-c4d91b38f256", tenant_id = %"t").entered();
     let run = info_span!(
@@ -36,8 +37,8 @@ fn request(n: u64) {
     drop(request);
 }
 
-/// So many requests that the queue has buffers to spare and every pool is filled, then these with all that they took
-/// already committed: nothing is left to be made for the first time.
+/// Runs enough requests for the queue to have spare buffers and for every pool to be filled, and
+/// then commits all their records: nothing remains to be created for the first time.
 fn warm_up(audit: &Audit) {
     for _ in 0..3 {
         (0..2_000).for_each(request);
@@ -54,19 +55,20 @@ fn a_span_allocates_nothing() {
         let before = trail.audit.stats().accepted();
         let allocated = allocation_counter::measure(|| (0..1_000).for_each(request));
         assert_eq!(trail.audit.stats().accepted() - before, 1_000);
-        // Fewer than one in a hundred spans: the buffers of the queue that the worker has not given back yet.
+        // Fewer than one per hundred spans: buffers of the queue that the worker has not returned
+        // yet.
         assert!(allocated.count_total < 10, "{allocated:?}");
     });
 }
 
-/// As [`a_span_allocates_nothing`] counts, for what does allocate.
+/// Checks the counting of [`a_span_allocates_nothing`] on code that does allocate.
 #[test]
 fn what_is_allocated_is_counted() {
     let allocated = allocation_counter::measure(|| drop(vec![1_u8; 10]));
     assert_eq!(allocated.count_total, 1);
 }
 
-/// Needs `strace`.
+/// Requires `strace`.
 #[test]
 #[ignore = "needs strace; run in CI"]
 fn a_span_makes_no_system_call() {
@@ -102,14 +104,14 @@ fn a_span_makes_no_system_call() {
     let output = strace.output().expect("strace is there");
     let calls = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{calls}");
-    // The program's main thread and the workers are others.
+    // The main thread and the workers are other threads.
     let says = |line: &str, word: &str| line.contains(&format!("write(1, \"{word}\\n\""));
     let begun = calls.lines().find(|line| says(line, "begun")).unwrap();
     let thread = begun.split_whitespace().next().unwrap();
     let of_thread: Vec<_> = calls
         .lines()
         .filter(|line| line.split_whitespace().next() == Some(thread))
-        // The end of a call that was told of already.
+        // The end of a call that was already reported.
         .filter(|line| !line.contains(" resumed>"))
         .collect();
     let bursts: Vec<_> = of_thread
@@ -121,7 +123,7 @@ fn a_span_makes_no_system_call() {
         })
         .collect();
     assert_eq!(bursts.len(), BURSTS);
-    // A worker that is held up while it holds a lock is waited for.
+    // If a worker is suspended while it holds a lock, the thread has to wait for it.
     let quiet = bursts.iter().filter(|calls| calls.is_empty()).count();
     assert!(quiet >= BURSTS - 1, "{bursts:#?}");
 }

@@ -1,9 +1,9 @@
-//! The program is killed at random moments, in half of the rounds the server too, and nothing that
-//! was closed a moment before is lost or there twice.
+//! The program is killed at random moments, in half of the rounds the server too, and nothing
+//! closed more than a moment before is lost or duplicated.
 //!
 //! `TRACING_AUDIT_KILL_ROUNDS=100 TRACING_AUDIT_KILL_GRACE_MS=50 cargo test --test kills` runs a
-//! hundred rounds, and takes "a moment" for 50 ms; by default it is a few, and a second, since a
-//! machine that is busy may let the worker wait.
+//! hundred rounds, with "a moment" being 50 ms; the defaults are a few rounds and one second, since
+//! the worker may have to wait on a busy machine.
 
 #![allow(
     clippy::unwrap_used,
@@ -24,11 +24,11 @@ use tracing::info_span;
 use tracing_audit::AuditSpanExt;
 use tracing_subscriber::prelude::*;
 
-/// Spans a second that each of the child's threads closes.
+/// How many spans each of the child's threads closes per second.
 const SPANS_A_SECOND: u32 = 1_250;
 const THREADS: u32 = 4;
 
-/// A number that is set, or what it is by default.
+/// Returns a setting, or its default.
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name)
         .ok()
@@ -43,14 +43,14 @@ fn micros() -> u128 {
         .as_micros()
 }
 
-/// Closes spans until it is killed, and says of each when it was closed; of each thread one span
-/// is never closed, and one is open for a hundred of the others.
+/// Closes spans until it is killed, and prints when each was closed; each thread leaves one span
+/// open for good, and keeps another open while it closes a hundred.
 fn close_spans() -> ! {
     let audit = tracing_audit::from_env().unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
     let said = Mutex::new(std::io::stdout());
     let say = |what: &str, id: uuid::Uuid| {
-        // In one write, so that a line is whole or the last.
+        // In one write, so that only the last line can be incomplete.
         let line = format!("\n{what} {id} {}\n", micros());
         said.lock().unwrap().write_all(line.as_bytes()).unwrap();
     };
@@ -91,7 +91,7 @@ fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_h
         close_spans();
     }
     let rounds = setting("TRACING_AUDIT_KILL_ROUNDS", 4);
-    // What was closed, or begun, so long before the kill must be there.
+    // What was closed or begun this long before the kill must be there.
     let grace = Duration::from_millis(setting("TRACING_AUDIT_KILL_GRACE_MS", 1_000));
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let (mut closed_in_all, mut open_in_all) = (0_u64, 0_u64);
@@ -127,13 +127,13 @@ fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_h
         if round % 2 == 1 {
             postgres.start_again();
         }
-        // No hand is needed: the next process finds what was left.
+        // No manual step: the next process finds the orphaned log.
         let audit = pipeline(&postgres, &spool, |builder| builder);
         wait_until("what was left is drained", PATIENCE, || {
             spool.names().len() == 1
         });
         drop(audit);
-        // Ids are in the order of the beginnings.
+        // Ids are ordered by start time.
         let first = seen.iter().map(|(_, id, _)| *id).min().unwrap();
         let rows = postgres.psql(&format!(
             "SELECT id, coalesce(error_code, ''), count(*) FROM \
@@ -154,7 +154,7 @@ fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_h
             .map(|(_, id, _)| *id)
             .collect();
         for (what, id, at) in &seen {
-            // A span ends before its thread says so.
+            // A span ends before its thread prints so.
             let is_sure = *at + grace.as_micros() < killed_at;
             let code = there.get(id).map(String::as_str);
             match what.as_str() {
@@ -163,7 +163,7 @@ fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_h
                     closed_in_all += 1;
                 }
                 "begun" if is_sure && !ended.contains(id) => {
-                    // It may have ended without having said so.
+                    // It may have ended without printing so.
                     assert!(
                         matches!(code, Some("process_lost" | "")),
                         "round {round}: {what} {id}: {code:?}"

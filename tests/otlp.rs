@@ -1,6 +1,5 @@
-//! The trail arrives at a collector too: complete, with the ids of the rows, and by the names of
-//! the semantic conventions. What happens when the collector does not behave is in
-//! `otlp_faults.rs`.
+//! The trail also arrives at a collector: complete, with the ids of the rows, and under the names
+//! of the semantic conventions. Misbehaving collectors are tested in `otlp_faults.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,8 +19,7 @@ use support::wait_until;
 use tracing::{Span, info_span};
 use tracing_audit::{AuditSpanExt, Event, Kind, Otlp, OtlpProtocol, PromptRun, QueryRun};
 
-/// A story of each kind of record: a request with a question, its prompt, its query, a tool call,
-/// and a failure.
+/// Records each kind: a request with a question, its prompt, its query, a tool call, and a failure.
 fn tell(trail: &Trail, request: &str) {
     trail.scoped(|| {
         let _request = info_span!(
@@ -77,7 +75,7 @@ fn all_rows(trail: &Trail) -> HashMap<String, Value> {
         .collect()
 }
 
-/// Fails unless there is a span for each row, with its ids, and no other.
+/// Fails unless there is exactly one span for each row, with its ids.
 fn assert_complete(rows: &HashMap<String, Value>, spans: &[Exported]) {
     let by_id: BTreeMap<_, _> = spans.iter().map(|span| (span.span_id(), span)).collect();
     assert_eq!(by_id.len(), rows.len());
@@ -98,7 +96,7 @@ fn assert_complete(rows: &HashMap<String, Value>, spans: &[Exported]) {
         }
         assert_eq!(span.resource["service.name"], row["service_name"]);
         assert_eq!(span.resource["service.instance.id"], row["writer_id"]);
-        // The parent is the record that encloses it, by its own span id.
+        // The parent is the enclosing record, by its span id.
         let parent = row["parent_id"]
             .as_str()
             .map_or(String::new(), |id| id.replace('-', "")[16..].to_owned());
@@ -195,7 +193,7 @@ fn a_large_trail_arrives_complete_in_payloads_below_the_limit() {
 fn a_shutdown_exports_what_is_there_and_leaves_no_folder() {
     let collector = Collector::start(Protocol::Http);
     let trail = Trail::start_with(|builder| {
-        // Longer than the test: nothing but the shutdown sends it.
+        // Longer than the test: only the shutdown sends it.
         builder.otlp(collector.otlp().delay(Duration::from_mins(1)))
     });
     tell(&trail, "r-1");
@@ -235,7 +233,7 @@ fn prompts_questions_and_full_queries_go_out_only_when_asked_for() {
     assert_eq!(query.attribute("db.query.text"), "SELECT 'it'");
 }
 
-/// Two processes, as far as the trail is concerned: two writers, two logs, two subscribers.
+/// Two processes as far as the trail is concerned: two writers, two logs, two subscribers.
 #[test]
 fn two_processes_with_one_request_write_one_trace_with_the_right_tree() {
     let collector = Collector::start(Protocol::Grpc);
@@ -247,7 +245,7 @@ fn two_processes_with_one_request_write_one_trace_with_the_right_tree() {
             // No audit span encloses it yet.
             assert_eq!(Span::current().traceparent(), None);
             let _asked = info_span!("audit.event", action_type = "asked").entered();
-            // A span of its own between is not in the way.
+            // A span of the application in between does no harm.
             let _between = info_span!("between").entered();
             Span::current().traceparent().unwrap()
         });
@@ -287,7 +285,7 @@ fn two_processes_with_one_request_write_one_trace_with_the_right_tree() {
             .into_iter()
             .chain(all_rows(&back))
             .collect(),
-        // The one that has its parent in the other process has no parent record in its own.
+        // The record whose parent is in the other process has no parent record in its own.
         &spans
             .into_iter()
             .map(|mut span| {
@@ -367,7 +365,7 @@ fn metrics_tell_of_the_pipeline_of_models_and_of_databases() {
     }
 }
 
-/// The last values of a metric: numbers, or how many were recorded in each histogram.
+/// Returns the last values of a metric: numbers, or each histogram's count.
 fn metric(collector: &Collector, name: &str) -> Option<String> {
     use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
     let metrics = collector.metrics();
@@ -390,7 +388,7 @@ fn metric(collector: &Collector, name: &str) -> Option<String> {
     Some(values.join(" "))
 }
 
-/// The sums of a histogram, by `gen_ai.token.type`.
+/// Returns the sums of a histogram, by `gen_ai.token.type`.
 fn metric_points(collector: &Collector, name: &str) -> HashMap<String, String> {
     use opentelemetry_proto::tonic::metrics::v1::metric::Data;
     let metrics = collector.metrics();

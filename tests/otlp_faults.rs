@@ -1,5 +1,5 @@
-//! A collector that does not behave costs no record and no time: Postgres has the trail while it
-//! lasts, and afterwards every span has arrived at least once, or is counted.
+//! A misbehaving collector costs no record and delays nothing: during the fault Postgres gets the
+//! trail, and afterwards every span has arrived at least once, or is counted.
 
 #![allow(
     clippy::unwrap_used,
@@ -26,7 +26,7 @@ use tracing_audit::{Audit, Event, ExportStats, Otlp, QueryRun};
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
-/// Longer than any test runs.
+/// Longer than any test takes.
 const FOREVER: Duration = Duration::from_hours(1);
 
 fn start(otlp: Otlp) -> Trail {
@@ -40,7 +40,7 @@ fn record(audit: &Audit, count: usize) {
     }
 }
 
-/// The span ids of the rows. Fails when a row is there twice.
+/// Returns the span ids of the rows. Fails if a row is there twice.
 fn rows(postgres: &Postgres) -> BTreeSet<String> {
     let ids = postgres.psql(
         "SELECT span_id FROM audit.events UNION ALL SELECT span_id FROM audit.query_runs \
@@ -51,7 +51,7 @@ fn rows(postgres: &Postgres) -> BTreeSet<String> {
     different
 }
 
-/// The ids of the spans that arrived for rows.
+/// Returns the ids of the spans that arrived for rows.
 fn arrived(collector: &Collector) -> BTreeSet<String> {
     collector
         .spans()
@@ -61,7 +61,7 @@ fn arrived(collector: &Collector) -> BTreeSet<String> {
         .collect()
 }
 
-/// Fails unless Postgres takes the records while the fault lasts.
+/// Fails unless the records are committed during the fault.
 fn assert_on_time(audit: &Audit, postgres: &Postgres, records: usize) {
     audit
         .flush_blocking(PATIENCE)
@@ -69,8 +69,8 @@ fn assert_on_time(audit: &Audit, postgres: &Postgres, records: usize) {
     assert_eq!(rows(postgres).len(), records);
 }
 
-/// What the export counts. Fails unless it counts each of so many records once, as it must at any
-/// moment. They are this process' own and those that it found and has dealt with.
+/// Returns the export's counts. Fails unless they count each of this many records once, as they
+/// must at any moment. These are the process's own records and those it found and has processed.
 #[track_caller]
 fn export(audit: &Audit, records: usize) -> ExportStats {
     let export = audit.stats().export().unwrap();
@@ -86,7 +86,7 @@ fn export(audit: &Audit, records: usize) -> ExportStats {
     export
 }
 
-/// What the export counts once it has dealt with all.
+/// Returns the export's counts once it has processed everything.
 fn dealt_with(audit: &Audit, records: usize) -> ExportStats {
     wait_until("the export has dealt with all", PATIENCE, || {
         export(audit, records).pending() == 0
@@ -94,7 +94,7 @@ fn dealt_with(audit: &Audit, records: usize) -> ExportStats {
     export(audit, records)
 }
 
-/// Waits until a collector takes nothing, and fails when anything is taken for dealt with.
+/// Waits until the export is failing, and fails if any record counts as processed.
 fn assert_held(audit: &Audit, records: usize) {
     wait_until("the export has noticed", PATIENCE, || {
         export(audit, records).is_failing()
@@ -110,7 +110,7 @@ fn assert_all_exported(trail: &Trail, collector: &Collector, records: usize) {
     assert_eq!(arrived(collector), rows(&trail.postgres));
 }
 
-/// Waits until a process has exported all of so many records, its own and those that it found.
+/// Waits until a process has exported this many records, its own and orphaned ones.
 fn assert_left_is_exported(audit: &Audit, spool: &Folder, records: usize) {
     wait_until("the folder that was left is removed", PATIENCE, || {
         spool.names().len() == 1
@@ -118,7 +118,7 @@ fn assert_left_is_exported(audit: &Audit, spool: &Folder, records: usize) {
     assert_eq!(dealt_with(audit, records).exported(), records as u64);
 }
 
-/// Ends a pipeline, and fails when that waits for the collector.
+/// Shuts a pipeline down, and fails if that waits for the collector.
 fn shut_down(audit: &Audit, committed: usize) {
     let began = Instant::now();
     let report = audit.shutdown_blocking(FOREVER);
@@ -150,7 +150,7 @@ fn a_collector_that_is_killed_amid_a_stream_and_comes_again_gets_every_span() {
     const RECORDS: usize = KILLS * 2 * THREADS * PORTION;
     for protocol in PROTOCOLS {
         let mut collector = Collector::start(protocol);
-        // Many small requests, so that some are under way whenever it is killed.
+        // Many small requests, so that some are in flight whenever it is killed.
         let trail = start(collector.otlp().payload_bytes(16 * 1024));
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
@@ -173,7 +173,7 @@ fn a_collector_that_is_killed_amid_a_stream_and_comes_again_gets_every_span() {
                     collector.different() > before
                 });
                 collector.stop();
-                // For the case that it had taken all by then.
+                // In case it had accepted everything by then.
                 record_on();
                 wait_until("the export has noticed", PATIENCE, || {
                     trail.audit.stats().export().unwrap().is_failing()
@@ -210,7 +210,7 @@ fn a_collector_that_is_not_available_for_a_while_gets_every_span_then() {
 
 #[test]
 fn a_collector_that_asks_for_a_pause_gets_no_request_before_it_is_over() {
-    // Longer than the pauses that the client would make by itself.
+    // Longer than the client's own pauses.
     let after = Duration::from_secs(2);
     for protocol in PROTOCOLS {
         for (grpc, http) in [(Code::Unavailable, 503), (Code::ResourceExhausted, 429)] {
@@ -239,14 +239,14 @@ fn a_collector_that_asks_for_a_pause_gets_no_request_before_it_is_over() {
 #[test]
 fn a_collector_that_answers_too_late_for_a_while_gets_every_span() {
     for protocol in PROTOCOLS {
-        // One that has not taken what it does not answer, and one that has.
+        // One that does not accept the requests it leaves unanswered, and one that does.
         for late in [Behaviour::Slow(FOREVER), Behaviour::Late(FOREVER)] {
             let collector = Collector::start(protocol);
             collector.behave(late);
             let trail = start(collector.otlp().timeout(Duration::from_millis(500)));
             record(&trail.audit, 1_000);
             assert_on_time(&trail.audit, &trail.postgres, 1_000);
-            // So often that it is tried with less, too.
+            // Often enough for the client to retry with smaller requests.
             wait_until("it is tried again and again", PATIENCE, || {
                 collector.requests() >= 3
             });
@@ -262,7 +262,7 @@ fn a_collector_that_takes_only_small_requests_gets_every_span_in_smaller_ones() 
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::AtMost(8 * 1024));
-        // Long enough for all to come at once.
+        // Long enough for all records to be sent at once.
         let trail = start(collector.otlp().delay(Duration::from_secs(1)));
         record(&trail.audit, 1_000);
         assert_on_time(&trail.audit, &trail.postgres, 1_000);
@@ -315,7 +315,7 @@ fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
         let trail = start(collector.otlp());
         let mut refused = 0;
         let mut records = 0;
-        // One of each request; more than there are in one; none, which is but a remark.
+        // One span per request; more than the request has; none, which is only a warning.
         for said in [1, 1_000, 0] {
             collector.behave(Behaviour::Partial(said));
             let requests = collector.requests();
@@ -330,13 +330,13 @@ fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
             };
             assert_eq!(export.refused(), refused as u64);
         }
-        // What was sent again would have come before what was recorded later.
+        // A retry would have arrived before later records.
         assert_eq!(collector.spans().len(), records, "nothing comes twice");
     }
 }
 
-/// Runs one test of this program in a process of its own, as a child of that test, with an export
-/// that is set up by the environment.
+/// Returns a command that runs one test of this program as its child, with an export that is
+/// configured by the environment.
 fn child(test: &str, postgres: &Postgres, spool: &Folder, collector: &Collector) -> Command {
     let protocol = match collector.protocol() {
         Protocol::Grpc => "grpc",
@@ -420,7 +420,7 @@ fn a_collector_whose_authority_is_not_known_gets_nothing_until_it_is() {
     }
 }
 
-/// Records what takes about 1 KiB each in the local log.
+/// Records events of about 1 KiB each in the local log.
 fn record_large(audit: &Audit, count: usize) {
     for _ in 0..count {
         let event = Event::new("asked").metadata("text", "x".repeat(1_000));
@@ -428,13 +428,13 @@ fn record_large(audit: &Audit, count: usize) {
     }
 }
 
-/// The number in an attribute.
+/// Returns the number in an attribute.
 fn number(span: &Exported, attribute: &str) -> usize {
     span.attribute(attribute).parse().unwrap()
 }
 
-/// Waits until a collector has been told of so many records that were given up, and by no more
-/// than that; returns what it was told.
+/// Waits until the collector was told of exactly this many discarded records; returns the spans
+/// that say so.
 fn wait_until_told(collector: &Collector, given_up: u64) -> Vec<Exported> {
     let gaps = || {
         let mut spans = collector.spans();
@@ -456,7 +456,7 @@ fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() 
     const RECORDS: usize = 8 * PORTION;
     const QUOTA: u64 = 256 * 1024;
     let mut collector = Collector::absent(Protocol::Grpc);
-    // The least, so that there are many requests, and a lot is counted.
+    // The minimum, so that there are many requests and much to count.
     let otlp = collector.otlp().payload_bytes(1024);
     let trail = start(otlp.quota_bytes(QUOTA));
     for portion in 1..=8 {
@@ -469,7 +469,7 @@ fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() 
         is_within_quota && export(&trail.audit, RECORDS).given_up() > 0
     });
     collector.start_again();
-    // Without a pause: whenever somebody looks, each record is counted once.
+    // Without a pause: at any moment each record is counted once.
     let deadline = Instant::now() + PATIENCE;
     while export(&trail.audit, RECORDS).pending() > 0 {
         assert!(Instant::now() < deadline, "the export has dealt with all");
@@ -483,7 +483,7 @@ fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() 
     let first = gaps.iter().map(|gap| number(gap, "audit.gap.first_seq"));
     let last = gaps.iter().map(|gap| number(gap, "audit.gap.last_seq"));
     assert_eq!((first.min(), last.max()), (Some(1), Some(given_up)));
-    // The oldest, and none of those that came after them.
+    // The oldest were discarded, and no later ones.
     let seqs: BTreeSet<_> = collector
         .spans()
         .iter()
@@ -508,7 +508,7 @@ fn what_a_collector_is_too_slow_for_is_given_up_and_each_record_is_counted_once(
     let otlp = collector.otlp().payload_bytes(1024);
     let trail = start(otlp.quota_bytes(64 * 1024));
     let mut records = 0;
-    // Records come, are exported and are given up all at once, for a while.
+    // For a while, records arrive, are exported and are discarded all at once.
     let deadline = Instant::now() + PATIENCE;
     while collector.different() < 100 || export(&trail.audit, records).given_up() < 1_000 {
         assert!(Instant::now() < deadline, "records are given up");
@@ -536,13 +536,13 @@ fn what_is_given_up_beside_the_log_of_a_dead_process_is_told_as_of_the_own() {
             .otlp(otlp.quota_bytes(256 * 1024))
             .service_name("next")
     });
-    // It has none of its own yet: it is at what was left.
+    // It has no records of its own yet: it is exporting the orphaned ones.
     wait_until("the export has noticed", PATIENCE, || {
         export(&next, 0).is_failing()
     });
     record_large(&next, 2_000);
     assert_on_time(&next, &trail.postgres, 2_300);
-    // Given up or still waiting, as the machine has had time for.
+    // Discarded or still waiting, depending on how fast the machine is.
     assert_eq!(export(&next, 2_000).exported(), 0);
     collector.start_again();
     wait_until("the folder that was left is removed", PATIENCE, || {
@@ -592,7 +592,7 @@ fn what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next() 
             .spool(var("AUDIT_SPOOL_DIR"))
             .service_name("child")
             .otlp(Otlp::from_env().unwrap())
-            // What no flush waits for stays in the log.
+            // Records that no flush waits for stay in the log.
             .batch(100_000, Duration::from_mins(1))
             .start()
             .unwrap();
@@ -628,8 +628,8 @@ fn what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next() 
     }
 }
 
-/// The folders of processes. A process that is killed while it makes sure whose a folder is leaves
-/// an empty file beside them.
+/// Returns the folders of processes. A process that is killed while it checks who owns a folder
+/// leaves an empty file beside them.
 fn folders(spool: &Folder) -> Vec<String> {
     let mut names = spool.names();
     names.retain(|name| !name.starts_with('.'));
@@ -675,7 +675,7 @@ fn a_process_without_export_drains_and_removes_what_an_exporting_one_left() {
     let collector = Collector::absent(Protocol::Grpc);
     let exporting =
         |postgres: &Postgres| pipeline(postgres, &spool, |builder| builder.otlp(collector.otlp()));
-    // One whose records Postgres has, and one whose records it has not.
+    // One whose records are in Postgres, and one whose records are not.
     let first = exporting(&postgres);
     record(&first, 200);
     shut_down(&first, 200);
@@ -701,7 +701,7 @@ fn a_process_without_export_drains_and_removes_what_an_exporting_one_left() {
 #[test]
 fn a_collector_that_hangs_holds_up_neither_a_flush_nor_a_shutdown() {
     for protocol in PROTOCOLS {
-        // It takes a request and never answers; it does not even speak.
+        // One accepts requests and never answers; the other does not even speak the protocol.
         for is_mute in [false, true] {
             let mut collector = Collector::absent(protocol);
             let mute = is_mute.then(|| collector.mute());

@@ -1,5 +1,5 @@
-//! What is known of a run's end, and of what a record names: nothing is called a success, or another tenant's,
-//! without evidence.
+//! Tests what the trail claims about a run's end and about what a record names: without evidence,
+//! nothing counts as a success or as another tenant's.
 
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use tracing_audit::{
 };
 use tracing_subscriber::prelude::*;
 
-/// A host's timeout. Nothing here ends by itself, so that it may be as short as one likes.
+/// A host's timeout. Nothing here ends by itself, so it may be as short as possible.
 const SHORT: Duration = Duration::from_millis(1);
 
 fn runtime() -> tokio::runtime::Runtime {
@@ -51,7 +51,7 @@ fn poll(run: &mut Run) -> std::task::Poll<Result<(), String>> {
         .poll(&mut std::task::Context::from_waker(waker))
 }
 
-/// What the trail says of each run, by its SQL.
+/// Returns what the trail says of each run, by its SQL.
 fn outcomes(trail: &Trail) -> Vec<(String, String)> {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut outcomes: Vec<_> = trail
@@ -72,13 +72,13 @@ fn assert_outcomes(trail: &Trail, expected: &[(&str, &str)]) {
     assert_eq!(outcomes(trail), expected);
 }
 
-/// Says how many rows there are so far, and never ends.
+/// Records the number of rows so far, and never ends.
 async fn goes_on() -> Result<(), String> {
     Span::current().record("row_count", 3);
     pending().await
 }
 
-/// Says how many rows there are when it is dropped, after the drop was seen.
+/// Records the number of rows when it is dropped, after the drop was noticed.
 struct SaysWhatThereIs;
 
 impl Drop for SaysWhatThereIs {
@@ -154,7 +154,7 @@ fn what_was_seen_of_an_end_outranks_a_drop_and_a_result_does_not() {
             let mut said: Run = Box::pin(status(word).audited(run(sql)));
             assert!(poll(&mut said).is_pending());
         }
-        // One attempt inside is given up; the run itself ends.
+        // One attempt inside times out; the run itself ends.
         let retries = async {
             let attempt = goes_on().audited(run("c attempt"));
             let _ = tokio::time::timeout(SHORT, attempt).await;
@@ -174,7 +174,7 @@ fn what_was_seen_of_an_end_outranks_a_drop_and_a_result_does_not() {
             tokio::task::spawn_local(panics.audited(run("e panic"))).await
         });
         assert!(joined.unwrap_err().is_panic());
-        // Dropped since another panics.
+        // Dropped because another future panics.
         let beside = async {
             let mut dropped: Run = Box::pin(goes_on().audited(run("f beside a panic")));
             assert!(poll(&mut dropped).is_pending());
@@ -305,7 +305,7 @@ fn returns_or_fails<T: Debug>(sql: &str, value: Result<T, String>) -> Result<T, 
     value
 }
 
-/// Its Debug panics, or goes on as long as it is let.
+/// Its Debug panics, or writes for as long as it is allowed to.
 struct Odd(bool);
 
 impl Debug for Odd {
@@ -406,7 +406,7 @@ fn a_status_that_a_debug_wrote_is_read_and_one_that_is_none_is_not_said() {
     );
 }
 
-/// Types that people have for keys.
+/// Key types that applications have.
 #[derive(Debug)]
 #[allow(dead_code, reason = "read by their Debug")]
 struct TenantId<T>(T);
@@ -429,7 +429,7 @@ enum Owner {
     Nobody(Option<&'static str>),
 }
 
-/// A name as a person gives it, which its Display writes in parts.
+/// A person's name, which its Display writes in parts.
 struct InParts(&'static str, &'static str);
 
 impl std::fmt::Display for InParts {
@@ -438,7 +438,7 @@ impl std::fmt::Display for InParts {
     }
 }
 
-/// A name that its Display writes as it is, without heed of a width.
+/// A name whose Display ignores the width.
 struct Name(&'static str);
 
 impl std::fmt::Display for Name {
@@ -690,7 +690,7 @@ fn of_a_record_that_is_not_required_committed_says_so_at_once() {
         let begun = Instant::now();
         let answer = trail.audit.committed_blocking(id, PATIENCE);
         assert_eq!(answer, Err(expected));
-        // It waited for nothing.
+        // It did not wait.
         assert!(begun.elapsed() < PATIENCE / 2);
     };
     trail.scoped(|| {
@@ -856,7 +856,7 @@ fn whatever_is_said_first_a_small_record_keeps_how_it_ended() {
     assert_eq!(rows[3]["metadata"]["tenant_key"], "beta");
 }
 
-/// Writes something, and then panics or fails.
+/// Writes something, then panics or fails.
 struct Breaks(&'static str, bool);
 
 impl Debug for Breaks {
@@ -921,7 +921,7 @@ fn what_was_said_of_a_failure_and_has_no_value_is_no_success() {
     );
 }
 
-/// Runs something while the thread is unwinding.
+/// Runs a closure while the thread is unwinding.
 struct AmidPanic<F: FnMut()>(F);
 
 impl<F: FnMut()> Drop for AmidPanic<F> {
@@ -992,7 +992,7 @@ fn a_panic_counts_whatever_panicked_before_and_a_result_beside_anothers_panic_is
     );
 }
 
-/// Two functions of one place in the source.
+/// Two functions at one place in the source.
 macro_rules! outer_and_inner {
     () => {
         #[instrument(name = "audit.query_run", fields(sql_text = "outer"))]
@@ -1124,7 +1124,7 @@ fn what_is_known_of_a_runs_end_stays_though_its_span_is_open_at_the_shutdown() {
         .map(run)
         .into();
         held[5].record("sql_text", "f goes on");
-        // So that the local log has them already.
+        // So that the local log already has them.
         for _ in 0..3 {
             trail.audit.record(Event::new("after")).unwrap();
             trail.audit.flush_blocking(PATIENCE).unwrap();
@@ -1170,7 +1170,7 @@ fn what_is_known_of_a_runs_end_stays_though_its_span_is_open_at_the_shutdown() {
             json!(["h code", "failed", "57014", "canceled"]),
         ]
     );
-    // Asked for afterwards, they are there.
+    // They are there when asked for later.
     for id in ids {
         trail.audit.committed_blocking(id, PATIENCE).unwrap();
     }

@@ -1,5 +1,5 @@
-//! Behind a pooler that gives every transaction another connection: what the pipeline writes is
-//! there once, and what it sets for itself is nobody else's.
+//! Behind a pooler that gives every transaction another connection, the pipeline's records are
+//! there once, and its settings affect no other client.
 
 #![allow(
     clippy::unwrap_used,
@@ -19,7 +19,7 @@ use tracing_audit::{Audit, Event, Health, Kind, PromptRun, QueryRun};
 
 /// A running pgbouncer, in transaction mode.
 struct Pgbouncer {
-    // Dropped first: it ends before its folder goes.
+    // Dropped first: it must end before its folder is removed.
     running: Option<Child>,
     port: u16,
     folder: Folder,
@@ -29,8 +29,8 @@ impl Pgbouncer {
     fn start(postgres: &Postgres, pool_size: u32) -> Self {
         let folder = Folder::new();
         fs::create_dir(&folder.0).unwrap();
-        // Below those that systems hand out for outgoing connections, and below those of the servers, one of which is
-        // this test's own.
+        // Below the ports that systems use for outgoing connections, and below those of the
+        // servers, one of which is this test's own.
         let of_server = (postgres.port() - 15_000) % 5_000;
         let port = (10_000 + of_server..15_000)
             .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
@@ -78,7 +78,7 @@ impl Pgbouncer {
         });
     }
 
-    /// Kills it, and with it every connection either way.
+    /// Kills it, which cuts every connection on either side.
     fn kill(&mut self) {
         let mut child = self.running.take().unwrap();
         child.kill().unwrap();
@@ -93,7 +93,7 @@ impl Pgbouncer {
         Session::open(self.port, ADMINISTRATOR, "audit")
     }
 
-    /// A client beside ours.
+    /// Opens a connection for a client besides the pipeline.
     fn session(&self) -> Session {
         self.try_session().unwrap_or_else(|error| panic!("{error}"))
     }
@@ -108,7 +108,7 @@ impl Drop for Pgbouncer {
     }
 }
 
-/// A pipeline through the pooler.
+/// Starts a pipeline that connects through the pooler.
 fn through(pooler: &Pgbouncer, postgres: &Postgres, spool: &Folder) -> Audit {
     pipeline(postgres, spool, |builder| {
         builder
@@ -140,7 +140,7 @@ fn pipelines_that_share_few_connections_write_everything_once() {
         let postgres = Postgres::start();
         let pooler = Pgbouncer::start(&postgres, pool_size);
         let folders: Vec<_> = (0..4).map(|_| Folder::new()).collect();
-        // All at once on an empty database, so that the tables are made through the pooler too.
+        // All at once on an empty database, so that the tables are also created through the pooler.
         std::thread::scope(|scope| {
             for spool in &folders {
                 scope.spawn(|| {
@@ -190,7 +190,7 @@ fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_t
         current_setting('client_min_messages'), current_setting('TimeZone'), current_setting('search_path'),
         (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'), (SELECT count(*) FROM pg_prepared_statements)";
     let before = other.psql(ask);
-    // Names that sqlx gives as well, in a program that shares the one connection to the server.
+    // Names that sqlx uses too, in a program that shares the only connection to the server.
     for name in ["sqlx_s_1", "sqlx_s_2", "sqlx_s_3"] {
         other.psql(&format!("PREPARE {name} AS SELECT 42"));
     }
@@ -202,7 +202,7 @@ fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_t
     assert_times(101, &postgres);
     other.psql("DEALLOCATE ALL");
     assert_eq!(other.psql(ask), before);
-    // Who needs no tables made leaves others' statements alone.
+    // A pipeline that creates no tables leaves others' statements alone.
     other.psql("PREPARE sqlx_s_1 AS SELECT 42");
     drop(audit);
     let audit = through(&pooler, &postgres, &spool);
@@ -273,7 +273,7 @@ fn a_tenant_that_one_client_of_the_pooler_reads_as_is_nobody_elses() {
     }
     audit.flush_blocking(PATIENCE).unwrap();
     postgres.psql("CREATE ROLE dashboard LOGIN IN ROLE audit_reader");
-    // Two clients that share one connection to the server.
+    // Two clients that share a connection to the server.
     let mut clients = [(); 2].map(|()| Session::open(pooler.port, "anybody", "readers").unwrap());
     let seen = "SELECT coalesce(string_agg(metadata->>'tenant_key', ','), 'nothing'), pg_backend_pid() FROM audit.events";
     let mut ask = |client: usize, sql: &str| clients[client].run(sql);

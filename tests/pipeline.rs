@@ -1,4 +1,4 @@
-//! What was accepted is in Postgres once, whatever happens in between.
+//! What was accepted is in Postgres exactly once, whatever happens in between.
 
 #![allow(
     clippy::unwrap_used,
@@ -158,7 +158,7 @@ fn records_are_kept_while_postgres_is_away_and_drained_when_it_is_back() {
 fn a_flush_and_a_shutdown_say_that_logs_of_earlier_processes_wait_as_well() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    // Both are of this process: its log stays when its pipeline is shut down.
+    // Both belong to this process: a log stays when its pipeline is shut down.
     for _ in 0..2 {
         let earlier = pipeline(&postgres, &spool, |builder| builder);
         earlier.record(Event::new("left")).unwrap();
@@ -295,7 +295,7 @@ fn what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next() {
         for _ in 0..7_000 {
             audit.record(Event::new("x")).unwrap();
         }
-        // Nothing is committed, but all of it is in the local log.
+        // Nothing is committed, but everything is in the local log.
         wait_until("the spool holds all", PATIENCE, || {
             audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 7_000 * 90
         });
@@ -331,7 +331,7 @@ fn a_row_that_postgres_refuses_becomes_a_dead_letter_and_the_others_are_written(
     let trail = Trail::start_with(|builder| builder.batch(100_000, Duration::from_secs(5)));
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
-    // A rule of the host's own, which no value can be fitted to.
+    // A host's constraint, which no value can be adapted to.
     trail.postgres.psql(
         "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
     );
@@ -360,7 +360,7 @@ fn a_row_that_postgres_refuses_becomes_a_dead_letter_and_the_others_are_written(
 fn a_host_table_can_refer_to_a_run_and_a_query_by_time_reads_one_partition() {
     let trail = Trail::start();
     let mut ids = Vec::new();
-    // 2026-01-15, 2026-02-15 and 9000-01-01, UTC: the last by a clock that is wrong.
+    // 2026-01-15, 2026-02-15 and 9000-01-01, UTC: the last from a clock that is wrong.
     for seconds in [1_768_435_200, 1_771_113_600, 221_845_392_000] {
         let run = QueryRun::new("SELECT 1").started_at(UNIX_EPOCH + Duration::from_secs(seconds));
         ids.push(trail.audit.record(run).unwrap());
@@ -492,7 +492,7 @@ fn what_a_full_queue_refuses_is_counted_and_the_rest_is_written() {
             }
         }
     }
-    // The row that tells of the drops comes a moment after the last of them.
+    // The row that reports the drops is written a moment after the last of them.
     wait_until("the drops are told", PATIENCE, || {
         trail.audit.flush_blocking(PATIENCE).unwrap();
         let told = trail

@@ -1,5 +1,5 @@
-//! What Postgres says of where a writer stands is compared with what was committed, and never
-//! believed beyond that.
+//! A writer's position in Postgres is compared with what was committed, and never trusted beyond
+//! that.
 
 #![allow(
     clippy::unwrap_used,
@@ -30,7 +30,7 @@ fn commit(audit: &Audit, actions: impl IntoIterator<Item = String>) {
     audit.flush_blocking(PATIENCE).unwrap();
 }
 
-/// The same; returns the ids.
+/// Like [`commit`]; returns the ids.
 fn commit_with_ids(audit: &Audit, prefix: &str, count: u32) -> Vec<Uuid> {
     let ids = named(prefix, count)
         .into_iter()
@@ -44,7 +44,7 @@ fn required(builder: Builder) -> Builder {
     builder.durability(Kind::Event, Durability::Required)
 }
 
-/// Waits until what is committed has gone from the local log, which it does a moment later.
+/// Waits until the local log has discarded what is committed, which happens a moment later.
 fn empty_log(audit: &Audit) {
     wait_until("the local log is empty", PATIENCE, || {
         audit.stats().spool_bytes() == 0
@@ -55,12 +55,12 @@ fn named(prefix: &str, count: u32) -> Vec<String> {
     (0..count).map(|n| format!("{prefix}{n}")).collect()
 }
 
-/// The writer of the batch that was committed last.
+/// Returns the writer of the last committed batch.
 fn writer(postgres: &Postgres) -> String {
     postgres.psql("SELECT writer_id FROM audit.batches ORDER BY committed_at DESC LIMIT 1")
 }
 
-/// The rows that say that something is missing, without their time.
+/// Returns the rows that report missing records, without their time.
 fn gaps(postgres: &Postgres) -> String {
     postgres.psql(
         "SELECT error_code, metadata->>'writer_id', metadata->>'first_seq', metadata->>'last_seq', metadata->>'records_lost'
@@ -68,7 +68,7 @@ fn gaps(postgres: &Postgres) -> String {
     )
 }
 
-/// Events of a name that are not there exactly once.
+/// Returns the events of a name that do not exist exactly once.
 fn not_once(postgres: &Postgres, prefix: &str, expected: u32) -> String {
     postgres.psql(&format!(
         "SELECT n, count(e.id) FROM generate_series(0, {expected} - 1) n LEFT JOIN audit.events e ON e.action_type = '{prefix}' || n
@@ -76,8 +76,9 @@ fn not_once(postgres: &Postgres, prefix: &str, expected: u32) -> String {
     ))
 }
 
-/// Waits until all is in the local log, while Postgres is not there. An empty queue alone says that the worker has the
-/// records, and not yet the disk; it waits for the disk before it begins with a flush.
+/// Waits until the local log holds everything while Postgres is down. An empty queue only says that
+/// the worker has the records, not that they are on disk; the worker syncs before it starts a
+/// flush.
 fn wait_for_the_log(audit: &Audit) {
     wait_until("the queue is empty", PATIENCE, || {
         audit.stats().queue_size().0 == 0
@@ -86,7 +87,7 @@ fn wait_for_the_log(audit: &Audit) {
     assert!(flushed.is_err(), "Postgres is there");
 }
 
-/// What is committed by the stats is there, and nothing else is said to be.
+/// Fails unless the records that the stats count as committed are there, and only those.
 #[track_caller]
 fn agrees(audit: &Audit, postgres: &Postgres) {
     assert_law(audit);
@@ -101,7 +102,7 @@ fn a_position_beyond_what_was_sent_is_an_alarm_and_never_committed() {
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
     let old = writer(postgres);
-    // As an administrator may, whom no function stops.
+    // An administrator can do this: no function prevents it.
     postgres.psql(&format!(
         "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
          SELECT '{old}', audit.writer_position('{old}'), audit.writer_position('{old}') + 999998, 999999, 0, 0, 0, ''"
@@ -118,7 +119,7 @@ fn a_position_beyond_what_was_sent_is_an_alarm_and_never_committed() {
     agrees(audit, postgres);
     assert_eq!(audit.stats().health(), Health::Inconsistent);
     assert_eq!(audit.stats().inconsistencies(), 1);
-    // It stays so, and new records are committed as always.
+    // The state stays, and new records are committed as usual.
     commit(audit, named("later", 3));
     assert_ne!(writer(postgres), old);
     assert_eq!(audit.stats().health(), Health::Inconsistent);
@@ -143,7 +144,7 @@ fn a_writer_that_is_anothers_in_the_database_is_given_up_for_a_new_one() {
     agrees(audit, postgres);
     assert_eq!(audit.stats().health(), Health::Inconsistent);
     assert_ne!(writer(postgres), old);
-    // As often as it happens.
+    // It works each time this happens.
     postgres.psql("UPDATE audit.writers SET secret_sha256 = sha256('')");
     commit(audit, named("later", 5));
     wait_until("the trail says so", PATIENCE, || {
@@ -152,7 +153,7 @@ fn a_writer_that_is_anothers_in_the_database_is_given_up_for_a_new_one() {
     agrees(audit, postgres);
 }
 
-/// A database that is replaced by what it was earlier, as by a restore and two renames.
+/// A database that is replaced by an earlier copy, as by a restore and two renames.
 struct Earlier(Session);
 
 impl Earlier {
@@ -162,7 +163,7 @@ impl Earlier {
         earlier
     }
 
-    /// Keeps the database as it is now.
+    /// Copies the database as it is now.
     fn keep(&mut self, name: &str) {
         self.alone();
         self.run(&format!("CREATE DATABASE {name} TEMPLATE audit"));
@@ -174,7 +175,7 @@ impl Earlier {
         self.0.run(sql).unwrap_or_else(|error| panic!("{error}"));
     }
 
-    /// Ends every connection to the database, and lets none come.
+    /// Closes every connection to the database, and refuses new ones.
     fn alone(&mut self) {
         self.run("ALTER DATABASE audit ALLOW_CONNECTIONS false");
         wait_until("nobody is connected", PATIENCE, || {
@@ -204,7 +205,7 @@ fn a_database_that_is_restored_to_an_earlier_state_is_an_alarm_with_what_is_lost
     let old = writer(postgres);
     let mut earlier = Earlier::take(postgres);
     commit(audit, named("gone", 40));
-    // What is committed goes from the local log a moment later.
+    // The local log discards what is committed a moment later.
     wait_until("the local log is empty", PATIENCE, || {
         audit.record(Event::new("more")).unwrap();
         audit.flush_blocking(PATIENCE).unwrap();
@@ -236,7 +237,7 @@ fn a_commit_that_goes_on_after_its_connection_is_lost_is_this_programs_own() {
         required(builder).postgres(proxy.url())
     });
     commit(&audit, named("before", 3));
-    // A synchronous replica that is away.
+    // A synchronous replica that is down.
     postgres.psql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     postgres.psql("SELECT pg_reload_conf()");
     let sent: Vec<_> = named("sent", 5)
@@ -253,7 +254,7 @@ fn a_commit_that_goes_on_after_its_connection_is_lost_is_this_programs_own() {
     wait_until("COMMIT waits", PATIENCE, || {
         waiting("wait_event = 'SyncRep'")
     });
-    // The next attempt is a longer batch.
+    // The next attempt has a longer batch.
     for action in named("after", 4) {
         audit.record(Event::new(action)).unwrap();
     }
@@ -290,7 +291,7 @@ fn copy(folder: &Folder) -> Folder {
     copy
 }
 
-/// Has a run in the local log that is open: seen at one look, and stored at the next.
+/// Puts an open run into the local log: noticed at one check, and stored at the next.
 fn store_open_run(audit: &Audit) -> tracing::Span {
     let run = info_span!("audit.query_run", sql_text = "SELECT 1");
     for n in 0..3 {
@@ -300,7 +301,7 @@ fn store_open_run(audit: &Audit) -> tracing::Span {
     run
 }
 
-/// A program on a copy of another's log ends the other's run there.
+/// Runs a program on a copy of another's log, where it ends the other's run.
 fn end_in_copy(trail: &Trail) {
     let spool = copy(&trail.spool);
     let second = pipeline(&trail.postgres, &spool, |builder| builder);
@@ -319,7 +320,7 @@ fn a_batch_that_a_copy_of_the_log_has_sent_is_not_taken_for_the_own() {
     let run = store_open_run(audit);
     end_in_copy(&trail);
     let old = postgres.psql("SELECT writer_id FROM audit.query_runs");
-    // As long as the batch of the copy.
+    // As long as the copy's batch.
     let lost = audit.record(Event::new("lost0")).unwrap();
     audit.flush_blocking(PATIENCE).unwrap();
     audit.committed_blocking(lost, PATIENCE).unwrap();
@@ -340,7 +341,7 @@ fn the_end_of_a_run_that_a_copy_of_the_log_has_ended_is_kept() {
     let _default = tracing::subscriber::set_default(subscriber);
     let run = store_open_run(audit);
     end_in_copy(&trail);
-    // The same number, the same kind and the same id as the copy's.
+    // The same number, kind and id as the copy's.
     drop(run);
     audit.flush_blocking(PATIENCE).unwrap();
     wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
@@ -355,7 +356,7 @@ fn the_end_of_a_run_that_a_copy_of_the_log_has_ended_is_kept() {
     agrees(audit, postgres);
 }
 
-/// Has a run in the log that is open, then records while Postgres is not there, until it is killed.
+/// Puts an open run into the log, then records while Postgres is down, until it is killed.
 fn leave_a_run_and_records() -> ! {
     let audit = tracing_audit::from_env().unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
@@ -415,7 +416,7 @@ fn a_writer_that_the_database_does_not_know_any_more_is_a_loss_on_a_connection_t
     let leaf = postgres.psql("SELECT DISTINCT tableoid::regclass FROM audit.events");
     let tables = ["audit.writers", "audit.batches", &leaf];
     let each = |statement: &str| tables.map(|table| statement.replace('%', table)).join("; ");
-    // As a restore in one transaction does, or one behind a pooler.
+    // Like a restore in one transaction, or one behind a pooler.
     postgres.psql(&format!(
         "BEGIN; {}; {}; {}; COMMIT",
         each("ALTER TABLE % DISABLE TRIGGER USER"),
@@ -483,7 +484,7 @@ fn a_database_that_goes_back_twice_has_lost_what_each_writer_had() {
     empty_log(audit);
     earlier.restore_from("earlier");
     commit(audit, named("after", 3));
-    // What was told in a row that is lost is told again.
+    // A gap that was reported in a lost row is reported again.
     wait_until("the trail says so", PATIENCE, || {
         gaps(postgres).lines().count() >= 3
     });
@@ -562,7 +563,7 @@ fn a_log_that_is_taken_over_is_written_again_to_a_database_that_has_lost_its_wri
     let postgres = Postgres::start();
     let spool = Folder::new();
     tracing_audit::migrate(&postgres.url()).unwrap();
-    // Before the writer was known at all.
+    // Before the writer was registered at all.
     let mut earlier = Earlier::take(&postgres);
     let mut child = start_until_ready(
         command(
@@ -601,7 +602,8 @@ fn health_is_not_healthy_while_the_oldest_record_waits_for_long() {
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
     assert_eq!(audit.stats().oldest_pending(), None);
-    // As over a connection that is black-holed: what is sent is never answered, and nobody says so.
+    // Like a connection that is black-holed: what is sent is never answered, and no error is
+    // reported.
     let signal = |name: &str| {
         let backends = postgres.psql(
             "SELECT pid FROM pg_stat_activity WHERE datname = 'audit' AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
@@ -618,7 +620,7 @@ fn health_is_not_healthy_while_the_oldest_record_waits_for_long() {
     };
     signal("-STOP");
     audit.record(Event::new("waits")).unwrap();
-    // Well before the exchange is given up.
+    // Well before the exchange times out.
     wait_until("it is said", Duration::from_secs(40), || {
         let health = audit.stats().health();
         assert!(

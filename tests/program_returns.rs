@@ -1,5 +1,5 @@
-//! What is in the trail when a program's own `main` is over. The program is this one, run as a child: it has no harness,
-//! and so a `main` of its own.
+//! What is in the trail when a program's own `main` has ended. The program is this one, run as a
+//! child: it has no test harness, and therefore a `main` of its own.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,10 +23,10 @@ const TEST: &str = "what_was_closed_when_main_is_over_is_in_the_trail_once";
 
 const SPANS: u32 = 200;
 
-/// Bytes of a record that are more than those of all spans.
+/// The size of a record that outweighs all spans, in bytes.
 const LARGE: usize = 500_000;
 
-/// How `main` ends, with which exit code, and whether it dropped the last handle.
+/// How `main` ends, with its exit code, and whether the last handle was dropped.
 const WAYS: [(&str, i32, bool); 6] = [
     ("returns", 0, true),
     ("returns an error", 1, true),
@@ -40,7 +40,7 @@ fn main() -> Result<(), String> {
     if is_child() {
         return program(&std::env::var("WAY").unwrap());
     }
-    // What `cargo test` and nextest ask of a harness.
+    // The options that `cargo test` and nextest pass to a harness.
     let arguments: Vec<_> = std::env::args().skip(1).collect();
     let has = |option: &str| arguments.iter().any(|argument| argument == option);
     if has("--list") {
@@ -78,7 +78,7 @@ fn program(way: &str) -> Result<(), String> {
         info_span!("audit.event", action_type = "closed", n);
     }
     let in_the_log = || {
-        // What a thread made before is in the log no later. The spans alone are not that large.
+        // A thread's earlier records reach the log no later. The spans alone are smaller than this.
         audit.record(QueryRun::new("x".repeat(LARGE))).unwrap();
         wait_until("the log holds all", PATIENCE, || {
             audit.stats().spool_bytes() > LARGE as u64
@@ -143,7 +143,7 @@ fn check(postgres: &Postgres, (way, code, is_dropped): (&str, i32, bool)) {
     let outcome = match way {
         "panics" => "failed|panic",
         _ if is_dropped => "unknown|",
-        // It ended a moment before the program did: in the log it may be open, or not be.
+        // It ended a moment before the program did: the log may have it as open, or not at all.
         _ => return,
     };
     assert_eq!(run.trim(), outcome, "{way}");

@@ -36,33 +36,33 @@ mod writers;
 
 use support::{Postgres, Session};
 
-/// The record tables, each with the column of its time.
+/// The record tables, each with its time column.
 const RECORDS: [(&str, &str); 3] = [
     ("query_runs", "started_at"),
     ("prompt_runs", "created_at"),
     ("events", "created_at"),
 ];
 
-/// A server with the trail's tables, made by a superuser.
+/// Starts a server with the trail's tables, created by a superuser.
 fn migrated() -> Postgres {
     let postgres = Postgres::start();
     tracing_audit::migrate(&postgres.url()).unwrap();
     postgres
 }
 
-/// Makes a login that is a member of a role of the trail, or of none, and connects as it.
+/// Creates a login that is a member of a role of the trail, or of none, and connects as it.
 fn login(postgres: &Postgres, name: &str, role: Option<&str>) -> Session {
     let member_of = role.map_or_else(String::new, |role| format!("IN ROLE {role}"));
     postgres.psql(&format!("CREATE ROLE {name} LOGIN {member_of}"));
     postgres.session(name)
 }
 
-/// The SQLSTATE of an error as a session returns it.
+/// Returns the SQLSTATE of an error that a session returned.
 fn sqlstate(error: &str) -> &str {
     error.split(": ").nth(1).unwrap_or_default()
 }
 
-/// Fails unless the server refuses it for this reason.
+/// Fails unless the server refuses the statement with this SQLSTATE.
 #[track_caller]
 fn refused(session: &mut Session, state: &str, sql: &str) -> String {
     let error = session
@@ -73,7 +73,7 @@ fn refused(session: &mut Session, state: &str, sql: &str) -> String {
     error
 }
 
-/// What is allowed, and returns something.
+/// Runs a statement that must succeed, and returns its result.
 #[track_caller]
 fn allowed(session: &mut Session, sql: &str) -> String {
     session

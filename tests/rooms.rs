@@ -1,5 +1,5 @@
-//! The rooms of the library: imports run downwards, and no two files import each other, however
-//! many stand between them.
+//! The rooms of the library: imports run downwards, and no two files import each other, directly or
+//! through others.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::Visit;
 
-/// Each room with the rooms that it may import, from the ground up. A room imports none that stands
-/// below it in this table.
+/// Each room with the rooms that it may import, from the ground up. A room never imports one that
+/// follows it in this table.
 const ROOMS: &[(&str, &[&str])] = &[
     ("guide", &[]),
     ("sync", &[]),
@@ -126,19 +126,19 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// A module by the names on the way to it from the crate's root.
+/// A module, by the names on its path from the crate's root.
 type Module = Vec<String>;
 
-/// The modules of a crate, without those that are compiled for tests or fuzzing alone.
+/// The modules of a crate, without those compiled only for tests or fuzzing.
 #[derive(Default)]
 struct House {
-    /// Each module that is a file of its own, and what its code names, as paths from the root.
+    /// Each module with a file of its own, and what its code names, as paths from the root.
     files: BTreeMap<Module, BTreeSet<Module>>,
-    /// What a module hands on, by its name there.
+    /// What a module re-exports, by its name there.
     handed_on: BTreeMap<Module, Module>,
 }
 
-/// Whether an item is compiled for tests or fuzzing alone.
+/// Whether an item is compiled only for tests or fuzzing.
 fn is_left_out(attributes: &[syn::Attribute]) -> bool {
     attributes
         .iter()
@@ -165,7 +165,7 @@ impl House {
         house
     }
 
-    /// Reads a file and those of its modules, which lie in `folder`.
+    /// Reads a file and its modules' files, which are in `folder`.
     fn read(&mut self, file: &Path, folder: &Path, module: Module) {
         let code = syn::parse_file(&fs::read_to_string(file).unwrap()).unwrap();
         for item in &code.items {
@@ -204,10 +204,10 @@ impl House {
         self.files.insert(module, paths);
     }
 
-    /// The file that a path leads to: through what is handed on, to where it is made.
+    /// Returns the file that a path leads to, following re-exports to the definition.
     fn file_of(&self, path: &Module) -> Module {
         let mut path = path.clone();
-        // As often as modules can hand it on.
+        // At most this many re-exports in a row.
         for _ in 0..8 {
             let next = (1..=path.len()).rev().find_map(|len| {
                 let target = self.handed_on.get(&path[..len])?;
@@ -225,7 +225,7 @@ impl House {
             .expect("the root is a file")
     }
 
-    /// Which files each file names, but itself. What the root hands on is made elsewhere.
+    /// Returns which other files each file names. What the root re-exports is defined elsewhere.
     fn imports(&self) -> BTreeMap<Module, BTreeSet<Module>> {
         self.files
             .iter()
@@ -238,17 +238,17 @@ impl House {
     }
 }
 
-/// What a file's code names, as paths from the root.
+/// The paths that a file's code names, from the root.
 struct Names<'a> {
     module: &'a Module,
-    /// How many modules within the file the visitor is in.
+    /// How many inline modules deep the visitor is.
     depth: usize,
     paths: BTreeSet<Module>,
     handed_on: Vec<(String, Module)>,
 }
 
 impl Names<'_> {
-    /// A path from the root; `None`: it leads out of the crate, or to a local name.
+    /// Returns the path from the root; `None` if it leads out of the crate, or to a local name.
     fn absolute(&self, names: &[String]) -> Option<Module> {
         let mut inner = self.depth;
         let mut module = self.module.clone();
@@ -273,7 +273,7 @@ impl Names<'_> {
     }
 
     fn names(&mut self, names: &[String]) {
-        // `super` alone stands in `pub(super)`.
+        // A lone `super` occurs in `pub(super)`.
         if names.len() > 1
             && let Some(path) = self.absolute(names)
         {
@@ -324,7 +324,7 @@ impl Names<'_> {
         self.names(&names);
     }
 
-    /// Paths in the tokens of a macro, which are no syntax tree.
+    /// Collects paths in a macro's tokens, which are not a syntax tree.
     fn tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -400,7 +400,7 @@ impl<'ast> Visit<'ast> for Names<'_> {
     }
 
     fn visit_vis_restricted(&mut self, _: &'ast syn::VisRestricted) {
-        // `pub(in crate::room)` says who may see an item, and imports nothing.
+        // `pub(in crate::room)` limits visibility, and imports nothing.
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
@@ -418,11 +418,11 @@ fn written(module: &Module) -> String {
     }
 }
 
-/// The imports that run upwards, or that the table does not have.
+/// Returns the imports that run upwards, or that the table does not allow.
 fn imports_that_are_not_allowed(house: &House) -> Vec<String> {
     let mut found = Vec::new();
     for (module, imports) in house.imports() {
-        // The root hands on what is public, and imports nothing for itself.
+        // The root re-exports what is public, and imports nothing for itself.
         let Some(room) = module.first() else { continue };
         let allowed = ROOMS.iter().find(|(name, _)| name == room);
         for import in imports {
@@ -441,7 +441,7 @@ fn imports_that_are_not_allowed(house: &House) -> Vec<String> {
     found
 }
 
-/// A way from a file by its imports back to itself, if there is one.
+/// Returns a chain of imports from a file back to itself, if there is one.
 fn circle(house: &House) -> Option<Vec<String>> {
     fn walk(
         module: &Module,
@@ -514,7 +514,7 @@ fn no_file_imports_itself_by_way_of_others() {
     assert_eq!(circle(&House::of(&src())), None);
 }
 
-/// A copy of the sources in which a file has one more line.
+/// A copy of the sources in which one file has an additional line.
 struct Planted(PathBuf);
 
 impl Planted {
@@ -558,7 +558,7 @@ fn planted_upward_import_is_named() {
         let found = imports_that_are_not_allowed(&House::of(&planted.0));
         assert_eq!(found, ["clock imports pipeline"], "{line}");
     }
-    // By the name that the crate hands it on under.
+    // By the name under which the crate re-exports it.
     let planted = Planted::new("limits.rs", "type Planted = crate::Audit;");
     let found = imports_that_are_not_allowed(&House::of(&planted.0));
     assert_eq!(found, ["limits imports audit"]);

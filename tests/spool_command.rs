@@ -1,4 +1,4 @@
-//! `tracing-audit spool`: a log that its program left is listed, shown and drained without it.
+//! `tracing-audit spool`: lists, shows and drains a log that its program left behind.
 #![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use tracing_subscriber::prelude::*;
 const RECORDS: u64 = 300;
 const SECRET: &str = "sesame";
 
-/// Leaves records in the local log that Postgres has not had.
+/// Leaves records in the local log that have not reached Postgres.
 fn child() -> ! {
     let audit = Audit::builder()
         .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
@@ -94,7 +94,7 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
     assert!(log["oldest"].is_string(), "{log}");
     assert_eq!(names, folder.names(), "looking changes nothing");
 
-    // Nobody answers there: it says so, and keeps all.
+    // Nothing listens there: the command reports it, and keeps all records.
     let closed = "postgres://nobody@127.0.0.1:1/none";
     let drained = spool(&["drain", "--json"], &folder, closed);
     assert_eq!(drained.status.code(), Some(1), "{drained:?}");
@@ -125,7 +125,7 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
     }
 }
 
-/// A log that its program left with one record in it.
+/// Leaves a log with one record in it.
 fn leave_one(folder: &Folder) -> PathBuf {
     let audit = Audit::builder()
         .postgres("postgres://nobody@127.0.0.1:1/none")

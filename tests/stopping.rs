@@ -1,4 +1,5 @@
-//! What a server that refuses or does not answer is asked, and how long it holds up whoever stops.
+//! How often a server that refuses or does not answer is contacted, and how long it delays a
+//! shutdown.
 #![allow(
     clippy::unwrap_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
@@ -16,7 +17,7 @@ use support::trail::{Folder, PATIENCE, pipeline};
 use support::{Postgres, wait_until};
 use tracing_audit::{Audit, BuildError, Event};
 
-/// A server that hangs up on everybody, and how many came.
+/// A server that closes every connection, and the number of connections so far.
 fn refusing() -> (String, Arc<AtomicU64>) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -47,7 +48,7 @@ fn a_server_that_refuses_is_not_hammered_by_flushes_nor_by_a_shutdown() {
     let (url, came) = refusing();
     let (audit, _spool) = start(&url);
     audit.record(Event::new("waits")).unwrap();
-    // The pauses of the first attempts add up to this.
+    // The first pauses add up to this.
     wait_until("the pauses are long", PATIENCE, || {
         came.load(Ordering::Relaxed) >= 7
     });
@@ -62,7 +63,7 @@ fn a_server_that_refuses_is_not_hammered_by_flushes_nor_by_a_shutdown() {
     let all = came.load(Ordering::Relaxed) - before;
     assert!(by_flushes > 0, "a flush is worth an attempt");
     assert!(all > by_flushes, "a shutdown is worth an attempt");
-    // Where several addresses or ways are tried, each attempt is several connections.
+    // If there are several addresses or ways to try, each attempt opens several connections.
     assert!(all <= 2 * seconds, "{all} within {seconds} s");
 }
 
@@ -80,9 +81,9 @@ fn a_server_that_answers_no_more_takes_no_longer_than_a_shutdown_may() {
     let report = audit.shutdown_blocking(timeout);
     let took = began.elapsed();
     assert_eq!((report.committed, report.spooled), (1, 1));
-    // A moment for the exchange that is under way, and for a machine that is busy.
+    // Allows for the exchange in flight, and for a busy machine.
     assert!(took < timeout + Duration::from_millis(900), "{took:?}");
-    // And nothing of it is lost.
+    // Nothing is lost.
     let next = pipeline(&postgres, &spool, |builder| builder);
     wait_until("it is taken over", PATIENCE, || next.stats().adopted() == 1);
     drop(next);
@@ -111,7 +112,7 @@ fn a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic() {
         return;
     }
     let mut said = Vec::new();
-    // A start may open some ten of them.
+    // Starting may open about ten of them.
     for files in 7..=24 {
         let child = alone(test);
         let done = std::process::Command::new("bash")

@@ -1,5 +1,6 @@
-//! Tampering that is made from the catalog itself: whatever the trail consists of is taken away or changed, one kind
-//! after the other, and `tracing-audit doctor` must name each, with statements that put it back and lose no row.
+//! Tampering derived from the catalog itself: every part of the trail is removed or altered, one
+//! kind after the other, and `tracing-audit doctor` must name each, with statements that restore it
+//! and lose no row.
 #![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
@@ -15,10 +16,10 @@ use std::process::Command;
 use serde_json::Value;
 use support::Postgres;
 
-/// What `doctor` asks the catalog, so that no kind of thing is left out here that is looked at there.
+/// The query `doctor` runs on the catalog, so that no kind it checks is left out here.
 const SNAPSHOT: &str = include_str!("../src/bin/tracing-audit/doctor/snapshot.sql");
 
-/// How often it is looked and mended: a function cannot be made before those that it calls.
+/// The most rounds of checking and repairing: a function cannot be created before those it calls.
 const ROUNDS: usize = 5;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -107,10 +108,10 @@ fn functions_that_are_changed_are_named_and_changed_back() {
     each_kind(&postgres, &["function"], |fact| {
         format!("ALTER ROUTINE {} SET search_path = public", fact.object)
     });
-    // The case of a word, which may be one of a literal.
+    // The case of a word, which may be inside a literal.
     each_kind(&postgres, &["function"], |fact| {
         let body = fact.statement.replace("audit.", "Audit.");
-        // What a body in SQL calls is looked up when it is made.
+        // A body in SQL is resolved when the function is created.
         format!("SET check_function_bodies = off; {body}")
     });
 }
@@ -161,8 +162,8 @@ fn what_is_added_is_named_and_taken_away() {
     });
 }
 
-/// For each kind: does this to every fact of it that can be tampered with so, sees each object named, does what is
-/// advised, and sees all well again, with every row in its place.
+/// For each kind: tampers with every fact of it that can be, checks that each object is reported,
+/// follows the advice, and checks that all is well again, with every row in its place.
 #[track_caller]
 fn each_kind(postgres: &Postgres, kinds: &[&str], tampering: impl Fn(&Fact) -> String) {
     for kind in kinds {
@@ -172,7 +173,8 @@ fn each_kind(postgres: &Postgres, kinds: &[&str], tampering: impl Fn(&Fact) -> S
         let of_kind = before.iter().filter(|fact| fact.kind == *kind);
         for fact in of_kind {
             let statement = tampering(fact);
-            // Some cannot be done: what others depend on, what a partition has of its table.
+            // Some tampering is impossible: what other objects depend on, what a partition inherits
+            // from its table.
             if !statement.is_empty() && postgres.try_psql(&statement).is_ok() {
                 objects.insert(fact.object.clone());
             }
@@ -196,7 +198,7 @@ fn each_kind(postgres: &Postgres, kinds: &[&str], tampering: impl Fn(&Fact) -> S
             })
             .collect();
         for object in &objects {
-            // What a table and its partitions have in common is told of the table.
+            // What a table and its partitions have in common is reported for the table.
             let table = object
                 .strip_prefix("audit_parts.")
                 .and_then(|leaf| {
@@ -228,7 +230,7 @@ fn each_kind(postgres: &Postgres, kinds: &[&str], tampering: impl Fn(&Fact) -> S
     }
 }
 
-/// One word for another, or the other way round.
+/// Swaps one word for another, in either direction.
 fn exchange(text: &str, one: &str, other: &str) -> String {
     if text.contains(other) {
         text.replace(other, one)
@@ -258,14 +260,14 @@ fn facts(postgres: &Postgres) -> Vec<Fact> {
         .collect()
 }
 
-/// How many rows are seen in each record table.
+/// Returns how many rows each record table shows.
 fn rows_of(postgres: &Postgres) -> String {
     postgres.psql(
         "SELECT (SELECT count(*) FROM audit.query_runs), (SELECT count(*) FROM audit.prompt_runs), (SELECT count(*) FROM audit.events)",
     )
 }
 
-/// What is not as it must be.
+/// Returns the findings that are not ok.
 fn findings(postgres: &Postgres) -> Vec<Value> {
     let output = command(postgres, &["doctor", "--json"]).output().unwrap();
     let findings: Vec<Value> = serde_json::from_slice(&output.stdout)
@@ -276,7 +278,7 @@ fn findings(postgres: &Postgres) -> Vec<Value> {
         .collect()
 }
 
-/// A trail with this month's partitions, and rows in each.
+/// Starts a server with a trail, this month's partitions, and rows in each.
 fn with_rows() -> Postgres {
     let postgres = Postgres::start();
     assert!(command(&postgres, &["migrate"]).status().unwrap().success());

@@ -1,5 +1,5 @@
-//! Whatever a value is, its record is in Postgres: the value as well as it can be kept, and what was lost of it said in
-//! `problems`. Beside what `capture.rs` has.
+//! Whatever a value is, its record reaches Postgres: the value as well as it can be kept, and what
+//! was lost of it listed in `problems`. Complements `capture.rs`.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,8 +23,9 @@ use tracing::info_span;
 use tracing_audit::{Event, Kind, PromptRun, QueryRun};
 use tracing_subscriber::prelude::*;
 
-/// Runs the check with a subscriber of the thread's own, and again in a process of its own with one for the whole
-/// program: while the former is told of something, `tracing` keeps from it what that says.
+/// Runs the check with a thread-local subscriber, and again in a process of its own with a global
+/// one: while a thread-local subscriber handles a span or event, `tracing` hides from it the events
+/// that this causes.
 fn under_both(test: &str, check: fn(&Trail)) {
     let trail = Trail::start();
     if is_child() {
@@ -75,12 +76,12 @@ fn numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_numb
                 minus_infinite = f64::NEG_INFINITY,
                 minus_zero = -0.0,
             );
-            // Into integer columns, which are of 32 bits.
+            // For integer columns, which have 32 bits.
             for count in [f64::NAN, f64::INFINITY, -0.0, 1e300] {
                 info_span!("audit.query_run", row_count = count);
             }
             let row = trail.row(Kind::Event);
-            // As Postgres says them: exact, which a JSON parser may not be.
+            // As Postgres writes them: exact, which a JSON parser may not be.
             let said = trail
                 .postgres
                 .psql("SELECT m.key, m.value FROM audit.events, jsonb_each_text(metadata) m");
@@ -100,7 +101,7 @@ fn numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_numb
                 ("nan", String::from("NaN")),
                 ("infinite", String::from("inf")),
                 ("minus_infinite", String::from("-inf")),
-                // The same number; jsonb has one zero.
+                // The same number: jsonb has one zero.
                 ("minus_zero", String::from("0.0")),
             ] {
                 assert_eq!(said[name], expected, "{name}");
@@ -228,7 +229,7 @@ fn text_and_json_that_postgres_cannot_hold_are_kept_as_well_as_they_can_be() {
     );
 }
 
-/// A list in a list, and so on.
+/// Nests a list in lists.
 fn nested(depth: usize, innermost: &str) -> Value {
     (0..depth).fold(json!(innermost), |value, _| Value::Array(vec![value]))
 }
@@ -322,7 +323,7 @@ fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
         kib.parse::<usize>().unwrap() * 1024
     }
-    // Alone: it is the process' memory that is looked at.
+    // Alone in its process, because it measures the process's memory.
     if !is_child() {
         let test = "of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made";
         assert!(alone(test).status().unwrap().success());
@@ -352,7 +353,7 @@ fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made
         assert_eq!(row["sql_text"].as_str().unwrap().len(), 1 << 20);
     }
     assert_eq!(problems(&rows[1]), BTreeSet::from([&*whole]));
-    // Of what is formatted nobody knows how long it will be.
+    // The length of a formatted value is unknown in advance.
     let problem = rows[2]["problems"][0].as_str().unwrap();
     assert!(
         problem.starts_with("sql_text: truncated, formatting was stopped after "),
@@ -387,7 +388,7 @@ fn whenever_a_record_says_that_it_began_and_ended_it_has_a_row_and_no_negative_d
             .record(QueryRun::new("start").started_at(started))
             .unwrap();
     }
-    // An end before the beginning, and one at every distance.
+    // Ends before the beginning, and at every distance from it.
     for (started, ..) in times {
         for (finished, ..) in times {
             let event = PromptRun::new("both")
@@ -456,7 +457,7 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
     }
-    // For the whole program: the lines are said on threads of the pipeline's own.
+    // Global, because the pipeline's own threads write the lines.
     if !is_child() {
         let test = "what_a_refused_row_holds_is_in_no_line_of_ours";
         assert!(alone(test).status().unwrap().success());
@@ -510,7 +511,7 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
     assert!(!log.text().contains("SECRET"), "{}", log.text());
     let stats = trail.audit.stats();
     assert_eq!((stats.dead_lettered(), stats.dropped()), (2, 0));
-    // In the trail it is what the program said, and why.
+    // The trail holds the cause as the program reported it.
     assert_eq!(
         trail.row(Kind::QueryRun)["error_message"],
         "a query failed: SECRET: its cause: SECRET"
