@@ -1,5 +1,5 @@
-//! The outcome of an answer that is sent part by part, as HTTP servers take it: through axum and hyper, over a
-//! connection.
+//! The outcome of an answer that is sent part by part, as HTTP servers send it: through axum and
+//! hyper, over a connection.
 
 #![allow(
     clippy::unwrap_used,
@@ -38,7 +38,7 @@ fn prompt(name: &'static str) -> Span {
 }
 
 fn tokens() -> impl Stream<Item = Result<&'static str, Infallible>> + Send {
-    // As a model answers: a part, and only when asked again the next.
+    // Like a model's answer: each part comes only when it is polled for.
     stream::iter(["Forty", "-", "two"]).map(|token| {
         Span::current().record("output_token_count", 1);
         Ok(token)
@@ -159,15 +159,15 @@ fn ask(address: SocketAddr, method: &str, path: &str) -> TcpStream {
     connection
 }
 
-/// The whole answer.
+/// Returns the whole answer.
 fn answer(address: SocketAddr, method: &str, path: &str) -> String {
     let mut answer = Vec::new();
-    // An answer that fails has no proper end.
+    // A failed answer has no proper end.
     let _ = ask(address, method, path).read_to_end(&mut answer);
     String::from_utf8(answer).unwrap()
 }
 
-/// Goes away when some of the answer has come.
+/// Disconnects after a part of the answer.
 fn go_away(address: SocketAddr, path: &str) {
     let mut connection = ask(address, "GET", path);
     let mut answer = String::new();
@@ -320,7 +320,7 @@ fn a_body_passes_on_what_the_one_inside_says() {
             panic!("{frame:?}")
         };
         assert_eq!(frame.into_data().unwrap(), "abc");
-        // Its record is complete though it is still there.
+        // Its record is complete although the body still exists.
         assert_eq!(outcomes(&trail), json!([["full", "succeeded", null]]));
         assert!(http_body::Body::is_end_stream(&*full));
         assert_eq!(http_body::Body::size_hint(&*full).exact(), Some(0));
@@ -339,7 +339,7 @@ fn a_body_passes_on_what_the_one_inside_says() {
             panic!("all of it is there")
         };
         assert_eq!(collected.trailers(), Some(&trailers));
-        // A length that was reached is no success when what follows fails.
+        // Reaching the length is no success if what follows fails.
         let frames = [Ok(Frame::data(Bytes::from("abc"))), Err("trailers")];
         let body = AuditBodyExt::audited(StreamBody::new(stream::iter(frames)), prompt("z fails"));
         let mut collected = pin!(body.with_length(3).collect());

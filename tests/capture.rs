@@ -1,4 +1,4 @@
-//! What an application says in spans is what stands in Postgres, field by field.
+//! Every field that an application sets in spans is in Postgres as it was set.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,7 +31,7 @@ const AGENT: &str = "0b7d8a52-7c1d-4e9a-9b0e-2f4d5c6b7a82";
 const SESSION: &str = "1c7d8a52-7c1d-4e9a-9b0e-2f4d5c6b7a83";
 const DATASOURCE: &str = "2d7d8a52-7c1d-4e9a-9b0e-2f4d5c6b7a84";
 
-/// The fields of a row that the test says something about.
+/// Returns the fields of a row that the test compares.
 fn of(row: &Value, names: &[&str]) -> Value {
     names
         .iter()
@@ -408,7 +408,7 @@ fn a_bad_value_never_costs_the_row() {
             nan = f64::NAN,
             nul = "x\0y",
         );
-        // The value that is recorded last counts, and nothing is wrong with it.
+        // The value recorded last counts, and it has no problem.
         span.record("sql_text", "fine");
         drop(span);
         info_span!("audit.query_run", row_count = "12", rows_affected = ?Some(3), sql_text = "c\0d");
@@ -480,7 +480,7 @@ fn text_over_its_limit_is_cut_and_proven_by_length_and_sha256() {
         .with_field_bytes(1_000)
         .with_record_bytes(2_500);
     let trail = Trail::start_with(|builder| builder.limits(limits));
-    // 999 bytes and a character of two: the cut lies before it.
+    // 999 bytes and a two-byte character: the cut is before it.
     let text = format!("{}ä and more", "x".repeat(999));
     trail.scoped(|| {
         info_span!("audit.query_run", sql_text = text, question_text = %text, request_id = "k".repeat(2_000));
@@ -519,7 +519,7 @@ fn text_over_its_limit_is_cut_and_proven_by_length_and_sha256() {
     ] {
         assert!(problems.contains(&*expected), "{expected} in {problems:?}");
     }
-    // An identifier is cut at 1 KiB, or where the record's limit ends.
+    // An identifier is cut at 1 KiB, or at the record's limit.
     let cut = problems
         .iter()
         .find(|problem| problem.starts_with("request_id: "))
@@ -531,7 +531,7 @@ fn text_over_its_limit_is_cut_and_proven_by_length_and_sha256() {
             key.trim()
         )
     );
-    // What no longer fits into the record is named; the others are there.
+    // Fields that no longer fit into the record are named; the others are there.
     assert_eq!(rows[1]["sql_text"], "y".repeat(900));
     assert_eq!(rows[1]["question_text"], "y".repeat(900));
     assert!(
@@ -559,7 +559,7 @@ fn outcomes_follow_the_evidence() {
         std::future::ready(()).await;
         result
     }
-    /// Its failure is its own: the span around it deals with it.
+    /// Its failure is its own: the enclosing span handles it.
     #[tracing::instrument(skip_all, err)]
     fn callee() -> Result<u8, String> {
         Err("of the callee".to_owned())
@@ -735,7 +735,7 @@ fn however_many_layers_there_are_each_finds_its_spans() {
     }
 }
 
-/// A layer of the host's that panics when a span `audit.event` closes.
+/// A host's layer that panics when a span `audit.event` closes.
 struct PanicsAtClose;
 
 impl<S> Layer<S> for PanicsAtClose
@@ -749,13 +749,13 @@ where
     }
 }
 
-/// A span of the host's own, of the number of an audit span whose end the audit layer was not told.
+/// A span of the host's with the id of an audit span whose close the audit layer missed.
 fn of_a_number_that_was_not_given_back() -> Span {
     let event = info_span!("audit.event", action_type = "lost", tenant_id = TENANT);
     let number = event.id();
     let closing = std::panic::AssertUnwindSafe(|| drop(event));
     std::panic::catch_unwind(closing).unwrap_err();
-    // The Registry gives a number out again after thousands of spans.
+    // The Registry reuses an id after thousands of spans.
     (0..100_000)
         .map(|_| info_span!("of_the_hosts_own"))
         .find(|span| span.id() == number)
@@ -765,7 +765,8 @@ fn of_a_number_that_was_not_given_back() -> Span {
 #[test]
 fn what_another_layer_kept_from_being_closed_is_no_parent_of_what_has_its_number_later() {
     let trail = Trail::start();
-    // One layer for the Registry: it frees the number of a span whose end only one of them knows.
+    // One combined layer for the Registry, which frees the id of a span even if only one of the two
+    // saw its close.
     let layer = PanicsAtClose.and_then(trail.audit.layer());
     let subscriber = tracing_subscriber::registry().with(layer);
     tracing::subscriber::with_default(subscriber, || {
@@ -819,14 +820,15 @@ fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value()
             }
         }
     }
-    // While one subscriber lives alone, `tracing` takes a callsite that it first meets within it for disabled; with
-    // two it asks both. Here other tests of the process may have one, so there are always two.
+    // With a single subscriber, `tracing` treats a callsite first reached inside that subscriber as
+    // disabled; with two it asks both. Other tests of this process may have a subscriber, so this
+    // one always makes a second.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let trail = Trail::start();
     trail.scoped(|| {
         let span =
             info_span!("audit.query_run", sql_text = "kept", a = ?Panics, b = ?Logs, c = Empty);
-        // What is said in it is said within the span itself.
+        // The event is emitted inside the span itself.
         span.in_scope(|| span.record("c", tracing::field::debug(Logs)));
         drop(span);
         info_span!("audit.query_run", sql_text = "kept too", endless = ?Endless);
@@ -846,8 +848,9 @@ fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value()
         problem.starts_with("endless: truncated, formatting was stopped after 16777"),
         "{problem}"
     );
-    // A scoped subscriber does not hear what is said while it is told of a new span, but does while it is told of a
-    // value recorded later: the span and the event of `c`. A global one hears everything, see below.
+    // A scoped subscriber misses events emitted while it handles a new span, but not those emitted
+    // while it handles a value recorded later: here the span and the event of `c`. A global one
+    // gets all of them, see below.
     assert_eq!(trail.rows(Kind::Event).len(), 2);
 }
 
@@ -977,14 +980,14 @@ fn a_span_that_moves_between_threads_and_tasks_is_one_record() {
         runtime
             .block_on(runtime.spawn(task.instrument(span).with_subscriber(dispatch.clone())))
             .unwrap();
-        // Closed when no runtime is there any more.
+        // They close after the runtime is gone.
         let late = info_span!("audit.query_run", sql_text = "closed after the runtime");
         drop(runtime);
         drop(late);
     });
     let mut rows = trail.rows(Kind::QueryRun);
     assert_eq!(rows.len(), 2);
-    // They were closed by two threads, and only one thread's records keep their order.
+    // Two threads closed them, and order is only kept within a thread.
     rows.sort_by_key(|row| row["sql_text"] == "moved");
     assert_eq!(rows[0]["sql_text"], "closed after the runtime");
     assert_eq!(
@@ -1105,13 +1108,13 @@ fn under_a_global_subscriber_it_is_the_same_also_from_within_a_debug() {
     struct Logs;
     impl std::fmt::Debug for Logs {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            // Only under a global subscriber does this reach the layer again.
+            // This reaches the layer again only under a global subscriber.
             info_span!("audit.event", action_type = "from a Debug");
             f.write_str("logged")
         }
     }
     let trail = Trail::start();
-    // The only test of this program that sets it; the others bring their own.
+    // The only test of this program that sets it; the others use their own.
     tracing_subscriber::registry()
         .with(trail.audit.layer())
         .with(tracing_subscriber::fmt::layer().with_writer(std::io::sink))
@@ -1145,7 +1148,7 @@ fn under_a_global_subscriber_it_is_the_same_also_from_within_a_debug() {
     );
     // Once for each layer that formats the value.
     assert_eq!(trail.rows(Kind::Event).len(), 2);
-    // Of all that the worker and its libraries say at every level, nothing is recorded.
+    // Nothing that the worker and its libraries log, at any level, is recorded.
     assert_eq!(trail.audit.stats().accepted(), 3);
 }
 

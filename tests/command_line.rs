@@ -1,4 +1,4 @@
-//! The command line, as a user runs it: the built program against a real Postgres.
+//! The command line as a user runs it: the built program against a real Postgres.
 #![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
@@ -43,8 +43,8 @@ const TEST_FUNCTIONS: &str = "
         FROM generate_series(0, n - 1) AS i;
     END $$;";
 
-/// A request of an event, a prompt below it, two queries below that, one of them failed
-/// and then repeated, and a query whose parent is not there; inserted out of order.
+/// A request with an event, a prompt below it, two queries below that (one of which failed and was
+/// retried), and a query whose parent is missing; inserted out of order.
 const STORY: &str = r#"
     SELECT audit.ensure_partition(t, '2026-05-04 09:30Z')
         FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS t;
@@ -78,7 +78,7 @@ const STORY: &str = r#"
         'nl2sql', 'answer', 'question', '42', 'One row.', 'succeeded', '2026-05-04 09:30Z', 1204,
         '{"tenant_key": "acme"}', '00000000-0000-7000-8000-00000000000a', 1, '');"#;
 
-/// What `show req-1` prints of it, on no terminal.
+/// What `show req-1` prints about it without a terminal.
 const TOLD: &str = r#"Request req-1
   tenant       acme (cef41eed-96b2-8b03-b04f-8adef1c9def6)
   user         alice
@@ -161,7 +161,7 @@ fn show_tells_the_story_as_a_tree_in_the_order_of_the_starts() {
     let prompt = &"All work and no play. ".repeat(100)[..600];
     assert_eq!(stdout(&shown), TOLD.replace("PROMPT", prompt.trim_end()));
 
-    // Nothing in the rows reaches the terminal as anything but text.
+    // Whatever the rows contain, only plain text reaches the terminal.
     assert!(!stdout(&shown).contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
 
     let full = run(&postgres, &["show", "--full", "req-1"]);
@@ -377,7 +377,7 @@ fn tail_shows_a_reader_each_row_of_its_tenant_once_and_no_other() {
     postgres.psql(&format!(
         "SELECT test_batch('{WRITER_A}', 1, 2, 'mine'), test_batch('{WRITER_B}', 1, 2, 'theirs', 'globex')"
     ));
-    // How much there is of others is not told either.
+    // Not even the number of other tenants' records is visible.
     let told = |tenant: &str| {
         postgres.psql(&format!(
             "SET SESSION AUTHORIZATION reader; SET app.current_tenant = '{tenant}';
@@ -405,7 +405,7 @@ fn tail_shows_a_reader_each_row_of_its_tenant_once_and_no_other() {
     tail_prints_each_row_once(postgres, &url);
 }
 
-/// Follows one tenant as the login of the URL, while another tenant's rows come as well.
+/// Follows one tenant as the URL's login, while another tenant's rows are added as well.
 fn tail_prints_each_row_once(mut postgres: Postgres, url: &str) {
     const WRITER_C: &str = "00000000-0000-7000-8000-00000000000c";
     let other = |postgres: &Postgres, first: u32| {
@@ -416,10 +416,10 @@ fn tail_prints_each_row_once(mut postgres: Postgres, url: &str) {
     postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 1, 'before')"));
     other(&postgres, 1);
     let tail = Tail::start_at(url, &["--last", "1", "--json", "--tenant", "acme"]);
-    // It has taken its place in the trail when it prints what was there.
+    // By the time it prints the existing rows, it has its position in the trail.
     tail.wait_for("before-0");
 
-    // A batch that is written first and committed last, by a writer not seen before.
+    // A batch that is written first and committed last, by a new writer.
     postgres.psql("CREATE TABLE released ()");
     thread::scope(|scope| {
         let held = scope.spawn(|| {
@@ -447,7 +447,7 @@ fn tail_prints_each_row_once(mut postgres: Postgres, url: &str) {
     });
     tail.wait_for("held-1");
 
-    // Rows that were committed while the connection was away.
+    // Rows committed while the connection was down.
     postgres.psql(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracing-audit'",
     );
@@ -544,7 +544,7 @@ fn tail_ends_when_its_reader_does() {
         .spawn()
         .unwrap();
     let mut line = String::new();
-    // As `head -1`: reads a line and goes away, and no row comes after that.
+    // Like `head -1`: reads a line and closes the pipe, and no row comes after that.
     BufReader::new(child.stdout.take().unwrap())
         .read_line(&mut line)
         .unwrap();
@@ -667,7 +667,7 @@ fn retain_removes_what_it_may_and_says_what_stands_against_the_rest() {
         ]
     );
     assert_eq!(postgres.psql(OLD_PARTITIONS), "events_2013_01");
-    // The removal is in the trail, by who did it.
+    // The removal is in the trail, with who did it.
     let told = postgres.psql(&format!(
         "SELECT user_id, action_type, target_id FROM audit.events WHERE id = '{}'",
         removed[0]["event"].as_str().unwrap()
@@ -675,7 +675,7 @@ fn retain_removes_what_it_may_and_says_what_stands_against_the_rest() {
     assert_eq!(told, "operator|audit.partition_removed|events_2012_05");
     assert_eq!(postgres.psql("SELECT sum(rows) FROM audit.removals"), "3");
 
-    // Once the hold is lifted it goes as well.
+    // Once the hold is lifted, it is removed too.
     let not_operator = as_login(
         &postgres,
         "operator",
@@ -710,7 +710,7 @@ fn retain_removes_what_it_may_and_says_what_stands_against_the_rest() {
 #[test]
 fn retain_goes_on_after_a_partition_that_is_refused_at_the_last_moment() {
     let postgres = with_old_partitions();
-    // What the plan does not see: the host has other ideas.
+    // The plan cannot see this: a host's event trigger refuses the removal.
     postgres.psql(
         "CREATE FUNCTION public.keep() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN
             IF EXISTS (SELECT FROM pg_event_trigger_dropped_objects() WHERE object_name = 'events_2012_05') THEN
@@ -913,7 +913,7 @@ fn settle_moves_what_is_in_a_default_partition_when_it_is_told_to() {
         stderr(&no_operator)
     );
 
-    // What a hold covers is said, and its tenant's key.
+    // The output says what a hold covers, and its tenant's key.
     let placed = as_login(
         &postgres,
         "operator",
@@ -928,7 +928,7 @@ fn settle_moves_what_is_in_a_default_partition_when_it_is_told_to() {
         ],
     );
     let said = stdout(&placed);
-    // The default partition has a row of the tenant as well, of another time.
+    // The default partition also has a row of the tenant, from another time.
     assert!(
         said.contains("It covers 2 records in 3 partitions now."),
         "{said}"
@@ -956,7 +956,7 @@ fn a_purpose_is_on_record_before_anything_is_read() {
         &["show", "req-1", "--purpose", "ticket 4711"],
     );
     assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
-    // Also what was looked for and not found.
+    // Searches that found nothing are recorded too.
     let nothing = as_login(
         &postgres,
         "reader",
@@ -982,7 +982,7 @@ fn a_purpose_is_on_record_before_anything_is_read() {
     );
     drop(tail);
 
-    // Who may not put it on record reads nothing.
+    // A login that may not record the reading reads nothing.
     let refused = as_login(
         &postgres,
         "operator",
@@ -1001,7 +1001,7 @@ fn a_purpose_is_on_record_before_anything_is_read() {
 fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
     let postgres = with_old_partitions();
     postgres.psql(STORY);
-    // As the owner of a database may do to who may do more.
+    // As the owner of a database may do to a login with more rights.
     postgres.psql(
         "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO PUBLIC;
         CREATE FUNCTION evil.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
@@ -1027,7 +1027,7 @@ fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
     ] {
         let done = run(&postgres, words);
         let code = done.status.code();
-        // The hold stands against the last.
+        // The hold prevents the last.
         assert!(
             code == Some(0) || code == Some(1) && words.contains(&"--yes"),
             "{words:?}: {}",
@@ -1046,7 +1046,8 @@ fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
 fn a_row_that_postgres_cannot_print_costs_itself_and_no_other() {
     let postgres = migrated();
     postgres.psql(STORY);
-    // As only a superuser can add them: a control character takes six in JSON, and a number of some bytes 131,072.
+    // Only a superuser can add them: a control character takes six bytes in JSON, and a number of a
+    // few bytes 131,072.
     postgres.psql(&format!(
         "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_size; SELECT audit.ensure_partition('query_runs', now());
         INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters,
@@ -1103,7 +1104,7 @@ fn a_row_that_postgres_cannot_print_costs_itself_and_no_other() {
     }
     assert!(rows.iter().any(|row| row["question_text"] == "four"));
 
-    // One whose size Postgres cannot even tell.
+    // A row whose size Postgres cannot even determine.
     let shown = stdout(&run(&postgres, &["show", "req-2"]));
     for part in ["question     two", "incomplete   Postgres cannot read it"] {
         assert!(shown.contains(part), "{shown}");
@@ -1135,7 +1136,7 @@ fn a_row_that_postgres_cannot_print_costs_itself_and_no_other() {
 fn lines_fit_the_terminal() {
     let postgres = with_old_partitions();
     postgres.psql(STORY);
-    // A chain of records, the last of which says much.
+    // A chain of records, the last of which has long texts.
     postgres.psql(
         "INSERT INTO audit.query_runs (id, request_id, parent_id, question_text, sql_text, error_code, error_message, status,
             started_at, metadata, problems, writer_id, seq, salt)
@@ -1199,7 +1200,7 @@ fn lines_fit_the_terminal() {
         tail.wait_for("SELECT 2");
         fits(&tail.interrupt().1, &["tail"]);
     }
-    // What removes and moves tells more.
+    // Removing and moving print more.
     let mut command = bare();
     command
         .args(["settle", "--yes"])
@@ -1226,7 +1227,7 @@ fn advice_of_a_narrow_terminal_is_sql_as_it_stands() {
     let mut advice = String::new();
     let mut is_advice = false;
     for line in told.lines() {
-        // A label stands above its text.
+        // A label is above its text.
         let begins = |word: &&str| line.starts_with(&format!("  {word}"));
         if line == "  to mend it:" {
             is_advice = true;
@@ -1262,7 +1263,8 @@ fn a_story_is_printed_before_all_of_it_is_read() {
         while !text.contains("SELECT 1") {
             assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
         }
-        // It has more to say than a pipe holds, and holds nothing in Postgres while it waits for its reader.
+        // It has more output than a pipe holds, and holds nothing in Postgres while it waits for
+        // its reader.
         let mut locker = postgres.session("postgres");
         locker.psql("BEGIN; LOCK TABLE audit.query_runs IN ACCESS EXCLUSIVE MODE");
         let rest = thread::spawn(move || {
@@ -1368,7 +1370,7 @@ fn help_is_of_the_command_it_is_asked_of() {
             .unwrap();
         format!("{}{}", stdout(&output), stderr(&output))
     };
-    // Without what they need, commands say how they are used.
+    // Without their required arguments, commands print their usage.
     for words in [
         &["show"][..],
         &["retain"],
@@ -1393,16 +1395,15 @@ fn help_is_of_the_command_it_is_asked_of() {
     }
 }
 
-/// All that retention could change.
+/// Everything that retention could change.
 const EVERYTHING: &str = "SELECT (SELECT string_agg(c.oid::text, ',' ORDER BY c.oid) FROM pg_class c WHERE c.relnamespace = 'audit_parts'::regnamespace),
     (SELECT count(*) FROM audit.events), (SELECT count(*) FROM audit.removals), (SELECT count(*) FROM audit.batches)";
 
-/// The partitions of long ago.
+/// The old partitions.
 const OLD_PARTITIONS: &str =
     "SELECT relname FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace
     AND relkind = 'r' AND relname ~ '_201[0-9]_' ORDER BY 1";
 
-/// A Postgres with partitions of long ago, one of them with rows.
 #[test]
 fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
     let postgres = Postgres::start();
@@ -1438,7 +1439,7 @@ fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
             "{words:?}: {why}"
         );
     }
-    // It looks into the catalog, and says whose it is.
+    // It reads the catalog, and reports the owner.
     let looked = run(&postgres, &["doctor"]);
     assert!(!looked.status.success(), "{}", stdout(&looked));
     let log = postgres.log();
@@ -1448,7 +1449,7 @@ fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
 #[test]
 fn a_row_of_odd_values_costs_itself_and_no_other() {
     let postgres = migrated();
-    // As only a superuser can write them.
+    // Only a superuser can write them.
     postgres.psql(
         "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check;
         ALTER TABLE audit.events DROP CONSTRAINT events_created_at_check;
@@ -1500,7 +1501,7 @@ fn a_row_of_odd_values_costs_itself_and_no_other() {
         ];
         let others = usual.iter().filter(|(name, _)| *name != column);
         let (names, values): (Vec<_>, Vec<_>) = others.copied().unzip();
-        // In the partition that takes any id.
+        // In the partition that accepts any id.
         postgres.psql(&format!(
             "INSERT INTO audit_parts.query_runs_default (id, request_id, tenant_id, status, writer_id, {column}, {})
             SELECT audit.id_at('2100-01-05Z'::timestamptz + interval '1 ms' * {number}), 'odd', audit.tenant_uuid('acme'), 'succeeded', '{WRITER_A}',
@@ -1523,11 +1524,12 @@ fn a_row_of_odd_values_costs_itself_and_no_other() {
     let shown = run(&postgres, &["show", "odd", "--json"]);
     assert!(shown.status.success(), "{}", stderr(&shown));
     assert_eq!(stdout(&shown).matches("\"kind\":").count(), 21);
-    // Of a number that no float can hold, every digit.
+    // Every digit of a number that no float can hold.
     assert!(stdout(&shown).contains(&"0".repeat(400)));
     assert_eq!(run(&postgres, &["doctor"]).status.code(), Some(1));
 }
 
+/// Starts a server with old partitions, one of them with rows.
 fn with_old_partitions() -> Postgres {
     let postgres = migrated();
     postgres.psql(
@@ -1548,7 +1550,7 @@ fn words_of_lines(text: &str) -> Vec<Vec<String>> {
         .collect()
 }
 
-/// Runs the program as a login that is `audit_<login>`.
+/// Runs the program as a login that is a member of `audit_<login>`.
 fn as_login(postgres: &Postgres, login: &str, words: &[&str]) -> Output {
     let url = url_as(postgres, login);
     bare()
@@ -1558,7 +1560,7 @@ fn as_login(postgres: &Postgres, login: &str, words: &[&str]) -> Output {
         .unwrap()
 }
 
-/// The URL of a login that is `audit_<login>`, which is made unless it is there.
+/// Returns the URL of a login that is a member of `audit_<login>`, creating it if needed.
 fn url_as(postgres: &Postgres, login: &str) -> String {
     postgres.psql(&format!(
         "DO $$ BEGIN IF to_regrole('{login}') IS NULL THEN CREATE ROLE {login} LOGIN IN ROLE audit_{login}; END IF; END $$"
@@ -1566,7 +1568,7 @@ fn url_as(postgres: &Postgres, login: &str) -> String {
     postgres.url().replace("postgres@", &format!("{login}@"))
 }
 
-/// A Postgres with the audit tables and the functions of the tests.
+/// Starts a server with the audit tables and the tests' functions.
 fn migrated() -> Postgres {
     let postgres = Postgres::start();
     migrate(&postgres);
@@ -1589,7 +1591,7 @@ fn command(postgres: &Postgres, words: &[&str]) -> Command {
     command
 }
 
-/// The program, with nothing of the environment that changes what it does.
+/// The program, without the environment variables that change its behaviour.
 fn bare() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
     for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "COLUMNS"] {
@@ -1615,7 +1617,7 @@ fn end_of(child: &mut Child) -> ExitStatus {
     status.unwrap()
 }
 
-/// A running `tail` and what it has printed so far.
+/// A running `tail`, and its output so far.
 struct Tail {
     child: Child,
     text: Arc<Mutex<String>>,
@@ -1657,10 +1659,10 @@ impl Tail {
         wait_until(word, PATIENCE, || self.text().contains(word));
     }
 
-    /// Sends what Ctrl-C sends; returns how it ended, and all that it printed.
+    /// Sends the signal of Ctrl-C; returns how the program ended, and all its output.
     fn interrupt(mut self) -> (ExitStatus, String) {
         let pid = self.child.id().to_string();
-        // The shell's own kill: not every system has a program of that name.
+        // Uses the shell's built-in kill: not every system has such a program.
         Command::new("sh")
             .args(["-c", "kill -s INT \"$0\"", &pid])
             .status()

@@ -1,4 +1,5 @@
-//! `tracing-audit doctor` against a real Postgres: what is well is found well, and each way to tamper is found.
+//! `tracing-audit doctor` against a real Postgres: an intact trail passes, and every kind of
+//! tampering is found.
 #![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
@@ -16,20 +17,20 @@ use support::Postgres;
 
 /// One way to tamper with the trail.
 struct Case {
-    /// What is done, as a superuser.
+    /// The statements, run as a superuser.
     done: &'static str,
     undone: Undone,
-    /// What must be found, each `severity check object`, and nothing else.
+    /// Exactly the expected findings, each `severity check object`.
     found: &'static [&'static str],
 }
 
-/// How the database becomes what it was.
+/// How the database is restored.
 enum Undone {
-    /// By what `doctor` advises, which is tested by that.
+    /// By following `doctor`'s advice, which tests the advice.
     AsAdvised,
-    /// The same, of which a second look tells the rest.
+    /// By the advice, then by that of a second check.
     Twice,
-    /// The same, and then this.
+    /// By the advice, then by this statement.
     Then(&'static str),
     By(&'static str),
 }
@@ -104,7 +105,8 @@ const ROLES: &[Case] = &[
         found: &["warning writer_logins somebody"],
     },
     Case {
-        // Whoever is a member already goes on inheriting from Postgres 16 on: there it is said of each membership.
+        // From Postgres 16 on, existing members keep inheriting: there it is reported for each
+        // membership.
         done: "DO $$ BEGIN
             IF current_setting('server_version_num')::int < 160000 THEN
                 ALTER ROLE app NOINHERIT;
@@ -125,7 +127,7 @@ const ROLES: &[Case] = &[
         found: &["problem closed_roles audit_maintainer"],
     },
     Case {
-        // It stays a member.
+        // It remains a member.
         done: "GRANT audit_reader, audit_operator TO \"Some Body\" WITH ADMIN OPTION",
         undone: AsAdvised,
         found: &["warning bypass Some Body"],
@@ -191,7 +193,7 @@ const ROLES: &[Case] = &[
         found: &["problem logins app"],
     },
     Case {
-        // What hosts do, and what is no fault.
+        // Common settings of hosts, which are no fault.
         done: "ALTER ROLE app SET search_path = app, public; ALTER ROLE app SET synchronous_commit = remote_write;
             ALTER ROLE somebody SET app.current_tenant = '00000000-0000-0000-0000-000000000001'",
         undone: By("ALTER ROLE app RESET ALL; ALTER ROLE somebody RESET ALL"),
@@ -204,7 +206,7 @@ const RIGHTS: &[Case] = &[
         done: "ALTER TABLE audit.batches OWNER TO somebody; ALTER TABLE audit_parts.events_default OWNER TO somebody;
             ALTER VIEW audit.trail OWNER TO somebody; ALTER SCHEMA audit_parts OWNER TO somebody;
             ALTER TYPE audit.run_status OWNER TO somebody; ALTER FUNCTION audit.id_at(timestamptz) OWNER TO somebody",
-        // What is advised of what was not read is no statement.
+        // The advice about unread tables is not a statement.
         undone: By("ALTER TABLE audit.batches OWNER TO audit_owner; ALTER TABLE audit_parts.events_default OWNER TO audit_owner;
             ALTER VIEW audit.trail OWNER TO audit_owner; ALTER SCHEMA audit_parts OWNER TO audit_owner;
             ALTER TYPE audit.run_status OWNER TO audit_owner; ALTER FUNCTION audit.id_at(timestamptz) OWNER TO audit_maintainer"),
@@ -215,7 +217,7 @@ const RIGHTS: &[Case] = &[
             "problem owners audit.trail",
             "problem owners audit_parts",
             "problem owners audit_parts.events_default",
-            // What may be somebody else's is not read.
+            // Tables that may belong to somebody else are not read.
             "warning batch_rows audit.batches",
             "warning batches audit.batches",
             "warning dead_letters audit.dead_letters",
@@ -242,7 +244,7 @@ const RIGHTS: &[Case] = &[
     Case {
         done: "GRANT SELECT ON audit.events TO audit_reader WITH GRANT OPTION; SET ROLE audit_reader;
             GRANT SELECT ON audit.events TO somebody; RESET ROLE",
-        // Also from whom it was passed on to.
+        // Also from the role it was passed on to.
         undone: AsAdvised,
         found: &["problem privileges audit.events", "problem privileges audit.events"],
     },
@@ -262,7 +264,7 @@ const RIGHTS: &[Case] = &[
         found: &["problem privileges audit.legal_holds"],
     },
     Case {
-        // For foreign keys of a host's.
+        // For a host's foreign keys.
         done: "GRANT REFERENCES ON audit.query_runs TO somebody; GRANT REFERENCES (id) ON audit.events TO somebody",
         undone: By("REVOKE REFERENCES ON audit.query_runs, audit.events FROM somebody"),
         found: &[],
@@ -325,7 +327,7 @@ const RIGHTS: &[Case] = &[
     },
 ];
 
-/// Names that look like what others mean.
+/// Names that look like something else.
 const NAMES: &[Case] = &[
     Case {
         done: "CREATE ROLE \"(owner)\"; GRANT SELECT, UPDATE ON audit.query_runs TO \"(owner)\"; CREATE ROLE \"PUBLIC\"; GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text) TO \"PUBLIC\"",
@@ -341,7 +343,7 @@ const NAMES: &[Case] = &[
         found: &["problem privileges audit_parts.events_MONTH"],
     },
     Case {
-        // What foreign keys need.
+        // The rights that foreign keys need.
         done: "GRANT USAGE ON SCHEMA audit TO somebody; GRANT REFERENCES ON audit.query_runs TO somebody",
         undone: By(
             "REVOKE USAGE ON SCHEMA audit FROM somebody; REVOKE REFERENCES ON audit.query_runs FROM somebody",
@@ -367,7 +369,7 @@ const NAMES: &[Case] = &[
     },
 ];
 
-/// What was given another name is given its own back, and nothing is made in its stead.
+/// What was renamed gets its name back, and nothing is created in its place.
 const RENAMED: &[Case] = &[
     Case {
         done: "ALTER SCHEMA audit RENAME TO other",
@@ -395,7 +397,7 @@ const RENAMED: &[Case] = &[
         found: &["problem tables audit.batches"],
     },
     Case {
-        // A copy in its place, which holds nothing.
+        // An empty copy in its place.
         done: "ALTER TABLE audit.batches RENAME TO batches_old; CREATE TABLE audit.batches (LIKE audit.batches_old INCLUDING ALL)",
         undone: Then("DROP TABLE audit.batches_of_somebody_else"),
         found: &["problem tables audit.batches"],
@@ -413,7 +415,7 @@ const RENAMED: &[Case] = &[
         found: &["problem functions audit.refuse_change()"],
     },
     Case {
-        // With what depends on it.
+        // With a dependent view.
         done: "CREATE VIEW public.report WITH (security_invoker = true) AS SELECT count(*) FROM audit.trail;
             ALTER VIEW audit.trail RENAME COLUMN request_id TO r; ALTER VIEW audit.trail RENAME COLUMN user_id TO request_id",
         undone: AsAdvised,
@@ -425,14 +427,14 @@ const RENAMED: &[Case] = &[
         found: &["problem view audit.trail"],
     },
     Case {
-        // Beside one that was dropped.
+        // Beside a dropped column.
         done: "ALTER TABLE audit.events ADD z int; ALTER TABLE audit.events ADD y int; ALTER TABLE audit.events DROP z;
             ALTER TABLE audit.events RENAME user_role TO role2",
         undone: Twice,
         found: &["problem columns audit.events", "warning columns audit.events.y"],
     },
     Case {
-        // In one partition alone.
+        // In only one partition.
         done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT; ALTER TABLE audit_parts.events_NEXT RENAME agent_id TO x;
             ALTER TABLE audit_parts.events_NEXT RENAME parent_id TO agent_id; ALTER TABLE audit_parts.events_NEXT RENAME x TO parent_id;
             DO $do$ BEGIN EXECUTE format('ALTER TABLE audit.events ATTACH PARTITION audit_parts.events_NEXT FOR VALUES FROM (%L) TO (%L)',
@@ -452,27 +454,28 @@ const RENAMED: &[Case] = &[
         found: &["problem partitions audit_parts.old"],
     },
     Case {
-        // Known by the check of its month.
+        // Recognized by the check of its month.
         done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_MONTH; ALTER TABLE audit_parts.events_MONTH SET SCHEMA public;
             ALTER TABLE public.events_MONTH RENAME TO foo; ALTER TABLE public.foo OWNER TO postgres",
         undone: Twice,
         found: &["problem partitions public.foo"],
     },
     Case {
-        // Somebody's own.
+        // Somebody's own tables.
         done: "CREATE TABLE public.events_MONTH (id int); CREATE TABLE public.copy AS SELECT * FROM audit.events; CREATE TABLE public.events_NEXT (LIKE audit.events INCLUDING ALL)",
         undone: By("DROP TABLE public.events_MONTH, public.copy, public.events_NEXT"),
         found: &[],
     },
     Case {
-        // Anybody may make one that looks like a partition that was detached; nobody is to attach it.
+        // Anybody may create a table that looks like a detached partition; nobody should be advised
+        // to attach it.
         done: "CREATE TABLE public.events_2020_01 (LIKE audit_parts.events_MONTH INCLUDING ALL); ALTER TABLE public.events_2020_01 OWNER TO somebody;
             ALTER TABLE public.events_2020_01 RENAME CONSTRAINT events_MONTH_month TO events_2020_01_month",
         undone: By("DROP TABLE public.events_2020_01"),
         found: &[],
     },
     Case {
-        // Made anew in its place.
+        // Recreated in its place.
         done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT; ALTER TABLE audit_parts.events_NEXT SET SCHEMA public;
             SELECT audit.ensure_partition('events', now() + interval '1 month')",
         undone: By("DROP TABLE public.events_NEXT"),
@@ -485,7 +488,7 @@ const RENAMED: &[Case] = &[
     },
 ];
 
-/// What a superuser can do to the catalog besides.
+/// What else a superuser can do to the catalog.
 const HIDDEN: &[Case] = &[
     Case {
         done: "UPDATE pg_class SET relhastriggers = false, relchecks = 0 WHERE oid = 'audit.batches'::regclass",
@@ -493,14 +496,14 @@ const HIDDEN: &[Case] = &[
         found: &["problem triggers audit.batches", "problem triggers audit.batches"],
     },
     Case {
-        // Dumped no more.
+        // They are no longer dumped.
         done: "ALTER EXTENSION plpgsql ADD TABLE audit.batches; ALTER EXTENSION plpgsql ADD FUNCTION audit.refuse_change();
             ALTER TRIGGER append_only ON audit.events DEPENDS ON EXTENSION plpgsql",
         undone: AsAdvised,
         found: &["problem tables append_only on audit.events", "problem tables audit.batches", "problem tables audit.refuse_change()"],
     },
     Case {
-        // A row as a whole.
+        // A whole-row reference.
         done: "CREATE VIEW public.leak AS SELECT to_jsonb(e) FROM audit.events e;
             CREATE FUNCTION public.leak() RETURNS bigint LANGUAGE sql SECURITY DEFINER BEGIN ATOMIC SELECT count(*) FROM audit.events; END",
         undone: Then("DROP VIEW public.leak; DROP FUNCTION public.leak()"),
@@ -514,7 +517,7 @@ const HIDDEN: &[Case] = &[
         found: &["problem indexes audit.batches", "warning indexes audit.query_runs"],
     },
     Case {
-        // An operator's own.
+        // An operator's own indexes and settings.
         done: "CREATE INDEX mine ON audit.query_runs USING brin (started_at) WITH (pages_per_range = 16); CREATE INDEX yours ON audit.events (created_at) WHERE status = 'failed';
             ALTER TABLE audit.batches SET (autovacuum_enabled = false)",
         undone: By("DROP INDEX audit.mine, audit.yours; ALTER TABLE audit.batches RESET (autovacuum_enabled)"),
@@ -569,7 +572,7 @@ const GUARDS: &[Case] = &[
         found: &["problem triggers audit_parts.events_default", "problem triggers audit_parts.events_default"],
     },
     Case {
-        // It is there, and for one column only.
+        // It exists, but for one column only.
         done: "DROP TRIGGER append_only_rows ON audit.batches;
             CREATE TRIGGER append_only_rows BEFORE UPDATE OF service_name OR DELETE ON audit.batches
             FOR EACH ROW EXECUTE FUNCTION audit.refuse_change();
@@ -607,7 +610,7 @@ const GUARDS: &[Case] = &[
         found: &["problem event_triggers audit_refuse_ddl"],
     },
     Case {
-        // It calls something else, and for some statements only.
+        // It calls another function, and only for some statements.
         done: "DROP EVENT TRIGGER audit_refuse_ddl; DROP EVENT TRIGGER audit_refuse_drop;
             CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION audit_guard.refuse_ddl();
             CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION public.nothing();
@@ -621,7 +624,7 @@ const GUARDS: &[Case] = &[
         found: &["warning event_triggers audit_guard"],
     },
     Case {
-        // What it does would be done as whoever alters something next.
+        // Its function would run as whoever alters something next.
         done: "ALTER SCHEMA audit_guard OWNER TO somebody; ALTER FUNCTION audit_guard.refuse_ddl() OWNER TO somebody;
             ALTER ROLE somebody SUPERUSER; ALTER EVENT TRIGGER audit_refuse_ddl OWNER TO somebody; ALTER ROLE somebody NOSUPERUSER",
         undone: AsAdvised,
@@ -666,20 +669,21 @@ const GUARDS: &[Case] = &[
         found: &["warning leaks public.copy", "warning leaks public.leak"],
     },
     Case {
-        // Read with the rights of who reads, and not of who made it.
+        // It reads with the rights of the reader, not of its creator.
         done: "CREATE VIEW public.fine WITH (security_invoker = true) AS SELECT user_id FROM audit.events",
         undone: By("DROP VIEW public.fine"),
         found: &[],
     },
     Case {
-        // Numbers, names and no value of a record.
+        // Counts and names, but no value of a record.
         done: "CREATE VIEW public.counts AS SELECT count(*), 'audit.events'::regclass FROM audit.events;
             CREATE VIEW public.version AS SELECT version FROM audit.schema_migrations",
         undone: By("DROP VIEW public.counts, public.version"),
         found: &[],
     },
     Case {
-        // A copy of what one tenant's reader sees, for whoever may read it; and through a view that is safe by itself.
+        // A copy of what one tenant's reader sees, for anyone who may read the copy; and a view on
+        // a view that is itself safe.
         done: "CREATE VIEW public.fine WITH (security_invoker = 'TRUE') AS SELECT user_id FROM audit.events;
             CREATE MATERIALIZED VIEW public.copy AS SELECT user_id FROM public.fine; ALTER MATERIALIZED VIEW public.copy OWNER TO somebody;
             CREATE VIEW public.outer AS SELECT user_id FROM public.fine",
@@ -687,7 +691,8 @@ const GUARDS: &[Case] = &[
         found: &["warning leaks public.\"outer\"", "warning leaks public.copy"],
     },
     Case {
-        // One thing, whatever it has brought; and what only names a schema is not in it.
+        // An extension is one finding, whatever it brought; and what only names a schema is not
+        // part of it.
         done: "CREATE EXTENSION citext SCHEMA audit; CREATE EXTENSION hstore SCHEMA audit_parts;
             CREATE VIEW public.monitor AS SELECT count(*) FROM pg_class WHERE relnamespace = 'audit'::regnamespace;
             CREATE TABLE public.named (n regnamespace DEFAULT 'audit'::regnamespace CHECK (n <> 'audit_parts'::regnamespace))",
@@ -749,7 +754,7 @@ const FUNCTIONS: &[Case] = &[
         found: &["problem functions audit.request_trail(text)"],
     },
     Case {
-        // A hold would hold nothing.
+        // A hold would cover nothing.
         done: "DO $do$ BEGIN EXECUTE replace(pg_get_functiondef('audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean)'::regprocedure),
             '''infinity''', '''1971-01-01'''); END $do$",
         undone: AsAdvised,
@@ -771,7 +776,7 @@ const FUNCTIONS: &[Case] = &[
         found: &["problem functions audit.append_event(text,text,text,text,text,uuid,jsonb)"],
     },
     Case {
-        // It goes on acting with the rights of the trail.
+        // It would keep running with the trail's rights.
         done: "ALTER FUNCTION audit.id_at(timestamptz) SET SCHEMA public",
         undone: AsAdvised,
         found: &["problem functions audit.id_at(timestamp with time zone)", "problem functions public.id_at(timestamp with time zone)"],
@@ -793,7 +798,7 @@ const FUNCTIONS: &[Case] = &[
         found: &["problem functions audit.all_rows()"],
     },
     Case {
-        // It would be called in place of ours.
+        // It would be called instead of ours.
         done: "CREATE FUNCTION audit.tenant_uuid(tenant_key varchar) RETURNS uuid LANGUAGE sql AS 'SELECT NULL::uuid'",
         undone: AsAdvised,
         found: &["problem functions audit.tenant_uuid(character varying)"],
@@ -819,7 +824,7 @@ const TABLES: &[Case] = &[
         ],
     },
     Case {
-        // Rows that nobody wrote, seen in ours.
+        // Rows that nobody wrote show up in ours.
         done: "CREATE TABLE public.evil (LIKE audit.batches INCLUDING ALL); ALTER TABLE public.evil INHERIT audit.batches",
         undone: By("DROP TABLE public.evil"),
         found: &["problem tables public.evil"],
@@ -836,7 +841,7 @@ const TABLES: &[Case] = &[
     },
     Case {
         done: "ALTER TABLE audit.settings ADD COLUMN demanded int NOT NULL, ADD COLUMN harmless int",
-        // The advice first lets the trail be written, then takes the column away.
+        // The advice first makes the trail writable, then drops the column.
         undone: Twice,
         found: &[
             "problem columns audit.settings.demanded",
@@ -867,7 +872,7 @@ const TABLES: &[Case] = &[
         found: &["problem columns audit.events"],
     },
     Case {
-        // Another is there in its place.
+        // Another column has taken its place.
         done: "ALTER TABLE audit.writers RENAME COLUMN service_name TO hidden; ALTER TABLE audit.writers ADD COLUMN service_name text",
         undone: Twice,
         found: &["problem columns audit.writers"],
@@ -891,7 +896,7 @@ const TABLES: &[Case] = &[
         found: &["problem indexes audit_parts.events_default", "warning indexes audit.batches"],
     },
     Case {
-        // What was noted stays.
+        // Stored statistics stay.
         done: "ALTER TABLE audit_parts.events_default ALTER COLUMN user_id SET STATISTICS 100;
             INSERT INTO audit_parts.events_default (id, created_at, status, writer_id, seq, salt, user_id)
                 SELECT audit.id_at('2100-01-05Z'), '2100-01-05Z', 'succeeded', gen_random_uuid(), 1, '', 'alice';
@@ -902,7 +907,7 @@ const TABLES: &[Case] = &[
         found: &["problem statistics audit_parts.events_default"],
     },
     Case {
-        // Of a partition alone.
+        // In one partition only.
         done: "ALTER TABLE audit_parts.events_default ALTER COLUMN user_id SET NOT NULL, ALTER COLUMN problems SET DEFAULT '{forged}'",
         undone: AsAdvised,
         found: &[
@@ -918,7 +923,7 @@ const TABLES: &[Case] = &[
     Case {
         done: "ALTER TABLE audit.events ADD CONSTRAINT refusing CHECK (user_id <> 'mallory')",
         undone: AsAdvised,
-        // Each partition has it as well: one cause.
+        // Each partition inherits it: one cause.
         found: &["problem constraints audit.events"],
     },
     Case {
@@ -985,7 +990,7 @@ const PARTITIONS: &[Case] = &[
         found: &["problem partitions audit_parts.events_MONTH"],
     },
     Case {
-        // The ids of another month, by its bound.
+        // The ids of another month, according to its bound.
         done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_NEXT;
             ALTER TABLE audit.events ATTACH PARTITION audit_parts.events_NEXT FOR VALUES FROM ('00000000-0000-0000-0000-000000000000') TO ('00000000-0001-0000-0000-000000000000')",
         undone: AsAdvised,
@@ -1017,7 +1022,7 @@ const PARTITIONS: &[Case] = &[
         found: &["problem partitions audit_parts.odd"],
     },
     Case {
-        // Each under the other's name.
+        // Each has the other's name.
         done: "ALTER TABLE audit_parts.events_MONTH RENAME TO x; ALTER TABLE audit_parts.events_NEXT RENAME TO events_MONTH;
             ALTER TABLE audit_parts.x RENAME TO events_NEXT",
         undone: AsAdvised,
@@ -1041,7 +1046,7 @@ fn a_trail_as_it_was_migrated_has_no_problem() {
     migrate(&postgres.url());
     let looked = doctor(&postgres.url());
     assert_eq!(looked.status.code(), Some(0), "{}", stdout(&looked));
-    // A writer makes the partitions; none has run.
+    // A writer creates the partitions; none has run yet.
     assert_eq!(
         found(&looked),
         [
@@ -1055,7 +1060,7 @@ fn a_trail_as_it_was_migrated_has_no_problem() {
     assert_eq!(found(&looked), [""; 0]);
     let text = command(&postgres.url(), &["doctor"]).output().unwrap();
     assert_eq!(text.status.code(), Some(0));
-    // A line for each thing that is well.
+    // A line for each passed check.
     assert!(
         stdout(&text).contains("\n  ok       owners  "),
         "{}",
@@ -1083,12 +1088,12 @@ fn the_golden_file_is_what_the_migrations_make() {
         )
     };
     let mut version = version / 10_000;
-    // `scripts/golden` does.
+    // Set by `scripts/golden`.
     let is_written = std::env::var("GOLDEN").is_ok_and(|value| value == "write");
     if is_written {
         std::fs::write(file(version), stdout(&facts)).unwrap();
     }
-    // A version that has none is as the one before it.
+    // A version without a file uses that of the version before it.
     while !std::path::Path::new(&file(version)).exists() {
         version -= 1;
     }
@@ -1159,7 +1164,7 @@ fn a_role_that_is_missing_is_found() {
         postgres.psql(&format!("ALTER ROLE {role} RENAME TO gone"));
         let looked = doctor(&postgres.url());
         assert_eq!(looked.status.code(), Some(1));
-        // One finding, by what the role owns and is for.
+        // A single finding: the role is recognized by what it owns and by its policies.
         assert_eq!(found(&looked), [format!("problem roles {role}")]);
         follow(&postgres, &looked);
     }
@@ -1234,7 +1239,7 @@ fn a_database_without_a_trail_or_with_another_version_of_it_is_found() {
     }
     assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
 
-    // The row of a newer migration, which can be put there by hand, hides nothing.
+    // A row for a newer migration, which could be inserted by hand, hides nothing.
     postgres.psql(
         "INSERT INTO audit.schema_migrations SELECT 99, description, now(), true, '', 0 FROM kept LIMIT 1;
         CREATE POLICY leak ON audit.events USING (true)",
@@ -1271,7 +1276,8 @@ fn values_at_the_end_of_their_range_do_not_end_the_answer() {
     let strict = command(&postgres.url(), &["doctor", "--json", "--strict"]);
     assert_eq!({ strict }.output().unwrap().status.code(), Some(1));
 
-    // The default partition has whatever fits in no month, unless a constraint refuses it.
+    // The default partition takes rows of any month without a partition, unless a constraint
+    // refuses them.
     postgres.psql(
         "DO $$DECLARE c record; BEGIN
             FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'audit.events'::regclass AND contype = 'c' LOOP
@@ -1306,7 +1312,7 @@ fn rows_that_are_gone_without_a_removal_are_found() {
         ));
     }
     assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
-    // Deleted by who may disable the triggers; they are as they were afterwards.
+    // Deleted by somebody who may disable the triggers and enables them again afterwards.
     postgres.psql(
         "CREATE TEMP TABLE stopped AS
             SELECT format('%s', tgrelid::regclass) AS relation, tgname FROM pg_trigger
@@ -1324,7 +1330,7 @@ fn rows_that_are_gone_without_a_removal_are_found() {
         "{}",
         stdout(&looked)
     );
-    // A removal by the rules tells of them.
+    // A removal by retention accounts for them.
     postgres.psql(
         "INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
         VALUES ('events_2000_01', 'events', '00000000-0000-7000-8000-00000000000b', 1, 2, 1, '', 'operator')",
@@ -1335,7 +1341,7 @@ fn rows_that_are_gone_without_a_removal_are_found() {
 #[test]
 fn a_month_of_one_kind_and_dead_letters_that_are_gone_are_found_however_many_batches_came_since() {
     let postgres = with_partitions();
-    // A thousand batches since, of which nothing is gone, and as many that claim the ids of all time.
+    // A thousand intact batches since, and as many that claim the ids of all time.
     postgres.psql(
         "WITH n AS (SELECT n, audit.id_at(now() + n * interval '1 ms') AS id FROM generate_series(1, 1100) n),
         written AS (
@@ -1380,7 +1386,7 @@ fn rows_that_no_batch_counts_are_found() {
     postgres.psql("SELECT audit.record_reading('ticket 4711')");
     assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
 
-    // With the id of somebody who has written something else; and in a kind of its own.
+    // By a login that may write, under a random writer id.
     postgres.psql("CREATE ROLE app LOGIN IN ROLE audit_writer");
     postgres.psql(
         "SET SESSION AUTHORIZATION app;
@@ -1395,7 +1401,7 @@ fn rows_that_no_batch_counts_are_found() {
     );
     assert!(stdout(&looked).contains("1 of the newest rows"));
 
-    // As if the database had made it, by a program that has registered and counts it.
+    // As if the database had made it, but by a program that is registered and counts it.
     postgres.psql(
         "INSERT INTO audit.writers (writer_id, login, secret_sha256) VALUES ('00000000-0000-7000-8000-00000000000a', 'app', sha256('secret'));
         INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt, service_name, action_type)
@@ -1422,7 +1428,7 @@ fn a_check_that_fails_is_a_finding_and_the_others_go_on() {
         assert!(found.contains(&expected.to_owned()), "{found:?}");
     }
     assert!(stdout(&looked).contains("SQLSTATE 22P02"));
-    // What comes after it was asked as well.
+    // The checks after it still ran.
     assert!(
         findings(&looked)
             .iter()
@@ -1447,7 +1453,7 @@ fn rows_in_a_default_partition_are_told_with_their_months_and_services_and_nothi
     assert!(stdout(&looked).contains("1 row of 2100-01, of service billing"));
     assert!(!stdout(&looked).contains("alice"), "{}", stdout(&looked));
 
-    // Who may not read the rows is told that there are some.
+    // A login that may not read the rows is told that there are some.
     postgres.psql("CREATE ROLE auditor LOGIN IN ROLE audit_auditor");
     let looked = doctor(&url_as(&postgres, "auditor"));
     assert_eq!(looked.status.code(), Some(0));
@@ -1516,24 +1522,24 @@ fn a_login_without_rights_is_told_what_it_cannot_see() {
         &["warning schema_version audit.schema_migrations"],
     ]
     .concat();
-    // Told to each of them: there is a role that reads everything.
+    // Reported to each of them: a role exists that can read everything.
     let bypass = "warning bypass pg_read_all_data";
     for (login, expected) in [
         ("auditor", &[][..]),
         ("reader", &unseen),
         ("somebody", &without_schema),
-        // It may read the tables, in which row-level security shows it no row.
+        // It may read the tables, but row-level security hides all rows from it.
         ("everything", &unseen),
     ] {
         let looked = doctor(&url_as(&postgres, login));
         let mut found = found(&looked);
         found.retain(|finding| finding != bypass);
         assert_eq!(found, expected, "{login}");
-        // Who sees too little has not looked.
+        // Seeing too little counts as not checked.
         let code = if expected.is_empty() { 0 } else { 2 };
         assert_eq!(looked.status.code(), Some(code), "{login}");
     }
-    // The catalog is for everybody to see.
+    // Everybody may see the catalog.
     postgres.psql("CREATE PUBLICATION leak FOR TABLE audit.batches");
     let looked = doctor(&url_as(&postgres, "somebody"));
     assert!(found(&looked).contains(&"warning leaks publication leak".to_owned()));
@@ -1558,12 +1564,12 @@ fn a_trail_that_no_superuser_migrated_is_as_safe_as_any_other_after_the_advice()
     make_partitions(&postgres);
     let looked = doctor(&postgres.url());
     assert_eq!(looked.status.code(), Some(0), "{}", stdout(&looked));
-    // It may give itself what it wants.
+    // It can grant itself anything.
     let creates = "warning bypass CREATEROLE";
     let mut expected = vec![creates, "warning event_triggers audit_guard"];
     let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
     if version >= 160_000 {
-        // Whoever makes a role administers it there.
+        // The creator of a role administers it there.
         expected.extend([
             "warning bypass host",
             "warning closed_roles audit_maintainer",
@@ -1584,7 +1590,7 @@ fn a_trail_that_no_superuser_migrated_is_as_safe_as_any_other_after_the_advice()
         let grant = "SET SESSION AUTHORIZATION host; GRANT audit_auditor TO host";
         assert!(postgres.try_psql(grant).is_err());
     }
-    // What it had made is still there: who is what, and functions that act for the owner.
+    // What it had created is still there: memberships, and functions that run as the owner.
     assert_eq!(
         postgres.psql(
             "SET SESSION AUTHORIZATION app;
@@ -1599,7 +1605,7 @@ fn a_role_that_migrated_and_writes_goes_on_writing_after_the_advice() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE host LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO host");
     migrate(&url_as(&postgres, "host"));
-    // One membership by who administers the role, one by a superuser, and both.
+    // One membership granted by the role's administrator, one by a superuser, and both.
     postgres.psql("SET SESSION AUTHORIZATION host; GRANT audit_auditor, audit_reader TO host");
     let words = [
         "migrate",
@@ -1659,7 +1665,7 @@ fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
                          LEVEL SECURITY;
 ";
     assert!(text.contains(told), "{text}");
-    // A long statement is cut here, and whole as JSON.
+    // The text cuts a long statement; JSON has all of it.
     assert!(text.contains("more lines (--json)\n"), "{text}");
     assert!(text.ends_with("\n2 problems.\n"), "{text}");
     for advice in advice(&doctor(&postgres.url())) {
@@ -1712,7 +1718,7 @@ fn a_check_can_be_asked_for_alone() {
     assert_eq!(found(&others), [""; 0]);
     assert_eq!(findings(&others).len(), 2);
     assert_eq!(others.status.code(), Some(0));
-    // Every one that tells something has a name.
+    // Every finding's check has a name.
     let all = findings(&looked(&[]));
     let names: BTreeSet<&str> = all
         .iter()
@@ -1723,7 +1729,7 @@ fn a_check_can_be_asked_for_alone() {
         .flat_map(|name| ["--check", name])
         .collect();
     assert_eq!(findings(&looked(&words)).len(), all.len());
-    // Where nothing could be compared, that is the answer to every check.
+    // If nothing could be compared, every check reports that.
     postgres.psql("ALTER SCHEMA audit RENAME TO other");
     assert_eq!(
         found(&looked(&["--check", "rules"])),
@@ -1752,7 +1758,7 @@ fn what_is_accepted_with_a_reason_counts_for_nothing() {
         ];
         command(&postgres.url(), &words).output().unwrap()
     };
-    // As it was printed, with a reason; and of another, however it is found.
+    // One as printed, with a reason; another accepted however it is found.
     let mut printed = findings(&doctor(&postgres.url()));
     printed.retain(|finding| finding["check"] == "policies" && finding["severity"] == "problem");
     printed[0]["reason"] = "one tenant".into();
@@ -1767,7 +1773,8 @@ fn what_is_accepted_with_a_reason_counts_for_nothing() {
     );
     assert_eq!(accepted.status.code(), Some(0), "{}", stdout(&accepted));
 
-    // Found otherwise, it was not accepted; and what is not there is accepted in vain.
+    // Found differently, it is not accepted; and an accepted finding that does not occur is
+    // reported.
     postgres.psql("CREATE POLICY tenant ON audit.events USING (true)");
     let accepted = accept(&format!("[{}, {other}]", printed[0]));
     assert_eq!(
@@ -1824,7 +1831,7 @@ fn a_look_that_is_not_possible_has_an_exit_code_of_its_own() {
 #[test]
 fn nothing_that_stands_in_for_the_catalog_is_asked_or_run() {
     let postgres = with_partitions();
-    // As the owner of a database may do to who looks into it.
+    // As the owner of a database may do to whoever checks it.
     postgres.psql(
         "CREATE SCHEMA evil; GRANT USAGE ON SCHEMA evil TO PUBLIC;
         CREATE FUNCTION evil.set_config(text, text, boolean) RETURNS text LANGUAGE plpgsql AS 'BEGIN RAISE EXCEPTION ''it ran''; END';
@@ -1860,7 +1867,7 @@ fn names_that_could_steer_a_terminal_do_not() {
     }
 }
 
-/// Does what each case says, sees it found, undoes it, and sees all well again.
+/// Applies each case, checks the findings, undoes it, and checks that all is well again.
 #[track_caller]
 fn each_is_found(cases: &[Case]) {
     let postgres = with_partitions();
@@ -1925,7 +1932,7 @@ fn each_is_found(cases: &[Case]) {
     }
 }
 
-/// A batch that counts so many events of the writer `…a`.
+/// Adds a batch that counts this many events of the writer `…a`.
 fn count_events(postgres: &Postgres, events: u32) {
     postgres.psql(&format!(
         "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version)
@@ -1934,23 +1941,23 @@ fn count_events(postgres: &Postgres, events: u32) {
     ));
 }
 
-/// Runs what is advised.
+/// Runs the advice.
 #[track_caller]
 fn follow(postgres: &Postgres, looked: &Output) {
-    // Whoever was given a right by somebody else has lost it by then.
+    // Rights that were passed on are already gone by then.
     for advice in advice(looked) {
         postgres.psql(&advice);
     }
 }
 
-/// What is not as it must be, each `severity check object`, sorted.
+/// Returns the findings that are not ok, each `severity check object`, sorted.
 fn found(looked: &Output) -> Vec<String> {
     let mut found: Vec<String> = findings(looked)
         .iter()
         .filter(|finding| finding["severity"] != "ok")
         .map(|finding| {
             let text = |name: &str| finding[name].as_str().unwrap();
-            // Who reads one must know what to do.
+            // The reader must know what to do.
             assert!(!text("expected").is_empty(), "{finding}");
             let words = |name: &str| finding[name].as_str().unwrap_or_default();
             assert!(
@@ -1964,7 +1971,7 @@ fn found(looked: &Output) -> Vec<String> {
     found
 }
 
-/// The statements that are to mend it, each once.
+/// Returns the advised statements, each once.
 fn advice(looked: &Output) -> BTreeSet<String> {
     findings(looked).iter().filter_map(advice_of).collect()
 }
@@ -1979,7 +1986,7 @@ fn findings(looked: &Output) -> Vec<Value> {
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}{errors}"))
 }
 
-/// A Postgres with the audit tables, and the partitions that a writer makes.
+/// Starts a server with the audit tables, and the partitions that a writer creates.
 fn with_partitions() -> Postgres {
     let postgres = Postgres::start();
     migrate(&postgres.url());
@@ -2011,7 +2018,7 @@ fn url_as(postgres: &Postgres, login: &str) -> String {
     postgres.url().replace("postgres@", &format!("{login}@"))
 }
 
-/// The program, with nothing of the environment that changes what it does.
+/// The program, without the environment variables that change its behaviour.
 fn command(url: &str, words: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tracing-audit"));
     for name in ["AUDIT_DATABASE_URL", "DATABASE_URL", "COLUMNS"] {

@@ -1,5 +1,5 @@
-//! Whatever happens to the connection and the server: every record is in Postgres once, and no
-//! hand is needed but the one that mends what it broke.
+//! Whatever happens to the connection and the server, every record is in Postgres once, and no
+//! manual step is needed except to undo the fault itself.
 
 #![allow(
     clippy::unwrap_used,
@@ -23,17 +23,17 @@ use tracing_audit::{Audit, AuditSpanExt, Builder, Event, Health, Kind, PromptRun
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-/// Has the server's log say the SQLSTATE of each error, and who is spoken to.
+/// Makes the server's log contain each error's SQLSTATE, and the client.
 const SAY_SQLSTATES: &str = "log_line_prefix=%e %a ";
 
-/// Makes the server refuse events of this action, by a rule of the host's own.
+/// Makes the server refuse events of this action, by a host's constraint.
 fn refuse_poison(postgres: &Postgres) {
     postgres.psql(
         "ALTER TABLE audit.events ADD CONSTRAINT host_rule CHECK (action_type NOT LIKE 'poison%')",
     );
 }
 
-/// A server with these settings, and a pipeline whose batches are ended by a flush alone.
+/// Starts a server with these settings, and a pipeline whose batches only a flush completes.
 fn start_with(settings: &[&str]) -> Trail {
     let (postgres, spool) = (Postgres::start_with(settings), Folder::new());
     let audit = pipeline(&postgres, &spool, by_flush);
@@ -52,14 +52,14 @@ fn flush(audit: &Audit) {
     audit.flush_blocking(PATIENCE).unwrap();
 }
 
-/// A record of each kind.
+/// Records one of each kind.
 fn record_three(audit: &Audit) {
     audit.record(QueryRun::new("SELECT 1")).unwrap();
     audit.record(PromptRun::new("hi")).unwrap();
     audit.record(Event::new("e")).unwrap();
 }
 
-/// The only partition of a table that has rows.
+/// Returns the only partition of a table that has rows.
 fn leaf(postgres: &Postgres, kind: Kind) -> String {
     postgres.psql(&format!(
         "SELECT DISTINCT tableoid::regclass FROM audit.{}",
@@ -67,7 +67,7 @@ fn leaf(postgres: &Postgres, kind: Kind) -> String {
     ))
 }
 
-/// How many partitions of the next month there are.
+/// Returns how many partitions of the next month there are.
 fn made_ahead(postgres: &Postgres) -> String {
     postgres.psql(
         "SELECT count(*) FROM pg_inherits JOIN pg_class c ON c.oid = inhrelid
@@ -75,7 +75,7 @@ fn made_ahead(postgres: &Postgres) -> String {
     )
 }
 
-/// Reads the whole trail in a transaction that stays open, as `pg_dump` does.
+/// Locks the whole trail for reading in a transaction that stays open, as `pg_dump` does.
 const READ_ALL: &str =
     "BEGIN; LOCK TABLE audit.query_runs, audit.prompt_runs, audit.events IN ACCESS SHARE MODE";
 
@@ -91,7 +91,7 @@ fn wait_for_health(audit: &Audit, health: Health) {
     });
 }
 
-/// Fails unless so many records of each kind are there, once each, and none was given up.
+/// Fails unless this many records of each kind are there, once each, and none was discarded.
 #[track_caller]
 fn assert_three_times(times: u64, audit: &Audit, postgres: &Postgres) {
     for kind in Kind::ALL {
@@ -104,7 +104,7 @@ fn assert_three_times(times: u64, audit: &Audit, postgres: &Postgres) {
 
 // Connections that are cut --------------------------------------------------------
 
-/// A pipeline behind a proxy, whose exchanges with the server are of one length.
+/// A pipeline behind a proxy, whose exchanges with the server all have the same length.
 struct Cut {
     audit: Audit,
     proxy: Proxy,
@@ -123,7 +123,7 @@ impl Cut {
         let audit = pipeline(&postgres, &spool, |builder| {
             configure(builder).postgres(proxy.url())
         });
-        // From here on, and for long, every seq has as many digits.
+        // From here on, and for long, every seq has the same number of digits.
         for _ in 0..9_999 {
             audit.record(Event::new("first")).unwrap();
         }
@@ -136,9 +136,9 @@ impl Cut {
         }
     }
 
-    /// Cuts the connection at byte after byte of what `exchange` makes go either way, each time
-    /// followed by a flush that must succeed; how often. By default at the bytes around the end
-    /// of each message and at some between.
+    /// Cuts the connection at byte after byte of what `exchange` sends in either direction, each
+    /// time followed by a flush that must succeed; returns how often. By default it cuts at the
+    /// bytes around the end of each message and at some between.
     fn at_every_byte(&self, stride: usize, exchange: impl Fn(&str)) -> u64 {
         self.proxy.watch();
         exchange("uncut");
@@ -152,7 +152,7 @@ impl Cut {
                 exchange(&name[3..]);
                 let flushed = self.audit.flush_blocking(PATIENCE);
                 assert_eq!(flushed, Ok(()), "cut {name}");
-                // An error holds the row that was refused, with times of more digits or fewer.
+                // An error contains the refused row, whose times vary in their number of digits.
                 assert!(
                     !self.proxy.is_to_cut() || at + 40 > seen[way as usize].len(),
                     "there is a byte {name}"
@@ -164,7 +164,7 @@ impl Cut {
     }
 }
 
-/// Where a stream of messages is to be cut.
+/// Returns the bytes at which to cut a stream of messages.
 fn positions(stream: &[u8], stride: usize) -> Vec<usize> {
     let stride = match std::env::var_os("TRACING_AUDIT_EVERY_BYTE") {
         Some(_) => 1,
@@ -172,14 +172,14 @@ fn positions(stream: &[u8], stride: usize) -> Vec<usize> {
     };
     let mut ends = vec![0];
     let mut at = 0;
-    // A letter, and a length which counts itself.
+    // A letter, and a length that includes itself.
     while let Some(length) = stream.get(at + 1..at + 5) {
         at += 1 + usize::try_from(u32::from_be_bytes(length.try_into().unwrap())).unwrap();
         ends.push(at);
     }
     (0..=stream.len())
         .filter(|at| {
-            // The last of it is the COMMIT, or the answer to it.
+            // The stream ends with the COMMIT, or the answer to it.
             let is_in_commit = stream.len() - at <= 20;
             is_in_commit || at % stride == 0 || ends.iter().any(|end| end.abs_diff(*at) <= 1)
         })
@@ -255,7 +255,7 @@ fn batches_that_were_read_ahead_are_there_once_when_rows_before_them_are_refused
 fn a_connection_that_is_cut_at_any_byte_while_it_is_made_costs_nothing() {
     let trail = Cut::start();
     let cuts = trail.at_every_byte(149, |_| {
-        // So that what follows begins with a connection.
+        // So that the exchange begins with a new connection.
         trail.proxy.cut();
         trail.audit.record(QueryRun::new("SELECT 1")).unwrap();
     });
@@ -282,11 +282,11 @@ fn a_dead_letter_that_is_cut_at_any_byte_is_there_once_and_counted_once() {
 
 // Rows that are refused -----------------------------------------------------------
 
-/// A batch.
+/// The size of a batch.
 const ROWS: usize = 5_000;
 
-/// Records so many events, those at `poisoned` to be refused; holds the tables against them and
-/// returns how many statements that took.
+/// Records this many events, of which those at `poisoned` will be refused; checks the tables and
+/// returns how many statements it took.
 fn refuse_at(trail: &Trail, records: usize, poisoned: &HashSet<usize>) -> usize {
     let said = trail.postgres.log().len();
     let before = trail.audit.stats().committed();
@@ -324,7 +324,7 @@ fn refuse_at(trail: &Trail, records: usize, poisoned: &HashSet<usize>) -> usize 
         .count()
 }
 
-/// A server that says every statement, and a pipeline that has written to it.
+/// Starts a server that logs every statement, and a pipeline that has written to it.
 fn start_refusing() -> Trail {
     let (postgres, spool) = (
         Postgres::start_with(&[SAY_SQLSTATES, "log_statement=all"]),
@@ -346,7 +346,7 @@ fn start_refusing() -> Trail {
     trail
 }
 
-/// A transaction: its beginning, its batch, a COPY or a dead letter, its end.
+/// The statements of a transaction: BEGIN, the batch, a COPY or a dead letter, COMMIT.
 const TRANSACTION: usize = 4;
 
 #[test]
@@ -362,8 +362,8 @@ fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
         vec![0, 4_999],
     ] {
         let statements = refuse_at(&trail, ROWS, &poisoned.iter().copied().collect());
-        // The batch that fails, those before, the record alone, its letter; and then batches
-        // that double, from 64 to 5,000.
+        // The batch that fails, those before it, the record alone, its dead letter; and then
+        // batches that double from 64 to 5,000.
         let most = (1 + 4 * poisoned.len() + 8 * poisoned.len()) * TRANSACTION;
         assert!(statements <= most, "{poisoned:?}: {statements}");
     }
@@ -376,13 +376,13 @@ fn nothing_is_read_ahead_while_a_row_that_is_refused_is_singled_out_and_batches_
     let sizes = trail.postgres.psql(
         "SELECT string_agg((last_seq - first_seq + 1)::text, ' ' ORDER BY first_seq) FROM audit.batches",
     );
-    // The first record, those before the refused one, that one and the next alone, and the rest.
+    // The first record, those before the refused one, that one and the next alone, then the rest.
     assert_eq!(sizes.trim(), "1 2500 1 1 64 128 256 512 1024 514");
 }
 
 #[test]
 fn when_every_row_is_refused_each_costs_two_small_transactions() {
-    // Few enough for a slow disk: each of the transactions waits for it.
+    // Few enough for a slow disk: each transaction waits for it.
     const REFUSED: usize = 1_000;
     let trail = start_refusing();
     let statements = refuse_at(&trail, REFUSED, &(0..REFUSED).collect());
@@ -390,14 +390,14 @@ fn when_every_row_is_refused_each_costs_two_small_transactions() {
         statements <= (2 * REFUSED + 1) * TRANSACTION,
         "{statements}"
     );
-    // And what is fine afterwards is not written one by one.
+    // Valid records after that are not written one by one.
     let statements = refuse_at(&trail, ROWS, &HashSet::new());
     assert!(statements <= 9 * TRANSACTION, "{statements}");
 }
 
 // Statements that are ended --------------------------------------------------------
 
-/// Has each statement of a batch wait, ends it by `function`, and lets the next attempt go on.
+/// Makes each statement of a batch wait, ends it by `function`, and lets the next attempt proceed.
 fn end_each_statement(function: &str) {
     let trail = start_with(&[]);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
@@ -443,7 +443,7 @@ fn end_each_statement(function: &str) {
         assert_three_times(times, audit, postgres);
     }
 
-    // In COMMIT, which has been done here and waits for a standby that does not exist.
+    // During COMMIT, which is complete locally and waits for a standby that does not exist.
     set(postgres, "synchronous_standby_names = 'nobody'");
     record_three(audit);
     audit.flush_blocking(Duration::ZERO).unwrap_err();
@@ -498,7 +498,7 @@ fn while_somebody_reads_for_long_records_are_committed_and_partitions_ahead_are_
     let mut reader = postgres.session(ADMINISTRATOR);
     reader.psql(READ_ALL);
     let audit = pipeline(&postgres, &spool, by_flush);
-    // Before and after an attempt to make them, or both after.
+    // Before and after an attempt to create partitions, or both after it.
     for times in 1..=2 {
         record_three(&audit);
         flush(&audit);
@@ -531,7 +531,7 @@ fn a_month_without_a_partition_waits_for_who_reads_and_holds_up_other_readers_fo
     reader.psql("ROLLBACK");
     flush(&audit);
     assert_three_times(1, &audit, &postgres);
-    // They would have kept the whole month there.
+    // Rows there would have kept the whole month in the default partition.
     assert_eq!(audit.stats().in_default_partition(), 0);
 }
 
@@ -542,7 +542,7 @@ fn a_deadlock_with_another_session_is_tried_again() {
     record_three(audit);
     flush(audit);
     let mut other = postgres.session(ADMINISTRATOR);
-    // Who finds a deadlock is its victim: the other session does not look.
+    // Whoever detects a deadlock becomes its victim: the other session does not check.
     other.psql(&format!(
         "SET deadlock_timeout = '1h'; BEGIN; LOCK TABLE {} IN SHARE MODE",
         leaf(postgres, Kind::Event)
@@ -553,7 +553,7 @@ fn a_deadlock_with_another_session_is_tried_again() {
         let waiting = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'";
         postgres.psql(waiting) == "1"
     });
-    // What the batch holds already.
+    // A lock that the batch already holds.
     other.psql("LOCK TABLE audit.batches IN SHARE MODE");
     wait_for_health(audit, Health::Retrying);
     assert!(postgres.log().contains("40P01 tracing-audit ERROR"));
@@ -571,7 +571,7 @@ fn a_serialization_failure_is_tried_again() {
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
     flush(audit);
-    // A host that counts.
+    // A host that counts events.
     postgres.psql(
         "CREATE TABLE counter AS SELECT 0 AS events;
          CREATE FUNCTION count_event() RETURNS trigger LANGUAGE plpgsql AS
@@ -580,7 +580,7 @@ fn a_serialization_failure_is_tried_again() {
     );
     let mut other = postgres.session(ADMINISTRATOR);
     other.psql("BEGIN; UPDATE counter SET events = events + 1");
-    // Alone in its batch, so that there is nothing to single out.
+    // Alone in its batch, so there is nothing to bisect.
     audit.record(Event::new("e")).unwrap();
     audit.flush_blocking(Duration::ZERO).unwrap_err();
     wait_until("the batch waits for the counter", PATIENCE, || {
@@ -598,7 +598,7 @@ fn a_serialization_failure_is_tried_again() {
 
 // Servers that take nothing ------------------------------------------------------------
 
-/// Text that Postgres cannot compress.
+/// Returns text that Postgres cannot compress.
 fn noise(len: usize, seed: u64) -> String {
     let mut state = seed | 1;
     let mut next = || {
@@ -620,9 +620,9 @@ fn while_the_servers_disk_is_full_records_wait_and_go_on_by_themselves() {
     });
     audit.record(QueryRun::new("first")).unwrap();
     flush(&audit);
-    // More than a segment of the write-ahead log has, 16 MiB, and no whole number of blocks: a
-    // write that is cut short is what Postgres takes for a disk that is full (53100). From 16 on it asks for the room
-    // before it writes, and takes the refusal for an error of its own (XX000).
+    // More than a segment of the write-ahead log, 16 MiB, and not a whole number of blocks:
+    // Postgres takes a short write for a full disk (53100). From 16 on it allocates the space
+    // before it writes, and treats the failure as an internal error (XX000).
     postgres.limit_file_size("17000001");
     postgres.psql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'tracing-audit'");
     for seed in 1..=24 {
@@ -680,7 +680,8 @@ fn while_all_connections_are_taken_records_wait() {
     assert!(refused.contains("53300"), "{refused}");
     record_three(audit);
     audit.flush_blocking(Duration::ZERO).unwrap_err();
-    // Once was here; the second time that it is refused, it has taken the first into account.
+    // The first refusal is the test's own; when the pipeline's second is logged, it has handled its
+    // first.
     wait_until("it has tried twice", PATIENCE, || {
         postgres.log().matches("53300 ").count() >= 3
     });
@@ -707,7 +708,7 @@ fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
         "EXECUTE ON FUNCTION audit.writer_position",
     ]) {
         postgres.psql(&format!("REVOKE {right} FROM audit_writer"));
-        // So that it has to ask where the trail stands.
+        // So that it has to ask for its position.
         postgres.psql(
             "SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE usename = 'app'",
         );
@@ -808,7 +809,7 @@ fn a_batch_whose_server_dies_in_its_commit_is_there_once() {
     record_three(&trail.audit);
     flush(&trail.audit);
     for times in 2..5 {
-        // COMMIT is done here and waits for a standby that does not exist.
+        // COMMIT is complete locally, and waits for a standby that does not exist.
         set(&trail.postgres, "synchronous_standby_names = 'nobody'");
         record_three(&trail.audit);
         trail.audit.flush_blocking(Duration::ZERO).unwrap_err();
@@ -820,7 +821,7 @@ fn a_batch_whose_server_dies_in_its_commit_is_there_once() {
             .postgres
             .psql("ALTER SYSTEM RESET synchronous_standby_names");
         if times == 2 {
-            // The server restarts itself when one of its processes is killed.
+            // The server restarts itself if one of its processes is killed.
             let pid = trail.postgres.psql(waiting);
             let killed = Command::new("kill").args(["-KILL", &pid]).status();
             assert!(killed.unwrap().success());
@@ -846,7 +847,7 @@ fn a_batch_whose_commit_goes_on_after_its_connection_is_lost_is_there_once() {
     record_three(&audit);
     flush(&audit);
     for times in 2..4 {
-        // COMMIT is done here and waits for a standby that does not exist.
+        // COMMIT is complete locally, and waits for a standby that does not exist.
         set(&postgres, "synchronous_standby_names = 'nobody'");
         record_three(&audit);
         audit.flush_blocking(Duration::ZERO).unwrap_err();
@@ -859,7 +860,7 @@ fn a_batch_whose_commit_goes_on_after_its_connection_is_lost_is_there_once() {
         wait_until("COMMIT waits", PATIENCE, || {
             waiting("wait_event = 'SyncRep'")
         });
-        // The server does not look while it waits.
+        // The server does not check the connection while it waits.
         proxy.cut();
         wait_until("the next attempt waits for that", PATIENCE, || {
             waiting("wait_event_type = 'Lock' AND query LIKE 'SELECT audit.add_batch%'")
@@ -889,7 +890,7 @@ fn a_failover_to_a_standby_loses_nothing_and_raises_no_alarm() {
     });
     let (stop, stopped) = channel::<()>();
     let recorded = std::thread::scope(|scope| {
-        // At all times there is a batch on its way.
+        // A batch is in flight at all times.
         let recording = scope.spawn(|| {
             let stopped = stopped;
             let mut recorded = 0;
@@ -903,7 +904,7 @@ fn a_failover_to_a_standby_loses_nothing_and_raises_no_alarm() {
         wait_until("batches are being written", PATIENCE, || {
             audit.stats().batches() > before + 5
         });
-        // Whoever reads it now sees less than it has.
+        // From here on the standby shows less than it has.
         standby.psql("SELECT pg_wal_replay_pause()");
         let before = audit.stats().batches();
         wait_until("batches are being written", PATIENCE, || {

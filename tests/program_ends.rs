@@ -1,5 +1,5 @@
-//! However a program ends, what its spans said is in the trail once: committed by the program
-//! itself where it had the time to, else by the next one. And it does end.
+//! However a program ends, its spans' records are in the trail once: committed by the program
+//! itself if it had time to, else by the next process. And it does end.
 //!
 //! Ends that need a `main` of their own are in `program_returns.rs`, SIGKILL is in `kills.rs`.
 
@@ -31,11 +31,11 @@ use tracing_audit::{
 };
 use tracing_subscriber::prelude::*;
 
-/// Records that are in the child's local log, and not in Postgres, when it ends.
+/// Records that are in the child's local log but not in Postgres when it ends.
 const IN_LOG: usize = 200;
 
-/// Longer than a program takes to end that waits for nothing, on a machine that is busy; shorter
-/// than any wait for the worker.
+/// Longer than a program that waits for nothing takes to end, on a busy machine; shorter than any
+/// wait for the worker.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 const ABORTED: i32 = 6;
@@ -43,8 +43,7 @@ const TERMINATED: i32 = 15;
 
 // The child -----------------------------------------------------------------------
 
-/// A pipeline that writes to Postgres only when it is flushed, and is told of every span of the
-/// program.
+/// Starts a pipeline that writes to Postgres only on a flush, and a global subscriber for it.
 fn start() -> Audit {
     start_with(|builder| builder)
 }
@@ -60,10 +59,10 @@ fn start_with(configure: impl FnOnce(Builder) -> Builder) -> Audit {
     audit
 }
 
-/// Closes spans that come into the local log, while a run is in flight; returns that run.
+/// Closes spans whose records reach the local log while a run is in flight; returns that run.
 fn work(audit: &Audit) -> tracing::Span {
     let open = info_span!("audit.query_run", sql_text = "open");
-    // The run is stored by the time that a record is committed that came later.
+    // The run is stored by the time that a later record is committed.
     for _ in 0..3 {
         info_span!("audit.event", action_type = "committed");
         audit.flush_blocking(PATIENCE).unwrap();
@@ -99,8 +98,8 @@ fn run(test: &str, postgres: &Postgres, spool: &Folder) -> ExitStatus {
     )
 }
 
-/// What the child has in Postgres: the actions with how often they are there, and the outcome of
-/// the run.
+/// Returns what the child has in Postgres: the actions with their counts, and the outcome of the
+/// run.
 fn trail(postgres: &Postgres) -> (Value, Value) {
     once_each(postgres);
     let events = postgres.psql(
@@ -115,8 +114,8 @@ fn trail(postgres: &Postgres) -> (Value, Value) {
     (parse(&events), parse(&runs))
 }
 
-/// Runs the test's child, which ends while records are in its log and a run is in flight, and then
-/// the next process.
+/// Runs the test's child, which ends with records in its log and a run in flight, and then the next
+/// process.
 #[track_caller]
 fn assert_left_to_the_next(test: &str, is_expected: impl Fn(ExitStatus) -> bool) {
     let (postgres, spool) = (Postgres::start(), Folder::new());
@@ -131,7 +130,7 @@ fn assert_left_to_the_next(test: &str, is_expected: impl Fn(ExitStatus) -> bool)
     drain_what_is_left(&postgres, &spool);
 }
 
-/// Starts the next process, and ends it when it has drained what the child left.
+/// Starts the next process, and ends it when it has drained the orphaned log.
 #[track_caller]
 fn drain_what_is_left(postgres: &Postgres, spool: &Folder) {
     let next = pipeline(postgres, spool, |builder| builder);
@@ -149,7 +148,7 @@ fn drain_what_is_left(postgres: &Postgres, spool: &Folder) {
     );
 }
 
-/// Runs the test's child, which shuts the pipeline down in one way or another.
+/// Runs the test's child, which shuts the pipeline down in some way.
 #[track_caller]
 fn assert_committed_by_itself(
     test: &str,
@@ -196,7 +195,7 @@ fn all_is_committed_at_an_exit_after_the_last_handle_was_dropped() {
         let audit = start();
         let _open = work(&audit);
         drop(audit);
-        // The subscriber is still there, and has nobody to hand this to.
+        // The subscriber still exists, but its pipeline does not.
         info_span!("audit.event", action_type = "too late");
         std::process::exit(4);
     }
@@ -283,7 +282,7 @@ fn a_panic_in_a_task_fails_its_run_alone_and_the_program_goes_on() {
     );
 }
 
-/// The end of a program that is compiled with `panic = "abort"`: the hook runs, and nothing after.
+/// Simulates a program compiled with `panic = "abort"`: the hook runs, and nothing after it.
 #[test]
 fn what_is_in_the_log_when_a_panic_aborts_is_committed_by_the_next() {
     let test = "what_is_in_the_log_when_a_panic_aborts_is_committed_by_the_next";
@@ -374,11 +373,11 @@ fn all_is_committed_by_a_shutdown_on_sigterm() {
 
 // Forks and programs that are started ---------------------------------------------------
 
-/// What a forked process may try with the handle that it has from its parent. Every thread but its
-/// own is gone.
+/// Everything a forked process may try with the handle from its parent. Every thread but its own is
+/// gone.
 fn use_what_was_forked(audit: Audit) {
     let id = audit.record(Event::new("forked")).unwrap();
-    // More than the queue holds, and nobody takes any.
+    // More than the queue holds, and nothing empties it.
     for n in 0..2_000 {
         info_span!("audit.event", action_type = "forked", n);
         info_span!("audit.query_run", sql_text = "forked", n);
@@ -401,7 +400,7 @@ fn use_what_was_forked(audit: Audit) {
     drop(audit);
 }
 
-/// Forks; the forked process runs this and ends, with 0 only if it did not panic.
+/// Forks; the forked process runs the closure and exits, with 0 only if it did not panic.
 fn in_a_fork(run: impl FnOnce()) -> i32 {
     match fork().unwrap() {
         Fork::Parent(forked) => forked,
@@ -423,7 +422,7 @@ fn a_forked_process_neither_hangs_nor_doubles_what_its_parent_records() {
         let audit = start_with(|builder| builder.queue_limits(1_000, 1 << 20));
         let open = work(&audit);
         let began = Instant::now();
-        // Taken in the forked process' memory alone, where it is the last handle.
+        // Only taken in the forked process's memory, where it is the last handle.
         let mut audit = Some(audit);
         assert_succeeds(in_a_fork(|| use_what_was_forked(audit.take().unwrap())));
         assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
@@ -470,7 +469,7 @@ fn while_a_forked_process_lives_the_log_of_its_killed_parent_waits_and_is_then_d
         "the lock is the forked process' too"
     );
     assert_eq!(trail(&postgres), (json!({"committed": 3}), json!({})));
-    // It ends when its input does; nobody else holds its output.
+    // It ends when its input does; no other process holds its output.
     drop(stdin);
     std::io::Read::read_to_end(&mut stdout, &mut Vec::new()).unwrap();
     drain_what_is_left(&postgres, &spool);
@@ -493,7 +492,7 @@ fn a_program_that_a_killed_one_started_does_not_hold_its_log() {
     let started: i32 = said.split(' ').nth_back(1).unwrap().parse().unwrap();
     kill(child);
     drain_what_is_left(&postgres, &spool);
-    // Fails if it does not live any more.
+    // Fails if it is no longer alive.
     signal_process(started.try_into().unwrap(), Signal::TERM).unwrap();
 }
 
@@ -524,7 +523,7 @@ fn processes_forked_from_one_that_start_pipelines_of_their_own_make_no_id_twice(
         |status| status.success(),
         (json!({"before the fork": 1, "forked": 400}), json!({})),
     );
-    // What is random in them, whatever the moment.
+    // The random part of the ids, whatever their time.
     let random = postgres.psql("SELECT count(DISTINCT right(id::text, 12)) FROM audit.events");
     assert_eq!(random.trim(), "401");
 }
@@ -540,15 +539,15 @@ impl Drop for ShutsDown {
     }
 }
 
-/// A runtime of one thread, which is also that of its only worker where it has workers.
+/// Builds a runtime of one thread, which is also its only worker if it has workers.
 fn runtime(mut of: tokio::runtime::Builder) -> tokio::runtime::Runtime {
     of.worker_threads(1).build().unwrap()
 }
 
-/// A place to shut down at, and how to get there.
+/// A place to shut down at, by name, and the code that does it.
 type Way = (&'static str, fn(Audit));
 
-/// Hands the only handle to each way in turn, with a record on its way.
+/// Passes the only handle to each way in turn, with a record in flight.
 fn assert_each_commits_all(ways: [Way; 4]) {
     let postgres = Postgres::start();
     for (n, (way, shut_down)) in (1..).zip(ways) {
@@ -557,7 +556,7 @@ fn assert_each_commits_all(ways: [Way; 4]) {
         audit.record(Event::new(way)).unwrap();
         let began = Instant::now();
         shut_down(audit);
-        // None of them has waited until the time was over.
+        // None of them waited for the timeout.
         assert!(began.elapsed() < PATIENCE, "{way}");
         assert_eq!(spool.names(), Vec::<String>::new(), "{way}");
         assert_eq!(count(&postgres, "events"), n, "{way}");
@@ -657,8 +656,8 @@ fn a_shutdown_within_a_span_of_its_own_trail_returns_and_the_span_has_a_row() {
 
 // Where a span is closed ----------------------------------------------------------------
 
-/// Closes a span, and makes a record without one, when it is dropped. Not a new span: the Registry
-/// itself may abort the program that makes one so late.
+/// Closes a span, and records without one, when it is dropped. Not a new span: the Registry itself
+/// may abort a program that opens one so late.
 struct Last(Option<tracing::Span>, Audit);
 
 impl Drop for Last {
@@ -687,7 +686,7 @@ fn spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_not
             let audit = audit.clone();
             let thread = std::thread::spawn(move || {
                 if is_first {
-                    // Destroyed after whatever the thread's first span brings with it.
+                    // Destroyed after whatever the thread's first span creates.
                     LAST.set(None);
                 }
                 info_span!("audit.event", action_type = "in a thread");
@@ -698,7 +697,7 @@ fn spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_not
         let make = || info_span!("audit.query_run", sql_text = "sent", row_count = 1_u64);
         let sent = std::thread::spawn(make).join().unwrap();
         std::thread::spawn(move || drop(sent)).join().unwrap();
-        // Neither is ever closed; only runs are told of as they begin.
+        // Neither is ever closed; only runs are recorded when they begin.
         std::mem::forget(info_span!("audit.query_run", sql_text = "forgotten"));
         std::mem::forget(info_span!("audit.event", action_type = "forgotten"));
         let entered = info_span!("audit.query_run", sql_text = "forgotten, entered").entered();
@@ -723,7 +722,7 @@ fn spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_not
     assert_eq!(spool.names(), Vec::<String>::new(), "nothing is left");
 }
 
-/// Bytes of memory that this process has had at the most.
+/// Returns the peak memory of this process, in bytes.
 #[cfg(target_os = "linux")]
 fn most_memory() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
@@ -732,7 +731,7 @@ fn most_memory() -> u64 {
     kib.parse::<u64>().unwrap() * 1024
 }
 
-/// Threads at the same time: the Registry cannot tell more than 4,096 apart.
+/// Threads at the same time: the Registry supports at most 4,096.
 #[cfg(target_os = "linux")]
 const THREADS: usize = 1_000;
 
@@ -784,8 +783,8 @@ fn the_spans_of_5_000_threads_are_there_once_and_memory_does_not_grow_with_their
 
 // Workers that panic -------------------------------------------------------------------
 
-/// A host's layer that panics at certain events, at each once, where the pipeline's own threads
-/// make them: libraries of ours log there, and a host's code runs.
+/// A host's layer that panics at certain events, once at each, on the pipeline's own threads: our
+/// libraries log there, and a host's code runs.
 #[cfg(feature = "otlp")]
 struct Panics(Arc<std::sync::Mutex<Vec<String>>>);
 
@@ -860,7 +859,7 @@ fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
         let mut child = command(test, &postgres, &spool)
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", name)
-            // Milliseconds: an answer that is lost with its connection is waited for.
+            // Milliseconds: the export waits for an answer that was lost with its connection.
             .env("OTEL_EXPORTER_OTLP_TIMEOUT", "500")
             .env("PANIC_AT", format!("sqlx::postgres::notice {targets}"))
             .spawn()
@@ -918,7 +917,7 @@ fn with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail() {
         wait_until("all is exported", PATIENCE, || {
             audit.stats().export().unwrap().pending() == 0
         });
-        // Were what is said of a record said again for what that makes, it would never end.
+        // If logging about a record were recorded again, this would never end.
         let mut last = (0, Instant::now());
         wait_until("nothing more is said", PATIENCE, || {
             let lines = LINES.load(Ordering::Relaxed);
@@ -988,7 +987,7 @@ fn a_layer_that_is_boxed_optional_in_a_list_or_can_be_reloaded_records_as_well()
     );
 }
 
-/// The actions of the trail, with how often they are there.
+/// Returns the actions in the trail, with their counts.
 fn trail_of(of: &Trail) -> Value {
     trail(&of.postgres).0
 }

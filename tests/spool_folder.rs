@@ -1,4 +1,4 @@
-//! Where the local log is when nothing is set, and what is said of it.
+//! Where the local log is by default, and what is logged about it.
 
 #![allow(
     clippy::unwrap_used,
@@ -16,7 +16,7 @@ use support::child::{alone, is_child};
 use support::trail::Folder;
 use tracing_subscriber::prelude::*;
 
-/// Runs the test's child with no word of where its log is to be.
+/// Runs the test's child without a setting for the folder of its log.
 fn run(test: &str, temporary: &Path, vars: &[(&str, &str)]) -> Output {
     let mut command: Command = alone(test);
     for name in [
@@ -36,7 +36,8 @@ fn run(test: &str, temporary: &Path, vars: &[(&str, &str)]) -> Output {
         .unwrap()
 }
 
-/// Starts a pipeline before there is a subscriber, as programs do, and hears what is said within a moment of it.
+/// Starts a pipeline before there is a subscriber, as programs do, and collects what is logged
+/// within a moment.
 fn child() {
     let (writer, heard) = support::heard::hear();
     let audit = tracing_audit::Audit::builder()
@@ -55,7 +56,8 @@ fn child() {
                 .with_ansi(false),
         )
         .init();
-    // That Postgres is away is always said; what is said of the folder is said by then, or soon.
+    // The line that Postgres is down always comes; lines about the folder come before it, or soon
+    // after.
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
     while let Ok(line) =
         heard.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now()))
@@ -77,7 +79,7 @@ fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
     fs::create_dir(&temporary.0).unwrap();
     fs::set_permissions(&temporary.0, fs::Permissions::from_mode(0o1777)).unwrap();
     let us = fs::metadata(&temporary.0).unwrap().uid();
-    // A stranger was here before.
+    // Another user was here first.
     let taken = temporary.0.join(format!("tracing-audit-{us}"));
     fs::create_dir(&taken).unwrap();
     fs::set_permissions(&taken, fs::Permissions::from_mode(0o777)).unwrap();

@@ -1,4 +1,4 @@
-//! Streams have an honest outcome, and text that comes in parts is one value.
+//! Streams have the correct outcome, and text that arrives in parts is one value.
 
 #![allow(
     clippy::unwrap_used,
@@ -32,12 +32,12 @@ fn prompt(name: &'static str) -> Span {
     )
 }
 
-/// A stream that has these items, then nothing yet.
+/// Returns a stream of these items that then stays pending.
 fn and_no_more_yet(items: &'static [Item]) -> impl Stream<Item = Item> {
     stream::iter(items.iter().copied()).chain(stream::pending())
 }
 
-/// Takes what there is; the number of items, and whether the stream has ended.
+/// Polls for all items that are ready; returns their number, and whether the stream has ended.
 fn take<S: Stream>(stream: &mut Pin<Box<S>>) -> (usize, bool) {
     let mut cx = Context::from_waker(Waker::noop());
     let mut taken = 0;
@@ -50,7 +50,7 @@ fn take<S: Stream>(stream: &mut Pin<Box<S>>) -> (usize, bool) {
     }
 }
 
-/// The runs by their names: records of one moment may reach the log in any order.
+/// Returns the runs by name: records made at one moment may reach the log in any order.
 fn by_name(rows: Vec<Value>) -> BTreeMap<String, Value> {
     rows.into_iter()
         .map(|row| (row["model_name"].as_str().unwrap().to_owned(), row))
@@ -72,7 +72,8 @@ fn a_stream_has_the_outcome_of_how_it_ended() {
             let mut stream = Box::pin(stream::iter(items.iter().copied()).audited(prompt(name)));
             assert_eq!(stream.size_hint(), (items.len(), Some(items.len())));
             assert_eq!(take(&mut stream), (items.len(), true));
-            // It goes on ending, and is over though it is still there.
+            // It keeps returning the end, and its record is complete although the stream still
+            // exists.
             assert_eq!(take(&mut stream), (0, true));
             assert_eq!(stream.size_hint(), (0, Some(0)));
             assert!(outcomes(&trail).iter().any(|run| run[0] == name));
@@ -233,11 +234,11 @@ fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
         };
         answer("cut off", &[Ok("Forty"), Ok("-"), Ok("tw")]);
         answer("nothing", &[]);
-        // Without anything that tells how it ended, a part of an answer is no success.
+        // Without evidence of how it ended, a partial answer is no success.
         let span = prompt("no evidence");
         span.gather("response_text").push("Forty");
         drop(span);
-        // The last counts, and what is no column goes into the metadata.
+        // The last value counts, and what is no column goes into the metadata.
         let span = prompt("recorded");
         span.gather("response_text").push("gathered first");
         span.record("response_text", "recorded");
@@ -249,7 +250,7 @@ fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
         drop((notes, again));
         span.record("status", "ok");
         drop(span);
-        // No record of ours.
+        // Not a record of ours.
         info_span!("request", request_id = "r")
             .gather("x")
             .push("y");
@@ -307,7 +308,7 @@ fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all
             }
             drop(text);
         }
-        // The record has no room for all of it, or for any.
+        // The record has room for only a part of it, or for none.
         let span = prompt("full");
         for n in 0..4 {
             let mut text = span.gather(["a", "b", "c", "d"][n]);

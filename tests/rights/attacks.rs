@@ -1,4 +1,4 @@
-//! What an attacker tries who has one of the roles, or a schema of their own.
+//! Attacks by somebody who has one of the roles, or a schema of their own.
 
 use super::{allowed, login, migrated, refused};
 use crate::support::Postgres;
@@ -7,7 +7,7 @@ use tracing_audit::{Event, PromptRun, QueryRun};
 
 const EVIL: &str = include_str!("evil.sql");
 
-/// Temporary tables with the names of those that the trail reads, and its own.
+/// Temporary tables named like those that the trail reads, and like its own.
 const TEMPORARY: &str = "
     CREATE TEMPORARY TABLE pg_class (LIKE pg_catalog.pg_class);
     CREATE TEMPORARY TABLE pg_inherits (LIKE pg_catalog.pg_inherits);
@@ -22,7 +22,7 @@ const TEMPORARY: &str = "
     CREATE DOMAIN pg_temp.uuid AS text;
     SET search_path = evil, pg_temp, pg_catalog";
 
-/// A database with doubles of what the trail uses, and a month that may be removed.
+/// Starts a server with look-alikes of what the trail uses, and a month that may be removed.
 fn with_evil() -> Postgres {
     let postgres = migrated();
     postgres.psql(EVIL);
@@ -47,7 +47,7 @@ fn no_search_path_and_no_temporary_object_changes_what_a_function_of_the_trail_d
         let name = format!("as_{role}");
         let mut session = login(&postgres, &name, Some(&format!("audit_{role}")));
         allowed(&mut session, TEMPORARY);
-        // It works: what is not in a function of the trail is deceived.
+        // The attack works outside of the trail's functions.
         allowed(&mut session, "SELECT now()");
         assert!(session.told().contains("EVIL"), "{}", session.told());
         for sql in statements {
@@ -120,7 +120,7 @@ fn no_search_path_and_no_temporary_object_changes_what_a_function_of_the_trail_d
 
 #[test]
 fn a_login_whose_search_path_is_hostile_writes_and_migrates_as_every_other() {
-    // As the owner of a database may set it for all who come, an administrator who migrates among them.
+    // The owner of a database may set it for all logins, including an administrator who migrates.
     let postgres = Postgres::start();
     postgres.psql(EVIL);
     postgres.psql("ALTER DATABASE audit SET search_path = evil, pg_catalog");
@@ -186,7 +186,7 @@ fn what_others_make_on_top_of_the_trail_shows_no_more_than_they_see_themselves()
     let mut owner = login(&postgres, "as_owner", Some("audit_owner"));
     let mut reader = login(&postgres, "as_reader", Some("audit_reader"));
     let mut other = login(&postgres, "other", None);
-    // Views without security_invoker, and functions that run as who has made them.
+    // Views without security_invoker, and functions that run as their creator.
     for (session, name) in [(&mut owner, "of_owner"), (&mut reader, "of_reader")] {
         allowed(
             session,
@@ -205,7 +205,7 @@ fn what_others_make_on_top_of_the_trail_shows_no_more_than_they_see_themselves()
             allowed(&mut other, "RESET app.current_tenant");
             assert_eq!(allowed(&mut other, &read), "0", "{read}");
             allowed(&mut other, &format!("SET app.current_tenant = '{ann}'"));
-            // The owner is no reader.
+            // The owner is not a reader.
             let seen = if name == "of_owner" { "0" } else { "1" };
             assert_eq!(allowed(&mut other, &read), seen, "{read}");
         }
@@ -217,7 +217,7 @@ fn what_others_make_on_top_of_the_trail_shows_no_more_than_they_see_themselves()
             "0"
         );
     }
-    // Nothing is the role's own, wherever it would be.
+    // The role itself can own nothing new, in any schema.
     allowed(&mut owner, "SET ROLE audit_owner");
     for sql in [
         "CREATE VIEW theirs.v AS SELECT * FROM audit.events",
@@ -250,7 +250,7 @@ fn a_host_makes_alters_and_drops_what_refers_to_the_trail() {
         "INSERT INTO host.feedback VALUES ('00000000-0000-7000-8000-000000000000')",
     );
     allowed(&mut host, "ALTER TABLE host.feedback ADD COLUMN stars int");
-    // A month made while it is there has a part of its foreign key.
+    // A month created while it exists has a part of its foreign key.
     postgres.psql("SELECT audit.ensure_partition('events', '2021-01-15Z')");
     allowed(
         &mut host,

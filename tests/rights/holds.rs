@@ -1,10 +1,10 @@
-//! A hold holds something or is refused, and nothing younger than the least age is removed.
+//! A hold covers something or is refused, and nothing younger than the least age is removed.
 
 use super::{allowed, login, migrated, refused};
 use crate::support::trail::PATIENCE;
 use crate::support::{Postgres, Session, wait_until};
 
-/// Acme has records in January and February 2020, one of them a query; nobody else has any.
+/// Acme has records in January and February 2020, one of them a query; no other tenant has any.
 fn acme() -> (Postgres, Session, Session) {
     let postgres = migrated();
     postgres.psql(
@@ -70,7 +70,7 @@ fn a_hold_that_would_hold_nothing_is_refused() {
         }
     }
     assert_eq!(postgres.psql("SELECT count(*) FROM audit.legal_holds"), "0");
-    // That a reading or a hold names a tenant does not make it one.
+    // A tenant that only a reading or a hold names does not count as known.
     allowed(
         &mut auditor,
         "SELECT audit.record_reading('x', NULL, audit.tenant_uuid('acne')), audit.place_hold('x', audit.tenant_uuid('acne'), even_if_unknown => true)",
@@ -84,7 +84,7 @@ fn a_hold_that_would_hold_nothing_is_refused() {
         &mut operator,
         "SELECT audit.place_hold('x', audit.tenant_uuid('acme'))",
     );
-    // Nor by a right to add that was granted by mistake, to a superuser.
+    // Nor by inserting with a right that was granted by mistake, not even as a superuser.
     for values in [
         "'x', '{}'",
         "'x', '{NULL}'",
@@ -192,7 +192,7 @@ fn nothing_younger_than_the_least_age_is_removed_whatever_is_asked_for() {
         refused(&mut operator, "22023", &remove(keep));
     }
     refused(&mut operator, "22023", &plan("NULL"));
-    // An auditor alone changes it, and it is on record.
+    // Only an auditor may change it, and the change is recorded.
     for sql in [
         "SELECT audit.set_least_age('1 day', 'x')",
         "INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('1 day', 'x', 'x')",
@@ -229,7 +229,7 @@ fn nothing_younger_than_the_least_age_is_removed_whatever_is_asked_for() {
         refused(&mut operator, "22023", &remove(keep));
     }
     assert_eq!(allowed(&mut operator, &plan("'20 years'")), "");
-    // No row of it is changed, also not by a superuser.
+    // No row of it can be changed, not even by a superuser.
     let error = postgres
         .try_psql("UPDATE audit.settings SET least_age = '1 day'")
         .unwrap_err();
@@ -257,7 +257,7 @@ fn a_removal_sees_what_was_committed_after_its_transaction_began() {
         );
         allowed(&mut operator, "ROLLBACK");
     }
-    // The same in a transaction that sees it.
+    // The same in a transaction that has read it.
     allowed(
         &mut operator,
         "BEGIN; SELECT count(*) FROM audit.legal_holds",

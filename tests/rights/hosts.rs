@@ -1,9 +1,9 @@
-//! No function of the trail runs code that belongs to a table of the host's.
+//! No function of the trail runs code that belongs to a host's table.
 
 use super::{allowed, login, migrated, refused};
 
-/// Tables with a foreign key to the trail, each with another way to have code run when it is planned over, read or
-/// detached from.
+/// Tables with a foreign key to the trail, each with a different way to run code when it is
+/// planned, read or detached.
 const TRAPS: [(&str, &str); 9] = [
     ("index predicate", "CREATE TABLE m.t (event uuid REFERENCES audit.events (id)); CREATE INDEX ON m.t (event) WHERE m.fold(1)"),
     ("expression index", "CREATE TABLE m.t (event uuid REFERENCES audit.events (id)); CREATE INDEX ON m.t (event, m.fold(2))"),
@@ -32,7 +32,7 @@ const TRAPS: [(&str, &str); 9] = [
     ),
 ];
 
-/// Everything that partitions are made, planned, removed and settled by.
+/// Every call that creates, plans, removes or settles partitions.
 const CALLS: [&str; 6] = [
     "SELECT audit.plan_retention('1 year')",
     "SELECT audit.remove_partition('events_2020_01', '1 year')",
@@ -63,7 +63,7 @@ fn no_code_of_a_hosts_table_runs_with_the_rights_of_the_trail() {
     );
     for (name, trap) in TRAPS {
         allowed(&mut mallory, trap);
-        // As open as can be: the trail does not rely on what it may not read.
+        // As open as possible: the trail does not rely on being unable to read it.
         allowed(
             &mut mallory,
             "GRANT ALL ON ALL TABLES IN SCHEMA m TO PUBLIC",
@@ -73,7 +73,7 @@ fn no_code_of_a_hosts_table_runs_with_the_rights_of_the_trail() {
             "the trap works"
         );
         for call in CALLS {
-            // A session of its own, which has planned nothing before.
+            // A new session, with no cached plans.
             let mut operator = postgres.session("ops");
             operator.run("BEGIN").unwrap();
             let answer = operator.run(call);
@@ -149,7 +149,7 @@ fn a_host_takes_its_foreign_key_away_for_a_removal_and_adds_it_again_by_the_advi
 fn a_partition_that_belongs_to_somebody_else_is_not_looked_into() {
     let postgres = migrated();
     let mut operator = login(&postgres, "ops", Some("audit_operator"));
-    // A superuser's mistake: a table of mallory's among the partitions.
+    // A superuser's mistake: mallory's table among the partitions.
     postgres.psql(
         "CREATE ROLE mallory LOGIN; SELECT audit.ensure_partition('events', '2020-01-15Z');
          CREATE FUNCTION public.fold(int) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS $$

@@ -1,4 +1,5 @@
-//! No login holds what the trail waits for, and nobody queues behind what the trail waits with.
+//! No login can hold a lock that the trail waits for, and nobody queues behind a lock that the
+//! trail waits with.
 
 use super::support::Postgres;
 use super::{allowed, login, migrated, refused, sqlstate};
@@ -27,7 +28,7 @@ fn no_login_holds_the_lock_that_makers_of_partitions_wait_at() {
             "ACCESS EXCLUSIVE",
         ] {
             for table in ["partition_lock", "events", "settings", "legal_holds"] {
-                // To read is to hold the weakest lock, which keeps nobody from making a partition.
+                // Reading takes the weakest lock, which does not prevent creating a partition.
                 if mode == "ACCESS SHARE" && table != "partition_lock" {
                     continue;
                 }
@@ -42,7 +43,7 @@ fn no_login_holds_the_lock_that_makers_of_partitions_wait_at() {
             "SELECT FROM audit.partition_lock FOR UPDATE",
         );
     }
-    // An advisory lock is anybody's; it is not what is waited at.
+    // Anybody may take an advisory lock; the trail does not wait for one.
     let mut nobody = postgres.session("nobody");
     allowed(
         &mut nobody,
@@ -69,7 +70,7 @@ fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
     );
     let mut writer = login(&postgres, "wri", Some("audit_writer"));
     let mut operator = login(&postgres, "ops", Some("audit_operator"));
-    // What touches no lock that others wait at can be prepared, so the server does prepare.
+    // A transaction without such locks can be prepared, so the server does support it.
     allowed(&mut writer, "BEGIN");
     allowed(
         &mut writer,
@@ -82,7 +83,7 @@ fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
             false,
             "SELECT audit.ensure_partition('events', now() - interval '2 months')",
         ),
-        // It makes none, and has the lock of those who do.
+        // It creates no partition, but takes the lock for doing so.
         (
             false,
             "SELECT audit.ensure_partition('events', now() - interval '3 months')",
@@ -102,7 +103,7 @@ fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
         allowed(session, work);
         refused(session, "0A000", "PREPARE TRANSACTION 'kept'");
         allowed(session, "ROLLBACK");
-        // It still commits.
+        // It can still commit.
         allowed(session, work);
     }
 }
@@ -159,13 +160,13 @@ fn a_writer_makes_no_partition_of_long_ago_and_an_operator_does() {
         "events_default"
     );
     assert_eq!(postgres.psql(count), before);
-    // As far back as a program that was away for long has records.
+    // As far back as the records of a program that was down for long.
     let made = allowed(
         &mut writer,
         "SELECT audit.ensure_partition('events', now() - interval '11 months')",
     );
     assert_ne!(made, "events_default");
-    // A role that is taken on changes nothing of who asks.
+    // SET ROLE does not change which login is asking.
     postgres.psql("GRANT audit_reader TO wri");
     for who in ["audit_writer", "NONE"] {
         allowed(&mut writer, &format!("SET ROLE {who}"));
@@ -180,7 +181,7 @@ fn a_writer_makes_no_partition_of_long_ago_and_an_operator_does() {
         "SELECT audit.ensure_partition('events', '2001-01-01Z')",
     );
     assert_eq!(made, "events_2001_01");
-    // Once it is there, it is the writer's as well.
+    // Once it exists, the writer may use it too.
     let made = allowed(
         &mut writer,
         "SELECT audit.ensure_partition('events', '2001-01-31Z')",
@@ -253,7 +254,7 @@ fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
 fn a_reading_is_refused_rather_than_held_up_by_a_writer_that_is_idle() {
     let postgres = migrated();
     let mut writer = login(&postgres, "idle", Some("audit_writer"));
-    // The month is not there for anybody else until this commits.
+    // Until this commits, the month does not exist for anybody else.
     allowed(
         &mut writer,
         "BEGIN; SELECT audit.ensure_partition('events', now())",

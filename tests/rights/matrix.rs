@@ -1,4 +1,4 @@
-//! Role x verb x object. What is allowed is the list `ALLOWED`; all the rest is refused.
+//! Role × verb × object: everything in the list `ALLOWED` is allowed, everything else is refused.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::{RECORDS, migrated, refused, sqlstate};
 use crate::support::{ADMINISTRATOR, Postgres, Session};
 
-/// Who tries: a name, the login, and the role that it takes.
+/// Who tries: a name, the login, and the role it sets.
 const WHO: [(&str, &str, Option<&str>); 12] = [
     ("writer", "as_writer", None),
     ("reader", "as_reader", None),
@@ -40,10 +40,10 @@ const LOGINS: &str = "
     GRANT ALL ON SCHEMA theirs TO PUBLIC;
     CREATE FUNCTION theirs.trap() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';";
 
-/// Of a legal hold that is not lifted.
+/// The id of a legal hold that is in force.
 const HOLD: &str = "00000000-0000-4000-8000-000000000001";
 
-/// A row in each table that has none of the pipeline's.
+/// A row in each table that the pipeline does not fill.
 const ROWS: &str = "
     INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name) VALUES ('00000000-0000-4000-8000-000000000008', '', sha256(''), '');
     INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
@@ -57,11 +57,11 @@ const ROWS: &str = "
     INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES ('00000000-0000-4000-8000-000000000002', 'done', '');
     INSERT INTO audit.settings (least_age, reason, changed_by) VALUES ('30 days', 'as before', '');";
 
-/// A table, and what statements about it need.
+/// A table, and the parts of statements about it.
 struct Table {
     name: String,
     kind: &'static str,
-    /// The table that it is a partition of.
+    /// The table it is a partition of.
     parent: Option<&'static str>,
     /// A column of type text that the view does not have.
     text: &'static str,
@@ -74,7 +74,7 @@ struct Table {
 }
 
 impl Table {
-    /// One whose rows are not those of a pipeline.
+    /// A table that the pipeline does not fill.
     fn other(
         name: &str,
         kind: &'static str,
@@ -95,7 +95,7 @@ impl Table {
         }
     }
 
-    /// What is tried, each with the name of its verb.
+    /// Returns the statements to try, each with the name of its verb.
     #[allow(clippy::too_many_lines, reason = "a statement for each verb")]
     fn statements(&self) -> Vec<(&'static str, String)> {
         let Self {
@@ -299,7 +299,7 @@ impl Table {
     }
 }
 
-/// All tables of the trail, with a row in each.
+/// Returns all tables of the trail, with a row in each.
 #[allow(clippy::too_many_lines, reason = "a row for each table")]
 fn tables(postgres: &Postgres) -> Vec<Table> {
     let mut tables = Vec::new();
@@ -406,7 +406,7 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
     tables
 }
 
-/// What is tried with the view.
+/// The statements to try on the view.
 const VIEW: [(&str, &str); 17] = [
     ("SELECT", "SELECT * FROM audit.trail"),
     ("COPY QUERY", "COPY (SELECT * FROM audit.trail) TO STDOUT"),
@@ -469,15 +469,15 @@ const INSERT: &[&str] = &[
     "MERGE INSERT",
 ];
 
-/// Who may do what with which kind of table. Nothing else is allowed.
+/// Who may do what with which kind of table. Everything else is refused.
 const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
-    // Adds, and sees nothing of what there is.
+    // Adds, and sees no existing rows.
     (
         &["writer"],
         &["INSERT", "COPY FROM", "MERGE INSERT"],
         LEAVES,
     ),
-    // Row-level security says which rows.
+    // Row-level security decides which rows.
     (&["reader", "granted"], READ, &["parent", "view"]),
     (
         &["granted"],
@@ -490,8 +490,8 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         &["parent", "view", "ledger", "hold", "legal hold"],
     ),
     (&["operator"], READ, &["hold", "legal hold"]),
-    // What no trigger and no policy takes from an owner: reads the leaves, adds to them, refers, locks and gives
-    // rights. No login is to be one.
+    // What no trigger and no policy takes from an owner: reading the leaves, adding to them,
+    // referring to them, locking them and granting rights. No login should be an owner.
     (OWNERS, READ, ALL_BUT_NOTES),
     (
         OWNERS,
@@ -505,14 +505,15 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         &["INSERT INTO SELECT"],
         &["parent", "ledger", "hold", "legal hold"],
     ),
-    // Who owns them is let see the ids that foreign keys refer to, and nothing else; and may give rights, but not in person.
+    // An owner may see the ids that foreign keys refer to, and nothing else; and may grant rights,
+    // but not as the role itself.
     (
         &["owner", "member of owner"],
         &["SELECT FOR UPDATE"],
         &["parent", "legal hold"],
     ),
     (&["member of owner"], &["GRANT"], ALL),
-    // The table is a member's own; one of the owner's is refused.
+    // The referring table is the member's own; one of the owner's is refused.
     (OWNERS, &["REFERENCES"], ALL_BUT_NOTES),
     // What the functions of the trail do.
     (OWNERS, INSERT, &["ledger", "hold", "legal hold"]),
@@ -521,7 +522,7 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         &["ALTER", "CREATE ON", "DROP", "INHERIT"],
         ALL_BUT_NOTES,
     ),
-    // What was migrated is noted by who makes the tables.
+    // The role that creates the tables records the migrations.
     (&["maintainer"], &["ALTER", "CREATE ON", "DROP"], &["notes"]),
     (OWNERS, READ, &["notes"]),
     (OWNERS, INSERT, &["notes"]),
@@ -538,7 +539,7 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
         &["notes"],
     ),
     (OWNERS, &["REFERENCES"], &["notes"]),
-    // The stated limit. That no row is changed holds here too.
+    // The stated limit. Even here, no row can be changed.
     (&["superuser"], READ, ALL),
     (&["superuser"], INSERT, ALL),
     (
@@ -560,7 +561,7 @@ const ALLOWED: &[(&[&str], &[&str], &[&str])] = &[
     (&["superuser"], &["CHANGE"], &["notes"]),
 ];
 
-/// What is refused for another reason than a right that lacks: a SQLSTATE.
+/// Refusals for other reasons than a missing right: the SQLSTATE.
 const OTHERWISE: &[(&str, &[&str], &str)] = &[
     // "no privileges were granted", a warning.
     ("GRANT", ALL, "01007"),
@@ -570,13 +571,15 @@ const OTHERWISE: &[(&str, &[&str], &str)] = &[
         &["parent", "ledger", "hold", "legal hold"],
         "0A000",
     ),
-    // A view of several tables takes no rows.
+    // A view of several tables accepts no rows.
     ("CHANGE", &["view"], "55000"),
-    // Where there is no row-level security, which turns it into a query, nothing copies a partitioned table.
+    // Without row-level security, which turns it into a query, COPY of a partitioned table is not
+    // supported.
     ("COPY", &["parent"], "42809"),
 ];
 
-/// Whether the server does it, or the SQLSTATE with which it refuses; nothing of it stays.
+/// Returns whether the server accepts the statement, or the SQLSTATE of its refusal; rolls
+/// everything back.
 fn attempt(session: &mut Session, sql: &str) -> Result<(), String> {
     match session.run(&format!("ROLLBACK; BEGIN; {sql}; ROLLBACK")) {
         Ok(_) if session.told().contains("WARNING: 01007") => Err("01007".to_owned()),
@@ -585,7 +588,7 @@ fn attempt(session: &mut Session, sql: &str) -> Result<(), String> {
     }
 }
 
-/// What was not as it should be, by who and what, with one of the statements.
+/// Unexpected results, by who and what, with one of the statements.
 #[derive(Default)]
 struct Wrong(BTreeMap<String, (usize, String)>);
 
@@ -675,7 +678,7 @@ fn no_row_is_changed_by_a_superuser_nor_as_a_replica_nor_when_only_row_triggers_
         }
         assert!(tried > 150, "{tried}");
     }
-    // What logical replication applies, fires the triggers for each row alone.
+    // Rows from logical replication fire only the row triggers.
     session
         .run("SET session_replication_role = replica")
         .unwrap();
@@ -846,7 +849,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ),
 ];
 
-/// Who may name what is in schema `audit`.
+/// Who may name objects in schema `audit`.
 const USERS: &[&str] = &[
     "writer",
     "reader",
@@ -871,7 +874,7 @@ const USERS_AND_MAINTAINERS: &[&str] = &[
 
 const MAINTAINER: &[&str] = &["maintainer"];
 
-/// What nobody but a superuser may, and those who are named.
+/// What only a superuser and those listed may do.
 const OTHER: &[(&str, &[&str])] = &[
     ("SELECT 'failed'::audit.run_status", USERS_AND_MAINTAINERS),
     ("ALTER TYPE audit.run_status ADD VALUE 'other'", MAINTAINER),
@@ -971,7 +974,7 @@ fn every_role_may_call_and_alter_what_is_listed_and_nothing_else() {
     postgres.psql(LOGINS);
     postgres.psql(ROWS);
     postgres.psql("CREATE TABLE audit_parts.bare (bare int); ALTER TABLE audit_parts.bare OWNER TO audit_owner; SELECT audit.ensure_partition('events', '2020-01-15Z')");
-    // One that is new is to be thought of here.
+    // A new function must be added here.
     let there = postgres.psql("SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'audit'::regnamespace AND prorettype <> 'trigger'::regtype");
     let mut called: Vec<&str> = CALLS.iter().map(|(name, ..)| *name).collect();
     called.sort_unstable();
@@ -988,7 +991,8 @@ fn every_role_may_call_and_alter_what_is_listed_and_nothing_else() {
     for (who, login, role) in WHO {
         let mut session = as_who(&postgres, login, role);
         for (sql, whos, is_call) in &cells {
-            // They own the functions; what those of them alter that do not run as their owner, a member may not.
+            // They own the functions; those that alter something without running as their owner fail
+            // for a member.
             let owns = *is_call
                 && (who == "maintainer"
                     || who == "member of maintainer" && !sql.contains("audit_parts.bare"));

@@ -1,4 +1,4 @@
-//! Who makes the tables, who writes to them, and what holds while they are being made.
+//! Who creates the tables, who writes to them, and what holds while they are being created.
 
 use std::time::SystemTime;
 
@@ -8,7 +8,7 @@ use crate::support::trail::{Folder, PATIENCE, balanced, count, once_each, pipeli
 use crate::support::{ADMINISTRATOR, Postgres, wait_until};
 use tracing_audit::{Audit, Event, Health, PromptRun, QueryRun};
 
-/// How many migrations there are.
+/// The versions of the migrations.
 const MIGRATIONS: &str = "1 2";
 
 fn applied(postgres: &Postgres) -> String {
@@ -17,7 +17,7 @@ fn applied(postgres: &Postgres) -> String {
     )
 }
 
-/// One record of each kind, all committed.
+/// Records one of each kind, and waits for the commit.
 fn write_all_kinds(audit: &Audit) {
     audit.record(QueryRun::new("SELECT 1")).unwrap();
     audit.record(PromptRun::new("p")).unwrap();
@@ -31,7 +31,7 @@ fn holds(audit: &Audit) {
     });
 }
 
-/// Writes one record by `from_env()`, and says so.
+/// Writes one record by `from_env()`, and prints so.
 fn write_one() {
     let audit = tracing_audit::from_env().unwrap();
     audit.record(Event::new("x")).unwrap();
@@ -58,8 +58,8 @@ fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
     }
     assert_eq!(applied(&postgres), MIGRATIONS);
     assert_eq!(count(&postgres, "events"), 16);
-    // On a busy machine who makes partitions may wait for the others longer than the half second that it waits for a lock,
-    // and tries again.
+    // On a busy machine, creating a partition may wait for others longer than the lock timeout of
+    // half a second; it is then retried.
     let log = postgres.log();
     let errors = log
         .lines()
@@ -78,7 +78,7 @@ fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
         "migration::a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next";
     let postgres = Postgres::start();
     let folder = Folder::new();
-    // In the middle of the second migration: another session is about to make one of its roles.
+    // In the middle of the second migration, another session is about to create one of its roles.
     let mut holder = postgres.session(ADMINISTRATOR);
     allowed(&mut holder, "BEGIN; CREATE ROLE audit_auditor NOLOGIN");
     let migrates = "SELECT coalesce(string_agg(pid::text, ','), '') FROM pg_stat_activity
@@ -93,7 +93,7 @@ fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
     };
     let mut child = command(test, &postgres, &folder).spawn().unwrap();
     let pid = waits("");
-    // Its connection is ended; it comes again by itself, and is killed.
+    // Its connection is closed; it reconnects by itself, and is killed.
     postgres.psql(&format!("SELECT pg_terminate_backend({pid})"));
     waits(&pid);
     kill(child);
@@ -102,7 +102,7 @@ fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
         postgres.psql("SELECT to_regnamespace('audit') IS NULL"),
         "t"
     );
-    // The server goes on with a statement whose client is dead, until it is to answer.
+    // The server continues a statement whose client is dead, until it has to answer.
     allowed(&mut holder, "ROLLBACK");
     child = command(test, &postgres, &folder).spawn().unwrap();
     wait_for_word(&mut child, "written");
@@ -136,7 +136,8 @@ fn a_login_that_may_create_roles_and_schemas_migrates_and_writes() {
     write_all_kinds(&audit);
     balanced(&audit, &postgres);
     assert_eq!(count(&postgres, "events"), 2);
-    // Without event triggers, which take a superuser; the rest holds for the login that has made it.
+    // Without event triggers, which require a superuser; the rest holds for the login that created
+    // it.
     assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "0");
     let owners = "SELECT string_agg(DISTINCT relowner::regrole::text, ' ') FROM pg_class
         WHERE relnamespace IN ('audit'::regnamespace, 'audit_parts'::regnamespace) AND relkind IN ('r', 'p', 'v')";
@@ -171,7 +172,7 @@ fn a_superuser_adds_the_event_triggers_to_what_another_role_has_migrated() {
     let mut app = postgres.session("app");
     allowed(&mut app, "GRANT audit_owner TO app");
     allowed(&mut app, "BEGIN; DROP SCHEMA audit_parts CASCADE; ROLLBACK");
-    // At once, and with who can make none.
+    // All at once, including a login that can create none.
     let urls = ["app", ADMINISTRATOR, ADMINISTRATOR, ADMINISTRATOR].map(|who| postgres.url_as(who));
     std::thread::scope(|scope| {
         for url in &urls {
@@ -183,7 +184,7 @@ fn a_superuser_adds_the_event_triggers_to_what_another_role_has_migrated() {
     assert_eq!(postgres.psql(triggers), expected);
     assert_eq!(applied(&postgres), MIGRATIONS);
     refused(&mut app, "42501", "DROP SCHEMA audit_parts CASCADE");
-    // What a superuser has removed in part is not mended in passing.
+    // What a superuser has partly removed is not silently restored.
     postgres.psql("DROP EVENT TRIGGER audit_refuse_ddl; DROP EVENT TRIGGER audit_refuse_drop");
     tracing_audit::migrate(&postgres.url()).unwrap();
     assert_eq!(postgres.psql(triggers), "");
@@ -206,7 +207,8 @@ fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
             "3"
         );
     }
-    // Who may create roles and is no superuser: as far as this server lets them have those that are there.
+    // A login that may create roles but is no superuser: as far as this server lets it use the
+    // existing roles.
     postgres.psql("CREATE DATABASE third");
     postgres
         .psql("CREATE ROLE creator LOGIN CREATEROLE; GRANT CREATE ON DATABASE third TO creator");
@@ -228,7 +230,7 @@ fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
     );
 }
 
-/// What a child does that says what its log says.
+/// Writes records in a child that prints what it logs.
 fn write_and_log() {
     tracing_subscriber::fmt()
         .with_ansi(false)
@@ -282,7 +284,7 @@ fn a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_
     once_each(&postgres);
 }
 
-/// The statement in what is told.
+/// Returns the statement in a message.
 fn advised(said: &str) -> &str {
     let (_, advice) = said
         .split_once(": run ")
@@ -350,7 +352,7 @@ fn a_login_that_is_audit_writer_and_has_not_its_rights_is_told_the_statement_tha
         said.contains("take the setting role out of options"),
         "{said}"
     );
-    // Where more than one thing is in the way, all of it is told.
+    // If several things are in the way, all are reported.
     postgres.psql(
         "CREATE ROLE stranger LOGIN; GRANT other TO stranger; ALTER ROLE stranger SET role = other",
     );
@@ -360,7 +362,7 @@ fn a_login_that_is_audit_writer_and_has_not_its_rights_is_told_the_statement_tha
         said.contains("RESET role, and then run `tracing-audit migrate --writer-login stranger`"),
         "{said}"
     );
-    // A right of the group is missing, which no membership mends.
+    // The group lacks a right, which no membership supplies.
     postgres.psql("REVOKE USAGE ON SCHEMA audit FROM audit_writer; CREATE ROLE member LOGIN; GRANT audit_writer TO member");
     let folder = Folder::new();
     let said = fault(&start(postgres.url_as("member"), &folder));
@@ -379,7 +381,7 @@ fn a_member_of_audit_writer_and_of_nothing_else_writes_all_that_a_pipeline_write
         builder.postgres(postgres.url_as("app"))
     });
     write_all_kinds(&audit);
-    // A month that has no partition yet, and a record that Postgres refuses.
+    // A month without a partition yet, and a record that Postgres refuses.
     let january = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_579_000_000);
     audit
         .record(QueryRun::new("SELECT 2").started_at(january))

@@ -1,4 +1,5 @@
-//! Partitions have their rights before their first row, and what no month takes is in the default one.
+//! Partitions have their rights before their first row, and rows that fit no month go to the
+//! default one.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,7 +8,7 @@ use crate::support::Postgres;
 use crate::support::trail::{Folder, PATIENCE, balanced, pipeline};
 use tracing_audit::{Event, QueryRun};
 
-/// What the catalog says of a leaf, but for what is its month.
+/// Returns the catalog's description of a leaf, except for its month.
 fn description(postgres: &Postgres, leaf: &str) -> String {
     postgres
         .psql(&format!(
@@ -35,7 +36,8 @@ fn a_partition_has_all_that_protects_it_before_its_first_row() {
         let ensure = |at: &str| format!("SELECT audit.ensure_partition('{parent}', {at})");
         let current = allowed(&mut writer, &ensure("now()"));
         let described = description(&postgres, &current);
-        // Made by the writer alone, in the moment in which its first row is to be written, and in one transaction with it.
+        // Created by the writer alone, just before its first row is written, in the same
+        // transaction.
         allowed(&mut writer, "BEGIN");
         let next = allowed(
             &mut writer,
@@ -64,7 +66,7 @@ fn a_partition_has_all_that_protects_it_before_its_first_row() {
             );
         }
         assert_eq!(described.matches("CREATE INDEX").count(), 2, "{described}");
-        // The default one is the same but for the month.
+        // The default one is the same except for the month.
         let fallback = description(&postgres, &format!("{parent}_default"));
         let lines = |text: &str| -> Vec<String> {
             let is_of_a_month =
@@ -75,7 +77,7 @@ fn a_partition_has_all_that_protects_it_before_its_first_row() {
                 .collect()
         };
         assert_eq!(lines(&fallback), lines(&described));
-        // A row of another month is refused, by its time as by its id.
+        // A row of another month is refused, by its time and by its id.
         let elsewhere = format!(
             "INSERT INTO audit_parts.{next} (id, status, {time}, writer_id, seq, salt)
              SELECT audit.id_at(now() + interval '40 days'), 'succeeded', '2020-01-01Z', gen_random_uuid(), 1, ''"
@@ -116,7 +118,7 @@ fn a_month_with_rows_in_the_default_partition_stays_there_until_they_are_settled
     let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
     let next = "date_trunc('month', now(), 'UTC') + interval '40 days'";
     let ensure = format!("SELECT audit.ensure_partition('events', {next})");
-    // Of a clock that was ahead, when that month was still far off.
+    // From a clock that was ahead, while that month was still far off.
     let insert = format!(
         "INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt)
          SELECT audit.id_at({next}), 'succeeded', {next}, gen_random_uuid(), 1, ''"
@@ -127,7 +129,7 @@ fn a_month_with_rows_in_the_default_partition_stays_there_until_they_are_settled
         allowed(&mut writer, &ensure.replace("events", "query_runs")).len(),
         "query_runs_2026_01".len()
     );
-    // Settled by an operator, in `settle.rs`, or by a superuser, who moves them.
+    // An operator moves them, as in `settle.rs`, or a superuser.
     let mut operator = login(&postgres, "as_operator", Some("audit_operator"));
     assert_eq!(allowed(&mut operator, &ensure), "events_default");
     refused(
@@ -160,7 +162,7 @@ fn sixteen_writers_that_need_a_new_month_at_once_make_it_once() {
     let mut sessions: Vec<_> = (0..16).map(|_| postgres.session("as_writer")).collect();
     let ensure = "SELECT audit.ensure_partition('events', '2020-01-15Z')";
     for session in &mut sessions {
-        // Each knows, from before, that there is none.
+        // Each has cached that it does not exist.
         allowed(session, "SELECT to_regclass('audit_parts.events_2020_01')");
     }
     allowed(&mut holder, &format!("BEGIN; {ensure}"));
@@ -171,7 +173,7 @@ fn sixteen_writers_that_need_a_new_month_at_once_make_it_once() {
         postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             == "16"
     });
-    // The first gives up; one of the others makes it.
+    // The first rolls back; one of the others creates it.
     allowed(&mut holder, "ROLLBACK");
     for session in &mut sessions {
         assert_eq!(session.receive(), Ok("events_2020_01".to_owned()));

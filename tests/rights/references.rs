@@ -1,4 +1,4 @@
-//! Rows of the host's own that refer to a record: which right they need, and when they can be inserted.
+//! A host's own rows that refer to a record: the right they need, and when they can be inserted.
 
 use tracing::info_span;
 use tracing_audit::{AuditSpanExt as _, Durability, Kind};
@@ -16,13 +16,13 @@ fn a_row_that_refers_to_a_run_needs_references_once_and_the_run_committed() {
     trail.scoped(|| drop(info_span!("audit.query_run", sql_text = "made the tables")));
     trail.audit.flush_blocking(PATIENCE).unwrap();
     let postgres = &trail.postgres;
-    // Whoever owns the host's tables adds records as well, as a program with one login does.
+    // The owner of the host's tables also writes records, as in a program with a single login.
     let mut host = login(postgres, "host", Some("audit_writer"));
     postgres.psql("CREATE SCHEMA host AUTHORIZATION host");
     refused(&mut host, "42501", TABLE);
     postgres.psql("GRANT REFERENCES ON audit.query_runs TO host");
     allowed(&mut host, TABLE);
-    // Whoever inserts needs no right to anything of the trail.
+    // Inserting needs no right to anything in the trail.
     let mut clerk = login(postgres, "clerk", None);
     allowed(
         &mut host,
@@ -39,11 +39,11 @@ fn a_row_that_refers_to_a_run_needs_references_once_and_the_run_committed() {
         drop(span);
         trail.audit.committed_blocking(id, PATIENCE).unwrap();
         allowed(&mut clerk, &insert);
-        // Whatever a transaction sees itself, keys are checked against what is committed.
+        // Whatever a transaction itself can see, keys are checked against committed rows.
         allowed(&mut earlier, &insert);
         refused(&mut clerk, "42501", "SELECT FROM audit.query_runs");
     });
-    // The right counts when the foreign key is made.
+    // The right is needed when the foreign key is created.
     postgres.psql("REVOKE REFERENCES ON audit.query_runs FROM host");
     let id = postgres.psql("SELECT id FROM audit.query_runs WHERE sql_text = 'SELECT 1'");
     allowed(
@@ -64,7 +64,7 @@ fn a_login_that_is_no_member_needs_usage_of_the_schema_as_well() {
     let mut host = login(postgres, "host", None);
     postgres.psql("CREATE SCHEMA host AUTHORIZATION host; GRANT USAGE ON SCHEMA audit TO host");
     refused(&mut host, "42501", TABLE);
-    // Of the key alone is enough.
+    // A right to the key alone is enough.
     postgres.psql("GRANT REFERENCES (id) ON audit.query_runs TO host");
     allowed(&mut host, TABLE);
     let id = postgres.psql("SELECT id FROM audit.query_runs");
@@ -72,6 +72,6 @@ fn a_login_that_is_no_member_needs_usage_of_the_schema_as_well() {
         &mut host,
         &format!("INSERT INTO host.feedback VALUES ('{}')", id.trim()),
     );
-    // It tells whether there is a record of an id, and nothing else.
+    // It reveals whether an id exists, and nothing else.
     refused(&mut host, "42501", "SELECT id FROM audit.query_runs");
 }

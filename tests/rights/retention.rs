@@ -1,4 +1,4 @@
-//! Legal holds, and what retention removes and notes.
+//! Legal holds, and what retention removes and records.
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +12,8 @@ const WRITERS: [&str; 2] = [
     "22222222-0000-4000-8000-000000000000",
 ];
 
-/// January 2020: of one writer two batches and of another one, of Ann's tenant; in February rows of Bob's.
+/// January 2020: two batches of one writer and one of another, of Ann's tenant; February: rows of
+/// Bob's.
 const ROWS: &str = r#"
     SELECT audit.ensure_partition(parent, at) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS parent,
         unnest(ARRAY['2020-01-15Z', '2020-02-15Z', now()]::timestamptz[]) AS at;
@@ -46,7 +47,7 @@ fn archive() -> Archive {
     }
 }
 
-/// What the trail holds, all of it.
+/// Returns everything that the trail holds.
 fn all(postgres: &Postgres) -> String {
     postgres.psql(
         "SELECT 'leaf ' || c.oid::regclass FROM pg_class c WHERE relnamespace = 'audit_parts'::regnamespace AND relkind = 'r'
@@ -79,7 +80,7 @@ fn a_plan_names_what_is_old_enough_and_changes_nothing() {
         })
         .collect();
     assert_eq!(plan, expected.join("\n"));
-    // Also in a session that names times in another way.
+    // Also in a session with other time settings.
     allowed(
         &mut operator,
         "SET timezone = 'Pacific/Kiritimati'; SET datestyle = 'German'",
@@ -89,7 +90,7 @@ fn a_plan_names_what_is_old_enough_and_changes_nothing() {
         "SELECT partition FROM audit.plan_retention('1 year', '{events}')",
     );
     assert_eq!(plan, "events_2020_01\nevents_2020_02");
-    // By the time that is to be kept: 2020-02 ends when 2020-03 begins.
+    // By the span to keep: 2020-02 ends when 2020-03 begins.
     for (keep, expected) in [
         ("now() - '2020-02-01Z'", "events_2020_01"),
         ("now() - '2020-02-01Z' + interval '1 s'", ""),
@@ -125,7 +126,7 @@ fn what_is_removed_is_noted_by_batch_with_its_hash_and_told_as_an_event() {
         mut operator,
         ..
     } = archive();
-    // As the function reads them: whatever the session of the caller is set to.
+    // As the function reads them, whatever the settings of the caller's session.
     let texts = postgres.psql(
         "SET timezone = 'UTC'; SET datestyle = 'ISO'; SET bytea_output = 'hex';
          SELECT writer_id, seq, encode(convert_to(e::text, 'UTF8'), 'hex') FROM audit.events e WHERE created_at < '2020-02-01Z' ORDER BY writer_id, seq",
@@ -191,7 +192,7 @@ fn what_is_removed_is_noted_by_batch_with_its_hash_and_told_as_an_event() {
         ),
         "t|4"
     );
-    // The event is a record as every other: with its batch.
+    // The event is a record like any other, with its batch.
     assert_eq!(
         postgres.psql(&format!("SELECT first_seq, last_seq, events, first_id = last_id FROM audit.batches WHERE first_id = '{event}'")),
         "1|1|1|t"
@@ -201,7 +202,7 @@ fn what_is_removed_is_noted_by_batch_with_its_hash_and_told_as_an_event() {
         "42P01",
         "SELECT audit.remove_partition('events_2020_01', '1 year')",
     );
-    // What is empty is noted by an event alone.
+    // An empty partition is recorded by an event alone.
     allowed(
         &mut operator,
         "SELECT audit.remove_partition('query_runs_2020_01', '1 year')",
@@ -265,7 +266,7 @@ fn what_is_young_or_no_month_is_not_removed() {
         ),
         ""
     );
-    // One that was detached is not removed by this either: nobody knows what became of it.
+    // A detached one is not removed either: nobody knows what happened to it.
     postgres.psql("ALTER TABLE audit.events DETACH PARTITION audit_parts.events_2020_02");
     refused(
         &mut operator,
@@ -287,7 +288,7 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
         mut auditor,
     } = archive();
     let removing = |leaf: &str| format!("SELECT audit.remove_partition('{leaf}', '1 year')");
-    // Of a tenant: the months that have rows of it.
+    // By tenant: the months with rows of it.
     let hold = allowed(
         &mut operator,
         &format!("SELECT audit.place_hold('case 1', '{ANN}')"),
@@ -308,7 +309,7 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
         &mut operator,
         &format!("BEGIN; {}; ROLLBACK", removing("events_2020_02")),
     );
-    // Of a kind, and of a time.
+    // By kind, and by time.
     let kind = allowed(
         &mut auditor,
         "SELECT audit.place_hold('case 2', kinds => '{query_runs}')",
@@ -326,7 +327,7 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
         );
     }
     allowed(&mut operator, &removing("prompt_runs_2020_01"));
-    // Lifted by an auditor, once, and with a reason.
+    // Only an auditor may lift it, once, and with a reason.
     refused(
         &mut operator,
         "42501",
@@ -374,7 +375,8 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
     ] {
         allowed(&mut operator, &removing(leaf));
     }
-    // All of it is told in the trail, with who did it; the reason is the auditor's to read, and the tenant's.
+    // All of it is in the trail, with who did it; the reason is visible to the auditor and the
+    // tenant.
     assert_eq!(
         postgres.psql("SELECT action_type, user_id, input_summary, tenant_id FROM audit.events WHERE action_type LIKE 'audit.hold%' ORDER BY id, action_type"),
         format!(
@@ -442,7 +444,8 @@ fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
     let expected = "rows of host.feedback may refer to it by the foreign key feedback_event_fkey; its owner takes that away (ALTER TABLE host.feedback DROP CONSTRAINT feedback_event_fkey)";
     let error = refused(&mut operator, "55006", removing);
     assert!(error.contains(expected), "{error}");
-    // Whether there is one, the trail does not look: not where it might, nor where there is none.
+    // The trail does not check whether such a row exists: neither where it could, nor where there
+    // is none.
     postgres.psql("GRANT USAGE ON SCHEMA host TO audit_maintainer; GRANT SELECT ON host.feedback TO audit_maintainer; TRUNCATE host.feedback");
     let error = refused(&mut operator, "55006", removing);
     assert!(error.contains(expected), "{error}");
@@ -451,7 +454,7 @@ fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
     postgres.psql("ALTER TABLE host.feedback DROP CONSTRAINT feedback_event_fkey");
     allowed(&mut operator, removing);
     postgres.psql("ALTER TABLE host.feedback ADD CONSTRAINT feedback_event_fkey FOREIGN KEY (event) REFERENCES audit.events (id) NOT VALID");
-    // The host's foreign key is as it was.
+    // The host's foreign key is unchanged.
     let error = postgres
         .try_psql(&format!("INSERT INTO host.feedback VALUES ('{id}')"))
         .unwrap_err();
@@ -467,7 +470,8 @@ fn what_depends_on_a_partition_stands_against_its_removal_and_is_named() {
     } = archive();
     let plan = "SELECT unnest(obstacles) FROM audit.plan_retention('1 year', '{events}')";
     assert_eq!(allowed(&mut operator, plan), "");
-    // What goes with it or has to do with its parent is none; what is of the leaf alone is.
+    // Objects that depend on the parent or go with the partition are no obstacle; objects that
+    // depend on the leaf alone are.
     postgres.psql(
         "CREATE SCHEMA host;
          CREATE VIEW host.everything AS SELECT * FROM audit.events;
@@ -563,7 +567,7 @@ fn who_reads_says_why_and_it_is_a_record() {
             &format!("SELECT audit.record_reading({purpose})"),
         );
     }
-    // Under another role it is still known who is logged in.
+    // Under another role, the login is still known.
     allowed(&mut auditor, "SET ROLE audit_auditor");
     let id = allowed(&mut auditor, "SELECT audit.record_reading('again')");
     assert!(told(&id).contains("|aud|"), "{}", told(&id));

@@ -21,7 +21,7 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
                 "('2019-01-01Z'::timestamptz), ('2019-01-31 23:59:59.999999Z'), ('2019-02-01Z'), (date_trunc('month', now(), 'UTC') + interval '40 days')",
             ),
         );
-        // Far ahead of now: its month cannot have a partition yet.
+        // Far in the future: its month cannot have a partition yet.
         allowed(&mut writer, &insert("(now() + interval '10 years')"));
         let all = format!(
             "SELECT md5(string_agg(r::text, '' ORDER BY id)), count(*) FROM audit.{parent} r WHERE service_name IS NULL"
@@ -42,7 +42,7 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
         );
         assert!(planned[2].ends_with("|3|0"), "{planned:?}");
         assert!(planned[3].ends_with("|3|1"), "{planned:?}");
-        // Nothing has moved until it is committed.
+        // Nothing moves until it commits.
         allowed(
             &mut operator,
             &format!("BEGIN; SELECT audit.settle_month('{parent}', '2019-01-15Z'); ROLLBACK"),
@@ -100,7 +100,7 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
                 "append_onlyA append_only_rowsA"
             );
         }
-        // What is old enough is removed from then on.
+        // Rows that are old enough can be removed from then on.
         allowed(
             &mut operator,
             &format!("SELECT audit.remove_partition('{parent}_2019_01', '1 year')"),
@@ -141,7 +141,8 @@ fn only_an_operator_settles_and_only_what_belongs_in_the_month() {
             "INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt) VALUES ({id}, 'succeeded', {at}, gen_random_uuid(), 1, '')"
         ));
     };
-    // As only a superuser can have them there. The greatest id there is, of the year 10889, ends no plan.
+    // Only a superuser can put them there. The greatest possible id, of the year 10889, does not
+    // break the plan.
     postgres.psql("ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month");
     insert("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'9999-12-31Z'");
     insert("audit.id_at('2019-01-15Z')", "'2019-01-15Z'");
@@ -274,7 +275,7 @@ fn no_row_is_larger_than_what_a_value_may_be() {
              VALUES (pg_temp.gen_id(now()), 'succeeded', now(), gen_random_uuid(), 1, decode(repeat('00', 100), 'hex'))"
         ),
     );
-    // What the library may be set to send.
+    // The most that the library may be set to send.
     allowed(
         &mut writer,
         &insert("sql_text", "repeat('x', 128 * 1024 * 1024)"),

@@ -1,11 +1,11 @@
-//! What is there before the trail, and belongs to others: nothing of it is read, run, adopted or altered.
+//! Objects of others that exist before the trail: none is read, run, adopted or altered.
 
 use super::{allowed, login, migrated, refused};
 use crate::support::trail::{Folder, PATIENCE, count, pipeline};
 use crate::support::{Postgres, wait_until};
 use tracing_audit::{Event, Health};
 
-/// A server on which `mallory` may make schemas and nothing more, and has run this.
+/// Starts a server on which `mallory` may only create schemas, and has run these statements.
 fn after(mallory_runs: &str) -> Postgres {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO mallory");
@@ -14,12 +14,13 @@ fn after(mallory_runs: &str) -> Postgres {
     postgres
 }
 
-/// Whether mallory has become more than it was.
+/// Returns whether mallory has become a superuser.
 fn is_superuser(postgres: &Postgres) -> String {
     postgres.psql("SELECT rolsuper FROM pg_roles WHERE rolname = 'mallory'")
 }
 
-/// Migrates as a superuser, and fails unless that is refused by these names, with nothing changed.
+/// Migrates as a superuser; fails unless that is refused, naming these objects, with nothing
+/// changed.
 #[track_caller]
 fn migrate_is_refused(postgres: &Postgres, names: &[&str]) {
     let owned = "SELECT md5(string_agg(concat_ws(' ', classid, objid, refobjid), ',' ORDER BY classid, objid, refobjid)) FROM pg_shdepend
@@ -34,11 +35,11 @@ fn migrate_is_refused(postgres: &Postgres, names: &[&str]) {
     assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "0");
 }
 
-/// The columns of the table of migrations as the library has them.
+/// The columns of the migrations table, as the library creates it.
 const NOTES: &str = "version bigint PRIMARY KEY, description text NOT NULL, installed_on timestamptz NOT NULL DEFAULT now(),
     success boolean NOT NULL, checksum bytea NOT NULL, execution_time bigint NOT NULL";
 
-/// What makes whoever runs it a helper of mallory's.
+/// A function that makes mallory a superuser if a superuser runs it.
 const HELP: &str = "CREATE SCHEMA mallory; CREATE FUNCTION mallory.help() RETURNS boolean LANGUAGE plpgsql AS $$ BEGIN
     IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE mallory SUPERUSER; END IF; RETURN true; END $$;";
 
@@ -62,7 +63,7 @@ fn a_table_of_migrations_with_a_strangers_trigger_is_not_written_to() {
         audit.stats().health() == Health::Holding
     });
     assert_eq!(is_superuser(&postgres), "f");
-    // The way out.
+    // How to resolve it.
     postgres.psql("DROP SCHEMA audit CASCADE");
     audit.flush_blocking(PATIENCE).unwrap();
     assert_eq!(count(&postgres, "events"), 1);
@@ -136,7 +137,7 @@ fn what_strangers_have_in_the_schemas_is_named_whatever_its_kind() {
 
 #[test]
 fn what_stands_in_a_schema_of_ours_is_not_adopted_either() {
-    // The schema belongs to a superuser, who lets others make things in it.
+    // The schema belongs to a superuser, who lets others create objects in it.
     let postgres = Postgres::start();
     postgres.psql(
         "CREATE ROLE mallory LOGIN; CREATE SCHEMA audit; GRANT ALL ON SCHEMA audit TO mallory",
@@ -144,14 +145,14 @@ fn what_stands_in_a_schema_of_ours_is_not_adopted_either() {
     let mut mallory = postgres.session("mallory");
     allowed(&mut mallory, "CREATE TABLE audit.mine (id int)");
     migrate_is_refused(&postgres, &["table audit.mine (of mallory)"]);
-    // And a superuser's own, of another kind of audit, keeps working.
+    // And a superuser's own table, of another audit tool, keeps working.
     postgres.psql("DROP TABLE audit.mine; CREATE TABLE audit.logged_actions (id int)");
     migrate_is_refused(&postgres, &["table audit.logged_actions"]);
     postgres.psql("INSERT INTO audit.logged_actions VALUES (1); ALTER TABLE audit.logged_actions ADD x int; DROP TABLE audit.logged_actions");
-    // Empty, it is made anew: the rights that others had in it are gone.
+    // An empty schema is recreated: the rights that others had in it are gone.
     tracing_audit::migrate(&postgres.url()).unwrap();
     refused(&mut mallory, "42501", "CREATE TABLE audit.mine (id int)");
-    // Of a trail that is there, what a stranger has got into it is named.
+    // In an existing trail, a stranger's objects are named.
     postgres
         .psql("GRANT ALL ON SCHEMA audit TO mallory; ALTER EVENT TRIGGER audit_refuse_ddl DISABLE");
     allowed(
@@ -211,7 +212,7 @@ fn default_privileges_reach_nothing_of_the_trail() {
          ALTER DEFAULT PRIVILEGES GRANT ALL ON SEQUENCES TO bi",
     );
     tracing_audit::migrate(&postgres.url()).unwrap();
-    // And what a superuser sets later does not reach the months to come.
+    // And what a superuser sets later does not affect future months.
     postgres.psql(
         "ALTER DEFAULT PRIVILEGES FOR ROLE audit_maintainer GRANT ALL ON TABLES TO bi;
          ALTER DEFAULT PRIVILEGES FOR ROLE audit_owner GRANT ALL ON TABLES TO bi;
@@ -226,7 +227,7 @@ fn default_privileges_reach_nothing_of_the_trail() {
     assert_eq!(postgres.psql(granted), "");
     let mut bi = postgres.session("bi");
     refused(&mut bi, "42501", "SELECT * FROM audit.events");
-    // A right to read alone shows no row of any tenant.
+    // A right to read alone shows no tenant's rows.
     postgres.psql(
         "GRANT USAGE ON SCHEMA audit TO bi; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO bi",
     );
@@ -254,7 +255,7 @@ fn nothing_of_strangers_lands_in_the_schemas_afterwards() {
         &mut mallory,
         "CREATE SCHEMA mallory; CREATE TABLE mallory.t (a int, b int)",
     );
-    // Trusted ones, which take no right to the schema.
+    // Trusted extensions, which need no right to the schema.
     for extension in ["citext", "hstore", "pg_trgm"] {
         if postgres.psql(&format!(
             "SELECT count(*) FROM pg_available_extensions WHERE name = '{extension}'"
@@ -314,7 +315,7 @@ fn roles_that_are_made_while_a_migration_waits_are_looked_at_as_well() {
     postgres
         .psql("CREATE ROLE mallory LOGIN CREATEROLE; GRANT CREATE ON DATABASE audit TO mallory");
     let (mut first, mut second) = (postgres.session("mallory"), postgres.session("mallory"));
-    // Not seen by who looks, and waited for by who makes it.
+    // The check does not see it yet, and creating the schema waits for it.
     allowed(&mut first, "BEGIN");
     allowed(&mut first, "CREATE SCHEMA audit");
     std::thread::scope(|scope| {
@@ -352,7 +353,7 @@ fn a_schema_with_the_name_of_the_guard_stops_the_guard_and_nothing_else() {
     let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
     let error = error.to_string();
     assert!(error.contains("schema audit_guard (of mallory)"), "{error}");
-    // The way out.
+    // How to resolve it.
     postgres.psql("ALTER SCHEMA audit_guard OWNER TO postgres");
     tracing_audit::migrate(&postgres.url()).unwrap();
     assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "2");
@@ -389,7 +390,7 @@ fn the_way_out_of_roles_that_another_administers_can_be_run_as_it_stands() {
     let first = postgres.url_as("admin");
     tracing_audit::migrate(&first).unwrap();
     if version < 160_000 {
-        // There any role that may create roles administers all of them, and is no member.
+        // Before 16, any role that may create roles administers all of them without being a member.
         return tracing_audit::migrate(&postgres.url_of("second")).unwrap();
     }
     let way_out = |error: String| -> Vec<String> {
@@ -406,7 +407,7 @@ fn the_way_out_of_roles_that_another_administers_can_be_run_as_it_stands() {
         postgres.psql(&statement);
     }
     tracing_audit::migrate(&postgres.url_of("second")).unwrap();
-    // The functions of both still have the rights of the owner.
+    // The functions of both still have the owner's rights.
     let spool = Folder::new();
     let audit = pipeline(&postgres, &spool, |builder| builder);
     audit.record(Event::new("first")).unwrap();

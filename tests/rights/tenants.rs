@@ -1,4 +1,4 @@
-//! A tenant reads its own rows and no other's, by every path.
+//! A tenant can read its own rows and no other's, by any path.
 
 use super::{allowed, login, migrated, refused};
 use crate::support::{Postgres, Session};
@@ -6,7 +6,7 @@ use crate::support::{Postgres, Session};
 const ANN: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const BOB: &str = "bbbbbbbb-0000-4000-8000-000000000000";
 
-/// Where records are read.
+/// Tables and views to read records from.
 const READ: [&str; 4] = [
     "audit.query_runs",
     "audit.prompt_runs",
@@ -14,7 +14,8 @@ const READ: [&str; 4] = [
     "audit.trail",
 ];
 
-/// In each table two rows of Ann's tenant, many of Bob's, whose values all have SECRET in them, and one of none.
+/// In each table two rows of Ann's tenant, many of Bob's, whose values all contain SECRET, and one
+/// without a tenant.
 const ROWS: &str = "
     CREATE SCHEMA theirs;
     GRANT ALL ON SCHEMA theirs TO PUBLIC;
@@ -47,7 +48,7 @@ fn with_rows() -> Postgres {
     postgres
 }
 
-/// A reader, and one who was given everything in the schema in the customary way as well.
+/// A reader, and one that was also granted everything in the schema, as is customary.
 fn readers(postgres: &Postgres) -> [Session; 2] {
     let reader = login(postgres, "as_reader", Some("audit_reader"));
     let granted = login(postgres, "as_granted", Some("audit_reader"));
@@ -57,7 +58,7 @@ fn readers(postgres: &Postgres) -> [Session; 2] {
     [reader, granted]
 }
 
-/// Whose rows are seen, and how many of each in each of the tables.
+/// Returns whose rows are visible, and how many in each table.
 fn seen(session: &mut Session) -> String {
     let mut seen: Vec<String> = READ
         .iter()
@@ -136,7 +137,7 @@ fn no_tenant_is_carried_over_by_a_connection_that_is_used_again() {
                 allowed(session, &begin);
                 assert_eq!(seen(session), "ann2");
                 allowed(session, end);
-                // Not NULL any more, but as good as unset.
+                // No longer NULL, but treated as unset.
                 assert_eq!(seen(session), "none", "after {end}");
                 allowed(session, "ROLLBACK");
             }
@@ -230,7 +231,7 @@ fn a_function_of_a_reader_is_given_no_value_of_another_tenant() {
              CREATE TABLE probes AS SELECT 'SECRET' || n AS probe FROM generate_series(0, 3) AS n"
         );
         allowed(session, &leaks);
-        // Who could say that a function tells nothing.
+        // Only a superuser could declare that a function leaks nothing.
         refused(session, "42501", "ALTER FUNCTION leak(text) LEAKPROOF");
         allowed(session, &format!("SET app.current_tenant = '{ANN}'"));
         for settings in [
@@ -259,7 +260,7 @@ fn a_function_of_a_reader_is_given_no_value_of_another_tenant() {
                         "SELECT count(*) FROM probes LEFT JOIN {table} t ON leak(t.user_id) AND t.user_id = probe"
                     ),
                     format!("COPY (SELECT * FROM {table} WHERE leak(user_id)) TO STDOUT"),
-                    // An error names a value that it does not like.
+                    // An error message contains the value it is about.
                     format!("SELECT count(*) FROM {table} WHERE user_id::int = 1"),
                     format!(
                         "SELECT count(*) FROM {table} WHERE user_id > 'b' AND user_id::uuid IS NULL"
@@ -269,7 +270,7 @@ fn a_function_of_a_reader_is_given_no_value_of_another_tenant() {
                 ] {
                     let answer = session.run(&query);
                     let told = format!("{answer:?} {}", session.told());
-                    // The plan repeats what was asked.
+                    // The plan repeats the query.
                     assert!(
                         !told.contains("leaked SECRET") && !told.contains("\"SECRET"),
                         "{told}\nin {query}"
@@ -296,7 +297,7 @@ fn a_requests_story_has_the_rows_that_the_reader_may_see() {
         );
         allowed(session, &sql)
     };
-    // A right to the tables is none to functions.
+    // A right to the tables is none to the functions.
     let [mut reader, _] = readers(&postgres);
     let mut only_granted = login(&postgres, "only_granted", None);
     postgres.psql("GRANT USAGE ON SCHEMA audit TO only_granted; GRANT SELECT ON ALL TABLES IN SCHEMA audit TO only_granted");
@@ -367,7 +368,7 @@ fn statistics_tell_a_reader_nothing_of_values_that_are_hidden_from_it() {
         let session = &mut session;
         allowed(session, &format!("SET app.current_tenant = '{ANN}'"));
         for table in READ {
-            // A value that is there often, and one that is not there at all.
+            // A frequent value, and one that does not occur.
             for (column, hidden, nowhere) in [
                 ("user_id", "SECRET1", "nobody"),
                 ("request_id", "SECRET1", "nobody"),
@@ -392,7 +393,7 @@ fn statistics_tell_a_reader_nothing_of_values_that_are_hidden_from_it() {
         assert_eq!(allowed(session, stats), "0");
         refused(session, "42501", "SELECT count(*) FROM pg_statistic");
     }
-    // What is left is what a plan by time needs.
+    // What remains is what plans by time need.
     let columns = postgres.psql(
         "SELECT string_agg(DISTINCT attname, ' ') FROM pg_stats WHERE schemaname = 'audit_parts'",
     );
@@ -415,7 +416,7 @@ fn an_error_shows_the_writer_nothing_of_the_row_that_is_there() {
         !told.contains("Key (") && !error.contains(&id),
         "{error} {told}"
     );
-    // Whether it is there is all that it can ask.
+    // It can only find out whether the id exists.
     assert_eq!(
         allowed(&mut writer, &format!("{insert} ON CONFLICT DO NOTHING")),
         ""

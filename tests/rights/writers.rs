@@ -1,4 +1,4 @@
-//! What one program with a writer's login may say for another.
+//! What one program with a writer's login can do in another's name.
 
 use super::{allowed, login, migrated, refused};
 use crate::support::trail::{Folder, PATIENCE, balanced, pipeline};
@@ -7,7 +7,7 @@ use tracing_audit::Event;
 
 const GUESS: &str = "'\\x0000000000000000000000000000000000000000000000000000000000000000'";
 
-/// The call that adds a batch of events.
+/// Returns the call that adds a batch of events.
 fn add(writer: &str, secret: &str, first: u64, last: u64, dead_letters: u64) -> String {
     let events = last + 1 - first - dead_letters;
     format!(
@@ -52,7 +52,7 @@ fn one_writer_does_not_speak_for_another() {
     ] {
         refused(&mut mallory, "42501", &sql);
     }
-    // By the functions, with a secret that is not the writer's.
+    // By the functions, with a secret other than the writer's.
     let next = 11;
     for secret in [GUESS, "NULL", "''", "'\\x00'"] {
         for first in [1, next, next + 5] {
@@ -79,14 +79,14 @@ fn a_writers_batches_follow_each_other_and_have_the_dead_letters_that_they_say()
     let postgres = migrated();
     let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
     let own = "'00000000-0000-4000-8000-000000000009'";
-    // One that is not known begins with its first record.
+    // An unknown writer begins with its first record.
     refused(&mut writer, "AT002", &add(own, GUESS, 2, 2, 0));
     allowed(&mut writer, &add(own, GUESS, 1, 3, 0));
     for (first, last) in [(1, 3), (2, 3), (3, 9), (5, 9), (1_000, 1_001)] {
         refused(&mut writer, "AT001", &add(own, GUESS, first, last, 0));
     }
     allowed(&mut writer, &add(own, GUESS, 4, 4, 0));
-    // Counts that are not those of its records.
+    // Counts that do not match its records.
     for counts in ["-1, 0, 2, 0", "0, 0, 0, 0", "1, 1, 0, 0"] {
         refused(
             &mut writer,
@@ -96,7 +96,7 @@ fn a_writers_batches_follow_each_other_and_have_the_dead_letters_that_they_say()
             ),
         );
     }
-    // A dead letter is of a batch of this transaction, which has room for it.
+    // A dead letter must belong to a batch of this transaction that has room for it.
     refused(&mut writer, "AT001", &letter(own, GUESS, 4));
     allowed(&mut writer, "BEGIN");
     allowed(&mut writer, &add(own, GUESS, 5, 6, 1));
@@ -111,7 +111,7 @@ fn a_writers_batches_follow_each_other_and_have_the_dead_letters_that_they_say()
         postgres.psql("SELECT string_agg(login, ' ') FROM audit.writers"),
         "as_writer"
     );
-    // An event that Postgres makes itself has a writer that nobody can write for.
+    // The events that Postgres makes itself have a writer that nobody can write as.
     allowed(&mut writer, "RESET ROLE");
     postgres.psql("SELECT audit.append_event('x', NULL, NULL, NULL, NULL, NULL, NULL)");
     let sql = format!(
