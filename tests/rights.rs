@@ -1,4 +1,5 @@
-//! Who may do what to the trail: every role, every verb, every object, and what an attacker tries instead.
+//! Who may do what to the trail: every role, every verb, every object, and attempts to get around
+//! it.
 
 #![allow(
     clippy::unwrap_used,

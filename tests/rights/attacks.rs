@@ -267,7 +267,7 @@ fn a_host_makes_alters_and_drops_what_refers_to_the_trail() {
         "CREATE DOMAIN host.event AS uuid; CREATE TABLE host.domains (event host.event REFERENCES audit.events (id));
          CREATE DOMAIN host.over AS host.event; CREATE TABLE host.deep (event host.over REFERENCES audit.events (id))",
     );
-    // What has the name of one of the trail's schemas and is none.
+    // Objects that share a name with one of the trail's schemas but are not schemas.
     postgres.psql("CREATE EXTENSION postgres_fdw; GRANT USAGE ON FOREIGN DATA WRAPPER postgres_fdw TO host; GRANT CREATE ON DATABASE audit TO host");
     allowed(
         &mut host,
@@ -292,7 +292,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
             BEGIN RAISE WARNING 'EVIL as %', current_user; RETURN audit.id_at('2020-01-15Z'); END $$;
          CREATE CAST (host.trap AS uuid) WITH FUNCTION host.spring(host.trap) AS IMPLICIT",
     );
-    // By the check of a foreign key, as the owner of the table.
+    // By the check of a foreign key, which runs as the table's owner.
     let refer = "CREATE TABLE host.referring (event host.trap REFERENCES audit.events (id))";
     refused(&mut host, "42501", refer);
     refused(
@@ -300,7 +300,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
         "42501",
         "CREATE TABLE host.referring (event uuid REFERENCES audit.events (id)); ALTER TABLE host.referring ALTER event TYPE host.trap USING 'x'",
     );
-    // Nor by a table that inherits, or is of a type, that changes.
+    // Nor by a table that inherits, or that has a type, that changes.
     refused(
         &mut host,
         "42501",
@@ -315,7 +315,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
          ALTER TYPE host.line ALTER ATTRIBUTE event TYPE host.trap CASCADE",
     );
     postgres.psql("REVOKE SELECT ON ALL TABLES IN SCHEMA audit FROM PUBLIC");
-    // Nor where rows are checked as the key is made, which is before it is refused: the owner sees no more than ids.
+    // Nor where creating the key checks rows before it is refused: the owner sees only ids.
     allowed(
         &mut host,
         "CREATE OR REPLACE FUNCTION host.look() RETURNS uuid LANGUAGE plpgsql AS $$ DECLARE told text; BEGIN
@@ -337,7 +337,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
     );
     let told = host.told();
     assert!(!told.contains("EVIL"), "{told}");
-    // A snapshot that is older than the type.
+    // A snapshot older than the type.
     let mut old = postgres.session("host");
     allowed(&mut old, "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
     allowed(&mut host, "CREATE TYPE host.later AS ENUM ('x')");
@@ -351,14 +351,14 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
         "CREATE TABLE host.newer (event host.later REFERENCES audit.events (id))",
     );
     allowed(&mut old, "ROLLBACK");
-    // Nor by an administrator's: the type stays its owner's.
+    // Nor by a key that an administrator creates: the type stays its owner's.
     let mut administrator = postgres.session("postgres");
     refused(&mut administrator, "42501", refer);
     postgres.psql(&format!(
         "ALTER EVENT TRIGGER audit_refuse_ddl DISABLE; {refer}; INSERT INTO host.referring VALUES ('x');
          GRANT SELECT ON host.referring TO audit_maintainer; ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS"
     ));
-    // Who plans retention runs none of it.
+    // Planning retention runs none of it.
     let mut operator = login(&postgres, "as_operator", Some("audit_operator"));
     let plan = allowed(
         &mut operator,
@@ -375,7 +375,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
         "SELECT audit.remove_partition('events_2020_01', '1 year')",
     );
     assert!(!operator.told().contains("EVIL"), "{}", operator.told());
-    // A guard that is made where there is such a key would refuse what everybody does.
+    // A guard created beside such a key would refuse everybody's statements.
     postgres.psql("DROP SCHEMA audit_guard CASCADE");
     let told = tracing_audit::migrate(&postgres.url()).unwrap_err();
     assert!(told.to_string().contains("referring_event_fkey"), "{told}");
@@ -383,7 +383,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
     tracing_audit::migrate(&postgres.url()).unwrap();
 }
 
-/// The limit of Postgres 15, where who may create roles may take any that is no superuser.
+/// The limit of Postgres 15, where a role that may create roles may join any role but superusers.
 #[test]
 fn who_may_create_roles_takes_none_of_the_trail_from_postgres_16_on() {
     let postgres = with_evil();

@@ -991,8 +991,8 @@ fn every_role_may_call_and_alter_what_is_listed_and_nothing_else() {
     for (who, login, role) in WHO {
         let mut session = as_who(&postgres, login, role);
         for (sql, whos, is_call) in &cells {
-            // They own the functions; those that alter something without running as their owner fail
-            // for a member.
+            // They own the functions; those that alter something without running as their owner
+            // fail for a member.
             let owns = *is_call
                 && (who == "maintainer"
                     || who == "member of maintainer" && !sql.contains("audit_parts.bare"));
