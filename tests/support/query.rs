@@ -20,8 +20,8 @@ pub(super) fn run(port: u16, user: &str, database: &str, sql: &str) -> Result<St
 #[derive(Debug)]
 pub(crate) struct Session {
     server: TcpStream,
-    /// What the server sent for the last statements besides rows: notices as `NOTICE: SQLSTATE:
-    /// message`, and the details, hints and contexts of errors and notices.
+    /// What the server sent for the last statements besides rows: notices as
+    /// `NOTICE: SQLSTATE: message`, and the details, hints and contexts of errors and notices.
     told: Vec<String>,
 }
 

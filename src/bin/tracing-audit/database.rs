@@ -158,7 +158,7 @@ pub(crate) async fn standing(connection: &mut PgConnection) -> Result<Standing, 
     look(connection).await.map(|(standing, _)| standing)
 }
 
-/// Also returns whether any migration was applied.
+/// Like [`standing`]; also returns whether any migration was applied.
 async fn look(connection: &mut PgConnection) -> Result<(Standing, bool), sqlx::Error> {
     let (is_there, is_migrated, stranger): (bool, bool, Option<String>) = sqlx::query_as(STRANGERS)
         .persistent(false)

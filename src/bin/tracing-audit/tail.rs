@@ -25,7 +25,7 @@ const MIN_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
-/// The width of what a record is about if the output is not a terminal, in columns.
+/// The width of what a record is about if no terminal width is known, in columns.
 const MAX_SUMMARY: usize = 200;
 
 /// The width of a tenant's or a user's name or a request id, in columns.

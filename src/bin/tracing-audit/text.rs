@@ -261,7 +261,7 @@ const MIN_TERMINAL: usize = 20;
 /// The properties of the output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
-    /// The width to fit lines to; `None` if the output is not a terminal.
+    /// The width to fit lines to; `None` for no limit.
     pub(crate) width: Option<usize>,
     colour: bool,
 }

@@ -49,9 +49,9 @@ const PUBLICATIONS: &str = "
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = t.schemaname AND c.relname = t.tablename)
     WHERE t.schemaname IN ('audit', 'audit_parts') GROUP BY t.pubname ORDER BY 1";
 
-/// Foreign keys to a table of the trail whose columns have a foreign type: checking one converts
-/// the value with the rights of the trail's table owner. The key, its table, the type, and the
-/// statement that drops it.
+/// Foreign keys to a table of the trail whose columns have a type of somebody else's: checking one
+/// converts the value with the rights of the trail's table owner. The key, its table, the type, and
+/// the statement that drops it.
 const FOREIGN_KEYS: &str = "
     SELECT DISTINCT format('%I of %I.%I', k.conname, n.nspname, c.relname), format('%I.%I', tn.nspname, t.typname), pg_get_userbyid(t.typowner)::text,
         format('ALTER TABLE %I.%I DROP CONSTRAINT %I;', n.nspname, c.relname, k.conname)

@@ -102,7 +102,7 @@ pub(crate) fn explanation(difference: &Difference, has_no_statement: bool) -> &'
     }
 }
 
-/// Whether a foreign column demands a value from every insert.
+/// Whether somebody else's column demands a value from every insert.
 pub(crate) fn is_demanded(column: &Fact, found: &[Fact]) -> bool {
     let has = |kind: &str| {
         found.iter().any(|fact| {

@@ -513,7 +513,7 @@ async fn defaults(
     ))
 }
 
-/// Counts the rows of a default partition.
+/// Reports the rows of a default partition, if it has any.
 async fn default_rows(
     look: &mut Look<'_>,
     time: &str,

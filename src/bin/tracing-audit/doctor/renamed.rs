@@ -262,9 +262,8 @@ fn columns(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec
     findings
 }
 
-/// Returns which names stand in the place of others, among columns of the same type: `(is, should
-/// be)`. Columns in a different order, as after one was recreated and everything restored, do not
-/// count as renamed.
+/// Returns pairs `(is, should be)` of names among columns of the same type. Columns in a different
+/// order, as after one was recreated and everything restored, do not count as renamed.
 fn renamed_columns(right: &[Option<Column>], found: &[Option<Column>]) -> Vec<(String, String)> {
     let pairs = || right.iter().flatten().zip(found);
     let type_of = |name: &str| {

@@ -38,7 +38,7 @@ fn columns_are_renamed_by_their_places_and_types() {
     assert_eq!(renamed("id:uuid role:text at:time"), "");
     assert_eq!(renamed("id:uuid - role:text at:time user:text"), "");
     assert_eq!(renamed("id:uuid role:text at:time user:text"), "");
-    // After a foreign column was dropped.
+    // After somebody else's column was dropped.
     assert_eq!(
         renamed("id:uuid other:text role:text at:time - mine:int"),
         "other>user"

@@ -486,7 +486,7 @@ fn not_inheriting(roles: &Roles) -> Vec<Finding> {
 }
 
 /// Lists who may add members to the login roles. From Postgres 16 on that includes their creator,
-/// who cannot give it up by itself.
+/// who cannot give this up alone.
 fn administrators(roles: &Roles) -> Vec<Finding> {
     let mut administered: BTreeMap<&str, Vec<&Membership>> = BTreeMap::new();
     for membership in &roles.memberships {
