@@ -205,7 +205,7 @@
 //! | `find` | which requests there were, by user, tenant, time, outcome or text (`--json`) |
 //! | `tail` | new rows as they are committed (`--json`, `--last N`) |
 //! | `doctor` | what is wrong with the database, and the statement that mends it (`--json`) |
-//! | `migrate` | makes the tables or brings them up to date, and gives logins their rights |
+//! | `migrate` | makes the tables or brings them up to date, and gives logins their rights (`--print`: the SQL for your own migration tool) |
 //! | `retain` | removes what is older than it is to be kept; says what, without `--yes` |
 //! | `hold`, `release` | legal holds: what they cover is not removed |
 //! | `settle` | moves rows out of the default partitions into their months |
