@@ -27,9 +27,9 @@ impl InFlightRuns {
     pub(super) fn begin(&mut self, begun: Vec<(Uuid, Vec<u8>)>) {
         for (id, frame) in begun {
             if !self.known.insert(id) {
-                self.unstored.begun.retain(|(known, _)| *known != id);
+                self.unstored.forget(id);
             }
-            self.unstored.begun.push((id, frame));
+            self.unstored.begin(id, frame);
         }
     }
 
@@ -38,15 +38,8 @@ impl InFlightRuns {
         if self.known.remove(&id) {
             // Its beginning need not be stored any more, but a write that was reported as failed
             // may have stored it.
-            if let Some(at) = self
-                .unstored
-                .begun
-                .iter()
-                .position(|(begun, _)| *begun == id)
-            {
-                self.unstored.begun.swap_remove(at);
-            }
-            self.unstored.ended.push(id);
+            self.unstored.forget(id);
+            self.unstored.end(id);
         }
     }
 
@@ -75,13 +68,7 @@ impl InFlightRuns {
     pub(super) fn end_all(&mut self) -> (HashSet<Uuid>, Vec<Vec<u8>>) {
         self.is_over = true;
         let ended = std::mem::take(&mut self.known);
-        let unsaved = std::mem::take(&mut self.unstored.begun);
-        // A write that was reported as failed may have stored them all the same.
-        self.unstored
-            .ended
-            .extend(unsaved.iter().map(|(id, _)| *id));
-        let frames = unsaved.into_iter().map(|(_, frame)| frame).collect();
-        (ended, frames)
+        (ended, self.unstored.end_begun())
     }
 }
 
@@ -96,11 +83,8 @@ mod tests {
     }
 
     fn told(runs: &mut InFlightRuns) -> (usize, Vec<u128>) {
-        let news = runs.unstored();
-        let told = (
-            news.begun.len(),
-            news.ended.iter().map(Uuid::as_u128).collect(),
-        );
+        let (begun, ended) = runs.unstored().counts();
+        let told = (begun, ended.iter().map(Uuid::as_u128).collect());
         runs.mark_stored();
         told
     }

@@ -20,7 +20,7 @@ use crate::intake::{Intake, StopReply};
 use crate::record::frames::Frames;
 use crate::record::{NewRecord, encode, gap, id, lost};
 use crate::report;
-use crate::spool::{Positions, Runs, Sink, Spool};
+use crate::spool::{Admitted, Positions, Sink, Spool};
 use crate::stats::{DropCause, Stats};
 use crate::vocabulary::Kind;
 
@@ -81,7 +81,7 @@ pub(super) struct Spooler {
     export: Option<Arc<Export>>,
     spool: Arc<Spool>,
     /// Taken from the queue and not yet in the spool.
-    chunks: Vec<Frames>,
+    admitted: Admitted,
     /// Runs that have begun and not ended.
     in_flight: InFlightRuns,
     untold: Untold,
@@ -116,7 +116,7 @@ impl Spooler {
             config,
             progress,
             export,
-            chunks: Vec::new(),
+            admitted: Admitted::default(),
             in_flight: InFlightRuns::default(),
             untold: Untold::Nothing,
             // The failure is logged at once, and the write retried.
@@ -263,14 +263,14 @@ impl Spooler {
         let log = self.spool.log();
         let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
         // Chunks that an earlier write refused go first; the queue may hold more then.
-        let is_drained = self.chunks.is_empty() && has_room;
+        let is_drained = self.admitted.is_empty() && has_room;
         if is_drained {
             self.take_queues(now);
         }
         let log = self.spool.log();
         let positions = self.positions();
         let runs = self.in_flight.unstored();
-        let has_news = !self.chunks.is_empty() || !runs.is_empty() || self.is_failing;
+        let has_news = !self.admitted.is_empty() || !runs.is_empty() || self.is_failing;
         if !has_news && !log.is_removable(positions) {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
@@ -279,7 +279,7 @@ impl Spooler {
             self.note_emptied();
             return;
         }
-        match self.spool.append(&self.chunks, positions, runs) {
+        match self.spool.append(&self.admitted, positions, runs) {
             Ok(()) => {
                 self.in_flight.mark_stored();
                 self.is_failing = false;
@@ -320,10 +320,10 @@ impl Spooler {
             are_young = young;
             self.in_flight.begin(begun);
         }
-        let first = self.chunks.len();
-        intake.queue.drain(&mut self.chunks);
+        let mut taken = Vec::new();
+        intake.queue.drain(&mut taken);
         if is_any_tracked {
-            for frame in self.chunks[first..].iter().flat_map(Frames::iter) {
+            for frame in taken.iter().flat_map(Frames::iter) {
                 if self.in_flight.is_empty() {
                     break;
                 }
@@ -335,7 +335,10 @@ impl Spooler {
                 self.in_flight.end(id);
             }
         }
-        if !self.chunks.is_empty() || are_young {
+        for frames in taken {
+            self.admitted.admit(frames);
+        }
+        if !self.admitted.is_empty() || are_young {
             self.last_record = now;
         }
         self.tell_losses(now);
@@ -382,7 +385,7 @@ impl Spooler {
     /// Adds a record that the pipeline itself makes.
     fn make(&mut self, record: &NewRecord) {
         self.intake.counters.count_made(1);
-        self.chunks.push(record.encode(&self.intake.limits));
+        self.admitted.admit(record.encode(&self.intake.limits));
     }
 
     /// Makes records of the runs that are still open, whose ends come too late. Waits until all
@@ -410,10 +413,10 @@ impl Spooler {
             drop(refused);
             for begun in unsaved {
                 if let Some(frame) = lost::lost(&begun, SHUT_DOWN) {
-                    let mut chunk = Frames::default();
-                    chunk.push(&frame);
+                    let mut frames = Frames::default();
+                    frames.push(&frame);
                     self.intake.counters.count_made(1);
-                    self.chunks.push(chunk);
+                    self.admitted.admit(frames);
                 }
             }
             self.move_records();
@@ -424,7 +427,7 @@ impl Spooler {
     /// Does the same for stored runs; returns whether none is left. Only when no chunk is in hand:
     /// a failed write must be retried unchanged.
     fn end_stored_runs(&mut self) -> bool {
-        if self.is_failing || !self.chunks.is_empty() {
+        if self.is_failing || !self.admitted.is_empty() {
             return false;
         }
         let (counters, counted) = (&self.intake.counters, &mut self.ended);
@@ -445,11 +448,11 @@ impl Spooler {
     /// Keeps what the disk refuses in memory for the sinks, as long as there is room.
     fn keep_in_memory(&mut self, is_drained: bool) {
         let log = self.spool.log();
-        let kept = log.keep_in_memory(&self.chunks, self.config.queue_bytes);
-        if !self.chunks.is_empty() && matches!(kept, Ok(true)) {
+        let kept = log.keep_in_memory(&self.admitted, self.config.queue_bytes);
+        if !self.admitted.is_empty() && matches!(kept, Ok(true)) {
             self.made_readable();
         }
-        self.emptied = is_drained && self.chunks.is_empty();
+        self.emptied = is_drained && self.admitted.is_empty();
     }
 
     /// Makes the chunks in hand readable for the sinks.
@@ -460,8 +463,8 @@ impl Spooler {
             export.appended(next_seq);
         }
         self.progress.appended(next_seq);
-        for chunk in self.chunks.drain(..) {
-            self.intake.queue.recycle(chunk.bytes);
+        for frames in self.admitted.take() {
+            self.intake.queue.recycle(frames.bytes);
         }
     }
 
@@ -534,15 +537,17 @@ impl Spooler {
         // A log that is not drained stays for the next process, with its folder; so does one that a
         // sink still holds.
         let is_done = are_finished() && self.is_drained() && exported && are_runs_ended;
-        if !is_done && self.chunks.is_empty() && self.positions() != log.positions() {
+        if !is_done && self.admitted.is_empty() && self.positions() != log.positions() {
             // If this fails, the next process exports some records again.
-            let _ = self.spool.append(&[], self.positions(), &Runs::default());
+            let _ = log.set_positions(self.positions());
         }
         // The disk refused these until the end: nothing else can keep them.
         let mut lost = log.in_memory(self.progress.position());
         if !self.emptied {
-            self.intake.queue.drain(&mut self.chunks);
-            lost += self.chunks.iter().map(|chunk| chunk.records).sum::<u64>();
+            let mut taken = Vec::new();
+            self.intake.queue.drain(&mut taken);
+            lost += taken.iter().map(|frames| frames.records).sum::<u64>();
+            lost += self.admitted.records();
         }
         self.intake.counters.count_drops(DropCause::LocalLog, lost);
         let Self {

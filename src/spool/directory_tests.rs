@@ -1,5 +1,5 @@
+use super::super::Runs;
 use super::super::chunk::tests::chunk;
-use super::super::log::Runs;
 use super::super::log::tests::set_version;
 use super::*;
 

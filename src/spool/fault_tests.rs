@@ -101,7 +101,7 @@ impl Process {
             return true;
         }
         self.may_be.push(tried);
-        if self.log.keep_in_memory(&self.chunks, MAX_BYTES).unwrap() {
+        if self.log.keep(&self.chunks, MAX_BYTES).unwrap() {
             let none = Runs::default();
             self.known.apply(&self.chunks, self.known.positions, &none);
             self.chunks.clear();

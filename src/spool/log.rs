@@ -8,6 +8,7 @@ use redb::{Database, Durability, ReadableDatabase, ReadableTable};
 use uuid::Uuid;
 
 use super::chunk;
+use super::door::{Admitted, Runs};
 use super::error::{LogError, VERSION};
 use super::identity::{Identity, Past};
 use super::positions::{Positions, Sink};
@@ -59,21 +60,6 @@ impl Opened {
             Self::Whole(database) | Self::ToRead(database) => Some(database),
             Self::Not => None,
         }
-    }
-}
-
-/// Changes to the runs in flight: they tell the next process which runs this one did not end.
-#[derive(Debug, Default)]
-pub(crate) struct Runs {
-    /// Runs that began, with their frames.
-    pub(crate) begun: Vec<(Uuid, Vec<u8>)>,
-    /// Runs that were stored as begun and have ended.
-    pub(crate) ended: Vec<Uuid>,
-}
-
-impl Runs {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.begun.is_empty() && self.ended.is_empty()
     }
 }
 
@@ -381,9 +367,13 @@ impl Log {
     /// None: records that no sink has read by the end of the process are lost.
     pub(crate) fn keep_in_memory(
         &self,
-        chunks: &[Frames],
+        admitted: &Admitted,
         max_bytes: usize,
     ) -> Result<bool, LogError> {
+        self.keep(admitted.frames(), max_bytes)
+    }
+
+    pub(super) fn keep(&self, chunks: &[Frames], max_bytes: usize) -> Result<bool, LogError> {
         let mut tail = self.tail();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
@@ -437,6 +427,22 @@ impl Log {
         self.state().bytes + in_memory
     }
 
+    /// Stores what was admitted, the changes of `runs` and the sinks' positions; see
+    /// [`append`](Self::append).
+    pub(crate) fn store(
+        &self,
+        admitted: &Admitted,
+        positions: Positions,
+        runs: &Runs,
+    ) -> Result<(), LogError> {
+        self.append(admitted.frames(), positions, runs)
+    }
+
+    /// Stores the sinks' positions, and removes what no sink needs any more.
+    pub(crate) fn set_positions(&self, positions: Positions) -> Result<(), LogError> {
+        self.append(&[], positions, &Runs::default())
+    }
+
     /// Appends the records of `chunks`, stores the changes in `runs` and the sinks' positions, and
     /// removes the chunks that no sink needs any more, in one transaction.
     ///
@@ -444,7 +450,7 @@ impl Log {
     ///
     /// When it returns `Ok`, the records are on disk. When it fails, call it again with the same
     /// chunks: if the failed write has reached the disk after all, they are not written twice.
-    pub(crate) fn append(
+    pub(super) fn append(
         &self,
         chunks: &[Frames],
         positions: Positions,

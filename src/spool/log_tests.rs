@@ -187,9 +187,9 @@ fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does
     for frame in [&b"c"[..], b"d", b"e"] {
         let chunks = [chunk(&[frame])];
         assert!(log.append(&chunks, at(1), &Runs::default()).is_err());
-        assert!(log.keep_in_memory(&chunks, 1_000).unwrap());
+        assert!(log.keep(&chunks, 1_000).unwrap());
     }
-    assert!(!log.keep_in_memory(&[chunk(&[&[0; 2_000]])], 1_000).unwrap());
+    assert!(!log.keep(&[chunk(&[&[0; 2_000]])], 1_000).unwrap());
     assert_eq!((log.next_seq(), log.in_memory(1)), (6, 3));
     // Records on disk are out of reach, those in memory are not.
     assert!(log.read(1, |_| ControlFlow::Continue(())).is_err());
@@ -222,7 +222,7 @@ fn a_write_that_was_said_to_have_failed_and_reached_the_disk_is_there_once() {
         .unwrap();
     *log.state.lock().unwrap() = before;
     log.close();
-    assert!(log.keep_in_memory(&[chunk(&[b"b"])], 1_000).unwrap());
+    assert!(log.keep(&[chunk(&[b"b"])], 1_000).unwrap());
     log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
         .unwrap();
     let frames: Vec<_> = all(&log, 1).into_iter().map(|(_, frame)| frame).collect();
@@ -456,13 +456,13 @@ fn log_that_no_disk_has_taken_begins_with_what_is_in_memory() {
         at(1),
     );
     for frames in [[&b"a"[..], b"b"], [b"c", b"d"]] {
-        assert!(log.keep_in_memory(&[chunk(&frames)], 1_000).unwrap());
+        assert!(log.keep(&[chunk(&frames)], 1_000).unwrap());
     }
     assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
     for (position, first) in [(2, 1), (3, 3), (5, 5)] {
         log.append(&[], at(position), &Runs::default()).unwrap_err();
         assert_eq!((log.first_seq(), log.next_seq()), (first, 5));
     }
-    assert!(log.keep_in_memory(&[chunk(&[b"e"])], 1_000).unwrap());
+    assert!(log.keep(&[chunk(&[b"e"])], 1_000).unwrap());
     assert_eq!((log.first_seq(), log.next_seq()), (5, 6));
 }

@@ -46,6 +46,7 @@ pub(crate) mod directory;
 #[allow(clippy::unwrap_used)]
 #[cfg_attr(fuzzing, allow(dead_code))]
 mod disk;
+mod door;
 mod error;
 mod files;
 #[cfg(fuzzing)]
@@ -72,12 +73,12 @@ use self::directory::Directory;
 pub(crate) use self::directory::DirectoryError;
 use self::storage::Storage;
 use crate::clock::Moment;
-use crate::record::frames::Frames;
 use crate::record::id;
 pub(crate) use chunk::SALT_BYTES;
+pub(crate) use door::{Admitted, Runs};
 pub(crate) use error::LogError;
 pub(crate) use identity::{Cause, Disagreement, Former, Identity};
-pub(crate) use log::{Log, Runs};
+pub(crate) use log::Log;
 pub(crate) use positions::{Positions, Sink};
 pub(crate) use read::Stored;
 
@@ -124,14 +125,14 @@ impl Spool {
     /// Appends like [`Log::append`]; makes the folder and the log first if that failed before.
     pub(crate) fn append(
         &self,
-        chunks: &[Frames],
+        admitted: &Admitted,
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
         if !self.is_made() {
             self.make(positions)?;
         }
-        self.log.append(chunks, positions, runs)
+        self.log.store(admitted, positions, runs)
     }
 
     /// Makes the folder and the log.
@@ -145,7 +146,7 @@ impl Spool {
             None => Directory::make(&self.root, self.id)?,
         };
         let directory = held.insert(directory);
-        self.log.append(&[], positions, &Runs::default())?;
+        self.log.set_positions(positions)?;
         // The log's directory entry must survive a power loss as the log does.
         directory.sync()?;
         // ORDERING: Relaxed; only the thread that appends reads it.

@@ -17,7 +17,7 @@ use crate::delivery::export::Export;
 use crate::report;
 use crate::sink::backoff::Backoff;
 use crate::sink::source::Source;
-use crate::spool::{Log, Runs, Sink, Spool};
+use crate::spool::{Log, Sink, Spool};
 use crate::stats::Counters;
 
 /// The pause after the first failed request; it doubles with each further one.
@@ -340,11 +340,8 @@ impl Drain {
         let source = &mut self.sources[index];
         source.position = position;
         if source.is_adopted() {
-            let stored = source.log().append(
-                &[],
-                source.log().positions().with(Sink::Otlp, position),
-                &Runs::default(),
-            );
+            let positions = source.log().positions().with(Sink::Otlp, position);
+            let stored = source.log().set_positions(positions);
             if let Err(error) = stored {
                 set_aside(&error);
                 self.sources.remove(index);

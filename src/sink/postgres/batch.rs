@@ -327,7 +327,7 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::record::{Event, NewRecord, PromptRun};
-    use crate::spool::{Positions, Runs};
+    use crate::spool::{Admitted, Positions, Runs};
 
     /// A log of its own, in a folder that is removed with it.
     struct Source {
@@ -343,11 +343,11 @@ mod tests {
             let positions = Positions::BEGINNING;
             let log = Log::create(&folder.join("log"), writer, "test", positions).unwrap();
             let limits = Limits::default();
-            let chunks: Vec<_> = records
-                .iter()
-                .map(|record| record.encode(&limits))
-                .collect();
-            log.append(&chunks, positions, &Runs::default()).unwrap();
+            let mut admitted = Admitted::default();
+            for record in records {
+                admitted.admit(record.encode(&limits));
+            }
+            log.store(&admitted, positions, &Runs::default()).unwrap();
             let log = Some(log);
             Self { log, folder }
         }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::config::Builder;
 use crate::record::{Event, id};
-use crate::spool::{Positions, Runs};
+use crate::spool::{Admitted, Positions, Runs};
 use crate::vocabulary::Kind;
 
 /// Returns a drain of a log that holds these events, and the folder of the log.
@@ -10,12 +10,12 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let builder = Builder::default().postgres("postgres://nobody@127.0.0.1:1/nowhere");
     let config = builder.spool(&root).config().unwrap();
     let spool = Spool::create(&root, "test", Positions::BEGINNING).unwrap();
-    let chunks: Vec<_> = actions
-        .iter()
-        .map(|action| NewRecord::from(Event::new(*action)).encode(&config.limits))
-        .collect();
+    let mut admitted = Admitted::default();
+    for action in actions {
+        admitted.admit(NewRecord::from(Event::new(*action)).encode(&config.limits));
+    }
     spool
-        .append(&chunks, Positions::BEGINNING, &Runs::default())
+        .append(&admitted, Positions::BEGINNING, &Runs::default())
         .unwrap();
     let counters = Arc::new(Counters::default());
     let drain = Drain::new(

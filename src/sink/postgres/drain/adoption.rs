@@ -6,7 +6,7 @@ use super::draining::Draining;
 use super::{Drain, notices};
 use crate::record::gap;
 use crate::sink::source::Source;
-use crate::spool::{self, LogError, Runs, Sink, Spool};
+use crate::spool::{self, LogError, Sink, Spool};
 
 impl Drain {
     /// Takes over the next orphaned log, one at a time.
@@ -93,7 +93,7 @@ impl Drain {
             let position = position.unwrap_or(log.next_seq());
             let positions = log.positions().with(Sink::Postgres, position);
             // If that fails, Postgres still knows the position.
-            let _ = log.append(&[], positions, &Runs::default());
+            let _ = log.set_positions(positions);
             let path = source.spool().path().to_owned();
             drop(source);
             export.leave(path);
