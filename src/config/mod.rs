@@ -15,6 +15,28 @@ use crate::error::BuildError;
 use crate::limits::Limits;
 use crate::vocabulary::Kind;
 
+/// How long a thread waits for room in the queue, unless [`WhenFull`] says otherwise.
+const DEFAULT_WAIT: Duration = Duration::from_secs(1);
+
+/// The longest time that a thread waits for room in the queue.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+const DEFAULT_QUEUE_RECORDS: usize = 65_536;
+const DEFAULT_QUEUE_BYTES: usize = 16 * 1024 * 1024;
+
+/// At 500 bytes a record, 8 million records.
+const DEFAULT_SPOOL_QUOTA_BYTES: u64 = 4 << 30;
+
+const DEFAULT_BATCH_ROWS: usize = 5_000;
+const MAX_BATCH_ROWS: usize = 100_000;
+const DEFAULT_BATCH_AGE: Duration = Duration::from_millis(100);
+const MAX_BATCH_AGE: Duration = Duration::from_mins(1);
+
+/// The bytes of records at which a batch is cut as well.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
+
+const DEFAULT_DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// What a thread that closes an audit span does while the queue is full.
 ///
 /// The queue fills up when the local log cannot be written as fast as records arrive, not when
@@ -36,7 +58,7 @@ impl WhenFull {
     pub(crate) fn wait(self) -> Duration {
         match self {
             // No thread of the host is held up for longer than this, whatever was asked for.
-            Self::Wait(limit) => limit.min(Duration::from_secs(10)),
+            Self::Wait(limit) => limit.min(LONGEST_WAIT),
             Self::Drop => Duration::ZERO,
         }
     }
@@ -112,9 +134,9 @@ pub(crate) struct Batching {
 impl Default for Batching {
     fn default() -> Self {
         Self {
-            rows: 5_000,
-            bytes: 4 * 1024 * 1024,
-            age: Duration::from_millis(100),
+            rows: DEFAULT_BATCH_ROWS,
+            bytes: BATCH_BYTES,
+            age: DEFAULT_BATCH_AGE,
         }
     }
 }
@@ -261,8 +283,8 @@ impl Builder {
     /// A batch is also cut at 4 MiB of records. Larger batches cost Postgres less per row; younger
     /// ones are visible sooner.
     pub fn batch(mut self, max_rows: usize, max_age: Duration) -> Self {
-        self.batch.rows = max_rows.clamp(1, 100_000);
-        self.batch.age = max_age.min(Duration::from_mins(1));
+        self.batch.rows = max_rows.clamp(1, MAX_BATCH_ROWS);
+        self.batch.age = max_age.min(MAX_BATCH_AGE);
         self
     }
 
@@ -305,16 +327,16 @@ impl Builder {
             return Err(BuildError::NoTls);
         }
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
-        let (queue_records, queue_bytes) = self.queue.unwrap_or((65_536, 16 * 1024 * 1024));
-        let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(4 << 30);
+        let (queue_records, queue_bytes) = self
+            .queue
+            .unwrap_or((DEFAULT_QUEUE_RECORDS, DEFAULT_QUEUE_BYTES));
+        let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(DEFAULT_SPOOL_QUOTA_BYTES);
         Ok(Config {
             postgres,
             spool_folder: self.spool,
             service_name,
             limits: self.limits,
-            when_full: self
-                .when_full
-                .unwrap_or(WhenFull::Wait(Duration::from_secs(1))),
+            when_full: self.when_full.unwrap_or(WhenFull::Wait(DEFAULT_WAIT)),
             queue_records,
             queue_bytes,
             durability: self.durability,
@@ -324,7 +346,7 @@ impl Builder {
             spool_quota_bytes,
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),
-            drop_timeout: self.drop_timeout.unwrap_or(Duration::from_secs(5)),
+            drop_timeout: self.drop_timeout.unwrap_or(DEFAULT_DROP_TIMEOUT),
             #[cfg(not(feature = "otlp"))]
             export_quota_bytes: None,
             #[cfg(feature = "otlp")]

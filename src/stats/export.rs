@@ -31,6 +31,8 @@ impl ExportCounters {
         self.records.fetch_add(records, Ordering::Relaxed);
     }
 
+    // ORDERING: Release in the four below, pairs with the Acquire in `stats`: a thread that sees what
+    // became of a record sees it counted as a record.
     pub(crate) fn count_exported(&self, spans: u64) {
         self.exported.fetch_add(spans, Ordering::Release);
     }
