@@ -121,7 +121,7 @@ pub enum DrainError {
         why: String,
     },
     /// The log is damaged and was renamed.
-    #[error("the local log is damaged and was set aside; written before of it: {}", report::records(*.records))]
+    #[error("the local log is damaged and was set aside; {} written before that", report::records(*.records))]
     SetAside {
         /// The number of records that were written before the damage was found.
         records: u64,
@@ -393,7 +393,7 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         }),
         Ok(()) if is_disputed.load(Ordering::Relaxed) => Err(DrainError::Disputed { records }),
         Ok(()) if log.exists() => Err(DrainError::Log {
-            why: String::from("it cannot be read any further, or not be removed"),
+            why: String::from("the rest of it cannot be read, or its folder cannot be removed"),
         }),
         Ok(()) => Ok(Drained::Removed {
             records,

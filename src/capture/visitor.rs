@@ -1,4 +1,5 @@
-//! Writes field values as entries. "Why was my field ignored?" is answered here: no field is.
+//! Writes field values as entries. No field of an audited span is ignored: one without a column goes
+//! into `metadata`. What the fields of other spans are is decided in [`super::callsite`].
 
 use std::fmt::{self, Write as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -1,8 +1,9 @@
 //! The one door into the log.
 //!
 //! Whatever is stored, on the disk or in memory while the disk refuses it, is [`Admitted`] or
-//! [`Runs`], and both are filled here alone. What must not be stored is removed from a record here,
-//! once, before anything is written anywhere.
+//! [`Runs`], and both are filled here alone: the place for a rule on what a record may hold, before
+//! anything is written anywhere. A run that its process did not end passes twice: when it begins, and
+//! when a record is made of it.
 
 use uuid::Uuid;
 

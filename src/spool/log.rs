@@ -213,7 +213,7 @@ impl Log {
             return Ok(());
         }
         let mut lost = Runs::default();
-        let mut chunk = Frames::default();
+        let mut frames = Frames::default();
         {
             let file = self.file();
             let transaction = file.to_write()?.begin_read()?;
@@ -225,25 +225,24 @@ impl Log {
             for entry in open.iter()? {
                 let (id, frame) = entry?;
                 if let Some(frame) = lost::lost(frame.value(), error_code) {
-                    chunk.push(&frame);
+                    frames.push(&frame);
                 }
-                lost.ended.push(Uuid::from_bytes(*id.value()));
+                lost.end(Uuid::from_bytes(*id.value()));
             }
         }
         if lost.is_empty() {
             return Ok(());
         }
-        made(chunk.records);
+        made(frames.records);
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             state.next_seq = state.next_seq.max(from);
         }
-        let chunks = if chunk.records > 0 {
-            vec![chunk]
-        } else {
-            Vec::new()
-        };
-        self.append(&chunks, self.positions(), &lost)
+        let mut admitted = Admitted::default();
+        if frames.records > 0 {
+            admitted.admit(frames);
+        }
+        self.store(&admitted, self.positions(), &lost)
     }
 
     pub(super) fn file(&self) -> RwLockReadGuard<'_, Opened> {

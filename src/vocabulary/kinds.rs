@@ -1,4 +1,4 @@
-//! The kinds of records, one line each: a new table is one more line.
+//! The kinds of records, one line each. What else a new kind needs stands in ARCHITECTURE.md.
 
 use std::fmt;
 

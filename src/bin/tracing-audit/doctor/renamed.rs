@@ -256,7 +256,7 @@ fn columns(sides: &Sides<'_>, leaves: &[Leaf], explained: &mut Explained) -> Vec
             Finding::problem("columns", *object, format!("columns were renamed: {}", named(changes)))
                 .expected("the columns of the migrations, in their places")
                 .advice(in_one(&statements))
-                .explained("Look at some values first: that the places are those of the migrations is what this goes by."),
+                .explained("Look at some values first: this assumes that the columns are still in the order of the migrations."),
         );
     }
     findings
