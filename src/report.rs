@@ -4,10 +4,28 @@
 //! may delay or end the worker. The worker logs little, and each thing once, so a thread for each
 //! message costs nothing that matters.
 
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a message waits for a subscriber: a pipeline is started before the program has one.
+/// How long after the first message the program may get its subscriber: a pipeline is started before.
 const SUBSCRIBER_WITHIN: Duration = Duration::from_mins(1);
+
+/// The most messages that wait for it, each on a thread.
+const MAX_WAITING: usize = 16;
+
+/// Waits until the program has a subscriber, unless it is not to be expected any more.
+fn wait_for_subscriber() {
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    static WAITING: AtomicUsize = AtomicUsize::new(0);
+    let until = *FIRST.get_or_init(Instant::now) + SUBSCRIBER_WITHIN;
+    if WAITING.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+        while !tracing::dispatcher::has_been_set() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    WAITING.fetch_sub(1, Ordering::Relaxed);
+}
 
 /// Calls `event`, which makes one `tracing` event, on a thread of its own and as soon as the
 /// program has a subscriber.
@@ -16,10 +34,7 @@ pub(crate) fn say(event: impl FnOnce() + Send + 'static) {
         .name(String::from("tracing-audit-log"))
         .spawn(move || {
             crate::own_threads::mark_worker_thread();
-            let until = Instant::now() + SUBSCRIBER_WITHIN;
-            while !tracing::dispatcher::has_been_set() && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            wait_for_subscriber();
             event();
         });
     // If no thread can be started, nothing is logged; the counters and the health also report it.

@@ -316,6 +316,10 @@ impl Names<'_> {
                 names.insert(0, String::from("self"));
             }
             if let Some(target) = self.absolute(&names) {
+                // What is handed on from another room is imported as well.
+                if !self.module.is_empty() && target.first() != self.module.first() {
+                    self.paths.insert(target.clone());
+                }
                 let name = new.unwrap_or_else(|| name.to_owned());
                 self.handed_on.push((name, target));
             }
@@ -404,10 +408,15 @@ impl<'ast> Visit<'ast> for Names<'_> {
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
+        self.visit_path(&call.path);
         self.tokens(call.tokens.clone());
     }
 
-    fn visit_attribute(&mut self, _: &'ast syn::Attribute) {}
+    fn visit_attribute(&mut self, attribute: &'ast syn::Attribute) {
+        if let syn::Meta::List(list) = &attribute.meta {
+            self.tokens(list.tokens.clone());
+        }
+    }
 }
 
 fn written(module: &Module) -> String {
@@ -551,6 +560,8 @@ fn copy_folder(from: &Path, to: &Path) {
 fn planted_upward_import_is_named() {
     for line in [
         "use crate::pipeline::patience;",
+        "pub(crate) use crate::pipeline::patience;",
+        "#[planted(crate::pipeline::patience)] fn planted() {}",
         "fn planted() { crate::pipeline::patience(std::time::Duration::ZERO); }",
         "fn planted() { println!(\"{:?}\", crate::pipeline::patience); }",
     ] {

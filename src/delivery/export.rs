@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use crate::stats::Counters;
 
 /// How often an orphaned folder that another process holds is tried again.
-const LEFT_EVERY: Duration = Duration::from_secs(1);
+pub(crate) const LEFT_EVERY: Duration = Duration::from_secs(1);
 
 /// How far the export of this process' records has come.
 #[derive(Debug)]

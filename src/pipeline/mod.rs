@@ -114,6 +114,10 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     // This process may be one of several that were forked from the same parent.
     id::seed_again();
     threads::note_panics();
+    let cannot_open = |folder: PathBuf, source| BuildError::Spool { folder, source };
+    let database = config.postgres.first();
+    let root = Root::choose(config.spool_folder.clone(), &config.service_name, database)
+        .map_err(|error| cannot_open(std::env::temp_dir(), Box::new(error)))?;
     // The export settings are checked before anything is made.
     #[cfg(feature = "otlp")]
     let exporter = exporter(&config)?;
@@ -121,10 +125,6 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
         Some(_) => Positions::BEGINNING.with(Sink::Otlp, 1),
         None => Positions::BEGINNING,
     };
-    let cannot_open = |folder: PathBuf, source| BuildError::Spool { folder, source };
-    let database = config.postgres.first();
-    let root = Root::choose(config.spool_folder.clone(), &config.service_name, database)
-        .map_err(|error| cannot_open(std::env::temp_dir(), Box::new(error)))?;
     if let Some(note) = root.note {
         report::say(move || {
             tracing::warn!(target: "tracing_audit", "audit trail: {note}");

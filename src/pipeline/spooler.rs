@@ -322,8 +322,13 @@ impl Spooler {
         }
         let mut taken = Vec::new();
         intake.queue.drain(&mut taken);
+        // In hand before anything is done with them: a panic loses none.
+        let first = self.admitted.len();
+        for frames in taken {
+            self.admitted.admit(frames);
+        }
         if is_any_tracked {
-            for frame in taken.iter().flat_map(Frames::iter) {
+            for frame in self.admitted.since(first) {
                 if self.in_flight.is_empty() {
                     break;
                 }
@@ -334,9 +339,6 @@ impl Spooler {
             for id in intake.refused_ends().abandoned.drain(..) {
                 self.in_flight.end(id);
             }
-        }
-        for frames in taken {
-            self.admitted.admit(frames);
         }
         if !self.admitted.is_empty() || are_young {
             self.last_record = now;

@@ -36,7 +36,7 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a lock must be held to count as its owner's. A child that this or another process just
 /// forked holds each lock of its parent until it runs another program.
-const OWNED_AFTER: Duration = Duration::from_millis(25);
+const OWNED_AFTER: Duration = Duration::from_millis(10);
 
 /// The age from which an unfinished folder counts as the leftover of a killed process: making one
 /// takes milliseconds.
@@ -275,7 +275,12 @@ pub(crate) fn open_lock_to_look(path: &Path) -> io::Result<File> {
 }
 
 fn holds_only_its_lock(path: &Path) -> io::Result<bool> {
-    for entry in fs::read_dir(path)? {
+    let entries = match fs::read_dir(path) {
+        // Its process has removed it while this one waited for the lock.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        entries => entries?,
+    };
+    for entry in entries {
         if entry?.file_name() != "lock" {
             return Ok(false);
         }

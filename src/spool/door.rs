@@ -28,6 +28,16 @@ impl Admitted {
         self.0.iter().map(|frames| frames.records).sum()
     }
 
+    /// Returns how many runs of frames there are.
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns the records from a run of frames on.
+    pub(crate) fn since(&self, first: usize) -> impl Iterator<Item = &[u8]> {
+        self.0.iter().skip(first).flat_map(Frames::iter)
+    }
+
     /// Takes out all records: they are stored, or given up.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Frames> {
         self.0.drain(..)

@@ -456,7 +456,10 @@ fn printed_script_makes_what_migrate_makes_once_and_leaves_the_session_as_it_was
         "applied"
     );
     assert_eq!(applied(&postgres), MIGRATIONS);
-    let again = postgres.try_psql(&format!("BEGIN; {script} COMMIT;"));
+    let triggers = "SELECT count(*) FROM pg_event_trigger WHERE evtname LIKE 'audit\\_%'";
+    assert_eq!(postgres.psql(triggers), "2");
+    // Outside a transaction as well.
+    let again = postgres.try_psql(&script);
     assert!(again.unwrap_err().contains("the tables are there already"));
     login(&postgres, "app", Some("audit_writer"));
     let folder = Folder::new();
@@ -474,9 +477,7 @@ fn printed_script_refuses_what_stands_in_its_way_and_a_login_that_lacks_a_right(
     let script = tracing_audit::migration_script();
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE mallory; CREATE SCHEMA audit AUTHORIZATION mallory; CREATE TABLE audit.theirs (id int)");
-    let refused = postgres
-        .try_psql(&format!("BEGIN; {script} COMMIT;"))
-        .unwrap_err();
+    let refused = postgres.try_psql(&script).unwrap_err();
     assert!(
         refused.contains("this is in the way") && refused.contains("mallory"),
         "{refused}"
@@ -486,6 +487,20 @@ fn printed_script_refuses_what_stands_in_its_way_and_a_login_that_lacks_a_right(
         .try_psql(&format!("BEGIN; SET LOCAL ROLE weak; {script} COMMIT;"))
         .unwrap_err();
     assert!(refused.contains("may not create roles"), "{refused}");
+    postgres.psql("CREATE ROLE deployer CREATEROLE; GRANT CREATE ON DATABASE audit TO deployer");
+    let refused = postgres
+        .try_psql(&format!("SET ROLE deployer; {script}"))
+        .unwrap_err();
+    assert!(refused.contains("SET ROLE is in effect"), "{refused}");
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'audit\\_%'";
     assert_eq!(postgres.psql(roles), "0", "nothing was changed");
+    let mut administrator = login(&postgres, "administrator", None);
+    postgres.psql(
+        "ALTER ROLE administrator CREATEROLE; GRANT CREATE ON DATABASE audit TO administrator",
+    );
+    allowed(&mut administrator, &script);
+    assert_eq!(applied(&postgres), MIGRATIONS);
+    let members = "SELECT count(*) FROM pg_auth_members a WHERE a.member = 'administrator'::regrole \
+         AND a.roleid IN ('audit_owner'::regrole, 'audit_maintainer'::regrole) AND (to_jsonb(a)->>'inherit_option') IS DISTINCT FROM 'false'";
+    assert_eq!(postgres.psql(members), "0");
 }

@@ -219,8 +219,8 @@ struct Migrate {
     only_roles: bool,
     /// Prints the SQL instead, for sqlx-cli, refinery, Flyway, Atlas or psql; needs no database.
     ///
-    /// For a database that has no trail. To be run in one transaction. Such a program then
-    /// keeps it with the host's own migrations, and grants the logins.
+    /// For a database that has no trail. It is one statement, applied whole or not at all.
+    /// Such a program keeps it with the host's own migrations, and grants the logins.
     #[arg(long, verbatim_doc_comment, conflicts_with_all = ["writer", "reader", "auditor", "operator", "only_roles"])]
     print: bool,
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use rand::RngExt as _;
@@ -13,7 +13,7 @@ use super::payload::{self, Gap, MAX_RECORDS, Payload, Scoped};
 use super::transport::Transport;
 use crate::clock::Moment;
 use crate::config::otlp::Otlp;
-use crate::delivery::export::Export;
+use crate::delivery::export::{Export, LEFT_EVERY};
 use crate::report;
 use crate::sink::backoff::Backoff;
 use crate::sink::source::Source;
@@ -78,6 +78,8 @@ pub(crate) struct Drain {
     metrics: Option<Metrics>,
     /// This process's own log first, then the adopted one, if any.
     sources: Vec<Exporting>,
+    /// Before this, no folder is tried: another process has one.
+    adopt_after: Option<Instant>,
     backoff: Backoff,
     /// The records that were given up and not yet reported.
     gap: Option<Gap>,
@@ -126,6 +128,7 @@ impl Drain {
             transport,
             metrics,
             sources: vec![own],
+            adopt_after: None,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             gap: None,
             has_refused: false,
@@ -236,6 +239,9 @@ impl Drain {
 
     /// Takes over the next log whose records are in Postgres, one at a time.
     fn adopt(&mut self) {
+        if self.adopt_after.is_some_and(|at| Instant::now() < at) {
+            return;
+        }
         while self.sources.len() == 1
             && let Some(path) = self.export.take_left()
         {
@@ -244,6 +250,7 @@ impl Drain {
                 // Another process has it, or has removed it.
                 Ok(None) if path.exists() => {
                     self.export.put_back(path);
+                    self.adopt_after = Some(Instant::now() + LEFT_EVERY);
                     return;
                 }
                 Ok(None) => {}

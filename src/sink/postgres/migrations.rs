@@ -55,7 +55,7 @@ pub(super) const GUARD: &str = include_str!("../../../migrations/guard.sql");
 /// Selects a row if this login can create the event triggers, and they are missing together with
 /// their schema or with everything that should be in it. If only a part is missing, it was not left
 /// out but tampered with, which `doctor` reports.
-const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
+pub(super) const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) n.oid \
          WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname OPERATOR(pg_catalog.=) 'audit_guard') \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger \

@@ -2,7 +2,7 @@
 
 use super::embedded::MIGRATIONS;
 use super::migrations::{
-    BEGIN, CLAIM, GIVE_BACK, GUARD, MISSING_RIGHT, ROLES, SETTINGS, STRANGERS,
+    BEGIN, CLAIM, GIVE_BACK, GUARD, LACKS_GUARD, MISSING_RIGHT, ROLES, SETTINGS, STRANGERS,
 };
 
 /// What [`SETTINGS`] changes: the script gives it back, since whoever runs it may go on in the same
@@ -13,9 +13,10 @@ const CHANGED: &str = "ARRAY['lock_timeout', 'client_min_messages', 'search_path
 /// Returns the SQL that makes the audit tables in a database that has none, for sqlx-cli, refinery,
 /// Flyway, Atlas or psql: the same as [`migrate`](crate::migrate) does, as one script.
 ///
-/// Run it in one transaction, as these programs do, and as a role that may make roles and schemas; a
-/// superuser gets the event triggers as well. It raises an error, and changes nothing, where something
-/// stands in its way, a right is missing, or the tables are there already. A program that writes to
+/// It is one statement, so it is applied whole or not at all. Run it as a login that may make roles and
+/// schemas, without `SET ROLE`; a superuser gets the event triggers as well. It raises an error, and
+/// changes nothing, where something stands in its way, a right is missing, or the tables are there
+/// already. A program that writes to
 /// them needs [`Builder::migrate(false)`](crate::Builder::migrate) and a login that is granted
 /// `audit_writer`.
 ///
@@ -30,14 +31,15 @@ pub fn migration_script() -> String {
     let version = env!("CARGO_PKG_VERSION");
     let mut parts = vec![
         format!(
-            "-- The audit trail of tracing-audit {version}. Run it in one transaction, in a database in UTF8."
-        ),
-        format!(
             "DO $script$ DECLARE name pg_catalog.text; BEGIN FOREACH name IN ARRAY {CHANGED} LOOP \
              PERFORM pg_catalog.set_config(pg_catalog.concat('tracing_audit.', name), pg_catalog.current_setting(name), true); \
-             END LOOP; END $script$;"
+             END LOOP; PERFORM pg_catalog.set_config('tracing_audit.login', current_user::pg_catalog.text, true); END $script$;"
         ),
         format!("{SETTINGS};"),
+        refuse(
+            "SELECT 'the transaction is not READ COMMITTED' \
+             WHERE current_setting('transaction_isolation') <> 'read committed'",
+        ),
         refuse(
             "SELECT 'the database''s encoding is not UTF8' WHERE current_setting('server_encoding') <> 'UTF8'",
         ),
@@ -54,6 +56,11 @@ pub fn migration_script() -> String {
         String::from(ROLES),
         refuse(&in_the_way()),
         String::from(BEGIN),
+        // It has reset the role to the login's own.
+        refuse(
+            "SELECT 'SET ROLE is in effect: connect as the login itself' \
+             WHERE current_user <> current_setting('tracing_audit.login')",
+        ),
         String::from("SET LOCAL ROLE audit_maintainer;"),
     ];
     for migration in &MIGRATIONS {
@@ -63,7 +70,7 @@ pub fn migration_script() -> String {
     parts.push(String::from("RESET ROLE;"));
     parts.push(format!("{GIVE_BACK};"));
     parts.push(format!(
-        "DO $script$ BEGIN IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN EXECUTE $guard$\n{GUARD}\n$guard$; \
+        "DO $script$ BEGIN IF EXISTS ({LACKS_GUARD}) THEN DROP SCHEMA IF EXISTS audit_guard; EXECUTE $guard$\n{GUARD}\n$guard$; \
          END IF; END $script$;"
     ));
     parts.push(format!(
@@ -71,7 +78,11 @@ pub fn migration_script() -> String {
          PERFORM pg_catalog.set_config(name, pg_catalog.current_setting(pg_catalog.concat('tracing_audit.', name)), true); \
          END LOOP; END $script$;"
     ));
-    parts.join("\n\n") + "\n"
+    let parts = parts.join("\n$part$;\n\nEXECUTE $part$\n");
+    format!(
+        "-- The audit trail of tracing-audit {version}, for a database in UTF8 that has none. One statement: all or nothing.\n\
+         DO $tracing_audit$ BEGIN\nEXECUTE $part$\n{parts}\n$part$;\nEND $tracing_audit$;\n"
+    )
 }
 
 /// What stands in the way of the trail, a line each.
