@@ -44,29 +44,26 @@ fn a_folder_that_is_held_is_left_alone_and_a_dead_one_is_taken_over_once() {
 }
 
 #[test]
-fn a_folder_that_is_looked_at_is_taken_over_all_the_same() {
+fn a_folder_that_is_looked_at_is_waited_for_and_an_owned_one_is_not() {
     let root = Root::new();
     drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
     let path = all(&root.0).remove(0);
     let reader = open_lock_to_look(&path).unwrap();
     reader.lock_shared().unwrap();
     let lock = open_plain(&path.join("lock")).unwrap();
-    assert!(
-        !lock_unless_owned(&lock, Duration::ZERO).unwrap(),
-        "it is looked at for too long"
-    );
+    let patience = Duration::from_millis(50);
+    let began = Instant::now();
+    assert!(!lock_unless_owned(&lock, patience).unwrap(), "it is read");
+    assert!(began.elapsed() >= patience, "it was waited for");
     let taken = std::thread::scope(|scope| {
         let taking = scope.spawn(|| Directory::take_over(&path, &root.0).unwrap());
-        // Readers follow one another, none of them for long.
-        for _ in 0..20 {
-            let next = open_lock_to_look(&path).unwrap();
-            let _ = next.try_lock_shared();
-            std::thread::yield_now();
-        }
         drop(reader);
         taking.join().unwrap()
     });
     assert!(taken.is_some());
+    let (hour, began) = (Duration::from_hours(1), Instant::now());
+    assert!(!lock_unless_owned(&lock, hour).unwrap(), "it is owned");
+    assert!(began.elapsed() < hour, "its owner is not waited for");
     assert_eq!(orphans(&root.0, Path::new("")).0, 0, "it is owned");
 }
 
