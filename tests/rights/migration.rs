@@ -476,10 +476,12 @@ fn printed_script_makes_what_migrate_makes_once_and_leaves_the_session_as_it_was
 fn printed_script_refuses_what_stands_in_its_way_and_a_login_that_lacks_a_right() {
     let script = tracing_audit::migration_script();
     let postgres = Postgres::start();
-    postgres.psql("CREATE ROLE mallory; CREATE SCHEMA audit AUTHORIZATION mallory; CREATE TABLE audit.theirs (id int)");
+    postgres.psql("CREATE ROLE mallory; CREATE SCHEMA audit AUTHORIZATION mallory; CREATE TABLE audit.\"a\nline\" (id int)");
     let refused = postgres.try_psql(&script).unwrap_err();
     assert!(
-        refused.contains("this is in the way") && refused.contains("mallory"),
+        refused.contains("this is in the way")
+            && refused.contains("mallory")
+            && refused.contains("a?line"),
         "{refused}"
     );
     postgres.psql("DROP SCHEMA audit CASCADE; CREATE ROLE weak");

@@ -92,10 +92,11 @@ fn in_the_way() -> String {
     )
 }
 
-/// The statement that raises what a query returns, if it returns something.
+/// The statement that raises what a query returns, if it returns something: in one line, whatever
+/// names there are.
 fn refuse(query: &str) -> String {
     format!(
-        "DO $script$ DECLARE why text; BEGIN SELECT string_agg(one, '; ') INTO why FROM (\n{query}\n) AS reasons (one); \
+        "DO $script$ DECLARE why text; BEGIN SELECT string_agg(regexp_replace(one, '[[:cntrl:]]', '?', 'g'), '; ') INTO why FROM (\n{query}\n) AS reasons (one); \
          IF why IS NOT NULL THEN RAISE EXCEPTION 'nothing was done, for this is in the way: %', why; END IF; END $script$;"
     )
 }
