@@ -1,4 +1,4 @@
--- The audit trail: three record tables, partitioned by month, the batches that
+-- The audit trail: the record tables, partitioned by month, the batches that
 -- wrote them, and the records that could not be written.
 --
 -- Leaf partitions live in a schema of their own, `audit_parts`, so that a grant
@@ -162,20 +162,51 @@ CREATE TABLE audit.events (
 CREATE INDEX events_request_id_idx ON audit.events (request_id, tenant_id);
 CREATE INDEX events_tenant_id_idx ON audit.events (tenant_id, id);
 
+-- Activities ---------------------------------------------------------------
+
+-- Events of which there are many, so that they can be kept for a shorter time. The columns are those of audit.events.
+CREATE TABLE audit.activities (LIKE audit.events INCLUDING DEFAULTS INCLUDING CONSTRAINTS, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+ALTER TABLE audit.activities RENAME CONSTRAINT events_created_at_check TO activities_created_at_check;
+ALTER TABLE audit.activities RENAME CONSTRAINT events_size TO activities_size;
+
+CREATE INDEX activities_request_id_idx ON audit.activities (request_id, tenant_id);
+CREATE INDEX activities_tenant_id_idx ON audit.activities (tenant_id, id);
+
+-- The record tables --------------------------------------------------------
+
+-- The one list of them: a new table is an entry here, and one in audit.time_column.
+CREATE FUNCTION audit.record_tables() RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT ARRAY['query_runs', 'prompt_runs', 'events', 'activities']
+$$;
+COMMENT ON FUNCTION audit.record_tables() IS 'The names of the record tables.';
+
+CREATE FUNCTION audit.time_column(parent text) RETURNS text
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE parent WHEN 'query_runs' THEN 'started_at' WHEN 'prompt_runs' THEN 'created_at' WHEN 'events' THEN 'created_at'
+        WHEN 'activities' THEN 'created_at' END
+$$;
+COMMENT ON FUNCTION audit.time_column(text) IS 'The column with the time of a record table; NULL for any other name.';
+
 COMMENT ON TABLE audit.query_runs IS 'One row for each SQL statement that was asked for: who asked which question, which SQL ran, what came of it.';
 COMMENT ON TABLE audit.prompt_runs IS 'One row for each prompt that was sent to a model: which model, which prompt, which answer.';
 COMMENT ON TABLE audit.events IS 'One row for each action that is neither a query nor a prompt.';
+COMMENT ON TABLE audit.activities IS 'One row for each event of a type of which there are many, such as log, http_request and system_metric.';
 
 -- What every record table shares is described once.
 DO $$
 DECLARE
     parent text;
 BEGIN
-    FOREACH parent IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events'] LOOP
+    FOREACH parent IN ARRAY audit.record_tables() LOOP
         EXECUTE format('COMMENT ON COLUMN audit.%I.id IS %L', parent, 'UUIDv7 whose time is the start of the span, milliseconds since 1970.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.tenant_id IS %L', parent, 'The tenant; for a tenant key that is no UUID, audit.tenant_uuid(key), with the key in metadata.tenant_key.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.request_id IS %L', parent, 'What correlates all records of one request, across processes.');
-        EXECUTE format('COMMENT ON COLUMN audit.%I.parent_id IS %L', parent, 'The record of the nearest enclosing audit span, in whichever of the three tables it is.');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.parent_id IS %L', parent, 'The record of the nearest enclosing audit span, in whichever of the record tables it is.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.trace_id IS %L', parent, 'Trace id, 32 lower-case hexadecimal digits.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.span_id IS %L', parent, 'Span id, 16 lower-case hexadecimal digits.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.metadata IS %L', parent, 'Fields of the span that have no column, by their name and with their type.');
@@ -201,13 +232,23 @@ COMMENT ON TABLE audit.writers IS 'One row for each writer, made with its first 
 COMMENT ON COLUMN audit.writers.login IS 'The login that added the first batch.';
 COMMENT ON COLUMN audit.writers.secret_sha256 IS 'The hash of 32 random bytes.';
 
+-- Records by table: an object with the number of rows of each record table that has any, such as {"events": 2}.
+CREATE FUNCTION audit.count_records(records jsonb) RETURNS bigint
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    -- A number that is no whole one above zero, or no table's, counts as so many that no batch can have them.
+    SELECT CASE WHEN jsonb_typeof(records) = 'object' THEN (
+        SELECT coalesce(sum(CASE WHEN key = ANY (audit.record_tables()) AND value::text ~ '^[1-9][0-9]{0,9}$' THEN value::text::bigint ELSE 1e18 END), 0)
+        FROM jsonb_each(records))::bigint END
+$$;
+COMMENT ON FUNCTION audit.count_records(jsonb) IS 'The number of rows that a batch has by its records; NULL unless they are an object.';
+
 CREATE TABLE audit.batches (
     writer_id       uuid        NOT NULL,
     first_seq       bigint      NOT NULL CHECK (first_seq >= 1),
     last_seq        bigint      NOT NULL CHECK (last_seq >= first_seq),
-    query_runs      integer     NOT NULL CHECK (query_runs >= 0),
-    prompt_runs     integer     NOT NULL CHECK (prompt_runs >= 0),
-    events          integer     NOT NULL CHECK (events >= 0),
+    records         jsonb       NOT NULL,
     dead_letters    integer     NOT NULL CHECK (dead_letters >= 0),
     first_id        uuid,
     last_id         uuid,
@@ -216,12 +257,13 @@ CREATE TABLE audit.batches (
     library_version text        NOT NULL CHECK (octet_length(library_version) <= 256),
     committed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (writer_id, first_seq),
-    CHECK (last_seq - first_seq + 1 = query_runs + prompt_runs + events + dead_letters)
+    CONSTRAINT batches_records CHECK ((last_seq - first_seq + 1 = audit.count_records(records) + dead_letters) IS TRUE)
 );
 
 CREATE INDEX batches_committed_at_idx ON audit.batches (committed_at);
 
 COMMENT ON TABLE audit.batches IS 'One row for each batch, written in the transaction that writes its records. The batches of a writer follow each other without a gap, so its primary key is what keeps a record from being written twice.';
+COMMENT ON COLUMN audit.batches.records IS 'The number of its rows in each record table that has any, such as {"events": 2}.';
 COMMENT ON COLUMN audit.batches.first_id IS 'The least id of its rows; with last_id and writer_id, the way to its rows by the primary key.';
 COMMENT ON COLUMN audit.batches.last_id IS 'The greatest id of its rows.';
 COMMENT ON COLUMN audit.batches.mark IS 'The hash of the salt of its last record, by which its writer knows the batch for its own.';
@@ -240,7 +282,7 @@ CREATE TABLE audit.dead_letters (
     PRIMARY KEY (writer_id, seq)
 );
 
-COMMENT ON TABLE audit.dead_letters IS 'Records that Postgres refused, with their bytes and the reason. They count as part of the trail: seq has no gap over the three tables and this one.';
+COMMENT ON TABLE audit.dead_letters IS 'Records that Postgres refused, with their bytes and the reason. They count as part of the trail: seq has no gap over the record tables and this one.';
 
 -- Functions ----------------------------------------------------------------
 
@@ -279,61 +321,3 @@ AS $$
     SELECT (lpad(to_hex(least(greatest(floor(extract(epoch FROM at) * 1000), 0), 281474976710655)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 COMMENT ON FUNCTION audit.id_at(timestamptz) IS 'The least record id of that moment, for ranges of ids; of a moment that no id has, the least or the greatest one of all.';
-
-CREATE FUNCTION audit.ensure_partition(parent text, at timestamptz) RETURNS text
-    LANGUAGE plpgsql STRICT SECURITY DEFINER
-    SET search_path = pg_catalog, pg_temp
-    SET timezone = 'UTC'
-AS $$
-DECLARE
-    month_start constant timestamptz := date_trunc('month', at);
-    month_end   constant timestamptz := date_trunc('month', at) + interval '1 month';
-    leaf        constant text := parent || '_' || to_char(date_trunc('month', at), 'YYYY_MM');
-    time_column text;
-BEGIN
-    time_column := CASE parent
-        WHEN 'query_runs' THEN 'started_at'
-        WHEN 'prompt_runs' THEN 'created_at'
-        WHEN 'events' THEN 'created_at'
-    END;
-    IF time_column IS NULL THEN
-        RAISE EXCEPTION 'audit.%: no such record table', parent USING ERRCODE = 'undefined_table';
-    END IF;
-    IF at < '1970-01-01 00:00+00' OR at >= '10000-01-01 00:00+00' THEN
-        RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
-            USING ERRCODE = 'datetime_field_overflow';
-    END IF;
-    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NULL THEN
-        -- Writers that need the same partition at the same moment wait for each other here.
-        PERFORM pg_advisory_xact_lock(hashtextextended('tracing-audit partition', 0));
-    END IF;
-    IF to_regclass('audit_parts.' || quote_ident(leaf)) IS NOT NULL THEN
-        -- Rows in a table that was detached would be in nobody's trail.
-        IF NOT EXISTS (
-            SELECT FROM pg_inherits
-            WHERE inhrelid = to_regclass('audit_parts.' || quote_ident(leaf))
-                AND inhparent = to_regclass('audit.' || quote_ident(parent))
-                AND NOT inhdetachpending)
-        THEN
-            RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
-                USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Attach it again, or rename it so that a new partition can be made.';
-        END IF;
-        RETURN leaf;
-    END IF;
-    -- Created alone and attached afterwards: CREATE TABLE ... PARTITION OF would lock
-    -- out every reader of the parent, ATTACH does not.
-    EXECUTE format(
-        'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',
-        leaf, parent);
-    -- Lets a query by time skip the partition although it is partitioned by id.
-    EXECUTE format(
-        'ALTER TABLE audit_parts.%I ADD CONSTRAINT %I CHECK (%I >= %L AND %I < %L)',
-        leaf, leaf || '_month', time_column, month_start, time_column, month_end);
-    EXECUTE format(
-        'ALTER TABLE audit.%I ATTACH PARTITION audit_parts.%I FOR VALUES FROM (%L) TO (%L)',
-        parent, leaf, audit.id_at(month_start), audit.id_at(month_end));
-    RETURN leaf;
-END
-$$;
-COMMENT ON FUNCTION audit.ensure_partition(text, timestamptz) IS 'Makes the monthly partition of a record table for a moment unless it is there, and returns its name in schema audit_parts.';

@@ -74,7 +74,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', target);
     EXECUTE format('GRANT ALL ON %s TO audit_maintainer', target);
     EXECUTE format('REVOKE ALL ON %s FROM audit_owner', target);
-    IF target IN ('audit.query_runs'::regclass, 'audit.prompt_runs'::regclass, 'audit.events'::regclass, to_regclass('audit.legal_holds')) THEN
+    IF target = to_regclass('audit.legal_holds') OR target IN (SELECT to_regclass(format('audit.%I', name)) FROM unnest(audit.record_tables()) name) THEN
         EXECUTE format('GRANT SELECT (id), UPDATE (id) ON %s TO audit_owner', target);
     END IF;
 END
@@ -166,15 +166,6 @@ CREATE TABLE audit.legal_hold_lifts (
     lifted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE audit.legal_hold_lifts IS 'The end of a legal hold: who lifted it, when and why.';
-
--- The name of the column with the time of a record table; NULL for any other name.
-CREATE FUNCTION audit.time_column(parent text) RETURNS text
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT CASE parent WHEN 'query_runs' THEN 'started_at' WHEN 'prompt_runs' THEN 'created_at' WHEN 'events' THEN 'created_at' END
-$$;
-COMMENT ON FUNCTION audit.time_column(text) IS 'The column with the time of a record table.';
 
 -- Keeps the transaction from being prepared: nobody is left whose end would end the locks of a prepared transaction.
 -- Postgres prepares none that notifies.
@@ -273,7 +264,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.attach_leaf(text, text, timestamptz, timestamptz, integer) IS 'Makes the table of a month a partition; for the functions of the trail.';
 
-CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamptz) RETURNS text
+CREATE FUNCTION audit.ensure_partition(parent text, at timestamptz) RETURNS text
     LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
     SET timezone = 'UTC'
@@ -341,7 +332,7 @@ DO $$
 DECLARE
     parent text;
 BEGIN
-    FOREACH parent IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events'] LOOP
+    FOREACH parent IN ARRAY audit.record_tables() LOOP
         EXECUTE format(
             'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',
             parent || '_default', parent);
@@ -367,7 +358,7 @@ DO $$
 DECLARE
     target text;
 BEGIN
-    FOREACH target IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events'] LOOP
+    FOREACH target IN ARRAY audit.record_tables() LOOP
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_reader, audit_auditor', target);
         PERFORM audit.keep_no_statistics(format('audit.%I', target)::regclass);
@@ -389,7 +380,7 @@ BEGIN
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_operator', target);
         EXECUTE format('CREATE POLICY operator ON audit.%I FOR SELECT TO audit_operator USING (true)', target);
     END LOOP;
-    FOREACH target IN ARRAY ARRAY['query_runs', 'prompt_runs', 'events', 'writers', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
+    FOREACH target IN ARRAY audit.record_tables() || ARRAY['writers', 'batches', 'dead_letters', 'removals', 'legal_holds', 'legal_hold_lifts', 'settings'] LOOP
         EXECUTE format('CREATE POLICY auditor ON audit.%I FOR SELECT TO audit_auditor USING (true)', target);
         EXECUTE format('ALTER TABLE audit.%I ENABLE ROW LEVEL SECURITY', target);
         EXECUTE format('ALTER TABLE audit.%I FORCE ROW LEVEL SECURITY', target);
@@ -403,16 +394,24 @@ $$;
 -- All kinds in one, for reading.
 CREATE VIEW audit.trail WITH (security_invoker = true) AS
     SELECT 'audit.query_run' AS kind, id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
-        trace_id, span_id, service_name, started_at AS began_at, duration_ms, coalesce(question_text, sql_text) AS what, status, error_code, writer_id, seq
+        trace_id, span_id, service_name, started_at AS began_at, duration_ms, coalesce(question_text, sql_text) AS what, NULL AS target_type, NULL AS target_id,
+        status, error_code, error_message, metadata, writer_id, seq
     FROM audit.query_runs
     UNION ALL
     SELECT 'audit.prompt_run', id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
-        trace_id, span_id, service_name, created_at, duration_ms, coalesce(prompt_template_name, model_name), status, error_code, writer_id, seq
+        trace_id, span_id, service_name, created_at, duration_ms, coalesce(prompt_template_name, model_name), NULL, NULL,
+        status, error_code, error_message, metadata, writer_id, seq
     FROM audit.prompt_runs
     UNION ALL
     SELECT 'audit.event', id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
-        trace_id, span_id, service_name, created_at, latency_ms, action_type, status, error_code, writer_id, seq
-    FROM audit.events;
+        trace_id, span_id, service_name, created_at, latency_ms, action_type, target_type, target_id,
+        status, error_code, error_message, metadata, writer_id, seq
+    FROM audit.events
+    UNION ALL
+    SELECT 'audit.event', id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
+        trace_id, span_id, service_name, created_at, latency_ms, action_type, target_type, target_id,
+        status, error_code, error_message, metadata, writer_id, seq
+    FROM audit.activities;
 ALTER VIEW audit.trail OWNER TO audit_owner;
 GRANT SELECT ON audit.trail TO audit_reader, audit_auditor;
 COMMENT ON VIEW audit.trail IS 'The records of all kinds with what they have in common; read with the reader''s own rights.';
@@ -421,8 +420,8 @@ COMMENT ON VIEW audit.trail IS 'The records of all kinds with what they have in 
 -- workers and compile the query for the few that there are: a third of a second among millions. So it does neither here.
 CREATE FUNCTION audit.request_trail(request_id text) RETURNS TABLE (
         kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text,
-        parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamptz, duration_ms bigint, what text, status audit.run_status,
-        error_code text, writer_id uuid, seq bigint)
+        parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamptz, duration_ms bigint, what text, target_type text, target_id text,
+        status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint)
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     SET jit = 'off'
@@ -454,6 +453,10 @@ AS $$
         SELECT 'events', e.id, e.seq FROM audit.events e
             WHERE e.tenant_id = audit.current_tenant() AND e.id BETWEEN b.first_id AND b.last_id
                 AND e.writer_id = b.writer_id AND e.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'activities', a.id, a.seq FROM audit.activities a
+            WHERE a.tenant_id = audit.current_tenant() AND a.id BETWEEN b.first_id AND b.last_id
+                AND a.writer_id = b.writer_id AND a.seq BETWEEN b.first_seq AND b.last_seq
     ) AS r
     WHERE b.committed_at > since AND NOT EXISTS (
         SELECT FROM unnest(writers, positions) AS place (writer, last) WHERE place.writer = b.writer_id AND b.first_seq <= place.last)
@@ -478,7 +481,7 @@ $$;
 COMMENT ON FUNCTION audit.check_writer(uuid, bytea) IS 'Refuses whoever does not know the secret of a writer (AT002); for the functions of the trail.';
 
 CREATE FUNCTION audit.add_batch(
-    writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer,
+    writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer,
     first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL
 ) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -498,11 +501,11 @@ BEGIN
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version)
-        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version);
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version);
 END
 $$;
-COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text, bytea) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
+COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
 
 -- What a writer compares with its local log: two programs may have a copy of one.
 CREATE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint) RETURNS TABLE (first_seq bigint, last_seq bigint, mark bytea)
@@ -559,8 +562,8 @@ DECLARE
         PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
         6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
 BEGIN
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
-        VALUES (writer, 1, 1, 0, 0, 1, 0, event, event, 'postgres', 'sql');
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
     EXECUTE format(
         'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
          VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
@@ -608,14 +611,6 @@ $$;
 COMMENT ON FUNCTION audit.record_reading(text, text, uuid) IS 'Records in the trail that the trail is read: by whom, when, from where, why, and of which request or tenant. Returns the id of the event.';
 
 -- Legal holds ----------------------------------------------------------------------
-
-CREATE FUNCTION audit.record_tables() RETURNS text[]
-    LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT ARRAY['query_runs', 'prompt_runs', 'events']
-$$;
-COMMENT ON FUNCTION audit.record_tables() IS 'The names of the record tables.';
 
 -- The kinds that a caller names, each once; NULL: all.
 CREATE FUNCTION audit.check_kinds(kinds text[]) RETURNS text[]
@@ -1120,7 +1115,7 @@ ALTER TYPE audit.run_status OWNER TO audit_owner;
 GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text), audit.id_at(timestamptz), audit.current_tenant() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(text, timestamptz) TO audit_writer, audit_operator;
 GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
-    audit.add_batch(uuid, bytea, bigint, bigint, integer, integer, integer, integer, uuid, uuid, text, text, bytea),
+    audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea),
     audit.writer_batches(uuid, bytea, bigint),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;

@@ -77,6 +77,7 @@
 //! | `audit.query_run` | `audit.query_runs` | `datasource_id` uuid, `question_text`, `sql_text`, `sql_summary`, `row_count` int, `rows_affected` int |
 //! | `audit.prompt_run` | `audit.prompt_runs` | `model_name`, `provider`, `prompt_template_name`, `prompt_template_version` int, `rendered_prompt`, `response_text`, `role`, `input_token_count` int, `output_token_count` int |
 //! | `audit.event`: a span, or a `tracing` event | `audit.events` | `action_type`, `target_type`, `target_id`, `input_summary`, `output_summary` |
+//! | the same with `action_type` `log`, `http_request`, `system_metric`, or one of [`Builder::activities`] | `audit.activities` | the same |
 //! | each of them | | `tenant_id` uuid or any key, `user_id`, `user_role`, `agent_id` uuid, `request_id`, `llm_session_id` uuid, `conversation_id`, `status`, `error_code`, `error_message`, `metadata` |
 //!
 //! A value from a type of your own is stored as its text: `tenant_id = ?TenantId("acme")` is `acme`. What `%` writes is stored
@@ -303,6 +304,8 @@ pub use sink::postgres::{make_roles, migrate, migration_script};
 #[cfg(feature = "otlp")]
 pub use stats::ExportStats;
 pub use stats::{DropCause, Health, Stats};
+#[doc(hidden)]
+pub use vocabulary::Table;
 pub use vocabulary::{Kind, Status};
 
 /// The README's programs, compiled as a part of the documentation's.

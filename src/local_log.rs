@@ -21,7 +21,7 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
-use crate::config::Builder;
+use crate::config::{Builder, activities_of_environment};
 use crate::delivery::commit::Progress;
 use crate::delivery::required::Required;
 use crate::error::BuildError;
@@ -348,7 +348,9 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         // `.` has no name and no parent.
         None => std::fs::canonicalize(log).map_err(|error| cannot_drain(&error, Some(&error)))?,
     };
-    let config = Builder::default().postgres(url).migrate(false).config()?;
+    let mut config = Builder::default().postgres(url).migrate(false).config()?;
+    // As the program would have written them.
+    config.activities = activities_of_environment();
     let config = Arc::new(config);
     let taken = Spool::take_over(log);
     let spool = match taken.map_err(|error| cannot_drain(&error, error.io()))? {

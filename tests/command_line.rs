@@ -32,9 +32,9 @@ const TEST_FUNCTIONS: &str = "
         least constant int := (random() * 100000000)::int;
     BEGIN
         PERFORM audit.ensure_partition('query_runs', at);
-        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs,
-            events, dead_letters, first_id, last_id, library_version)
-        VALUES (writer, first, first + n - 1, n, 0, 0, 0,
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters,
+            first_id, last_id, library_version)
+        VALUES (writer, first, first + n - 1, jsonb_build_object('query_runs', n), 0,
             test_id(least, at), test_id(least + n - 1, at), 'test');
         INSERT INTO audit.query_runs
             (id, tenant_id, request_id, sql_text, status, started_at, metadata, writer_id, seq, salt)
@@ -47,7 +47,7 @@ const TEST_FUNCTIONS: &str = "
 /// retried), and a query whose parent is missing; inserted out of order.
 const STORY: &str = r#"
     SELECT audit.ensure_partition(t, '2026-05-04 09:30Z')
-        FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS t;
+        FROM unnest(audit.record_tables()) AS t;
     INSERT INTO audit.query_runs (id, tenant_id, user_id, user_role, request_id, parent_id,
         service_name, question_text, sql_text, row_count, status, error_code, error_message,
         started_at, finished_at, duration_ms, metadata, problems, writer_id, seq, salt)
@@ -1050,9 +1050,9 @@ fn a_row_that_postgres_cannot_print_costs_itself_and_no_other() {
     // few bytes 131,072.
     postgres.psql(&format!(
         "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_size; SELECT audit.ensure_partition('query_runs', now());
-        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters,
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters,
             first_id, last_id, library_version)
-        VALUES ('{WRITER_B}', 1, 4, 4, 0, 0, 0, test_id(21, now()), test_id(24, now()), 'test');
+        VALUES ('{WRITER_B}', 1, 4, '{{\"query_runs\": 4}}', 0, test_id(21, now()), test_id(24, now()), 'test');
         INSERT INTO audit.query_runs (id, request_id, question_text, sql_text, status, started_at, metadata, writer_id, seq, salt)
         SELECT test_id(20 + n, now()), CASE n WHEN 2 THEN 'req-2' ELSE 'req-1' END, question, sql, 'succeeded', now(), jsonb_build_object('x', metadata::jsonb), '{WRITER_B}', n, ''
         FROM (VALUES (1, 'one', repeat(E'\\x01', 180000000), '{{}}'),
@@ -1535,8 +1535,8 @@ fn with_old_partitions() -> Postgres {
     postgres.psql(
         "SELECT audit.ensure_partition(parent, at::timestamptz)
             FROM (VALUES ('events', '2012-05-04Z'), ('query_runs', '2012-05-04Z'), ('events', '2013-01-04Z')) v (parent, at);
-        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
-            VALUES ('00000000-0000-7000-8000-00000000000a', 1, 3, 0, 0, 3, 0, 'test');
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
+            VALUES ('00000000-0000-7000-8000-00000000000a', 1, 3, '{\"events\": 3}', 0, 'test');
         INSERT INTO audit.events (id, action_type, status, created_at, writer_id, seq, salt)
             SELECT test_id(n, at), 'old', 'succeeded', at, '00000000-0000-7000-8000-00000000000a', n, ''
             FROM generate_series(1, 3) n, (SELECT '2012-05-04Z'::timestamptz AS at) t",

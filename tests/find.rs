@@ -488,7 +488,7 @@ fn kinds_are_understood_as_they_are_printed() {
     let unknown = run(&postgres, &["find", "--kind", "query"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(
-        stderr(&unknown).contains("query_runs, prompt_runs, events"),
+        stderr(&unknown).contains("query_runs, prompt_runs, events, activities"),
         "{}",
         stderr(&unknown)
     );

@@ -400,7 +400,7 @@ fn a_host_table_can_refer_to_a_run_and_a_query_by_time_reads_one_partition() {
     );
     assert_eq!(
         made.trim(),
-        "3",
+        "4",
         "the next month's partitions are there before they are needed"
     );
 }

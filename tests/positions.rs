@@ -104,8 +104,8 @@ fn a_position_beyond_what_was_sent_is_an_alarm_and_never_committed() {
     let old = writer(postgres);
     // An administrator can do this: no function prevents it.
     postgres.psql(&format!(
-        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
-         SELECT '{old}', audit.writer_position('{old}'), audit.writer_position('{old}') + 999998, 999999, 0, 0, 0, ''"
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
+         SELECT '{old}', audit.writer_position('{old}'), audit.writer_position('{old}') + 999998, '{{\"query_runs\": 999999}}', 0, ''"
     ));
     commit(audit, named("after", 30));
     wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
@@ -519,8 +519,8 @@ fn a_batch_at_the_end_of_all_numbers_stops_nobody() {
     commit(audit, named("before", 5));
     let old = writer(postgres);
     postgres.psql(&format!(
-        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
-         VALUES ('{old}', 9223372034707292161, 9223372036854775807, 0, 0, 2147483647, 0, '')"
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
+         VALUES ('{old}', 9223372034707292161, 9223372036854775807, '{{\"events\": 2147483647}}', 0, '')"
     ));
     commit(audit, named("after", 30));
     wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());

@@ -76,8 +76,7 @@ fn made_ahead(postgres: &Postgres) -> String {
 }
 
 /// Locks the whole trail for reading in a transaction that stays open, as `pg_dump` does.
-const READ_ALL: &str =
-    "BEGIN; LOCK TABLE audit.query_runs, audit.prompt_runs, audit.events IN ACCESS SHARE MODE";
+const READ_ALL: &str = "BEGIN; LOCK TABLE audit.query_runs, audit.prompt_runs, audit.events, audit.activities IN ACCESS SHARE MODE";
 
 fn set(postgres: &Postgres, setting: &str) {
     postgres.psql(&format!("ALTER SYSTEM SET {setting}"));
@@ -494,7 +493,7 @@ fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
 fn while_somebody_reads_for_long_records_are_committed_and_partitions_ahead_are_made_later() {
     let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
     tracing_audit::migrate(&postgres.url()).unwrap();
-    postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) t");
+    postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(audit.record_tables()) t");
     let mut reader = postgres.session(ADMINISTRATOR);
     reader.psql(READ_ALL);
     let audit = pipeline(&postgres, &spool, by_flush);

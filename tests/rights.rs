@@ -38,10 +38,11 @@ mod writers;
 use support::{Postgres, Session};
 
 /// The record tables, each with its time column.
-const RECORDS: [(&str, &str); 3] = [
+const RECORDS: [(&str, &str); 4] = [
     ("query_runs", "started_at"),
     ("prompt_runs", "created_at"),
     ("events", "created_at"),
+    ("activities", "created_at"),
 ];
 
 /// Starts a server with the trail's tables, created by a superuser.

@@ -202,7 +202,7 @@ fn each_kind(postgres: &Postgres, kinds: &[&str], tampering: impl Fn(&Fact) -> S
             let table = object
                 .strip_prefix("audit_parts.")
                 .and_then(|leaf| {
-                    ["query_runs", "prompt_runs", "events"]
+                    ["query_runs", "prompt_runs", "events", "activities"]
                         .iter()
                         .find(|table| leaf.starts_with(*table))
                 })
@@ -263,7 +263,8 @@ fn facts(postgres: &Postgres) -> Vec<Fact> {
 /// Returns how many rows each record table shows.
 fn rows_of(postgres: &Postgres) -> String {
     postgres.psql(
-        "SELECT (SELECT count(*) FROM audit.query_runs), (SELECT count(*) FROM audit.prompt_runs), (SELECT count(*) FROM audit.events)",
+        "SELECT (SELECT count(*) FROM audit.query_runs), (SELECT count(*) FROM audit.prompt_runs), (SELECT count(*) FROM audit.events),
+            (SELECT count(*) FROM audit.activities)",
     )
 }
 
@@ -284,7 +285,7 @@ fn with_rows() -> Postgres {
     assert!(command(&postgres, &["migrate"]).status().unwrap().success());
     postgres.psql(
         "SELECT audit.ensure_partition(t, now() + m * interval '1 month')
-            FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) t, generate_series(0, 1) m;
+            FROM unnest(audit.record_tables()) t, generate_series(0, 1) m;
         INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
             SELECT audit.id_at(at), at, 'succeeded', '00000000-0000-7000-8000-00000000000a', n, ''
             FROM generate_series(1, 20) n, LATERAL (SELECT date_trunc('month', now()) + n * interval '1 day') a (at);
@@ -294,8 +295,11 @@ fn with_rows() -> Postgres {
         INSERT INTO audit.prompt_runs (id, created_at, status, writer_id, seq, salt)
             SELECT audit.id_at(at), at, 'succeeded', '00000000-0000-7000-8000-00000000000a', n, ''
             FROM generate_series(31, 40) n, LATERAL (SELECT date_trunc('month', now()) + n * interval '1 hour') a (at);
-        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, library_version)
-            VALUES ('00000000-0000-7000-8000-00000000000a', 1, 40, 10, 10, 20, 0,
+        INSERT INTO audit.activities (id, created_at, status, writer_id, seq, salt)
+            SELECT audit.id_at(at), at, 'succeeded', '00000000-0000-7000-8000-00000000000a', n, ''
+            FROM generate_series(41, 60) n, LATERAL (SELECT date_trunc('month', now()) + (n - 40) * interval '1 day') a (at);
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
+            VALUES ('00000000-0000-7000-8000-00000000000a', 1, 60, '{\"query_runs\": 10, \"prompt_runs\": 10, \"events\": 20, \"activities\": 20}', 0,
                 '00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff', 'test');
         CREATE ROLE \"Some Body\";
         CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",

@@ -13,7 +13,7 @@ use self::otlp::Otlp;
 use crate::database::Servers;
 use crate::error::BuildError;
 use crate::limits::Limits;
-use crate::vocabulary::Kind;
+use crate::vocabulary::{Activities, Kind};
 
 /// How long a thread waits for room in the queue, unless [`WhenFull`] says otherwise.
 const DEFAULT_WAIT: Duration = Duration::from_secs(1);
@@ -106,6 +106,7 @@ pub struct Builder {
     durability: [Durability; Kind::ALL.len()],
     runs_in_flight: Option<[bool; Kind::ALL.len()]>,
     spool_quota_bytes: Option<u64>,
+    activities: Activities,
     batch: Batching,
     migrate: Option<bool>,
     drop_timeout: Option<Duration>,
@@ -155,6 +156,7 @@ pub(crate) struct Config {
     pub(crate) durability: [Durability; Kind::ALL.len()],
     pub(crate) runs_in_flight: [bool; Kind::ALL.len()],
     pub(crate) spool_quota_bytes: u64,
+    pub(crate) activities: Activities,
     pub(crate) batch: Batching,
     pub(crate) migrate: bool,
     pub(crate) drop_timeout: Duration,
@@ -270,6 +272,22 @@ impl Builder {
         self
     }
 
+    /// Sets which events are activities, by their `action_type`: beside `log`, `http_request` and
+    /// `system_metric`, which always are. They go to `audit.activities` instead of `audit.events`,
+    /// so that events of which there are many can be removed after a shorter time
+    /// (`tracing-audit retain --kind activities`). Default: none.
+    ///
+    /// Types are compared as they are written; white space around one is ignored. A type that
+    /// begins with `audit.` is one of the trail's own, and stays an event.
+    ///
+    /// ```
+    /// let builder = tracing_audit::Audit::builder().activities(["page_view", "heartbeat"]);
+    /// ```
+    pub fn activities(mut self, action_types: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        self.activities = Activities::new(action_types);
+        self
+    }
+
     /// Sets how many bytes of records the local log holds before it accepts no more. Default 4 GiB:
     /// at 500 bytes a record, 8 million records.
     pub fn spool_quota_bytes(mut self, bytes: u64) -> Self {
@@ -344,6 +362,7 @@ impl Builder {
                 .runs_in_flight
                 .unwrap_or(Kind::ALL.map(Kind::is_tracked_in_flight)),
             spool_quota_bytes,
+            activities: self.activities,
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),
             drop_timeout: self.drop_timeout.unwrap_or(DEFAULT_DROP_TIMEOUT),
@@ -376,11 +395,21 @@ impl Builder {
                 .filter(|dir| !dir.is_empty())
                 .map(PathBuf::from),
             service_name,
+            activities: activities_of_environment(),
             #[cfg(feature = "otlp")]
             otlp,
             ..Self::default()
         })
     }
+}
+
+/// Returns what `AUDIT_ACTIVITIES` lists, separated by commas.
+pub(crate) fn activities_of_environment() -> Activities {
+    Activities::new(
+        std::env::var("AUDIT_ACTIVITIES")
+            .unwrap_or_default()
+            .split(','),
+    )
 }
 
 /// The longest service name, in bytes; every row holds it.

@@ -57,6 +57,14 @@ impl<'a> Row<'a> {
         &self.values[usize::from(field.code())]
     }
 
+    /// Returns the text in the field's column, if there is one.
+    pub(crate) fn text(&self, field: Field) -> Option<&str> {
+        match self.cell(field) {
+            Cell::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Returns when the record ended, in microseconds since 1970, if known.
     pub(crate) fn finished_us(&self) -> Option<i64> {
         let duration_us = self.duration_us?;

@@ -6,7 +6,10 @@
 mod fields;
 mod kinds;
 mod status;
+mod tables;
 
 pub(crate) use fields::{Field, FieldType};
 pub use kinds::Kind;
 pub use status::Status;
+pub(crate) use tables::Activities;
+pub use tables::Table;

@@ -28,7 +28,7 @@ fn a_hold_that_would_hold_nothing_is_refused() {
         ("22023", "'x', kinds => '{events,events}'"),
         (
             "22023",
-            "'x', kinds => '{query_runs,prompt_runs,events,events}'",
+            "'x', kinds => '{query_runs,prompt_runs,events,activities,events}'",
         ),
         ("42P01", "'x', kinds => '{NULL}'"),
         ("42P01", "'x', kinds => '{events,NULL}'"),

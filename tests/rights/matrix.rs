@@ -46,8 +46,8 @@ const HOLD: &str = "00000000-0000-4000-8000-000000000001";
 /// A row in each table that the pipeline does not fill.
 const ROWS: &str = "
     INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name) VALUES ('00000000-0000-4000-8000-000000000008', '', sha256(''), '');
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
-        VALUES (gen_random_uuid(), 1, 1, 1, 0, 0, 0, '');
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
+        VALUES (gen_random_uuid(), 1, 1, '{\"query_runs\": 1}', 0, '');
     INSERT INTO audit.dead_letters (writer_id, seq, kind, reason, frame, salt) VALUES (gen_random_uuid(), 1, '', '', '', '');
     INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
         VALUES ('events_2019_01', 'events', gen_random_uuid(), 1, 1, 1, '', '');
@@ -306,6 +306,11 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
     postgres.psql(ROWS);
     for (parent, time) in RECORDS {
         let columns = format!("id, status, {time}, writer_id, seq, salt");
+        let text = match parent {
+            "query_runs" => "sql_summary",
+            "prompt_runs" => "rendered_prompt",
+            _ => "input_summary",
+        };
         let mut record = |name: String, kind, parent, at: &str| {
             let values = format!(
                 "overlay(audit.id_at({at})::text PLACING right(gen_random_uuid()::text, 12) FROM 25)::uuid, \
@@ -316,7 +321,7 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
                 name,
                 kind,
                 parent,
-                text: "error_message",
+                text,
                 key: "id",
                 referring: "id uuid",
                 columns: columns.clone(),
@@ -348,8 +353,8 @@ fn tables(postgres: &Postgres) -> Vec<Table> {
             "ledger",
             "service_name",
             ("writer_id, first_seq", "writer_id uuid, first_seq bigint"),
-            "writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version",
-            "gen_random_uuid(), 1, 1, 1, 0, 0, 0, ''",
+            "writer_id, first_seq, last_seq, records, dead_letters, library_version",
+            "gen_random_uuid(), 1, 1, '{\"query_runs\": 1}', 0, ''",
         ),
         Table::other(
             "audit.dead_letters",
@@ -710,13 +715,13 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "add_batch",
-        "audit.add_batch(gen_random_uuid(), sha256(''), 1, 1, 0, 0, 1, 0, NULL, NULL, 'x', 'x')",
+        "audit.add_batch(gen_random_uuid(), sha256(''), 1, 1, '{\"events\": 1}', 0, NULL, NULL, 'x', 'x')",
         &["writer"],
     ),
     (
         "add_dead_letter",
         "audit.add_dead_letter('00000000-0000-4000-8000-000000000007', sha256(''), 1, NULL, 'x', NULL, 'x', '', '')
-            FROM (SELECT audit.add_batch('00000000-0000-4000-8000-000000000007', sha256(''), 1, 1, 0, 0, 0, 1, NULL, NULL, 'x', 'x')) AS batch",
+            FROM (SELECT audit.add_batch('00000000-0000-4000-8000-000000000007', sha256(''), 1, 1, '{}', 1, NULL, NULL, 'x', 'x')) AS batch",
         &["writer"],
     ),
     (
@@ -803,6 +808,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ),
     ("by_the_host", "audit.by_the_host('events')", &[]),
     ("record_tables", "audit.record_tables()", &[]),
+    ("count_records", "audit.count_records('{}')", &[]),
     ("check_kinds", "audit.check_kinds(NULL)", &[]),
     ("check_text", "audit.check_text('x', 'y', 1)", &[]),
     ("leaves", "audit.leaves('events')", &[]),

@@ -15,11 +15,11 @@ const WRITERS: [&str; 2] = [
 /// January 2020: two batches of one writer and one of another, of Ann's tenant; February: rows of
 /// Bob's.
 const ROWS: &str = r#"
-    SELECT audit.ensure_partition(parent, at) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS parent,
+    SELECT audit.ensure_partition(parent, at) FROM unnest(audit.record_tables()) AS parent,
         unnest(ARRAY['2020-01-15Z', '2020-02-15Z', now()]::timestamptz[]) AS at;
     CREATE FUNCTION pg_temp.fill(writer uuid, first bigint, last bigint, at timestamptz, tenant uuid) RETURNS void LANGUAGE sql AS $$
-        INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
-            VALUES (writer, first, last, 0, 0, last - first + 1, 0, 'x');
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
+            VALUES (writer, first, last, jsonb_build_object('events', last - first + 1), 0, 'x');
         INSERT INTO audit.events (id, tenant_id, user_id, status, created_at, metadata, problems, writer_id, seq, salt)
             SELECT overlay(audit.id_at(at)::text PLACING left(writer::text, 4) || lpad(n::text, 8, '0') FROM 25)::uuid, tenant, 'it''s "ünïcode", \ and (more)',
                 'succeeded', at + n * interval '1.000001 s', '{"b": 1.50, "a": "\u00e9"}', '{a,"b,c"}', writer, n, '\x00ff'
@@ -194,7 +194,7 @@ fn what_is_removed_is_noted_by_batch_with_its_hash_and_told_as_an_event() {
     );
     // The event is a record like any other, with its batch.
     assert_eq!(
-        postgres.psql(&format!("SELECT first_seq, last_seq, events, first_id = last_id FROM audit.batches WHERE first_id = '{event}'")),
+        postgres.psql(&format!("SELECT first_seq, last_seq, records->>'events', first_id = last_id FROM audit.batches WHERE first_id = '{event}'")),
         "1|1|1|t"
     );
     refused(

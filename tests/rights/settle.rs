@@ -240,7 +240,7 @@ fn no_row_lies_in_a_default_partition_with_a_time_of_another_month_than_its_id()
 fn no_row_is_larger_than_what_a_value_may_be() {
     let postgres = migrated();
     let mut writer = login(&postgres, "w", Some("audit_writer"));
-    postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) t");
+    postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(audit.record_tables()) t");
     let month = postgres.psql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')");
     let insert = |column: &str, value: &str| {
         format!(

@@ -21,7 +21,7 @@ const ROWS: &str = "
     GRANT ALL ON SCHEMA theirs TO PUBLIC;
     CREATE FUNCTION theirs.id(n bigint) RETURNS uuid LANGUAGE sql AS $$
         SELECT overlay(audit.id_at(now())::text PLACING lpad(n::text, 12, '0') FROM 25)::uuid $$;
-    SELECT audit.ensure_partition(parent, now()) FROM unnest(ARRAY['query_runs', 'prompt_runs', 'events']) AS parent;
+    SELECT audit.ensure_partition(parent, now()) FROM unnest(audit.record_tables()) AS parent;
     CREATE TABLE theirs.rows AS
         SELECT n, CASE WHEN n < 2 THEN 'aaaaaaaa-0000-4000-8000-000000000000' WHEN n > 2 THEN 'bbbbbbbb-0000-4000-8000-000000000000' END::uuid AS tenant,
             CASE WHEN n < 2 THEN 'ann' WHEN n > 2 THEN 'SECRET' || n % 3 ELSE 'SECRET of none' END AS who
@@ -32,8 +32,8 @@ const ROWS: &str = "
         SELECT theirs.id(n), tenant, who, who, who, 'succeeded', now(), gen_random_uuid(), n, convert_to(who, 'UTF8') FROM theirs.rows;
     INSERT INTO audit.events (id, tenant_id, user_id, request_id, input_summary, status, created_at, writer_id, seq, salt)
         SELECT theirs.id(n), tenant, who, who, who, 'succeeded', now(), gen_random_uuid(), n, convert_to(who, 'UTF8') FROM theirs.rows;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, library_version)
-        VALUES (gen_random_uuid(), 1, 1, 1, 0, 0, 0, 'SECRET');
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
+        VALUES (gen_random_uuid(), 1, 1, '{\"query_runs\": 1}', 0, 'SECRET');
     INSERT INTO audit.dead_letters (writer_id, seq, kind, reason, frame, salt) VALUES (gen_random_uuid(), 1, '', 'SECRET', '', '');
     INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
         VALUES ('SECRET', 'events', gen_random_uuid(), 1, 1, 1, '', '');

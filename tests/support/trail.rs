@@ -139,7 +139,8 @@ pub(crate) fn once_each(postgres: &Postgres) {
     let wrong = postgres.psql(
         "WITH seqs AS (
              SELECT writer_id, seq FROM audit.query_runs UNION ALL SELECT writer_id, seq FROM audit.prompt_runs
-             UNION ALL SELECT writer_id, seq FROM audit.events UNION ALL SELECT writer_id, seq FROM audit.dead_letters)
+             UNION ALL SELECT writer_id, seq FROM audit.events UNION ALL SELECT writer_id, seq FROM audit.activities
+             UNION ALL SELECT writer_id, seq FROM audit.dead_letters)
          SELECT writer_id FROM seqs GROUP BY 1 HAVING min(seq) <> 1 OR max(seq) <> count(*) OR count(DISTINCT seq) <> count(*)
          UNION ALL
          SELECT writer_id FROM (SELECT *, lag(last_seq, 1, 0) OVER (PARTITION BY writer_id ORDER BY first_seq) AS before FROM audit.batches) b

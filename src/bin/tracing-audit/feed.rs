@@ -17,7 +17,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, Row as _};
-use tracing_audit::Kind;
+use tracing_audit::Table;
 
 use crate::database::{CATALOG_FIRST, Database, begin};
 use crate::error::Error;
@@ -57,7 +57,7 @@ const POSITIONS: &str = "
 /// The newest batches.
 const RECENT: &str = "
     SELECT writer_id, first_seq, last_seq, first_id, last_id,
-        query_runs, prompt_runs, events, dead_letters
+        CASE jsonb_typeof(records) WHEN 'object' THEN ARRAY(SELECT jsonb_object_keys(records)) ELSE '{}' END AS tables, dead_letters
     FROM audit.batches ORDER BY committed_at DESC, writer_id, first_seq DESC LIMIT $1";
 
 /// The writers with a recent batch, and the server's time.
@@ -71,7 +71,7 @@ const ACTIVE: &str = "
 /// ordered by `seq`, even when the server's clock went back.
 const NEW: &str = "
     SELECT b.writer_id, first_seq, last_seq, first_id, last_id,
-        query_runs, prompt_runs, events, dead_letters
+        CASE jsonb_typeof(records) WHEN 'object' THEN ARRAY(SELECT jsonb_object_keys(records)) ELSE '{}' END AS tables, dead_letters
     FROM unnest($1::uuid[], $2::bigint[]) AS place(writer_id, last)
     JOIN audit.batches AS b ON b.writer_id = place.writer_id AND b.first_seq > place.last
     ORDER BY max(committed_at) OVER (PARTITION BY b.writer_id ORDER BY first_seq),
@@ -91,12 +91,17 @@ const TENANT_NEW: &str = "
 /// The server's time.
 const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
-/// The newest rows of a tenant, from any batch.
-const NEWEST_OF_TENANT: &str = "tenant_id = $1 AND id IN (SELECT newest.id FROM (
-    (SELECT id FROM audit.query_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2) UNION ALL
-    (SELECT id FROM audit.prompt_runs WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2) UNION ALL
-    (SELECT id FROM audit.events WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2)
-    ORDER BY id DESC LIMIT $2) AS newest)";
+/// Returns the condition that selects the newest rows of a tenant, from any batch.
+fn newest_of_tenant_condition() -> String {
+    let newest = Table::ALL.map(|table| {
+        let table = table.name();
+        format!("(SELECT id FROM audit.{table} WHERE tenant_id = $1 ORDER BY id DESC LIMIT $2)")
+    });
+    format!(
+        "tenant_id = $1 AND id IN (SELECT newest.id FROM ({} ORDER BY id DESC LIMIT $2) AS newest)",
+        newest.join(" UNION ALL ")
+    )
+}
 
 /// The condition that selects a batch's rows. The ids narrow the search to a range of the primary
 /// key and to the partitions it touches.
@@ -111,26 +116,19 @@ pub(crate) struct Batch {
     last_seq: i64,
     first_id: Option<Uuid>,
     last_id: Option<Uuid>,
-    /// The kinds it has rows of.
-    kinds: Vec<Kind>,
+    /// The tables it has rows in.
+    tables: Vec<Table>,
     /// Records that Postgres refused.
     pub(crate) dead_letters: i32,
 }
 
 impl FromRow<'_, PgRow> for Batch {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        let (kinds, dead_letters) = if row.try_column("tables").is_ok() {
-            let tables: Vec<String> = row.try_get("tables")?;
-            let has = |kind: &Kind| tables.iter().any(|table| table == kind.table_name());
-            (Kind::ALL.into_iter().filter(has).collect(), 0)
-        } else {
-            let mut kinds = Vec::new();
-            for kind in Kind::ALL {
-                if row.try_get::<i32, _>(kind.table_name())? > 0 {
-                    kinds.push(kind);
-                }
-            }
-            (kinds, row.try_get("dead_letters")?)
+        let tables: Vec<String> = row.try_get("tables")?;
+        // A reader of a tenant is not told of them.
+        let dead_letters = match row.try_column("dead_letters") {
+            Ok(_) => row.try_get("dead_letters")?,
+            Err(_) => 0,
         };
         Ok(Self {
             writer_id: row.try_get("writer_id")?,
@@ -138,7 +136,10 @@ impl FromRow<'_, PgRow> for Batch {
             last_seq: row.try_get("last_seq")?,
             first_id: row.try_get("first_id")?,
             last_id: row.try_get("last_id")?,
-            kinds,
+            tables: tables
+                .iter()
+                .filter_map(|name| Table::of_name(name))
+                .collect(),
             dead_letters,
         })
     }
@@ -386,7 +387,7 @@ async fn newest_of_tenant(
     tenant: Uuid,
     last: u32,
 ) -> Result<Vec<RecordId>, sqlx::Error> {
-    sqlx::query_as(select(&Kind::ALL, NEWEST_OF_TENANT, "id"))
+    sqlx::query_as(select(&Table::ALL, &newest_of_tenant_condition(), "id"))
         .bind(tenant)
         .bind(i64::from(last))
         .persistent(false)
@@ -401,10 +402,10 @@ async fn records_of(
     tenant: Option<Uuid>,
     after: i64,
 ) -> Result<Vec<RecordId>, sqlx::Error> {
-    if batch.kinds.is_empty() {
+    if batch.tables.is_empty() {
         return Ok(Vec::new());
     }
-    sqlx::query_as(select(&batch.kinds, OF_BATCH, "seq"))
+    sqlx::query_as(select(&batch.tables, OF_BATCH, "seq"))
         .bind(batch.first_id)
         .bind(batch.last_id)
         .bind(batch.writer_id)
@@ -416,14 +417,14 @@ async fn records_of(
         .await
 }
 
-/// Returns the statement that finds the records of `kinds` matching `condition`, in `order`, all in
+/// Returns the statement that finds the records of `tables` matching `condition`, in `order`, all in
 /// one snapshot.
 ///
 /// Both are texts of this program, never user input.
-fn select(kinds: &[Kind], condition: &str, order: &str) -> AssertSqlSafe<String> {
-    let tables: Vec<String> = kinds
+fn select(tables: &[Table], condition: &str, order: &str) -> AssertSqlSafe<String> {
+    let tables: Vec<String> = tables
         .iter()
-        .map(|kind| kind.table_name())
+        .map(|table| table.name())
         .map(|table| {
             format!("SELECT '{table}' AS table_name, id, seq FROM audit.{table} WHERE {condition}")
         })

@@ -10,13 +10,13 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, Row as _};
-use tracing_audit::Kind;
+use tracing_audit::{Kind, Table};
 
 use crate::complain;
 use crate::database::{Database, begin, is_bound_to_none, record_reading};
 use crate::error::Error;
 use crate::pages::{Extent, Pages};
-use crate::row::{RecordId, Row, kind_of, word};
+use crate::row::{RecordId, Row, table_of, word};
 use crate::tail::summary;
 use crate::text::{Layout, Terminal, columns, escape_json, escape_line, pad, paragraph};
 use crate::{Find, STATUSES};
@@ -79,7 +79,7 @@ impl FromRow<'_, PgRow> for Hit {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             record: RecordId {
-                kind: kind_of(row)?,
+                table: table_of(row)?,
                 id: row.try_get("id")?,
             },
             tenant: row.try_get("tenant_id")?,
@@ -246,10 +246,10 @@ async fn hits(
     tenant: Option<Uuid>,
     span: &Span,
 ) -> Result<Vec<Hit>, sqlx::Error> {
-    let tables: Vec<String> = Kind::ALL
+    let tables: Vec<String> = Table::ALL
         .into_iter()
-        .filter(|kind| {
-            arguments.kind.is_empty() || arguments.kind.iter().any(|k| k == kind.table_name())
+        .filter(|table| {
+            arguments.kind.is_empty() || arguments.kind.iter().any(|name| name == table.name())
         })
         .map(matching)
         .collect();
@@ -277,10 +277,12 @@ async fn hits(
 }
 
 /// Returns the query for the matching records of one table.
-fn matching(kind: Kind) -> String {
-    let table = kind.table_name();
-    let texts: Vec<String> = texts(kind)
-        .iter()
+fn matching(table: Table) -> String {
+    // The type of an event is short, and often what is searched for.
+    let action = (table.kind() == Kind::Event).then_some("action_type");
+    let texts: Vec<String> = table
+        .content_columns()
+        .chain(action)
         .map(|column| format!("position(lower($6) IN lower(left({column}, {LOOKED_AT}))) > 0"))
         .collect();
     format!(
@@ -289,24 +291,9 @@ fn matching(kind: Kind) -> String {
             AND ($4::text IS NULL OR user_id = $4)
             AND (cardinality($5::text[]) = 0 OR status::text = ANY ($5))
             AND ($6::text IS NULL OR {})",
-        texts.join(" OR ")
+        texts.join(" OR "),
+        table = table.name()
     )
-}
-
-/// Returns the columns that `--text` searches.
-fn texts(kind: Kind) -> &'static [&'static str] {
-    match kind {
-        Kind::QueryRun => &["question_text", "sql_text", "sql_summary", "error_message"],
-        Kind::PromptRun => &["rendered_prompt", "response_text", "error_message"],
-        Kind::Event => &[
-            "input_summary",
-            "output_summary",
-            "action_type",
-            "error_message",
-        ],
-        // The column that every kind has.
-        _ => &["error_message"],
-    }
 }
 
 /// Reads the requests: what each is about, and the outcomes of all its records, matching or not.
@@ -347,12 +334,12 @@ async fn outcomes(
         .iter()
         .filter_map(|hit| hit.request.as_deref())
         .collect();
-    let tables: Vec<String> = Kind::ALL
+    let tables: Vec<String> = Table::ALL
         .into_iter()
-        .map(|kind| {
+        .map(|table| {
             format!(
                 "SELECT tenant_id, request_id, status FROM audit.{} WHERE request_id = ANY ($1)",
-                kind.table_name()
+                table.name()
             )
         })
         .collect();
@@ -403,7 +390,7 @@ impl Request {
         let object = json!({
             "request_id": self.id(),
             "record_id": first.id(),
-            "kind": word(first.kind),
+            "kind": word(first.table.kind()),
             // As in `show --json`.
             "began": first.text("started_at").or(first.text("created_at")),
             "tenant_id": first.text("tenant_id"),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
+use tracing_audit::Table;
 
 use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
@@ -189,7 +190,7 @@ fn write_hold(out: &mut String, terminal: Terminal, hold: &Listed) {
     }
     let kinds = match &hold.kinds {
         Some(kinds) => kinds.join(", "),
-        None => "query_runs, prompt_runs, events".to_owned(),
+        None => Table::ALL.map(Table::name).join(", "),
     };
     let span = match (&hold.begins, &hold.ends) {
         (None, None) => "of any time".to_owned(),

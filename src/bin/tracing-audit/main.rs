@@ -37,7 +37,7 @@ use clap::builder::{
     NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
 };
 use clap::{Args, Parser, Subcommand};
-use tracing_audit::Kind;
+use tracing_audit::Table;
 
 use crate::database::Database;
 use crate::error::Error;
@@ -59,13 +59,14 @@ Prints an array of the requests, with the columns of a line and ids.
 Each is {request_id, record_id, kind, began, tenant_id, tenant_key, user_id, about,
 outcomes, records}; about is up to 2,000 characters long. For whole records use show.";
 
-/// The values of `--kind`: the record tables, or the singular form in which a record's kind is
-/// printed.
-fn kinds() -> impl TypedValueParser<Value = String> {
-    let kinds = Kind::ALL.map(|kind| PossibleValue::new(kind.table_name()).alias(row::word(kind)));
-    PossibleValuesParser::new(kinds).map(|said| {
-        let kind = Kind::ALL.into_iter().find(|kind| row::word(*kind) == said);
-        kind.map_or(said, |kind| kind.table_name().to_owned())
+/// The values of `--kind`: the record tables, or the name of one of their records.
+fn tables() -> impl TypedValueParser<Value = String> {
+    let tables = Table::ALL.map(|table| PossibleValue::new(table.name()).alias(table.singular()));
+    PossibleValuesParser::new(tables).map(|said| {
+        let table = Table::ALL
+            .into_iter()
+            .find(|table| table.singular() == said);
+        table.map_or(said, |table| table.name().to_owned())
     })
 }
 
@@ -266,7 +267,7 @@ struct Find {
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
     text: Option<String>,
     /// Records of this kind; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    #[arg(long, value_name = "KIND", value_parser = tables())]
     kind: Vec<String>,
     /// How many requests at most.
     #[arg(long, value_name = "N", default_value_t = 50)]
@@ -306,8 +307,8 @@ struct Retain {
     /// How long records are kept, as Postgres reads a span of time: '7 years', '18 months'.
     #[arg(long, value_name = "SPAN", value_parser = NonEmptyStringValueParser::new())]
     keep: String,
-    /// Of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    /// Of this table only; may be repeated. Each may be kept for a time of its own.
+    #[arg(long, value_name = "KIND", value_parser = tables())]
     kind: Vec<String>,
     /// Removes what the plan says can be removed, for good.
     #[arg(long)]
@@ -321,7 +322,7 @@ struct Retain {
 #[derive(Args, Debug)]
 struct Settle {
     /// Of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    #[arg(long, value_name = "KIND", value_parser = tables())]
     kind: Vec<String>,
     /// The months from this time on; every partition costs all who read some time.
     #[arg(long, value_name = "TIME")]
@@ -354,7 +355,7 @@ struct Hold {
     #[arg(long, value_name = "TIME")]
     to: Option<String>,
     /// Holds records of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = kinds())]
+    #[arg(long, value_name = "KIND", value_parser = tables())]
     kind: Vec<String>,
     /// Lists all holds, those in force first, in place of placing one.
     #[arg(long, conflicts_with_all = ["reason", "tenant", "even_if_unknown", "from", "to", "kind"])]

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
-use tracing_audit::Kind;
+use tracing_audit::Table;
 
 use crate::database::begin;
 use crate::row::{RecordId, Row};
@@ -63,68 +63,6 @@ pub(crate) const TENANT_KEY: &str =
 
 /// How long reading a page may take.
 const PAGE_TIMEOUT: &str = "SET LOCAL statement_timeout = '20s'";
-
-/// The text columns of every kind.
-const TEXTS: [&str; 9] = [
-    "user_id",
-    "user_role",
-    "request_id",
-    "conversation_id",
-    "trace_id",
-    "span_id",
-    "service_name",
-    "error_code",
-    "error_message",
-];
-
-/// The other columns of every kind.
-const OTHERS: [&str; 8] = [
-    "id",
-    "tenant_id",
-    "agent_id",
-    "llm_session_id",
-    "parent_id",
-    "status",
-    "writer_id",
-    "seq",
-];
-
-/// Returns the text columns and the other columns that only this kind has.
-fn own(kind: Kind) -> (&'static [&'static str], &'static [&'static str]) {
-    match kind {
-        Kind::QueryRun => (
-            &["question_text", "sql_text", "sql_summary"],
-            &["datasource_id", "row_count", "rows_affected", "started_at"],
-        ),
-        Kind::PromptRun => (
-            &[
-                "model_name",
-                "provider",
-                "prompt_template_name",
-                "rendered_prompt",
-                "response_text",
-                "role",
-            ],
-            &[
-                "prompt_template_version",
-                "input_token_count",
-                "output_token_count",
-                "created_at",
-            ],
-        ),
-        Kind::Event => (
-            &[
-                "action_type",
-                "target_type",
-                "target_id",
-                "input_summary",
-                "output_summary",
-            ],
-            &["created_at"],
-        ),
-        _ => (&[], &[]),
-    }
-}
 
 /// Rows still to be read, in order.
 #[derive(Debug)]
@@ -230,13 +168,13 @@ async fn page_of(
             return Ok(rows);
         }
     };
-    let mut rows: HashMap<(Kind, String), Row> = rows
+    let mut rows: HashMap<(Table, String), Row> = rows
         .into_iter()
-        .map(|row| ((row.kind, row.id().to_owned()), row))
+        .map(|row| ((row.table, row.id().to_owned()), row))
         .collect();
     let in_order = page
         .iter()
-        .filter_map(|record| rows.remove(&(record.kind, record.id.to_string())));
+        .filter_map(|record| rows.remove(&(record.table, record.id.to_string())));
     Ok(in_order.collect())
 }
 
@@ -299,8 +237,8 @@ async fn read(
     records: &[RecordId],
     extent: Extent,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    ask(connection, tenant, records, |kind, at| {
-        select(kind, at, extent)
+    ask(connection, tenant, records, |table, at| {
+        select(table, at, extent)
     })
     .await
 }
@@ -339,10 +277,8 @@ async fn measure(
     let sizes: Vec<(String, sqlx::types::Uuid, i64)> =
         ask(connection, tenant, records, size).await?;
     let record = |table: &str, id| {
-        let kind = Kind::ALL
-            .into_iter()
-            .find(|kind| kind.table_name() == table)?;
-        Some(RecordId { kind, id })
+        let table = Table::of_name(table)?;
+        Some(RecordId { table, id })
     };
     Ok(sizes
         .into_iter()
@@ -356,19 +292,19 @@ async fn ask<T>(
     connection: &mut PgConnection,
     tenant: Option<&str>,
     records: &[RecordId],
-    statement: impl Fn(Kind, usize) -> String,
+    statement: impl Fn(Table, usize) -> String,
 ) -> Result<Vec<T>, sqlx::Error>
 where
     T: for<'r> sqlx::FromRow<'r, sqlx::postgres::PgRow> + Send + Unpin,
 {
     let mut statements = Vec::new();
     let mut ids = Vec::new();
-    for kind in Kind::ALL {
-        let of_kind = records.iter().filter(|record| record.kind == kind);
-        let of_kind: Vec<_> = of_kind.map(|record| record.id).collect();
-        if !of_kind.is_empty() {
-            ids.push(of_kind);
-            statements.push(statement(kind, ids.len()));
+    for table in Table::ALL {
+        let of_table = records.iter().filter(|record| record.table == table);
+        let of_table: Vec<_> = of_table.map(|record| record.id).collect();
+        if !of_table.is_empty() {
+            ids.push(of_table);
+            statements.push(statement(table, ids.len()));
         }
     }
     if ids.is_empty() {
@@ -377,8 +313,8 @@ where
     let (mut transaction, _) = begin(connection, tenant).await?;
     transaction.execute(PAGE_TIMEOUT).await?;
     let mut query = sqlx::query_as(AssertSqlSafe(statements.join(" UNION ALL "))).persistent(false);
-    for of_kind in ids {
-        query = query.bind(of_kind);
+    for of_table in ids {
+        query = query.bind(of_table);
     }
     let rows = query.fetch_all(&mut *transaction).await?;
     transaction.rollback().await?;
@@ -386,28 +322,23 @@ where
 }
 
 /// Returns the statement that measures rows.
-fn size(kind: Kind, parameter: usize) -> String {
-    let table = kind.table_name();
-    let texts: Vec<String> = texts(kind)
+fn size(table: Table, parameter: usize) -> String {
+    let texts: Vec<String> = table
+        .text_columns()
         .map(|column| format!("coalesce(octet_length({column}), 0)::bigint"))
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, octet_length(metadata::text)::bigint
             + coalesce(octet_length(array_to_string(problems, ' ')), 0) + octet_length(salt) * 2 + {}
         FROM audit.{table} WHERE id = ANY (${parameter})",
-        texts.join(" + ")
+        texts.join(" + "),
+        table = table.name()
     )
 }
 
-/// Returns the text columns of a kind.
-fn texts(kind: Kind) -> impl Iterator<Item = &'static str> {
-    TEXTS.into_iter().chain(own(kind).0.iter().copied())
-}
-
 /// Returns the statement that reads rows.
-fn select(kind: Kind, parameter: usize, extent: Extent) -> String {
-    let table = kind.table_name();
-    let (began, took) = times(kind);
+fn select(table: Table, parameter: usize, extent: Extent) -> String {
+    let (began, took) = (table.began_column(), duration(table));
     let is_usual = is_usual(began);
     let (json, metadata, lengths, tenant_key) = match extent {
         Extent::Whole | Extent::Json => whole(),
@@ -419,7 +350,7 @@ fn select(kind: Kind, parameter: usize, extent: Extent) -> String {
             "NULL".to_owned(),
             "NULL".to_owned(),
         ),
-        Extent::Line | Extent::Story => in_part(kind, extent),
+        Extent::Line | Extent::Story => in_part(table, extent),
     };
     format!(
         "SELECT '{table}' AS table_name, {json} AS json, {metadata}::text AS metadata, {lengths}::text AS lengths,
@@ -427,27 +358,25 @@ fn select(kind: Kind, parameter: usize, extent: Extent) -> String {
             CASE WHEN {is_usual} THEN to_char({began}, 'YYYY-MM-DD HH24:MI:SS.MS') ELSE {began}::text END AS began,
             CASE WHEN {is_usual} THEN (extract(epoch FROM {began}) * 1000000)::bigint ELSE 0 END AS began_us,
             {took} AS took_ms
-        FROM audit.{table} AS t WHERE id = ANY (${parameter})"
+        FROM audit.{table} AS t WHERE id = ANY (${parameter})",
+        table = table.name()
     )
 }
 
-/// Returns the column with a record's start, and the expression for its duration in milliseconds,
-/// with microsecond precision where known.
-pub(crate) fn times(kind: Kind) -> (&'static str, String) {
-    let began = match kind {
-        Kind::QueryRun => "started_at",
-        _ => "created_at",
-    };
-    let took = match kind {
-        Kind::Event => "latency_ms::float8".to_owned(),
-        _ => format!(
-            "CASE WHEN {} AND {} THEN extract(epoch FROM finished_at - {began})::float8 * 1000
-                ELSE duration_ms::float8 END",
-            is_usual("finished_at"),
-            is_usual(began)
-        ),
-    };
-    (began, took)
+/// Returns the expression for a record's duration in milliseconds, with microsecond precision where
+/// known.
+pub(crate) fn duration(table: Table) -> String {
+    let began = table.began_column();
+    let duration = table.duration_column();
+    if !table.has_end() {
+        return format!("{duration}::float8");
+    }
+    format!(
+        "CASE WHEN {} AND {} THEN extract(epoch FROM finished_at - {began})::float8 * 1000
+            ELSE {duration}::float8 END",
+        is_usual("finished_at"),
+        is_usual(began)
+    )
 }
 
 /// Returns the condition that a time is one that arithmetic works on. A time written by hand that
@@ -484,7 +413,7 @@ fn whole() -> (String, String, String, String) {
 }
 
 /// Returns the same expressions for a row that is read in part.
-fn in_part(kind: Kind, extent: Extent) -> (String, String, String, String) {
+fn in_part(table: Table, extent: Extent) -> (String, String, String, String) {
     let chars = |column: &str| match extent {
         Extent::Line if matches!(column, "user_id" | "request_id") => ID_CHARS,
         Extent::Line => LINE_CHARS,
@@ -504,13 +433,9 @@ fn in_part(kind: Kind, extent: Extent) -> (String, String, String, String) {
                     | "sql_summary"
             )
     };
-    let mut cells: Vec<String> = OTHERS
-        .iter()
-        .chain(own(kind).1)
-        .map(ToString::to_string)
-        .collect();
+    let mut cells: Vec<String> = table.small_columns().map(str::to_owned).collect();
     let mut lengths = Vec::new();
-    for column in texts(kind) {
+    for column in table.text_columns() {
         let chars = chars(column);
         if is_counted(column) {
             cells.push(format!("left({column}, {chars}) AS {column}"));

@@ -124,13 +124,13 @@ impl Writer<'_> {
     /// Appends the record's own line. On a narrow terminal what it is about is cut first, then the
     /// times are left out.
     fn title(&self, out: &mut String, place: &Place<'_>, row: &Row) {
-        let kind = human(row.kind, 1);
+        let kind = human(row.table.kind(), 1);
         #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
         let offset = (row.began_us - self.origin_us) as f64 / 1000.0;
         let took = match row.took_ms {
             Some(ms) => duration(ms),
             // An event may be instantaneous.
-            None if row.kind == Kind::Event => String::new(),
+            None if !row.table.has_end() => String::new(),
             None => "end not known".to_owned(),
         };
         let status = escape_line(row.status());

@@ -1,4 +1,4 @@
-//! One row of any of the three record tables.
+//! One row of any of the record tables.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::{Row as _, types::Uuid};
-use tracing_audit::Kind;
+use tracing_audit::{Kind, Table};
 
 use crate::text::escape_json;
 
@@ -17,7 +17,7 @@ use crate::text::escape_json;
 #[derive(Debug)]
 pub(crate) struct Row {
     /// The table it is from.
-    pub(crate) kind: Kind,
+    pub(crate) table: Table,
     /// When it began, as text in UTC.
     pub(crate) began: String,
     /// When it began, in microseconds since 1970.
@@ -56,7 +56,7 @@ impl Row {
 
     /// Whether this row is that record.
     pub(crate) fn is(&self, record: RecordId) -> bool {
-        self.kind == record.kind && self.id().parse() == Ok(record.id)
+        self.table == record.table && self.id().parse() == Ok(record.id)
     }
 
     /// Returns the outcome, a label of `audit.run_status`.
@@ -87,7 +87,7 @@ impl Row {
     /// Returns what a record of this kind is about in a few words: the prompt's template, or the
     /// action and its target. `None` for a query: its question and its SQL say that.
     pub(crate) fn subject(&self) -> Option<String> {
-        match self.kind {
+        match self.table.kind() {
             Kind::PromptRun => {
                 let mut subject = self
                     .text("prompt_template_name")
@@ -121,7 +121,7 @@ impl Row {
     pub(crate) fn json(&self) -> String {
         if let Some(why) = &self.unread {
             let object = json!({
-                "kind": word(self.kind),
+                "kind": word(self.table.kind()),
                 "id": self.id(),
                 "tenant_id": self.text("tenant_id"),
                 "request_id": self.text("request_id"),
@@ -132,7 +132,7 @@ impl Row {
         let columns = self.json.strip_prefix('{').unwrap_or(&self.json);
         format!(
             "{{\"kind\":\"{}\",{}",
-            word(self.kind),
+            word(self.table.kind()),
             escape_json(columns)
         )
     }
@@ -144,7 +144,7 @@ impl FromRow<'_, PgRow> for Row {
         let metadata: Option<String> = row.try_get("metadata")?;
         let lengths: Option<String> = row.try_get("lengths")?;
         Ok(Self {
-            kind: kind_of(row)?,
+            table: table_of(row)?,
             began: row.try_get("began")?,
             began_us: row.try_get("began_us")?,
             took_ms: row.try_get("took_ms")?,
@@ -168,26 +168,24 @@ impl FromRow<'_, PgRow> for Row {
 /// Identifies a record by its table and id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct RecordId {
-    pub(crate) kind: Kind,
+    pub(crate) table: Table,
     pub(crate) id: Uuid,
 }
 
 impl FromRow<'_, PgRow> for RecordId {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
-            kind: kind_of(row)?,
+            table: table_of(row)?,
             id: row.try_get("id")?,
         })
     }
 }
 
-/// Returns the kind of a row from its column `table_name`.
-pub(crate) fn kind_of(row: &PgRow) -> Result<Kind, sqlx::Error> {
-    let table: &str = row.try_get("table_name")?;
-    Kind::ALL
-        .into_iter()
-        .find(|kind| kind.table_name() == table)
-        .ok_or_else(|| sqlx::Error::Decode(format!("audit.{table} is no record table").into()))
+/// Returns the table of a row from its column `table_name`.
+pub(crate) fn table_of(row: &PgRow) -> Result<Table, sqlx::Error> {
+    let name: &str = row.try_get("table_name")?;
+    Table::of_name(name)
+        .ok_or_else(|| sqlx::Error::Decode(format!("audit.{name} is no record table").into()))
 }
 
 /// Parses the columns of a row, except its metadata. Each column is parsed on its own: deeply

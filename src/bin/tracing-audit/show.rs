@@ -11,15 +11,15 @@ use std::io::{self, Write as _};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
-use tracing_audit::Kind;
+use tracing_audit::{Kind, Table};
 
 use crate::Show;
 use crate::database::{Database, begin, is_bound_to_none, record_reading};
 use crate::error::Error;
-use crate::pages::{Extent, Pages, TENANT_KEY, cut, is_usual, times};
+use crate::pages::{self, Extent, Pages, TENANT_KEY, cut, is_usual};
 use crate::record::{LONG, Writer, human, label};
 use crate::retain::print;
-use crate::row::{RecordId, kind_of};
+use crate::row::{RecordId, table_of};
 use crate::text::{Terminal, duration, escape_line, paragraph};
 use crate::tree::{self, Node};
 
@@ -187,10 +187,7 @@ async fn outline(
 ) -> Result<Outline, sqlx::Error> {
     let (mut transaction, tenant) = begin(connection, tenant).await?;
     transaction.execute(FIND_TIMEOUT).await?;
-    let tables: Vec<String> = Kind::ALL
-        .iter()
-        .map(|kind| select(*kind, condition))
-        .collect();
+    let tables = Table::ALL.map(|table| select(table, condition));
     let statement = format!("{} ORDER BY began_us, seq, id", tables.join(" UNION ALL "));
     let mut outline = Outline {
         nodes: Vec::new(),
@@ -211,9 +208,8 @@ async fn outline(
 }
 
 /// Returns the query for the outline of one table's records.
-fn select(kind: Kind, condition: &str) -> String {
-    let table = kind.table_name();
-    let (began, took) = times(kind);
+fn select(table: Table, condition: &str) -> String {
+    let (began, took) = (table.began_column(), pages::duration(table));
     let is_usual = is_usual(began);
     let circumstances = CIRCUMSTANCES.map(|column| {
         format!(
@@ -229,7 +225,8 @@ fn select(kind: Kind, condition: &str) -> String {
             {} AS tenant_key, {}
         FROM audit.{table} WHERE {condition}",
         cut(TENANT_KEY, VALUE_CHARS),
-        circumstances.join(", ")
+        circumstances.join(", "),
+        table = table.name()
     )
 }
 
@@ -242,7 +239,7 @@ impl Outline {
         let status: String = row.try_get("status")?;
         self.nodes.push(Node {
             record: RecordId {
-                kind: kind_of(row)?,
+                table: table_of(row)?,
                 id: row.try_get("id")?,
             },
             parent: row.try_get("parent_id")?,
@@ -312,7 +309,7 @@ fn total(nodes: &[Node], origin_us: i64) -> String {
     let mut total = duration(nodes.iter().map(end).fold(0.0, f64::max));
     if nodes
         .iter()
-        .any(|node| node.took_ms.is_none() && node.record.kind != Kind::Event)
+        .any(|node| node.took_ms.is_none() && node.record.table.has_end())
     {
         total.push_str(" or more: the end of a run is not known");
     }
@@ -324,7 +321,7 @@ fn counts(nodes: &[Node]) -> String {
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut outcomes: BTreeMap<&str, usize> = BTreeMap::new();
     for node in nodes {
-        *kinds.entry(node.record.kind).or_default() += 1;
+        *kinds.entry(node.record.table.kind()).or_default() += 1;
         *outcomes.entry(&node.status).or_default() += 1;
     }
     let kinds: Vec<String> = kinds

@@ -263,7 +263,7 @@ impl Printer {
         let summary = escape_line(&summary(row));
         let cells = [
             format!("{}Z", escape_line(&row.began)),
-            format!("{:<10}", word(row.kind)),
+            format!("{:<10}", word(row.table.kind())),
             format!("{:<9}", escape_line(row.status())),
             format!("{took:>11}"),
             name(&tenant),

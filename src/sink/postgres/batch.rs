@@ -13,7 +13,7 @@ use crate::delivery::required::{Fate, Required};
 use crate::record::decode;
 use crate::record::row::Row;
 use crate::spool::{Log, LogError, SALT_BYTES, Stored};
-use crate::vocabulary::Kind;
+use crate::vocabulary::{Activities, Field, Kind, Table};
 
 /// The most leaf partitions that one transaction writes to; each takes some locks.
 const MAX_LEAVES: usize = 64;
@@ -21,7 +21,7 @@ const MAX_LEAVES: usize = 64;
 /// The rows of one leaf partition.
 #[derive(Debug)]
 pub(crate) struct Leaf {
-    pub(crate) kind: Kind,
+    pub(crate) table: Table,
     pub(crate) month: Month,
     /// The data of a COPY.
     pub(crate) data: Vec<u8>,
@@ -130,15 +130,17 @@ impl Draft {
 /// Turns records into batches; reuses the memory of earlier ones.
 #[derive(Debug)]
 pub(crate) struct Batcher {
-    encoders: [Encoder; Kind::ALL.len()],
+    encoders: [Encoder; Table::ALL.len()],
+    activities: Activities,
     spare: Vec<Vec<u8>>,
     required: Arc<Required>,
 }
 
 impl Batcher {
-    pub(crate) fn new(required: Arc<Required>) -> Self {
+    pub(crate) fn new(required: Arc<Required>, activities: Activities) -> Self {
         Self {
-            encoders: Kind::ALL.map(Encoder::new),
+            encoders: Table::ALL.map(Encoder::new),
+            activities,
             spare: Vec::new(),
             required,
         }
@@ -216,16 +218,17 @@ impl Batcher {
         if self.required.has(row.kind) {
             batch.required.push((row.id, stored.seq));
         }
+        let table = self.activities.table(row.kind, row.text(Field::ActionType));
         let month = Month::of_us(row.started_us);
         let at = batch
             .leaves
             .iter()
-            .position(|leaf| leaf.kind == row.kind && leaf.month == month);
+            .position(|leaf| leaf.table == table && leaf.month == month);
         let at = at.unwrap_or_else(|| {
             let mut data = self.spare.pop().unwrap_or_default();
             Encoder::begin(&mut data);
             batch.leaves.push(Leaf {
-                kind: row.kind,
+                table,
                 month,
                 data,
                 seqs: Vec::new(),
@@ -240,7 +243,7 @@ impl Batcher {
             seq: identity.seq(stored.seq),
             salt: stored.salt,
         };
-        self.encoders[row.kind.index()].row(&mut leaf.data, &row, &provenance);
+        self.encoders[table.index()].row(&mut leaf.data, &row, &provenance);
         leaf.seqs.push(stored.seq);
     }
 
@@ -256,12 +259,18 @@ impl Batcher {
 }
 
 impl Batch {
-    pub(crate) fn rows(&self, kind: Kind) -> usize {
-        self.leaves
-            .iter()
-            .filter(|leaf| leaf.kind == kind)
-            .map(|leaf| leaf.seqs.len())
-            .sum()
+    /// Returns the number of rows of each table that it has any of, as the JSON object of the
+    /// column `audit.batches.records`.
+    pub(crate) fn records_by_table(&self) -> String {
+        let mut counts = serde_json::Map::new();
+        for table in Table::ALL {
+            let leaves = self.leaves.iter().filter(|leaf| leaf.table == table);
+            let rows: usize = leaves.map(|leaf| leaf.seqs.len()).sum();
+            if rows > 0 {
+                counts.insert(table.name().to_owned(), rows.into());
+            }
+        }
+        serde_json::Value::Object(counts).to_string()
     }
 
     /// Returns the fates of its records after a commit, for those that a caller may wait for.
@@ -359,7 +368,10 @@ mod tests {
             limits: &Batching,
             mut each: impl FnMut(&Draft),
         ) -> Option<Batch> {
-            let mut batcher = Batcher::new(Arc::new(Required::new([true; Kind::ALL.len()])));
+            let mut batcher = Batcher::new(
+                Arc::new(Required::new([true; Kind::ALL.len()])),
+                Activities::default(),
+            );
             let mut draft = Draft::new(1);
             let log = self.log.as_ref().unwrap();
             while batcher
@@ -435,7 +447,10 @@ mod tests {
     #[test]
     fn memory_of_what_was_thrown_away_is_used_again() {
         let source = Source::new(&records(500));
-        let mut batcher = Batcher::new(Arc::new(Required::new([false; Kind::ALL.len()])));
+        let mut batcher = Batcher::new(
+            Arc::new(Required::new([false; Kind::ALL.len()])),
+            Activities::default(),
+        );
         let limits = limits(500, 1 << 20);
         for _ in 0..3 {
             let mut draft = Draft::new(1);

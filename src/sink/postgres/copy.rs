@@ -4,7 +4,7 @@
 use uuid::Uuid;
 
 use crate::record::row::{Cell, Row};
-use crate::vocabulary::{Field, Kind};
+use crate::vocabulary::{Field, Table};
 
 const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 const TRAILER: [u8; 2] = (-1_i16).to_be_bytes();
@@ -58,8 +58,8 @@ impl Column {
     }
 }
 
-/// Returns the columns of a kind's table, in the order in which they are sent.
-fn columns(kind: Kind) -> Vec<Column> {
+/// Returns the columns of a table, in the order in which they are sent.
+fn columns(table: Table) -> Vec<Column> {
     use crate::vocabulary::FieldType;
     let mut columns = vec![
         Column::Id,
@@ -69,18 +69,19 @@ fn columns(kind: Kind) -> Vec<Column> {
         Column::ServiceName,
         Column::Status,
     ];
-    columns.extend(match kind {
-        Kind::QueryRun => [Column::Began("started_at"), Column::Took("duration_ms")],
-        Kind::PromptRun => [Column::Began("created_at"), Column::Took("duration_ms")],
-        Kind::Event => [Column::Began("created_at"), Column::Took("latency_ms")],
-    });
-    if kind != Kind::Event {
+    columns.extend([
+        Column::Began(table.began_column()),
+        Column::Took(table.duration_column()),
+    ]);
+    if table.has_end() {
         columns.push(Column::FinishedAt);
     }
     columns.extend(
         Field::ALL
             .iter()
-            .filter(|field| field.belongs_to(kind) && field.field_type() != FieldType::Special)
+            .filter(|field| {
+                field.belongs_to(table.kind()) && field.field_type() != FieldType::Special
+            })
             .map(|field| Column::Field(*field)),
     );
     columns.extend([
@@ -93,9 +94,9 @@ fn columns(kind: Kind) -> Vec<Column> {
     columns
 }
 
-/// Returns the names of a kind's columns, as COPY expects them.
-pub(crate) fn column_list(kind: Kind) -> String {
-    columns(kind)
+/// Returns the names of a table's columns, as COPY expects them.
+pub(crate) fn column_list(table: Table) -> String {
+    columns(table)
         .iter()
         .map(|column| column.name())
         .collect::<Vec<_>>()
@@ -111,7 +112,7 @@ pub(crate) struct Provenance<'a> {
     pub(crate) salt: [u8; 16],
 }
 
-/// Writes the rows of one kind.
+/// Writes the rows of one table.
 #[derive(Debug)]
 pub(crate) struct Encoder {
     columns: Vec<Column>,
@@ -119,8 +120,8 @@ pub(crate) struct Encoder {
 }
 
 impl Encoder {
-    pub(crate) fn new(kind: Kind) -> Self {
-        let columns = columns(kind);
+    pub(crate) fn new(table: Table) -> Self {
+        let columns = columns(table);
         let column_count = i16::try_from(columns.len()).unwrap_or(i16::MAX);
         Self {
             columns,
@@ -244,20 +245,27 @@ mod tests {
     #[test]
     fn every_column_of_the_migration_is_sent() {
         let migration = include_str!("../../../migrations/0001_audit_trail.sql");
-        for kind in Kind::ALL {
-            let from = migration
-                .find(&format!("CREATE TABLE audit.{} (", kind.table_name()))
+        let declaration = |table: &str| {
+            let (_, rest) = migration
+                .split_once(&format!("CREATE TABLE audit.{table} ("))
                 .unwrap();
-            let table = &migration[from..from + migration[from..].find("PRIMARY KEY").unwrap()];
-            let mut declared: Vec<_> = table
+            rest.split_once("PRIMARY KEY").unwrap().0
+        };
+        for table in Table::ALL {
+            let mut declared = declaration(table.name());
+            // A table with the columns of another.
+            if let Some(like) = declared.strip_prefix("LIKE audit.") {
+                declared = declaration(like.split_whitespace().next().unwrap());
+            }
+            let mut declared: Vec<_> = declared
                 .lines()
                 .skip(1)
                 .filter_map(|line| line.split_whitespace().next())
                 .collect();
             declared.sort_unstable();
-            let mut sent: Vec<_> = columns(kind).iter().map(|column| column.name()).collect();
+            let mut sent: Vec<_> = columns(table).iter().map(|column| column.name()).collect();
             sent.sort_unstable();
-            assert_eq!(sent, declared, "{kind}");
+            assert_eq!(sent, declared, "{table:?}");
         }
     }
 

@@ -102,16 +102,17 @@ impl Drain {
         record: Box<RecordFn>,
     ) -> Self {
         let others = spool::others(&own).into();
+        let batcher = Batcher::new(Arc::clone(&required), config.activities.clone());
         let drain = Self {
             config,
             progress,
             counters,
             export,
-            required: Arc::clone(&required),
+            required,
             own_records: OwnRecords(record),
             sources: vec![Draining::new(Source::own(own))],
             others,
-            batcher: Batcher::new(required),
+            batcher,
             writer: None,
             ahead: Ahead::NEVER,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
@@ -131,16 +132,17 @@ impl Drain {
         required: Arc<Required>,
         record: Box<RecordFn>,
     ) -> Self {
+        let batcher = Batcher::new(Arc::clone(&required), config.activities.clone());
         Self {
             config,
             progress,
             counters,
             export: None,
-            required: Arc::clone(&required),
+            required,
             own_records: OwnRecords(record),
             sources: vec![Draining::new(Source::adopted(log))],
             others: VecDeque::new(),
-            batcher: Batcher::new(required),
+            batcher,
             writer: None,
             ahead: Ahead::NEVER,
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),

@@ -5,7 +5,7 @@
 //! that is far ahead goes to the default partition: a wrong clock creates no partitions, and its
 //! rows are kept, counted and reported.
 
-use crate::vocabulary::Kind;
+use crate::vocabulary::Table;
 
 const US_PER_DAY: i64 = 86_400_000_000;
 
@@ -68,10 +68,10 @@ pub(crate) fn is_default(partition: &str) -> bool {
 /// Returns the statement that creates a leaf unless it exists, and returns the name of the
 /// partition to write to. It fails if a table of that name is not a partition (any more): rows in
 /// it would be in no one's trail.
-pub(crate) fn ensure(kind: Kind, month: Month) -> String {
+pub(crate) fn ensure(table: Table, month: Month) -> String {
     format!(
         "SELECT audit.ensure_partition('{}', '{}')",
-        kind.table_name(),
+        table.name(),
         month.first_moment()
     )
 }
@@ -85,13 +85,13 @@ pub(crate) fn ensure(kind: Kind, month: Month) -> String {
 /// session is the victim of a deadlock.
 pub(crate) fn ensure_ahead(now_us: i64) -> String {
     let month = Month::of_us(now_us);
-    let ensure_one = |month, kind| {
-        let ensure = ensure(kind, month);
+    let ensure_one = |month, table| {
+        let ensure = ensure(table, month);
         format!("BEGIN; SET LOCAL lock_timeout = '500ms'; {ensure}; COMMIT")
     };
     [month, month.next()]
         .into_iter()
-        .flat_map(|month| Kind::ALL.map(|kind| ensure_one(month, kind)))
+        .flat_map(|month| Table::ALL.map(|table| ensure_one(month, table)))
         .collect::<Vec<_>>()
         .join("; ")
 }

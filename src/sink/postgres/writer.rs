@@ -306,7 +306,7 @@ impl Writer {
         let mut begin = format!("{BEGIN}; {BEFORE_PARTITIONS}");
         for leaf in &batch.leaves {
             begin.push_str("; ");
-            begin.push_str(&partitions::ensure(leaf.kind, leaf.month));
+            begin.push_str(&partitions::ensure(leaf.table, leaf.month));
         }
         begin.push_str("; ");
         begin.push_str(AFTER_PARTITIONS);
@@ -333,7 +333,7 @@ impl Writer {
     }
 
     async fn copy(&mut self, leaf: &Leaf, partition: &str) -> Result<(), sqlx::Error> {
-        let columns = copy::column_list(leaf.kind);
+        let columns = copy::column_list(leaf.table);
         let copy = format!("COPY audit_parts.{partition} ({columns}) FROM STDIN (FORMAT binary)");
         let mut sink = self.connection.copy_in_raw(&copy).await?;
         for piece in leaf.data.chunks(PIECE_BYTES) {
@@ -351,19 +351,16 @@ impl Writer {
         service: &str,
         identity: &Identity,
     ) -> Result<(), sqlx::Error> {
-        let count = |records: usize| i32::try_from(records).unwrap_or(i32::MAX);
         sqlx::query(
-            "SELECT audit.add_batch($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+            "SELECT audit.add_batch($1, $2, $3, $4, $5::pg_catalog.text::pg_catalog.jsonb, $6, $7, $8, $9, $10, $11)",
         )
         .persistent(false)
         .bind(identity.writer)
         .bind(&identity.secret[..])
         .bind(identity.seq(batch.first_seq).cast_signed())
         .bind(identity.seq(batch.last_seq).cast_signed())
-        .bind(count(batch.rows(Kind::QueryRun)))
-        .bind(count(batch.rows(Kind::PromptRun)))
-        .bind(count(batch.rows(Kind::Event)))
-        .bind(count(batch.dead_letters.len()))
+        .bind(batch.records_by_table())
+        .bind(i32::try_from(batch.dead_letters.len()).unwrap_or(i32::MAX))
         .bind(batch.ids.map(|ids| ids.0))
         .bind(batch.ids.map(|ids| ids.1))
         .bind(service.replace('\0', ""))

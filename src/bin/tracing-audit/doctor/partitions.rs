@@ -5,16 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
+use tracing_audit::Table;
 
 use super::finding::{Finding, counted, listed, or_ok};
 use super::look::{Answer, Look};
-
-/// The record tables, each with its time column.
-const RECORD_TABLES: [(&str, &str); 3] = [
-    ("query_runs", "started_at"),
-    ("prompt_runs", "created_at"),
-    ("events", "created_at"),
-];
 
 /// This month and the next by the server's clock: the suffix of a partition's name, and the first
 /// moment.
@@ -23,22 +17,26 @@ const MONTHS: &str = "SELECT to_char(m, 'YYYY_MM'), m::text FROM (
 
 /// Every partition of a record table, every table in the partitions' schema, and every table that
 /// was a partition according to its name and owner. A month shows in the bound, in the name, and in
-/// the name of the check on its times, which survives renaming; `month` is the one it must be: the
+/// the name of the check on its times, which survives renaming; `any_table` stands for the names of
+/// the record tables; `month` is the one it must be: the
 /// bound's, unless the name and the check agree on another.
 const LEAVES: &str = "
     WITH candidate AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner) AS owner, p.relname AS parent,
             coalesce(i.inhdetachpending, false) AS is_pending, pg_get_expr(c.relpartbound, c.oid) AS bound,
-            substring(c.relname FROM '^(?:query_runs|prompt_runs|events)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2])|default)$') AS name_month,
-            (SELECT substring(k.conname FROM '^(?:query_runs|prompt_runs|events)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2]))_month$')
+            substring(c.relname FROM '^(?:any_table)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2])|default)$') AS name_month,
+            (SELECT substring(k.conname FROM '^(?:any_table)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2]))_month$')
                 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1) AS check_month,
-            coalesce(p.relname::text, substring(c.relname FROM '^(query_runs|prompt_runs|events)_'),
-                (SELECT substring(k.conname FROM '^(query_runs|prompt_runs|events)_[0-9]{4}_[0-9]{2}_month$')
+            coalesce(p.relname::text, substring(c.relname FROM '^(any_table)_'),
+                (SELECT substring(k.conname FROM '^(any_table)_[0-9]{4}_[0-9]{2}_month$')
                 FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1)) AS named_table,
             -- What is not attached must have the columns of the table that it was a part of.
+            -- Where two tables have the same, the name of its check on the size tells, which survives renaming.
             CASE WHEN p.oid IS NULL THEN (SELECT like_it.relname FROM pg_class like_it WHERE like_it.relnamespace = to_regnamespace('audit') AND like_it.relkind = 'p'
                 AND (SELECT array_agg(a.attname ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = like_it.oid AND a.attnum > 0 AND NOT a.attisdropped)
-                    = (SELECT array_agg(a.attname ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)) END AS like_table,
+                    = (SELECT array_agg(a.attname ORDER BY a.attname) FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped)
+                ORDER BY EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname = like_it.relname || '_size') DESC,
+                    starts_with(c.relname, like_it.relname || '_') DESC, like_it.relname LIMIT 1) END AS like_table,
             p.oid IS NOT NULL AND c.relispartition AS is_partition
         FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
@@ -206,6 +204,7 @@ impl Leaf {
 pub(crate) async fn leaves(look: &mut Look<'_>) -> Result<Vec<Leaf>, sqlx::Error> {
     let bound_of = |month: &str| BOUND.replace('$', month);
     let sql = LEAVES
+        .replace("any_table", &Table::ALL.map(Table::name).join("|"))
         .replace("audit_bound(b.begun_month)", &bound_of("b.begun_month"))
         .replace("audit_bound(month)", &bound_of("month"));
     look.rows(AssertSqlSafe(sql)).await
@@ -230,7 +229,7 @@ pub(crate) async fn check(
 /// Checks that the partitions of this month and the next exist.
 fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (table, _) in RECORD_TABLES {
+    for table in Table::ALL.map(Table::name) {
         // One that is elsewhere, or has another name, is reported as that.
         let lacking: Vec<&(String, String)> = months
             .iter()
@@ -470,7 +469,8 @@ async fn defaults(
         .into_iter()
         .map(|(name, bytes, may_read)| (name, (bytes, may_read)))
         .collect();
-    for (table, time) in RECORD_TABLES {
+    for record_table in Table::ALL {
+        let (table, time) = (record_table.name(), record_table.began_column());
         let leaf = format!("{table}_default");
         let name = format!("audit_parts.{leaf}");
         let is_there = leaves

@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use sqlx::AssertSqlSafe;
+use tracing_audit::Table;
+
 use super::finding::{Finding, Severity, or_ok};
 use super::look::{Answer, Look};
 use super::settled;
@@ -22,57 +25,71 @@ const GAPS: &str = "
         WHERE r.first_seq::numeric <> coalesce(p.last_seq, 0)::numeric + 1)
     SELECT (SELECT count(*) FROM recent), count(*), count(DISTINCT writer_id), min(writer_id::text) FROM gap";
 
-/// Among the newest 1,000 batches and, for each month, the last with rows of each kind and with
-/// dead letters: how many claim more rows than exist, how many records that is, how many writers,
+/// Returns the query that counts, among the newest 1,000 batches and, for each month, the last with
+/// rows in each table and with dead letters: how many claim more rows than exist, how many records that is, how many writers,
 /// and one of these. Rows removed by retention are in `audit.removals`. Of batches whose ids span
 /// more than a week only the newest ten are checked: a writer may claim ids of all time, and each
 /// such claim would mean scanning all rows.
-const LOST: &str = "
-    WITH chosen AS (
-        (SELECT * FROM audit.batches ORDER BY committed_at DESC LIMIT 1000)
-        UNION
-        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
-            WHERE query_runs > 0 ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)
-        UNION
-        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
-            WHERE prompt_runs > 0 ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)
-        UNION
-        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
-            WHERE events > 0 ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)
-        UNION
-        (SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
-            WHERE dead_letters > 0 AND dead_letters <= last_seq - first_seq ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)),
-    measured AS (
-        SELECT *, ('x' || translate(left(last_id::text, 13), '-', ''))::bit(48)::bigint
-            - ('x' || translate(left(first_id::text, 13), '-', ''))::bit(48)::bigint > 604800000 AS is_wide FROM chosen),
-    looked_at AS (
-        SELECT *, row_number() OVER (PARTITION BY is_wide ORDER BY committed_at DESC) AS place FROM measured),
-    counted AS (
-        SELECT b.writer_id, b.query_runs::bigint + b.prompt_runs + b.events + b.dead_letters AS said,
-            (SELECT count(*) FROM audit.query_runs r WHERE r.id BETWEEN b.first_id AND b.last_id
-                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
-            + (SELECT count(*) FROM audit.prompt_runs r WHERE r.id BETWEEN b.first_id AND b.last_id
-                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
-            + (SELECT count(*) FROM audit.events r WHERE r.id BETWEEN b.first_id AND b.last_id
-                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)
-            + (SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = b.writer_id AND d.seq BETWEEN b.first_seq AND b.last_seq) AS found
-        -- One of dead letters alone has no ids.
-        FROM looked_at b WHERE b.dead_letters <= b.last_seq - b.first_seq AND (b.is_wide IS NOT TRUE OR b.place <= 10) AND NOT EXISTS (
-            SELECT FROM audit.removals x
-            WHERE x.writer_id = b.writer_id AND x.first_seq <= b.last_seq AND x.last_seq >= b.first_seq))
-    SELECT count(*), coalesce(sum(said - found), 0)::bigint, count(DISTINCT writer_id), min(writer_id::text)
-    FROM counted WHERE found < said";
+fn lost_statement() -> String {
+    let last_of_month = |condition: &str| {
+        format!(
+            "(SELECT DISTINCT ON (date_trunc('month', committed_at, 'UTC')) * FROM audit.batches
+                WHERE {condition} ORDER BY date_trunc('month', committed_at, 'UTC'), committed_at DESC)"
+        )
+    };
+    let chosen = Table::ALL
+        .map(|table| last_of_month(&format!("records ? '{}'", table.name())))
+        .join(" UNION ");
+    let found = Table::ALL.map(|table| {
+        format!(
+            "(SELECT count(*) FROM audit.{} r WHERE r.id BETWEEN b.first_id AND b.last_id
+                AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq)",
+            table.name()
+        )
+    });
+    format!(
+        "WITH chosen AS (
+            (SELECT * FROM audit.batches ORDER BY committed_at DESC LIMIT 1000)
+            UNION {chosen}
+            UNION {dead_letters}),
+        measured AS (
+            SELECT *, ('x' || translate(left(last_id::text, 13), '-', ''))::bit(48)::bigint
+                - ('x' || translate(left(first_id::text, 13), '-', ''))::bit(48)::bigint > 604800000 AS is_wide FROM chosen),
+        looked_at AS (
+            SELECT *, row_number() OVER (PARTITION BY is_wide ORDER BY committed_at DESC) AS place FROM measured),
+        counted AS (
+            SELECT b.writer_id, b.last_seq - b.first_seq + 1 AS said, {found}
+                + (SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = b.writer_id AND d.seq BETWEEN b.first_seq AND b.last_seq) AS found
+            -- One of dead letters alone has no ids.
+            FROM looked_at b WHERE b.dead_letters <= b.last_seq - b.first_seq AND (b.is_wide IS NOT TRUE OR b.place <= 10) AND NOT EXISTS (
+                SELECT FROM audit.removals x
+                WHERE x.writer_id = b.writer_id AND x.first_seq <= b.last_seq AND x.last_seq >= b.first_seq))
+        SELECT count(*), coalesce(sum(said - found), 0)::bigint, count(DISTINCT writer_id), min(writer_id::text)
+        FROM counted WHERE found < said",
+        dead_letters =
+            last_of_month("dead_letters > 0 AND dead_letters <= last_seq - first_seq"),
+        found = found.join(" + "),
+    )
+}
 
-/// Among the newest 10,000 rows of each kind: how many no batch counts, and one of their writers. A
+/// Returns the query that counts, among the newest 10,000 rows of each table, those that no batch
+/// counts, with one of their writers. A
 /// writer can add a row without a batch, or under another's id and no batch.
-const UNCOUNTED: &str = "
-    WITH recent (kind, writer_id, seq) AS (
-        (SELECT 'query_runs', writer_id, seq FROM audit.query_runs ORDER BY id DESC LIMIT 10000) UNION ALL
-        (SELECT 'prompt_runs', writer_id, seq FROM audit.prompt_runs ORDER BY id DESC LIMIT 10000) UNION ALL
-        (SELECT 'events', writer_id, seq FROM audit.events ORDER BY id DESC LIMIT 10000))
-    SELECT kind, count(*), min(r.writer_id::text) FROM recent r LEFT JOIN LATERAL (
-        SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
-    WHERE b.last_seq IS NULL OR b.last_seq < r.seq GROUP BY kind ORDER BY kind";
+fn uncounted_statement() -> String {
+    let recent = Table::ALL.map(|table| {
+        let table = table.name();
+        format!(
+            "(SELECT '{table}', writer_id, seq FROM audit.{table} ORDER BY id DESC LIMIT 10000)"
+        )
+    });
+    format!(
+        "WITH recent (table_name, writer_id, seq) AS ({})
+        SELECT table_name, count(*), min(r.writer_id::text) FROM recent r LEFT JOIN LATERAL (
+            SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+        WHERE b.last_seq IS NULL OR b.last_seq < r.seq GROUP BY table_name ORDER BY table_name",
+        recent.join(" UNION ALL ")
+    )
+}
 
 /// Among the newest 10,000 events: those that claim to come from the database but come from a
 /// program, how many, and one of the programs' writers. The database takes a new, unregistered
@@ -185,7 +202,10 @@ async fn batches(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
 /// Reports batches without their rows.
 async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     type Lost = (i64, i64, i64, Option<String>);
-    let lost = match look.rows_of_table::<Lost>(LOST).await? {
+    let lost = match look
+        .rows_of_table::<Lost>(AssertSqlSafe(lost_statement()))
+        .await?
+    {
         Answer::Rows(lost) => lost,
         Answer::Refused => return Ok(vec![Finding::unseen("batch_rows", "audit.batches")]),
         Answer::Absent => return Ok(Vec::new()),
@@ -226,7 +246,7 @@ async fn lost(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
 async fn uncounted(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
     let Answer::Rows(uncounted) = look
-        .rows_of_table::<(String, i64, String)>(UNCOUNTED)
+        .rows_of_table::<(String, i64, String)>(AssertSqlSafe(uncounted_statement()))
         .await?
     else {
         // Reported with the batches.

@@ -14,8 +14,189 @@ GRANT USAGE ON SCHEMA audit TO audit_writer;
 GRANT CREATE ON SCHEMA audit TO audit_owner;
 --@ ["privilege","audit","[null, \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_owner;
---@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea) void",null]
-CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, query_runs integer, prompt_runs integer, events integer, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea)
+--@ ["column","audit.activities","action_type","","ALTER TABLE audit.activities ALTER COLUMN action_type TYPE text USING action_type::text;"]
+ALTER TABLE audit.activities ADD COLUMN action_type text;
+--@ ["column","audit.activities","agent_id","","ALTER TABLE audit.activities ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN agent_id uuid;
+--@ ["column","audit.activities","conversation_id","","ALTER TABLE audit.activities ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN conversation_id text;
+--@ ["column","audit.activities","created_at","","ALTER TABLE audit.activities ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.activities ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.activities","error_code","","ALTER TABLE audit.activities ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.activities ADD COLUMN error_code text;
+--@ ["column","audit.activities","error_message","","ALTER TABLE audit.activities ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.activities ADD COLUMN error_message text;
+--@ ["column","audit.activities","id","","ALTER TABLE audit.activities ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN id uuid;
+--@ ["column","audit.activities","input_summary","","ALTER TABLE audit.activities ALTER COLUMN input_summary TYPE text USING input_summary::text;"]
+ALTER TABLE audit.activities ADD COLUMN input_summary text;
+--@ ["column","audit.activities","latency_ms","","ALTER TABLE audit.activities ALTER COLUMN latency_ms TYPE bigint USING latency_ms::bigint;"]
+ALTER TABLE audit.activities ADD COLUMN latency_ms bigint;
+--@ ["column","audit.activities","llm_session_id","","ALTER TABLE audit.activities ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.activities","metadata","","ALTER TABLE audit.activities ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.activities ADD COLUMN metadata jsonb;
+--@ ["column","audit.activities","output_summary","","ALTER TABLE audit.activities ALTER COLUMN output_summary TYPE text USING output_summary::text;"]
+ALTER TABLE audit.activities ADD COLUMN output_summary text;
+--@ ["column","audit.activities","parent_id","","ALTER TABLE audit.activities ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN parent_id uuid;
+--@ ["column","audit.activities","problems","","ALTER TABLE audit.activities ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.activities ADD COLUMN problems text[];
+--@ ["column","audit.activities","request_id","","ALTER TABLE audit.activities ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN request_id text;
+--@ ["column","audit.activities","salt","","ALTER TABLE audit.activities ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.activities ADD COLUMN salt bytea;
+--@ ["column","audit.activities","seq","","ALTER TABLE audit.activities ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.activities ADD COLUMN seq bigint;
+--@ ["column","audit.activities","service_name","","ALTER TABLE audit.activities ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.activities ADD COLUMN service_name text;
+--@ ["column","audit.activities","span_id","","ALTER TABLE audit.activities ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN span_id text;
+--@ ["column","audit.activities","status","","ALTER TABLE audit.activities ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.activities ADD COLUMN status audit.run_status;
+--@ ["column","audit.activities","target_id","","ALTER TABLE audit.activities ALTER COLUMN target_id TYPE text USING target_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN target_id text;
+--@ ["column","audit.activities","target_type","","ALTER TABLE audit.activities ALTER COLUMN target_type TYPE text USING target_type::text;"]
+ALTER TABLE audit.activities ADD COLUMN target_type text;
+--@ ["column","audit.activities","tenant_id","","ALTER TABLE audit.activities ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN tenant_id uuid;
+--@ ["column","audit.activities","trace_id","","ALTER TABLE audit.activities ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN trace_id text;
+--@ ["column","audit.activities","user_id","","ALTER TABLE audit.activities ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN user_id text;
+--@ ["column","audit.activities","user_role","","ALTER TABLE audit.activities ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.activities ADD COLUMN user_role text;
+--@ ["column","audit.activities","writer_id","","ALTER TABLE audit.activities ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN writer_id uuid;
+--@ ["column default","audit.activities","metadata","",null]
+ALTER TABLE audit.activities ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.activities","problems","",null]
+ALTER TABLE audit.activities ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.activities","created_at","",null]
+ALTER TABLE audit.activities ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.activities","id","",null]
+ALTER TABLE audit.activities ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.activities","metadata","",null]
+ALTER TABLE audit.activities ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.activities","problems","",null]
+ALTER TABLE audit.activities ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.activities","salt","",null]
+ALTER TABLE audit.activities ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.activities","seq","",null]
+ALTER TABLE audit.activities ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.activities","status","",null]
+ALTER TABLE audit.activities ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.activities","writer_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.activities","action_type","",null]
+ALTER TABLE audit.activities ALTER COLUMN action_type SET STATISTICS 0;
+--@ ["column statistics","audit.activities","agent_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","conversation_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","error_code","",null]
+ALTER TABLE audit.activities ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.activities","error_message","",null]
+ALTER TABLE audit.activities ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.activities","input_summary","",null]
+ALTER TABLE audit.activities ALTER COLUMN input_summary SET STATISTICS 0;
+--@ ["column statistics","audit.activities","latency_ms","",null]
+ALTER TABLE audit.activities ALTER COLUMN latency_ms SET STATISTICS 0;
+--@ ["column statistics","audit.activities","llm_session_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","metadata","",null]
+ALTER TABLE audit.activities ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.activities","output_summary","",null]
+ALTER TABLE audit.activities ALTER COLUMN output_summary SET STATISTICS 0;
+--@ ["column statistics","audit.activities","parent_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","problems","",null]
+ALTER TABLE audit.activities ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.activities","request_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","salt","",null]
+ALTER TABLE audit.activities ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.activities","seq","",null]
+ALTER TABLE audit.activities ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.activities","service_name","",null]
+ALTER TABLE audit.activities ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.activities","span_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","status","",null]
+ALTER TABLE audit.activities ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.activities","target_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN target_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","target_type","",null]
+ALTER TABLE audit.activities ALTER COLUMN target_type SET STATISTICS 0;
+--@ ["column statistics","audit.activities","tenant_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","trace_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","user_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","user_role","",null]
+ALTER TABLE audit.activities ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.activities","writer_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.activities","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["constraint","audit.activities","activities_created_at_check",null,null]
+ALTER TABLE audit.activities ADD CONSTRAINT activities_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.activities","activities_pkey",null,null]
+ALTER TABLE audit.activities ADD CONSTRAINT activities_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.activities","activities_size",null,null]
+ALTER TABLE audit.activities ADD CONSTRAINT activities_size CHECK ((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(action_type), 0)) + COALESCE(octet_length(target_type), 0)) + COALESCE(octet_length(target_id), 0)) + COALESCE(octet_length(input_summary), 0)) + COALESCE(octet_length(output_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND
+CASE
+    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
+--@ ["forced row security","audit.activities","","",null]
+ALTER TABLE audit.activities FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.activities","audit.activities USING btree (request_id, tenant_id)","long",null]
+CREATE INDEX ON audit.activities USING btree (request_id, tenant_id);
+--@ ["index","audit.activities","audit.activities USING btree (tenant_id, id)","harmless",null]
+CREATE INDEX ON audit.activities USING btree (tenant_id, id);
+--@ ["object","audit.activities","table","",null]
+--@ ["owner","audit.activities","","",null]
+ALTER TABLE audit.activities OWNER TO audit_owner;
+--@ ["policy","audit.activities","auditor",null,null]
+CREATE POLICY auditor ON audit.activities FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.activities","maintainer",null,null]
+CREATE POLICY maintainer ON audit.activities FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["policy","audit.activities","tenant",null,null]
+CREATE POLICY tenant ON audit.activities FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.activities","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.activities TO audit_auditor;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.activities TO audit_owner;
+--@ ["privilege","audit.activities","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.activities TO audit_owner;
+--@ ["privilege","audit.activities","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.activities TO audit_reader;
+--@ ["row security","audit.activities","","",null]
+ALTER TABLE audit.activities ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.activities","","p RANGE (id)","[\"audit\", \"activities\"]"]
+--@ ["trigger","audit.activities","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.activities FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.activities ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.activities FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.activities ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -37,18 +218,18 @@ BEGIN
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version)
-        VALUES (writer, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, mark, service_name, library_version);
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version);
 END
 $function$
 ;
---@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","function","",null]
---@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","","",null]
-ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea) OWNER TO audit_maintainer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea) TO audit_writer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,integer,integer,integer,integer,uuid,uuid,text,text,bytea) TO audit_maintainer;
+--@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","function","",null]
+--@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","","",null]
+ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) TO audit_writer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) TO audit_maintainer;
 --@ ["function","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","f (writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea) void",null]
 CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
  RETURNS void
@@ -99,8 +280,8 @@ DECLARE
         PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
         6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
 BEGIN
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, query_runs, prompt_runs, events, dead_letters, first_id, last_id, service_name, library_version)
-        VALUES (writer, 1, 1, 0, 0, 1, 0, event, event, 'postgres', 'sql');
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
     EXECUTE format(
         'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
          VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
@@ -139,8 +320,6 @@ GRANT EXECUTE ON ROUTINE audit.attach_leaf(text,text,timestamp with time zone,ti
 ALTER TABLE audit.batches ADD COLUMN committed_at timestamp with time zone;
 --@ ["column","audit.batches","dead_letters","","ALTER TABLE audit.batches ALTER COLUMN dead_letters TYPE integer USING dead_letters::integer;"]
 ALTER TABLE audit.batches ADD COLUMN dead_letters integer;
---@ ["column","audit.batches","events","","ALTER TABLE audit.batches ALTER COLUMN events TYPE integer USING events::integer;"]
-ALTER TABLE audit.batches ADD COLUMN events integer;
 --@ ["column","audit.batches","first_id","","ALTER TABLE audit.batches ALTER COLUMN first_id TYPE uuid USING first_id::uuid;"]
 ALTER TABLE audit.batches ADD COLUMN first_id uuid;
 --@ ["column","audit.batches","first_seq","","ALTER TABLE audit.batches ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
@@ -153,10 +332,8 @@ ALTER TABLE audit.batches ADD COLUMN last_seq bigint;
 ALTER TABLE audit.batches ADD COLUMN library_version text;
 --@ ["column","audit.batches","mark","","ALTER TABLE audit.batches ALTER COLUMN mark TYPE bytea USING mark::bytea;"]
 ALTER TABLE audit.batches ADD COLUMN mark bytea;
---@ ["column","audit.batches","prompt_runs","","ALTER TABLE audit.batches ALTER COLUMN prompt_runs TYPE integer USING prompt_runs::integer;"]
-ALTER TABLE audit.batches ADD COLUMN prompt_runs integer;
---@ ["column","audit.batches","query_runs","","ALTER TABLE audit.batches ALTER COLUMN query_runs TYPE integer USING query_runs::integer;"]
-ALTER TABLE audit.batches ADD COLUMN query_runs integer;
+--@ ["column","audit.batches","records","","ALTER TABLE audit.batches ALTER COLUMN records TYPE jsonb USING records::jsonb;"]
+ALTER TABLE audit.batches ADD COLUMN records jsonb;
 --@ ["column","audit.batches","service_name","","ALTER TABLE audit.batches ALTER COLUMN service_name TYPE text USING service_name::text;"]
 ALTER TABLE audit.batches ADD COLUMN service_name text;
 --@ ["column","audit.batches","writer_id","","ALTER TABLE audit.batches ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
@@ -167,29 +344,21 @@ ALTER TABLE audit.batches ALTER COLUMN committed_at SET DEFAULT clock_timestamp(
 ALTER TABLE audit.batches ALTER COLUMN committed_at SET NOT NULL;
 --@ ["column not null","audit.batches","dead_letters","",null]
 ALTER TABLE audit.batches ALTER COLUMN dead_letters SET NOT NULL;
---@ ["column not null","audit.batches","events","",null]
-ALTER TABLE audit.batches ALTER COLUMN events SET NOT NULL;
 --@ ["column not null","audit.batches","first_seq","",null]
 ALTER TABLE audit.batches ALTER COLUMN first_seq SET NOT NULL;
 --@ ["column not null","audit.batches","last_seq","",null]
 ALTER TABLE audit.batches ALTER COLUMN last_seq SET NOT NULL;
 --@ ["column not null","audit.batches","library_version","",null]
 ALTER TABLE audit.batches ALTER COLUMN library_version SET NOT NULL;
---@ ["column not null","audit.batches","prompt_runs","",null]
-ALTER TABLE audit.batches ALTER COLUMN prompt_runs SET NOT NULL;
---@ ["column not null","audit.batches","query_runs","",null]
-ALTER TABLE audit.batches ALTER COLUMN query_runs SET NOT NULL;
+--@ ["column not null","audit.batches","records","",null]
+ALTER TABLE audit.batches ALTER COLUMN records SET NOT NULL;
 --@ ["column not null","audit.batches","writer_id","",null]
 ALTER TABLE audit.batches ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"query_runs\", \"integer\"], [\"prompt_runs\", \"integer\"], [\"events\", \"integer\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"mark\", \"bytea\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
+--@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"records\", \"jsonb\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"mark\", \"bytea\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.batches","batches_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_check CHECK ((last_seq >= first_seq));
---@ ["constraint","audit.batches","batches_check1",null,null]
-ALTER TABLE audit.batches ADD CONSTRAINT batches_check1 CHECK ((((last_seq - first_seq) + 1) = (((query_runs + prompt_runs) + events) + dead_letters)));
 --@ ["constraint","audit.batches","batches_dead_letters_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_dead_letters_check CHECK ((dead_letters >= 0));
---@ ["constraint","audit.batches","batches_events_check",null,null]
-ALTER TABLE audit.batches ADD CONSTRAINT batches_events_check CHECK ((events >= 0));
 --@ ["constraint","audit.batches","batches_first_seq_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_first_seq_check CHECK ((first_seq >= 1));
 --@ ["constraint","audit.batches","batches_library_version_check",null,null]
@@ -198,10 +367,8 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_library_version_check CHECK ((o
 ALTER TABLE audit.batches ADD CONSTRAINT batches_mark_check CHECK ((octet_length(mark) = 32));
 --@ ["constraint","audit.batches","batches_pkey",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (writer_id, first_seq);
---@ ["constraint","audit.batches","batches_prompt_runs_check",null,null]
-ALTER TABLE audit.batches ADD CONSTRAINT batches_prompt_runs_check CHECK ((prompt_runs >= 0));
---@ ["constraint","audit.batches","batches_query_runs_check",null,null]
-ALTER TABLE audit.batches ADD CONSTRAINT batches_query_runs_check CHECK ((query_runs >= 0));
+--@ ["constraint","audit.batches","batches_records",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_records CHECK (((((last_seq - first_seq) + 1) = (audit.count_records(records) + dead_letters)) IS TRUE));
 --@ ["constraint","audit.batches","batches_service_name_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_service_name_check CHECK ((octet_length(service_name) <= 1024));
 --@ ["forced row security","audit.batches","","",null]
@@ -337,6 +504,24 @@ $function$
 ALTER FUNCTION audit.check_writer(uuid,bytea) OWNER TO audit_maintainer;
 --@ ["privilege","audit.check_writer(uuid,bytea)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.check_writer(uuid,bytea) TO audit_maintainer;
+--@ ["function","audit.count_records(jsonb)","","f (records jsonb) bigint",null]
+CREATE OR REPLACE FUNCTION audit.count_records(records jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    -- A number that is no whole one above zero, or no table's, counts as so many that no batch can have them.
+    SELECT CASE WHEN jsonb_typeof(records) = 'object' THEN (
+        SELECT coalesce(sum(CASE WHEN key = ANY (audit.record_tables()) AND value::text ~ '^[1-9][0-9]{0,9}$' THEN value::text::bigint ELSE 1e18 END), 0)
+        FROM jsonb_each(records))::bigint END
+$function$
+;
+--@ ["object","audit.count_records(jsonb)","function","",null]
+--@ ["owner","audit.count_records(jsonb)","","",null]
+ALTER FUNCTION audit.count_records(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.count_records(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_records(jsonb) TO audit_maintainer;
 --@ ["function","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","f (tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[]) TABLE(partitions bigint, records bigint, tenant_key text)",null]
 CREATE OR REPLACE FUNCTION audit.covered(tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[])
  RETURNS TABLE(partitions bigint, records bigint, tenant_key text)
@@ -777,7 +962,7 @@ BEGIN
     EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', target);
     EXECUTE format('GRANT ALL ON %s TO audit_maintainer', target);
     EXECUTE format('REVOKE ALL ON %s FROM audit_owner', target);
-    IF target IN ('audit.query_runs'::regclass, 'audit.prompt_runs'::regclass, 'audit.events'::regclass, to_regclass('audit.legal_holds')) THEN
+    IF target = to_regclass('audit.legal_holds') OR target IN (SELECT to_regclass(format('audit.%I', name)) FROM unnest(audit.record_tables()) name) THEN
         EXECUTE format('GRANT SELECT (id), UPDATE (id) ON %s TO audit_owner', target);
     END IF;
 END
@@ -1812,7 +1997,7 @@ CREATE OR REPLACE FUNCTION audit.record_tables()
  IMMUTABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT ARRAY['query_runs', 'prompt_runs', 'events']
+    SELECT ARRAY['query_runs', 'prompt_runs', 'events', 'activities']
 $function$
 ;
 --@ ["object","audit.record_tables()","function","",null]
@@ -2051,9 +2236,9 @@ ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
 --@ ["privilege","audit.remove_partition(text,interval)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
---@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint)",null]
+--@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint)",null]
 CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
- RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, status audit.run_status, error_code text, writer_id uuid, seq bigint)
+ RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -2398,6 +2583,10 @@ AS $function$
         SELECT 'events', e.id, e.seq FROM audit.events e
             WHERE e.tenant_id = audit.current_tenant() AND e.id BETWEEN b.first_id AND b.last_id
                 AND e.writer_id = b.writer_id AND e.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'activities', a.id, a.seq FROM audit.activities a
+            WHERE a.tenant_id = audit.current_tenant() AND a.id BETWEEN b.first_id AND b.last_id
+                AND a.writer_id = b.writer_id AND a.seq BETWEEN b.first_seq AND b.last_seq
     ) AS r
     WHERE b.committed_at > since AND NOT EXISTS (
         SELECT FROM unnest(writers, positions) AS place (writer, last) WHERE place.writer = b.writer_id AND b.first_seq <= place.last)
@@ -2445,7 +2634,8 @@ CREATE OR REPLACE FUNCTION audit.time_column(parent text)
  IMMUTABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT CASE parent WHEN 'query_runs' THEN 'started_at' WHEN 'prompt_runs' THEN 'created_at' WHEN 'events' THEN 'created_at' END
+    SELECT CASE parent WHEN 'query_runs' THEN 'started_at' WHEN 'prompt_runs' THEN 'created_at' WHEN 'events' THEN 'created_at'
+        WHEN 'activities' THEN 'created_at' END
 $function$
 ;
 --@ ["object","audit.time_column(text)","function","",null]
@@ -2474,7 +2664,7 @@ GRANT TRIGGER ON TABLE audit.trail TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.trail TO audit_owner;
 --@ ["privilege","audit.trail","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.trail TO audit_owner;
---@ ["view","audit.trail","","[[\"kind\", \"text\"], [\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"began_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"what\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"]]",null]
+--@ ["view","audit.trail","","[[\"kind\", \"text\"], [\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"began_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"what\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"metadata\", \"jsonb\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"]]",null]
 CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
  SELECT 'audit.query_run'::text AS kind,
     query_runs.id,
@@ -2492,8 +2682,12 @@ CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
     query_runs.started_at AS began_at,
     query_runs.duration_ms,
     COALESCE(query_runs.question_text, query_runs.sql_text) AS what,
+    NULL::text AS target_type,
+    NULL::text AS target_id,
     query_runs.status,
     query_runs.error_code,
+    query_runs.error_message,
+    query_runs.metadata,
     query_runs.writer_id,
     query_runs.seq
    FROM audit.query_runs
@@ -2514,8 +2708,12 @@ UNION ALL
     prompt_runs.created_at AS began_at,
     prompt_runs.duration_ms,
     COALESCE(prompt_runs.prompt_template_name, prompt_runs.model_name) AS what,
+    NULL::text AS target_type,
+    NULL::text AS target_id,
     prompt_runs.status,
     prompt_runs.error_code,
+    prompt_runs.error_message,
+    prompt_runs.metadata,
     prompt_runs.writer_id,
     prompt_runs.seq
    FROM audit.prompt_runs
@@ -2536,11 +2734,41 @@ UNION ALL
     events.created_at AS began_at,
     events.latency_ms AS duration_ms,
     events.action_type AS what,
+    events.target_type,
+    events.target_id,
     events.status,
     events.error_code,
+    events.error_message,
+    events.metadata,
     events.writer_id,
     events.seq
-   FROM audit.events;
+   FROM audit.events
+UNION ALL
+ SELECT 'audit.event'::text AS kind,
+    activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.span_id,
+    activities.service_name,
+    activities.created_at AS began_at,
+    activities.latency_ms AS duration_ms,
+    activities.action_type AS what,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.metadata,
+    activities.writer_id,
+    activities.seq
+   FROM audit.activities;
 --@ ["function","audit.writer_batches(uuid,bytea,bigint)","","f (writer uuid, secret bytea, since bigint) TABLE(first_seq bigint, last_seq bigint, mark bytea)",null]
 CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint)
  RETURNS TABLE(first_seq bigint, last_seq bigint, mark bytea)
@@ -2771,6 +2999,68 @@ GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
 GRANT CREATE ON SCHEMA audit_parts TO audit_owner;
 --@ ["privilege","audit_parts","[null, \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit_parts TO audit_owner;
+--@ ["constraint","audit_parts.activities_YYYY_MM","activities_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.activities_YYYY_MM ADD CONSTRAINT activities_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.activities_YYYY_MM","","r ","[\"audit_parts\", \"activities_YYYY_MM\"]"]
+--@ ["trigger","audit_parts.activities_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.activities_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.activities_default","activities_default_month",null,null]
+ALTER TABLE audit_parts.activities_default ADD CONSTRAINT activities_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["forced row security","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default SET LOGGED;
+--@ ["owner","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_default TO audit_writer;
+--@ ["row security","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.activities_default","","r ","[\"audit_parts\", \"activities_default\"]"]
+--@ ["trigger","audit_parts.activities_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.activities_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only_rows;
 --@ ["constraint","audit_parts.events_YYYY_MM","events_YYYY_MM_month",null,null]
 ALTER TABLE audit_parts.events_YYYY_MM ADD CONSTRAINT events_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
 --@ ["forced row security","audit_parts.events_YYYY_MM","","",null]
