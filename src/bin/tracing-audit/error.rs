@@ -111,6 +111,14 @@ pub(crate) enum Error {
         /// The cause.
         source: sqlx::Error,
     },
+    /// The trail was not removed.
+    #[error("the audit trail in {database} was not removed: {why}")]
+    Kept {
+        /// Where the database is.
+        database: String,
+        /// Why.
+        why: String,
+    },
     /// A query of `doctor` failed.
     #[error("cannot look into {database}: {}", cause(.source))]
     Look {

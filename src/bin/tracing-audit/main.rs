@@ -15,6 +15,7 @@ mod hold;
 mod migrate;
 mod pages;
 mod record;
+mod reset;
 mod retain;
 mod row;
 mod settle;
@@ -224,6 +225,12 @@ struct Migrate {
     /// Such a program keeps it with the host's own migrations, and grants the logins.
     #[arg(long, verbatim_doc_comment, conflicts_with_all = ["writer", "reader", "auditor", "operator", "only_roles"])]
     print: bool,
+    /// Removes the trail and makes it anew, empty: for a development database.
+    ///
+    /// Asks for the name of the database first. Refused where a legal hold is in force, where
+    /// there is more than a day of records, and where something of yours depends on the trail.
+    #[arg(long, conflicts_with_all = ["print", "only_roles"])]
+    reset: bool,
 }
 
 /// Arguments of `show`.

@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Executor as _, PgConnection};
 use crate::Migrate;
 use crate::database::Database;
 use crate::error::Error;
+use crate::reset;
 
 /// Whether the trail's table of migrations belongs to the trail: one that somebody else owns is not
 /// read.
@@ -62,6 +63,9 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
     // Checked before anything is created.
     let all = logins.iter().flat_map(|(_, logins)| *logins);
     runtime.block_on(look_for(database, &mut connection, all.cloned().collect()))?;
+    if arguments.reset {
+        runtime.block_on(reset::run(database))?;
+    }
     let before = runtime.block_on(version(&mut connection));
     drop(connection);
     tracing_audit::migrate(url).map_err(failed)?;
