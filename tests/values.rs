@@ -498,7 +498,7 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
     trail.audit.record(Event::new("refuse SECRET")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
     info_span!("audit.prompt_run", rendered_prompt = "SECRET");
-    for said in ["records were refused", "does not take records"] {
+    for said in ["Postgres refused records", "does not take records"] {
         wait_until(said, PATIENCE, || log.text().contains(said));
     }
     trail

@@ -73,8 +73,8 @@ impl Canary {
                 dispatcher::with_default(&subscriber, || {
                     tracing::error!(
                         target: "tracing_audit",
-                        "audit trail: a filter of the whole subscriber hides audit spans, so that no record is made of \
-                         them: put the filter on the layer that it is meant for, with Layer::with_filter"
+                        "audit trail: a filter of the whole subscriber hides audit spans, so they make no records. Put the \
+                         filter on the layer that it is meant for, with Layer::with_filter"
                     );
                 });
             });

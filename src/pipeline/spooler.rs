@@ -297,7 +297,7 @@ impl Spooler {
             Err(error) => {
                 self.is_failing = true;
                 self.retry_at = Some(now + SPOOL_RETRY);
-                self.blocked("the local log cannot be written", Some(&error));
+                self.blocked("cannot write the local log", Some(&error));
                 self.keep_in_memory(is_drained);
             }
         }
@@ -478,7 +478,7 @@ impl Spooler {
                 tracing::error!(
                     target: "tracing_audit",
                     error,
-                    "audit trail: {why}; records are in memory until Postgres has them, and are dropped and counted when that is full"
+                    "audit trail: {why}; records stay in memory until Postgres has them, and are dropped and counted when memory is full"
                 );
             });
         }
@@ -564,7 +564,7 @@ impl Spooler {
                 tracing::warn!(
                     target: "tracing_audit",
                     error = crate::error::causes(&error),
-                    "audit trail: the local log cannot be removed"
+                    "audit trail: cannot remove the local log"
                 );
             });
         }

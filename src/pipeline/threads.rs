@@ -146,8 +146,8 @@ fn say(place: String) {
             target: "tracing_audit",
             thread,
             place,
-            "audit trail: a worker panicked and is started again, after a pause that grows to a minute; nothing is lost, \
-             please report it"
+            "audit trail: a worker thread panicked and starts again after a pause of up to a minute; no record is lost. \
+             Please report it"
         );
     });
 }

@@ -72,7 +72,7 @@ fn warn_not_removed(error: &io::Error) {
         tracing::warn!(
             target: "tracing_audit",
             error,
-            "audit trail: a local log that is drained cannot be removed"
+            "audit trail: cannot remove a drained local log"
         );
     });
 }

@@ -203,7 +203,7 @@ impl Drain {
             report::say(|| {
                 tracing::error!(
                     target: "tracing_audit",
-                    "audit trail: records are given up for the export, since they take too much of the local log; Postgres has them"
+                    "audit trail: the export has used up its part of the local log: the oldest records are not exported; Postgres gets them all the same"
                 );
             });
         }
@@ -443,7 +443,7 @@ impl Drain {
             tracing::warn!(
                 target: "tracing_audit",
                 %cause,
-                "audit trail: the collector refuses a span; its record is in Postgres, and others like it are only counted"
+                "audit trail: the collector refused a span; its record is in Postgres. Further refusals are counted only"
             );
         });
     }
@@ -457,7 +457,7 @@ impl Drain {
                 tracing::warn!(
                     target: "tracing_audit",
                     %cause,
-                    "audit trail: the collector does not take spans; they are kept in the local log, and Postgres gets its records all the same"
+                    "audit trail: cannot export spans to the collector; they are kept in the local log and sent again. Postgres gets its records all the same"
                 );
             });
         }
@@ -490,7 +490,7 @@ fn set_aside(error: &dyn std::error::Error) {
         tracing::error!(
             target: "tracing_audit",
             error,
-            "audit trail: a local log that another process left cannot be exported; it stays as it is"
+            "audit trail: cannot export a local log that another process left; the log is kept"
         );
     });
 }

@@ -306,7 +306,7 @@ impl Drain {
                     records_lost = why.lost,
                     written_again,
                     new_writer = %writer,
-                    "audit trail: the database does not agree with what was committed there; the trail has a row audit.gap, and what the local log has is written again"
+                    "audit trail: the database lacks batches that were committed to it, or has others in their place; the trail records that (audit.gap), and what the local log still has is written again"
                 );
             });
         }

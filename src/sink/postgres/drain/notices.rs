@@ -85,7 +85,7 @@ impl Notices {
             tracing::error!(
                 target: "tracing_audit",
                 rows,
-                "audit trail: rows are in a default partition, since their time is far ahead of the server's or more than a year ago: is a clock wrong? `tracing-audit settle` moves them to their months"
+                "audit trail: rows went to a default partition, because their time is far ahead of the server's or more than a year old. Check the clock; `tracing-audit settle` moves them to their months"
             );
         });
     }
@@ -102,7 +102,7 @@ pub(super) fn records_were_refused(records: usize) {
         tracing::error!(
             target: "tracing_audit",
             records,
-            "audit trail: records were refused; see audit.dead_letters"
+            "audit trail: Postgres refused records; they are in audit.dead_letters"
         );
     });
 }
@@ -112,7 +112,7 @@ pub(super) fn partitions_wait(cause: Cow<'static, str>) {
         tracing::warn!(
             target: "tracing_audit",
             %cause,
-            "audit trail: partitions cannot be made ahead now; it is tried again"
+            "audit trail: cannot create partitions ahead of time; trying again"
         );
     });
 }
@@ -123,7 +123,7 @@ pub(super) fn left_records_are_refused(writer: Uuid, cause: Cow<'static, str>) {
             target: "tracing_audit",
             %writer,
             %cause,
-            "audit trail: Postgres does not take the records that another process left; they are kept"
+            "audit trail: cannot write the records that another process left; they are kept"
         );
     });
 }
@@ -133,7 +133,7 @@ pub(super) fn left_records_are_not_exported(records: u64) {
         tracing::warn!(
             target: "tracing_audit",
             records,
-            "audit trail: another process left records to export, and no export is set up here: they are in Postgres alone"
+            "audit trail: another process left records to export, but this process has no export: they are in Postgres only"
         );
     });
 }
@@ -146,7 +146,7 @@ pub(super) fn log_cannot_be_read(folder: PathBuf, is_damaged: bool, error: &(dyn
             folder = %folder.display(),
             is_damaged,
             error,
-            "audit trail: a local log that another process left cannot be read; a damaged one is set aside, any other stays as it is"
+            "audit trail: cannot read a local log that another process left; a damaged log is set aside, any other is kept"
         );
     });
 }
