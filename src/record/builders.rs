@@ -318,7 +318,8 @@ impl PromptRun {
 }
 
 builder! {
-    /// Any other action; goes to `audit.events`.
+    /// Any other action; goes to `audit.events`, or to `audit.activities` by its type
+    /// ([`Builder::activities`](crate::Builder::activities)).
     ///
     /// ```
     /// use tracing_audit::Event;
