@@ -198,7 +198,7 @@
 //!
 //! Every row has `request_id`, `tenant_id`, `parent_id`, `trace_id` and `span_id`. In SQL, `audit.request_trail('REQUEST_ID')`
 //! has what all kinds of records have in common, for one request; the view `audit.trail` has it for all. The program
-//! `tracing-audit` (feature `cli`) prints the same as a tree:
+//! `tracing-audit` (`cargo install tracing-audit-cli`) prints the same as a tree:
 //!
 //! | command | what |
 //! |---|---|
@@ -259,10 +259,17 @@
 //! | `error_code` is `shut_down` or `process_lost`. | The run was still open when the program ended. | Let runs end before [`Audit::shutdown`]. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(feature = "__program")]
+#[doc(hidden)]
+pub mod __program;
 mod audit;
 mod capture;
 mod clock;
 mod config;
+#[cfg_attr(
+    not(feature = "__program"),
+    allow(unreachable_pub, reason = "what `__program` re-exports is public")
+)]
 mod database;
 mod delivery;
 mod error;
@@ -304,8 +311,6 @@ pub use sink::postgres::{make_roles, migrate, migration_script};
 #[cfg(feature = "otlp")]
 pub use stats::ExportStats;
 pub use stats::{DropCause, Health, Stats};
-#[doc(hidden)]
-pub use vocabulary::Table;
 pub use vocabulary::{Kind, Status};
 
 /// The README's programs, compiled as a part of the documentation's.

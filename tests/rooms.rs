@@ -1,5 +1,5 @@
 //! The rooms of the library: imports run downwards, and no two files import each other, directly or
-//! through others.
+//! through others. The program is the room above all: it reaches the library by its name alone.
 
 #![allow(
     clippy::unwrap_used,
@@ -124,6 +124,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
+    ("__program", &["database", "sink"]),
 ];
 
 /// A module, by the names on its path from the crate's root.
@@ -485,6 +486,88 @@ fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
 }
 
+/// The folder of the program's package.
+fn program() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/cli")
+}
+
+/// Returns the files below a folder that are Rust.
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let (mut folders, mut files) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ending| ending == "rs") {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// Returns the files outside a folder that the code in it compiles in, by `#[path]` or `include_str!`.
+fn compiled_in_from_elsewhere(folder: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in rust_files(folder) {
+        let code = fs::read_to_string(&file).unwrap();
+        let written = [
+            "#[path = \"",
+            "include_str!(\"",
+            "include_bytes!(\"",
+            "include!(\"",
+        ];
+        let names = written
+            .iter()
+            .flat_map(|before| code.split(before).skip(1))
+            .map(|rest| rest.split('"').next().unwrap());
+        for name in names {
+            let path = file.parent().unwrap().join(name);
+            let path = path.canonicalize();
+            if !path.is_ok_and(|path| path.starts_with(folder.canonicalize().unwrap())) {
+                found.push(String::from(name));
+            }
+        }
+    }
+    found
+}
+
+/// Returns the packages of this repository that a manifest's section names.
+fn own_packages<'a>(manifest: &'a str, section: &str) -> Vec<&'a str> {
+    manifest
+        .lines()
+        .skip_while(|line| *line != section)
+        .skip(1)
+        .take_while(|line| !line.starts_with('['))
+        .filter(|line| line.contains("path = "))
+        .map(|line| line.split(' ').next().unwrap())
+        .collect()
+}
+
+#[test]
+fn program_reaches_the_library_by_its_name_alone() {
+    assert!(rust_files(&program().join("src")).len() > 30);
+    assert_eq!(
+        compiled_in_from_elsewhere(&program().join("src")),
+        [""; 0],
+        "it is compiled a second time"
+    );
+    let manifest = fs::read_to_string(program().join("Cargo.toml")).unwrap();
+    assert_eq!(own_packages(&manifest, "[dependencies]"), ["tracing-audit"]);
+    // What a host compiles is the library and nothing else of this repository.
+    let manifest = fs::read_to_string(src().join("../Cargo.toml")).unwrap();
+    assert_eq!(own_packages(&manifest, "[dependencies]"), [""; 0]);
+}
+
+#[test]
+fn planted_file_of_the_library_is_named() {
+    let line = "#[path = \"../../../src/database/mod.rs\"] mod planted;";
+    let planted = Planted::new(&program().join("src"), "row.rs", line);
+    let found = compiled_in_from_elsewhere(&planted.0);
+    assert_eq!(found, ["../../../src/database/mod.rs"]);
+}
+
 #[test]
 fn imports_run_downwards_as_the_table_says() {
     let house = House::of(&src());
@@ -527,9 +610,9 @@ fn no_file_imports_itself_by_way_of_others() {
 struct Planted(PathBuf);
 
 impl Planted {
-    fn new(file: &str, line: &str) -> Self {
+    fn new(of: &Path, file: &str, line: &str) -> Self {
         let copy = std::env::temp_dir().join(format!("rooms-{}", uuid::Uuid::new_v4()));
-        copy_folder(&src(), &copy);
+        copy_folder(of, &copy);
         let file = copy.join(file);
         let code = fs::read_to_string(&file).unwrap();
         fs::write(&file, format!("{code}\n{line}\n")).unwrap();
@@ -565,19 +648,19 @@ fn planted_upward_import_is_named() {
         "fn planted() { crate::pipeline::patience(std::time::Duration::ZERO); }",
         "fn planted() { println!(\"{:?}\", crate::pipeline::patience); }",
     ] {
-        let planted = Planted::new("clock.rs", line);
+        let planted = Planted::new(&src(), "clock.rs", line);
         let found = imports_that_are_not_allowed(&House::of(&planted.0));
         assert_eq!(found, ["clock imports pipeline"], "{line}");
     }
     // By the name under which the crate re-exports it.
-    let planted = Planted::new("limits.rs", "type Planted = crate::Audit;");
+    let planted = Planted::new(&src(), "limits.rs", "type Planted = crate::Audit;");
     let found = imports_that_are_not_allowed(&House::of(&planted.0));
     assert_eq!(found, ["limits imports audit"]);
 }
 
 #[test]
 fn planted_circle_within_a_room_is_named() {
-    let planted = Planted::new("spool/chunk.rs", "type Planted = super::log::Runs;");
+    let planted = Planted::new(&src(), "spool/chunk.rs", "type Planted = super::log::Runs;");
     let house = House::of(&planted.0);
     assert_eq!(imports_that_are_not_allowed(&house), [""; 0]);
     let circle = circle(&house).expect("a circle");
@@ -590,25 +673,18 @@ fn planted_circle_within_a_room_is_named() {
 
 #[test]
 fn files_over_600_lines_say_why() {
-    let mut folders = vec![src()];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else if path.extension().is_some_and(|ending| ending == "rs") {
-                let code = fs::read_to_string(&path).unwrap();
-                let lines = code.lines().count();
-                let says_why = code
-                    .lines()
-                    .take_while(|line| line.starts_with("//!"))
-                    .any(|line| line.contains("One file"));
-                assert!(
-                    lines <= 600 || says_why,
-                    "{}: {lines} lines",
-                    path.display()
-                );
-            }
-        }
+    let files = [src(), program().join("src")].map(|folder| rust_files(&folder));
+    for path in files.concat() {
+        let code = fs::read_to_string(&path).unwrap();
+        let lines = code.lines().count();
+        let says_why = code
+            .lines()
+            .take_while(|line| line.starts_with("//!"))
+            .any(|line| line.contains("One file"));
+        assert!(
+            lines <= 600 || says_why,
+            "{}: {lines} lines",
+            path.display()
+        );
     }
 }

@@ -157,7 +157,7 @@ impl Cause {
 
 /// Why no server could be reached.
 #[derive(Clone, Debug)]
-pub(crate) struct Unreachable {
+pub struct Unreachable {
     causes: Vec<(String, Cause)>,
 }
 
@@ -167,18 +167,18 @@ impl Unreachable {
     }
 
     /// Returns whether somebody must fix something; otherwise it may pass by itself.
-    pub(crate) fn is_to_mend(&self) -> bool {
+    pub fn is_to_mend(&self) -> bool {
         self.causes.iter().all(|(_, cause)| cause.is_to_mend)
     }
 
     /// Returns the SQLSTATE of the last server that was tried, if it answered.
-    pub(crate) fn sqlstate(&self) -> Option<&str> {
+    pub fn sqlstate(&self) -> Option<&str> {
         self.causes.last()?.1.sqlstate.as_deref()
     }
 
-    #[allow(dead_code, reason = "for the command line")]
     /// Returns the cause alone if there is only one server.
-    pub(crate) fn cause(&self) -> String {
+    #[cfg(feature = "__program")]
+    pub fn cause(&self) -> String {
         match &self.causes[..] {
             [(_, cause)] => cause.text.clone(),
             _ => self.to_string(),

@@ -2,13 +2,18 @@
 
 /// Why a URL is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum UrlError {
+pub enum UrlError {
     /// It is not a URL of Postgres at all.
     Scheme,
     /// It cannot be split into its parts.
     Malformed(&'static str),
     /// A parameter that is unknown, or whose value is invalid.
-    Parameter { name: String, why: &'static str },
+    Parameter {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
 }
 
 impl std::fmt::Display for UrlError {

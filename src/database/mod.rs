@@ -2,8 +2,7 @@
 //! and why there is none.
 //!
 //! sqlx reads only one host of a URL and no IPv6 address, and logs the values of parameters that it
-//! does not know. URLs are therefore parsed here, as libpq parses them. The command line compiles
-//! this folder as well, so it uses no other module of the library.
+//! does not know. URLs are therefore parsed here, as libpq parses them.
 
 pub(crate) mod cause;
 mod environment;
@@ -20,8 +19,9 @@ mod tls;
 mod tls_words;
 mod url;
 
-pub(crate) use self::cause::Unreachable;
-pub(crate) use self::error::UrlError;
+pub use self::cause::Unreachable;
+pub use self::error::UrlError;
 pub(crate) use self::probe::Probe;
-pub(crate) use self::servers::{LACKS_TLS, Servers};
+pub(crate) use self::servers::LACKS_TLS;
+pub use self::servers::Servers;
 pub(crate) use self::tls_words::words;

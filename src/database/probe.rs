@@ -17,7 +17,7 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 
 /// Where to probe.
 #[derive(Clone, Debug)]
-pub(crate) struct Probe {
+pub struct Probe {
     host: String,
     port: u16,
     socket: Option<PathBuf>,

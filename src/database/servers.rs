@@ -23,7 +23,7 @@ pub(crate) enum Wanted {
 
 /// The servers that a URL names, in the order in which they are tried.
 #[derive(Clone)]
-pub(crate) struct Servers {
+pub struct Servers {
     pub(super) hosts: Vec<PgConnectOptions>,
     pub(super) ssl_mode: PgSslMode,
     /// The mode as it was set, for messages: with a root certificate, more is verified than it
@@ -49,14 +49,14 @@ impl std::fmt::Debug for Servers {
 
 impl Servers {
     /// Returns the server that is tried first.
-    pub(crate) fn first(&self) -> &PgConnectOptions {
+    pub fn first(&self) -> &PgConnectOptions {
         // INVARIANT: `url::parse` makes at least one.
         &self.hosts[0]
     }
 
     /// Returns all of them.
-    #[allow(dead_code, reason = "for the command line")]
-    pub(crate) fn hosts(&self) -> &[PgConnectOptions] {
+    #[cfg(feature = "__program")]
+    pub fn hosts(&self) -> &[PgConnectOptions] {
         &self.hosts
     }
 
@@ -109,10 +109,10 @@ impl Servers {
     }
 
     /// Connects to the first acceptable server, each within `limit` unless the URL says otherwise.
-    pub(crate) async fn connect(
-        &self,
-        limit: Duration,
-    ) -> Result<(PgConnection, Probe), Unreachable> {
+    ///
+    /// # Errors
+    /// If no server can be reached, or none is acceptable.
+    pub async fn connect(&self, limit: Duration) -> Result<(PgConnection, Probe), Unreachable> {
         let limit = self.connect_timeout.unwrap_or(limit);
         let passes: &[Wanted] = match self.wanted {
             Wanted::PreferStandby => &[Wanted::Standby, Wanted::Any],

@@ -6,10 +6,17 @@
 mod fields;
 mod kinds;
 mod status;
+#[cfg_attr(
+    not(feature = "__program"),
+    allow(unreachable_pub, reason = "the program has the list as well")
+)]
 mod tables;
 
 pub(crate) use fields::{Field, FieldType};
 pub use kinds::Kind;
 pub use status::Status;
 pub(crate) use tables::Activities;
+#[cfg(feature = "__program")]
 pub use tables::Table;
+#[cfg(not(feature = "__program"))]
+pub(crate) use tables::Table;

@@ -3,7 +3,6 @@
 
 use std::sync::Arc;
 
-use super::fields::{Field, FieldType};
 use super::kinds::Kind;
 
 /// Defines [`Table`] and its list together, so that neither can lack a row.
@@ -11,7 +10,6 @@ macro_rules! tables {
     ($( $(#[$doc:meta])* $variant:ident = $name:literal, $singular:literal, $kind:ident, began: $began:literal, took: $took:literal; )*) => {
         /// A table of records, in schema `audit`.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        #[non_exhaustive]
         pub enum Table { $( $(#[$doc])* $variant, )* }
 
         impl Table {
@@ -24,6 +22,7 @@ macro_rules! tables {
             }
 
             /// Returns the name of one of its records, as a word.
+            #[cfg(feature = "__program")]
             pub const fn singular(self) -> &'static str {
                 match self { $( Self::$variant => $singular, )* }
             }
@@ -58,46 +57,6 @@ tables! {
 }
 
 impl Table {
-    /// Returns the table of this name.
-    pub fn of_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|table| table.name() == name)
-    }
-
-    /// Returns the columns with texts of any length: what people, models and programs say.
-    pub fn content_columns(self) -> impl Iterator<Item = &'static str> {
-        self.columns_of(&[FieldType::Text])
-    }
-
-    /// Returns all columns that are text.
-    pub fn text_columns(self) -> impl Iterator<Item = &'static str> {
-        self.columns_of(&[FieldType::Key, FieldType::Text]).chain([
-            "trace_id",
-            "span_id",
-            "service_name",
-        ])
-    }
-
-    /// Returns the other columns that are small, whatever is in them.
-    pub fn small_columns(self) -> impl Iterator<Item = &'static str> {
-        self.columns_of(&[FieldType::Int, FieldType::Uuid]).chain([
-            "id",
-            "parent_id",
-            "status",
-            "writer_id",
-            "seq",
-            self.began_column(),
-        ])
-    }
-
-    fn columns_of(self, types: &'static [FieldType]) -> impl Iterator<Item = &'static str> {
-        Field::ALL
-            .iter()
-            .filter(move |field| {
-                field.belongs_to(self.kind()) && types.contains(&field.field_type())
-            })
-            .map(|field| field.name())
-    }
-
     /// Returns the table that a kind's records go to unless their type says otherwise.
     pub(crate) const fn of_kind(kind: Kind) -> Self {
         match kind {
@@ -163,9 +122,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_lead_back_to_the_table() {
+    fn each_kind_has_the_table_of_its_name() {
         for table in Table::ALL {
-            assert_eq!(Table::of_name(table.name()), Some(table));
             assert_eq!(Table::ALL[table.index()], table);
         }
         for kind in Kind::ALL {

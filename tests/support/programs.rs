@@ -76,7 +76,11 @@ fn find_folder() -> PathBuf {
         return folder;
     }
     // The scripts look in the same places, so the list exists only once.
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/postgres.sh");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .ancestors()
+        .map(|folder| folder.join("scripts/postgres.sh"))
+        .find(|script| script.exists())
+        .expect("the package is in the repository");
     let found = Command::new("bash")
         .arg(script)
         .arg("find")

@@ -26,10 +26,15 @@ pub(crate) struct Migration {
 }
 
 impl Migration {
+    /// Returns the checksum that is recorded with the migration: SHA-384 of its text, as sqlx has it.
+    pub(crate) fn checksum(&self) -> [u8; 48] {
+        Sha384::digest(self.sql).into()
+    }
+
     /// Returns the statement that records that the migration was applied.
     pub(super) fn note(&self) -> String {
         let mut checksum = String::new();
-        for byte in Sha384::digest(self.sql) {
+        for byte in self.checksum() {
             let _ = write!(checksum, "{byte:02x}");
         }
         format!(

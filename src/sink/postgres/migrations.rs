@@ -50,7 +50,7 @@ const BECOME_WRITER: &str = "DO $$ BEGIN IF NOT pg_has_role('audit_writer', 'USA
 
 /// The event triggers, which only a superuser can create: apart from the migrations, which another
 /// role may have run.
-pub(super) const GUARD: &str = include_str!("../../../migrations/guard.sql");
+pub(crate) const GUARD: &str = include_str!("../../../migrations/guard.sql");
 
 /// Selects a row if this login can create the event triggers, and they are missing together with
 /// their schema or with everything that should be in it. If only a part is missing, it was not left

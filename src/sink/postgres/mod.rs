@@ -29,11 +29,11 @@
 pub(crate) mod batch;
 pub(crate) mod copy;
 pub(crate) mod drain;
-mod embedded;
+pub(crate) mod embedded;
 mod fault;
 mod login;
 mod migrate;
-mod migrations;
+pub(crate) mod migrations;
 mod partitions;
 mod schema;
 mod script;

@@ -1,10 +1,10 @@
 //! `tracing-audit spool`: lists, shows and drains a log that its program left behind.
-#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::path::{Path, PathBuf};

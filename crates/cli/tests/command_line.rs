@@ -1,11 +1,11 @@
 //! The command line as a user runs it: the built program against a real Postgres.
-#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::io::{BufRead as _, BufReader, Read as _};

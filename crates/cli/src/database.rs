@@ -6,9 +6,9 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::Uuid;
 use sqlx::{Connection as _, Executor as _, Transaction};
+use tracing_audit::__program::{Servers, UrlError};
 
 use crate::error::Error;
-use crate::trail::{Servers, UrlError};
 
 /// How long the database may take to accept a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);

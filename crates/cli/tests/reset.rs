@@ -1,10 +1,10 @@
 //! `tracing-audit migrate --reset`: the built program against a real Postgres.
-#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::io::Write as _;

@@ -1,13 +1,13 @@
 //! Tampering derived from the catalog itself: every part of the trail is removed or altered, one
 //! kind after the other, and `tracing-audit doctor` must name each, with statements that restore it
 //! and lose no row.
-#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::Postgres;
 
 /// The query `doctor` runs on the catalog, so that no kind it checks is left out here.
-const SNAPSHOT: &str = include_str!("../src/bin/tracing-audit/doctor/snapshot.sql");
+const SNAPSHOT: &str = include_str!("../src/doctor/snapshot.sql");
 
 /// The most rounds of checking and repairing: a function cannot be created before those it calls.
 const ROUNDS: usize = 5;

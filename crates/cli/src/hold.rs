@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, Row as _};
-use tracing_audit::Table;
+use tracing_audit::__program::Table;
 
 use crate::database::{Database, begin, begin_change};
 use crate::error::Error;

@@ -25,7 +25,6 @@ mod role_settings;
 mod roles;
 mod server;
 mod snapshot;
-mod sources;
 mod statements;
 mod words;
 

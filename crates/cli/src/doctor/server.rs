@@ -4,9 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tracing_audit::__program::migrations;
+
 use super::finding::{Finding, or_ok};
 use super::look::{Answer, Look};
-use super::{snapshot, sources};
+use super::snapshot;
 
 /// The oldest supported version of Postgres.
 const OLDEST: i32 = 15;
@@ -283,7 +285,7 @@ pub(crate) async fn renamed(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::E
 
 /// Checks the version of the tables.
 pub(crate) async fn schema(look: &mut Look<'_>) -> Result<(Vec<Finding>, Schema), sqlx::Error> {
-    let known = sources::VERSION;
+    let known = migrations::VERSION;
     let there: Vec<(bool,)> = look.rows(SCHEMA).await?;
     if there != [(true,)] {
         let finding = Finding::problem(
@@ -362,7 +364,7 @@ async fn checksums(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
                  below for what is different.",
         )
     };
-    Ok(sources::checksums()
+    Ok(migrations::checksums()
         .filter(|(version, checksum)| applied.get(version) != Some(checksum))
         .map(|(version, _)| finding(version))
         .collect())

@@ -17,7 +17,7 @@ use std::time::Duration;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, Row as _};
-use tracing_audit::Table;
+use tracing_audit::__program::Table;
 
 use crate::database::{CATALOG_FIRST, Database, begin};
 use crate::error::Error;

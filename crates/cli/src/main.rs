@@ -23,10 +23,6 @@ mod show;
 mod spool;
 mod tail;
 mod text;
-// Modules that the library has too, but does not export.
-#[allow(dead_code, unused_imports, reason = "the library needs more of it")]
-#[path = "../../database/mod.rs"]
-mod trail;
 mod tree;
 
 use std::io::{self, Write as _};
@@ -38,7 +34,7 @@ use clap::builder::{
     NonEmptyStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser,
 };
 use clap::{Args, Parser, Subcommand};
-use tracing_audit::Table;
+use tracing_audit::__program::Table;
 
 use crate::database::Database;
 use crate::error::Error;

@@ -6,8 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sqlx::error::DatabaseError;
-
-use crate::trail::{Unreachable, UrlError};
+use tracing_audit::__program::{Unreachable, UrlError};
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]

@@ -11,7 +11,8 @@ use std::io::{self, Write as _};
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _, Row as _};
-use tracing_audit::{Kind, Table};
+use tracing_audit::__program::Table;
+use tracing_audit::Kind;
 
 use crate::Show;
 use crate::database::{Database, begin, is_bound_to_none, record_reading};

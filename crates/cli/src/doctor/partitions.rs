@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
-use tracing_audit::Table;
+use tracing_audit::__program::Table;
 
 use super::finding::{Finding, counted, listed, or_ok};
 use super::look::{Answer, Look};

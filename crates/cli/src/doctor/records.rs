@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
-use tracing_audit::Table;
+use tracing_audit::__program::Table;
 
 use super::finding::{Finding, Severity, or_ok};
 use super::look::{Answer, Look};

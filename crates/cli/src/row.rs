@@ -9,7 +9,8 @@ use serde_json::{Map, Value, json};
 use sqlx::FromRow;
 use sqlx::postgres::PgRow;
 use sqlx::{Row as _, types::Uuid};
-use tracing_audit::{Kind, Table};
+use tracing_audit::__program::Table;
+use tracing_audit::Kind;
 
 use crate::text::escape_json;
 

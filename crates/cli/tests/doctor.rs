@@ -1,12 +1,12 @@
 //! `tracing-audit doctor` against a real Postgres: an intact trail passes, and every kind of
 //! tampering is found.
-#![cfg(feature = "cli")]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+#[path = "../../../tests/support/mod.rs"]
 mod support;
 
 use std::collections::BTreeSet;
@@ -1090,7 +1090,7 @@ fn the_golden_file_is_what_the_migrations_make() {
     let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
     let file = |version: u32| {
         format!(
-            "{}/src/bin/tracing-audit/doctor/golden/{version}.sql",
+            "{}/src/doctor/golden/{version}.sql",
             env!("CARGO_MANIFEST_DIR"),
         )
     };

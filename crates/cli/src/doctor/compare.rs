@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use tracing_audit::__program::migrations;
+
 use super::difference::{Difference, Facts, How, Privilege, Sides, by_key};
 use super::finding::{Finding, Severity, counted, or_ok};
 use super::mend::{explanation, mending};
 use super::partitions::Leaf;
 use super::renamed::{self, Explained};
 use super::snapshot::Fact;
-use super::sources;
 use super::words::words;
 
 /// Each check, its label when it found nothing, and the kinds of facts it covers.
@@ -170,7 +171,7 @@ fn without_guard() -> Finding {
         "nothing keeps the owner of the tables from altering or dropping them: no superuser migrated",
     )
     .expected("event triggers audit_refuse_ddl and audit_refuse_drop")
-    .advice(sources::GUARD)
+    .advice(migrations::GUARD)
     .explained("Run `tracing-audit migrate` as a superuser, or these statements.")
 }
 

@@ -12,7 +12,7 @@ use std::collections::{HashMap, VecDeque};
 
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
-use tracing_audit::Table;
+use tracing_audit::__program::Table;
 
 use crate::database::begin;
 use crate::row::{RecordId, Row};

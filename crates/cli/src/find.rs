@@ -10,7 +10,8 @@ use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, Row as _};
-use tracing_audit::{Kind, Table};
+use tracing_audit::__program::Table;
+use tracing_audit::Kind;
 
 use crate::complain;
 use crate::database::{Database, begin, is_bound_to_none, record_reading};

@@ -1,0 +1,69 @@
+//! What the program `tracing-audit` (the package `tracing-audit-cli`) has in common with the library.
+//!
+//! **No public API**: it may change with any version, so the program depends on exactly the library
+//! of its own version.
+
+pub use crate::database::{Servers, Unreachable, UrlError};
+pub use crate::vocabulary::Table;
+use crate::vocabulary::{Field, FieldType};
+
+impl Table {
+    /// Returns the table of this name.
+    pub fn of_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|table| table.name() == name)
+    }
+
+    /// Returns the columns with texts of any length: what people, models and programs say.
+    pub fn content_columns(self) -> impl Iterator<Item = &'static str> {
+        self.columns_of(&[FieldType::Text])
+    }
+
+    /// Returns all columns that are text.
+    pub fn text_columns(self) -> impl Iterator<Item = &'static str> {
+        self.columns_of(&[FieldType::Key, FieldType::Text]).chain([
+            "trace_id",
+            "span_id",
+            "service_name",
+        ])
+    }
+
+    /// Returns the other columns that are small, whatever is in them.
+    pub fn small_columns(self) -> impl Iterator<Item = &'static str> {
+        self.columns_of(&[FieldType::Int, FieldType::Uuid]).chain([
+            "id",
+            "parent_id",
+            "status",
+            "writer_id",
+            "seq",
+            self.began_column(),
+        ])
+    }
+
+    fn columns_of(self, types: &'static [FieldType]) -> impl Iterator<Item = &'static str> {
+        Field::ALL
+            .iter()
+            .filter(move |field| {
+                field.belongs_to(self.kind()) && types.contains(&field.field_type())
+            })
+            .map(|field| field.name())
+    }
+}
+
+/// The migrations that the library applies.
+pub mod migrations {
+    use crate::sink::postgres::embedded::MIGRATIONS;
+    use crate::sink::postgres::migrations;
+
+    /// The version of the schema that the last migration makes.
+    pub const VERSION: i64 = MIGRATIONS[MIGRATIONS.len() - 1].version;
+
+    /// The statements with which a superuser creates the event triggers.
+    pub const GUARD: &str = migrations::GUARD;
+
+    /// Returns the version of each migration, and the checksum that is recorded when it is applied.
+    pub fn checksums() -> impl Iterator<Item = (i64, Vec<u8>)> {
+        MIGRATIONS
+            .iter()
+            .map(|migration| (migration.version, migration.checksum().to_vec()))
+    }
+}
