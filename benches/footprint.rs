@@ -3,19 +3,14 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use server::Postgres;
-use support::peers::Host;
-use support::traffic;
-use support::watch;
+use testkit::Postgres;
+use testkit::benches::peers::Host;
+use testkit::benches::{self, traffic, watch};
 
 const SPANS_A_SECOND: u32 = 50_000;
 
@@ -53,7 +48,7 @@ fn main() {
     let postgres = Postgres::start_with(&["shared_buffers=128MB", "max_wal_size=4GB"]);
     let figures: Vec<[f64; 4]> = (0..CASES.len())
         .map(|case| {
-            let spool = support::Folder::new();
+            let spool = benches::Folder::new();
             let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
             child
                 .args(["--child", &case.to_string(), &postgres.url()])
@@ -75,7 +70,7 @@ fn main() {
 fn print(figures: &[[f64; 4]]) {
     let seconds = time().as_secs();
     println!();
-    support::row(
+    benches::row(
         &format!("idle for {seconds} s"),
         &["% of a core", "wake-ups / s", "memory, MB"].map(str::to_owned),
     );
@@ -85,10 +80,10 @@ fn print(figures: &[[f64; 4]]) {
             format!("{switches:.1}"),
             format!("{peak:.1}"),
         ];
-        support::row(host.name(), &cells);
+        benches::row(host.name(), &cells);
     }
     println!();
-    support::row(
+    benches::row(
         &format!("{SPANS_A_SECOND} spans a second for {seconds} s"),
         &["% of a core", "memory, MB", "MB added", "records left"].map(str::to_owned),
     );
@@ -104,10 +99,10 @@ fn print(figures: &[[f64; 4]]) {
             format!("{:+.1}", peak - bare),
             format!("{pending:.0}"),
         ];
-        support::row(&format!("{}{away}", host.name()), &cells);
+        benches::row(&format!("{}{away}", host.name()), &cells);
     }
     let added = |index: usize| figures[index][2] - bare;
-    support::write_figures(
+    benches::write_figures(
         "footprint",
         &[
             ("idle % of a core", figures[1][0]),
@@ -119,7 +114,7 @@ fn print(figures: &[[f64; 4]]) {
 }
 
 fn time() -> Duration {
-    Duration::from_secs(if support::is_short() { 3 } else { 20 })
+    Duration::from_secs(if benches::is_short() { 3 } else { 20 })
 }
 
 /// Of the other threads than this one: the per cent of a core that they take and how often they wake up in a second; and the

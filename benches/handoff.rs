@@ -15,7 +15,6 @@ mod queue;
 mod record {
     pub(crate) mod frames;
 }
-mod support;
 #[path = "../src/sync.rs"]
 mod sync;
 
@@ -26,7 +25,8 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender};
 use crossbeam_queue::ArrayQueue;
-use support::watch::Watch;
+use testkit::benches;
+use testkit::benches::watch::Watch;
 
 /// The default bounds of the crate's queue.
 const MAX_RECORDS: usize = 65_536;
@@ -195,7 +195,7 @@ fn main() {
         .flat_map(|line| THREADS.map(|threads| (line, threads)))
         .collect();
     let mut drained = vec![Vec::new(); LINES.len()];
-    let pushed = support::alternate(&cases, |&(line, threads)| {
+    let pushed = benches::alternate(&cases, |&(line, threads)| {
         let (peer, learns) = LINES[line];
         let (push, drain) = measure(PEERS[peer].1().as_ref(), learns, threads);
         drained[line].push(drain);
@@ -215,7 +215,7 @@ fn main() {
         "4, / ours",
         "consumer",
     ];
-    support::row("", &head.map(str::to_owned));
+    benches::row("", &head.map(str::to_owned));
     for ((line, (peer, consumer)), pushed_by) in
         LINES.iter().enumerate().zip(pushed.chunks(THREADS.len()))
     {
@@ -225,18 +225,18 @@ fn main() {
         let ours = &pushed[ours.unwrap_or_default() * THREADS.len()..];
         let mut cells: Vec<_> = pushed_by
             .iter()
-            .map(|figures| format!("{:.0}", support::median(figures)))
+            .map(|figures| format!("{:.0}", benches::median(figures)))
             .collect();
         cells.extend(pushed_by.iter().zip(ours).map(|(theirs, ours)| {
             format!(
                 "{:.2}",
-                support::paired(theirs, ours, |theirs, ours| theirs / ours)
+                benches::paired(theirs, ours, |theirs, ours| theirs / ours)
             )
         }));
         if *consumer != Consumer::Polls {
-            cells.push(format!("{:.0}", support::median(&drained[line])));
+            cells.push(format!("{:.0}", benches::median(&drained[line])));
         }
-        support::row(
+        benches::row(
             &format!("{}, consumer {}", PEERS[*peer].0, consumer.says()),
             &cells,
         );
@@ -301,7 +301,7 @@ fn measure(peer: &dyn HandOff, consumer: Consumer, threads: usize) -> (f64, f64)
         done.store(true, Ordering::Relaxed);
         let drained = consuming.join().expect("the consumer ends");
         (
-            support::median(&bursts),
+            benches::median(&bursts),
             drained.as_secs_f64() * 1e9 / (threads * BURSTS * BURST) as f64,
         )
     })

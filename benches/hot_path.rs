@@ -5,10 +5,6 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -17,10 +13,11 @@ use std::time::{Duration, Instant};
 
 use fastrace::collector::{Config, SpanContext};
 use fastrace::local::LocalSpan;
-use server::Postgres;
-use support::peers::{self, Another, CountLines, Discard};
-use support::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
-use support::watch::Watch;
+use testkit::Postgres;
+use testkit::benches;
+use testkit::benches::peers::{self, Another, CountLines, Discard};
+use testkit::benches::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
+use testkit::benches::watch::Watch;
 use tracing_audit::Audit;
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
@@ -175,16 +172,16 @@ fn main() {
         return;
     }
     let postgres = Postgres::start();
-    let spool = support::Folder::new();
+    let spool = benches::Folder::new();
     // Of this process, so that the work of a collector is not that of the program measured.
     #[cfg(feature = "otlp")]
-    let collector = server::collector::Collector::start(server::collector::Protocol::Grpc);
+    let collector = testkit::collector::Collector::start(testkit::collector::Protocol::Grpc);
     #[cfg(feature = "otlp")]
-    collector.behave(server::collector::Behaviour::Forget);
+    collector.behave(testkit::collector::Behaviour::Forget);
     let cases: Vec<_> = (0..TABLES.len())
         .flat_map(|table| (0..TABLES[table].1.len()).map(move |line| (table, line)))
         .collect();
-    let figures = support::alternate(&cases, |(table, line)| {
+    let figures = benches::alternate(&cases, |(table, line)| {
         let mut child = Command::new(std::env::current_exe().expect("this program has a path"));
         child.args([
             "--child",
@@ -230,19 +227,19 @@ fn write_figures(lines: &[Line], figures: &[Vec<f64>]) {
         .skip(1)
         .map(|((name, .., base), these)| match base {
             Some(base) => {
-                let added = support::paired(these, &figures[*base], |this, that| this - that);
+                let added = benches::paired(these, &figures[*base], |this, that| this - that);
                 (name.trim_start_matches("Registry + "), added)
             }
-            None => (*name, support::median(these)),
+            None => (*name, benches::median(these)),
         })
         .collect();
-    support::write_figures("hot_path", &kept);
+    benches::write_figures("hot_path", &kept);
 }
 
 /// Prints a table, and returns what tracing-audit adds.
 fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
     let added = |line: usize, base: usize| {
-        support::paired(&figures[line], &figures[base], |line, base| line - base)
+        benches::paired(&figures[line], &figures[base], |line, base| line - base)
     };
     let ours = added(1, 0);
     let head = [
@@ -254,13 +251,13 @@ fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
         "added / ours",
     ];
     println!();
-    support::row(title, &head.map(str::to_owned));
+    benches::row(title, &head.map(str::to_owned));
     for (index, (label, .., base)) in lines.iter().enumerate() {
         let ratio =
-            |to: usize| support::paired(&figures[index], &figures[to], |this, that| this / that);
+            |to: usize| benches::paired(&figures[index], &figures[to], |this, that| this / that);
         let mut cells = vec![String::new(); head.len()];
-        cells[0] = format!("{:.0}", support::median(&figures[index]));
-        cells[1] = support::quartiles(&figures[index]);
+        cells[0] = format!("{:.0}", benches::median(&figures[index]));
+        cells[1] = benches::quartiles(&figures[index]);
         if let Some(base) = *base {
             cells[2] = format!("{:+.0}", added(index, base));
             cells[3] = format!("{:+.1}", 100.0 * (ratio(base) - 1.0));
@@ -272,7 +269,7 @@ fn print(title: &str, lines: &[Line], figures: &[Vec<f64>]) -> f64 {
                 format!("{:.1}", added(index, base) / ours)
             });
         }
-        support::row(label, &cells);
+        benches::row(label, &cells);
     }
     ours
 }
@@ -319,7 +316,7 @@ fn run((_, stack, work, threads, _): &Line, url: &str, spool: &str) -> f64 {
     flush();
     // The first tenth of a burst is not timed.
     finish((bursts * threads * (spans + spans / 10)) as usize);
-    support::median(&figures[bursts as usize / 5..])
+    benches::median(&figures[bursts as usize / 5..])
 }
 
 /// Opens and closes so many spans, and says how long that took: by the clock or, where threads share the cores, in

@@ -7,14 +7,13 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 #![allow(missing_docs, reason = "of what the macros make")]
 
-mod support;
-
 use std::hint::black_box;
 use std::time::Duration;
 
 use gungraun::{library_benchmark, library_benchmark_group, main};
-use support::peers::Another;
-use support::traffic::{query_run, render, request};
+use testkit::benches;
+use testkit::benches::peers::Another;
+use testkit::benches::traffic::{query_run, render, request};
 use tracing::info_span;
 use tracing::span::EnteredSpan;
 use tracing_audit::Audit;
@@ -27,7 +26,7 @@ const SPANS: usize = 5_000;
 struct Ready {
     _inside: Vec<EnteredSpan>,
     _audit: Option<Audit>,
-    _spool: Option<support::Folder>,
+    _spool: Option<benches::Folder>,
     work: fn(usize),
 }
 
@@ -72,8 +71,8 @@ fn entered_request() -> EnteredSpan {
     request("7a1f0c9e-52b3-4d68-a0e7-c4d91b38f256").entered()
 }
 
-fn pipeline() -> (Audit, support::Folder) {
-    let spool = support::Folder::new();
+fn pipeline() -> (Audit, benches::Folder) {
+    let spool = benches::Folder::new();
     let audit = Audit::builder()
         .postgres("postgres://nobody@127.0.0.1:1/nothing")
         .spool(&spool.0)
@@ -84,7 +83,7 @@ fn pipeline() -> (Audit, support::Folder) {
 }
 
 fn warmed_up(
-    pipeline: Option<(Audit, support::Folder)>,
+    pipeline: Option<(Audit, benches::Folder)>,
     inside: Vec<EnteredSpan>,
     work: fn(usize),
 ) -> Ready {

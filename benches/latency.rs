@@ -3,15 +3,11 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::time::{Duration, Instant};
 
-use server::Postgres;
 use sqlx::{Connection as _, PgConnection};
-use support::traffic;
+use testkit::Postgres;
+use testkit::benches::{self, traffic};
 use tracing_audit::Audit;
 use tracing_subscriber::prelude::*;
 
@@ -30,32 +26,32 @@ fn main() {
         .flat_map(|(name, url)| rates.map(|rate| (*name, url, rate)))
         .collect();
     let mut slowest = vec![Vec::new(); cases.len()];
-    let medians = support::alternate(&(0..cases.len()).collect::<Vec<_>>(), |&index| {
+    let medians = benches::alternate(&(0..cases.len()).collect::<Vec<_>>(), |&index| {
         let (_, url, rate) = cases[index];
         let took = visible_after(url, rate);
         slowest[index].push(took[took.len() * 99 / 100]);
-        support::median(&took)
+        benches::median(&took)
     });
     println!("\nmilliseconds from a closed span to a visible row, default settings");
-    support::row(
+    benches::row(
         "spans a second",
         &["p50", "quartiles", "p99"].map(str::to_owned),
     );
     for ((name, _, rate), (medians, slowest)) in cases.iter().zip(medians.iter().zip(&slowest)) {
         let cells = [
-            format!("{:.0}", support::median(medians)),
-            support::quartiles(medians),
-            format!("{:.0}", support::median(slowest)),
+            format!("{:.0}", benches::median(medians)),
+            benches::quartiles(medians),
+            format!("{:.0}", benches::median(slowest)),
         ];
-        support::row(&format!("{rate}, {name}"), &cells);
+        benches::row(&format!("{rate}, {name}"), &cells);
     }
 }
 
 /// Closes spans at a rate for some seconds; returns after how many milliseconds each was seen by another connection.
 fn visible_after(url: &str, rate: u32) -> Vec<f64> {
-    let seconds = if support::is_short() { 1 } else { 4 };
+    let seconds = if benches::is_short() { 1 } else { 4 };
     let spans = (rate * seconds).max(20) as usize;
-    let spool = support::Folder::new();
+    let spool = benches::Folder::new();
     let audit = Audit::builder()
         .postgres(url)
         .spool(&spool.0)

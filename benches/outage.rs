@@ -4,14 +4,10 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::time::{Duration, Instant};
 
-use server::{Postgres, Stop};
-use support::traffic;
+use testkit::benches::{self, traffic};
+use testkit::{Postgres, Stop};
 use tracing_audit::Audit;
 use tracing_subscriber::prelude::*;
 
@@ -24,11 +20,11 @@ const PATIENCE: Duration = Duration::from_hours(1);
 fn main() {
     let outage = match std::env::var("OUTAGE_SECONDS").map(|seconds| seconds.parse()) {
         Ok(seconds) => Duration::from_secs(seconds.expect("OUTAGE_SECONDS is a number")),
-        Err(_) if support::is_short() => Duration::from_secs(5),
+        Err(_) if benches::is_short() => Duration::from_secs(5),
         Err(_) => Duration::from_mins(1),
     };
     let mut postgres = Postgres::start_with(&["shared_buffers=128MB", "max_wal_size=4GB"]);
-    let spool = support::Folder::new();
+    let spool = benches::Folder::new();
     let audit = Audit::builder()
         .postgres(postgres.url())
         .spool(&spool.0)

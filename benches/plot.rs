@@ -4,8 +4,6 @@
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 #![allow(clippy::cast_precision_loss, reason = "there are few bars")]
 
-mod support;
-
 use std::error::Error;
 use std::fs;
 use std::path::Path;
@@ -13,6 +11,7 @@ use std::path::Path;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
+use testkit::benches;
 
 /// A bench, and what its figures are.
 const PANELS: [(&str, &str); 2] = [
@@ -57,7 +56,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
 /// The figures of a bench by their names, least first.
 fn figures(bench: &str) -> Vec<(String, f64)> {
-    let path = support::figures_folder().join(bench).with_extension("csv");
+    let path = benches::figures_folder().join(bench).with_extension("csv");
     let text = fs::read_to_string(&path)
         .unwrap_or_else(|_| panic!("{} is not there: run the bench {bench}", path.display()));
     let mut figures: Vec<_> = text

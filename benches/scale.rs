@@ -4,16 +4,13 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use server::Postgres;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
-use support::traffic::{self, QUESTIONS};
+use testkit::Postgres;
+use testkit::benches;
+use testkit::benches::traffic::{self, QUESTIONS};
 use tokio::runtime::Runtime;
 use tracing_audit::{Audit, Event};
 use tracing_subscriber::prelude::*;
@@ -72,7 +69,7 @@ fn story(there: &str) -> String {
 fn main() {
     let rows = match std::env::var("SCALE_ROWS").map(|rows| rows.replace('_', "").parse()) {
         Ok(rows) => rows.expect("SCALE_ROWS is a number"),
-        Err(_) if support::is_short() => 200_000_u64,
+        Err(_) if benches::is_short() => 200_000_u64,
         Err(_) => 20_000_000,
     };
     // Without autovacuum, so that none comes to some of the runs only.
@@ -232,9 +229,9 @@ async fn id_at(connection: &mut PgConnection, moment: &str) -> sqlx::Result<Stri
 
 /// Looks for requests chosen at random, and prints how long that took.
 fn lookups(postgres: &Postgres, runtime: &Runtime, rows: u64) {
-    let times = if support::is_short() { 100 } else { 1_000 };
+    let times = if benches::is_short() { 100 } else { 1_000 };
     println!();
-    support::row(
+    benches::row(
         "milliseconds to a request's story",
         &["median", "99 %", "slowest", "the first", "requests"].map(str::to_owned),
     );
@@ -252,9 +249,9 @@ fn lookups(postgres: &Postgres, runtime: &Runtime, rows: u64) {
             .map(|took| format!("{took:.2}"))
             .chain([took.len().to_string()])
             .collect::<Vec<_>>();
-        support::row(name, &cells);
+        benches::row(name, &cells);
         if name == READERS[0].0 {
-            support::write_figures("scale_lookup", &[("median ms", took[took.len() / 2])]);
+            benches::write_figures("scale_lookup", &[("median ms", took[took.len() / 2])]);
         }
     }
     for (name, role, there) in READERS.iter().filter(|(.., there)| *there == VIEW) {
@@ -331,8 +328,8 @@ fn random(n: u64) -> u64 {
 
 /// Runs the pipeline into both databases in turn, and prints how many records a second came in.
 fn rates(postgres: &Postgres, runtime: &Runtime, rows: u64) {
-    let spans = if support::is_short() { 20_000 } else { 200_000 };
-    let spool = support::Folder::new();
+    let spans = if benches::is_short() { 20_000 } else { 200_000 };
+    let spool = benches::Folder::new();
     let urls = [
         postgres
             .socket_url()
@@ -340,7 +337,7 @@ fn rates(postgres: &Postgres, runtime: &Runtime, rows: u64) {
         postgres.socket_url(),
     ];
     let mut run = 0;
-    let rates = support::alternate(&CASES, |(_, is_full, is_ascending)| {
+    let rates = benches::alternate(&CASES, |(_, is_full, is_ascending)| {
         runtime
             .block_on(empty(&postgres.url_of("postgres")))
             .expect("the database can be made anew");
@@ -360,33 +357,33 @@ fn rates(postgres: &Postgres, runtime: &Runtime, rows: u64) {
         spans as f64 / trail(&audit, spans, request_id).as_secs_f64()
     });
     println!();
-    support::row(
+    benches::row(
         &format!("records a second, full is {rows} rows"),
         &["median", "quartiles", "full / empty"].map(str::to_owned),
     );
     for (index, (name, is_full, _)) in CASES.iter().enumerate() {
         let mut cells = vec![
-            format!("{:.0}", support::median(&rates[index])),
-            support::quartiles(&rates[index]),
+            format!("{:.0}", benches::median(&rates[index])),
+            benches::quartiles(&rates[index]),
         ];
         if *is_full {
             let ratio =
-                support::paired(&rates[index], &rates[index - 1], |full, empty| full / empty);
+                benches::paired(&rates[index], &rates[index - 1], |full, empty| full / empty);
             cells.push(format!("{ratio:.2}"));
         }
-        support::row(name, &cells);
+        benches::row(name, &cells);
     }
     println!(
         "random / ascending request ids, which is what the index by request_id costs: empty {:.2}, full {:.2}",
-        support::paired(&rates[0], &rates[2], |random, ascending| random / ascending),
-        support::paired(&rates[1], &rates[3], |random, ascending| random / ascending),
+        benches::paired(&rates[0], &rates[2], |random, ascending| random / ascending),
+        benches::paired(&rates[1], &rates[3], |random, ascending| random / ascending),
     );
     let figures: Vec<_> = CASES
         .iter()
         .zip(&rates)
-        .map(|((name, ..), rates)| (*name, support::median(rates)))
+        .map(|((name, ..), rates)| (*name, benches::median(rates)))
         .collect();
-    support::write_figures("scale", &figures);
+    benches::write_figures("scale", &figures);
 }
 
 /// Makes the database without rows anew.

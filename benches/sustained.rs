@@ -4,15 +4,10 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
-use server::Postgres;
 use sqlx::encode::IsNull;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::types::Oid;
@@ -21,7 +16,8 @@ use sqlx::{
     Arguments as _, AssertSqlSafe, Connection as _, Encode, Executor as _, PgConnection, Row as _,
     Type,
 };
-use support::traffic;
+use testkit::Postgres;
+use testkit::benches::{self, traffic};
 use tokio::runtime::Runtime;
 use tracing_audit::{Audit, Event};
 use tracing_subscriber::prelude::*;
@@ -71,11 +67,11 @@ struct Leaf {
 }
 
 fn main() {
-    let spans = if support::is_short() { 30_000 } else { 300_000 };
+    let spans = if benches::is_short() { 30_000 } else { 300_000 };
     // As a server is by default; the tests have less.
     let postgres = Postgres::start_with(&["shared_buffers=128MB"]);
     assert_eq!(postgres.psql("SHOW fsync"), "on");
-    let spool = support::Folder::new();
+    let spool = benches::Folder::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -105,7 +101,7 @@ fn main() {
     // What they cost is not a matter of the socket.
     cases.extend([Way::Unnest, Way::Single].map(|way| (urls[0].0, &urls[0].1, way)));
     let mut cpu = Vec::new();
-    let rates = support::alternate(&cases, |(_, url, way)| {
+    let rates = benches::alternate(&cases, |(_, url, way)| {
         empty(&runtime, &postgres);
         let mut rows = spans;
         let took = match way {
@@ -131,7 +127,7 @@ fn main() {
     });
 
     println!();
-    support::row(
+    benches::row(
         "records a second",
         &["median", "quartiles", "ours / this", "quartiles"].map(str::to_owned),
     );
@@ -141,8 +137,8 @@ fn main() {
             .position(|(_, other, way)| other == url && *way == Way::Audit)
             .expect("the pipeline is measured over each socket");
         let mut cells = vec![
-            format!("{:.0}", support::median(&rates[number])),
-            support::quartiles(&rates[number]),
+            format!("{:.0}", benches::median(&rates[number])),
+            benches::quartiles(&rates[number]),
         ];
         if *way != Way::Audit {
             let ratios: Vec<_> = rates[ours]
@@ -150,23 +146,23 @@ fn main() {
                 .zip(&rates[number])
                 .map(|(ours, this)| ours / this)
                 .collect();
-            cells.push(format!("{:.2}", support::median(&ratios)));
-            cells.push(support::fine_quartiles(&ratios));
+            cells.push(format!("{:.2}", benches::median(&ratios)));
+            cells.push(benches::fine_quartiles(&ratios));
         }
-        support::row(&format!("{}, {name}", way.name()), &cells);
+        benches::row(&format!("{}, {name}", way.name()), &cells);
     }
     let of_socket: Vec<_> = cases
         .iter()
         .zip(&rates)
         .filter(|((name, ..), _)| *name == urls[0].0)
-        .map(|((_, _, way), rates)| (way.name(), support::median(rates)))
+        .map(|((_, _, way), rates)| (way.name(), benches::median(rates)))
         .collect();
-    support::write_figures("sustained", &of_socket);
+    benches::write_figures("sustained", &of_socket);
     if !cpu.is_empty() {
         println!(
             "\nCPU of the pipeline's threads: {:.1} µs per record ({})",
-            support::median(&cpu),
-            support::fine_quartiles(&cpu)
+            benches::median(&cpu),
+            benches::fine_quartiles(&cpu)
         );
     }
 }
@@ -212,7 +208,7 @@ fn trail(url: &str, spool: &Path, spans: usize) -> Trail {
     audit
         .flush_blocking(patience)
         .expect("the record is committed");
-    let (before, cpu_before) = (audit.stats(), support::watch::pipeline_time());
+    let (before, cpu_before) = (audit.stats(), benches::watch::pipeline_time());
     let begun = Instant::now();
     tracing::subscriber::with_default(tracing_subscriber::registry().with(audit.layer()), || {
         for request in 0..spans / 5 {
@@ -227,7 +223,7 @@ fn trail(url: &str, spool: &Path, spans: usize) -> Trail {
         .flush_blocking(patience)
         .expect("the records are committed");
     let took = begun.elapsed();
-    let cpu = support::watch::pipeline_time()
+    let cpu = benches::watch::pipeline_time()
         .zip(cpu_before)
         .map(|(after, before)| after.saturating_sub(before));
     let stats = audit.stats();

@@ -3,17 +3,13 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
-#[path = "../tests/support/mod.rs"]
-mod server;
-mod support;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
-use server::Postgres;
-use support::peers::Host;
-use support::{traffic, watch};
+use testkit::Postgres;
+use testkit::benches::peers::Host;
+use testkit::benches::{self, traffic, watch};
 
 /// As a process opens and closes them: bursts of 200 with pauses between.
 const SPANS_A_SECOND: u32 = 40_000;
@@ -73,12 +69,12 @@ fn main() {
     }
     let spans = match std::env::var("TAIL_SPANS").map(|spans| spans.replace('_', "").parse()) {
         Ok(spans) => spans.expect("TAIL_SPANS is a number"),
-        Err(_) if support::is_short() => 100_000_u32,
+        Err(_) if benches::is_short() => 100_000_u32,
         Err(_) => 10_000_000,
     };
-    let rounds = if support::is_short() { 1 } else { ROUNDS };
+    let rounds = if benches::is_short() { 1 } else { ROUNDS };
     let postgres = Postgres::start_with(&["shared_buffers=128MB", "max_wal_size=4GB"]);
-    let spool = support::Folder::new();
+    let spool = benches::Folder::new();
     let mut times = Host::ALL.map(|_| Times::new());
     for round in 1..=rounds {
         let mut order: Vec<_> = (0..Host::ALL.len()).collect();
@@ -110,7 +106,7 @@ fn main() {
 fn print(times: &[Times; 3], spans: u32) {
     println!();
     let head = ["p50", "p99", "p99.9", "p99.99", "slowest"].map(str::to_owned);
-    support::row(
+    benches::row(
         &format!("µs of a span, {spans} at {SPANS_A_SECOND} a second"),
         &head,
     );
@@ -118,7 +114,7 @@ fn print(times: &[Times; 3], spans: u32) {
         QUANTILES.map(|quantile| histogram.value_at_quantile(quantile) as f64 / 1e3)
     };
     let line = |label: &str, figures: [f64; 5]| {
-        support::row(label, &figures.map(|figure| format!("{figure:.1}")));
+        benches::row(label, &figures.map(|figure| format!("{figure:.1}")));
     };
     for (host, times) in Host::ALL.iter().zip(times) {
         line(host.name(), at(&times.all()));
@@ -141,7 +137,7 @@ fn print(times: &[Times; 3], spans: u32) {
         .zip(times)
         .map(|(host, times)| (host.name(), at(&times.all())[3]))
         .collect();
-    support::write_figures("tail", &p9999);
+    benches::write_figures("tail", &p9999);
 }
 
 /// Opens and closes so many spans, and prints how many took how long: nanoseconds, their count, and whether the thread kept

@@ -5,12 +5,10 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use support::trail::{PATIENCE, Trail, balanced, count};
+use testkit::trail::{PATIENCE, Trail, balanced, count};
 use tracing_audit::{Event, QueryRun, Status};
 
 const TENANT: &str = "11111111-0000-4000-8000-000000000000";

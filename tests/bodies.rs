@@ -6,8 +6,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::convert::Infallible;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -22,8 +20,8 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use http_body::Frame;
 use http_body_util::{BodyExt as _, Full, StreamBody};
 use serde_json::{Value, json};
-use support::trail::{PATIENCE, Trail};
-use support::wait_until;
+use testkit::trail::{PATIENCE, Trail};
+use testkit::wait_until;
 use tracing::instrument::WithSubscriber as _;
 use tracing::{Span, field::Empty, info_span};
 use tracing_audit::{AuditBodyExt, AuditFutureExt, AuditStreamExt, Kind};

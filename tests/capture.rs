@@ -5,14 +5,12 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::Postgres;
-use support::trail::{Folder, Trail, assert_law, pipeline, rows};
+use testkit::Postgres;
+use testkit::trail::{Folder, Trail, assert_law, pipeline, rows};
 use tracing::field::Empty;
 use tracing::instrument::WithSubscriber as _;
 use tracing::span::Id;
@@ -1204,7 +1202,7 @@ fn what_was_recorded_with_one_handle_stays_apart_from_another_pipeline_on_the_sa
         }
     }
     for audit in &audits {
-        audit.flush_blocking(support::trail::PATIENCE).unwrap();
+        audit.flush_blocking(testkit::trail::PATIENCE).unwrap();
         assert_eq!(audit.stats().committed(), 100);
     }
     assert_eq!(rows(&postgres, Kind::Event).len(), 200);

@@ -4,8 +4,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -14,10 +12,10 @@ use tracing_audit::{Audit, BuildError, Event, Health};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
 
-use support::heard::hear;
-use support::proxy::Proxy;
-use support::trail::{Folder, PATIENCE, Trail};
-use support::{Postgres, wait_until};
+use testkit::heard::hear;
+use testkit::proxy::Proxy;
+use testkit::trail::{Folder, PATIENCE, Trail};
+use testkit::{Postgres, wait_until};
 
 fn start(url: &str) -> (Audit, Folder) {
     let spool = Folder::new();
@@ -153,7 +151,7 @@ fn a_fault_is_said_when_it_comes_and_when_its_cause_changes_and_is_over_when_rec
     tracing_subscriber::registry().with(log).init();
     audit.record(Event::new("first")).unwrap();
     audit.flush_blocking(PATIENCE).unwrap();
-    postgres.stop(support::Stop::Fast);
+    postgres.stop(testkit::Stop::Fast);
     proxy.cut();
     audit.record(Event::new("second")).unwrap();
     audit.flush_blocking(Duration::ZERO).unwrap_err();

@@ -6,14 +6,12 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::time::Duration;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, TestRunner};
-use support::trail::{Folder, PATIENCE, assert_law, pipeline};
-use support::{Postgres, Stop};
+use testkit::trail::{Folder, PATIENCE, assert_law, pipeline};
+use testkit::{Postgres, Stop};
 use tracing::info_span;
 use tracing_audit::{DropCause, Durability, Event, Kind, PromptRun, QueryRun, Stats, WhenFull};
 use tracing_subscriber::prelude::*;

@@ -6,20 +6,18 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::io::Write as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::child::{
+use testkit::child::{
     command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready, told,
     wait_for_word, wait_to_be_killed,
 };
-use support::heard::hear;
-use support::trail::{Folder, PATIENCE, Trail, assert_law, once_each, pipeline, rows};
-use support::{Postgres, Stop, wait_until};
+use testkit::heard::hear;
+use testkit::trail::{Folder, PATIENCE, Trail, assert_law, once_each, pipeline, rows};
+use testkit::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{
     Audit, AuditSpanExt, Builder, CommitError, DropCause, Durability, Event, Health, Kind,

@@ -6,8 +6,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, HashMap};
 
 use opentelemetry::Context;
@@ -18,10 +16,11 @@ use opentelemetry::trace::{
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracer, SdkTracerProvider, SpanData,
 };
-use support::child::{alone, is_child};
-use support::collector::{Collector, Exported, Protocol};
-use support::trail::{PATIENCE, Trail};
-use support::wait_until;
+use testkit::child::{alone, is_child};
+use testkit::collector::{Collector, Exported, Protocol};
+use testkit::otlp_to;
+use testkit::trail::{PATIENCE, Trail};
+use testkit::wait_until;
 use tracing::dispatcher::with_default;
 use tracing::{Dispatch, Span, info_span};
 use tracing_audit::{AuditSpanExt, Event, Kind};
@@ -74,7 +73,7 @@ fn start_with(
     configure: impl FnOnce(tracing_audit::Otlp) -> tracing_audit::Otlp,
 ) -> (Collector, Trail) {
     let collector = Collector::start(Protocol::Grpc);
-    let trail = Trail::start_with(|builder| builder.otlp(configure(collector.otlp())));
+    let trail = Trail::start_with(|builder| builder.otlp(configure(otlp_to!(collector))));
     (collector, trail)
 }
 

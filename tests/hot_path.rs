@@ -3,12 +3,10 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod support;
-
 use std::process::{Command, Stdio};
 
-use support::child::{self, is_child, say};
-use support::trail::{PATIENCE, Trail};
+use testkit::child::{self, is_child, say};
+use testkit::trail::{PATIENCE, Trail};
 use tracing::field::Empty;
 use tracing::info_span;
 use tracing_audit::Audit;

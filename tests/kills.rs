@@ -10,16 +10,14 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::{HashMap, HashSet};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use support::child::{command, is_child};
-use support::trail::{Folder, PATIENCE, pipeline};
-use support::{Postgres, Stop, wait_until};
+use testkit::child::{command, is_child};
+use testkit::trail::{Folder, PATIENCE, pipeline};
+use testkit::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::AuditSpanExt;
 use tracing_subscriber::prelude::*;

@@ -6,16 +6,15 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use fake_opentelemetry_collector::FakeCollectorServer;
 use serde_json::Value;
-use support::collector::{Collector, Exported, Protocol};
-use support::trail::{PATIENCE, Trail};
-use support::wait_until;
+use testkit::collector::{Collector, Exported, Protocol};
+use testkit::otlp_to;
+use testkit::trail::{PATIENCE, Trail};
+use testkit::wait_until;
 use tracing::{Span, info_span};
 use tracing_audit::{AuditSpanExt, Event, Kind, Otlp, OtlpProtocol, PromptRun, QueryRun};
 
@@ -116,7 +115,7 @@ fn every_row_has_its_span_over_grpc_and_http_plain_and_compressed() {
     for protocol in [Protocol::Grpc, Protocol::Http] {
         for gzip in [false, true] {
             let collector = Collector::start(protocol);
-            let trail = Trail::start_with(|builder| builder.otlp(collector.otlp().gzip(gzip)));
+            let trail = Trail::start_with(|builder| builder.otlp(otlp_to!(collector).gzip(gzip)));
             tell(&trail, "r-1");
             let rows = all_rows(&trail);
             let spans = collector.wait_for(RECORDS);
@@ -176,7 +175,7 @@ fn every_row_has_its_span_at_a_collector_that_others_wrote() {
 fn a_large_trail_arrives_complete_in_payloads_below_the_limit() {
     let collector = Collector::start(Protocol::Grpc);
     let trail =
-        Trail::start_with(|builder| builder.otlp(collector.otlp().payload_bytes(64 * 1024)));
+        Trail::start_with(|builder| builder.otlp(otlp_to!(collector).payload_bytes(64 * 1024)));
     for n in 0..1_000 {
         let query = QueryRun::new(format!("SELECT {n} FROM t /* {} */", "x".repeat(200)));
         trail.audit.record(query.request_id("r")).unwrap();
@@ -194,7 +193,7 @@ fn a_shutdown_exports_what_is_there_and_leaves_no_folder() {
     let collector = Collector::start(Protocol::Http);
     let trail = Trail::start_with(|builder| {
         // Longer than the test: only the shutdown sends it.
-        builder.otlp(collector.otlp().delay(Duration::from_mins(1)))
+        builder.otlp(otlp_to!(collector).delay(Duration::from_mins(1)))
     });
     tell(&trail, "r-1");
     trail.audit.shutdown_blocking(PATIENCE);
@@ -207,8 +206,7 @@ fn prompts_questions_and_full_queries_go_out_only_when_asked_for() {
     let collector = Collector::start(Protocol::Grpc);
     let trail = Trail::start_with(|builder| {
         builder.otlp(
-            collector
-                .otlp()
+            otlp_to!(collector)
                 .capture_messages(true)
                 .query_text(tracing_audit::QueryText::Full),
         )
@@ -237,8 +235,9 @@ fn prompts_questions_and_full_queries_go_out_only_when_asked_for() {
 #[test]
 fn two_processes_with_one_request_write_one_trace_with_the_right_tree() {
     let collector = Collector::start(Protocol::Grpc);
-    let front = Trail::start_with(|builder| builder.otlp(collector.otlp()).service_name("front"));
-    let back = Trail::start_with(|builder| builder.otlp(collector.otlp()).service_name("back"));
+    let front =
+        Trail::start_with(|builder| builder.otlp(otlp_to!(collector)).service_name("front"));
+    let back = Trail::start_with(|builder| builder.otlp(otlp_to!(collector)).service_name("back"));
     for (request, carries_traceparent) in [("r-1", true), ("r-2", false)] {
         let traceparent = front.scoped(|| {
             let _request = info_span!("request", request_id = request).entered();
@@ -301,7 +300,7 @@ fn two_processes_with_one_request_write_one_trace_with_the_right_tree() {
 #[test]
 fn a_record_of_another_request_inside_begins_its_own_trace_and_is_linked() {
     let collector = Collector::start(Protocol::Grpc);
-    let trail = Trail::start_with(|builder| builder.otlp(collector.otlp()));
+    let trail = Trail::start_with(|builder| builder.otlp(otlp_to!(collector)));
     trail.scoped(|| {
         let _outer = info_span!("audit.event", action_type = "outer", request_id = "a").entered();
         info_span!("audit.event", action_type = "inner", request_id = "b").in_scope(|| ());
@@ -321,8 +320,7 @@ fn metrics_tell_of_the_pipeline_of_models_and_of_databases() {
         let collector = Collector::start(protocol);
         let trail = Trail::start_with(|builder| {
             builder.otlp(
-                collector
-                    .otlp()
+                otlp_to!(collector)
                     .metrics(true)
                     .metrics_every(Duration::from_millis(100)),
             )
@@ -400,7 +398,7 @@ fn metric_points(collector: &Collector, name: &str) -> HashMap<String, String> {
         .data_points
         .iter()
         .map(|point| {
-            let mut attributes = support::collector::attributes(&point.attributes);
+            let mut attributes = testkit::collector::attributes(&point.attributes);
             let kind = attributes.remove("gen_ai.token.type").unwrap_or_default();
             (kind, point.sum.unwrap_or_default().to_string())
         })
@@ -410,7 +408,7 @@ fn metric_points(collector: &Collector, name: &str) -> HashMap<String, String> {
 #[test]
 fn records_without_a_span_are_exported_like_the_others() {
     let collector = Collector::start(Protocol::Grpc);
-    let trail = Trail::start_with(|builder| builder.otlp(collector.otlp()));
+    let trail = Trail::start_with(|builder| builder.otlp(otlp_to!(collector)));
     let id = trail.audit.record(Event::new("exported")).unwrap();
     let spans = collector.wait_for(1);
     assert_eq!(spans[0].attribute("audit.record.id"), id.to_string());

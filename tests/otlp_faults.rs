@@ -7,20 +7,19 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use support::child::{
+use testkit::child::{
     command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready,
     wait_for_parent,
 };
-use support::collector::{Behaviour, Collector, Exported, Protocol, Tls};
-use support::trail::{Folder, PATIENCE, Trail, pipeline};
-use support::{Postgres, Stop, wait_until};
+use testkit::collector::{Behaviour, Collector, Exported, Protocol, Tls};
+use testkit::otlp_to;
+use testkit::trail::{Folder, PATIENCE, Trail, pipeline};
+use testkit::{Postgres, Stop, wait_until};
 use tonic::Code;
 use tracing_audit::{Audit, Event, ExportStats, Otlp, QueryRun};
 
@@ -133,7 +132,7 @@ fn shut_down(audit: &Audit, committed: usize) {
 fn a_collector_that_comes_later_gets_what_was_recorded_before() {
     for protocol in PROTOCOLS {
         let mut collector = Collector::absent(protocol);
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         record(&trail.audit, 1_000);
         assert_on_time(&trail.audit, &trail.postgres, 1_000);
         assert_held(&trail.audit, 1_000);
@@ -151,7 +150,7 @@ fn a_collector_that_is_killed_amid_a_stream_and_comes_again_gets_every_span() {
     for protocol in PROTOCOLS {
         let mut collector = Collector::start(protocol);
         // Many small requests, so that some are in flight whenever it is killed.
-        let trail = start(collector.otlp().payload_bytes(16 * 1024));
+        let trail = start(otlp_to!(collector).payload_bytes(16 * 1024));
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..THREADS)
                 .map(|_| {
@@ -196,7 +195,7 @@ fn a_collector_that_is_not_available_for_a_while_gets_every_span_then() {
             http: 503,
             after: None,
         });
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         record(&trail.audit, 1_000);
         assert_on_time(&trail.audit, &trail.postgres, 1_000);
         wait_until("it is tried again and again", PATIENCE, || {
@@ -220,7 +219,7 @@ fn a_collector_that_asks_for_a_pause_gets_no_request_before_it_is_over() {
                 http,
                 after: Some(after),
             });
-            let trail = start(collector.otlp());
+            let trail = start(otlp_to!(collector));
             record(&trail.audit, 100);
             assert_on_time(&trail.audit, &trail.postgres, 100);
             wait_until("it is tried again", PATIENCE, || collector.requests() >= 2);
@@ -243,7 +242,7 @@ fn a_collector_that_answers_too_late_for_a_while_gets_every_span() {
         for late in [Behaviour::Slow(FOREVER), Behaviour::Late(FOREVER)] {
             let collector = Collector::start(protocol);
             collector.behave(late);
-            let trail = start(collector.otlp().timeout(Duration::from_millis(500)));
+            let trail = start(otlp_to!(collector).timeout(Duration::from_millis(500)));
             record(&trail.audit, 1_000);
             assert_on_time(&trail.audit, &trail.postgres, 1_000);
             // Often enough for the client to retry with smaller requests.
@@ -263,7 +262,7 @@ fn a_collector_that_takes_only_small_requests_gets_every_span_in_smaller_ones() 
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::AtMost(8 * 1024));
         // Long enough for all records to be sent at once.
-        let trail = start(collector.otlp().delay(Duration::from_secs(1)));
+        let trail = start(otlp_to!(collector).delay(Duration::from_secs(1)));
         record(&trail.audit, 1_000);
         assert_on_time(&trail.audit, &trail.postgres, 1_000);
         assert_all_exported(&trail, &collector, 1_000);
@@ -277,7 +276,7 @@ fn a_span_that_is_too_large_by_itself_is_counted_and_the_others_arrive() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::AtMost(8 * 1024));
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         record(&trail.audit, 50);
         let large = QueryRun::new(format!("SELECT {}", vec!["a_column"; 1_500].join(", ")));
         trail.audit.record(large).unwrap();
@@ -294,7 +293,7 @@ fn a_span_that_is_refused_whatever_happens_is_counted_and_the_others_arrive() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::NotNamed("unwanted"));
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         record(&trail.audit, 300);
         trail.audit.record(Event::new("unwanted")).unwrap();
         record(&trail.audit, 300);
@@ -312,7 +311,7 @@ fn a_span_that_is_refused_whatever_happens_is_counted_and_the_others_arrive() {
 fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         let mut refused = 0;
         let mut records = 0;
         // One span per request; more than the request has; none, which is only a warning.
@@ -365,7 +364,7 @@ fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_
         for by_environment in [false, true] {
             let collector = Collector::start(protocol);
             collector.behave(Behaviour::Header("x-api-key", "open, sesame"));
-            let trail = start(collector.otlp());
+            let trail = start(otlp_to!(collector));
             record(&trail.audit, 300);
             assert_on_time(&trail.audit, &trail.postgres, 300);
             assert_held(&trail.audit, 300);
@@ -385,7 +384,7 @@ fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_
                 drop(child.stdin.take());
                 assert!(child.wait().unwrap().success());
             } else {
-                let otlp = collector.otlp().header("X-Api-Key", "open, sesame");
+                let otlp = otlp_to!(collector).header("X-Api-Key", "open, sesame");
                 let next = pipeline(&trail.postgres, &trail.spool, |builder| builder.otlp(otlp));
                 record(&next, 100);
                 assert_on_time(&next, &trail.postgres, 400);
@@ -404,14 +403,14 @@ fn a_collector_whose_authority_is_not_known_gets_nothing_until_it_is() {
         let tls = Tls::private();
         let authority = tls.authority.clone();
         let collector = Collector::with_tls(protocol, tls);
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         record(&trail.audit, 300);
         assert_on_time(&trail.audit, &trail.postgres, 300);
         assert_held(&trail.audit, 300);
         shut_down(&trail.audit, 300);
         assert_eq!(collector.requests(), 0, "not even a header got out");
         assert_eq!(trail.spool.names().len(), 1, "it stays for the next");
-        let otlp = collector.otlp().ca_certificate(authority);
+        let otlp = otlp_to!(collector).ca_certificate(authority);
         let next = pipeline(&trail.postgres, &trail.spool, |builder| builder.otlp(otlp));
         record(&next, 100);
         assert_on_time(&next, &trail.postgres, 400);
@@ -457,7 +456,7 @@ fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() 
     const QUOTA: u64 = 256 * 1024;
     let mut collector = Collector::absent(Protocol::Grpc);
     // The minimum, so that there are many requests and much to count.
-    let otlp = collector.otlp().payload_bytes(1024);
+    let otlp = otlp_to!(collector).payload_bytes(1024);
     let trail = start(otlp.quota_bytes(QUOTA));
     for portion in 1..=8 {
         record_large(&trail.audit, PORTION);
@@ -505,7 +504,7 @@ fn what_a_collector_is_too_slow_for_is_given_up_and_each_record_is_counted_once(
     const PORTION: usize = 100;
     let collector = Collector::start(Protocol::Grpc);
     collector.behave(Behaviour::Slow(Duration::from_millis(10)));
-    let otlp = collector.otlp().payload_bytes(1024);
+    let otlp = otlp_to!(collector).payload_bytes(1024);
     let trail = start(otlp.quota_bytes(64 * 1024));
     let mut records = 0;
     // For a while, records arrive, are exported and are discarded all at once.
@@ -527,10 +526,10 @@ fn what_a_collector_is_too_slow_for_is_given_up_and_each_record_is_counted_once(
 #[test]
 fn what_is_given_up_beside_the_log_of_a_dead_process_is_told_as_of_the_own() {
     let mut collector = Collector::absent(Protocol::Grpc);
-    let trail = start(collector.otlp());
+    let trail = start(otlp_to!(collector));
     record(&trail.audit, 300);
     shut_down(&trail.audit, 300);
-    let otlp = collector.otlp().payload_bytes(1024);
+    let otlp = otlp_to!(collector).payload_bytes(1024);
     let next = pipeline(&trail.postgres, &trail.spool, |builder| {
         builder
             .otlp(otlp.quota_bytes(256 * 1024))
@@ -560,7 +559,7 @@ fn what_is_given_up_beside_the_log_of_a_dead_process_is_told_as_of_the_own() {
 fn a_shutdown_does_not_wait_for_an_absent_collector_and_the_next_process_exports_the_rest() {
     for protocol in PROTOCOLS {
         let mut collector = Collector::start(protocol);
-        let trail = start(collector.otlp());
+        let trail = start(otlp_to!(collector));
         record(&trail.audit, 300);
         assert_on_time(&trail.audit, &trail.postgres, 300);
         assert_all_exported(&trail, &collector, 300);
@@ -573,7 +572,7 @@ fn a_shutdown_does_not_wait_for_an_absent_collector_and_the_next_process_exports
 
         collector.start_again();
         let next = pipeline(&trail.postgres, &trail.spool, |builder| {
-            builder.otlp(collector.otlp())
+            builder.otlp(otlp_to!(collector))
         });
         assert_left_is_exported(&next, &trail.spool, 300);
         assert_eq!(arrived(&collector), rows(&trail.postgres));
@@ -615,7 +614,9 @@ fn what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next() 
         assert_eq!(spool.names().len(), 1);
 
         collector.start_again();
-        let next = pipeline(&postgres, &spool, |builder| builder.otlp(collector.otlp()));
+        let next = pipeline(&postgres, &spool, |builder| {
+            builder.otlp(otlp_to!(collector))
+        });
         assert_left_is_exported(&next, &spool, 1_000);
         assert_eq!(rows(&postgres).len(), 1_000);
         assert_eq!(next.stats().adopted(), 1_000 - committed as u64);
@@ -659,7 +660,9 @@ fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres()
             });
             kill(running);
         }
-        let next = pipeline(&postgres, &spool, |builder| builder.otlp(collector.otlp()));
+        let next = pipeline(&postgres, &spool, |builder| {
+            builder.otlp(otlp_to!(collector))
+        });
         wait_until("the folders that were left are removed", PATIENCE, || {
             folders(&spool).len() == 1
         });
@@ -673,8 +676,11 @@ fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres()
 fn a_process_without_export_drains_and_removes_what_an_exporting_one_left() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let collector = Collector::absent(Protocol::Grpc);
-    let exporting =
-        |postgres: &Postgres| pipeline(postgres, &spool, |builder| builder.otlp(collector.otlp()));
+    let exporting = |postgres: &Postgres| {
+        pipeline(postgres, &spool, |builder| {
+            builder.otlp(otlp_to!(collector))
+        })
+    };
     // One whose records are in Postgres, and one whose records are not.
     let first = exporting(&postgres);
     record(&first, 200);
@@ -709,7 +715,7 @@ fn a_collector_that_hangs_holds_up_neither_a_flush_nor_a_shutdown() {
                 collector.start_again();
                 collector.behave(Behaviour::Slow(FOREVER));
             }
-            let trail = start(collector.otlp());
+            let trail = start(otlp_to!(collector));
             for portion in 1..=3 {
                 record(&trail.audit, 200);
                 assert_on_time(&trail.audit, &trail.postgres, portion * 200);
@@ -726,7 +732,7 @@ fn a_collector_that_hangs_holds_up_neither_a_flush_nor_a_shutdown() {
             collector.behave(Behaviour::Take);
             collector.start_again();
             let next = pipeline(&trail.postgres, &trail.spool, |builder| {
-                builder.otlp(collector.otlp())
+                builder.otlp(otlp_to!(collector))
             });
             assert_left_is_exported(&next, &trail.spool, 800);
             assert_eq!(arrived(&collector), rows(&trail.postgres));

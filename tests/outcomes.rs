@@ -6,15 +6,13 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::{Future, pending};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use support::trail::{PATIENCE, Trail};
+use testkit::trail::{PATIENCE, Trail};
 use tracing::field::Empty;
 use tracing::{Instrument as _, Span, info_span, instrument};
 use tracing_audit::{
@@ -1144,7 +1142,7 @@ fn what_is_known_of_a_runs_end_stays_though_its_span_is_open_at_the_shutdown() {
         trail.audit.shutdown_blocking(PATIENCE);
         ids
     });
-    let rows = support::trail::rows(&trail.postgres, Kind::QueryRun);
+    let rows = testkit::trail::rows(&trail.postgres, Kind::QueryRun);
     let mut said: Vec<_> = rows
         .iter()
         .map(|row| {

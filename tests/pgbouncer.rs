@@ -6,15 +6,13 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Child;
 use std::time::Duration;
 
-use support::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
-use support::{ADMINISTRATOR, Postgres, Session, Stop, wait_until};
+use testkit::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
+use testkit::{ADMINISTRATOR, Postgres, Session, Stop, wait_until};
 use tracing_audit::{Audit, Event, Health, Kind, PromptRun, QueryRun};
 
 /// A running pgbouncer, in transaction mode.

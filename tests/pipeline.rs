@@ -5,14 +5,12 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::json;
-use support::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
-use support::trail::{Folder, PATIENCE, Trail, balanced, count, once_each, pipeline, rows};
-use support::{Postgres, Stop, wait_until};
+use testkit::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
+use testkit::trail::{Folder, PATIENCE, Trail, balanced, count, once_each, pipeline, rows};
+use testkit::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{
     Audit, BuildError, DropCause, Event, FlushError, Health, Kind, PromptRun, QueryRun,

@@ -6,15 +6,13 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::process::Command;
 use std::time::Duration;
 
-use support::child::{command, is_child, kill, say, start_until_ready};
-use support::proxy::Proxy;
-use support::trail::{Folder, PATIENCE, Trail, assert_law, count, pipeline};
-use support::{ADMINISTRATOR, Postgres, Session, wait_until};
+use testkit::child::{command, is_child, kill, say, start_until_ready};
+use testkit::proxy::Proxy;
+use testkit::trail::{Folder, PATIENCE, Trail, assert_law, count, pipeline};
+use testkit::{ADMINISTRATOR, Postgres, Session, wait_until};
 use tracing::info_span;
 use tracing_audit::{
     Audit, Builder, CommitError, DropCause, Durability, Event, Health, Kind, Stats,
@@ -393,7 +391,7 @@ fn records_that_a_log_has_after_a_copy_of_it_was_drained_are_written() {
     let mut earlier = Earlier(postgres.session_in("postgres", ADMINISTRATOR));
     earlier.alone();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
-    support::child::wait_for_word(&mut child, "left");
+    testkit::child::wait_for_word(&mut child, "left");
     kill(child);
     earlier.run("ALTER DATABASE audit ALLOW_CONNECTIONS true");
     for folder in [&copied, &spool] {
@@ -576,7 +574,7 @@ fn a_log_that_is_taken_over_is_written_again_to_a_database_that_has_lost_its_wri
     let old = writer(&postgres);
     earlier.alone();
     std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"go\n").unwrap();
-    support::child::wait_for_word(&mut child, "left");
+    testkit::child::wait_for_word(&mut child, "left");
     kill(child);
     earlier.restore();
     let audit = pipeline(&postgres, &spool, |builder| builder);

@@ -6,18 +6,16 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::HashSet;
 use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use support::child::{alone, is_child};
-use support::heard::hear;
-use support::proxy::{Proxy, Way};
-use support::trail::{Folder, PATIENCE, Trail, balanced, count, pipeline, rows};
-use support::{ADMINISTRATOR, Postgres, Stop, wait_until};
+use testkit::child::{alone, is_child};
+use testkit::heard::hear;
+use testkit::proxy::{Proxy, Way};
+use testkit::trail::{Folder, PATIENCE, Trail, balanced, count, pipeline, rows};
+use testkit::{ADMINISTRATOR, Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, AuditSpanExt, Builder, Event, Health, Kind, PromptRun, QueryRun};
 use tracing_subscriber::filter::LevelFilter;

@@ -8,8 +8,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::cell::RefCell;
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -18,12 +16,12 @@ use std::time::{Duration, Instant};
 
 use fork::{Fork, Signal, fork, signal_process};
 use serde_json::{Value, json};
-use support::child::{
+use testkit::child::{
     command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready,
     wait_for_parent, wait_for_word,
 };
-use support::trail::{Folder, PATIENCE, Trail, assert_law, count, once_each, pipeline, rows};
-use support::{Postgres, wait_until};
+use testkit::trail::{Folder, PATIENCE, Trail, assert_law, count, once_each, pipeline, rows};
+use testkit::{Postgres, wait_until};
 use tracing::{Instrument as _, info_span};
 use tracing_audit::{
     Audit, AuditFutureExt as _, AuditSpanExt as _, Builder, CommitError, Event, FlushError, Kind,
@@ -451,7 +449,7 @@ fn while_a_forked_process_lives_the_log_of_its_killed_parent_waits_and_is_then_d
         let audit = start();
         let _open = work(&audit);
         in_a_fork(wait_for_parent);
-        support::child::wait_to_be_killed();
+        testkit::child::wait_to_be_killed();
     }
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut command = command(test, &postgres, &spool);
@@ -484,7 +482,7 @@ fn a_program_that_a_killed_one_started_does_not_hold_its_log() {
         #[allow(clippy::zombie_processes, reason = "this process ends first")]
         let started = Command::new("sleep").arg("120").spawn().unwrap();
         say(&format!("{} ready", started.id()));
-        support::child::wait_to_be_killed();
+        testkit::child::wait_to_be_killed();
     }
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = command(test, &postgres, &spool).spawn().unwrap();
@@ -808,7 +806,7 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Panics {
 #[cfg(feature = "otlp")]
 #[test]
 fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
-    use support::collector::{Collector, Protocol};
+    use testkit::collector::{Collector, Protocol};
     let test = "workers_that_panic_are_started_again_and_cost_no_record_and_no_span";
     if is_child() {
         let targets = std::env::var("PANIC_AT").unwrap();
@@ -877,7 +875,7 @@ fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
 #[test]
 fn with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail() {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use support::collector::{Collector, Protocol};
+    use testkit::collector::{Collector, Protocol};
     static LINES: AtomicU64 = AtomicU64::new(0);
     struct Counts;
     impl std::io::Write for Counts {

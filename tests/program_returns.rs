@@ -6,15 +6,13 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use support::child::{is_child, say, told};
-use support::trail::{Folder, PATIENCE, once_each, pipeline};
-use support::{Postgres, wait_until};
+use testkit::child::{is_child, say, told};
+use testkit::trail::{Folder, PATIENCE, once_each, pipeline};
+use testkit::{Postgres, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, QueryRun};
 use tracing_subscriber::prelude::*;
@@ -106,7 +104,7 @@ fn program(way: &str) -> Result<(), String> {
             let audit = audit.clone();
             std::thread::spawn(move || {
                 let _audit = audit;
-                support::child::wait_to_be_killed()
+                testkit::child::wait_to_be_killed()
             });
             in_the_log();
         }

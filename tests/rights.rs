@@ -6,8 +6,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 #[path = "rights/attacks.rs"]
 mod attacks;
 #[path = "rights/holds.rs"]
@@ -35,7 +33,7 @@ mod tenants;
 #[path = "rights/writers.rs"]
 mod writers;
 
-use support::{Postgres, Session};
+use testkit::{Postgres, Session};
 
 /// The record tables, each with its time column.
 const RECORDS: [(&str, &str); 4] = [

@@ -5,15 +5,13 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use support::child::{alone, is_child};
-use support::trail::Folder;
+use testkit::child::{alone, is_child};
+use testkit::trail::Folder;
 use tracing_subscriber::prelude::*;
 
 /// Runs the test's child without a setting for the folder of its log.
@@ -39,7 +37,7 @@ fn run(test: &str, temporary: &Path, vars: &[(&str, &str)]) -> Output {
 /// Starts a pipeline before there is a subscriber, as programs do, and collects what is logged
 /// within a moment.
 fn child() {
-    let (writer, heard) = support::heard::hear();
+    let (writer, heard) = testkit::heard::hear();
     let audit = tracing_audit::Audit::builder()
         .postgres("postgres://nobody@127.0.0.1:1/none")
         .service_name("svc");
@@ -62,7 +60,7 @@ fn child() {
     while let Ok(line) =
         heard.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now()))
     {
-        support::child::say(line.trim_end());
+        testkit::child::say(line.trim_end());
         if line.contains("the local log is in") {
             break;
         }

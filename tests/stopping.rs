@@ -5,16 +5,14 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use support::proxy::Proxy;
-use support::trail::{Folder, PATIENCE, pipeline};
-use support::{Postgres, wait_until};
+use testkit::proxy::Proxy;
+use testkit::trail::{Folder, PATIENCE, pipeline};
+use testkit::{Postgres, wait_until};
 use tracing_audit::{Audit, BuildError, Event};
 
 /// A server that closes every connection, and the number of connections so far.
@@ -87,13 +85,13 @@ fn a_server_that_answers_no_more_takes_no_longer_than_a_shutdown_may() {
     let next = pipeline(&postgres, &spool, |builder| builder);
     wait_until("it is taken over", PATIENCE, || next.stats().adopted() == 1);
     drop(next);
-    support::trail::once_each(&postgres);
+    testkit::trail::once_each(&postgres);
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic() {
-    use support::child::{alone, is_child, say};
+    use testkit::child::{alone, is_child, say};
     let test = "a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic";
     if is_child() {
         let spool = Folder::new();

@@ -5,8 +5,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::pin::{Pin, pin};
@@ -14,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::{Value, json};
-use support::trail::{Trail, pipeline, rows};
+use testkit::trail::{Trail, pipeline, rows};
 use tracing::field::Empty;
 use tracing::{Span, info_span};
 use tracing_audit::{AuditFutureExt as _, AuditSpanExt as _, AuditStreamExt as _, Kind, Limits};
@@ -288,8 +286,8 @@ fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all
     };
     // Not a whole number of characters.
     let trail = Trail::start_with(|builder| builder.limits(limits(1_000, 4_000)));
-    let other = support::Postgres::start();
-    let folder = support::trail::Folder::new();
+    let other = testkit::Postgres::start();
+    let folder = testkit::trail::Folder::new();
     let smaller = pipeline(&other, &folder, |builder| {
         builder.limits(limits(256, 10_000))
     });
@@ -328,7 +326,7 @@ fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all
         )
     };
     let by_larger = by_name(trail.rows(Kind::PromptRun));
-    smaller.flush_blocking(support::trail::PATIENCE).unwrap();
+    smaller.flush_blocking(testkit::trail::PATIENCE).unwrap();
     let by_smaller = by_name(rows(&other, Kind::PromptRun));
     let short = parts[..60].concat();
     for (row, limit, text) in [

@@ -6,8 +6,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -15,9 +13,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use support::child::{alone, is_child};
-use support::trail::{PATIENCE, Trail, balanced, count};
-use support::wait_until;
+use testkit::child::{alone, is_child};
+use testkit::trail::{PATIENCE, Trail, balanced, count};
+use testkit::wait_until;
 use tracing::field::Empty;
 use tracing::info_span;
 use tracing_audit::{Event, Kind, PromptRun, QueryRun};

@@ -1,8 +1,8 @@
 //! Attacks by somebody who has one of the roles, or a schema of their own.
 
 use super::{allowed, login, migrated, refused};
-use crate::support::Postgres;
-use crate::support::trail::{Folder, PATIENCE, balanced, pipeline};
+use testkit::Postgres;
+use testkit::trail::{Folder, PATIENCE, balanced, pipeline};
 use tracing_audit::{Event, PromptRun, QueryRun};
 
 const EVIL: &str = include_str!("evil.sql");

@@ -1,8 +1,8 @@
 //! A hold covers something or is refused, and nothing younger than the least age is removed.
 
 use super::{allowed, login, migrated, refused};
-use crate::support::trail::PATIENCE;
-use crate::support::{Postgres, Session, wait_until};
+use testkit::trail::PATIENCE;
+use testkit::{Postgres, Session, wait_until};
 
 /// Acme has records in January and February 2020, one of them a query; no other tenant has any.
 fn acme() -> (Postgres, Session, Session) {

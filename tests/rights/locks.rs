@@ -1,8 +1,8 @@
 //! No login can hold a lock that the trail waits for, and nobody queues behind a lock that the
 //! trail waits with.
 
-use super::support::Postgres;
 use super::{allowed, login, migrated, refused, sqlstate};
+use testkit::Postgres;
 
 const ROLES: [(&str, Option<&str>); 5] = [
     ("nobody", None),

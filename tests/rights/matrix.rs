@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::{RECORDS, migrated, refused, sqlstate};
-use crate::support::{ADMINISTRATOR, Postgres, Session};
+use testkit::{ADMINISTRATOR, Postgres, Session};
 
 /// Who tries: a name, the login, and the role it sets.
 const WHO: [(&str, &str, Option<&str>); 12] = [

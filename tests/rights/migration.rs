@@ -3,9 +3,9 @@
 use std::time::SystemTime;
 
 use super::{allowed, login, migrated, refused};
-use crate::support::child::{command, is_child, kill, say, wait_for_word};
-use crate::support::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
-use crate::support::{ADMINISTRATOR, Postgres, wait_until};
+use testkit::child::{command, is_child, kill, say, wait_for_word};
+use testkit::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
+use testkit::{ADMINISTRATOR, Postgres, wait_until};
 use tracing_audit::{Audit, Event, Health, PromptRun, QueryRun};
 
 /// The versions of the migrations.

@@ -4,8 +4,8 @@
 use std::time::{Duration, SystemTime};
 
 use super::{RECORDS, allowed, login, migrated, refused};
-use crate::support::Postgres;
-use crate::support::trail::{Folder, PATIENCE, balanced, pipeline};
+use testkit::Postgres;
+use testkit::trail::{Folder, PATIENCE, balanced, pipeline};
 use tracing_audit::{Event, QueryRun};
 
 /// Returns the catalog's description of a leaf, except for its month.
@@ -169,7 +169,7 @@ fn sixteen_writers_that_need_a_new_month_at_once_make_it_once() {
     for session in &mut sessions {
         session.send(ensure);
     }
-    crate::support::wait_until("all wait for the first", PATIENCE, || {
+    testkit::wait_until("all wait for the first", PATIENCE, || {
         postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             == "16"
     });

@@ -3,8 +3,8 @@
 use tracing::info_span;
 use tracing_audit::{AuditSpanExt as _, Durability, Kind};
 
-use super::support::trail::{PATIENCE, Trail};
 use super::{allowed, login, refused};
+use testkit::trail::{PATIENCE, Trail};
 
 const TABLE: &str =
     "CREATE TABLE host.feedback (run uuid NOT NULL REFERENCES audit.query_runs (id), note text)";

@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 use super::{RECORDS, allowed, login, migrated, refused};
-use crate::support::{Postgres, Session};
+use testkit::{Postgres, Session};
 
 const ANN: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const BOB: &str = "bbbbbbbb-0000-4000-8000-000000000000";
@@ -415,7 +415,7 @@ fn a_hold_that_is_being_placed_stops_a_removal_that_has_begun() {
     } = archive();
     allowed(&mut auditor, "BEGIN; SELECT audit.place_hold('case')");
     operator.send("SELECT audit.remove_partition('events_2020_01', '1 year')");
-    crate::support::wait_until("the removal waits", crate::support::trail::PATIENCE, || {
+    testkit::wait_until("the removal waits", testkit::trail::PATIENCE, || {
         postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'") == "1"
     });
     allowed(&mut auditor, "COMMIT");

@@ -1,8 +1,8 @@
 //! Objects of others that exist before the trail: none is read, run, adopted or altered.
 
 use super::{allowed, login, migrated, refused};
-use crate::support::trail::{Folder, PATIENCE, count, pipeline};
-use crate::support::{Postgres, wait_until};
+use testkit::trail::{Folder, PATIENCE, count, pipeline};
+use testkit::{Postgres, wait_until};
 use tracing_audit::{Event, Health};
 
 /// Starts a server on which `mallory` may only create schemas, and has run these statements.

@@ -1,7 +1,7 @@
 //! A tenant can read its own rows and no other's, by any path.
 
 use super::{allowed, login, migrated, refused};
-use crate::support::{Postgres, Session};
+use testkit::{Postgres, Session};
 
 const ANN: &str = "aaaaaaaa-0000-4000-8000-000000000000";
 const BOB: &str = "bbbbbbbb-0000-4000-8000-000000000000";

@@ -1,8 +1,8 @@
 //! What one program with a writer's login can do in another's name.
 
 use super::{allowed, login, migrated, refused};
-use crate::support::trail::{Folder, PATIENCE, balanced, pipeline};
-use crate::support::{ADMINISTRATOR, wait_until};
+use testkit::trail::{Folder, PATIENCE, balanced, pipeline};
+use testkit::{ADMINISTRATOR, wait_until};
 use tracing_audit::Event;
 
 const GUESS: &str = "'\\x0000000000000000000000000000000000000000000000000000000000000000'";

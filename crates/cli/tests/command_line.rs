@@ -5,9 +5,6 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
@@ -15,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Postgres, wait_until};
+use testkit::{Postgres, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -6,14 +6,11 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use serde_json::Value;
-use support::Postgres;
+use testkit::Postgres;
 
 /// One way to tamper with the trail.
 struct Case {
@@ -1751,7 +1748,7 @@ fn a_check_can_be_asked_for_alone() {
 fn what_is_accepted_with_a_reason_counts_for_nothing() {
     let postgres = with_partitions();
     postgres.psql("DROP POLICY tenant ON audit.events; DROP TRIGGER append_only ON audit.batches");
-    let folder = support::trail::Folder::new();
+    let folder = testkit::trail::Folder::new();
     std::fs::create_dir_all(&folder.0).unwrap();
     let file = folder.0.join("accepted.json");
     let accept = |text: &str| {

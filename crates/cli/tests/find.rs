@@ -5,14 +5,11 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{Postgres, wait_until};
+use testkit::{Postgres, wait_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -4,14 +4,11 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 
-use support::Postgres;
-use support::trail::{Folder, PATIENCE, count, pipeline};
+use testkit::Postgres;
+use testkit::trail::{Folder, PATIENCE, count, pipeline};
 use tracing_audit::{Event, QueryRun};
 
 /// Starts a server with a trail that has two records.

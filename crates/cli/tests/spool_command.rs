@@ -4,17 +4,14 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
-use support::trail::{Folder, PATIENCE};
-use support::{Postgres, wait_until};
+use testkit::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
+use testkit::trail::{Folder, PATIENCE};
+use testkit::{Postgres, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, Event};
 use tracing_subscriber::prelude::*;

@@ -7,14 +7,11 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-#[path = "../../../tests/support/mod.rs"]
-mod support;
-
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
-use support::Postgres;
+use testkit::Postgres;
 
 /// The query `doctor` runs on the catalog, so that no kind it checks is left out here.
 const SNAPSHOT: &str = include_str!("../src/doctor/snapshot.sql");

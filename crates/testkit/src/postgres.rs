@@ -12,9 +12,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 /// The superuser that every server starts with.
-pub(crate) const ADMINISTRATOR: &str = "postgres";
+pub const ADMINISTRATOR: &str = "postgres";
 
-pub(crate) struct Postgres {
+/// A running server, which is stopped and removed on drop.
+#[derive(Debug)]
+pub struct Postgres {
     programs: Programs,
     folder: PathBuf,
     port: u16,
@@ -26,7 +28,7 @@ pub(crate) struct Postgres {
 
 /// How a server is stopped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stop {
+pub enum Stop {
     /// Rolls back open transactions, closes the connections, writes a checkpoint.
     Fast,
     /// Like a crash: no checkpoint, and recovery at the next start.
@@ -38,12 +40,12 @@ impl Postgres {
     ///
     /// # Panics
     /// If no Postgres programs are found, or the server does not start.
-    pub(crate) fn start() -> Self {
+    pub fn start() -> Self {
         Self::start_with(&[])
     }
 
     /// Like [`Self::start`], with settings, each as `name=value`. They stay in force over restarts.
-    pub(crate) fn start_with(settings: &[&str]) -> Self {
+    pub fn start_with(settings: &[&str]) -> Self {
         let settings: Vec<_> = settings.iter().map(ToString::to_string).collect();
         Self::start_on(|template| (template.to_owned(), settings.clone()))
     }
@@ -87,12 +89,12 @@ impl Postgres {
     }
 
     /// Returns the URL of the database `audit`, over TCP.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.url_of(DATABASE)
     }
 
     /// Returns the URL of another database of the server, over TCP.
-    pub(crate) fn url_of(&self, database: &str) -> String {
+    pub fn url_of(&self, database: &str) -> String {
         format!(
             "postgres://{ADMINISTRATOR}@127.0.0.1:{}/{database}",
             self.port
@@ -100,12 +102,12 @@ impl Postgres {
     }
 
     /// Returns the URL of the database `audit` for a login, over TCP.
-    pub(crate) fn url_as(&self, login: &str) -> String {
+    pub fn url_as(&self, login: &str) -> String {
         format!("postgres://{login}@127.0.0.1:{}/{DATABASE}", self.port)
     }
 
     /// Returns the URL of the database `audit`, over the server's Unix socket.
-    pub(crate) fn socket_url(&self) -> String {
+    pub fn socket_url(&self) -> String {
         format!(
             "postgres://postgres@localhost/{DATABASE}?host={}&port={}",
             self.folder.display(),
@@ -113,21 +115,23 @@ impl Postgres {
         )
     }
 
-    pub(crate) fn port(&self) -> u16 {
+    /// Returns its port.
+    pub fn port(&self) -> u16 {
         self.port
     }
 
-    pub(crate) fn data_dir(&self) -> PathBuf {
+    /// Returns its data folder.
+    pub fn data_dir(&self) -> PathBuf {
         self.folder.join("data")
     }
 
     /// Returns what the server has logged since `start`.
-    pub(crate) fn log(&self) -> String {
+    pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.folder.join("log")).unwrap()).into_owned()
     }
 
     /// Returns the process id of the postmaster.
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.postmaster
             .as_ref()
             .expect("the server is not stopped")
@@ -135,13 +139,13 @@ impl Postgres {
     }
 
     /// Returns the command for a program, to run as the server's account.
-    pub(crate) fn of_account(&self, program: &str) -> Command {
+    pub fn of_account(&self, program: &str) -> Command {
         self.programs.of_account(program)
     }
 
     /// Limits the size of files for the server's processes started from now on, in bytes or
     /// `unlimited`.
-    pub(crate) fn limit_file_size(&self, limit: &str) {
+    pub fn limit_file_size(&self, limit: &str) {
         // Run as the server's account, since even root may not do this without the capability.
         output(self.of_account("prlimit").args([
             "--pid",
@@ -153,37 +157,38 @@ impl Postgres {
     /// Runs `sql` in the database `audit` and returns what `psql -Atq -c` would print: a line for
     /// each row, `|` between columns, nothing for NULL.
     #[track_caller]
-    pub(crate) fn psql(&self, sql: &str) -> String {
+    pub fn psql(&self, sql: &str) -> String {
         self.try_psql(sql)
             .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
     }
 
     /// Like [`Self::psql`], but returns an error as `ERROR: SQLSTATE: message`.
-    pub(crate) fn try_psql(&self, sql: &str) -> Result<String, String> {
+    pub fn try_psql(&self, sql: &str) -> Result<String, String> {
         query::run(self.port, ADMINISTRATOR, DATABASE, sql)
     }
 
     /// Opens a connection to the database `audit` as a login.
     #[track_caller]
-    pub(crate) fn session(&self, login: &str) -> Session {
+    pub fn session(&self, login: &str) -> Session {
         self.session_in(DATABASE, login)
     }
 
     /// Opens a connection to another database of the server as a login.
     #[track_caller]
-    pub(crate) fn session_in(&self, database: &str, login: &str) -> Session {
+    pub fn session_in(&self, database: &str, login: &str) -> Session {
         Session::open(self.port, login, database)
             .unwrap_or_else(|error| panic!("{login} in {database}: {error}"))
     }
 
     /// Like [`Self::session`], but returns an error if the server refuses.
-    pub(crate) fn try_session(&self, login: &str) -> Result<Session, String> {
+    pub fn try_session(&self, login: &str) -> Result<Session, String> {
         Session::open(self.port, login, DATABASE)
     }
 
     /// Starts a standby that follows this server, restarting the server for it: copying the data of
     /// a stopped server needs no Postgres program that some distributions lack.
-    pub(crate) fn start_standby(&mut self) -> Self {
+    #[must_use = "it is stopped on drop"]
+    pub fn start_standby(&mut self) -> Self {
         self.stop(Stop::Fast);
         let marker = self.data_dir().join("standby.signal");
         File::create(&marker).unwrap();
@@ -201,7 +206,7 @@ impl Postgres {
     }
 
     /// Stops the server, and returns when it has stopped.
-    pub(crate) fn stop(&mut self, how: Stop) {
+    pub fn stop(&mut self, how: Stop) {
         let mut postmaster = self.postmaster.take().expect("the server is not stopped");
         signal(postmaster.id(), how.signal());
         wait_until("Postgres stops", PATIENCE, || {
@@ -210,7 +215,7 @@ impl Postgres {
     }
 
     /// Restarts a server that was stopped, or killed by its process id, on the same port and data.
-    pub(crate) fn start_again(&mut self) {
+    pub fn start_again(&mut self) {
         if let Some(mut killed) = self.postmaster.take() {
             wait_until("Postgres ends after it was killed", PATIENCE, || {
                 killed.try_wait().unwrap().is_some()
@@ -223,7 +228,8 @@ impl Postgres {
         );
     }
 
-    pub(crate) fn restart(&mut self) {
+    /// Stops the server and starts it again.
+    pub fn restart(&mut self) {
         self.stop(Stop::Fast);
         self.start_again();
     }

@@ -4,10 +4,11 @@ use std::io::Write;
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// A writer for a log layer that sends each line to the receiver.
-pub(crate) struct Heard(Sender<String>);
+#[derive(Debug)]
+pub struct Heard(Sender<String>);
 
 /// Returns a function that makes a writer for each line, and the receiver.
-pub(crate) fn hear() -> (impl Fn() -> Heard, Receiver<String>) {
+pub fn hear() -> (impl Fn() -> Heard, Receiver<String>) {
     let (said, heard) = channel();
     (move || Heard(said.clone()), heard)
 }

@@ -38,25 +38,30 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::trail::PATIENCE;
-use super::wait_until;
+use crate::trail::PATIENCE;
+use crate::wait_until;
 
 /// The protocol of a collector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Protocol {
+pub enum Protocol {
+    /// gRPC.
     Grpc,
+    /// Protobuf over HTTP.
     Http,
 }
 
 /// How the collector answers requests with spans.
 #[derive(Clone, Debug)]
-pub(crate) enum Behaviour {
+pub enum Behaviour {
+    /// Accepts the request.
     Take,
     /// Accepts the request, and discards its spans.
     Forget,
     /// Refuses with this gRPC code, or this HTTP status.
     Refuse {
+        /// The code over gRPC.
         grpc: Code,
+        /// The status over HTTP.
         http: u16,
         /// The delay it asks of the client.
         after: Option<Duration>,
@@ -88,30 +93,36 @@ struct Received {
 
 /// A span with its resource.
 #[derive(Clone, Debug)]
-pub(crate) struct Exported {
-    pub(crate) span: Span,
-    pub(crate) resource: BTreeMap<String, String>,
+pub struct Exported {
+    /// The span.
+    pub span: Span,
+    /// The attributes of its resource, as text.
+    pub resource: BTreeMap<String, String>,
 }
 
 impl Exported {
-    pub(crate) fn trace_id(&self) -> String {
+    /// Returns its trace id, in hex.
+    pub fn trace_id(&self) -> String {
         hex(&self.span.trace_id)
     }
 
-    pub(crate) fn span_id(&self) -> String {
+    /// Returns its span id, in hex.
+    pub fn span_id(&self) -> String {
         hex(&self.span.span_id)
     }
 
-    pub(crate) fn parent_span_id(&self) -> String {
+    /// Returns the span id of its parent, in hex; empty if it has none.
+    pub fn parent_span_id(&self) -> String {
         hex(&self.span.parent_span_id)
     }
 
     /// Returns the attributes, as text.
-    pub(crate) fn attributes(&self) -> BTreeMap<String, String> {
+    pub fn attributes(&self) -> BTreeMap<String, String> {
         attributes(&self.span.attributes)
     }
 
-    pub(crate) fn attribute(&self, name: &str) -> String {
+    /// Returns an attribute, as text; empty if it has none of this name.
+    pub fn attribute(&self, name: &str) -> String {
         self.attributes().remove(name).unwrap_or_default()
     }
 }
@@ -124,7 +135,8 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
+/// Returns attributes by their names, as text.
+pub fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
     of.iter()
         .map(|attribute| {
             let value = attribute.value.clone().and_then(|value| value.value);
@@ -140,7 +152,7 @@ pub(crate) fn attributes(of: &[KeyValue]) -> BTreeMap<String, String> {
 
 /// A running collector.
 #[derive(Debug)]
-pub(crate) struct Collector {
+pub struct Collector {
     protocol: Protocol,
     address: SocketAddr,
     /// Holds the port while nothing listens on it: otherwise it could be given to another program,
@@ -153,15 +165,16 @@ pub(crate) struct Collector {
 
 /// The certificate of a collector, and that of the authority that issued it.
 #[derive(Clone, Debug)]
-pub(crate) struct Tls {
+pub struct Tls {
     certificate: String,
     key: String,
-    pub(crate) authority: String,
+    /// The certificate of the authority, which a client has to trust.
+    pub authority: String,
 }
 
 impl Tls {
     /// Issues a certificate of an unknown authority, for `localhost`.
-    pub(crate) fn private() -> Self {
+    pub fn private() -> Self {
         let authority_key = rcgen::KeyPair::generate().unwrap();
         let mut params = rcgen::CertificateParams::new([]).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
@@ -181,14 +194,15 @@ impl Tls {
 }
 
 impl Collector {
-    pub(crate) fn start(protocol: Protocol) -> Self {
+    /// Starts a collector.
+    pub fn start(protocol: Protocol) -> Self {
         let mut collector = Self::absent(protocol);
         collector.start_again();
         collector
     }
 
     /// Returns a collector that is not running yet, but has its address.
-    pub(crate) fn absent(protocol: Protocol) -> Self {
+    pub fn absent(protocol: Protocol) -> Self {
         let port = TcpSocket::new_v4().unwrap();
         // So that the listener can bind the port at the same time.
         port.set_reuseaddr(true).unwrap();
@@ -205,7 +219,7 @@ impl Collector {
     }
 
     /// Returns a collector behind TLS.
-    pub(crate) fn with_tls(protocol: Protocol, tls: Tls) -> Self {
+    pub fn with_tls(protocol: Protocol, tls: Tls) -> Self {
         let mut collector = Self::absent(protocol);
         collector.tls = Some(tls);
         collector.start_again();
@@ -213,14 +227,15 @@ impl Collector {
     }
 
     /// Stops it at once, whatever it is doing, and cuts its connections.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some((stop, thread)) = self.running.take() {
             let _ = stop.send(());
             thread.join().unwrap();
         }
     }
 
-    pub(crate) fn start_again(&mut self) {
+    /// Starts it again, at the same address.
+    pub fn start_again(&mut self) {
         let (stop, stopped) = oneshot::channel();
         let (ready, is_ready) = std::sync::mpsc::channel();
         let (protocol, address, tls) = (self.protocol, self.address, self.tls.clone());
@@ -251,15 +266,17 @@ impl Collector {
     }
 
     /// Listens on its port and never answers: the system accepts connections by itself.
-    pub(crate) fn mute(&self) -> std::net::TcpListener {
+    pub fn mute(&self) -> std::net::TcpListener {
         std::net::TcpListener::bind(self.address).unwrap()
     }
 
-    pub(crate) fn protocol(&self) -> Protocol {
+    /// Returns its protocol.
+    pub fn protocol(&self) -> Protocol {
         self.protocol
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Returns its address.
+    pub fn url(&self) -> String {
         let port = self.address.port();
         match self.tls {
             Some(_) => format!("https://localhost:{port}"),
@@ -267,55 +284,45 @@ impl Collector {
         }
     }
 
-    pub(crate) fn otlp(&self) -> tracing_audit::Otlp {
-        let protocol = match self.protocol {
-            Protocol::Grpc => tracing_audit::OtlpProtocol::Grpc,
-            Protocol::Http => tracing_audit::OtlpProtocol::HttpProtobuf,
-        };
-        tracing_audit::Otlp::new(self.url())
-            .with_protocol(protocol)
-            .delay(Duration::from_millis(20))
-    }
-
     /// Sets its behaviour from now on.
-    pub(crate) fn behave(&self, behaviour: Behaviour) {
+    pub fn behave(&self, behaviour: Behaviour) {
         self.received.lock().unwrap().behaviour = Some(behaviour);
     }
 
     /// Returns the spans accepted so far.
-    pub(crate) fn spans(&self) -> Vec<Exported> {
+    pub fn spans(&self) -> Vec<Exported> {
         self.received.lock().unwrap().spans.clone()
     }
 
     /// Returns the metrics accepted so far.
-    pub(crate) fn metrics(&self) -> Vec<Metric> {
+    pub fn metrics(&self) -> Vec<Metric> {
         self.received.lock().unwrap().metrics.clone()
     }
 
     /// Returns how many requests with spans arrived, accepted or not.
-    pub(crate) fn requests(&self) -> usize {
+    pub fn requests(&self) -> usize {
         self.received.lock().unwrap().requests.len()
     }
 
     /// Returns when they arrived.
-    pub(crate) fn request_times(&self) -> Vec<Instant> {
+    pub fn request_times(&self) -> Vec<Instant> {
         self.received.lock().unwrap().requests.clone()
     }
 
     /// Returns the bytes of the largest request with spans.
-    pub(crate) fn largest(&self) -> usize {
+    pub fn largest(&self) -> usize {
         self.received.lock().unwrap().largest
     }
 
     /// Returns how many different spans were accepted so far.
-    pub(crate) fn different(&self) -> usize {
+    pub fn different(&self) -> usize {
         let received = self.received.lock().unwrap();
         let ids = received.spans.iter().map(|span| &span.span.span_id);
         ids.collect::<HashSet<_>>().len()
     }
 
     /// Waits for this many different spans; returns the spans.
-    pub(crate) fn wait_for(&self, count: usize) -> Vec<Exported> {
+    pub fn wait_for(&self, count: usize) -> Vec<Exported> {
         wait_until(&format!("{count} spans are there"), PATIENCE, || {
             self.different() >= count
         });
@@ -327,6 +334,22 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// Returns the settings of an export to a [`Collector`], with a short delay.
+///
+/// It is a macro because a function would need the library's feature `otlp` here, and with it every
+/// test of the library would have that feature.
+#[macro_export]
+macro_rules! otlp_to {
+    ($collector:expr) => {
+        tracing_audit::Otlp::new($collector.url())
+            .with_protocol(match $collector.protocol() {
+                $crate::collector::Protocol::Grpc => tracing_audit::OtlpProtocol::Grpc,
+                $crate::collector::Protocol::Http => tracing_audit::OtlpProtocol::HttpProtobuf,
+            })
+            .delay(std::time::Duration::from_millis(20))
+    };
 }
 
 #[derive(Clone)]

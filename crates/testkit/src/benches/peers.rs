@@ -18,13 +18,14 @@ use tracing_subscriber::prelude::*;
 /// Spans taken so far, by a peer that says so.
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
-pub(crate) fn taken() -> usize {
+/// Returns how many spans the peers have taken so far.
+pub fn taken() -> usize {
     TAKEN.load(Ordering::Relaxed)
 }
 
 /// Counts the spans and lets them go.
 #[derive(Debug)]
-pub(crate) struct Discard;
+pub struct Discard;
 
 impl SpanExporter for Discard {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
@@ -41,7 +42,7 @@ impl Reporter for Discard {
 
 /// Writes what comes, and counts the lines: each comes by itself.
 #[derive(Debug)]
-pub(crate) struct CountLines<W>(pub(crate) W);
+pub struct CountLines<W>(pub W);
 
 impl<W: Write> Write for CountLines<W> {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
@@ -56,7 +57,7 @@ impl<W: Write> Write for CountLines<W> {
 }
 
 /// OpenTelemetry with a batch processor and [`Discard`]. The default queue of 2,048 spans would drop some of a burst.
-pub(crate) fn opentelemetry() -> (SdkTracerProvider, SdkTracer) {
+pub fn opentelemetry() -> (SdkTracerProvider, SdkTracer) {
     let config = BatchConfigBuilder::default()
         .with_max_queue_size(32_768)
         .build();
@@ -72,29 +73,36 @@ pub(crate) fn opentelemetry() -> (SdkTracerProvider, SdkTracer) {
 
 /// A layer such as an application has besides: it wants every span and does nothing with it.
 #[derive(Debug)]
-pub(crate) struct Another;
+pub struct Another;
 
 impl<S: Subscriber> Layer<S> for Another {}
 
 /// What takes the spans of a process: the Registry with a layer that does nothing, or with one more. By itself the Registry
 /// never forgets a span that is closed: it does so when the layers have been told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Host {
+pub enum Host {
+    /// The Registry with a layer that does nothing.
     Registry,
+    /// The same with tracing-audit.
     Audit,
+    /// The same with tracing-opentelemetry.
     OpenTelemetry,
 }
 
 /// What has to live as long as spans come.
-pub(crate) struct Installed {
-    pub(crate) audit: Option<Audit>,
+#[derive(Debug)]
+pub struct Installed {
+    /// The pipeline, where there is one.
+    pub audit: Option<Audit>,
     provider: Option<SdkTracerProvider>,
 }
 
 impl Host {
-    pub(crate) const ALL: [Self; 3] = [Self::Registry, Self::Audit, Self::OpenTelemetry];
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::Registry, Self::Audit, Self::OpenTelemetry];
 
-    pub(crate) fn name(self) -> &'static str {
+    /// Returns its name in a table.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Registry => "Registry + another",
             Self::Audit => "the same + tracing-audit",
@@ -103,7 +111,7 @@ impl Host {
     }
 
     /// Sets it as the subscriber of this process.
-    pub(crate) fn install(self, url: &str, spool: &str) -> Installed {
+    pub fn install(self, url: &str, spool: &str) -> Installed {
         let (mut audit, mut provider) = (None, None);
         let registry = tracing_subscriber::registry().with(Another);
         match self {
@@ -126,7 +134,7 @@ impl Host {
 
 impl Installed {
     /// Fails when of so many spans some were lost.
-    pub(crate) fn finish(self, spans: usize) {
+    pub fn finish(self, spans: usize) {
         if let Some(audit) = self.audit {
             audit
                 .flush_blocking(Duration::from_mins(10))

@@ -6,24 +6,33 @@ use tracing::field::Empty;
 use tracing::{Span, info_span};
 
 /// A question and the statement that answers it. Together with the other fields of a span about 450 bytes.
-pub(crate) struct Asked {
-    pub(crate) question: &'static str,
-    pub(crate) sql: &'static str,
-    pub(crate) summary: &'static str,
+#[derive(Debug)]
+pub struct Asked {
+    /// The question.
+    pub question: &'static str,
+    /// The statement.
+    pub sql: &'static str,
+    /// What a span says of it in short.
+    pub summary: &'static str,
 }
 
-pub(crate) const DATASOURCE: &str = "5f0c8a52-7d1e-4a3b-9c60-2b7e41d0a9f3";
-pub(crate) const TENANT: &str = "0b9e6c1d-38f4-4a57-8d2c-91c5e7a3f604";
-pub(crate) const USER: &str = "ana.petrova@example.com";
+/// The database that is asked.
+pub const DATASOURCE: &str = "5f0c8a52-7d1e-4a3b-9c60-2b7e41d0a9f3";
+/// The tenant of each request.
+pub const TENANT: &str = "0b9e6c1d-38f4-4a57-8d2c-91c5e7a3f604";
+/// Who asks.
+pub const USER: &str = "ana.petrova@example.com";
 
-pub(crate) const REQUESTS: [&str; 4] = [
+/// The ids of four requests.
+pub const REQUESTS: [&str; 4] = [
     "7a1f0c9e-52b3-4d68-a0e7-c4d91b38f256",
     "c83e5d20-9f47-41ab-b6c8-0e72a5f91d34",
     "19d4b7f6-e0a8-4c35-92f1-6b8c03e7da58",
     "e62a90b1-4c7d-4f8e-8315-d9f06a2b7c43",
 ];
 
-pub(crate) const QUESTIONS: [Asked; 8] = [
+/// What is asked, one after the other.
+pub const QUESTIONS: [Asked; 8] = [
     Asked {
         question: "Which customers in Norway ordered more than ten times last year?",
         sql: "SELECT c.customer_id, c.company_name, count(*) AS orders FROM customers c JOIN orders o ON o.customer_id = c.customer_id WHERE c.country = 'Norway' AND o.ordered_at >= DATE '2025-01-01' AND o.ordered_at < DATE '2026-01-01' GROUP BY 1, 2 HAVING count(*) > 10",
@@ -67,12 +76,12 @@ pub(crate) const QUESTIONS: [Asked; 8] = [
 ];
 
 /// The span that is around what a request does.
-pub(crate) fn request(request_id: &str) -> Span {
+pub fn request(request_id: &str) -> Span {
     info_span!("request", request_id, tenant_id = TENANT)
 }
 
 /// An audited span of ten fields, three of which are recorded later.
-pub(crate) fn query_run(n: usize) {
+pub fn query_run(n: usize) {
     let asked = &QUESTIONS[n % QUESTIONS.len()];
     let span = info_span!(
         "audit.query_run",
@@ -94,7 +103,7 @@ pub(crate) fn query_run(n: usize) {
 }
 
 /// Does something so often in a second for so many times, in bursts with pauses between them.
-pub(crate) fn at_rate(a_second: u32, times: u32, mut act: impl FnMut(usize)) {
+pub fn at_rate(a_second: u32, times: u32, mut act: impl FnMut(usize)) {
     const BURSTS_A_SECOND: u32 = 200;
     let begun = Instant::now();
     for n in 0..times {
@@ -107,12 +116,12 @@ pub(crate) fn at_rate(a_second: u32, times: u32, mut act: impl FnMut(usize)) {
 }
 
 /// A span that is neither audited nor has a field that records inherit.
-pub(crate) fn render(n: usize) {
+pub fn render(n: usize) {
     let _entered = info_span!("render", template = "answer", rows = n).entered();
 }
 
 /// The bytes of the values of an audited span, on average.
-pub(crate) fn value_bytes() -> usize {
+pub fn value_bytes() -> usize {
     let texts: usize = QUESTIONS
         .iter()
         .map(|asked| asked.question.len() + asked.sql.len() + asked.summary.len())

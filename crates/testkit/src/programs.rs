@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(super) struct Programs {
     folder: PathBuf,
     /// The account that root runs them as: `postgres` and `initdb` refuse to run as root.
@@ -15,7 +15,7 @@ pub(super) struct Programs {
     pub(super) user: u32,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Account {
     user: u32,
     group: u32,
@@ -76,11 +76,7 @@ fn find_folder() -> PathBuf {
         return folder;
     }
     // The scripts look in the same places, so the list exists only once.
-    let script = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .ancestors()
-        .map(|folder| folder.join("scripts/postgres.sh"))
-        .find(|script| script.exists())
-        .expect("the package is in the repository");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/postgres.sh");
     let found = Command::new("bash")
         .arg(script)
         .arg("find")

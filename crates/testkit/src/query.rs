@@ -18,7 +18,7 @@ pub(super) fn run(port: u16, user: &str, database: &str, sql: &str) -> Result<St
 
 /// A connection of a login.
 #[derive(Debug)]
-pub(crate) struct Session {
+pub struct Session {
     server: TcpStream,
     /// What the server sent for the last statements besides rows: notices as
     /// `NOTICE: SQLSTATE: message`, and the details, hints and contexts of errors and notices.
@@ -26,7 +26,8 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn open(port: u16, user: &str, database: &str) -> Result<Self, String> {
+    /// Opens a connection. The error is what the server answers.
+    pub fn open(port: u16, user: &str, database: &str) -> Result<Self, String> {
         Self::connect(port, user, database).unwrap_or_else(|error| Err(lost(&error)))
     }
 
@@ -48,20 +49,20 @@ impl Session {
     }
 
     /// Runs statements in one exchange; they form one transaction unless they say otherwise.
-    pub(crate) fn run(&mut self, sql: &str) -> Result<String, String> {
+    pub fn run(&mut self, sql: &str) -> Result<String, String> {
         self.send(sql);
         self.receive()
     }
 
     /// Like [`Self::run`], but fails the test on an error.
     #[track_caller]
-    pub(crate) fn psql(&mut self, sql: &str) -> String {
+    pub fn psql(&mut self, sql: &str) -> String {
         self.run(sql)
             .unwrap_or_else(|error| panic!("{error}\nin {sql}"))
     }
 
     /// Sends statements without waiting for the answer.
-    pub(crate) fn send(&mut self, sql: &str) {
+    pub fn send(&mut self, sql: &str) {
         let mut query = sql.as_bytes().to_vec();
         query.push(0);
         // A lost connection is noticed when the answer is read.
@@ -69,13 +70,13 @@ impl Session {
     }
 
     /// Waits for the answer to what was sent.
-    pub(crate) fn receive(&mut self) -> Result<String, String> {
+    pub fn receive(&mut self) -> Result<String, String> {
         self.told.clear();
         self.answer().unwrap_or_else(|error| Err(lost(&error)))
     }
 
     /// Returns what the server sent for the last statements besides rows.
-    pub(crate) fn told(&self) -> String {
+    pub fn told(&self) -> String {
         self.told.join("\n")
     }
 

@@ -1,26 +1,23 @@
 //! Rounds, medians and tables: what the benches share.
-#![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
-#![allow(
-    dead_code,
-    reason = "every bench compiles this anew and uses a part of it"
-)]
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
-pub(crate) mod peers;
-pub(crate) mod traffic;
-pub(crate) mod watch;
+#[cfg(feature = "peers")]
+pub mod peers;
+pub mod traffic;
+pub mod watch;
 
 use std::fs;
 use std::path::PathBuf;
 use std::time::Instant;
 
 /// Whether this run is only to show that the bench works.
-pub(crate) fn is_short() -> bool {
+pub fn is_short() -> bool {
     std::env::var_os("BENCH_SHORT").is_some_and(|short| !short.is_empty() && short != "0")
 }
 
 /// Measures every case once a round, every other round in reverse order, so that what the machine does besides comes
 /// to all of them. Returns each case's figures, by round.
-pub(crate) fn alternate<T>(cases: &[T], mut measure: impl FnMut(&T) -> f64) -> Vec<Vec<f64>> {
+pub fn alternate<T>(cases: &[T], mut measure: impl FnMut(&T) -> f64) -> Vec<Vec<f64>> {
     let rounds = if is_short() { 1 } else { 13 };
     let mut figures = vec![Vec::new(); cases.len()];
     for round in 1..=rounds {
@@ -40,7 +37,8 @@ pub(crate) fn alternate<T>(cases: &[T], mut measure: impl FnMut(&T) -> f64) -> V
     figures
 }
 
-pub(crate) fn median(figures: &[f64]) -> f64 {
+/// Returns the median of the figures.
+pub fn median(figures: &[f64]) -> f64 {
     quantile(figures, 2)
 }
 
@@ -52,17 +50,17 @@ fn quantile(figures: &[f64], quarters: usize) -> f64 {
 }
 
 /// The quarter of the figures below which and above which a quarter of them is.
-pub(crate) fn quartiles(figures: &[f64]) -> String {
+pub fn quartiles(figures: &[f64]) -> String {
     format!("{:.0}-{:.0}", quantile(figures, 1), quantile(figures, 3))
 }
 
 /// The same of small figures.
-pub(crate) fn fine_quartiles(figures: &[f64]) -> String {
+pub fn fine_quartiles(figures: &[f64]) -> String {
     format!("{:.2}-{:.2}", quantile(figures, 1), quantile(figures, 3))
 }
 
 /// The median of what is made of two cases' figures of the same round.
-pub(crate) fn paired(left: &[f64], right: &[f64], with: impl Fn(f64, f64) -> f64) -> f64 {
+pub fn paired(left: &[f64], right: &[f64], with: impl Fn(f64, f64) -> f64) -> f64 {
     let paired: Vec<_> = left
         .iter()
         .zip(right)
@@ -72,7 +70,7 @@ pub(crate) fn paired(left: &[f64], right: &[f64], with: impl Fn(f64, f64) -> f64
 }
 
 /// Prints a line of a table.
-pub(crate) fn row(label: &str, cells: &[String]) {
+pub fn row(label: &str, cells: &[String]) {
     print!("{label:<42}");
     for cell in cells {
         print!("{cell:>14}");
@@ -82,7 +80,7 @@ pub(crate) fn row(label: &str, cells: &[String]) {
 
 /// Writes the figures of a bench, by their names, to `figures/<bench>.csv` in the build folder, where the bench `plot`
 /// reads them. A run that only shows that the bench works writes none.
-pub(crate) fn write_figures(bench: &str, figures: &[(&str, f64)]) {
+pub fn write_figures(bench: &str, figures: &[(&str, f64)]) {
     if is_short() {
         return;
     }
@@ -97,7 +95,8 @@ pub(crate) fn write_figures(bench: &str, figures: &[(&str, f64)]) {
         .expect("the build folder can be written");
 }
 
-pub(crate) fn figures_folder() -> PathBuf {
+/// Returns the folder of the files that [`write_figures`] writes.
+pub fn figures_folder() -> PathBuf {
     let program = std::env::current_exe().expect("this program has a path");
     // target/release/deps/bench
     let build_folder = program
@@ -108,10 +107,12 @@ pub(crate) fn figures_folder() -> PathBuf {
 }
 
 /// A folder that is removed with what is in it.
-pub(crate) struct Folder(pub(crate) PathBuf);
+#[derive(Debug)]
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    pub(crate) fn new() -> Self {
+    /// Creates a folder of this process.
+    pub fn new() -> Self {
         let folder =
             std::env::temp_dir().join(format!("tracing-audit-bench-{}", std::process::id()));
         fs::create_dir(&folder).expect("the folder for temporary files can be written");

@@ -11,14 +11,15 @@ use tracing_subscriber::prelude::*;
 use super::Postgres;
 
 /// Longer than anything takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A folder for the local log, removed on drop.
 #[derive(Debug)]
-pub(crate) struct Folder(pub(crate) PathBuf);
+pub struct Folder(pub PathBuf);
 
 impl Folder {
-    pub(crate) fn new() -> Self {
+    /// Names a folder that does not exist yet.
+    pub fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         Self(std::env::temp_dir().join(format!(
@@ -28,7 +29,7 @@ impl Folder {
     }
 
     /// Returns the names of its entries.
-    pub(crate) fn names(&self) -> Vec<String> {
+    pub fn names(&self) -> Vec<String> {
         std::fs::read_dir(&self.0)
             .into_iter()
             .flatten()
@@ -44,19 +45,25 @@ impl Drop for Folder {
 }
 
 /// A server, a running pipeline, and its folder.
-pub(crate) struct Trail {
+#[derive(Debug)]
+pub struct Trail {
     // Dropped in this order: the pipeline before the server it writes to.
-    pub(crate) audit: Audit,
-    pub(crate) postgres: Postgres,
-    pub(crate) spool: Folder,
+    /// The pipeline.
+    pub audit: Audit,
+    /// Its server.
+    pub postgres: Postgres,
+    /// The folder of its local log.
+    pub spool: Folder,
 }
 
 impl Trail {
-    pub(crate) fn start() -> Self {
+    /// Starts a server and a pipeline with the default settings.
+    pub fn start() -> Self {
         Self::start_with(|builder| builder)
     }
 
-    pub(crate) fn start_with(configure: impl FnOnce(Builder) -> Builder) -> Self {
+    /// Starts a server and a pipeline with settings of its own.
+    pub fn start_with(configure: impl FnOnce(Builder) -> Builder) -> Self {
         let postgres = Postgres::start();
         let spool = Folder::new();
         let audit = pipeline(&postgres, &spool, configure);
@@ -68,13 +75,13 @@ impl Trail {
     }
 
     /// Runs with our layer alone as the thread's subscriber.
-    pub(crate) fn scoped<T>(&self, run: impl FnOnce() -> T) -> T {
+    pub fn scoped<T>(&self, run: impl FnOnce() -> T) -> T {
         let subscriber = tracing_subscriber::registry().with(self.audit.layer());
         tracing::subscriber::with_default(subscriber, run)
     }
 
     /// Flushes, and returns the rows of a table in the order in which they were written.
-    pub(crate) fn rows(&self, kind: Kind) -> Vec<Value> {
+    pub fn rows(&self, kind: Kind) -> Vec<Value> {
         self.audit
             .flush_blocking(PATIENCE)
             .expect("all is committed");
@@ -82,7 +89,7 @@ impl Trail {
     }
 
     /// Returns the only row of a table.
-    pub(crate) fn row(&self, kind: Kind) -> Value {
+    pub fn row(&self, kind: Kind) -> Value {
         let mut rows = self.rows(kind);
         assert_eq!(rows.len(), 1, "{rows:#?}");
         rows.remove(0)
@@ -90,7 +97,7 @@ impl Trail {
 }
 
 /// Starts a pipeline that writes to the server.
-pub(crate) fn pipeline(
+pub fn pipeline(
     postgres: &Postgres,
     spool: &Folder,
     configure: impl FnOnce(Builder) -> Builder,
@@ -103,7 +110,7 @@ pub(crate) fn pipeline(
 }
 
 /// Returns the rows of a table in the order in which they were written.
-pub(crate) fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
+pub fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
     postgres
         .psql(&format!(
             "SELECT to_jsonb(t) FROM audit.{} t ORDER BY writer_id, seq",
@@ -116,7 +123,7 @@ pub(crate) fn rows(postgres: &Postgres, kind: Kind) -> Vec<Value> {
 
 /// Fails unless each accepted record is counted in exactly one place.
 #[track_caller]
-pub(crate) fn assert_law(audit: &Audit) {
+pub fn assert_law(audit: &Audit) {
     let stats = audit.stats();
     assert_eq!(
         stats.accepted(),
@@ -128,14 +135,14 @@ pub(crate) fn assert_law(audit: &Audit) {
 
 /// Fails unless the law holds and every record is there once, without a gap.
 #[track_caller]
-pub(crate) fn balanced(audit: &Audit, postgres: &Postgres) {
+pub fn balanced(audit: &Audit, postgres: &Postgres) {
     assert_law(audit);
     once_each(postgres);
 }
 
 /// Fails unless every writer's records have no gaps and exist once each.
 #[track_caller]
-pub(crate) fn once_each(postgres: &Postgres) {
+pub fn once_each(postgres: &Postgres) {
     let wrong = postgres.psql(
         "WITH seqs AS (
              SELECT writer_id, seq FROM audit.query_runs UNION ALL SELECT writer_id, seq FROM audit.prompt_runs
@@ -150,7 +157,7 @@ pub(crate) fn once_each(postgres: &Postgres) {
 }
 
 /// Returns the number of rows of a table.
-pub(crate) fn count(postgres: &Postgres, table: &str) -> u64 {
+pub fn count(postgres: &Postgres, table: &str) -> u64 {
     postgres
         .psql(&format!("SELECT count(*) FROM audit.{table}"))
         .trim()

@@ -9,15 +9,18 @@ use super::median;
 
 /// Measures the time that this thread has on a core, without the time in which others have it; on systems that do not
 /// say that, the time that passes.
-pub(crate) struct Watch(Instant, Option<Duration>);
+#[derive(Debug)]
+pub struct Watch(Instant, Option<Duration>);
 
 impl Watch {
-    pub(crate) fn start() -> Self {
+    /// Starts to measure.
+    pub fn start() -> Self {
         let on_core = thread_time();
         Self(Instant::now(), on_core)
     }
 
-    pub(crate) fn elapsed(&self) -> Duration {
+    /// Returns the time since the start.
+    pub fn elapsed(&self) -> Duration {
         static OVERHEAD: LazyLock<f64> = LazyLock::new(|| {
             let empty = || Some(-(thread_time()?.as_secs_f64() - thread_time()?.as_secs_f64()));
             median(
@@ -43,7 +46,7 @@ fn thread_time() -> Option<Duration> {
 }
 
 /// The time that the pipeline's threads in this process have run.
-pub(crate) fn pipeline_time() -> Option<Duration> {
+pub fn pipeline_time() -> Option<Duration> {
     let threads = fs::read_dir("/proc/self/task")
         .ok()?
         .filter_map(Result::ok)
@@ -55,12 +58,12 @@ pub(crate) fn pipeline_time() -> Option<Duration> {
 }
 
 /// The time that a thread has run, by its `schedstat`.
-pub(crate) fn run_time(schedstat: &Path) -> Option<Duration> {
+pub fn run_time(schedstat: &Path) -> Option<Duration> {
     schedstat_field(schedstat, 0)
 }
 
 /// The time that this thread has waited for a core, while it could have run.
-pub(crate) fn time_waited() -> Option<Duration> {
+pub fn time_waited() -> Option<Duration> {
     schedstat_field(Path::new("/proc/thread-self/schedstat"), 1)
 }
 

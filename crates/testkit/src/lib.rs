@@ -1,32 +1,37 @@
-//! Shared by the tests: a real Postgres server of their own, and waiting.
-#![allow(
-    dead_code,
-    reason = "every test program compiles this anew and uses a part of it"
-)]
+//! What the tests and benches share: Postgres servers of their own, child processes, a proxy, a
+//! collector, and what a bench measures with.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+    clippy::missing_panics_doc,
+    reason = "a test that cannot go on fails, and a bench ends"
+)]
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "an error is what the server answers"
+)]
+#![allow(
+    clippy::new_without_default,
+    reason = "a folder is another one each time"
 )]
 
-pub(crate) mod child;
-#[cfg(feature = "otlp")]
-pub(crate) mod collector;
+pub mod benches;
+pub mod child;
+#[cfg(feature = "collector")]
+pub mod collector;
 mod folders;
-pub(crate) mod heard;
+pub mod heard;
 mod postgres;
 mod programs;
-pub(crate) mod proxy;
+pub mod proxy;
 mod query;
-pub(crate) mod trail;
+pub mod trail;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-#[allow(unused_imports, reason = "see dead_code above")]
-pub(crate) use postgres::{ADMINISTRATOR, Postgres, Stop};
-#[allow(unused_imports, reason = "see dead_code above")]
-pub(crate) use query::Session;
+pub use postgres::{ADMINISTRATOR, Postgres, Stop};
+pub use query::Session;
 
 /// The database that every server starts with.
 const DATABASE: &str = "audit";
@@ -40,7 +45,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 ///
 /// This is the only pause in the tests.
 #[track_caller]
-pub(crate) fn wait_until(what: &str, limit: Duration, mut happened: impl FnMut() -> bool) {
+pub fn wait_until(what: &str, limit: Duration, mut happened: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
     while !happened() {
         assert!(Instant::now() < deadline, "{what}: not within {limit:?}");

@@ -7,18 +7,21 @@ use std::thread;
 
 /// The direction of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub enum Way {
+    /// From a client to the server.
     ToServer,
+    /// From the server to a client.
     ToClient,
 }
 
 /// A proxy that listens on its own port.
-pub(crate) struct Proxy {
+#[derive(Debug)]
+pub struct Proxy {
     port: u16,
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct State {
     server_port: u16,
     is_closed: bool,
@@ -32,7 +35,8 @@ struct State {
 }
 
 impl Proxy {
-    pub(crate) fn start(server_port: u16) -> Self {
+    /// Starts a proxy in front of the server on this port.
+    pub fn start(server_port: u16) -> Self {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let proxy = Self {
             port: listener.local_addr().unwrap().port(),
@@ -52,27 +56,27 @@ impl Proxy {
     }
 
     /// Returns the URL of the database `audit` behind the proxy.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("postgres://postgres@127.0.0.1:{}/audit", self.port)
     }
 
     /// Sends new connections to this server.
-    pub(crate) fn point_to(&self, server_port: u16) {
+    pub fn point_to(&self, server_port: u16) {
         lock(&self.state).server_port = server_port;
     }
 
     /// Cuts every connection.
-    pub(crate) fn cut(&self) {
+    pub fn cut(&self) {
         lock(&self.state).cut();
     }
 
     /// Makes it accept all data and forward nothing, like a firewall that drops packets.
-    pub(crate) fn swallow(&self, swallows: bool) {
+    pub fn swallow(&self, swallows: bool) {
         lock(&self.state).is_black_hole = swallows;
     }
 
     /// Starts to record the bytes in both directions.
-    pub(crate) fn watch(&self) {
+    pub fn watch(&self) {
         let mut state = lock(&self.state);
         state.seen = Some(Default::default());
         state.cut = None;
@@ -80,18 +84,18 @@ impl Proxy {
 
     /// Cuts every connection after this many more bytes in this direction; all bytes before that
     /// arrive.
-    pub(crate) fn cut_after(&self, way: Way, bytes: usize) {
+    pub fn cut_after(&self, way: Way, bytes: usize) {
         self.watch();
         lock(&self.state).cut = Some((way, bytes));
     }
 
     /// Returns the bytes sent to the server and to the client since `watch`.
-    pub(crate) fn seen(&self) -> [Vec<u8>; 2] {
+    pub fn seen(&self) -> [Vec<u8>; 2] {
         lock(&self.state).seen.take().unwrap()
     }
 
     /// Whether a requested cut has not happened yet.
-    pub(crate) fn is_to_cut(&self) -> bool {
+    pub fn is_to_cut(&self) -> bool {
         lock(&self.state).cut.is_some()
     }
 }
