@@ -1,41 +1,44 @@
-//! A small HTTP service with an audit trail: the middleware opens the request span, and
-//! every record made while the request is served inherits who asked from it.
+//! An HTTP service by axum with a login and an audit trail. A middleware opens the request's span,
+//! an extractor records the user once the login is checked, and every record made while the request
+//! is served inherits both.
 //!
 //! ```text
-//! DATABASE_URL=postgres://postgres@localhost/postgres cargo run -p example-axum
-//! curl -i localhost:3000/ask -H 'x-tenant: acme' -H 'content-type: application/json' \
-//!      -d '{"question": "How large is this database?"}'
-//! psql "$DATABASE_URL" -c 'SELECT * FROM audit.query_runs ORDER BY id DESC LIMIT 1' -x
+//! export DATABASE_URL=postgres://postgres@localhost/postgres
+//! cargo run -p example-axum                        # asks itself, and checks what the trail has
+//! BIND=127.0.0.1:3000 cargo run -p example-axum    # serves until Ctrl-C
+//! curl -i localhost:3000/ask -H 'authorization: Bearer ada-7' --json '"How large is this database?"'
 //! ```
 //!
-//! The answer carries the request id in the header `x-request-id`, which the caller may set.
-//! Ctrl-C ends the service once what it accepted is in Postgres. `BIND` is the address,
-//! 127.0.0.1:3000 unless set.
+//! The response has the request id in the header `x-request-id`.
 #![allow(clippy::print_stdout, reason = "an example is a program")]
+
+mod check;
 
 use std::time::Duration;
 
 use axum::{
     Json, Router,
-    extract::{Request, State},
-    http::{HeaderValue, StatusCode},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts},
     middleware::{self, Next},
     response::Response,
     routing::post,
 };
-use sqlx::{PgPool, Row, error::DatabaseError};
-use tracing::{Instrument, Span, field::Empty, info_span, instrument};
-use tracing_subscriber::{filter::LevelFilter, prelude::*};
+use sqlx::{PgPool, error::DatabaseError};
+use tokio::net::TcpListener;
+use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
+use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
+use uuid::Uuid;
+
+/// The sessions: token, tenant and user. A real service has them in its database.
+const SESSIONS: [(&str, &str, &str); 2] =
+    [("ada-7", "acme", "ada"), ("grace-9", "globex", "grace")];
 
 /// What can be asked. A model would write the SQL; here it is fixed, and harmless.
-const CATALOGUE: [(&str, &str); 3] = [
+const CATALOGUE: [(&str, &str); 2] = [
     (
         "How large is this database?",
         "SELECT pg_database_size(current_database())::text",
-    ),
-    (
-        "Since when is the server up?",
-        "SELECT pg_postmaster_start_time()::text",
     ),
     (
         "What is one divided by nothing?",
@@ -43,21 +46,16 @@ const CATALOGUE: [(&str, &str); 3] = [
     ),
 ];
 
-type Rows = Vec<String>;
-
-#[derive(serde::Deserialize)]
-struct Ask {
-    question: String,
-}
-
-/// Opens the span that every record of the request inherits its request and tenant from.
+/// Opens the span from which every record of the request inherits. Who asks is not known yet:
+/// a field that gets its value later has to be declared as `Empty`.
 async fn request_span(request: Request, next: Next) -> Response {
-    let id = header(&request, "x-request-id").unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
-    let span = info_span!("request", request_id = id, tenant_id = Empty);
-    // A real service takes the tenant from the session, not from the caller's word.
-    if let Some(tenant) = header(&request, "x-tenant") {
-        span.record("tenant_id", tenant);
-    }
+    let id = Uuid::new_v4().to_string();
+    let span = info_span!(
+        "request",
+        request_id = id,
+        tenant_id = Empty,
+        user_id = Empty
+    );
     let mut response = next.run(request).instrument(span).await;
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", id);
@@ -65,21 +63,41 @@ async fn request_span(request: Request, next: Next) -> Response {
     response
 }
 
-fn header(request: &Request, name: &str) -> Option<String> {
-    request
-        .headers()
-        .get(name)?
-        .to_str()
-        .ok()
-        .map(str::to_owned)
+/// A user who is logged in. A handler with this argument is called for nobody else.
+struct User;
+
+impl<S: Sync> FromRequestParts<S> for User {
+    type Rejection = StatusCode;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+        let header = parts
+            .headers
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok());
+        let token = header.and_then(|value| value.strip_prefix("Bearer "));
+        let session = SESSIONS.iter().find(|(known, ..)| Some(*known) == token);
+        let Some((_, tenant, user)) = session else {
+            // A record of an instant, as a `tracing` event.
+            info!(name: "audit.event", action_type = "login", status = "rejected");
+            return Err(StatusCode::UNAUTHORIZED);
+        };
+        // This is the request span, since no other span is entered between it and here.
+        Span::current()
+            .record("tenant_id", tenant)
+            .record("user_id", user);
+        info!(name: "audit.event", action_type = "login", status = "succeeded");
+        Ok(Self)
+    }
 }
 
-/// Answers with the rows; why there are none is in the trail, under the request id.
-async fn ask(State(pool): State<PgPool>, Json(ask): Json<Ask>) -> Result<Json<Rows>, StatusCode> {
-    let sql = write_sql(&ask.question)
-        .await
-        .ok_or(StatusCode::NOT_FOUND)?;
-    let rows = run(&pool, &ask.question, sql)
+/// Returns the rows. If there are none, the trail says why, under the request id.
+async fn ask(
+    _: User,
+    State(pool): State<PgPool>,
+    Json(question): Json<String>,
+) -> Result<Json<Vec<String>>, StatusCode> {
+    let sql = write_sql(&question).await.ok_or(StatusCode::NOT_FOUND)?;
+    let rows = run(&pool, &question, sql)
         .await
         .map_err(|_| StatusCode::BAD_GATEWAY)?;
     Ok(Json(rows))
@@ -88,24 +106,15 @@ async fn ask(State(pool): State<PgPool>, Json(ask): Json<Ask>) -> Result<Json<Ro
 #[instrument(
     name = "audit.prompt_run",
     skip_all,
-    fields(
-        model_name = "catalogue",
-        provider = "replay",
-        rendered_prompt = question,
-        response_text = Empty,
-        status = Empty,
-    )
+    fields(model_name = "catalogue", rendered_prompt = question, response_text = Empty, status = Empty)
 )]
 async fn write_sql(question: &str) -> Option<&'static str> {
-    let sql = CATALOGUE
-        .iter()
-        .find(|(known, _)| *known == question)
-        .map(|(_, sql)| *sql);
-    match sql {
-        Some(sql) => Span::current().record("response_text", sql),
-        None => Span::current().record("status", "rejected"),
+    let Some((_, sql)) = CATALOGUE.iter().find(|(known, _)| *known == question) else {
+        Span::current().record("status", "rejected");
+        return None;
     };
-    sql
+    Span::current().record("response_text", sql);
+    Some(sql)
 }
 
 #[instrument(
@@ -114,23 +123,21 @@ async fn write_sql(question: &str) -> Option<&'static str> {
     fields(question_text = question, sql_text = sql, row_count = Empty, error_code = Empty),
     err
 )]
-async fn run(pool: &PgPool, question: &str, sql: &'static str) -> sqlx::Result<Rows> {
-    let rows = sqlx::query(sql)
-        .fetch_all(pool)
-        .await
-        .inspect_err(|error| {
-            let sqlstate = error.as_database_error().and_then(DatabaseError::code);
-            Span::current().record("error_code", sqlstate.as_deref());
-        })?;
+async fn run(pool: &PgPool, question: &str, sql: &'static str) -> sqlx::Result<Vec<String>> {
+    let result = sqlx::query_scalar(sql).fetch_all(pool).await;
+    let rows = result.inspect_err(|error| {
+        let sqlstate = error.as_database_error().and_then(DatabaseError::code);
+        Span::current().record("error_code", sqlstate.as_deref());
+    })?;
     Span::current().record("row_count", rows.len());
-    rows.iter().map(|row| row.try_get(0)).collect()
+    Ok(rows)
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let audit = tracing_audit::from_env()?;
     // A filter on the terminal's layer hides nothing from the trail.
-    let terminal = tracing_subscriber::fmt::layer().with_filter(LevelFilter::INFO);
+    let terminal = fmt::layer().with_filter(LevelFilter::INFO);
     tracing_subscriber::registry()
         .with(audit.layer())
         .with(terminal)
@@ -140,20 +147,25 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let app = Router::new()
         .route("/ask", post(ask))
         .layer(middleware::from_fn(request_span))
-        .with_state(pool);
-    let bind = std::env::var("BIND").unwrap_or_else(|_| "127.0.0.1:3000".to_owned());
-    let listener = tokio::net::TcpListener::bind(&bind).await?;
-    println!("listening on http://{}", listener.local_addr()?);
-    let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
-    axum::serve(listener, app)
-        .with_graceful_shutdown(stop)
-        .await?;
+        .with_state(pool.clone());
+    let bind = std::env::var("BIND");
+    let listener = TcpListener::bind(bind.as_deref().unwrap_or("127.0.0.1:0")).await?;
+    let url = format!("http://{}/ask", listener.local_addr()?);
+    println!("serving {url}");
+    if bind.is_ok() {
+        let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
+        axum::serve(listener, app)
+            .with_graceful_shutdown(stop)
+            .await?;
+        // Only now: the last requests are served, so their records are in.
+        let report = audit.shutdown(Duration::from_secs(10)).await;
+        println!(
+            "{} records committed, {} left in the local log",
+            report.committed, report.spooled
+        );
+        return Ok(());
+    }
 
-    // Only now: the last requests are served, so their records are in.
-    let report = audit.shutdown(Duration::from_secs(10)).await;
-    println!(
-        "{} records committed, {} left in the spool",
-        report.committed, report.spooled
-    );
-    Ok(())
+    tokio::spawn(async { axum::serve(listener, app).await });
+    check::check(&audit, &pool, &url).await
 }
