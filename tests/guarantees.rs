@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use testkit::child::{
-    command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready, told,
-    wait_for_word, wait_to_be_killed,
+    ChildProcess, child, child_processes, command, kill, say, say_ready_and_wait_to_be_killed,
+    start_until_ready, wait_for_word, wait_to_be_killed, wrapped,
 };
 use testkit::heard::hear;
 use testkit::trail::{Folder, PATIENCE, Trail, assert_law, once_each, pipeline, rows};
@@ -25,6 +25,32 @@ use tracing_audit::{
 };
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
+
+child_processes!(
+    keeps_two_runs_in_flight_until_killed,
+    records_once_after_being_idle,
+    confirms_a_required_record_and_waits,
+    #[cfg(target_os = "linux")]
+    records_on_a_full_disk_and_after,
+    #[cfg(target_os = "linux")]
+    records_before_and_after_the_disk_fills_up,
+    #[cfg(target_os = "linux")]
+    starts_on_a_full_disk_and_records,
+    #[cfg(target_os = "linux")]
+    shuts_down_on_a_full_disk_with_an_open_run,
+    #[cfg(target_os = "linux")]
+    commits_from_memory_with_a_run_in_flight,
+    #[cfg(target_os = "linux")]
+    shuts_down_with_a_run_in_flight_while_the_disk_refuses,
+    #[cfg(target_os = "linux")]
+    fills_its_memory_without_disk_and_postgres,
+    stores_1_000_events_and_waits,
+    starts_beside_a_log_of_a_newer_version,
+    hides_audit_spans_by_a_filter,
+    filters_only_another_layer,
+    #[cfg(feature = "init")]
+    calls_init_twice,
+);
 
 fn gaps(postgres: &Postgres) -> Vec<Value> {
     rows(postgres, Kind::Event)
@@ -157,29 +183,35 @@ fn a_kind_that_is_not_of_best_effort_is_waited_for_but_not_for_long() {
 
 // Runs in flight ----------------------------------------------------------------
 
+fn keeps_two_runs_in_flight_until_killed() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    let _request = info_span!("request", request_id = "r-1", tenant_id = "acme").entered();
+    let query = info_span!("audit.query_run", sql_text = "SELECT 1", row_count = 7_u64);
+    let _prompt = info_span!("audit.prompt_run", rendered_prompt = "p", status = "ok");
+    // An event is not tracked by default, and this query has ended.
+    let _event = info_span!("audit.event", action_type = "open");
+    drop(info_span!("audit.query_run", sql_text = "ended"));
+    drop(query.clone());
+    // Both are stored by the time that a later record is committed.
+    for _ in 0..3 {
+        audit.record(Event::new("after")).unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    say(&format!("{} ready", query.audit_id().unwrap()));
+    wait_to_be_killed()
+}
+
 #[test]
 fn a_run_that_was_in_flight_when_its_process_was_killed_has_a_row() {
-    let test = "a_run_that_was_in_flight_when_its_process_was_killed_has_a_row";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry().with(audit.layer()).init();
-        let _request = info_span!("request", request_id = "r-1", tenant_id = "acme").entered();
-        let query = info_span!("audit.query_run", sql_text = "SELECT 1", row_count = 7_u64);
-        let _prompt = info_span!("audit.prompt_run", rendered_prompt = "p", status = "ok");
-        // An event is not tracked by default, and this query has ended.
-        let _event = info_span!("audit.event", action_type = "open");
-        drop(info_span!("audit.query_run", sql_text = "ended"));
-        drop(query.clone());
-        // Both are stored by the time that a later record is committed.
-        for _ in 0..3 {
-            audit.record(Event::new("after")).unwrap();
-            audit.flush_blocking(PATIENCE).unwrap();
-        }
-        say(&format!("{} ready", query.audit_id().unwrap()));
-        wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = command(test, &postgres, &spool).spawn().unwrap();
+    let mut child = command(
+        child!(keeps_two_runs_in_flight_until_killed),
+        &postgres,
+        &spool,
+    )
+    .spawn()
+    .unwrap();
     let said = wait_for_word(&mut child, "ready");
     let id = said.split(' ').nth_back(1).unwrap();
     kill(child);
@@ -314,21 +346,25 @@ fn a_run_that_ends_is_never_taken_for_lost_however_long_it_took() {
     assert_eq!(lost.trim(), "200|0|200");
 }
 
+fn records_once_after_being_idle() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    // Longer than the worker takes to become idle.
+    std::thread::sleep(Duration::from_secs(2));
+    audit.record(Event::new("after a while")).unwrap();
+    // 100 ms by default; a busy machine may delay the worker.
+    std::thread::sleep(Duration::from_secs(1));
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn what_an_idle_program_closes_is_in_the_local_log_a_moment_later() {
-    let test = "what_an_idle_program_closes_is_in_the_local_log_a_moment_later";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        // Longer than the worker takes to become idle.
-        std::thread::sleep(Duration::from_secs(2));
-        audit.record(Event::new("after a while")).unwrap();
-        // 100 ms by default; a busy machine may delay the worker.
-        std::thread::sleep(Duration::from_secs(1));
-        say_ready_and_wait_to_be_killed();
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    kill(start_until_ready(&mut command(test, &postgres, &spool)));
+    kill(start_until_ready(&mut command(
+        child!(records_once_after_being_idle),
+        &postgres,
+        &spool,
+    )));
     postgres.start_again();
     let audit = pipeline(&postgres, &spool, |builder| builder);
     wait_until("what was left is drained", PATIENCE, || {
@@ -436,22 +472,26 @@ fn committed_says_why_a_record_is_not() {
     );
 }
 
+fn confirms_a_required_record_and_waits() -> ! {
+    let audit = Audit::builder()
+        .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+        .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
+        .durability(Kind::Event, Durability::Required)
+        .start()
+        .unwrap();
+    let id = audit.record(Event::new("confirmed")).unwrap();
+    audit.committed_blocking(id, PATIENCE).unwrap();
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_server() {
-    let test = "a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_server";
-    if is_child() {
-        let audit = Audit::builder()
-            .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
-            .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
-            .durability(Kind::Event, Durability::Required)
-            .start()
-            .unwrap();
-        let id = audit.record(Event::new("confirmed")).unwrap();
-        audit.committed_blocking(id, PATIENCE).unwrap();
-        say_ready_and_wait_to_be_killed();
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
-    let child = start_until_ready(&mut command(test, &postgres, &spool));
+    let child = start_until_ready(&mut command(
+        child!(confirms_a_required_record_and_waits),
+        &postgres,
+        &spool,
+    ));
     postgres.stop(Stop::Immediate);
     kill(child);
     postgres.start_again();
@@ -463,21 +503,20 @@ fn a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_serve
 /// Runs the child under a file size limit, which stands in for a full disk: it can be reached, and
 /// lifted, without privileges.
 #[cfg(target_os = "linux")]
-fn under_a_limit(test: &str, blocks: u32, postgres: &Postgres, spool: &Folder) -> Child {
-    let mut command = Command::new("bash");
-    command.args([
+fn under_a_limit(process: ChildProcess, blocks: u32, postgres: &Postgres, spool: &Folder) -> Child {
+    let mut shell = Command::new("bash");
+    shell.args([
         "-c",
         // Writes fail instead of ending the program.
         "trap '' XFSZ; ulimit -S -f \"$1\"; shift; exec \"$@\"",
         "bash",
         &blocks.to_string(),
-        std::env::current_exe().unwrap().to_str().unwrap(),
-        "--exact",
-        test,
-        "--nocapture",
     ]);
-    told(&mut command, postgres, spool);
-    command.stdin(Stdio::piped()).spawn().unwrap()
+    wrapped(shell, &command(process, postgres, spool))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
 }
 
 /// Sets the child's file size limit.
@@ -495,39 +534,44 @@ fn set_limit(child: &Child, bytes: &str) {
 }
 
 #[cfg(target_os = "linux")]
+fn records_on_a_full_disk_and_after() {
+    let audit = tracing_audit::from_env().unwrap();
+    let mut told = 0_u32;
+    // Until the log has reached its limit.
+    while audit.stats().health() != Health::SpoolBlocked {
+        audit.record(QueryRun::new("x".repeat(10_000))).unwrap();
+        told += 1;
+    }
+    for _ in 0..500 {
+        audit.record(QueryRun::new("SELECT 1")).unwrap();
+        told += 1;
+    }
+    // Committed records make room, so the log may accept records again by now.
+    audit.flush_blocking(PATIENCE).unwrap();
+    say(&format!("told {told}"));
+    say("full");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    // The limit is lifted: the log accepts records again.
+    wait_until("the log takes records again", PATIENCE, || {
+        audit.record(QueryRun::new("SELECT 2")).unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+        audit.stats().health() == Health::Healthy
+    });
+    assert_eq!((audit.stats().dropped(), audit.stats().pending()), (0, 0));
+    say("healed");
+    audit.shutdown_blocking(PATIENCE);
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
-    let test = "while_the_disk_takes_nothing_records_go_to_postgres_from_memory";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        let mut told = 0_u32;
-        // Until the log has reached its limit.
-        while audit.stats().health() != Health::SpoolBlocked {
-            audit.record(QueryRun::new("x".repeat(10_000))).unwrap();
-            told += 1;
-        }
-        for _ in 0..500 {
-            audit.record(QueryRun::new("SELECT 1")).unwrap();
-            told += 1;
-        }
-        // Committed records make room, so the log may accept records again by now.
-        audit.flush_blocking(PATIENCE).unwrap();
-        say(&format!("told {told}"));
-        say("full");
-        std::io::stdin().read_line(&mut String::new()).unwrap();
-        // The limit is lifted: the log accepts records again.
-        wait_until("the log takes records again", PATIENCE, || {
-            audit.record(QueryRun::new("SELECT 2")).unwrap();
-            audit.flush_blocking(PATIENCE).unwrap();
-            audit.stats().health() == Health::Healthy
-        });
-        assert_eq!((audit.stats().dropped(), audit.stats().pending()), (0, 0));
-        say("healed");
-        audit.shutdown_blocking(PATIENCE);
-        return;
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = under_a_limit(test, 2_000, &postgres, &spool);
+    let mut child = under_a_limit(
+        child!(records_on_a_full_disk_and_after),
+        2_000,
+        &postgres,
+        &spool,
+    );
     wait_for_word(&mut child, "full");
     let written = rows(&postgres, Kind::QueryRun).len();
     assert!(written > 500, "{written}");
@@ -543,41 +587,46 @@ fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
 }
 
 #[cfg(target_os = "linux")]
+fn records_before_and_after_the_disk_fills_up() {
+    let audit = Audit::builder()
+        .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+        .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
+        .batch(100_000, Duration::from_hours(1))
+        .start()
+        .unwrap();
+    for _ in 0..200 {
+        audit.record(Event::new("on disk")).unwrap();
+    }
+    wait_until("they are on disk", PATIENCE, || {
+        let stats = audit.stats();
+        (stats.queue_size().0, stats.pending()) == (0, 200)
+    });
+    say("stored");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    // No write succeeds any more, and the log cannot be opened again.
+    for _ in 0..500 {
+        audit.record(Event::new("in memory")).unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().health(), Health::SpoolBlocked);
+    audit.record(Event::new("the last")).unwrap();
+    let report = audit.shutdown_blocking(PATIENCE);
+    assert_eq!(
+        (report.committed, report.spooled, report.dropped),
+        (701, 0, 0)
+    );
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after() {
-    let test = "a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after";
-    if is_child() {
-        let audit = Audit::builder()
-            .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
-            .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
-            .batch(100_000, Duration::from_hours(1))
-            .start()
-            .unwrap();
-        for _ in 0..200 {
-            audit.record(Event::new("on disk")).unwrap();
-        }
-        wait_until("they are on disk", PATIENCE, || {
-            let stats = audit.stats();
-            (stats.queue_size().0, stats.pending()) == (0, 200)
-        });
-        say("stored");
-        std::io::stdin().read_line(&mut String::new()).unwrap();
-        // No write succeeds any more, and the log cannot be opened again.
-        for _ in 0..500 {
-            audit.record(Event::new("in memory")).unwrap();
-        }
-        audit.flush_blocking(PATIENCE).unwrap();
-        assert_eq!(audit.stats().health(), Health::SpoolBlocked);
-        audit.record(Event::new("the last")).unwrap();
-        let report = audit.shutdown_blocking(PATIENCE);
-        assert_eq!(
-            (report.committed, report.spooled, report.dropped),
-            (701, 0, 0)
-        );
-        return;
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
+    let mut child = under_a_limit(
+        child!(records_before_and_after_the_disk_fills_up),
+        1_000_000,
+        &postgres,
+        &spool,
+    );
     wait_for_word(&mut child, "stored");
     set_limit(&child, "1");
     child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
@@ -587,32 +636,38 @@ fn a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after() 
 }
 
 #[cfg(target_os = "linux")]
+fn starts_on_a_full_disk_and_records() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    wait_until("it is said", PATIENCE, || {
+        audit.stats().health() == Health::SpoolBlocked
+    });
+    for _ in 0..100 {
+        audit.record(QueryRun::new("SELECT 1")).unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().spool_bytes(), 0);
+    say("full");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    wait_until("there is a local log", PATIENCE, || {
+        audit.stats().health() == Health::Healthy
+    });
+    audit.record(QueryRun::new("SELECT 2")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    say("healed");
+    audit.record(QueryRun::new("SELECT 3")).unwrap();
+    wait_to_be_killed()
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does() {
-    let test = "a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        wait_until("it is said", PATIENCE, || {
-            audit.stats().health() == Health::SpoolBlocked
-        });
-        for _ in 0..100 {
-            audit.record(QueryRun::new("SELECT 1")).unwrap();
-        }
-        audit.flush_blocking(PATIENCE).unwrap();
-        assert_eq!(audit.stats().spool_bytes(), 0);
-        say("full");
-        std::io::stdin().read_line(&mut String::new()).unwrap();
-        wait_until("there is a local log", PATIENCE, || {
-            audit.stats().health() == Health::Healthy
-        });
-        audit.record(QueryRun::new("SELECT 2")).unwrap();
-        audit.flush_blocking(PATIENCE).unwrap();
-        say("healed");
-        audit.record(QueryRun::new("SELECT 3")).unwrap();
-        wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = under_a_limit(test, 0, &postgres, &spool);
+    let mut child = under_a_limit(
+        child!(starts_on_a_full_disk_and_records),
+        0,
+        &postgres,
+        &spool,
+    );
     wait_for_word(&mut child, "full");
     assert_eq!(rows(&postgres, Kind::QueryRun).len(), 100);
     set_limit(&child, "unlimited");
@@ -632,27 +687,32 @@ fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does()
 }
 
 #[cfg(target_os = "linux")]
+fn shuts_down_on_a_full_disk_with_an_open_run() {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    let query = info_span!("audit.query_run", sql_text = "open");
+    wait_until("it is said", PATIENCE, || {
+        audit.stats().health() == Health::SpoolBlocked
+    });
+    let report = audit.shutdown_blocking(PATIENCE);
+    assert_eq!(
+        (report.committed, report.spooled, report.dropped),
+        (1, 0, 0)
+    );
+    drop(query);
+    assert_eq!(audit.stats().dropped(), 0, "it has its row");
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_nothing() {
-    let test = "runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_nothing";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry().with(audit.layer()).init();
-        let query = info_span!("audit.query_run", sql_text = "open");
-        wait_until("it is said", PATIENCE, || {
-            audit.stats().health() == Health::SpoolBlocked
-        });
-        let report = audit.shutdown_blocking(PATIENCE);
-        assert_eq!(
-            (report.committed, report.spooled, report.dropped),
-            (1, 0, 0)
-        );
-        drop(query);
-        assert_eq!(audit.stats().dropped(), 0, "it has its row");
-        return;
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = under_a_limit(test, 0, &postgres, &spool);
+    let mut child = under_a_limit(
+        child!(shuts_down_on_a_full_disk_with_an_open_run),
+        0,
+        &postgres,
+        &spool,
+    );
     assert!(child.wait().unwrap().success());
     let runs = rows(&postgres, Kind::QueryRun);
     assert_eq!(runs.len(), 1);
@@ -660,31 +720,36 @@ fn runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_not
 }
 
 #[cfg(target_os = "linux")]
+fn commits_from_memory_with_a_run_in_flight() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    let _query = info_span!("audit.query_run", sql_text = "in flight");
+    // It is stored by the time that a later record is committed.
+    for _ in 0..3 {
+        audit.record(Event::new("on disk")).unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    say("stored");
+    std::io::stdin().read_line(&mut String::new()).unwrap();
+    // No write succeeds any more.
+    for _ in 0..100 {
+        audit.record(Event::new("in memory")).unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().health(), Health::SpoolBlocked);
+    say_ready_and_wait_to_be_killed()
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk() {
-    let test =
-        "a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry().with(audit.layer()).init();
-        let _query = info_span!("audit.query_run", sql_text = "in flight");
-        // It is stored by the time that a later record is committed.
-        for _ in 0..3 {
-            audit.record(Event::new("on disk")).unwrap();
-            audit.flush_blocking(PATIENCE).unwrap();
-        }
-        say("stored");
-        std::io::stdin().read_line(&mut String::new()).unwrap();
-        // No write succeeds any more.
-        for _ in 0..100 {
-            audit.record(Event::new("in memory")).unwrap();
-        }
-        audit.flush_blocking(PATIENCE).unwrap();
-        assert_eq!(audit.stats().health(), Health::SpoolBlocked);
-        say_ready_and_wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
+    let mut child = under_a_limit(
+        child!(commits_from_memory_with_a_run_in_flight),
+        1_000_000,
+        &postgres,
+        &spool,
+    );
     wait_for_word(&mut child, "stored");
     set_limit(&child, "1");
     child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
@@ -705,42 +770,46 @@ fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_t
 }
 
 #[cfg(target_os = "linux")]
+fn shuts_down_with_a_run_in_flight_while_the_disk_refuses() {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    let _query = info_span!("audit.query_run", sql_text = "in flight");
+    // It is stored by the time that a later record is committed.
+    for _ in 0..3 {
+        audit.record(Event::new("on disk")).unwrap();
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    let wait_for_line = || std::io::stdin().read_line(&mut String::new()).unwrap();
+    say("stored");
+    wait_for_line();
+    // Postgres is down, so the shutdown waits.
+    audit.record(Event::new("pending")).unwrap();
+    wait_until("it is on disk", PATIENCE, || {
+        audit.stats().queue_size().0 == 0
+    });
+    say("pending");
+    wait_for_line();
+    std::thread::scope(|scope| {
+        scope.spawn(|| audit.shutdown_blocking(PATIENCE));
+        wait_until("the disk refuses", PATIENCE, || {
+            audit.stats().health() == Health::SpoolBlocked
+        });
+        say("refused");
+    });
+    assert_law(&audit);
+    assert_eq!((audit.stats().accepted(), audit.stats().pending()), (5, 0));
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuses_them() {
-    let test =
-        "runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuses_them";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry().with(audit.layer()).init();
-        let _query = info_span!("audit.query_run", sql_text = "in flight");
-        // It is stored by the time that a later record is committed.
-        for _ in 0..3 {
-            audit.record(Event::new("on disk")).unwrap();
-            audit.flush_blocking(PATIENCE).unwrap();
-        }
-        let wait_for_line = || std::io::stdin().read_line(&mut String::new()).unwrap();
-        say("stored");
-        wait_for_line();
-        // Postgres is down, so the shutdown waits.
-        audit.record(Event::new("pending")).unwrap();
-        wait_until("it is on disk", PATIENCE, || {
-            audit.stats().queue_size().0 == 0
-        });
-        say("pending");
-        wait_for_line();
-        std::thread::scope(|scope| {
-            scope.spawn(|| audit.shutdown_blocking(PATIENCE));
-            wait_until("the disk refuses", PATIENCE, || {
-                audit.stats().health() == Health::SpoolBlocked
-            });
-            say("refused");
-        });
-        assert_law(&audit);
-        assert_eq!((audit.stats().accepted(), audit.stats().pending()), (5, 0));
-        return;
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = under_a_limit(test, 1_000_000, &postgres, &spool);
+    let mut child = under_a_limit(
+        child!(shuts_down_with_a_run_in_flight_while_the_disk_refuses),
+        1_000_000,
+        &postgres,
+        &spool,
+    );
     wait_for_word(&mut child, "stored");
     postgres.stop(Stop::Fast);
     child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
@@ -758,49 +827,54 @@ fn runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuse
 }
 
 #[cfg(target_os = "linux")]
+fn fills_its_memory_without_disk_and_postgres() {
+    let audit = Audit::builder()
+        .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+        .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
+        .queue_limits(10_000, 1024 * 1024)
+        .when_full(WhenFull::Drop)
+        .start()
+        .unwrap();
+    let fill = |until: &dyn Fn() -> bool| {
+        while !until() {
+            let _ = audit.record(QueryRun::new("x".repeat(10_000)));
+        }
+    };
+    fill(&|| audit.stats().health() == Health::SpoolBlocked);
+    let before = audit.stats().dropped();
+    fill(&|| audit.stats().dropped() > before + 100);
+    // The disk is tried ten times a second: each attempt could make room for more.
+    let until = Instant::now() + Duration::from_secs(3);
+    fill(&|| {
+        std::thread::sleep(Duration::from_millis(1));
+        Instant::now() >= until
+    });
+    // Up to the limit of 4,000 KiB in the log; 1 MiB each in the queue, in hand and in memory.
+    assert!(audit.stats().pending() < 800, "{:?}", audit.stats());
+    assert_law(&audit);
+    let before = audit.stats();
+    let report = audit.shutdown_blocking(Duration::from_millis(100));
+    // Records that are only in memory are lost with the process, and reported.
+    assert!(report.dropped > before.dropped(), "{report:?}");
+    let after = audit.stats();
+    assert_eq!(
+        after.accepted(),
+        report.committed + report.spooled + report.dead_lettered + report.dropped
+    );
+    say(&format!("spooled {}", report.spooled));
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() {
-    let test = "without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted";
-    if is_child() {
-        let audit = Audit::builder()
-            .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
-            .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
-            .queue_limits(10_000, 1024 * 1024)
-            .when_full(WhenFull::Drop)
-            .start()
-            .unwrap();
-        let fill = |until: &dyn Fn() -> bool| {
-            while !until() {
-                let _ = audit.record(QueryRun::new("x".repeat(10_000)));
-            }
-        };
-        fill(&|| audit.stats().health() == Health::SpoolBlocked);
-        let before = audit.stats().dropped();
-        fill(&|| audit.stats().dropped() > before + 100);
-        // The disk is tried ten times a second: each attempt could make room for more.
-        let until = Instant::now() + Duration::from_secs(3);
-        fill(&|| {
-            std::thread::sleep(Duration::from_millis(1));
-            Instant::now() >= until
-        });
-        // Up to the limit of 4,000 KiB in the log; 1 MiB each in the queue, in hand and in memory.
-        assert!(audit.stats().pending() < 800, "{:?}", audit.stats());
-        assert_law(&audit);
-        let before = audit.stats();
-        let report = audit.shutdown_blocking(Duration::from_millis(100));
-        // Records that are only in memory are lost with the process, and reported.
-        assert!(report.dropped > before.dropped(), "{report:?}");
-        let after = audit.stats();
-        assert_eq!(
-            after.accepted(),
-            report.committed + report.spooled + report.dead_lettered + report.dropped
-        );
-        say(&format!("spooled {}", report.spooled));
-        return;
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    let child = under_a_limit(test, 4_000, &postgres, &spool);
+    let child = under_a_limit(
+        child!(fills_its_memory_without_disk_and_postgres),
+        4_000,
+        &postgres,
+        &spool,
+    );
     let output = child.wait_with_output().unwrap();
     let output = String::from_utf8(output.stdout).unwrap();
     let spooled = output
@@ -820,22 +894,26 @@ fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() 
     drop(audit);
 }
 
+fn stores_1_000_events_and_waits() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    for _ in 0..1_000 {
+        audit.record(Event::new("x")).unwrap();
+    }
+    wait_until("the spool holds all", PATIENCE, || {
+        audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 1_000 * 90
+    });
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() {
-    let test = "a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        for _ in 0..1_000 {
-            audit.record(Event::new("x")).unwrap();
-        }
-        wait_until("the spool holds all", PATIENCE, || {
-            audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 1_000 * 90
-        });
-        say_ready_and_wait_to_be_killed();
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    let child = start_until_ready(&mut command(test, &postgres, &spool));
+    let child = start_until_ready(&mut command(
+        child!(stores_1_000_events_and_waits),
+        &postgres,
+        &spool,
+    ));
     kill(child);
     let name = spool.names().remove(0);
     let file = spool.0.join(&name).join("spool.redb");
@@ -895,25 +973,24 @@ fn one_changed_byte_in_a_log_that_was_closed_is_no_wrong_row() {
     assert!(spool.names().contains(&format!("damaged-{name}")));
 }
 
+fn starts_beside_a_log_of_a_newer_version() {
+    let (said, heard) = hear();
+    let log = tracing_subscriber::fmt::layer().with_writer(said);
+    tracing_subscriber::registry()
+        .with(log.with_filter(LevelFilter::ERROR))
+        .init();
+    let audit = tracing_audit::from_env().unwrap();
+    let told = heard.recv_timeout(PATIENCE).unwrap();
+    assert!(told.contains("has version 2"), "{told}");
+    audit.record(Event::new("next")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(audit.stats().health(), Health::Healthy);
+    drop(audit);
+    assert!(heard.try_recv().is_err());
+}
+
 #[test]
 fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
-    let test = "a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on";
-    if is_child() {
-        let (said, heard) = hear();
-        let log = tracing_subscriber::fmt::layer().with_writer(said);
-        tracing_subscriber::registry()
-            .with(log.with_filter(LevelFilter::ERROR))
-            .init();
-        let audit = tracing_audit::from_env().unwrap();
-        let told = heard.recv_timeout(PATIENCE).unwrap();
-        assert!(told.contains("has version 2"), "{told}");
-        audit.record(Event::new("next")).unwrap();
-        audit.flush_blocking(PATIENCE).unwrap();
-        assert_eq!(audit.stats().health(), Health::Healthy);
-        drop(audit);
-        assert!(heard.try_recv().is_err());
-        return;
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let audit = pipeline(&postgres, &spool, |builder| builder);
@@ -936,7 +1013,13 @@ fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
         transaction.commit().unwrap();
     };
     set_version(2);
-    let child = command(test, &postgres, &spool).output().unwrap();
+    let child = command(
+        child!(starts_beside_a_log_of_a_newer_version),
+        &postgres,
+        &spool,
+    )
+    .output()
+    .unwrap();
     assert!(child.status.success(), "{child:?}");
     assert_eq!(spool.names(), names);
     assert_eq!(rows(&postgres, Kind::Event).len(), 1);
@@ -951,72 +1034,74 @@ fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
 
 // Filters --------------------------------------------------------------------------
 
+fn hides_audit_spans_by_a_filter() {
+    let audit = tracing_audit::from_env().unwrap();
+    let (writer, heard) = hear();
+    tracing_subscriber::registry()
+        .with(audit.layer())
+        .with(tracing_subscriber::fmt::layer().with_writer(writer))
+        .with(LevelFilter::WARN)
+        .init();
+    info_span!("audit.query_run", sql_text = "hidden").in_scope(|| ());
+    wait_until("it is noticed", PATIENCE, || audit.stats().is_hidden());
+    let said = heard.recv_timeout(PATIENCE).unwrap();
+    assert!(said.contains("hides audit spans"), "{said}");
+    assert_eq!(audit.stats().accepted(), 0);
+}
+
 #[test]
 fn a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed() {
-    let test = "a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        let (writer, heard) = hear();
-        tracing_subscriber::registry()
-            .with(audit.layer())
-            .with(tracing_subscriber::fmt::layer().with_writer(writer))
-            .with(LevelFilter::WARN)
-            .init();
-        info_span!("audit.query_run", sql_text = "hidden").in_scope(|| ());
-        wait_until("it is noticed", PATIENCE, || audit.stats().is_hidden());
-        let said = heard.recv_timeout(PATIENCE).unwrap();
-        assert!(said.contains("hides audit spans"), "{said}");
-        assert_eq!(audit.stats().accepted(), 0);
-        return;
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let child = command(test, &postgres, &spool).output().unwrap();
+    let child = command(child!(hides_audit_spans_by_a_filter), &postgres, &spool)
+        .output()
+        .unwrap();
     assert!(child.status.success(), "{child:?}");
+}
+
+fn filters_only_another_layer() {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry()
+        .with(audit.layer())
+        .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::ERROR))
+        .init();
+    // Longer than the check takes.
+    let until = std::time::Instant::now() + Duration::from_secs(3);
+    wait_until("the time is over", PATIENCE, || {
+        std::time::Instant::now() >= until
+    });
+    assert!(!audit.stats().is_hidden());
+    info_span!("audit.query_run", sql_text = "seen").in_scope(|| ());
+    assert_eq!(audit.stats().accepted(), 1);
 }
 
 #[test]
 fn filters_on_other_layers_raise_no_alarm() {
-    let test = "filters_on_other_layers_raise_no_alarm";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry()
-            .with(audit.layer())
-            .with(tracing_subscriber::fmt::layer().with_filter(LevelFilter::ERROR))
-            .init();
-        // Longer than the check takes.
-        let until = std::time::Instant::now() + Duration::from_secs(3);
-        wait_until("the time is over", PATIENCE, || {
-            std::time::Instant::now() >= until
-        });
-        assert!(!audit.stats().is_hidden());
-        info_span!("audit.query_run", sql_text = "seen").in_scope(|| ());
-        assert_eq!(audit.stats().accepted(), 1);
-        return;
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let child = command(test, &postgres, &spool).output().unwrap();
+    let child = command(child!(filters_only_another_layer), &postgres, &spool)
+        .output()
+        .unwrap();
     assert!(child.status.success(), "{child:?}");
+}
+
+#[cfg(feature = "init")]
+fn calls_init_twice() {
+    let audit = tracing_audit::init().unwrap();
+    info_span!("audit.query_run", sql_text = "seen").in_scope(|| ());
+    tracing::info!("not to be seen");
+    tracing::error!("to be seen");
+    audit.flush_blocking(PATIENCE).unwrap();
+    let again = tracing_audit::init();
+    assert!(
+        matches!(again, Err(tracing_audit::BuildError::Subscriber)),
+        "{again:?}"
+    );
 }
 
 #[cfg(feature = "init")]
 #[test]
 fn init_sets_a_subscriber_whose_filter_hides_nothing_from_the_trail() {
-    let test = "init_sets_a_subscriber_whose_filter_hides_nothing_from_the_trail";
-    if is_child() {
-        let audit = tracing_audit::init().unwrap();
-        info_span!("audit.query_run", sql_text = "seen").in_scope(|| ());
-        tracing::info!("not to be seen");
-        tracing::error!("to be seen");
-        audit.flush_blocking(PATIENCE).unwrap();
-        let again = tracing_audit::init();
-        assert!(
-            matches!(again, Err(tracing_audit::BuildError::Subscriber)),
-            "{again:?}"
-        );
-        return;
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let child = command(test, &postgres, &spool)
+    let child = command(child!(calls_init_twice), &postgres, &spool)
         .env("RUST_LOG", "error")
         .output()
         .unwrap();

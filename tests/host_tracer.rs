@@ -16,7 +16,7 @@ use opentelemetry::trace::{
 use opentelemetry_sdk::trace::{
     InMemorySpanExporter, Sampler, SdkTracer, SdkTracerProvider, SpanData,
 };
-use testkit::child::{alone, is_child};
+use testkit::child::{alone, child, child_processes};
 use testkit::collector::{Collector, Exported, Protocol};
 use testkit::otlp_to;
 use testkit::trail::{PATIENCE, Trail};
@@ -27,6 +27,8 @@ use tracing_audit::{AuditSpanExt, Event, Kind};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::prelude::*;
+
+child_processes!(records_under_a_global_subscriber);
 
 /// A host that exports its own spans.
 struct Host {
@@ -219,16 +221,7 @@ fn a_record_while_the_thread_ends_takes_nothing_down() {
     assert_eq!(trail.rows(Kind::Event).len(), 2);
 }
 
-#[test]
-fn under_a_global_subscriber_it_is_the_same() {
-    // A process can set one only once.
-    if !is_child() {
-        let child = alone("under_a_global_subscriber_it_is_the_same")
-            .output()
-            .unwrap();
-        assert!(child.status.success(), "{child:?}");
-        return;
-    }
+fn records_under_a_global_subscriber() {
     let (collector, trail) = start();
     let host = Host::new();
     tracing_subscriber::registry()
@@ -244,6 +237,15 @@ fn under_a_global_subscriber_it_is_the_same() {
     host.exporter.reset();
     tell();
     assert_hosts(&host, &trail, &collector);
+}
+
+#[test]
+fn under_a_global_subscriber_it_is_the_same() {
+    // A process can set one only once.
+    let child = alone(child!(records_under_a_global_subscriber))
+        .output()
+        .unwrap();
+    assert!(child.status.success(), "{child:?}");
 }
 
 #[test]

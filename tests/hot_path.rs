@@ -5,12 +5,17 @@
 
 use std::process::{Command, Stdio};
 
-use testkit::child::{self, is_child, say};
+use testkit::child::{child, child_processes, command, say, wrapped};
 use testkit::trail::{PATIENCE, Trail};
 use tracing::field::Empty;
 use tracing::info_span;
 use tracing_audit::Audit;
 use tracing_subscriber::prelude::*;
+
+child_processes!(closes_spans_in_bursts);
+
+/// The bursts of spans that the child closes.
+const BURSTS: usize = 5;
 
 /// A request with a run inside, as in an application: ten fields, three of them recorded later.
 fn request(n: u64) {
@@ -66,40 +71,37 @@ fn what_is_allocated_is_counted() {
     assert_eq!(allocated.count_total, 1);
 }
 
+fn closes_spans_in_bursts() {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    warm_up(&audit);
+    for _ in 0..BURSTS {
+        say("begun");
+        (0..1_000).for_each(request);
+        say("ended");
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    assert_eq!(audit.stats().accepted(), 6_000 + 1_000 * BURSTS as u64);
+    audit.shutdown_blocking(PATIENCE);
+}
+
 /// Requires `strace`.
 #[test]
 #[ignore = "needs strace; run in CI"]
 fn a_span_makes_no_system_call() {
-    const NAME: &str = "a_span_makes_no_system_call";
-    const BURSTS: usize = 5;
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry().with(audit.layer()).init();
-        warm_up(&audit);
-        for _ in 0..BURSTS {
-            say("begun");
-            (0..1_000).for_each(request);
-            say("ended");
-            audit.flush_blocking(PATIENCE).unwrap();
-        }
-        assert_eq!(audit.stats().accepted(), 6_000 + 1_000 * BURSTS as u64);
-        audit.shutdown_blocking(PATIENCE);
-        return;
-    }
     let trail = Trail::start();
-    let alone = child::command(NAME, &trail.postgres, &trail.spool);
+    let child = command(
+        child!(closes_spans_in_bursts),
+        &trail.postgres,
+        &trail.spool,
+    );
     let mut strace = Command::new("strace");
-    strace
-        .args(["-f", "-o", "/dev/stderr"])
-        .arg(alone.get_program())
-        .args(alone.get_args())
-        .arg("--include-ignored")
+    strace.args(["-f", "-o", "/dev/stderr"]);
+    let output = wrapped(strace, &child)
         .stdout(Stdio::null())
-        .stderr(Stdio::piped());
-    for (name, value) in alone.get_envs() {
-        strace.env(name, value.unwrap());
-    }
-    let output = strace.output().expect("strace is there");
+        .stderr(Stdio::piped())
+        .output()
+        .expect("strace is there");
     let calls = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{calls}");
     // The main thread and the workers are other threads.

@@ -15,12 +15,14 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::sync::Mutex;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use testkit::child::{command, is_child};
+use testkit::child::{child, child_processes, command};
 use testkit::trail::{Folder, PATIENCE, pipeline};
 use testkit::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::AuditSpanExt;
 use tracing_subscriber::prelude::*;
+
+child_processes!(closes_spans_until_killed);
 
 /// How many spans each of the child's threads closes per second.
 const SPANS_A_SECOND: u32 = 1_250;
@@ -43,7 +45,7 @@ fn micros() -> u128 {
 
 /// Closes spans until it is killed, and prints when each was closed; each thread leaves one span
 /// open for good, and keeps another open while it closes a hundred.
-fn close_spans() -> ! {
+fn closes_spans_until_killed() -> ! {
     let audit = tracing_audit::from_env().unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
     let said = Mutex::new(std::io::stdout());
@@ -83,18 +85,15 @@ fn close_spans() -> ! {
 
 #[test]
 fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_has_a_row() {
-    let test =
-        "killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_has_a_row";
-    if is_child() {
-        close_spans();
-    }
     let rounds = setting("TRACING_AUDIT_KILL_ROUNDS", 4);
     // What was closed or begun this long before the kill must be there.
     let grace = Duration::from_millis(setting("TRACING_AUDIT_KILL_GRACE_MS", 1_000));
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let (mut closed_in_all, mut open_in_all) = (0_u64, 0_u64);
     for round in 0..rounds {
-        let mut child = command(test, &postgres, &spool).spawn().unwrap();
+        let mut child = command(child!(closes_spans_until_killed), &postgres, &spool)
+            .spawn()
+            .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         // Any moment in the life of a batch, from the first records on.
         let moment = grace + Duration::from_millis(250 + round * 7_919 % 900);

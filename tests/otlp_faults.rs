@@ -13,8 +13,8 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use testkit::child::{
-    command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready,
-    wait_for_parent,
+    ChildProcess, child, child_processes, command, kill, say, say_ready_and_wait_to_be_killed,
+    start_until_ready, wait_for_parent,
 };
 use testkit::collector::{Behaviour, Collector, Exported, Protocol, Tls};
 use testkit::otlp_to;
@@ -22,6 +22,12 @@ use testkit::trail::{Folder, PATIENCE, Trail, pipeline};
 use testkit::{Postgres, Stop, wait_until};
 use tonic::Code;
 use tracing_audit::{Audit, Event, ExportStats, Otlp, QueryRun};
+
+child_processes!(
+    exports_until_its_input_ends,
+    stores_1_000_events_for_the_export_and_waits,
+    records_and_flushes_until_killed,
+);
 
 const PROTOCOLS: [Protocol; 2] = [Protocol::Grpc, Protocol::Http];
 
@@ -334,32 +340,34 @@ fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
     }
 }
 
-/// Returns a command that runs one test of this program as its child, with an export that is
-/// configured by the environment.
-fn child(test: &str, postgres: &Postgres, spool: &Folder, collector: &Collector) -> Command {
+/// Like [`command`], with an export that is configured by the environment.
+fn exporting(
+    process: ChildProcess,
+    postgres: &Postgres,
+    spool: &Folder,
+    collector: &Collector,
+) -> Command {
     let protocol = match collector.protocol() {
         Protocol::Grpc => "grpc",
         Protocol::Http => "http/protobuf",
     };
-    let mut command = command(test, postgres, spool);
+    let mut command = command(process, postgres, spool);
     command
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
         .env("OTEL_EXPORTER_OTLP_PROTOCOL", protocol);
     command
 }
 
+fn exports_until_its_input_ends() {
+    let audit = tracing_audit::from_env().unwrap();
+    record(&audit, 100);
+    audit.flush_blocking(PATIENCE).unwrap();
+    wait_for_parent();
+    shut_down(&audit, 100);
+}
+
 #[test]
 fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_arrives() {
-    const TEST: &str =
-        "without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_arrives";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        record(&audit, 100);
-        audit.flush_blocking(PATIENCE).unwrap();
-        wait_for_parent();
-        shut_down(&audit, 100);
-        return;
-    }
     for protocol in PROTOCOLS {
         for by_environment in [false, true] {
             let collector = Collector::start(protocol);
@@ -373,9 +381,14 @@ fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_
             assert_eq!(trail.spool.names().len(), 1, "it stays for the next");
             if by_environment {
                 let mut child = start_until_ready(
-                    child(TEST, &trail.postgres, &trail.spool, &collector)
-                        .env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=open%2C%20sesame")
-                        .stdin(Stdio::piped()),
+                    exporting(
+                        child!(exports_until_its_input_ends),
+                        &trail.postgres,
+                        &trail.spool,
+                        &collector,
+                    )
+                    .env("OTEL_EXPORTER_OTLP_HEADERS", "x-api-key=open%2C%20sesame")
+                    .stdin(Stdio::piped()),
                 );
                 collector.wait_for(400);
                 wait_until("the folder that was left is removed", PATIENCE, || {
@@ -581,33 +594,36 @@ fn a_shutdown_does_not_wait_for_an_absent_collector_and_the_next_process_exports
     }
 }
 
+fn stores_1_000_events_for_the_export_and_waits() -> ! {
+    let var = |name| std::env::var(name).unwrap();
+    let audit = Audit::builder()
+        .postgres(var("AUDIT_DATABASE_URL"))
+        .spool(var("AUDIT_SPOOL_DIR"))
+        .service_name("child")
+        .otlp(Otlp::from_env().unwrap())
+        // Records that no flush waits for stay in the log.
+        .batch(100_000, Duration::from_mins(1))
+        .start()
+        .unwrap();
+    record(&audit, 500);
+    audit.flush_blocking(PATIENCE).unwrap();
+    record(&audit, 500);
+    wait_until("the log holds all", PATIENCE, || {
+        audit.stats().export().unwrap().pending() == 1_000
+    });
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next() {
-    const TEST: &str = "what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next";
-    if is_child() {
-        let var = |name| std::env::var(name).unwrap();
-        let audit = Audit::builder()
-            .postgres(var("AUDIT_DATABASE_URL"))
-            .spool(var("AUDIT_SPOOL_DIR"))
-            .service_name("child")
-            .otlp(Otlp::from_env().unwrap())
-            // Records that no flush waits for stay in the log.
-            .batch(100_000, Duration::from_mins(1))
-            .start()
-            .unwrap();
-        record(&audit, 500);
-        audit.flush_blocking(PATIENCE).unwrap();
-        record(&audit, 500);
-        wait_until("the log holds all", PATIENCE, || {
-            audit.stats().export().unwrap().pending() == 1_000
-        });
-        say_ready_and_wait_to_be_killed();
-    }
     for protocol in PROTOCOLS {
         let (postgres, spool) = (Postgres::start(), Folder::new());
         let mut collector = Collector::absent(protocol);
-        kill(start_until_ready(&mut child(
-            TEST, &postgres, &spool, &collector,
+        kill(start_until_ready(&mut exporting(
+            child!(stores_1_000_events_for_the_export_and_waits),
+            &postgres,
+            &spool,
+            &collector,
         )));
         let committed = rows(&postgres).len();
         assert!(committed >= 500, "Postgres was on time");
@@ -637,24 +653,28 @@ fn folders(spool: &Folder) -> Vec<String> {
     names
 }
 
+fn records_and_flushes_until_killed() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    say("ready");
+    loop {
+        record(&audit, 100);
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+}
+
 #[test]
 fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres() {
-    const TEST: &str =
-        "what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        say("ready");
-        loop {
-            record(&audit, 100);
-            audit.flush_blocking(PATIENCE).unwrap();
-        }
-    }
     for protocol in PROTOCOLS {
         let (postgres, spool) = (Postgres::start(), Folder::new());
         let collector = Collector::start(protocol);
         for _ in 0..3 {
             let before = collector.different();
-            let running = start_until_ready(&mut child(TEST, &postgres, &spool, &collector));
+            let running = start_until_ready(&mut exporting(
+                child!(records_and_flushes_until_killed),
+                &postgres,
+                &spool,
+                &collector,
+            ));
             wait_until("it is exporting", PATIENCE, || {
                 collector.different() > before + 500
             });

@@ -8,7 +8,9 @@
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde_json::json;
-use testkit::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
+use testkit::child::{
+    child, child_processes, command, kill, say_ready_and_wait_to_be_killed, start_until_ready,
+};
 use testkit::trail::{Folder, PATIENCE, Trail, balanced, count, once_each, pipeline, rows};
 use testkit::{Postgres, Stop, wait_until};
 use tracing::info_span;
@@ -17,6 +19,8 @@ use tracing_audit::{
     RecordError, WhenFull,
 };
 use tracing_subscriber::prelude::*;
+
+child_processes!(flushes_500_events_and_waits, stores_7_000_events_and_waits);
 
 #[test]
 fn flush_and_shutdown_work_without_a_runtime_and_in_every_kind_of_one() {
@@ -258,19 +262,23 @@ fn connections_that_are_terminated_at_any_moment_cost_nothing() {
     balanced(&trail.audit, &trail.postgres);
 }
 
+fn flushes_500_events_and_waits() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    for _ in 0..500 {
+        audit.record(Event::new("x")).unwrap();
+    }
+    audit.flush_blocking(PATIENCE).unwrap();
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn a_process_killed_after_a_flush_has_lost_nothing() {
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        for _ in 0..500 {
-            audit.record(Event::new("x")).unwrap();
-        }
-        audit.flush_blocking(PATIENCE).unwrap();
-        say_ready_and_wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let test = "a_process_killed_after_a_flush_has_lost_nothing";
-    kill(start_until_ready(&mut command(test, &postgres, &spool)));
+    kill(start_until_ready(&mut command(
+        child!(flushes_500_events_and_waits),
+        &postgres,
+        &spool,
+    )));
     assert_eq!(count(&postgres, "events"), 500);
     // The next process finds the folder of the dead one, which holds nothing new.
     let audit = pipeline(&postgres, &spool, |builder| builder);
@@ -286,24 +294,32 @@ fn a_process_killed_after_a_flush_has_lost_nothing() {
     once_each(&postgres);
 }
 
+fn stores_7_000_events_and_waits() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    for _ in 0..7_000 {
+        audit.record(Event::new("x")).unwrap();
+    }
+    // Nothing is committed, but everything is in the local log.
+    wait_until("the spool holds all", PATIENCE, || {
+        audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 7_000 * 90
+    });
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next() {
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        for _ in 0..7_000 {
-            audit.record(Event::new("x")).unwrap();
-        }
-        // Nothing is committed, but everything is in the local log.
-        wait_until("the spool holds all", PATIENCE, || {
-            audit.stats().queue_size().0 == 0 && audit.stats().spool_bytes() > 7_000 * 90
-        });
-        say_ready_and_wait_to_be_killed();
-    }
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
-    let test = "what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next";
-    kill(start_until_ready(&mut command(test, &postgres, &spool)));
-    kill(start_until_ready(&mut command(test, &postgres, &spool)));
+    kill(start_until_ready(&mut command(
+        child!(stores_7_000_events_and_waits),
+        &postgres,
+        &spool,
+    )));
+    kill(start_until_ready(&mut command(
+        child!(stores_7_000_events_and_waits),
+        &postgres,
+        &spool,
+    )));
     assert_eq!(spool.names().len(), 2);
     postgres.start_again();
     let audit = pipeline(&postgres, &spool, |builder| builder);

@@ -9,7 +9,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use testkit::child::{command, is_child, kill, say, start_until_ready};
+use testkit::child::{child, child_processes, command, kill, say, start_until_ready};
 use testkit::proxy::Proxy;
 use testkit::trail::{Folder, PATIENCE, Trail, assert_law, count, pipeline};
 use testkit::{ADMINISTRATOR, Postgres, Session, wait_until};
@@ -19,6 +19,8 @@ use tracing_audit::{
 };
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
+
+child_processes!(leaves_a_run_and_records, records_until_killed);
 
 /// Records events and waits until they are committed.
 fn commit(audit: &Audit, actions: impl IntoIterator<Item = String>) {
@@ -355,7 +357,7 @@ fn the_end_of_a_run_that_a_copy_of_the_log_has_ended_is_kept() {
 }
 
 /// Puts an open run into the log, then records while Postgres is down, until it is killed.
-fn leave_a_run_and_records() -> ! {
+fn leaves_a_run_and_records() -> ! {
     let audit = tracing_audit::from_env().unwrap();
     tracing_subscriber::registry().with(audit.layer()).init();
     let _run = store_open_run(&audit);
@@ -374,17 +376,10 @@ fn leave_a_run_and_records() -> ! {
 
 #[test]
 fn records_that_a_log_has_after_a_copy_of_it_was_drained_are_written() {
-    if is_child() {
-        leave_a_run_and_records();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = start_until_ready(
-        command(
-            "records_that_a_log_has_after_a_copy_of_it_was_drained_are_written",
-            &postgres,
-            &spool,
-        )
-        .stdin(std::process::Stdio::piped()),
+        command(child!(leaves_a_run_and_records), &postgres, &spool)
+            .stdin(std::process::Stdio::piped()),
     );
     let old = writer(&postgres);
     let copied = copy(&spool);
@@ -534,7 +529,7 @@ fn a_batch_at_the_end_of_all_numbers_stops_nobody() {
 }
 
 /// Records until it is killed.
-fn record_until_killed() -> ! {
+fn records_until_killed() -> ! {
     let audit = tracing_audit::from_env().unwrap();
     for n in 0..20 {
         audit.record(Event::new(format!("before{n}"))).unwrap();
@@ -555,21 +550,14 @@ fn record_until_killed() -> ! {
 
 #[test]
 fn a_log_that_is_taken_over_is_written_again_to_a_database_that_has_lost_its_writer() {
-    if is_child() {
-        record_until_killed();
-    }
     let postgres = Postgres::start();
     let spool = Folder::new();
     tracing_audit::migrate(&postgres.url()).unwrap();
     // Before the writer was registered at all.
     let mut earlier = Earlier::take(&postgres);
     let mut child = start_until_ready(
-        command(
-            "a_log_that_is_taken_over_is_written_again_to_a_database_that_has_lost_its_writer",
-            &postgres,
-            &spool,
-        )
-        .stdin(std::process::Stdio::piped()),
+        command(child!(records_until_killed), &postgres, &spool)
+            .stdin(std::process::Stdio::piped()),
     );
     let old = writer(&postgres);
     earlier.alone();

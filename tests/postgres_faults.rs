@@ -11,7 +11,7 @@ use std::process::Command;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
-use testkit::child::{alone, is_child};
+use testkit::child::{alone, child, child_processes};
 use testkit::heard::hear;
 use testkit::proxy::{Proxy, Way};
 use testkit::trail::{Folder, PATIENCE, Trail, balanced, count, pipeline, rows};
@@ -20,6 +20,12 @@ use tracing::info_span;
 use tracing_audit::{Audit, AuditSpanExt, Builder, Event, Health, Kind, PromptRun, QueryRun};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::prelude::*;
+
+child_processes!(
+    logs_a_fault_that_an_administrator_must_mend,
+    sets_its_subscriber_after_a_fault,
+    closes_a_span_whose_id_is_taken,
+);
 
 /// Makes the server's log contain each error's SQLSTATE, and the client.
 const SAY_SQLSTATES: &str = "log_line_prefix=%e %a ";
@@ -719,82 +725,84 @@ fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
     }
 }
 
+fn logs_a_fault_that_an_administrator_must_mend() {
+    let trail = start_with(&[SAY_SQLSTATES]);
+    let (writer, heard) = hear();
+    let log = tracing_subscriber::fmt::layer().with_writer(writer);
+    tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(log.with_filter(LevelFilter::INFO))
+        .init();
+    record_three(&trail.audit);
+    flush(&trail.audit);
+    let leaf = leaf(&trail.postgres, Kind::Event);
+    let add = format!(
+        "ALTER TABLE audit.events ADD COLUMN theirs text NOT NULL DEFAULT ''; ALTER TABLE {leaf} ALTER COLUMN theirs DROP DEFAULT"
+    );
+    trail.postgres.psql(&add);
+    record_three(&trail.audit);
+    trail.audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_until("it is tried again and again", PATIENCE, || {
+        let log = trail.postgres.log();
+        log.matches("23502 tracing-audit ERROR").count() >= 5
+    });
+    trail.postgres.psql(&format!(
+        "ALTER TABLE {leaf} ALTER COLUMN theirs SET DEFAULT ''"
+    ));
+    flush(&trail.audit);
+    let said: Vec<_> = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
+        .take_while(|said| !said.contains("takes records again"))
+        .filter(|said| said.contains("does not take records"))
+        .collect();
+    assert_eq!(said.len(), 1, "{said:?}");
+}
+
 #[test]
 fn what_an_administrator_must_mend_is_said_once_however_often_it_is_tried() {
-    let test = "what_an_administrator_must_mend_is_said_once_however_often_it_is_tried";
-    if is_child() {
-        let trail = start_with(&[SAY_SQLSTATES]);
-        let (writer, heard) = hear();
-        let log = tracing_subscriber::fmt::layer().with_writer(writer);
-        tracing_subscriber::registry()
-            .with(trail.audit.layer())
-            .with(log.with_filter(LevelFilter::INFO))
-            .init();
-        record_three(&trail.audit);
-        flush(&trail.audit);
-        let leaf = leaf(&trail.postgres, Kind::Event);
-        let add = format!(
-            "ALTER TABLE audit.events ADD COLUMN theirs text NOT NULL DEFAULT ''; ALTER TABLE {leaf} ALTER COLUMN theirs DROP DEFAULT"
-        );
-        trail.postgres.psql(&add);
-        record_three(&trail.audit);
-        trail.audit.flush_blocking(Duration::ZERO).unwrap_err();
-        wait_until("it is tried again and again", PATIENCE, || {
-            let log = trail.postgres.log();
-            log.matches("23502 tracing-audit ERROR").count() >= 5
-        });
-        trail.postgres.psql(&format!(
-            "ALTER TABLE {leaf} ALTER COLUMN theirs SET DEFAULT ''"
-        ));
-        flush(&trail.audit);
-        let said: Vec<_> = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
-            .take_while(|said| !said.contains("takes records again"))
-            .filter(|said| said.contains("does not take records"))
-            .collect();
-        assert_eq!(said.len(), 1, "{said:?}");
-        return;
-    }
-    let child = alone(test).output().unwrap();
+    let child = alone(child!(logs_a_fault_that_an_administrator_must_mend))
+        .output()
+        .unwrap();
     assert!(child.status.success(), "{child:?}");
+}
+
+fn sets_its_subscriber_after_a_fault() {
+    let spool = Folder::new();
+    let audit = Audit::builder()
+        .postgres("postgres://nobody@127.0.0.1:1/nowhere")
+        .spool(&spool.0)
+        .drop_timeout(Duration::ZERO)
+        .start()
+        .unwrap();
+    wait_until("Postgres is not reached", PATIENCE, || {
+        audit.stats().fault().is_some()
+    });
+    let (writer, heard) = hear();
+    let log = tracing_subscriber::fmt::layer().with_writer(writer);
+    tracing_subscriber::registry()
+        .with(audit.layer())
+        .with(log.with_filter(LevelFilter::INFO))
+        .init();
+    let said: Vec<_> = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
+        .take(2)
+        .collect();
+    let start = format!(
+        "writing to Postgres at 127.0.0.1:1/nowhere as nobody, local log in {}, tracing-audit {}",
+        spool.0.display(),
+        env!("CARGO_PKG_VERSION")
+    );
+    let is_said = |words: &str| said.iter().any(|line| line.contains(words));
+    assert!(is_said(&start), "{start} in {said:?}");
+    assert!(
+        is_said("cannot reach Postgres at 127.0.0.1:1/nowhere"),
+        "{said:?}"
+    );
 }
 
 #[test]
 fn start_says_where_it_writes_and_a_fault_is_said_though_the_subscriber_comes_later() {
-    let test = "start_says_where_it_writes_and_a_fault_is_said_though_the_subscriber_comes_later";
-    if is_child() {
-        let spool = Folder::new();
-        let audit = Audit::builder()
-            .postgres("postgres://nobody@127.0.0.1:1/nowhere")
-            .spool(&spool.0)
-            .drop_timeout(Duration::ZERO)
-            .start()
-            .unwrap();
-        wait_until("Postgres is not reached", PATIENCE, || {
-            audit.stats().fault().is_some()
-        });
-        let (writer, heard) = hear();
-        let log = tracing_subscriber::fmt::layer().with_writer(writer);
-        tracing_subscriber::registry()
-            .with(audit.layer())
-            .with(log.with_filter(LevelFilter::INFO))
-            .init();
-        let said: Vec<_> = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
-            .take(2)
-            .collect();
-        let start = format!(
-            "writing to Postgres at 127.0.0.1:1/nowhere as nobody, local log in {}, tracing-audit {}",
-            spool.0.display(),
-            env!("CARGO_PKG_VERSION")
-        );
-        let is_said = |words: &str| said.iter().any(|line| line.contains(words));
-        assert!(is_said(&start), "{start} in {said:?}");
-        assert!(
-            is_said("cannot reach Postgres at 127.0.0.1:1/nowhere"),
-            "{said:?}"
-        );
-        return;
-    }
-    let child = alone(test).output().unwrap();
+    let child = alone(child!(sets_its_subscriber_after_a_fault))
+        .output()
+        .unwrap();
     assert!(child.status.success(), "{child:?}");
 }
 
@@ -932,43 +940,43 @@ fn a_failover_to_a_standby_loses_nothing_and_raises_no_alarm() {
 
 // Ids -------------------------------------------------------------------------------------
 
+fn closes_a_span_whose_id_is_taken() {
+    let trail = Trail::start();
+    let (writer, heard) = hear();
+    tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(tracing_subscriber::fmt::layer().with_writer(writer))
+        .init();
+    info_span!("audit.event", action_type = "before").in_scope(|| ());
+    flush(&trail.audit);
+    let span = info_span!("audit.event", action_type = "ours SECRET");
+    let id = span.audit_id().unwrap();
+    trail.postgres.psql(&format!(
+        "INSERT INTO audit.events (id, action_type, status, created_at, writer_id, seq, salt)
+         VALUES ('{id}', 'theirs', 'unknown', now(), gen_random_uuid(), 1, '')"
+    ));
+    drop(span);
+    info_span!("audit.event", action_type = "after").in_scope(|| ());
+    flush(&trail.audit);
+    let theirs = format!("SELECT action_type FROM audit.events WHERE id = '{id}'");
+    assert_eq!(trail.postgres.psql(&theirs), "theirs");
+    let letters = "SELECT record_id, sqlstate, position('ours SECRET'::bytea IN frame) > 0 FROM audit.dead_letters";
+    assert_eq!(trail.postgres.psql(letters), format!("{id}|23505|t"));
+    assert_eq!(rows(&trail.postgres, Kind::Event).len(), 3);
+    assert_eq!(trail.audit.stats().dead_lettered(), 1);
+    let said = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
+        .find(|said| said.contains("ERROR"))
+        .unwrap();
+    assert!(
+        said.contains("audit.dead_letters") && !said.contains("SECRET"),
+        "{said}"
+    );
+}
+
 #[test]
 fn a_row_of_another_with_the_same_id_is_not_overwritten_and_the_record_is_a_dead_letter() {
-    let test =
-        "a_row_of_another_with_the_same_id_is_not_overwritten_and_the_record_is_a_dead_letter";
-    if is_child() {
-        let trail = Trail::start();
-        let (writer, heard) = hear();
-        tracing_subscriber::registry()
-            .with(trail.audit.layer())
-            .with(tracing_subscriber::fmt::layer().with_writer(writer))
-            .init();
-        info_span!("audit.event", action_type = "before").in_scope(|| ());
-        flush(&trail.audit);
-        let span = info_span!("audit.event", action_type = "ours SECRET");
-        let id = span.audit_id().unwrap();
-        trail.postgres.psql(&format!(
-            "INSERT INTO audit.events (id, action_type, status, created_at, writer_id, seq, salt)
-             VALUES ('{id}', 'theirs', 'unknown', now(), gen_random_uuid(), 1, '')"
-        ));
-        drop(span);
-        info_span!("audit.event", action_type = "after").in_scope(|| ());
-        flush(&trail.audit);
-        let theirs = format!("SELECT action_type FROM audit.events WHERE id = '{id}'");
-        assert_eq!(trail.postgres.psql(&theirs), "theirs");
-        let letters = "SELECT record_id, sqlstate, position('ours SECRET'::bytea IN frame) > 0 FROM audit.dead_letters";
-        assert_eq!(trail.postgres.psql(letters), format!("{id}|23505|t"));
-        assert_eq!(rows(&trail.postgres, Kind::Event).len(), 3);
-        assert_eq!(trail.audit.stats().dead_lettered(), 1);
-        let said = std::iter::from_fn(|| heard.recv_timeout(PATIENCE).ok())
-            .find(|said| said.contains("ERROR"))
-            .unwrap();
-        assert!(
-            said.contains("audit.dead_letters") && !said.contains("SECRET"),
-            "{said}"
-        );
-        return;
-    }
-    let child = alone(test).output().unwrap();
+    let child = alone(child!(closes_a_span_whose_id_is_taken))
+        .output()
+        .unwrap();
     assert!(child.status.success(), "{child:?}");
 }

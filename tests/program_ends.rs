@@ -17,8 +17,8 @@ use std::time::{Duration, Instant};
 use fork::{Fork, Signal, fork, signal_process};
 use serde_json::{Value, json};
 use testkit::child::{
-    command, is_child, kill, say, say_ready_and_wait_to_be_killed, start_until_ready,
-    wait_for_parent, wait_for_word,
+    ChildProcess, child, child_processes, command, kill, say, say_ready_and_wait_to_be_killed,
+    start_until_ready, wait_for_parent, wait_for_word, wait_to_be_killed,
 };
 use testkit::trail::{Folder, PATIENCE, Trail, assert_law, count, once_each, pipeline, rows};
 use testkit::{Postgres, wait_until};
@@ -28,6 +28,29 @@ use tracing_audit::{
     PromptRun, RecordError,
 };
 use tracing_subscriber::prelude::*;
+
+child_processes!(
+    exits_with_a_handle,
+    exits_with_a_handle_in_a_static,
+    exits_after_dropping_the_last_handle,
+    panics_in_a_thread,
+    panics_in_tasks,
+    aborts_on_a_panic,
+    panics_within_a_panic,
+    handles_no_signal,
+    shuts_down_on_sigterm,
+    uses_its_handle_in_a_fork,
+    forks_and_waits_to_be_killed,
+    starts_a_program_and_waits_to_be_killed,
+    starts_pipelines_in_forks,
+    closes_spans_as_threads_end_or_never,
+    #[cfg(target_os = "linux")]
+    closes_spans_in_5_000_threads,
+    #[cfg(feature = "otlp")]
+    makes_its_workers_panic,
+    #[cfg(feature = "otlp")]
+    logs_everything_at_trace,
+);
 
 /// Records that are in the child's local log but not in Postgres when it ends.
 const IN_LOG: usize = 200;
@@ -89,9 +112,9 @@ fn end_of(child: &mut Child, limit: Duration) -> ExitStatus {
 }
 
 /// Runs the test's child to its end.
-fn run(test: &str, postgres: &Postgres, spool: &Folder) -> ExitStatus {
+fn run(process: ChildProcess, postgres: &Postgres, spool: &Folder) -> ExitStatus {
     end_of(
-        &mut command(test, postgres, spool).spawn().unwrap(),
+        &mut command(process, postgres, spool).spawn().unwrap(),
         PATIENCE,
     )
 }
@@ -115,9 +138,9 @@ fn trail(postgres: &Postgres) -> (Value, Value) {
 /// Runs the test's child, which ends with records in its log and a run in flight, and then the next
 /// process.
 #[track_caller]
-fn assert_left_to_the_next(test: &str, is_expected: impl Fn(ExitStatus) -> bool) {
+fn assert_left_to_the_next(process: ChildProcess, is_expected: impl Fn(ExitStatus) -> bool) {
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let status = run(test, &postgres, &spool);
+    let status = run(process, &postgres, &spool);
     assert!(is_expected(status), "{status:?}");
     assert_eq!(spool.names().len(), 1, "the log is left");
     assert_eq!(
@@ -149,12 +172,12 @@ fn drain_what_is_left(postgres: &Postgres, spool: &Folder) {
 /// Runs the test's child, which shuts the pipeline down in some way.
 #[track_caller]
 fn assert_committed_by_itself(
-    test: &str,
+    process: ChildProcess,
     is_expected: impl Fn(ExitStatus) -> bool,
     (events, runs): (Value, Value),
 ) -> Postgres {
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let status = run(test, &postgres, &spool);
+    let status = run(process, &postgres, &spool);
     assert!(is_expected(status), "{status:?}");
     assert_eq!(trail(&postgres), (events, runs));
     assert_eq!(spool.names(), Vec::<String>::new(), "nothing is left");
@@ -163,42 +186,46 @@ fn assert_committed_by_itself(
 
 // Exit -----------------------------------------------------------------------------
 
+fn exits_with_a_handle() -> ! {
+    let audit = start();
+    let _open = work(&audit);
+    std::process::exit(3)
+}
+
 #[test]
 fn what_is_in_the_log_at_an_exit_with_a_handle_is_committed_by_the_next() {
-    let test = "what_is_in_the_log_at_an_exit_with_a_handle_is_committed_by_the_next";
-    if is_child() {
-        let audit = start();
-        let _open = work(&audit);
-        std::process::exit(3);
-    }
-    assert_left_to_the_next(test, |status| status.code() == Some(3));
+    assert_left_to_the_next(child!(exits_with_a_handle), |status| {
+        status.code() == Some(3)
+    });
+}
+
+fn exits_with_a_handle_in_a_static() -> ! {
+    static AUDIT: OnceLock<Audit> = OnceLock::new();
+    let open = work(AUDIT.get_or_init(start));
+    std::mem::forget(open);
+    std::process::exit(0)
 }
 
 #[test]
 fn what_is_in_the_log_at_an_exit_with_a_handle_in_a_static_is_committed_by_the_next() {
-    static AUDIT: OnceLock<Audit> = OnceLock::new();
-    let test = "what_is_in_the_log_at_an_exit_with_a_handle_in_a_static_is_committed_by_the_next";
-    if is_child() {
-        let open = work(AUDIT.get_or_init(start));
-        std::mem::forget(open);
-        std::process::exit(0);
-    }
-    assert_left_to_the_next(test, |status| status.success());
+    assert_left_to_the_next(child!(exits_with_a_handle_in_a_static), |status| {
+        status.success()
+    });
+}
+
+fn exits_after_dropping_the_last_handle() -> ! {
+    let audit = start();
+    let _open = work(&audit);
+    drop(audit);
+    // The subscriber still exists, but its pipeline does not.
+    info_span!("audit.event", action_type = "too late");
+    std::process::exit(4)
 }
 
 #[test]
 fn all_is_committed_at_an_exit_after_the_last_handle_was_dropped() {
-    let test = "all_is_committed_at_an_exit_after_the_last_handle_was_dropped";
-    if is_child() {
-        let audit = start();
-        let _open = work(&audit);
-        drop(audit);
-        // The subscriber still exists, but its pipeline does not.
-        info_span!("audit.event", action_type = "too late");
-        std::process::exit(4);
-    }
     assert_committed_by_itself(
-        test,
+        child!(exits_after_dropping_the_last_handle),
         |status| status.code() == Some(4),
         (
             json!({"committed": 3, "in the log": IN_LOG}),
@@ -209,24 +236,24 @@ fn all_is_committed_at_an_exit_after_the_last_handle_was_dropped() {
 
 // Panics and aborts -------------------------------------------------------------------
 
+fn panics_in_a_thread() -> ! {
+    let audit = start();
+    let panicked = std::thread::spawn(|| {
+        let _run = info_span!("audit.query_run", sql_text = "panics").entered();
+        let _inner = info_span!("audit.event", action_type = "inside").entered();
+        panic!("on purpose");
+    })
+    .join();
+    assert!(panicked.is_err());
+    info_span!("audit.query_run", sql_text = "goes on", status = "ok");
+    drop(audit);
+    std::process::exit(0)
+}
+
 #[test]
 fn a_panic_in_a_thread_fails_its_run_alone_and_the_program_goes_on() {
-    let test = "a_panic_in_a_thread_fails_its_run_alone_and_the_program_goes_on";
-    if is_child() {
-        let audit = start();
-        let panicked = std::thread::spawn(|| {
-            let _run = info_span!("audit.query_run", sql_text = "panics").entered();
-            let _inner = info_span!("audit.event", action_type = "inside").entered();
-            panic!("on purpose");
-        })
-        .join();
-        assert!(panicked.is_err());
-        info_span!("audit.query_run", sql_text = "goes on", status = "ok");
-        drop(audit);
-        std::process::exit(0);
-    }
     assert_committed_by_itself(
-        test,
+        child!(panics_in_a_thread),
         |status| status.success(),
         (
             json!({"inside": 1}),
@@ -235,40 +262,40 @@ fn a_panic_in_a_thread_fails_its_run_alone_and_the_program_goes_on() {
     );
 }
 
+fn panics_in_tasks() -> ! {
+    let audit = start();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let panics = |how: &'static str| async move {
+            tokio::task::yield_now().await;
+            assert_eq!(how, "", "on purpose");
+            Ok::<_, String>(())
+        };
+        let span = info_span!("audit.query_run", sql_text = "audited");
+        let audited = tokio::spawn(panics("audited").audited(span));
+        let span = info_span!("audit.query_run", sql_text = "instrumented");
+        let instrumented = tokio::spawn(panics("instrumented").instrument(span));
+        assert!(audited.await.unwrap_err().is_panic());
+        assert!(instrumented.await.unwrap_err().is_panic());
+        let span = info_span!("audit.query_run", sql_text = "aborted");
+        let aborted = tokio::spawn(std::future::pending::<Result<(), String>>().audited(span));
+        tokio::task::yield_now().await;
+        aborted.abort();
+        assert!(aborted.await.unwrap_err().is_cancelled());
+        let span = info_span!("audit.query_run", sql_text = "goes on");
+        panics("").audited(span).await.unwrap();
+    });
+    drop((runtime, audit));
+    std::process::exit(0)
+}
+
 #[test]
 fn a_panic_in_a_task_fails_its_run_alone_and_the_program_goes_on() {
-    let test = "a_panic_in_a_task_fails_its_run_alone_and_the_program_goes_on";
-    if is_child() {
-        let audit = start();
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            let panics = |how: &'static str| async move {
-                tokio::task::yield_now().await;
-                assert_eq!(how, "", "on purpose");
-                Ok::<_, String>(())
-            };
-            let span = info_span!("audit.query_run", sql_text = "audited");
-            let audited = tokio::spawn(panics("audited").audited(span));
-            let span = info_span!("audit.query_run", sql_text = "instrumented");
-            let instrumented = tokio::spawn(panics("instrumented").instrument(span));
-            assert!(audited.await.unwrap_err().is_panic());
-            assert!(instrumented.await.unwrap_err().is_panic());
-            let span = info_span!("audit.query_run", sql_text = "aborted");
-            let aborted = tokio::spawn(std::future::pending::<Result<(), String>>().audited(span));
-            tokio::task::yield_now().await;
-            aborted.abort();
-            assert!(aborted.await.unwrap_err().is_cancelled());
-            let span = info_span!("audit.query_run", sql_text = "goes on");
-            panics("").audited(span).await.unwrap();
-        });
-        drop((runtime, audit));
-        std::process::exit(0);
-    }
     assert_committed_by_itself(
-        test,
+        child!(panics_in_tasks),
         |status| status.success(),
         (
             json!({}),
@@ -281,36 +308,40 @@ fn a_panic_in_a_task_fails_its_run_alone_and_the_program_goes_on() {
 }
 
 /// Simulates a program compiled with `panic = "abort"`: the hook runs, and nothing after it.
-#[test]
-fn what_is_in_the_log_when_a_panic_aborts_is_committed_by_the_next() {
-    let test = "what_is_in_the_log_when_a_panic_aborts_is_committed_by_the_next";
-    if is_child() {
-        let audit = start();
-        let open = work(&audit);
-        std::panic::set_hook(Box::new(|_| std::process::abort()));
-        let _entered = open.enter();
-        panic!("on purpose");
-    }
-    assert_left_to_the_next(test, |status| status.signal() == Some(ABORTED));
+fn aborts_on_a_panic() {
+    let audit = start();
+    let open = work(&audit);
+    std::panic::set_hook(Box::new(|_| std::process::abort()));
+    let _entered = open.enter();
+    panic!("on purpose");
 }
 
 #[test]
-fn what_is_in_the_log_at_a_panic_within_a_panic_is_committed_by_the_next() {
+fn what_is_in_the_log_when_a_panic_aborts_is_committed_by_the_next() {
+    assert_left_to_the_next(child!(aborts_on_a_panic), |status| {
+        status.signal() == Some(ABORTED)
+    });
+}
+
+fn panics_within_a_panic() {
     struct Panics;
     impl Drop for Panics {
         fn drop(&mut self) {
             panic!("while unwinding, on purpose");
         }
     }
-    let test = "what_is_in_the_log_at_a_panic_within_a_panic_is_committed_by_the_next";
-    if is_child() {
-        let audit = start();
-        let open = work(&audit);
-        let _entered = open.enter();
-        let _panics = Panics;
-        panic!("on purpose");
-    }
-    assert_left_to_the_next(test, |status| status.signal() == Some(ABORTED));
+    let audit = start();
+    let open = work(&audit);
+    let _entered = open.enter();
+    let _panics = Panics;
+    panic!("on purpose");
+}
+
+#[test]
+fn what_is_in_the_log_at_a_panic_within_a_panic_is_committed_by_the_next() {
+    assert_left_to_the_next(child!(panics_within_a_panic), |status| {
+        status.signal() == Some(ABORTED)
+    });
 }
 
 // Signals ----------------------------------------------------------------------------
@@ -319,44 +350,48 @@ fn terminate(child: &Child) {
     signal_process(child.id().cast_signed().try_into().unwrap(), Signal::TERM).unwrap();
 }
 
+fn handles_no_signal() -> ! {
+    let audit = start();
+    let _open = work(&audit);
+    say_ready_and_wait_to_be_killed()
+}
+
 #[test]
 fn what_is_in_the_log_at_a_sigterm_that_nobody_handles_is_committed_by_the_next() {
-    let test = "what_is_in_the_log_at_a_sigterm_that_nobody_handles_is_committed_by_the_next";
-    if is_child() {
-        let audit = start();
-        let _open = work(&audit);
-        say_ready_and_wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = start_until_ready(&mut command(test, &postgres, &spool));
+    let mut child = start_until_ready(&mut command(child!(handles_no_signal), &postgres, &spool));
     terminate(&child);
     assert_eq!(end_of(&mut child, AT_ONCE).signal(), Some(TERMINATED));
     assert_eq!(spool.names().len(), 1, "the log is left");
     drain_what_is_left(&postgres, &spool);
 }
 
+fn shuts_down_on_sigterm() -> ! {
+    let audit = start();
+    let _open = work(&audit);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate()).unwrap();
+        say("ready");
+        terminate.recv().await.unwrap();
+        let report = audit.shutdown(PATIENCE).await;
+        assert_eq!((report.spooled, report.dropped), (0, 0), "{report:?}");
+    });
+    std::process::exit(0)
+}
+
 #[test]
 fn all_is_committed_by_a_shutdown_on_sigterm() {
-    let test = "all_is_committed_by_a_shutdown_on_sigterm";
-    if is_child() {
-        let audit = start();
-        let _open = work(&audit);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            use tokio::signal::unix::{SignalKind, signal};
-            let mut terminate = signal(SignalKind::terminate()).unwrap();
-            say("ready");
-            terminate.recv().await.unwrap();
-            let report = audit.shutdown(PATIENCE).await;
-            assert_eq!((report.spooled, report.dropped), (0, 0), "{report:?}");
-        });
-        std::process::exit(0);
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = start_until_ready(&mut command(test, &postgres, &spool));
+    let mut child = start_until_ready(&mut command(
+        child!(shuts_down_on_sigterm),
+        &postgres,
+        &spool,
+    ));
     terminate(&child);
     assert!(end_of(&mut child, PATIENCE).success());
     assert_eq!(
@@ -413,26 +448,26 @@ fn assert_succeeds(forked: i32) {
     assert_eq!(fork::waitpid(forked).unwrap(), 0, "what was forked");
 }
 
+fn uses_its_handle_in_a_fork() -> ! {
+    let audit = start_with(|builder| builder.queue_limits(1_000, 1 << 20));
+    let open = work(&audit);
+    let began = Instant::now();
+    // Only taken in the forked process's memory, where it is the last handle.
+    let mut audit = Some(audit);
+    assert_succeeds(in_a_fork(|| use_what_was_forked(audit.take().unwrap())));
+    assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
+    for n in 0..100 {
+        info_span!("audit.event", action_type = "after the fork", n);
+    }
+    drop(open);
+    drop(audit);
+    std::process::exit(0)
+}
+
 #[test]
 fn a_forked_process_neither_hangs_nor_doubles_what_its_parent_records() {
-    let test = "a_forked_process_neither_hangs_nor_doubles_what_its_parent_records";
-    if is_child() {
-        let audit = start_with(|builder| builder.queue_limits(1_000, 1 << 20));
-        let open = work(&audit);
-        let began = Instant::now();
-        // Only taken in the forked process's memory, where it is the last handle.
-        let mut audit = Some(audit);
-        assert_succeeds(in_a_fork(|| use_what_was_forked(audit.take().unwrap())));
-        assert!(began.elapsed() < AT_ONCE, "{:?}", began.elapsed());
-        for n in 0..100 {
-            info_span!("audit.event", action_type = "after the fork", n);
-        }
-        drop(open);
-        drop(audit);
-        std::process::exit(0);
-    }
     assert_committed_by_itself(
-        test,
+        child!(uses_its_handle_in_a_fork),
         |status| status.success(),
         (
             json!({"committed": 3, "in the log": IN_LOG, "after the fork": 100}),
@@ -441,18 +476,17 @@ fn a_forked_process_neither_hangs_nor_doubles_what_its_parent_records() {
     );
 }
 
+fn forks_and_waits_to_be_killed() -> ! {
+    let audit = start();
+    let _open = work(&audit);
+    in_a_fork(wait_for_parent);
+    wait_to_be_killed()
+}
+
 #[test]
 fn while_a_forked_process_lives_the_log_of_its_killed_parent_waits_and_is_then_drained_once() {
-    let test =
-        "while_a_forked_process_lives_the_log_of_its_killed_parent_waits_and_is_then_drained_once";
-    if is_child() {
-        let audit = start();
-        let _open = work(&audit);
-        in_a_fork(wait_for_parent);
-        testkit::child::wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut command = command(test, &postgres, &spool);
+    let mut command = command(child!(forks_and_waits_to_be_killed), &postgres, &spool);
     let mut child = start_until_ready(command.stdin(Stdio::piped()));
     let (stdin, mut stdout) = (child.stdin.take(), child.stdout.take().unwrap());
     kill(child);
@@ -473,19 +507,25 @@ fn while_a_forked_process_lives_the_log_of_its_killed_parent_waits_and_is_then_d
     drain_what_is_left(&postgres, &spool);
 }
 
+fn starts_a_program_and_waits_to_be_killed() -> ! {
+    let audit = start();
+    let _open = work(&audit);
+    #[allow(clippy::zombie_processes, reason = "this process ends first")]
+    let started = Command::new("sleep").arg("120").spawn().unwrap();
+    say(&format!("{} ready", started.id()));
+    wait_to_be_killed()
+}
+
 #[test]
 fn a_program_that_a_killed_one_started_does_not_hold_its_log() {
-    let test = "a_program_that_a_killed_one_started_does_not_hold_its_log";
-    if is_child() {
-        let audit = start();
-        let _open = work(&audit);
-        #[allow(clippy::zombie_processes, reason = "this process ends first")]
-        let started = Command::new("sleep").arg("120").spawn().unwrap();
-        say(&format!("{} ready", started.id()));
-        testkit::child::wait_to_be_killed();
-    }
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut child = command(test, &postgres, &spool).spawn().unwrap();
+    let mut child = command(
+        child!(starts_a_program_and_waits_to_be_killed),
+        &postgres,
+        &spool,
+    )
+    .spawn()
+    .unwrap();
     let said = wait_for_word(&mut child, "ready");
     let started: i32 = said.split(' ').nth_back(1).unwrap().parse().unwrap();
     kill(child);
@@ -494,30 +534,30 @@ fn a_program_that_a_killed_one_started_does_not_hold_its_log() {
     signal_process(started.try_into().unwrap(), Signal::TERM).unwrap();
 }
 
+fn starts_pipelines_in_forks() -> ! {
+    let audit = start();
+    // This thread has made ids.
+    info_span!("audit.event", action_type = "before the fork");
+    let forked: Vec<_> = (0..4)
+        .map(|_| {
+            in_a_fork(|| {
+                let own = tracing_audit::from_env().unwrap();
+                for _ in 0..100 {
+                    own.record(Event::new("forked")).unwrap();
+                }
+                own.flush_blocking(PATIENCE).unwrap();
+            })
+        })
+        .collect();
+    forked.into_iter().for_each(assert_succeeds);
+    drop(audit);
+    std::process::exit(0)
+}
+
 #[test]
 fn processes_forked_from_one_that_start_pipelines_of_their_own_make_no_id_twice() {
-    let test = "processes_forked_from_one_that_start_pipelines_of_their_own_make_no_id_twice";
-    if is_child() {
-        let audit = start();
-        // This thread has made ids.
-        info_span!("audit.event", action_type = "before the fork");
-        let forked: Vec<_> = (0..4)
-            .map(|_| {
-                in_a_fork(|| {
-                    let own = tracing_audit::from_env().unwrap();
-                    for _ in 0..100 {
-                        own.record(Event::new("forked")).unwrap();
-                    }
-                    own.flush_blocking(PATIENCE).unwrap();
-                })
-            })
-            .collect();
-        forked.into_iter().for_each(assert_succeeds);
-        drop(audit);
-        std::process::exit(0);
-    }
     let postgres = assert_committed_by_itself(
-        test,
+        child!(starts_pipelines_in_forks),
         |status| status.success(),
         (json!({"before the fork": 1, "forked": 400}), json!({})),
     );
@@ -667,46 +707,52 @@ impl Drop for Last {
     }
 }
 
-#[test]
-fn spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_nothing_else() {
-    let test =
-        "spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_nothing_else";
+fn closes_spans_as_threads_end_or_never() -> ! {
     thread_local! {
         static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
     }
-    if is_child() {
-        let audit = start();
-        let keep = |audit: Audit| {
-            let span = info_span!("audit.event", action_type = "closed as the thread ends");
-            LAST.set(Some(Last(Some(span), audit)));
-        };
-        for is_first in [true, false] {
-            let audit = audit.clone();
-            let thread = std::thread::spawn(move || {
-                if is_first {
-                    // Destroyed after whatever the thread's first span creates.
-                    LAST.set(None);
-                }
-                info_span!("audit.event", action_type = "in a thread");
-                keep(audit);
-            });
-            thread.join().unwrap();
-        }
-        let make = || info_span!("audit.query_run", sql_text = "sent", row_count = 1_u64);
-        let sent = std::thread::spawn(make).join().unwrap();
-        std::thread::spawn(move || drop(sent)).join().unwrap();
-        // Neither is ever closed; only runs are recorded when they begin.
-        std::mem::forget(info_span!("audit.query_run", sql_text = "forgotten"));
-        std::mem::forget(info_span!("audit.event", action_type = "forgotten"));
-        let entered = info_span!("audit.query_run", sql_text = "forgotten, entered").entered();
-        std::mem::forget(entered);
-        let report = audit.shutdown_blocking(PATIENCE);
-        assert_eq!((report.spooled, report.dropped), (0, 0), "{report:?}");
-        assert_law(&audit);
-        std::process::exit(0);
+    let audit = start();
+    let keep = |audit: Audit| {
+        let span = info_span!("audit.event", action_type = "closed as the thread ends");
+        LAST.set(Some(Last(Some(span), audit)));
+    };
+    for is_first in [true, false] {
+        let audit = audit.clone();
+        let thread = std::thread::spawn(move || {
+            if is_first {
+                // Destroyed after whatever the thread's first span creates.
+                LAST.set(None);
+            }
+            info_span!("audit.event", action_type = "in a thread");
+            keep(audit);
+        });
+        thread.join().unwrap();
     }
+    let make = || info_span!("audit.query_run", sql_text = "sent", row_count = 1_u64);
+    let sent = std::thread::spawn(make).join().unwrap();
+    std::thread::spawn(move || drop(sent)).join().unwrap();
+    // Neither is ever closed; only runs are recorded when they begin.
+    std::mem::forget(info_span!("audit.query_run", sql_text = "forgotten"));
+    std::mem::forget(info_span!("audit.event", action_type = "forgotten"));
+    let entered = info_span!("audit.query_run", sql_text = "forgotten, entered").entered();
+    std::mem::forget(entered);
+    let report = audit.shutdown_blocking(PATIENCE);
+    assert_eq!((report.spooled, report.dropped), (0, 0), "{report:?}");
+    assert_law(&audit);
+    std::process::exit(0)
+}
+
+#[test]
+fn spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_nothing_else() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    assert!(run(test, &postgres, &spool).success());
+    assert!(
+        run(
+            child!(closes_spans_as_threads_end_or_never),
+            &postgres,
+            &spool
+        )
+        .success()
+    );
     assert_eq!(
         trail(&postgres),
         (
@@ -734,42 +780,42 @@ fn most_memory() -> u64 {
 const THREADS: usize = 1_000;
 
 #[cfg(target_os = "linux")]
+fn closes_spans_in_5_000_threads() -> ! {
+    let audit = start();
+    let mut after_first = None;
+    for wave in 0..5 {
+        let all_are_there = Arc::new(Barrier::new(THREADS));
+        let threads: Vec<_> = (0..THREADS)
+            .map(|n| {
+                let all_are_there = Arc::clone(&all_are_there);
+                std::thread::Builder::new()
+                    .stack_size(128 * 1024)
+                    .spawn(move || {
+                        let span = info_span!("audit.event", action_type = "thread", n, wave);
+                        all_are_there.wait();
+                        drop(span);
+                    })
+                    .unwrap()
+            })
+            .collect();
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        audit.flush_blocking(PATIENCE).unwrap();
+        let before = *after_first.get_or_insert_with(most_memory);
+        let grown = most_memory() - before;
+        assert!(grown < 24 << 20, "{grown} bytes more than {before}");
+    }
+    let report = audit.shutdown_blocking(PATIENCE);
+    assert_eq!((report.committed, report.dropped), (5_000, 0), "{report:?}");
+    std::process::exit(0)
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn the_spans_of_5_000_threads_are_there_once_and_memory_does_not_grow_with_their_number() {
-    let test =
-        "the_spans_of_5_000_threads_are_there_once_and_memory_does_not_grow_with_their_number";
-    if is_child() {
-        let audit = start();
-        let mut after_first = None;
-        for wave in 0..5 {
-            let all_are_there = Arc::new(Barrier::new(THREADS));
-            let threads: Vec<_> = (0..THREADS)
-                .map(|n| {
-                    let all_are_there = Arc::clone(&all_are_there);
-                    std::thread::Builder::new()
-                        .stack_size(128 * 1024)
-                        .spawn(move || {
-                            let span = info_span!("audit.event", action_type = "thread", n, wave);
-                            all_are_there.wait();
-                            drop(span);
-                        })
-                        .unwrap()
-                })
-                .collect();
-            for thread in threads {
-                thread.join().unwrap();
-            }
-            audit.flush_blocking(PATIENCE).unwrap();
-            let before = *after_first.get_or_insert_with(most_memory);
-            let grown = most_memory() - before;
-            assert!(grown < 24 << 20, "{grown} bytes more than {before}");
-        }
-        let report = audit.shutdown_blocking(PATIENCE);
-        assert_eq!((report.committed, report.dropped), (5_000, 0), "{report:?}");
-        std::process::exit(0);
-    }
     let postgres = assert_committed_by_itself(
-        test,
+        child!(closes_spans_in_5_000_threads),
         |status| status.success(),
         (json!({"thread": 5_000}), json!({})),
     );
@@ -804,36 +850,37 @@ impl<S: tracing::Subscriber> tracing_subscriber::Layer<S> for Panics {
 }
 
 #[cfg(feature = "otlp")]
+fn makes_its_workers_panic() -> ! {
+    let targets = std::env::var("PANIC_AT").unwrap();
+    let left = Arc::new(std::sync::Mutex::new(
+        targets.split(' ').map(String::from).collect(),
+    ));
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry()
+        .with(audit.layer())
+        .with(Panics(Arc::clone(&left)))
+        .init();
+    for n in 0..20 {
+        info_span!("audit.event", action_type = "recorded", n);
+        audit.flush_blocking(PATIENCE).unwrap();
+    }
+    wait_until("all is exported", PATIENCE, || {
+        audit.stats().export().unwrap().pending() == 0
+    });
+    let export = audit.stats().export().unwrap();
+    assert_eq!((export.exported(), export.refused()), (20, 0), "{export:?}");
+    assert_eq!(*left.lock().unwrap(), Vec::<String>::new());
+    // The other panics were in tasks.
+    assert!(audit.stats().restarts() >= 2, "{:?}", audit.stats());
+    let report = audit.shutdown_blocking(PATIENCE);
+    assert_eq!((report.committed, report.spooled), (20, 0), "{report:?}");
+    std::process::exit(0)
+}
+
+#[cfg(feature = "otlp")]
 #[test]
 fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
     use testkit::collector::{Collector, Protocol};
-    let test = "workers_that_panic_are_started_again_and_cost_no_record_and_no_span";
-    if is_child() {
-        let targets = std::env::var("PANIC_AT").unwrap();
-        let left = Arc::new(std::sync::Mutex::new(
-            targets.split(' ').map(String::from).collect(),
-        ));
-        let audit = tracing_audit::from_env().unwrap();
-        tracing_subscriber::registry()
-            .with(audit.layer())
-            .with(Panics(Arc::clone(&left)))
-            .init();
-        for n in 0..20 {
-            info_span!("audit.event", action_type = "recorded", n);
-            audit.flush_blocking(PATIENCE).unwrap();
-        }
-        wait_until("all is exported", PATIENCE, || {
-            audit.stats().export().unwrap().pending() == 0
-        });
-        let export = audit.stats().export().unwrap();
-        assert_eq!((export.exported(), export.refused()), (20, 0), "{export:?}");
-        assert_eq!(*left.lock().unwrap(), Vec::<String>::new());
-        // The other panics were in tasks.
-        assert!(audit.stats().restarts() >= 2, "{:?}", audit.stats());
-        let report = audit.shutdown_blocking(PATIENCE);
-        assert_eq!((report.committed, report.spooled), (20, 0), "{report:?}");
-        std::process::exit(0);
-    }
     for (protocol, name, targets) in [
         (
             Protocol::Grpc,
@@ -854,7 +901,7 @@ fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
                  $$ BEGIN RAISE WARNING 'said by a trigger of the host'; RETURN NEW; END $$;
              CREATE TRIGGER warn BEFORE INSERT ON audit.batches FOR EACH ROW EXECUTE FUNCTION warn()",
         );
-        let mut child = command(test, &postgres, &spool)
+        let mut child = command(child!(makes_its_workers_panic), &postgres, &spool)
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", name)
             // Milliseconds: the export waits for an answer that was lost with its connection.
@@ -872,10 +919,8 @@ fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
 // What the libraries say -------------------------------------------------------------------
 
 #[cfg(feature = "otlp")]
-#[test]
-fn with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail() {
+fn logs_everything_at_trace() -> ! {
     use std::sync::atomic::{AtomicU64, Ordering};
-    use testkit::collector::{Collector, Protocol};
     static LINES: AtomicU64 = AtomicU64::new(0);
     struct Counts;
     impl std::io::Write for Counts {
@@ -888,51 +933,54 @@ fn with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail() {
             Ok(())
         }
     }
-    let test = "with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail";
-    if is_child() {
-        let audit = tracing_audit::from_env().unwrap();
-        let log = tracing_subscriber::fmt::layer()
-            .with_writer(|| Counts)
-            .with_filter(tracing_subscriber::EnvFilter::from_default_env());
-        tracing_subscriber::registry()
-            .with(audit.layer())
-            .with(log)
-            .init();
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
-        runtime.block_on(async {
-            use sqlx::{Connection as _, Executor as _};
-            let url = std::env::var("AUDIT_DATABASE_URL").unwrap();
-            let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-            for _ in 0..20 {
-                let span = info_span!("audit.query_run", sql_text = "SELECT 1");
-                connection.execute("SELECT 1").audited(span).await.unwrap();
-                audit.flush(PATIENCE).await.unwrap();
-            }
-        });
-        wait_until("all is exported", PATIENCE, || {
-            audit.stats().export().unwrap().pending() == 0
-        });
-        // If logging about a record were recorded again, this would never end.
-        let mut last = (0, Instant::now());
-        wait_until("nothing more is said", PATIENCE, || {
-            let lines = LINES.load(Ordering::Relaxed);
-            if lines != last.0 {
-                last = (lines, Instant::now());
-            }
-            last.1.elapsed() > Duration::from_millis(500)
-        });
-        assert!((100..20 * 1_000).contains(&last.0), "{} lines", last.0);
-        assert_eq!(audit.stats().accepted(), 20);
-        drop(audit);
-        std::process::exit(0);
-    }
+    let audit = tracing_audit::from_env().unwrap();
+    let log = tracing_subscriber::fmt::layer()
+        .with_writer(|| Counts)
+        .with_filter(tracing_subscriber::EnvFilter::from_default_env());
+    tracing_subscriber::registry()
+        .with(audit.layer())
+        .with(log)
+        .init();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        use sqlx::{Connection as _, Executor as _};
+        let url = std::env::var("AUDIT_DATABASE_URL").unwrap();
+        let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+        for _ in 0..20 {
+            let span = info_span!("audit.query_run", sql_text = "SELECT 1");
+            connection.execute("SELECT 1").audited(span).await.unwrap();
+            audit.flush(PATIENCE).await.unwrap();
+        }
+    });
+    wait_until("all is exported", PATIENCE, || {
+        audit.stats().export().unwrap().pending() == 0
+    });
+    // If logging about a record were recorded again, this would never end.
+    let mut last = (0, Instant::now());
+    wait_until("nothing more is said", PATIENCE, || {
+        let lines = LINES.load(Ordering::Relaxed);
+        if lines != last.0 {
+            last = (lines, Instant::now());
+        }
+        last.1.elapsed() > Duration::from_millis(500)
+    });
+    assert!((100..20 * 1_000).contains(&last.0), "{} lines", last.0);
+    assert_eq!(audit.stats().accepted(), 20);
+    drop(audit);
+    std::process::exit(0)
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail() {
+    use testkit::collector::{Collector, Protocol};
     for (protocol, name) in [(Protocol::Grpc, "grpc"), (Protocol::Http, "http/protobuf")] {
         let (postgres, spool) = (Postgres::start(), Folder::new());
         let collector = Collector::start(protocol);
-        let mut child = command(test, &postgres, &spool)
+        let mut child = command(child!(logs_everything_at_trace), &postgres, &spool)
             .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
             .env("OTEL_EXPORTER_OTLP_PROTOCOL", name)
             .env("RUST_LOG", "trace")

@@ -6,11 +6,10 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use testkit::child::{is_child, say, told};
+use testkit::child::{main_command, say, wait_to_be_killed};
 use testkit::trail::{Folder, PATIENCE, once_each, pipeline};
 use testkit::{Postgres, wait_until};
 use tracing::info_span;
@@ -35,8 +34,8 @@ const WAYS: [(&str, i32, bool); 6] = [
 ];
 
 fn main() -> Result<(), String> {
-    if is_child() {
-        return program(&std::env::var("WAY").unwrap());
+    if let Some(way) = testkit::child::name() {
+        return program(&way);
     }
     // The options that `cargo test` and nextest pass to a harness.
     let arguments: Vec<_> = std::env::args().skip(1).collect();
@@ -104,7 +103,7 @@ fn program(way: &str) -> Result<(), String> {
             let audit = audit.clone();
             std::thread::spawn(move || {
                 let _audit = audit;
-                testkit::child::wait_to_be_killed()
+                wait_to_be_killed()
             });
             in_the_log();
         }
@@ -115,9 +114,7 @@ fn program(way: &str) -> Result<(), String> {
 
 fn check(postgres: &Postgres, (way, code, is_dropped): (&str, i32, bool)) {
     let spool = Folder::new();
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    told(&mut command, postgres, &spool);
-    let mut child = command.env("WAY", way).spawn().unwrap();
+    let mut child = main_command(way, postgres, &spool).spawn().unwrap();
     let mut status = None;
     wait_until(&format!("the program that {way} ends"), PATIENCE, || {
         status = child.try_wait().unwrap();

@@ -10,13 +10,15 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::process::{Command, Output};
 
-use testkit::child::{alone, is_child};
+use testkit::child::{alone, child, child_processes, say};
 use testkit::trail::Folder;
 use tracing_subscriber::prelude::*;
 
-/// Runs the test's child without a setting for the folder of its log.
-fn run(test: &str, temporary: &Path, vars: &[(&str, &str)]) -> Output {
-    let mut command: Command = alone(test);
+child_processes!(logs_where_its_log_is);
+
+/// Runs the child process without a setting for the folder of its log.
+fn run(temporary: &Path, vars: &[(&str, &str)]) -> Output {
+    let mut command: Command = alone(child!(logs_where_its_log_is));
     for name in [
         "AUDIT_SPOOL_DIR",
         "STATE_DIRECTORY",
@@ -36,7 +38,7 @@ fn run(test: &str, temporary: &Path, vars: &[(&str, &str)]) -> Output {
 
 /// Starts a pipeline before there is a subscriber, as programs do, and collects what is logged
 /// within a moment.
-fn child() {
+fn logs_where_its_log_is() {
     let (writer, heard) = testkit::heard::hear();
     let audit = tracing_audit::Audit::builder()
         .postgres("postgres://nobody@127.0.0.1:1/none")
@@ -60,7 +62,7 @@ fn child() {
     while let Ok(line) =
         heard.recv_timeout(deadline.saturating_duration_since(std::time::Instant::now()))
     {
-        testkit::child::say(line.trim_end());
+        say(line.trim_end());
         if line.contains("the local log is in") {
             break;
         }
@@ -70,9 +72,6 @@ fn child() {
 
 #[test]
 fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
-    if is_child() {
-        return child();
-    }
     let temporary = Folder::new();
     fs::create_dir(&temporary.0).unwrap();
     fs::set_permissions(&temporary.0, fs::Permissions::from_mode(0o1777)).unwrap();
@@ -84,11 +83,7 @@ fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
     let old = temporary.0.join("tracing-audit");
     fs::create_dir(&old).unwrap();
     fs::set_permissions(&old, fs::Permissions::from_mode(0o777)).unwrap();
-    let done = run(
-        "without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once",
-        &temporary.0,
-        &[],
-    );
+    let done = run(&temporary.0, &[]);
     let said = String::from_utf8(done.stdout).unwrap();
     let lines: Vec<_> = said
         .lines()
@@ -122,10 +117,6 @@ fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
 
 #[test]
 fn a_volume_that_belongs_to_a_group_is_used_without_a_word_and_an_open_one_with_one() {
-    if is_child() {
-        return child();
-    }
-    let test = "a_volume_that_belongs_to_a_group_is_used_without_a_word_and_an_open_one_with_one";
     let temporary = Folder::new();
     fs::create_dir(&temporary.0).unwrap();
     for (rights, is_said) in [(0o2770, false), (0o777, true)] {
@@ -133,7 +124,6 @@ fn a_volume_that_belongs_to_a_group_is_used_without_a_word_and_an_open_one_with_
         fs::create_dir_all(&volume).unwrap();
         fs::set_permissions(&volume, fs::Permissions::from_mode(rights)).unwrap();
         let done = run(
-            test,
             &temporary.0,
             &[("AUDIT_SPOOL_DIR", volume.to_str().unwrap())],
         );

@@ -10,10 +10,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+#[cfg(target_os = "linux")]
+use testkit::child::{alone, child, child_processes, say, wrapped};
 use testkit::proxy::Proxy;
 use testkit::trail::{Folder, PATIENCE, pipeline};
 use testkit::{Postgres, wait_until};
 use tracing_audit::{Audit, BuildError, Event};
+
+#[cfg(target_os = "linux")]
+child_processes!(starts_a_pipeline);
 
 /// A server that closes every connection, and the number of connections so far.
 fn refusing() -> (String, Arc<AtomicU64>) {
@@ -89,42 +94,34 @@ fn a_server_that_answers_no_more_takes_no_longer_than_a_shutdown_may() {
 }
 
 #[cfg(target_os = "linux")]
+fn starts_a_pipeline() {
+    let spool = Folder::new();
+    let started = Audit::builder()
+        .postgres("postgres://nobody@127.0.0.1:1/none")
+        .spool(&spool.0)
+        .start();
+    match started {
+        Ok(audit) => {
+            audit.shutdown_blocking(Duration::ZERO);
+            say("started");
+        }
+        Err(BuildError::Thread(_) | BuildError::Spool { .. }) => say("refused"),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+#[cfg(target_os = "linux")]
 #[test]
 fn a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic() {
-    use testkit::child::{alone, is_child, say};
-    let test = "a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic";
-    if is_child() {
-        let spool = Folder::new();
-        let started = Audit::builder()
-            .postgres("postgres://nobody@127.0.0.1:1/none")
-            .spool(&spool.0)
-            .start();
-        match started {
-            Ok(audit) => {
-                audit.shutdown_blocking(Duration::ZERO);
-                say("started");
-            }
-            Err(BuildError::Thread(_) | BuildError::Spool { .. }) => say("refused"),
-            Err(error) => panic!("{error:?}"),
-        }
-        return;
-    }
     let mut said = Vec::new();
     // Starting may open about ten of them.
     for files in 7..=24 {
-        let child = alone(test);
-        let done = std::process::Command::new("bash")
+        let mut shell = std::process::Command::new("bash");
+        shell
             .args(["-c", "ulimit -n \"$1\"; shift; exec \"$@\"", "bash"])
-            .arg(files.to_string())
-            .arg(child.get_program())
-            .args(child.get_args())
-            .envs(
-                child
-                    .get_envs()
-                    .filter_map(|(name, value)| Some((name, value?))),
-            )
-            .output()
-            .unwrap();
+            .arg(files.to_string());
+        let child = alone(child!(starts_a_pipeline));
+        let done = wrapped(shell, &child).output().unwrap();
         let words = String::from_utf8_lossy(&done.stdout).into_owned();
         assert!(done.status.success(), "{files}: {words}{done:?}");
         said.push(words.contains("started"));

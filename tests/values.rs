@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
-use testkit::child::{alone, is_child};
+use testkit::child::{ChildProcess, alone, child, child_processes};
 use testkit::trail::{PATIENCE, Trail, balanced, count};
 use testkit::wait_until;
 use tracing::field::Empty;
@@ -21,21 +21,38 @@ use tracing::info_span;
 use tracing_audit::{Event, Kind, PromptRun, QueryRun};
 use tracing_subscriber::prelude::*;
 
+child_processes!(
+    checks_numbers_under_a_global_subscriber,
+    checks_odd_text_and_json_under_a_global_subscriber,
+    checks_deep_json_under_a_global_subscriber,
+    checks_many_fields_under_a_global_subscriber,
+    #[cfg(target_os = "linux")]
+    closes_spans_with_100_mb_of_text,
+    logs_all_while_postgres_refuses_rows,
+);
+
 /// Runs the check with a thread-local subscriber, and again in a process of its own with a global
 /// one: while a thread-local subscriber handles a span or event, `tracing` hides from it the events
 /// that this causes.
-fn under_both(test: &str, check: fn(&Trail)) {
+fn under_both(check: fn(&Trail), under_global: ChildProcess) {
     let trail = Trail::start();
-    if is_child() {
-        tracing_subscriber::registry()
-            .with(trail.audit.layer())
-            .with(tracing_subscriber::fmt::layer().with_writer(std::io::sink))
-            .init();
-        check(&trail);
-    } else {
-        trail.scoped(|| check(&trail));
-        assert!(alone(test).status().unwrap().success());
-    }
+    trail.scoped(|| check(&trail));
+    assert!(alone(under_global).status().unwrap().success());
+    assert_all_committed(&trail);
+}
+
+/// Runs the check with a global subscriber, which a process can set only once.
+fn under_global(check: fn(&Trail)) {
+    let trail = Trail::start();
+    tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(tracing_subscriber::fmt::layer().with_writer(std::io::sink))
+        .init();
+    check(&trail);
+    assert_all_committed(&trail);
+}
+
+fn assert_all_committed(trail: &Trail) {
     assert_eq!(
         (
             trail.audit.stats().dropped(),
@@ -54,176 +71,192 @@ fn problems(row: &Value) -> BTreeSet<&str> {
         .collect()
 }
 
+fn check_numbers(trail: &Trail) {
+    info_span!(
+        "audit.event",
+        i64_min = i64::MIN,
+        i64_max = i64::MAX,
+        u64_max = u64::MAX,
+        i128_small = i128::from(i64::MIN),
+        i128_min = i128::MIN,
+        i128_max = i128::MAX,
+        u128_small = u128::from(u64::MAX),
+        u128_max = u128::MAX,
+        nan = f64::NAN,
+        infinite = f64::INFINITY,
+        minus_infinite = f64::NEG_INFINITY,
+        minus_zero = -0.0,
+    );
+    // For integer columns, which have 32 bits.
+    for count in [f64::NAN, f64::INFINITY, -0.0, 1e300] {
+        info_span!("audit.query_run", row_count = count);
+    }
+    let row = trail.row(Kind::Event);
+    // As Postgres writes them: exact, which a JSON parser may not be.
+    let said = trail
+        .postgres
+        .psql("SELECT m.key, m.value FROM audit.events, jsonb_each_text(metadata) m");
+    let said: BTreeMap<_, _> = said
+        .lines()
+        .map(|line| line.split_once('|').unwrap())
+        .collect();
+    for (name, expected) in [
+        ("i64_min", i64::MIN.to_string()),
+        ("i64_max", i64::MAX.to_string()),
+        ("u64_max", u64::MAX.to_string()),
+        ("i128_small", i64::MIN.to_string()),
+        ("i128_min", i128::MIN.to_string()),
+        ("i128_max", i128::MAX.to_string()),
+        ("u128_small", u64::MAX.to_string()),
+        ("u128_max", u128::MAX.to_string()),
+        ("nan", String::from("NaN")),
+        ("infinite", String::from("inf")),
+        ("minus_infinite", String::from("-inf")),
+        // The same number: jsonb has one zero.
+        ("minus_zero", String::from("0.0")),
+    ] {
+        assert_eq!(said[name], expected, "{name}");
+    }
+    assert_eq!(
+        problems(&row),
+        BTreeSet::from([
+            "i128_min: a number of 128 bits, kept as text",
+            "i128_max: a number of 128 bits, kept as text",
+            "u128_max: a number of 128 bits, kept as text",
+            "nan: not a finite number, kept as text",
+            "infinite: not a finite number, kept as text",
+            "minus_infinite: not a finite number, kept as text",
+        ])
+    );
+    let counts: Vec<_> = trail
+        .rows(Kind::QueryRun)
+        .iter()
+        .map(|row| {
+            (
+                row["row_count"].clone(),
+                row["metadata"]["row_count"].clone(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        counts,
+        [
+            (json!(null), json!("NaN")),
+            (json!(null), json!("inf")),
+            (json!(0), json!(null)),
+            (json!(null), json!(1e300)),
+        ]
+    );
+    let extremes = [f64::MAX, f64::MIN, f64::from_bits(1)];
+    for (extreme, number) in extremes.into_iter().enumerate() {
+        info_span!("audit.prompt_run", extreme, number);
+    }
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let said = trail.postgres.psql(
+        "SELECT metadata->>'number' FROM audit.prompt_runs ORDER BY (metadata->>'extreme')::int",
+    );
+    let said: Vec<_> = said
+        .lines()
+        .map(|number| number.parse::<f64>().unwrap())
+        .collect();
+    assert_eq!(said, extremes);
+}
+
+fn checks_numbers_under_a_global_subscriber() {
+    under_global(check_numbers);
+}
+
 #[test]
 fn numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_number() {
     under_both(
-        "numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_number",
-        |trail| {
-            info_span!(
-                "audit.event",
-                i64_min = i64::MIN,
-                i64_max = i64::MAX,
-                u64_max = u64::MAX,
-                i128_small = i128::from(i64::MIN),
-                i128_min = i128::MIN,
-                i128_max = i128::MAX,
-                u128_small = u128::from(u64::MAX),
-                u128_max = u128::MAX,
-                nan = f64::NAN,
-                infinite = f64::INFINITY,
-                minus_infinite = f64::NEG_INFINITY,
-                minus_zero = -0.0,
-            );
-            // For integer columns, which have 32 bits.
-            for count in [f64::NAN, f64::INFINITY, -0.0, 1e300] {
-                info_span!("audit.query_run", row_count = count);
-            }
-            let row = trail.row(Kind::Event);
-            // As Postgres writes them: exact, which a JSON parser may not be.
-            let said = trail
-                .postgres
-                .psql("SELECT m.key, m.value FROM audit.events, jsonb_each_text(metadata) m");
-            let said: BTreeMap<_, _> = said
-                .lines()
-                .map(|line| line.split_once('|').unwrap())
-                .collect();
-            for (name, expected) in [
-                ("i64_min", i64::MIN.to_string()),
-                ("i64_max", i64::MAX.to_string()),
-                ("u64_max", u64::MAX.to_string()),
-                ("i128_small", i64::MIN.to_string()),
-                ("i128_min", i128::MIN.to_string()),
-                ("i128_max", i128::MAX.to_string()),
-                ("u128_small", u64::MAX.to_string()),
-                ("u128_max", u128::MAX.to_string()),
-                ("nan", String::from("NaN")),
-                ("infinite", String::from("inf")),
-                ("minus_infinite", String::from("-inf")),
-                // The same number: jsonb has one zero.
-                ("minus_zero", String::from("0.0")),
-            ] {
-                assert_eq!(said[name], expected, "{name}");
-            }
-            assert_eq!(
-                problems(&row),
-                BTreeSet::from([
-                    "i128_min: a number of 128 bits, kept as text",
-                    "i128_max: a number of 128 bits, kept as text",
-                    "u128_max: a number of 128 bits, kept as text",
-                    "nan: not a finite number, kept as text",
-                    "infinite: not a finite number, kept as text",
-                    "minus_infinite: not a finite number, kept as text",
-                ])
-            );
-            let counts: Vec<_> = trail
-                .rows(Kind::QueryRun)
-                .iter()
-                .map(|row| {
-                    (
-                        row["row_count"].clone(),
-                        row["metadata"]["row_count"].clone(),
-                    )
-                })
-                .collect();
-            assert_eq!(
-                counts,
-                [
-                    (json!(null), json!("NaN")),
-                    (json!(null), json!("inf")),
-                    (json!(0), json!(null)),
-                    (json!(null), json!(1e300)),
-                ]
-            );
-            let extremes = [f64::MAX, f64::MIN, f64::from_bits(1)];
-            for (extreme, number) in extremes.into_iter().enumerate() {
-                info_span!("audit.prompt_run", extreme, number);
-            }
-            trail.audit.flush_blocking(PATIENCE).unwrap();
-            let said = trail.postgres.psql(
-                "SELECT metadata->>'number' FROM audit.prompt_runs ORDER BY (metadata->>'extreme')::int",
-            );
-            let said: Vec<_> = said
-                .lines()
-                .map(|number| number.parse::<f64>().unwrap())
-                .collect();
-            assert_eq!(said, extremes);
-        },
+        check_numbers,
+        child!(checks_numbers_under_a_global_subscriber),
     );
+}
+
+#[allow(
+    clippy::unnecessary_debug_formatting,
+    reason = "it is what the span says"
+)]
+fn check_odd_text_and_json(trail: &Trail) {
+    let no_utf8: &[u8] = b"a\xff\0";
+    let os = OsStr::from_bytes(b"a\xffb\0");
+    info_span!("audit.query_run", sql_text = no_utf8, request_id = no_utf8, bytes = no_utf8, os = ?os);
+    let deep = format!(
+        "{{\"deep\":{}{}}}",
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    let all = [
+        r#"{"a": "\ud800"}"#,
+        r#"{"a": 1e400000}"#,
+        r#"{"a": "\u0000", "b\u0000": 1, "c": ["\u0000"]}"#,
+        r#"{"a": 1, "a": 2}"#,
+        r#"["no object"]"#,
+        &deep,
+    ];
+    for metadata in all {
+        info_span!("audit.event", metadata);
+        trail
+            .audit
+            .record(Event::new("builder").metadata("text", metadata))
+            .unwrap();
+    }
+    let row = trail.row(Kind::QueryRun);
+    assert_eq!(row["sql_text"], "a\u{fffd}\u{fffd}");
+    assert_eq!(row["request_id"], "a\u{fffd}\u{fffd}");
+    assert_eq!(
+        row["metadata"],
+        json!({"bytes": "\\x61ff00", "os": format!("{os:?}")})
+    );
+    assert_eq!(
+        problems(&row),
+        BTreeSet::from([
+            "sql_text: not UTF-8",
+            "sql_text: NUL replaced",
+            "request_id: not UTF-8",
+            "request_id: NUL replaced",
+            "bytes: not UTF-8, kept as hexadecimal digits",
+        ])
+    );
+    let rows = trail.rows(Kind::Event);
+    assert_eq!(rows.len(), 2 * all.len());
+    for (rows, said) in rows.chunks(2).zip(all) {
+        assert_eq!(rows[1]["metadata"], json!({"text": said}));
+        assert_eq!(rows[1]["problems"], json!([]));
+    }
+    let no_object = json!(["metadata: not a JSON object"]);
+    for (index, metadata, problems) in [
+        (0, json!({"metadata": all[0]}), no_object.clone()),
+        (1, json!({"metadata": all[1]}), no_object.clone()),
+        (
+            2,
+            json!({"a": "\u{fffd}", "b\u{fffd}": 1, "c": ["\u{fffd}"]}),
+            json!(["a: NUL replaced", "c: NUL replaced"]),
+        ),
+        (3, json!({"a": 2}), json!([])),
+        (4, json!({"metadata": all[4]}), no_object.clone()),
+        (5, json!({"metadata": deep}), no_object),
+    ] {
+        let row = &rows[2 * index];
+        assert_eq!(
+            (&row["metadata"], &row["problems"]),
+            (&metadata, &problems),
+            "{}",
+            all[index]
+        );
+    }
+}
+
+fn checks_odd_text_and_json_under_a_global_subscriber() {
+    under_global(check_odd_text_and_json);
 }
 
 #[test]
 fn text_and_json_that_postgres_cannot_hold_are_kept_as_well_as_they_can_be() {
     under_both(
-        "text_and_json_that_postgres_cannot_hold_are_kept_as_well_as_they_can_be",
-        |trail| {
-            let no_utf8: &[u8] = b"a\xff\0";
-            let os = OsStr::from_bytes(b"a\xffb\0");
-            info_span!("audit.query_run", sql_text = no_utf8, request_id = no_utf8, bytes = no_utf8, os = ?os);
-            let deep = format!(
-                "{{\"deep\":{}{}}}",
-                "[".repeat(100_000),
-                "]".repeat(100_000)
-            );
-            let all = [
-                r#"{"a": "\ud800"}"#,
-                r#"{"a": 1e400000}"#,
-                r#"{"a": "\u0000", "b\u0000": 1, "c": ["\u0000"]}"#,
-                r#"{"a": 1, "a": 2}"#,
-                r#"["no object"]"#,
-                &deep,
-            ];
-            for metadata in all {
-                info_span!("audit.event", metadata);
-                trail
-                    .audit
-                    .record(Event::new("builder").metadata("text", metadata))
-                    .unwrap();
-            }
-            let row = trail.row(Kind::QueryRun);
-            assert_eq!(row["sql_text"], "a\u{fffd}\u{fffd}");
-            assert_eq!(row["request_id"], "a\u{fffd}\u{fffd}");
-            assert_eq!(
-                row["metadata"],
-                json!({"bytes": "\\x61ff00", "os": format!("{os:?}")})
-            );
-            assert_eq!(
-                problems(&row),
-                BTreeSet::from([
-                    "sql_text: not UTF-8",
-                    "sql_text: NUL replaced",
-                    "request_id: not UTF-8",
-                    "request_id: NUL replaced",
-                    "bytes: not UTF-8, kept as hexadecimal digits",
-                ])
-            );
-            let rows = trail.rows(Kind::Event);
-            assert_eq!(rows.len(), 2 * all.len());
-            for (rows, said) in rows.chunks(2).zip(all) {
-                assert_eq!(rows[1]["metadata"], json!({"text": said}));
-                assert_eq!(rows[1]["problems"], json!([]));
-            }
-            let no_object = json!(["metadata: not a JSON object"]);
-            for (index, metadata, problems) in [
-                (0, json!({"metadata": all[0]}), no_object.clone()),
-                (1, json!({"metadata": all[1]}), no_object.clone()),
-                (
-                    2,
-                    json!({"a": "\u{fffd}", "b\u{fffd}": 1, "c": ["\u{fffd}"]}),
-                    json!(["a: NUL replaced", "c: NUL replaced"]),
-                ),
-                (3, json!({"a": 2}), json!([])),
-                (4, json!({"metadata": all[4]}), no_object.clone()),
-                (5, json!({"metadata": deep}), no_object),
-            ] {
-                let row = &rows[2 * index];
-                assert_eq!(
-                    (&row["metadata"], &row["problems"]),
-                    (&metadata, &problems),
-                    "{}",
-                    all[index]
-                );
-            }
-        },
+        check_odd_text_and_json,
+        child!(checks_odd_text_and_json_under_a_global_subscriber),
     );
 }
 
@@ -232,100 +265,105 @@ fn nested(depth: usize, innermost: &str) -> Value {
     (0..depth).fold(json!(innermost), |value, _| Value::Array(vec![value]))
 }
 
+fn check_deep_json(trail: &Trail) {
+    for depth in [100, 101, 5_000] {
+        let deep = nested(depth, "innermost");
+        let event = Event::new("deep").metadata("deep", deep);
+        trail.audit.record(event.metadata("flat", 1)).unwrap();
+    }
+    let rows = trail.rows(Kind::Event);
+    let whole = nested(100, "innermost");
+    assert_eq!(rows[0]["metadata"], json!({"deep": whole, "flat": 1}));
+    assert_eq!(rows[0]["problems"], json!([]));
+    for row in &rows[1..] {
+        let cut = nested(100, "…");
+        assert_eq!(row["metadata"], json!({"deep": cut, "flat": 1}));
+        assert_eq!(
+            row["problems"],
+            json!(["deep: truncated, formatting was stopped after 205 bytes"])
+        );
+    }
+}
+
+fn checks_deep_json_under_a_global_subscriber() {
+    under_global(check_deep_json);
+}
+
 #[test]
 fn json_that_is_nested_too_deep_costs_only_what_is_innermost() {
     under_both(
-        "json_that_is_nested_too_deep_costs_only_what_is_innermost",
-        |trail| {
-            for depth in [100, 101, 5_000] {
-                let deep = nested(depth, "innermost");
-                let event = Event::new("deep").metadata("deep", deep);
-                trail.audit.record(event.metadata("flat", 1)).unwrap();
-            }
-            let rows = trail.rows(Kind::Event);
-            let whole = nested(100, "innermost");
-            assert_eq!(rows[0]["metadata"], json!({"deep": whole, "flat": 1}));
-            assert_eq!(rows[0]["problems"], json!([]));
-            for row in &rows[1..] {
-                let cut = nested(100, "…");
-                assert_eq!(row["metadata"], json!({"deep": cut, "flat": 1}));
-                assert_eq!(
-                    row["problems"],
-                    json!(["deep: truncated, formatting was stopped after 205 bytes"])
-                );
-            }
-        },
+        check_deep_json,
+        child!(checks_deep_json_under_a_global_subscriber),
     );
+}
+
+fn check_many_fields(trail: &Trail) {
+    let object = |value: &dyn Fn(usize) -> Value| {
+        let fields = (0..10_000).map(|n| (format!("f{n:04}"), value(n)));
+        Value::Object(fields.collect())
+    };
+    let (numbers, nuls) = (object(&|n| json!(n)), object(&|_| json!("\0")));
+    info_span!("audit.event", metadata = %numbers);
+    info_span!("audit.event", metadata = %nuls);
+    let span = info_span!(
+        "audit.query_run",
+        sql_text = Empty,
+        row_count = Empty,
+        extra = Empty
+    );
+    for n in 0..10_000_u64 {
+        span.record("sql_text", format!("SELECT {n}"));
+        span.record("row_count", n);
+        span.record("extra", n);
+    }
+    drop(span);
+    let rows = trail.rows(Kind::Event);
+    assert_eq!(
+        (&rows[0]["metadata"], &rows[0]["problems"]),
+        (&numbers, &json!([]))
+    );
+    assert_eq!(rows[1]["metadata"], object(&|_| json!("\u{fffd}")));
+    // A list of them all would be longer than the row.
+    let problems = rows[1]["problems"].as_array().unwrap();
+    assert_eq!(problems.len(), 101);
+    assert_eq!(problems[100], "…: more problems than are listed");
+    let run = trail.row(Kind::QueryRun);
+    assert_eq!(
+        (
+            &run["sql_text"],
+            &run["row_count"],
+            &run["metadata"],
+            &run["problems"]
+        ),
+        (
+            &json!("SELECT 9999"),
+            &json!(9_999),
+            &json!({"extra": 9_999}),
+            &json!([])
+        )
+    );
+}
+
+fn checks_many_fields_under_a_global_subscriber() {
+    under_global(check_many_fields);
 }
 
 #[test]
 fn ten_thousand_fields_and_ten_thousand_values_of_one_field_are_one_row() {
     under_both(
-        "ten_thousand_fields_and_ten_thousand_values_of_one_field_are_one_row",
-        |trail| {
-            let object = |value: &dyn Fn(usize) -> Value| {
-                let fields = (0..10_000).map(|n| (format!("f{n:04}"), value(n)));
-                Value::Object(fields.collect())
-            };
-            let (numbers, nuls) = (object(&|n| json!(n)), object(&|_| json!("\0")));
-            info_span!("audit.event", metadata = %numbers);
-            info_span!("audit.event", metadata = %nuls);
-            let span = info_span!(
-                "audit.query_run",
-                sql_text = Empty,
-                row_count = Empty,
-                extra = Empty
-            );
-            for n in 0..10_000_u64 {
-                span.record("sql_text", format!("SELECT {n}"));
-                span.record("row_count", n);
-                span.record("extra", n);
-            }
-            drop(span);
-            let rows = trail.rows(Kind::Event);
-            assert_eq!(
-                (&rows[0]["metadata"], &rows[0]["problems"]),
-                (&numbers, &json!([]))
-            );
-            assert_eq!(rows[1]["metadata"], object(&|_| json!("\u{fffd}")));
-            // A list of them all would be longer than the row.
-            let problems = rows[1]["problems"].as_array().unwrap();
-            assert_eq!(problems.len(), 101);
-            assert_eq!(problems[100], "…: more problems than are listed");
-            let run = trail.row(Kind::QueryRun);
-            assert_eq!(
-                (
-                    &run["sql_text"],
-                    &run["row_count"],
-                    &run["metadata"],
-                    &run["problems"]
-                ),
-                (
-                    &json!("SELECT 9999"),
-                    &json!(9_999),
-                    &json!({"extra": 9_999}),
-                    &json!([])
-                )
-            );
-        },
+        check_many_fields,
+        child!(checks_many_fields_under_a_global_subscriber),
     );
 }
 
 #[cfg(target_os = "linux")]
-#[test]
-fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made() {
+fn closes_spans_with_100_mb_of_text() {
     const BYTES: usize = 100 << 20;
     fn most_memory() -> usize {
         let status = std::fs::read_to_string("/proc/self/status").unwrap();
         let line = status.lines().find(|line| line.starts_with("VmHWM:"));
         let kib = line.unwrap().split_whitespace().nth(1).unwrap();
         kib.parse::<usize>().unwrap() * 1024
-    }
-    // Alone in its process, because it measures the process's memory.
-    if !is_child() {
-        let test = "of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made";
-        assert!(alone(test).status().unwrap().success());
-        return;
     }
     let trail = Trail::start();
     let text = "x".repeat(BYTES);
@@ -358,6 +396,14 @@ fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made
         "{problem}"
     );
     balanced(&trail.audit, &trail.postgres);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made() {
+    // Alone in its process, because it measures the process's memory.
+    let child = alone(child!(closes_spans_with_100_mb_of_text)).status();
+    assert!(child.unwrap().success());
 }
 
 #[test]
@@ -437,8 +483,7 @@ fn whenever_a_record_says_that_it_began_and_ended_it_has_a_row_and_no_negative_d
 #[error("a query failed: SECRET")]
 struct Failed(#[source] std::io::Error);
 
-#[test]
-fn what_a_refused_row_holds_is_in_no_line_of_ours() {
+fn logs_all_while_postgres_refuses_rows() {
     #[derive(Clone, Default)]
     struct Log(Arc<Mutex<Vec<u8>>>);
     impl std::io::Write for Log {
@@ -454,12 +499,6 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
         fn text(&self) -> String {
             String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
         }
-    }
-    // Global, because the pipeline's own threads write the lines.
-    if !is_child() {
-        let test = "what_a_refused_row_holds_is_in_no_line_of_ours";
-        assert!(alone(test).status().unwrap().success());
-        return;
     }
     let trail = Trail::start();
     let log = Log::default();
@@ -515,4 +554,12 @@ fn what_a_refused_row_holds_is_in_no_line_of_ours() {
         "a query failed: SECRET: its cause: SECRET"
     );
     balanced(&trail.audit, &trail.postgres);
+}
+
+#[test]
+fn what_a_refused_row_holds_is_in_no_line_of_ours() {
+    // In a process of its own, where the subscriber is global: the pipeline's own threads write the
+    // lines.
+    let child = alone(child!(logs_all_while_postgres_refuses_rows)).status();
+    assert!(child.unwrap().success());
 }

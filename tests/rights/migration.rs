@@ -3,10 +3,12 @@
 use std::time::SystemTime;
 
 use super::{allowed, login, migrated, refused};
-use testkit::child::{command, is_child, kill, say, wait_for_word};
+use testkit::child::{child, child_processes, command, kill, say, wait_for_word};
 use testkit::trail::{Folder, PATIENCE, balanced, count, once_each, pipeline};
 use testkit::{ADMINISTRATOR, Postgres, wait_until};
 use tracing_audit::{Audit, Event, Health, PromptRun, QueryRun};
+
+child_processes!(writes_one_record, writes_and_logs);
 
 /// The versions of the migrations.
 const MIGRATIONS: &str = "1 2";
@@ -32,7 +34,7 @@ fn holds(audit: &Audit) {
 }
 
 /// Writes one record by `from_env()`, and prints so.
-fn write_one() {
+fn writes_one_record() {
     let audit = tracing_audit::from_env().unwrap();
     audit.record(Event::new("x")).unwrap();
     audit.flush_blocking(PATIENCE).unwrap();
@@ -41,16 +43,15 @@ fn write_one() {
 
 #[test]
 fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
-    if is_child() {
-        return write_one();
-    }
-    let test =
-        "migration::sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once";
     let postgres = Postgres::start();
     let folders: Vec<_> = (0..16).map(|_| Folder::new()).collect();
     let mut children: Vec<_> = folders
         .iter()
-        .map(|folder| command(test, &postgres, folder).spawn().unwrap())
+        .map(|folder| {
+            command(child!(writes_one_record), &postgres, folder)
+                .spawn()
+                .unwrap()
+        })
         .collect();
     for child in &mut children {
         wait_for_word(child, "written");
@@ -71,11 +72,6 @@ fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
 
 #[test]
 fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
-    if is_child() {
-        return write_one();
-    }
-    let test =
-        "migration::a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next";
     let postgres = Postgres::start();
     let folder = Folder::new();
     // In the middle of the second migration, another session is about to create one of its roles.
@@ -91,7 +87,9 @@ fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
         });
         pid
     };
-    let mut child = command(test, &postgres, &folder).spawn().unwrap();
+    let mut child = command(child!(writes_one_record), &postgres, &folder)
+        .spawn()
+        .unwrap();
     let pid = waits("");
     // Its connection is closed; it reconnects by itself, and is killed.
     postgres.psql(&format!("SELECT pg_terminate_backend({pid})"));
@@ -104,7 +102,9 @@ fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
     );
     // The server continues a statement whose client is dead, until it has to answer.
     allowed(&mut holder, "ROLLBACK");
-    child = command(test, &postgres, &folder).spawn().unwrap();
+    child = command(child!(writes_one_record), &postgres, &folder)
+        .spawn()
+        .unwrap();
     wait_for_word(&mut child, "written");
     assert!(child.wait().unwrap().success());
     assert_eq!(applied(&postgres), MIGRATIONS);
@@ -230,8 +230,8 @@ fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
     );
 }
 
-/// Writes records in a child that prints what it logs.
-fn write_and_log() {
+/// Writes records, and prints what it logs.
+fn writes_and_logs() {
     tracing_subscriber::fmt()
         .with_ansi(false)
         .with_writer(std::io::stdout)
@@ -246,15 +246,11 @@ fn write_and_log() {
 
 #[test]
 fn a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_been_run() {
-    if is_child() {
-        return write_and_log();
-    }
-    let test = "migration::a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_been_run";
     let postgres = Postgres::start();
     let folders = [Folder::new(), Folder::new()];
     postgres.psql("CREATE ROLE app LOGIN; CREATE ROLE late LOGIN");
     let start = |login: &str, folder: &Folder| {
-        let mut command = command(test, &postgres, folder);
+        let mut command = command(child!(writes_and_logs), &postgres, folder);
         let mut child = command
             .env("AUDIT_DATABASE_URL", postgres.url_as(login))
             .spawn()

@@ -9,18 +9,22 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::child::{command, is_child, kill, say_ready_and_wait_to_be_killed, start_until_ready};
+use testkit::child::{
+    child, child_processes, command, kill, say_ready_and_wait_to_be_killed, start_until_ready,
+};
 use testkit::trail::{Folder, PATIENCE};
 use testkit::{Postgres, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, Event};
 use tracing_subscriber::prelude::*;
 
+child_processes!(leaves_records_in_its_log);
+
 const RECORDS: u64 = 300;
 const SECRET: &str = "sesame";
 
 /// Leaves records in the local log that have not reached Postgres.
-fn child() -> ! {
+fn leaves_records_in_its_log() -> ! {
     let audit = Audit::builder()
         .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
         .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
@@ -55,15 +59,15 @@ fn parsed(output: &Output) -> Value {
 
 #[test]
 fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left() {
-    if is_child() {
-        child();
-    }
-    let test = "a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left";
     let postgres = Postgres::start();
     let url = postgres.url();
     tracing_audit::migrate(&url).unwrap();
     let folder = Folder::new();
-    let child = start_until_ready(&mut command(test, &postgres, &folder));
+    let child = start_until_ready(&mut command(
+        child!(leaves_records_in_its_log),
+        &postgres,
+        &folder,
+    ));
 
     let listed = spool(&["list", "--json"], &folder, "");
     assert_eq!(listed.status.code(), Some(0), "{listed:?}");

@@ -1,43 +1,128 @@
-//! Runs part of a test in a process of its own: one that is killed, or that has a global
-//! subscriber.
+//! Child processes: functions of a test program that run in a process of their own, which is killed,
+//! or has a global subscriber.
+//!
+//! A module lists these functions with [`child_processes!`], and a test starts one of them with
+//! [`child!`]:
+//!
+//! ```ignore
+//! child_processes!(records_until_killed);
+//!
+//! fn records_until_killed() {
+//!     // ...
+//! }
+//!
+//! #[test]
+//! fn a_killed_process_has_lost_nothing() {
+//!     let child = command(child!(records_until_killed), &postgres, &spool).spawn();
+//!     // ...
+//! }
+//! ```
 
-use super::Postgres;
+use crate::Postgres;
 use crate::trail::Folder;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-/// Set only in the child.
+/// The variable that is set only in a child, to the name of what it runs.
 const CHILD: &str = "TRACING_AUDIT_TEST_CHILD";
 
-/// Whether this process is the child.
-pub fn is_child() -> bool {
-    std::env::var_os(CHILD).is_some()
+/// Lists the functions of this module that run as child processes, each with its attributes.
+///
+/// Declares the one test that a child runs, which calls the function that the parent named. Without
+/// a parent, in a run of the ignored tests, it does nothing.
+#[macro_export]
+macro_rules! child_processes {
+    ($($(#[$attribute:meta])* $function:ident),+ $(,)?) => {
+        const CHILD_PROCESS: &str = concat!(module_path!(), "::child_process");
+
+        #[test]
+        #[ignore = "a child process, which other tests start"]
+        fn child_process() {
+            let Some(name) = $crate::child::name() else {
+                return;
+            };
+            match &*name {
+                $($(#[$attribute])* stringify!($function) => $function(),)+
+                _ => panic!("child_processes! does not list {name}"),
+            }
+        }
+    };
 }
 
-/// Returns the command that runs only this test, as a child.
-pub fn alone(test: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command
-        .args(["--exact", test, "--nocapture"])
-        .env(CHILD, "1");
+/// Names a function that [`child_processes!`] lists, for [`alone`] and [`command`].
+#[macro_export]
+macro_rules! child {
+    ($function:ident) => {{
+        // The compiler checks that there is such a function.
+        let _ = $function;
+        $crate::child::ChildProcess::new(CHILD_PROCESS, stringify!($function))
+    }};
+}
+
+pub use crate::{child, child_processes};
+
+/// A function that runs as a child process. [`child!`] makes it.
+#[derive(Debug, Clone, Copy)]
+pub struct ChildProcess {
+    /// The path of the test that calls the function, from the crate's name on.
+    test: &'static str,
+    function: &'static str,
+}
+
+impl ChildProcess {
+    /// Names a function by its own name and that of the test which calls it.
+    pub const fn new(test: &'static str, function: &'static str) -> Self {
+        Self { test, function }
+    }
+}
+
+/// Returns the name of what this process runs as a child, or `None` if it is no child.
+pub fn name() -> Option<String> {
+    std::env::var(CHILD).ok()
+}
+
+/// Returns the command that runs this function alone in a process.
+pub fn alone(process: ChildProcess) -> Command {
+    // The harness knows its tests without the crate's name.
+    let (_, test) = process.test.split_once("::").unwrap();
+    let mut command = this_program(process.function);
+    command.args(["--exact", test, "--ignored", "--nocapture"]);
     command
 }
 
 /// Like [`alone`]; the child's `from_env()` finds this server and folder.
-pub fn command(test: &str, postgres: &Postgres, spool: &Folder) -> Command {
-    let mut command = alone(test);
-    told(&mut command, postgres, spool);
+pub fn command(process: ChildProcess, postgres: &Postgres, spool: &Folder) -> Command {
+    with_trail(alone(process), postgres, spool)
+}
+
+/// Like [`command`], for a test program without a harness: its `main` asks for the [`name`].
+pub fn main_command(name: &str, postgres: &Postgres, spool: &Folder) -> Command {
+    with_trail(this_program(name), postgres, spool)
+}
+
+fn this_program(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(CHILD, name);
     command
 }
 
-/// Sets the server and the folder in a command's environment.
-pub fn told(command: &mut Command, postgres: &Postgres, spool: &Folder) {
+fn with_trail(mut command: Command, postgres: &Postgres, spool: &Folder) -> Command {
     command
-        .env(CHILD, "1")
         .env("AUDIT_DATABASE_URL", postgres.url())
         .env("AUDIT_SPOOL_DIR", &spool.0)
         .env("AUDIT_SERVICE_NAME", "child")
         .stdout(Stdio::piped());
+    command
+}
+
+/// Appends the child's command to that of a program that runs it, such as a shell or a tracer.
+pub fn wrapped(mut wrapper: Command, command: &Command) -> Command {
+    let variables = command.get_envs();
+    wrapper
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(variables.filter_map(|(name, value)| Some((name, value?))));
+    wrapper
 }
 
 /// Waits until the child prints a line that ends with this word; returns that line.
