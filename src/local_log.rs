@@ -383,7 +383,7 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
         *records += more;
         written(*records);
     };
-    let done = pipeline::runtime()
+    let done = pipeline::SinkRuntime::new()
         .map_err(DrainError::Runtime)?
         .block_on(drain.run_one(&mut told));
     let records = records.into_inner().unwrap_or_default();

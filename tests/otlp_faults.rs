@@ -8,6 +8,8 @@
 )]
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ use testkit::otlp_to;
 use testkit::trail::{Folder, PATIENCE, Trail, pipeline};
 use testkit::{Postgres, Stop, wait_until};
 use tonic::Code;
-use tracing_audit::{Audit, Event, ExportStats, Otlp, QueryRun};
+use tracing_audit::{Audit, BuildError, Event, ExportStats, Otlp, OtlpProtocol, QueryRun};
 
 child_processes!(
     exports_until_its_input_ends,
@@ -758,4 +760,81 @@ fn a_collector_that_hangs_holds_up_neither_a_flush_nor_a_shutdown() {
             assert_eq!(arrived(&collector), rows(&trail.postgres));
         }
     }
+}
+
+#[test]
+fn a_log_that_another_process_holds_is_tried_again_until_it_is_exported() {
+    let (mut postgres, spool) = (Postgres::start(), Folder::new());
+    let collector = Collector::start(Protocol::Grpc);
+    collector.behave(Behaviour::Refuse {
+        grpc: Code::Unavailable,
+        http: 503,
+        after: None,
+    });
+    postgres.stop(Stop::Fast);
+    let exporting = || pipeline(&postgres, &spool, |builder| builder.otlp(collector.otlp()));
+    let first = exporting();
+    record(&first, 300);
+    let report = first.shutdown_blocking(Duration::ZERO);
+    assert_eq!((report.committed, report.spooled), (0, 300));
+    let folder = spool.0.join(folders(&spool).pop().unwrap());
+
+    // Its export tries its own record, and nothing else, until the collector accepts it.
+    let next = exporting();
+    record(&next, 1);
+    wait_until("the export is busy", PATIENCE, || {
+        next.stats().export().unwrap().is_failing()
+    });
+    postgres.start_again();
+    wait_until("Postgres has what was left", PATIENCE, || {
+        next.stats().adopted() == 300
+    });
+    let lock = File::open(folder.join("lock")).unwrap();
+    wait_until("the log is left to the export", PATIENCE, || {
+        lock.try_lock().is_ok()
+    });
+    collector.behave(Behaviour::Take);
+    let has_exported = |records: u64| {
+        wait_until("own records are exported", PATIENCE, || {
+            next.stats().export().unwrap().exported() == records
+        });
+    };
+    has_exported(1);
+    // Between these two requests, the export has tried to take the log over.
+    record(&next, 1);
+    has_exported(2);
+    assert!(folder.exists());
+    lock.unlock().unwrap();
+    assert_left_is_exported(&next, &spool, 302);
+    assert_eq!(arrived(&collector), rows(&postgres));
+}
+
+#[test]
+fn an_export_that_cannot_start_is_an_error_and_no_panic_in_a_runtime() {
+    let folder = Folder::new();
+    std::fs::write(&folder.0, "not a folder").unwrap();
+    let start = |otlp: Otlp, spool: &Path| {
+        Audit::builder()
+            .postgres("postgres://nobody@127.0.0.1:1/nowhere")
+            .otlp(otlp)
+            .spool(spool)
+            .start()
+            .unwrap_err()
+    };
+    let otlp = || Otlp::new("https://127.0.0.1:1");
+    let broken = |protocol| {
+        otlp()
+            .with_protocol(protocol)
+            .client_certificate("no certificate", "no key")
+    };
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let error = start(otlp(), &folder.0);
+        assert!(matches!(error, BuildError::Spool { .. }), "{error:?}");
+        for protocol in [OtlpProtocol::Grpc, OtlpProtocol::HttpProtobuf] {
+            let error = start(broken(protocol), &Folder::new().0);
+            assert!(matches!(error, BuildError::Otlp { .. }), "{error:?}");
+        }
+    });
+    std::fs::remove_file(&folder.0).unwrap();
 }

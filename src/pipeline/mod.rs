@@ -14,10 +14,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-
 use self::spooler::Spooler;
-pub(crate) use self::threads::runtime;
+pub(crate) use self::threads::SinkRuntime;
 use self::threads::{STOP_GRACE, either, spawn, supervise};
 use crate::config::Config;
 use crate::delivery::commit::{FlushReply, Progress};
@@ -199,11 +197,11 @@ fn start_postgres(
     export: Option<&Arc<Export>>,
     intake: &Arc<Intake>,
 ) -> Result<JoinHandle<()>, BuildError> {
-    let runtime = runtime().map_err(BuildError::Thread)?;
+    let runtime = SinkRuntime::new().map_err(BuildError::Thread)?;
     let (config, progress, spool) = (Arc::clone(config), Arc::clone(progress), Arc::clone(spool));
     let (export, intake) = (export.cloned(), Arc::clone(intake));
     let (counters, stopping) = (Arc::clone(&intake.counters), Arc::clone(&progress));
-    let run = move |runtime: &Runtime| {
+    let run = move || {
         let telling = Arc::clone(&intake);
         let drain = Drain::new(
             Arc::clone(&config),
@@ -234,10 +232,8 @@ fn start_postgres(
             &counters,
             || stopping.should_stop(),
             |fault| counters.sink_panicked(fault),
-            || run(&runtime),
+            run,
         );
-        // A name lookup that still runs blocks nobody.
-        runtime.shutdown_background();
     })
 }
 
@@ -247,7 +243,7 @@ const TELL_TIMEOUT: Duration = Duration::from_hours(24);
 
 /// An export, and the runtime that it will run on.
 #[cfg(feature = "otlp")]
-type ReadyExporter = (otlp::Exporter, Runtime);
+type ReadyExporter = (otlp::Exporter, SinkRuntime);
 
 /// Checks the export settings and returns the export, if it is set up.
 #[cfg(feature = "otlp")]
@@ -255,7 +251,7 @@ fn exporter(config: &Config) -> Result<Option<ReadyExporter>, BuildError> {
     let Some(settings) = config.otlp.clone() else {
         return Ok(None);
     };
-    let runtime = runtime().map_err(BuildError::Thread)?;
+    let runtime = SinkRuntime::new().map_err(BuildError::Thread)?;
     let exporter = {
         let _entered = runtime.enter();
         otlp::Exporter::new(settings)?
@@ -299,8 +295,6 @@ fn start_export(
             counters.export.set_failing(true);
         };
         supervise(&counters, || export.should_stop(), panicked, run);
-        // A name lookup that still runs blocks nobody.
-        runtime.shutdown_background();
     })
 }
 

@@ -4,6 +4,7 @@
 use std::cell::Cell;
 use std::collections::HashSet;
 use std::io;
+use std::ops::Deref;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Once;
@@ -164,16 +165,43 @@ pub(super) async fn either(one: impl Future<Output = ()>, other: impl Future<Out
     .await;
 }
 
-/// Makes the runtime of a sink's thread.
-pub(crate) fn runtime() -> io::Result<Runtime> {
-    has_handles_for_a_runtime()?;
-    // It panics if it gets no file handles for its signals, and this is the host's thread.
-    std::panic::catch_unwind(|| {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-    })
-    .unwrap_or_else(|_| Err(io::Error::other("tokio could not make a runtime")))
+/// The runtime of a sink's thread. It can be dropped anywhere, and waits for nothing: a tokio runtime
+/// panics when it is dropped in a host's async code, where a start that fails drops it, and waits
+/// for a name lookup that still runs.
+#[derive(Debug)]
+pub(crate) struct SinkRuntime(Option<Runtime>);
+
+impl SinkRuntime {
+    /// Makes the runtime.
+    pub(crate) fn new() -> io::Result<Self> {
+        has_handles_for_a_runtime()?;
+        // It panics if it gets no file handles for its signals, and this is the host's thread.
+        let made = std::panic::catch_unwind(|| {
+            tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+        });
+        let made = made.unwrap_or_else(|_| Err(io::Error::other("tokio could not make a runtime")));
+        made.map(|runtime| Self(Some(runtime)))
+    }
+}
+
+impl Deref for SinkRuntime {
+    type Target = Runtime;
+
+    #[allow(clippy::expect_used)]
+    fn deref(&self) -> &Runtime {
+        // INVARIANT: only `drop` takes it out.
+        self.0.as_ref().expect("it is there until the drop")
+    }
+}
+
+impl Drop for SinkRuntime {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
 }
 
 /// Checks that the process may open as many files as a runtime does, so that it need not panic: the
