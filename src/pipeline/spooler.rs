@@ -327,6 +327,8 @@ impl Spooler {
         for frames in taken {
             self.admitted.admit(frames);
         }
+        #[cfg(test)]
+        tests::panic_if_asked();
         if is_any_tracked {
             for frame in self.admitted.since(first) {
                 if self.in_flight.is_empty() {
@@ -575,3 +577,7 @@ impl Spooler {
         drop(intake);
     }
 }
+
+#[cfg(test)]
+#[path = "spooler_tests.rs"]
+mod tests;

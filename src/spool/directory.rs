@@ -36,7 +36,7 @@ const LOOK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long a lock must be held to count as its owner's. A child that this or another process just
 /// forked holds each lock of its parent until it runs another program.
-const OWNED_AFTER: Duration = Duration::from_millis(10);
+pub(crate) const OWNED_AFTER: Duration = Duration::from_millis(10);
 
 /// The age from which an unfinished folder counts as the leftover of a killed process: making one
 /// takes milliseconds.
@@ -298,6 +298,14 @@ pub(super) fn all(root: &Path) -> Vec<PathBuf> {
         .collect();
     names.sort();
     names.into_iter().map(|name| root.join(name)).collect()
+}
+
+/// Returns whether a process has the folder's lock to itself at the moment, as its owner has. What
+/// cannot be told is `false`: taking the folder over tells why.
+pub(super) fn is_held(path: &Path, root: &Path) -> bool {
+    matches!(is_ours(path, root), Ok(true))
+        && open_lock_to_look(path)
+            .is_ok_and(|lock| matches!(lock.try_lock_shared(), Err(TryLockError::WouldBlock)))
 }
 
 /// Counts the orphaned logs and their bytes, without opening a log.

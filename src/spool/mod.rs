@@ -70,7 +70,7 @@ use std::sync::{Mutex, PoisonError};
 use uuid::Uuid;
 
 use self::directory::Directory;
-pub(crate) use self::directory::DirectoryError;
+pub(crate) use self::directory::{DirectoryError, OWNED_AFTER};
 use self::storage::Storage;
 use crate::clock::Moment;
 use crate::record::id;
@@ -162,10 +162,7 @@ impl Spool {
     /// Takes over the folder of a dead process. `None`: its process lives, or the folder is just
     /// being removed.
     pub(crate) fn take_over(path: &Path) -> Result<Option<Self>, DirectoryError> {
-        let root = match path.parent() {
-            Some(root) if root != Path::new("") => root,
-            _ => Path::new("."),
-        };
+        let root = root_of(path);
         let taken = Directory::take_over(path, root)?;
         Ok(taken.map(|(directory, log)| Self {
             id: log.writer(),
@@ -203,6 +200,20 @@ impl Spool {
         held.unwrap_or_else(PoisonError::into_inner)
             .map_or(Ok(()), Directory::remove)
     }
+}
+
+/// Returns the folder that contains the folder of a log.
+fn root_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(root) if root != Path::new("") => root,
+        _ => Path::new("."),
+    }
+}
+
+/// Returns whether a process has the folder of a log to itself at the moment, without a wait. Only
+/// a living owner has it for longer than [`OWNED_AFTER`].
+pub(crate) fn is_held(path: &Path) -> bool {
+    directory::is_held(path, root_of(path))
 }
 
 /// Counts the orphaned logs beside that of `own`, and their bytes.

@@ -13,12 +13,11 @@ mod draining;
 mod notices;
 mod pace;
 
-use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use self::adoption::Others;
 use self::ahead::Ahead;
 use self::draining::{Attempt, Draining, Standing};
 use self::notices::Notices;
@@ -79,8 +78,7 @@ pub(crate) struct Drain {
     own_records: OwnRecords,
     /// This process's own log first, then the adopted one, if any.
     sources: Vec<Draining>,
-    /// Folders of other processes, not yet tried.
-    others: VecDeque<PathBuf>,
+    others: Others,
     batcher: Batcher,
     writer: Option<Writer>,
     ahead: Ahead,
@@ -101,7 +99,7 @@ impl Drain {
         required: Arc<Required>,
         record: Box<RecordFn>,
     ) -> Self {
-        let others = spool::others(&own).into();
+        let others = Others::new(spool::others(&own));
         let batcher = Batcher::new(Arc::clone(&required), config.activities.clone());
         let drain = Self {
             config,
@@ -141,7 +139,7 @@ impl Drain {
             required,
             own_records: OwnRecords(record),
             sources: vec![Draining::new(Source::adopted(log))],
-            others: VecDeque::new(),
+            others: Others::default(),
             batcher,
             writer: None,
             ahead: Ahead::NEVER,
@@ -224,6 +222,7 @@ impl Drain {
             .iter()
             .filter_map(|source| source.not_before)
             .chain(self.ahead.not_before)
+            .chain(self.next_adoption())
             .min();
         self.progress.wait_for_work(&self.config.batch, retry).await;
     }

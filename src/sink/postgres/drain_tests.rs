@@ -1,3 +1,6 @@
+use std::fs::File;
+use std::path::PathBuf;
+
 use super::*;
 use crate::config::Builder;
 use crate::record::{Event, id};
@@ -50,5 +53,48 @@ fn what_was_read_ahead_is_written_only_where_it_begins() {
         assert!(drain.sources[0].ahead.is_none());
     }
     drop((drain, spool));
+    std::fs::remove_dir_all(root).unwrap();
+}
+
+#[test]
+fn no_batch_waits_for_the_folders_of_living_processes() {
+    const LIVING: u32 = 200;
+    let (mut drain, root) = drain(&["a"]);
+    let lock = |n: u32| {
+        let folder = root.join(id::new(i64::from(n)).to_string());
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join(spool::directory::LOG_FILE), "").unwrap();
+        let lock = File::create(folder.join("lock")).unwrap();
+        lock.try_lock().unwrap();
+        lock
+    };
+    let living: Vec<_> = (0..LIVING).map(lock).collect();
+    // As while a child that its process forked still runs.
+    let orphan = Spool::create(&root, "orphan", Positions::BEGINNING).unwrap();
+    let path = orphan.path().to_owned();
+    drain.others = Others::new(spool::others(drain.sources[0].source.spool()));
+
+    let began = Instant::now();
+    drain.adopt();
+    assert_eq!(drain.sources.len(), 1);
+    // The first batch is next.
+    let waited = began.elapsed();
+    assert!(waited < spool::OWNED_AFTER * LIVING / 2, "{waited:?}");
+
+    drop(orphan);
+    let mut adopted = Vec::new();
+    let until = Instant::now() + Duration::from_mins(1);
+    while drain.next_adoption().is_some() {
+        assert!(Instant::now() < until, "none is tried for ever");
+        std::thread::park_timeout(Duration::from_millis(1));
+        drain.adopt();
+        adopted.extend(drain.sources.drain(1..));
+    }
+    let adopted: Vec<_> = adopted
+        .iter()
+        .map(|source| source.source.spool().path())
+        .collect();
+    assert_eq!(adopted, [path]);
+    drop((drain, living));
     std::fs::remove_dir_all(root).unwrap();
 }
