@@ -758,6 +758,37 @@ fn logs_a_fault_that_an_administrator_must_mend() {
 }
 
 #[test]
+fn rows_that_a_trigger_leaves_out_hold_the_batch_and_are_never_called_committed() {
+    let trail = start_with(&[]);
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    record_three(audit);
+    flush(audit);
+    postgres.psql(
+        "CREATE FUNCTION leave_out() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER leave_out BEFORE INSERT ON audit.events FOR EACH ROW
+         WHEN (NEW.action_type = 'e') EXECUTE FUNCTION leave_out()",
+    );
+    record_three(audit);
+    audit.record(Event::new("other")).unwrap();
+    audit.flush_blocking(Duration::ZERO).unwrap_err();
+    wait_for_health(audit, Health::Holding);
+    let stats = audit.stats();
+    assert_eq!((stats.committed(), stats.pending()), (3, 4));
+    let fault = stats.fault().unwrap();
+    assert!(
+        fault.contains("1 of 2 rows of a batch for audit.events") && fault.contains("doctor"),
+        "{fault}"
+    );
+    assert_eq!(count(postgres, "query_runs"), 1, "nothing of the batch");
+    postgres.psql("DROP TRIGGER leave_out ON audit.events");
+    audit.record(Event::new("another")).unwrap();
+    flush(audit);
+    assert_eq!(count(postgres, "events"), 4);
+    assert_eq!(audit.stats().health(), Health::Healthy);
+    balanced(audit, postgres);
+}
+
+#[test]
 fn what_an_administrator_must_mend_is_said_once_however_often_it_is_tried() {
     let child = alone(child!(logs_a_fault_that_an_administrator_must_mend))
         .output()

@@ -3,7 +3,7 @@
 //! | class | SQLSTATE | action |
 //! |---|---|---|
 //! | retry | no answer, 08, 25006 (read only), 40, 53, 55P03, 57, 58, XX | retry on a new connection, after a pause that grows to 5 s |
-//! | hold | 0A, 22001, 23502, 23514 without a constraint (no partition), 28, 3D, 3F, 42, 55000 (partition detached), everything else | keep everything, report it once, retry every 5 s: an administrator must fix it |
+//! | hold | 0A, 22001, 23502, 23514 without a constraint (no partition), 28, 3D, 3F, 42, 55000 (partition detached), everything else; a COPY that adds fewer rows than were sent | keep everything, report it once, retry every 5 s: an administrator must fix it |
 //! | poison | 22, 23, 54 | put that record into `audit.dead_letters`, commit the others |
 //! | superseded | 23505 on `batches_pkey`, AT001 | the batch or another one is already there: ask for the position |
 //! | not ours | AT002 | the writer is another's: write the records with a new writer |
@@ -36,16 +36,19 @@ pub(crate) struct Fault {
     line: Option<usize>,
     /// The server's message. May hold values of the host's: for `audit.dead_letters` alone.
     pub(crate) reason: String,
-    /// Why there is no connection, or why it was lost; holds no value of the host's.
-    lost: Option<Box<Lost>>,
+    /// What happened where Postgres reports no error; holds no value of the host's.
+    unreported: Option<Box<Unreported>>,
 }
 
+/// A fault that is no error of Postgres.
 #[derive(Debug)]
-enum Lost {
+enum Unreported {
     /// No connection was made; names each server that was tried, with its cause.
     Unreachable(String),
     /// The connection was lost while in use.
     Cut(String),
+    /// Postgres took a COPY and left out rows of it.
+    LeftOut(String),
     /// Nothing is wrong with Postgres: the records to write cannot be read.
     LocalLog(String),
 }
@@ -59,7 +62,7 @@ impl Fault {
             at: None,
             line: None,
             reason: String::from(TIMED_OUT),
-            lost: None,
+            unreported: None,
         }
     }
 
@@ -77,7 +80,7 @@ impl Fault {
             at: None,
             line: None,
             reason: why.to_string(),
-            lost: Some(Box::new(Lost::Unreachable(why.to_string()))),
+            unreported: Some(Box::new(Unreported::Unreachable(why.to_string()))),
         }
     }
 
@@ -89,7 +92,23 @@ impl Fault {
             at: None,
             line: None,
             reason: why.clone(),
-            lost: Some(Box::new(Lost::Cut(why))),
+            unreported: Some(Box::new(Unreported::Cut(why))),
+        }
+    }
+
+    /// Returns the fault of a COPY that added another number of rows to a table than were sent.
+    pub(crate) fn left_out(table: &str, sent: usize, taken: u64) -> Self {
+        let why = format!(
+            "it took {taken} of {sent} rows of a batch for audit.{table}: a trigger or a rule there leaves some out; \
+             run `tracing-audit doctor`"
+        );
+        Self {
+            class: Class::Hold,
+            sqlstate: None,
+            at: None,
+            line: None,
+            reason: why.clone(),
+            unreported: Some(Box::new(Unreported::LeftOut(why))),
         }
     }
 
@@ -110,7 +129,7 @@ impl Fault {
             at: None,
             line: None,
             reason: String::from("the server is a standby"),
-            lost: None,
+            unreported: None,
         }
     }
 
@@ -143,10 +162,16 @@ impl Fault {
 
     /// Returns a text for a log line: nothing in it can be part of a value of the host's.
     pub(crate) fn summary(&self) -> Cow<'static, str> {
-        match (self.lost.as_deref(), &self.sqlstate) {
-            (Some(Lost::Unreachable(why) | Lost::Cut(why) | Lost::LocalLog(why)), _) => {
-                Cow::Owned(why.clone())
-            }
+        match (self.unreported.as_deref(), &self.sqlstate) {
+            (
+                Some(
+                    Unreported::Unreachable(why)
+                    | Unreported::Cut(why)
+                    | Unreported::LeftOut(why)
+                    | Unreported::LocalLog(why),
+                ),
+                _,
+            ) => Cow::Owned(why.clone()),
             (None, Some(sqlstate)) => match meaning(sqlstate) {
                 "" => Cow::Owned(format!("SQLSTATE {sqlstate}")),
                 meaning => Cow::Owned(format!("{meaning} (SQLSTATE {sqlstate})")),
@@ -158,13 +183,13 @@ impl Fault {
 
     /// Returns the summary as a sentence, for the database at `place`.
     pub(crate) fn sentence(&self, place: &str) -> String {
-        match self.lost.as_deref() {
-            Some(Lost::Unreachable(why)) => format!("cannot reach Postgres at {why}"),
-            Some(Lost::Cut(why)) => {
-                format!("the connection to Postgres at {place} was lost: {why}")
+        match self.unreported.as_deref() {
+            Some(Unreported::Unreachable(why)) => format!("cannot reach Postgres at {why}"),
+            Some(Unreported::Cut(why)) => {
+                format!("the connection to Postgres at {place} was unreported: {why}")
             }
-            Some(Lost::LocalLog(why)) => why.clone(),
-            None => format!(
+            Some(Unreported::LocalLog(why)) => why.clone(),
+            Some(Unreported::LeftOut(_)) | None => format!(
                 "Postgres at {place} does not take records: {}",
                 self.summary()
             ),
@@ -201,7 +226,7 @@ impl From<LogError> for Fault {
             at: None,
             line: None,
             reason: error.to_string(),
-            lost: Some(Box::new(Lost::LocalLog(format!(
+            unreported: Some(Box::new(Unreported::LocalLog(format!(
                 "the local log cannot be read, or not be written: {}",
                 crate::error::causes(&error)
             )))),
@@ -218,8 +243,8 @@ impl From<sqlx::Error> for Fault {
                 at: None,
                 line: None,
                 reason: error.to_string(),
-                lost: match &error {
-                    sqlx::Error::Io(error) => Some(Box::new(Lost::Cut(cause::of_io(error)))),
+                unreported: match &error {
+                    sqlx::Error::Io(error) => Some(Box::new(Unreported::Cut(cause::of_io(error)))),
                     _ => None,
                 },
             };
@@ -234,7 +259,7 @@ impl From<sqlx::Error> for Fault {
             at: None,
             line,
             reason: database.message().to_owned(),
-            lost: None,
+            unreported: None,
             sqlstate: Some(sqlstate),
         }
     }

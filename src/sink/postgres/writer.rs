@@ -320,9 +320,14 @@ impl Writer {
             if partitions::is_default(partition) {
                 in_default += leaf.seqs.len() as u64;
             }
-            self.copy(leaf, partition)
+            let taken = self
+                .copy(leaf, partition)
                 .await
                 .map_err(|error| Fault::from(error).in_leaf(number))?;
+            let sent = leaf.seqs.len();
+            if taken != sent as u64 {
+                return Err(Fault::left_out(leaf.table.name(), sent, taken));
+            }
         }
         for letter in &batch.dead_letters {
             self.dead_letter(letter, &identity).await?;
@@ -332,15 +337,15 @@ impl Writer {
         Ok(in_default)
     }
 
-    async fn copy(&mut self, leaf: &Leaf, partition: &str) -> Result<(), sqlx::Error> {
+    /// Sends the rows of a leaf; returns how many of them Postgres has added.
+    async fn copy(&mut self, leaf: &Leaf, partition: &str) -> Result<u64, sqlx::Error> {
         let columns = copy::column_list(leaf.table);
         let copy = format!("COPY audit_parts.{partition} ({columns}) FROM STDIN (FORMAT binary)");
         let mut sink = self.connection.copy_in_raw(&copy).await?;
         for piece in leaf.data.chunks(PIECE_BYTES) {
             sink.send(piece).await?;
         }
-        sink.finish().await?;
-        Ok(())
+        sink.finish().await
     }
 
     /// Inserts the batch's own row. The secret is a parameter rather than part of the statement:
