@@ -14,6 +14,7 @@ use testkit::proxy::Proxy;
 use testkit::trail::{Folder, PATIENCE, Trail, assert_law, count, pipeline};
 use testkit::{ADMINISTRATOR, Postgres, Session, wait_until};
 use tracing::info_span;
+use tracing_audit::local_log::{self, DrainError, LogState};
 use tracing_audit::{
     Audit, Builder, CommitError, DropCause, Durability, Event, Health, Kind, Stats,
 };
@@ -580,6 +581,47 @@ fn a_log_that_is_taken_over_is_written_again_to_a_database_that_has_lost_its_wri
     );
     assert_eq!(audit.stats().health(), Health::Inconsistent);
     wait_until("the log is removed", PATIENCE, || spool.names().len() == 1);
+}
+
+#[test]
+fn a_disagreement_that_a_drained_log_reports_is_an_alarm_of_the_program_that_takes_it_over() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    commit(audit, named("before", 5));
+    let old = writer(postgres);
+    let mut earlier = Earlier::take(postgres);
+    commit(audit, named("gone", 3));
+    empty_log(audit);
+    earlier.alone();
+    for action in named("left", 3) {
+        audit.record(Event::new(action)).unwrap();
+    }
+    assert_eq!(audit.shutdown_blocking(Duration::ZERO).spooled, 3);
+    earlier.restore();
+    let folder = trail.spool.0.join(trail.spool.names().pop().unwrap());
+    // However often: it cannot tell of the loss itself.
+    for records in [3, 0] {
+        let drained = local_log::drain(&folder, &postgres.url(), |_| ());
+        assert!(
+            matches!(&drained, Err(DrainError::Disputed { records: written }) if *written == records),
+            "{drained:?}"
+        );
+        let listed = local_log::list(&folder).unwrap();
+        let LogState::Free(contents) = &listed[0].state else {
+            panic!("{listed:?}");
+        };
+        assert_eq!(contents.for_postgres, 0, "all is written");
+    }
+    assert_eq!(gaps(postgres), "");
+    let next = pipeline(postgres, &trail.spool, |builder| builder);
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    wait_until("the log is removed", PATIENCE, || {
+        trail.spool.names().len() == 1
+    });
+    assert_eq!(gaps(postgres), format!("database_lost_records|{old}|6|8|3"));
+    assert_eq!(next.stats().inconsistencies(), 1);
+    assert_eq!(next.stats().health(), Health::Inconsistent);
+    assert_eq!(not_once(postgres, "left", 3), "");
 }
 
 #[test]

@@ -130,17 +130,22 @@ impl Drain {
         let Draining {
             source, position, ..
         } = self.sources.remove(index);
-        if self.keeps_disputed && source.log().is_disputed() {
-            return;
-        }
-        if let Some(export) = &self.export
-            && source.log().waiting(Sink::Otlp) > 0
-        {
-            let log = source.log();
+        let log = source.log();
+        let is_kept = self.keeps_disputed && log.is_disputed();
+        let export = self
+            .export
+            .as_ref()
+            .filter(|_| !is_kept && log.waiting(Sink::Otlp) > 0);
+        if is_kept || export.is_some() {
             let position = position.unwrap_or(log.next_seq());
             let positions = log.positions().with(Sink::Postgres, position);
             // If that fails, Postgres still knows the position.
             let _ = log.set_positions(positions);
+        }
+        if is_kept {
+            return;
+        }
+        if let Some(export) = export {
             let path = source.spool().path().to_owned();
             drop(source);
             export.leave(path);

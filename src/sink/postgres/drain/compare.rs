@@ -117,7 +117,11 @@ impl Drain {
         }
         if source.source.is_adopted() && !source.has_told {
             // Its process may have died before it recorded this.
-            for why in log.past().untold() {
+            let untold: Vec<_> = log.past().untold().collect();
+            if !untold.is_empty() {
+                self.counters.count_disagreement(0);
+            }
+            for why in untold {
                 self.tell_disagreement(index, why);
             }
         }
