@@ -268,10 +268,9 @@ impl Spooler {
             self.take_queues(now);
         }
         let log = self.spool.log();
-        let positions = self.positions();
         let runs = self.in_flight.unstored();
         let has_news = !self.admitted.is_empty() || !runs.is_empty() || self.is_failing;
-        if !has_news && !log.is_removable(positions) {
+        if !has_news && !log.is_removable(self.positions()) {
             if !has_room {
                 self.blocked("the local log has reached its quota", None);
             }
@@ -279,7 +278,7 @@ impl Spooler {
             self.note_emptied();
             return;
         }
-        match self.spool.append(&self.admitted, positions, runs) {
+        match self.spool.append(&self.admitted, || self.positions(), runs) {
             Ok(()) => {
                 self.in_flight.mark_stored();
                 self.is_failing = false;
@@ -543,7 +542,7 @@ impl Spooler {
         let is_done = are_finished() && self.is_drained() && exported && are_runs_ended;
         if !is_done && self.admitted.is_empty() && self.positions() != log.positions() {
             // If this fails, the next process exports some records again.
-            let _ = log.set_positions(self.positions());
+            let _ = log.set_positions(|| self.positions());
         }
         // The disk refused these until the end: nothing else can keep them.
         let mut lost = log.in_memory(self.progress.position());

@@ -285,7 +285,7 @@ fn log_has_its_new_writer_whole_or_not_at_all_after_a_kill_at_any_moment() {
         base: 0,
         end: 2,
     };
-    log.rebase(Uuid::from_u128(9), 2, |past| {
+    log.rebase(&log.hold(), Uuid::from_u128(9), 2, |past| {
         past.leave(left, &[why], Some(2));
     })
     .unwrap();

@@ -31,6 +31,8 @@ pub(crate) struct Log {
     past: Mutex<Past>,
     /// Held while `identity` or `past` changes: a change starts from their current values.
     pub(super) changing: Mutex<()>,
+    /// See [`hold`](Self::hold).
+    pub(super) holding: Mutex<()>,
     service: String,
     pub(super) state: Mutex<LogSummary>,
     /// Records that the disk did not accept.
@@ -101,6 +103,7 @@ impl Log {
             identity: Mutex::new(identity),
             past: Mutex::default(),
             changing: Mutex::default(),
+            holding: Mutex::default(),
             service: service.to_owned(),
             state: Mutex::new(LogSummary {
                 positions,
@@ -194,6 +197,7 @@ impl Log {
             identity: Mutex::new(identity),
             past: Mutex::new(past),
             changing: Mutex::default(),
+            holding: Mutex::default(),
             service: service.unwrap_or_default(),
             state: Mutex::new(state),
             tail: Mutex::default(),
@@ -242,7 +246,7 @@ impl Log {
         if frames.records > 0 {
             admitted.admit(frames);
         }
-        self.store(&admitted, self.positions(), &lost)
+        self.store(&admitted, || self.positions(), &lost)
     }
 
     pub(super) fn file(&self) -> RwLockReadGuard<'_, Opened> {
@@ -427,19 +431,23 @@ impl Log {
     }
 
     /// Stores what was admitted, the changes of `runs` and the sinks' positions; see
-    /// [`append`](Self::append).
+    /// [`append`](Self::append). The positions are read when none of them can move back any more.
     pub(crate) fn store(
         &self,
         admitted: &Admitted,
-        positions: Positions,
+        positions: impl FnOnce() -> Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
-        self.append(admitted.frames(), positions, runs)
+        let _held = self.hold();
+        self.append(admitted.frames(), positions(), runs)
     }
 
     /// Stores the sinks' positions, and removes what no sink needs any more.
-    pub(crate) fn set_positions(&self, positions: Positions) -> Result<(), LogError> {
-        self.append(&[], positions, &Runs::default())
+    pub(crate) fn set_positions(
+        &self,
+        positions: impl FnOnce() -> Positions,
+    ) -> Result<(), LogError> {
+        self.store(&Admitted::default(), positions, &Runs::default())
     }
 
     /// Appends the records of `chunks`, stores the changes in `runs` and the sinks' positions, and

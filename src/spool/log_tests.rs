@@ -1,6 +1,7 @@
 use std::path::PathBuf;
 
 use std::ops::ControlFlow;
+use std::sync::atomic::AtomicU64;
 
 use super::super::identity::Disagreement;
 use super::*;
@@ -423,8 +424,10 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
         base: 0,
         end: 2,
     };
-    log.rebase(second, 2, |past| drop(past.leave(left, &[why], Some(2))))
-        .unwrap();
+    log.rebase(&log.hold(), second, 2, |past| {
+        drop(past.leave(left, &[why], Some(2)))
+    })
+    .unwrap();
     let is_new = |log: &Log| {
         let new = log.identity();
         assert_eq!((new.writer, new.base), (second, 1));
@@ -445,6 +448,33 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
     let log = Log::open(&folder.file()).unwrap();
     assert_eq!((log.writer(), log.is_disputed()), (second, false));
     assert_eq!(log.past(), told);
+}
+
+#[test]
+fn no_position_is_read_that_a_new_writer_moves_back_meanwhile() {
+    let folder = Folder::new();
+    let log = Log::create(&folder.file(), Uuid::from_u128(1), "svc", at(1)).unwrap();
+    for frame in [b"a", b"b", b"c", b"d"] {
+        log.append(&[chunk(&[frame])], at(1), &Runs::default())
+            .unwrap();
+    }
+    log.set_positions(|| {
+        assert!(log.holding.try_lock().is_err(), "no writer comes meanwhile");
+        at(2)
+    })
+    .unwrap();
+    // Postgres had all, and then has the first one alone.
+    let position = AtomicU64::new(5);
+    std::thread::scope(|scope| {
+        let held = log.hold();
+        let storing = scope.spawn(|| log.set_positions(|| at(position.load(Ordering::Relaxed))));
+        log.rebase(&held, Uuid::from_u128(2), 2, |_| ()).unwrap();
+        position.store(2, Ordering::Relaxed);
+        drop(held);
+        storing.join().unwrap().unwrap();
+    });
+    assert_eq!((log.first_seq(), log.next_seq()), (2, 5));
+    assert_eq!(log.position(Sink::Postgres), 2);
 }
 
 #[test]

@@ -81,6 +81,7 @@ pub(crate) use identity::{Cause, Disagreement, Former, Identity};
 pub(crate) use log::Log;
 pub(crate) use positions::{Positions, Sink};
 pub(crate) use read::Stored;
+pub(crate) use writers::Held;
 
 /// A log and its folder, which stays locked as long as the log is in use.
 #[derive(Debug)]
@@ -116,7 +117,7 @@ impl Spool {
             is_made: AtomicBool::new(false),
             directory: Mutex::new(None),
         };
-        match spool.make(positions) {
+        match spool.make(|| positions) {
             Err(error) if !error.may_heal() => Err(error),
             _ => Ok(spool),
         }
@@ -126,17 +127,17 @@ impl Spool {
     pub(crate) fn append(
         &self,
         admitted: &Admitted,
-        positions: Positions,
+        positions: impl Fn() -> Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
         if !self.is_made() {
-            self.make(positions)?;
+            self.make(&positions)?;
         }
         self.log.store(admitted, positions, runs)
     }
 
     /// Makes the folder and the log.
-    fn make(&self, positions: Positions) -> Result<(), LogError> {
+    fn make(&self, positions: impl FnOnce() -> Positions) -> Result<(), LogError> {
         let mut held = self
             .directory
             .lock()

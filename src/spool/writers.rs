@@ -1,6 +1,6 @@
 //! Changes a log's writer, and keeps its former ones.
 
-use std::sync::PoisonError;
+use std::sync::{MutexGuard, PoisonError};
 
 use redb::Durability;
 use uuid::Uuid;
@@ -11,7 +11,19 @@ use super::log::Log;
 use super::positions::Sink;
 use super::tables::{META, POSITIONS};
 
+/// A log whose records and positions stay as they are.
+#[derive(Debug)]
+pub(crate) struct Held<'a>(#[allow(dead_code)] MutexGuard<'a, ()>);
+
 impl Log {
+    /// Keeps the log's records and positions as they are: what would store or remove some waits.
+    ///
+    /// A position of Postgres goes back only meanwhile, so that no record is removed which is to be
+    /// written again.
+    pub(crate) fn hold(&self) -> Held<'_> {
+        Held(self.holding.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Notes that the trail reports a disagreement, in a record before the seq `told_at`.
     pub(crate) fn told(&self, why: &Disagreement, told_at: u64) -> Result<(), LogError> {
         let _changing = self.changing.lock();
@@ -21,13 +33,14 @@ impl Log {
     }
 
     /// Gives the records from the seq `from` on a new writer; `leave` adds what is known of the
-    /// current one to the log's past.
+    /// current one to the log's past. The log is held until whoever gives the positions knows of it.
     ///
     /// # Durability
     ///
     /// When it returns `Ok`, the next process to open the log knows the new writer and the past.
     pub(crate) fn rebase(
         &self,
+        _: &Held<'_>,
         writer: Uuid,
         from: u64,
         leave: impl FnOnce(&mut Past),

@@ -347,8 +347,8 @@ impl Drain {
         let source = &mut self.sources[index];
         source.position = position;
         if source.is_adopted() {
-            let positions = source.log().positions().with(Sink::Otlp, position);
-            let stored = source.log().set_positions(positions);
+            let log = source.log();
+            let stored = log.set_positions(|| log.positions().with(Sink::Otlp, position));
             if let Err(error) = stored {
                 set_aside(&error);
                 self.sources.remove(index);

@@ -356,7 +356,8 @@ mod tests {
             for record in records {
                 admitted.admit(record.encode(&limits));
             }
-            log.store(&admitted, positions, &Runs::default()).unwrap();
+            log.store(&admitted, || positions, &Runs::default())
+                .unwrap();
             let log = Some(log);
             Self { log, folder }
         }

@@ -18,7 +18,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
         admitted.admit(NewRecord::from(Event::new(*action)).encode(&config.limits));
     }
     spool
-        .append(&admitted, Positions::BEGINNING, &Runs::default())
+        .append(&admitted, || Positions::BEGINNING, &Runs::default())
         .unwrap();
     let counters = Arc::new(Counters::default());
     let drain = Drain::new(

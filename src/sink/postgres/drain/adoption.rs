@@ -138,9 +138,8 @@ impl Drain {
             .filter(|_| !is_kept && log.waiting(Sink::Otlp) > 0);
         if is_kept || export.is_some() {
             let position = position.unwrap_or(log.next_seq());
-            let positions = log.positions().with(Sink::Postgres, position);
             // If that fails, Postgres still knows the position.
-            let _ = log.set_positions(positions);
+            let _ = log.set_positions(|| log.positions().with(Sink::Postgres, position));
         }
         if is_kept {
             return;

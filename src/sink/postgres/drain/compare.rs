@@ -30,7 +30,7 @@ use crate::report;
 use crate::sink::postgres::batch::mark;
 use crate::sink::postgres::fault::{Class, Fault};
 use crate::sink::postgres::writer::{Writer, Written};
-use crate::spool::{Cause, Disagreement, Former, Identity, LogError};
+use crate::spool::{Cause, Disagreement, Former, Held, Identity, LogError};
 
 use super::Drain;
 use super::draining::Standing;
@@ -91,25 +91,26 @@ impl Drain {
             .filter(|loss| loss.stands < loss.writer.end)
             .collect();
         if !losses.is_empty() {
-            return Ok(self.lose(index, stands, present, losses)?);
+            return Ok(self.lose(index, &log.hold(), stands, present, losses)?);
         }
         if position > 1 {
             let since = identity.seq(known.saturating_sub(1)).max(1);
             match writer.batches(&identity, since).await {
                 Ok(batches) => {
                     if let Some(first) = self.first_foreign(index, &identity, &batches, known)? {
-                        return Ok(self.leave_position(index, &identity, first, stands)?);
+                        let held = log.hold();
+                        return Ok(self.leave_position(index, &held, &identity, first, stands)?);
                     }
                 }
                 Err(fault) if fault.class == Class::NotOurs => {
-                    self.change_writer(index, known)?;
+                    self.change_writer(index, &log.hold(), known)?;
                     // The next attempt has a new connection and the new writer.
                     return Err(fault.dealt_with());
                 }
                 Err(fault) => return Err(fault),
             }
         } else if self.sources[index].standing == Standing::Suspected {
-            return Ok(self.change_writer(index, known)?);
+            return Ok(self.change_writer(index, &log.hold(), known)?);
         }
         let source = &mut self.sources[index];
         if source.standing == Standing::Suspected {
@@ -186,6 +187,7 @@ impl Drain {
     fn lose(
         &mut self,
         index: usize,
+        held: &Held<'_>,
         stands: u64,
         present: Former,
         losses: Vec<Loss>,
@@ -207,13 +209,14 @@ impl Drain {
             whys: whys.collect(),
             losses,
         };
-        self.rebase(index, turn)
+        self.rebase(index, held, turn)
     }
 
     /// Handles batches of the writer, from the record `first` on, that the log has not sent.
     fn leave_position(
         &mut self,
         index: usize,
+        held: &Held<'_>,
         identity: &Identity,
         first: u64,
         stands: u64,
@@ -233,12 +236,17 @@ impl Drain {
             whys: vec![why],
             losses: Vec::new(),
         };
-        self.rebase(index, turn)
+        self.rebase(index, held, turn)
     }
 
     /// Has a new writer write the records that are not known to be committed, since Postgres takes
     /// their present writer for another's.
-    fn change_writer(&mut self, index: usize, known: u64) -> Result<u64, LogError> {
+    fn change_writer(
+        &mut self,
+        index: usize,
+        held: &Held<'_>,
+        known: u64,
+    ) -> Result<u64, LogError> {
         let log = self.sources[index].log();
         let (identity, from) = (log.identity(), known.max(log.first_seq()));
         let seq = identity.seq(from);
@@ -256,13 +264,13 @@ impl Drain {
             whys: vec![why],
             losses: Vec::new(),
         };
-        self.rebase(index, turn)?;
+        self.rebase(index, held, turn)?;
         self.sources[index].standing = Standing::New;
         Ok(from)
     }
 
     /// Has a new writer write the records from a seq on, and reports it. Returns the seq.
-    fn rebase(&mut self, index: usize, turn: Turn) -> Result<u64, LogError> {
+    fn rebase(&mut self, index: usize, held: &Held<'_>, turn: Turn) -> Result<u64, LogError> {
         self.forget_ahead(index);
         let source = &mut self.sources[index];
         let log = source.log();
@@ -276,7 +284,7 @@ impl Drain {
         };
         let writer = id::new(Moment::now().wall_us());
         let mut to_tell = Vec::new();
-        log.rebase(writer, from, |past| {
+        log.rebase(held, writer, from, |past| {
             for former in &mut past.formers {
                 let lost = |loss: &&Loss| loss.writer.writer == former.writer;
                 if let Some(loss) = turn.losses.iter().find(lost) {
