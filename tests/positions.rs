@@ -16,7 +16,7 @@ use testkit::{ADMINISTRATOR, Postgres, Session, wait_until};
 use tracing::info_span;
 use tracing_audit::local_log::{self, DrainError, LogState};
 use tracing_audit::{
-    Audit, Builder, CommitError, DropCause, Durability, Event, Health, Kind, Stats,
+    Audit, Builder, CommitError, DropCause, Durability, Event, Health, Kind, RecordError, Stats,
 };
 use tracing_subscriber::prelude::*;
 use uuid::Uuid;
@@ -622,6 +622,37 @@ fn a_disagreement_that_a_drained_log_reports_is_an_alarm_of_the_program_that_tak
     assert_eq!(next.stats().inconsistencies(), 1);
     assert_eq!(next.stats().health(), Health::Inconsistent);
     assert_eq!(not_once(postgres, "left", 3), "");
+}
+
+#[test]
+fn a_loss_that_is_found_during_a_shutdown_is_reported_by_the_next_program() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    commit(audit, named("before", 5));
+    let old = writer(postgres);
+    let mut earlier = Earlier::take(postgres);
+    commit(audit, named("gone", 3));
+    empty_log(audit);
+    earlier.alone();
+    audit.record(Event::new("after0")).unwrap();
+    wait_for_the_log(audit);
+    std::thread::scope(|scope| {
+        let stopping = scope.spawn(|| audit.shutdown_blocking(PATIENCE));
+        wait_until("it takes no records any more", PATIENCE, || {
+            let refused = audit.record(Event::new("late"));
+            refused == Err(RecordError::ShutDown)
+        });
+        earlier.restore();
+        stopping.join().unwrap();
+    });
+    assert_eq!(not_once(postgres, "after", 1), "");
+    let next = pipeline(postgres, &trail.spool, |builder| builder);
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    wait_until("the log is removed", PATIENCE, || {
+        trail.spool.names().len() == 1
+    });
+    assert_eq!(gaps(postgres), format!("database_lost_records|{old}|6|8|3"));
+    assert_eq!(next.stats().health(), Health::Inconsistent);
 }
 
 #[test]

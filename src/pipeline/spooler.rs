@@ -538,8 +538,13 @@ impl Spooler {
             .as_ref()
             .is_none_or(|export| export.is_done(log.next_seq()));
         // A log that is not drained stays for the next process, with its folder; so does one that a
-        // sink still holds.
-        let is_done = are_finished() && self.is_drained() && exported && are_runs_ended;
+        // sink still holds, and one that the database disagrees with while the trail does not say so:
+        // a disagreement that is found now comes too late for a record of this process.
+        let is_done = are_finished()
+            && self.is_drained()
+            && exported
+            && are_runs_ended
+            && !log.is_disputed();
         if !is_done && self.admitted.is_empty() && self.positions() != log.positions() {
             // If this fails, the next process exports some records again.
             let _ = log.set_positions(|| self.positions());
