@@ -656,6 +656,26 @@ fn a_loss_that_is_found_during_a_shutdown_is_reported_by_the_next_program() {
 }
 
 #[test]
+fn a_program_that_records_nothing_more_notices_a_loss_when_it_is_shut_down() {
+    let trail = Trail::start();
+    let (audit, postgres) = (&trail.audit, &trail.postgres);
+    commit(audit, named("before", 5));
+    let old = writer(postgres);
+    let mut earlier = Earlier::take(postgres);
+    commit(audit, named("gone", 3));
+    empty_log(audit);
+    earlier.restore();
+    audit.shutdown_blocking(PATIENCE);
+    let stats = audit.stats();
+    assert_eq!(stats.dropped_by(DropCause::DatabaseLost), 3, "{stats:?}");
+    assert_eq!(stats.committed(), 5, "{stats:?}");
+    let next = pipeline(postgres, &trail.spool, |builder| builder);
+    wait_until("the trail says so", PATIENCE, || !gaps(postgres).is_empty());
+    assert_eq!(gaps(postgres), format!("database_lost_records|{old}|6|8|3"));
+    drop(next);
+}
+
+#[test]
 fn health_is_not_healthy_while_the_oldest_record_waits_for_long() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);

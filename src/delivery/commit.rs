@@ -47,6 +47,8 @@ struct ProgressState {
     waiting: Vec<Waiting>,
     /// A caller waits, and no pause was cut short for it yet.
     hurry: bool,
+    /// Whether Postgres must be asked if it still has what is committed.
+    is_unchecked: bool,
     stop: bool,
 }
 
@@ -251,6 +253,26 @@ impl Progress {
             (late.reply)(Err(FlushError::timeout(late.waited, pending())));
         }
         left
+    }
+
+    /// Has the sink ask Postgres whether it still has what is committed; blocks the thread until that
+    /// is answered, Postgres cannot be reached, or it is `until`.
+    pub(crate) fn check_until(&self, until: Instant) {
+        self.state().is_unchecked = true;
+        self.hurry();
+        while self.is_unchecked() && Instant::now() < until {
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+    }
+
+    /// Returns whether Postgres must be asked if it still has what is committed.
+    pub(crate) fn is_unchecked(&self) -> bool {
+        self.state().is_unchecked
+    }
+
+    /// Notes that Postgres was asked, or cannot be.
+    pub(crate) fn checked(&self) {
+        self.state().is_unchecked = false;
     }
 
     pub(crate) fn stop(&self) {

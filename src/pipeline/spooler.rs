@@ -36,6 +36,9 @@ const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// How often the wall clock is read.
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
+/// The longest time that a shutdown waits for the answer whether Postgres still has what is committed.
+const CHECK_GRACE: Duration = Duration::from_secs(1);
+
 /// The longest time that a shutdown waits for the export.
 const EXPORT_GRACE: Duration = Duration::from_secs(2);
 
@@ -500,7 +503,15 @@ impl Spooler {
         stops.append(&mut self.step());
         let mut are_runs_ended = self.end_runs(false);
         self.progress.hurry();
-        while !self.is_drained() && Instant::now() < deadline {
+        let mut is_checked = self.progress.position() == 1;
+        while !(self.is_drained() && is_checked) && Instant::now() < deadline {
+            if self.is_drained() {
+                // The database may have gone back since; the log may still have what it has lost.
+                is_checked = true;
+                let until = Instant::now() + CHECK_GRACE;
+                self.progress.check_until(until.min(deadline));
+                continue;
+            }
             std::thread::park_timeout(BUSY_POLL);
             stops.append(&mut self.step());
             are_runs_ended = are_runs_ended || self.end_runs(false);
@@ -540,11 +551,8 @@ impl Spooler {
         // A log that is not drained stays for the next process, with its folder; so does one that a
         // sink still holds, and one that the database disagrees with while the trail does not say so:
         // a disagreement that is found now comes too late for a record of this process.
-        let is_done = are_finished()
-            && self.is_drained()
-            && exported
-            && are_runs_ended
-            && !log.is_disputed();
+        let is_done =
+            are_finished() && self.is_drained() && exported && are_runs_ended && !log.is_disputed();
         if !is_done && self.admitted.is_empty() && self.positions() != log.positions() {
             // If this fails, the next process exports some records again.
             let _ = log.set_positions(|| self.positions());

@@ -202,13 +202,22 @@ impl Drain {
                 continue;
             }
             self.adopt();
+            if self.progress.is_unchecked() {
+                self.sources[0].position = None;
+            }
             let Some(index) = self.next_source(&mut turn) else {
                 self.writer = Some(writer);
                 self.wait().await;
                 continue;
             };
             match self.write_from(index, &mut writer).await {
-                Ok(()) => self.writer = Some(writer),
+                Ok(()) => {
+                    self.writer = Some(writer);
+                    // A batch that was committed is an answer as well.
+                    if self.sources[0].position.is_some() {
+                        self.progress.checked();
+                    }
+                }
                 // The connection cannot be used any more, and the next one asks for the position.
                 Err(fault) => self.retreat(index, &fault).await,
             }
@@ -262,7 +271,11 @@ impl Drain {
 
     /// Opens a connection that can write, or reports why not and pauses.
     async fn connect(&mut self) {
-        match Writer::connect(&self.config.postgres, self.config.migrate).await {
+        let connected = Writer::connect(&self.config.postgres, self.config.migrate).await;
+        if connected.is_err() {
+            self.progress.checked();
+        }
+        match connected {
             Ok(writer) => {
                 self.writer = Some(writer);
                 self.notices.plain_connection(&self.config.postgres);
