@@ -65,13 +65,13 @@ impl HandOff for queue::Queue {
     }
 
     fn drain(&self, entry: &mut Vec<u8>) -> usize {
-        let mut chunks = Vec::new();
-        queue::Queue::drain(self, &mut chunks);
+        let mut buffers = Vec::new();
+        queue::Queue::drain(self, &mut buffers);
         let mut records = 0;
-        for chunk in chunks {
-            records += chunk.records;
-            entry.extend_from_slice(&chunk.bytes);
-            self.recycle(chunk.bytes);
+        for buffer in buffers {
+            records += buffer.records;
+            entry.extend_from_slice(&buffer.bytes);
+            self.recycle(buffer.bytes);
         }
         usize::try_from(records).unwrap_or(usize::MAX)
     }

@@ -156,8 +156,8 @@ pub fn frames() -> Vec<Vec<u8>> {
     records
         .iter()
         .flat_map(|record| {
-            let chunk = record.encode(&Limits::default());
-            let frames: Vec<_> = chunk.iter().map(<[u8]>::to_vec).collect();
+            let buffer = record.encode(&Limits::default());
+            let frames: Vec<_> = buffer.iter().map(<[u8]>::to_vec).collect();
             frames
         })
         .chain([every_value()])

@@ -257,7 +257,7 @@ impl Queue {
         }
     }
 
-    /// Returns a drained chunk's memory to the queue.
+    /// Returns a drained buffer's memory to the queue.
     pub(crate) fn recycle(&self, mut bytes: Vec<u8>) {
         if bytes.capacity() <= 2 * BUFFER_BYTES {
             bytes.clear();
@@ -303,10 +303,10 @@ mod tests {
         })
     }
 
-    fn frames(chunks: &[Frames]) -> Vec<Vec<u8>> {
+    fn frames(buffers: &[Frames]) -> Vec<Vec<u8>> {
         let mut frames = Vec::new();
-        for chunk in chunks {
-            let mut rest = &chunk.bytes[..];
+        for buffer in buffers {
+            let mut rest = &buffer.bytes[..];
             while let Some((len, after)) = rest.split_first_chunk::<4>() {
                 let (frame, after) = after.split_at(u32::from_le_bytes(*len) as usize);
                 frames.push(frame.to_vec());
@@ -320,7 +320,7 @@ mod tests {
     fn every_record_of_every_thread_is_drained_once() {
         const EACH: u32 = 20_000;
         let queue = Queue::new(1_000_000, 1 << 30);
-        let mut chunks = Vec::new();
+        let mut buffers = Vec::new();
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..4_u32)
                 .map(|thread| {
@@ -338,19 +338,19 @@ mod tests {
                 .iter()
                 .all(std::thread::ScopedJoinHandle::is_finished)
             {
-                queue.drain(&mut chunks);
+                queue.drain(&mut buffers);
             }
         });
-        queue.drain(&mut chunks);
+        queue.drain(&mut buffers);
         assert_eq!(queue.accepted(), u64::from(4 * EACH));
         assert_eq!(queue.size(), (0, 0));
-        let mut seen = frames(&chunks);
+        let mut seen = frames(&buffers);
         assert_eq!(seen.len(), 4 * EACH as usize);
         seen.sort();
         seen.dedup();
         assert_eq!(seen.len(), 4 * EACH as usize);
         assert_eq!(
-            chunks.iter().map(|chunk| chunk.records).sum::<u64>(),
+            buffers.iter().map(|buffer| buffer.records).sum::<u64>(),
             u64::from(4 * EACH)
         );
     }
@@ -365,9 +365,9 @@ mod tests {
         }
         assert_eq!(taken, 64);
         assert_eq!(push(&queue, b"x"), Err(Refused::Full));
-        let mut chunks = Vec::new();
-        queue.drain(&mut chunks);
-        assert_eq!(frames(&chunks).len(), 64);
+        let mut buffers = Vec::new();
+        queue.drain(&mut buffers);
+        assert_eq!(frames(&buffers).len(), 64);
         assert_eq!(push(&queue, b"x"), Ok(()));
     }
 
@@ -380,9 +380,9 @@ mod tests {
         let (_, bytes) = queue.size();
         assert!(bytes <= 8_192 + 100_004, "{bytes}");
         assert_eq!(push(&queue, &large), Err(Refused::Full), "no second one");
-        let mut chunks = Vec::new();
-        queue.drain(&mut chunks);
-        assert!(frames(&chunks).contains(&large));
+        let mut buffers = Vec::new();
+        queue.drain(&mut buffers);
+        assert!(frames(&buffers).contains(&large));
     }
 
     #[test]

@@ -265,7 +265,7 @@ impl Spooler {
         self.keep_export_within_quota();
         let log = self.spool.log();
         let has_room = self.stopping || log.bytes() < self.config.spool_quota_bytes;
-        // Chunks that an earlier write refused go first; the queue may hold more then.
+        // Records that an earlier write refused go first; the queue may hold more then.
         let is_drained = self.admitted.is_empty() && has_room;
         if is_drained {
             self.take_queues(now);
@@ -430,7 +430,7 @@ impl Spooler {
         self.end_stored_runs()
     }
 
-    /// Does the same for stored runs; returns whether none is left. Only when no chunk is in hand:
+    /// Does the same for stored runs; returns whether none is left. Only when no record is in hand:
     /// a failed write must be retried unchanged.
     fn end_stored_runs(&mut self) -> bool {
         if self.is_failing || !self.admitted.is_empty() {
@@ -461,7 +461,7 @@ impl Spooler {
         self.emptied = is_drained && self.admitted.is_empty();
     }
 
-    /// Makes the chunks in hand readable for the sinks.
+    /// Makes the records in hand readable for the sinks.
     fn made_readable(&mut self) {
         let next_seq = self.spool.log().next_seq();
         // First, so that the export counts whatever a flush reports as committed.

@@ -1,6 +1,6 @@
 //! Encoded records as they travel from the application's threads to the local log.
 
-/// A sequence of frames, each after its length as a u32.
+/// A buffer of frames, each after its length as a u32.
 #[derive(Default)]
 pub(crate) struct Frames {
     pub(crate) bytes: Vec<u8>,

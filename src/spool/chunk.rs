@@ -1,4 +1,4 @@
-//! Encodes records as one value of the log, each with a salt. **Frozen, version 1**: see [`super`].
+//! Encodes records as one value of the log, a chunk, each with a salt. **Frozen, version 1**: see [`super`].
 //!
 //! A chunk has a checksum of its own, and each page of a dead process' log is verified too: by
 //! itself, redb verifies its checksums only after a crash, and a byte that changed on disk could
@@ -11,47 +11,46 @@ const CHUNK_VERSION: u8 = 1;
 const CHUNK_HEADER_BYTES: usize = 12;
 pub(crate) const SALT_BYTES: usize = 16;
 
-/// The size up to which chunks are combined: with its key, an entry fills a page of 64 KiB.
-const ENTRY_BYTES: usize = 65_000;
+/// The size up to which buffers share a chunk: with its key, it fills a page of 64 KiB.
+const CHUNK_BYTES: usize = 65_000;
 
-/// Returns how many of the first chunks fit into one entry; at least one.
-pub(super) fn entry_len(chunks: &[Frames]) -> usize {
+/// Returns how many of the first buffers fit into one chunk; at least one.
+pub(super) fn fitting(buffers: &[Frames]) -> usize {
     let mut bytes = CHUNK_HEADER_BYTES;
-    let fitting = chunks
+    let fitting = buffers
         .iter()
-        .take_while(|chunk| {
-            bytes += chunk.bytes.len()
-                + SALT_BYTES * usize::try_from(chunk.records).unwrap_or(usize::MAX / 64);
-            bytes <= ENTRY_BYTES
+        .take_while(|buffer| {
+            bytes += buffer.bytes.len()
+                + SALT_BYTES * usize::try_from(buffer.records).unwrap_or(usize::MAX / 64);
+            bytes <= CHUNK_BYTES
         })
         .count();
     fitting.max(1)
 }
 
-/// Combines chunks into one value, whose first record has the seq `first`, and gives each record a
-/// salt.
-pub(super) fn entry(
+/// Encodes the records of some buffers as one chunk, whose first record has the seq `first`, and
+/// gives each record a salt.
+pub(super) fn encode(
     first: u64,
     is_after_gap: bool,
-    chunks: &[Frames],
+    buffers: &[Frames],
     count: u64,
 ) -> Result<Vec<u8>, LogError> {
     let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
     let salts = count as usize * SALT_BYTES;
-    let mut entry = Vec::with_capacity(
-        CHUNK_HEADER_BYTES + salts + chunks.iter().map(|chunk| chunk.bytes.len()).sum::<usize>(),
-    );
-    entry.extend_from_slice(&[CHUNK_VERSION, u8::from(is_after_gap), 0, 0]);
-    entry.extend_from_slice(&[0; 4]);
-    entry.extend_from_slice(&count.to_le_bytes());
-    entry.resize(CHUNK_HEADER_BYTES + salts, 0);
-    getrandom::fill(&mut entry[CHUNK_HEADER_BYTES..]).map_err(LogError::Random)?;
-    for chunk in chunks {
-        entry.extend_from_slice(&chunk.bytes);
+    let lens = buffers.iter().map(|buffer| buffer.bytes.len());
+    let mut chunk = Vec::with_capacity(CHUNK_HEADER_BYTES + salts + lens.sum::<usize>());
+    chunk.extend_from_slice(&[CHUNK_VERSION, u8::from(is_after_gap), 0, 0]);
+    chunk.extend_from_slice(&[0; 4]);
+    chunk.extend_from_slice(&count.to_le_bytes());
+    chunk.resize(CHUNK_HEADER_BYTES + salts, 0);
+    getrandom::fill(&mut chunk[CHUNK_HEADER_BYTES..]).map_err(LogError::Random)?;
+    for buffer in buffers {
+        chunk.extend_from_slice(&buffer.bytes);
     }
-    let checksum = checksum(first, &entry);
-    entry[4..8].copy_from_slice(&checksum.to_le_bytes());
-    Ok(entry)
+    let checksum = checksum(first, &chunk);
+    chunk[4..8].copy_from_slice(&checksum.to_le_bytes());
+    Ok(chunk)
 }
 
 /// Computes the checksum of the seq that a chunk is stored under and of the chunk without its
@@ -122,16 +121,16 @@ pub(super) fn records(
 pub(super) mod tests {
     use super::*;
 
-    pub(in crate::spool) fn chunk(frames: &[&[u8]]) -> Frames {
-        let mut chunk = Frames::default();
+    pub(in crate::spool) fn buffer(frames: &[&[u8]]) -> Frames {
+        let mut buffer = Frames::default();
         for frame in frames {
-            chunk.push(frame);
+            buffer.push(frame);
         }
-        chunk
+        buffer
     }
 
-    fn read(first: u64, entry: &[u8]) -> Result<Vec<Salted<'_>>, LogError> {
-        records(first, entry)?.collect()
+    fn read(first: u64, chunk: &[u8]) -> Result<Vec<Salted<'_>>, LogError> {
+        records(first, chunk)?.collect()
     }
 
     /// Frozen, version 1: if this test fails, logs on disk can no longer be read.
@@ -145,7 +144,8 @@ pub(super) mod tests {
         let read = read(42, &frozen).unwrap();
         let frames: Vec<_> = read.iter().map(|(_, frame)| *frame).collect();
         assert_eq!(frames, [&b"abc"[..], b"", b"de"]);
-        let mut written = entry(42, false, &[chunk(&[b"abc", b""]), chunk(&[b"de"])], 3).unwrap();
+        let mut written =
+            encode(42, false, &[buffer(&[b"abc", b""]), buffer(&[b"de"])], 3).unwrap();
         // The salts are random.
         for (at, (salt, _)) in (CHUNK_HEADER_BYTES..).step_by(SALT_BYTES).zip(read) {
             written[at..at + SALT_BYTES].copy_from_slice(&salt);
@@ -157,7 +157,7 @@ pub(super) mod tests {
 
     #[test]
     fn a_chunk_that_was_cut_or_changed_or_moved_is_an_error_and_no_panic() {
-        let whole = entry(7, false, &[chunk(&[b"abc", b"de"])], 2).unwrap();
+        let whole = encode(7, false, &[buffer(&[b"abc", b"de"])], 2).unwrap();
         assert_eq!(read(7, &whole).unwrap().len(), 2);
         for len in 0..whole.len() {
             assert!(matches!(read(7, &whole[..len]), Err(LogError::Damaged)));

@@ -1,6 +1,6 @@
 //! A log whose file is cut or changed: never a record that was not written, and no panic.
 
-use super::tests::{at, begun, chunk};
+use super::tests::{at, begun, buffer};
 use std::ops::ControlFlow;
 use std::panic;
 
@@ -68,24 +68,24 @@ fn sample(is_closed: bool) -> Sample {
         begun: runs.to_vec(),
         ended: Vec::new(),
     };
-    log.append(&[chunk(&[b"gone", b"gone too"])], positions, &news)
+    log.append(&[buffer(&[b"gone", b"gone too"])], positions, &news)
         .unwrap();
     let large: Vec<u8> = (0..9_000_u32).map(|n| (n % 251) as u8).collect();
     log.append(
-        &[chunk(&[b"a", b"bb", &large]), chunk(&[b"ccc"])],
+        &[buffer(&[b"a", b"bb", &large]), buffer(&[b"ccc"])],
         positions,
         &Runs::default(),
     )
     .unwrap();
     let positions = at(4).with(Sink::Otlp, 3);
-    log.append(&[chunk(&[b"dddd"])], positions, &Runs::default())
+    log.append(&[buffer(&[b"dddd"])], positions, &Runs::default())
         .unwrap();
     let before = seen_next(&log, &runs);
     let ended = Runs {
         begun: Vec::new(),
         ended: vec![runs[1].0],
     };
-    log.append(&[chunk(&[b"e", b"f"])], positions, &ended)
+    log.append(&[buffer(&[b"e", b"f"])], positions, &ended)
         .unwrap();
     let last = seen_next(&log, &[runs[0].clone(), runs[2].clone()]);
     assert_eq!(last.records.first().unwrap().0, 3, "the first is removed");
@@ -241,7 +241,7 @@ fn changed_while_open(
     let storage = Storage::disk(Disk::default());
     let log = Log::create_in(storage, WRITER, "svc", at(1)).unwrap();
     for frames in [&[&b"a"[..], b"b"][..], &[b"c"], &[b"d", b"e"]] {
-        log.append(&[chunk(frames)], at(1), &Runs::default())
+        log.append(&[buffer(frames)], at(1), &Runs::default())
             .unwrap();
     }
     {

@@ -1,5 +1,5 @@
 use super::super::Runs;
-use super::super::chunk::tests::chunk;
+use super::super::chunk::tests::buffer;
 use super::super::log::tests::set_version;
 use super::*;
 
@@ -254,7 +254,7 @@ fn a_log_of_a_newer_version_is_refused_and_left_whole() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     let frames: [&[u8]; 2] = [b"a", b"b"];
-    log.append(&[chunk(&frames)], Positions::BEGINNING, &Runs::default())
+    log.append(&[buffer(&frames)], Positions::BEGINNING, &Runs::default())
         .unwrap();
     drop(log);
     let path = directory.path.clone();

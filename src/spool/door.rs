@@ -28,12 +28,12 @@ impl Admitted {
         self.0.iter().map(|frames| frames.records).sum()
     }
 
-    /// Returns how many runs of frames there are.
+    /// Returns how many buffers of records there are.
     pub(crate) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Returns the records from a run of frames on.
+    /// Returns the records from a buffer on.
     pub(crate) fn since(&self, first: usize) -> impl Iterator<Item = &[u8]> {
         self.0.iter().skip(first).flat_map(Frames::iter)
     }

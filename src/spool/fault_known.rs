@@ -35,8 +35,8 @@ impl Known {
         self
     }
 
-    pub(super) fn apply(&mut self, chunks: &[Frames], positions: Positions, runs: &Runs) {
-        let frames = chunks.iter().flat_map(Frames::iter);
+    pub(super) fn apply(&mut self, buffers: &[Frames], positions: Positions, runs: &Runs) {
+        let frames = buffers.iter().flat_map(Frames::iter);
         self.frames.extend(frames.map(|frame| Some(frame.to_vec())));
         self.positions = positions;
         self.open.extend(runs.begun.iter().cloned());

@@ -11,7 +11,7 @@ use proptest::test_runner::RngSeed;
 
 use self::known::Known;
 use super::super::identity::Disagreement;
-use super::tests::{at, begun, chunk};
+use super::tests::{at, begun, buffer};
 use super::*;
 use crate::spool::Cause;
 use crate::spool::disk::{Disk, Fault, How};
@@ -37,7 +37,7 @@ struct Process {
     begins: Vec<(Uuid, Vec<u8>)>,
     ends: Vec<Uuid>,
     /// Taken from the queue and not yet in the log.
-    chunks: Vec<Frames>,
+    buffers: Vec<Frames>,
     runs: Runs,
     /// The log's contents, on disk or in memory.
     known: Known,
@@ -69,7 +69,7 @@ impl Process {
             queue: Vec::new(),
             begins: Vec::new(),
             ends: Vec::new(),
-            chunks: Vec::new(),
+            buffers: Vec::new(),
             runs: Runs::default(),
             durable: known.clone(),
             known,
@@ -81,15 +81,15 @@ impl Process {
 
     /// Stores what there is, or keeps it in memory; returns whether it is durable.
     fn store(&mut self) -> bool {
-        if self.chunks.is_empty() {
+        if self.buffers.is_empty() {
             // Otherwise the same write is retried.
-            self.chunks.append(&mut self.queue);
+            self.buffers.append(&mut self.queue);
             self.runs.begun.append(&mut self.begins);
             self.runs.ended.append(&mut self.ends);
         }
         let mut tried = self.known.clone();
-        tried.apply(&self.chunks, self.positions, &self.runs);
-        let stored = self.log.append(&self.chunks, self.positions, &self.runs);
+        tried.apply(&self.buffers, self.positions, &self.runs);
+        let stored = self.log.append(&self.buffers, self.positions, &self.runs);
         if stored.is_ok() {
             self.known = tried;
             // A write that was reported as failed but had succeeded stored older positions.
@@ -97,14 +97,14 @@ impl Process {
             self.durable = self.known.clone();
             self.may_be.clear();
             self.runs = Runs::default();
-            self.chunks.clear();
+            self.buffers.clear();
             return true;
         }
         self.may_be.push(tried);
-        if self.log.keep(&self.chunks, MAX_BYTES).unwrap() {
+        if self.log.keep(&self.buffers, MAX_BYTES).unwrap() {
             let none = Runs::default();
-            self.known.apply(&self.chunks, self.known.positions, &none);
-            self.chunks.clear();
+            self.known.apply(&self.buffers, self.known.positions, &none);
+            self.buffers.clear();
         }
         false
     }
@@ -158,7 +158,7 @@ type Step = Box<dyn Fn(&mut Process)>;
 /// Returns what a process does, step by step.
 fn steps() -> Vec<Step> {
     fn records(frames: &'static [&'static [u8]]) -> Step {
-        Box::new(|process| process.queue.push(chunk(frames)))
+        Box::new(|process| process.queue.push(buffer(frames)))
     }
     vec![
         records(&[b"a", b"bb"]),
@@ -166,7 +166,7 @@ fn steps() -> Vec<Step> {
         records(&[&[7; 150], b"d"]),
         Box::new(|process| process.drain(Sink::Postgres)),
         Box::new(|process| {
-            process.queue.push(chunk(&[b"e"]));
+            process.queue.push(buffer(&[b"e"]));
             process.ends.push(begun(1).0);
         }),
         records(&[&[8; 9_000]]),
@@ -267,7 +267,7 @@ fn log_has_its_new_writer_whole_or_not_at_all_after_a_kill_at_any_moment() {
     let positions = at(4).with(Sink::Otlp, 1);
     let log = Log::create_in(Storage::disk(disk.clone()), WRITER, "svc", positions).unwrap();
     log.append(
-        &[chunk(&[b"a", b"b", b"c", b"d"])],
+        &[buffer(&[b"a", b"b", b"c", b"d"])],
         positions,
         &Runs::default(),
     )
@@ -389,7 +389,7 @@ fn a_disk_that_fails_at_any_operation_costs_no_record_and_none_is_called_durable
 /// An event in the life of a process and its log.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Records of these lengths arrive, in one chunk.
+    /// Records of these lengths arrive, in one buffer.
     Records(Vec<usize>),
     Begin,
     /// One of the runs ends.

@@ -28,7 +28,7 @@ pub fn chunk(bytes: &[u8]) {
         frames.push(frame);
     }
     let is_after_gap = chunk::is_after_gap(&sealed);
-    let again = chunk::entry(first, is_after_gap, &[frames], records.len() as u64);
+    let again = chunk::encode(first, is_after_gap, &[frames], records.len() as u64);
     let again = again.expect("it can be written");
     assert!(again.len() <= sealed.len());
     let again = chunk::records(first, &again).expect("it can be read");
@@ -49,11 +49,11 @@ pub fn chunks() -> Vec<Vec<u8>> {
     let few: &[Vec<u8>] = &[b"a".to_vec(), Vec::new()];
     [&frames[..], few]
         .map(|frames| {
-            let mut chunk = Frames::default();
-            frames.iter().for_each(|frame| chunk.push(frame));
-            let records = chunk.records;
-            let entry = chunk::entry(42, false, &[chunk], records).unwrap();
-            [&42_u64.to_le_bytes()[..], &entry].concat()
+            let mut buffer = Frames::default();
+            frames.iter().for_each(|frame| buffer.push(frame));
+            let records = buffer.records;
+            let chunk = chunk::encode(42, false, &[buffer], records).unwrap();
+            [&42_u64.to_le_bytes()[..], &chunk].concat()
         })
         .to_vec()
 }

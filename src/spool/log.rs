@@ -376,14 +376,14 @@ impl Log {
         self.keep(admitted.frames(), max_bytes)
     }
 
-    pub(super) fn keep(&self, chunks: &[Frames], max_bytes: usize) -> Result<bool, LogError> {
+    pub(super) fn keep(&self, buffers: &[Frames], max_bytes: usize) -> Result<bool, LogError> {
         let mut tail = self.tail();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let bytes: usize = chunks.iter().map(|chunk| chunk.bytes.len()).sum();
+        let bytes: usize = buffers.iter().map(|buffer| buffer.bytes.len()).sum();
         if tail.bytes() + bytes > max_bytes {
             return Ok(false);
         }
-        state.next_seq = tail.push(state.next_seq, chunks)?;
+        state.next_seq = tail.push(state.next_seq, buffers)?;
         Ok(true)
     }
 
@@ -450,16 +450,16 @@ impl Log {
         self.store(&Admitted::default(), positions, &Runs::default())
     }
 
-    /// Appends the records of `chunks`, stores the changes in `runs` and the sinks' positions, and
+    /// Appends the records of `buffers`, stores the changes in `runs` and the sinks' positions, and
     /// removes the chunks that no sink needs any more, in one transaction.
     ///
     /// # Durability
     ///
     /// When it returns `Ok`, the records are on disk. When it fails, call it again with the same
-    /// chunks: if the failed write has reached the disk after all, they are not written twice.
+    /// buffers: if the failed write has reached the disk after all, they are not written twice.
     pub(super) fn append(
         &self,
-        chunks: &[Frames],
+        buffers: &[Frames],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
@@ -469,7 +469,7 @@ impl Log {
         if self.next_seq() > before {
             return Ok(());
         }
-        let appended = self.try_append(chunks, positions, runs);
+        let appended = self.try_append(buffers, positions, runs);
         if appended.is_err() {
             self.close();
         }
@@ -490,7 +490,7 @@ impl Log {
 
     fn try_append(
         &self,
-        chunks: &[Frames],
+        buffers: &[Frames],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
@@ -502,25 +502,25 @@ impl Log {
             .map_err(redb::Error::from)?;
         {
             let mut records = transaction.open_table(RECORDS)?;
-            for (first, entry) in self.tail().entries() {
-                records.insert(first, entry)?;
-                state.bytes += stored_bytes(entry);
+            for (first, chunk) in self.tail().chunks() {
+                records.insert(first, chunk)?;
+                state.bytes += stored_bytes(chunk);
             }
             let mut disk_end = match records.last()? {
                 Some((first, chunk)) => first.value() + chunk::count(chunk.value())?,
                 None => state.next_seq,
             };
-            let mut rest = chunks;
+            let mut rest = buffers;
             while !rest.is_empty() {
-                let (together, after) = rest.split_at(chunk::entry_len(rest));
+                let (together, after) = rest.split_at(chunk::fitting(rest));
                 rest = after;
-                let count: u64 = together.iter().map(|chunk| chunk.records).sum();
+                let count: u64 = together.iter().map(|buffer| buffer.records).sum();
                 let is_after_gap = state.next_seq != disk_end;
-                let entry = chunk::entry(state.next_seq, is_after_gap, together, count)?;
-                records.insert(state.next_seq, entry.as_slice())?;
+                let chunk = chunk::encode(state.next_seq, is_after_gap, together, count)?;
+                records.insert(state.next_seq, chunk.as_slice())?;
                 state.next_seq += count;
                 disk_end = state.next_seq;
-                state.bytes += stored_bytes(&entry);
+                state.bytes += stored_bytes(&chunk);
             }
             loop {
                 let Some((seq, end, bytes)) = first(&records)? else {

@@ -17,14 +17,14 @@ pub(in crate::spool) fn sample(is_closed: bool) -> (Vec<u8>, [Vec<Vec<u8>>; 2]) 
     frames.push(vec![7; 9_000]);
     let begun = crate::fuzzing::begun_frames();
     for (n, frame) in (0..).zip(&frames) {
-        let mut chunk = Frames::default();
-        chunk.push(frame);
-        chunk.push(&[n]);
+        let mut buffer = Frames::default();
+        buffer.push(frame);
+        buffer.push(&[n]);
         let runs = Runs {
             begun: vec![(Uuid::from_u128(u128::from(n)), begun[0].clone())],
             ended: Vec::new(),
         };
-        log.append(&[chunk], positions, &runs).unwrap();
+        log.append(&[buffer], positions, &runs).unwrap();
     }
     let mut all = Vec::new();
     log.read(1, |stored| {

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::super::identity::Disagreement;
 use super::*;
 use crate::record::encode;
-pub(super) use crate::spool::chunk::tests::chunk;
+pub(super) use crate::spool::chunk::tests::buffer;
 
 pub(super) fn at(position: u64) -> Positions {
     Positions::BEGINNING.with(Sink::Postgres, position)
@@ -50,12 +50,12 @@ fn what_was_appended_is_read_after_opening_again() {
     let writer = Uuid::from_u128(7);
     let log = Log::create(&folder.file(), writer, "svc", Positions::BEGINNING).unwrap();
     log.append(
-        &[chunk(&[b"a", b"bb"]), chunk(&[b"ccc"])],
+        &[buffer(&[b"a", b"bb"]), buffer(&[b"ccc"])],
         at(1),
         &Runs::default(),
     )
     .unwrap();
-    log.append(&[chunk(&[b"d"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"d"])], at(1), &Runs::default())
         .unwrap();
     let expected: Vec<(u64, Vec<u8>)> = vec![
         (1, b"a".to_vec()),
@@ -77,9 +77,9 @@ fn what_was_appended_is_read_after_opening_again() {
 fn only_whole_chunks_before_the_position_are_removed() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
-    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a", b"b"])], at(1), &Runs::default())
         .unwrap();
-    log.append(&[chunk(&[b"c"])], at(2), &Runs::default())
+    log.append(&[buffer(&[b"c"])], at(2), &Runs::default())
         .unwrap();
     assert_eq!(log.first_seq(), 1);
     log.append(&[], at(3), &Runs::default()).unwrap();
@@ -91,7 +91,7 @@ fn only_whole_chunks_before_the_position_are_removed() {
     let log = Log::open(&folder.file()).unwrap();
     assert_eq!((log.first_seq(), log.next_seq(), log.bytes()), (4, 4, 0));
     assert_eq!(log.position(Sink::Postgres), 4);
-    log.append(&[chunk(&[b"d"])], at(4), &Runs::default())
+    log.append(&[buffer(&[b"d"])], at(4), &Runs::default())
         .unwrap();
     assert_eq!(all(&log, 1), [(4, b"d".to_vec())]);
 }
@@ -100,7 +100,7 @@ fn only_whole_chunks_before_the_position_are_removed() {
 fn reading_stops_where_the_reader_has_enough() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
-    log.append(&[chunk(&[b"a", b"b", b"c"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a", b"b", b"c"])], at(1), &Runs::default())
         .unwrap();
     let mut seen = 0;
     let next = log
@@ -120,20 +120,20 @@ fn reading_stops_where_the_reader_has_enough() {
 fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
-    log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a"])], at(1), &Runs::default())
         .unwrap();
     // As after a failed write.
     log.close();
     assert_eq!(all(&log, 1), [(1, b"a".to_vec())]);
-    log.append(&[chunk(&[b"b"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"b"])], at(1), &Runs::default())
         .unwrap();
     // As after a write that was reported as failed but reached the disk.
     let before = log.state();
-    log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"c"])], at(1), &Runs::default())
         .unwrap();
     *log.state.lock().unwrap() = before;
     log.close();
-    log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"c"])], at(1), &Runs::default())
         .unwrap();
     assert_eq!(
         all(&log, 1),
@@ -159,7 +159,7 @@ fn heal(folder: &Folder, aside: &Path) {
 fn a_log_is_read_where_nothing_can_be_written_and_stays_as_it_is() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
-    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a", b"b"])], at(1), &Runs::default())
         .unwrap();
     // As after a kill: redb has much to write when it opens this.
     let killed = folder.file().with_extension("killed");
@@ -182,15 +182,15 @@ fn a_log_is_read_where_nothing_can_be_written_and_stays_as_it_is() {
 fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
-    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a", b"b"])], at(1), &Runs::default())
         .unwrap();
     let aside = fail(&log, &folder);
     for frame in [&b"c"[..], b"d", b"e"] {
-        let chunks = [chunk(&[frame])];
-        assert!(log.append(&chunks, at(1), &Runs::default()).is_err());
-        assert!(log.keep(&chunks, 1_000).unwrap());
+        let buffers = [buffer(&[frame])];
+        assert!(log.append(&buffers, at(1), &Runs::default()).is_err());
+        assert!(log.keep(&buffers, 1_000).unwrap());
     }
-    assert!(!log.keep(&[chunk(&[&[0; 2_000]])], 1_000).unwrap());
+    assert!(!log.keep(&[buffer(&[&[0; 2_000]])], 1_000).unwrap());
     assert_eq!((log.next_seq(), log.in_memory(1)), (6, 3));
     // Records on disk are out of reach, those in memory are not.
     assert!(log.read(1, |_| ControlFlow::Continue(())).is_err());
@@ -201,7 +201,7 @@ fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does
     assert!(log.append(&[], at(4), &Runs::default()).is_err());
     assert_eq!(log.in_memory(1), 2);
     heal(&folder, &aside);
-    log.append(&[chunk(&[b"f"])], at(4), &Runs::default())
+    log.append(&[buffer(&[b"f"])], at(4), &Runs::default())
         .unwrap();
     assert_eq!(log.in_memory(1), 0);
     let f = (6, b"f".to_vec());
@@ -216,15 +216,15 @@ fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does
 fn a_write_that_was_said_to_have_failed_and_reached_the_disk_is_there_once() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
-    log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a"])], at(1), &Runs::default())
         .unwrap();
     let before = log.state();
-    log.append(&[chunk(&[b"b"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"b"])], at(1), &Runs::default())
         .unwrap();
     *log.state.lock().unwrap() = before;
     log.close();
-    assert!(log.keep(&[chunk(&[b"b"])], 1_000).unwrap());
-    log.append(&[chunk(&[b"c"])], at(1), &Runs::default())
+    assert!(log.keep(&[buffer(&[b"b"])], 1_000).unwrap());
+    log.append(&[buffer(&[b"c"])], at(1), &Runs::default())
         .unwrap();
     let frames: Vec<_> = all(&log, 1).into_iter().map(|(_, frame)| frame).collect();
     assert_eq!(frames, [b"a", b"b", b"c"]);
@@ -267,7 +267,7 @@ fn a_run_that_was_begun_and_not_ended_is_a_record_of_the_next_process() {
         begun: vec![begun(1), begun(2)],
         ended: Vec::new(),
     };
-    log.append(&[chunk(&[b"a"])], at(1), &runs).unwrap();
+    log.append(&[buffer(&[b"a"])], at(1), &runs).unwrap();
     let ended = Runs {
         begun: Vec::new(),
         ended: vec![Uuid::from_u128(1)],
@@ -293,7 +293,7 @@ fn a_run_that_was_not_ended_comes_after_what_postgres_has_had_from_memory() {
         begun: vec![begun(1)],
         ended: Vec::new(),
     };
-    log.append(&[chunk(&[b"a", b"b"])], at(1), &runs).unwrap();
+    log.append(&[buffer(&[b"a", b"b"])], at(1), &runs).unwrap();
     drop(log);
     for _ in 0..2 {
         let log = Log::open(&folder.file()).unwrap();
@@ -305,7 +305,7 @@ fn a_run_that_was_not_ended_comes_after_what_postgres_has_had_from_memory() {
         assert_eq!(log.next_seq(), 8);
     }
     let log = Log::open(&folder.file()).unwrap();
-    log.append(&[chunk(&[b"c"])], at(7), &Runs::default())
+    log.append(&[buffer(&[b"c"])], at(7), &Runs::default())
         .unwrap();
     let seqs: Vec<_> = all(&log, 7).into_iter().map(|(seq, _)| seq).collect();
     assert_eq!((seqs, log.first_seq()), (vec![7, 8], 7));
@@ -317,7 +317,7 @@ fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
     let both = at(1).with(Sink::Otlp, 1);
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", both).unwrap();
     for frame in [&b"a"[..], b"b", b"c"] {
-        log.append(&[chunk(&[frame])], both, &Runs::default())
+        log.append(&[buffer(&[frame])], both, &Runs::default())
             .unwrap();
     }
     log.append(&[], at(4).with(Sink::Otlp, 2), &Runs::default())
@@ -343,7 +343,7 @@ fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
 fn a_log_of_a_process_that_knew_no_other_sink_is_needed_by_none() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
-    log.append(&[chunk(&[b"a"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a"])], at(1), &Runs::default())
         .unwrap();
     drop(log);
     let database = Database::open(folder.file()).unwrap();
@@ -368,7 +368,7 @@ fn the_excess_ends_where_the_rest_fits() {
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     for _ in 0..10 {
         log.append(
-            &[chunk(&[&[0; 1_000], &[1; 1_000]])],
+            &[buffer(&[&[0; 1_000], &[1; 1_000]])],
             at(1),
             &Runs::default(),
         )
@@ -386,7 +386,7 @@ fn the_excess_ends_where_the_rest_fits() {
 fn salts_differ() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
-    log.append(&[chunk(&[b"a", b"b"])], at(1), &Runs::default())
+    log.append(&[buffer(&[b"a", b"b"])], at(1), &Runs::default())
         .unwrap();
     let mut salts = Vec::new();
     log.read(1, |stored| {
@@ -405,8 +405,12 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
     let log = Log::create(&folder.file(), first, "svc", at(1)).unwrap();
     let old = log.identity();
     assert_eq!((old.writer, old.base, log.is_disputed()), (first, 0, false));
-    log.append(&[chunk(&[b"a", b"b", b"c", b"d"])], at(4), &Runs::default())
-        .unwrap();
+    log.append(
+        &[buffer(&[b"a", b"b", b"c", b"d"])],
+        at(4),
+        &Runs::default(),
+    )
+    .unwrap();
     drop(log);
     // The secret stays the same.
     let log = Log::open(&folder.file()).unwrap();
@@ -455,7 +459,7 @@ fn no_position_is_read_that_a_new_writer_moves_back_meanwhile() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::from_u128(1), "svc", at(1)).unwrap();
     for frame in [b"a", b"b", b"c", b"d"] {
-        log.append(&[chunk(&[frame])], at(1), &Runs::default())
+        log.append(&[buffer(&[frame])], at(1), &Runs::default())
             .unwrap();
     }
     log.set_positions(|| {
@@ -486,13 +490,13 @@ fn log_that_no_disk_has_taken_begins_with_what_is_in_memory() {
         at(1),
     );
     for frames in [[&b"a"[..], b"b"], [b"c", b"d"]] {
-        assert!(log.keep(&[chunk(&frames)], 1_000).unwrap());
+        assert!(log.keep(&[buffer(&frames)], 1_000).unwrap());
     }
     assert_eq!((log.first_seq(), log.next_seq()), (1, 5));
     for (position, first) in [(2, 1), (3, 3), (5, 5)] {
         log.append(&[], at(position), &Runs::default()).unwrap_err();
         assert_eq!((log.first_seq(), log.next_seq()), (first, 5));
     }
-    assert!(log.keep(&[chunk(&[b"e"])], 1_000).unwrap());
+    assert!(log.keep(&[buffer(&[b"e"])], 1_000).unwrap());
     assert_eq!((log.first_seq(), log.next_seq()), (5, 6));
 }

@@ -46,10 +46,10 @@ impl Log {
                 Err(error) => return Err(error),
             }
         }
-        // Entries that were stored meanwhile are read from disk the next time.
+        // Chunks that were stored meanwhile are read from disk the next time.
         let tail = self.tail();
-        for (first, entry) in tail.entries() {
-            if first > reading.next || reading.chunk(first, entry, &mut each)?.is_break() {
+        for (first, chunk) in tail.chunks() {
+            if first > reading.next || reading.chunk(first, chunk, &mut each)?.is_break() {
                 break;
             }
         }

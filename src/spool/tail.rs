@@ -14,11 +14,11 @@ use crate::record::frames::Frames;
 /// Chunks in memory, in the order of their seqs.
 #[derive(Default)]
 pub(super) struct Tail {
-    entries: VecDeque<Entry>,
+    chunks: VecDeque<Chunk>,
     bytes: usize,
 }
 
-struct Entry {
+struct Chunk {
     first: u64,
     /// The seq after the chunk's last record.
     end: u64,
@@ -28,7 +28,7 @@ struct Entry {
 impl std::fmt::Debug for Tail {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tail")
-            .field("entries", &self.entries.len())
+            .field("chunks", &self.chunks.len())
             .field("bytes", &self.bytes)
             .finish()
     }
@@ -36,37 +36,36 @@ impl std::fmt::Debug for Tail {
 
 impl Tail {
     /// Appends records from `next_seq` on; returns the seq after them.
-    pub(super) fn push(&mut self, mut next_seq: u64, chunks: &[Frames]) -> Result<u64, LogError> {
-        for chunk in chunks {
-            let bytes = chunk::entry(next_seq, false, std::slice::from_ref(chunk), chunk.records)?;
+    pub(super) fn push(&mut self, mut next_seq: u64, buffers: &[Frames]) -> Result<u64, LogError> {
+        for buffer in buffers {
+            let one = std::slice::from_ref(buffer);
+            let bytes = chunk::encode(next_seq, false, one, buffer.records)?;
             self.bytes += bytes.len();
-            self.entries.push_back(Entry {
+            self.chunks.push_back(Chunk {
                 first: next_seq,
-                end: next_seq + chunk.records,
+                end: next_seq + buffer.records,
                 bytes,
             });
-            next_seq += chunk.records;
+            next_seq += buffer.records;
         }
         Ok(next_seq)
     }
 
     /// Releases the chunks that end at or before `position`.
     pub(super) fn release(&mut self, position: u64) {
-        while let Some(entry) = self.entries.pop_front_if(|entry| entry.end <= position) {
-            self.bytes -= entry.bytes.len();
+        while let Some(chunk) = self.chunks.pop_front_if(|chunk| chunk.end <= position) {
+            self.bytes -= chunk.bytes.len();
         }
     }
 
     /// Returns each chunk with the seq of its first record.
-    pub(super) fn entries(&self) -> impl Iterator<Item = (u64, &[u8])> {
-        self.entries
-            .iter()
-            .map(|entry| (entry.first, &*entry.bytes))
+    pub(super) fn chunks(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.chunks.iter().map(|chunk| (chunk.first, &*chunk.bytes))
     }
 
     /// Returns the seq of the first record.
     pub(super) fn first(&self) -> Option<u64> {
-        self.entries.front().map(|entry| entry.first)
+        self.chunks.front().map(|chunk| chunk.first)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -75,9 +74,9 @@ impl Tail {
 
     /// Returns the number of records from `position` on.
     pub(super) fn records(&self, position: u64) -> u64 {
-        self.entries
+        self.chunks
             .iter()
-            .map(|entry| entry.end.saturating_sub(entry.first.max(position)))
+            .map(|chunk| chunk.end.saturating_sub(chunk.first.max(position)))
             .sum()
     }
 }

@@ -33,12 +33,12 @@ fn push(queue: &Queue, bytes: &[u8]) -> Result<(), Refused> {
 }
 
 fn drain(queue: &Queue, into: &mut Vec<Vec<u8>>) {
-    let mut chunks = Vec::new();
-    queue.drain(&mut chunks);
-    for chunk in chunks {
-        assert_eq!(chunk.iter().count() as u64, chunk.records);
-        into.extend(chunk.iter().map(<[u8]>::to_vec));
-        queue.recycle(chunk.bytes);
+    let mut buffers = Vec::new();
+    queue.drain(&mut buffers);
+    for buffer in buffers {
+        assert_eq!(buffer.iter().count() as u64, buffer.records);
+        into.extend(buffer.iter().map(<[u8]>::to_vec));
+        queue.recycle(buffer.bytes);
     }
 }
 
