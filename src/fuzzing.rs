@@ -13,7 +13,7 @@ use crate::record::row::{Cell, Row};
 use crate::record::{Event, NewRecord, PromptRun, QueryRun};
 use crate::sink::postgres::copy::{Encoder, Provenance};
 pub use crate::spool::fuzzing::{chunk, chunks, log, logs};
-use crate::vocabulary::{Field, Kind};
+use crate::vocabulary::{Activities, Field, Kind};
 
 const FRAME_TYPE_AT: usize = 1;
 const EVIDENCE_AT: usize = 3;
@@ -95,7 +95,8 @@ fn storable(row: &Row<'_>, frame_len: usize) {
         seq: 1,
         salt: [0; 16],
     };
-    Encoder::new(row.kind).row(&mut out, row, &provenance);
+    let table = Activities::default().table(row.kind, row.text(Field::ActionType));
+    Encoder::new(table).row(&mut out, row, &provenance);
     assert!(out.len() <= 16 * frame_len + 65_536, "{}", out.len());
 }
 
