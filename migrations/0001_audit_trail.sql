@@ -14,7 +14,8 @@ CREATE TYPE audit.run_status AS ENUM ('succeeded', 'failed', 'cancelled', 'rejec
 COMMENT ON TYPE audit.run_status IS 'Outcome of a run, by the evidence seen; unknown means that no evidence was seen.';
 
 -- A row must fit into the gigabyte that a value may have, as text and as JSON, in which a character may take six bytes: else
--- one row would end the answer of whoever reads it among others. What may be compressed is measured as what it is.
+-- one row would end the answer of whoever reads it among others. What is compressed is measured as what it is. The library
+-- writes 101 problems at most.
 
 -- Query runs ---------------------------------------------------------------
 
@@ -57,8 +58,11 @@ CREATE TABLE audit.query_runs (
             + coalesce(octet_length(service_name), 0) + coalesce(octet_length(question_text), 0) + coalesce(octet_length(sql_text), 0)
             + coalesce(octet_length(sql_summary), 0) + coalesce(octet_length(error_code), 0) + coalesce(octet_length(error_message), 0) <= 150994944
         AND octet_length(salt) <= 64
-        AND CASE WHEN pg_column_size(metadata) > 2000 THEN octet_length(metadata::text) <= 150994944 ELSE true END
-        AND CASE WHEN pg_column_size(problems) > 2000 THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
+        AND CASE WHEN pg_column_size(metadata) > 2000 OR pg_column_compression(metadata) IS NOT NULL
+            THEN octet_length(metadata::text) <= 150994944 ELSE true END
+        AND cardinality(problems) <= 101
+        AND CASE WHEN pg_column_size(problems) > 2000 OR pg_column_compression(problems) IS NOT NULL
+            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id, tenant_id);
@@ -109,8 +113,11 @@ CREATE TABLE audit.prompt_runs (
             + coalesce(octet_length(prompt_template_name), 0) + coalesce(octet_length(rendered_prompt), 0) + coalesce(octet_length(response_text), 0)
             + coalesce(octet_length(role), 0) + coalesce(octet_length(error_code), 0) + coalesce(octet_length(error_message), 0) <= 150994944
         AND octet_length(salt) <= 64
-        AND CASE WHEN pg_column_size(metadata) > 2000 THEN octet_length(metadata::text) <= 150994944 ELSE true END
-        AND CASE WHEN pg_column_size(problems) > 2000 THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
+        AND CASE WHEN pg_column_size(metadata) > 2000 OR pg_column_compression(metadata) IS NOT NULL
+            THEN octet_length(metadata::text) <= 150994944 ELSE true END
+        AND cardinality(problems) <= 101
+        AND CASE WHEN pg_column_size(problems) > 2000 OR pg_column_compression(problems) IS NOT NULL
+            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id, tenant_id);
@@ -155,8 +162,11 @@ CREATE TABLE audit.events (
             + coalesce(octet_length(target_id), 0) + coalesce(octet_length(input_summary), 0) + coalesce(octet_length(output_summary), 0)
             + coalesce(octet_length(error_code), 0) + coalesce(octet_length(error_message), 0) <= 150994944
         AND octet_length(salt) <= 64
-        AND CASE WHEN pg_column_size(metadata) > 2000 THEN octet_length(metadata::text) <= 150994944 ELSE true END
-        AND CASE WHEN pg_column_size(problems) > 2000 THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
+        AND CASE WHEN pg_column_size(metadata) > 2000 OR pg_column_compression(metadata) IS NOT NULL
+            THEN octet_length(metadata::text) <= 150994944 ELSE true END
+        AND cardinality(problems) <= 101
+        AND CASE WHEN pg_column_size(problems) > 2000 OR pg_column_compression(problems) IS NOT NULL
+            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX events_request_id_idx ON audit.events (request_id, tenant_id);
@@ -275,9 +285,9 @@ CREATE TABLE audit.dead_letters (
     record_id  uuid,
     kind       text        NOT NULL CHECK (octet_length(kind) <= 256),
     sqlstate   text        CHECK (octet_length(sqlstate) <= 16),
-    reason     text        NOT NULL,
-    frame      bytea       NOT NULL,
-    salt       bytea       NOT NULL,
+    reason     text        NOT NULL CHECK (octet_length(reason) <= 65536),
+    frame      bytea       NOT NULL CHECK (octet_length(frame) <= 268435456),
+    salt       bytea       NOT NULL CHECK (octet_length(salt) <= 64),
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (writer_id, seq)
 );

@@ -112,7 +112,7 @@ COMMENT ON FUNCTION audit.make_leaf_safe(regclass) IS 'Gives a leaf its owner, r
 -- Partitions ---------------------------------------------------------------------
 
 -- Who makes, removes or settles a partition waits here for whoever else does. A table, since anybody may hold an
--- advisory lock: nobody has a right to this one, so nobody else can lock it.
+-- advisory lock: nobody has a right to this one, so whoever locks it is refused, though some statements are refused late.
 CREATE TABLE audit.partition_lock ();
 REVOKE ALL ON audit.partition_lock FROM PUBLIC;
 SELECT audit.give_to_owner('audit.partition_lock');
@@ -145,7 +145,7 @@ CREATE TABLE audit.removals (
     PRIMARY KEY (partition, removed_at, writer_id, first_seq)
 );
 COMMENT ON TABLE audit.removals IS 'What retention removed: for each batch with rows in a removed partition, how many, and a hash of them.';
-COMMENT ON COLUMN audit.removals.sha256 IS 'sha256 over the sha256 of each of its rows in the order of seq; a row as its text in UTF8.';
+COMMENT ON COLUMN audit.removals.sha256 IS 'sha256 over one sha256 for each million of its rows in the order of seq, which is over the sha256 of each of these; a row as its text in UTF8.';
 
 CREATE TABLE audit.legal_holds (
     id        uuid        NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY,
@@ -539,7 +539,7 @@ BEGIN
         RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
     END IF;
     INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
-        VALUES (writer, seq, record_id, kind, sqlstate, reason, frame, salt);
+        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt);
 END
 $$;
 COMMENT ON FUNCTION audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) IS 'Adds a dead letter of the batch that the transaction has added with audit.add_batch, which says how many it has.';
@@ -561,13 +561,25 @@ DECLARE
     event  constant uuid := encode(set_byte(overlay(uuid_send(gen_random_uuid())
         PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
         6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
+    leaf   text := 'events_' || to_char(at, 'YYYY_MM');
 BEGIN
+    -- Prepared, it would keep partitions from being removed for as long as nobody ends it.
+    PERFORM audit.refuse_prepare();
+    -- A partition that is made locks out readers until the transaction ends, which is for nobody to decide who may not make
+    -- one. In a trail that has no month yet there is nothing to read.
+    IF pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
+        OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default')
+    THEN
+        leaf := audit.ensure_partition('events', at);
+    ELSIF leaf NOT IN (SELECT audit.leaves('events')) THEN
+        leaf := 'events_default';
+    END IF;
     INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
         VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
     EXECUTE format(
         'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
          VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
-        audit.ensure_partition('events', at))
+        leaf)
         USING event, tenant_id, session_user::text, request_id, action_type, target_type, target_id, input_summary, at,
             coalesce(metadata, '{}') || jsonb_strip_nulls(jsonb_build_object(
                 'client_address', host(inet_client_addr()), 'application_name', nullif(current_setting('application_name'), ''))),
@@ -583,14 +595,14 @@ CREATE FUNCTION audit.check_text(what text, value text, most_bytes integer) RETU
     SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
+    IF octet_length(value) > most_bytes THEN
+        RAISE EXCEPTION 'audit trail: % is longer than % bytes', what, most_bytes USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     -- Nothing but white space, format and control characters, by their bytes in UTF8: no locale decides what is blank.
     IF value IS NULL OR encode(convert_to(value, 'UTF8'), 'hex')
         ~ '^(0[1-9a-f]|1[0-9a-f]|20|7f|c2[89][0-9a-f]|c2a0|c2ad|cd8f|d89c|e1859f|e185a0|e19a80|e19eb[45]|e1a08[bcdef]|e2808[0-9a-f]|e280a[89a-f]|e2819f|e281a[0-9a-f]|e2a080|e38080|e385a4|efb88[0-9a-f]|efbbbf|efbea0|efbfb[0-9ab]|f09bb2a[0-3]|f09d85b[3-9a]|f3a0[89ab][0-9a-f][89ab][0-9a-f])*$'
     THEN
         RAISE EXCEPTION 'audit trail: % is missing or blank', what USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF octet_length(value) > most_bytes THEN
-        RAISE EXCEPTION 'audit trail: % is longer than % bytes', what, most_bytes USING ERRCODE = 'invalid_parameter_value';
     END IF;
 END
 $$;
@@ -764,10 +776,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
     END IF;
-    IF EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = hold) THEN
+    -- Another may lift it at the same moment.
+    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user);
     PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
 END
 $$;
@@ -828,7 +841,7 @@ CREATE FUNCTION audit.referring(target regclass) RETURNS SETOF text
     SET search_path = pg_catalog, pg_temp
 AS $$
     SELECT format(
-        'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
+        'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (SET lock_timeout = ''400ms''; ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (SET lock_timeout = ''400ms''; ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
         c.conrelid::regclass, c.conname, regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', ''), CASE h.relkind WHEN 'p' THEN '' ELSE ' NOT VALID' END)
     FROM pg_constraint c JOIN pg_class h ON h.oid = c.conrelid
     WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = target
@@ -901,7 +914,12 @@ DECLARE
     young timestamptz;
 BEGIN
     -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
-    young := now() - keep;
+    BEGIN
+        young := now() - keep;
+    EXCEPTION WHEN datetime_field_overflow THEN
+        -- Beyond all time that there is.
+        young := NULL;
+    END;
     IF young IS NULL OR NOT isfinite(young) OR young > now() - interval '1 day' OR young > now() - floor THEN
         RAISE EXCEPTION 'audit trail: records are kept for % at least, which is the least age that an auditor has set, or the default; audit.set_least_age changes it', floor
             USING ERRCODE = 'invalid_parameter_value';
@@ -964,14 +982,28 @@ BEGIN
         RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
             USING ERRCODE = 'object_in_use';
     END IF;
+    -- By the million: the hashes of some more rows are too long for one value.
     EXECUTE format(
         'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
-         SELECT $1, $2, r.writer_id, min(r.seq), max(r.seq), count(*), sha256(string_agg(sha256(convert_to(r::text, ''UTF8'')), '''' ORDER BY r.seq)), session_user
-         FROM audit_parts.%I r LEFT JOIN LATERAL (
-             SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
-         GROUP BY r.writer_id, b.first_seq', leaf) USING leaf, plan.parent;
-    SELECT count(*), sha256(coalesce(string_agg(r.sha256, '' ORDER BY r.writer_id, r.first_seq), '')) INTO batches, hashed
-        FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp();
+         SELECT $1, $2, p.writer_id, min(p.first_seq), max(p.last_seq), sum(p.rows), sha256(string_agg(p.sha256, '''' ORDER BY p.part)), session_user
+         FROM (
+             SELECT h.writer_id, h.batch, h.part, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows, sha256(string_agg(h.sha256, '''' ORDER BY h.seq, h.id)) AS sha256
+             FROM (
+                 SELECT s.*, (row_number() OVER (PARTITION BY s.writer_id, s.batch ORDER BY s.seq, s.id) - 1) / 1000000 AS part
+                 FROM (
+                     SELECT r.writer_id, b.first_seq AS batch, r.seq, r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256
+                     FROM audit_parts.%I r LEFT JOIN LATERAL (
+                         SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+                     OFFSET 0) s) h
+             GROUP BY h.writer_id, h.batch, h.part) p
+         GROUP BY p.writer_id, p.batch', leaf) USING leaf, plan.parent;
+    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
+        FROM (
+            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
+            FROM (
+                SELECT r.writer_id, r.first_seq, r.sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp()) h
+            GROUP BY h.part) p;
     -- What would stop the making of partitions for as long as all was hashed comes now. No foreign key is made from here on.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
@@ -1045,7 +1077,13 @@ DECLARE
     net         constant text := parent || '_default';
     first       constant uuid := audit.id_at(date_trunc('month', at));
     last        constant uuid := audit.id_at(date_trunc('month', at) + interval '1 month');
-    hashing     constant text := 'SELECT sha256(coalesce(string_agg(sha256(convert_to(r::text, ''UTF8'')), '''' ORDER BY r.id), '''')) FROM audit_parts.%I r WHERE id >= $1 AND id < $2';
+    -- By the million, as for a removal.
+    hashing     constant text := 'SELECT sha256(coalesce(string_agg(p.sha256, '''' ORDER BY p.part), '''')) FROM (
+        SELECT h.part, sha256(string_agg(h.sha256, '''' ORDER BY h.id)) AS sha256
+        FROM (
+            SELECT s.*, (row_number() OVER (ORDER BY s.id) - 1) / 1000000 AS part
+            FROM (SELECT r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256 FROM audit_parts.%I r WHERE r.id >= $1 AND r.id < $2 OFFSET 0) s) h
+        GROUP BY h.part) p';
     columns     text;
     plan        record;
     copied      bigint;
@@ -1101,11 +1139,12 @@ DECLARE
 BEGIN
     FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-        -- A caller who has it off would be told that row-level security is in the way, and one who has a tablespace of its
-        -- own would have indexes made there.
+        -- A caller who has it off would be told that row-level security is in the way, and one who has another tablespace or
+        -- access method as its default would have partitions and indexes made by it.
         IF is_definer THEN
             EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
             EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
+            EXECUTE format('ALTER FUNCTION %s SET default_table_access_method = ''heap''', function);
         END IF;
     END LOOP;
 END

@@ -15,6 +15,7 @@ CREATE FUNCTION audit_guard.refuse_ddl() RETURNS event_trigger
 AS $$
 DECLARE
     guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
+    could_switch_this_off constant boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
     refused text;
 BEGIN
     -- The trail's own functions, whose role nobody can take.
@@ -25,13 +26,16 @@ BEGIN
     IF current_user = 'audit_owner' THEN
         RAISE EXCEPTION 'audit trail: % by audit_owner is refused', TG_TAG USING ERRCODE = 'insufficient_privilege';
     END IF;
-    -- A snapshot that is older than the trail does not show it to what follows.
-    IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'audit') THEN
+    -- A snapshot that is older than the trail does not show it to what follows, though it may show another schema of its name.
+    IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit'))
+        OR to_regnamespace('audit_parts') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit_parts'))
+    THEN
         RAISE EXCEPTION 'audit trail: % is refused in a transaction that began before there was the trail', TG_TAG
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin it again.';
     END IF;
     -- A foreign key is checked with the rights of the owner of what it refers to, and so is a cast of its column run. Whatever
     -- was done to whatever, in the end there is no such key, of a superuser's either: the type's owner would gain the trail.
+    -- One that came while this was switched off keeps no superuser from other work.
     -- By what depends on the tables of the trail, since a key has no index by what it refers to.
     IF TG_EVENT = 'ddl_command_end' THEN
         SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
@@ -45,14 +49,15 @@ BEGIN
                 WITH RECURSIVE base AS (
                     SELECT kt.typbasetype, kt.typnamespace UNION ALL SELECT d.typbasetype, d.typnamespace FROM base JOIN pg_type d ON d.oid = base.typbasetype)
                 SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
+            AND (NOT could_switch_this_off OR k.conrelid IN (
+                SELECT o.objid FROM pg_event_trigger_ddl_commands() o WHERE o.classid = 'pg_class'::regclass))
         LIMIT 1;
         IF refused IS NOT NULL THEN
             RAISE EXCEPTION 'audit trail: the foreign key % is refused, for a cast of its column would run with the rights of the trail', refused
                 USING ERRCODE = 'insufficient_privilege', HINT = 'Its column must be of a type of Postgres itself, as uuid, or of a domain over one.';
         END IF;
     END IF;
-    -- Who could switch this off.
-    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    IF could_switch_this_off THEN
         RETURN;
     END IF;
     IF TG_EVENT = 'sql_drop' THEN

@@ -17,8 +17,10 @@ FROM me WHERE NOT me.rolcreaterole AND EXISTS (SELECT FROM needed WHERE oid IS N
 UNION ALL
 SELECT format('the roles of the trail are on this server already, and the login %s does not administer them: a superuser%s must run '
     'GRANT %s TO %I %s', me.rolname,
-    (SELECT ' or ' || string_agg(DISTINCT quote_ident(m.rolname), ' or ') FROM pg_auth_members a JOIN pg_roles m ON m.oid = a.member
-        WHERE a.roleid IN (SELECT oid FROM granted) AND a.admin_option AND NOT m.rolsuper AND m.oid <> me.oid),
+    -- Who administers all that are there.
+    (SELECT ' or ' || string_agg(quote_ident(m.rolname), ' or ' ORDER BY m.rolname) FROM pg_roles m WHERE NOT m.rolsuper AND m.oid <> me.oid
+        AND NOT EXISTS (SELECT FROM needed n WHERE n.oid IS NOT NULL AND NOT EXISTS (
+            SELECT FROM pg_auth_members a WHERE a.roleid = n.oid AND a.member = m.oid AND a.admin_option))),
     (SELECT string_agg(quote_ident(name), ', ' ORDER BY name) FROM needed WHERE oid IS NOT NULL), me.rolname,
     CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'WITH ADMIN TRUE, INHERIT FALSE, SET FALSE' ELSE 'WITH ADMIN OPTION' END)
 FROM me WHERE (current_setting('server_version_num')::int >= 160000 OR NOT me.rolcreaterole)

@@ -15,7 +15,8 @@ objects AS (
         coalesce(r.rolname IN ('audit_owner', 'audit_maintainer'), false) AS is_ours
     FROM schemas s JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = s.oid
         -- What only names it depends on it as well: a constant 'audit'::regnamespace in a view, a default or a function.
-        AND d.classid NOT IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)
+        AND d.classid NOT IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
+            'pg_publication_namespace'::regclass, 'pg_publication_rel'::regclass)
         AND coalesce((pg_identify_object(d.classid, d.objid, 0)).schema, s.nspname) = s.nspname
     LEFT JOIN pg_shdepend o ON o.dbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         AND o.classid = d.classid AND o.objid = d.objid AND o.deptype = 'o'
@@ -25,6 +26,17 @@ trail AS (
     SELECT EXISTS (SELECT FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN ours r ON r.oid = c.relowner
         WHERE s.nspname = 'audit' AND s.owner = 'audit_owner' AND c.relname = 'schema_migrations' AND c.relkind = 'r'
             AND r.rolname = 'audit_owner') AS is_there
+),
+-- Schemas that are made anew, for nothing is in them.
+empty AS (
+    SELECT s.oid, s.nspname FROM schemas s, trail
+    WHERE CASE s.nspname WHEN 'audit_guard' THEN NOT EXISTS (SELECT FROM pg_proc p WHERE p.pronamespace = s.oid) ELSE NOT trail.is_there END
+),
+-- The roles were not on this server before, or not before this transaction.
+beginning AS (
+    SELECT to_regrole('audit_owner') IS NULL OR EXISTS (
+        SELECT FROM pg_auth_members a WHERE a.roleid = to_regrole('audit_owner') AND a.member = to_regrole('audit_maintainer')
+            AND age(a.xmin) <= age(pg_current_xact_id_if_assigned()::xid)) AS is_now
 ),
 found AS (
     SELECT 0 AS place, 'a trail whose roles are not on this server, as a restore leaves it' AS what, 'whoever restored it' AS owner,
@@ -54,6 +66,16 @@ found AS (
         WHEN trail.is_there THEN NOT (o.is_ours OR o.is_superusers)
         ELSE true
     END
+    UNION ALL
+    -- It would not let the schema be made anew.
+    SELECT 2, format('%s, which names schema %I', pg_describe_object(d.classid, d.objid, d.objsubid), e.nspname), coalesce(r.rolname, 'a superuser'),
+        'drop it, or end the session that made it, if it is temporary', CASE e.nspname WHEN 'audit_guard' THEN 'to guard' ELSE 'to claim' END
+    FROM empty e JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = e.oid AND d.deptype = 'n'
+    LEFT JOIN pg_rewrite w ON d.classid = 'pg_rewrite'::regclass AND w.oid = d.objid
+    LEFT JOIN pg_shdepend o ON o.dbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND o.deptype = 'o'
+        AND o.classid = CASE WHEN w.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END AND o.objid = coalesce(w.ev_class, d.objid)
+    LEFT JOIN ours r ON r.oid = o.refobjid
+    WHERE NOT EXISTS (SELECT FROM objects b WHERE b.classid = d.classid AND b.objid = d.objid)
     UNION ALL
     -- Triggers are made by whoever has the right TRIGGER, functions that they call by whoever.
     SELECT 3, pg_describe_object('pg_trigger'::regclass, t.oid, 0), r.rolname, 'drop it', 'always'
@@ -111,10 +133,12 @@ found AS (
         || CASE WHEN current_setting('server_version_num')::int >= 160000 THEN format(' GRANTED BY %I', pg_get_userbyid(a.grantor)) ELSE '' END
         || CASE WHEN a.admin_option THEN ' CASCADE' ELSE '' END, 'to make'
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-    WHERE g.rolname IN ('audit_owner', 'audit_maintainer') AND NOT m.rolsuper AND m.rolname <> current_user
-        AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
-        AND (pg_has_role(m.oid, g.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
-            OR NOT (SELECT is_there FROM trail) AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+    WHERE NOT m.rolsuper AND m.rolname <> current_user AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
+        -- Whoever is in the others reads or removes what the trail will hold: nobody yet, when a server gets its first
+        -- trail. Later they are those whom a trail's administrator has put there.
+        AND (g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator') AND (SELECT is_now FROM beginning)
+            OR g.rolname IN ('audit_owner', 'audit_maintainer') AND (pg_has_role(m.oid, g.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
+            OR NOT (SELECT is_there FROM trail) AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))
     UNION ALL
     SELECT 6, format('role %I, which is a member of %I', m.rolname, g.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), 'to make'
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member

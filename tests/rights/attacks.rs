@@ -407,3 +407,27 @@ fn who_may_create_roles_takes_none_of_the_trail_from_postgres_16_on() {
         refused(&mut creator, "42501", "DROP SCHEMA audit CASCADE");
     }
 }
+
+#[test]
+fn a_key_that_was_made_without_the_guard_locks_no_superuser_out_and_migrate_names_it() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE ROLE mallory LOGIN; CREATE SCHEMA mallory AUTHORIZATION mallory;
+         CREATE TYPE public.trap AS ENUM ('x'); CREATE FUNCTION public.spring(public.trap) RETURNS uuid LANGUAGE sql RETURN NULL::uuid;
+         CREATE CAST (public.trap AS uuid) WITH FUNCTION public.spring(public.trap) AS IMPLICIT",
+    );
+    let key = "CREATE TABLE public.feedback (run public.trap REFERENCES audit.query_runs (id))";
+    assert!(postgres.try_psql(key).unwrap_err().contains("foreign key"));
+    postgres.psql(&format!(
+        "ALTER EVENT TRIGGER audit_refuse_ddl DISABLE; {key}; ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS"
+    ));
+    let mut mallory = postgres.session("mallory");
+    refused(&mut mallory, "42501", "CREATE TABLE mallory.t ()");
+    postgres.psql("CREATE TABLE public.other ()");
+    let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("feedback_run_fkey"), "{error}");
+    postgres.psql("ALTER TABLE public.feedback DROP CONSTRAINT feedback_run_fkey");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    allowed(&mut mallory, "CREATE TABLE mallory.t ()");
+}

@@ -291,3 +291,26 @@ fn a_partition_whose_name_lies_about_its_month_is_not_removed() {
         "{error}"
     );
 }
+
+#[test]
+fn a_hold_that_two_lift_at_once_is_lifted_once_and_the_other_is_told() {
+    let postgres = migrated();
+    let mut first = login(&postgres, "first", Some("audit_auditor"));
+    let mut second = login(&postgres, "second", Some("audit_auditor"));
+    let hold = allowed(&mut first, "SELECT audit.place_hold('case')");
+    let lift = format!("SELECT audit.lift_hold('{hold}', 'over')");
+    allowed(&mut first, &format!("BEGIN; {lift}"));
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| refused(&mut second, "55000", &lift));
+        crate::support::wait_until(
+            "the second waits",
+            std::time::Duration::from_secs(30),
+            || {
+                postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE usename = 'second' AND wait_event_type = 'Lock'") == "1"
+            },
+        );
+        allowed(&mut first, "COMMIT");
+        let error = waiting.join().unwrap();
+        assert!(error.contains("was lifted before"), "{error}");
+    });
+}

@@ -93,6 +93,8 @@ fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
             true,
             "SELECT audit.remove_partition('events_2020_01', '1 year')",
         ),
+        // It would keep partitions from being removed.
+        (true, "SELECT audit.place_hold('case')"),
     ] {
         let session = if by_operator {
             &mut operator
@@ -269,4 +271,80 @@ fn a_reading_is_refused_rather_than_held_up_by_a_writer_that_is_idle() {
     }
     allowed(&mut writer, "COMMIT");
     allowed(&mut auditor, "SELECT audit.record_reading('case')");
+}
+
+#[test]
+fn a_reading_or_a_hold_that_is_idle_holds_up_nobody() {
+    let postgres = migrated();
+    // There are months, but not this one, as when no program has run for long.
+    postgres.psql("SELECT audit.ensure_partition('events', now() - interval '3 months')");
+    let mut auditor = login(&postgres, "aud", Some("audit_auditor"));
+    let mut writer = login(&postgres, "wri", Some("audit_writer"));
+    allowed(&mut auditor, "SET statement_timeout = '5s'");
+    allowed(&mut writer, "SET statement_timeout = '5s'");
+    let mut reader = login(&postgres, "rea", Some("audit_reader"));
+    allowed(&mut reader, "BEGIN; SELECT audit.record_reading('idle')");
+    allowed(&mut auditor, "SELECT count(*) FROM audit.events");
+    allowed(&mut auditor, "SELECT audit.record_reading('another')");
+    allowed(
+        &mut writer,
+        "SELECT audit.ensure_partition('query_runs', now())",
+    );
+    allowed(&mut reader, "COMMIT");
+    assert_eq!(
+        postgres.psql("SELECT input_summary FROM audit_parts.events_default ORDER BY 1"),
+        "another\nidle"
+    );
+}
+
+#[test]
+fn a_message_repeats_no_text_of_many_bytes_and_a_text_is_measured_first() {
+    let postgres = migrated();
+    let mut writer = login(&postgres, "wri", Some("audit_writer"));
+    let mut reader = login(&postgres, "rea", Some("audit_reader"));
+    let error = refused(
+        &mut writer,
+        "42P01",
+        "SELECT audit.ensure_partition(repeat('x', 100000000), now())",
+    );
+    assert!(error.len() < 1_000, "{} bytes", error.len());
+    let error = refused(
+        &mut reader,
+        "22023",
+        "SELECT audit.record_reading(repeat('x', 300000000))",
+    );
+    assert!(error.contains("longer than 4096 bytes"), "{error}");
+    // The reason of a dead letter is cut, and its record is as large as the library makes one.
+    let letter = |reason: &str, frame: &str| {
+        format!(
+            "BEGIN; SELECT audit.add_batch('00000000-0000-4000-8000-000000000007', sha256(''), 1, 1, '{{}}', 1, NULL, NULL, 'x', 'x');
+             SELECT audit.add_dead_letter('00000000-0000-4000-8000-000000000007', sha256(''), 1, NULL, 'x', NULL, {reason}, {frame}, '')"
+        )
+    };
+    refused(
+        &mut writer,
+        "23514",
+        &letter("''", "decode(repeat('00', 300000000), 'hex')"),
+    );
+    allowed(&mut writer, "ROLLBACK");
+    allowed(&mut writer, &letter("repeat('ü', 70000)", "'\\x00'"));
+    allowed(&mut writer, "COMMIT");
+    assert_eq!(
+        postgres.psql("SELECT octet_length(reason) FROM audit.dead_letters"),
+        "32768"
+    );
+}
+
+#[test]
+fn the_id_of_a_moment_that_no_id_has_is_the_least_or_the_greatest() {
+    let postgres = migrated();
+    let ids = postgres.psql(
+        "SELECT audit.id_at(at::timestamptz) FROM unnest(ARRAY['-infinity', '4713-01-01 BC', '1900-01-01Z', '1970-01-01Z',
+             '2026-01-01Z', '11000-01-01Z', '294276-01-01Z', 'infinity']) WITH ORDINALITY AS a (at, n) ORDER BY n",
+    );
+    let ids: Vec<&str> = ids.lines().collect();
+    assert!(ids.is_sorted(), "{ids:?}");
+    assert_eq!(ids[0], "00000000-0000-0000-0000-000000000000");
+    assert_eq!(ids[3], ids[0]);
+    assert_eq!(ids[5..], ["ffffffff-ffff-0000-0000-000000000000"; 3]);
 }

@@ -190,3 +190,29 @@ fn sixteen_writers_that_need_a_new_month_at_once_make_it_once() {
         "2"
     );
 }
+
+#[test]
+fn a_session_that_has_other_defaults_of_storage_makes_the_same_partition() {
+    let postgres = Postgres::start_with(&["allow_in_place_tablespaces=on"]);
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql("CREATE TABLESPACE fast LOCATION ''");
+    postgres.psql(
+        "GRANT CREATE ON TABLESPACE fast TO PUBLIC; CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler",
+    );
+    let mut writer = login(&postgres, "w", Some("audit_writer"));
+    allowed(
+        &mut writer,
+        "SET default_tablespace = fast; SET default_table_access_method = heap2",
+    );
+    allowed(
+        &mut writer,
+        "SELECT audit.ensure_partition('events', now())",
+    );
+    assert_eq!(
+        postgres.psql(
+            "SELECT DISTINCT coalesce(am.amname, ''), c.reltablespace FROM pg_class c LEFT JOIN pg_am am ON am.oid = c.relam
+             WHERE c.relnamespace = 'audit_parts'::regnamespace AND c.relkind IN ('r', 'i') ORDER BY 1"
+        ),
+        "btree|0\nheap|0"
+    );
+}

@@ -264,6 +264,9 @@ fn no_row_is_larger_than_what_a_value_may_be() {
             "(SELECT jsonb_object_agg('k' || n, repeat('\"', 20000000)) FROM generate_series(1, 6) n)",
         ),
         ("problems", "ARRAY[repeat('p', 2000000)]"),
+        // No text at all, and yet a row of many megabytes.
+        ("problems", "array_fill(NULL::text, ARRAY[20000000])"),
+        ("problems", "array_fill(''::text, ARRAY[102])"),
     ] {
         refused(&mut writer, "23514", &insert(column, value));
     }
@@ -274,6 +277,32 @@ fn no_row_is_larger_than_what_a_value_may_be() {
             "INSERT INTO audit_parts.query_runs_{month} (id, status, started_at, writer_id, seq, salt)
              VALUES (pg_temp.gen_id(now()), 'succeeded', now(), gen_random_uuid(), 1, decode(repeat('00', 100), 'hex'))"
         ),
+    );
+    // A value that comes from a table is measured as what it is, not as it was compressed there.
+    allowed(
+        &mut writer,
+        "CREATE TEMPORARY TABLE packed (metadata jsonb, problems text[]);
+         INSERT INTO packed SELECT jsonb_build_object('n', jsonb_agg('1e131071'::numeric)), ARRAY[repeat('p', 100000)] FROM generate_series(1, 1500)",
+    );
+    assert_eq!(
+        allowed(
+            &mut writer,
+            "SELECT pg_column_size(metadata) < 2000, pg_column_compression(metadata) FROM packed"
+        ),
+        "t|pglz"
+    );
+    refused(
+        &mut writer,
+        "23514",
+        &insert("metadata", "(SELECT metadata FROM packed)"),
+    );
+    allowed(
+        &mut writer,
+        &insert("problems", "(SELECT problems FROM packed)"),
+    );
+    allowed(
+        &mut writer,
+        &insert("problems", "array_fill(''::text, ARRAY[101])"),
     );
     // The most that the library may be set to send.
     allowed(

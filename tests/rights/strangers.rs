@@ -187,6 +187,15 @@ fn roles_of_the_trail_that_others_have_made_theirs_are_refused_by_name() {
             "CREATE ROLE audit_maintainer ROLE mallory",
             "role audit_maintainer, of which mallory is a member",
         ),
+        // The first trail of a server finds nobody in its roles.
+        (
+            "CREATE ROLE audit_auditor ROLE mallory",
+            "role audit_auditor, of which mallory is a member",
+        ),
+        (
+            "CREATE ROLE audit_operator ADMIN mallory",
+            "role audit_operator, of which mallory is a member",
+        ),
         (
             "CREATE ROLE audit_writer IN ROLE pg_read_all_data",
             "role audit_writer, which is a member of pg_read_all_data",
@@ -444,5 +453,174 @@ fn row_security_that_is_off_for_a_program_costs_no_record() {
     allowed(
         &mut auditor,
         "SELECT audit.record_reading('because'), audit.place_hold('case')",
+    );
+}
+
+#[test]
+fn roles_that_are_made_while_a_migration_makes_them_are_looked_at_as_well() {
+    // Those that can do everything, and those that are looked at where there was no trail alone.
+    for (makes, named) in [
+        (
+            "CREATE ROLE audit_owner; CREATE ROLE audit_maintainer ROLE mallory",
+            "audit_maintainer, of which mallory is a member",
+        ),
+        (
+            "CREATE ROLE audit_auditor ROLE mallory",
+            "audit_auditor, of which mallory is a member",
+        ),
+    ] {
+        let postgres = Postgres::start();
+        postgres.psql("CREATE ROLE mallory LOGIN CREATEROLE");
+        let mut mallory = postgres.session("mallory");
+        allowed(&mut mallory, &format!("BEGIN; {makes}"));
+        std::thread::scope(|scope| {
+            // Whatever the database's isolation is, the second look sees what was made meanwhile.
+            postgres.psql("ALTER DATABASE audit SET default_transaction_isolation = 'repeatable read'; ALTER DATABASE audit SET default_transaction_read_only = on");
+            for only_roles in [false, true] {
+                let url = postgres.url();
+                let migrated = scope.spawn(move || match only_roles {
+                    true => tracing_audit::make_roles(&url),
+                    false => tracing_audit::migrate(&url),
+                });
+                wait_until("the migration waits", PATIENCE, || {
+                    postgres.psql(
+                        "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postgres' AND wait_event_type = 'Lock'",
+                    ) == "1"
+                });
+                allowed(&mut mallory, "COMMIT");
+                let error = migrated.join().unwrap().unwrap_err().to_string();
+                assert!(error.contains(named), "{error}");
+                postgres.psql("BEGIN READ WRITE; DROP ROLE IF EXISTS audit_owner, audit_maintainer, audit_auditor; COMMIT");
+                allowed(&mut mallory, &format!("BEGIN; {makes}"));
+            }
+            allowed(&mut mallory, "ROLLBACK");
+        });
+    }
+}
+
+#[test]
+fn a_second_trail_of_a_server_takes_the_members_that_its_roles_have() {
+    let postgres = migrated();
+    postgres.psql("CREATE DATABASE second");
+    postgres.psql(
+        "CREATE ROLE app LOGIN IN ROLE audit_writer; CREATE ROLE alice LOGIN IN ROLE audit_auditor",
+    );
+    tracing_audit::migrate(&postgres.url_of("second")).unwrap();
+    tracing_audit::make_roles(&postgres.url_of("second")).unwrap();
+}
+
+#[test]
+fn a_transaction_that_began_before_the_trail_changes_nothing_whatever_it_saw() {
+    // It saw a schema of that name, which is not the trail's.
+    let postgres = after("CREATE SCHEMA audit; CREATE SCHEMA audit_parts; CREATE SCHEMA mallory");
+    let mut old = postgres.session("mallory");
+    allowed(
+        &mut old,
+        "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT FROM pg_namespace",
+    );
+    postgres.psql("DROP SCHEMA audit, audit_parts");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    refused(&mut old, "55000", "CREATE TABLE mallory.t (id int)");
+    allowed(&mut old, "ROLLBACK");
+    allowed(&mut old, "CREATE TABLE mallory.t (id int)");
+}
+
+#[test]
+fn a_function_that_names_the_schema_of_the_guard_does_not_pass_for_the_guard() {
+    let postgres = Postgres::start();
+    postgres.psql(
+        "CREATE ROLE app LOGIN CREATEROLE; CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO app, mallory",
+    );
+    tracing_audit::migrate(&postgres.url_as("app")).unwrap();
+    let mut mallory = postgres.session("mallory");
+    allowed(
+        &mut mallory,
+        "CREATE SCHEMA audit_guard; CREATE FUNCTION pg_temp.named() RETURNS oid LANGUAGE sql BEGIN ATOMIC SELECT 'audit_guard'::regnamespace::oid; END",
+    );
+    postgres.psql("ALTER SCHEMA audit_guard OWNER TO postgres");
+    let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    let error = error.to_string();
+    assert!(
+        error.contains("named(), which names schema audit_guard (of mallory)"),
+        "{error}"
+    );
+    // How to resolve it: the temporary function goes with its session.
+    drop(mallory);
+    wait_until("the session is over", PATIENCE, || {
+        tracing_audit::migrate(&postgres.url()).is_ok()
+    });
+    assert_eq!(postgres.psql("SELECT count(*) FROM pg_event_trigger"), "2");
+}
+
+#[test]
+fn what_names_an_empty_schema_that_is_to_be_made_anew_is_named() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE mallory LOGIN; CREATE SCHEMA audit");
+    let mut mallory = postgres.session("mallory");
+    allowed(
+        &mut mallory,
+        "CREATE FUNCTION pg_temp.named() RETURNS oid LANGUAGE sql BEGIN ATOMIC SELECT 'audit'::regnamespace::oid; END",
+    );
+    postgres.psql("CREATE VIEW public.monitor AS SELECT count(*) FROM pg_class WHERE relnamespace = 'audit'::regnamespace");
+    migrate_is_refused(
+        &postgres,
+        &[
+            "named(), which names schema audit (of mallory)",
+            "view public.monitor",
+        ],
+    );
+    tracing_audit::make_roles(&postgres.url()).unwrap();
+    drop(mallory);
+    postgres.psql("DROP VIEW public.monitor");
+    wait_until("the session is over", PATIENCE, || {
+        tracing_audit::migrate(&postgres.url()).is_ok()
+    });
+}
+
+#[test]
+fn a_publication_of_the_schema_stands_in_nobodys_way() {
+    let postgres = Postgres::start_with(&["wal_level=logical"]);
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql("CREATE PUBLICATION cdc FOR TABLES IN SCHEMA audit");
+    tracing_audit::migrate(&postgres.url()).unwrap();
+}
+
+#[test]
+fn settings_of_a_database_that_make_plpgsql_stricter_break_no_function() {
+    let postgres = Postgres::start();
+    postgres.psql(
+        "ALTER DATABASE audit SET plpgsql.extra_errors = 'all'; ALTER DATABASE audit SET plpgsql.extra_warnings = 'all'",
+    );
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    let mut operator = login(&postgres, "ops", Some("audit_operator"));
+    allowed(
+        &mut operator,
+        "SELECT audit.ensure_partition('events', '2012-05-04Z'), audit.place_hold('case', from_time => '2020-01-01Z')",
+    );
+    allowed(
+        &mut operator,
+        "SELECT audit.remove_partition('events_2012_05', '7 years')",
+    );
+}
+
+#[test]
+fn a_schema_that_a_stranger_makes_while_a_migration_waits_is_named() {
+    let postgres = after("BEGIN; CREATE SCHEMA audit; ROLLBACK");
+    let mut mallory = postgres.session("mallory");
+    allowed(&mut mallory, "BEGIN; CREATE SCHEMA audit");
+    std::thread::scope(|scope| {
+        let migrated = scope.spawn(|| tracing_audit::migrate(&postgres.url()));
+        wait_until("the migration waits", PATIENCE, || {
+            postgres.psql(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = 'postgres' AND wait_event_type = 'Lock'",
+            ) == "1"
+        });
+        allowed(&mut mallory, "COMMIT");
+        let error = migrated.join().unwrap().unwrap_err().to_string();
+        assert!(error.contains("schema audit (of mallory)"), "{error}");
+    });
+    assert_eq!(
+        postgres.psql("SELECT nspowner::regrole FROM pg_namespace WHERE nspname = 'audit'"),
+        "mallory"
     );
 }

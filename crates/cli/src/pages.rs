@@ -329,7 +329,7 @@ fn size(table: Table, parameter: usize) -> String {
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, octet_length(metadata::text)::bigint
-            + coalesce(octet_length(array_to_string(problems, ' ')), 0) + octet_length(salt) * 2 + {}
+            + coalesce(octet_length(array_to_string(problems, ' ')), 0) + cardinality(problems) * 5::bigint + octet_length(salt) * 2 + {}
         FROM audit.{table} WHERE id = ANY (${parameter})",
         texts.join(" + "),
         table = table.name()

@@ -128,14 +128,26 @@ async fn remove(
     Ok(event)
 }
 
-/// Returns why a partition was not removed, if that concerns it alone: a hold placed meanwhile, a
-/// row that refers to it, a lock that another session holds.
+/// Returns why a partition was not removed, if the next one may be: a hold placed meanwhile, a lock
+/// that another session holds, another session that has removed it, a row that Postgres cannot
+/// hash. `None` if the next one would meet the same: a connection that is lost, a missing right, a
+/// server that takes no changes, functions of another version.
 pub(crate) fn refusal(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?;
-    let concerns_it = ["55", "2BP01", "23503"]
-        .iter()
-        .any(|code| error.code().is_some_and(|found| found.starts_with(code)));
-    concerns_it.then(|| error.message().to_owned())
+    let code = error.code()?;
+    let starts_with = |classes: &[&str]| classes.iter().any(|class| code.starts_with(class));
+    if starts_with(&["08", "57P", "42501", "25006", "0A", "42883", "3F"]) {
+        return None;
+    }
+    Some(if starts_with(&["55", "2BP01", "23503"]) {
+        // The trail's own words, or those of Postgres for the same.
+        error.message().to_owned()
+    } else if starts_with(&["22", "23"]) {
+        // The message may repeat a value.
+        format!("Postgres refused it (SQLSTATE {code})")
+    } else {
+        format!("{} (SQLSTATE {code})", error.message())
+    })
 }
 
 /// Prints a part of the output and flushes it.

@@ -89,7 +89,8 @@ async fn migrate_with(servers: Servers, what: What) -> Result<(), MigrateError> 
     let is_to_run = match state(&mut connection).await.map_err(database)? {
         // When nothing is to be done, no right to do it is needed.
         SchemaState::Current | SchemaState::NotWriter => {
-            let strangers = migrations::strangers(&mut connection, migrations::About::Use).await?;
+            let strangers =
+                migrations::strangers(&mut connection, migrations::About::Guard).await?;
             if let Some(strangers) = strangers {
                 return Err(MigrateError::NotOurs(strangers));
             }

@@ -12,6 +12,7 @@
 use std::fmt::Write as _;
 
 use sha2::{Digest as _, Sha384};
+use sqlx::error::DatabaseError;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 
@@ -56,8 +57,8 @@ pub(crate) const GUARD: &str = include_str!("../../../migrations/guard.sql");
 /// their schema or with everything that should be in it. If only a part is missing, it was not left
 /// out but tampered with, which `doctor` reports.
 pub(super) const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE rolname OPERATOR(pg_catalog.=) current_user AND rolsuper \
-     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_depend d ON d.refobjid OPERATOR(pg_catalog.=) n.oid \
-         WHERE d.refclassid OPERATOR(pg_catalog.=) 'pg_catalog.pg_namespace'::pg_catalog.regclass AND n.nspname OPERATOR(pg_catalog.=) 'audit_guard') \
+     AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_proc p ON p.pronamespace OPERATOR(pg_catalog.=) n.oid \
+         WHERE n.nspname OPERATOR(pg_catalog.=) 'audit_guard') \
      AND NOT EXISTS (SELECT FROM pg_catalog.pg_event_trigger \
      WHERE evtname OPERATOR(pg_catalog.=) ANY ('{audit_refuse_ddl,audit_refuse_drop}'))";
 
@@ -65,6 +66,14 @@ pub(super) const LACKS_GUARD: &str = "SELECT true FROM pg_catalog.pg_roles WHERE
 /// exist (from Postgres 16 on, the right to create roles does not include those that another role
 /// created), or the right to create schemas.
 pub(super) const MISSING_RIGHT: &str = include_str!("../../../migrations/missing_right.sql");
+
+/// Begins a migration's transaction, whatever the database's defaults are. After waiting for another
+/// process, this one must see what that one has done.
+const BEGIN_CHANGE: &str = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
+
+/// What is in the way when a migration has waited for as long as its `lock_timeout`.
+const HELD_UP: &str = "a transaction of another session that makes a schema or a role of the trail's name, or holds a lock on \
+     its tables: end it, and run this again (pg_locks and pg_stat_activity say which)";
 
 /// How many of the things that stand in the way are listed.
 const NAMED: usize = 5;
@@ -84,6 +93,10 @@ pub(crate) enum NotMade {
 
 impl From<sqlx::Error> for NotMade {
     fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(DatabaseError::code);
+        if code.is_some_and(|code| code == "55P03") {
+            return Self::Refused(String::from(HELD_UP));
+        }
         Self::Database(error)
     }
 }
@@ -102,9 +115,7 @@ impl From<NotMade> for MigrateError {
 /// Brings the tables up to date. Many processes may do so at once: they wait for each other. With
 /// `is_writer`, the login may then write to what it has created.
 pub(crate) async fn run(connection: &mut PgConnection, is_writer: bool) -> Result<(), NotMade> {
-    // After waiting for another process, this one must see what that one has done.
-    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE";
-    let mut transaction = connection.begin_with(begin).await?;
+    let mut transaction = connection.begin_with(BEGIN_CHANGE).await?;
     transaction.execute(SETTINGS).await?;
     let is_there = is_made(&mut transaction).await?;
     let about = if is_there { About::Use } else { About::Making };
@@ -187,7 +198,7 @@ async fn make(transaction: &mut PgConnection, is_writer: bool) -> Result<(), Not
 
 /// Creates the roles alone.
 pub(crate) async fn make_roles(connection: &mut PgConnection) -> Result<(), NotMade> {
-    let mut transaction = connection.begin().await?;
+    let mut transaction = connection.begin_with(BEGIN_CHANGE).await?;
     transaction.execute(SETTINGS).await?;
     refuse_strangers(&mut transaction, About::Roles).await?;
     refuse_without_right(&mut transaction).await?;
@@ -244,7 +255,7 @@ async fn found(
     let matters: &[&str] = match about {
         About::Use => &["always"],
         About::Guard => &["always", "to guard"],
-        About::Making => &["always", "to guard", "to make"],
+        About::Making => &["always", "to guard", "to make", "to claim"],
         About::Roles => &["to make"],
     };
     let mut found = Vec::new();

@@ -44,6 +44,7 @@ const CHECKS: [(&str, &str, &[&str]); 15] = [
             "object",
             "table",
             "logged",
+            "storage",
             "parent",
             "child",
             "sequence",

@@ -85,7 +85,9 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     FROM pg_depend d JOIN space n ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.deptype IN ('n', 'a')
     LEFT JOIN pg_class c ON d.classid = 'pg_class'::regclass AND c.oid = d.objid, pg_identify_object(d.classid, d.objid, 0) i
     -- Not what only names a schema, as a constant of type regnamespace in a view does.
-    WHERE d.classid NOT IN ('pg_default_acl'::regclass, 'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass)
+    WHERE d.classid NOT IN ('pg_default_acl'::regclass, 'pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
+            -- Publications are told of with the ways around.
+            'pg_publication_namespace'::regclass, 'pg_publication_rel'::regclass)
         AND coalesce(i.schema, n.nspname) = n.nspname
         AND NOT EXISTS (SELECT FROM brought b WHERE b.classid = d.classid AND b.objid = d.objid)
         AND NOT (n.nspname = 'audit_parts' AND c.relkind IN ('r', 'p') AND c.relkind IS NOT NULL)
@@ -135,6 +137,17 @@ fact (kind, object, name, statement, shape, change, undo) AS (
     UNION ALL
     SELECT 'logged', name, '', format('ALTER %s %s SET %s;', word, name, CASE relpersistence WHEN 'p' THEN 'LOGGED' ELSE 'UNLOGGED' END), '', NULL, NULL
     FROM relation WHERE relkind IN ('r', 'S')
+    UNION ALL
+    -- In another tablespace than the database's own, or by another access method.
+    SELECT 'storage', r.name, format('tablespace %s of %s', t.spcname, x.relname), NULL, NULL, NULL,
+        format('ALTER %s %I.%I SET TABLESPACE %I;', CASE WHEN x.oid = r.oid THEN 'TABLE' ELSE 'INDEX' END, xn.nspname, x.relname,
+            (SELECT b.spcname FROM pg_database d JOIN pg_tablespace b ON b.oid = d.dattablespace WHERE d.datname = current_database()))
+    FROM relation r LEFT JOIN pg_index i ON i.indrelid = r.oid JOIN pg_class x ON x.oid IN (r.oid, i.indexrelid) JOIN pg_namespace xn ON xn.oid = x.relnamespace
+    JOIN pg_tablespace t ON t.oid = x.reltablespace
+    WHERE r.relkind IN ('r', 'p') GROUP BY r.oid, r.name, t.spcname, x.oid, x.relname, xn.nspname
+    UNION ALL
+    SELECT 'storage', r.name, format('access method %s', m.amname), NULL, NULL, NULL, format('ALTER TABLE %s SET ACCESS METHOD heap;', r.name)
+    FROM relation r JOIN pg_am m ON m.oid = r.relam WHERE r.relkind IN ('r', 'p') AND m.amname <> 'heap'
     UNION ALL
     SELECT 'row security', name, '', format('ALTER TABLE %s %s ROW LEVEL SECURITY;', name, CASE WHEN relrowsecurity THEN 'ENABLE' ELSE 'DISABLE' END), '', NULL, NULL
     FROM relation WHERE relkind IN ('r', 'p')

@@ -224,6 +224,10 @@ fn other(difference: &Difference, group: &[Difference]) -> Words {
         ),
         ("table", _) => problem("it is a table of another kind", "as the migrations make it"),
         ("logged", _) => problem("it is UNLOGGED: a crash of the server empties it", "LOGGED"),
+        ("storage", _) => warning(
+            format!("it, or an index of it, is not stored as Postgres does by default: {name}"),
+            "in the tablespace of the database, by heap",
+        ),
         ("parent", _) => problem(format!("it inherits from {name}"), "a table of its own"),
         ("child", _) => problem(
             format!("it is none of the trail's, and its rows are seen in {name}"),

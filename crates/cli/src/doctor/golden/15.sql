@@ -146,11 +146,11 @@ ALTER TABLE audit.activities ADD CONSTRAINT activities_pkey PRIMARY KEY (id);
 --@ ["constraint","audit.activities","activities_size",null,null]
 ALTER TABLE audit.activities ADD CONSTRAINT activities_size CHECK ((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(action_type), 0)) + COALESCE(octet_length(target_type), 0)) + COALESCE(octet_length(target_id), 0)) + COALESCE(octet_length(input_summary), 0)) + COALESCE(octet_length(output_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
 CASE
-    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
     ELSE true
-END AND
+END AND (cardinality(problems) <= 101) AND
 CASE
-    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["forced row security","audit.activities","","",null]
@@ -203,6 +203,7 @@ CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq 
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 BEGIN
     IF writer IS NULL OR secret IS NULL OR octet_length(secret) <> 32 THEN
@@ -238,6 +239,7 @@ CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq 
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     batch record;
@@ -251,7 +253,7 @@ BEGIN
         RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
     END IF;
     INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
-        VALUES (writer, seq, record_id, kind, sqlstate, reason, frame, salt);
+        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt);
 END
 $function$
 ;
@@ -271,6 +273,7 @@ CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text
  SET "TimeZone" TO 'UTC'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     at     constant timestamptz := clock_timestamp();
@@ -279,13 +282,25 @@ DECLARE
     event  constant uuid := encode(set_byte(overlay(uuid_send(gen_random_uuid())
         PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
         6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
+    leaf   text := 'events_' || to_char(at, 'YYYY_MM');
 BEGIN
+    -- Prepared, it would keep partitions from being removed for as long as nobody ends it.
+    PERFORM audit.refuse_prepare();
+    -- A partition that is made locks out readers until the transaction ends, which is for nobody to decide who may not make
+    -- one. In a trail that has no month yet there is nothing to read.
+    IF pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
+        OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default')
+    THEN
+        leaf := audit.ensure_partition('events', at);
+    ELSIF leaf NOT IN (SELECT audit.leaves('events')) THEN
+        leaf := 'events_default';
+    END IF;
     INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
         VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
     EXECUTE format(
         'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
          VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
-        audit.ensure_partition('events', at))
+        leaf)
         USING event, tenant_id, session_user::text, request_id, action_type, target_type, target_id, input_summary, at,
             coalesce(metadata, '{}') || jsonb_strip_nulls(jsonb_build_object(
                 'client_address', host(inet_client_addr()), 'application_name', nullif(current_setting('application_name'), ''))),
@@ -466,14 +481,14 @@ CREATE OR REPLACE FUNCTION audit.check_text(what text, value text, most_bytes in
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
+    IF octet_length(value) > most_bytes THEN
+        RAISE EXCEPTION 'audit trail: % is longer than % bytes', what, most_bytes USING ERRCODE = 'invalid_parameter_value';
+    END IF;
     -- Nothing but white space, format and control characters, by their bytes in UTF8: no locale decides what is blank.
     IF value IS NULL OR encode(convert_to(value, 'UTF8'), 'hex')
         ~ '^(0[1-9a-f]|1[0-9a-f]|20|7f|c2[89][0-9a-f]|c2a0|c2ad|cd8f|d89c|e1859f|e185a0|e19a80|e19eb[45]|e1a08[bcdef]|e2808[0-9a-f]|e280a[89a-f]|e2819f|e281a[0-9a-f]|e2a080|e38080|e385a4|efb88[0-9a-f]|efbbbf|efbea0|efbfb[0-9ab]|f09bb2a[0-3]|f09d85b[3-9a]|f3a0[89ab][0-9a-f][89ab][0-9a-f])*$'
     THEN
         RAISE EXCEPTION 'audit trail: % is missing or blank', what USING ERRCODE = 'invalid_parameter_value';
-    END IF;
-    IF octet_length(value) > most_bytes THEN
-        RAISE EXCEPTION 'audit trail: % is longer than % bytes', what, most_bytes USING ERRCODE = 'invalid_parameter_value';
     END IF;
 END
 $function$
@@ -491,6 +506,7 @@ CREATE OR REPLACE FUNCTION audit.check_writer(writer uuid, secret bytea)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 BEGIN
     IF NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = writer AND w.secret_sha256 = sha256(secret)) THEN
@@ -622,10 +638,16 @@ ALTER TABLE audit.dead_letters ALTER COLUMN seq SET NOT NULL;
 --@ ["column not null","audit.dead_letters","writer_id","",null]
 ALTER TABLE audit.dead_letters ALTER COLUMN writer_id SET NOT NULL;
 --@ ["columns","audit.dead_letters","","[[\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"record_id\", \"uuid\"], [\"kind\", \"text\"], [\"sqlstate\", \"text\"], [\"reason\", \"text\"], [\"frame\", \"bytea\"], [\"salt\", \"bytea\"], [\"created_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.dead_letters","dead_letters_frame_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_frame_check CHECK ((octet_length(frame) <= 268435456));
 --@ ["constraint","audit.dead_letters","dead_letters_kind_check",null,null]
 ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_kind_check CHECK ((octet_length(kind) <= 256));
 --@ ["constraint","audit.dead_letters","dead_letters_pkey",null,null]
 ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (writer_id, seq);
+--@ ["constraint","audit.dead_letters","dead_letters_reason_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_reason_check CHECK ((octet_length(reason) <= 65536));
+--@ ["constraint","audit.dead_letters","dead_letters_salt_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_salt_check CHECK ((octet_length(salt) <= 64));
 --@ ["constraint","audit.dead_letters","dead_letters_sqlstate_check",null,null]
 ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_sqlstate_check CHECK ((octet_length(sqlstate) <= 16));
 --@ ["forced row security","audit.dead_letters","","",null]
@@ -672,6 +694,7 @@ CREATE OR REPLACE FUNCTION audit.depending(leaf text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT DISTINCT format('%s %s depends on it', o.type, o.identity)
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -703,6 +726,7 @@ CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with
  SET "TimeZone" TO 'UTC'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     month_start constant timestamptz := date_trunc('month', at);
@@ -902,11 +926,11 @@ ALTER TABLE audit.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
 --@ ["constraint","audit.events","events_size",null,null]
 ALTER TABLE audit.events ADD CONSTRAINT events_size CHECK ((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(action_type), 0)) + COALESCE(octet_length(target_type), 0)) + COALESCE(octet_length(target_id), 0)) + COALESCE(octet_length(input_summary), 0)) + COALESCE(octet_length(output_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
 CASE
-    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
     ELSE true
-END AND
+END AND (cardinality(problems) <= 101) AND
 CASE
-    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["forced row security","audit.events","","",null]
@@ -981,6 +1005,7 @@ CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with ti
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT h.id, h.tenant_id FROM audit.legal_holds h
     WHERE h.from_time < month_end AND h.to_time > month_start AND (h.kinds IS NULL OR parent = ANY (h.kinds))
@@ -1001,6 +1026,7 @@ CREATE OR REPLACE FUNCTION audit.hold_coverage(hold uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT c.* FROM audit.legal_holds h, audit.covered(h.tenant_id, h.from_time, h.to_time, h.kinds) c WHERE h.id = hold
 $function$
@@ -1059,6 +1085,7 @@ CREATE OR REPLACE FUNCTION audit.least_age()
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT coalesce((SELECT s.least_age FROM audit.settings s ORDER BY s.id DESC LIMIT 1), interval '30 days')
 $function$
@@ -1248,6 +1275,7 @@ CREATE OR REPLACE FUNCTION audit.lift_hold(hold uuid, reason text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     tenant uuid;
@@ -1257,10 +1285,11 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
     END IF;
-    IF EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = hold) THEN
+    -- Another may lift it at the same moment.
+    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user);
     PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
 END
 $function$
@@ -1364,6 +1393,7 @@ CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start t
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     against  text[] := '{}';
@@ -1427,6 +1457,7 @@ CREATE OR REPLACE FUNCTION audit.place_hold(reason text, tenant_id uuid DEFAULT 
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     hold     uuid;
@@ -1483,6 +1514,7 @@ CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFA
  SET "TimeZone" TO 'UTC'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     leaf  text;
@@ -1490,7 +1522,12 @@ DECLARE
     young timestamptz;
 BEGIN
     -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
-    young := now() - keep;
+    BEGIN
+        young := now() - keep;
+    EXCEPTION WHEN datetime_field_overflow THEN
+        -- Beyond all time that there is.
+        young := NULL;
+    END;
     IF young IS NULL OR NOT isfinite(young) OR young > now() - interval '1 day' OR young > now() - floor THEN
         RAISE EXCEPTION 'audit trail: records are kept for % at least, which is the least age that an auditor has set, or the default; audit.set_least_age changes it', floor
             USING ERRCODE = 'invalid_parameter_value';
@@ -1531,6 +1568,7 @@ CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[]
  SET "TimeZone" TO 'UTC'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     strays bigint;
@@ -1723,11 +1761,11 @@ ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_pkey PRIMARY KEY (id);
 --@ ["constraint","audit.prompt_runs","prompt_runs_size",null,null]
 ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_size CHECK (((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(model_name), 0)) + COALESCE(octet_length(provider), 0)) + COALESCE(octet_length(prompt_template_name), 0)) + COALESCE(octet_length(rendered_prompt), 0)) + COALESCE(octet_length(response_text), 0)) + COALESCE(octet_length(role), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
 CASE
-    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
     ELSE true
-END AND
+END AND (cardinality(problems) <= 101) AND
 CASE
-    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["forced row security","audit.prompt_runs","","",null]
@@ -1912,11 +1950,11 @@ ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_pkey PRIMARY KEY (id);
 --@ ["constraint","audit.query_runs","query_runs_size",null,null]
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_size CHECK ((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(question_text), 0)) + COALESCE(octet_length(sql_text), 0)) + COALESCE(octet_length(sql_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
 CASE
-    WHEN (pg_column_size(metadata) > 2000) THEN (octet_length((metadata)::text) <= 150994944)
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
     ELSE true
-END AND
+END AND (cardinality(problems) <= 101) AND
 CASE
-    WHEN (pg_column_size(problems) > 2000) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["constraint","audit.query_runs","query_runs_started_at_check",null,null]
@@ -1971,6 +2009,7 @@ CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 BEGIN
     PERFORM audit.check_text('the purpose of a reading', purpose, 4096);
@@ -2013,9 +2052,10 @@ CREATE OR REPLACE FUNCTION audit.referring(target regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT format(
-        'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
+        'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (SET lock_timeout = ''400ms''; ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (SET lock_timeout = ''400ms''; ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
         c.conrelid::regclass, c.conname, regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', ''), CASE h.relkind WHEN 'p' THEN '' ELSE ' NOT VALID' END)
     FROM pg_constraint c JOIN pg_class h ON h.oid = c.conrelid
     WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = target
@@ -2173,6 +2213,7 @@ CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
  SET bytea_output TO 'hex'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     parent    constant text := left(leaf, -8);
@@ -2203,14 +2244,28 @@ BEGIN
         RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
             USING ERRCODE = 'object_in_use';
     END IF;
+    -- By the million: the hashes of some more rows are too long for one value.
     EXECUTE format(
         'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
-         SELECT $1, $2, r.writer_id, min(r.seq), max(r.seq), count(*), sha256(string_agg(sha256(convert_to(r::text, ''UTF8'')), '''' ORDER BY r.seq)), session_user
-         FROM audit_parts.%I r LEFT JOIN LATERAL (
-             SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
-         GROUP BY r.writer_id, b.first_seq', leaf) USING leaf, plan.parent;
-    SELECT count(*), sha256(coalesce(string_agg(r.sha256, '' ORDER BY r.writer_id, r.first_seq), '')) INTO batches, hashed
-        FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp();
+         SELECT $1, $2, p.writer_id, min(p.first_seq), max(p.last_seq), sum(p.rows), sha256(string_agg(p.sha256, '''' ORDER BY p.part)), session_user
+         FROM (
+             SELECT h.writer_id, h.batch, h.part, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows, sha256(string_agg(h.sha256, '''' ORDER BY h.seq, h.id)) AS sha256
+             FROM (
+                 SELECT s.*, (row_number() OVER (PARTITION BY s.writer_id, s.batch ORDER BY s.seq, s.id) - 1) / 1000000 AS part
+                 FROM (
+                     SELECT r.writer_id, b.first_seq AS batch, r.seq, r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256
+                     FROM audit_parts.%I r LEFT JOIN LATERAL (
+                         SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+                     OFFSET 0) s) h
+             GROUP BY h.writer_id, h.batch, h.part) p
+         GROUP BY p.writer_id, p.batch', leaf) USING leaf, plan.parent;
+    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
+        FROM (
+            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
+            FROM (
+                SELECT r.writer_id, r.first_seq, r.sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp()) h
+            GROUP BY h.part) p;
     -- What would stop the making of partitions for as long as all was hashed comes now. No foreign key is made from here on.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
@@ -2386,6 +2441,7 @@ CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     before interval;
@@ -2501,13 +2557,20 @@ CREATE OR REPLACE FUNCTION audit.settle_month(parent text, at timestamp with tim
  SET bytea_output TO 'hex'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     month_start constant timestamptz := date_trunc('month', at);
     net         constant text := parent || '_default';
     first       constant uuid := audit.id_at(date_trunc('month', at));
     last        constant uuid := audit.id_at(date_trunc('month', at) + interval '1 month');
-    hashing     constant text := 'SELECT sha256(coalesce(string_agg(sha256(convert_to(r::text, ''UTF8'')), '''' ORDER BY r.id), '''')) FROM audit_parts.%I r WHERE id >= $1 AND id < $2';
+    -- By the million, as for a removal.
+    hashing     constant text := 'SELECT sha256(coalesce(string_agg(p.sha256, '''' ORDER BY p.part), '''')) FROM (
+        SELECT h.part, sha256(string_agg(h.sha256, '''' ORDER BY h.id)) AS sha256
+        FROM (
+            SELECT s.*, (row_number() OVER (ORDER BY s.id) - 1) / 1000000 AS part
+            FROM (SELECT r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256 FROM audit_parts.%I r WHERE r.id >= $1 AND r.id < $2 OFFSET 0) s) h
+        GROUP BY h.part) p';
     columns     text;
     plan        record;
     copied      bigint;
@@ -2569,6 +2632,7 @@ CREATE OR REPLACE FUNCTION audit.tenant_batches(since timestamp with time zone, 
  SET max_parallel_workers_per_gather TO '0'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT b.writer_id, min(r.seq), max(r.seq), min(r.id::text)::uuid, max(r.id::text)::uuid, array_agg(DISTINCT r.name)
     FROM audit.batches b, LATERAL (
@@ -2777,6 +2841,7 @@ CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
 BEGIN
     PERFORM audit.check_writer(writer, secret);
@@ -2802,6 +2867,7 @@ CREATE OR REPLACE FUNCTION audit.writer_position(writer uuid)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET row_security TO 'on'
  SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
 AS $function$
     SELECT coalesce((
         -- No batch follows one at the end of bigint, but there is an answer.
@@ -2899,6 +2965,7 @@ CREATE OR REPLACE FUNCTION audit_guard.refuse_ddl()
 AS $function$
 DECLARE
     guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
+    could_switch_this_off constant boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
     refused text;
 BEGIN
     -- The trail's own functions, whose role nobody can take.
@@ -2909,13 +2976,16 @@ BEGIN
     IF current_user = 'audit_owner' THEN
         RAISE EXCEPTION 'audit trail: % by audit_owner is refused', TG_TAG USING ERRCODE = 'insufficient_privilege';
     END IF;
-    -- A snapshot that is older than the trail does not show it to what follows.
-    IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'audit') THEN
+    -- A snapshot that is older than the trail does not show it to what follows, though it may show another schema of its name.
+    IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit'))
+        OR to_regnamespace('audit_parts') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit_parts'))
+    THEN
         RAISE EXCEPTION 'audit trail: % is refused in a transaction that began before there was the trail', TG_TAG
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin it again.';
     END IF;
     -- A foreign key is checked with the rights of the owner of what it refers to, and so is a cast of its column run. Whatever
     -- was done to whatever, in the end there is no such key, of a superuser's either: the type's owner would gain the trail.
+    -- One that came while this was switched off keeps no superuser from other work.
     -- By what depends on the tables of the trail, since a key has no index by what it refers to.
     IF TG_EVENT = 'ddl_command_end' THEN
         SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
@@ -2929,14 +2999,15 @@ BEGIN
                 WITH RECURSIVE base AS (
                     SELECT kt.typbasetype, kt.typnamespace UNION ALL SELECT d.typbasetype, d.typnamespace FROM base JOIN pg_type d ON d.oid = base.typbasetype)
                 SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
+            AND (NOT could_switch_this_off OR k.conrelid IN (
+                SELECT o.objid FROM pg_event_trigger_ddl_commands() o WHERE o.classid = 'pg_class'::regclass))
         LIMIT 1;
         IF refused IS NOT NULL THEN
             RAISE EXCEPTION 'audit trail: the foreign key % is refused, for a cast of its column would run with the rights of the trail', refused
                 USING ERRCODE = 'insufficient_privilege', HINT = 'Its column must be of a type of Postgres itself, as uuid, or of a domain over one.';
         END IF;
     END IF;
-    -- Who could switch this off.
-    IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN
+    IF could_switch_this_off THEN
         RETURN;
     END IF;
     IF TG_EVENT = 'sql_drop' THEN
