@@ -121,7 +121,7 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
         io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (mut groups, is_whole) = look_at_all(&mut connection, arguments.max_age)
+    let (mut groups, is_whole) = look_until_still(&mut connection, arguments.max_age)
         .await
         .map_err(failed)?;
     let all = groups.iter_mut().flat_map(|(_, findings)| findings);
@@ -204,13 +204,39 @@ fn settled(
     ])
 }
 
-/// Runs all checks, in one read-only transaction. Also returns whether all of them could run.
-async fn look_at_all(
+/// The partitions, by which a look knows that they have changed meanwhile.
+const PARTITIONS: &str = "
+    SELECT coalesce(string_agg(concat_ws(' ', c.oid, c.relname, i.inhparent, i.inhdetachpending), ',' ORDER BY c.oid), '')
+    FROM pg_class c LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+    WHERE c.relnamespace = to_regnamespace('audit_parts') AND c.relkind IN ('r', 'p', 'f')";
+
+/// How often the checks run at most while partitions are made, removed or settled.
+const MAX_LOOKS: u32 = 3;
+
+/// Runs all checks; again if the partitions have changed meanwhile, for then a part of what they
+/// found is of before and a part of after.
+async fn look_until_still(
     connection: &mut sqlx::PgConnection,
     max_age: Option<Duration>,
 ) -> Result<(Vec<Group>, bool), sqlx::Error> {
-    let mut look = Look::begin(connection).await?;
-    let look = &mut look;
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        let mut look = Look::begin(connection).await?;
+        let before: Vec<(String,)> = look.rows(PARTITIONS).await?;
+        let found = look_at_all(&mut look, max_age).await?;
+        let after: Vec<(String,)> = look.rows(PARTITIONS).await?;
+        if before == after || looks == MAX_LOOKS {
+            return Ok(found);
+        }
+    }
+}
+
+/// Runs all checks, in one read-only transaction. Also returns whether all of them could run.
+async fn look_at_all(
+    look: &mut Look<'_>,
+    max_age: Option<Duration>,
+) -> Result<(Vec<Group>, bool), sqlx::Error> {
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
     let renamed = settled("names", server::renamed(look).await)?;
     if !renamed.is_empty() {

@@ -709,6 +709,34 @@ const GUARDS: &[Case] = &[
         undone: Then("DROP PUBLICATION leak"),
         found: &["warning leaks publication leak"],
     },
+    Case {
+        done: "CREATE PUBLICATION leak FOR TABLES IN SCHEMA audit",
+        undone: By("DROP PUBLICATION leak"),
+        found: &["warning leaks publication leak"],
+    },
+];
+
+/// Where a table lies, and by which access method.
+const STORAGE: &[Case] = &[
+    Case {
+        done: "CREATE ACCESS METHOD heap2 TYPE TABLE HANDLER heap_tableam_handler; ALTER TABLE audit_parts.events_NEXT SET ACCESS METHOD heap2",
+        undone: Then("DROP ACCESS METHOD heap2"),
+        found: &["warning tables audit_parts.events_NEXT"],
+    },
+    Case {
+        done: "ALTER TABLE audit_parts.events_NEXT SET TABLESPACE fast; ALTER INDEX audit_parts.events_NEXT_pkey SET TABLESPACE fast",
+        undone: AsAdvised,
+        found: &[
+            "warning tables audit_parts.events_NEXT",
+            "warning tables audit_parts.events_NEXT",
+        ],
+    },
+    Case {
+        // Nobody logs in as a group.
+        done: "ALTER ROLE team SET search_path = public, pg_catalog; ALTER ROLE audit_writer SET search_path = public, pg_catalog",
+        undone: By("ALTER ROLE team RESET ALL; ALTER ROLE audit_writer RESET ALL"),
+        found: &[],
+    },
 ];
 
 const FUNCTIONS: &[Case] = &[
@@ -1155,6 +1183,112 @@ fn tampering_with_partitions_is_found() {
 }
 
 #[test]
+fn storage_of_another_kind_is_found_and_settings_of_groups_are_not() {
+    each_is_found(STORAGE);
+}
+
+#[test]
+fn a_prepared_transaction_that_holds_a_lock_of_the_trail_is_found() {
+    let postgres = Postgres::start_with(&["max_prepared_transactions=4"]);
+    migrate(&postgres.url());
+    make_partitions(&postgres);
+    postgres.psql("CREATE TABLE public.own ()");
+    for (reads, name) in [
+        ("audit_parts.events_default", "it''s"),
+        ("public.own", "other"),
+    ] {
+        let mut session = postgres.session("postgres");
+        for statement in [
+            "BEGIN",
+            &format!("SELECT FROM {reads}"),
+            &format!("PREPARE TRANSACTION '{name}'"),
+        ] {
+            session.run(statement).unwrap();
+        }
+    }
+    let looked = doctor(&postgres.url());
+    assert_eq!(
+        found(&looked),
+        ["warning server_settings prepared transaction it's"]
+    );
+    follow(&postgres, &looked);
+    assert_eq!(found(&doctor(&postgres.url())), [""; 0]);
+    assert_eq!(postgres.psql("SELECT gid FROM pg_prepared_xacts"), "other");
+}
+
+#[test]
+fn a_partition_that_is_removed_during_the_look_is_no_problem() {
+    let postgres = with_partitions();
+    postgres.psql("SELECT audit.ensure_partition('events', '2012-05-04Z')");
+    // The look waits for this when it has listed the partitions.
+    let mut removing = postgres.session("postgres");
+    removing
+        .run("BEGIN; LOCK TABLE ONLY audit.query_runs IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let looking = command(&postgres.url(), &["doctor", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    support::wait_until("the look waits", std::time::Duration::from_secs(9), || {
+        postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'") == "1"
+    });
+    removing
+        .run("ALTER TABLE audit.events DETACH PARTITION audit_parts.events_2012_05; DROP TABLE audit_parts.events_2012_05; COMMIT")
+        .unwrap();
+    let looked = looking.wait_with_output().unwrap();
+    assert_eq!(found(&looked), [""; 0]);
+}
+
+#[test]
+fn rows_that_are_gone_are_found_whatever_else_is_gone_by_the_rules() {
+    let postgres = with_partitions();
+    // A batch of dead letters alone, and one of which retention has removed one table's rows.
+    postgres.psql(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
+         VALUES ('00000000-0000-7000-8000-00000000000a', 1, 3, '{}', 3, NULL, NULL, 'test'),
+             ('00000000-0000-7000-8000-00000000000b', 1, 5, '{\"events\": 2, \"query_runs\": 3}', 0, audit.id_at(now()), audit.id_at(now() + interval '1 minute'), 'test');
+         INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
+         VALUES ('events_2012_05', 'events', '00000000-0000-7000-8000-00000000000b', 1, 5, 2, '', 'x')",
+    );
+    let looked = doctor(&postgres.url());
+    assert_eq!(found(&looked), ["problem batch_rows audit.batches"]);
+    assert!(
+        stdout(&looked).contains("6 rows that 2 batches of 2 writers wrote are not there"),
+        "{}",
+        stdout(&looked)
+    );
+}
+
+#[test]
+fn rows_that_are_dated_ahead_hide_none_that_no_batch_counts() {
+    let postgres = with_partitions();
+    postgres.psql(
+        "INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
+         SELECT overlay(audit.id_at(at)::text PLACING lpad(n::text, 12, '0') FROM 25)::uuid, at, 'succeeded', '00000000-0000-7000-8000-00000000000a', n, ''
+         FROM generate_series(1, 10000) n, (VALUES ('2099-01-01Z'::timestamptz)) v (at);
+         INSERT INTO audit.events (id, created_at, status, service_name, action_type, writer_id, seq, salt)
+         VALUES (audit.id_at(now()), now(), 'succeeded', 'postgres', 'audit.partition_removed', '00000000-0000-7000-8000-00000000000b', 1, '');
+         INSERT INTO audit.writers (writer_id, login, secret_sha256) VALUES ('00000000-0000-7000-8000-00000000000b', 'app', sha256('secret'))",
+    );
+    count_events(&postgres, 10000);
+    let looked = doctor(&postgres.url());
+    let words = stdout(&looked);
+    assert!(
+        words.contains("1 of the newest rows are counted by no batch")
+            && words.contains("1 of the newest events say that the database made them"),
+        "{words}"
+    );
+    // Those that are ahead are looked at as well.
+    postgres.psql(
+        "INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
+         VALUES (audit.id_at('2098-01-01Z'), '2098-01-01Z', 'succeeded', '00000000-0000-7000-8000-00000000000c', 1, '')",
+    );
+    assert!(
+        stdout(&doctor(&postgres.url())).contains("2 of the newest rows are counted by no batch")
+    );
+}
+
+#[test]
 fn a_role_that_is_missing_is_found() {
     let postgres = with_partitions();
     for role in [
@@ -1269,6 +1403,7 @@ fn values_at_the_end_of_their_range_do_not_end_the_answer() {
     assert_eq!(
         found(&looked),
         [
+            "problem batch_rows audit.batches",
             "warning batches audit.batches",
             "warning newest_batch newest batch",
         ],
@@ -1276,7 +1411,7 @@ fn values_at_the_end_of_their_range_do_not_end_the_answer() {
         stdout(&looked)
     );
     assert!(stdout(&looked).contains("2 of the newest 2 do not begin"));
-    assert_eq!(looked.status.code(), Some(0));
+    assert_eq!(looked.status.code(), Some(1));
     let strict = command(&postgres.url(), &["doctor", "--json", "--strict"]);
     assert_eq!({ strict }.output().unwrap().status.code(), Some(1));
 
@@ -1472,8 +1607,11 @@ fn refused_records_and_gaps_are_told_in_numbers_without_reasons_or_values() {
     let postgres = with_partitions();
     let batch = |writer: &str, first: i64, last: i64| {
         postgres.psql(&format!(
-            "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version)
-            VALUES ('{writer}', {first}, {last}, '{{}}', {}, 'test')",
+            "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
+            VALUES ('{writer}', {first}, {last}, '{{\"events\": {}}}', 0, audit.id_at(now()), audit.id_at(now() + interval '1 hour'), 'test');
+            INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
+            SELECT overlay(audit.id_at(now())::text PLACING right(gen_random_uuid()::text, 12) FROM 25)::uuid, now(), 'succeeded', '{writer}', n, ''
+            FROM generate_series({first}, {last}) n",
             last - first + 1
         ));
     };
@@ -1815,8 +1953,10 @@ fn a_trail_that_nobody_writes_is_found_when_it_is_asked_for() {
     let silent = "problem newest_batch newest batch";
     assert_eq!(found(&within("1h")), [silent]);
     postgres.psql(
-        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version, committed_at)
-        VALUES ('00000000-0000-7000-8000-00000000000a', 1, 1, '{}', 1, 'test', now() - interval '2 hours')",
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version, committed_at)
+        VALUES ('00000000-0000-7000-8000-00000000000a', 1, 1, '{\"events\": 1}', 0, audit.id_at(now()), audit.id_at(now()), 'test', now() - interval '2 hours');
+        INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
+        VALUES (audit.id_at(now()), now(), 'succeeded', '00000000-0000-7000-8000-00000000000a', 1, '')",
     );
     assert_eq!(found(&within("1h")), [silent]);
     assert_eq!(found(&within("3h")), [""; 0]);
@@ -1874,7 +2014,10 @@ fn names_that_could_steer_a_terminal_do_not() {
 /// Applies each case, checks the findings, undoes it, and checks that all is well again.
 #[track_caller]
 fn each_is_found(cases: &[Case]) {
-    let postgres = with_partitions();
+    let postgres = Postgres::start_with(&["allow_in_place_tablespaces=on"]);
+    migrate(&postgres.url());
+    make_partitions(&postgres);
+    postgres.psql("CREATE TABLESPACE fast LOCATION ''");
     postgres.psql(
         "CREATE ROLE app LOGIN IN ROLE audit_writer; CREATE ROLE somebody; CREATE ROLE team; CREATE ROLE \"Some Body\";
         CREATE FUNCTION public.swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';

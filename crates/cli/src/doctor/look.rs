@@ -32,7 +32,9 @@ pub(crate) struct Look<'c> {
 
 impl<'c> Look<'c> {
     pub(crate) async fn begin(connection: &'c mut PgConnection) -> Result<Self, sqlx::Error> {
-        let mut transaction = connection.begin_with("BEGIN READ ONLY").await?;
+        let mut transaction = connection
+            .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
+            .await?;
         transaction.execute(CATALOG_FIRST).await?;
         transaction.execute(SET_UP).await?;
         let sees_all_rows = sqlx::query_scalar(SIGHT)

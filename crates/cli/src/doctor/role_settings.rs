@@ -16,7 +16,8 @@ const SETTINGS: &str = "
             lower(split_part(c, '=', 1)), substr(c, strpos(c, '=') + 1), false
         FROM pg_db_role_setting s LEFT JOIN pg_roles r ON r.oid = s.setrole LEFT JOIN pg_database d ON d.oid = s.setdatabase,
             unnest(s.setconfig) c
-        WHERE s.setdatabase = 0 OR d.datname = current_database()
+        -- Nobody has those of a role that cannot log in.
+        WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND (s.setrole = 0 OR r.rolcanlogin)
         UNION ALL
         SELECT NULL, 'ALTER SYSTEM', lower(name), reset_val, true FROM pg_settings
         WHERE lower(name) IN ('search_path', 'app.current_tenant', 'default_transaction_read_only') AND reset_val IS DISTINCT FROM boot_val)

@@ -27,6 +27,17 @@ const SETTINGS: &str = "
         'fsync', 'full_page_writes', 'synchronous_commit', 'session_replication_role', 'row_security',
         'event_triggers', 'zero_damaged_pages', 'ignore_checksum_failure')";
 
+/// Prepared transactions that hold a lock on something of the trail: the name, and the statement
+/// that ends it. They have no process.
+const PREPARED: &str = "
+    SELECT p.gid, p.owner::text, format('ROLLBACK PREPARED %L;', p.gid) FROM pg_prepared_xacts p
+    WHERE p.database = current_database() AND EXISTS (
+        SELECT FROM pg_locks t JOIN pg_locks l ON l.pid IS NULL AND l.virtualtransaction = t.virtualtransaction
+        JOIN pg_class c ON c.oid = l.relation JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE t.pid IS NULL AND t.locktype = 'transactionid' AND t.transactionid = p.transaction AND n.nspname IN ('audit', 'audit_parts')
+            AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()))
+    ORDER BY 1";
+
 const CLOCK: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
 const SCHEMA: &str = "
@@ -103,8 +114,25 @@ pub(crate) enum Schema {
 pub(crate) async fn check(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = version(look).await?;
     findings.extend(settings(look).await?);
+    findings.extend(prepared(look).await?);
     findings.push(clock(look).await?);
     Ok(findings)
+}
+
+/// Reports prepared transactions, whose locks stay until somebody ends them.
+async fn prepared(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
+    let prepared = look.rows::<(String, String, String)>(PREPARED).await?;
+    let finding = |(name, owner, statement): (String, String, String)| {
+        Finding::warning(
+            "server_settings",
+            format!("prepared transaction {name}"),
+            format!("it is {owner}'s and holds a lock on a table of the trail: no partition that it has read can be removed"),
+        )
+        .expected("none that holds such a lock for long")
+        .advice(statement)
+        .explained("Or COMMIT PREPARED, whichever its program would do.")
+    };
+    Ok(prepared.into_iter().map(finding).collect())
 }
 
 async fn version(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
