@@ -12,13 +12,15 @@
 //! those that are new.
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, Row as _};
 use tracing_audit::__program::Table;
 
+use crate::complain;
 use crate::database::{CATALOG_FIRST, Database, begin};
 use crate::error::Error;
 use crate::pages::Pages;
@@ -27,6 +29,20 @@ use crate::row::{RecordId, Row};
 /// How long a query may take before the connection counts as lost: without a limit, a silently
 /// dropped connection would block for ever.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long the search for one batch's rows may take: a writer may say of a batch that its ids are
+/// of all time, and then the search reads all rows of that time.
+const BATCH_TIMEOUT: &str = "SET LOCAL statement_timeout = '10s'";
+
+/// How long the search for the newest rows goes on, once it has begun with a batch.
+const NEWEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// A batch whose ids span more than this is searched last of all, in milliseconds: a week.
+const WIDE_MS: u128 = 7 * 24 * 60 * 60 * 1_000;
+
+/// How many such batches are searched for the newest rows, and how many in a row that take too long
+/// while new ones come.
+const MAX_WIDE: u32 = 3;
 
 /// How far back most polls look for writers, in seconds: longer than the interval between polls.
 const NEAR_SECONDS: f64 = 10.0;
@@ -145,6 +161,23 @@ impl FromRow<'_, PgRow> for Batch {
     }
 }
 
+impl Batch {
+    /// Whether its ids are of so much time that no program has written them at once.
+    fn is_wide(&self) -> bool {
+        let ms = |id: Option<Uuid>| id.map_or(0, |id| id.as_u128() >> 80);
+        ms(self.last_id).saturating_sub(ms(self.first_id)) > WIDE_MS
+    }
+
+    /// Says that its rows are not printed.
+    fn complain(&self) {
+        complain(&format!(
+            "records {} to {} of writer {} are not printed: looking for them takes too long, for the batch says that their \
+             ids are of a long time",
+            self.first_seq, self.last_seq, self.writer_id
+        ));
+    }
+}
+
 /// A position in the trail: what is committed after it is new.
 #[derive(Debug)]
 pub(crate) struct Feed<'a> {
@@ -159,6 +192,8 @@ pub(crate) struct Feed<'a> {
     /// The server's time at the last poll that looked far back.
     looked_far_at: Option<f64>,
     polls_until_far: u32,
+    /// How many wide batches in a row took too long.
+    slow_batches: u32,
 }
 
 impl<'a> Feed<'a> {
@@ -185,6 +220,7 @@ impl<'a> Feed<'a> {
             within: None,
             looked_far_at: None,
             polls_until_far: 0,
+            slow_batches: 0,
         };
         let newest = if sees_batches {
             let positions: Vec<(Uuid, i64)> = sqlx::query_as(POSITIONS)
@@ -227,19 +263,41 @@ impl<'a> Feed<'a> {
         Ok(batches)
     }
 
-    /// Returns the ids of a batch's rows that are not printed yet, by `seq`.
+    /// Returns the ids of a batch's rows that are not printed yet, by `seq`; none, with a word about
+    /// it, if looking for them takes too long.
     pub(crate) async fn records(
-        &self,
+        &mut self,
         connection: &mut PgConnection,
         batch: &Batch,
     ) -> Result<Vec<RecordId>, Error> {
+        if batch.is_wide() && self.slow_batches >= MAX_WIDE {
+            batch.complain();
+            return Ok(Vec::new());
+        }
+        let found = self.search(connection, batch).await?;
+        if let Some(records) = found {
+            self.slow_batches = 0;
+            return Ok(records);
+        }
+        self.slow_batches += 1;
+        batch.complain();
+        Ok(Vec::new())
+    }
+
+    /// Like [`Self::records`]; `None` if it takes too long.
+    async fn search(
+        &self,
+        connection: &mut PgConnection,
+        batch: &Batch,
+    ) -> Result<Option<Vec<RecordId>>, Error> {
         self.answer(async {
             let (mut transaction, tenant) = begin(connection, self.tenant).await?;
+            transaction.execute(BATCH_TIMEOUT).await?;
             let after = match self.within {
                 Some((writer, seq)) if writer == batch.writer_id => seq,
                 _ => 0,
             };
-            let records = records_of(&mut transaction, batch, tenant, after).await?;
+            let records = in_time(records_of(&mut transaction, batch, tenant, after).await)?;
             // No transaction is held while the rows are printed, which may take for ever.
             transaction.rollback().await?;
             Ok(records)
@@ -368,8 +426,26 @@ async fn newest_of_batches(
     let last = usize::try_from(last).unwrap_or(usize::MAX);
     let mut newest: Vec<Vec<RecordId>> = Vec::new();
     let mut found = 0;
+    let mut wide = 0;
+    let began = Instant::now();
+    connection.execute(BATCH_TIMEOUT).await?;
     for batch in recent {
-        let records = records_of(connection, &batch, tenant, 0).await?;
+        wide += u32::from(batch.is_wide());
+        if batch.is_wide() && wide > MAX_WIDE {
+            batch.complain();
+            continue;
+        }
+        // Whatever takes too long costs itself alone.
+        let mut attempt = connection.begin().await?;
+        let records = in_time(records_of(&mut attempt, &batch, tenant, 0).await)?;
+        attempt.rollback().await?;
+        let Some(records) = records else {
+            batch.complain();
+            if began.elapsed() > NEWEST_TIMEOUT {
+                break;
+            }
+            continue;
+        };
         found += records.len();
         newest.push(records);
         if found >= last {
@@ -379,6 +455,19 @@ async fn newest_of_batches(
     let mut newest: Vec<RecordId> = newest.into_iter().rev().flatten().collect();
     newest.drain(..newest.len().saturating_sub(last));
     Ok(newest)
+}
+
+/// Returns `None` for a search that took too long.
+fn in_time(
+    found: Result<Vec<RecordId>, sqlx::Error>,
+) -> Result<Option<Vec<RecordId>>, sqlx::Error> {
+    match found {
+        Ok(records) => Ok(Some(records)),
+        Err(error) => match error.as_database_error().and_then(DatabaseError::code) {
+            Some(code) if code == "57014" => Ok(None),
+            _ => Err(error),
+        },
+    }
 }
 
 /// Returns a tenant's newest rows by id, for a role that cannot read the batches.

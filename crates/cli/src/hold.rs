@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use serde_json::{Value, json};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgRow;
+use sqlx::types::Uuid;
 use sqlx::{FromRow, Row as _};
 use tracing_audit::__program::Table;
 
@@ -256,17 +257,23 @@ fn object(hold: &Listed) -> String {
 
 /// Lifts a hold.
 pub(crate) async fn release(database: &Database, arguments: &Release) -> Result<(), Error> {
+    let nothing_found = || {
+        let place = database.name();
+        Error::NothingFound(format!(
+            "there is no legal hold {} in {place}",
+            arguments.hold
+        ))
+    };
     let failed = |source: sqlx::Error| {
         let code = source.as_database_error().and_then(DatabaseError::code);
         if code.is_some_and(|code| code == "P0002") {
-            let place = database.name();
-            return Error::NothingFound(format!(
-                "there is no legal hold {} in {place}",
-                arguments.hold
-            ));
+            return nothing_found();
         }
         database.change_error("lift a legal hold", source)
     };
+    if Uuid::try_parse(&arguments.hold).is_err() {
+        return Err(nothing_found());
+    }
     let mut connection = database.connect_to_trail().await?;
     let mut transaction = begin_change(&mut connection).await.map_err(failed)?;
     sqlx::query(LIFT)

@@ -241,6 +241,10 @@ struct Show {
     ///
     /// A record that Postgres cannot make JSON of, or of more than 144 MiB, has the field
     /// "unread", which says why, in place of its columns; then the command exits with 2.
+    ///
+    /// "metadata" is what the program said: a record that nests deeper, or has a longer
+    /// number, than your reader of JSON takes costs it the whole array. tail prints a line
+    /// for each record.
     #[arg(long, verbatim_doc_comment)]
     json: bool,
     #[command(flatten)]

@@ -72,8 +72,16 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
     let mut summary = runtime.block_on(summary(database, before))?;
     for (role, logins) in logins {
         for login in logins {
-            runtime.block_on(grant(database, role, login))?;
-            let _ = writeln!(summary, "  {login} is {role}");
+            let inherits = runtime.block_on(grant(database, role, login))?;
+            let _ = write!(summary, "  {login} is {role}");
+            if !inherits {
+                let _ = write!(
+                    summary,
+                    " and has not its rights, for it does not inherit: ALTER ROLE {} INHERIT",
+                    quoted(login)
+                );
+            }
+            summary.push('\n');
         }
     }
     io::stdout().lock().write_all(summary.as_bytes())?;
@@ -101,8 +109,17 @@ async fn look_for(
     }
 }
 
-/// Makes a login a member of one of the trail's roles.
-async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error> {
+/// Quotes a name as Postgres does, unless it needs no quotes.
+fn quoted(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_lowercase() || c == '_';
+    if name.chars().all(is_plain) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// Makes a login a member of one of the trail's roles; returns whether it has the role's rights.
+async fn grant(database: &Database, role: &str, login: &str) -> Result<bool, Error> {
     let failed = |source| Error::Grant {
         login: login.to_owned(),
         role: role.to_owned(),
@@ -126,7 +143,15 @@ async fn grant(database: &Database, role: &str, login: &str) -> Result<(), Error
         .execute(AssertSqlSafe(statement))
         .await
         .map_err(failed)?;
-    Ok(())
+    sqlx::query_scalar(
+        "SELECT pg_catalog.pg_has_role($1::pg_catalog.text::pg_catalog.name, $2::pg_catalog.text::pg_catalog.name, 'USAGE')",
+    )
+    .bind(login)
+    .bind(role)
+    .persistent(false)
+    .fetch_one(&mut connection)
+    .await
+    .map_err(failed)
 }
 
 /// Returns the last applied migration; `None` if the tables do not exist or may not be read.

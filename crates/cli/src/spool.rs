@@ -177,18 +177,18 @@ fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
         });
     }
     print(is_json, &told.iter().cloned().collect(), || {
-        told.iter().fold(String::new(), |mut text, told| {
-            let word = |name: &str| told[name].as_str().unwrap_or_default().to_owned();
+        told.iter().fold(String::new(), |mut out, told| {
+            let word = |name: &str| text::escape_line(told[name].as_str().unwrap_or_default());
             let _ = write!(
-                text,
+                out,
                 "{}  {}  {} written",
                 word("folder"),
                 word("outcome"),
                 records(told["records"].as_u64().unwrap_or_default())
             );
             let why = word("why");
-            let _ = writeln!(text, "{}{why}", if why.is_empty() { "" } else { "  " });
-            text
+            let _ = writeln!(out, "{}{why}", if why.is_empty() { "" } else { "  " });
+            out
         })
     })?;
     if is_empty {
@@ -224,39 +224,39 @@ fn print(is_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<
 fn line(log: &LocalLog) -> String {
     format!(
         "{}  {} bytes  began {}  {}\n",
-        log.folder.display(),
+        text::escape_line(&log.folder.display().to_string()),
         log.bytes,
         utc(log.began),
-        state(log)
+        text::escape_line(&state(log))
     )
 }
 
 /// Formats a log as several lines.
 fn story(log: &LocalLog) -> String {
-    let mut text = format!(
+    let mut out = format!(
         "{}\n  began        {}\n  bytes        {}\n",
-        log.folder.display(),
+        text::escape_line(&log.folder.display().to_string()),
         utc(log.began),
         log.bytes
     );
-    let _ = writeln!(text, "  state        {}", state(log));
+    let _ = writeln!(out, "  state        {}", text::escape_line(&state(log)));
     if let LogState::Free(held) = &log.state {
         let (first, next) = held.seqs;
-        let _ = writeln!(text, "  service      {}", held.service);
-        let _ = writeln!(text, "  numbers      {first} to {}", next - 1);
+        let _ = writeln!(out, "  service      {}", text::escape_line(&held.service));
+        let _ = writeln!(out, "  numbers      {first} to {}", next - 1);
         for (kind, records) in &held.kinds {
-            let _ = writeln!(text, "  {:<12} {records}", kind.table_name());
+            let _ = writeln!(out, "  {:<12} {records}", kind.table_name());
         }
         if let Some((oldest, newest)) = held.since {
             let _ = writeln!(
-                text,
+                out,
                 "  waiting      from {} to {}",
                 utc(Some(oldest)),
                 utc(Some(newest))
             );
         }
     }
-    text
+    out
 }
 
 fn state(log: &LocalLog) -> String {

@@ -361,7 +361,7 @@ pub(crate) fn grouped(count: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Layout, clip, columns, duration, escape, escape_line, pad, wrap};
+    use super::{Layout, clip, columns, duration, escape, escape_json, escape_line, pad, wrap};
 
     #[test]
     fn text_cannot_steer_the_terminal() {
@@ -389,6 +389,66 @@ mod tests {
         assert_eq!(wrap("日本語日本", 4), ["日本", "語日", "本"]);
         assert_eq!(wrap("", 4), [""]);
         assert_eq!(wrap("日", 1), ["日"]);
+    }
+
+    #[test]
+    fn what_takes_no_room_or_turns_text_around_is_escaped_and_what_people_write_is_not() {
+        // Unicode's Default_Ignorable_Code_Point but the joiners and the variation selectors of a
+        // sign, and what else shows nothing.
+        for c in [
+            '\u{ad}',
+            '\u{34f}',
+            '\u{61c}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{17b4}',
+            '\u{17b5}',
+            '\u{180b}',
+            '\u{180e}',
+            '\u{180f}',
+            '\u{200b}',
+            '\u{200e}',
+            '\u{200f}',
+            '\u{2028}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{2066}',
+            '\u{206f}',
+            '\u{2800}',
+            '\u{3164}',
+            '\u{feff}',
+            '\u{ffa0}',
+            '\u{fff9}',
+            '\u{fffb}',
+            '\u{1d173}',
+            '\u{1d17a}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{e0100}',
+            '\u{e01ef}',
+            '\u{7}',
+            '\u{9b}',
+        ] {
+            let escaped = escape(&format!("a{c}b"));
+            assert!(escaped.is_ascii() && escaped.len() > 3, "{escaped:?}");
+            let json = escape_json(&format!("\"a{c}b\""));
+            assert_eq!(
+                serde_json::from_str::<String>(&json).unwrap(),
+                format!("a{c}b")
+            );
+        }
+        for text in [
+            "é",
+            "e\u{301}",
+            "日本",
+            "می\u{200c}خواهم",
+            "👩\u{200d}💻",
+            "\u{600}",
+        ] {
+            assert_eq!(escape(text), text);
+        }
     }
 
     #[test]

@@ -533,6 +533,30 @@ fn tail_begins_with_the_newest_rows_a_line_each() {
 }
 
 #[test]
+fn tail_goes_on_after_a_batch_that_takes_too_long_to_read() {
+    let postgres = migrated();
+    postgres.psql(&format!(
+        "SELECT audit.ensure_partition('query_runs', '2020-01-15Z'); SELECT test_batch('{WRITER_A}', 1, 1, 'before')"
+    ));
+    let tail = Tail::start_at(&postgres.url(), &["--last", "1"]);
+    tail.wait_for("before-0");
+    // Whoever writes may say of a batch that its rows are anywhere.
+    let mut slow = postgres.session("postgres");
+    slow.run("BEGIN; LOCK TABLE audit_parts.query_runs_2020_01 IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    postgres.psql(&format!(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
+         VALUES ('{WRITER_B}', 1, 1, '{{\"query_runs\": 1}}', 0, audit.id_at('2020-01-02Z'), audit.id_at('2020-01-03Z'), 'test')"
+    ));
+    postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 2, 1, 'after')"));
+    tail.wait_for("after-0");
+    // And so does the beginning.
+    let again = Tail::start_at(&postgres.url(), &["--last", "3"]);
+    again.wait_for("after-0");
+    assert!(again.text().contains("before-0"), "{}", again.text());
+}
+
+#[test]
 fn tail_ends_when_its_reader_does() {
     let postgres = migrated();
     postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 2, 'row')"));
@@ -725,6 +749,62 @@ fn retain_goes_on_after_a_partition_that_is_refused_at_the_last_moment() {
         postgres.psql("SELECT count(*) FROM audit.removals WHERE partition = 'events_2012_05'"),
         "0"
     );
+}
+
+#[test]
+fn whatever_postgres_says_of_one_month_concerns_that_month_alone() {
+    let postgres = with_old_partitions();
+    postgres.psql(
+        "SELECT audit.ensure_partition('events', now());
+         INSERT INTO audit_parts.events_default (id, status, created_at, writer_id, seq, salt)
+             SELECT audit.id_at(at), 'succeeded', at, gen_random_uuid(), 1, '' FROM unnest(ARRAY['1990-01-15Z', '1991-01-15Z']::timestamptz[]) at",
+    );
+    let month = postgres.psql("SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM')");
+    for code in ["54000", "42P01", "22P02", "XX000", "53200", "55P03"] {
+        // The event that tells of the change is what fails.
+        postgres.psql(&format!(
+            "CREATE OR REPLACE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                 IF NEW.target_id IN ('events_1990_01', 'events_2012_05') THEN
+                     RAISE EXCEPTION 'that one fails' USING ERRCODE = '{code}';
+                 END IF;
+                 IF NEW.action_type IN ('audit.partition_removed', 'audit.partition_settled') THEN
+                     RAISE EXCEPTION 'the others would not' USING ERRCODE = '55006';
+                 END IF;
+                 RETURN NEW; END $$;
+             DROP TRIGGER IF EXISTS fail ON audit_parts.events_{month};
+             CREATE TRIGGER fail BEFORE INSERT ON audit_parts.events_{month} FOR EACH ROW EXECUTE FUNCTION public.fail()"
+        ));
+        for (words, others) in [
+            (&["retain", "--keep", "7 years", "--yes"][..], 2),
+            (&["settle", "--yes"], 1),
+        ] {
+            let done = run(&postgres, words);
+            assert_eq!(done.status.code(), Some(1), "{code}: {}", stderr(&done));
+            let said = stdout(&done);
+            // What a value may stand in is not repeated.
+            let (named, repeated) = (said.contains(code), said.contains("that one fails"));
+            assert_eq!(
+                (named, repeated),
+                (code != "55P03", code != "22P02"),
+                "{code}: {said}"
+            );
+            assert_eq!(
+                said.matches("the others would not").count(),
+                others,
+                "{said}"
+            );
+        }
+    }
+    // What concerns all of them ends the run.
+    postgres.psql(
+        "REVOKE EXECUTE ON FUNCTION audit.remove_partition(text, interval) FROM audit_operator",
+    );
+    let done = as_login(
+        &postgres,
+        "operator",
+        &["retain", "--keep", "7 years", "--yes"],
+    );
+    assert_eq!(done.status.code(), Some(2), "{}", stdout(&done));
 }
 
 #[test]
@@ -1683,4 +1763,39 @@ fn collect(stdout: ChildStdout, text: &Mutex<String>) {
         text.push_str(&line.unwrap());
         text.push('\n');
     }
+}
+
+#[test]
+fn what_is_no_hold_and_what_is_no_span_are_said_to_be_none() {
+    let postgres = migrated();
+    let released = run(&postgres, &["release", "nonsense", "--reason", "over"]);
+    assert_eq!(released.status.code(), Some(1), "{}", stderr(&released));
+    assert!(
+        stderr(&released).contains("there is no legal hold nonsense"),
+        "{}",
+        stderr(&released)
+    );
+    let kept = run(&postgres, &["retain", "--keep", "178000000 years"]);
+    assert_eq!(kept.status.code(), Some(2), "{}", stdout(&kept));
+    assert!(
+        stderr(&kept).contains("records are kept for") && !stderr(&kept).contains("22008"),
+        "{}",
+        stderr(&kept)
+    );
+}
+
+#[test]
+fn migrate_says_of_a_login_that_does_not_inherit_what_it_lacks() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE app LOGIN; CREATE ROLE ni LOGIN NOINHERIT");
+    let done = run(
+        &postgres,
+        &["migrate", "--writer-login", "app", "--writer-login", "ni"],
+    );
+    assert_eq!(done.status.code(), Some(0), "{}", stderr(&done));
+    let said = stdout(&done);
+    let inherits = postgres.psql("SELECT pg_has_role('ni', 'audit_writer', 'USAGE')") == "t";
+    assert!(said.contains("  app is audit_writer\n"), "{said}");
+    assert_eq!(said.contains("  ni is audit_writer\n"), inherits, "{said}");
+    assert_eq!(said.contains("ALTER ROLE ni INHERIT"), !inherits, "{said}");
 }

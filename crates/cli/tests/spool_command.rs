@@ -28,7 +28,7 @@ fn leaves_records_in_its_log() -> ! {
     let audit = Audit::builder()
         .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
         .spool(std::env::var_os("AUDIT_SPOOL_DIR").unwrap())
-        .service_name("child")
+        .service_name("child\nof two lines")
         .batch(100_000, Duration::from_mins(1))
         .start()
         .unwrap();
@@ -84,14 +84,17 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
     for arguments in [&["list", "--json"][..], &["list"]] {
         let listed = spool(arguments, &folder, "");
         assert_eq!(listed.status.code(), Some(0), "{listed:?}");
-        assert!(!String::from_utf8_lossy(&listed.stdout).contains(SECRET));
+        let text = String::from_utf8_lossy(&listed.stdout);
+        assert!(!text.contains(SECRET));
+        // A line for each log, whatever its program is called.
+        assert_eq!(text.lines().count(), 1, "{text}");
     }
     let names = folder.names();
     let log = &parsed(&spool(&["list", "--json"], &folder, ""))[0];
     assert_eq!(log["state"], "free");
     assert_eq!(log["for_postgres"], RECORDS);
     assert_eq!(log["records"]["events"], RECORDS);
-    assert_eq!(log["service_name"], "child");
+    assert_eq!(log["service_name"], "child\nof two lines");
     assert!(log["oldest"].is_string(), "{log}");
     assert_eq!(names, folder.names(), "looking changes nothing");
 
