@@ -772,7 +772,11 @@ fn a_log_that_another_process_holds_is_tried_again_until_it_is_exported() {
         after: None,
     });
     postgres.stop(Stop::Fast);
-    let exporting = || pipeline(&postgres, &spool, |builder| builder.otlp(collector.otlp()));
+    let exporting = || {
+        pipeline(&postgres, &spool, |builder| {
+            builder.otlp(otlp_to!(collector))
+        })
+    };
     let first = exporting();
     record(&first, 300);
     let report = first.shutdown_blocking(Duration::ZERO);

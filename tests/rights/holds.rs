@@ -302,7 +302,7 @@ fn a_hold_that_two_lift_at_once_is_lifted_once_and_the_other_is_told() {
     allowed(&mut first, &format!("BEGIN; {lift}"));
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| refused(&mut second, "55000", &lift));
-        crate::support::wait_until(
+        testkit::wait_until(
             "the second waits",
             std::time::Duration::from_secs(30),
             || {

@@ -478,9 +478,12 @@ fn roles_that_are_made_while_a_migration_makes_them_are_looked_at_as_well() {
             postgres.psql("ALTER DATABASE audit SET default_transaction_isolation = 'repeatable read'; ALTER DATABASE audit SET default_transaction_read_only = on");
             for only_roles in [false, true] {
                 let url = postgres.url();
-                let migrated = scope.spawn(move || match only_roles {
-                    true => tracing_audit::make_roles(&url),
-                    false => tracing_audit::migrate(&url),
+                let migrated = scope.spawn(move || {
+                    if only_roles {
+                        tracing_audit::make_roles(&url)
+                    } else {
+                        tracing_audit::migrate(&url)
+                    }
                 });
                 wait_until("the migration waits", PATIENCE, || {
                     postgres.psql(

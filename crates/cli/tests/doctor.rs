@@ -1229,7 +1229,7 @@ fn a_partition_that_is_removed_during_the_look_is_no_problem() {
         .stdout(std::process::Stdio::piped())
         .spawn()
         .unwrap();
-    support::wait_until("the look waits", std::time::Duration::from_secs(9), || {
+    testkit::wait_until("the look waits", std::time::Duration::from_secs(9), || {
         postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'tracing-audit' AND wait_event_type = 'Lock'") == "1"
     });
     removing
