@@ -1547,7 +1547,19 @@ fn rows_that_no_batch_counts_are_found() {
             SELECT audit.id_at(now()), now(), 'succeeded', '00000000-0000-7000-8000-00000000000a', 1, '', 'postgres', 'audit.hold_lifted'",
     );
     count_events(&postgres, 1);
-    assert!(stdout(&doctor(&postgres.url())).contains("say that the database made them"));
+    assert!(
+        stdout(&doctor(&postgres.url()))
+            .contains("1 of the newest events say that the database made them")
+    );
+    // Nor among the activities, where the database writes none.
+    postgres.psql(
+        "INSERT INTO audit.activities (id, created_at, status, writer_id, seq, salt, service_name, action_type)
+            SELECT audit.id_at(now()), now(), 'succeeded', '00000000-0000-7000-8000-00000000000a', 1, '', 'postgres', 'audit.hold_lifted'",
+    );
+    assert!(
+        stdout(&doctor(&postgres.url()))
+            .contains("2 of the newest events say that the database made them")
+    );
 }
 
 #[test]

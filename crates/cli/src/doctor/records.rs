@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sqlx::AssertSqlSafe;
 use tracing_audit::__program::Table;
+use tracing_audit::Kind;
 
 use super::finding::{Finding, Severity, or_ok};
 use super::look::{Answer, Look};
@@ -102,12 +103,25 @@ fn uncounted_statement() -> String {
 /// those that claim to come from the database but come from a program, with one of the programs'
 /// writers. The database takes a new, unregistered writer for each of its own.
 fn forged_statement() -> String {
+    let newest: Vec<String> = Table::ALL
+        .into_iter()
+        .filter(|table| table.kind() == Kind::Event)
+        .map(|table| {
+            let rows = format!(
+                "SELECT writer_id, service_name, action_type FROM audit.{}",
+                table.name()
+            );
+            format!(
+                "({rows} WHERE id < {AHEAD} ORDER BY id DESC LIMIT 10000)
+                UNION ALL ({rows} WHERE id >= {AHEAD} ORDER BY id LIMIT 10000)"
+            )
+        })
+        .collect();
     format!(
-        "SELECT count(*), min(w.writer_id::text) FROM (
-            (SELECT writer_id, service_name, action_type FROM audit.events WHERE id < {AHEAD} ORDER BY id DESC LIMIT 10000)
-            UNION ALL (SELECT writer_id, service_name, action_type FROM audit.events WHERE id >= {AHEAD} ORDER BY id LIMIT 10000)) e
+        "SELECT count(*), min(w.writer_id::text) FROM ({}) e
         JOIN audit.writers w ON w.writer_id = e.writer_id
-        WHERE e.service_name = 'postgres' AND e.action_type LIKE 'audit.%'"
+        WHERE e.service_name = 'postgres' AND e.action_type LIKE 'audit.%'",
+        newest.join(" UNION ALL ")
     )
 }
 
