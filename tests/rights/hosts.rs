@@ -119,9 +119,9 @@ fn a_host_takes_its_foreign_key_away_for_a_removal_and_adds_it_again_by_the_advi
             &mut operator,
             "SELECT unnest(obstacles) FROM audit.plan_retention('1 year', '{events}') LIMIT 1",
         );
-        let drop = "ALTER TABLE \"Host\".\"feed back\" DROP CONSTRAINT \"a key\"";
+        let drop = "SET lock_timeout = '400ms'; ALTER TABLE \"Host\".\"feed back\" DROP CONSTRAINT \"a key\"";
         let add = format!(
-            "ALTER TABLE \"Host\".\"feed back\" ADD CONSTRAINT \"a key\" FOREIGN KEY (event) REFERENCES audit.events(id) ON DELETE SET NULL{not_valid}"
+            "SET lock_timeout = '400ms'; ALTER TABLE \"Host\".\"feed back\" ADD CONSTRAINT \"a key\" FOREIGN KEY (event) REFERENCES audit.events(id) ON DELETE SET NULL{not_valid}"
         );
         assert!(plan.contains(&format!("({drop})")), "{plan}");
         assert!(plan.contains(&format!("({add})")), "{plan}");

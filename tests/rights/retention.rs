@@ -442,7 +442,7 @@ fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
          INSERT INTO host.feedback VALUES ('{id}')"
     ));
     let removing = "SELECT audit.remove_partition('events_2020_01', '1 year')";
-    let expected = "rows of host.feedback may refer to it by the foreign key feedback_event_fkey; its owner takes that away (ALTER TABLE host.feedback DROP CONSTRAINT feedback_event_fkey)";
+    let expected = "rows of host.feedback may refer to it by the foreign key feedback_event_fkey; its owner takes that away (SET lock_timeout = '400ms'; ALTER TABLE host.feedback DROP CONSTRAINT feedback_event_fkey)";
     let error = refused(&mut operator, "55006", removing);
     assert!(error.contains(expected), "{error}");
     // The trail does not check whether such a row exists: neither where it could, nor where there

@@ -84,10 +84,10 @@ fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left()
     for arguments in [&["list", "--json"][..], &["list"]] {
         let listed = spool(arguments, &folder, "");
         assert_eq!(listed.status.code(), Some(0), "{listed:?}");
-        let text = String::from_utf8_lossy(&listed.stdout);
-        assert!(!text.contains(SECRET));
+        let said = String::from_utf8_lossy(&listed.stdout);
+        assert!(!said.contains(SECRET));
         // A line for each log, whatever its program is called.
-        assert_eq!(text.lines().count(), 1, "{text}");
+        assert_eq!(said.lines().count(), 1, "{said}");
     }
     let names = folder.names();
     let log = &parsed(&spool(&["list", "--json"], &folder, ""))[0];
