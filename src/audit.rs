@@ -330,7 +330,9 @@ impl Audit {
     /// Records that could not be committed in time stay in the local log, and the next process
     /// commits them. A second call returns the report of the first. An exchange with the database
     /// that is in flight at the end of `timeout` gets a quarter of a second more; a disk that hangs
-    /// delays the return by 3 s.
+    /// delays the return by 3 s. When everything is committed, the database is asked once more, for
+    /// at most a second of `timeout`, whether it still has it; if not, the local log stays, and the
+    /// next process reports the loss in the trail.
     ///
     /// # Cancel safety
     ///

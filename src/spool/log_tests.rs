@@ -429,7 +429,7 @@ fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
         end: 2,
     };
     log.rebase(&log.hold(), second, 2, |past| {
-        drop(past.leave(left, &[why], Some(2)));
+        past.leave(left, &[why], Some(2));
     })
     .unwrap();
     let is_new = |log: &Log| {
