@@ -11,16 +11,17 @@ mod ahead;
 mod compare;
 mod draining;
 mod notices;
+mod others;
 mod pace;
 
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use self::adoption::Others;
 use self::ahead::Ahead;
 use self::draining::{Attempt, Draining, Standing};
 use self::notices::Notices;
+use self::others::Others;
 use self::pace::{Pace, single_out};
 use super::batch::{Batch, Batcher, Draft};
 use super::fault::{Class, Fault};

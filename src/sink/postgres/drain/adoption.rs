@@ -1,53 +1,13 @@
 //! Adopts orphaned logs: takes them over one at a time, and removes them when they are drained.
-//!
-//! **No batch waits for a folder whose process lives.** A lock that is held may be that of a child
-//! which has just been forked from a dead process, so a folder is given up only if it is held at two
-//! looks, [`OWNED_AFTER`] apart; batches are written in between.
 
-use std::collections::VecDeque;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use super::draining::Draining;
 use super::{Drain, notices};
 use crate::record::gap;
 use crate::sink::source::Source;
-use crate::spool::{self, LogError, OWNED_AFTER, Sink, Spool};
-
-/// Folders of other processes that are still to be tried.
-#[derive(Debug, Default)]
-pub(super) struct Others {
-    untried: VecDeque<PathBuf>,
-    /// Folders that were held, and when to look again; the first is due first.
-    held: VecDeque<(Instant, PathBuf)>,
-}
-
-impl Others {
-    pub(super) fn new(folders: Vec<PathBuf>) -> Self {
-        Self {
-            untried: folders.into(),
-            held: VecDeque::new(),
-        }
-    }
-
-    /// Takes out the next folder that no process holds; drops those that are held for the second
-    /// time.
-    fn pop_free(&mut self) -> Option<PathBuf> {
-        while let Some(path) = self.untried.pop_front() {
-            if !spool::is_held(&path) {
-                return Some(path);
-            }
-            self.held.push_back((Instant::now() + OWNED_AFTER, path));
-        }
-        let now = Instant::now();
-        while let Some((_, path)) = self.held.pop_front_if(|(at, _)| *at <= now) {
-            if !spool::is_held(&path) {
-                return Some(path);
-            }
-        }
-        None
-    }
-}
+use crate::spool::{self, LogError, Sink, Spool};
 
 impl Drain {
     /// Takes over the next orphaned log, one at a time.
@@ -65,8 +25,7 @@ impl Drain {
 
     /// Returns when there may be an orphaned log to take over, if one has to be waited for.
     pub(super) fn next_adoption(&self) -> Option<Instant> {
-        let next = self.others.held.front().filter(|_| self.sources.len() == 1);
-        next.map(|(at, _)| *at)
+        self.others.next_look().filter(|_| self.sources.len() == 1)
     }
 
     /// Counts the orphaned logs: those that no process has, and the adopted one.
