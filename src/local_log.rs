@@ -15,8 +15,8 @@
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
@@ -27,7 +27,7 @@ use crate::delivery::required::Required;
 use crate::error::BuildError;
 use crate::pipeline;
 use crate::report;
-use crate::sink::postgres::drain::Drain;
+use crate::sink::postgres::drain::{Drain, NotDrained};
 use crate::spool::{self, Log, Sink, Spool};
 use crate::stats::Counters;
 use crate::vocabulary::Kind;
@@ -94,10 +94,12 @@ pub struct Contents {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Drained {
-    /// All records are in Postgres, and the log is removed.
+    /// All records are in Postgres, as rows or as dead letters, and the log is removed.
     Removed {
         /// The number of records that this call wrote.
         records: u64,
+        /// The number of records that Postgres refused: they are in `audit.dead_letters`.
+        dead_lettered: u64,
         /// The number of records that were not exported yet: they are in Postgres only.
         unexported: u64,
     },
@@ -137,6 +139,16 @@ pub enum DrainError {
     Disputed {
         /// The number of records that this call wrote.
         records: u64,
+    },
+    /// The database has no record of this log, although records of it were committed. Nothing was
+    /// changed, in the database or in the log: see [`drain_after_restore`].
+    #[error(
+        "{place} has never had a record of this log, of which records are committed: is it the database of the program that \
+         wrote it? Nothing was written. If it was restored from a backup that is older than the log, drain with --after-restore"
+    )]
+    UnknownLog {
+        /// Where the database is.
+        place: String,
     },
     /// Postgres does not accept the records.
     #[error("{why}; written: {}, the others are kept", report::records(*.written))]
@@ -341,8 +353,34 @@ fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> Dr
 ///
 /// # Errors
 ///
-/// Returns [`DrainError`]. A fault that may pass is retried for some seconds first.
-pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drained, DrainError> {
+/// Returns [`DrainError`]. A fault that may pass is retried for some seconds first. A database that
+/// should have records of the log and has none is refused: it may be another project's.
+pub fn drain(log: &Path, url: &str, written: impl FnMut(u64)) -> Result<Drained, DrainError> {
+    drain_into(log, url, false, written)
+}
+
+/// Drains a log into a database that was restored from a backup older than the log.
+///
+/// As [`drain`], which refuses such a database because it cannot tell it from one that the log was
+/// never meant for. The caller has to know: into a wrong database, the records go for good.
+///
+/// # Errors
+///
+/// Returns [`DrainError`]: [`DrainError::Disputed`] if the database lacks records of the log.
+pub fn drain_after_restore(
+    log: &Path,
+    url: &str,
+    written: impl FnMut(u64),
+) -> Result<Drained, DrainError> {
+    drain_into(log, url, true, written)
+}
+
+fn drain_into(
+    log: &Path,
+    url: &str,
+    is_restored: bool,
+    mut written: impl FnMut(u64),
+) -> Result<Drained, DrainError> {
     let log = &match log.file_name() {
         Some(_) => log.to_owned(),
         // `.` has no name and no parent.
@@ -375,30 +413,32 @@ pub fn drain(log: &Path, url: &str, mut written: impl FnMut(u64)) -> Result<Drai
             flag.store(true, Ordering::Relaxed);
         }),
     );
-    let records = Mutex::new(0);
-    let mut told = |more: u64| {
-        let mut records = records
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *records += more;
-        written(*records);
+    let (mut records, mut dead_lettered) = (0, 0);
+    let mut told = |rows: u64, refused: u64| {
+        records += rows;
+        dead_lettered += refused;
+        written(records);
     };
     let done = pipeline::SinkRuntime::new()
         .map_err(DrainError::Runtime)?
-        .block_on(drain.run_one(&mut told));
-    let records = records.into_inner().unwrap_or_default();
+        .block_on(drain.run_one(is_restored, &mut told));
     match done {
         _ if is_aside.load(Ordering::Relaxed) => Err(DrainError::SetAside { records }),
-        Err(why) => Err(DrainError::Postgres {
+        Err(NotDrained::Unknown) => Err(DrainError::UnknownLog {
+            place: config.postgres.place(),
+        }),
+        Err(NotDrained::Log(error)) => Err(cannot_drain(&error, error.io())),
+        Err(NotDrained::Postgres(why)) => Err(DrainError::Postgres {
             why,
             written: records,
         }),
         Ok(()) if is_disputed.load(Ordering::Relaxed) => Err(DrainError::Disputed { records }),
         Ok(()) if log.exists() => Err(DrainError::Log {
-            why: String::from("the rest of it cannot be read, or its folder cannot be removed"),
+            why: String::from("all of it is in Postgres, but its folder cannot be removed"),
         }),
         Ok(()) => Ok(Drained::Removed {
             records,
+            dead_lettered,
             unexported,
         }),
     }

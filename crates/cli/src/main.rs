@@ -191,7 +191,13 @@ enum SpoolCommand {
     Drain {
         /// The folder of a program's logs, or that of one log.
         dir: PathBuf,
-        /// Prints an array of {folder, outcome, records, why}.
+        /// Says that the database was restored from a backup older than the logs.
+        ///
+        /// Without it, a database that has no record of a log is refused if records of it were
+        /// committed: it may be another project's, where they would stay for good.
+        #[arg(long)]
+        after_restore: bool,
+        /// Prints an array of {folder, outcome, records, dead_lettered, why}.
         #[arg(long)]
         json: bool,
     },

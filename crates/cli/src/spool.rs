@@ -42,7 +42,11 @@ pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode,
             print(*json, &as_json(log), || story(log))?;
             Ok(ExitCode::SUCCESS)
         }
-        SpoolCommand::Drain { dir, json } => drain(dir, *json, url.ok_or(Error::NoUrl)?),
+        SpoolCommand::Drain {
+            dir,
+            after_restore,
+            json,
+        } => drain(dir, *after_restore, *json, url.ok_or(Error::NoUrl)?),
     }
 }
 
@@ -111,7 +115,7 @@ fn holds_logs(folder: &Path) -> bool {
 }
 
 /// Drains each log that no process holds.
-fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
+fn drain(dir: &Path, is_restored: bool, is_json: bool, url: &str) -> Result<ExitCode, Error> {
     let mut is_left = false;
     let mut told = Vec::new();
     let logs = logs(Some(dir))?;
@@ -128,7 +132,7 @@ fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
             continue;
         }
         let mut next = 100_000;
-        let drained = local_log::drain(&log.folder, url, |written| {
+        let written = |written| {
             if written >= next {
                 next = written + 100_000;
                 crate::complain(&format!(
@@ -136,20 +140,34 @@ fn drain(dir: &Path, is_json: bool, url: &str) -> Result<ExitCode, Error> {
                     log.folder.display()
                 ));
             }
-        });
+        };
+        let drained = if is_restored {
+            local_log::drain_after_restore(&log.folder, url, written)
+        } else {
+            local_log::drain(&log.folder, url, written)
+        };
         told.push(match drained {
             Ok(Drained::Removed {
                 records,
+                dead_lettered,
                 unexported,
             }) => {
-                let why = match unexported {
-                    0 => String::new(),
-                    _ => format!(
+                let mut whys = Vec::new();
+                if dead_lettered > 0 {
+                    whys.push(format!(
+                        "refused by Postgres, and kept in audit.dead_letters with the reason: {}",
+                        self::records(dead_lettered)
+                    ));
+                }
+                if unexported > 0 {
+                    whys.push(format!(
                         "in Postgres alone, since they were not exported before: {}",
                         self::records(unexported)
-                    ),
-                };
-                outcome(&log, "removed", records, &why)
+                    ));
+                }
+                let mut outcome = outcome(&log, "removed", records, &whys.join("; "));
+                outcome["dead_lettered"] = json!(dead_lettered);
+                outcome
             }
             Ok(Drained::InUse) => {
                 is_left = true;
@@ -205,7 +223,7 @@ fn records(number: u64) -> String {
 }
 
 fn outcome(log: &LocalLog, outcome: &str, records: u64, why: &str) -> Value {
-    json!({"folder": log.folder.display().to_string(), "outcome": outcome, "records": records, "why": why})
+    json!({"folder": log.folder.display().to_string(), "outcome": outcome, "records": records, "dead_lettered": 0, "why": why})
 }
 
 fn print(is_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {

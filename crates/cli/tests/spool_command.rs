@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use testkit::child::{
     child, child_processes, command, kill, say_ready_and_wait_to_be_killed, start_until_ready,
 };
-use testkit::trail::{Folder, PATIENCE};
-use testkit::{Postgres, wait_until};
+use testkit::trail::{Folder, PATIENCE, pipeline};
+use testkit::{Postgres, Stop, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, Event};
 use tracing_subscriber::prelude::*;
@@ -244,4 +244,101 @@ fn a_folder_that_is_not_there_and_a_damaged_log_are_said() {
     );
     assert_eq!(drained.status.code(), Some(1), "{drained:?}");
     assert!(log.exists(), "what cannot be read stays");
+}
+
+#[test]
+fn a_log_whose_records_are_in_another_database_is_left_as_it_is() {
+    let mut postgres = Postgres::start();
+    postgres.psql("CREATE DATABASE other");
+    let (url, other) = (postgres.url(), postgres.url_of("other"));
+    tracing_audit::migrate(&url).unwrap();
+    tracing_audit::migrate(&other).unwrap();
+    let folder = Folder::new();
+    let audit = pipeline(&postgres, &folder, |builder| builder);
+    audit.record(Event::new("committed")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    postgres.stop(Stop::Fast);
+    audit.record(Event::new("waits")).unwrap();
+    audit.shutdown_blocking(Duration::ZERO);
+    drop(audit);
+    postgres.start_again();
+
+    let wrong = spool(&["drain", "--json"], &folder, &other);
+    assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
+    let told = &parsed(&wrong)[0];
+    assert_eq!(
+        (&told["outcome"], &told["records"]),
+        (&json!("left"), &json!(0))
+    );
+    let why = told["why"].to_string();
+    assert!(
+        why.contains("/other has never had a record of this log")
+            && why.contains("--after-restore"),
+        "{why}"
+    );
+    let mut there = postgres.session_in("other", "postgres");
+    assert_eq!(there.psql("SELECT count(*) FROM audit.trail").trim(), "0");
+
+    // The log was not changed: its own database takes the rest, and misses nothing.
+    let right = spool(&["drain", "--json"], &folder, &url);
+    assert_eq!(right.status.code(), Some(0), "{right:?}");
+    assert_eq!(parsed(&right)[0]["records"], 1);
+    let rows = "SELECT string_agg(action_type, ' ' ORDER BY seq) FROM audit.events";
+    assert_eq!(postgres.psql(rows).trim(), "committed waits");
+}
+
+#[test]
+fn a_log_goes_into_an_older_database_if_that_is_said() {
+    let mut postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql("CREATE DATABASE restored TEMPLATE audit");
+    let folder = Folder::new();
+    let audit = pipeline(&postgres, &folder, |builder| builder);
+    audit.record(Event::new("committed")).unwrap();
+    audit.flush_blocking(PATIENCE).unwrap();
+    postgres.stop(Stop::Fast);
+    audit.record(Event::new("waits")).unwrap();
+    audit.shutdown_blocking(Duration::ZERO);
+    drop(audit);
+    postgres.start_again();
+
+    let restored = postgres.url_of("restored");
+    let drained = spool(&["drain", "--json", "--after-restore"], &folder, &restored);
+    assert_eq!(drained.status.code(), Some(1), "{drained:?}");
+    let why = parsed(&drained)[0]["why"].to_string();
+    assert!(why.contains("audit.gap"), "{why}");
+    let mut there = postgres.session_in("restored", "postgres");
+    let rows = "SELECT action_type FROM audit.events WHERE action_type = 'waits'";
+    assert_eq!(there.psql(rows).trim(), "waits");
+}
+
+#[test]
+fn records_that_postgres_refuses_are_said_by_the_drain() {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres.psql(
+        "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN IF NEW.action_type = 'left' THEN RAISE SQLSTATE '22000'; END IF; RETURN NEW; END $$;
+         CREATE TRIGGER refuse BEFORE INSERT ON audit.events FOR EACH ROW EXECUTE FUNCTION public.refuse()",
+    );
+    for arguments in [&["drain", "--json"][..], &["drain"]] {
+        let folder = Folder::new();
+        leave_one(&folder);
+        let drained = spool(arguments, &folder, &postgres.url());
+        assert_eq!(drained.status.code(), Some(0), "{drained:?}");
+        if arguments.len() > 1 {
+            let told = &parsed(&drained)[0];
+            assert_eq!(
+                (&told["records"], &told["dead_lettered"]),
+                (&json!(0), &json!(1))
+            );
+        }
+        let said = String::from_utf8_lossy(&drained.stdout);
+        assert!(
+            said.contains("kept in audit.dead_letters with the reason: 1 record"),
+            "{said}"
+        );
+    }
+    let letters = "SELECT count(*) FROM audit.dead_letters";
+    assert_eq!(postgres.psql(letters).trim(), "2");
 }

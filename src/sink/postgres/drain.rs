@@ -11,6 +11,7 @@ mod ahead;
 mod compare;
 mod draining;
 mod notices;
+mod one;
 mod others;
 mod pace;
 
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant};
 use self::ahead::Ahead;
 use self::draining::{Attempt, Draining, Standing};
 use self::notices::Notices;
+pub(crate) use self::one::NotDrained;
 use self::others::Others;
 use self::pace::{Pace, single_out};
 use super::batch::{Batch, Batcher, Draft};
@@ -88,6 +90,10 @@ pub(crate) struct Drain {
     /// Whether a drained log is kept while the trail has yet to record that the database disagrees
     /// with it.
     keeps_disputed: bool,
+    /// How many records of adopted logs Postgres refused.
+    refused: u64,
+    /// Why the last adopted log could not be read any further.
+    unread: Option<LogError>,
 }
 
 impl Drain {
@@ -117,6 +123,8 @@ impl Drain {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             notices: Notices::default(),
             keeps_disputed: false,
+            refused: 0,
+            unread: None,
         };
         drain.count_orphans();
         drain
@@ -147,48 +155,9 @@ impl Drain {
             backoff: Backoff::new(FIRST_PAUSE, LONGEST_PAUSE),
             notices: Notices::default(),
             keeps_disputed: true,
+            refused: 0,
+            unread: None,
         }
-    }
-
-    /// Runs until that log is drained; errors that may pass are retried for some seconds. `written`
-    /// receives the number of rows of each batch. The error says in one line why the log is not
-    /// drained.
-    pub(crate) async fn run_one(mut self, written: &mut impl FnMut(u64)) -> Result<(), String> {
-        /// With pauses that double from 50 ms up to 5 s, these take 10 s or so.
-        const ATTEMPTS: u32 = 8;
-        let mut attempts = 0;
-        while !self.sources.is_empty() {
-            let before = self.counters.adopted();
-            let fault = match self.attempt().await {
-                Ok(()) => {
-                    written(self.counters.adopted() - before);
-                    attempts = 0;
-                    continue;
-                }
-                Err(NotReady::Schema(why)) => return Err(why.into_owned()),
-                Err(NotReady::Fault(fault)) => fault,
-            };
-            self.forget_ahead(0);
-            self.sources[0].position = None;
-            self.suspect(0, &fault);
-            attempts += 1;
-            if attempts >= ATTEMPTS || fault.class == Class::Hold {
-                return Err(fault.sentence(&self.config.postgres.place()));
-            }
-            self.pause().await;
-        }
-        Ok(())
-    }
-
-    /// Writes the next batch of the first log, over a new connection if there is none.
-    async fn attempt(&mut self) -> Result<(), NotReady> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => Writer::connect(&self.config.postgres, self.config.migrate).await?,
-        };
-        self.write_from(0, &mut writer).await?;
-        self.writer = Some(writer);
-        Ok(())
     }
 
     /// Runs until asked to stop.
@@ -350,7 +319,7 @@ impl Drain {
                 && let Err(error) = log.recover(PROCESS_LOST, stands, |_| ())
             {
                 drop(spool);
-                self.give_back(index, &error);
+                self.give_back(index, error);
                 return Ok(());
             }
             self.resume(index, stands);
@@ -366,7 +335,7 @@ impl Drain {
             }
             Err(error) if self.sources[index].source.is_adopted() => {
                 drop(spool);
-                self.give_back(index, &error);
+                self.give_back(index, error);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -542,7 +511,9 @@ impl Drain {
         if !dead.is_empty() {
             notices::records_were_refused(dead.len());
         }
-        if !source.source.is_adopted() {
+        if source.source.is_adopted() {
+            self.refused += dead.len() as u64;
+        } else {
             self.progress.dead_lettered(&dead);
             self.progress.commit_to(position);
         }

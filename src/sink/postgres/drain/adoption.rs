@@ -49,12 +49,13 @@ impl Drain {
     }
 
     /// Releases an adopted log that cannot be read any further.
-    pub(super) fn give_back(&mut self, index: usize, error: &LogError) {
+    pub(super) fn give_back(&mut self, index: usize, error: LogError) {
         let source = self.sources.remove(index);
         let path = source.source.spool().path().to_owned();
         // Released before it is renamed.
         drop(source);
-        self.unreadable(&path, error.is_damage(), error);
+        self.unreadable(&path, error.is_damage(), &error);
+        self.unread = Some(error);
         self.count_orphans();
     }
 
