@@ -78,7 +78,8 @@ impl Cause {
                     is_of_tls: text.starts_with("TLS: "),
                     text,
                     sqlstate: None,
-                    is_to_mend: false,
+                    // rustls does not accept something.
+                    is_to_mend: error.kind() == io::ErrorKind::InvalidData,
                 }
             }
             sqlx::Error::Tls(error) if error.to_string() == "server does not support TLS" => {
@@ -96,6 +97,14 @@ impl Cause {
             },
             // The error repeats the line of a key that cannot be parsed.
             sqlx::Error::Configuration(_) => Self::to_mend(of_files(tls_files)),
+            sqlx::Error::Protocol(error) if is_of_another_protocol(&error) => Self {
+                text: String::from(
+                    "something answers there that does not speak Postgres' protocol: are host and port right?",
+                ),
+                sqlstate: None,
+                is_to_mend: false,
+                is_of_tls: false,
+            },
             other => Self {
                 text: words(&other.to_string()),
                 sqlstate: None,
@@ -206,6 +215,13 @@ fn of_files(tls_files: &str) -> String {
     format!("TLS: the certificate or key cannot be used: look at {tls_files}")
 }
 
+/// Whether sqlx could not even read an answer, as that of an HTTP server.
+fn is_of_another_protocol(error: &str) -> bool {
+    ["SSLRequest", "unknown message type", "message_len"]
+        .iter()
+        .any(|word| error.contains(word))
+}
+
 /// Explains an error of the operating system.
 pub(crate) fn of_io(error: &io::Error) -> String {
     // EMFILE and ENFILE, which have no kind.
@@ -231,7 +247,12 @@ pub(crate) fn of_io(error: &io::Error) -> String {
             "connection refused: nothing listens there; does Postgres run, on this address and port?",
         ),
         io::ErrorKind::NotFound => String::from("no such file: is the path right?"),
-        io::ErrorKind::PermissionDenied => String::from("permission denied"),
+        io::ErrorKind::PermissionDenied => String::from(
+            "permission denied: may this user use that socket or file, and does a firewall of this machine refuse it?",
+        ),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => String::from(
+            "no way leads there: is the address right, and is this machine in that network?",
+        ),
         io::ErrorKind::TimedOut => String::from("timed out: does a firewall drop the packets?"),
         io::ErrorKind::UnexpectedEof
         | io::ErrorKind::ConnectionReset
@@ -273,8 +294,17 @@ fn advice(sqlstate: &str, message: &str) -> &'static str {
         "28000" if message.contains("SSL encryption") => {
             "; check the login, and pg_hba.conf on the server: if it takes this one without TLS alone, set sslmode=disable"
         }
+        "28000" if message.contains("not permitted to log in") => {
+            "; use another login, or let this one log in: ALTER ROLE … LOGIN"
+        }
         "28000" => "; check the login, and pg_hba.conf on the server",
         "3D000" => "; make the database, or name another in the URL",
+        "53300" if message.contains("connections for role") => {
+            "; raise this login's CONNECTION LIMIT (ALTER ROLE), or use another login"
+        }
+        "53300" if message.contains("connections for database") => {
+            "; raise the database's CONNECTION LIMIT (ALTER DATABASE)"
+        }
         "53300" => "; raise max_connections, or leave some to this program",
         "57P03" => "; it starts or stops, and is tried again",
         "42501" => "; GRANT CONNECT ON DATABASE to this login",

@@ -1,6 +1,10 @@
 //! The servers that a URL names, and a connection to one of them.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
@@ -108,7 +112,8 @@ impl Servers {
                 .any(|host| is_tcp(host) && !is_local(host))
     }
 
-    /// Connects to the first acceptable server, each within `limit` unless the URL says otherwise.
+    /// Connects to the first acceptable server, each address within `limit` unless the URL says
+    /// otherwise.
     ///
     /// # Errors
     /// If no server can be reached, or none is acceptable.
@@ -122,11 +127,9 @@ impl Servers {
         for wanted in passes {
             causes.clear();
             for host in &self.hosts {
-                let connecting = self.connect_to(host, *wanted);
-                let mut cause = match tokio::time::timeout(limit, connecting).await {
-                    Ok(Ok(connection)) => return Ok((connection, Probe::of(host))),
-                    Ok(Err(cause)) => cause,
-                    Err(_) => Cause::no_answer(limit),
+                let mut cause = match self.connect_within(limit, host, *wanted).await {
+                    Ok(connected) => return Ok(connected),
+                    Err(cause) => cause,
                 };
                 let is_refused = cause.is_refused_login();
                 if is_refused && let Some(note) = &self.passfile_note {
@@ -140,6 +143,64 @@ impl Servers {
             }
         }
         Err(Unreachable::new(causes))
+    }
+
+    /// Connects to a server by its name. If that is not answered and the name has several
+    /// addresses, tries each of them: the system stays with the first one until long after `limit`.
+    async fn connect_within(
+        &self,
+        limit: Duration,
+        host: &PgConnectOptions,
+        wanted: Wanted,
+    ) -> Result<(PgConnection, Probe), Cause> {
+        let connecting = self.connect_to(host, wanted);
+        match tokio::time::timeout(limit, connecting).await {
+            Ok(connected) => Ok((connected?, Probe::of(host))),
+            Err(_) => {
+                let mut addresses = addresses(host, limit).await;
+                // The first one is the one that has just been tried, if the order is the same.
+                addresses.reverse();
+                self.connect_to_any(&addresses, limit, host, wanted).await
+            }
+        }
+    }
+
+    /// Connects to the first of these addresses that accepts, each within `limit`, after the name
+    /// was not answered.
+    pub(super) async fn connect_to_any(
+        &self,
+        addresses: &[IpAddr],
+        limit: Duration,
+        host: &PgConnectOptions,
+        wanted: Wanted,
+    ) -> Result<(PgConnection, Probe), Cause> {
+        let silent = Cause::no_answer(limit);
+        if addresses.len() < 2 {
+            return Err(silent);
+        }
+        // The certificate has to be for the name, and sqlx verifies it for what it connects to.
+        if matches!(self.ssl_mode, PgSslMode::VerifyFull) {
+            return Err(silent.and(&format!(
+                "the name has {} addresses, and sslmode=verify-full leaves no choice among them: \
+                 name each server by a name of its own",
+                addresses.len()
+            )));
+        }
+        let mut why = None;
+        for address in addresses {
+            let host = host.clone().host(&address.to_string());
+            let connecting = self.connect_to(&host, wanted);
+            match tokio::time::timeout(limit, connecting).await {
+                Ok(Ok(connection)) => return Ok((connection, Probe::of(&host))),
+                Ok(Err(cause)) if cause.is_refused_login() => return Err(cause),
+                Ok(Err(cause)) => why = Some(cause.and(&format!("so at {address}"))),
+                Err(_) => {}
+            }
+        }
+        let addresses = addresses.len();
+        Err(why.unwrap_or(silent).and(&format!(
+            "each of the {addresses} addresses of the name was tried"
+        )))
     }
 
     async fn connect_to(
@@ -206,7 +267,29 @@ impl Servers {
             self.check_tls(mode)?;
         }
         let options = host.clone().ssl_mode(mode);
-        options.connect().await.map_err(|error| self.cause(error))
+        let connecting = options.connect();
+        let connected = if matches!(mode, PgSslMode::VerifyCa) {
+            // rustls cannot be asked for its provider where only the host's sqlx brings it.
+            unless_it_panics(connecting)
+                .await
+                .ok_or_else(|| self.needs_provider())?
+        } else {
+            connecting.await
+        };
+        connected.map_err(|error| self.cause(error))
+    }
+
+    /// Explains why rustls has no provider.
+    fn needs_provider(&self) -> Cause {
+        let also = match self.said_ssl_mode {
+            PgSslMode::Require => ", as which sslmode=require with a root certificate verifies,",
+            _ => "",
+        };
+        Cause::to_mend(format!(
+            "sslmode=verify-ca{also} needs a default provider of rustls, and the program has set none: call \
+             rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main, \
+             use sslmode=verify-full, or build with feature tls-native of tracing-audit"
+        ))
     }
 
     fn cause(&self, error: sqlx::Error) -> Cause {
@@ -228,17 +311,7 @@ impl Servers {
         // In this mode alone, sqlx asks for the process's default provider of rustls, which panics
         // if there is no unambiguous one, and otherwise sets one that the host may want to set.
         if matches!(mode, PgSslMode::VerifyCa) && lacks_provider() {
-            let also = match self.said_ssl_mode {
-                PgSslMode::Require => {
-                    ", as which sslmode=require with a root certificate verifies,"
-                }
-                _ => "",
-            };
-            return Err(Cause::to_mend(format!(
-                "sslmode=verify-ca{also} needs a default provider of rustls, and the program has set none: call \
-                 rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main, \
-                 use sslmode=verify-full, or build with feature tls-native of tracing-audit"
-            )));
+            return Err(self.needs_provider());
         }
         Ok(())
     }
@@ -258,6 +331,36 @@ fn lacks_provider() -> bool {
 )))]
 const fn lacks_provider() -> bool {
     false
+}
+
+/// Returns the outcome; `None` if it panics.
+pub(super) async fn unless_it_panics<T>(doing: impl Future<Output = T>) -> Option<T> {
+    let mut doing = pin!(doing);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| doing.as_mut().poll(context))) {
+            Ok(polled) => polled.map(Some),
+            Err(_) => Poll::Ready(None),
+        },
+    )
+    .await
+}
+
+/// Returns the addresses of a host that is named; none if that is not known within `limit`.
+async fn addresses(host: &PgConnectOptions, limit: Duration) -> Vec<IpAddr> {
+    let name = host.get_host();
+    if !is_tcp(host) || name.parse::<IpAddr>().is_ok() {
+        return Vec::new();
+    }
+    let looking = tokio::net::lookup_host((name, host.get_port()));
+    let mut addresses = Vec::new();
+    if let Ok(Ok(found)) = tokio::time::timeout(limit, looking).await {
+        for address in found.map(|found| found.ip()) {
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+    }
+    addresses
 }
 
 /// What to do if TLS is asked for and this build has none.

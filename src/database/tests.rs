@@ -474,6 +474,22 @@ fn openssl_is_said_in_words() {
             "certificate verify failed: unable to get local issuer certificate; set sslrootcert",
         ),
         (
+            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:x.c:1889: (Hostname mismatch)",
+            "use the host name that is in it",
+        ),
+        (
+            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:x.c:1889: (IP address mismatch)",
+            "use the host name that is in it",
+        ),
+        (
+            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:x.c:1889: (certificate has expired)",
+            "renew the server's certificate",
+        ),
+        (
+            "error:0A000086:SSL routines:tls_post_process_server_certificate:certificate verify failed:x.c:1889: (certificate is not yet valid)",
+            "set this machine's clock",
+        ),
+        (
             "error:0688010A:asn1 encoding routines:asn1_d2i_ex_primitive:nested asn1 error:x.c:1:Type=X509",
             "one of these is damaged: sslcert (/c)",
         ),
@@ -491,6 +507,121 @@ fn openssl_is_said_in_words() {
             "{said}"
         );
     }
+}
+
+/// Answers each connection with these bytes, after it has read something.
+#[cfg(target_os = "linux")]
+fn answering(listener: std::net::TcpListener, answer: Vec<u8>) {
+    use std::io::{Read as _, Write as _};
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let _ = stream.read(&mut [0; 256]);
+            let _ = stream.write_all(&answer);
+        }
+    });
+}
+
+/// Returns an answer of a server that refuses a connection.
+#[cfg(target_os = "linux")]
+fn refusing(sqlstate: &str, message: &str) -> Vec<u8> {
+    let fields = format!("SFATAL\0C{sqlstate}\0M{message}\0\0");
+    let length = u32::try_from(fields.len() + 4).unwrap();
+    [&b"E"[..], &length.to_be_bytes(), fields.as_bytes()].concat()
+}
+
+#[cfg(target_os = "linux")]
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn each_address_of_a_name_is_tried_for_as_long_as_the_limit() {
+    use std::net::TcpListener;
+    // Nobody accepts what waits at the first address.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = silent.local_addr().unwrap().port();
+    let answers = TcpListener::bind(("127.0.0.2", port)).unwrap();
+    answering(answers, refusing("28P01", "wrong"));
+    let addresses = ["127.0.0.1", "127.0.0.2"].map(|address| address.parse().unwrap());
+    let connect = |mode: &str, addresses: &[_]| {
+        let servers = servers(&format!("postgres://u@db:{port}/app?sslmode={mode}"));
+        let connecting = servers.connect_to_any(
+            addresses,
+            Duration::from_secs(2),
+            servers.first(),
+            Wanted::Any,
+        );
+        let cause = runtime().block_on(connecting).unwrap_err();
+        (cause.sqlstate.clone(), String::from(cause.text()))
+    };
+    assert_eq!(connect("disable", &addresses).0.as_deref(), Some("28P01"));
+    let (_, said) = connect("disable", &addresses[..1]);
+    assert!(said.starts_with("no answer within 2 s"), "{said}");
+    if sqlx_core::net::tls::available() {
+        let (_, said) = connect("verify-full", &addresses);
+        assert!(said.contains("a name of its own"), "{said}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn what_a_server_says_or_is_comes_with_what_to_do() {
+    let http = b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec();
+    let refused = |message: &str| refusing("53300", message);
+    for (answer, mode, words) in [
+        (http.clone(), "prefer", "does not speak Postgres' protocol"),
+        (http, "disable", "does not speak Postgres' protocol"),
+        (
+            refused("too many connections for role \"u\""),
+            "disable",
+            "ALTER ROLE",
+        ),
+        (
+            refused("too many connections for database \"app\""),
+            "disable",
+            "ALTER DATABASE",
+        ),
+        (
+            refused("sorry, too many clients already"),
+            "disable",
+            "raise max_connections",
+        ),
+        (
+            refusing("28000", "role \"u\" is not permitted to log in"),
+            "disable",
+            "ALTER ROLE … LOGIN",
+        ),
+    ] {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        answering(listener, answer);
+        let servers = servers(&format!("postgres://u@127.0.0.1:{port}/app?sslmode={mode}"));
+        let connecting = servers.connect(Duration::from_secs(10));
+        let said = runtime().block_on(connecting).unwrap_err().to_string();
+        assert!(said.contains(words), "{mode}: {said}");
+    }
+}
+
+#[test]
+fn a_panic_while_connecting_ends_nothing_else() {
+    use super::servers::unless_it_panics;
+    use std::future::ready;
+    let outcome = |doing| {
+        let mut doing = std::pin::pin!(unless_it_panics(doing));
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        doing.as_mut().poll(&mut context)
+    };
+    let panics = async {
+        ready(()).await;
+        panic!("no provider")
+    };
+    let fine: std::pin::Pin<Box<dyn Future<Output = u8>>> = Box::pin(ready(3));
+    assert_eq!(outcome(fine), std::task::Poll::Ready(Some(3)));
+    assert_eq!(outcome(Box::pin(panics)), std::task::Poll::Ready(None));
 }
 
 #[test]

@@ -89,17 +89,22 @@ pub(super) fn advice(said: &str, tls_files: &str) -> String {
         "wrong tag",
     ];
     let is_of_a_file = said == "unsupported" || of_a_file.iter().any(|word| is(word));
-    let advice = if is("unknownissuer")
+    let is_of_name = is("name") && (is("valid") || is("mismatch")) || is("address mismatch");
+    let is_of_time = ["expired", "not yet valid", "not valid yet", "notvalidyet"]
+        .iter()
+        .any(|word| is(word));
+    // OpenSSL says of all of them that the certificate's verification failed.
+    let advice = if is_of_name {
+        "; the server's certificate is for another name: use the host name that is in it"
+    } else if is_of_time {
+        "; renew the server's certificate, or set this machine's clock"
+    } else if is("unknownissuer")
         || is("unable to get")
         || is("self-signed")
         || is("self signed")
         || is("verify failed")
     {
         "; set sslrootcert to the certificate of the authority that signed the server's"
-    } else if is("name") && (is("valid") || is("mismatch")) {
-        "; the server's certificate is for another name: use the host name that is in it"
-    } else if is("expired") {
-        "; renew the server's certificate, or set this machine's clock"
     } else if is_of_a_file && !tls_files.is_empty() {
         return format!("; one of these is damaged: {tls_files}");
     } else {
