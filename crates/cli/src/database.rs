@@ -233,16 +233,17 @@ pub(crate) async fn record_reading(
     purpose: &str,
     request: Option<&str>,
     tenant: Option<&str>,
-) -> Result<(), Error> {
+) -> Result<Uuid, Error> {
     let failed = |source| database.change_error("record the reading, so nothing was read,", source);
     let mut transaction = begin_change(connection).await.map_err(failed)?;
-    sqlx::query(RECORD_READING)
+    let id = sqlx::query_scalar(RECORD_READING)
         .bind(purpose)
         .bind(request)
         .bind(tenant)
         .persistent(false)
-        .execute(&mut *transaction)
+        .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
-    transaction.commit().await.map_err(failed)
+    transaction.commit().await.map_err(failed)?;
+    Ok(id)
 }

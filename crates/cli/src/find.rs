@@ -23,7 +23,11 @@ use crate::text::{Layout, Terminal, columns, escape_json, escape_line, pad, para
 use crate::{Find, STATUSES};
 
 /// Limits how long a statement may run, and fixes the format in which times are written and read.
-const SET_UP: &str = "SET LOCAL statement_timeout = '15s'; SET LOCAL DateStyle = 'ISO, MDY'";
+/// A lower limit of the role stays.
+const SET_UP: &str = "SET LOCAL DateStyle = 'ISO, MDY';
+    SELECT pg_catalog.set_config('statement_timeout', '15s', true) FROM pg_catalog.pg_settings
+    WHERE name OPERATOR(pg_catalog.=) 'statement_timeout'
+        AND setting::pg_catalog.int8 NOT BETWEEN 1 AND 15000";
 
 /// Reads a time: the least id at that time, and the time as text; both null if it is out of range.
 const MOMENT: &str = "
@@ -102,15 +106,18 @@ struct Span {
 pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Error> {
     let tenant = arguments.reading.tenant.as_deref();
     let mut connection = database.connect_to_trail().await?;
-    if let Some(purpose) = &arguments.reading.purpose {
-        record_reading(database, &mut connection, purpose, None, tenant).await?;
-    }
+    let own = match &arguments.reading.purpose {
+        Some(purpose) => {
+            Some(record_reading(database, &mut connection, purpose, None, tenant).await?)
+        }
+        None => None,
+    };
     let failed = |source| read_error(database, source);
     let key = tenant;
     let (mut transaction, tenant) = begin(&mut connection, tenant).await.map_err(failed)?;
     transaction.execute(SET_UP).await.map_err(failed)?;
     let span = span(database, &mut transaction, arguments).await?;
-    let mut hits = hits(&mut transaction, arguments, tenant, &span)
+    let mut hits = hits(&mut transaction, arguments, tenant, &span, own)
         .await
         .map_err(failed)?;
     let limit = usize::try_from(arguments.limit).unwrap_or(usize::MAX);
@@ -240,12 +247,13 @@ async fn moment(
 }
 
 /// Returns the first matching record of each request, newest first, and one request more than the
-/// limit.
+/// limit. The record of this very reading, `own`, is none.
 async fn hits(
     connection: &mut PgConnection,
     arguments: &Find,
     tenant: Option<Uuid>,
     span: &Span,
+    own: Option<Uuid>,
 ) -> Result<Vec<Hit>, sqlx::Error> {
     let tables: Vec<String> = Table::ALL
         .into_iter()
@@ -272,6 +280,7 @@ async fn hits(
         .bind(&arguments.status)
         .bind(&arguments.text)
         .bind(i64::from(arguments.limit) + 1)
+        .bind(own)
         .persistent(false)
         .fetch_all(connection)
         .await
@@ -288,7 +297,7 @@ fn matching(table: Table) -> String {
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, tenant_id, nullif(request_id, '') AS request FROM audit.{table}
-        WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2) AND ($3::uuid IS NULL OR tenant_id = $3)
+        WHERE id >= $1 AND ($2::uuid IS NULL OR id < $2) AND ($8::uuid IS NULL OR id <> $8) AND ($3::uuid IS NULL OR tenant_id = $3)
             AND ($4::text IS NULL OR user_id = $4)
             AND (cardinality($5::text[]) = 0 OR status::text = ANY ($5))
             AND ($6::text IS NULL OR {})",

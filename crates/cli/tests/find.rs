@@ -6,7 +6,7 @@
 )]
 
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use testkit::{Postgres, wait_until};
@@ -279,6 +279,26 @@ fn the_purpose_is_on_record() {
     assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
     let recorded = postgres.psql("SELECT count(*) FROM audit.events WHERE action_type = 'audit.read' AND to_jsonb(events)::text LIKE '%ticket 4711%'");
     assert_eq!(recorded, "1");
+    // A search does not find itself, only earlier ones.
+    let search = ["find", "--json", "--user", "postgres", "--purpose", "x"];
+    let nothing = run(&postgres, &search[..]);
+    let found: Value = serde_json::from_str(&stdout(&nothing)).unwrap();
+    assert_eq!(found[0]["records"], 1, "{found}");
+    assert_eq!(found.as_array().unwrap().len(), 1, "{found}");
+}
+
+#[test]
+fn a_lower_time_limit_of_the_role_stays() {
+    let postgres = prepared();
+    postgres.psql("ALTER ROLE postgres SET statement_timeout = '3s'");
+    let mut locker = postgres.session("postgres");
+    locker.psql("BEGIN; LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE");
+    let began = Instant::now();
+    let stopped = run(&postgres, &["find"]);
+    let said = stderr(&stopped);
+    assert!(said.contains("was stopped"), "{said}");
+    // The command's own limit.
+    assert!(began.elapsed() < Duration::from_secs(15), "{said}");
 }
 
 #[test]
