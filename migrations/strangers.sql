@@ -45,6 +45,14 @@ found AS (
     WHERE to_regrole('audit_owner') IS NULL AND EXISTS (
         SELECT FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid WHERE s.nspname = 'audit' AND c.relname = 'schema_migrations')
     UNION ALL
+    -- The roles may have been made meanwhile.
+    SELECT 0, 'a trail of which no table belongs to its roles, as a restore without them leaves it', r.rolname,
+        'drop the schemas audit, audit_parts and audit_guard if they are the restored ones, and restore again, now that there are the roles', 'always'
+    FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN ours r ON r.oid = c.relowner
+    WHERE to_regrole('audit_owner') IS NOT NULL AND s.nspname = 'audit'
+        AND c.relname IN ('schema_migrations', 'batches', 'query_runs') AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
+    GROUP BY r.rolname HAVING count(*) = 3
+    UNION ALL
     -- An empty schema of whoever migrates, or of a superuser, is made anew.
     SELECT 1, format('schema %I', s.nspname), s.owner,
         format('drop it, or ALTER SCHEMA %I OWNER TO an administrator, if nobody needs it', s.nspname),
@@ -151,4 +159,7 @@ found AS (
 )
 -- What was dropped while this looked has no description. Only a superuser makes the guard.
 SELECT coalesce(what, 'an object that is being dropped'), owner, way_out, matters FROM found
-WHERE matters <> 'to guard' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) GROUP BY place, what, owner, way_out, matters ORDER BY place, what LIMIT 20
+WHERE (matters <> 'to guard' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
+    -- What a restore left is not to be moved away one by one.
+    AND (place NOT BETWEEN 1 AND 3 OR NOT EXISTS (SELECT FROM found WHERE place = 0))
+GROUP BY place, what, owner, way_out, matters ORDER BY place, what LIMIT 20

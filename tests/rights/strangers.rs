@@ -304,14 +304,24 @@ fn nothing_of_strangers_lands_in_the_schemas_afterwards() {
 fn a_trail_that_was_restored_without_its_roles_says_so_and_the_roles_can_be_made_alone() {
     let postgres = Postgres::start();
     postgres.psql(&format!(
-        "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES})"
+        "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES});
+         CREATE TABLE audit.batches (); CREATE TABLE audit.query_runs ()"
     ));
+    let one_by_one = "move it to another schema or drop it";
     migrate_is_refused(
         &postgres,
         &["whose roles are not on this server", "--only-roles"],
     );
+    let why = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    assert!(!why.to_string().contains(one_by_one), "{why}");
     tracing_audit::make_roles(&postgres.url()).unwrap();
     tracing_audit::make_roles(&postgres.url()).unwrap();
+    migrate_is_refused(
+        &postgres,
+        &["no table belongs to its roles", "restore again"],
+    );
+    let why = tracing_audit::migrate(&postgres.url()).unwrap_err();
+    assert!(!why.to_string().contains(one_by_one), "{why}");
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'audit\\_%' AND NOT rolcanlogin";
     assert_eq!(postgres.psql(roles), "6");
     postgres.psql("DROP SCHEMA audit CASCADE");
