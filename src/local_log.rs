@@ -329,9 +329,9 @@ fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> Dr
         Some(io::ErrorKind::ReadOnlyFilesystem) => {
             ": a log is changed and removed as it is drained; mount the volume for writing, or copy the folder and drain the copy"
         }
-        Some(io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
-            ": make room there, or copy the folder to where there is some and drain the copy"
-        }
+        Some(
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge,
+        ) => ": make room there, or copy the folder to where there is some and drain the copy",
         _ => "",
     };
     DrainError::Log {
@@ -343,7 +343,7 @@ fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> Dr
 /// removes the log.
 ///
 /// Runs that were open when the process died get a record with the error code `process_lost`.
-/// Creates nothing else in the folder that contains the log. Calls `written` with the number of
+/// That needs room in the log. Creates nothing else in the folder that contains the log. Calls `written` with the number of
 /// records written so far. Blocks the thread, which must not belong to an async runtime.
 ///
 /// # Durability

@@ -42,6 +42,15 @@ fn fault(url: &str) -> String {
     fault
 }
 
+#[test]
+fn a_database_that_lacks_the_trail_is_named() {
+    let postgres = Postgres::start();
+    postgres.psql("CREATE ROLE plain LOGIN");
+    let said = fault(&postgres.url_as("plain"));
+    let place = format!("127.0.0.1:{}/audit: the audit tables", postgres.port());
+    assert!(said.contains(&place), "{said}");
+}
+
 /// Asserts that a record sent to this URL is committed.
 fn assert_commits(url: &str) {
     let (audit, _spool) = start(url);

@@ -342,3 +342,19 @@ fn records_that_postgres_refuses_are_said_by_the_drain() {
     let letters = "SELECT count(*) FROM audit.dead_letters";
     assert_eq!(postgres.psql(letters).trim(), "2");
 }
+
+#[test]
+fn a_database_without_a_trail_is_named_with_what_to_do() {
+    let postgres = Postgres::start();
+    let folder = Folder::new();
+    let log = leave_one(&folder);
+    let drained = spool(&["drain", "--json"], &folder, &postgres.url());
+    assert_eq!(drained.status.code(), Some(1), "{drained:?}");
+    let why = parsed(&drained)[0]["why"].to_string();
+    let place = format!("127.0.0.1:{}/audit: ", postgres.port());
+    assert!(
+        why.contains(&place) && why.contains("run `tracing-audit migrate`"),
+        "{why}"
+    );
+    assert!(log.exists());
+}

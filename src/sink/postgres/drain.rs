@@ -256,7 +256,11 @@ impl Drain {
             }
             Err(NotReady::Schema(why)) => {
                 self.counters.set_health(Health::Holding);
-                self.complain(&why, "; records are kept in the local log");
+                let place = self.config.postgres.place();
+                self.complain(
+                    &format!("{place}: {why}"),
+                    "; records are kept in the local log",
+                );
                 self.backoff.go_to_longest();
                 self.pause().await;
             }

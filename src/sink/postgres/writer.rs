@@ -177,7 +177,7 @@ impl Writer {
             }
             schema::SchemaState::Behind if !migrate => {
                 return Err(NotReady::Schema(Cow::Borrowed(
-                    "the audit tables are missing or old, and migration is switched off",
+                    "the audit tables are missing or old, and this program is not to make them: run `tracing-audit migrate`",
                 )));
             }
             schema::SchemaState::Behind => {
