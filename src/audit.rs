@@ -195,7 +195,8 @@ impl Audit {
     /// Waits until every record accepted before the call is committed in Postgres (or is in
     /// `audit.dead_letters`).
     ///
-    /// Works on any async runtime.
+    /// It does not wait for records that other processes left in their logs. Works on any async
+    /// runtime.
     ///
     /// # Errors
     ///

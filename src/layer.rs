@@ -32,6 +32,11 @@ use crate::vocabulary::Kind;
 /// stays as disabled as it was without the layer, at no cost. Other layers' filters do not hide
 /// audit spans from it; a *global* filter (`.with(EnvFilter…)`, `LevelFilter` as a layer) does, so
 /// put such a filter on the other layers, with [`Layer::with_filter`].
+///
+/// Install it when the subscriber is made. In a `tracing_subscriber::reload` layer it is not
+/// supported: a filter that is put in later has no number of its own, on which tracing-subscriber
+/// panics, and while it is taken out, spans are not recorded and
+/// [`Stats::is_hidden`](crate::Stats::is_hidden) may not say so.
 pub type AuditLayer<S> = Filtered<Recorder, Tagged, S>;
 
 pub(crate) fn new<S>(intake: Arc<Intake>) -> AuditLayer<S>

@@ -49,6 +49,10 @@ fn a_database_that_lacks_the_trail_is_named() {
     let said = fault(&postgres.url_as("plain"));
     let place = format!("127.0.0.1:{}/audit: the audit tables", postgres.port());
     assert!(said.contains(&place), "{said}");
+    // What is advised can be pasted into a shell.
+    postgres.psql("CREATE ROLE \"o'hara 2\" LOGIN");
+    let said = fault(&postgres.url_as("o'hara%202"));
+    assert!(said.contains(r"--writer-login 'o'\''hara 2'"), "{said}");
 }
 
 /// Asserts that a record sent to this URL is committed.

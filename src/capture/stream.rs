@@ -18,6 +18,10 @@ pub trait AuditStreamExt: Sized {
     /// dropped before it finished is `cancelled`, as when a client goes away while an answer is
     /// sent to it token by token.
     ///
+    /// Whoever wants only as many items as there are does not see the end either, as
+    /// `.audited(span).take(n)` of a stream of `n`: that is `cancelled`, since a stream of which
+    /// nothing is left may still be waiting, as `stream::pending` is. Say `.take(n).audited(span)`.
+    ///
     /// A server that knows the length of a response asks for no more, and so never sees the
     /// stream's end: then audit the body, with its length, rather than the stream (`AuditBodyExt`).
     ///

@@ -154,15 +154,13 @@ impl Servers {
         wanted: Wanted,
     ) -> Result<(PgConnection, Probe), Cause> {
         let connecting = self.connect_to(host, wanted);
-        match tokio::time::timeout(limit, connecting).await {
-            Ok(connected) => Ok((connected?, Probe::of(host))),
-            Err(_) => {
-                let mut addresses = addresses(host, limit).await;
-                // The first one is the one that has just been tried, if the order is the same.
-                addresses.reverse();
-                self.connect_to_any(&addresses, limit, host, wanted).await
-            }
+        if let Ok(connected) = tokio::time::timeout(limit, connecting).await {
+            return Ok((connected?, Probe::of(host)));
         }
+        let mut addresses = addresses(host, limit).await;
+        // The first one is the one that has just been tried, if the order is the same.
+        addresses.reverse();
+        self.connect_to_any(&addresses, limit, host, wanted).await
     }
 
     /// Connects to the first of these addresses that accepts, each within `limit`, after the name

@@ -574,7 +574,7 @@ fn what_a_server_says_or_is_comes_with_what_to_do() {
     let refused = |message: &str| refusing("53300", message);
     for (answer, mode, words) in [
         (http.clone(), "prefer", "does not speak Postgres' protocol"),
-        (http, "disable", "does not speak Postgres' protocol"),
+        (http, "disable", "is that a Postgres server?"),
         (
             refused("too many connections for role \"u\""),
             "disable",

@@ -498,6 +498,14 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
 
 /// Builds a single-threaded runtime.
 fn runtime() -> Result<tokio::runtime::Runtime, Error> {
+    // tokio panics if it gets no file handles for its signals: three pairs are what it opens.
+    #[cfg(unix)]
+    let held = (0..3).map(|_| std::os::unix::net::UnixStream::pair());
+    #[cfg(unix)]
+    drop(
+        held.collect::<io::Result<Vec<_>>>()
+            .map_err(Error::Runtime)?,
+    );
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -223,6 +223,15 @@ fn column_count(c: char) -> usize {
     match c {
         '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}' => 0,
         '\u{1100}'..='\u{115f}'
+        // Those below the block of pictures that terminals draw as pictures.
+        | '\u{231a}' | '\u{231b}' | '\u{23e9}'..='\u{23ec}' | '\u{23f0}' | '\u{23f3}'
+        | '\u{25fd}' | '\u{25fe}' | '\u{2614}' | '\u{2615}' | '\u{2648}'..='\u{2653}'
+        | '\u{267f}' | '\u{2693}' | '\u{26a1}' | '\u{26aa}' | '\u{26ab}' | '\u{26bd}'
+        | '\u{26be}' | '\u{26c4}' | '\u{26c5}' | '\u{26ce}' | '\u{26d4}' | '\u{26ea}'
+        | '\u{26f2}' | '\u{26f3}' | '\u{26f5}' | '\u{26fa}' | '\u{26fd}' | '\u{2705}'
+        | '\u{270a}' | '\u{270b}' | '\u{2728}' | '\u{274c}' | '\u{274e}'
+        | '\u{2753}'..='\u{2755}' | '\u{2757}' | '\u{2795}'..='\u{2797}' | '\u{27b0}'
+        | '\u{27bf}' | '\u{2b1b}' | '\u{2b1c}' | '\u{2b50}' | '\u{2b55}'
         | '\u{2e80}'..='\u{a4cf}'
         | '\u{ac00}'..='\u{d7a3}'
         | '\u{f900}'..='\u{faff}'
@@ -379,6 +388,20 @@ mod tests {
     fn ordinary_writing_is_left_alone() {
         let text = "naïve 日本語 می‌خواهم 👩‍💻";
         assert_eq!(escape(text), text);
+    }
+
+    #[test]
+    fn pictures_are_two_columns_wide_wherever_they_stand() {
+        for (text, width) in [
+            ("✅", 2),
+            ("⌚", 2),
+            ("⚡", 2),
+            ("👩", 2),
+            ("→", 1),
+            ("✓", 1),
+        ] {
+            assert_eq!(columns(text), width, "{text}");
+        }
     }
 
     #[test]

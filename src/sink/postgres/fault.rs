@@ -204,7 +204,13 @@ fn meaning(sqlstate: &str) -> &'static str {
             "a table or function is not as the migrations make it; run `tracing-audit doctor`"
         }
         "23514" | "55000" => "a partition is missing or detached; run `tracing-audit doctor`",
-        "25006" => "the server is read-only, as a standby is",
+        "08P01" => "it does not take part of the protocol, as a pooler in mode statement",
+        "25006" => {
+            "the server is read-only, as a standby is, or default_transaction_read_only is set for the login"
+        }
+        "25P03" | "25P04" => {
+            "a time limit for transactions is set too low for the login (idle_in_transaction_session_timeout, transaction_timeout)"
+        }
         "40001" | "40P01" => "another transaction was in the way",
         "42501" => "a right of the login is missing; run `tracing-audit doctor`",
         "53100" => "its disk is full",

@@ -106,10 +106,11 @@ impl LoginRole {
             return None;
         }
         if !self.is_member {
+            let word = shell_word(name);
             return Some((
                 "may not write to the audit tables",
                 format!(
-                    "run `tracing-audit migrate --writer-login {name}` as an administrator, or GRANT audit_writer TO {quoted}"
+                    "run `tracing-audit migrate --writer-login {word}` as an administrator, or GRANT audit_writer TO {quoted}"
                 ),
             ));
         }
@@ -127,4 +128,13 @@ impl LoginRole {
             advice,
         ))
     }
+}
+
+/// Returns a name as a word of a shell.
+pub(super) fn shell_word(name: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    if !name.starts_with('-') && name.chars().all(is_plain) {
+        return String::from(name);
+    }
+    format!("'{}'", name.replace('\'', "'\\''"))
 }

@@ -192,7 +192,7 @@ impl Writer {
                         return Err(not_migrated(error, servers.login()));
                     }
                     Ok(Err(NotMade::Lacking(why))) => {
-                        let login = servers.login();
+                        let login = login::shell_word(servers.login());
                         return Err(NotReady::Schema(Cow::Owned(format!(
                             "the audit tables are missing or old, and {why}; \
                              or run `tracing-audit migrate --writer-login {login}` as an administrator"
@@ -439,7 +439,8 @@ fn not_migrated(error: sqlx::Error, login: &str) -> NotReady {
     match fault.sqlstate.as_deref() {
         Some("42501") => NotReady::Schema(Cow::Owned(format!(
             "the audit tables are missing or old, and the login {login} may not make them: \
-             run `tracing-audit migrate --writer-login {login}` as an administrator"
+             run `tracing-audit migrate --writer-login {}` as an administrator",
+            login::shell_word(login)
         ))),
         _ => NotReady::Fault(fault),
     }

@@ -509,7 +509,11 @@ async fn defaults(
         "default_partition",
         findings,
         "default partitions",
-        "empty",
+        if is_subscriber {
+            "empty, or as on the server that is replicated"
+        } else {
+            "empty"
+        },
     ))
 }
 

@@ -72,16 +72,15 @@ impl Drain {
     /// Writes the next batch of the log, over a new connection if there is none. Returns whether
     /// the database may have the log's records.
     async fn attempt(&mut self, is_restored: bool) -> Result<bool, NotReady> {
-        let mut writer = match self.writer.take() {
-            Some(writer) => writer,
-            None => {
-                let servers = &self.config.postgres;
-                let mut writer = Writer::connect(servers, self.config.migrate).await?;
-                if !is_restored && !self.is_known(&mut writer).await? {
-                    return Ok(false);
-                }
-                writer
+        let mut writer = if let Some(writer) = self.writer.take() {
+            writer
+        } else {
+            let servers = &self.config.postgres;
+            let mut writer = Writer::connect(servers, self.config.migrate).await?;
+            if !is_restored && !self.is_known(&mut writer).await? {
+                return Ok(false);
             }
+            writer
         };
         self.write_from(0, &mut writer).await?;
         self.writer = Some(writer);
