@@ -13,9 +13,9 @@ COMMENT ON SCHEMA audit_parts IS 'Monthly leaf partitions of the audit tables. R
 CREATE TYPE audit.run_status AS ENUM ('succeeded', 'failed', 'cancelled', 'rejected', 'unknown');
 COMMENT ON TYPE audit.run_status IS 'Outcome of a run, by the evidence seen; unknown means that no evidence was seen.';
 
--- A row must fit into the gigabyte that a value may have, as text and as JSON, in which a character may take six bytes: else
--- one row would end the answer of whoever reads it among others. What is compressed is measured as what it is. The library
--- writes 101 problems at most.
+-- A row must stay below Postgres' limit of 1 GB per value, as text and as JSON, where a character may take six bytes.
+-- Otherwise one row would make every query that includes it fail. Compressible columns are measured uncompressed. The
+-- library writes 101 problems at most.
 
 -- Query runs ---------------------------------------------------------------
 
@@ -220,7 +220,7 @@ BEGIN
         EXECUTE format('COMMENT ON COLUMN audit.%I.trace_id IS %L', parent, 'Trace id, 32 lower-case hexadecimal digits.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.span_id IS %L', parent, 'Span id, 16 lower-case hexadecimal digits.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.metadata IS %L', parent, 'Fields of the span that have no column, by their name and with their type.');
-        EXECUTE format('COMMENT ON COLUMN audit.%I.problems IS %L', parent, 'What could not be stored as it was said: "<field>: <what happened>".');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.problems IS %L', parent, 'Values that could not be stored as recorded: "<field>: <what happened>".');
         EXECUTE format('COMMENT ON COLUMN audit.%I.writer_id IS %L', parent, 'The writer: one local log of one process.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.seq IS %L', parent, 'Number of the record within its writer, from 1, without a gap.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.salt IS %L', parent, '16 random bytes that keep a hash of the row from being guessed.');
@@ -238,7 +238,7 @@ CREATE TABLE audit.writers (
     registered_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 
-COMMENT ON TABLE audit.writers IS 'One row for each writer, made with its first batch. Whoever adds a batch for it knows its secret, which is kept in its local log: so no program speaks for another.';
+COMMENT ON TABLE audit.writers IS 'One row for each writer, made with its first batch. Only a program that knows the writer''s secret, which is in its local log, can add a batch for it.';
 COMMENT ON COLUMN audit.writers.login IS 'The login that added the first batch.';
 COMMENT ON COLUMN audit.writers.secret_sha256 IS 'The hash of 32 random bytes.';
 
@@ -276,7 +276,7 @@ COMMENT ON TABLE audit.batches IS 'One row for each batch, written in the transa
 COMMENT ON COLUMN audit.batches.records IS 'The number of its rows in each record table that has any, such as {"events": 2}.';
 COMMENT ON COLUMN audit.batches.first_id IS 'The least id of its rows; with last_id and writer_id, the way to its rows by the primary key.';
 COMMENT ON COLUMN audit.batches.last_id IS 'The greatest id of its rows.';
-COMMENT ON COLUMN audit.batches.mark IS 'The hash of the salt of its last record, by which its writer knows the batch for its own.';
+COMMENT ON COLUMN audit.batches.mark IS 'The hash of the salt of its last record, by which the writer recognizes the batch as its own.';
 COMMENT ON COLUMN audit.batches.committed_at IS 'Server time at which the batch was written, shortly before its commit.';
 
 CREATE TABLE audit.dead_letters (

@@ -29,9 +29,8 @@ END
 $$;
 COMMENT ON FUNCTION audit.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCATE, for everybody.';
 
--- Makes a table append-only. Two triggers: statements fire one for each statement, also when no
--- row is concerned; what logical replication applies fires only those for each row. ALWAYS, so
--- that session_replication_role = replica switches neither off.
+-- Makes a table append-only. Two triggers: The statement trigger also fires when no row matches; logical replication
+-- fires only row triggers. ALWAYS, so that session_replication_role = replica switches neither off.
 CREATE FUNCTION audit.make_append_only(target regclass) RETURNS void
     LANGUAGE plpgsql STRICT
     SET search_path = pg_catalog, pg_temp
@@ -48,9 +47,9 @@ END
 $$;
 COMMENT ON FUNCTION audit.make_append_only(regclass) IS 'Makes a table append-only; for the functions of the trail.';
 
--- Row-level security hides rows and not what ANALYZE has noted of them: EXPLAIN would tell a reader,
--- by its estimates, which values other tenants have, and how often. What is left is what a plan by
--- time needs.
+-- Row-level security hides rows but not the statistics that ANALYZE collects: through the estimates of EXPLAIN, a
+-- reader could learn which values other tenants have, and how often. Only the statistics that time-range plans need
+-- are kept.
 CREATE FUNCTION audit.keep_no_statistics(target regclass) RETURNS void
     LANGUAGE plpgsql STRICT
     SET search_path = pg_catalog, pg_temp
@@ -64,8 +63,9 @@ END
 $$;
 COMMENT ON FUNCTION audit.keep_no_statistics(regclass) IS 'Keeps ANALYZE from noting values that a reader could learn of from EXPLAIN; for the functions of the trail.';
 
--- Foreign keys to a table are checked by its owner: in between a host's code may run, as the cast of a type does. So the
--- owner has no right to what its tables hold but to the ids that foreign keys refer to; the functions have theirs by grant.
+-- Postgres checks a foreign key as the owner of the referenced table, and a host's code (such as a type's cast) may
+-- run during the check. So the owner may read only the ids that foreign keys refer to; the functions get their rights
+-- by GRANT.
 CREATE FUNCTION audit.give_to_owner(target regclass) RETURNS void
     LANGUAGE plpgsql STRICT
     SET search_path = pg_catalog, pg_temp
@@ -111,8 +111,8 @@ COMMENT ON FUNCTION audit.make_leaf_safe(regclass) IS 'Gives a leaf its owner, r
 
 -- Partitions ---------------------------------------------------------------------
 
--- Who makes, removes or settles a partition waits here for whoever else does. A table, since anybody may hold an
--- advisory lock: nobody has a right to this one, so whoever locks it is refused, though some statements are refused late.
+-- Sessions that create, remove or settle a partition wait for each other here. A table rather than an advisory lock, which
+-- any role could hold: no other role has a right to this table, though Postgres refuses some statements late.
 CREATE TABLE audit.partition_lock ();
 REVOKE ALL ON audit.partition_lock FROM PUBLIC;
 SELECT audit.give_to_owner('audit.partition_lock');
@@ -167,8 +167,8 @@ CREATE TABLE audit.legal_hold_lifts (
 );
 COMMENT ON TABLE audit.legal_hold_lifts IS 'The end of a legal hold: who lifted it, when and why.';
 
--- Keeps the transaction from being prepared: nobody is left whose end would end the locks of a prepared transaction.
--- Postgres prepares none that notifies.
+-- Prevents PREPARE TRANSACTION: a prepared transaction keeps its locks after its session ends. Postgres refuses to
+-- prepare a transaction that has executed NOTIFY.
 CREATE FUNCTION audit.refuse_prepare() RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -301,7 +301,8 @@ BEGIN
         is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
     END IF;
     IF is_there THEN
-        -- Rows in a table that was detached would be in nobody's trail, and those in a table of somebody else's in theirs.
+        -- Rows written to a detached table would be missing from the trail; rows written to another owner's table
+        -- would be under that owner's control.
         IF leaf NOT IN (SELECT audit.leaves(parent)) THEN
             RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
                 USING ERRCODE = 'object_not_in_prerequisite_state',
@@ -320,7 +321,7 @@ BEGIN
         RETURN net;
     END IF;
     PERFORM audit.make_leaf(parent, leaf, month_start, month_end);
-    -- Once: who asks for it is in a transaction of its own, and asks again.
+    -- One attempt only: the caller runs this in a transaction of its own and retries.
     PERFORM audit.attach_leaf(parent, leaf, month_start, month_end, 1);
     RETURN leaf;
 END
@@ -362,7 +363,7 @@ BEGIN
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
         EXECUTE format('GRANT SELECT ON audit.%I TO audit_reader, audit_auditor', target);
         PERFORM audit.keep_no_statistics(format('audit.%I', target)::regclass);
-        -- Not TO PUBLIC: whoever has the right to read from elsewhere, and is none of these, sees no row.
+        -- Not TO PUBLIC: a role that got SELECT by another grant sees no row.
         EXECUTE format('CREATE POLICY tenant ON audit.%I FOR SELECT TO audit_reader USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
         -- The functions of the trail see no more than a reader does.
         EXECUTE format('CREATE POLICY maintainer ON audit.%I FOR SELECT TO audit_maintainer USING (tenant_id = nullif(current_setting(''app.current_tenant'', true), '''')::uuid)', target);
@@ -431,8 +432,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.request_trail(text) IS 'The records of a request in audit.trail, by their beginning; quick among millions. Read with the reader''s own rights.';
 
--- What is new to a tenant's reader, who must not learn how much there is of others: of each batch what the tenant has
--- in it, and nothing of a batch that has none of its records.
+-- Returns a tenant's rows in new batches. Batches without a row of the tenant are left out, so that a reader cannot
+-- learn how much other tenants write.
 CREATE FUNCTION audit.tenant_batches(since timestamptz, writers uuid[], positions bigint[]) RETURNS TABLE (
         writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])
     LANGUAGE sql STABLE SECURITY DEFINER
@@ -497,7 +498,7 @@ BEGIN
             VALUES (writer, session_user, sha256(secret), service_name) ON CONFLICT DO NOTHING;
     END IF;
     PERFORM audit.check_writer(writer, secret);
-    -- Whoever adds the same at the same moment waits at the primary key, and is refused there.
+    -- A concurrent insert of the same batch waits for this one at the primary key, and then fails.
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
@@ -654,8 +655,8 @@ END
 $$;
 COMMENT ON FUNCTION audit.check_kinds(text[]) IS 'The record tables that are named, or all; fails when what is named is none. For the functions of the trail.';
 
--- The condition for records that are not events of the database's own: those of a hold or a reading name a tenant also
--- where there is none.
+-- The condition for records that programs wrote. The database's own events are excluded: those about holds and
+-- readings may name a tenant that has no records.
 CREATE FUNCTION audit.by_the_host(parent text) RETURNS text
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     SET search_path = pg_catalog, pg_temp
@@ -849,8 +850,8 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.referring(regclass) IS 'The foreign keys of the host to a table, which stand against the removal of a partition; for the functions of the trail.';
 
--- What of the host a leaf cannot be dropped without: a view, a function, a foreign key to the leaf alone. Not what goes
--- with the leaf, nor the parts of foreign keys to its parent, which detaching it takes away.
+-- The host's objects that prevent a leaf from being dropped: views, functions, and foreign keys to the leaf itself. Objects
+-- that are dropped with the leaf are left out, and so are foreign keys to its parent, which DETACH removes.
 CREATE FUNCTION audit.depending(leaf text) RETURNS SETOF text
     LANGUAGE sql STABLE STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -870,7 +871,7 @@ AS $$
             AND own.deptype <> 'n' AND own.refclassid = 'pg_class'::regclass AND own.refobjid = c.oid)
     ORDER BY 1
 $$;
-COMMENT ON FUNCTION audit.depending(text) IS 'What of the host a leaf cannot be dropped without; for the functions of the trail.';
+COMMENT ON FUNCTION audit.depending(text) IS 'The host''s objects that prevent a leaf from being dropped; for the functions of the trail.';
 
 CREATE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamptz, month_end timestamptz) RETURNS text[]
     LANGUAGE plpgsql STRICT SECURITY DEFINER
@@ -948,7 +949,7 @@ COMMENT ON FUNCTION audit.plan_retention(interval, text[]) IS 'The partitions al
 CREATE FUNCTION audit.remove_partition(leaf text, keep interval) RETURNS uuid
     LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    -- A row's text, which is hashed, is the same whoever calls.
+    -- Fix the settings that change a row's text, so that its hash does not depend on the caller.
     SET timezone = 'UTC'
     SET datestyle = 'ISO'
     SET bytea_output = 'hex'
@@ -1004,7 +1005,8 @@ BEGIN
                 SELECT r.writer_id, r.first_seq, r.sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
                 FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp()) h
             GROUP BY h.part) p;
-    -- What would stop the making of partitions for as long as all was hashed comes now. No foreign key is made from here on.
+    -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
+    -- is made from here on.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
     referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
@@ -1131,7 +1133,7 @@ COMMENT ON FUNCTION audit.settle_month(text, timestamptz) IS 'Moves the rows of 
 
 -- Who owns and may call what ---------------------------------------------------------
 
--- They belong to audit_maintainer already, and to nobody whom this made it: of what is another's nothing is changed.
+-- audit_maintainer already owns these functions. Functions of other owners are left unchanged.
 DO $$
 DECLARE
     function regprocedure;
@@ -1139,8 +1141,8 @@ DECLARE
 BEGIN
     FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-        -- A caller who has it off would be told that row-level security is in the way, and one who has another tablespace or
-        -- access method as its default would have partitions and indexes made by it.
+        -- With row_security = off, the functions would fail for the caller; with the caller's default tablespace or access
+        -- method, partitions and indexes would be created there.
         IF is_definer THEN
             EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
             EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
@@ -1160,7 +1162,7 @@ GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) TO audit_reader;
 GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean), audit.hold_coverage(uuid) TO audit_auditor, audit_operator;
--- Whoever removes lifts no hold, and does not say how old a record has to be.
+-- A role that removes partitions can neither lift holds nor change the least age.
 GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text), audit.set_least_age(interval, text) TO audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.least_age() TO audit_auditor, audit_operator;
 GRANT EXECUTE ON FUNCTION audit.plan_settling(text[]), audit.settle_month(text, timestamptz) TO audit_operator;

@@ -1,7 +1,7 @@
--- The schemas and the table of what was migrated, where there is no trail yet.
+-- The schemas and the table of applied migrations, where there is no trail yet.
 --
--- What the claim has made is made again, so that it belongs to audit_owner from the first moment: default
--- privileges of whoever migrates do not reach it, and nobody else has seen it. Never IF NOT EXISTS.
+-- Creates the claimed schemas again, this time owned by audit_owner, so that the migrating role's default privileges do
+-- not apply to them. Without IF NOT EXISTS: an object that already exists is an error.
 
 DO $$
 BEGIN

@@ -22,27 +22,29 @@ BEGIN
     IF current_user = 'audit_maintainer' THEN
         RETURN;
     END IF;
-    -- Nobody is the owner of the tables but in the check of a foreign key, where a host's code may run.
+    -- A session runs as audit_owner only while Postgres checks a foreign key, and then a host's code may run: refuse
+    -- all DDL.
     IF current_user = 'audit_owner' THEN
         RAISE EXCEPTION 'audit trail: % by audit_owner is refused', TG_TAG USING ERRCODE = 'insufficient_privilege';
     END IF;
-    -- A snapshot that is older than the trail does not show it to what follows, though it may show another schema of its name.
+    -- If the transaction's snapshot is older than the trail, the queries below would not see the trail, though perhaps another
+    -- schema of its name.
     IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit'))
         OR to_regnamespace('audit_parts') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit_parts'))
     THEN
         RAISE EXCEPTION 'audit trail: % is refused in a transaction that began before there was the trail', TG_TAG
             USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin it again.';
     END IF;
-    -- A foreign key is checked with the rights of the owner of what it refers to, and so is a cast of its column run. Whatever
-    -- was done to whatever, in the end there is no such key, of a superuser's either: the type's owner would gain the trail.
-    -- One that came while this was switched off keeps no superuser from other work.
-    -- By what depends on the tables of the trail, since a key has no index by what it refers to.
+    -- Postgres checks a foreign key with the rights of the referenced table's owner, including casts of the key's
+    -- column. A cast of a user-defined type would therefore run with the trail's rights, so every command that leaves
+    -- such a key fails, also for a superuser. One that came while this was switched off keeps no superuser from other
+    -- work. Found through pg_depend, because pg_constraint has no index on confrelid.
     IF TG_EVENT = 'ddl_command_end' THEN
         SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
         FROM pg_depend s JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.objid AND d.classid = 'pg_constraint'::regclass
         JOIN pg_constraint k ON k.oid = d.objid AND k.contype = 'f' AND k.confrelid = s.objid
         JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
-        -- A type that is newer than the snapshot is nobody's that is known.
+        -- A type that the snapshot does not show counts as not from pg_catalog.
         LEFT JOIN pg_type kt ON kt.oid = a.atttypid
         WHERE s.refclassid = 'pg_namespace'::regclass AND s.refobjid IN (to_regnamespace('audit'), to_regnamespace('audit_parts')) AND s.classid = 'pg_class'::regclass
             AND NOT EXISTS (
@@ -62,12 +64,12 @@ BEGIN
     END IF;
     IF TG_EVENT = 'sql_drop' THEN
         SELECT object_identity INTO refused FROM pg_event_trigger_dropped_objects()
-        -- Of what lies on a table the schema is in its address alone: schema, table, name.
+        -- For an object on a table (trigger, policy), only address_names holds the schema: schema, table, name.
         WHERE (schema_name = ANY (guarded) OR (object_type = 'schema' OR cardinality(address_names) = 3) AND address_names[1] = ANY (guarded))
             -- A host's foreign key has triggers on both tables, and they go with it.
             AND NOT (object_type = 'trigger' AND address_names[3] LIKE 'RI\_ConstraintTrigger\_%') LIMIT 1;
     ELSIF TG_TAG = 'REASSIGN OWNED' THEN
-        -- It does not say what it has changed.
+        -- REASSIGN OWNED does not report which objects it changed.
         SELECT c.oid::regclass::text INTO refused FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE n.nspname IN ('audit', 'audit_parts')
             AND (c.relkind IN ('r', 'p', 'v') AND c.relowner <> to_regrole('audit_owner') OR n.nspowner <> to_regrole('audit_owner')) LIMIT 1;

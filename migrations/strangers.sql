@@ -1,6 +1,6 @@
--- What stands in the way of a migration: in the three schemas, in the roles. Reads pg_catalog alone, with a
--- search_path of pg_catalog; converts and calls nothing of anybody's. One row for each thing: what it is, whose,
--- the way out, and when it matters: always, where the trail is about to be made, or also where its guard is.
+-- Lists what prevents a migration, in the three schemas and among the roles. Reads only pg_catalog, with a search_path of
+-- pg_catalog; uses no cast or function of other users. One row per obstacle: what it is, its owner, how to remove it,
+-- and when it matters ('always', 'to make' the trail, 'to guard' it).
 WITH ours AS (
     SELECT oid, rolname, rolsuper FROM pg_roles
 ),
@@ -14,7 +14,8 @@ objects AS (
     SELECT s.nspname, s.owner AS schema_owner, d.classid, d.objid, r.rolname AS owner, coalesce(r.rolsuper, true) AS is_superusers,
         coalesce(r.rolname IN ('audit_owner', 'audit_maintainer'), false) AS is_ours
     FROM schemas s JOIN pg_depend d ON d.refclassid = 'pg_namespace'::regclass AND d.refobjid = s.oid
-        -- What only names it depends on it as well: a constant 'audit'::regnamespace in a view, a default or a function.
+        -- Excludes objects that only mention the schema, such as a constant 'audit'::regnamespace in a view, a
+        -- default or a function.
         AND d.classid NOT IN ('pg_rewrite'::regclass, 'pg_attrdef'::regclass, 'pg_constraint'::regclass, 'pg_trigger'::regclass, 'pg_policy'::regclass,
             'pg_publication_namespace'::regclass, 'pg_publication_rel'::regclass)
         AND coalesce((pg_identify_object(d.classid, d.objid, 0)).schema, s.nspname) = s.nspname
@@ -85,13 +86,13 @@ found AS (
     LEFT JOIN ours r ON r.oid = o.refobjid
     WHERE NOT EXISTS (SELECT FROM objects b WHERE b.classid = d.classid AND b.objid = d.objid)
     UNION ALL
-    -- Triggers are made by whoever has the right TRIGGER, functions that they call by whoever.
+    -- Any role with the TRIGGER right can create a trigger, and any role can own the function it calls.
     SELECT 3, pg_describe_object('pg_trigger'::regclass, t.oid, 0), r.rolname, 'drop it', 'always'
     FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN pg_trigger t ON t.tgrelid = c.oid AND NOT t.tgisinternal
     JOIN pg_proc p ON p.oid = t.tgfoid JOIN ours r ON r.oid = p.proowner
     WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
     UNION ALL
-    -- What a migration would run when it looks at its own table, or notes something there.
+    -- Code that would run when a migration reads or writes audit.schema_migrations.
     SELECT 3, pg_describe_object(d.classid, d.objid, 0), 'nobody of the trail', 'drop it', 'always'
     FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid AND c.relname = 'schema_migrations', trail,
     LATERAL (
@@ -110,7 +111,7 @@ found AS (
     WHERE NOT r.rolsuper AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
         AND c.relnamespace NOT IN (SELECT oid FROM schemas)
     UNION ALL
-    -- Whoever owns the type of such a column has its cast run by the owner of the trail's tables.
+    -- The cast of such a column's type would run with the rights of the owner of the trail's tables.
     SELECT 3, pg_describe_object('pg_constraint'::regclass, k.oid, 0), r.rolname, 'drop it, or make its column one of Postgres'' own types', 'to guard'
     FROM schemas s JOIN pg_class parent ON parent.relnamespace = s.oid JOIN pg_constraint k ON k.confrelid = parent.oid AND k.contype = 'f'
     JOIN pg_class c ON c.oid = k.conrelid JOIN ours r ON r.oid = c.relowner
@@ -129,8 +130,8 @@ found AS (
     WHERE r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
         AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
     UNION ALL
-    -- Whoever is one of them may do with the trail what it likes; whoever made the role, on Postgres 16 and later,
-    -- can become it, which is for a superuser to know before it makes a trail.
+    -- A member of one of these roles has full control of the trail. On Postgres 16 and later the role's creator can
+    -- make itself a member, so a superuser should know of it before creating a trail.
     SELECT 6, format('role %I, of which %I is a member', g.rolname, m.rolname), 'the server',
         -- What a member has granted goes with it, and what the functions of the trail need is granted before.
         CASE WHEN current_setting('server_version_num')::int >= 160000 AND a.admin_option
@@ -157,7 +158,8 @@ found AS (
         format('take them back by ALTER DEFAULT PRIVILEGES FOR ROLE %I REVOKE ALL ON TABLES, FUNCTIONS, TYPES, SEQUENCES and SCHEMAS', r.rolname), 'to make'
     FROM pg_default_acl d JOIN pg_roles r ON r.oid = d.defaclrole WHERE r.rolname IN ('audit_owner', 'audit_maintainer')
 )
--- What was dropped while this looked has no description. Only a superuser makes the guard.
+-- An object that was dropped during this query has no description. Obstacles to the guard matter only to a superuser,
+-- which alone can create it.
 SELECT coalesce(what, 'an object that is being dropped'), owner, way_out, matters FROM found
 WHERE (matters <> 'to guard' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
     -- What a restore left is not to be moved away one by one.
