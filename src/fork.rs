@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_held_by_a_thread_that_a_fork_left_behind_is_not_waited_for() {
+    fn forked_process_does_not_wait_for_a_lock_held_at_the_fork() {
         let mutex = Mutex::new(());
         let held = mutex.lock().unwrap();
         let process = Process::another();

@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_refuses_and_takes_again_after_a_drain() {
+    fn full_queue_refuses_records_until_it_is_drained() {
         let queue = Queue::new(64, 1 << 20);
         let mut taken = 0;
         while push(&queue, b"x").is_ok() {
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn the_bound_of_bytes_holds_but_a_single_large_record_is_taken() {
+    fn byte_limit_holds_except_for_a_single_large_record() {
         let queue = Queue::new(1_000, 8_192);
         let large = vec![7; 100_000];
         assert_eq!(push(&queue, &large), Ok(()));
@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn waiting_for_room_ends_when_the_worker_drains() {
+    fn blocked_push_succeeds_when_the_worker_drains() {
         let queue = Queue::new(8, 1 << 20);
         while push(&queue, b"x").is_ok() {}
         std::thread::scope(|scope| {
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_wait_in_vain_nobody_waits_until_the_worker_takes_something() {
+    fn after_a_push_times_out_no_push_blocks_until_the_worker_drains() {
         let queue = Queue::new(8, 1 << 20);
         while push(&queue, b"x").is_ok() {}
         let wait = |limit| queue.push(1, limit, |out| out.push(b'y'));
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_queue_refuses() {
+    fn closed_queue_refuses_records() {
         let queue = Queue::new(8, 1 << 20);
         push(&queue, b"x").unwrap();
         queue.close();

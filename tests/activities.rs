@@ -125,7 +125,7 @@ fn story_of_a_request_has_its_activities_errors_targets_and_metadata() {
 }
 
 #[test]
-fn activities_are_removed_alone_and_events_of_the_same_month_stay() {
+fn removing_activities_keeps_the_events_of_the_same_month() {
     let trail = Trail::start();
     trail.audit.record(Event::new("log")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();

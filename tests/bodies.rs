@@ -188,7 +188,7 @@ fn outcomes(trail: &Trail) -> Value {
 }
 
 #[test]
-fn an_answer_that_a_client_reads_succeeds_and_one_that_fails_has_failed() {
+fn response_read_to_its_end_succeeds_and_response_with_an_error_fails() {
     let trail = Trail::start();
     serve(&trail, |address| {
         for path in ["/all", "/stream", "/full"] {
@@ -215,7 +215,7 @@ fn an_answer_that_a_client_reads_succeeds_and_one_that_fails_has_failed() {
 }
 
 #[test]
-fn an_answer_whose_client_goes_away_is_cancelled() {
+fn response_is_cancelled_when_its_client_disconnects() {
     let trail = Trail::start();
     let audit = trail.audit.clone();
     serve(&trail, move |address| {
@@ -237,7 +237,7 @@ fn an_answer_whose_client_goes_away_is_cancelled() {
 }
 
 #[test]
-fn a_body_that_ends_before_its_length_has_failed() {
+fn body_that_ends_before_its_length_fails() {
     let trail = Trail::start();
     let audit = trail.audit.clone();
     serve(&trail, move |address| {
@@ -276,7 +276,7 @@ fn a_body_that_ends_before_its_length_has_failed() {
 }
 
 #[test]
-fn a_body_that_nobody_asked_for_is_no_success_whatever_was_recorded() {
+fn body_that_is_never_polled_has_an_unknown_status() {
     let trail = Trail::start();
     trail.scoped(|| {
         let span = prompt("unasked");
@@ -287,7 +287,7 @@ fn a_body_that_nobody_asked_for_is_no_success_whatever_was_recorded() {
 }
 
 #[test]
-fn of_an_answer_that_nobody_asked_for_nothing_is_known_unless_there_is_nothing_to_ask_for() {
+fn head_response_has_an_unknown_status_unless_its_body_is_empty() {
     let trail = Trail::start();
     serve(&trail, |address| {
         for path in ["/never-all", "/full", "/empty"] {
@@ -305,7 +305,7 @@ fn of_an_answer_that_nobody_asked_for_nothing_is_known_unless_there_is_nothing_t
 }
 
 #[test]
-fn a_body_passes_on_what_the_one_inside_says() {
+fn audited_body_forwards_size_hint_frames_and_trailers() {
     let trail = Trail::start();
     trail.scoped(|| {
         let full = Full::new(Bytes::from("abc")).audited(prompt("full"));

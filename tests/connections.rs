@@ -83,7 +83,7 @@ fn ask_for_passwords(postgres: &Postgres) {
 }
 
 #[test]
-fn a_fault_says_which_server_was_not_reached_why_and_what_to_do() {
+fn connection_fault_names_the_server_the_cause_and_the_remedy() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE guarded LOGIN PASSWORD 'right one'; CREATE ROLE tls_only LOGIN");
     ask_for_passwords(&postgres);
@@ -138,7 +138,7 @@ fn a_fault_says_which_server_was_not_reached_why_and_what_to_do() {
 }
 
 #[test]
-fn a_server_without_room_for_one_more_connection_is_named_as_that() {
+fn connection_fault_names_max_connections_when_the_server_is_full() {
     let postgres = Postgres::start_with(&["max_connections=5", "superuser_reserved_connections=1"]);
     postgres.psql("CREATE ROLE app LOGIN");
     let mut sessions = Vec::new();
@@ -153,7 +153,7 @@ fn a_server_without_room_for_one_more_connection_is_named_as_that() {
 }
 
 #[test]
-fn a_fault_is_said_when_it_comes_and_when_its_cause_changes_and_is_over_when_records_are_taken() {
+fn fault_is_logged_when_it_begins_when_its_cause_changes_and_when_it_ends() {
     let mut postgres = Postgres::start();
     let proxy = Proxy::start(postgres.port());
     let (audit, _spool) = start(&proxy.url());
@@ -189,7 +189,7 @@ fn a_fault_is_said_when_it_comes_and_when_its_cause_changes_and_is_over_when_rec
 }
 
 #[test]
-fn a_connection_whose_packets_vanish_is_given_up_within_seconds() {
+fn connection_whose_packets_are_lost_is_closed_within_seconds() {
     let postgres = Postgres::start();
     let proxy = Proxy::start(postgres.port());
     let (audit, _spool) = start(&proxy.url());
@@ -212,7 +212,7 @@ fn a_connection_whose_packets_vanish_is_given_up_within_seconds() {
 }
 
 #[test]
-fn a_server_that_is_slow_is_not_given_up() {
+fn connection_to_a_slow_server_stays_open() {
     let trail = Trail::start();
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
@@ -242,7 +242,7 @@ fn a_server_that_is_slow_is_not_given_up() {
 }
 
 #[test]
-fn of_several_servers_the_one_that_can_be_written_is_taken() {
+fn pipeline_connects_to_the_writable_server_among_several() {
     let mut primary = Postgres::start_with(&["wal_level=replica"]);
     let standby = primary.start_standby();
     assert_commits(&format!(
@@ -262,7 +262,7 @@ fn of_several_servers_the_one_that_can_be_written_is_taken() {
 }
 
 #[test]
-fn sockets_and_addresses_are_understood_as_libpq_has_them() {
+fn sockets_and_addresses_are_parsed_as_libpq_parses_them() {
     let postgres = Postgres::start();
     let (port, socket) = (postgres.port(), postgres.socket_url());
     assert_commits(&socket);
@@ -277,7 +277,7 @@ fn sockets_and_addresses_are_understood_as_libpq_has_them() {
 }
 
 #[test]
-fn a_passfile_has_the_password() {
+fn password_is_read_from_the_passfile() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE guarded LOGIN SUPERUSER PASSWORD 'pass:word'");
     ask_for_passwords(&postgres);
@@ -302,7 +302,7 @@ fn a_passfile_has_the_password() {
 }
 
 #[test]
-fn what_is_not_understood_in_a_url_is_an_error_at_the_start_that_repeats_no_value() {
+fn start_refuses_an_invalid_url_without_echoing_its_values() {
     for (url, name) in [
         ("postgres://u:SECRET@h/d?sslmod=SECRET", "sslmode"),
         ("postgres://u@h/d?password=a&SECRET", "parameter 2"),
@@ -329,7 +329,7 @@ fn what_is_not_understood_in_a_url_is_an_error_at_the_start_that_repeats_no_valu
     feature = "tls-native"
 )))]
 #[test]
-fn a_url_that_asks_for_tls_is_an_error_at_the_start_where_there_is_none() {
+fn start_refuses_a_tls_url_in_a_build_without_tls() {
     for mode in ["require", "verify-ca", "verify-full"] {
         let url = format!("postgres://u:SECRET@h/d?sslmode={mode}");
         let error = Audit::builder().postgres(url).start().unwrap_err();
@@ -397,7 +397,7 @@ mod tls {
 
     #[allow(clippy::too_many_lines, reason = "a table")]
     #[test]
-    fn every_sslmode_connects_or_says_what_is_wrong_and_nothing_panics() {
+    fn every_sslmode_connects_or_reports_an_error_without_a_panic() {
         let postgres = Postgres::start();
         let folder = Folder::new();
         fs::create_dir_all(&folder.0).unwrap();
@@ -596,7 +596,7 @@ mod tls {
     }
 
     #[test]
-    fn where_sslmode_leaves_a_choice_the_other_way_is_tried_as_libpq_does() {
+    fn sslmode_allow_and_prefer_fall_back_as_in_libpq() {
         let postgres = Postgres::start();
         switch_on(&postgres);
         postgres.psql(
@@ -653,7 +653,7 @@ mod tls {
     }
 
     #[test]
-    fn a_certificate_that_the_server_does_not_take_is_said_with_what_to_do() {
+    fn refused_client_certificate_is_reported_with_a_remedy() {
         let postgres = Postgres::start();
         let authority = switch_on(&postgres);
         write_as_server(&postgres, "clients.crt", &authority);

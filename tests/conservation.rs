@@ -192,7 +192,7 @@ fn assert_tables(postgres: &Postgres, stats: &Stats, made: u64, refused: u64) {
 }
 
 #[test]
-fn nothing_is_lost_twice_there_or_uncounted_whatever_happens() {
+fn every_record_is_committed_once_or_counted_under_random_faults() {
     let postgres = Postgres::start();
     let first = pipeline(&postgres, &Folder::new(), |builder| builder);
     first.record(Event::new("makes the tables")).unwrap();

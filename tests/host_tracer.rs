@@ -137,7 +137,7 @@ fn assert_hosts(host: &Host, trail: &Trail, collector: &Collector) {
 }
 
 #[test]
-fn a_record_that_the_host_exports_has_its_ids_and_is_not_exported_twice() {
+fn record_exported_by_the_host_has_the_hosts_ids_and_is_exported_once() {
     for ours_is_first in [true, false] {
         let (collector, trail) = start();
         let host = Host::new();
@@ -157,7 +157,7 @@ fn a_record_that_the_host_exports_has_its_ids_and_is_not_exported_twice() {
 }
 
 #[test]
-fn a_layer_that_is_optional_or_in_a_list_is_as_good() {
+fn optional_layer_and_layer_in_a_list_use_the_hosts_ids() {
     for is_list in [false, true] {
         let (collector, trail) = start();
         let host = Host::new();
@@ -175,7 +175,7 @@ fn a_layer_that_is_optional_or_in_a_list_is_as_good() {
 }
 
 #[test]
-fn a_layer_that_is_optional_is_as_good_after_its_first_span_was_entered_under_another_subscriber() {
+fn optional_layer_uses_the_hosts_ids_after_a_span_is_entered_under_another_subscriber() {
     let (collector, trail) = start();
     let (host, other) = (Host::new(), Host::new());
     let theirs = tracing_opentelemetry::layer().with_tracer(host.tracer());
@@ -200,7 +200,7 @@ fn a_layer_that_is_optional_is_as_good_after_its_first_span_was_entered_under_an
 }
 
 #[test]
-fn a_record_while_the_thread_ends_takes_nothing_down() {
+fn record_made_in_a_thread_local_destructor_is_committed() {
     struct Last(tracing_audit::Audit);
     impl Drop for Last {
         fn drop(&mut self) {
@@ -240,7 +240,7 @@ fn records_under_a_global_subscriber() {
 }
 
 #[test]
-fn under_a_global_subscriber_it_is_the_same() {
+fn record_has_the_hosts_ids_under_a_global_subscriber() {
     // A process can set one only once.
     let child = alone(child!(records_under_a_global_subscriber))
         .output()
@@ -249,7 +249,7 @@ fn under_a_global_subscriber_it_is_the_same() {
 }
 
 #[test]
-fn a_record_that_only_we_export_hangs_under_the_hosts_span() {
+fn record_not_exported_by_the_host_is_a_child_of_the_hosts_span() {
     let (collector, trail) = start();
     let host = Host::new();
     let theirs = tracing_opentelemetry::layer()
@@ -286,7 +286,7 @@ fn a_record_that_only_we_export_hangs_under_the_hosts_span() {
 }
 
 #[test]
-fn a_record_that_the_host_does_not_sample_is_exported_with_the_hosts_ids() {
+fn record_not_sampled_by_the_host_is_exported_with_the_hosts_ids() {
     let (collector, trail) = start();
     let host = Host::sampling(Sampler::AlwaysOff);
     let both = tracing_subscriber::registry()
@@ -303,7 +303,7 @@ fn a_record_that_the_host_does_not_sample_is_exported_with_the_hosts_ids() {
 }
 
 #[test]
-fn both_are_exported_when_asked_for() {
+fn beside_host_exports_the_record_in_addition_to_the_hosts_span() {
     let (collector, trail) = start_with(|otlp| otlp.beside_host(true));
     let host = Host::new();
     let both = tracing_subscriber::registry()
@@ -315,7 +315,7 @@ fn both_are_exported_when_asked_for() {
 }
 
 #[test]
-fn a_remote_parent_that_the_host_has_set_is_the_records_trace() {
+fn record_joins_the_trace_of_a_remote_parent_set_by_the_host() {
     let (_collector, trail) = start();
     let host = Host::new();
     let both = tracing_subscriber::registry()
@@ -340,7 +340,7 @@ fn a_remote_parent_that_the_host_has_set_is_the_records_trace() {
 }
 
 #[test]
-fn a_span_of_the_hosts_tracer_without_tracing_is_the_parent_too() {
+fn host_span_created_without_tracing_is_the_parent() {
     let (collector, trail) = start();
     let host = Host::new();
     trail.scoped(|| {
@@ -359,7 +359,7 @@ fn a_span_of_the_hosts_tracer_without_tracing_is_the_parent_too() {
 }
 
 #[test]
-fn a_parent_that_is_named_wins_over_the_active_span() {
+fn explicit_parent_wins_over_the_active_span() {
     let (_collector, trail) = start();
     let host = Host::new();
     let both = tracing_subscriber::registry()
@@ -383,7 +383,7 @@ fn a_parent_that_is_named_wins_over_the_active_span() {
 }
 
 #[test]
-fn the_traceparent_to_send_is_that_of_the_hosts_span() {
+fn outgoing_traceparent_names_the_hosts_span() {
     let (_collector, trail) = start();
     let host = Host::new();
     let both = tracing_subscriber::registry()

@@ -66,7 +66,7 @@ fn a_span_allocates_nothing() {
 
 /// Checks the counting of [`a_span_allocates_nothing`] on code that does allocate.
 #[test]
-fn what_is_allocated_is_counted() {
+fn allocation_counter_counts_an_allocation() {
     let allocated = allocation_counter::measure(|| drop(vec![1_u8; 10]));
     assert_eq!(allocated.count_total, 1);
 }

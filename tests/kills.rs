@@ -84,7 +84,7 @@ fn closes_spans_until_killed() -> ! {
 }
 
 #[test]
-fn killed_at_any_moment_what_was_closed_before_is_there_once_and_what_was_open_has_a_row() {
+fn closed_spans_are_committed_once_and_open_runs_get_a_row_after_random_kills() {
     let rounds = setting("TRACING_AUDIT_KILL_ROUNDS", 4);
     // What was closed or begun this long before the kill must be there.
     let grace = Duration::from_millis(setting("TRACING_AUDIT_KILL_GRACE_MS", 1_000));

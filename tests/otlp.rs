@@ -111,7 +111,7 @@ fn names(spans: &[Exported]) -> Vec<&str> {
 }
 
 #[test]
-fn every_row_has_its_span_over_grpc_and_http_plain_and_compressed() {
+fn every_row_is_exported_as_a_span_over_grpc_and_http_plain_and_compressed() {
     for protocol in [Protocol::Grpc, Protocol::Http] {
         for gzip in [false, true] {
             let collector = Collector::start(protocol);
@@ -142,7 +142,7 @@ fn every_row_has_its_span_over_grpc_and_http_plain_and_compressed() {
 }
 
 #[test]
-fn every_row_has_its_span_at_a_collector_that_others_wrote() {
+fn every_row_is_exported_as_a_span_to_a_third_party_collector() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut collector = runtime.block_on(FakeCollectorServer::start()).unwrap();
     let otlp = Otlp::new(collector.endpoint())
@@ -189,7 +189,7 @@ fn a_large_trail_arrives_complete_in_payloads_below_the_limit() {
 }
 
 #[test]
-fn a_shutdown_exports_what_is_there_and_leaves_no_folder() {
+fn shutdown_exports_pending_records_and_removes_the_log_folder() {
     let collector = Collector::start(Protocol::Http);
     let trail = Trail::start_with(|builder| {
         // Longer than the test: only the shutdown sends it.
@@ -202,7 +202,7 @@ fn a_shutdown_exports_what_is_there_and_leaves_no_folder() {
 }
 
 #[test]
-fn prompts_questions_and_full_queries_go_out_only_when_asked_for() {
+fn prompts_questions_and_full_queries_are_exported_only_when_enabled() {
     let collector = Collector::start(Protocol::Grpc);
     let trail = Trail::start_with(|builder| {
         builder.otlp(
@@ -298,7 +298,7 @@ fn two_processes_with_one_request_write_one_trace_with_the_right_tree() {
 }
 
 #[test]
-fn a_record_of_another_request_inside_begins_its_own_trace_and_is_linked() {
+fn nested_record_of_another_request_starts_its_own_linked_trace() {
     let collector = Collector::start(Protocol::Grpc);
     let trail = Trail::start_with(|builder| builder.otlp(otlp_to!(collector)));
     trail.scoped(|| {
@@ -315,7 +315,7 @@ fn a_record_of_another_request_inside_begins_its_own_trace_and_is_linked() {
 }
 
 #[test]
-fn metrics_tell_of_the_pipeline_of_models_and_of_databases() {
+fn metrics_cover_the_pipeline_models_and_databases() {
     for protocol in [Protocol::Grpc, Protocol::Http] {
         let collector = Collector::start(protocol);
         let trail = Trail::start_with(|builder| {

@@ -137,7 +137,7 @@ fn shut_down(audit: &Audit, committed: usize) {
 }
 
 #[test]
-fn a_collector_that_comes_later_gets_what_was_recorded_before() {
+fn collector_that_starts_late_receives_earlier_records() {
     for protocol in PROTOCOLS {
         let mut collector = Collector::absent(protocol);
         let trail = start(otlp_to!(collector));
@@ -150,7 +150,7 @@ fn a_collector_that_comes_later_gets_what_was_recorded_before() {
 }
 
 #[test]
-fn a_collector_that_is_killed_amid_a_stream_and_comes_again_gets_every_span() {
+fn collector_killed_mid_stream_receives_every_span_after_its_restart() {
     const THREADS: usize = 4;
     const KILLS: usize = 3;
     const PORTION: usize = 300;
@@ -195,7 +195,7 @@ fn a_collector_that_is_killed_amid_a_stream_and_comes_again_gets_every_span() {
 }
 
 #[test]
-fn a_collector_that_is_not_available_for_a_while_gets_every_span_then() {
+fn temporarily_unavailable_collector_receives_every_span() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::Refuse {
@@ -216,7 +216,7 @@ fn a_collector_that_is_not_available_for_a_while_gets_every_span_then() {
 }
 
 #[test]
-fn a_collector_that_asks_for_a_pause_gets_no_request_before_it_is_over() {
+fn export_waits_for_the_retry_delay_that_the_collector_requests() {
     // Longer than the client's own pauses.
     let after = Duration::from_secs(2);
     for protocol in PROTOCOLS {
@@ -244,7 +244,7 @@ fn a_collector_that_asks_for_a_pause_gets_no_request_before_it_is_over() {
 }
 
 #[test]
-fn a_collector_that_answers_too_late_for_a_while_gets_every_span() {
+fn every_span_is_exported_after_requests_time_out_for_a_while() {
     for protocol in PROTOCOLS {
         // One that does not accept the requests it leaves unanswered, and one that does.
         for late in [Behaviour::Slow(FOREVER), Behaviour::Late(FOREVER)] {
@@ -265,7 +265,7 @@ fn a_collector_that_answers_too_late_for_a_while_gets_every_span() {
 }
 
 #[test]
-fn a_collector_that_takes_only_small_requests_gets_every_span_in_smaller_ones() {
+fn every_span_is_exported_in_smaller_requests_when_large_ones_are_refused() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::AtMost(8 * 1024));
@@ -280,7 +280,7 @@ fn a_collector_that_takes_only_small_requests_gets_every_span_in_smaller_ones() 
 }
 
 #[test]
-fn a_span_that_is_too_large_by_itself_is_counted_and_the_others_arrive() {
+fn span_too_large_for_a_request_is_counted_and_the_others_are_exported() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::AtMost(8 * 1024));
@@ -297,7 +297,7 @@ fn a_span_that_is_too_large_by_itself_is_counted_and_the_others_arrive() {
 }
 
 #[test]
-fn a_span_that_is_refused_whatever_happens_is_counted_and_the_others_arrive() {
+fn permanently_refused_span_is_counted_and_the_others_are_exported() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         collector.behave(Behaviour::NotNamed("unwanted"));
@@ -316,7 +316,7 @@ fn a_span_that_is_refused_whatever_happens_is_counted_and_the_others_arrive() {
 }
 
 #[test]
-fn what_a_collector_says_it_has_refused_is_counted_and_not_sent_again() {
+fn partial_success_counts_the_refused_spans_without_a_retry() {
     for protocol in PROTOCOLS {
         let collector = Collector::start(protocol);
         let trail = start(otlp_to!(collector));
@@ -369,7 +369,7 @@ fn exports_until_its_input_ends() {
 }
 
 #[test]
-fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_arrives() {
+fn spans_are_kept_without_the_required_header_and_exported_with_it() {
     for protocol in PROTOCOLS {
         for by_environment in [false, true] {
             let collector = Collector::start(protocol);
@@ -413,7 +413,7 @@ fn without_the_header_that_a_collector_requires_nothing_is_lost_and_with_it_all_
 }
 
 #[test]
-fn a_collector_whose_authority_is_not_known_gets_nothing_until_it_is() {
+fn spans_are_kept_until_the_collectors_certificate_authority_is_trusted() {
     for protocol in PROTOCOLS {
         let tls = Tls::private();
         let authority = tls.authority.clone();
@@ -465,7 +465,7 @@ fn wait_until_told(collector: &Collector, given_up: u64) -> Vec<Exported> {
 }
 
 #[test]
-fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() {
+fn records_over_the_export_quota_are_discarded_counted_and_reported_as_gaps() {
     const PORTION: usize = 500;
     const RECORDS: usize = 8 * PORTION;
     const QUOTA: u64 = 256 * 1024;
@@ -515,7 +515,7 @@ fn what_takes_too_much_room_is_given_up_and_counted_and_the_collector_is_told() 
 }
 
 #[test]
-fn what_a_collector_is_too_slow_for_is_given_up_and_each_record_is_counted_once() {
+fn records_discarded_for_a_slow_collector_are_counted_once() {
     const PORTION: usize = 100;
     let collector = Collector::start(Protocol::Grpc);
     collector.behave(Behaviour::Slow(Duration::from_millis(10)));
@@ -539,7 +539,7 @@ fn what_a_collector_is_too_slow_for_is_given_up_and_each_record_is_counted_once(
 }
 
 #[test]
-fn what_is_given_up_beside_the_log_of_a_dead_process_is_told_as_of_the_own() {
+fn records_discarded_beside_an_orphaned_log_are_reported_for_the_live_process() {
     let mut collector = Collector::absent(Protocol::Grpc);
     let trail = start(otlp_to!(collector));
     record(&trail.audit, 300);
@@ -617,7 +617,7 @@ fn stores_1_000_events_for_the_export_and_waits() -> ! {
 }
 
 #[test]
-fn what_a_killed_process_had_in_its_log_is_committed_and_exported_by_the_next() {
+fn orphaned_log_is_committed_and_exported_by_the_next_process() {
     for protocol in PROTOCOLS {
         let (postgres, spool) = (Postgres::start(), Folder::new());
         let mut collector = Collector::absent(protocol);
@@ -665,7 +665,7 @@ fn records_and_flushes_until_killed() -> ! {
 }
 
 #[test]
-fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres() {
+fn exported_spans_match_the_rows_in_postgres_after_random_kills() {
     for protocol in PROTOCOLS {
         let (postgres, spool) = (Postgres::start(), Folder::new());
         let collector = Collector::start(protocol);
@@ -695,7 +695,7 @@ fn what_a_process_exported_that_is_killed_at_any_moment_is_what_is_in_postgres()
 }
 
 #[test]
-fn a_process_without_export_drains_and_removes_what_an_exporting_one_left() {
+fn process_without_export_drains_and_removes_logs_of_exporting_processes() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let collector = Collector::absent(Protocol::Grpc);
     let exporting = |postgres: &Postgres| {
@@ -727,7 +727,7 @@ fn a_process_without_export_drains_and_removes_what_an_exporting_one_left() {
 }
 
 #[test]
-fn a_collector_that_hangs_holds_up_neither_a_flush_nor_a_shutdown() {
+fn hanging_collector_delays_neither_flush_nor_shutdown() {
     for protocol in PROTOCOLS {
         // One accepts requests and never answers; the other does not even speak the protocol.
         for is_mute in [false, true] {

@@ -51,7 +51,7 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_row_of_the_table_of_what_survives_names_tests_that_are_there() {
+fn every_guarantee_names_existing_tests() {
     let folders = ["tests", "src", "crates"].map(|folder| root().join(folder));
     let sources: String = folders.iter().map(|folder| sources(folder)).collect();
     let rows = table(GUARANTEES, "fault");
@@ -73,7 +73,7 @@ fn every_row_of_the_table_of_what_survives_names_tests_that_are_there() {
 }
 
 #[test]
-fn the_readme_is_short_and_its_faults_are_among_the_guarantees() {
+fn readme_is_short_and_its_faults_are_documented_guarantees() {
     let lines = README.lines().count();
     assert!(lines <= 130, "{lines} lines");
     let known: Vec<_> = table(GUARANTEES, "fault")
@@ -108,7 +108,7 @@ fn section<'a>(page: &'a str, heading: &str) -> &'a str {
 }
 
 #[test]
-fn the_page_of_settings_lists_every_method_that_sets_something_and_no_other() {
+fn settings_page_lists_exactly_the_methods_that_configure() {
     let sources = sources(&root().join("src"));
     for (name, at_least) in [("Builder", 12), ("Limits", 2), ("Otlp", 15)] {
         let methods = settings(&sources, name);
@@ -124,7 +124,7 @@ fn the_page_of_settings_lists_every_method_that_sets_something_and_no_other() {
 }
 
 #[test]
-fn the_page_of_settings_names_every_variable_of_ours_that_the_sources_read() {
+fn settings_page_names_every_environment_variable_in_the_sources() {
     let sources = sources(&root().join("src")) + &sources(&root().join("crates/cli/src"));
     let names: BTreeSet<_> = sources
         .split('"')
@@ -194,7 +194,7 @@ fn pages() -> Vec<PathBuf> {
 }
 
 #[test]
-fn every_link_between_the_pages_leads_to_a_file_and_a_heading_that_are_there() {
+fn every_link_between_pages_resolves_to_a_file_and_a_heading() {
     let mut local = 0;
     for page in pages() {
         let text = fs::read_to_string(&page).unwrap();

@@ -133,7 +133,7 @@ fn assert_times(times: u64, postgres: &Postgres) {
 
 #[test]
 #[ignore = "needs pgbouncer, see .ci/run"]
-fn pipelines_that_share_few_connections_write_everything_once() {
+fn pipelines_that_share_few_pooled_connections_commit_every_record_once() {
     for pool_size in [1, 2] {
         let postgres = Postgres::start();
         let pooler = Pgbouncer::start(&postgres, pool_size);
@@ -156,7 +156,7 @@ fn pipelines_that_share_few_connections_write_everything_once() {
 
 #[test]
 #[ignore = "needs pgbouncer, see .ci/run"]
-fn a_row_that_is_refused_behind_a_pooler_is_a_dead_letter() {
+fn row_refused_behind_a_pooler_becomes_a_dead_letter() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let pooler = Pgbouncer::start(&postgres, 2);
     let audit = through(&pooler, &postgres, &spool);
@@ -180,7 +180,7 @@ fn a_row_that_is_refused_behind_a_pooler_is_a_dead_letter() {
 
 #[test]
 #[ignore = "needs pgbouncer, see .ci/run"]
-fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_trail_nothing() {
+fn pipeline_and_other_pooler_clients_do_not_disturb_each_other() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let pooler = Pgbouncer::start(&postgres, 1);
     let mut other = pooler.session();
@@ -212,7 +212,7 @@ fn other_clients_of_the_pooler_keep_their_settings_and_statements_and_cost_the_t
 
 #[test]
 #[ignore = "needs pgbouncer, see .ci/run"]
-fn a_pooler_that_restarts_and_a_server_that_does_so_behind_it_cost_nothing() {
+fn restart_of_the_pooler_or_the_server_loses_no_record() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let mut pooler = Pgbouncer::start(&postgres, 2);
     let other = Folder::new();
@@ -262,7 +262,7 @@ fn a_pooler_that_restarts_and_a_server_that_does_so_behind_it_cost_nothing() {
 
 #[test]
 #[ignore = "needs pgbouncer, see .ci/run"]
-fn a_tenant_that_one_client_of_the_pooler_reads_as_is_nobody_elses() {
+fn tenant_set_by_one_pooler_client_does_not_leak_to_another() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let pooler = Pgbouncer::start(&postgres, 1);
     let audit = through(&pooler, &postgres, &spool);

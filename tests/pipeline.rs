@@ -23,7 +23,7 @@ use tracing_subscriber::prelude::*;
 child_processes!(flushes_500_events_and_waits, stores_7_000_events_and_waits);
 
 #[test]
-fn flush_and_shutdown_work_without_a_runtime_and_in_every_kind_of_one() {
+fn flush_and_shutdown_work_outside_and_inside_every_kind_of_runtime() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     let check = |expected| {
@@ -157,7 +157,7 @@ fn records_are_kept_while_postgres_is_away_and_drained_when_it_is_back() {
 }
 
 #[test]
-fn a_flush_and_a_shutdown_say_that_logs_of_earlier_processes_wait_as_well() {
+fn flush_and_shutdown_report_orphaned_logs() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     // Both belong to this process: a log stays when its pipeline is shut down.
@@ -214,7 +214,7 @@ fn a_flush_and_a_shutdown_say_that_logs_of_earlier_processes_wait_as_well() {
 }
 
 #[test]
-fn a_server_that_crashes_again_and_again_gets_every_record_once() {
+fn every_record_is_committed_once_despite_repeated_server_crashes() {
     let mut trail = Trail::start_with(|builder| builder.batch(50, Duration::from_millis(5)));
     let mut sent = 0;
     for _ in 0..5 {
@@ -236,7 +236,7 @@ fn a_server_that_crashes_again_and_again_gets_every_record_once() {
 }
 
 #[test]
-fn connections_that_are_terminated_at_any_moment_cost_nothing() {
+fn connections_terminated_at_random_lose_no_record() {
     let trail = Trail::start_with(|builder| builder.batch(20, Duration::from_millis(1)));
     for _ in 0..10 {
         let before = trail.audit.stats().batches();
@@ -272,7 +272,7 @@ fn flushes_500_events_and_waits() -> ! {
 }
 
 #[test]
-fn a_process_killed_after_a_flush_has_lost_nothing() {
+fn kill_after_a_flush_loses_no_record() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     kill(start_until_ready(&mut command(
         child!(flushes_500_events_and_waits),
@@ -307,7 +307,7 @@ fn stores_7_000_events_and_waits() -> ! {
 }
 
 #[test]
-fn what_a_killed_process_left_in_its_spool_is_drained_once_by_the_next() {
+fn orphaned_log_of_a_killed_process_is_drained_once_by_the_next() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     kill(start_until_ready(&mut command(
@@ -420,7 +420,7 @@ fn a_host_table_can_refer_to_a_run_and_a_query_by_time_reads_one_partition() {
 }
 
 #[test]
-fn without_the_right_to_make_tables_it_waits_until_they_are_there() {
+fn pipeline_without_the_right_to_create_tables_waits_until_they_exist() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     postgres.psql("CREATE ROLE app LOGIN");
     let url = postgres.url().replace("postgres@", "app@");
@@ -462,7 +462,7 @@ fn tables_of_a_newer_version_are_left_alone() {
 }
 
 #[test]
-fn many_pipelines_that_start_at_once_on_an_empty_database_make_the_tables_once() {
+fn concurrent_pipelines_on_an_empty_database_create_the_tables_once() {
     let postgres = Postgres::start();
     let folders: Vec<_> = (0..8).map(|_| Folder::new()).collect();
     std::thread::scope(|scope| {
@@ -491,7 +491,7 @@ fn many_pipelines_that_start_at_once_on_an_empty_database_make_the_tables_once()
 }
 
 #[test]
-fn what_a_full_queue_refuses_is_counted_and_the_rest_is_written() {
+fn records_refused_by_a_full_queue_are_counted_and_the_others_committed() {
     let trail =
         Trail::start_with(|builder| builder.queue_limits(64, 1 << 20).when_full(WhenFull::Drop));
     let mut refused = 0;
@@ -525,7 +525,7 @@ fn what_a_full_queue_refuses_is_counted_and_the_rest_is_written() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_local_log_is_kept_in_the_queue_and_no_flush_claims_otherwise() {
+fn records_over_the_local_log_quota_stay_queued_and_flush_reports_them_pending() {
     let trail = Trail::start_with(|builder| builder.spool_quota_bytes(1));
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
@@ -546,7 +546,7 @@ fn what_does_not_fit_into_the_local_log_is_kept_in_the_queue_and_no_flush_claims
 }
 
 #[test]
-fn a_local_log_at_its_quota_takes_no_more_until_the_shutdown_which_stores_what_waits() {
+fn local_log_at_its_quota_accepts_no_record_until_shutdown_stores_the_queue() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let audit = pipeline(&postgres, &spool, |builder| builder.spool_quota_bytes(1));
@@ -578,7 +578,7 @@ fn a_local_log_at_its_quota_takes_no_more_until_the_shutdown_which_stores_what_w
 }
 
 #[test]
-fn a_detached_partition_is_held_and_goes_on_when_it_is_attached_again() {
+fn records_of_a_detached_partition_are_held_until_it_is_attached_again() {
     let trail = Trail::start();
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
@@ -607,7 +607,7 @@ fn a_detached_partition_is_held_and_goes_on_when_it_is_attached_again() {
 }
 
 #[test]
-fn a_column_that_was_added_is_held_and_never_costs_a_record() {
+fn records_are_held_while_an_added_column_refuses_them() {
     let trail = Trail::start();
     trail.audit.record(Event::new("first")).unwrap();
     trail.audit.flush_blocking(PATIENCE).unwrap();
@@ -649,7 +649,7 @@ fn waiting_for_room_leaves_a_threads_unpark_token_alone() {
 }
 
 #[test]
-fn what_cannot_be_started_says_why_and_repeats_no_password() {
+fn failed_start_reports_its_cause_without_the_password() {
     let error = Audit::builder().start().unwrap_err();
     assert!(matches!(error, BuildError::NoDatabase), "{error}");
     let error = Audit::builder()

@@ -98,7 +98,7 @@ fn agrees(audit: &Audit, postgres: &Postgres) {
 }
 
 #[test]
-fn a_position_beyond_what_was_sent_is_an_alarm_and_never_committed() {
+fn position_beyond_the_sent_records_raises_an_alarm_and_confirms_no_record() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
@@ -128,7 +128,7 @@ fn a_position_beyond_what_was_sent_is_an_alarm_and_never_committed() {
 }
 
 #[test]
-fn a_writer_that_is_anothers_in_the_database_is_given_up_for_a_new_one() {
+fn writer_with_a_foreign_secret_in_the_database_is_replaced_by_a_new_writer() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
@@ -199,7 +199,7 @@ impl Earlier {
 }
 
 #[test]
-fn a_database_that_is_restored_to_an_earlier_state_is_an_alarm_with_what_is_lost() {
+fn restored_database_raises_an_alarm_that_names_the_lost_records() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
@@ -231,7 +231,7 @@ fn a_database_that_is_restored_to_an_earlier_state_is_an_alarm_with_what_is_lost
 }
 
 #[test]
-fn a_commit_that_goes_on_after_its_connection_is_lost_is_this_programs_own() {
+fn commit_that_completes_after_its_connection_is_lost_is_recognized_as_own() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let proxy = Proxy::start(postgres.port());
     let audit = pipeline(&postgres, &spool, |builder| {
@@ -313,7 +313,7 @@ fn end_in_copy(trail: &Trail) {
 }
 
 #[test]
-fn a_batch_that_a_copy_of_the_log_has_sent_is_not_taken_for_the_own() {
+fn batch_sent_by_a_copy_of_the_log_is_not_mistaken_for_an_own_batch() {
     let trail = Trail::start_with(required);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     let subscriber = tracing_subscriber::registry().with(audit.layer());
@@ -335,7 +335,7 @@ fn a_batch_that_a_copy_of_the_log_has_sent_is_not_taken_for_the_own() {
 }
 
 #[test]
-fn the_end_of_a_run_that_a_copy_of_the_log_has_ended_is_kept() {
+fn run_already_ended_by_a_copy_of_the_log_becomes_a_dead_letter() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     let subscriber = tracing_subscriber::registry().with(audit.layer());
@@ -376,7 +376,7 @@ fn leaves_a_run_and_records() -> ! {
 }
 
 #[test]
-fn records_that_a_log_has_after_a_copy_of_it_was_drained_are_written() {
+fn records_added_after_a_copy_of_the_log_was_drained_are_committed() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = start_until_ready(
         command(child!(leaves_a_run_and_records), &postgres, &spool)
@@ -401,7 +401,7 @@ fn records_that_a_log_has_after_a_copy_of_it_was_drained_are_written() {
 }
 
 #[test]
-fn a_writer_that_the_database_does_not_know_any_more_is_a_loss_on_a_connection_that_stays() {
+fn writer_deleted_while_connected_is_reported_as_lost_records() {
     let trail = Trail::start_with(required);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     let gone = commit_with_ids(audit, "gone", 40);
@@ -434,7 +434,7 @@ fn a_writer_that_the_database_does_not_know_any_more_is_a_loss_on_a_connection_t
 }
 
 #[test]
-fn dead_letters_that_the_database_has_lost_are_counted_no_more() {
+fn dead_letters_lost_by_the_database_are_no_longer_counted() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
@@ -458,7 +458,7 @@ fn dead_letters_that_the_database_has_lost_are_counted_no_more() {
 }
 
 #[test]
-fn a_database_that_goes_back_twice_has_lost_what_each_writer_had() {
+fn database_restored_twice_reports_the_lost_records_of_each_writer() {
     let trail = Trail::start_with(required);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     let kept = commit_with_ids(audit, "kept", 2);
@@ -507,7 +507,7 @@ fn a_database_that_goes_back_twice_has_lost_what_each_writer_had() {
 }
 
 #[test]
-fn a_batch_at_the_end_of_all_numbers_stops_nobody() {
+fn foreign_batch_at_the_maximum_position_does_not_stop_the_pipeline() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));
@@ -550,7 +550,7 @@ fn records_until_killed() -> ! {
 }
 
 #[test]
-fn a_log_that_is_taken_over_is_written_again_to_a_database_that_has_lost_its_writer() {
+fn orphaned_log_is_committed_again_when_the_database_has_lost_its_writer() {
     let postgres = Postgres::start();
     let spool = Folder::new();
     tracing_audit::migrate(&postgres.url()).unwrap();
@@ -676,7 +676,7 @@ fn a_program_that_records_nothing_more_notices_a_loss_when_it_is_shut_down() {
 }
 
 #[test]
-fn health_is_not_healthy_while_the_oldest_record_waits_for_long() {
+fn health_is_lagging_while_the_oldest_record_waits_too_long() {
     let trail = Trail::start();
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     commit(audit, named("before", 5));

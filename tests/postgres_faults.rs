@@ -190,7 +190,7 @@ fn positions(stream: &[u8], stride: usize) -> Vec<usize> {
 }
 
 #[test]
-fn a_commit_that_is_cut_at_any_byte_is_there_once() {
+fn batch_is_committed_once_when_its_commit_is_cut_at_any_byte() {
     let trail = Cut::start();
     let audit = &trail.audit;
     let cuts = trail.at_every_byte(19, |name| {
@@ -217,7 +217,7 @@ fn a_commit_that_is_cut_at_any_byte_is_there_once() {
 }
 
 #[test]
-fn batches_that_were_read_ahead_are_there_once_wherever_the_one_before_them_is_cut() {
+fn batches_read_ahead_are_committed_once_when_the_batch_before_is_cut_at_any_byte() {
     let trail = Cut::start_with(|builder| builder.batch(10, Duration::from_hours(1)));
     let cuts = trail.at_every_byte(997, |name| {
         for _ in 0..30 {
@@ -234,7 +234,7 @@ fn batches_that_were_read_ahead_are_there_once_wherever_the_one_before_them_is_c
 }
 
 #[test]
-fn batches_that_were_read_ahead_are_there_once_when_rows_before_them_are_refused() {
+fn batches_read_ahead_are_committed_once_when_earlier_rows_are_refused() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let audit = pipeline(&postgres, &spool, |builder| {
         builder.batch(50, Duration::from_hours(1))
@@ -255,7 +255,7 @@ fn batches_that_were_read_ahead_are_there_once_when_rows_before_them_are_refused
 }
 
 #[test]
-fn a_connection_that_is_cut_at_any_byte_while_it_is_made_costs_nothing() {
+fn connection_cut_at_any_byte_of_its_setup_loses_no_record() {
     let trail = Cut::start();
     let cuts = trail.at_every_byte(149, |_| {
         // So that the exchange begins with a new connection.
@@ -269,7 +269,7 @@ fn a_connection_that_is_cut_at_any_byte_while_it_is_made_costs_nothing() {
 }
 
 #[test]
-fn a_dead_letter_that_is_cut_at_any_byte_is_there_once_and_counted_once() {
+fn dead_letter_is_stored_and_counted_once_when_cut_at_any_byte() {
     let trail = Cut::start();
     refuse_poison(&trail.postgres);
     let cuts = trail.at_every_byte(97, |_| {
@@ -353,7 +353,7 @@ fn start_refusing() -> Trail {
 const TRANSACTION: usize = 4;
 
 #[test]
-fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
+fn refused_row_costs_few_statements_at_any_place_in_the_batch() {
     let trail = start_refusing();
     assert_eq!(refuse_at(&trail, ROWS, &HashSet::new()), TRANSACTION);
     for poisoned in [
@@ -373,7 +373,7 @@ fn a_row_that_is_refused_costs_few_statements_wherever_it_is() {
 }
 
 #[test]
-fn nothing_is_read_ahead_while_a_row_that_is_refused_is_singled_out_and_batches_grow_again() {
+fn read_ahead_pauses_while_a_refused_row_is_isolated_and_batches_grow_again() {
     let trail = start_refusing();
     refuse_at(&trail, ROWS, &HashSet::from([2_500]));
     let sizes = trail.postgres.psql(
@@ -384,7 +384,7 @@ fn nothing_is_read_ahead_while_a_row_that_is_refused_is_singled_out_and_batches_
 }
 
 #[test]
-fn when_every_row_is_refused_each_costs_two_small_transactions() {
+fn each_row_costs_two_transactions_when_every_row_is_refused() {
     // Few enough for a slow disk: each transaction waits for it.
     const REFUSED: usize = 1_000;
     let trail = start_refusing();
@@ -460,19 +460,19 @@ fn end_each_statement(function: &str) {
 }
 
 #[test]
-fn a_connection_that_is_terminated_in_any_statement_costs_nothing() {
+fn connection_terminated_in_any_statement_loses_no_record() {
     end_each_statement("pg_terminate_backend");
 }
 
 #[test]
-fn a_statement_that_is_cancelled_is_tried_again_and_costs_nothing() {
+fn cancelled_statement_is_retried_and_loses_no_record() {
     end_each_statement("pg_cancel_backend");
 }
 
 // Locks, deadlocks, serialization -----------------------------------------------------
 
 #[test]
-fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
+fn batch_is_retried_while_a_lock_outlasts_the_lock_timeout() {
     let trail = start_with(&[SAY_SQLSTATES]);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
@@ -494,7 +494,7 @@ fn a_lock_that_is_held_longer_than_the_lock_timeout_is_waited_out() {
 }
 
 #[test]
-fn while_somebody_reads_for_long_records_are_committed_and_partitions_ahead_are_made_later() {
+fn records_are_committed_and_future_partitions_deferred_during_a_long_read() {
     let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
     tracing_audit::migrate(&postgres.url()).unwrap();
     postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(audit.record_tables()) t");
@@ -520,7 +520,7 @@ fn while_somebody_reads_for_long_records_are_committed_and_partitions_ahead_are_
 }
 
 #[test]
-fn a_month_without_a_partition_waits_for_who_reads_and_holds_up_other_readers_for_a_moment_only() {
+fn creating_a_missing_partition_waits_for_a_reader_and_blocks_others_only_briefly() {
     let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
     tracing_audit::migrate(&postgres.url()).unwrap();
     let mut reader = postgres.session(ADMINISTRATOR);
@@ -539,7 +539,7 @@ fn a_month_without_a_partition_waits_for_who_reads_and_holds_up_other_readers_fo
 }
 
 #[test]
-fn a_deadlock_with_another_session_is_tried_again() {
+fn deadlock_with_another_session_is_retried() {
     let trail = start_with(&[SAY_SQLSTATES, "deadlock_timeout=2s"]);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
@@ -566,7 +566,7 @@ fn a_deadlock_with_another_session_is_tried_again() {
 }
 
 #[test]
-fn a_serialization_failure_is_tried_again() {
+fn serialization_failure_is_retried() {
     let trail = start_with(&[
         SAY_SQLSTATES,
         "default_transaction_isolation=repeatable read",
@@ -616,7 +616,7 @@ fn noise(len: usize, seed: u64) -> String {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn while_the_servers_disk_is_full_records_wait_and_go_on_by_themselves() {
+fn records_wait_while_the_servers_disk_is_full_and_are_then_committed() {
     let (postgres, spool) = (Postgres::start_with(&[SAY_SQLSTATES]), Folder::new());
     let audit = pipeline(&postgres, &spool, |builder| {
         builder.when_full(tracing_audit::WhenFull::Wait(Duration::from_secs(10)))
@@ -649,7 +649,7 @@ fn while_the_servers_disk_is_full_records_wait_and_go_on_by_themselves() {
 }
 
 #[test]
-fn while_the_server_is_read_only_records_wait_on_connections_that_stay_open() {
+fn records_wait_on_open_connections_while_the_server_is_read_only() {
     let trail = start_with(&[SAY_SQLSTATES]);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
@@ -667,7 +667,7 @@ fn while_the_server_is_read_only_records_wait_on_connections_that_stay_open() {
 }
 
 #[test]
-fn while_all_connections_are_taken_records_wait() {
+fn records_wait_while_all_connections_are_in_use() {
     let trail = start_with(&[SAY_SQLSTATES, "max_connections=8"]);
     let (audit, postgres) = (&trail.audit, &trail.postgres);
     record_three(audit);
@@ -695,7 +695,7 @@ fn while_all_connections_are_taken_records_wait() {
 }
 
 #[test]
-fn rights_that_are_revoked_hold_the_records_until_they_are_granted_again() {
+fn records_are_held_from_the_revocation_of_rights_until_they_are_granted_again() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     tracing_audit::migrate(&postgres.url()).unwrap();
     postgres.psql("CREATE ROLE app LOGIN IN ROLE audit_writer");
@@ -789,7 +789,7 @@ fn rows_that_a_trigger_leaves_out_hold_the_batch_and_are_never_called_committed(
 }
 
 #[test]
-fn what_an_administrator_must_mend_is_said_once_however_often_it_is_tried() {
+fn fault_that_needs_an_administrator_is_logged_once_despite_retries() {
     let child = alone(child!(logs_a_fault_that_an_administrator_must_mend))
         .output()
         .unwrap();
@@ -830,7 +830,7 @@ fn sets_its_subscriber_after_a_fault() {
 }
 
 #[test]
-fn start_says_where_it_writes_and_a_fault_is_said_though_the_subscriber_comes_later() {
+fn destination_and_fault_are_logged_when_the_subscriber_is_installed_after_start() {
     let child = alone(child!(sets_its_subscriber_after_a_fault))
         .output()
         .unwrap();
@@ -840,7 +840,7 @@ fn start_says_where_it_writes_and_a_fault_is_said_though_the_subscriber_comes_la
 // Servers that die ----------------------------------------------------------------------
 
 #[test]
-fn a_batch_whose_server_dies_in_its_commit_is_there_once() {
+fn batch_is_committed_once_when_the_server_crashes_during_its_commit() {
     let mut trail = start_with(&[]);
     record_three(&trail.audit);
     flush(&trail.audit);
@@ -874,7 +874,7 @@ fn a_batch_whose_server_dies_in_its_commit_is_there_once() {
 }
 
 #[test]
-fn a_batch_whose_commit_goes_on_after_its_connection_is_lost_is_there_once() {
+fn batch_is_committed_once_when_its_commit_outlives_the_connection() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let proxy = Proxy::start(postgres.port());
     let audit = pipeline(&postgres, &spool, |builder| {
@@ -1005,7 +1005,7 @@ fn closes_a_span_whose_id_is_taken() {
 }
 
 #[test]
-fn a_row_of_another_with_the_same_id_is_not_overwritten_and_the_record_is_a_dead_letter() {
+fn record_whose_id_already_exists_becomes_a_dead_letter_and_keeps_the_existing_row() {
     let child = alone(child!(closes_a_span_whose_id_is_taken))
         .output()
         .unwrap();

@@ -16,7 +16,7 @@ use tracing::info_span;
 use tracing_audit::{Audit, QueryRun};
 use tracing_subscriber::prelude::*;
 
-const TEST: &str = "what_was_closed_when_main_is_over_is_in_the_trail_once";
+const TEST: &str = "spans_closed_before_main_ends_are_committed_once";
 
 const SPANS: u32 = 200;
 

@@ -569,7 +569,7 @@ fn planted_file_of_the_library_is_named() {
 }
 
 #[test]
-fn imports_run_downwards_as_the_table_says() {
+fn imports_go_only_downwards_as_listed_in_the_table() {
     let house = House::of(&src());
     assert!(house.files.len() > 80, "{} files", house.files.len());
     assert_eq!(imports_that_are_not_allowed(&house), [""; 0]);
@@ -582,7 +582,7 @@ fn imports_run_downwards_as_the_table_says() {
 }
 
 #[test]
-fn table_has_every_room_and_no_import_that_is_not_there() {
+fn table_lists_every_room_and_exactly_its_imports() {
     let house = House::of(&src());
     let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (module, imports) in house.imports() {
@@ -602,7 +602,7 @@ fn table_has_every_room_and_no_import_that_is_not_there() {
 }
 
 #[test]
-fn no_file_imports_itself_by_way_of_others() {
+fn no_file_imports_itself_through_other_files() {
     assert_eq!(circle(&House::of(&src())), None);
 }
 
@@ -659,7 +659,7 @@ fn planted_upward_import_is_named() {
 }
 
 #[test]
-fn planted_circle_within_a_room_is_named() {
+fn planted_cycle_within_a_room_is_named() {
     let planted = Planted::new(&src(), "spool/chunk.rs", "type Planted = super::log::Runs;");
     let house = House::of(&planted.0);
     assert_eq!(imports_that_are_not_allowed(&house), [""; 0]);
@@ -672,7 +672,7 @@ fn planted_circle_within_a_room_is_named() {
 }
 
 #[test]
-fn files_over_600_lines_say_why() {
+fn files_over_600_lines_state_a_reason() {
     let files = [src(), program().join("src")].map(|folder| rust_files(&folder));
     for path in files.concat() {
         let code = fs::read_to_string(&path).unwrap();

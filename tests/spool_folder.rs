@@ -71,7 +71,7 @@ fn logs_where_its_log_is() {
 }
 
 #[test]
-fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
+fn log_without_a_home_folder_is_in_a_private_temporary_folder_and_reported_once() {
     let temporary = Folder::new();
     fs::create_dir(&temporary.0).unwrap();
     fs::set_permissions(&temporary.0, fs::Permissions::from_mode(0o1777)).unwrap();
@@ -116,7 +116,7 @@ fn without_a_home_the_log_is_in_a_folder_of_ours_and_that_is_said_once() {
 }
 
 #[test]
-fn a_volume_that_belongs_to_a_group_is_used_without_a_word_and_an_open_one_with_one() {
+fn world_writable_volume_causes_a_warning_and_group_writable_volume_does_not() {
     let temporary = Folder::new();
     fs::create_dir(&temporary.0).unwrap();
     for (rights, is_said) in [(0o2770, false), (0o777, true)] {

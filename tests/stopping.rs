@@ -47,7 +47,7 @@ fn start(url: &str) -> (Audit, Folder) {
 }
 
 #[test]
-fn a_server_that_refuses_is_not_hammered_by_flushes_nor_by_a_shutdown() {
+fn flush_and_shutdown_respect_the_backoff_after_refused_connections() {
     let (url, came) = refusing();
     let (audit, _spool) = start(&url);
     audit.record(Event::new("waits")).unwrap();
@@ -71,7 +71,7 @@ fn a_server_that_refuses_is_not_hammered_by_flushes_nor_by_a_shutdown() {
 }
 
 #[test]
-fn a_server_that_answers_no_more_takes_no_longer_than_a_shutdown_may() {
+fn shutdown_keeps_its_timeout_when_the_server_stops_answering() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let proxy = Proxy::start(postgres.port());
     let audit = pipeline(&postgres, &spool, |builder| builder.postgres(proxy.url()));
@@ -112,7 +112,7 @@ fn starts_a_pipeline() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_process_that_may_open_hardly_any_file_is_told_so_and_does_not_panic() {
+fn start_with_too_few_file_descriptors_is_an_error_and_no_panic() {
     let mut said = Vec::new();
     // Starting may open about ten of them.
     for files in 7..=24 {

@@ -63,7 +63,7 @@ fn outcomes(trail: &Trail) -> Vec<Value> {
 }
 
 #[test]
-fn a_stream_has_the_outcome_of_how_it_ended() {
+fn stream_status_reflects_how_the_stream_ended() {
     let trail = Trail::start();
     trail.scoped(|| {
         let finished = |name, items: &'static [Item]| {
@@ -119,7 +119,7 @@ fn returned() -> Result<impl Stream<Item = Item> + std::fmt::Debug, String> {
 }
 
 #[test]
-fn that_a_function_returned_a_stream_is_no_success_of_the_stream() {
+fn returning_a_stream_is_not_a_success_of_the_stream() {
     let trail = Trail::start();
     trail.scoped(|| {
         let head = |name, items: &'static [Item]| {
@@ -172,7 +172,7 @@ fn that_a_function_returned_a_stream_is_no_success_of_the_stream() {
 }
 
 #[test]
-fn a_stream_is_polled_and_dropped_inside_its_span_and_a_panic_in_it_is_its_outcome() {
+fn stream_is_polled_and_dropped_inside_its_span_and_a_panic_fails_it() {
     struct Says;
     impl Drop for Says {
         fn drop(&mut self) {
@@ -217,7 +217,7 @@ fn a_stream_is_polled_and_dropped_inside_its_span_and_a_panic_in_it_is_its_outco
 }
 
 #[test]
-fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
+fn gathered_text_is_one_value_however_the_stream_ends() {
     let trail = Trail::start();
     trail.scoped(|| {
         let answer = |name, items: &'static [Item]| {
@@ -278,7 +278,7 @@ fn what_is_gathered_is_one_value_whatever_becomes_of_the_stream() {
 }
 
 #[test]
-fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all_parts() {
+fn gathered_text_over_the_limit_is_truncated_with_length_and_sha256_of_all_parts() {
     let limits = |field_bytes, record_bytes| {
         Limits::default()
             .with_field_bytes(field_bytes)
@@ -350,7 +350,7 @@ fn what_is_gathered_over_the_limit_is_cut_and_proven_by_length_and_sha256_of_all
 }
 
 #[test]
-fn many_small_parts_take_no_more_than_the_text() {
+fn gathering_many_small_parts_takes_no_more_memory_than_the_text() {
     let trail = Trail::start();
     trail.scoped(|| {
         let span = prompt("many");

@@ -167,7 +167,7 @@ fn checks_numbers_under_a_global_subscriber() {
 }
 
 #[test]
-fn numbers_are_exact_up_to_64_bits_and_kept_as_text_where_jsonb_has_no_such_number() {
+fn numbers_are_exact_to_64_bits_and_kept_as_text_if_jsonb_cannot_hold_them() {
     under_both(
         check_numbers,
         child!(checks_numbers_under_a_global_subscriber),
@@ -253,7 +253,7 @@ fn checks_odd_text_and_json_under_a_global_subscriber() {
 }
 
 #[test]
-fn text_and_json_that_postgres_cannot_hold_are_kept_as_well_as_they_can_be() {
+fn text_and_json_that_postgres_cannot_hold_are_kept_in_the_closest_valid_form() {
     under_both(
         check_odd_text_and_json,
         child!(checks_odd_text_and_json_under_a_global_subscriber),
@@ -290,7 +290,7 @@ fn checks_deep_json_under_a_global_subscriber() {
 }
 
 #[test]
-fn json_that_is_nested_too_deep_costs_only_what_is_innermost() {
+fn json_nested_too_deeply_loses_only_its_innermost_part() {
     under_both(
         check_deep_json,
         child!(checks_deep_json_under_a_global_subscriber),
@@ -349,7 +349,7 @@ fn checks_many_fields_under_a_global_subscriber() {
 }
 
 #[test]
-fn ten_thousand_fields_and_ten_thousand_values_of_one_field_are_one_row() {
+fn ten_thousand_fields_and_ten_thousand_values_of_a_field_make_one_row() {
     under_both(
         check_many_fields,
         child!(checks_many_fields_under_a_global_subscriber),
@@ -400,14 +400,14 @@ fn closes_spans_with_100_mb_of_text() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn of_100_mb_of_text_a_part_is_kept_with_its_length_and_hash_and_no_copy_is_made() {
+fn text_of_100_mb_is_truncated_with_its_length_and_hash_without_a_copy() {
     // Alone in its process, because it measures the process's memory.
     let child = alone(child!(closes_spans_with_100_mb_of_text)).status();
     assert!(child.unwrap().success());
 }
 
 #[test]
-fn whenever_a_record_says_that_it_began_and_ended_it_has_a_row_and_no_negative_duration() {
+fn record_with_any_start_and_end_has_a_row_without_a_negative_duration() {
     let trail = Trail::start();
     let day = Duration::from_hours(24);
     let year_1 = UNIX_EPOCH - 719_162 * day;
@@ -557,7 +557,7 @@ fn logs_all_while_postgres_refuses_rows() {
 }
 
 #[test]
-fn what_a_refused_row_holds_is_in_no_line_of_ours() {
+fn log_lines_contain_no_value_of_a_refused_row() {
     // In a process of its own, where the subscriber is global: the pipeline's own threads write the
     // lines.
     let child = alone(child!(logs_all_while_postgres_refuses_rows)).status();

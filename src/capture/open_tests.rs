@@ -46,7 +46,7 @@ fn look(open: &Open, every: bool) -> Vec<Uuid> {
 }
 
 #[test]
-fn a_run_is_told_of_once_if_it_goes_on_over_two_looks() {
+fn run_in_flight_over_two_polls_is_reported_once() {
     let open = table();
     let (short, long) = (id(1, 1), id(2, 1));
     keep(&open, &short, Some(Kind::QueryRun), None);
@@ -62,7 +62,7 @@ fn a_run_is_told_of_once_if_it_goes_on_over_two_looks() {
 }
 
 #[test]
-fn at_the_end_every_run_is_told_of_that_was_not() {
+fn last_poll_reports_every_unreported_run() {
     let open = table();
     let mut ids: Vec<_> = (0..100)
         .map(|n| keep(&open, &id(n, n), Some(Kind::QueryRun), None))
@@ -74,7 +74,7 @@ fn at_the_end_every_run_is_told_of_that_was_not() {
 }
 
 #[test]
-fn runs_that_nobody_looks_for_take_no_more_room_and_those_that_go_on_are_found() {
+fn list_of_young_runs_is_bounded_and_a_poll_finds_every_run_in_flight() {
     let open = table();
     let goes_on = keep(&open, &id(1, 0), Some(Kind::QueryRun), None);
     for place in 1..=2 * MAX_YOUNG as u64 {
@@ -91,7 +91,7 @@ fn runs_that_nobody_looks_for_take_no_more_room_and_those_that_go_on_are_found()
 }
 
 #[test]
-fn a_span_inherits_from_one_that_another_thread_opened() {
+fn span_inherits_from_a_parent_that_another_thread_opened() {
     let open = table();
     for (parent, child) in [(id(1, 1), id(1, 2)), (id(2, 1), id(3, 1))] {
         let outer = keep(&open, &parent, Some(Kind::QueryRun), None);
@@ -106,7 +106,7 @@ fn a_span_inherits_from_one_that_another_thread_opened() {
 }
 
 #[test]
-fn a_number_that_is_used_again_is_another_span() {
+fn reused_span_id_is_a_new_span() {
     let open = table();
     keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
     let second = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
@@ -115,7 +115,7 @@ fn a_number_that_is_used_again_is_another_span() {
 }
 
 #[test]
-fn a_record_whose_end_nobody_told_of_is_counted_unless_the_spool_was_told_that_it_began() {
+fn record_with_a_missed_close_is_counted_as_dropped_unless_the_spool_has_its_begin() {
     let open = table();
     let lose = |kind, is_begun| {
         keep(&open, &id(1, 1), kind, None);
@@ -140,7 +140,7 @@ fn a_record_whose_end_nobody_told_of_is_counted_unless_the_spool_was_told_that_i
 }
 
 #[test]
-fn what_is_left_under_a_number_that_a_span_has_which_is_not_kept_is_none_of_its_own() {
+fn unrecorded_span_does_not_get_the_stale_state_of_its_reused_id() {
     let open = table();
     let [kept, other] = CALLSITES.map(Some);
     let left = keep(&open, &id(1, 1), Some(Kind::QueryRun), None);
@@ -162,7 +162,7 @@ fn what_is_left_under_a_number_that_a_span_has_which_is_not_kept_is_none_of_its_
 }
 
 #[test]
-fn nobody_waits_for_a_place_in_the_list_that_a_thread_holds_which_may_not_be_there() {
+fn locked_slot_of_the_list_is_skipped_without_waiting() {
     let subscriber = Dispatch::new(Registry::default());
     let span = tracing::dispatcher::with_default(&subscriber, || info_span!("kept"));
     let found = || {
@@ -185,7 +185,7 @@ fn nobody_waits_for_a_place_in_the_list_that_a_thread_holds_which_may_not_be_the
 }
 
 #[test]
-fn a_burst_of_open_spans_gives_its_memory_back() {
+fn memory_is_released_after_a_burst_of_open_spans() {
     let open = table();
     let ids: Vec<_> = (0..10_000).map(|place| id(1, place)).collect();
     for id in &ids {
@@ -199,7 +199,7 @@ fn a_burst_of_open_spans_gives_its_memory_back() {
 }
 
 #[test]
-fn who_waits_for_a_record_whose_end_is_unseen_is_told() {
+fn caller_waiting_for_a_record_is_notified_when_its_close_was_missed() {
     let (tell, told) = std::sync::mpsc::channel();
     let unseen = move |kind, id| tell.send((kind, id)).unwrap();
     let open = Open::new(0, TRACKED, Arc::default(), Box::new(unseen));

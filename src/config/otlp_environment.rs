@@ -237,7 +237,7 @@ mod tests {
     const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4318");
 
     #[test]
-    fn nothing_is_exported_unless_an_endpoint_is_set_and_it_is_not_switched_off() {
+    fn export_needs_an_endpoint_and_can_be_disabled() {
         for vars in [
             &[][..],
             &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")],
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_base_url_gets_the_path_and_a_signals_url_is_used_as_it_is() {
+    fn base_endpoint_gets_the_signal_path_and_a_signal_endpoint_is_used_unchanged() {
         let base = set(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://c:4318/api/")]);
         assert_eq!(base.traces_url().unwrap(), "https://c:4318/api/v1/traces");
         assert_eq!(base.metrics_url().unwrap(), "https://c:4318/api/v1/metrics");
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn the_protocol_follows_the_port_unless_it_is_said() {
+    fn protocol_defaults_to_that_of_the_port() {
         assert_eq!(set(&[ENDPOINT]).protocol(), OtlpProtocol::HttpProtobuf);
         let grpc = set(&[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://c:4317")]);
         assert_eq!(grpc.protocol(), OtlpProtocol::Grpc);
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grpc_endpoint_without_a_scheme_has_tls_unless_it_is_said_to_have_none() {
+    fn grpc_endpoint_without_a_scheme_uses_tls_unless_insecure_is_set() {
         let vars = [
             ("OTEL_EXPORTER_OTLP_ENDPOINT", "c:4317"),
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_understood_is_named_and_not_repeated() {
+    fn invalid_otlp_setting_is_an_error_that_does_not_repeat_its_value() {
         for (name, value) in [
             ("OTEL_EXPORTER_OTLP_HEADERS", "secret"),
             ("OTEL_EXPORTER_OTLP_HEADERS", "a=\n\u{7}secret"),
@@ -318,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn a_word_or_a_number_that_cannot_be_understood_does_not_count() {
+    fn unparsable_otlp_option_is_ignored_and_listed() {
         for (name, value) in [
             ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
             ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "soon"),
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn content_goes_out_only_when_asked_for() {
+    fn environment_enables_content_and_old_attribute_names() {
         let is_captured = |said| {
             set(&[
                 ENDPOINT,

@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flaw_is_told_by_its_kind() {
+    fn pem_flaws_are_classified() {
         use Wanted::{Certificates, Key};
         let lost = String::from_utf8(key("EC PRIVATE KEY", SHORT))
             .unwrap()

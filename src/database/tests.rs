@@ -32,7 +32,7 @@ fn read_in(url: &str, variables: &[(&str, &str)]) -> Result<Servers, UrlError> {
 }
 
 #[test]
-fn places_are_read_as_libpq_reads_them() {
+fn server_addresses_are_parsed_as_in_libpq() {
     for (url, place) in [
         ("postgres://app@db/app", "db:5432/app"),
         ("postgresql://app:secret@db:6432/trail", "db:6432/trail"),
@@ -81,7 +81,7 @@ fn login_password_and_settings_are_decoded() {
 }
 
 #[test]
-fn a_refusal_names_the_parameter_and_no_value() {
+fn url_error_names_the_parameter_and_never_its_value() {
     for (url, names) in [
         ("mysql://u:hidden@db/app", "postgres://"),
         ("host=db password=hidden", "postgres://"),
@@ -145,7 +145,7 @@ fn a_refusal_names_the_parameter_and_no_value() {
 
 #[cfg(unix)]
 #[test]
-fn a_passfile_has_a_host_by_its_name_wherever_its_address_is() {
+fn passfile_is_matched_by_host_name_even_if_hostaddr_is_set() {
     use std::os::unix::fs::PermissionsExt as _;
     let path = std::env::temp_dir().join(format!("passfile-{}", uuid::Uuid::new_v4()));
     let lines = "db:*:*:u:of\\:the name\n10.0.0.1:*:*:u:of the address\n";
@@ -171,7 +171,7 @@ fn parameters_of_other_libraries_change_nothing() {
 }
 
 #[test]
-fn several_servers_are_wanted_writable_unless_said_otherwise() {
+fn multiple_hosts_default_to_the_writable_server() {
     assert_eq!(servers("postgres://u@a/app").wanted, Wanted::Any);
     assert_eq!(servers("postgres://u@a,b/app").wanted, Wanted::Writable);
     let standby = servers("postgres://u@a,b/app?target_session_attrs=standby");
@@ -190,14 +190,14 @@ fn debug_and_messages_hold_no_password() {
 }
 
 #[test]
-fn a_socket_has_no_tls_and_want_of_tls_is_known() {
+fn unix_socket_needs_no_tls_and_a_build_without_tls_is_detected() {
     assert!(!servers("postgres://u@/app?host=/run/pg&sslmode=require").lacks_tls());
     let lacks = servers("postgres://u@db/app?sslmode=require").lacks_tls();
     assert_eq!(lacks, !sqlx_core::net::tls::available());
 }
 
 #[test]
-fn errors_of_the_system_are_said_in_words_with_what_to_do() {
+fn io_errors_are_explained_with_a_remedy() {
     use std::io::{Error, ErrorKind};
     for (error, words) in [
         (Error::from_raw_os_error(24), "too many open files"),
@@ -239,7 +239,7 @@ fn errors_of_the_system_are_said_in_words_with_what_to_do() {
 }
 
 #[test]
-fn a_misspelt_parameter_is_known_by_the_one_it_resembles_and_is_not_repeated() {
+fn misspelt_parameter_is_reported_as_the_known_one_it_resembles() {
     for (name, known) in [
         ("sslmod", "sslmode"),
         ("sslMode", "sslmode"),
@@ -254,7 +254,7 @@ fn a_misspelt_parameter_is_known_by_the_one_it_resembles_and_is_not_repeated() {
 }
 
 #[test]
-fn a_variable_of_libpq_is_obeyed_where_the_url_says_nothing() {
+fn libpq_variable_applies_if_the_url_does_not_set_the_parameter() {
     let url = "postgres:///";
     let all = read_in(
         url,
@@ -303,7 +303,7 @@ fn a_variable_of_libpq_is_obeyed_where_the_url_says_nothing() {
 }
 
 #[test]
-fn what_the_url_says_stands_before_a_variable() {
+fn url_takes_precedence_over_libpq_variables() {
     let variables = [
         ("PGHOST", "other"),
         ("PGPORT", "hidden"),
@@ -329,7 +329,7 @@ fn what_the_url_says_stands_before_a_variable() {
 }
 
 #[test]
-fn a_variable_that_is_not_understood_or_cannot_be_obeyed_is_an_error_by_its_name() {
+fn invalid_or_unsupported_libpq_variable_is_an_error_that_names_it() {
     for (name, value) in [
         ("PGSSLMODE", "verify-fll"),
         ("PGREQUIRESSL", "yes"),
@@ -363,7 +363,7 @@ fn a_variable_that_is_not_understood_or_cannot_be_obeyed_is_an_error_by_its_name
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_no_utf8_is_an_error_by_its_name() {
+fn libpq_variable_that_is_not_utf8_is_an_error_that_names_it() {
     use std::os::unix::ffi::OsStringExt as _;
     for name in ["PGPASSWORD", "PGSSLMODE", "PGOPTIONS"] {
         let variable = |asked: &str| (asked == name).then(|| OsString::from_vec(vec![b'x', 0xff]));
@@ -377,7 +377,7 @@ fn a_variable_that_is_no_utf8_is_an_error_by_its_name() {
 }
 
 #[test]
-fn a_root_certificate_is_verified_with_as_libpq_documents_it() {
+fn root_certificate_raises_sslmode_as_in_libpq() {
     let home = std::env::temp_dir().join(format!("home-{}", uuid::Uuid::new_v4()));
     let file = home.join(if cfg!(windows) {
         "AppData/Roaming/postgresql/root.crt"
@@ -409,7 +409,7 @@ fn a_root_certificate_is_verified_with_as_libpq_documents_it() {
 }
 
 #[test]
-fn a_key_is_repeated_in_no_message_whatever_is_wrong_with_it() {
+fn private_key_never_appears_in_an_error_message() {
     let key = "MC4CAQAwBQYDK2VwBCIEIHWZKPZQtWnFGqHQyGPpmcmXGuXQrpKqIn0jSFoR9gDk";
     let begin = "-----BEGIN PRIVATE KEY-----";
     let end = "-----END PRIVATE KEY-----";
@@ -455,7 +455,7 @@ fn a_key_is_repeated_in_no_message_whatever_is_wrong_with_it() {
 }
 
 #[test]
-fn openssl_is_said_in_words() {
+fn openssl_errors_are_explained_without_openssl_codes() {
     for (error, words) in [
         (
             "error:0A000418:SSL routines:ssl3_read_bytes:tlsv1 alert unknown ca:../ssl/record/rec_layer_s3.c:1605:SSL alert number 48",
@@ -625,7 +625,7 @@ fn a_panic_while_connecting_ends_nothing_else() {
 }
 
 #[test]
-fn a_handshake_that_fails_is_no_flaw_of_a_file() {
+fn failed_handshake_is_not_blamed_on_a_tls_file() {
     let said = "error:0A000102:SSL routines:tls_process_server_hello:unsupported protocol:x.c:1:";
     let cause = Cause::of(
         sqlx::Error::Tls(said.into()),
@@ -637,7 +637,7 @@ fn a_handshake_that_fails_is_no_flaw_of_a_file() {
 
 #[cfg(unix)]
 #[test]
-fn a_passfile_that_is_not_read_is_said_and_a_line_of_another_encoding_is_passed_over() {
+fn unusable_passfile_is_reported_and_a_line_that_is_not_utf8_is_skipped() {
     use std::os::unix::fs::PermissionsExt as _;
     let path = std::env::temp_dir().join(format!("passfile-{}", uuid::Uuid::new_v4()));
     let read = || servers(&format!("postgres://u@db/app?passfile={}", path.display()));

@@ -379,20 +379,19 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_is_cut_short_for_whoever_waits_but_a_server_that_refuses_is_not_asked_at_each_call()
-    {
+    fn waiting_caller_shortens_the_backoff_to_a_minimum_pause() {
         let took = pause(Progress::hurry);
         assert!((HURRIED_PAUSE..MINUTE).contains(&took), "{took:?}");
     }
 
     #[test]
-    fn a_pause_ends_at_once_when_the_sink_is_to_stop() {
+    fn stopping_the_sink_ends_the_backoff_at_once() {
         let took = pause(Progress::stop);
         assert!(took < HURRIED_PAUSE, "{took:?}");
     }
 
     #[test]
-    fn one_flush_cuts_one_pause() {
+    fn one_flush_shortens_one_backoff_pause() {
         let progress = Progress::new(Arc::default());
         progress.hurry();
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -413,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_that_are_lost_are_counted_no_more() {
+    fn lost_dead_letters_are_subtracted_from_the_count() {
         let mut dead = Ranges::default();
         for seq in [3, 4, 5, 9, 12, 13] {
             dead.push(seq);

@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_before_or_after_is_told_the_fate_of_that_record() {
+    fn callers_before_and_after_a_commit_get_the_fate_of_their_record() {
         let required = Required::new([true, false, false]);
         for id in 1..=3 {
             required.accept(id_of(id));
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn record_that_the_database_has_lost_is_lost_or_on_its_way_again() {
+    fn record_that_the_database_lost_is_reported_lost_or_in_flight_again() {
         let required = Required::new([true, false, false]);
         for id in 1..=6 {
             required.accept(id_of(id));
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_does_not_grow_with_records_that_nobody_asks_for() {
+    fn memory_is_bounded_for_records_without_a_waiting_caller() {
         let required = Required::new([true, false, false]);
         for id in 0..2 * REMEMBERED as u128 {
             required.accept(id_of(id));

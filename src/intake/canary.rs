@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forked_process_makes_subscribers_while_nobody_lets_go_of_the_list_of_them() {
+    fn forked_process_registers_a_subscriber_while_the_list_stays_locked() {
         let canary = Canary::new(Process::another());
         let held = canary.subscribers.lock().unwrap();
         canary.watch(Dispatch::none().downgrade());

@@ -293,7 +293,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_forked_process_makes_layers_while_nobody_lets_go_of_the_list_of_them() {
+    fn forked_process_registers_a_layer_while_the_list_stays_locked() {
         let builder = crate::Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
         let intake = Intake::new(
             &builder.config().unwrap(),

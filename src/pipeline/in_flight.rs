@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_is_told_of_when_it_goes_on_and_when_it_ends() {
+    fn run_is_stored_as_begun_and_later_as_ended() {
         let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1, 2]));
         assert_eq!(told(&mut runs), (2, vec![]));
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_run_that_was_seen_before_the_last_that_is_known_counts() {
+    fn latest_frame_of_a_run_in_flight_replaces_earlier_ones() {
         let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1, 2]));
         runs.begin(vec![(Uuid::from_u128(1), vec![2])]);
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_spool_was_not_told_is_kept() {
+    fn unstored_changes_are_kept_without_frames_of_ended_runs() {
         let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1]));
         runs.end(Uuid::from_u128(1));
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_all_are_ended_and_those_are_left_that_the_spool_does_not_know() {
+    fn end_all_ends_every_run_and_returns_the_unstored_frames() {
         let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1]));
         told(&mut runs);

@@ -6,7 +6,7 @@ use crate::queue::Queue;
 use crate::{Audit, Health};
 
 #[test]
-fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
+fn panicked_worker_is_restarted_and_counted_until_shutdown() {
     let counters = Counters::default();
     let queue = Queue::new(1, 1);
     let mut runs = 0;
@@ -22,7 +22,7 @@ fn a_worker_that_panics_is_started_again_and_counted_until_it_is_to_stop() {
 }
 
 #[test]
-fn a_sink_that_panics_is_not_as_if_it_was_just_starting() {
+fn panicked_sink_reports_retrying_instead_of_starting() {
     let counters = Counters::default();
     let panicked = |fault: &str| counters.sink_panicked(fault);
     supervise(
@@ -41,7 +41,7 @@ fn a_sink_that_panics_is_not_as_if_it_was_just_starting() {
 }
 
 #[test]
-fn pauses_between_restarts_grow_to_a_minute_and_begin_anew_after_a_long_run() {
+fn restart_backoff_grows_to_a_minute_and_resets_after_a_long_run() {
     let mut pause = threads::Pause::FIRST;
     let pauses: Vec<_> = std::iter::repeat_with(|| pause.after(Duration::ZERO))
         .take(15)
@@ -53,7 +53,7 @@ fn pauses_between_restarts_grow_to_a_minute_and_begin_anew_after_a_long_run() {
 }
 
 #[test]
-fn the_place_of_a_workers_panic_is_known_without_its_words() {
+fn worker_panic_is_reported_by_location_without_its_message() {
     threads::note_panics();
     let said = threads::tests::place_of(|| panic!("a value of the host's"));
     assert!(said.contains("tests.rs:"), "{said}");
@@ -75,7 +75,7 @@ fn panics() -> FlushReply {
 }
 
 #[test]
-fn a_panic_on_the_spools_thread_costs_no_record() {
+fn panic_on_the_spool_thread_loses_no_record() {
     let (audit, folder) = start();
     audit.intake().flush(MINUTE, panics());
     let until = Instant::now() + MINUTE;
@@ -91,7 +91,7 @@ fn a_panic_on_the_spools_thread_costs_no_record() {
 }
 
 #[test]
-fn a_shutdown_that_comes_together_with_a_panic_is_carried_out() {
+fn shutdown_completes_when_the_spool_thread_panics_at_the_same_time() {
     let (audit, folder) = start();
     let (reply, replied) = std::sync::mpsc::sync_channel(1);
     let mut commands = audit.intake().commands();

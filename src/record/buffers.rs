@@ -381,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_recorded_over_and_over_takes_no_more_room_and_the_last_counts() {
+    fn repeatedly_recorded_field_keeps_its_last_value_in_bounded_memory() {
         let mut buffers = Buffers::default();
         for count in 0..100_000_i64 {
             let mut later = Buffers::default();
@@ -405,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_the_records_limit_is_marked() {
+    fn fields_over_the_record_limit_are_marked_as_dropped() {
         let mut buffers = Buffers::default();
         for name in 0..20 {
             let mut later = Buffers::default();
@@ -430,7 +430,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_short_has_room_whatever_came_before_and_an_error_keeps_its_beginning() {
+    fn short_fields_always_fit_and_an_error_message_keeps_its_beginning() {
         let mut buffers = Buffers::default();
         let code = Key::Field(Field::ErrorCode);
         let message = Key::Field(Field::ErrorMessage);
@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_cut_sooner_than_text() {
+    fn key_has_a_lower_length_limit_than_text() {
         let mut buffers = Buffers::default();
         buffers.text(Key::Field(Field::ErrorCode), ty::TEXT, &[b'x'; 50], &LIMITS);
         buffers.text(Key::Field(Field::SqlText), ty::TEXT, &[b'x'; 50], &LIMITS);
@@ -493,7 +493,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_none_takes_back_nothing_and_takes_no_room() {
+    fn none_value_neither_clears_a_field_nor_takes_space() {
         let none = |buffers: &mut Buffers, field| {
             let write = |out: &mut Vec<u8>, _| {
                 out.extend_from_slice(b"None");
@@ -515,7 +515,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_enclosing_span_had_no_value_of_is_missing() {
+    fn empty_value_of_an_enclosing_span_counts_as_missing() {
         for empty in [(ty::DEBUG, "None"), (ty::TEXT, ""), (ty::DEBUG, "\"\"")] {
             let mut parent = Buffers::default();
             let key = Key::Field(Field::TenantId);
@@ -532,7 +532,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_is_missing_is_taken_over_late() {
+    fn late_inheritance_fills_only_missing_fields() {
         let mut parent = Buffers::default();
         parent.text(Key::Field(Field::UserId), ty::TEXT, b"ann", &LIMITS);
         let mut child = Buffers::default();

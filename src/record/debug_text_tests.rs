@@ -57,7 +57,7 @@ fn finds(value: &dyn Debug, key: &str) {
 }
 
 #[test]
-fn the_key_is_found_in_structs_of_one_field() {
+fn key_is_found_in_single_field_structs() {
     let uuid = Uuid::from_u128(7);
     finds(&"acme", "acme");
     finds(&Some("acme"), "acme");
@@ -84,7 +84,7 @@ fn the_key_is_found_in_structs_of_one_field() {
 }
 
 #[test]
-fn what_has_no_key_or_several_is_said_to_be_a_structure() {
+fn value_without_exactly_one_key_is_classified_as_other() {
     let several: &[&dyn Debug] = &[
         &Two {
             id: "acme",
@@ -117,7 +117,7 @@ fn what_has_no_key_or_several_is_said_to_be_a_structure() {
 }
 
 #[test]
-fn a_variant_is_a_part_of_the_key_unless_that_is_a_number_or_a_uuid() {
+fn enum_variant_is_part_of_the_key_unless_its_value_is_a_number_or_uuid() {
     let uuid = Uuid::from_u128(7);
     for owner in [
         Owner::Internal("acme"),
@@ -146,7 +146,7 @@ fn a_variant_is_a_part_of_the_key_unless_that_is_a_number_or_a_uuid() {
 }
 
 #[test]
-fn an_error_is_no_key() {
+fn err_value_is_not_a_key() {
     for result in [Err("missing"), Err("acme")] {
         let result: Result<&str, &str> = result;
         for text in [format!("{result:?}"), format!("{:?}", Some(result))] {
@@ -157,7 +157,7 @@ fn an_error_is_no_key() {
 }
 
 #[test]
-fn what_would_be_taken_away_is_in_doubt_and_nothing_else_is() {
+fn doubt_reports_only_text_that_would_be_stripped() {
     let made = |structs, quote_at| Doubt::Made { structs, quote_at };
     for (text, expected) in [
         ("acme", Doubt::None),
@@ -178,7 +178,7 @@ fn what_would_be_taken_away_is_in_doubt_and_nothing_else_is() {
 }
 
 #[test]
-fn an_option_without_a_value_has_none_at_any_depth() {
+fn none_is_found_at_any_depth() {
     for text in [
         "None",
         "Some(None)",
@@ -192,7 +192,7 @@ fn an_option_without_a_value_has_none_at_any_depth() {
 }
 
 #[test]
-fn what_people_write_is_left_as_it_is() {
+fn text_that_is_not_debug_output_is_kept_unchanged() {
     for text in [
         "acme",
         "Acme (Norway)",
@@ -212,7 +212,7 @@ fn what_people_write_is_left_as_it_is() {
 }
 
 #[test]
-fn only_an_option_is_taken_away_where_a_name_says_something_itself() {
+fn only_the_option_wrapper_is_stripped_where_type_names_carry_meaning() {
     let key = |text| find(text, Wrappers::Option);
     assert_eq!(key("Timeout(30)"), Found::Key("Timeout(30)".into()));
     assert_eq!(key("Some(\"57014\")"), Found::Key("57014".into()));
@@ -221,14 +221,14 @@ fn only_an_option_is_taken_away_where_a_name_says_something_itself() {
 
 proptest! {
     #[test]
-    fn whatever_the_key_is_it_is_found_as_it_was(key in any::<String>()) {
+    fn any_key_round_trips_through_its_debug_output(key in any::<String>()) {
         finds(&key, &key);
         finds(&TenantId(&key), &key);
         finds(&Tenant { id: Some(&key) }, &key);
     }
 
     #[test]
-    fn no_text_makes_it_panic(text in "[A-Za-z0-9\\\\\"(){}\\[\\], :u.]{0,40}") {
+    fn debug_text_parser_never_panics(text in "[A-Za-z0-9\\\\\"(){}\\[\\], :u.]{0,40}") {
         let _ = find(&text, KEY);
         let _ = doubt(&text);
         let _ = find(&text, Wrappers::Option);

@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frame_cut_anywhere_is_an_error_or_a_shorter_list() {
+    fn truncated_frame_is_an_error_or_has_fewer_entries() {
         let bytes = golden();
         for len in 0..bytes.len() {
             if let Ok(frame) = frame(&bytes[..len]) {
@@ -325,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..300_usize, to in any::<u8>()) {
+        fn frame_decoder_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in 0..300_usize, to in any::<u8>()) {
             let _ = frame(&bytes).map(|frame| frame.entries().count());
             let mut near = golden();
             let at = at % near.len();

@@ -418,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_lost_is_a_record_without_an_end() {
+    fn lost_run_becomes_a_record_without_an_end() {
         let header = Header {
             kind: Kind::QueryRun,
             evidence: Evidence::ResultField,
@@ -445,7 +445,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_the_end_of_a_run_that_was_lost_stays() {
+    fn lost_run_keeps_the_evidence_of_its_outcome() {
         let header = Header {
             kind: Kind::QueryRun,
             evidence: Evidence::None,
@@ -489,7 +489,7 @@ mod tests {
     }
 
     #[test]
-    fn evidence_has_its_frozen_code_and_the_strongest_counts_whenever_it_was_seen() {
+    fn evidence_codes_are_frozen_and_the_strongest_evidence_wins_in_any_order() {
         let codes = Evidence::ALL.map(|evidence| evidence as u8);
         assert_eq!(codes, [0, 1, 2, 3, 4, 5, 6]);
         assert!((0..=6).all(|code| Evidence::from_code(code).unwrap() as u8 == code));

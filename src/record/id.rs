@@ -129,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_id_carries_the_start_and_is_a_v7() {
+    fn id_is_a_uuid_v7_of_the_start_time() {
         let id = new(1_700_000_000_123_456);
         assert_eq!(id.get_version_num(), 7);
         assert_eq!(id.get_variant(), uuid::Variant::RFC4122);
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_id_of_a_record_says_of_which_kind_it_is() {
+    fn record_id_encodes_the_kind() {
         for kind_of_record in Kind::ALL {
             let id = of_record(kind_of_record, 1_700_000_000_123_456);
             assert_eq!(kind(id), Some(kind_of_record));
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn times_out_of_range_are_brought_into_it() {
+    fn id_clamps_a_time_out_of_range() {
         assert_eq!(new(-5).as_u128() >> 80, 0);
         assert_eq!(new(i64::MAX).as_u128() >> 80, 253_402_300_799_999);
     }

@@ -51,7 +51,7 @@ fn text(buffers: &mut Buffers, field: Field, value: &str) {
 }
 
 #[test]
-fn the_tenant_of_a_key_is_the_published_uuid() {
+fn tenant_key_maps_to_the_uuid_that_sql_computes() {
     // Computed by PostgreSQL: SELECT audit.tenant_uuid('acme').
     assert_eq!(
         tenant_uuid("acme").to_string(),
@@ -60,7 +60,7 @@ fn the_tenant_of_a_key_is_the_published_uuid() {
 }
 
 #[test]
-fn times_out_of_range_are_brought_into_it_and_named() {
+fn row_clamps_a_time_out_of_range_and_reports_a_problem() {
     for (said, kept) in [(-1, 0), (i64::MIN, 0), (i64::MAX, id::MAX_US)] {
         let bytes = framed(Kind::Event, Evidence::None, said, |_| ());
         with_row(&bytes, |row| {
@@ -72,7 +72,7 @@ fn times_out_of_range_are_brought_into_it_and_named() {
 }
 
 #[test]
-fn an_explicit_message_is_kept_beside_an_error_that_was_seen() {
+fn recorded_error_message_takes_precedence_over_an_observed_error() {
     let bytes = framed(Kind::Event, Evidence::Err, 0, |buffers| {
         text(buffers, Field::ErrorMessage, "said");
         text(buffers, Field::SeenError, "seen");
@@ -84,7 +84,7 @@ fn an_explicit_message_is_kept_beside_an_error_that_was_seen() {
 }
 
 #[test]
-fn metadata_that_is_no_json_is_kept_as_text() {
+fn metadata_that_is_not_a_json_object_is_kept_as_text() {
     for broken in [r#"{"a": 1e400}"#, r#"{"lone": "\ud800"}"#, "{", "[1]"] {
         let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
             text(buffers, Field::Metadata, broken);
@@ -112,7 +112,7 @@ fn metadata_that_is_no_json_is_kept_as_text() {
 }
 
 #[test]
-fn no_more_problems_are_listed_than_a_reader_wants() {
+fn number_of_problems_per_row_is_bounded() {
     let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
         for name in 0..1_000 {
             buffers.fixed(
@@ -130,7 +130,7 @@ fn no_more_problems_are_listed_than_a_reader_wants() {
 
 /// As earlier versions wrote them, when a key or a status had no room.
 #[test]
-fn what_was_said_and_had_no_room_is_null_and_never_an_enclosing_spans() {
+fn dropped_key_is_null_and_is_not_inherited_from_an_enclosing_span() {
     let dropped = |buffers: &mut Buffers, field| {
         let out = if Field::is_inherited(field) {
             &mut buffers.context
@@ -163,7 +163,7 @@ fn what_was_said_and_had_no_room_is_null_and_never_an_enclosing_spans() {
 }
 
 #[test]
-fn a_result_that_is_none_is_no_evidence() {
+fn invalid_result_field_is_no_evidence_of_success() {
     let status = |evidence, fill: &dyn Fn(&mut Buffers)| {
         let bytes = framed(Kind::QueryRun, evidence, 0, fill);
         with_row(&bytes, |row| row.status)
@@ -210,7 +210,7 @@ proptest! {
     /// Whatever the fields hold, Postgres accepts the row: text without NUL, metadata that is a
     /// JSON object, an id and times within the partitions.
     #[test]
-    fn every_record_becomes_a_row_that_postgres_takes(
+    fn every_record_becomes_a_row_that_postgres_accepts(
         kind in prop::sample::select(Kind::ALL.to_vec()),
         started_us in any::<i64>(),
         entries in prop::collection::vec((0..=33_u8, "\\PC{0,3}", any_value()), 0..20),

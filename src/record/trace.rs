@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_of_the_same_request_hangs_under_the_enclosing_record() {
+    fn child_of_the_same_request_has_the_enclosing_record_as_parent() {
         for said in [
             &[BOUNDARY][..],
             &[request("r"), BOUNDARY],
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn a_child_of_another_request_begins_another_trace_and_names_the_enclosing_record() {
+    fn child_of_another_request_starts_a_new_trace_linked_to_the_enclosing_record() {
         let child = place(PARENT, &[request("a"), BOUNDARY, request("b")]);
         let parent = place(Uuid::nil(), &[request("a")]);
         assert_eq!(child.parent_span_id, None);
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn the_nearest_of_a_traceparent_and_an_enclosing_record_is_the_parent() {
+    fn parent_is_the_nearer_of_traceparent_and_enclosing_record() {
         let remote = 0xb7ad_6b71_6920_3331_u64.to_be_bytes();
         assert_eq!(
             place(Uuid::nil(), &[traceparent(REMOTE)]).parent_span_id,
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_traceparent_leaves_the_one_that_was_said_before() {
+    fn invalid_traceparent_does_not_replace_an_earlier_one() {
         let debug = format!("Some({REMOTE:?})");
         let outer = place(Uuid::nil(), &[traceparent(REMOTE)]);
         for said in [
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_request_id_is_none() {
+    fn empty_request_id_is_ignored() {
         assert_eq!(
             place(Uuid::nil(), &[request("")]).trace_id,
             ROOT.into_bytes()
@@ -337,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hosts_span_wins_and_is_the_parent_only_when_it_is_the_nearest() {
+    fn host_span_determines_the_trace_and_is_the_parent_only_if_nearest() {
         let host = |is_nearest| HostSpan {
             trace_id: [7; 16],
             span_id: [8; 8],
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_traceparent_names_the_span() {
+    fn traceparent_header_names_the_span_of_the_record() {
         let text = place(Uuid::nil(), &[traceparent(REMOTE)]).traceparent();
         assert_eq!(
             text,

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_double_up_to_the_longest_and_begin_anew_after_a_success() {
+    fn backoff_doubles_up_to_the_maximum_and_resets_after_a_success() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
         let pauses = std::iter::repeat_with(|| backoff.next_pause().as_secs());
         assert_eq!(pauses.take(5).collect::<Vec<_>>(), [1, 2, 4, 5, 5]);

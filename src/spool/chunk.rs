@@ -156,7 +156,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_chunk_that_was_cut_or_changed_or_moved_is_an_error_and_no_panic() {
+    fn truncated_changed_or_moved_chunk_is_an_error_without_panic() {
         let whole = encode(7, false, &[buffer(&[b"abc", b"de"])], 2).unwrap();
         assert_eq!(read(7, &whole).unwrap().len(), 2);
         for len in 0..whole.len() {

@@ -205,7 +205,7 @@ fn bytes_of_interest(bytes: &[u8]) -> impl Iterator<Item = usize> {
 }
 
 #[test]
-fn a_log_cut_anywhere_is_damaged_or_what_was_written() {
+fn truncated_log_is_reported_as_damaged_or_read_correctly() {
     for is_closed in [true, false] {
         let sample = sample(is_closed);
         let mut tally = Tally::default();
@@ -219,7 +219,7 @@ fn a_log_cut_anywhere_is_damaged_or_what_was_written() {
 }
 
 #[test]
-fn a_log_with_a_changed_byte_is_damaged_or_what_was_written() {
+fn log_with_a_changed_byte_is_reported_as_damaged_or_read_correctly() {
     for is_closed in [true, false] {
         let sample = sample(is_closed);
         let mut tally = Tally::default();
@@ -266,7 +266,7 @@ fn changed_while_open(
 }
 
 #[test]
-fn what_changed_on_the_disk_since_it_was_written_is_noticed_when_it_is_read() {
+fn chunk_changed_on_disk_is_detected_when_it_is_read() {
     let (seqs, end) = changed_while_open(|_| ());
     assert!(matches!(end, Ok(6)) && seqs == [1, 2, 3, 4, 5]);
     let (seqs, end) = changed_while_open(|records| {
@@ -283,7 +283,7 @@ fn what_changed_on_the_disk_since_it_was_written_is_noticed_when_it_is_read() {
 }
 
 #[test]
-fn a_chunk_that_is_missing_is_noticed_when_those_around_it_are_read() {
+fn missing_chunk_is_detected_when_its_neighbors_are_read() {
     let (seqs, end) = changed_while_open(|records| drop(records.remove(3).unwrap()));
     assert!(matches!(end, Err(LogError::Damaged)) && seqs == [1, 2]);
     let (seqs, end) = changed_while_open(|records| drop(records.remove(4).unwrap()));

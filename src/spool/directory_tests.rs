@@ -25,7 +25,7 @@ fn adopt(root: &Root) -> Vec<(Directory, Log)> {
 }
 
 #[test]
-fn a_folder_that_is_held_is_left_alone_and_a_dead_one_is_taken_over_once() {
+fn locked_folder_is_left_alone_and_an_orphaned_one_is_taken_over_once() {
     let root = Root::new();
     let held = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     let dead = Directory::create(&root.0, "b", Positions::BEGINNING).unwrap();
@@ -44,7 +44,7 @@ fn a_folder_that_is_held_is_left_alone_and_a_dead_one_is_taken_over_once() {
 }
 
 #[test]
-fn a_folder_that_is_looked_at_is_waited_for_and_an_owned_one_is_not() {
+fn takeover_waits_for_a_reader_and_not_for_an_owner() {
     let root = Root::new();
     drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
     let path = all(&root.0).remove(0);
@@ -68,7 +68,7 @@ fn a_folder_that_is_looked_at_is_waited_for_and_an_owned_one_is_not() {
 }
 
 #[test]
-fn a_folder_without_a_log_is_cleared_away() {
+fn folder_without_a_log_is_removed() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     drop(log);
@@ -81,7 +81,7 @@ fn a_folder_without_a_log_is_cleared_away() {
 }
 
 #[test]
-fn a_log_that_was_copied_without_its_lock_is_counted_and_taken_over_once() {
+fn orphaned_log_without_a_lock_file_is_counted_and_taken_over_once() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     let path = directory.path.clone();
@@ -100,7 +100,7 @@ fn a_log_that_was_copied_without_its_lock_is_counted_and_taken_over_once() {
 }
 
 #[test]
-fn a_folder_without_a_lock_that_holds_something_else_is_refused_and_left() {
+fn folder_with_unknown_files_and_no_lock_file_is_refused_and_kept() {
     let root = Root::new();
     let path = root.0.join(id::new(0).to_string());
     fs::create_dir_all(&path).unwrap();
@@ -111,7 +111,7 @@ fn a_folder_without_a_lock_that_holds_something_else_is_refused_and_left() {
 }
 
 #[test]
-fn a_damaged_log_is_told_and_left_where_it_is() {
+fn damaged_log_is_reported_and_left_in_place() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     drop(log);
@@ -156,7 +156,7 @@ fn kill_at_each<T>(mut run: impl FnMut(&Root) -> T, mut next: impl FnMut(&Root))
 }
 
 #[test]
-fn a_process_killed_as_it_makes_its_folder_leaves_nothing_for_ever() {
+fn kill_while_a_folder_is_created_leaves_nothing_permanently() {
     let operations = kill_at_each(
         |root| drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap()),
         |root| assert_eq!(left_for_ever(root), [""; 0]),
@@ -165,7 +165,7 @@ fn a_process_killed_as_it_makes_its_folder_leaves_nothing_for_ever() {
 }
 
 #[test]
-fn a_process_killed_as_it_removes_or_takes_over_a_folder_leaves_nothing_for_ever() {
+fn kill_while_a_folder_is_removed_or_taken_over_leaves_nothing_permanently() {
     let operations = kill_at_each(
         |root| {
             drop(Directory::create(&root.0, "a", Positions::BEGINNING).unwrap());
@@ -180,7 +180,7 @@ fn a_process_killed_as_it_removes_or_takes_over_a_folder_leaves_nothing_for_ever
 }
 
 #[test]
-fn a_process_killed_as_it_sets_a_folder_aside_loses_nothing_of_it() {
+fn kill_while_a_folder_is_set_aside_keeps_its_contents() {
     let operations = kill_at_each(
         |root| {
             let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
@@ -205,7 +205,7 @@ fn a_process_killed_as_it_sets_a_folder_aside_loses_nothing_of_it() {
 }
 
 #[test]
-fn what_may_still_be_made_or_is_not_known_is_not_swept() {
+fn sweep_keeps_young_locked_and_unknown_folders() {
     let root = Root::new();
     fs::create_dir(&root.0).unwrap();
     let new = |name: &str| {
@@ -250,7 +250,7 @@ fn contents(path: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_log_of_a_newer_version_is_refused_and_left_whole() {
+fn log_of_a_newer_version_is_refused_and_loses_no_record() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     let frames: [&[u8]; 2] = [b"a", b"b"];
@@ -276,7 +276,7 @@ fn a_log_of_a_newer_version_is_refused_and_left_whole() {
 }
 
 #[test]
-fn a_folder_with_another_kind_of_log_is_refused_and_left_whole() {
+fn folder_with_another_log_format_is_refused_and_left_unchanged() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     drop(log);
@@ -292,7 +292,7 @@ fn a_folder_with_another_kind_of_log_is_refused_and_left_whole() {
 
 #[test]
 #[cfg(unix)]
-fn a_folder_is_for_its_owner_alone_and_that_of_another_user_is_refused() {
+fn folder_is_private_to_its_owner_and_one_of_another_user_is_refused() {
     use std::os::unix::fs::{PermissionsExt as _, chown};
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
@@ -314,7 +314,7 @@ fn a_folder_is_for_its_owner_alone_and_that_of_another_user_is_refused() {
 
 #[test]
 #[cfg(unix)]
-fn a_link_a_pipe_or_an_open_folder_in_the_place_of_a_log_is_refused_and_holds_nobody_up() {
+fn link_pipe_or_writable_folder_in_place_of_a_log_is_refused_without_blocking() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let pipe = |path: &Path| {
         let made = std::process::Command::new("mkfifo").arg(path).status();
@@ -361,7 +361,7 @@ fn a_link_a_pipe_or_an_open_folder_in_the_place_of_a_log_is_refused_and_holds_no
 }
 
 #[test]
-fn removing_leaves_nothing() {
+fn remove_deletes_the_folder_and_its_files() {
     let root = Root::new();
     let (directory, log) = Directory::create(&root.0, "a", Positions::BEGINNING).unwrap();
     drop(log);

@@ -219,7 +219,7 @@ fn is_there(operations: usize, disk: &Disk, stored: &[(usize, Known)]) -> bool {
 }
 
 #[test]
-fn what_was_stored_survives_a_loss_of_power_at_any_moment() {
+fn stored_records_survive_a_power_loss_at_any_operation() {
     let (disk, stored) = undisturbed();
     let tries = if Disk::is_thorough() { 200 } else { 4 };
     let mut without_a_log = 0;
@@ -232,7 +232,7 @@ fn what_was_stored_survives_a_loss_of_power_at_any_moment() {
 }
 
 #[test]
-fn what_was_stored_survives_a_kill_at_any_moment() {
+fn stored_records_survive_a_kill_at_any_operation() {
     let (disk, stored) = undisturbed();
     let there: Vec<_> = (0..=disk.operations())
         .map(|operations| is_there(operations, &Disk::holding(disk.after(operations)), &stored))
@@ -262,7 +262,7 @@ fn is_rebased(disk: Disk, old: Identity, why: Disagreement) -> bool {
 }
 
 #[test]
-fn log_has_its_new_writer_whole_or_not_at_all_after_a_kill_at_any_moment() {
+fn change_of_writer_is_atomic_under_a_kill_at_any_operation() {
     let disk = Disk::remembering();
     let positions = at(4).with(Sink::Otlp, 1);
     let log = Log::create_in(Storage::disk(disk.clone()), WRITER, "svc", positions).unwrap();
@@ -369,7 +369,7 @@ fn survives(process: &Process, seed: u64) -> Result<(), String> {
 }
 
 #[test]
-fn a_disk_that_fails_at_any_operation_costs_no_record_and_none_is_called_durable_that_is_not() {
+fn disk_fault_at_any_operation_loses_no_record_and_only_durable_ones_are_acknowledged() {
     let operations = undisturbed().1.last().unwrap().0;
     let mut wrong = Vec::new();
     let counts = [1, 4, usize::MAX];
@@ -534,7 +534,7 @@ proptest! {
     })]
 
     #[test]
-    fn whatever_happens_to_it_a_log_holds_what_a_plain_model_does(actions in actions()) {
+    fn log_matches_a_plain_model_under_random_actions(actions in actions()) {
         play(&actions).map_err(TestCaseError::fail)?;
     }
 }

@@ -297,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn disagreement_survives_its_encoding() {
+    fn disagreement_round_trips_through_its_encoding() {
         for cause in Cause::ALL {
             let told = Disagreement {
                 writer: Uuid::from_u128(7),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_told_in_a_record_that_is_lost_is_to_be_told_again() {
+    fn disagreement_reported_in_a_lost_record_is_reported_again() {
         let why = |writer| Disagreement {
             writer: Uuid::from_u128(writer),
             cause: Cause::DatabaseLostRecords,
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn secret_is_not_in_what_is_said_of_a_writer() {
+    fn debug_output_of_an_identity_omits_the_secret() {
         let identity = Identity::new(Uuid::from_u128(7), 3).unwrap();
         assert!(!format!("{identity:?}").contains("secret"));
         assert_eq!(identity.seq(5), 2);

@@ -45,7 +45,7 @@ impl Drop for Folder {
 }
 
 #[test]
-fn what_was_appended_is_read_after_opening_again() {
+fn appended_records_are_read_after_a_reopen() {
     let folder = Folder::new();
     let writer = Uuid::from_u128(7);
     let log = Log::create(&folder.file(), writer, "svc", Positions::BEGINNING).unwrap();
@@ -97,7 +97,7 @@ fn only_whole_chunks_before_the_position_are_removed() {
 }
 
 #[test]
-fn reading_stops_where_the_reader_has_enough() {
+fn read_stops_at_the_record_that_the_reader_refuses() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
     log.append(&[buffer(&[b"a", b"b", b"c"])], at(1), &Runs::default())
@@ -117,7 +117,7 @@ fn reading_stops_where_the_reader_has_enough() {
 }
 
 #[test]
-fn after_a_write_that_failed_it_goes_on_and_writes_nothing_twice() {
+fn append_after_a_failed_write_stores_each_record_once() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", Positions::BEGINNING).unwrap();
     log.append(&[buffer(&[b"a"])], at(1), &Runs::default())
@@ -156,7 +156,7 @@ fn heal(folder: &Folder, aside: &Path) {
 }
 
 #[test]
-fn a_log_is_read_where_nothing_can_be_written_and_stays_as_it_is() {
+fn read_only_log_is_read_and_its_file_stays_unchanged() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     log.append(&[buffer(&[b"a", b"b"])], at(1), &Runs::default())
@@ -179,7 +179,7 @@ fn a_log_is_read_where_nothing_can_be_written_and_stays_as_it_is() {
 }
 
 #[test]
-fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does() {
+fn refused_records_are_read_from_memory_and_stored_once_the_disk_accepts_writes() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     log.append(&[buffer(&[b"a", b"b"])], at(1), &Runs::default())
@@ -213,7 +213,7 @@ fn what_the_disk_does_not_take_is_read_from_memory_and_goes_to_disk_when_it_does
 }
 
 #[test]
-fn a_write_that_was_said_to_have_failed_and_reached_the_disk_is_there_once() {
+fn write_that_reached_the_disk_though_reported_as_failed_is_stored_once() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     log.append(&[buffer(&[b"a"])], at(1), &Runs::default())
@@ -260,7 +260,7 @@ pub(super) fn begun(id: u128) -> (Uuid, Vec<u8>) {
 }
 
 #[test]
-fn a_run_that_was_begun_and_not_ended_is_a_record_of_the_next_process() {
+fn run_in_flight_at_a_crash_is_recovered_as_one_record() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     let runs = Runs {
@@ -286,7 +286,7 @@ fn a_run_that_was_begun_and_not_ended_is_a_record_of_the_next_process() {
 }
 
 #[test]
-fn a_run_that_was_not_ended_comes_after_what_postgres_has_had_from_memory() {
+fn recovered_run_gets_a_seq_after_records_committed_from_memory() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     let runs = Runs {
@@ -312,7 +312,7 @@ fn a_run_that_was_not_ended_comes_after_what_postgres_has_had_from_memory() {
 }
 
 #[test]
-fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
+fn chunk_is_kept_until_every_configured_sink_has_read_past_it() {
     let folder = Folder::new();
     let both = at(1).with(Sink::Otlp, 1);
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", both).unwrap();
@@ -340,7 +340,7 @@ fn a_chunk_stays_until_every_sink_that_is_there_has_it() {
 }
 
 #[test]
-fn a_log_of_a_process_that_knew_no_other_sink_is_needed_by_none() {
+fn sink_without_a_position_in_the_log_needs_none_of_its_records() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     log.append(&[buffer(&[b"a"])], at(1), &Runs::default())
@@ -363,7 +363,7 @@ fn a_log_of_a_process_that_knew_no_other_sink_is_needed_by_none() {
 }
 
 #[test]
-fn the_excess_ends_where_the_rest_fits() {
+fn excess_covers_the_fewest_chunks_whose_removal_makes_the_rest_fit() {
     let folder = Folder::new();
     let log = Log::create(&folder.file(), Uuid::nil(), "svc", at(1)).unwrap();
     for _ in 0..10 {
@@ -399,7 +399,7 @@ fn salts_differ() {
 }
 
 #[test]
-fn new_writer_is_known_to_whoever_opens_the_log_next_with_the_reason() {
+fn new_writer_and_its_reason_survive_a_reopen() {
     let folder = Folder::new();
     let first = Uuid::from_u128(1);
     let log = Log::create(&folder.file(), first, "svc", at(1)).unwrap();
@@ -482,7 +482,7 @@ fn no_position_is_read_that_a_new_writer_moves_back_meanwhile() {
 }
 
 #[test]
-fn log_that_no_disk_has_taken_begins_with_what_is_in_memory() {
+fn log_that_was_never_on_disk_begins_with_its_first_record_in_memory() {
     let log = Log::not_made(
         Storage::file("/nowhere/log".into()),
         Identity::new(Uuid::from_u128(1), 0).unwrap(),

@@ -190,7 +190,7 @@ mod tests {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(64) })]
 
         #[test]
-        fn it_is_read_as_a_file_that_was_written_and_the_file_stays_as_it_is(
+        fn overlay_reads_like_the_written_file_and_leaves_the_file_unchanged(
             held in proptest::collection::vec(any::<u8>(), 0..10_000),
             changes in changes(),
         ) {

@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_state_folder_the_log_is_in_a_temporary_folder_of_ours_and_that_is_said() {
+    fn without_a_state_folder_the_log_is_in_a_private_temporary_folder_with_a_warning() {
         let temporary = Temporary::new();
         for vars in [
             &[][..],
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_a_stranger_has_taken_is_not_used_and_the_other_one_is_found_again() {
+    fn folder_name_taken_by_another_user_is_avoided_and_the_fallback_is_reused() {
         let us = our_uid(&std::env::temp_dir()).unwrap();
         let name = format!("{FOLDER}-{us}");
         let takings: [fn(&Path); 3] = [
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_home_that_others_can_write_is_passed_over_and_one_of_a_group_is_not() {
+    fn world_writable_home_is_skipped_and_a_group_writable_home_is_used() {
         let temporary = Temporary::new();
         let home = temporary.0.join("home");
         fs::create_dir(&home).unwrap();
@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_was_set_is_used_and_what_is_weak_about_it_is_said() {
+    fn configured_root_is_used_with_a_warning_if_it_is_unsafe() {
         let temporary = Temporary::new();
         let volume = temporary.0.join("volume");
         fs::create_dir(&volume).unwrap();

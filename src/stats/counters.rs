@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_keeps_records_from_being_committed_is_said_before_an_earlier_disagreement() {
+    fn current_fault_takes_precedence_over_an_earlier_disagreement_in_health() {
         let counters = Counters::default();
         counters.count_disagreement(0);
         for (sink, said) in [
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_waits_for_a_sink_that_hangs_as_it_starts_is_told() {
+    fn sink_that_hangs_at_its_start_is_lagging_once_a_record_waits() {
         let minutes_ago = Instant::now()
             .checked_sub(Duration::from_mins(2))
             .unwrap_or_else(Instant::now);

@@ -159,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_names_lead_back_to_the_field() {
+    fn field_codes_round_trip() {
         for &field in Field::ALL {
             assert_eq!(Field::from_code(field.code()), Some(field));
             assert!(usize::from(field.code()) < Field::SLOTS);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_of_another_kind_is_not_of_this_kind() {
+    fn field_of_another_kind_is_not_found_by_its_name() {
         assert_eq!(
             Field::of_name("sql_text", Some(Kind::QueryRun)),
             Some(Field::SqlText)

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_and_names_lead_back_to_the_kind() {
+    fn kind_codes_and_names_round_trip() {
         for kind in Kind::ALL {
             assert_eq!(Kind::from_code(kind.code()), Some(kind));
             assert_eq!(Kind::of_tag(kind.span_name()), Some(kind));

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn customary_words_are_understood_in_any_case() {
+    fn common_status_words_are_recognized_in_any_case() {
         assert_eq!(Status::of_word(" OK "), Some((Status::Succeeded, None)));
         assert_eq!(
             Status::of_word("Timeout"),

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn event_goes_to_activities_by_its_type() {
+    fn event_type_selects_the_activities_table() {
         let activities = Activities::new(["page_view", " heartbeat ", "", "audit.gap"]);
         for action_type in [
             "http_request",

@@ -12,7 +12,7 @@ use tracing_audit::{Event, Kind, PromptRun, QueryRun, Status};
 const DATASOURCE: &str = "2d7d8a52-7c1d-4e9a-9b0e-2f4d5c6b7a84";
 
 #[test]
-fn every_column_of_a_query_run_is_what_the_span_said() {
+fn query_run_columns_match_the_span_fields() {
     let trail = Trail::start();
     trail.scoped(|| {
         let span = info_span!(
@@ -66,7 +66,7 @@ fn every_column_of_a_query_run_is_what_the_span_said() {
 }
 
 #[test]
-fn every_column_of_a_prompt_run_and_an_event_is_what_the_span_said() {
+fn prompt_run_and_event_columns_match_the_span_fields() {
     let trail = Trail::start();
     trail.scoped(|| {
         info_span!(
@@ -116,7 +116,7 @@ fn every_column_of_a_prompt_run_and_an_event_is_what_the_span_said() {
 }
 
 #[test]
-fn a_span_is_tagged_by_its_name_or_by_its_target_and_nothing_else_is_recorded() {
+fn only_spans_and_events_tagged_by_name_or_target_are_recorded() {
     #[tracing::instrument(target = "audit.query_run", skip_all, fields(sql_text = "by target"))]
     fn by_target() {}
     #[tracing::instrument(name = "audit.query_run", skip_all, fields(sql_text = "by name"))]
@@ -150,7 +150,7 @@ fn a_span_is_tagged_by_its_name_or_by_its_target_and_nothing_else_is_recorded() 
 }
 
 #[test]
-fn identifiers_lose_what_debug_puts_around_them_and_text_does_not() {
+fn debug_wrapping_is_stripped_from_identifiers_but_not_from_text() {
     let trail = Trail::start();
     trail.scoped(|| {
         info_span!("audit.query_run", request_id = ?Some("r"), user_id = ?"ann", user_role = ?None::<u8>, sql_text = ?"quoted");
@@ -168,7 +168,7 @@ fn identifiers_lose_what_debug_puts_around_them_and_text_does_not() {
 }
 
 #[test]
-fn a_field_that_is_not_in_the_vocabulary_goes_into_metadata_with_its_type() {
+fn unknown_field_goes_into_metadata_with_its_type() {
     let trail = Trail::start();
     trail.scoped(|| {
         info_span!(
@@ -198,7 +198,7 @@ fn a_field_that_is_not_in_the_vocabulary_goes_into_metadata_with_its_type() {
 }
 
 #[test]
-fn a_record_without_a_span_is_as_complete_and_inherits() {
+fn record_without_a_span_has_all_columns_and_inherits_context() {
     let trail = Trail::start();
     let began = std::time::UNIX_EPOCH + Duration::from_millis(1_750_000_000_123);
     let (query, prompt, event) = trail.scoped(|| {

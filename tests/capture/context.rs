@@ -81,7 +81,7 @@ fn context_is_inherited_from_the_nearest_enclosing_span_that_has_it() {
 }
 
 #[test]
-fn context_that_is_recorded_late_is_inherited_too() {
+fn context_recorded_after_a_child_span_opened_is_inherited() {
     let trail = Trail::start();
     trail.scoped(|| {
         let request = info_span!("request", request_id = Empty, user_id = "first").entered();
@@ -96,7 +96,7 @@ fn context_that_is_recorded_late_is_inherited_too() {
 }
 
 #[test]
-fn a_tenant_key_becomes_the_uuid_that_sql_computes_and_another_tenant_is_flagged() {
+fn tenant_key_maps_to_the_uuid_from_sql_and_a_differing_tenant_is_flagged() {
     let trail = Trail::start();
     trail.scoped(|| {
         let _request = info_span!("request", tenant_id = "acme ä").entered();
@@ -154,7 +154,7 @@ fn a_tenant_key_becomes_the_uuid_that_sql_computes_and_another_tenant_is_flagged
 }
 
 #[test]
-fn a_tenant_key_that_is_cut_is_nobodys() {
+fn truncated_tenant_key_has_no_tenant_id() {
     let trail = Trail::start();
     trail.scoped(|| {
         info_span!("audit.query_run", tenant_id = "k".repeat(2_000));
@@ -198,7 +198,7 @@ fn of_a_number_that_was_not_given_back() -> Span {
 }
 
 #[test]
-fn what_another_layer_kept_from_being_closed_is_no_parent_of_what_has_its_number_later() {
+fn reused_span_id_does_not_inherit_from_a_span_whose_close_was_missed() {
     let trail = Trail::start();
     // One combined layer for the Registry, which frees the id of a span even if only one of the two
     // saw its close.
@@ -229,7 +229,7 @@ fn what_another_layer_kept_from_being_closed_is_no_parent_of_what_has_its_number
 }
 
 #[test]
-fn a_traceparent_wins_and_without_a_request_the_outermost_record_names_the_trace() {
+fn trace_id_comes_from_traceparent_then_request_id_then_outermost_record() {
     let trail = Trail::start();
     trail.scoped(|| {
         info_span!(

@@ -8,7 +8,7 @@ use tracing::info_span;
 use tracing_audit::{AuditFutureExt as _, Kind};
 
 #[test]
-fn a_result_field_without_a_value_is_no_evidence() {
+fn result_field_without_a_value_is_not_evidence_of_success() {
     let trail = Trail::start();
     trail.scoped(|| {
         let span = info_span!("audit.query_run", row_count = Empty);
@@ -18,7 +18,7 @@ fn a_result_field_without_a_value_is_no_evidence() {
 }
 
 #[test]
-fn outcomes_follow_the_evidence() {
+fn status_is_derived_from_results_errors_panics_and_drops() {
     #[tracing::instrument(name = "audit.query_run", skip_all, fields(sql_text = sql), err, ret)]
     fn run(sql: &str, result: Result<u8, String>) -> Result<u8, String> {
         result
@@ -122,7 +122,7 @@ fn outcomes_follow_the_evidence() {
 }
 
 #[test]
-fn a_status_that_the_span_says_is_stronger_than_what_was_seen() {
+fn recorded_status_overrides_the_observed_outcome() {
     let trail = Trail::start();
     trail.scoped(|| {
         for word in ["rejected", "Canceled", "timeout", "ERROR", "on hold"] {
@@ -149,7 +149,7 @@ fn a_status_that_the_span_says_is_stronger_than_what_was_seen() {
 }
 
 #[test]
-fn a_panic_in_an_async_run_is_its_outcome_and_code_that_runs_while_unwinding_is_not_blamed() {
+fn panic_fails_an_async_run_but_not_a_span_opened_while_unwinding() {
     struct RunsWhileUnwinding;
     impl Drop for RunsWhileUnwinding {
         fn drop(&mut self) {

@@ -11,7 +11,7 @@ use tracing_audit::{AuditFutureExt as _, AuditSpanExt as _, Event, Kind};
 use tracing_subscriber::prelude::*;
 
 #[test]
-fn however_many_layers_there_are_each_finds_its_spans() {
+fn each_of_100_layers_finds_its_own_spans() {
     let trail = Trail::start();
     let subscriber = || tracing_subscriber::registry().with(trail.audit.layer());
     let subscribers: Vec<Dispatch> = (0..100).map(|_| subscriber().into()).collect();
@@ -80,7 +80,7 @@ fn a_span_that_moves_between_threads_and_tasks_is_one_record() {
 }
 
 #[test]
-fn two_handles_in_one_subscriber_record_a_span_each_to_its_own_database() {
+fn two_layers_in_one_subscriber_each_write_the_span_to_their_own_database() {
     let (first, second) = (Trail::start(), Trail::start());
     let subscriber = tracing_subscriber::registry()
         .with(first.audit.layer())
@@ -108,7 +108,7 @@ fn two_handles_in_one_subscriber_record_a_span_each_to_its_own_database() {
 }
 
 #[test]
-fn filters_on_other_layers_hide_nothing_and_enable_nothing() {
+fn filters_on_other_layers_neither_hide_nor_enable_spans() {
     use std::sync::{Arc, Mutex};
     #[derive(Clone, Default)]
     struct Written(Arc<Mutex<Vec<u8>>>);
@@ -159,7 +159,7 @@ fn filters_on_other_layers_hide_nothing_and_enable_nothing() {
 /// tracing-subscriber keeps its filters' answers to a question that nothing followed (its issue
 /// 2519); sqlx asks one after each query, through `log_enabled!`.
 #[test]
-fn a_span_after_a_question_that_nothing_followed_is_recorded() {
+fn span_is_recorded_after_an_enabled_check_without_a_span() {
     let trail = Trail::start();
     let ask_in_vain = || {
         let nobodys = tracing::trace_span!("nobody wants this");
@@ -186,7 +186,7 @@ fn a_span_after_a_question_that_nothing_followed_is_recorded() {
 }
 
 #[test]
-fn under_a_global_subscriber_it_is_the_same_also_from_within_a_debug() {
+fn global_subscriber_records_a_run_whose_debug_opens_a_span() {
     struct Logs;
     impl std::fmt::Debug for Logs {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -235,7 +235,7 @@ fn under_a_global_subscriber_it_is_the_same_also_from_within_a_debug() {
 }
 
 #[test]
-fn what_was_recorded_with_one_handle_stays_apart_from_another_pipeline_on_the_same_server() {
+fn two_pipelines_on_one_server_number_their_records_independently() {
     let postgres = Postgres::start();
     let folders = [Folder::new(), Folder::new()];
     let audits = folders

@@ -10,7 +10,7 @@ use tracing::info_span;
 use tracing_audit::{Kind, Limits};
 
 #[test]
-fn a_bad_value_never_costs_the_row() {
+fn row_is_kept_when_a_value_is_invalid() {
     let trail = Trail::start();
     trail.scoped(|| {
         let span = info_span!(
@@ -90,7 +90,7 @@ fn a_bad_value_never_costs_the_row() {
 }
 
 #[test]
-fn text_over_its_limit_is_cut_and_proven_by_length_and_sha256() {
+fn text_over_its_limit_is_truncated_with_its_length_and_sha256() {
     let limits = Limits::default()
         .with_field_bytes(1_000)
         .with_record_bytes(2_500);
@@ -159,7 +159,7 @@ fn text_over_its_limit_is_cut_and_proven_by_length_and_sha256() {
 }
 
 #[test]
-fn a_debug_that_panics_logs_opens_spans_or_never_ends_costs_only_its_own_value() {
+fn debug_that_panics_logs_opens_spans_or_never_ends_affects_only_its_own_value() {
     struct Panics;
     impl std::fmt::Debug for Panics {
         fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

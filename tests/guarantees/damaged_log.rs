@@ -31,7 +31,7 @@ fn stores_1_000_events_and_waits() -> ! {
 }
 
 #[test]
-fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() {
+fn damaged_log_is_set_aside_and_recorded_in_the_trail_and_the_program_continues() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let child = start_until_ready(&mut command(
@@ -69,7 +69,7 @@ fn a_damaged_log_is_set_aside_whole_told_in_the_trail_and_the_program_goes_on() 
 }
 
 #[test]
-fn one_changed_byte_in_a_log_that_was_closed_is_no_wrong_row() {
+fn changed_byte_in_a_closed_log_never_becomes_a_wrong_row() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let audit = pipeline(&postgres, &spool, |builder| builder);
@@ -115,7 +115,7 @@ fn starts_beside_a_log_of_a_newer_version() {
 }
 
 #[test]
-fn a_log_of_a_newer_version_is_left_alone_told_once_and_the_program_goes_on() {
+fn log_of_a_newer_version_is_left_alone_and_reported_once() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let audit = pipeline(&postgres, &spool, |builder| builder);

@@ -13,7 +13,7 @@ use tracing_audit::{
 };
 
 #[test]
-fn a_run_of_drops_has_one_row_that_tells_how_many_of_which_kinds_and_why() {
+fn consecutive_drops_have_one_gap_row_with_counts_kinds_and_cause() {
     let trail =
         Trail::start_with(|builder| builder.queue_limits(8, 64 * 1024).when_full(WhenFull::Drop));
     let mut dropped = [0_u64; 3];
@@ -55,7 +55,7 @@ fn a_run_of_drops_has_one_row_that_tells_how_many_of_which_kinds_and_why() {
 }
 
 #[test]
-fn what_is_closed_after_the_shutdown_is_counted() {
+fn spans_closed_after_shutdown_are_counted_as_dropped() {
     let trail = Trail::start();
     let span = trail.scoped(|| info_span!("audit.event", action_type = "late"));
     trail.audit.shutdown_blocking(PATIENCE);
@@ -86,7 +86,7 @@ fn blocked(postgres: &Postgres, spool: &Folder, configure: fn(Builder) -> Builde
 }
 
 #[test]
-fn a_kind_of_best_effort_is_not_waited_for() {
+fn best_effort_record_never_waits_for_room_in_the_queue() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let wait = Duration::from_secs(10);
@@ -107,7 +107,7 @@ fn a_kind_of_best_effort_is_not_waited_for() {
 }
 
 #[test]
-fn a_kind_that_is_not_of_best_effort_is_waited_for_but_not_for_long() {
+fn spooled_and_required_records_wait_briefly_for_room_in_the_queue() {
     let mut postgres = Postgres::start();
     postgres.stop(Stop::Fast);
     let configures: [fn(Builder) -> Builder; 2] = [

@@ -33,7 +33,7 @@ fn hides_audit_spans_by_a_filter() {
 }
 
 #[test]
-fn a_filter_of_the_whole_subscriber_that_hides_audit_spans_is_noticed() {
+fn subscriber_wide_filter_that_hides_audit_spans_is_reported() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let child = command(child!(hides_audit_spans_by_a_filter), &postgres, &spool)
         .output()
@@ -82,7 +82,7 @@ fn calls_init_twice() {
 
 #[cfg(feature = "init")]
 #[test]
-fn init_sets_a_subscriber_whose_filter_hides_nothing_from_the_trail() {
+fn init_installs_a_subscriber_whose_filter_hides_no_audit_spans() {
     use testkit::trail::rows;
     use tracing_audit::Kind;
     let (postgres, spool) = (Postgres::start(), Folder::new());

@@ -84,7 +84,7 @@ fn records_on_a_full_disk_and_after() {
 }
 
 #[test]
-fn while_the_disk_takes_nothing_records_go_to_postgres_from_memory() {
+fn records_go_to_postgres_from_memory_while_the_disk_is_unwritable() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(
         child!(records_on_a_full_disk_and_after),
@@ -137,7 +137,7 @@ fn records_before_and_after_the_disk_fills_up() {
 }
 
 #[test]
-fn a_disk_that_fills_up_holds_back_neither_what_it_holds_nor_what_comes_after() {
+fn full_disk_delays_neither_stored_nor_new_records() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(
         child!(records_before_and_after_the_disk_fills_up),
@@ -176,7 +176,7 @@ fn starts_on_a_full_disk_and_records() -> ! {
 }
 
 #[test]
-fn a_program_starts_while_the_disk_takes_no_local_log_and_has_one_when_it_does() {
+fn program_starts_without_a_local_log_and_opens_one_when_the_disk_works() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(
         child!(starts_on_a_full_disk_and_records),
@@ -219,7 +219,7 @@ fn shuts_down_on_a_full_disk_with_an_open_run() {
 }
 
 #[test]
-fn runs_that_are_open_at_the_shutdown_have_their_rows_even_if_the_disk_takes_nothing() {
+fn runs_open_at_shutdown_get_rows_while_the_disk_is_unwritable() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(
         child!(shuts_down_on_a_full_disk_with_an_open_run),
@@ -254,7 +254,7 @@ fn commits_from_memory_with_a_run_in_flight() -> ! {
 }
 
 #[test]
-fn a_run_in_flight_has_its_row_even_if_postgres_knows_more_of_its_process_than_the_disk() {
+fn killed_run_in_flight_gets_a_row_when_postgres_is_ahead_of_the_local_log() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(
         child!(commits_from_memory_with_a_run_in_flight),
@@ -312,7 +312,7 @@ fn shuts_down_with_a_run_in_flight_while_the_disk_refuses() {
 }
 
 #[test]
-fn runs_that_end_with_the_program_are_counted_once_however_often_the_disk_refuses_them() {
+fn runs_open_at_shutdown_are_counted_once_despite_repeated_disk_errors() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = under_a_limit(
         child!(shuts_down_with_a_run_in_flight_while_the_disk_refuses),
@@ -374,7 +374,7 @@ fn fills_its_memory_without_disk_and_postgres() {
 }
 
 #[test]
-fn without_disk_and_postgres_records_are_in_memory_up_to_a_bound_then_counted() {
+fn records_over_the_memory_bound_are_counted_as_dropped_without_disk_and_postgres() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     let child = under_a_limit(

@@ -38,7 +38,7 @@ fn keeps_two_runs_in_flight_until_killed() -> ! {
 }
 
 #[test]
-fn a_run_that_was_in_flight_when_its_process_was_killed_has_a_row() {
+fn run_in_flight_when_its_process_is_killed_gets_a_row() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = command(
         child!(keeps_two_runs_in_flight_until_killed),
@@ -89,7 +89,7 @@ fn a_run_that_was_in_flight_when_its_process_was_killed_has_a_row() {
 }
 
 #[test]
-fn runs_that_are_open_at_the_shutdown_have_their_rows() {
+fn runs_open_at_shutdown_get_rows() {
     let trail = Trail::start();
     trail.scoped(|| {
         let _stored = info_span!("audit.query_run", sql_text = "stored");
@@ -114,7 +114,7 @@ fn runs_that_are_open_at_the_shutdown_have_their_rows() {
 }
 
 #[test]
-fn a_run_that_ends_after_the_shutdown_is_counted_once_in_its_row_or_as_dropped() {
+fn run_that_ends_after_shutdown_is_counted_once_as_committed_or_dropped() {
     let trail = Trail::start_with(|builder| {
         builder
             .runs_in_flight(Kind::PromptRun, false)
@@ -147,7 +147,7 @@ fn a_run_that_ends_after_the_shutdown_is_counted_once_in_its_row_or_as_dropped()
 }
 
 #[test]
-fn which_kinds_are_tracked_can_be_chosen() {
+fn tracked_kinds_are_configurable() {
     let trail = Trail::start_with(|builder| {
         builder
             .runs_in_flight(Kind::QueryRun, false)
@@ -163,7 +163,7 @@ fn which_kinds_are_tracked_can_be_chosen() {
 }
 
 #[test]
-fn a_run_that_ends_is_never_taken_for_lost_however_long_it_took() {
+fn finished_run_is_never_reported_as_lost() {
     let trail = Trail::start();
     trail.scoped(|| {
         for n in 0..200_u64 {
@@ -192,7 +192,7 @@ fn records_once_after_being_idle() -> ! {
 }
 
 #[test]
-fn what_an_idle_program_closes_is_in_the_local_log_a_moment_later() {
+fn record_of_an_idle_program_reaches_the_local_log_within_a_second() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     postgres.stop(Stop::Fast);
     kill(start_until_ready(&mut command(

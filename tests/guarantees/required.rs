@@ -17,7 +17,7 @@ fn required(trail: impl FnOnce(tracing_audit::Builder) -> tracing_audit::Builder
 }
 
 #[test]
-fn committed_answers_when_the_row_is_there() {
+fn committed_returns_once_the_row_is_in_postgres() {
     let trail = required(|builder| builder.batch(5_000, Duration::from_mins(1)));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -55,7 +55,7 @@ fn committed_waits_for_the_span_to_close() {
 }
 
 #[test]
-fn committed_says_why_a_record_is_not() {
+fn committed_reports_why_a_record_is_not_committed() {
     let mut trail =
         required(|builder| builder.queue_limits(8, 64 * 1024).when_full(WhenFull::Drop));
     trail.audit.record(Event::new("first")).unwrap();
@@ -121,7 +121,7 @@ fn confirms_a_required_record_and_waits() -> ! {
 }
 
 #[test]
-fn a_record_that_was_confirmed_survives_whatever_kills_the_program_and_the_server() {
+fn confirmed_record_survives_a_kill_of_the_program_and_the_server() {
     let (mut postgres, spool) = (Postgres::start(), Folder::new());
     let child = start_until_ready(&mut command(
         child!(confirms_a_required_record_and_waits),

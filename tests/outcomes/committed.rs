@@ -7,7 +7,7 @@ use testkit::trail::{PATIENCE, Trail};
 use tracing_audit::{AuditSpanExt as _, CommitError, Durability, Event, Kind, QueryRun};
 
 #[test]
-fn of_a_record_that_is_not_required_committed_says_so_at_once() {
+fn committed_returns_not_required_without_waiting() {
     let trail = Trail::start_with(|builder| builder.durability(Kind::Event, Durability::Required));
     let at_once = |id, expected: CommitError| {
         let begun = Instant::now();
@@ -40,7 +40,7 @@ fn of_a_record_that_is_not_required_committed_says_so_at_once() {
 }
 
 #[test]
-fn an_id_that_is_no_records_is_told_from_one_that_is_not_required_whatever_is() {
+fn committed_distinguishes_an_unknown_id_from_a_record_not_required() {
     let trail = Trail::start();
     let committed = |id| trail.audit.committed_blocking(id, PATIENCE);
     assert_eq!(committed(uuid::Uuid::nil()), Err(CommitError::NoRecord));

@@ -39,7 +39,7 @@ async fn fails() -> Result<(), String> {
 }
 
 #[test]
-fn a_run_that_is_dropped_after_a_partial_result_is_cancelled_whoever_drops_it() {
+fn run_dropped_after_a_partial_result_is_cancelled() {
     let trail = Trail::start();
     trail.scoped(|| {
         runtime().block_on(async {
@@ -82,7 +82,7 @@ fn a_run_that_is_dropped_after_a_partial_result_is_cancelled_whoever_drops_it() 
 }
 
 #[test]
-fn what_was_seen_of_an_end_outranks_a_drop_and_a_result_does_not() {
+fn recorded_status_or_panic_outranks_a_drop_and_a_result_field_does_not() {
     let trail = Trail::start();
     trail.scoped(|| {
         let status = async |word: &'static str| {
@@ -145,7 +145,7 @@ fn what_was_seen_of_an_end_outranks_a_drop_and_a_result_does_not() {
 }
 
 #[test]
-fn a_result_beside_an_error_is_no_success() {
+fn run_with_a_result_and_an_error_is_not_a_success() {
     let trail = Trail::start();
     trail.scoped(|| {
         let partial = |sql, field, value: &str| {
@@ -201,7 +201,7 @@ fn amid_panic(run: impl FnMut()) {
 }
 
 #[test]
-fn a_panic_counts_whatever_panicked_before_and_a_result_beside_anothers_panic_is_none() {
+fn panic_fails_its_run_after_another_panic_and_a_result_amid_a_panic_is_no_success() {
     let trail = Trail::start();
     trail.scoped(|| {
         let panics = || {
@@ -254,7 +254,7 @@ fn a_panic_counts_whatever_panicked_before_and_a_result_beside_anothers_panic_is
 }
 
 #[test]
-fn what_is_known_of_a_runs_end_stays_though_its_span_is_open_at_the_shutdown() {
+fn run_open_at_shutdown_keeps_its_known_outcome() {
     let trail =
         Trail::start_with(|builder| builder.durability(Kind::QueryRun, Durability::Required));
     let ids = trail.scoped(|| {

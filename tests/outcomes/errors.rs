@@ -30,7 +30,7 @@ impl std::error::Error for Loading {
 }
 
 #[test]
-fn an_error_says_why_it_came_about() {
+fn error_message_includes_the_error_sources() {
     let trail = Trail::start();
     let loading = || Loading(std::io::Error::other("no route to host"));
     trail.scoped(|| {
@@ -61,7 +61,7 @@ fn an_error_says_why_it_came_about() {
 }
 
 #[test]
-fn each_of_two_layers_keeps_of_an_error_what_its_own_limits_say() {
+fn each_layer_truncates_an_error_by_its_own_limits() {
     let limits = tracing_audit::Limits::default().with_field_bytes(256);
     for is_small_first in [true, false] {
         let (large, small) = (

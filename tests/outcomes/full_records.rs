@@ -8,7 +8,7 @@ use tracing::info_span;
 use tracing_audit::{AuditSpanExt as _, Kind};
 
 #[test]
-fn keys_and_a_status_have_room_in_a_record_that_is_full() {
+fn keys_and_status_are_kept_in_a_full_record() {
     // Room for all of them: a slow disk drops none.
     let trail = Trail::start_with(|builder| builder.queue_limits(65_536, 256 << 20));
     let big = "x".repeat(1 << 20);
@@ -100,7 +100,7 @@ fn keys_and_a_status_have_room_in_a_record_that_is_full() {
 }
 
 #[test]
-fn whatever_is_said_first_a_small_record_keeps_how_it_ended() {
+fn status_is_kept_when_long_text_fills_a_small_record() {
     let limits = tracing_audit::Limits::default()
         .with_field_bytes(65_536)
         .with_record_bytes(65_536);

@@ -55,7 +55,7 @@ impl Debug for Name {
 }
 
 #[test]
-fn what_display_writes_is_the_key_whatever_it_looks_like() {
+fn key_recorded_by_display_is_kept_verbatim() {
     let trail = Trail::start();
     let names = [
         "Acme(Norway)",
@@ -126,7 +126,7 @@ fn what_display_writes_is_the_key_whatever_it_looks_like() {
 }
 
 #[test]
-fn a_name_inside_a_struct_is_not_looked_into_and_variants_are_keys_of_their_own() {
+fn text_inside_a_debug_key_is_not_parsed_and_variants_are_distinct_keys() {
     let trail = Trail::start();
     let failed: Result<&str, &str> = Err("acme");
     trail.scoped(|| {
@@ -186,7 +186,7 @@ fn a_name_inside_a_struct_is_not_looked_into_and_variants_are_keys_of_their_own(
 }
 
 #[test]
-fn a_key_that_a_debug_wrote_is_the_key_and_no_other_tenant() {
+fn tenant_key_recorded_by_debug_names_the_same_tenant() {
     let uuid = uuid::Uuid::from_u128(0x6f3b_8a52_7c1d_4e9a_9b0e_2f4d_5c6b_7a81);
     let trail = Trail::start();
     trail.scoped(|| {
@@ -236,7 +236,7 @@ fn a_key_that_a_debug_wrote_is_the_key_and_no_other_tenant() {
 }
 
 #[test]
-fn other_keys_that_a_debug_wrote_are_read_and_what_a_variant_says_is_kept() {
+fn other_keys_recorded_by_debug_are_unwrapped_and_variants_are_kept() {
     #[derive(Debug)]
     #[allow(dead_code, reason = "read by their Debug")]
     enum Failure {

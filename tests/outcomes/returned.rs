@@ -11,7 +11,7 @@ use tracing_audit::{AuditFutureExt as _, Kind};
 use tracing_subscriber::prelude::*;
 
 #[test]
-fn an_ok_with_a_result_inside_is_no_success_and_its_err_is_a_failure() {
+fn ok_around_an_err_is_not_a_success() {
     let trail = Trail::start();
     trail.scoped(|| {
         let partial = async |result: Result<u8, String>| {
@@ -89,7 +89,7 @@ impl Debug for Odd {
 struct MyErr(u8);
 
 #[test]
-fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
+fn returned_value_is_a_success_unless_it_contains_an_err() {
     let trail = Trail::start();
     trail.scoped(|| {
         returns("a number", 1);
@@ -142,7 +142,7 @@ fn what_a_function_returns_is_a_success_unless_it_is_an_err() {
 }
 
 #[test]
-fn a_status_that_a_debug_wrote_is_read_and_one_that_is_none_is_not_said() {
+fn status_recorded_by_debug_is_parsed_and_none_is_ignored() {
     #[derive(Debug)]
     #[allow(dead_code, reason = "read by their Debug")]
     enum Mine {
@@ -185,7 +185,7 @@ impl Debug for Breaks {
 }
 
 #[test]
-fn what_was_said_of_a_failure_and_has_no_value_is_no_success() {
+fn failure_recorded_without_a_value_is_not_a_success() {
     #[derive(Debug)]
     #[allow(dead_code, reason = "read by their Debug")]
     enum Outcome {
@@ -260,7 +260,7 @@ macro_rules! outer_and_inner {
 outer_and_inner!();
 
 #[test]
-fn what_another_function_of_the_same_macro_returns_is_none_of_the_runs_outcomes() {
+fn return_value_of_a_nested_instrumented_function_does_not_set_the_runs_status() {
     let trail = Trail::start();
     let subscriber = tracing_subscriber::registry()
         .with(trail.audit.layer())

@@ -57,7 +57,7 @@ fn exits_with_a_handle() -> ! {
 }
 
 #[test]
-fn what_is_in_the_log_at_an_exit_with_a_handle_is_committed_by_the_next() {
+fn log_left_by_an_exit_with_a_live_handle_is_committed_by_the_next_process() {
     assert_left_to_the_next(child!(exits_with_a_handle), |status| {
         status.code() == Some(3)
     });
@@ -71,7 +71,7 @@ fn exits_with_a_handle_in_a_static() -> ! {
 }
 
 #[test]
-fn what_is_in_the_log_at_an_exit_with_a_handle_in_a_static_is_committed_by_the_next() {
+fn log_left_by_an_exit_with_a_static_handle_is_committed_by_the_next_process() {
     assert_left_to_the_next(child!(exits_with_a_handle_in_a_static), |status| {
         status.success()
     });
@@ -87,7 +87,7 @@ fn exits_after_dropping_the_last_handle() -> ! {
 }
 
 #[test]
-fn all_is_committed_at_an_exit_after_the_last_handle_was_dropped() {
+fn dropping_the_last_handle_before_exit_commits_every_record() {
     assert_committed_by_itself(
         child!(exits_after_dropping_the_last_handle),
         |status| status.code() == Some(4),
@@ -113,7 +113,7 @@ fn panics_in_a_thread() -> ! {
 }
 
 #[test]
-fn a_panic_in_a_thread_fails_its_run_alone_and_the_program_goes_on() {
+fn panic_in_a_thread_fails_only_its_run_and_the_program_continues() {
     assert_committed_by_itself(
         child!(panics_in_a_thread),
         |status| status.success(),
@@ -155,7 +155,7 @@ fn panics_in_tasks() -> ! {
 }
 
 #[test]
-fn a_panic_in_a_task_fails_its_run_alone_and_the_program_goes_on() {
+fn panic_in_a_task_fails_only_its_run_and_the_program_continues() {
     assert_committed_by_itself(
         child!(panics_in_tasks),
         |status| status.success(),
@@ -179,7 +179,7 @@ fn aborts_on_a_panic() {
 }
 
 #[test]
-fn what_is_in_the_log_when_a_panic_aborts_is_committed_by_the_next() {
+fn log_left_by_an_aborting_panic_is_committed_by_the_next_process() {
     assert_left_to_the_next(child!(aborts_on_a_panic), |status| {
         status.signal() == Some(ABORTED)
     });
@@ -200,7 +200,7 @@ fn panics_within_a_panic() {
 }
 
 #[test]
-fn what_is_in_the_log_at_a_panic_within_a_panic_is_committed_by_the_next() {
+fn log_left_by_a_double_panic_is_committed_by_the_next_process() {
     assert_left_to_the_next(child!(panics_within_a_panic), |status| {
         status.signal() == Some(ABORTED)
     });
@@ -217,7 +217,7 @@ fn handles_no_signal() -> ! {
 }
 
 #[test]
-fn what_is_in_the_log_at_a_sigterm_that_nobody_handles_is_committed_by_the_next() {
+fn log_left_by_an_unhandled_sigterm_is_committed_by_the_next_process() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = start_until_ready(&mut command(child!(handles_no_signal), &postgres, &spool));
     terminate(&child);
@@ -245,7 +245,7 @@ fn shuts_down_on_sigterm() -> ! {
 }
 
 #[test]
-fn all_is_committed_by_a_shutdown_on_sigterm() {
+fn shutdown_on_sigterm_commits_every_record() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = start_until_ready(&mut command(
         child!(shuts_down_on_sigterm),

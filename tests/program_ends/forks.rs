@@ -83,7 +83,7 @@ fn uses_its_handle_in_a_fork() -> ! {
 }
 
 #[test]
-fn a_forked_process_neither_hangs_nor_doubles_what_its_parent_records() {
+fn forked_process_neither_hangs_nor_duplicates_its_parents_records() {
     assert_committed_by_itself(
         child!(uses_its_handle_in_a_fork),
         |status| status.success(),
@@ -102,7 +102,7 @@ fn forks_and_waits_to_be_killed() -> ! {
 }
 
 #[test]
-fn while_a_forked_process_lives_the_log_of_its_killed_parent_waits_and_is_then_drained_once() {
+fn log_of_a_killed_parent_is_drained_once_after_its_forked_process_ends() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut command = command(child!(forks_and_waits_to_be_killed), &postgres, &spool);
     let mut child = start_until_ready(command.stdin(Stdio::piped()));
@@ -135,7 +135,7 @@ fn starts_a_program_and_waits_to_be_killed() -> ! {
 }
 
 #[test]
-fn a_program_that_a_killed_one_started_does_not_hold_its_log() {
+fn program_started_by_a_killed_process_does_not_keep_its_log_locked() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     let mut child = command(
         child!(starts_a_program_and_waits_to_be_killed),
@@ -173,7 +173,7 @@ fn starts_pipelines_in_forks() -> ! {
 }
 
 #[test]
-fn processes_forked_from_one_that_start_pipelines_of_their_own_make_no_id_twice() {
+fn forked_processes_with_their_own_pipelines_never_generate_the_same_id() {
     let postgres = assert_committed_by_itself(
         child!(starts_pipelines_in_forks),
         |status| status.success(),

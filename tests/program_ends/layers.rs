@@ -8,7 +8,7 @@ use tracing_audit::AuditSpanExt as _;
 use tracing_subscriber::prelude::*;
 
 #[test]
-fn a_layer_that_is_boxed_optional_in_a_list_or_can_be_reloaded_records_as_well() {
+fn boxed_optional_listed_and_reloadable_layers_record_spans() {
     use tracing_subscriber::{Layer as _, Registry, reload};
     let trail = Trail::start();
     let layer = || trail.audit.layer::<Registry>();

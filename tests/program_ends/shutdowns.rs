@@ -43,7 +43,7 @@ fn assert_each_commits_all(ways: [Way; 4]) {
 }
 
 #[test]
-fn a_shutdown_within_whichever_runtime_returns_and_has_committed_all() {
+fn shutdown_inside_any_runtime_returns_and_commits_every_record() {
     use tokio::runtime::{Builder, Handle};
     assert_each_commits_all([
         ("a task of a LocalSet", |audit| {
@@ -76,7 +76,7 @@ fn a_shutdown_within_whichever_runtime_returns_and_has_committed_all() {
 }
 
 #[test]
-fn a_shutdown_in_whichever_destructor_returns_and_has_committed_all() {
+fn shutdown_inside_any_destructor_returns_and_commits_every_record() {
     use tokio::runtime::Builder;
     tokio::task_local! {
         static OF_TASK: ShutsDown;
@@ -118,7 +118,7 @@ fn a_shutdown_in_whichever_destructor_returns_and_has_committed_all() {
 }
 
 #[test]
-fn a_shutdown_within_a_span_of_its_own_trail_returns_and_the_span_has_a_row() {
+fn shutdown_inside_an_audited_span_returns_and_the_span_gets_a_row() {
     let trail = Trail::start();
     trail.scoped(|| {
         let _open = info_span!("audit.query_run", sql_text = "open").entered();

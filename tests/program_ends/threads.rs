@@ -66,7 +66,7 @@ fn closes_spans_as_threads_end_or_never() -> ! {
 }
 
 #[test]
-fn spans_that_are_closed_as_their_thread_ends_or_after_its_end_or_never_cost_nothing_else() {
+fn spans_closed_at_or_after_thread_exit_or_never_affect_no_other_record() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
     assert!(
         run(
@@ -136,7 +136,7 @@ fn closes_spans_in_5_000_threads() -> ! {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn the_spans_of_5_000_threads_are_there_once_and_memory_does_not_grow_with_their_number() {
+fn spans_of_5_000_threads_are_committed_once_within_bounded_memory() {
     let postgres = assert_committed_by_itself(
         child!(closes_spans_in_5_000_threads),
         |status| status.success(),

@@ -62,7 +62,7 @@ fn makes_its_workers_panic() -> ! {
 }
 
 #[test]
-fn workers_that_panic_are_started_again_and_cost_no_record_and_no_span() {
+fn panicked_workers_are_restarted_and_lose_no_record_or_span() {
     use testkit::collector::{Collector, Protocol};
     for (protocol, name, targets) in [
         (
@@ -154,7 +154,7 @@ fn logs_everything_at_trace() -> ! {
 }
 
 #[test]
-fn with_everything_at_trace_the_log_is_finite_and_none_of_it_is_in_the_trail() {
+fn logging_at_trace_level_is_finite_and_stays_out_of_the_trail() {
     use testkit::collector::{Collector, Protocol};
     for (protocol, name) in [(Protocol::Grpc, "grpc"), (Protocol::Http, "http/protobuf")] {
         let (postgres, spool) = (Postgres::start(), Folder::new());

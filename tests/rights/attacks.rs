@@ -36,7 +36,7 @@ fn with_evil() -> Postgres {
 }
 
 #[test]
-fn no_search_path_and_no_temporary_object_changes_what_a_function_of_the_trail_does() {
+fn search_path_and_temporary_objects_do_not_affect_functions_of_the_trail() {
     let postgres = with_evil();
     let hold = "00000000-0000-4000-8000-000000000001";
     postgres.psql(&format!(
@@ -119,7 +119,7 @@ fn no_search_path_and_no_temporary_object_changes_what_a_function_of_the_trail_d
 }
 
 #[test]
-fn a_login_whose_search_path_is_hostile_writes_and_migrates_as_every_other() {
+fn login_with_a_hostile_search_path_writes_and_migrates_normally() {
     // The owner of a database may set it for all logins, including an administrator who migrates.
     let postgres = Postgres::start();
     postgres.psql(EVIL);
@@ -142,7 +142,7 @@ fn a_login_whose_search_path_is_hostile_writes_and_migrates_as_every_other() {
 }
 
 #[test]
-fn row_security_off_is_an_error_and_never_all_rows() {
+fn reading_with_row_security_off_is_an_error() {
     let postgres = with_evil();
     postgres.psql("CREATE ROLE as_owner LOGIN IN ROLE audit_owner");
     let mut owner = postgres.session("as_owner");
@@ -175,7 +175,7 @@ fn row_security_off_is_an_error_and_never_all_rows() {
 }
 
 #[test]
-fn what_others_make_on_top_of_the_trail_shows_no_more_than_they_see_themselves() {
+fn views_and_functions_over_the_trail_show_no_more_than_their_owner_may_see() {
     let postgres = with_evil();
     let ann = "aaaaaaaa-0000-4000-8000-000000000000";
     postgres.psql(&format!(
@@ -230,7 +230,7 @@ fn what_others_make_on_top_of_the_trail_shows_no_more_than_they_see_themselves()
 }
 
 #[test]
-fn a_host_makes_alters_and_drops_what_refers_to_the_trail() {
+fn host_creates_alters_and_drops_objects_that_reference_the_trail() {
     let postgres = with_evil();
     let id = postgres.psql("SELECT id FROM audit.events");
     let mut host = login(&postgres, "host", None);
@@ -281,7 +281,7 @@ fn a_host_makes_alters_and_drops_what_refers_to_the_trail() {
 }
 
 #[test]
-fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
+fn code_of_a_host_type_never_runs_with_the_rights_of_the_trail() {
     let postgres = with_evil();
     let mut host = login(&postgres, "host", None);
     postgres.psql("CREATE SCHEMA host AUTHORIZATION host; GRANT REFERENCES ON audit.events TO host; GRANT USAGE ON SCHEMA host TO PUBLIC");
@@ -385,7 +385,7 @@ fn no_code_of_a_hosts_type_runs_with_the_rights_of_the_trail() {
 
 /// The limit of Postgres 15, where a role that may create roles may join any role but superusers.
 #[test]
-fn who_may_create_roles_takes_none_of_the_trail_from_postgres_16_on() {
+fn login_with_createrole_cannot_take_trail_roles_since_postgres_16() {
     let postgres = with_evil();
     let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
     postgres.psql(

@@ -21,7 +21,7 @@ fn acme() -> (Postgres, Session, Session) {
 }
 
 #[test]
-fn a_hold_that_would_hold_nothing_is_refused() {
+fn hold_that_covers_nothing_is_refused() {
     let (postgres, mut operator, mut auditor) = acme();
     for (state, arguments) in [
         ("22023", "'x', kinds => '{}'"),
@@ -101,7 +101,7 @@ fn a_hold_that_would_hold_nothing_is_refused() {
 }
 
 #[test]
-fn a_hold_says_what_it_covers_now_and_which_key_its_tenant_has() {
+fn hold_coverage_shows_partitions_records_and_tenant_key() {
     let (_postgres, mut operator, mut auditor) = acme();
     let mut covered = |arguments: &str| {
         let hold = allowed(
@@ -141,7 +141,7 @@ fn a_hold_says_what_it_covers_now_and_which_key_its_tenant_has() {
 }
 
 #[test]
-fn a_hold_and_a_plan_pass_over_a_partition_that_is_just_being_removed() {
+fn hold_and_retention_plan_skip_a_partition_that_is_being_removed() {
     let (postgres, mut operator, mut auditor) = acme();
     postgres.psql("SELECT audit.ensure_partition('query_runs', '2019-01-15Z'), audit.ensure_partition('query_runs', '2019-02-15Z')");
     let mut second = login(&postgres, "planner", Some("audit_operator"));
@@ -171,7 +171,7 @@ fn a_hold_and_a_plan_pass_over_a_partition_that_is_just_being_removed() {
 }
 
 #[test]
-fn nothing_younger_than_the_least_age_is_removed_whatever_is_asked_for() {
+fn partition_younger_than_the_least_age_is_never_removed() {
     let (postgres, mut operator, mut auditor) = acme();
     let remove = |keep: &str| format!("SELECT audit.remove_partition('events_2020_01', {keep})");
     let plan = |keep: &str| format!("SELECT audit.plan_retention({keep})");
@@ -242,7 +242,7 @@ fn nothing_younger_than_the_least_age_is_removed_whatever_is_asked_for() {
 }
 
 #[test]
-fn a_removal_sees_what_was_committed_after_its_transaction_began() {
+fn removal_respects_a_hold_committed_after_its_transaction_began() {
     let (postgres, mut operator, mut auditor) = acme();
     for isolation in ["REPEATABLE READ", "SERIALIZABLE"] {
         allowed(
@@ -275,7 +275,7 @@ fn a_removal_sees_what_was_committed_after_its_transaction_began() {
 }
 
 #[test]
-fn a_partition_whose_name_lies_about_its_month_is_not_removed() {
+fn partition_whose_name_contradicts_its_rows_is_not_removed() {
     let (postgres, mut operator, _) = acme();
     postgres.psql(
         "ALTER TABLE audit_parts.events_2020_02 RENAME TO events_2010_02;

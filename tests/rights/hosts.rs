@@ -43,7 +43,7 @@ const CALLS: [&str; 6] = [
 ];
 
 #[test]
-fn no_code_of_a_hosts_table_runs_with_the_rights_of_the_trail() {
+fn code_of_a_host_table_never_runs_with_the_rights_of_the_trail() {
     let postgres = migrated();
     postgres.psql(
         "SELECT audit.ensure_partition('events', '2020-01-15Z');
@@ -100,7 +100,7 @@ fn no_code_of_a_hosts_table_runs_with_the_rights_of_the_trail() {
 }
 
 #[test]
-fn a_host_takes_its_foreign_key_away_for_a_removal_and_adds_it_again_by_the_advice() {
+fn host_drops_and_restores_its_foreign_key_for_a_removal_by_the_advice() {
     let postgres = migrated();
     postgres.psql("SELECT audit.ensure_partition('events', at) FROM unnest(ARRAY['2020-01-15Z', '2020-02-15Z']::timestamptz[]) at");
     let mut host = login(&postgres, "host", None);
@@ -146,7 +146,7 @@ fn a_host_takes_its_foreign_key_away_for_a_removal_and_adds_it_again_by_the_advi
 }
 
 #[test]
-fn a_partition_that_belongs_to_somebody_else_is_not_looked_into() {
+fn partition_of_another_owner_is_not_read() {
     let postgres = migrated();
     let mut operator = login(&postgres, "ops", Some("audit_operator"));
     // A superuser's mistake: mallory's table among the partitions.

@@ -13,7 +13,7 @@ const ROLES: [(&str, Option<&str>); 5] = [
 ];
 
 #[test]
-fn no_login_holds_the_lock_that_makers_of_partitions_wait_at() {
+fn no_login_can_take_the_partition_creation_lock() {
     let postgres = migrated();
     for (name, role) in ROLES {
         let mut session = login(&postgres, name, role);
@@ -59,7 +59,7 @@ fn no_login_holds_the_lock_that_makers_of_partitions_wait_at() {
 }
 
 #[test]
-fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
+fn transaction_with_partition_locks_cannot_be_prepared() {
     let postgres = Postgres::start_with(&["max_prepared_transactions=4"]);
     tracing_audit::migrate(&postgres.url()).unwrap();
     postgres.psql(
@@ -111,7 +111,7 @@ fn no_prepared_transaction_keeps_what_work_on_partitions_has_locked() {
 }
 
 #[test]
-fn nobody_queues_behind_work_on_partitions_that_waits_for_a_reader() {
+fn partition_work_that_waits_for_a_reader_blocks_no_other_session() {
     let postgres = migrated();
     postgres.psql(
         "SELECT audit.ensure_partition('events', at) FROM unnest(ARRAY['2020-01-15Z', now()]::timestamptz[]) at;
@@ -148,7 +148,7 @@ fn nobody_queues_behind_work_on_partitions_that_waits_for_a_reader() {
 }
 
 #[test]
-fn a_writer_makes_no_partition_of_long_ago_and_an_operator_does() {
+fn only_an_operator_creates_partitions_of_long_ago() {
     let postgres = migrated();
     let mut writer = login(&postgres, "wri", Some("audit_writer"));
     let mut operator = login(&postgres, "ops", Some("audit_operator"));
@@ -192,7 +192,7 @@ fn a_writer_makes_no_partition_of_long_ago_and_an_operator_does() {
 }
 
 #[test]
-fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
+fn blank_or_too_long_text_arguments_are_refused() {
     let postgres = migrated();
     let mut reader = login(&postgres, "rea", Some("audit_reader"));
     let mut auditor = login(&postgres, "aud", Some("audit_auditor"));
@@ -253,7 +253,7 @@ fn every_text_that_a_caller_writes_is_bounded_and_says_something() {
 }
 
 #[test]
-fn a_reading_is_refused_rather_than_held_up_by_a_writer_that_is_idle() {
+fn recording_a_reading_fails_instead_of_waiting_for_an_idle_writer() {
     let postgres = migrated();
     let mut writer = login(&postgres, "idle", Some("audit_writer"));
     // Until this commits, the month does not exist for anybody else.

@@ -622,7 +622,7 @@ fn as_who(postgres: &Postgres, login: &str, role: Option<&str>) -> Session {
 }
 
 #[test]
-fn every_role_may_do_with_every_table_what_is_listed_and_nothing_else() {
+fn every_role_has_exactly_the_listed_rights_on_every_table() {
     let postgres = migrated();
     postgres.psql(LOGINS);
     let cells: Vec<(&str, &str, String)> = tables(&postgres)
@@ -661,7 +661,7 @@ fn every_role_may_do_with_every_table_what_is_listed_and_nothing_else() {
 }
 
 #[test]
-fn no_row_is_changed_by_a_superuser_nor_as_a_replica_nor_when_only_row_triggers_fire() {
+fn rows_cannot_be_changed_by_a_superuser_or_a_replica_or_with_only_row_triggers() {
     let postgres = migrated();
     postgres.psql(LOGINS);
     let tables = tables(&postgres);
@@ -975,7 +975,7 @@ const OTHER: &[(&str, &[&str])] = &[
 ];
 
 #[test]
-fn every_role_may_call_and_alter_what_is_listed_and_nothing_else() {
+fn every_role_calls_and_alters_exactly_the_listed_objects() {
     let postgres = migrated();
     postgres.psql(LOGINS);
     postgres.psql(ROWS);

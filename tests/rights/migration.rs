@@ -42,7 +42,7 @@ fn writes_one_record() {
 }
 
 #[test]
-fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
+fn sixteen_concurrent_processes_migrate_an_empty_database_once() {
     let postgres = Postgres::start();
     let folders: Vec<_> = (0..16).map(|_| Folder::new()).collect();
     let mut children: Vec<_> = folders
@@ -71,7 +71,7 @@ fn sixteen_processes_that_start_at_once_on_an_empty_database_migrate_it_once() {
 }
 
 #[test]
-fn a_migration_whose_process_or_connection_is_killed_is_finished_by_the_next() {
+fn migration_interrupted_by_a_kill_is_finished_by_the_next_process() {
     let postgres = Postgres::start();
     let folder = Folder::new();
     // In the middle of the second migration, another session is about to create one of its roles.
@@ -163,7 +163,7 @@ fn a_login_that_may_create_roles_and_schemas_migrates_and_writes() {
 }
 
 #[test]
-fn a_superuser_adds_the_event_triggers_to_what_another_role_has_migrated() {
+fn superuser_adds_the_event_triggers_to_a_trail_migrated_by_another_role() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE app LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO app");
     tracing_audit::migrate(&postgres.url_as("app")).unwrap();
@@ -191,7 +191,7 @@ fn a_superuser_adds_the_event_triggers_to_what_another_role_has_migrated() {
 }
 
 #[test]
-fn a_second_database_of_a_server_takes_the_roles_that_are_there() {
+fn second_database_on_a_server_reuses_the_existing_roles() {
     let postgres = migrated();
     postgres.psql("CREATE DATABASE second");
     tracing_audit::migrate(&postgres.url_of("second")).unwrap();
@@ -245,7 +245,7 @@ fn writes_and_logs() {
 }
 
 #[test]
-fn a_login_without_rights_is_told_the_command_and_goes_on_by_itself_when_it_has_been_run() {
+fn login_without_rights_gets_the_command_to_run_and_resumes_once_it_has_run() {
     let postgres = Postgres::start();
     let folders = [Folder::new(), Folder::new()];
     postgres.psql("CREATE ROLE app LOGIN; CREATE ROLE late LOGIN");
@@ -289,7 +289,7 @@ fn advised(said: &str) -> &str {
 }
 
 #[test]
-fn a_login_that_is_audit_writer_and_has_not_its_rights_is_told_the_statement_that_lets_it_write() {
+fn member_of_audit_writer_without_its_rights_gets_the_statement_that_lets_it_write() {
     let postgres = migrated();
     postgres.psql(
         "CREATE ROLE other; CREATE ROLE roled LOGIN; GRANT other, audit_writer TO roled; ALTER ROLE roled SET role = other;
@@ -369,7 +369,7 @@ fn a_login_that_is_audit_writer_and_has_not_its_rights_is_told_the_statement_tha
 }
 
 #[test]
-fn a_member_of_audit_writer_and_of_nothing_else_writes_all_that_a_pipeline_writes() {
+fn membership_in_audit_writer_alone_suffices_for_a_pipeline() {
     let postgres = migrated();
     let mut app = login(&postgres, "app", Some("audit_writer"));
     let spool = Folder::new();
@@ -397,7 +397,7 @@ fn a_member_of_audit_writer_and_of_nothing_else_writes_all_that_a_pipeline_write
 }
 
 #[test]
-fn a_second_administrator_migrates_a_database_of_its_own_as_the_docs_say() {
+fn second_administrator_migrates_its_own_database_as_documented() {
     let postgres = migrated();
     postgres.psql("CREATE ROLE adm2 LOGIN CREATEROLE; CREATE ROLE app LOGIN");
     for database in ["second", "third"] {
@@ -447,7 +447,7 @@ fn a_second_administrator_migrates_a_database_of_its_own_as_the_docs_say() {
 }
 
 #[test]
-fn printed_script_makes_what_migrate_makes_once_and_leaves_the_session_as_it_was() {
+fn printed_script_creates_the_schema_of_migrate_once_and_restores_the_session() {
     let script = tracing_audit::migration_script();
     let postgres = Postgres::start();
     // Another program keeps what it applied, in the same transaction and by its own search path.
@@ -477,7 +477,7 @@ fn printed_script_makes_what_migrate_makes_once_and_leaves_the_session_as_it_was
 }
 
 #[test]
-fn printed_script_refuses_what_stands_in_its_way_and_a_login_that_lacks_a_right() {
+fn printed_script_refuses_conflicting_objects_and_a_login_that_lacks_a_right() {
     let script = tracing_audit::migration_script();
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE mallory; CREATE SCHEMA audit AUTHORIZATION mallory; CREATE TABLE audit.\"a\nline\" (id int)");

@@ -29,7 +29,7 @@ fn description(postgres: &Postgres, leaf: &str) -> String {
 }
 
 #[test]
-fn a_partition_has_all_that_protects_it_before_its_first_row() {
+fn partition_is_fully_protected_before_its_first_row() {
     let postgres = migrated();
     let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
     for (parent, time) in RECORDS {
@@ -87,7 +87,7 @@ fn a_partition_has_all_that_protects_it_before_its_first_row() {
 }
 
 #[test]
-fn what_is_ten_years_ahead_goes_to_the_default_partition_and_raises_the_alarm() {
+fn record_ten_years_ahead_goes_to_the_default_partition_and_is_counted() {
     let postgres = migrated();
     login(&postgres, "app", Some("audit_writer"));
     let spool = Folder::new();
@@ -113,7 +113,7 @@ fn what_is_ten_years_ahead_goes_to_the_default_partition_and_raises_the_alarm() 
 }
 
 #[test]
-fn a_month_with_rows_in_the_default_partition_stays_there_until_they_are_settled() {
+fn month_with_rows_in_the_default_partition_gets_no_partition_until_settled() {
     let postgres = migrated();
     let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
     let next = "date_trunc('month', now(), 'UTC') + interval '40 days'";
@@ -155,7 +155,7 @@ fn a_month_with_rows_in_the_default_partition_stays_there_until_they_are_settled
 }
 
 #[test]
-fn sixteen_writers_that_need_a_new_month_at_once_make_it_once() {
+fn sixteen_concurrent_writers_create_a_new_month_once() {
     let postgres = migrated();
     postgres.psql("CREATE ROLE as_writer LOGIN IN ROLE audit_writer, audit_operator");
     let mut holder = postgres.session("as_writer");

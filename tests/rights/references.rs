@@ -10,7 +10,7 @@ const TABLE: &str =
     "CREATE TABLE host.feedback (run uuid NOT NULL REFERENCES audit.query_runs (id), note text)";
 
 #[test]
-fn a_row_that_refers_to_a_run_needs_references_once_and_the_run_committed() {
+fn foreign_key_to_a_run_needs_the_references_right_and_a_committed_run() {
     let trail =
         Trail::start_with(|builder| builder.durability(Kind::QueryRun, Durability::Required));
     trail.scoped(|| drop(info_span!("audit.query_run", sql_text = "made the tables")));
@@ -56,7 +56,7 @@ fn a_row_that_refers_to_a_run_needs_references_once_and_the_run_committed() {
 }
 
 #[test]
-fn a_login_that_is_no_member_needs_usage_of_the_schema_as_well() {
+fn login_outside_the_trails_roles_also_needs_usage_on_the_schema() {
     let trail = Trail::start();
     trail.scoped(|| drop(info_span!("audit.query_run", sql_text = "SELECT 1")));
     trail.audit.flush_blocking(PATIENCE).unwrap();

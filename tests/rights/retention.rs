@@ -58,7 +58,7 @@ fn all(postgres: &Postgres) -> String {
 }
 
 #[test]
-fn a_plan_names_what_is_old_enough_and_changes_nothing() {
+fn retention_plan_lists_old_partitions_and_changes_nothing() {
     let Archive {
         postgres,
         mut operator,
@@ -120,7 +120,7 @@ fn a_plan_names_what_is_old_enough_and_changes_nothing() {
 }
 
 #[test]
-fn what_is_removed_is_noted_by_batch_with_its_hash_and_told_as_an_event() {
+fn removal_is_recorded_per_batch_with_a_hash_and_as_an_event() {
     let Archive {
         postgres,
         mut operator,
@@ -225,7 +225,7 @@ fn unhex(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_is_young_or_no_month_is_not_removed() {
+fn only_old_monthly_partitions_are_removed() {
     let Archive {
         postgres,
         mut operator,
@@ -282,7 +282,7 @@ fn what_is_young_or_no_month_is_not_removed() {
 
 #[test]
 #[allow(clippy::too_many_lines, reason = "one story")]
-fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
+fn held_partition_is_not_removed_until_an_auditor_lifts_the_hold() {
     let Archive {
         postgres,
         mut operator,
@@ -408,7 +408,7 @@ fn what_is_held_stays_until_an_auditor_lifts_the_hold() {
 }
 
 #[test]
-fn a_hold_that_is_being_placed_stops_a_removal_that_has_begun() {
+fn hold_that_is_being_placed_stops_a_removal_in_progress() {
     let Archive {
         postgres,
         mut operator,
@@ -429,7 +429,7 @@ fn a_hold_that_is_being_placed_stops_a_removal_that_has_begun() {
 }
 
 #[test]
-fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
+fn partition_referenced_by_a_host_is_not_removed_and_the_host_is_named() {
     let Archive {
         postgres,
         mut operator,
@@ -463,7 +463,7 @@ fn what_a_host_refers_to_is_not_removed_and_the_host_is_named() {
 }
 
 #[test]
-fn what_depends_on_a_partition_stands_against_its_removal_and_is_named() {
+fn objects_that_depend_on_a_partition_block_its_removal_and_are_named() {
     let Archive {
         postgres,
         mut operator,
@@ -515,7 +515,7 @@ fn what_depends_on_a_partition_stands_against_its_removal_and_is_named() {
 }
 
 #[test]
-fn a_right_to_add_that_was_granted_by_mistake_adds_no_removal_and_no_hold() {
+fn insert_right_granted_by_mistake_adds_no_removal_and_no_hold() {
     let postgres = migrated();
     postgres.psql(
         "GRANT INSERT ON audit.removals, audit.legal_holds, audit.legal_hold_lifts TO audit_writer",
@@ -532,7 +532,7 @@ fn a_right_to_add_that_was_granted_by_mistake_adds_no_removal_and_no_hold() {
 }
 
 #[test]
-fn who_reads_says_why_and_it_is_a_record() {
+fn recording_a_reading_stores_the_reader_and_the_purpose() {
     let Archive {
         postgres, auditor, ..
     } = archive();

@@ -109,7 +109,7 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
 }
 
 #[test]
-fn only_an_operator_settles_and_only_what_belongs_in_the_month() {
+fn only_an_operator_settles_and_only_rows_of_the_given_month() {
     let postgres = migrated();
     let mut operator = login(&postgres, "ops", Some("audit_operator"));
     for (name, role) in [
@@ -179,7 +179,7 @@ fn only_an_operator_settles_and_only_what_belongs_in_the_month() {
 }
 
 #[test]
-fn a_foreign_key_to_the_default_partition_alone_keeps_its_rows_there() {
+fn foreign_key_to_the_default_partition_blocks_settling() {
     let postgres = migrated();
     let mut operator = login(&postgres, "ops", Some("audit_operator"));
     postgres.psql(
@@ -201,7 +201,7 @@ fn a_foreign_key_to_the_default_partition_alone_keeps_its_rows_there() {
 }
 
 #[test]
-fn no_row_lies_in_a_default_partition_with_a_time_of_another_month_than_its_id() {
+fn default_partition_refuses_rows_whose_id_and_time_are_of_different_months() {
     let postgres = migrated();
     let mut writer = login(&postgres, "w", Some("audit_writer"));
     for (table, time) in super::RECORDS {
@@ -237,7 +237,7 @@ fn no_row_lies_in_a_default_partition_with_a_time_of_another_month_than_its_id()
 }
 
 #[test]
-fn no_row_is_larger_than_what_a_value_may_be() {
+fn row_larger_than_the_maximum_value_size_is_refused() {
     let postgres = migrated();
     let mut writer = login(&postgres, "w", Some("audit_writer"));
     postgres.psql("SELECT audit.ensure_partition(t, now()) FROM unnest(audit.record_tables()) t");

@@ -44,7 +44,7 @@ const HELP: &str = "CREATE SCHEMA mallory; CREATE FUNCTION mallory.help() RETURN
     IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE mallory SUPERUSER; END IF; RETURN true; END $$;";
 
 #[test]
-fn a_table_of_migrations_with_a_strangers_trigger_is_not_written_to() {
+fn migrations_table_with_a_strangers_trigger_is_not_written() {
     let postgres = after(&format!(
         "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES});
          CREATE FUNCTION audit.help() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN ALTER ROLE mallory SUPERUSER; RETURN NEW; END $$;
@@ -70,7 +70,7 @@ fn a_table_of_migrations_with_a_strangers_trigger_is_not_written_to() {
 }
 
 #[test]
-fn a_view_in_the_place_of_the_table_of_migrations_is_not_read() {
+fn view_in_place_of_the_migrations_table_is_not_read() {
     let postgres = after(&format!(
         "{HELP} CREATE SCHEMA audit; GRANT USAGE ON SCHEMA audit, mallory TO PUBLIC;
          CREATE VIEW audit.schema_migrations AS SELECT 1::bigint AS version, 'x'::text AS description, mallory.help() AS success;
@@ -81,7 +81,7 @@ fn a_view_in_the_place_of_the_table_of_migrations_is_not_read() {
 }
 
 #[test]
-fn an_index_of_a_strangers_table_of_migrations_is_not_planned_over() {
+fn index_function_of_a_strangers_migrations_table_is_never_run() {
     let postgres = after(&format!(
         "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES});
          CREATE FUNCTION audit.fold(int) RETURNS boolean IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
@@ -93,7 +93,7 @@ fn an_index_of_a_strangers_table_of_migrations_is_not_planned_over() {
 }
 
 #[test]
-fn what_strangers_have_in_the_schemas_is_named_whatever_its_kind() {
+fn migrate_names_strangers_objects_of_every_kind_in_the_schemas() {
     for (makes, named) in [
         (
             "CREATE SCHEMA audit; CREATE FUNCTION audit.f() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN RETURN NEW; END $$",
@@ -136,7 +136,7 @@ fn what_strangers_have_in_the_schemas_is_named_whatever_its_kind() {
 }
 
 #[test]
-fn what_stands_in_a_schema_of_ours_is_not_adopted_either() {
+fn migrate_does_not_adopt_existing_objects_in_a_superusers_schema() {
     // The schema belongs to a superuser, who lets others create objects in it.
     let postgres = Postgres::start();
     postgres.psql(
@@ -169,7 +169,7 @@ fn what_stands_in_a_schema_of_ours_is_not_adopted_either() {
 }
 
 #[test]
-fn roles_of_the_trail_that_others_have_made_theirs_are_refused_by_name() {
+fn migrate_refuses_and_names_trail_roles_with_foreign_rights_or_members() {
     for (makes, named) in [
         (
             "CREATE ROLE audit_owner LOGIN",
@@ -212,7 +212,7 @@ fn roles_of_the_trail_that_others_have_made_theirs_are_refused_by_name() {
 }
 
 #[test]
-fn default_privileges_reach_nothing_of_the_trail() {
+fn default_privileges_grant_nothing_on_the_trail() {
     let postgres = Postgres::start();
     postgres.psql(
         "CREATE ROLE bi LOGIN;
@@ -253,7 +253,7 @@ fn default_privileges_reach_nothing_of_the_trail() {
 }
 
 #[test]
-fn nothing_of_strangers_lands_in_the_schemas_afterwards() {
+fn strangers_cannot_add_objects_to_the_schemas_after_the_migration() {
     let postgres = migrated();
     postgres.psql(
         "CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO mallory;
@@ -301,7 +301,7 @@ fn nothing_of_strangers_lands_in_the_schemas_afterwards() {
 }
 
 #[test]
-fn a_trail_that_was_restored_without_its_roles_says_so_and_the_roles_can_be_made_alone() {
+fn trail_restored_without_its_roles_is_reported_and_only_roles_creates_them() {
     let postgres = Postgres::start();
     postgres.psql(&format!(
         "CREATE SCHEMA audit; CREATE TABLE audit.schema_migrations ({NOTES});
@@ -329,7 +329,7 @@ fn a_trail_that_was_restored_without_its_roles_says_so_and_the_roles_can_be_made
 }
 
 #[test]
-fn roles_that_are_made_while_a_migration_waits_are_looked_at_as_well() {
+fn roles_created_while_a_migration_waits_are_checked() {
     let postgres = Postgres::start();
     postgres
         .psql("CREATE ROLE mallory LOGIN CREATEROLE; GRANT CREATE ON DATABASE audit TO mallory");
@@ -359,7 +359,7 @@ fn roles_that_are_made_while_a_migration_waits_are_looked_at_as_well() {
 }
 
 #[test]
-fn a_schema_with_the_name_of_the_guard_stops_the_guard_and_nothing_else() {
+fn strangers_guard_schema_prevents_only_the_event_triggers() {
     let postgres = Postgres::start();
     postgres.psql(
         "CREATE ROLE app LOGIN CREATEROLE; CREATE ROLE mallory LOGIN; GRANT CREATE ON DATABASE audit TO app, mallory",
@@ -379,7 +379,7 @@ fn a_schema_with_the_name_of_the_guard_stops_the_guard_and_nothing_else() {
 }
 
 #[test]
-fn what_only_names_a_schema_of_the_trail_stands_in_nobodys_way() {
+fn object_that_only_mentions_a_trail_schema_does_not_block_the_migration() {
     let postgres = migrated();
     let mut mallory = login(&postgres, "mallory", None);
     allowed(
@@ -391,7 +391,7 @@ fn what_only_names_a_schema_of_the_trail_stands_in_nobodys_way() {
 }
 
 #[test]
-fn what_a_stranger_named_makes_no_line_of_its_own_in_a_log() {
+fn control_characters_in_a_strangers_name_do_not_reach_the_error_message() {
     let postgres =
         after("CREATE SCHEMA audit; CREATE TABLE audit.\"a\nall is well: run this\r\u{1b}[2K\" ()");
     let error = tracing_audit::migrate(&postgres.url()).unwrap_err();
@@ -401,7 +401,7 @@ fn what_a_stranger_named_makes_no_line_of_its_own_in_a_log() {
 }
 
 #[test]
-fn the_way_out_of_roles_that_another_administers_can_be_run_as_it_stands() {
+fn advice_on_roles_of_another_administrator_runs_as_printed() {
     let postgres = Postgres::start();
     let version: u32 = postgres.psql("SHOW server_version_num").parse().unwrap();
     postgres.psql("CREATE DATABASE second");
@@ -434,7 +434,7 @@ fn the_way_out_of_roles_that_another_administers_can_be_run_as_it_stands() {
 }
 
 #[test]
-fn a_login_that_may_not_make_the_trail_is_told_what_it_lacks() {
+fn migrate_names_the_rights_that_the_login_lacks() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE app LOGIN; CREATE ROLE creator LOGIN CREATEROLE");
     for (login, words) in [
@@ -447,7 +447,7 @@ fn a_login_that_may_not_make_the_trail_is_told_what_it_lacks() {
 }
 
 #[test]
-fn row_security_that_is_off_for_a_program_costs_no_record() {
+fn row_security_off_for_a_login_loses_no_record() {
     let postgres = migrated();
     postgres.psql(
         "CREATE ROLE app LOGIN IN ROLE audit_writer; ALTER ROLE app SET row_security = off; ALTER DATABASE audit SET row_security = off",

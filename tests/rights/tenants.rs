@@ -76,7 +76,7 @@ fn seen(session: &mut Session) -> String {
 }
 
 #[test]
-fn a_tenant_is_seen_when_it_is_set_and_as_long_as_it_is_and_no_other() {
+fn reader_sees_only_the_tenant_that_is_currently_set() {
     let postgres = with_rows();
     for mut session in readers(&postgres) {
         let session = &mut session;
@@ -120,7 +120,7 @@ fn a_tenant_is_seen_when_it_is_set_and_as_long_as_it_is_and_no_other() {
 }
 
 #[test]
-fn no_tenant_is_carried_over_by_a_connection_that_is_used_again() {
+fn reused_connection_does_not_keep_the_tenant() {
     let postgres = with_rows();
     for mut session in readers(&postgres) {
         let session = &mut session;
@@ -170,7 +170,7 @@ fn no_tenant_is_carried_over_by_a_connection_that_is_used_again() {
 }
 
 #[test]
-fn what_has_no_tenant_is_for_auditors_alone() {
+fn only_auditors_see_rows_without_a_tenant() {
     let postgres = with_rows();
     let mut auditor = login(&postgres, "as_auditor", Some("audit_auditor"));
     for tenant in ["", ANN, BOB] {
@@ -213,7 +213,7 @@ fn what_has_no_tenant_is_for_auditors_alone() {
 }
 
 #[test]
-fn a_function_of_a_reader_is_given_no_value_of_another_tenant() {
+fn function_of_a_reader_never_receives_values_of_another_tenant() {
     let postgres = with_rows();
     for mut session in readers(&postgres) {
         let session = &mut session;
@@ -289,7 +289,7 @@ fn a_function_of_a_reader_is_given_no_value_of_another_tenant() {
 }
 
 #[test]
-fn a_requests_story_has_the_rows_that_the_reader_may_see() {
+fn request_story_contains_only_rows_that_the_reader_may_see() {
     let postgres = with_rows();
     let story = |session: &mut Session, request_id: &str| {
         let sql = format!(
@@ -335,7 +335,7 @@ fn a_requests_story_has_the_rows_that_the_reader_may_see() {
 }
 
 #[test]
-fn a_readers_request_is_found_by_an_index_that_has_its_tenant() {
+fn query_of_a_reader_by_request_uses_an_index_that_includes_the_tenant() {
     let postgres = with_rows();
     for mut session in readers(&postgres) {
         allowed(
@@ -357,7 +357,7 @@ fn a_readers_request_is_found_by_an_index_that_has_its_tenant() {
 }
 
 #[test]
-fn statistics_tell_a_reader_nothing_of_values_that_are_hidden_from_it() {
+fn statistics_reveal_no_hidden_values_to_a_reader() {
     let postgres = with_rows();
     let estimate = |session: &mut Session, query: &str| {
         let plan = allowed(session, &format!("EXPLAIN (FORMAT json) {query}"));
@@ -401,7 +401,7 @@ fn statistics_tell_a_reader_nothing_of_values_that_are_hidden_from_it() {
 }
 
 #[test]
-fn an_error_shows_the_writer_nothing_of_the_row_that_is_there() {
+fn error_reveals_nothing_of_an_existing_row_to_the_writer() {
     let postgres = with_rows();
     let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
     let leaf = postgres.psql("SELECT audit.ensure_partition('events', now())");

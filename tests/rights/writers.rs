@@ -20,7 +20,7 @@ fn letter(writer: &str, secret: &str, seq: u64) -> String {
 }
 
 #[test]
-fn one_writer_does_not_speak_for_another() {
+fn writer_cannot_write_as_another_writer() {
     let postgres = migrated();
     let spool = Folder::new();
     let mut mallory = login(&postgres, "mallory", Some("audit_writer"));
@@ -75,7 +75,7 @@ fn one_writer_does_not_speak_for_another() {
 }
 
 #[test]
-fn a_writers_batches_follow_each_other_and_have_the_dead_letters_that_they_say() {
+fn batches_of_a_writer_are_contiguous_and_match_their_dead_letters() {
     let postgres = migrated();
     let mut writer = login(&postgres, "as_writer", Some("audit_writer"));
     let own = "'00000000-0000-4000-8000-000000000009'";
@@ -135,7 +135,7 @@ fn a_writers_batches_follow_each_other_and_have_the_dead_letters_that_they_say()
 }
 
 #[test]
-fn no_statement_shows_a_secret_or_a_writer() {
+fn statement_text_in_pg_stat_activity_reveals_no_secret_or_writer_id() {
     let postgres = migrated();
     let spool = Folder::new();
     let mut mallory = login(&postgres, "mallory", Some("audit_writer"));

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_url_is_the_value_of_url_or_of_free_text_alone() {
+    fn database_url_is_accepted_only_as_the_value_of_url_or_of_free_text() {
         let url = "postgres://u:geheim@h/d";
         for words in [
             &["--url", url, "doctor"][..],
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_of_a_url_is_not_repeated() {
+    fn message_with_a_fragment_of_a_url_may_hold_a_secret() {
         assert!(may_hold_secret("unexpected argument 'u:geheim@h/d' found"));
         assert!(may_hold_secret(
             "invalid value 'x://geheim' for '--limit <N>'"

@@ -277,7 +277,7 @@ mod tests {
     use super::{grouped, size};
 
     #[test]
-    fn numbers_are_easy_to_read() {
+    fn counts_have_thousands_separators_and_sizes_have_units() {
         let counts = [0, 999, 1_000, 1_234_567].map(grouped);
         assert_eq!(counts, ["0", "999", "1,000", "1,234,567"]);
         let sizes = [0, 1_023, 1_024, 65_536, 9_961_472, 5 << 40].map(size);

@@ -373,7 +373,7 @@ mod tests {
     use super::{Layout, clip, columns, duration, escape, escape_json, escape_line, pad, wrap};
 
     #[test]
-    fn text_cannot_steer_the_terminal() {
+    fn terminal_control_characters_are_escaped() {
         assert_eq!(
             escape("a\x1b[31m\x07\u{9b}2J\u{202e}b"),
             "a\\x1b[31m\\x07\\u{9b}2J\\u{202e}b"
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn ordinary_writing_is_left_alone() {
+    fn ordinary_text_is_not_escaped() {
         let text = "naïve 日本語 می‌خواهم 👩‍💻";
         assert_eq!(escape(text), text);
     }
@@ -509,7 +509,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_in_the_unit_that_reads_best() {
+    fn durations_are_printed_in_a_readable_unit() {
         let shown = [
             0.0,
             0.42,

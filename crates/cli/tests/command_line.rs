@@ -113,7 +113,7 @@ const WRITER_A: &str = "00000000-0000-7000-8000-00000000000a";
 const WRITER_B: &str = "00000000-0000-7000-8000-00000000000b";
 
 #[test]
-fn migrate_makes_the_tables_and_says_what_is_there() {
+fn migrate_creates_the_tables_and_lists_what_exists() {
     let postgres = Postgres::start();
     let first = run(&postgres, &["migrate"]);
     assert_eq!(first.status.code(), Some(0), "{}", stderr(&first));
@@ -131,7 +131,7 @@ fn migrate_makes_the_tables_and_says_what_is_there() {
 }
 
 #[test]
-fn migrate_prints_the_sql_that_makes_what_it_makes_itself() {
+fn migrate_prints_sql_that_creates_the_same_schema() {
     // Without a database.
     let printed = bare().args(["migrate", "--print"]).output().unwrap();
     assert!(printed.status.success(), "{}", stderr(&printed));
@@ -150,7 +150,7 @@ fn migrate_prints_the_sql_that_makes_what_it_makes_itself() {
 }
 
 #[test]
-fn show_tells_the_story_as_a_tree_in_the_order_of_the_starts() {
+fn show_prints_the_request_as_a_tree_ordered_by_start_time() {
     let postgres = migrated();
     postgres.psql(STORY);
     let shown = run(&postgres, &["show", "req-1"]);
@@ -180,7 +180,7 @@ fn show_tells_the_story_as_a_tree_in_the_order_of_the_starts() {
 }
 
 #[test]
-fn show_prints_rows_whole_as_json() {
+fn show_prints_complete_rows_as_json() {
     let postgres = migrated();
     postgres.psql(STORY);
     let shown = run(&postgres, &["show", "--json", "req-1"]);
@@ -203,7 +203,7 @@ fn show_prints_rows_whole_as_json() {
 }
 
 #[test]
-fn show_reads_one_tenant_when_asked() {
+fn show_reads_only_the_given_tenant() {
     let postgres = migrated();
     postgres.psql(STORY);
     let own = run(&postgres, &["show", "req-1", "--tenant", "acme"]);
@@ -214,7 +214,7 @@ fn show_reads_one_tenant_when_asked() {
 }
 
 #[test]
-fn show_ends_on_records_that_are_each_others_parents() {
+fn show_terminates_when_parent_ids_form_a_cycle() {
     let postgres = migrated();
     postgres.psql(
         "SELECT audit.ensure_partition('query_runs', '2026-05-04 09:30Z');
@@ -237,7 +237,7 @@ fn show_ends_on_records_that_are_each_others_parents() {
 }
 
 #[test]
-fn nothing_found_and_errors_have_exit_codes_of_their_own() {
+fn empty_results_and_errors_have_distinct_exit_codes() {
     let postgres = Postgres::start();
     let no_tables = run(&postgres, &["show", "req-1"]);
     assert_eq!(no_tables.status.code(), Some(2));
@@ -302,7 +302,7 @@ fn password_is_never_printed() {
 }
 
 #[test]
-fn an_argument_that_may_hold_a_password_is_not_repeated() {
+fn argument_that_may_hold_a_password_is_not_echoed() {
     let url = "postgres://u:hunter2@127.0.0.1:1/d";
     for words in [
         &["doctor", url][..],
@@ -337,7 +337,7 @@ fn an_argument_that_may_hold_a_password_is_not_repeated() {
 }
 
 #[test]
-fn a_variable_of_libpq_that_is_not_understood_is_an_error_by_its_name() {
+fn command_names_an_invalid_libpq_variable_in_its_error() {
     for (name, value) in [("PGSSLMODE", "verify-fll"), ("PGCHANNELBINDING", "require")] {
         let said = bare()
             .args(["--url", "postgres://u@127.0.0.1:1/d", "doctor"])
@@ -354,14 +354,14 @@ fn a_variable_of_libpq_that_is_not_understood_is_an_error_by_its_name() {
 }
 
 #[test]
-fn tail_prints_each_row_once_however_late_its_batch_commits() {
+fn tail_prints_each_row_once_even_if_its_batch_commits_late() {
     let postgres = migrated();
     let url = postgres.url();
     tail_prints_each_row_once(postgres, &url);
 }
 
 #[test]
-fn tail_shows_a_reader_each_row_of_its_tenant_once_and_no_other() {
+fn tail_shows_a_reader_only_rows_of_its_tenant_each_once() {
     let postgres = migrated();
     let url = url_as(&postgres, "reader");
     let unnamed = as_login(&postgres, "reader", &["tail"]);
@@ -484,7 +484,7 @@ fn tail_prints_each_row_once(mut postgres: Postgres, url: &str) {
 }
 
 #[test]
-fn tail_begins_with_the_newest_rows_a_line_each() {
+fn tail_starts_with_the_newest_rows_one_per_line() {
     let postgres = migrated();
     postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 3, 'older')"));
     postgres.psql(&format!("SELECT test_batch('{WRITER_B}', 1, 2, 'newer')"));
@@ -557,7 +557,7 @@ fn tail_goes_on_after_a_batch_that_takes_too_long_to_read() {
 }
 
 #[test]
-fn tail_ends_when_its_reader_does() {
+fn tail_exits_when_its_output_pipe_is_closed() {
     let postgres = migrated();
     postgres.psql(&format!("SELECT test_batch('{WRITER_A}', 1, 2, 'row')"));
     let mut child = command(&postgres, &["tail"])
@@ -574,7 +574,7 @@ fn tail_ends_when_its_reader_does() {
 }
 
 #[test]
-fn retain_says_what_it_would_remove_and_changes_nothing() {
+fn retain_without_yes_prints_its_plan_and_changes_nothing() {
     let postgres = with_old_partitions();
     let before = postgres.psql(EVERYTHING);
     let planned = run(&postgres, &["retain", "--keep", "7 years"]);
@@ -633,7 +633,7 @@ fn retain_says_what_it_would_remove_and_changes_nothing() {
 }
 
 #[test]
-fn retain_removes_what_it_may_and_says_what_stands_against_the_rest() {
+fn retain_removes_eligible_partitions_and_names_the_obstacles_of_the_others() {
     let postgres = with_old_partitions();
     let answer = run(
         &postgres,
@@ -729,7 +729,7 @@ fn retain_removes_what_it_may_and_says_what_stands_against_the_rest() {
 }
 
 #[test]
-fn retain_goes_on_after_a_partition_that_is_refused_at_the_last_moment() {
+fn retain_continues_after_the_removal_of_one_partition_is_refused() {
     let postgres = with_old_partitions();
     // The plan cannot see this: a host's event trigger refuses the removal.
     postgres.psql(
@@ -808,7 +808,7 @@ fn whatever_postgres_says_of_one_month_concerns_that_month_alone() {
 }
 
 #[test]
-fn retain_asks_for_a_span_of_time_that_is_one_and_long_enough() {
+fn retain_refuses_an_invalid_or_too_short_retention_period() {
     let postgres = migrated();
     for (keep, said) in [
         ("7 yeers", "invalid input syntax"),
@@ -830,7 +830,7 @@ fn retain_asks_for_a_span_of_time_that_is_one_and_long_enough() {
 }
 
 #[test]
-fn holds_are_placed_listed_and_lifted_by_those_who_may() {
+fn only_permitted_logins_place_list_and_lift_holds() {
     let postgres = migrated();
     let none = as_login(&postgres, "auditor", &["hold", "--list"]);
     assert_eq!(stdout(&none), "There is no legal hold.\n");
@@ -938,7 +938,7 @@ fn holds_are_placed_listed_and_lifted_by_those_who_may() {
 }
 
 #[test]
-fn settle_moves_what_is_in_a_default_partition_when_it_is_told_to() {
+fn settle_moves_rows_out_of_the_default_partition_only_when_confirmed() {
     let postgres = migrated();
     postgres.psql(
         "INSERT INTO audit_parts.events_default (id, tenant_id, status, created_at, metadata, writer_id, seq, salt)
@@ -1022,7 +1022,7 @@ fn settle_moves_what_is_in_a_default_partition_when_it_is_told_to() {
 }
 
 #[test]
-fn a_purpose_is_on_record_before_anything_is_read() {
+fn purpose_is_recorded_before_any_row_is_read() {
     let postgres = migrated();
     postgres.psql(STORY);
     let told = "SELECT user_id, target_type, target_id, input_summary, tenant_id IS NOT NULL FROM audit.events
@@ -1075,7 +1075,7 @@ fn a_purpose_is_on_record_before_anything_is_read() {
 }
 
 #[test]
-fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
+fn commands_never_run_functions_that_shadow_those_of_postgres() {
     let postgres = with_old_partitions();
     postgres.psql(STORY);
     // As the owner of a database may do to a login with more rights.
@@ -1120,7 +1120,7 @@ fn nothing_that_stands_in_for_a_function_of_postgres_is_run() {
 }
 
 #[test]
-fn a_row_that_postgres_cannot_print_costs_itself_and_no_other() {
+fn row_that_postgres_cannot_print_does_not_hide_other_rows() {
     let postgres = migrated();
     postgres.psql(STORY);
     // Only a superuser can add them: a control character takes six bytes in JSON, and a number of a
@@ -1292,7 +1292,7 @@ fn lines_fit_the_terminal() {
 }
 
 #[test]
-fn advice_of_a_narrow_terminal_is_sql_as_it_stands() {
+fn advice_is_valid_sql_on_a_narrow_terminal() {
     let postgres = migrated();
     postgres.psql("GRANT SELECT, INSERT, UPDATE, DELETE ON audit.query_runs TO PUBLIC; ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY");
     let mut doctor = bare();
@@ -1360,7 +1360,7 @@ fn a_story_is_printed_before_all_of_it_is_read() {
 }
 
 #[test]
-fn what_is_missing_is_named_and_the_trail_is_not_said_to_be() {
+fn missing_table_is_named_and_not_reported_as_a_missing_trail() {
     let postgres = migrated();
     postgres.psql(
         "ALTER EVENT TRIGGER audit_refuse_drop DISABLE; ALTER EVENT TRIGGER audit_refuse_ddl DISABLE;
@@ -1387,7 +1387,7 @@ fn what_is_missing_is_named_and_the_trail_is_not_said_to_be() {
 }
 
 #[test]
-fn migrate_looks_for_the_logins_before_it_makes_anything() {
+fn migrate_checks_that_the_logins_exist_before_it_creates_anything() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE app LOGIN");
     let refused = run(
@@ -1413,7 +1413,7 @@ fn migrate_looks_for_the_logins_before_it_makes_anything() {
 }
 
 #[test]
-fn holds_are_listed_with_the_times_that_they_have() {
+fn hold_list_shows_exact_time_bounds() {
     let postgres = migrated();
     for times in [
         &["--from", "4713-01-01 BC"][..],
@@ -1437,7 +1437,7 @@ fn holds_are_listed_with_the_times_that_they_have() {
 }
 
 #[test]
-fn help_is_of_the_command_it_is_asked_of() {
+fn help_describes_the_requested_command() {
     let help = |words: &[&str]| {
         let mut command = bare();
         let output = command
@@ -1482,7 +1482,7 @@ const OLD_PARTITIONS: &str =
     AND relkind = 'r' AND relname ~ '_201[0-9]_' ORDER BY 1";
 
 #[test]
-fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
+fn commands_refuse_to_read_an_audit_schema_of_another_owner() {
     let postgres = Postgres::start();
     postgres.psql(
         "CREATE ROLE mallory LOGIN; CREATE TABLE public.ran (who text); GRANT INSERT ON public.ran TO PUBLIC;
@@ -1524,7 +1524,7 @@ fn nothing_of_somebody_elses_is_read_where_the_trail_should_be() {
 }
 
 #[test]
-fn a_row_of_odd_values_costs_itself_and_no_other() {
+fn row_with_extreme_values_does_not_hide_other_rows() {
     let postgres = migrated();
     // Only a superuser can write them.
     postgres.psql(

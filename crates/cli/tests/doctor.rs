@@ -1072,7 +1072,7 @@ const PARTITIONS: &[Case] = &[
 ];
 
 #[test]
-fn a_trail_as_it_was_migrated_has_no_problem() {
+fn freshly_migrated_trail_has_no_problem() {
     let postgres = Postgres::start();
     migrate(&postgres.url());
     let looked = doctor(&postgres.url());
@@ -1106,7 +1106,7 @@ fn a_trail_as_it_was_migrated_has_no_problem() {
 }
 
 #[test]
-fn the_golden_file_is_what_the_migrations_make() {
+fn golden_file_matches_the_migrations() {
     let postgres = with_partitions();
     let facts = command(&postgres.url(), &["doctor", "--snapshot"])
         .output()
@@ -1148,17 +1148,17 @@ fn tampering_with_rights_is_found() {
 }
 
 #[test]
-fn names_that_look_like_others_deceive_nobody() {
+fn objects_with_lookalike_names_are_found() {
     each_is_found(NAMES);
 }
 
 #[test]
-fn what_was_renamed_is_given_its_name_back() {
+fn renamed_objects_are_found_and_renamed_back() {
     each_is_found(RENAMED);
 }
 
 #[test]
-fn what_is_hidden_in_the_catalog_is_found() {
+fn tampering_hidden_in_the_catalog_is_found() {
     each_is_found(HIDDEN);
 }
 
@@ -1289,7 +1289,7 @@ fn rows_that_are_dated_ahead_hide_none_that_no_batch_counts() {
 }
 
 #[test]
-fn a_role_that_is_missing_is_found() {
+fn missing_role_is_found() {
     let postgres = with_partitions();
     for role in [
         "audit_owner",
@@ -1310,7 +1310,7 @@ fn a_role_that_is_missing_is_found() {
 }
 
 #[test]
-fn settings_of_the_server_that_commits_rely_on_are_found() {
+fn unsafe_server_settings_are_found() {
     let postgres = Postgres::start_with(&[
         "fsync=off",
         "full_page_writes=off",
@@ -1337,7 +1337,7 @@ fn settings_of_the_server_that_commits_rely_on_are_found() {
 }
 
 #[test]
-fn a_database_without_a_trail_or_with_another_version_of_it_is_found() {
+fn missing_trail_or_another_schema_version_is_found() {
     let postgres = Postgres::start();
     postgres.psql("CREATE DATABASE ascii ENCODING 'SQL_ASCII' LOCALE 'C' TEMPLATE template0");
     assert_eq!(
@@ -1392,7 +1392,7 @@ fn a_database_without_a_trail_or_with_another_version_of_it_is_found() {
 }
 
 #[test]
-fn values_at_the_end_of_their_range_do_not_end_the_answer() {
+fn doctor_completes_when_values_are_at_the_limits_of_their_range() {
     let postgres = with_partitions();
     postgres.psql(
         "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version, committed_at)
@@ -1435,7 +1435,7 @@ fn values_at_the_end_of_their_range_do_not_end_the_answer() {
 }
 
 #[test]
-fn rows_that_are_gone_without_a_removal_are_found() {
+fn rows_deleted_without_a_recorded_removal_are_found() {
     let postgres = with_partitions();
     // Two writers, each with a batch of two events.
     for writer in ["a", "b"] {
@@ -1478,7 +1478,7 @@ fn rows_that_are_gone_without_a_removal_are_found() {
 }
 
 #[test]
-fn a_month_of_one_kind_and_dead_letters_that_are_gone_are_found_however_many_batches_came_since() {
+fn deleted_month_and_deleted_dead_letters_are_found_after_a_thousand_later_batches() {
     let postgres = with_partitions();
     // A thousand intact batches since, and as many that claim the ids of all time.
     postgres.psql(
@@ -1519,7 +1519,7 @@ fn a_month_of_one_kind_and_dead_letters_that_are_gone_are_found_however_many_bat
 }
 
 #[test]
-fn rows_that_no_batch_counts_are_found() {
+fn rows_not_counted_by_any_batch_are_found() {
     let postgres = with_partitions();
     // As the trail itself adds one.
     postgres.psql("SELECT audit.record_reading('ticket 4711')");
@@ -1563,7 +1563,7 @@ fn rows_that_no_batch_counts_are_found() {
 }
 
 #[test]
-fn a_check_that_fails_is_a_finding_and_the_others_go_on() {
+fn failed_check_becomes_a_finding_and_the_other_checks_run() {
     let postgres = with_partitions();
     postgres.psql(
         "ALTER TABLE audit.dead_letters DROP CONSTRAINT dead_letters_sqlstate_check, ALTER COLUMN sqlstate TYPE integer USING 0;
@@ -1589,7 +1589,7 @@ fn a_check_that_fails_is_a_finding_and_the_others_go_on() {
 }
 
 #[test]
-fn rows_in_a_default_partition_are_told_with_their_months_and_services_and_nothing_else_of_them() {
+fn default_partition_finding_shows_only_months_and_services() {
     let postgres = with_partitions();
     postgres.psql(
         "INSERT INTO audit_parts.events_default (id, created_at, status, service_name, user_id, writer_id, seq, salt)
@@ -1615,7 +1615,7 @@ fn rows_in_a_default_partition_are_told_with_their_months_and_services_and_nothi
 }
 
 #[test]
-fn refused_records_and_gaps_are_told_in_numbers_without_reasons_or_values() {
+fn dead_letters_and_gaps_are_reported_as_counts_without_reasons_or_values() {
     let postgres = with_partitions();
     let batch = |writer: &str, first: i64, last: i64| {
         postgres.psql(&format!(
@@ -1661,7 +1661,7 @@ fn refused_records_and_gaps_are_told_in_numbers_without_reasons_or_values() {
 }
 
 #[test]
-fn a_login_without_rights_is_told_what_it_cannot_see() {
+fn doctor_lists_what_a_login_without_rights_cannot_see() {
     let postgres = with_partitions();
     postgres.psql(
         "CREATE ROLE somebody LOGIN; CREATE ROLE reader LOGIN IN ROLE audit_reader;
@@ -1705,7 +1705,7 @@ fn a_login_without_rights_is_told_what_it_cannot_see() {
 }
 
 #[test]
-fn a_trail_that_no_superuser_migrated_is_as_safe_as_any_other_after_the_advice() {
+fn advice_secures_a_trail_migrated_without_a_superuser() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE host LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO host; CREATE ROLE app LOGIN");
     let migrated = command(
@@ -1755,7 +1755,7 @@ fn a_trail_that_no_superuser_migrated_is_as_safe_as_any_other_after_the_advice()
 }
 
 #[test]
-fn a_role_that_migrated_and_writes_goes_on_writing_after_the_advice() {
+fn role_that_migrated_can_still_write_after_the_advice() {
     let postgres = Postgres::start();
     postgres.psql("CREATE ROLE host LOGIN CREATEROLE; ALTER DATABASE audit OWNER TO host");
     migrate(&url_as(&postgres, "host"));
@@ -1799,7 +1799,7 @@ fn a_role_that_migrated_and_writes_goes_on_writing_after_the_advice() {
 }
 
 #[test]
-fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
+fn finding_shows_actual_and_expected_state_and_a_statement_to_copy() {
     let postgres = with_partitions();
     postgres.psql(
         "ALTER TABLE audit.events NO FORCE ROW LEVEL SECURITY;
@@ -1829,7 +1829,7 @@ fn what_is_wrong_is_printed_with_what_should_be_and_a_statement_to_copy() {
 }
 
 #[test]
-fn nobody_elses_schema_or_role_is_taken_for_one_of_the_trails() {
+fn schema_or_role_of_another_owner_is_not_mistaken_for_the_trails() {
     let postgres = Postgres::start();
     postgres.psql(
         "CREATE ROLE host; CREATE SCHEMA audit AUTHORIZATION host; CREATE SCHEMA other AUTHORIZATION host;
@@ -1848,7 +1848,7 @@ fn nobody_elses_schema_or_role_is_taken_for_one_of_the_trails() {
 }
 
 #[test]
-fn one_value_more_of_a_status_changes_none_that_is_stored() {
+fn added_status_value_is_a_warning_without_advice() {
     let postgres = with_partitions();
     postgres.psql("ALTER TYPE audit.run_status ADD VALUE 'odd' AFTER 'failed'");
     let looked = doctor(&postgres.url());
@@ -1857,7 +1857,7 @@ fn one_value_more_of_a_status_changes_none_that_is_stored() {
 }
 
 #[test]
-fn a_check_can_be_asked_for_alone() {
+fn doctor_can_run_a_single_check() {
     let postgres = with_partitions();
     postgres.psql("DROP POLICY tenant ON audit.events; DROP TRIGGER append_only ON audit.batches");
     let looked = |words: &[&str]| {
@@ -1895,7 +1895,7 @@ fn a_check_can_be_asked_for_alone() {
 }
 
 #[test]
-fn what_is_accepted_with_a_reason_counts_for_nothing() {
+fn finding_accepted_with_a_reason_does_not_fail_the_run() {
     let postgres = with_partitions();
     postgres.psql("DROP POLICY tenant ON audit.events; DROP TRIGGER append_only ON audit.batches");
     let folder = testkit::trail::Folder::new();
@@ -1956,7 +1956,7 @@ fn what_is_accepted_with_a_reason_counts_for_nothing() {
 }
 
 #[test]
-fn a_trail_that_nobody_writes_is_found_when_it_is_asked_for() {
+fn max_age_finds_a_trail_without_recent_batches() {
     let postgres = with_partitions();
     let within = |age: &str| {
         let words = ["doctor", "--json", "--max-age", age];
@@ -1976,7 +1976,7 @@ fn a_trail_that_nobody_writes_is_found_when_it_is_asked_for() {
 }
 
 #[test]
-fn a_look_that_is_not_possible_has_an_exit_code_of_its_own() {
+fn doctor_exits_with_2_when_the_server_is_unreachable() {
     // Nothing listens on port 1.
     let looked = doctor("postgres://u:hunter2@127.0.0.1:1/d");
     assert_eq!(looked.status.code(), Some(2));
@@ -1985,7 +1985,7 @@ fn a_look_that_is_not_possible_has_an_exit_code_of_its_own() {
 }
 
 #[test]
-fn nothing_that_stands_in_for_the_catalog_is_asked_or_run() {
+fn doctor_never_reads_or_runs_objects_that_shadow_the_catalog() {
     let postgres = with_partitions();
     // As the owner of a database may do to whoever checks it.
     postgres.psql(
@@ -2009,7 +2009,7 @@ fn nothing_that_stands_in_for_the_catalog_is_asked_or_run() {
 }
 
 #[test]
-fn names_that_could_steer_a_terminal_do_not() {
+fn control_characters_in_names_are_not_printed() {
     let postgres = with_partitions();
     postgres.psql("CREATE TABLE audit.\"x\x1b[31m\u{202e}\" ()");
     for words in [&["doctor"][..], &["doctor", "--json"]] {

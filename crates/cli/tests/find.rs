@@ -41,7 +41,7 @@ const RECORDS: &str = r"
     FROM (SELECT now() - interval '2 days' AS at) AS t;";
 
 #[test]
-fn requests_are_found_newest_first_and_told_in_a_line_each() {
+fn find_lists_requests_newest_first_one_per_line() {
     let postgres = prepared();
     let found = run(&postgres, &["find"]);
     assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
@@ -76,7 +76,7 @@ fn requests_are_found_newest_first_and_told_in_a_line_each() {
 }
 
 #[test]
-fn each_condition_holds_for_the_records_that_are_found() {
+fn find_returns_only_records_that_match_each_condition() {
     let postgres = prepared();
     let none: [&str; 0] = [];
     for (words, expected) in [
@@ -120,7 +120,7 @@ fn each_condition_holds_for_the_records_that_are_found() {
 }
 
 #[test]
-fn times_bound_what_is_looked_through() {
+fn since_and_until_bound_the_search() {
     let postgres = prepared();
     let day = |ago: &str| {
         postgres.psql(&format!(
@@ -185,7 +185,7 @@ fn times_bound_what_is_looked_through() {
 }
 
 #[test]
-fn nothing_found_is_said_and_exits_with_1() {
+fn find_reports_an_empty_result_and_exits_with_1() {
     let postgres = prepared();
     let nothing = run(&postgres, &["find", "--user", "nobody"]);
     assert_eq!(nothing.status.code(), Some(1));
@@ -203,7 +203,7 @@ fn nothing_found_is_said_and_exits_with_1() {
 }
 
 #[test]
-fn json_has_each_request_with_its_outcomes() {
+fn find_prints_each_request_with_its_outcomes_as_json() {
     let postgres = prepared();
     let found = run(&postgres, &["find", "--json", "--status", "failed"]);
     assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
@@ -224,7 +224,7 @@ fn json_has_each_request_with_its_outcomes() {
 }
 
 #[test]
-fn a_reader_finds_the_tenant_it_names_and_no_other() {
+fn reader_finds_only_requests_of_the_given_tenant() {
     let postgres = prepared();
     postgres.psql("CREATE ROLE looker LOGIN");
     let granted = run(&postgres, &["migrate", "--reader-login", "looker"]);
@@ -270,7 +270,7 @@ fn a_reader_finds_the_tenant_it_names_and_no_other() {
 }
 
 #[test]
-fn the_purpose_is_on_record() {
+fn find_records_its_purpose() {
     let postgres = prepared();
     let found = run(
         &postgres,
@@ -302,7 +302,7 @@ fn a_lower_time_limit_of_the_role_stays() {
 }
 
 #[test]
-fn values_that_only_a_hand_can_have_written_fail_nothing() {
+fn find_handles_values_that_only_a_superuser_can_insert() {
     let postgres = prepared();
     // Only a superuser can write them, into the partition that accepts any id.
     postgres.psql(
@@ -340,7 +340,7 @@ fn values_that_only_a_hand_can_have_written_fail_nothing() {
 }
 
 #[test]
-fn a_search_that_is_stopped_says_to_narrow_it() {
+fn cancelled_search_advises_a_narrower_time() {
     let postgres = prepared();
     let mut locker = postgres.session("postgres");
     locker.psql("BEGIN; LOCK TABLE audit.events IN ACCESS EXCLUSIVE MODE");
@@ -363,7 +363,7 @@ fn a_search_that_is_stopped_says_to_narrow_it() {
 }
 
 #[test]
-fn an_id_of_any_width_is_told_and_so_are_the_others() {
+fn very_long_id_is_shortened_and_other_requests_are_listed() {
     let postgres = prepared();
     // The index compresses them; escaped, the second is eight times as wide.
     postgres.psql(
@@ -391,7 +391,7 @@ fn an_id_of_any_width_is_told_and_so_are_the_others() {
 }
 
 #[test]
-fn lines_fit_the_terminal_and_full_ones_have_all() {
+fn lines_fit_the_terminal_unless_full_is_given() {
     let postgres = prepared();
     postgres.psql("SELECT test_query(9, 1, 'a-tenant-of-a-long-name', 'somebody@example.org', gen_random_uuid()::text, repeat('What is it? ', 20), 'failed')");
     let of_width = |columns: &str, words: &[&str]| {
@@ -429,7 +429,7 @@ fn lines_fit_the_terminal_and_full_ones_have_all() {
 }
 
 #[test]
-fn few_rows_are_in_memory_however_large_they_are() {
+fn large_rows_are_read_within_200_mb_of_memory() {
     let postgres = prepared();
     postgres.psql(
         "SELECT audit.ensure_partition('prompt_runs', now());
@@ -464,7 +464,7 @@ fn few_rows_are_in_memory_however_large_they_are() {
 }
 
 #[test]
-fn a_record_of_no_request_is_shown_by_its_id() {
+fn record_without_a_request_is_shown_by_its_id() {
     let postgres = prepared();
     let found = stdout(&run(&postgres, &["find", "--status", "unknown"]));
     let id = found.trim().rsplit(' ').next().unwrap();
@@ -483,7 +483,7 @@ fn a_record_of_no_request_is_shown_by_its_id() {
 }
 
 #[test]
-fn kinds_are_understood_as_they_are_printed() {
+fn find_accepts_kinds_as_they_are_printed() {
     let postgres = prepared();
     for (said, expected) in [
         ("query_run", vec!["-", "req-new", "req-mid", "req-old"]),
@@ -512,7 +512,7 @@ fn kinds_are_understood_as_they_are_printed() {
 }
 
 #[test]
-fn times_are_written_as_show_writes_them() {
+fn find_prints_times_in_the_format_of_show() {
     let postgres = prepared();
     let json = |words: &[&str]| -> Value {
         serde_json::from_str(&stdout(&run(&postgres, words))).unwrap()

@@ -53,7 +53,7 @@ fn refused(postgres: &Postgres, output: &Output, why: &str) {
 }
 
 #[test]
-fn reset_makes_a_trail_where_there_is_none_and_anew_where_there_is() {
+fn reset_creates_a_missing_trail_and_recreates_an_existing_one() {
     let postgres = Postgres::start();
     postgres.psql("CREATE DATABASE \"My App\"");
     for _ in 0..2 {
@@ -65,7 +65,7 @@ fn reset_makes_a_trail_where_there_is_none_and_anew_where_there_is() {
 }
 
 #[test]
-fn reset_asks_and_a_wrong_answer_or_none_keeps_the_trail() {
+fn reset_keeps_the_trail_without_the_right_confirmation() {
     let postgres = with_records();
     for answer in ["", "\n", "y\n", "yes\n", "AUDIT\n", " audit\n"] {
         let output = reset(&postgres.url(), answer);
@@ -92,7 +92,7 @@ fn reset_asks_and_a_wrong_answer_or_none_keeps_the_trail() {
 }
 
 #[test]
-fn trail_that_somebody_may_rely_on_is_not_reset() {
+fn reset_refuses_a_trail_with_a_hold_or_more_than_a_day_of_records() {
     let postgres = with_records();
     let hold = postgres.psql("SELECT audit.place_hold('case')");
     refused(
@@ -113,7 +113,7 @@ fn trail_that_somebody_may_rely_on_is_not_reset() {
 }
 
 #[test]
-fn what_a_host_has_made_on_the_trail_is_named_and_keeps_it() {
+fn reset_refuses_and_names_host_objects_that_depend_on_the_trail() {
     let postgres = with_records();
     postgres.psql("CREATE TABLE feedback (run_id uuid REFERENCES audit.query_runs (id))");
     refused(
@@ -143,7 +143,7 @@ fn what_a_host_has_made_on_the_trail_is_named_and_keeps_it() {
 }
 
 #[test]
-fn reset_is_for_a_superuser() {
+fn reset_requires_a_superuser() {
     let postgres = with_records();
     postgres.psql("CREATE ROLE aud LOGIN; GRANT audit_auditor TO aud");
     refused(

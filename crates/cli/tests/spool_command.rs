@@ -58,7 +58,7 @@ fn parsed(output: &Output) -> Value {
 }
 
 #[test]
-fn a_log_without_its_program_is_listed_and_drained_once_and_one_in_use_is_left() {
+fn orphaned_log_is_listed_and_drained_once_and_a_log_in_use_is_left_alone() {
     let postgres = Postgres::start();
     let url = postgres.url();
     tracing_audit::migrate(&url).unwrap();
@@ -153,7 +153,7 @@ fn program() -> Command {
 }
 
 #[test]
-fn a_folder_above_the_logs_is_not_said_to_be_drained_and_those_below_are_named() {
+fn parent_folder_of_log_folders_is_an_error_that_names_them() {
     let postgres = Postgres::start();
     tracing_audit::migrate(&postgres.url()).unwrap();
     let above = Folder::new();
@@ -172,7 +172,7 @@ fn a_folder_above_the_logs_is_not_said_to_be_drained_and_those_below_are_named()
 }
 
 #[test]
-fn a_log_is_found_by_the_name_that_it_has_from_inside_and_drained() {
+fn log_is_found_by_a_relative_path_and_drained() {
     let postgres = Postgres::start();
     tracing_audit::migrate(&postgres.url()).unwrap();
     let folder = Folder::new();
@@ -204,7 +204,7 @@ fn a_log_is_found_by_the_name_that_it_has_from_inside_and_drained() {
 }
 
 #[test]
-fn a_log_that_was_copied_without_its_empty_file_is_listed_and_drained() {
+fn log_copied_without_its_lock_file_is_listed_and_drained() {
     let postgres = Postgres::start();
     tracing_audit::migrate(&postgres.url()).unwrap();
     let folder = Folder::new();
@@ -225,7 +225,7 @@ fn a_log_that_was_copied_without_its_empty_file_is_listed_and_drained() {
 }
 
 #[test]
-fn a_folder_that_is_not_there_and_a_damaged_log_are_said() {
+fn missing_folder_and_damaged_log_are_reported() {
     let folder = Folder::new();
     let missing = spool(&["list"], &folder, "");
     assert_eq!(missing.status.code(), Some(2), "{missing:?}");

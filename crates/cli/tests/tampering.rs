@@ -30,7 +30,7 @@ struct Fact {
 }
 
 #[test]
-fn rights_that_are_taken_away_are_named_and_given_back() {
+fn revoked_rights_are_found_and_restored() {
     let postgres = with_rows();
     each_kind(&postgres, &["privilege", "policy"], |fact| {
         fact.undo.clone()
@@ -38,7 +38,7 @@ fn rights_that_are_taken_away_are_named_and_given_back() {
 }
 
 #[test]
-fn guards_that_are_taken_away_are_named_and_put_back() {
+fn removed_guards_are_found_and_restored() {
     let postgres = with_rows();
     each_kind(
         &postgres,
@@ -48,13 +48,13 @@ fn guards_that_are_taken_away_are_named_and_put_back() {
 }
 
 #[test]
-fn functions_and_the_view_that_are_taken_away_are_named_and_put_back() {
+fn removed_functions_and_views_are_found_and_restored() {
     let postgres = with_rows();
     each_kind(&postgres, &["function", "view"], |fact| fact.undo.clone());
 }
 
 #[test]
-fn what_is_taken_from_columns_is_named_and_put_back() {
+fn removed_column_attributes_are_found_and_restored() {
     let postgres = with_rows();
     let kinds = ["column default", "column not null", "column identity"];
     each_kind(&postgres, &kinds, |fact| fact.undo.clone());
@@ -64,7 +64,7 @@ fn what_is_taken_from_columns_is_named_and_put_back() {
 }
 
 #[test]
-fn what_is_changed_is_named_and_changed_back() {
+fn altered_objects_are_found_and_restored() {
     let postgres = with_rows();
     each_kind(&postgres, &["owner"], |fact| {
         let (alter, _) = fact.statement.rsplit_once(" OWNER TO ").unwrap();
@@ -97,7 +97,7 @@ fn what_is_changed_is_named_and_changed_back() {
 }
 
 #[test]
-fn functions_that_are_changed_are_named_and_changed_back() {
+fn altered_functions_are_found_and_restored() {
     let postgres = with_rows();
     each_kind(&postgres, &["function"], |fact| {
         format!("ALTER ROUTINE {} COST 7", fact.object)
@@ -114,7 +114,7 @@ fn functions_that_are_changed_are_named_and_changed_back() {
 }
 
 #[test]
-fn what_is_added_is_named_and_taken_away() {
+fn added_objects_are_found_and_removed() {
     let postgres = with_rows();
     let tables = |statement: fn(&str) -> String| move |fact: &Fact| statement(&fact.object);
     each_kind(

@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn long_text_is_cut_between_characters_with_length_and_sha256_beside_it() {
+    fn truncated_attribute_comes_with_the_length_and_sha256_of_the_text() {
         let mut attributes = Attributes::new(64);
         let whole = "é".repeat(50);
         attributes.text("db.query.text", &whole, &whole);
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_comes_once_and_what_is_too_much_is_counted() {
+    fn attribute_names_are_unique_and_excess_attributes_are_counted() {
         let mut attributes = Attributes::new(64);
         attributes.word("a", "first");
         attributes.word("a", "second");
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn json_keeps_its_type() {
+    fn json_attributes_keep_their_types() {
         let mut attributes = Attributes::new(64);
         for (name, json) in [
             ("bool", "true"),

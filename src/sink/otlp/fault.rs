@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_may_succeed_later_is_tried_again() {
+    fn only_transient_otlp_failures_are_retried() {
         let is_retry = |code| matches!(Fault::of_grpc(&Status::new(code, "")), Fault::Retry { .. });
         for code in [
             Code::Unavailable,
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_collector_that_asks_for_a_pause_gets_it_within_reason() {
+    fn retry_after_is_honored_up_to_a_maximum() {
         let details = ErrorDetails::with_retry_info(Some(Duration::from_secs(7)));
         let status = Status::with_error_details(Code::ResourceExhausted, "secret", details);
         let fault = Fault::of_grpc(&status);

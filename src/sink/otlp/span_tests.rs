@@ -144,7 +144,7 @@ fn and_every<'a>(attributes: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
 }
 
 #[test]
-fn a_query_run_is_a_client_span_by_the_database_conventions() {
+fn query_run_is_a_client_span_with_the_database_conventions() {
     let said = with_every(vec![
         (
             "datasource_id",
@@ -193,7 +193,7 @@ fn a_query_run_is_a_client_span_by_the_database_conventions() {
 }
 
 #[test]
-fn a_prompt_run_is_a_client_span_by_the_genai_conventions() {
+fn prompt_run_is_a_client_span_with_the_genai_conventions() {
     let said = with_every(vec![
         ("model_name", Text("m-1")),
         ("provider", Text("Bedrock")),
@@ -239,7 +239,7 @@ fn a_prompt_run_is_a_client_span_by_the_genai_conventions() {
 }
 
 #[test]
-fn an_event_is_an_internal_span_of_its_action() {
+fn event_is_an_internal_span_named_after_its_action() {
     let said = with_every(vec![
         ("action_type", Text("report.exported")),
         ("target_type", Text("report")),
@@ -268,7 +268,7 @@ fn an_event_is_an_internal_span_of_its_action() {
 }
 
 #[test]
-fn tool_calls_and_agent_runs_are_spans_by_the_genai_conventions() {
+fn tool_calls_and_agent_runs_are_spans_with_the_genai_conventions() {
     let said = [
         ("action_type", Text("tool.call")),
         ("target_id", Text("search")),
@@ -302,7 +302,7 @@ fn tool_calls_and_agent_runs_are_spans_by_the_genai_conventions() {
 }
 
 #[test]
-fn a_failure_has_its_type_and_its_message_only_when_asked_for() {
+fn failure_exports_its_type_and_exports_its_message_only_if_enabled() {
     let said = [
         ("sql_text", Text("SELECT 1")),
         ("error_code", Text("42P01")),
@@ -329,7 +329,7 @@ fn a_failure_has_its_type_and_its_message_only_when_asked_for() {
 }
 
 #[test]
-fn what_is_no_failure_leaves_the_status_unset() {
+fn outcome_other_than_failure_leaves_the_span_status_unset() {
     for word in ["succeeded", "cancelled", "rejected", "unknown"] {
         let said = [("status", Text(word)), ("error_code", Text("x"))];
         let span = export(Kind::Event, Evidence::None, &said, &Content::default());
@@ -342,7 +342,7 @@ fn what_is_no_failure_leaves_the_status_unset() {
 }
 
 #[test]
-fn content_that_is_said_by_the_conventions_names_goes_out_only_when_asked_for() {
+fn content_under_convention_names_is_exported_only_if_enabled() {
     // On a record of another kind, a column's name is metadata.
     for kind in Kind::ALL {
         let said = [
@@ -372,7 +372,7 @@ fn content_that_is_said_by_the_conventions_names_goes_out_only_when_asked_for() 
 }
 
 #[test]
-fn the_text_of_fields_without_a_column_goes_out_only_when_asked_for() {
+fn text_of_metadata_fields_is_exported_only_if_enabled() {
     let said = [
         ("prompt", Text("secret")),
         ("db.connection_string", Text("postgres://u:secret@h")),
@@ -399,7 +399,7 @@ fn the_text_of_fields_without_a_column_goes_out_only_when_asked_for() {
 }
 
 #[test]
-fn a_text_that_cannot_be_read_as_sql_does_not_go_out() {
+fn text_that_cannot_be_parsed_as_sql_is_not_exported() {
     let said = [("sql_text", Text("SELECT 'secret"))];
     let span = export(Kind::QueryRun, Evidence::Ok, &said, &Content::default());
     assert!(!format!("{span:?}").contains("secret"));
@@ -407,7 +407,7 @@ fn a_text_that_cannot_be_read_as_sql_does_not_go_out() {
 }
 
 #[test]
-fn a_summary_that_was_said_is_the_spans_name() {
+fn recorded_summary_is_the_span_name() {
     let said = [
         ("sql_text", Text("SELECT 1")),
         ("sql_summary", Text("SELECT one")),
@@ -421,7 +421,7 @@ fn a_summary_that_was_said_is_the_spans_name() {
 }
 
 #[test]
-fn old_names_come_beside_the_new_ones_when_asked_for() {
+fn old_attribute_names_are_exported_alongside_if_enabled() {
     let content = Content {
         old_database_names: true,
         ..Content::default()
@@ -434,7 +434,7 @@ fn old_names_come_beside_the_new_ones_when_asked_for() {
 }
 
 #[test]
-fn a_message_that_is_cut_is_still_json_with_length_and_sha256_beside_it() {
+fn truncated_message_is_valid_json_with_length_and_sha256_alongside() {
     let content = Content {
         text_bytes: 200,
         ..everything()
@@ -467,7 +467,7 @@ fn names_in(source: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn the_page_maps_every_column_and_names_every_attribute_and_metric() {
+fn opentelemetry_page_lists_every_column_attribute_and_metric() {
     let page = include_str!("../../../docs/opentelemetry.md");
     let is_there = |name: &str| page.contains(&format!("`{name}`"));
     for field in Field::ALL.iter().filter(|field| !field.name().is_empty()) {
@@ -489,7 +489,7 @@ fn the_page_maps_every_column_and_names_every_attribute_and_metric() {
 proptest! {
     /// Any value gives a span, and by default no text of a prompt is exported.
     #[test]
-    fn no_value_makes_it_panic(text in any::<String>(), name in "[a-z._]{0,20}", bytes in 256_usize..2_000) {
+    fn any_value_is_exported_without_panic_and_prompts_stay_private_by_default(text in any::<String>(), name in "[a-z._]{0,20}", bytes in 256_usize..2_000) {
         let text: &'static str = text.leak();
         let name: &'static str = name.leak();
         let content = Content { text_bytes: bytes, ..everything() };

@@ -434,7 +434,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn literals_become_question_marks_and_comments_go() {
+    fn sql_literals_are_replaced_by_question_marks_and_comments_are_removed() {
         for (sql, text) in [
             ("SELECT 12, -12, .01, 12e-5, 0xDEAD", "SELECT ?, ?, ?, ?, ?"),
             ("SELECT a-1 FROM t", "SELECT a-? FROM t"),
@@ -460,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn double_quotes_are_a_name_only_where_they_can_be_nothing_else() {
+    fn double_quoted_text_is_kept_only_where_it_must_be_an_identifier() {
         let sql = r#"SELECT "a"."b", "secret" FROM t AS "u" WHERE name IS DISTINCT FROM "Alice""#;
         assert_eq!(
             read(sql, "sqlite").text.unwrap(),
@@ -476,7 +476,7 @@ mod tests {
     }
 
     #[test]
-    fn what_another_dialect_may_read_otherwise_is_not_told() {
+    fn sql_that_is_ambiguous_between_dialects_is_not_exported() {
         for sql in [
             r"SELECT 'a\' OR secret=\'b'",
             "SELECT 1 # a secret\n",
@@ -502,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_has_operations_and_targets() {
+    fn query_summary_lists_operations_and_targets() {
         for (sql, summary) in [
             (
                 "SELECT * FROM wuser_table WHERE username = ?",

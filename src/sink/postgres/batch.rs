@@ -417,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_that_is_read_in_slices_is_that_which_is_read_at_once() {
+    fn batch_read_in_slices_equals_the_batch_read_at_once() {
         let source = Source::new(&records(500));
         for limits in [
             limits(1_000, 1 << 20),
@@ -435,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_ahead_is_within_the_limits_of_a_batch() {
+    fn read_ahead_stays_within_the_batch_limits() {
         let source = Source::new(&records(500));
         let limits = limits(200, 10_000);
         let batch = source.read(300, &limits, |draft| {
@@ -446,7 +446,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_of_what_was_thrown_away_is_used_again() {
+    fn memory_of_a_discarded_draft_is_reused() {
         let source = Source::new(&records(500));
         let mut batcher = Batcher::new(
             Arc::new(Required::new([false; Kind::ALL.len()])),

@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn arrays_and_times_are_as_postgres_reads_them() {
+    fn arrays_and_timestamps_have_the_binary_copy_encoding() {
         let mut out = Vec::new();
         texts(&mut out, &[]);
         assert_eq!(out, [0, 0, 0, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 25]);

@@ -34,7 +34,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
 }
 
 #[test]
-fn what_was_read_ahead_is_written_only_where_it_begins() {
+fn read_ahead_draft_is_used_only_at_the_seq_where_it_begins() {
     let (mut drain, root) = drain(&["a", "b", "c", "d"]);
     let spool = Arc::clone(drain.sources[0].source.spool());
     // Reads a part of the batch after the first record.

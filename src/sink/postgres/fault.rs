@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_log_that_fails_is_not_said_of_postgres() {
+    fn local_log_failure_is_not_blamed_on_postgres() {
         let full = std::io::Error::from(std::io::ErrorKind::StorageFull);
         let fault = Fault::from(LogError::from(full));
         assert_eq!(fault.class, Class::Retry);
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_of_a_copy_is_found() {
+    fn copy_line_number_is_parsed_from_the_error_context() {
         assert_eq!(
             copy_line("COPY query_runs_2026_11, line 3, column id"),
             Some(3)

@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn months_are_those_of_the_calendar() {
+    fn times_map_to_utc_calendar_months() {
         let of = |seconds: i64| Month::of_us(seconds * 1_000_000);
         assert_eq!(
             of(0),

@@ -9,7 +9,7 @@ fn columns(text: &str) -> Vec<Option<Column>> {
 }
 
 #[test]
-fn columns_are_renamed_by_their_places_and_types() {
+fn renamed_columns_are_matched_by_position_and_type() {
     let right = columns("id:uuid user:text role:text at:time");
     let renamed = |found: &str| {
         let changes = renamed_columns(&right, &columns(found));

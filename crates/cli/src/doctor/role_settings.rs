@@ -175,7 +175,7 @@ mod tests {
     use super::hides_catalog;
 
     #[test]
-    fn a_search_path_hides_the_catalog_when_it_names_it_later() {
+    fn search_path_with_pg_catalog_after_another_schema_hides_the_catalog() {
         assert!(hides_catalog("public, pg_catalog"));
         assert!(hides_catalog("\"$user\", \"pg_catalog\""));
         assert!(hides_catalog("public, PG_CATALOG"));

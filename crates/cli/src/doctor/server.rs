@@ -404,7 +404,7 @@ mod tests {
     use crate::doctor::finding::Severity;
 
     #[test]
-    fn clocks_that_are_apart_are_told_and_a_slow_answer_is_not() {
+    fn clock_skew_is_a_warning_and_a_slow_response_is_not() {
         let severity = |before, server, after| compare_clocks(before, server, after).severity;
         assert_eq!(severity(100.0, 100.5, 101.0), Severity::Ok);
         assert_eq!(severity(100.0, 100.0, 130.0), Severity::Ok);

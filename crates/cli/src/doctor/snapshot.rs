@@ -249,7 +249,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_golden_file_is_read_whole() {
+    fn every_golden_file_round_trips() {
         for (version, text) in GOLDEN {
             let facts = parse(text);
             assert_eq!(

@@ -47,7 +47,7 @@ mod tests {
     use super::quoted;
 
     #[test]
-    fn names_are_quoted_where_they_must_be() {
+    fn sql_identifiers_are_quoted_only_when_needed() {
         assert_eq!(quoted("audit_writer"), "audit_writer");
         assert_eq!(quoted("user"), "\"user\"");
         assert_eq!(quoted("App \"x\""), "\"App \"\"x\"\"\"");
