@@ -12,6 +12,8 @@ mod parameters;
 mod passfile;
 mod pem;
 mod probe;
+#[cfg(all(test, target_os = "linux"))]
+mod server_tests;
 mod servers;
 #[cfg(test)]
 mod tests;

@@ -197,7 +197,7 @@ enum SpoolCommand {
         /// committed: it may be another project's, where they would stay for good.
         #[arg(long)]
         after_restore: bool,
-        /// Prints an array of {folder, outcome, records, dead_lettered, why}.
+        /// Prints an array of {folder, outcome, records, `dead_lettered`, why}.
         #[arg(long)]
         json: bool,
     },
