@@ -39,6 +39,12 @@ beginning AS (
         SELECT FROM pg_auth_members a WHERE a.roleid = to_regrole('audit_owner') AND a.member = to_regrole('audit_maintainer')
             AND age(a.xmin) <= age(pg_current_xact_id_if_assigned()::xid)) AS is_now
 ),
+-- The owner of a trail that was restored without its roles.
+restored AS (
+    SELECT r.rolname, r.rolsuper FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN ours r ON r.oid = c.relowner
+    WHERE s.nspname = 'audit' AND c.relname IN ('schema_migrations', 'batches', 'query_runs') AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
+    GROUP BY r.rolname, r.rolsuper HAVING count(*) = 3
+),
 found AS (
     SELECT 0 AS place, 'a trail whose roles are not on this server, as a restore leaves it' AS what, 'whoever restored it' AS owner,
         'run `tracing-audit migrate --only-roles`, drop the schemas audit, audit_parts and audit_guard if they are the restored ones, and restore again' AS way_out,
@@ -47,12 +53,9 @@ found AS (
         SELECT FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid WHERE s.nspname = 'audit' AND c.relname = 'schema_migrations')
     UNION ALL
     -- The roles may have been made meanwhile.
-    SELECT 0, 'a trail of which no table belongs to its roles, as a restore without them leaves it', r.rolname,
+    SELECT 0, 'a trail of which no table belongs to its roles, as a restore without them leaves it', rolname,
         'drop the schemas audit, audit_parts and audit_guard if they are the restored ones, and restore again, now that there are the roles', 'always'
-    FROM schemas s JOIN pg_class c ON c.relnamespace = s.oid JOIN ours r ON r.oid = c.relowner
-    WHERE to_regrole('audit_owner') IS NOT NULL AND s.nspname = 'audit'
-        AND c.relname IN ('schema_migrations', 'batches', 'query_runs') AND r.rolname NOT IN ('audit_owner', 'audit_maintainer')
-    GROUP BY r.rolname HAVING count(*) = 3
+    FROM restored WHERE to_regrole('audit_owner') IS NOT NULL
     UNION ALL
     -- An empty schema of whoever migrates, or of a superuser, is made anew.
     SELECT 1, format('schema %I', s.nspname), s.owner,
@@ -163,5 +166,5 @@ found AS (
 SELECT coalesce(what, 'an object that is being dropped'), owner, way_out, matters FROM found
 WHERE (matters <> 'to guard' OR (SELECT rolsuper FROM pg_roles WHERE rolname = current_user))
     -- What a restore left is not to be moved away one by one.
-    AND (place NOT BETWEEN 1 AND 3 OR NOT EXISTS (SELECT FROM found WHERE place = 0))
+    AND (place NOT IN (1, 2) OR NOT EXISTS (SELECT FROM restored r WHERE found.owner = r.rolname OR found.owner = 'a superuser' AND r.rolsuper))
 GROUP BY place, what, owner, way_out, matters ORDER BY place, what LIMIT 20
