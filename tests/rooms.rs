@@ -124,7 +124,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
-    ("__program", &["database", "sink"]),
+    ("__program", &["database", "sink", "vocabulary"]),
 ];
 
 /// A module, by the names on its path from the crate's root.
