@@ -279,12 +279,14 @@ impl Servers {
 
     /// Explains why rustls has no provider.
     fn needs_provider(&self) -> Cause {
-        let also = match self.said_ssl_mode {
-            PgSslMode::Require => ", as which sslmode=require with a root certificate verifies,",
-            _ => "",
+        let mode = match self.said_ssl_mode {
+            PgSslMode::Require => {
+                "sslmode=require with a root certificate verifies like verify-ca, which"
+            }
+            _ => "sslmode=verify-ca",
         };
         Cause::to_mend(format!(
-            "sslmode=verify-ca{also} needs a default provider of rustls, and the program has set none: call \
+            "{mode} needs a default provider of rustls, and the program has set none: call \
              rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main, \
              use sslmode=verify-full, or build with feature tls-native of tracing-audit"
         ))

@@ -170,9 +170,13 @@ impl Batch {
 
     /// Says that its rows are not printed.
     fn complain(&self) {
+        let why = if self.is_wide() {
+            ", since the batch claims ids that span more than a week"
+        } else {
+            ""
+        };
         complain(&format!(
-            "records {} to {} of writer {} are not printed: looking for them takes too long, for the batch says that their \
-             ids are of a long time",
+            "records {} to {} of writer {} are not printed: the search for them takes too long{why}",
             self.first_seq, self.last_seq, self.writer_id
         ));
     }

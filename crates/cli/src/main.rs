@@ -122,14 +122,15 @@ enum Command {
     ///
     /// Compares roles, rights, row-level security, triggers, functions, tables and
     /// partitions with what the migrations make. Reads only. A superuser and an auditor
-    /// see all; for another login, what it cannot see is a warning.
+    /// see all, but an auditor no row of a default partition; for another login, what it
+    /// cannot see is a warning.
     /// Exits with 1 when there is a problem, with 2 when it could not see all.
     #[command(verbatim_doc_comment)]
     Doctor(Doctor),
     /// Removes partitions that are older than records are kept; without --yes says which.
     ///
     /// A partition goes as a whole, when the last of its records is old enough, unless a
-    /// legal hold or a row of another table that refers to it stands against it. Each
+    /// legal hold or a foreign key of another table stands against it. Each
     /// removal is recorded in the trail, with a hash of what was removed. For a login of
     /// an operator. Exits with 1 when one that was to go did not.
     #[command(verbatim_doc_comment)]
@@ -219,7 +220,7 @@ struct Migrate {
     #[arg(long = "operator-login", value_name = "LOGIN")]
     operator: Vec<String>,
     /// Makes the roles and nothing else, before a dump is restored on a server that has none.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["writer", "reader", "auditor", "operator"])]
     only_roles: bool,
     /// Prints the SQL instead, for sqlx-cli, refinery, Flyway, Atlas or psql; needs no database.
     ///

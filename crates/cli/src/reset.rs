@@ -1,8 +1,8 @@
 //! `migrate --reset`: removes the trail of a development database, so that it is made anew.
 //!
-//! A trail that somebody may answer for is not removed: one with a legal hold in force, or with more
-//! than a day of batches. Everything is dropped by name and without CASCADE, so that Postgres
-//! refuses, and names, what of the host's depends on it.
+//! A trail that may be evidence is not removed: one with a legal hold in force, or with a batch older
+//! than a day. Everything is dropped by name and without CASCADE, so that Postgres refuses if an
+//! object of the host's depends on the trail, and names it.
 
 use std::io::{self, BufRead as _, Write as _};
 
@@ -133,7 +133,7 @@ async fn check(database: &Database, connection: &mut PgConnection) -> Result<Str
     if is_old {
         return Err(kept(
             database,
-            "it has more than a day of records, so it may be one that somebody relies on",
+            "it has records older than a day, so it may be one that somebody relies on",
         ));
     }
     Ok(records)
@@ -145,7 +145,7 @@ fn ask(database: &Database, name: &str, records: &str) -> Result<(), Error> {
     let mut out = io::stderr().lock();
     write!(
         out,
-        "The audit trail in {place} is removed for good, with {records} records, its settings and its history of removals.\n\
+        "This removes the audit trail in {place} for good, with its {records} records, its settings and its history of removals.\n\
          Type the name of the database ({}) to go on: ",
         escape_line(name)
     )?;

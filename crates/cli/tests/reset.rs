@@ -77,7 +77,7 @@ fn reset_keeps_the_trail_without_the_right_confirmation() {
     }
     let asked = reset(&postgres.url(), "audit");
     let said = String::from_utf8_lossy(&asked.stderr);
-    assert!(said.contains("with 2 records"), "{said}");
+    assert!(said.contains("with its 2 records"), "{said}");
     assert_eq!(asked.status.code(), Some(0), "{said}");
     assert_eq!(count(&postgres, "query_runs"), 0);
     // As after any migration.
@@ -108,7 +108,7 @@ fn reset_refuses_a_trail_with_a_hold_or_more_than_a_day_of_records() {
     refused(
         &postgres,
         &reset(&postgres.url(), "audit\n"),
-        "more than a day of records",
+        "records older than a day",
     );
 }
 

@@ -1,9 +1,9 @@
 //! Drains one orphaned log, for a caller that waits for it.
 //!
-//! **A database that does not know a log of which it should have records is refused**: it is
-//! another one's, by a mistaken URL, or it was restored from a backup older than the log. Only the
-//! caller knows which. Taken for a restored one, a wrong database would keep the records for good,
-//! and the right one would be said to have lost its own.
+//! **A database that lacks a log's committed records is refused.** Either the URL is wrong, or the
+//! database was restored from a backup older than the log; only the caller can tell. If a wrong
+//! database were treated as a restored one, it would keep the records for good, and the trail would
+//! report that the right one had lost them.
 
 use super::super::fault::Class;
 use super::super::fault::Fault;
@@ -32,7 +32,7 @@ impl Drain {
         is_restored: bool,
         written: &mut impl FnMut(u64, u64),
     ) -> Result<(), NotDrained> {
-        /// With pauses that double from 50 ms up to 5 s, these take 10 s or so.
+        /// The pauses between them are 6 s together.
         const ATTEMPTS: u32 = 8;
         let (mut attempts, mut told) = (0, (0, 0));
         while !self.sources.is_empty() {
