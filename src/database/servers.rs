@@ -30,8 +30,8 @@ pub(crate) enum Wanted {
 pub struct Servers {
     pub(super) hosts: Vec<PgConnectOptions>,
     pub(super) ssl_mode: PgSslMode,
-    /// The mode as it was set, for messages: with a root certificate, more is verified than it
-    /// says.
+    /// The mode as it was set, for messages: `require` with a root certificate verifies like
+    /// `verify-ca`, so `ssl_mode` differs.
     pub(super) said_ssl_mode: PgSslMode,
     pub(super) wanted: Wanted,
     /// The parameter or variable that sets it.
@@ -191,7 +191,9 @@ impl Servers {
             match tokio::time::timeout(limit, connecting).await {
                 Ok(Ok(connection)) => return Ok((connection, Probe::of(&host))),
                 Ok(Err(cause)) if cause.is_refused_login() => return Err(cause),
-                Ok(Err(cause)) => why = Some(cause.and(&format!("so at {address}"))),
+                Ok(Err(cause)) => {
+                    why = Some(cause.and(&format!("the last address tried was {address}")));
+                }
                 Err(_) => {}
             }
         }

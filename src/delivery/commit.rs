@@ -14,7 +14,7 @@ use crate::stats::Counters;
 /// Called with the outcome of a flush.
 pub(crate) type FlushReply = Box<dyn FnOnce(Result<(), FlushError>) + Send>;
 
-/// Returns the time at which `timeout` ends; for an endless one, a year from now.
+/// Returns the time at which `timeout` ends; at most a year from now.
 pub(crate) fn deadline(timeout: Duration) -> Instant {
     Instant::now() + timeout.min(Duration::from_hours(8760))
 }
@@ -97,7 +97,7 @@ impl Ranges {
     }
 }
 
-/// The shortest length of a pause that is cut short for a caller.
+/// A pause lasts at least this long, even when a caller waits.
 const HURRIED_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long a sink that is to stop may take to finish an exchange in flight.

@@ -135,7 +135,7 @@ impl Intake {
             Err(Refused::Full) => (DropCause::QueueFull, RecordError::QueueFull),
             Err(Refused::Closed) => (DropCause::ShutDown, RecordError::ShutDown),
         };
-        if is_begun && self.has_record_or_is_abandoned(header.id) {
+        if is_begun && self.abandon_unless_recorded(header.id) {
             // The run was open at the shutdown, and was reported and counted then; only its end was
             // late.
             return Err(error);
@@ -148,9 +148,9 @@ impl Intake {
         Err(error)
     }
 
-    /// Returns whether the worker has made a record of this run, whose own was refused. If not, it
-    /// makes none from now on.
-    fn has_record_or_is_abandoned(&self, id: Uuid) -> bool {
+    /// Returns whether the worker has already made a record of this run, whose own was refused; if
+    /// not, tells it to make none.
+    fn abandon_unless_recorded(&self, id: Uuid) -> bool {
         let Some(mut ends) = self.process.lock(&self.refused_ends) else {
             return false;
         };

@@ -16,10 +16,11 @@ use super::tables::{META, POSITIONS};
 pub(crate) struct Held<'a>(#[allow(dead_code)] MutexGuard<'a, ()>);
 
 impl Log {
-    /// Keeps the log's records and positions as they are: what would store or remove some waits.
+    /// Keeps the log's records and positions as they are: while the guard lives, nothing is stored
+    /// or removed.
     ///
-    /// A position of Postgres goes back only meanwhile, so that no record is removed which is to be
-    /// written again.
+    /// Postgres' position is moved back only under it. Otherwise records that must be written again
+    /// could be removed first.
     pub(crate) fn hold(&self) -> Held<'_> {
         Held(self.holding.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -33,7 +34,8 @@ impl Log {
     }
 
     /// Gives the records from the seq `from` on a new writer; `leave` adds what is known of the
-    /// current one to the log's past. The log is held until whoever gives the positions knows of it.
+    /// current one to the log's past. The caller keeps the guard until it knows the new position: a
+    /// store in between would write the old one back.
     ///
     /// # Durability
     ///

@@ -1,5 +1,5 @@
-//! The tables that records are kept in, one line each: what is kept for the same time is in one table. What else a new
-//! table needs stands in ARCHITECTURE.md.
+//! The tables that records are kept in, one line each: a table holds what is kept equally long. What else a new table
+//! needs stands in ARCHITECTURE.md.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ tables! {
     PromptRuns = "prompt_runs", "prompt_run", PromptRun, began: "created_at", took: "duration_ms";
     /// The events, but for those that go to `Activities`.
     Events = "events", "event", Event, began: "created_at", took: "latency_ms";
-    /// Events of the types of which there are many.
+    /// Events of the high-volume types.
     Activities = "activities", "activity", Event, began: "created_at", took: "latency_ms";
 }
 

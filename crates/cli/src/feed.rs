@@ -30,8 +30,8 @@ use crate::row::{RecordId, Row};
 /// dropped connection would block for ever.
 const ANSWER_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long the search for one batch's rows may take: a writer may say of a batch that its ids are
-/// of all time, and then the search reads all rows of that time.
+/// How long the search for one batch's rows may take: a writer can claim any range of ids for a
+/// batch, and the search reads every row in it.
 const BATCH_TIMEOUT: &str = "SET LOCAL statement_timeout = '10s'";
 
 /// How long the search for the newest rows goes on, once it has begun with a batch.
@@ -40,8 +40,8 @@ const NEWEST_TIMEOUT: Duration = Duration::from_secs(20);
 /// A batch whose ids span more than this is searched last of all, in milliseconds: a week.
 const WIDE_MS: u128 = 7 * 24 * 60 * 60 * 1_000;
 
-/// How many such batches are searched for the newest rows, and how many in a row that take too long
-/// while new ones come.
+/// At the start, at most so many wide batches are searched. Later, after so many slow searches in a
+/// row, wide batches are skipped.
 const MAX_WIDE: u32 = 3;
 
 /// How far back most polls look for writers, in seconds: longer than the interval between polls.
@@ -162,7 +162,7 @@ impl FromRow<'_, PgRow> for Batch {
 }
 
 impl Batch {
-    /// Whether its ids are of so much time that no program has written them at once.
+    /// Whether its ids span more than a week, which no program's batch does.
     fn is_wide(&self) -> bool {
         let ms = |id: Option<Uuid>| id.map_or(0, |id| id.as_u128() >> 80);
         ms(self.last_id).saturating_sub(ms(self.first_id)) > WIDE_MS

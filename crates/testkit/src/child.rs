@@ -1,5 +1,5 @@
-//! Child processes: functions of a test program that run in a process of their own, which is killed,
-//! or has a global subscriber.
+//! Child processes: functions of a test program that run in a process of their own, because the test
+//! kills it or needs a global subscriber.
 //!
 //! A module lists these functions with [`child_processes!`], and a test starts one of them with
 //! [`child!`]:

@@ -1,8 +1,8 @@
 //! The folders of other processes: which of them may be orphaned.
 //!
-//! **No batch waits for a folder whose process lives.** A lock that is held may be that of a child
-//! which has just been forked from a dead process, so a folder is given up only if it is held at two
-//! looks, [`OWNED_AFTER`] apart; batches are written in between.
+//! **No batch waits for a folder whose process lives.** A child forked just before its parent
+//! died holds the parent's lock for a moment. So a folder is given up only when two looks,
+//! [`OWNED_AFTER`] apart, find it locked; batches are written in between.
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
