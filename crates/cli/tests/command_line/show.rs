@@ -1,0 +1,343 @@
+//! `tracing-audit show`, and rows that are hard to print.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::process::Stdio;
+use std::thread;
+
+use super::{
+    PATIENCE, STORY, Tail, WRITER_A, WRITER_B, command, end_of, migrated, run, stderr, stdout,
+};
+use serde_json::Value;
+use testkit::wait_until;
+
+/// What `show req-1` prints about it without a terminal.
+const TOLD: &str = r#"Request req-1
+  tenant       acme (cef41eed-96b2-8b03-b04f-8adef1c9def6)
+  user         alice
+  user role    analyst
+  service      nl2sql
+  began        2026-05-04 09:30:00.000 UTC
+  took         2.00 s or more: the end of a run is not known
+  records      3 query runs, 1 prompt run, 1 event; 1 failed, 3 succeeded, 1 unknown
+
+├─ event answer → question/42  succeeded  +0 ms  1.20 s
+│  │  output       One row.
+│  └─ prompt run nl2sql v3  succeeded  +3.00 ms  830 ms
+│     │  model        replay-1 (replay)  tokens: 812 in, 14 out
+│     │  prompt       PROMPT
+│     │               … 1600 more characters (--full)
+│     │  response     SELECT
+│     ├─ query run  failed  +900 ms  0.42 ms
+│     │     question     How many orders?
+│     │     sql          SELECT count(*) FROM order
+│     │     error        42601: syntax error
+│     │     problems     row_count: not an integer
+│     └─ query run  succeeded  +1.00 s  12 ms
+│           question     How many orders?
+│           sql          SELECT count(*)
+│                          FROM orders -- \x1b[31mred\x07 \u{202e}\u{9b}
+│           result       1 row returned
+│           metadata     attempt = 2
+│                        note = "ok"
+└─ query run  unknown  +2.00 s  end not known
+      parent       00000000-0000-7000-8000-0000000000ff (not among these records)
+      sql          SELECT 1
+"#;
+
+#[test]
+fn show_prints_the_request_as_a_tree_ordered_by_start_time() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let shown = run(&postgres, &["show", "req-1"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let prompt = &"All work and no play. ".repeat(100)[..600];
+    assert_eq!(stdout(&shown), TOLD.replace("PROMPT", prompt.trim_end()));
+
+    // Whatever the rows contain, only plain text reaches the terminal.
+    assert!(!stdout(&shown).contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+
+    let full = run(&postgres, &["show", "--full", "req-1"]);
+    assert!(stdout(&full).contains(&"All work and no play. ".repeat(99)));
+
+    let narrow = command(&postgres, &["show", "req-1"])
+        .env("COLUMNS", "60")
+        .output()
+        .unwrap();
+    let widest = stdout(&narrow)
+        .lines()
+        .map(|line| line.chars().count())
+        .max();
+    assert!(
+        widest.is_some_and(|widest| widest <= 60),
+        "{}",
+        stdout(&narrow)
+    );
+}
+
+#[test]
+fn show_prints_complete_rows_as_json() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let shown = run(&postgres, &["show", "--json", "req-1"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    assert!(!stdout(&shown).contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+    let rows: Vec<Value> = serde_json::from_str(&stdout(&shown)).unwrap();
+    let kinds: Vec<&str> = rows
+        .iter()
+        .map(|row| row["kind"].as_str().unwrap())
+        .collect();
+    assert_eq!(
+        kinds,
+        ["event", "prompt_run", "query_run", "query_run", "query_run"]
+    );
+    assert_eq!(
+        rows[3]["sql_text"],
+        "SELECT count(*)\n  FROM orders -- \u{1b}[31mred\u{7} \u{202e}\u{9b}"
+    );
+    assert_eq!(rows[3]["metadata"]["attempt"], 2);
+}
+
+#[test]
+fn show_reads_only_the_given_tenant() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    let own = run(&postgres, &["show", "req-1", "--tenant", "acme"]);
+    assert_eq!(own.status.code(), Some(0), "{}", stderr(&own));
+    let other = run(&postgres, &["show", "req-1", "--tenant", "globex"]);
+    assert_eq!(other.status.code(), Some(1));
+    assert_eq!(stdout(&other), "");
+}
+
+#[test]
+fn show_terminates_when_parent_ids_form_a_cycle() {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition('query_runs', '2026-05-04 09:30Z');
+        INSERT INTO audit.query_runs
+            (id, request_id, parent_id, sql_text, status, started_at, writer_id, seq, salt)
+        SELECT test_id(n, at), 'loop', test_id(parent, at), 'SELECT ' || n, 'succeeded', at,
+            gen_random_uuid(), 1, ''
+        FROM (VALUES (1, 2), (2, 3), (3, 1), (4, 4), (5, 3)) AS v (n, parent),
+            (SELECT '2026-05-04 09:30Z'::timestamptz AS at) AS t",
+    );
+    let shown = run(&postgres, &["show", "loop"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    for n in 1..=5 {
+        let lines = stdout(&shown)
+            .lines()
+            .filter(|l| l.ends_with(&format!("SELECT {n}")))
+            .count();
+        assert_eq!(lines, 1, "{}", stdout(&shown));
+    }
+}
+
+#[test]
+fn row_that_postgres_cannot_print_does_not_hide_other_rows() {
+    let postgres = migrated();
+    postgres.psql(STORY);
+    // Only a superuser can add them: a control character takes six bytes in JSON, and a number of a
+    // few bytes 131,072.
+    postgres.psql(&format!(
+        "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_size; SELECT audit.ensure_partition('query_runs', now());
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters,
+            first_id, last_id, library_version)
+        VALUES ('{WRITER_B}', 1, 4, '{{\"query_runs\": 4}}', 0, test_id(21, now()), test_id(24, now()), 'test');
+        INSERT INTO audit.query_runs (id, request_id, question_text, sql_text, status, started_at, metadata, writer_id, seq, salt)
+        SELECT test_id(20 + n, now()), CASE n WHEN 2 THEN 'req-2' ELSE 'req-1' END, question, sql, 'succeeded', now(), jsonb_build_object('x', metadata::jsonb), '{WRITER_B}', n, ''
+        FROM (VALUES (1, 'one', repeat(E'\\x01', 180000000), '{{}}'),
+            (2, 'two', NULL, '[' || repeat('1e131071,', 9000) || '0]'),
+            (3, 'three', repeat('x', 270000000), '{{}}'),
+            (4, 'four', NULL, '{{}}')) AS v (n, question, sql, metadata)",
+    ));
+    let shown = run(&postgres, &["show", "req-1"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let text = stdout(&shown);
+    assert!(text.contains("6 query runs, 1 prompt run, 1 event"));
+    for part in [
+        "One row.",
+        "one",
+        "three",
+        "four",
+        "… 179994000 more characters (--full)",
+    ] {
+        assert!(text.contains(part), "{part}");
+    }
+    assert!(text.len() < 1_000_000);
+    let full = run(&postgres, &["show", "req-1", "--full"]);
+    assert_eq!(full.status.code(), Some(0), "{}", stderr(&full));
+    assert!(stdout(&full).contains("more characters (the row is too large)"));
+
+    let shown = run(&postgres, &["show", "req-1", "--json"]);
+    assert_eq!(shown.status.code(), Some(2));
+    assert!(
+        stderr(&shown).contains("2 of the records could not be read whole"),
+        "{}",
+        stderr(&shown)
+    );
+    let rows: Vec<Value> = serde_json::from_str(&stdout(&shown)).unwrap();
+    assert_eq!(rows.len(), 8);
+    let unread: Vec<_> = rows
+        .iter()
+        .filter(|row| row["unread"].is_string())
+        .collect();
+    assert_eq!(unread.len(), 2);
+    for row in unread {
+        assert_eq!(
+            (&row["kind"], &row["request_id"]),
+            (&Value::from("query_run"), &Value::from("req-1"))
+        );
+        assert!(
+            row["id"].is_string() && row.get("sql_text").is_none(),
+            "{row}"
+        );
+    }
+    assert!(rows.iter().any(|row| row["question_text"] == "four"));
+
+    // A row whose size Postgres cannot even determine.
+    let shown = stdout(&run(&postgres, &["show", "req-2"]));
+    for part in ["question     two", "incomplete   Postgres cannot read it"] {
+        assert!(shown.contains(part), "{shown}");
+    }
+    let shown = run(&postgres, &["show", "req-2", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&stdout(&shown)).unwrap();
+    let why = rows[0]["unread"].as_str().unwrap();
+    assert!(why.contains("SQLSTATE"), "{why}");
+
+    let tail = Tail::start(&postgres, &["--last", "4"]);
+    tail.wait_for("four");
+    let (_, text) = tail.interrupt();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 4, "{text}");
+    assert!(lines[0].ends_with("req-1  one"), "{text}");
+
+    for words in [
+        &["find"][..],
+        &["find", "--json"],
+        &["find", "--text", "THREE"],
+    ] {
+        let found = run(&postgres, words);
+        assert_eq!(found.status.code(), Some(0), "{}", stderr(&found));
+        assert!(stdout(&found).contains("req-1"));
+    }
+}
+
+#[test]
+fn a_story_is_printed_before_all_of_it_is_read() {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition('query_runs', now());
+        INSERT INTO audit.query_runs (id, request_id, sql_text, status, started_at, writer_id, seq, salt)
+        SELECT test_id(n, now()), 'req-many', 'SELECT ' || n, 'succeeded', now(), '00000000-0000-7000-8000-00000000000a', n, ''
+        FROM generate_series(1, 3000) AS n",
+    );
+    for words in [&["show", "req-many"][..], &["show", "req-many", "--json"]] {
+        let mut child = command(&postgres, words)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut text = String::new();
+        while !text.contains("SELECT 1") {
+            assert_ne!(out.read_line(&mut text).unwrap(), 0, "{text}");
+        }
+        // It has more output than a pipe holds, and holds nothing in Postgres while it waits for
+        // its reader.
+        let mut locker = postgres.session("postgres");
+        locker.psql("BEGIN; LOCK TABLE audit.query_runs IN ACCESS EXCLUSIVE MODE");
+        let rest = thread::spawn(move || {
+            let mut rest = String::new();
+            out.read_to_string(&mut rest).unwrap();
+            rest
+        });
+        wait_until("the next page waits for the lock", PATIENCE, || {
+            postgres.psql("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+                == "1"
+        });
+        locker.psql("COMMIT");
+        assert!(rest.join().unwrap().contains("SELECT 3000"));
+        assert_eq!(end_of(&mut child).code(), Some(0));
+    }
+}
+
+#[test]
+fn row_with_extreme_values_does_not_hide_other_rows() {
+    let postgres = migrated();
+    // Only a superuser can write them.
+    postgres.psql(
+        "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check;
+        ALTER TABLE audit.events DROP CONSTRAINT events_created_at_check;
+        ALTER TABLE audit_parts.query_runs_default DROP CONSTRAINT query_runs_default_month;
+        ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month",
+    );
+    for (number, (column, value)) in [
+        ("started_at", "'infinity'"),
+        ("started_at", "'-infinity'"),
+        ("started_at", "'294276-12-31 23:59:59.999999Z'"),
+        ("started_at", "'4713-01-01 00:00:00Z BC'"),
+        ("finished_at", "'infinity'"),
+        ("finished_at", "'294276-12-31 23:59:59.999999Z'"),
+        ("duration_ms", "9223372036854775807"),
+        ("duration_ms", "-9223372036854775808"),
+        (
+            "metadata",
+            "(repeat('{\"a\":', 500) || '1' || repeat('}', 500))::jsonb",
+        ),
+        (
+            "metadata",
+            "(repeat('[', 5000) || repeat(']', 5000))::jsonb",
+        ),
+        (
+            "metadata",
+            "'{\"x\": 1e400, \"y\": 123456789012345678901234567890}'",
+        ),
+        ("metadata", "'1e400'"),
+        ("metadata", "'null'"),
+        ("problems", "ARRAY[NULL, 'p']"),
+        ("problems", "ARRAY[['p', 'q'], ['r', 's']]"),
+        ("seq", "-9223372036854775808"),
+        ("row_count", "-2147483648"),
+        ("parent_id", "'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+        ("sql_text", "repeat(E'\\u2028\\u202e\\x1b[31m', 10000)"),
+        ("salt", "''"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let usual = [
+            ("started_at", "'2026-05-04 09:30Z'"),
+            ("finished_at", "'2026-05-04 09:30:01Z'"),
+            ("duration_ms", "1000"),
+            ("metadata", "'{}'"),
+            ("problems", "'{}'"),
+            ("seq", "1"),
+            ("salt", "'x'"),
+        ];
+        let others = usual.iter().filter(|(name, _)| *name != column);
+        let (names, values): (Vec<_>, Vec<_>) = others.copied().unzip();
+        // In the partition that accepts any id.
+        postgres.psql(&format!(
+            "INSERT INTO audit_parts.query_runs_default (id, request_id, tenant_id, status, writer_id, {column}, {})
+            SELECT audit.id_at('2100-01-05Z'::timestamptz + interval '1 ms' * {number}), 'odd', audit.tenant_uuid('acme'), 'succeeded', '{WRITER_A}',
+                {value}, {}",
+            names.join(", "),
+            values.join(", "),
+        ));
+    }
+    postgres.psql(&format!(
+        "INSERT INTO audit_parts.events_default (id, request_id, status, created_at, writer_id, seq, salt, action_type)
+        VALUES (audit.id_at('2100-01-06Z'), 'odd', 'succeeded', 'infinity', '{WRITER_A}', 30, '', 'last')"
+    ));
+    for words in [&["show", "odd"][..], &["show", "odd", "--full"]] {
+        let shown = run(&postgres, words);
+        assert!(shown.status.success(), "{}", stderr(&shown));
+        let text = stdout(&shown);
+        assert!(text.contains("20 query runs, 1 event"), "{text}");
+        assert!(!text.contains('\u{202e}') && !text.contains('\x1b'));
+    }
+    let shown = run(&postgres, &["show", "odd", "--json"]);
+    assert!(shown.status.success(), "{}", stderr(&shown));
+    assert_eq!(stdout(&shown).matches("\"kind\":").count(), 21);
+    // Every digit of a number that no float can hold.
+    assert!(stdout(&shown).contains(&"0".repeat(400)));
+    assert_eq!(run(&postgres, &["doctor"]).status.code(), Some(1));
+}
