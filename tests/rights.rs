@@ -14,7 +14,7 @@ mod holds;
 mod hosts;
 #[path = "rights/locks.rs"]
 mod locks;
-#[path = "rights/matrix.rs"]
+#[path = "rights/matrix/mod.rs"]
 mod matrix;
 #[path = "rights/migration.rs"]
 mod migration;
