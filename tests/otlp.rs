@@ -1,5 +1,5 @@
 //! The trail also arrives at a collector: complete, with the ids of the rows, and under the names
-//! of the semantic conventions. Misbehaving collectors are tested in `otlp_faults.rs`.
+//! of the semantic conventions. Misbehaving collectors are tested in `otlp_faults/`.
 
 #![allow(
     clippy::unwrap_used,
