@@ -7,125 +7,15 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
+mod files;
+mod imports;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::Visit;
-
-/// Each room with the rooms that it may import, from the ground up. A room never imports one that
-/// follows it in this table.
-const ROOMS: &[(&str, &[&str])] = &[
-    ("guide", &[]),
-    ("sync", &[]),
-    ("fork", &["sync"]),
-    ("vocabulary", &[]),
-    ("clock", &[]),
-    ("limits", &[]),
-    ("own_threads", &[]),
-    ("report", &["own_threads"]),
-    ("database", &[]),
-    ("error", &["database"]),
-    ("config", &["database", "error", "limits", "vocabulary"]),
-    ("record", &["clock", "limits", "vocabulary"]),
-    ("queue", &["fork", "record", "sync"]),
-    ("stats", &["queue", "sync", "vocabulary"]),
-    (
-        "delivery",
-        &["config", "error", "fork", "record", "stats", "vocabulary"],
-    ),
-    (
-        "capture",
-        &[
-            "clock",
-            "fork",
-            "limits",
-            "record",
-            "stats",
-            "sync",
-            "vocabulary",
-        ],
-    ),
-    (
-        "intake",
-        &[
-            "capture",
-            "clock",
-            "config",
-            "delivery",
-            "error",
-            "fork",
-            "limits",
-            "own_threads",
-            "queue",
-            "record",
-            "report",
-            "stats",
-            "vocabulary",
-        ],
-    ),
-    (
-        "layer",
-        &["capture", "intake", "own_threads", "record", "vocabulary"],
-    ),
-    ("spool", &["clock", "record"]),
-    (
-        "sink",
-        &[
-            "clock",
-            "config",
-            "database",
-            "delivery",
-            "error",
-            "record",
-            "report",
-            "spool",
-            "stats",
-            "vocabulary",
-        ],
-    ),
-    (
-        "pipeline",
-        &[
-            "clock",
-            "config",
-            "delivery",
-            "error",
-            "fork",
-            "intake",
-            "own_threads",
-            "record",
-            "report",
-            "sink",
-            "spool",
-            "stats",
-            "vocabulary",
-        ],
-    ),
-    (
-        "audit",
-        &[
-            "config", "error", "intake", "layer", "pipeline", "record", "stats",
-        ],
-    ),
-    (
-        "local_log",
-        &[
-            "config",
-            "delivery",
-            "error",
-            "pipeline",
-            "record",
-            "report",
-            "sink",
-            "spool",
-            "stats",
-            "vocabulary",
-        ],
-    ),
-    ("__program", &["database", "sink", "vocabulary"]),
-];
 
 /// A module, by the names on its path from the crate's root.
 type Module = Vec<String>;
@@ -420,75 +310,8 @@ impl<'ast> Visit<'ast> for Names<'_> {
     }
 }
 
-fn written(module: &Module) -> String {
-    if module.is_empty() {
-        String::from("lib")
-    } else {
-        module.join("::")
-    }
-}
-
-/// Returns the imports that run upwards, or that the table does not allow.
-fn imports_that_are_not_allowed(house: &House) -> Vec<String> {
-    let mut found = Vec::new();
-    for (module, imports) in house.imports() {
-        // The root re-exports what is public, and imports nothing for itself.
-        let Some(room) = module.first() else { continue };
-        let allowed = ROOMS.iter().find(|(name, _)| name == room);
-        for import in imports {
-            let is_allowed = match import.first() {
-                Some(imported) if imported == room => true,
-                Some(imported) => {
-                    allowed.is_some_and(|(_, rooms)| rooms.contains(&imported.as_str()))
-                }
-                None => false,
-            };
-            if !is_allowed {
-                found.push(format!("{} imports {}", written(&module), written(&import)));
-            }
-        }
-    }
-    found
-}
-
-/// Returns a chain of imports from a file back to itself, if there is one.
-fn circle(house: &House) -> Option<Vec<String>> {
-    fn walk(
-        module: &Module,
-        imports: &BTreeMap<Module, BTreeSet<Module>>,
-        way: &mut Vec<Module>,
-        done: &mut BTreeSet<Module>,
-    ) -> Option<Vec<String>> {
-        if let Some(at) = way.iter().position(|passed| passed == module) {
-            let mut circle: Vec<_> = way[at..].iter().map(written).collect();
-            circle.push(written(module));
-            return Some(circle);
-        }
-        if done.contains(module) {
-            return None;
-        }
-        way.push(module.clone());
-        let found = imports[module]
-            .iter()
-            .find_map(|import| walk(import, imports, way, done));
-        way.pop();
-        done.insert(module.clone());
-        found
-    }
-    let imports = house.imports();
-    let mut done = BTreeSet::new();
-    imports
-        .keys()
-        .find_map(|module| walk(module, &imports, &mut Vec::new(), &mut done))
-}
-
 fn src() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// The folder of the program's package.
-fn program() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/cli")
 }
 
 /// Returns the files below a folder that are Rust.
@@ -505,105 +328,6 @@ fn rust_files(folder: &Path) -> Vec<PathBuf> {
         }
     }
     files
-}
-
-/// Returns the files outside a folder that the code in it compiles in, by `#[path]` or `include_str!`.
-fn compiled_in_from_elsewhere(folder: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    for file in rust_files(folder) {
-        let code = fs::read_to_string(&file).unwrap();
-        let written = [
-            "#[path = \"",
-            "include_str!(\"",
-            "include_bytes!(\"",
-            "include!(\"",
-        ];
-        let names = written
-            .iter()
-            .flat_map(|before| code.split(before).skip(1))
-            .map(|rest| rest.split('"').next().unwrap());
-        for name in names {
-            let path = file.parent().unwrap().join(name);
-            let path = path.canonicalize();
-            if !path.is_ok_and(|path| path.starts_with(folder.canonicalize().unwrap())) {
-                found.push(String::from(name));
-            }
-        }
-    }
-    found
-}
-
-/// Returns the packages of this repository that a manifest's section names.
-fn own_packages<'a>(manifest: &'a str, section: &str) -> Vec<&'a str> {
-    manifest
-        .lines()
-        .skip_while(|line| *line != section)
-        .skip(1)
-        .take_while(|line| !line.starts_with('['))
-        .filter(|line| line.contains("path = "))
-        .map(|line| line.split(' ').next().unwrap())
-        .collect()
-}
-
-#[test]
-fn program_reaches_the_library_by_its_name_alone() {
-    assert!(rust_files(&program().join("src")).len() > 30);
-    assert_eq!(
-        compiled_in_from_elsewhere(&program().join("src")),
-        [""; 0],
-        "it is compiled a second time"
-    );
-    let manifest = fs::read_to_string(program().join("Cargo.toml")).unwrap();
-    assert_eq!(own_packages(&manifest, "[dependencies]"), ["tracing-audit"]);
-    // What a host compiles is the library and nothing else of this repository.
-    let manifest = fs::read_to_string(src().join("../Cargo.toml")).unwrap();
-    assert_eq!(own_packages(&manifest, "[dependencies]"), [""; 0]);
-}
-
-#[test]
-fn planted_file_of_the_library_is_named() {
-    let line = "#[path = \"../../../src/database/mod.rs\"] mod planted;";
-    let planted = Planted::new(&program().join("src"), "row.rs", line);
-    let found = compiled_in_from_elsewhere(&planted.0);
-    assert_eq!(found, ["../../../src/database/mod.rs"]);
-}
-
-#[test]
-fn imports_go_only_downwards_as_listed_in_the_table() {
-    let house = House::of(&src());
-    assert!(house.files.len() > 80, "{} files", house.files.len());
-    assert_eq!(imports_that_are_not_allowed(&house), [""; 0]);
-    for (at, (room, imports)) in ROOMS.iter().enumerate() {
-        let below: BTreeSet<_> = ROOMS[..at].iter().map(|(name, _)| *name).collect();
-        for import in *imports {
-            assert!(below.contains(import), "{room} may import {import}");
-        }
-    }
-}
-
-#[test]
-fn table_lists_every_room_and_exactly_its_imports() {
-    let house = House::of(&src());
-    let mut there: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-    for (module, imports) in house.imports() {
-        let Some(room) = module.first() else { continue };
-        let rooms = there.entry(room.clone()).or_default();
-        rooms.extend(imports.iter().filter_map(|import| import.first().cloned()));
-        rooms.remove(room);
-    }
-    let table: BTreeMap<String, BTreeSet<String>> = ROOMS
-        .iter()
-        .map(|(room, imports)| {
-            let imports = imports.iter().map(|&import| import.to_owned());
-            ((*room).to_owned(), imports.collect())
-        })
-        .collect();
-    assert_eq!(table, there);
-}
-
-#[test]
-fn no_file_imports_itself_through_other_files() {
-    assert_eq!(circle(&House::of(&src())), None);
 }
 
 /// A copy of the sources in which one file has an additional line.
@@ -636,55 +360,5 @@ fn copy_folder(from: &Path, to: &Path) {
         } else {
             fs::copy(entry.path(), copy).unwrap();
         }
-    }
-}
-
-#[test]
-fn planted_upward_import_is_named() {
-    for line in [
-        "use crate::pipeline::patience;",
-        "pub(crate) use crate::pipeline::patience;",
-        "#[planted(crate::pipeline::patience)] fn planted() {}",
-        "fn planted() { crate::pipeline::patience(std::time::Duration::ZERO); }",
-        "fn planted() { println!(\"{:?}\", crate::pipeline::patience); }",
-    ] {
-        let planted = Planted::new(&src(), "clock.rs", line);
-        let found = imports_that_are_not_allowed(&House::of(&planted.0));
-        assert_eq!(found, ["clock imports pipeline"], "{line}");
-    }
-    // By the name under which the crate re-exports it.
-    let planted = Planted::new(&src(), "limits.rs", "type Planted = crate::Audit;");
-    let found = imports_that_are_not_allowed(&House::of(&planted.0));
-    assert_eq!(found, ["limits imports audit"]);
-}
-
-#[test]
-fn planted_cycle_within_a_room_is_named() {
-    let planted = Planted::new(&src(), "spool/chunk.rs", "type Planted = super::log::Runs;");
-    let house = House::of(&planted.0);
-    assert_eq!(imports_that_are_not_allowed(&house), [""; 0]);
-    let circle = circle(&house).expect("a circle");
-    assert!(
-        circle.contains(&String::from("spool::chunk"))
-            && circle.contains(&String::from("spool::log")),
-        "{circle:?}"
-    );
-}
-
-#[test]
-fn files_over_600_lines_state_a_reason() {
-    let files = [src(), program().join("src")].map(|folder| rust_files(&folder));
-    for path in files.concat() {
-        let code = fs::read_to_string(&path).unwrap();
-        let lines = code.lines().count();
-        let says_why = code
-            .lines()
-            .take_while(|line| line.starts_with("//!"))
-            .any(|line| line.contains("One file"));
-        assert!(
-            lines <= 600 || says_why,
-            "{}: {lines} lines",
-            path.display()
-        );
     }
 }
