@@ -10,18 +10,15 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use testkit::child::{main_command, say, wait_to_be_killed};
-use testkit::trail::{Folder, PATIENCE, once_each, pipeline};
+use testkit::trail::{Folder, PATIENCE, once_each, pipeline, record_and_wait_until_stored};
 use testkit::{Postgres, wait_until};
 use tracing::info_span;
-use tracing_audit::{Audit, QueryRun};
+use tracing_audit::Audit;
 use tracing_subscriber::prelude::*;
 
 const TEST: &str = "spans_closed_before_main_ends_are_committed_once";
 
 const SPANS: u32 = 200;
-
-/// The size of a record that outweighs all spans, in bytes.
-const LARGE: usize = 500_000;
 
 /// How `main` ends, with its exit code, and whether the last handle was dropped.
 const WAYS: [(&str, i32, bool); 6] = [
@@ -75,11 +72,7 @@ fn program(way: &str) -> Result<(), String> {
         info_span!("audit.event", action_type = "closed", n);
     }
     let in_the_log = || {
-        // A thread's earlier records reach the log no later. The spans alone are smaller than this.
-        audit.record(QueryRun::new("x".repeat(LARGE))).unwrap();
-        wait_until("the log holds all", PATIENCE, || {
-            audit.stats().spool_bytes() > LARGE as u64
-        });
+        record_and_wait_until_stored(&audit, "stored");
     };
     let _run = info_span!("audit.query_run", sql_text = "main").entered();
     match way {

@@ -2,11 +2,9 @@
 
 use std::process::Command;
 
-use super::{
-    Earlier, agrees, commit, empty_log, gaps, named, not_once, required, wait_for_the_log, writer,
-};
+use super::{Earlier, agrees, commit, empty_log, gaps, named, not_once, required, writer};
 use testkit::child::{child, child_processes, command, kill, say, start_until_ready};
-use testkit::trail::{Folder, PATIENCE, Trail, count, pipeline};
+use testkit::trail::{Folder, PATIENCE, Trail, count, pipeline, record_and_wait_until_stored};
 use testkit::{ADMINISTRATOR, Postgres, wait_until};
 use tracing::info_span;
 use tracing_audit::{Audit, Event, Health};
@@ -97,10 +95,10 @@ fn leaves_a_run_and_records() -> ! {
     say("ready");
     let mut go = String::new();
     std::io::stdin().read_line(&mut go).unwrap();
-    for action in named("left", 3) {
+    for action in named("left", 2) {
         audit.record(Event::new(action)).unwrap();
     }
-    wait_for_the_log(&audit);
+    record_and_wait_until_stored(&audit, "left2");
     say("left");
     loop {
         std::thread::park();

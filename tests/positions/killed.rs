@@ -1,8 +1,8 @@
 //! Logs whose program was killed.
 
-use super::{Earlier, gaps, not_once, wait_for_the_log, writer};
+use super::{Earlier, gaps, not_once, writer};
 use testkit::child::{child, child_processes, command, kill, say, start_until_ready};
-use testkit::trail::{Folder, PATIENCE, pipeline};
+use testkit::trail::{Folder, PATIENCE, pipeline, record_and_wait_until_stored};
 use testkit::{Postgres, wait_until};
 use tracing_audit::{Event, Health};
 
@@ -18,10 +18,10 @@ fn records_until_killed() -> ! {
     say("ready");
     let mut go = String::new();
     std::io::stdin().read_line(&mut go).unwrap();
-    for n in 0..20 {
+    for n in 0..19 {
         audit.record(Event::new(format!("left{n}"))).unwrap();
     }
-    wait_for_the_log(&audit);
+    record_and_wait_until_stored(&audit, "left19");
     say("left");
     loop {
         std::thread::park();

@@ -14,7 +14,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use testkit::proxy::Proxy;
-use testkit::trail::{Folder, PATIENCE, Trail, assert_law, count, pipeline};
+use testkit::trail::{
+    Folder, PATIENCE, Trail, assert_law, count, pipeline, record_and_wait_until_stored,
+};
 use testkit::{ADMINISTRATOR, Postgres, Session, wait_until};
 use tracing_audit::{Audit, Builder, Durability, Event, Health, Kind, Stats};
 use uuid::Uuid;
@@ -71,17 +73,6 @@ fn not_once(postgres: &Postgres, prefix: &str, expected: u32) -> String {
         "SELECT n, count(e.id) FROM generate_series(0, {expected} - 1) n LEFT JOIN audit.events e ON e.action_type = '{prefix}' || n
          GROUP BY n HAVING count(e.id) <> 1 ORDER BY n"
     ))
-}
-
-/// Waits until the local log holds everything while Postgres is down. An empty queue only says that
-/// the worker has the records, not that they are on disk; the worker syncs before it starts a
-/// flush.
-fn wait_for_the_log(audit: &Audit) {
-    wait_until("the queue is empty", PATIENCE, || {
-        audit.stats().queue_size().0 == 0
-    });
-    let flushed = audit.flush_blocking(Duration::from_millis(100));
-    assert!(flushed.is_err(), "Postgres is there");
 }
 
 /// Fails unless the records that the stats count as committed are there, and only those.
@@ -220,12 +211,10 @@ fn commit_that_completes_after_its_connection_is_lost_is_recognized_as_own() {
         waiting("wait_event = 'SyncRep'")
     });
     // The next attempt has a longer batch.
-    for action in named("after", 4) {
+    for action in named("after", 3) {
         audit.record(Event::new(action)).unwrap();
     }
-    wait_until("they are in the local log", PATIENCE, || {
-        audit.stats().queue_size().0 == 0
-    });
+    record_and_wait_until_stored(&audit, "after3");
     proxy.cut();
     wait_until("the next attempt waits for that", PATIENCE, || {
         waiting("wait_event_type = 'Lock' AND query LIKE 'SELECT audit.add_batch%'")

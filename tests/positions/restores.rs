@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    Earlier, agrees, commit, commit_with_ids, empty_log, gaps, named, not_once, required,
-    wait_for_the_log, writer,
+    Earlier, agrees, commit, commit_with_ids, empty_log, gaps, named, not_once, required, writer,
 };
-use testkit::trail::{PATIENCE, Trail, count, pipeline};
+use testkit::trail::{PATIENCE, Trail, count, pipeline, record_and_wait_until_stored};
 use testkit::wait_until;
 use tracing_audit::local_log::{self, DrainError, LogState};
 use tracing_audit::{CommitError, DropCause, Event, Health, RecordError};
@@ -200,8 +199,7 @@ fn a_loss_that_is_found_during_a_shutdown_is_reported_by_the_next_program() {
     commit(audit, named("gone", 3));
     empty_log(audit);
     earlier.alone();
-    audit.record(Event::new("after0")).unwrap();
-    wait_for_the_log(audit);
+    record_and_wait_until_stored(audit, "after0");
     std::thread::scope(|scope| {
         let stopping = scope.spawn(|| audit.shutdown_blocking(PATIENCE));
         wait_until("it takes no records any more", PATIENCE, || {

@@ -22,17 +22,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::child::{ChildProcess, command};
-use testkit::trail::{Folder, PATIENCE, once_each, pipeline};
+use testkit::trail::{Folder, PATIENCE, once_each, pipeline, record_and_wait_until_stored};
 use testkit::{Postgres, wait_until};
 use tracing::info_span;
-use tracing_audit::{Audit, Builder, PromptRun};
+use tracing_audit::{Audit, Builder};
 use tracing_subscriber::prelude::*;
 
 /// Records that are in the child's local log but not in Postgres when it ends.
 const IN_LOG: usize = 200;
-
-/// The size of a record that outweighs all others of the child, in bytes.
-const LARGE: usize = 500_000;
 
 /// Longer than a program that waits for nothing takes to end, on a busy machine; shorter than any
 /// wait for the worker.
@@ -62,14 +59,10 @@ fn work(audit: &Audit) -> tracing::Span {
         info_span!("audit.event", action_type = "committed");
         audit.flush_blocking(PATIENCE).unwrap();
     }
-    for n in 0..IN_LOG {
+    for n in 1..IN_LOG {
         info_span!("audit.event", action_type = "in the log", n);
     }
-    // A thread's earlier records reach the log no later. All others together are smaller than this.
-    audit.record(PromptRun::new("x".repeat(LARGE))).unwrap();
-    wait_until("the log holds all", PATIENCE, || {
-        audit.stats().spool_bytes() > LARGE as u64
-    });
+    record_and_wait_until_stored(audit, "in the log");
     open
 }
 

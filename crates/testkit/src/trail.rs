@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
-use tracing_audit::{Audit, Builder, Kind};
+use tracing_audit::{Audit, Builder, Event, Kind};
 use tracing_subscriber::prelude::*;
 
-use super::Postgres;
+use super::{Postgres, wait_until};
 
 /// Longer than anything takes on a busy machine.
 pub const PATIENCE: Duration = Duration::from_mins(1);
@@ -107,6 +107,19 @@ pub fn pipeline(
         .spool(&spool.0)
         .service_name("test");
     configure(builder).start().expect("the pipeline starts")
+}
+
+/// Records an event that outweighs all earlier records, and waits until the local log holds it.
+///
+/// A thread's earlier records reach the log no later. An empty queue would not do: the worker has
+/// the records then, but may not have stored them.
+pub fn record_and_wait_until_stored(audit: &Audit, action_type: &str) {
+    const LARGE: usize = 1_000_000;
+    let event = Event::new(action_type).error_message("x".repeat(LARGE));
+    audit.record(event).unwrap();
+    wait_until("the local log holds all", PATIENCE, || {
+        audit.stats().spool_bytes() > LARGE as u64
+    });
 }
 
 /// Returns the rows of a table in the order in which they were written.
