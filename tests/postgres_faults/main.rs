@@ -71,7 +71,14 @@ fn made_ahead(postgres: &Postgres) -> String {
 }
 
 /// Locks the whole trail for reading in a transaction that stays open, as `pg_dump` does.
-const READ_ALL: &str = "BEGIN; LOCK TABLE audit.query_runs, audit.prompt_runs, audit.events, audit.activities IN ACCESS SHARE MODE";
+const READ_ALL: &str = "BEGIN; DO $$
+    DECLARE
+        name text;
+    BEGIN
+        FOREACH name IN ARRAY audit.record_tables() LOOP
+            EXECUTE format('LOCK TABLE audit.%I IN ACCESS SHARE MODE', name);
+        END LOOP;
+    END $$";
 
 fn set(postgres: &Postgres, setting: &str) {
     postgres.psql(&format!("ALTER SYSTEM SET {setting}"));

@@ -12,6 +12,7 @@ use std::process::Command;
 
 use serde_json::Value;
 use testkit::Postgres;
+use testkit::trail::{count, record_tables};
 
 /// The query `doctor` runs on the catalog, so that no kind it checks is left out here.
 const SNAPSHOT: &str = include_str!("../src/doctor/snapshot.sql");
@@ -199,9 +200,8 @@ fn each_kind(postgres: &Postgres, kinds: &[&str], tampering: impl Fn(&Fact) -> S
             let table = object
                 .strip_prefix("audit_parts.")
                 .and_then(|leaf| {
-                    ["query_runs", "prompt_runs", "events", "activities"]
-                        .iter()
-                        .find(|table| leaf.starts_with(*table))
+                    let mut tables = rows.iter().map(|(table, _)| table);
+                    tables.find(|table| leaf.starts_with(table.as_str()))
                 })
                 .map(|table| format!("audit.{table}"));
             let is_named =
@@ -258,11 +258,14 @@ fn facts(postgres: &Postgres) -> Vec<Fact> {
 }
 
 /// Returns how many rows each record table shows.
-fn rows_of(postgres: &Postgres) -> String {
-    postgres.psql(
-        "SELECT (SELECT count(*) FROM audit.query_runs), (SELECT count(*) FROM audit.prompt_runs), (SELECT count(*) FROM audit.events),
-            (SELECT count(*) FROM audit.activities)",
-    )
+fn rows_of(postgres: &Postgres) -> Vec<(String, u64)> {
+    record_tables(postgres)
+        .into_iter()
+        .map(|table| {
+            let rows = count(postgres, &table);
+            (table, rows)
+        })
+        .collect()
 }
 
 /// Returns the findings that are not ok.

@@ -156,17 +156,27 @@ pub fn balanced(audit: &Audit, postgres: &Postgres) {
 /// Fails unless every writer's records have no gaps and exist once each.
 #[track_caller]
 pub fn once_each(postgres: &Postgres) {
-    let wrong = postgres.psql(
-        "WITH seqs AS (
-             SELECT writer_id, seq FROM audit.query_runs UNION ALL SELECT writer_id, seq FROM audit.prompt_runs
-             UNION ALL SELECT writer_id, seq FROM audit.events UNION ALL SELECT writer_id, seq FROM audit.activities
-             UNION ALL SELECT writer_id, seq FROM audit.dead_letters)
+    let mut tables = record_tables(postgres);
+    tables.push(String::from("dead_letters"));
+    let seqs: Vec<String> = tables
+        .iter()
+        .map(|table| format!("SELECT writer_id, seq FROM audit.{table}"))
+        .collect();
+    let seqs = seqs.join(" UNION ALL ");
+    let wrong = postgres.psql(&format!(
+        "WITH seqs AS ({seqs})
          SELECT writer_id FROM seqs GROUP BY 1 HAVING min(seq) <> 1 OR max(seq) <> count(*) OR count(DISTINCT seq) <> count(*)
          UNION ALL
          SELECT writer_id FROM (SELECT *, lag(last_seq, 1, 0) OVER (PARTITION BY writer_id ORDER BY first_seq) AS before FROM audit.batches) b
-         WHERE first_seq <> before + 1",
-    );
+         WHERE first_seq <> before + 1"
+    ));
     assert_eq!(wrong, "", "writers whose records have a gap or a copy");
+}
+
+/// Returns the names of the record tables.
+pub fn record_tables(postgres: &Postgres) -> Vec<String> {
+    let names = postgres.psql("SELECT unnest(audit.record_tables())");
+    names.lines().map(String::from).collect()
 }
 
 /// Returns the number of rows of a table.
