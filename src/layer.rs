@@ -334,17 +334,11 @@ where
             state.close_by_panic();
         }
         if state.may_miss_context() {
-            let mut ancestor = ctx.span(&id).and_then(|span| span.parent());
-            let mut has_record = false;
-            while let Some(span) = ancestor {
-                self.open.with(&span.id(), |enclosing| {
-                    has_record |= enclosing.kind.is_some();
-                    state
-                        .buffers
-                        .inherit_missing(&enclosing.buffers, has_record);
-                });
-                ancestor = span.parent();
-            }
+            let now = SpanState::late_context();
+            let around = self
+                .open
+                .around(ctx.span(&id).and_then(|span| span.parent()));
+            state.inherit_late(&around, now);
         }
         // A full queue is counted; a closing span has no caller to return the error to.
         let _ = self.intake.hand_over(kind, state);

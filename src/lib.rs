@@ -85,20 +85,27 @@
 //!
 //! # The user is known later
 //!
-//! A login is often checked inside the request span. Declare the field on the request span and record it there:
+//! A login is often checked deep inside the request's span. [`context`] finds that span from wherever it is called, whatever
+//! spans are in between, and the span need not declare the fields:
 //!
 //! ```
-//! use tracing::{field::Empty, info_span};
+//! use tracing::{info_span, instrument};
 //!
-//! let request = info_span!("request", request_id = "req-1", tenant_id = Empty, user_id = Empty);
-//! let entered = request.enter();
-//! // … the login is checked …
-//! request.record("tenant_id", "acme");
-//! request.record("user_id", "alice");
-//! tracing::info_span!("audit.event", action_type = "report.exported"); // by alice, of acme
+//! #[instrument(skip_all)]
+//! fn login(token: &str) {
+//!     // … the token is checked …
+//!     tracing_audit::context().tenant("acme").user("alice");
+//! }
+//!
+//! let _request = info_span!("request", request_id = "req-1").entered();
+//! login("token");
+//! info_span!("audit.event", action_type = "report.exported"); // by alice, of acme
 //! ```
 //!
 //! A record that began before the login and ends after it has the user as well. One that ended before has not.
+//!
+//! `Span::current().record("user_id", …)` works only where the current span is the one that declares the field. That
+//! depends on the other layers: a span is current if any layer enables it, and one that no layer wants never is.
 //!
 //! # The outcome
 //!
@@ -254,6 +261,7 @@
 //! | The counts say `committed`, but `SELECT` finds nothing. | Row-level security: the login reads one tenant, and none is set. | `SET LOCAL app.current_tenant`, or read as an auditor; see [tenants](guide::rights#tenants). |
 //! | The row is there, but a column is NULL. | The field was recorded without being declared. | Declare it: `fields(row_count = Empty)`. |
 //! | A value is in `metadata`, not in its column. | The name is misspelled, or belongs to another kind. | Compare it with the columns of the table. |
+//! | `user_id` is missing once a log layer is added. | It is recorded with `Span::current()`, which is another span now. | [`context`], as in [the user is known later](#the-user-is-known-later). |
 //! | `request_id` or `user_id` is missing. | The work runs in a spawned task, outside the request span. | `.instrument(Span::current())`, as in [background jobs](#background-jobs). |
 //! | `status` is `unknown`. | Nobody saw the outcome. | `#[instrument(err)]`, `audited`, or a field `status`; see [the outcome](#the-outcome). |
 //! | `error_code` is `shut_down` or `process_lost`. | The run was still open when the program ended. | Let runs end before [`Audit::shutdown`]. |
@@ -299,7 +307,10 @@ pub use audit::init;
 pub use audit::{Audit, ShutdownReport, from_env};
 #[cfg(feature = "http-body")]
 pub use capture::{AuditBodyExt, AuditedBody};
-pub use capture::{AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Gathered};
+pub use capture::{
+    AuditContext, AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Gathered,
+    context,
+};
 #[cfg(feature = "otlp")]
 pub use config::otlp::{Otlp, OtlpProtocol, QueryText};
 pub use config::{Builder, Durability, WhenFull};

@@ -10,8 +10,9 @@ use pin_project_lite::pin_project;
 use tracing::Span;
 use uuid::Uuid;
 
+use super::context::AuditContext;
 use super::gather::Gathered;
-use super::open;
+use super::lookup;
 use super::span::SpanState;
 use super::visitor;
 use crate::record::encode::{Evidence, Key};
@@ -134,7 +135,7 @@ fn saw_and(
 ) {
     span.with_subscriber(|(id, dispatch)| {
         let Some(error) = error else {
-            open::change_all(dispatch, id, |state| {
+            lookup::change_all(dispatch, id, |state| {
                 change(state);
                 state.saw(evidence);
             });
@@ -142,7 +143,7 @@ fn saw_and(
         };
         // Layers have limits of their own.
         let mut all: Vec<Box<SpanState>> = Vec::new();
-        open::change_all(dispatch, id, |state| {
+        lookup::change_all(dispatch, id, |state| {
             if !all.iter().any(|seen| seen.limits == state.limits) {
                 let mut seen = SpanState::scratch(state.limits);
                 seen.limits = state.limits;
@@ -155,7 +156,7 @@ fn saw_and(
             let (key, limits) = (Key::Field(Field::SeenError), seen.limits);
             visitor::debug(&mut seen.buffers, key, &limits, format_args!("{error:#}"));
         }
-        open::change_all(dispatch, id, |state| {
+        lookup::change_all(dispatch, id, |state| {
             change(state);
             state.saw(evidence);
             if let Some(seen) = all.iter().find(|seen| seen.limits == state.limits) {
@@ -178,7 +179,7 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn of(span: Span) -> Self {
-        open::change_span(&span, SpanState::begin_part);
+        lookup::change_span(&span, SpanState::begin_part);
         Self {
             span,
             is_over: AtomicBool::new(false),
@@ -280,13 +281,24 @@ pub trait AuditSpanExt {
     /// # request_span("r", None);
     /// ```
     fn traceparent(&self) -> Option<String>;
+
+    /// Returns the context of the request that the span belongs to, as [`context`](crate::context)
+    /// does for the current span.
+    ///
+    /// ```
+    /// use tracing_audit::AuditSpanExt;
+    ///
+    /// let request = tracing::info_span!("request", request_id = "r-1");
+    /// request.audit_context().user("alice");
+    /// ```
+    fn audit_context(&self) -> AuditContext;
 }
 
 impl AuditSpanExt for Span {
     fn audit_id(&self) -> Option<Uuid> {
         let mut found = None;
         self.with_subscriber(|(id, dispatch)| {
-            open::change_all(dispatch, id, |state| {
+            lookup::change_all(dispatch, id, |state| {
                 if found.is_none() && state.kind.is_some() {
                     found = Some(state.id);
                 }
@@ -305,8 +317,12 @@ impl AuditSpanExt for Span {
             if let Some(host) = super::host::context(id, dispatch) {
                 return Some(host.traceparent());
             }
-            open::nearest_record(dispatch, id).map(|place| place.traceparent())
+            lookup::nearest_record(dispatch, id).map(|place| place.traceparent())
         })
         .flatten()
+    }
+
+    fn audit_context(&self) -> AuditContext {
+        AuditContext::of(self.clone())
     }
 }

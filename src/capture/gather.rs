@@ -5,7 +5,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 use tracing::Span;
 
-use super::open::change_span;
+use super::lookup::change_span;
 use super::span::SpanState;
 use crate::record::buffers;
 use crate::record::encode::Key;

@@ -7,7 +7,8 @@
 //! - [`callsite`]: whether a callsite is audited and what its fields are, decided once
 //! - [`visitor`]: writes field values as entries, within limits
 //! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
-//! - [`open`]: the table of open spans
+//! - [`open`]: the table of open spans; [`lookup`]: a span's states in all layers
+//! - [`context`]: what is recorded on the span of the whole request
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
 //!   for those
 //! - [`gather`]: text that comes in parts
@@ -27,9 +28,11 @@
 #[cfg(feature = "http-body")]
 mod body;
 pub(crate) mod callsite;
+mod context;
 mod future;
 mod gather;
 pub(crate) mod host;
+pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod span;
 mod stream;
@@ -37,6 +40,7 @@ pub(crate) mod visitor;
 
 #[cfg(feature = "http-body")]
 pub use body::{AuditBodyExt, AuditedBody};
+pub use context::{AuditContext, context};
 pub use future::{AuditFutureExt, AuditSpanExt, Audited};
 pub use gather::Gathered;
 pub use stream::{AuditStreamExt, AuditedStream};

@@ -29,11 +29,10 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
 
 use super::host;
-use super::span::SpanState;
+use super::span::{Around, SpanState};
 use crate::clock::Moment;
 use crate::fork::Process;
 use crate::record::encode;
-use crate::record::trace::Place;
 use crate::stats::{Counters, DropCause};
 use crate::sync::{self, Mutex, MutexGuard, Ordering};
 use crate::vocabulary::Kind;
@@ -165,6 +164,11 @@ impl Open {
         named.is_some_and(|KeptBy(tables)| tables.iter().any(is_self))
     }
 
+    /// Returns the number of the pipeline that the layer belongs to.
+    pub(super) fn owner(&self) -> u32 {
+        self.owner
+    }
+
     fn is_listed(&self) -> bool {
         self.place.load(Ordering::Relaxed) < MAX_LISTED
     }
@@ -194,14 +198,23 @@ impl Open {
         if let Some((parent, metadata)) = parent {
             if let Some(parent) = shard.spans.get(&parent.into_u64())
                 && parent.is_of(metadata)
+                && !parent.may_miss_context()
             {
                 // The usual case: this thread opened the parent as well as the span.
                 state.inherit(parent, active);
             } else {
                 drop(shard);
-                let mut inherit = |from: &mut SpanState| state.inherit(from, active);
-                if self.with_of(parent, metadata, &mut inherit).is_none() {
-                    self.with_nearest(span().and_then(|span| span.parent()), inherit);
+                let parent = self.with_of(parent, metadata, |parent| {
+                    let is_complete = !parent.may_miss_context();
+                    if is_complete {
+                        state.inherit(parent, active);
+                    }
+                    is_complete
+                });
+                if parent != Some(true) {
+                    self.with_nearest(span().and_then(|span| span.parent()), |from| {
+                        state.inherit(from, active);
+                    });
                 }
                 let Some(again) = self.shard(id.into_u64()) else {
                     return;
@@ -255,7 +268,7 @@ impl Open {
 
     /// Does the same for any span, given its callsite. Removes the state of an earlier span with
     /// the same number whose close was missed.
-    fn with_of<T>(
+    pub(super) fn with_of<T>(
         &self,
         id: &Id,
         metadata: Option<&'static Metadata<'static>>,
@@ -289,7 +302,8 @@ impl Open {
         state.recycle();
     }
 
-    /// Calls `with` with the state of the span or, if it has none, of the nearest enclosing span.
+    /// Calls `with` with the state of the span or, if it has none, of the nearest enclosing span,
+    /// after it has caught up with the spans around it.
     pub(crate) fn with_nearest<'a, S, T>(
         &self,
         span: Option<SpanRef<'a, S>>,
@@ -298,17 +312,62 @@ impl Open {
     where
         S: LookupSpan<'a>,
     {
-        let mut with = Some(with);
         let mut nearest = span;
         while let Some(span) = nearest {
-            let with = |state: &mut SpanState| with.take().map(|with| with(state));
-            let found = self.with_of(&span.id(), Some(span.metadata()), with);
-            if let Some(done) = found {
-                return done;
+            let (id, metadata) = (span.id(), Some(span.metadata()));
+            if let Some(is_behind) = self.with_of(&id, metadata, |state| state.may_miss_context()) {
+                if is_behind {
+                    self.catch_up(&span);
+                }
+                return self.with_of(&id, metadata, with);
             }
             nearest = span.parent();
         }
         None
+    }
+
+    /// Lets a span that is open, and those around it, inherit what was recorded further out since
+    /// they began. Otherwise a user that is recorded on the request's span would not reach what
+    /// begins later inside a span that was open by then.
+    #[cold]
+    pub(super) fn catch_up<'a, S>(&self, span: &SpanRef<'a, S>)
+    where
+        S: LookupSpan<'a>,
+    {
+        let now = SpanState::late_context();
+        let mut spans = vec![(span.id(), span.metadata())];
+        let mut next = span.parent();
+        while let Some(span) = next {
+            spans.push((span.id(), span.metadata()));
+            next = span.parent();
+        }
+        let mut around = Vec::new();
+        for (id, metadata) in spans.into_iter().rev() {
+            let this = self.with_of(&id, Some(metadata), |state| {
+                if state.may_miss_context() {
+                    state.catch_up(&around, now);
+                }
+                state.around()
+            });
+            around.extend(this);
+        }
+    }
+
+    /// Returns what the span and each that encloses it add to what their children inherit, from the
+    /// outermost on.
+    pub(crate) fn around<'a, S>(&self, span: Option<SpanRef<'a, S>>) -> Vec<Around>
+    where
+        S: LookupSpan<'a>,
+    {
+        let mut all = Vec::new();
+        let mut next = span;
+        while let Some(span) = next {
+            let metadata = Some(span.metadata());
+            all.extend(self.with_of(&span.id(), metadata, |state| state.around()));
+            next = span.parent();
+        }
+        all.reverse();
+        all
     }
 
     /// Removes and returns the state of the span, which is closing.
@@ -465,7 +524,7 @@ fn address(registry: &Registry) -> usize {
 
 /// Returns the tables of a subscriber's layers, including those that the span's extensions name, in
 /// the order of their creation: places in the list are reused.
-fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
+pub(super) fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     let address = address(registry);
     let mut found: Vec<_> = LISTED
         .iter()
@@ -476,69 +535,6 @@ fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<Open>> {
     }
     found.sort_unstable_by_key(|table| table.number);
     found
-}
-
-/// Calls `change` with the state of a span in each audit layer.
-pub(super) fn change_span(span: &tracing::Span, mut change: impl FnMut(&mut SpanState)) {
-    span.with_subscriber(|(id, dispatch)| change_all(dispatch, id, &mut change));
-}
-
-/// Calls `change` with the state of an open span in each audit layer.
-///
-/// Does nothing for a subscriber that is not built on the Registry.
-pub(crate) fn change_all(dispatch: &Dispatch, id: &Id, mut change: impl FnMut(&mut SpanState)) {
-    let Some(registry) = dispatch.downcast_ref::<Registry>() else {
-        return;
-    };
-    let Some(span) = registry.span(id) else {
-        return;
-    };
-    for table in of(registry, &span) {
-        table.with_of(id, Some(span.metadata()), &mut change);
-    }
-}
-
-/// Calls `with` with the nearest state in a layer of the pipeline `owner`: that of the span or of
-/// one that encloses it.
-pub(crate) fn with_nearest<T>(
-    dispatch: &Dispatch,
-    id: &Id,
-    owner: u32,
-    with: impl FnOnce(&SpanState) -> T,
-) -> Option<T> {
-    let mut with = Some(with);
-    find(dispatch, id, |table, state| {
-        (table.owner == owner)
-            .then(|| with.take())
-            .flatten()
-            .map(|with| with(state))
-    })
-}
-
-/// Returns the nearest record's place in its trace: that of the span or of one that encloses it.
-pub(crate) fn nearest_record(dispatch: &Dispatch, id: &Id) -> Option<Place> {
-    find(dispatch, id, |_, state| state.place(state.kind?))
-}
-
-/// Returns the first result that `with` finds in the states of the span and of those around it.
-fn find<T>(
-    dispatch: &Dispatch,
-    id: &Id,
-    mut with: impl FnMut(&Open, &SpanState) -> Option<T>,
-) -> Option<T> {
-    let registry = dispatch.downcast_ref::<Registry>()?;
-    let mut nearest = registry.span(id);
-    while let Some(span) = nearest {
-        let (id, metadata) = (span.id(), Some(span.metadata()));
-        let found = of(registry, &span)
-            .iter()
-            .find_map(|table| table.with_of(&id, metadata, |state| with(table, state))?);
-        if found.is_some() {
-            return found;
-        }
-        nearest = span.parent();
-    }
-    None
 }
 
 #[cfg(test)]

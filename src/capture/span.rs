@@ -60,12 +60,21 @@ pub(crate) struct SpanState {
     /// The thread was unwinding when the span began, or when it was left after such an entry: the
     /// panic that closes the span may be the same one.
     met_panic: bool,
-    /// [`LATE_CONTEXT`] when the span began.
+    /// Another span with a state encloses it.
+    is_enclosed: bool,
+    /// [`LATE_CONTEXT`] when the span inherited from the spans around it.
     late_context: u64,
 }
 
+/// What an open span itself adds to what its children inherit.
+#[derive(Debug)]
+pub(crate) struct Around {
+    is_record: bool,
+    context: Vec<u8>,
+}
+
 /// How often an inherited field was recorded on a span that was already open. If it has not changed
-/// since a span began, its enclosing spans need not be checked again.
+/// since a span inherited, its enclosing spans need not be checked again.
 static LATE_CONTEXT: AtomicU64 = AtomicU64::new(0);
 
 /// States pooled for each thread: more than the spans that a thread has open at once.
@@ -107,6 +116,7 @@ impl SpanState {
             open_parts: 0,
             entered_amid_panic: false,
             met_panic: false,
+            is_enclosed: false,
             late_context: 0,
         }
     }
@@ -170,7 +180,8 @@ impl SpanState {
         state.open_parts = 0;
         state.entered_amid_panic = false;
         state.met_panic = std::thread::panicking();
-        state.late_context = LATE_CONTEXT.load(Ordering::Relaxed);
+        state.is_enclosed = false;
+        state.late_context = Self::late_context();
         state
     }
 
@@ -185,7 +196,9 @@ impl SpanState {
 
     /// Inherits from the nearest enclosing span that has a state.
     pub(crate) fn inherit(&mut self, from: &Self, active: host::Active) {
-        self.buffers.inherit(&from.buffers, from.kind.is_some());
+        self.is_enclosed = true;
+        let entries = [&*from.buffers.inherited, &from.buffers.context];
+        self.buffers.inherit(entries, from.kind.is_some());
         self.buffers.bound(&self.limits);
         // A span without a record stands for the record that encloses it.
         self.parent = match from.kind {
@@ -243,6 +256,14 @@ impl SpanState {
         let some_are_inherited = self.buffers.context.len() != context;
         self.buffers.bound(&limits);
         self.saw_fields(some_are_inherited, false);
+    }
+
+    /// Records a value that records inside the span inherit, given its entries.
+    pub(crate) fn set_context(&mut self, name: &str, entries: &[u8]) {
+        let limits = self.limits;
+        self.buffers.add_context(name, entries, &limits);
+        self.buffers.bound(&limits);
+        self.saw_fields(true, false);
     }
 
     fn saw_fields(&mut self, some_are_inherited: bool, saw_result: bool) {
@@ -303,9 +324,54 @@ impl SpanState {
         matches!(self.evidence, Evidence::Ok | Evidence::Err)
     }
 
-    /// Returns whether a field may have been recorded on an enclosing span since this one began.
+    /// Returns how often an inherited field was recorded on a span that was already open.
+    pub(crate) fn late_context() -> u64 {
+        LATE_CONTEXT.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a field may have been recorded on an enclosing span since this one inherited
+    /// from it.
     pub(crate) fn may_miss_context(&self) -> bool {
-        self.late_context != LATE_CONTEXT.load(Ordering::Relaxed)
+        self.is_enclosed && self.late_context != Self::late_context()
+    }
+
+    /// Returns what this span adds to what its children inherit.
+    pub(crate) fn around(&self) -> Around {
+        Around {
+            is_record: self.kind.is_some(),
+            context: self.buffers.context.clone(),
+        }
+    }
+
+    /// Inherits what was recorded on the enclosing spans, from the outermost on, since this one
+    /// inherited from them, at the time `now` of [`late_context`](Self::late_context). A record
+    /// keeps the values that it has; a span that is only context has those of now.
+    pub(super) fn catch_up(&mut self, around: &[Around], now: u64) {
+        if self.kind.is_some() {
+            self.inherit_late(around, now);
+        } else {
+            self.inherit_anew(around, now);
+        }
+    }
+
+    /// Inherits values for the fields that have none, in the same way.
+    pub(crate) fn inherit_late(&mut self, around: &[Around], now: u64) {
+        let mut has_record = false;
+        for enclosing in around.iter().rev() {
+            has_record |= enclosing.is_record;
+            self.buffers.inherit_missing(&enclosing.context, has_record);
+        }
+        self.late_context = now;
+    }
+
+    /// Inherits all values of now, in the same way.
+    pub(super) fn inherit_anew(&mut self, around: &[Around], now: u64) {
+        self.buffers.inherited.clear();
+        for enclosing in around {
+            let entries = [&[], &*enclosing.context];
+            self.buffers.inherit(entries, enclosing.is_record);
+        }
+        self.late_context = now;
     }
 
     /// Returns the header of the frame that reports a run as begun.

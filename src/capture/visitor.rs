@@ -239,6 +239,16 @@ pub(crate) fn debug(
     formatted(out, key, limits, value, |_, _| true)
 }
 
+/// Does the same with text that is to be stored as it is.
+pub(super) fn display(
+    out: &mut Buffers,
+    key: Key<'_>,
+    limits: &Limits,
+    value: fmt::Arguments<'_>,
+) -> bool {
+    formatted(out, key, limits, value, |_, _| false)
+}
+
 /// Does the same. The text is marked as `Debug` output if `is_debug` returns so, given the text and
 /// the position of the first quote that was written on its own.
 fn formatted(

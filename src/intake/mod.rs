@@ -14,7 +14,8 @@ use uuid::Uuid;
 
 use self::canary::Canary;
 use crate::capture::host;
-use crate::capture::open::{self, Open};
+use crate::capture::lookup;
+use crate::capture::open::Open;
 use crate::capture::span::SpanState;
 use crate::clock::Moment;
 use crate::config::{Config, Durability};
@@ -205,7 +206,7 @@ impl Intake {
         let active = host::active();
         let mut state = SpanState::begin(self.limits, Some(kind), active);
         Span::current().with_subscriber(|(id, dispatch)| {
-            open::with_nearest(dispatch, id, self.owner, |enclosing| {
+            lookup::with_nearest(dispatch, id, self.owner, |enclosing| {
                 state.inherit(enclosing, active);
             });
         });

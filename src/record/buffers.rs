@@ -25,6 +25,9 @@ pub(crate) struct Buffers {
 /// superseded entries.
 const COMPACT_CONTEXT_BYTES: usize = 2 * 1024;
 
+/// The size of `context` beyond which no further value of the host's own is added to it.
+const MAX_CONTEXT_BYTES: usize = 16 * 1024;
+
 /// The length of `body` from which it is first compacted.
 const COMPACT_BODY_BYTES: usize = 16 * 1024;
 
@@ -55,11 +58,12 @@ impl Buffers {
         }
     }
 
-    /// Inherits what children of a span with the buffers `from` inherit. If that span is a record,
-    /// marks how much of it the record has.
-    pub(crate) fn inherit(&mut self, from: &Buffers, is_record: bool) {
-        self.inherited.extend_from_slice(&from.inherited);
-        self.inherited.extend_from_slice(&from.context);
+    /// Inherits what a span inherited and its own context. If that span is a record, marks how much
+    /// of it the record has.
+    pub(crate) fn inherit(&mut self, from: [&[u8]; 2], is_record: bool) {
+        for entries in from {
+            self.inherited.extend_from_slice(entries);
+        }
         if is_record {
             let key = Key::Field(Field::Boundary);
             encode::fixed(&mut self.inherited, key, ty::BOOL, [1]);
@@ -73,24 +77,27 @@ impl Buffers {
         }
     }
 
-    /// Inherits fields for which neither an enclosing span nor this one had a value, from a span
-    /// that recorded them after this one began: the enclosing record, a record that encloses it, or
-    /// a span in between.
-    pub(crate) fn inherit_missing(&mut self, from: &Buffers, has_record: bool) {
-        let has = |bytes: &[u8], key: EntryKey<'_>| {
-            decode::entries(bytes)
-                .any(|entry| entry.is_ok_and(|entry| entry.key == key && !is_empty(&entry)))
+    /// Inherits fields for which neither an enclosing span nor this one had a value, from the context
+    /// of a span that recorded them after this one began: the enclosing record, a record that
+    /// encloses it, or a span in between.
+    pub(crate) fn inherit_missing(&mut self, from: &[u8], has_record: bool) {
+        let own = [&*self.inherited, &self.context];
+        let own = || {
+            let entries = own.into_iter().flat_map(decode::entries);
+            entries.map_while(Result::ok)
         };
         let mut late = Vec::new();
-        for entries in [&from.inherited, &from.context] {
-            let mut at = 0;
-            for (entry, end) in decode::entries_with_ends(entries) {
-                let Ok(entry) = entry else { break };
-                if !has(&self.inherited, entry.key) && !has(&self.context, entry.key) {
-                    late.extend_from_slice(&entries[at..end]);
-                }
-                at = end;
+        let mut at = 0;
+        for (entry, end) in decode::entries_with_ends(from) {
+            let Ok(entry) = entry else { break };
+            // What happened to a value is not a value.
+            let is_value = |own: &Entry<'_>| own.value.is_said() && !is_empty(own);
+            let is_there =
+                own().any(|own| own.key == entry.key && (is_value(&own) || !entry.value.is_said()));
+            if !is_there {
+                late.extend_from_slice(&from[at..end]);
             }
+            at = end;
         }
         let at = if has_record {
             boundary(&self.inherited)
@@ -98,6 +105,35 @@ impl Buffers {
             self.inherited.len()
         };
         self.inherited.splice(at..at, late);
+    }
+
+    /// Returns whether the span has an entry of its own for a field that its children inherit.
+    pub(crate) fn has_context(&self, name: &str) -> bool {
+        let entries = decode::entries(&self.context).map_while(Result::ok);
+        let key = Field::of_name(name, None).map_or(EntryKey::Extra(name), EntryKey::Field);
+        entries.into_iter().any(|entry| entry.key == key)
+    }
+
+    /// Returns the key that the span itself has for a field that its children inherit.
+    pub(crate) fn own_key(&self, field: Field) -> Option<String> {
+        let entries = decode::entries(&self.context).map_while(Result::ok);
+        let values = entries.filter(|entry| {
+            entry.key == EntryKey::Field(field) && entry.value.is_said() && !is_empty(entry)
+        });
+        let (key, _) = coerce::key(field, values.last()?.value);
+        Some(coerce::without_nul(&key).into_owned())
+    }
+
+    /// Appends the entries of one value to what the span's children inherit, unless it is one of the
+    /// host's own for which there is no room: each record has a copy.
+    pub(crate) fn add_context(&mut self, name: &str, entries: &[u8], limits: &Limits) {
+        let len = self.inherited.len() + self.context.len() + entries.len();
+        let is_over = len > MAX_CONTEXT_BYTES.min(limits.record_bytes / 4);
+        if is_over && Field::of_name(name, None).is_none() && !self.has_context(name) {
+            encode::fixed(&mut self.context, Key::Extra("context"), ty::DROPPED, []);
+        } else {
+            self.context.extend_from_slice(entries);
+        }
     }
 
     /// Appends the entries of `other`, which were recorded after these.
@@ -521,9 +557,9 @@ mod tests {
             let key = Key::Field(Field::TenantId);
             encode::whole_text(&mut parent.context, key, empty.0, empty.1.as_bytes());
             let mut child = Buffers::default();
-            child.inherit(&parent, true);
+            child.inherit([&parent.inherited, &parent.context], true);
             parent.text(key, ty::TEXT, b"acme", &LIMITS);
-            child.inherit_missing(&parent, true);
+            child.inherit_missing(&parent.context, true);
             let values: Vec<_> = decode::entries(&child.inherited)
                 .map(|entry| entry.unwrap().value)
                 .collect();
@@ -536,10 +572,10 @@ mod tests {
         let mut parent = Buffers::default();
         parent.text(Key::Field(Field::UserId), ty::TEXT, b"ann", &LIMITS);
         let mut child = Buffers::default();
-        child.inherit(&parent, false);
+        child.inherit([&parent.inherited, &parent.context], false);
         parent.text(Key::Field(Field::UserId), ty::TEXT, b"bob", &LIMITS);
         parent.text(Key::Field(Field::RequestId), ty::TEXT, b"r", &LIMITS);
-        child.inherit_missing(&parent, false);
+        child.inherit_missing(&parent.context, false);
         let inherited: Vec<_> = decode::entries(&child.inherited)
             .map(|entry| entry.unwrap().value)
             .collect();

@@ -14,7 +14,7 @@ use crate::vocabulary::{Field, FieldType};
 /// Replaces a NUL, which Postgres can store neither in text nor in jsonb.
 pub(super) const NUL_REPLACEMENT: &str = "\u{fffd}";
 
-pub(super) fn without_nul(text: &str) -> Cow<'_, str> {
+pub(crate) fn without_nul(text: &str) -> Cow<'_, str> {
     if text.contains('\0') {
         Cow::Owned(text.replace('\0', NUL_REPLACEMENT))
     } else {
@@ -149,7 +149,7 @@ fn wrappers(field: Field) -> Wrappers {
 
 /// Returns the key in a field's value, without what a `Debug` implementation writes around it, and
 /// what is doubtful about it.
-pub(super) fn key(field: Field, value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
+pub(crate) fn key(field: Field, value: Value<'_>) -> (Cow<'_, str>, Option<&'static str>) {
     match value {
         Value::Debug(text) => match debug_text::find(text, wrappers(field)) {
             Found::Key(key) => {

@@ -145,7 +145,7 @@ fn dropped_key_is_null_and_is_not_inherited_from_an_enclosing_span() {
         for field in keys {
             text(&mut outside, field, "outside");
         }
-        buffers.inherit(&outside, true);
+        buffers.inherit([&outside.inherited, &outside.context], true);
         text(buffers, Field::RowCount, "3");
         dropped(buffers, Field::Status);
         for field in keys {

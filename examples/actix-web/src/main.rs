@@ -41,19 +41,13 @@ const SESSIONS: [(&str, &str, &str); 2] =
 const SQL: &str =
     "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = $1::regnamespace";
 
-/// Opens the span from which every record of the request inherits. Who asks is not known yet:
-/// a field that gets its value later has to be declared as `Empty`.
+/// Opens the span from which every record of the request inherits. Who asks is not known yet.
 async fn request_span(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let id = Uuid::new_v4().to_string();
-    let span = info_span!(
-        "request",
-        request_id = id,
-        tenant_id = Empty,
-        user_id = Empty
-    );
+    let span = info_span!("request", request_id = id);
     let mut response = next.call(request).instrument(span).await?;
     response.headers_mut().insert(
         HeaderName::from_static("x-request-id"),
@@ -81,10 +75,7 @@ impl FromRequest for User {
             info!(name: "audit.event", action_type = "login", status = "rejected");
             return ready(Err(ErrorUnauthorized("log in first")));
         };
-        // This is the request span, since no other span is entered between it and here.
-        Span::current()
-            .record("tenant_id", tenant)
-            .record("user_id", user);
+        tracing_audit::context().tenant(tenant).user(user);
         info!(name: "audit.event", action_type = "login", status = "succeeded");
         ready(Ok(Self))
     }

@@ -46,16 +46,10 @@ const CATALOGUE: [(&str, &str); 2] = [
     ),
 ];
 
-/// Opens the span from which every record of the request inherits. Who asks is not known yet:
-/// a field that gets its value later has to be declared as `Empty`.
+/// Opens the span from which every record of the request inherits. Who asks is not known yet.
 async fn request_span(request: Request, next: Next) -> Response {
     let id = Uuid::new_v4().to_string();
-    let span = info_span!(
-        "request",
-        request_id = id,
-        tenant_id = Empty,
-        user_id = Empty
-    );
+    let span = info_span!("request", request_id = id);
     let mut response = next.run(request).instrument(span).await;
     if let Ok(id) = HeaderValue::try_from(id) {
         response.headers_mut().insert("x-request-id", id);
@@ -81,10 +75,7 @@ impl<S: Sync> FromRequestParts<S> for User {
             info!(name: "audit.event", action_type = "login", status = "rejected");
             return Err(StatusCode::UNAUTHORIZED);
         };
-        // This is the request span, since no other span is entered between it and here.
-        Span::current()
-            .record("tenant_id", tenant)
-            .record("user_id", user);
+        tracing_audit::context().tenant(tenant).user(user);
         info!(name: "audit.event", action_type = "login", status = "succeeded");
         Ok(Self)
     }

@@ -25,7 +25,7 @@ const CATALOGUE: [(&str, &str); 2] = [
 
 /// Opens the span from which every record of the request inherits. The request is the caller's,
 /// which is a service of ours, and `traceparent` puts the records below the caller's in the trace.
-/// Who asks is not known yet: a field that gets its value later has to be declared as `Empty`.
+/// Who asks is not known yet.
 pub(crate) fn request_span(request: &http::Request<()>) -> Span {
     let header = |name| {
         let value: Option<&http::HeaderValue> = request.headers().get(name);
@@ -33,13 +33,7 @@ pub(crate) fn request_span(request: &http::Request<()>) -> Span {
     };
     let id = header("x-request-id").map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
     let traceparent = header("traceparent");
-    info_span!(
-        "request",
-        request_id = id,
-        traceparent,
-        tenant_id = Empty,
-        user_id = Empty
-    )
+    info_span!("request", request_id = id, traceparent)
 }
 
 /// Checks the login, within the request's span.
@@ -55,9 +49,7 @@ pub(crate) fn login(request: Request<()>) -> Result<Request<()>, Status> {
         info!(name: "audit.event", action_type = "login", status = "rejected");
         return Err(Status::unauthenticated("log in first"));
     };
-    Span::current()
-        .record("tenant_id", tenant)
-        .record("user_id", user);
+    tracing_audit::context().tenant(tenant).user(user);
     Ok(request)
 }
 
