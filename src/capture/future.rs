@@ -202,8 +202,8 @@ impl Part {
     }
 }
 
-/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id), [`gather`](Self::gather) and
-/// [`traceparent`](Self::traceparent).
+/// Extends [`tracing::Span`] with [`audit_id`](Self::audit_id), [`gather`](Self::gather),
+/// [`traceparent`](Self::traceparent) and [`audit_context`](Self::audit_context).
 pub trait AuditSpanExt {
     /// Returns the id of the span's row, present or future, while the span is open: for a foreign
     /// key in the host's own tables.
