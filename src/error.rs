@@ -57,6 +57,9 @@ pub enum BuildError {
         /// The error of the operating system or of the log.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// A word in the environment variable `AUDIT_ADOPT` is unknown.
+    #[error("AUDIT_ADOPT: a word is none of gen_ai, sqlx and http, separated by commas")]
+    Adopt,
     /// The worker thread could not be started.
     #[error("cannot start the worker's thread")]
     Thread(#[source] std::io::Error),

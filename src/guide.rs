@@ -15,12 +15,16 @@
 #[doc = include_str!("../docs/guarantees.md")]
 pub mod guarantees {}
 
+#[doc = "[Adoption]: crate::guide::adoption"]
 #[doc = "[Guarantees]: crate::guide::guarantees"]
 #[doc = "[OpenTelemetry]: crate::guide::opentelemetry"]
 #[doc = "[The local log]: crate::guide::operations#the-local-log"]
 #[doc = ""]
 #[doc = include_str!("../docs/settings.md")]
 pub mod settings {}
+
+#[doc = include_str!("../docs/adoption.md")]
+pub mod adoption {}
 
 #[doc = include_str!("../docs/rights.md")]
 pub mod rights {}

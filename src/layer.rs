@@ -16,13 +16,17 @@ use tracing_subscriber::filter::Filtered;
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::capture::callsite::{self, CallsiteRole, Outcome, Plan};
+use crate::adopt::{self, Adoptions};
+use crate::capture::callsite::{self, Adopted, CallsiteRole, Outcome, Plan, PlanRef};
 use crate::capture::host;
 use crate::capture::open::Open;
 use crate::capture::span::SpanState;
+use crate::capture::statements::Statement;
 use crate::capture::visitor::{Returned, Visitor};
 use crate::intake::Intake;
+use crate::limits::Limits;
 use crate::own_threads::is_worker_thread;
+use crate::record::buffers::Buffers;
 use crate::record::encode::Evidence;
 use crate::vocabulary::Kind;
 
@@ -43,25 +47,35 @@ pub(crate) fn new<S>(intake: Arc<Intake>) -> AuditLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
+    let adopted = Adoptions::new(&intake.adopt).map(Arc::new);
     let recorder = Recorder {
         open: intake.open(),
         intake,
+        adopted: adopted.clone(),
         #[cfg(feature = "tracing-opentelemetry")]
         dispatch: std::sync::OnceLock::new(),
     };
-    Filtered::new(recorder, Tagged { _private: () })
+    Filtered::new(recorder, Tagged { adopted })
 }
 
 /// The filter of an [`AuditLayer`]: enables audit spans and events, spans with inherited fields,
-/// and the events in which an instrumented function reports its outcome.
+/// the events in which an instrumented function reports its outcome, and what is adopted.
 #[derive(Debug)]
 pub struct Tagged {
-    _private: (),
+    adopted: Option<Arc<Adoptions>>,
+}
+
+impl Tagged {
+    fn adopts(&self, metadata: &Metadata<'_>) -> bool {
+        self.adopted
+            .as_ref()
+            .is_some_and(|adopted| adopted.is_of_interest(metadata))
+    }
 }
 
 impl<S> Filter<S> for Tagged {
     fn callsite_enabled(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if callsite::is_of_interest(metadata) {
+        if callsite::is_of_interest(metadata) || self.adopts(metadata) {
             // Not `always`, which would skip `enabled` below: code that asks whether something is
             // enabled and then does not make it (`log_enabled!`, as sqlx does after each query)
             // leaves the filters' answers behind in tracing-subscriber (its issue 2519), and the
@@ -75,11 +89,12 @@ impl<S> Filter<S> for Tagged {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         // Only a span's metadata is sure to belong to a callsite: `log` records bring short-lived
         // ones.
-        if metadata.is_span() {
+        let is_of_interest = if metadata.is_span() {
             callsite::plan(metadata).is_some()
         } else {
             callsite::is_of_interest(metadata)
-        }
+        };
+        is_of_interest || self.adopts(metadata)
     }
 }
 
@@ -87,6 +102,7 @@ impl<S> Filter<S> for Tagged {
 pub struct Recorder {
     intake: Arc<Intake>,
     open: Arc<Open>,
+    adopted: Option<Arc<Adoptions>>,
     /// The subscriber that this layer is part of.
     #[cfg(feature = "tracing-opentelemetry")]
     dispatch: std::sync::OnceLock<tracing::dispatcher::WeakDispatch>,
@@ -197,6 +213,91 @@ impl Recorder {
         true
     }
 
+    /// Returns the plan of a new span; `None`: the audit layer ignores it.
+    fn plan(&self, attributes: &Attributes<'_>) -> Option<PlanRef> {
+        let plan = callsite::plan(attributes.metadata());
+        let is_tagged = |plan: &PlanRef| matches!(plan.role, CallsiteRole::Audited(_));
+        match &self.adopted {
+            Some(adopted) if !plan.as_ref().is_some_and(is_tagged) => {
+                adopted.plan(attributes).or(plan)
+            }
+            _ => plan,
+        }
+    }
+
+    /// Adopts what an event reports of a record, or makes a record of it.
+    #[cold]
+    fn adopt<S>(&self, adopted: &Adoptions, event: &Event<'_>, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        if let Some(sqlx) = adopted.sqlx(event) {
+            let Some(statement) = adopt::sqlx::statement(event) else {
+                return;
+            };
+            let is_of_run = self.open.with_record(ctx.event_span(event), |record| {
+                let is_run = record.kind == Some(Kind::QueryRun);
+                if is_run {
+                    record.ran(&statement);
+                }
+                is_run
+            });
+            if is_of_run != Some(true) && sqlx.every_statement {
+                self.statement(&statement, event, ctx);
+            }
+        } else if let Some(plan) = adopted.report(event) {
+            let Some(span) = ctx.event_span(event) else {
+                return;
+            };
+            let is_request = |state: &mut SpanState| state.is(Adopted::Http);
+            if self.open.with(&span.id(), is_request) == Some(true) {
+                // No lock is held here.
+                self.append(&span.id(), |limits, later| {
+                    let mut visitor = Visitor::new(&plan, limits, later);
+                    event.record(&mut visitor);
+                    (visitor.saw_result, visitor.saw_status)
+                });
+            }
+        }
+    }
+
+    /// Makes a query run of a statement that has ended.
+    fn statement<S>(&self, statement: &Statement, event: &Event<'_>, ctx: &Context<'_, S>)
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let mut state = self.begin_inside(Kind::QueryRun, event, ctx);
+        let limits = self.intake.limits;
+        adopt::sqlx::write(statement, &mut state.buffers, &limits);
+        state.mark_ended_after(statement.elapsed);
+        let _ = self.intake.hand_over(Kind::QueryRun, state);
+    }
+
+    /// Begins a record that has no span, inside the span that an event belongs to.
+    fn begin_inside<S>(&self, kind: Kind, event: &Event<'_>, ctx: &Context<'_, S>) -> Box<SpanState>
+    where
+        S: Subscriber + for<'a> LookupSpan<'a>,
+    {
+        let active = self.active(event.parent());
+        let mut state = SpanState::begin(self.intake.limits, Some(kind), active);
+        self.open.with_nearest(ctx.event_span(event), |enclosing| {
+            state.inherit(enclosing, active);
+        });
+        state
+    }
+
+    /// Appends what `write` writes, which returns whether it saw a result, and a status.
+    fn append(&self, id: &Id, write: impl FnOnce(&Limits, &mut Buffers) -> (bool, bool)) {
+        let limits = &self.intake.limits;
+        let mut later = SpanState::scratch(*limits);
+        let (saw_result, saw_status) = write(limits, &mut later.buffers);
+        self.open.with(id, |state| {
+            state.record(&later.buffers, saw_result);
+            state.has_said_status |= saw_status;
+        });
+        later.recycle();
+    }
+
     /// Makes a record of a `tracing` event.
     fn instant<S>(&self, event: &Event<'_>, ctx: &Context<'_, S>)
     where
@@ -205,11 +306,7 @@ impl Recorder {
         let Some(plan) = callsite::event_plan(event.metadata()) else {
             return;
         };
-        let active = self.active(event.parent());
-        let mut state = SpanState::begin(self.intake.limits, Some(Kind::Event), active);
-        self.open.with_nearest(ctx.event_span(event), |enclosing| {
-            state.inherit(enclosing, active);
-        });
+        let mut state = self.begin_inside(Kind::Event, event, ctx);
         event.record(&mut Visitor::new(
             &plan,
             &self.intake.limits,
@@ -237,7 +334,7 @@ where
         if is_worker_thread() {
             return;
         }
-        let Some(plan) = callsite::plan(attributes.metadata()) else {
+        let Some(plan) = self.plan(attributes) else {
             return;
         };
         let kind = match plan.role {
@@ -249,6 +346,8 @@ where
             None => host::Active::default(),
         };
         let mut state = SpanState::begin(self.intake.limits, kind, active);
+        state.buffers.context.extend_from_slice(&plan.said.context);
+        state.buffers.body.extend_from_slice(&plan.said.body);
         // The state is not in the table yet and no lock is held: a value's `Debug` may log and open
         // spans.
         attributes.record(&mut Visitor::new(
@@ -264,6 +363,9 @@ where
             // `None` if the filter disabled the parent, which then has no state.
             None => attributes.parent().map(|id| (id, ctx.metadata(id))),
         };
+        if parent.is_none() && state.is(Adopted::Http) {
+            state.name_request();
+        }
         self.open.keep(id, state, parent, active, || ctx.span(id));
     }
 
@@ -274,16 +376,11 @@ where
         });
         let Some(Some(plan)) = rest else { return };
         // No lock is held here.
-        let limits = &self.intake.limits;
-        let mut later = SpanState::scratch(*limits);
-        let mut visitor = Visitor::rest(&plan, limits, &mut later.buffers);
-        values.record(&mut visitor);
-        let (saw_result, saw_status) = (visitor.saw_result, visitor.saw_status);
-        self.open.with(id, |state| {
-            state.record(&later.buffers, saw_result);
-            state.has_said_status |= saw_status;
+        self.append(id, |limits, later| {
+            let mut visitor = Visitor::rest(&plan, limits, later);
+            values.record(&mut visitor);
+            (visitor.saw_result, visitor.saw_status)
         });
-        later.recycle();
     }
 
     fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
@@ -291,6 +388,9 @@ where
             return;
         }
         let Some(plan) = callsite::plan(event.metadata()) else {
+            if let Some(adopted) = &self.adopted {
+                self.adopt(adopted, event, &ctx);
+            }
             return;
         };
         if let CallsiteRole::Outcome(outcome) = plan.role
@@ -333,6 +433,7 @@ where
         if std::thread::panicking() {
             state.close_by_panic();
         }
+        state.list_statements();
         if state.may_miss_context() {
             let now = SpanState::late_context();
             let around = self

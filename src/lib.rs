@@ -83,6 +83,12 @@
 //! A value from a type of your own is stored as its text: `tenant_id = ?TenantId("acme")` is `acme`. What `%` writes is stored
 //! as it is.
 //!
+//! # Without a tag
+//!
+//! What libraries already emit can be recorded as it is: [`Adopt::gen_ai`] ([`Builder::adopt`]) takes the calls of models and tools
+//! that rig makes, [`Adopt::sqlx`] the statements, [`Adopt::http`] the requests, [`Adopt::spans`] spans of your own. What
+//! becomes what is in [the guide](guide::adoption).
+//!
 //! # The user is known later
 //!
 //! A login is often checked deep inside the request's span. [`context`] finds that span from wherever it is called, whatever
@@ -270,6 +276,7 @@
 #[cfg(feature = "__program")]
 #[doc(hidden)]
 pub mod __program;
+mod adopt;
 mod audit;
 mod capture;
 mod clock;
@@ -311,6 +318,7 @@ pub use capture::{
     AuditContext, AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Gathered,
     context,
 };
+pub use config::adopt::{Adopt, AdoptGenAi, AdoptHttp, AdoptSqlx, SpanMapping};
 #[cfg(feature = "otlp")]
 pub use config::otlp::{Otlp, OtlpProtocol, QueryText};
 pub use config::{Builder, Durability, WhenFull};

@@ -4,11 +4,13 @@
 //! in a table of fixed size that is read without a lock. A program with more callsites than the
 //! table holds works the same, but decides the rest each time.
 
-use std::borrow::Cow;
-use std::sync::OnceLock;
+use std::ops::Deref;
+use std::sync::{Arc, OnceLock};
 
 use tracing::Metadata;
 
+use super::translate::Translate;
+use crate::record::encode::{self, Key, ty};
 use crate::vocabulary::{Field, Kind};
 
 /// The role of a callsite for the audit layer.
@@ -32,20 +34,83 @@ pub(crate) enum Outcome {
 }
 
 /// What to do with one field of a callsite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) enum Slot {
     Field(Field),
     /// Goes into `metadata`, under its name.
     Extra,
-    /// Ignored: a field of a span that is only context.
+    /// Goes into `metadata`, under this name.
+    Renamed(&'static str),
+    /// The function makes other fields of it.
+    Translated(Translate),
+    /// Left out: a field of a span that is only context, or one that is not wanted.
     Ignore,
 }
 
 /// The role of a callsite, and the meaning of each of its fields by index.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Plan {
     pub(crate) role: CallsiteRole,
     slots: Box<[Slot]>,
+    /// What is adopted, if the span is not tagged.
+    pub(crate) adopted: Option<Adopted>,
+    /// The entries that each of its spans begins with.
+    pub(crate) said: Said,
+}
+
+/// Entries of fields that inner spans inherit, and of others.
+#[derive(Debug, Default)]
+pub(crate) struct Said {
+    pub(crate) context: Vec<u8>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Said {
+    /// Adds text.
+    pub(crate) fn put(&mut self, key: Key<'_>, value: &str) {
+        let out = match key {
+            Key::Field(field) if field.is_inherited() => &mut self.context,
+            _ => &mut self.body,
+        };
+        encode::whole_text(out, key, ty::TEXT, value.as_bytes());
+    }
+}
+
+/// What a span that is not tagged was adopted as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adopted {
+    GenAi,
+    Http,
+    Span,
+}
+
+impl Adopted {
+    /// Returns the value of `metadata.adopted`.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::GenAi => "gen_ai",
+            Self::Http => "http",
+            Self::Span => "span",
+        }
+    }
+}
+
+/// A plan that an open span keeps.
+#[derive(Clone, Debug)]
+pub(crate) enum PlanRef {
+    Static(&'static Plan),
+    Shared(Arc<Plan>),
+}
+
+impl Deref for PlanRef {
+    type Target = Plan;
+
+    fn deref(&self) -> &Plan {
+        match self {
+            Self::Static(plan) => plan,
+            Self::Shared(plan) => plan,
+        }
+    }
 }
 
 impl Plan {
@@ -70,7 +135,27 @@ impl Plan {
                 None => Slot::Ignore,
             })
             .collect();
-        Self { role, slots }
+        Self {
+            role,
+            slots,
+            adopted: None,
+            said: Said::default(),
+        }
+    }
+
+    /// Makes the plan of spans that are not tagged, and become records of `kind` all the same.
+    pub(crate) fn of_adopted(
+        adopted: Adopted,
+        kind: Kind,
+        slots: impl IntoIterator<Item = Slot>,
+        said: Said,
+    ) -> Self {
+        Self {
+            role: CallsiteRole::Audited(kind),
+            slots: slots.into_iter().collect(),
+            adopted: Some(adopted),
+            said,
+        }
     }
 
     pub(crate) fn slot(&self, index: usize) -> Slot {
@@ -100,12 +185,12 @@ fn role(metadata: &Metadata<'_>) -> Option<CallsiteRole> {
 }
 
 /// Returns the plan of a tagged event that does not report an outcome.
-pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
+pub(crate) fn event_plan(metadata: &Metadata<'_>) -> Option<PlanRef> {
     let plan = plan(metadata)?;
     Some(if plan.role == CallsiteRole::Event {
         plan
     } else {
-        Cow::Owned(Plan::of(metadata, CallsiteRole::Event))
+        PlanRef::Shared(Arc::new(Plan::of(metadata, CallsiteRole::Event)))
     })
 }
 
@@ -122,29 +207,62 @@ const TABLE_SLOTS: usize = 8_192;
 /// How many neighbouring slots are tried for a callsite.
 const PROBES: usize = 16;
 
-struct Entry {
+/// What was decided for one callsite.
+#[derive(Debug)]
+struct Entry<T> {
     address: usize,
-    /// `None`: the audit layer ignores it.
-    plan: Option<Plan>,
+    decided: T,
 }
 
-static TABLE: [OnceLock<Entry>; TABLE_SLOTS] = [const { OnceLock::new() }; TABLE_SLOTS];
+/// `None`: the audit layer ignores the callsite.
+static TABLE: [OnceLock<Entry<Option<Plan>>>; TABLE_SLOTS] =
+    [const { OnceLock::new() }; TABLE_SLOTS];
 
-/// Returns the plan of a callsite; `None`: the audit layer ignores it.
-pub(crate) fn plan(metadata: &Metadata<'_>) -> Option<Cow<'static, Plan>> {
+/// Returns what is decided for a callsite, once; `None`: the table has no room for it.
+fn find<'a, T>(
+    table: &'a [OnceLock<Entry<T>>],
+    metadata: &Metadata<'_>,
+    decide: impl Fn() -> T,
+) -> Option<&'a T> {
     let address = std::ptr::from_ref(metadata).addr();
     let place = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TABLE_SLOTS.ilog2());
     let place = usize::try_from(place).unwrap_or(0);
     for probe in 0..PROBES {
-        let entry = TABLE[(place + probe) % TABLE_SLOTS].get_or_init(|| Entry {
+        let entry = table[(place + probe) % TABLE_SLOTS].get_or_init(|| Entry {
             address,
-            plan: Plan::new(metadata),
+            decided: decide(),
         });
         if entry.address == address {
-            return entry.plan.as_ref().map(Cow::Borrowed);
+            return Some(&entry.decided);
         }
     }
-    Plan::new(metadata).map(Cow::Owned)
+    None
+}
+
+/// Returns the plan of a callsite; `None`: the audit layer ignores it.
+pub(crate) fn plan(metadata: &Metadata<'_>) -> Option<PlanRef> {
+    match find(&TABLE, metadata, || Plan::new(metadata)) {
+        Some(plan) => plan.as_ref().map(PlanRef::Static),
+        None => Plan::new(metadata).map(|plan| PlanRef::Shared(Arc::new(plan))),
+    }
+}
+
+/// What one layer has decided for each callsite.
+pub(crate) struct Decisions<T>(Box<[OnceLock<Entry<T>>]>);
+
+impl<T> Default for Decisions<T> {
+    fn default() -> Self {
+        Self((0..TABLE_SLOTS).map(|_| OnceLock::new()).collect())
+    }
+}
+
+impl<T: Clone> Decisions<T> {
+    /// Returns what is decided for a callsite.
+    pub(crate) fn of(&self, metadata: &Metadata<'_>, decide: impl Fn() -> T) -> T {
+        find(&self.0, metadata, &decide)
+            .cloned()
+            .unwrap_or_else(decide)
+    }
 }
 
 /// Returns whether the audit layer wants the spans or events of this callsite.

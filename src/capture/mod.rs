@@ -5,7 +5,8 @@
 //! later, off the hot path ([`crate::record::row`]).
 //!
 //! - [`callsite`]: whether a callsite is audited and what its fields are, decided once
-//! - [`visitor`]: writes field values as entries, within limits
+//! - [`visitor`]: writes field values as entries, within limits; [`translate`]: those of which it
+//!   makes other fields
 //! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
 //! - [`open`]: the table of open spans; [`lookup`]: a span's states in all layers
 //! - [`context`]: what is recorded on the span of the whole request
@@ -35,7 +36,9 @@ pub(crate) mod host;
 pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod span;
+pub(crate) mod statements;
 mod stream;
+pub(crate) mod translate;
 pub(crate) mod visitor;
 
 #[cfg(feature = "http-body")]

@@ -46,10 +46,32 @@ pub(crate) struct Open {
     /// The table's place in the list; [`MAX_LISTED`]: it is not listed.
     place: AtomicUsize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
-    is_tracked: [bool; Kind::ALL.len()],
+    is_tracked: Tracked,
     counters: Arc<Counters>,
     unseen: Unseen,
     process: Process,
+}
+
+/// Which runs get a row if their process dies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Tracked {
+    pub(crate) kinds: [bool; Kind::ALL.len()],
+    /// Events that are adopted spans.
+    pub(crate) adopted_events: bool,
+}
+
+impl Tracked {
+    /// Returns whether any run is tracked.
+    pub(crate) fn is_any(self) -> bool {
+        self.adopted_events || self.kinds.contains(&true)
+    }
+
+    fn has(self, state: &SpanState) -> bool {
+        state.kind.is_some_and(|kind| {
+            self.kinds[kind.index()]
+                || self.adopted_events && kind == Kind::Event && state.is_adopted()
+        })
+    }
 }
 
 /// Called with the record of a span whose close was missed.
@@ -122,7 +144,7 @@ impl Open {
     /// Creates the table of a layer that belongs to the pipeline `owner`.
     pub(crate) fn new(
         owner: u32,
-        is_tracked: [bool; Kind::ALL.len()],
+        is_tracked: Tracked,
         counters: Arc<Counters>,
         unseen: Unseen,
     ) -> Arc<Self> {
@@ -246,7 +268,7 @@ impl Open {
         number: u64,
         state: Box<SpanState>,
     ) -> Option<Box<SpanState>> {
-        if state.kind.is_some_and(|kind| self.is_tracked[kind.index()]) {
+        if self.is_tracked.has(&state) {
             if shard.young.len() < MAX_YOUNG {
                 shard.young.push(number);
             } else {
@@ -319,6 +341,27 @@ impl Open {
                 if is_behind {
                     self.catch_up(&span);
                 }
+                return self.with_of(&id, metadata, with);
+            }
+            nearest = span.parent();
+        }
+        None
+    }
+
+    /// Calls `with` with the state of the nearest record: that of the span or of one that encloses it.
+    pub(crate) fn with_record<'a, S, T>(
+        &self,
+        span: Option<SpanRef<'a, S>>,
+        with: impl FnOnce(&mut SpanState) -> T,
+    ) -> Option<T>
+    where
+        S: LookupSpan<'a>,
+    {
+        let mut nearest = span;
+        while let Some(span) = nearest {
+            let (id, metadata) = (span.id(), Some(span.metadata()));
+            let is_record = |state: &mut SpanState| state.kind.is_some();
+            if self.with_of(&id, metadata, is_record) == Some(true) {
                 return self.with_of(&id, metadata, with);
             }
             nearest = span.parent();
@@ -420,7 +463,7 @@ impl Open {
     ) -> Option<Uuid> {
         let state = held.spans.get_mut(&number)?;
         let kind = state.kind?;
-        if !self.is_tracked[kind.index()] {
+        if !self.is_tracked.has(state) {
             return None;
         }
         let end = is_last.then(|| state.end_to_tell()).flatten();

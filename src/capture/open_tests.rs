@@ -7,7 +7,10 @@ use super::*;
 use crate::limits::Limits;
 use crate::record::encode::kind_and_id;
 
-const TRACKED: [bool; Kind::ALL.len()] = [true, true, false];
+const TRACKED: Tracked = Tracked {
+    kinds: [true, true, false],
+    adopted_events: false,
+};
 
 fn table() -> Arc<Open> {
     Open::new(0, TRACKED, Arc::default(), Box::new(|_, _| ()))

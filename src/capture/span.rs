@@ -1,26 +1,27 @@
 //! The state that an audit layer keeps for an open span.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 use tracing::Metadata;
 use tracing::span::Record;
 use uuid::Uuid;
 
-use super::callsite::Plan;
+use super::callsite::{Adopted, PlanRef};
 use super::host::{self, Host};
+use super::statements::Statements;
 use super::visitor::Visitor;
 use crate::clock::Moment;
 use crate::limits::Limits;
 use crate::record::buffers::Buffers;
 use crate::record::decode::Frame;
-use crate::record::encode::{End, Evidence, Header, Key};
+use crate::record::encode::{End, Evidence, Header, Key, ty};
 use crate::record::trace::Place;
 use crate::record::{id, row};
-use crate::vocabulary::Kind;
+use crate::vocabulary::{Field, Kind};
 
 /// The state that one audit layer keeps for a span.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct SpanState {
     /// The callsite, if there is one.
     pub(crate) metadata: Option<&'static Metadata<'static>>,
     /// The plan of the callsite, if there is one.
-    pub(crate) plan: Option<Cow<'static, Plan>>,
+    pub(crate) plan: Option<PlanRef>,
     pub(crate) host: Host,
     /// The spool knows that the run has begun.
     pub(crate) is_begun: bool,
@@ -64,6 +65,8 @@ pub(crate) struct SpanState {
     is_enclosed: bool,
     /// [`LATE_CONTEXT`] when the span inherited from the spans around it.
     late_context: u64,
+    /// What a library reports of the SQL that ran inside the span.
+    pub(super) statements: Option<Box<Statements>>,
 }
 
 /// What an open span itself adds to what its children inherit.
@@ -118,6 +121,7 @@ impl SpanState {
             met_panic: false,
             is_enclosed: false,
             late_context: 0,
+            statements: None,
         }
     }
 
@@ -182,7 +186,33 @@ impl SpanState {
         state.met_panic = std::thread::panicking();
         state.is_enclosed = false;
         state.late_context = Self::late_context();
+        state.statements = None;
         state
+    }
+
+    /// Returns whether the span is a run although records of its kind have mostly happened when they
+    /// are recorded: a request, a call of a tool.
+    pub(crate) fn is_adopted(&self) -> bool {
+        self.plan
+            .as_ref()
+            .is_some_and(|plan| plan.adopted.is_some())
+    }
+
+    /// Returns whether the span was adopted as such.
+    pub(crate) fn is(&self, adopted: Adopted) -> bool {
+        self.plan
+            .as_ref()
+            .is_some_and(|plan| plan.adopted == Some(adopted))
+    }
+
+    /// Gives a request the id of its row, unless it has one of its own.
+    pub(crate) fn name_request(&mut self) {
+        if self.buffers.own_key(Field::RequestId).is_none() {
+            let id = self.id.to_string();
+            let key = Key::Field(Field::RequestId);
+            self.buffers
+                .text(key, ty::TEXT, id.as_bytes(), &self.limits);
+        }
     }
 
     /// Returns whether the state belongs to a span of this callsite, rather than to an earlier span
@@ -422,6 +452,14 @@ impl SpanState {
     /// Sets the end of the record to its beginning.
     pub(crate) fn mark_instant(&mut self) {
         self.duration_us = Some(0);
+    }
+
+    /// Sets the end of the record to now, and its beginning to that long ago.
+    pub(crate) fn mark_ended_after(&mut self, elapsed: Duration) {
+        let elapsed_us = u64::try_from(elapsed.as_micros()).unwrap_or(u64::MAX);
+        let started_us = self.started_us.saturating_sub_unsigned(elapsed_us);
+        self.set_start(started_us);
+        self.duration_us = Some(elapsed_us);
     }
 
     /// Sets the beginning of the record to a time that the host gives.

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tracing::field::{Field as TracingField, Visit};
 
 use super::callsite::{Plan, Slot};
+use super::translate::{Given, Translate, Translation};
 use crate::limits::Limits;
 use crate::record::buffers::{Buffers, Written};
 use crate::record::debug_text::{self, Doubt};
@@ -81,17 +82,59 @@ impl<'a> Visitor<'a> {
         takes
     }
 
-    fn key(&self, field: &TracingField) -> Option<Key<'static>> {
+    /// Returns the key under which a value is written; `None`: it is left out, or it was translated.
+    fn key(
+        &mut self,
+        field: &TracingField,
+        given: impl FnOnce(&mut Self, Translate),
+    ) -> Option<Key<'static>> {
         match self.plan.slot(field.index()) {
             Slot::Field(field) => Some(Key::Field(field)),
             Slot::Extra => Some(Key::Extra(field.name())),
+            Slot::Renamed(name) => Some(Key::Extra(name)),
+            Slot::Translated(translate) => {
+                // May take long, and so not under a lock.
+                if self.takes(false) {
+                    given(self, translate);
+                }
+                None
+            }
             Slot::Ignore => None,
         }
     }
 
-    fn fixed<const N: usize>(&mut self, field: &TracingField, ty: u8, value: [u8; N]) {
-        if self.takes(true)
-            && let Some(key) = self.key(field)
+    fn translate(&mut self, translate: Translate, value: Given<'_>) {
+        let mut translation = Translation {
+            out: self.out,
+            limits: self.limits,
+            saw_result: false,
+            saw_status: false,
+        };
+        translate(value, &mut translation);
+        let (saw_result, saw_status) = (translation.saw_result, translation.saw_status);
+        self.saw_result |= saw_result;
+        self.saw_status |= saw_status;
+    }
+
+    /// Formats a value first, whatever that does; one that fails or is too long is left out.
+    fn translate_text(&mut self, translate: Translate, value: fmt::Arguments<'_>) {
+        let mut text = Formatted(String::new());
+        let outcome = catch_unwind(AssertUnwindSafe(|| text.write_fmt(value)));
+        if matches!(outcome, Ok(Ok(()))) {
+            self.translate(translate, Given::Text(&text.0));
+        }
+    }
+
+    fn fixed<const N: usize>(
+        &mut self,
+        field: &TracingField,
+        ty: u8,
+        value: [u8; N],
+        given: Given<'_>,
+    ) {
+        let translated = |this: &mut Self, translate| this.translate(translate, given);
+        if let Some(key) = self.key(field, translated)
+            && self.takes(true)
         {
             self.out.fixed(key, ty, value, self.limits);
             self.saw(key);
@@ -99,21 +142,31 @@ impl<'a> Visitor<'a> {
     }
 
     fn bytes(&mut self, field: &TracingField, ty: u8, value: &[u8]) {
-        if !self.takes(value.len() <= PLAIN_BYTES.min(self.limits.field_bytes)) {
-            return;
-        }
+        let is_plain = value.len() <= PLAIN_BYTES.min(self.limits.field_bytes);
         match self.plan.slot(field.index()) {
             // The usual case.
             Slot::Field(field) => {
-                self.out.text(Key::Field(field), ty, value, self.limits);
-                self.saw_result |= field.is_result();
-                self.saw_status |= field == Field::Status;
+                if self.takes(is_plain) {
+                    self.out.text(Key::Field(field), ty, value, self.limits);
+                    self.saw_result |= field.is_result();
+                    self.saw_status |= field == Field::Status;
+                }
             }
-            Slot::Extra => {
-                let key = Key::Extra(field.name());
-                self.out.text(key, ty, value, self.limits);
+            Slot::Extra => self.extra(field.name(), ty, value, is_plain),
+            Slot::Renamed(name) => self.extra(name, ty, value, is_plain),
+            Slot::Translated(translate) => {
+                if self.takes(false) {
+                    let text = String::from_utf8_lossy(value);
+                    self.translate(translate, Given::Text(&text));
+                }
             }
             Slot::Ignore => {}
+        }
+    }
+
+    fn extra(&mut self, name: &str, ty: u8, value: &[u8], is_plain: bool) {
+        if self.takes(is_plain) {
+            self.out.text(Key::Extra(name), ty, value, self.limits);
         }
     }
 
@@ -127,27 +180,31 @@ impl<'a> Visitor<'a> {
 
 impl Visit for Visitor<'_> {
     fn record_f64(&mut self, field: &TracingField, value: f64) {
-        self.fixed(field, ty::F64, value.to_le_bytes());
+        self.fixed(field, ty::F64, value.to_le_bytes(), Given::Float(value));
     }
 
     fn record_i64(&mut self, field: &TracingField, value: i64) {
-        self.fixed(field, ty::I64, value.to_le_bytes());
+        self.fixed(field, ty::I64, value.to_le_bytes(), Given::Int(value));
     }
 
     fn record_u64(&mut self, field: &TracingField, value: u64) {
-        self.fixed(field, ty::U64, value.to_le_bytes());
+        let given = Given::Int(i64::try_from(value).unwrap_or(i64::MAX));
+        self.fixed(field, ty::U64, value.to_le_bytes(), given);
     }
 
     fn record_i128(&mut self, field: &TracingField, value: i128) {
-        self.fixed(field, ty::I128, value.to_le_bytes());
+        let bound = if value < 0 { i64::MIN } else { i64::MAX };
+        let given = Given::Int(i64::try_from(value).unwrap_or(bound));
+        self.fixed(field, ty::I128, value.to_le_bytes(), given);
     }
 
     fn record_u128(&mut self, field: &TracingField, value: u128) {
-        self.fixed(field, ty::U128, value.to_le_bytes());
+        let given = Given::Int(i64::try_from(value).unwrap_or(i64::MAX));
+        self.fixed(field, ty::U128, value.to_le_bytes(), given);
     }
 
     fn record_bool(&mut self, field: &TracingField, value: bool) {
-        self.fixed(field, ty::BOOL, [u8::from(value)]);
+        self.fixed(field, ty::BOOL, [u8::from(value)], Given::Bool(value));
     }
 
     fn record_str(&mut self, field: &TracingField, value: &str) {
@@ -159,8 +216,11 @@ impl Visit for Visitor<'_> {
     }
 
     fn record_error(&mut self, field: &TracingField, value: &(dyn std::error::Error + 'static)) {
-        if self.takes(false)
-            && let Some(key) = self.key(field)
+        let translated = |this: &mut Self, translate| {
+            this.translate_text(translate, format_args!("{}", Chain(value)));
+        };
+        if let Some(key) = self.key(field, translated)
+            && self.takes(false)
             && debug(self.out, key, self.limits, format_args!("{}", Chain(value)))
         {
             self.saw(key);
@@ -168,10 +228,15 @@ impl Visit for Visitor<'_> {
     }
 
     fn record_debug(&mut self, field: &TracingField, value: &dyn fmt::Debug) {
+        let translated = |this: &mut Self, translate| {
+            this.translate_text(translate, format_args!("{value:?}"));
+        };
+        let Some(key) = self.key(field, translated) else {
+            return;
+        };
         if !self.takes(false) {
             return;
         }
-        let Some(key) = self.key(field) else { return };
         let is_value = match key {
             Key::Field(field) if field.is_looked_into() => shown(self.out, key, self.limits, value),
             _ => debug(self.out, key, self.limits, format_args!("{value:?}")),
@@ -179,6 +244,22 @@ impl Visit for Visitor<'_> {
         if is_value {
             self.saw(key);
         }
+    }
+}
+
+/// Text that is formatted to be translated.
+struct Formatted(String);
+
+/// The most bytes of it.
+const FORMATTED_BYTES: usize = 1 << 20;
+
+impl fmt::Write for Formatted {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        if self.0.len() + text.len() > FORMATTED_BYTES {
+            return Err(fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
     }
 }
 

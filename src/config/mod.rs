@@ -1,13 +1,16 @@
 //! The settings: their units, defaults and ranges.
 
+pub(crate) mod adopt;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;
 #[cfg(feature = "otlp")]
 mod otlp_environment;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use self::adopt::Adopt;
 #[cfg(feature = "otlp")]
 use self::otlp::Otlp;
 use crate::database::Servers;
@@ -104,7 +107,8 @@ pub struct Builder {
     when_full: Option<WhenFull>,
     queue: Option<(usize, usize)>,
     durability: [Durability; Kind::ALL.len()],
-    runs_in_flight: Option<[bool; Kind::ALL.len()]>,
+    runs_in_flight: [Option<bool>; Kind::ALL.len()],
+    adopt: Vec<Adopt>,
     spool_quota_bytes: Option<u64>,
     activities: Activities,
     batch: Batching,
@@ -154,7 +158,9 @@ pub(crate) struct Config {
     pub(crate) queue_records: usize,
     pub(crate) queue_bytes: usize,
     pub(crate) durability: [Durability; Kind::ALL.len()],
-    pub(crate) runs_in_flight: [bool; Kind::ALL.len()],
+    /// `None`: as is usual for the kind.
+    pub(crate) runs_in_flight: [Option<bool>; Kind::ALL.len()],
+    pub(crate) adopt: Arc<[Adopt]>,
     pub(crate) spool_quota_bytes: u64,
     pub(crate) activities: Activities,
     pub(crate) batch: Batching,
@@ -262,13 +268,23 @@ impl Builder {
     /// Sets whether a run of this kind that begins and never ends, because the process died, gets a
     /// row all the same: after the next start, with what was known when it began,
     /// `status = 'unknown'` and `error_code = 'process_lost'`. Default: yes for query runs and
-    /// prompt runs, no for events. Each run of the kind that takes longer than a few milliseconds
-    /// costs a write to the local log.
+    /// prompt runs, no for events, except those that are [adopted](Self::adopt) spans. Each run of
+    /// the kind that takes longer than a few milliseconds costs a write to the local log.
     pub fn runs_in_flight(mut self, kind: Kind, tracked: bool) -> Self {
-        let kinds = self
-            .runs_in_flight
-            .get_or_insert(Kind::ALL.map(Kind::is_tracked_in_flight));
-        kinds[kind.index()] = tracked;
+        self.runs_in_flight[kind.index()] = Some(tracked);
+        self
+    }
+
+    /// Sets what becomes a record although it is not tagged: model calls, SQL statements, HTTP
+    /// requests, spans of the program's own. May be called for each. Default: nothing.
+    ///
+    /// ```
+    /// use tracing_audit::{Adopt, Audit};
+    ///
+    /// let builder = Audit::builder().adopt(Adopt::gen_ai()).adopt(Adopt::sqlx());
+    /// ```
+    pub fn adopt(mut self, what: impl Into<Adopt>) -> Self {
+        self.adopt.push(what.into());
         self
     }
 
@@ -358,9 +374,8 @@ impl Builder {
             queue_records,
             queue_bytes,
             durability: self.durability,
-            runs_in_flight: self
-                .runs_in_flight
-                .unwrap_or(Kind::ALL.map(Kind::is_tracked_in_flight)),
+            runs_in_flight: self.runs_in_flight,
+            adopt: self.adopt.into(),
             spool_quota_bytes,
             activities: self.activities,
             batch: self.batch,
@@ -380,7 +395,6 @@ impl Builder {
     }
 
     /// Reads the settings in the environment; see [`crate::from_env`].
-    #[cfg_attr(not(feature = "otlp"), allow(clippy::unnecessary_wraps))]
     pub(crate) fn from_env() -> Result<Self, BuildError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let service_name = var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME"));
@@ -396,6 +410,7 @@ impl Builder {
                 .map(PathBuf::from),
             service_name,
             activities: activities_of_environment(),
+            adopt: adopted_of_environment()?,
             #[cfg(feature = "otlp")]
             otlp,
             ..Self::default()
@@ -410,6 +425,16 @@ pub(crate) fn activities_of_environment() -> Activities {
             .unwrap_or_default()
             .split(','),
     )
+}
+
+/// Returns what `AUDIT_ADOPT` lists, separated by commas.
+fn adopted_of_environment() -> Result<Vec<Adopt>, BuildError> {
+    let listed = std::env::var("AUDIT_ADOPT").unwrap_or_default();
+    let words = listed.split(',').map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(|word| Adopt::of_word(word).ok_or(BuildError::Adopt))
+        .collect()
 }
 
 /// The longest service name, in bytes; every row holds it.

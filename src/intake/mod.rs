@@ -15,9 +15,10 @@ use uuid::Uuid;
 use self::canary::Canary;
 use crate::capture::host;
 use crate::capture::lookup;
-use crate::capture::open::Open;
+use crate::capture::open::{Open, Tracked};
 use crate::capture::span::SpanState;
 use crate::clock::Moment;
+use crate::config::adopt::Adopt;
 use crate::config::{Config, Durability};
 use crate::delivery::commit::{FlushReply, deadline};
 use crate::delivery::required::{CommitReply, Fate, Required};
@@ -44,7 +45,9 @@ pub(crate) struct Intake {
     pub(crate) counters: Arc<Counters>,
     /// The tables of open spans, one for each layer.
     open: Mutex<Vec<Weak<Open>>>,
-    pub(crate) is_tracked: [bool; Kind::ALL.len()],
+    pub(crate) is_tracked: Tracked,
+    /// What becomes a record although it is not tagged.
+    pub(crate) adopt: Arc<[Adopt]>,
     refused_ends: Mutex<RefusedEnds>,
     durability: [Durability; Kind::ALL.len()],
     pub(crate) required: Arc<Required>,
@@ -89,7 +92,13 @@ impl Intake {
             queue: Queue::new(config.queue_records, config.queue_bytes),
             counters,
             open: Mutex::default(),
-            is_tracked: config.runs_in_flight,
+            is_tracked: Tracked {
+                kinds: Kind::ALL.map(|kind| {
+                    config.runs_in_flight[kind.index()].unwrap_or(kind.is_tracked_in_flight())
+                }),
+                adopted_events: config.runs_in_flight[Kind::Event.index()].unwrap_or(true),
+            },
+            adopt: Arc::clone(&config.adopt),
             refused_ends: Mutex::default(),
             durability: config.durability,
             required: Arc::new(Required::new(

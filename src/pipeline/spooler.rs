@@ -22,7 +22,6 @@ use crate::record::{NewRecord, encode, gap, id, lost};
 use crate::report;
 use crate::spool::{Admitted, Positions, Sink, Spool};
 use crate::stats::{DropCause, Stats};
-use crate::vocabulary::Kind;
 
 /// How often the queue is emptied while records come: the most that a killed process loses.
 const BUSY_POLL: Duration = Duration::from_millis(5);
@@ -314,7 +313,7 @@ impl Spooler {
     /// Takes the records from the queues, and reports the drops.
     fn take_queues(&mut self, now: Instant) {
         let intake = &self.intake;
-        let is_any_tracked = intake.is_tracked != [false; Kind::ALL.len()];
+        let is_any_tracked = intake.is_tracked.is_any();
         // Runs in flight first: a run that is seen here ends later.
         let mut are_young = false;
         if is_any_tracked && !self.in_flight.is_over() {

@@ -114,6 +114,25 @@ impl Buffers {
         entries.into_iter().any(|entry| entry.key == key)
     }
 
+    /// Returns whether the span has a value of its own for a field that its children do not inherit.
+    pub(crate) fn has_own(&self, field: Field) -> bool {
+        self.own(field).next().is_some()
+    }
+
+    /// Returns the text that the span has for such a field.
+    pub(crate) fn own_text(&self, field: Field) -> Option<&str> {
+        match self.own(field).last()?.value {
+            Value::Text(text) | Value::Debug(text) => Some(text),
+            _ => Some(""),
+        }
+    }
+
+    fn own(&self, field: Field) -> impl Iterator<Item = Entry<'_>> {
+        let entries = decode::entries(&self.body).map_while(Result::ok);
+        let key = EntryKey::Field(field);
+        entries.filter(move |entry| entry.key == key && entry.value.is_said() && !is_empty(entry))
+    }
+
     /// Returns the key that the span itself has for a field that its children inherit.
     pub(crate) fn own_key(&self, field: Field) -> Option<String> {
         let entries = decode::entries(&self.context).map_while(Result::ok);

@@ -23,6 +23,13 @@ use crate::vocabulary::{Field, FieldType, Kind, Status};
 /// The greatest number of entries in `problems`; one more entry stands for all others.
 const MAX_PROBLEMS: usize = 100;
 
+/// What an adopted model call has in `metadata` only once the model has answered.
+const ANSWERED: [&str; 3] = [
+    "gen_ai.output.tool_calls",
+    "gen_ai.response.finish_reasons",
+    "gen_ai.response.id",
+];
+
 /// A row of one of the three tables, without what the spool and the writer add.
 #[derive(Debug)]
 pub(crate) struct Row<'a> {
@@ -457,7 +464,20 @@ impl<'a> LastValues<'a> {
             }
             has_result = true;
         }
-        has_result
+        has_result || self.has_answer(values)
+    }
+
+    /// Returns whether a library that calls models has said what it knows only once the model has
+    /// answered.
+    fn has_answer(&self, values: &[Cell<'a>]) -> bool {
+        let is_counted = || {
+            matches!(
+                values[usize::from(Field::InputTokenCount.code())],
+                Cell::Int(_)
+            )
+        };
+        ANSWERED.iter().any(|name| self.extras.contains_key(*name))
+            || self.extras.contains_key("adopted") && is_counted()
     }
 
     /// Merges an object that was recorded as the field `metadata` into the metadata; any other

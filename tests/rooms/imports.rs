@@ -38,6 +38,10 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "adopt",
+        &["capture", "config", "limits", "record", "vocabulary"],
+    ),
+    (
         "intake",
         &[
             "capture",
@@ -57,7 +61,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "layer",
-        &["capture", "intake", "own_threads", "record", "vocabulary"],
+        &[
+            "adopt",
+            "capture",
+            "intake",
+            "limits",
+            "own_threads",
+            "record",
+            "vocabulary",
+        ],
     ),
     ("spool", &["clock", "record"]),
     (

@@ -1,0 +1,1 @@
+//! The libraries whose spans and events are adopted: see `tests/`.

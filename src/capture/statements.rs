@@ -1,0 +1,260 @@
+//! The SQL statements that a library reports while a query run is open.
+
+use std::time::Duration;
+
+use super::span::SpanState;
+use crate::limits::Limits;
+use crate::record::buffers::Buffers;
+use crate::record::encode::{Key, ty};
+use crate::vocabulary::Field;
+
+/// A statement that has ended; how, it does not say.
+#[derive(Debug)]
+pub(crate) struct Statement {
+    pub(crate) sql: String,
+    pub(crate) rows_returned: u64,
+    pub(crate) rows_affected: u64,
+    pub(crate) elapsed: Duration,
+}
+
+/// The statements of one run.
+#[derive(Debug, Default)]
+pub(crate) struct Statements {
+    count: u64,
+    listed: Vec<serde_json::Value>,
+    listed_bytes: usize,
+}
+
+/// The most bytes of SQL that are listed for one run.
+const LISTED_BYTES: usize = 16 * 1024;
+
+/// The most bytes of SQL that are listed for one statement.
+const LISTED_BYTES_EACH: usize = 1024;
+
+/// The most statements that are listed.
+const LISTED: usize = 100;
+
+impl Statement {
+    /// Returns the words of the statement in upper case, without comments at its beginning.
+    fn words(&self) -> impl Iterator<Item = String> + '_ {
+        without_comments(&self.sql)
+            .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
+            .filter(|word| !word.is_empty())
+            .map(str::to_ascii_uppercase)
+    }
+
+    /// Returns whether it only begins or ends a transaction.
+    fn is_of_transaction(&self) -> bool {
+        const WORDS: [&str; 9] = [
+            "ABORT",
+            "BEGIN",
+            "COMMIT",
+            "END",
+            "PREPARE",
+            "RELEASE",
+            "ROLLBACK",
+            "SAVEPOINT",
+            "START",
+        ];
+        let mut words = self.words();
+        match words.next().as_deref() {
+            // A prepared statement is not a transaction.
+            Some("PREPARE") => words.next().as_deref() == Some("TRANSACTION"),
+            Some(word) => WORDS.contains(&word),
+            None => true,
+        }
+    }
+
+    /// Returns whether it changes no row, so that what a driver calls affected are the rows that it
+    /// read.
+    fn only_reads(&self) -> bool {
+        const CHANGE: [&str; 5] = ["DELETE", "INSERT", "INTO", "MERGE", "UPDATE"];
+        let mut words = self.words();
+        match words.next().as_deref() {
+            Some("SELECT" | "TABLE" | "VALUES" | "SHOW" | "FETCH") => true,
+            // The words may stand in a string as well: then both counts are kept.
+            Some("WITH" | "EXPLAIN") => !words.any(|word| CHANGE.contains(&word.as_str())),
+            _ => false,
+        }
+    }
+
+    /// Writes the statement and its rows, for the fields that have no value.
+    pub(crate) fn write(&self, out: &mut Buffers, limits: &Limits) {
+        let has_rows_of_it = match out.own_text(Field::SqlText) {
+            None => {
+                let key = Key::Field(Field::SqlText);
+                out.text(key, ty::TEXT, self.sql.as_bytes(), limits);
+                true
+            }
+            Some(sql) => sql.trim() == self.sql.trim(),
+        };
+        if !has_rows_of_it {
+            return;
+        }
+        let mut count = |field, rows: u64| {
+            if !out.has_own(field) {
+                out.fixed(Key::Field(field), ty::U64, rows.to_le_bytes(), limits);
+            }
+        };
+        if self.only_reads() {
+            count(Field::RowCount, self.rows_returned);
+            return;
+        }
+        if self.rows_returned > 0 {
+            count(Field::RowCount, self.rows_returned);
+        }
+        count(Field::RowsAffected, self.rows_affected);
+    }
+}
+
+/// Removes white space, parentheses and comments from the beginning of a statement.
+fn without_comments(sql: &str) -> &str {
+    let mut rest = sql;
+    loop {
+        rest =
+            rest.trim_start_matches(|char: char| char.is_whitespace() || matches!(char, '(' | ';'));
+        if let Some(comment) = rest.strip_prefix("--") {
+            rest = comment.split_once('\n').map_or("", |(_, after)| after);
+        } else if let Some(comment) = rest.strip_prefix("/*") {
+            rest = after_comment(comment);
+        } else {
+            return rest;
+        }
+    }
+}
+
+/// Returns what follows a comment that has begun; comments nest in Postgres.
+fn after_comment(mut rest: &str) -> &str {
+    let mut depth = 1;
+    while depth > 0 {
+        let Some(at) = rest.find(['*', '/']) else {
+            return "";
+        };
+        rest = &rest[at..];
+        if let Some(after) = rest.strip_prefix("*/") {
+            (depth, rest) = (depth - 1, after);
+        } else if let Some(after) = rest.strip_prefix("/*") {
+            (depth, rest) = (depth + 1, after);
+        } else {
+            rest = &rest[1..];
+        }
+    }
+    rest
+}
+
+impl Statements {
+    /// Returns whether the statement is the first one that is not of a transaction.
+    fn add(&mut self, statement: &Statement) -> bool {
+        if statement.is_of_transaction() {
+            return false;
+        }
+        self.count += 1;
+        let end = statement.sql.floor_char_boundary(LISTED_BYTES_EACH);
+        let sql = &statement.sql[..end];
+        if self.listed.len() < LISTED && self.listed_bytes + sql.len() <= LISTED_BYTES {
+            self.listed_bytes += sql.len();
+            self.listed.push(serde_json::json!({
+                "sql_text": sql,
+                "rows_returned": statement.rows_returned,
+                "rows_affected": statement.rows_affected,
+                "elapsed_ms": statement.elapsed.as_secs_f64() * 1_000.0,
+            }));
+        }
+        self.count == 1
+    }
+}
+
+impl SpanState {
+    /// Notes a statement that a library ran inside the run: the first fills the fields that have no
+    /// value, more than one are listed when the run [ends](Self::list_statements). It is no evidence
+    /// of success.
+    pub(crate) fn ran(&mut self, statement: &Statement) {
+        let statements = self.statements.get_or_insert_default();
+        if statements.add(statement) {
+            let limits = self.limits;
+            statement.write(&mut self.buffers, &limits);
+            self.buffers.bound(&limits);
+        }
+    }
+
+    /// Writes the list of the statements, if there were more than one.
+    pub(crate) fn list_statements(&mut self) {
+        let Some(statements) = self.statements.take() else {
+            return;
+        };
+        if statements.count < 2 {
+            return;
+        }
+        let limits = self.limits;
+        let count = Key::Extra("statement_count");
+        let listed = serde_json::Value::Array(statements.listed).to_string();
+        let out = &mut self.buffers;
+        out.fixed(count, ty::U64, statements.count.to_le_bytes(), &limits);
+        out.text(
+            Key::Extra("statements"),
+            ty::JSON,
+            listed.as_bytes(),
+            &limits,
+        );
+        out.bound(&limits);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(sql: &str) -> Statement {
+        Statement {
+            sql: sql.to_owned(),
+            rows_returned: 0,
+            rows_affected: 0,
+            elapsed: Duration::ZERO,
+        }
+    }
+
+    #[test]
+    fn statement_that_reads_is_told_from_one_that_changes() {
+        for sql in [
+            "SELECT 1",
+            "-- a comment\n (select 1)",
+            "/* /* nested */ update */ VALUES (1)",
+            "WITH t AS (SELECT 1) SELECT * FROM t",
+            "TABLE t",
+            "EXPLAIN SELECT 1",
+        ] {
+            assert!(statement(sql).only_reads(), "{sql}");
+        }
+        for sql in [
+            "UPDATE t SET a = 1",
+            "WITH gone AS (DELETE FROM t RETURNING *) SELECT * FROM gone",
+            "INSERT INTO t SELECT 1",
+            "EXPLAIN ANALYZE UPDATE t SET a = 1",
+            "DROP TABLE t",
+            "/* unclosed",
+            "",
+        ] {
+            assert!(!statement(sql).only_reads(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn statement_of_a_transaction_is_recognised() {
+        for sql in [
+            "BEGIN",
+            "commit;",
+            "/* a */ ROLLBACK TO s",
+            "PREPARE TRANSACTION 'a'",
+            " ",
+        ] {
+            assert!(statement(sql).is_of_transaction(), "{sql}");
+        }
+        for sql in [
+            "SELECT 1",
+            "PREPARE a AS SELECT 1",
+            "UPDATE commit SET a = 1",
+        ] {
+            assert!(!statement(sql).is_of_transaction(), "{sql}");
+        }
+    }
+}
