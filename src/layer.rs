@@ -435,7 +435,7 @@ where
         }
         state.list_statements();
         if state.may_miss_context() {
-            let now = SpanState::late_context();
+            let now = state.late.now();
             let around = self
                 .open
                 .around(ctx.span(&id).and_then(|span| span.parent()));

@@ -140,25 +140,25 @@
 //!
 //! # Background jobs
 //!
-//! A spawned task starts outside every span. Give it the current span if it belongs to the request, or a span of its own:
+//! A spawned task starts outside every span. [`Context`] carries what records inherit to a task, a thread or a queue, also when
+//! the request is over by then:
 //!
 //! ```
-//! use tracing::{Instrument, Span, info_span};
+//! use tracing::Instrument;
+//! use tracing_audit::Context;
 //!
 //! # async fn send_report() {}
 //! # async fn nightly_cleanup() {}
 //! # tokio::runtime::Runtime::new().unwrap().block_on(async {
 //! // Part of the request: its records have the request's id, tenant and user.
-//! tokio::spawn(send_report().instrument(Span::current()));
+//! tokio::spawn(send_report().instrument(Context::capture().span()));
 //!
-//! // A job of its own, whoever started it.
-//! let job = info_span!(parent: None, "job", request_id = "cleanup-2026-11-28", user_id = "scheduler");
-//! tokio::spawn(nightly_cleanup().instrument(job));
+//! // A job of its own, whoever started it, with a request id such as cleanup-0198f1d3-….
+//! tokio::spawn(nightly_cleanup().instrument(Context::job("cleanup").span()));
 //! # });
 //! ```
 //!
-//! In a thread, enter the span inside: `std::thread::spawn(move || span.in_scope(work))`. For a call to another service,
-//! send [`traceparent`](AuditSpanExt::traceparent) along.
+//! In a thread, `context.in_scope(work)`. For a call to another service, send [`traceparent`](AuditSpanExt::traceparent) along.
 //!
 //! # Streaming
 //!
@@ -268,7 +268,7 @@
 //! | The row is there, but a column is NULL. | The field was recorded without being declared. | Declare it: `fields(row_count = Empty)`. |
 //! | A value is in `metadata`, not in its column. | The name is misspelled, or belongs to another kind. | Compare it with the columns of the table. |
 //! | `user_id` is missing once a log layer is added. | It is recorded with `Span::current()`, which is another span now. | [`context`], as in [the user is known later](#the-user-is-known-later). |
-//! | `request_id` or `user_id` is missing. | The work runs in a spawned task, outside the request span. | `.instrument(Span::current())`, as in [background jobs](#background-jobs). |
+//! | `request_id` or `user_id` is missing. | The work runs in a spawned task, outside the request span. | `.instrument(Context::capture().span())`, as in [background jobs](#background-jobs). |
 //! | `status` is `unknown`. | Nobody saw the outcome. | `#[instrument(err)]`, `audited`, or a field `status`; see [the outcome](#the-outcome). |
 //! | `error_code` is `shut_down` or `process_lost`. | The run was still open when the program ended. | Let runs end before [`Audit::shutdown`]. |
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -315,8 +315,8 @@ pub use audit::{Audit, ShutdownReport, from_env};
 #[cfg(feature = "http-body")]
 pub use capture::{AuditBodyExt, AuditedBody};
 pub use capture::{
-    AuditContext, AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Gathered,
-    context,
+    AuditContext, AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Context,
+    Gathered, context,
 };
 pub use config::adopt::{Adopt, AdoptGenAi, AdoptHttp, AdoptSqlx, SpanMapping};
 #[cfg(feature = "otlp")]

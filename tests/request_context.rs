@@ -1,13 +1,16 @@
 //! Who a request is by, recorded with `tracing_audit::context()` wherever the login is checked.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends")]
 
+use std::sync::{Arc, OnceLock};
+
 use serde_json::{Value, json};
 use testkit::Postgres;
 use testkit::child::{child, child_processes, command};
 use testkit::trail::{Folder, PATIENCE, Trail};
+use tracing::instrument::WithSubscriber as _;
 use tracing::level_filters::LevelFilter;
-use tracing::{Dispatch, Instrument as _, info_span, instrument};
-use tracing_audit::{Audit, AuditSpanExt as _, Event, context};
+use tracing::{Dispatch, Instrument as _, Span, info_span, instrument};
+use tracing_audit::{Audit, AuditSpanExt as _, Context, Event, Kind, context};
 use tracing_subscriber::prelude::*;
 use tracing_subscriber::{fmt, registry};
 
@@ -543,4 +546,114 @@ fn records_of_a_request_whose_id_is_known_late_are_of_one_trace() {
         "SELECT count(*), count(DISTINCT trace_id), count(DISTINCT request_id), count(DISTINCT parent_id), count(parent_id) FROM audit.events",
     );
     assert_eq!(said.trim(), "3|1|1|1|2");
+}
+
+/// What runs outside of the request's spans: in a task, in a thread, from a queue after the request
+/// has ended, and for nobody.
+fn work_elsewhere() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let (queue, work) = std::sync::mpsc::channel::<Context>();
+    info_span!("request", request_id = "r-1").in_scope(|| {
+        let run = info_span!("audit.query_run", sql_text = "around", status = "ok");
+        let _run = run.enter();
+        context().user("alice").set("plan", "gold");
+        let here = Context::capture();
+        let dispatch = tracing::dispatcher::get_default(Clone::clone);
+        let task = async { query("in a task") }.instrument(here.span());
+        runtime
+            .block_on(runtime.spawn(task.with_subscriber(dispatch.clone())))
+            .unwrap();
+        let in_a_thread = here.clone();
+        let thread = std::thread::spawn(move || {
+            tracing::dispatcher::with_default(&dispatch, || {
+                in_a_thread.in_scope(|| query("in a thread"));
+            });
+        });
+        thread.join().unwrap();
+        queue.send(here).unwrap();
+        // It does not reach what was captured.
+        context().user("bob");
+    });
+    // Within another request.
+    info_span!("request", request_id = "r-2", user_id = "carol").in_scope(|| {
+        let captured = work.recv().unwrap();
+        captured.in_scope(|| {
+            query("from a queue");
+            context().set("conversation_id", "c");
+            query("in a conversation");
+        });
+        query("of the other");
+        Context::job("cleanup").in_scope(|| {
+            context().user("scheduler");
+            query("of a job");
+        });
+    });
+    Context::capture().in_scope(|| query("of nobody"));
+}
+
+fn assert_work_elsewhere(postgres: &Postgres) {
+    let rows = postgres.psql(
+        "SELECT concat_ws('|', sql_text, CASE WHEN request_id LIKE 'cleanup-%' THEN 'a job' ELSE request_id END,
+             user_id, conversation_id, metadata->>'plan',
+             CASE WHEN parent_id = (SELECT id FROM audit.query_runs WHERE sql_text = 'around') THEN 'inside' END,
+             CASE WHEN trace_id = (SELECT trace_id FROM audit.query_runs WHERE sql_text = 'around') THEN 'its trace' END)
+         FROM audit.query_runs ORDER BY 1",
+    );
+    let rows: Vec<_> = rows.lines().collect();
+    assert_eq!(
+        rows,
+        [
+            "around|r-1|bob|gold|its trace",
+            "from a queue|r-1|alice|gold|inside|its trace",
+            "in a conversation|r-1|alice|c|gold|inside|its trace",
+            "in a task|r-1|alice|gold|inside|its trace",
+            "in a thread|r-1|alice|gold|inside|its trace",
+            "of a job|a job|scheduler",
+            "of nobody",
+            "of the other|r-2|carol",
+        ]
+    );
+}
+
+#[test]
+fn captured_context_goes_to_tasks_threads_and_queues_whatever_other_layers_there_are() {
+    for stack in STACKS {
+        let trail = Trail::start();
+        tracing::dispatcher::with_default(&stack(&trail.audit), work_elsewhere);
+        trail.audit.flush_blocking(PATIENCE).unwrap();
+        assert_work_elsewhere(&trail.postgres);
+    }
+}
+
+/// A layer that asks for the context of a span while it holds the span's extensions.
+struct Asks(Arc<OnceLock<Span>>);
+
+impl<S> tracing_subscriber::Layer<S> for Asks
+where
+    S: tracing::Subscriber + for<'a> tracing_subscriber::registry::LookupSpan<'a>,
+{
+    fn on_event(&self, _: &tracing::Event<'_>, ctx: tracing_subscriber::layer::Context<'_, S>) {
+        let span = ctx.lookup_current().unwrap();
+        let mut extensions = span.extensions_mut();
+        let request = self.0.get().unwrap().audit_context();
+        extensions.replace(request.request_id());
+        request.user("alice");
+    }
+}
+
+#[test]
+fn layer_of_the_host_that_holds_a_spans_extensions_can_ask_for_the_context() {
+    let trail = Trail::start();
+    let asked = Arc::new(OnceLock::new());
+    let asks = Asks(Arc::clone(&asked));
+    let subscriber = registry().with(trail.audit.layer()).with(asks);
+    tracing::subscriber::with_default(subscriber, || {
+        let request = info_span!("request", request_id = "r-1");
+        asked.set(request.clone()).unwrap();
+        request.in_scope(|| {
+            tracing::info!("asked");
+            query("by alice");
+        });
+    });
+    assert_eq!(trail.row(Kind::QueryRun)["user_id"], "alice");
 }

@@ -11,7 +11,7 @@
 pub(crate) use without::{Active, Host, active};
 
 #[cfg(feature = "tracing-opentelemetry")]
-pub(crate) use with::{Active, Host, active, context, of_span};
+pub(crate) use with::{Active, Host, active, context, of_span, set_parent};
 
 #[cfg(not(feature = "tracing-opentelemetry"))]
 #[allow(clippy::unused_self, reason = "as with the feature")]
@@ -40,10 +40,12 @@ mod without {
 #[cfg(feature = "tracing-opentelemetry")]
 mod with {
     use opentelemetry::Context;
-    use opentelemetry::trace::{SpanContext, TraceContextExt as _};
+    use opentelemetry::trace::{
+        SpanContext, SpanId, TraceContextExt as _, TraceFlags, TraceId, TraceState,
+    };
     use tracing::Dispatch;
     use tracing::span::Id;
-    use tracing_opentelemetry::get_otel_context;
+    use tracing_opentelemetry::{OpenTelemetrySpanExt as _, get_otel_context};
     use tracing_subscriber::Registry;
     use tracing_subscriber::registry::LookupSpan as _;
 
@@ -143,6 +145,20 @@ mod with {
             ALIVE.try_with(|_| current()).ok().flatten()
         };
         std::panic::catch_unwind(asking).ok().flatten()
+    }
+
+    /// Makes a span of the host's the parent of its span for this span of `tracing`.
+    pub(crate) fn set_parent(span: &tracing::Span, parent: HostSpan) {
+        let context = SpanContext::new(
+            TraceId::from_bytes(parent.trace_id),
+            SpanId::from_bytes(parent.span_id),
+            TraceFlags::default().with_sampled(parent.is_sampled),
+            false,
+            TraceState::default(),
+        );
+        let parent = Context::new().with_remote_span_context(context);
+        // Fails where the subscriber has no such layer, which then needs no parent.
+        let _ = span.set_parent(parent);
     }
 
     /// Returns the host's span for this span of `tracing`. The caller must hold no lock on that

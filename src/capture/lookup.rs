@@ -7,6 +7,7 @@ use tracing::{Dispatch, Metadata};
 use tracing_subscriber::Registry;
 use tracing_subscriber::registry::LookupSpan;
 
+use super::captured::Captured;
 use super::open::{Open, of};
 use super::span::SpanState;
 use crate::record::trace::Place;
@@ -56,6 +57,38 @@ pub(crate) fn with_nearest<T>(
         nearest = span.parent();
     }
     None
+}
+
+/// Captures, in each audit layer, what a span inside this one would inherit.
+pub(super) fn capture(dispatch: &Dispatch, id: &Id) -> Vec<Captured> {
+    let Some(registry) = dispatch.downcast_ref::<Registry>() else {
+        return Vec::new();
+    };
+    let Some(span) = registry.span(id) else {
+        return Vec::new();
+    };
+    let tables = of(registry, &span);
+    let capture = |table: &Arc<Open>| {
+        let span = registry.span(id);
+        table.with_nearest(span, |from| Captured::of(table.number(), from))
+    };
+    tables.iter().filter_map(capture).collect()
+}
+
+/// Gives a span that has just begun what was captured in its layer.
+pub(super) fn restore(dispatch: &Dispatch, id: &Id, all: &[Captured]) {
+    let Some(registry) = dispatch.downcast_ref::<Registry>() else {
+        return;
+    };
+    let Some(span) = registry.span(id) else {
+        return;
+    };
+    for table in of(registry, &span) {
+        if let Some(captured) = all.iter().find(|captured| captured.table == table.number()) {
+            let give = |state: &mut SpanState| captured.give_to(state);
+            table.with_of(id, Some(span.metadata()), give);
+        }
+    }
 }
 
 /// Returns the nearest record's place in its trace: that of the span or of one that encloses it.
@@ -113,7 +146,9 @@ pub(super) fn set_on_request(dispatch: &Dispatch, id: &Id, name: &str, entries: 
         };
         let set = |state: &mut SpanState| state.set_context(name, entries);
         way.table.with_of(outermost, Some(metadata), set);
-        let now = SpanState::late_context();
+        let late = |state: &mut SpanState| state.late.now();
+        let late = way.table.with_of(outermost, Some(metadata), late);
+        let Some(now) = late else { continue };
         let mut around = way.table.around(registry.span(outermost));
         for (id, metadata) in between.iter().rev() {
             let this = way.table.with_of(id, Some(metadata), |state| {

@@ -9,7 +9,9 @@
 //!   makes other fields
 //! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
 //! - [`open`]: the table of open spans; [`lookup`]: a span's states in all layers
-//! - [`context`]: what is recorded on the span of the whole request
+//! - [`context`]: what is recorded on the span of the whole request; [`captured`]: what is carried to
+//!   a task, a thread or a queue
+//! - [`late`]: whether a span has to look at those around it again
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
 //!   for those
 //! - [`gather`]: text that comes in parts
@@ -29,10 +31,12 @@
 #[cfg(feature = "http-body")]
 mod body;
 pub(crate) mod callsite;
+mod captured;
 mod context;
 mod future;
 mod gather;
 pub(crate) mod host;
+mod late;
 pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod span;
@@ -43,6 +47,7 @@ pub(crate) mod visitor;
 
 #[cfg(feature = "http-body")]
 pub use body::{AuditBodyExt, AuditedBody};
+pub use captured::Context;
 pub use context::{AuditContext, context};
 pub use future::{AuditFutureExt, AuditSpanExt, Audited};
 pub use gather::Gathered;

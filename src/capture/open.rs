@@ -18,7 +18,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, RwLock, Weak};
 
 use crossbeam_utils::CachePadded;
@@ -29,6 +29,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
 
 use super::host;
+use super::late::Late;
 use super::span::{Around, SpanState};
 use crate::clock::Moment;
 use crate::fork::Process;
@@ -47,6 +48,8 @@ pub(crate) struct Open {
     place: AtomicUsize,
     shards: Box<[CachePadded<Mutex<Shard>>]>,
     is_tracked: Tracked,
+    /// Spans' extensions name this table.
+    is_kept_by_spans: AtomicBool,
     counters: Arc<Counters>,
     unseen: Unseen,
     process: Process,
@@ -136,6 +139,10 @@ const FREE: usize = 0;
 /// A table is being listed here. No Registry has this address, because it is not aligned.
 const TAKEN: usize = 1;
 
+/// The number of tables that spans' extensions name. While there is none, no span's extensions are
+/// locked: a layer of the host's may hold them, and ask for the context all the same.
+static KEPT_BY_SPANS: AtomicUsize = AtomicUsize::new(0);
+
 /// The tables of a span, kept in its extensions if they are not listed.
 #[derive(Debug, Default)]
 struct KeptBy(Vec<Weak<Open>>);
@@ -155,6 +162,7 @@ impl Open {
             place: AtomicUsize::new(MAX_LISTED),
             shards: (0..SHARDS).map(|_| CachePadded::default()).collect(),
             is_tracked,
+            is_kept_by_spans: AtomicBool::new(false),
             counters,
             unseen,
             process: Process::current(),
@@ -191,6 +199,11 @@ impl Open {
         self.owner
     }
 
+    /// Returns the number that no other table has.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
     fn is_listed(&self) -> bool {
         self.place.load(Ordering::Relaxed) < MAX_LISTED
     }
@@ -217,6 +230,7 @@ impl Open {
         let Some(mut shard) = self.shard(id.into_u64()) else {
             return;
         };
+        state.late = Late::of_outermost(id.into_u64());
         if let Some((parent, metadata)) = parent {
             if let Some(parent) = shard.spans.get(&parent.into_u64())
                 && parent.is_of(metadata)
@@ -251,6 +265,9 @@ impl Open {
         if !self.is_listed()
             && let Some(span) = span()
         {
+            if !self.is_kept_by_spans.swap(true, Ordering::Relaxed) {
+                KEPT_BY_SPANS.fetch_add(1, Ordering::Relaxed);
+            }
             let mut extensions = span.extensions_mut();
             if let Some(KeptBy(tables)) = extensions.get_mut() {
                 tables.push(Arc::downgrade(self));
@@ -377,7 +394,8 @@ impl Open {
     where
         S: LookupSpan<'a>,
     {
-        let now = SpanState::late_context();
+        let late = self.with_of(&span.id(), Some(span.metadata()), |state| state.late.now());
+        let Some(now) = late else { return };
         let mut spans = vec![(span.id(), span.metadata())];
         let mut next = span.parent();
         while let Some(span) = next {
@@ -482,6 +500,9 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        if *self.is_kept_by_spans.get_mut() {
+            KEPT_BY_SPANS.fetch_sub(1, Ordering::Relaxed);
+        }
         if let Some(listed) = LISTED.get(*self.place.get_mut()) {
             listed.registry.store(FREE, Ordering::Relaxed);
         }
@@ -573,7 +594,9 @@ pub(super) fn of(registry: &Registry, span: &SpanRef<'_, Registry>) -> Vec<Arc<O
         .iter()
         .filter_map(|listed| listed.of(address))
         .collect();
-    if let Some(KeptBy(tables)) = span.extensions().get() {
+    if KEPT_BY_SPANS.load(Ordering::Relaxed) > 0
+        && let Some(KeptBy(tables)) = span.extensions().get()
+    {
         found.extend(tables.iter().filter_map(Weak::upgrade));
     }
     found.sort_unstable_by_key(|table| table.number);

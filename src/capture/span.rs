@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -12,6 +11,7 @@ use uuid::Uuid;
 
 use super::callsite::{Adopted, PlanRef};
 use super::host::{self, Host};
+use super::late::Late;
 use super::statements::Statements;
 use super::visitor::Visitor;
 use crate::clock::Moment;
@@ -33,8 +33,8 @@ pub(crate) struct SpanState {
     /// `None`: the span does not become a record; its fields are inherited.
     pub(crate) kind: Option<Kind>,
     pub(crate) id: Uuid,
-    parent: Uuid,
-    root: Uuid,
+    pub(super) parent: Uuid,
+    pub(super) root: Uuid,
     began: Moment,
     started_us: i64,
     /// `None`: measured from the beginning to the close.
@@ -63,8 +63,8 @@ pub(crate) struct SpanState {
     met_panic: bool,
     /// Another span with a state encloses it.
     is_enclosed: bool,
-    /// [`LATE_CONTEXT`] when the span inherited from the spans around it.
-    late_context: u64,
+    /// How many late values there were when the span inherited from the spans around it.
+    pub(crate) late: Late,
     /// What a library reports of the SQL that ran inside the span.
     pub(super) statements: Option<Box<Statements>>,
 }
@@ -75,10 +75,6 @@ pub(crate) struct Around {
     is_record: bool,
     context: Vec<u8>,
 }
-
-/// How often an inherited field was recorded on a span that was already open. If it has not changed
-/// since a span inherited, its enclosing spans need not be checked again.
-static LATE_CONTEXT: AtomicU64 = AtomicU64::new(0);
 
 /// States pooled for each thread: more than the spans that a thread has open at once.
 const POOLED_PER_THREAD: usize = 16;
@@ -120,7 +116,7 @@ impl SpanState {
             entered_amid_panic: false,
             met_panic: false,
             is_enclosed: false,
-            late_context: 0,
+            late: Late::default(),
             statements: None,
         }
     }
@@ -185,7 +181,7 @@ impl SpanState {
         state.entered_amid_panic = false;
         state.met_panic = std::thread::panicking();
         state.is_enclosed = false;
-        state.late_context = Self::late_context();
+        state.late = Late::default();
         state.statements = None;
         state
     }
@@ -227,6 +223,8 @@ impl SpanState {
     /// Inherits from the nearest enclosing span that has a state.
     pub(crate) fn inherit(&mut self, from: &Self, active: host::Active) {
         self.is_enclosed = true;
+        // Not those of now: the enclosing span itself may not know of all.
+        self.late = from.late;
         let entries = [&*from.buffers.inherited, &from.buffers.context];
         self.buffers.inherit(entries, from.kind.is_some());
         self.buffers.bound(&self.limits);
@@ -298,7 +296,7 @@ impl SpanState {
 
     fn saw_fields(&mut self, some_are_inherited: bool, saw_result: bool) {
         if some_are_inherited {
-            LATE_CONTEXT.fetch_add(1, Ordering::Relaxed);
+            self.late.note();
         }
         if saw_result {
             self.saw(Evidence::ResultField);
@@ -354,15 +352,10 @@ impl SpanState {
         matches!(self.evidence, Evidence::Ok | Evidence::Err)
     }
 
-    /// Returns how often an inherited field was recorded on a span that was already open.
-    pub(crate) fn late_context() -> u64 {
-        LATE_CONTEXT.load(Ordering::Relaxed)
-    }
-
     /// Returns whether a field may have been recorded on an enclosing span since this one inherited
     /// from it.
     pub(crate) fn may_miss_context(&self) -> bool {
-        self.is_enclosed && self.late_context != Self::late_context()
+        self.is_enclosed && self.late.is_behind()
     }
 
     /// Returns what this span adds to what its children inherit.
@@ -374,9 +367,9 @@ impl SpanState {
     }
 
     /// Inherits what was recorded on the enclosing spans, from the outermost on, since this one
-    /// inherited from them, at the time `now` of [`late_context`](Self::late_context). A record
+    /// inherited from them, at the time `now`. A record
     /// keeps the values that it has; a span that is only context has those of now.
-    pub(super) fn catch_up(&mut self, around: &[Around], now: u64) {
+    pub(super) fn catch_up(&mut self, around: &[Around], now: Late) {
         if self.kind.is_some() {
             self.inherit_late(around, now);
         } else {
@@ -385,23 +378,23 @@ impl SpanState {
     }
 
     /// Inherits values for the fields that have none, in the same way.
-    pub(crate) fn inherit_late(&mut self, around: &[Around], now: u64) {
+    pub(crate) fn inherit_late(&mut self, around: &[Around], now: Late) {
         let mut has_record = false;
         for enclosing in around.iter().rev() {
             has_record |= enclosing.is_record;
             self.buffers.inherit_missing(&enclosing.context, has_record);
         }
-        self.late_context = now;
+        self.late = now;
     }
 
     /// Inherits all values of now, in the same way.
-    pub(super) fn inherit_anew(&mut self, around: &[Around], now: u64) {
+    pub(super) fn inherit_anew(&mut self, around: &[Around], now: Late) {
         self.buffers.inherited.clear();
         for enclosing in around {
             let entries = [&[], &*enclosing.context];
             self.buffers.inherit(entries, enclosing.is_record);
         }
-        self.late_context = now;
+        self.late = now;
     }
 
     /// Returns the header of the frame that reports a run as begun.
