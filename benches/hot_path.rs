@@ -8,17 +8,21 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use fastrace::collector::{Config, SpanContext};
 use fastrace::local::LocalSpan;
+use sqlx_core::connection::LogSettings;
+use sqlx_core::logger::QueryLogger;
+use sqlx_core::sql_str::SqlSafeStr as _;
 use testkit::Postgres;
 use testkit::benches;
 use testkit::benches::peers::{self, Another, CountLines, Discard};
 use testkit::benches::traffic::{self, DATASOURCE, QUESTIONS, REQUESTS, USER};
 use testkit::benches::watch::Watch;
-use tracing_audit::Audit;
+use tracing_audit::{Adopt, Audit};
 use tracing_subscriber::fmt::format::FmtSpan;
 use tracing_subscriber::prelude::*;
 
@@ -27,6 +31,8 @@ use tracing_subscriber::prelude::*;
 enum Stack {
     Registry,
     Audit,
+    /// The same, with everything adopted that can be.
+    Adopting,
     /// The same, with the export to a collector beside Postgres.
     #[cfg(feature = "otlp")]
     Exporting,
@@ -49,6 +55,16 @@ enum Work {
     Context,
     FastraceSpan,
     FastraceLocal,
+    /// A call of a model, with the fields that rig declares.
+    ModelCall,
+    /// A request, as tower-http traces it.
+    Request,
+    /// A query run, with what sqlx does when a statement has ended.
+    Statement,
+    /// An audited span in four others.
+    Nested,
+    /// The same, while logins of other requests are recorded.
+    NestedAmidLogins,
 }
 
 /// A line of a table: what it is called, what is measured on how many threads, and the line of the same table that it
@@ -132,6 +148,50 @@ const TABLES: &[(&str, &[Line])] = &[
             (OTEL, Stack::OpenTelemetry, Work::Context, 1, Some(0)),
         ],
     ),
+    (
+        "audited span, 1 thread, with and without adoption",
+        &[
+            (OURS, Stack::Audit, Work::Audited, 1, None),
+            (ADOPTING, Stack::Adopting, Work::Audited, 1, Some(0)),
+        ],
+    ),
+    (
+        "call of a model as rig traces it, 1 thread",
+        &[
+            (OURS, Stack::Audit, Work::ModelCall, 1, None),
+            (ADOPTING, Stack::Adopting, Work::ModelCall, 1, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::ModelCall, 1, Some(0)),
+        ],
+    ),
+    (
+        "request as tower-http traces it, 1 thread",
+        &[
+            (OURS, Stack::Audit, Work::Request, 1, None),
+            (ADOPTING, Stack::Adopting, Work::Request, 1, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::Request, 1, Some(0)),
+        ],
+    ),
+    (
+        "query run with a statement by sqlx, 1 thread",
+        &[
+            (OURS, Stack::Audit, Work::Statement, 1, None),
+            (ADOPTING, Stack::Adopting, Work::Statement, 1, Some(0)),
+            (OTEL, Stack::OpenTelemetry, Work::Statement, 1, Some(0)),
+        ],
+    ),
+    (
+        "audited span in four others, 1 thread",
+        &[
+            (OURS, Stack::Audit, Work::Nested, 1, None),
+            (
+                "the same, amid logins of other requests",
+                Stack::Audit,
+                Work::NestedAmidLogins,
+                1,
+                Some(0),
+            ),
+        ],
+    ),
     #[cfg(feature = "otlp")]
     (
         "audited span, 1 thread, with and without export",
@@ -157,6 +217,7 @@ const LOCAL_SPANS: u32 = 20;
 
 const BARE: &str = "Registry";
 const OURS: &str = "Registry + tracing-audit";
+const ADOPTING: &str = "Registry + tracing-audit, adopting";
 #[cfg(feature = "otlp")]
 const EXPORTING: &str = "Registry + tracing-audit, exporting";
 const OTEL: &str = "Registry + tracing-opentelemetry";
@@ -340,6 +401,32 @@ fn burst(work: Work, spans: u32, on_core: bool) -> Duration {
             let context = |n: usize| drop(traffic::request(REQUESTS[n % REQUESTS.len()]).entered());
             timed(spans, on_core, context)
         }
+        Work::ModelCall => {
+            let _request = request();
+            timed(spans, on_core, traffic::model_call)
+        }
+        Work::Request => timed(spans, on_core, traffic::http_request),
+        Work::Statement => {
+            let _request = request();
+            timed(spans, on_core, statement)
+        }
+        Work::Nested => nested(spans, on_core),
+        Work::NestedAmidLogins => {
+            let is_over = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    while !is_over.load(Ordering::Relaxed) {
+                        let request = traffic::request(REQUESTS[1]).entered();
+                        tracing_audit::context().user(USER);
+                        drop(request);
+                        std::thread::sleep(Duration::from_micros(100));
+                    }
+                });
+                let took = nested(spans, on_core);
+                is_over.store(true, Ordering::Relaxed);
+                took
+            })
+        }
         Work::FastraceSpan => {
             let root = root();
             let _local = root.set_local_parent();
@@ -355,6 +442,21 @@ fn burst(work: Work, spans: u32, on_core: bool) -> Duration {
             })
         }
     }
+}
+
+fn nested(spans: u32, on_core: bool) -> Duration {
+    let around = REQUESTS.map(|id| traffic::request(id).entered());
+    let took = timed(spans, on_core, traffic::query_run);
+    around.into_iter().rev().for_each(drop);
+    took
+}
+
+/// A query run that says no SQL, and what sqlx does when a statement has ended in it.
+fn statement(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let _run = tracing::info_span!("audit.query_run", question_text = asked.question).entered();
+    let mut logger = QueryLogger::new(asked.sql.into_sql_str(), LogSettings::default());
+    logger.increment_rows_returned();
 }
 
 fn timed(spans: u32, on_core: bool, span: impl Fn(usize)) -> Duration {
@@ -412,6 +514,15 @@ fn install(stack: Stack, url: &str, spool: &str) -> (Flush, Finish) {
         Stack::Another => tracing_subscriber::registry().with(Another).init(),
         Stack::Audit => {
             let audit = start();
+            tracing_subscriber::registry().with(audit.layer()).init();
+            return of_audit(audit);
+        }
+        Stack::Adopting => {
+            let builder = builder()
+                .adopt(Adopt::gen_ai())
+                .adopt(Adopt::http())
+                .adopt(Adopt::sqlx());
+            let audit = builder.start().expect("the pipeline starts");
             tracing_subscriber::registry().with(audit.layer()).init();
             return of_audit(audit);
         }

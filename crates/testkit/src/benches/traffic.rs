@@ -102,6 +102,59 @@ pub fn query_run(n: usize) {
     span.record("status", "succeeded");
 }
 
+/// A call of a model, with the fields that rig 0.44 declares and records.
+pub fn model_call(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        target: "rig::completions",
+        "chat",
+        gen_ai.operation.name = "chat",
+        gen_ai.provider.name = "openai",
+        gen_ai.request.model = "replay",
+        gen_ai.system_instructions = Empty,
+        gen_ai.request.stream = Empty,
+        gen_ai.response.id = Empty,
+        gen_ai.response.model = Empty,
+        rig.provider_request_id = Empty,
+        gen_ai.usage.input_tokens = Empty,
+        gen_ai.usage.output_tokens = Empty,
+        gen_ai.usage.cache_read.input_tokens = Empty,
+        gen_ai.usage.reasoning_tokens = Empty,
+        gen_ai.input.messages = Empty,
+        gen_ai.output.messages = Empty,
+    );
+    let _entered = span.enter();
+    let message = |role, text: &str| {
+        serde_json::json!([{"role": role, "parts": [{"type": "text", "content": text}]}])
+            .to_string()
+    };
+    span.record("gen_ai.input.messages", message("user", asked.question));
+    span.record("gen_ai.response.id", "chatcmpl-1");
+    span.record("gen_ai.response.model", "replay-2026");
+    span.record("gen_ai.usage.input_tokens", 11);
+    span.record("gen_ai.usage.output_tokens", 5);
+    span.record("gen_ai.output.messages", message("assistant", asked.sql));
+}
+
+/// A request, with the fields and the event of tower-http 0.7.
+pub fn http_request(n: usize) {
+    let span = info_span!(
+        target: "tower_http::trace::make_span",
+        "request",
+        method = %"GET",
+        uri = %"/orders/7?token=t",
+        version = ?"HTTP/1.1",
+    );
+    let _entered = span.enter();
+    tracing::info!(
+        target: "tower_http::trace::on_response",
+        parent: &span,
+        latency = %n,
+        status = 200,
+        "finished processing request"
+    );
+}
+
 /// Does something so often in a second for so many times, in bursts with pauses between them.
 pub fn at_rate(a_second: u32, times: u32, mut act: impl FnMut(usize)) {
     const BURSTS_A_SECOND: u32 = 200;
