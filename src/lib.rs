@@ -248,6 +248,30 @@
 //! that is [`Required`](Durability::Required). [What survives what](guide::guarantees) has every fault and the tests that
 //! show it.
 //!
+//! # Testing your own program
+//!
+//! With feature `testing`, `testing::capture()` gives a layer, and the records as typed values in memory: no Postgres, no
+//! folder, nothing to flush, and tests that run at the same time do not see each other's records. A record has the values
+//! that its row would have.
+//!
+#![cfg_attr(feature = "testing", doc = "```")]
+#![cfg_attr(not(feature = "testing"), doc = "```ignore")]
+//! use tracing::info_span;
+//! use tracing_audit::{Status, testing};
+//!
+//! fn export(user: &str) {
+//!     info_span!("audit.event", action_type = "report.exported", user_id = user, status = "ok");
+//! }
+//!
+//! let trail = testing::capture();
+//! let _guard = trail.set_default();
+//! export("alice");
+//!
+//! let event = trail.events().by_user("alice").one(); // panics with the story if it is not one
+//! assert_eq!(event.action_type(), Some("report.exported"));
+//! assert_eq!(event.status(), Status::Succeeded);
+//! ```
+//!
 //! # Troubleshooting: why is my row not there?
 //!
 //! | symptom | cause | what to do |
@@ -307,6 +331,8 @@ mod sink;
 mod spool;
 mod stats;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 mod vocabulary;
 
 #[cfg(feature = "init")]

@@ -469,6 +469,17 @@ impl Open {
         are_young
     }
 
+    /// Returns how many spans are open whose records come when they close.
+    #[cfg(feature = "testing")]
+    pub(crate) fn records(&self) -> usize {
+        let of_shard = |shard: &Mutex<Shard>| {
+            let held = sync::lock_and_wake_nobody(shard);
+            let records = held.spans.values().filter(|state| state.kind.is_some());
+            records.count()
+        };
+        self.shards.iter().map(|shard| of_shard(shard)).sum()
+    }
+
     /// Writes the frame that reports a run as begun, if it is in flight and was not reported
     /// before; at the end (`is_last`) also how the run ended, if known, because its span may be
     /// open for ever.

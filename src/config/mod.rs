@@ -146,13 +146,9 @@ impl Default for Batching {
     }
 }
 
-/// The settings that the pipeline is started with.
-#[derive(Clone, Debug)]
-pub(crate) struct Config {
-    pub(crate) postgres: Servers,
-    /// The folder of the local logs; `None`: the default one.
-    pub(crate) spool_folder: Option<PathBuf>,
-    pub(crate) service_name: String,
+/// The settings that matter on the application's threads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct IntakeConfig {
     pub(crate) limits: Limits,
     pub(crate) when_full: WhenFull,
     pub(crate) queue_records: usize,
@@ -161,6 +157,16 @@ pub(crate) struct Config {
     /// `None`: as is usual for the kind.
     pub(crate) runs_in_flight: [Option<bool>; Kind::ALL.len()],
     pub(crate) adopt: Arc<[Adopt]>,
+}
+
+/// The settings that the pipeline is started with.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    pub(crate) postgres: Servers,
+    /// The folder of the local logs; `None`: the default one.
+    pub(crate) spool_folder: Option<PathBuf>,
+    pub(crate) service_name: String,
+    pub(crate) intake: IntakeConfig,
     pub(crate) spool_quota_bytes: u64,
     pub(crate) activities: Activities,
     pub(crate) batch: Batching,
@@ -347,7 +353,38 @@ impl Builder {
         self
     }
 
+    fn intake_config(&self) -> IntakeConfig {
+        let (queue_records, queue_bytes) = self
+            .queue
+            .unwrap_or((DEFAULT_QUEUE_RECORDS, DEFAULT_QUEUE_BYTES));
+        IntakeConfig {
+            limits: self.limits,
+            when_full: self.when_full.unwrap_or(WhenFull::Wait(DEFAULT_WAIT)),
+            queue_records,
+            queue_bytes,
+            durability: self.durability,
+            runs_in_flight: self.runs_in_flight,
+            adopt: self.adopt.clone().into(),
+        }
+    }
+
+    /// Returns the settings that matter without a pipeline: nobody takes records out of the queue
+    /// while a thread waits, and no run outlives the process. The queue holds `queue` (records,
+    /// bytes) unless the builder says otherwise.
+    #[cfg(feature = "testing")]
+    pub(crate) fn without_pipeline(self, queue: (usize, usize)) -> (IntakeConfig, Activities) {
+        let this = Self {
+            queue: self.queue.or(Some(queue)),
+            when_full: Some(WhenFull::Drop),
+            durability: [Durability::BestEffort; Kind::ALL.len()],
+            runs_in_flight: [Some(false); Kind::ALL.len()],
+            ..self
+        };
+        (this.intake_config(), this.activities)
+    }
+
     pub(crate) fn config(self) -> Result<Config, BuildError> {
+        let intake = self.intake_config();
         let url = self.postgres.ok_or(BuildError::NoDatabase)?;
         let postgres: Servers = url.parse().map_err(BuildError::from)?;
         if !postgres.can_be_written() {
@@ -361,21 +398,12 @@ impl Builder {
             return Err(BuildError::NoTls);
         }
         let service_name = service_name(self.service_name.filter(|name| !name.is_empty()));
-        let (queue_records, queue_bytes) = self
-            .queue
-            .unwrap_or((DEFAULT_QUEUE_RECORDS, DEFAULT_QUEUE_BYTES));
         let spool_quota_bytes = self.spool_quota_bytes.unwrap_or(DEFAULT_SPOOL_QUOTA_BYTES);
         Ok(Config {
             postgres,
             spool_folder: self.spool,
             service_name,
-            limits: self.limits,
-            when_full: self.when_full.unwrap_or(WhenFull::Wait(DEFAULT_WAIT)),
-            queue_records,
-            queue_bytes,
-            durability: self.durability,
-            runs_in_flight: self.runs_in_flight,
-            adopt: self.adopt.into(),
+            intake,
             spool_quota_bytes,
             activities: self.activities,
             batch: self.batch,

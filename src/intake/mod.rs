@@ -19,7 +19,7 @@ use crate::capture::open::{Open, Tracked};
 use crate::capture::span::SpanState;
 use crate::clock::Moment;
 use crate::config::adopt::Adopt;
-use crate::config::{Config, Durability};
+use crate::config::{Durability, IntakeConfig};
 use crate::delivery::commit::{FlushReply, deadline};
 use crate::delivery::required::{CommitReply, Fate, Required};
 use crate::error::{CommitError, FlushError, RecordError};
@@ -84,7 +84,7 @@ impl std::fmt::Debug for Commands {
 }
 
 impl Intake {
-    pub(crate) fn new(config: &Config, counters: Arc<Counters>, process: Process) -> Self {
+    pub(crate) fn new(config: &IntakeConfig, counters: Arc<Counters>, process: Process) -> Self {
         static OWNERS: AtomicU32 = AtomicU32::new(0);
         Self {
             owner: OWNERS.fetch_add(1, Ordering::Relaxed),
@@ -194,6 +194,16 @@ impl Intake {
             all.push(Arc::downgrade(&open));
         }
         open
+    }
+
+    /// Returns how many spans are open whose records come when they close.
+    #[cfg(feature = "testing")]
+    pub(crate) fn open_records(&self) -> usize {
+        let all = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter()
+            .filter_map(Weak::upgrade)
+            .map(|table| table.records())
+            .sum()
     }
 
     /// Returns the runs in flight since the last scan, or all runs in flight (`every`), each once,
@@ -306,7 +316,7 @@ mod tests {
     fn forked_process_registers_a_layer_while_the_list_stays_locked() {
         let builder = crate::Audit::builder().postgres("postgres://nobody@127.0.0.1:1/nowhere");
         let intake = Intake::new(
-            &builder.config().unwrap(),
+            &builder.config().unwrap().intake,
             Arc::default(),
             Process::another(),
         );

@@ -138,7 +138,7 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
     };
     let counters = Arc::new(Counters::new(config.batch.age));
     let intake = Arc::new(Intake::new(
-        &config,
+        &config.intake,
         Arc::clone(&counters),
         Process::current(),
     ));

@@ -453,7 +453,7 @@ impl Spooler {
     /// Keeps what the disk refuses in memory for the sinks, as long as there is room.
     fn keep_in_memory(&mut self, is_drained: bool) {
         let log = self.spool.log();
-        let kept = log.keep_in_memory(&self.admitted, self.config.queue_bytes);
+        let kept = log.keep_in_memory(&self.admitted, self.config.intake.queue_bytes);
         if !self.admitted.is_empty() && matches!(kept, Ok(true)) {
             self.made_readable();
         }

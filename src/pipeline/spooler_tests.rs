@@ -32,7 +32,7 @@ fn spooler() -> (Spooler, PathBuf) {
     let builder = Builder::default().postgres("postgres://nobody@127.0.0.1:1/nowhere");
     let config = builder.spool(&root).config().unwrap();
     let counters = Arc::new(Counters::default());
-    let intake = Intake::new(&config, Arc::clone(&counters), Process::current());
+    let intake = Intake::new(&config.intake, Arc::clone(&counters), Process::current());
     let spool = Spool::create(&root, "test", Positions::BEGINNING).unwrap();
     let progress = Progress::new(counters);
     let spooler = Spooler::new(

@@ -116,7 +116,7 @@ pub(crate) fn clamp_us(us: i64) -> i64 {
 }
 
 /// Parses a UUID in one of the two forms that `audit.tenant_uuid` accepts.
-pub(super) fn parse_uuid(text: &str) -> Option<Uuid> {
+pub(crate) fn parse_uuid(text: &str) -> Option<Uuid> {
     if matches!(text.len(), 32 | 36) {
         Uuid::try_parse(text).ok()
     } else {

@@ -72,6 +72,28 @@ impl<'a> Row<'a> {
         }
     }
 
+    /// Returns the row with values of its own.
+    #[cfg(feature = "testing")]
+    pub(crate) fn into_owned(self) -> Row<'static> {
+        Row {
+            values: self.values.map(|value| match value {
+                Cell::Null => Cell::Null,
+                Cell::Text(text) => Cell::Text(Cow::Owned(text.into_owned())),
+                Cell::Int(int) => Cell::Int(int),
+                Cell::Uuid(id) => Cell::Uuid(id),
+            }),
+            kind: self.kind,
+            id: self.id,
+            parent_id: self.parent_id,
+            place: self.place,
+            status: self.status,
+            started_us: self.started_us,
+            duration_us: self.duration_us,
+            metadata: self.metadata,
+            problems: self.problems,
+        }
+    }
+
     /// Returns when the record ended, in microseconds since 1970, if known.
     pub(crate) fn finished_us(&self) -> Option<i64> {
         let duration_us = self.duration_us?;

@@ -112,6 +112,18 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "testing",
+        &[
+            "config",
+            "fork",
+            "intake",
+            "layer",
+            "record",
+            "stats",
+            "vocabulary",
+        ],
+    ),
+    (
         "local_log",
         &[
             "config",

@@ -15,7 +15,7 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let spool = Spool::create(&root, "test", Positions::BEGINNING).unwrap();
     let mut admitted = Admitted::default();
     for action in actions {
-        admitted.admit(NewRecord::from(Event::new(*action)).encode(&config.limits));
+        admitted.admit(NewRecord::from(Event::new(*action)).encode(&config.intake.limits));
     }
     spool
         .append(&admitted, || Positions::BEGINNING, &Runs::default())
