@@ -138,6 +138,12 @@
 //! # drop(count("SELECT 1"));
 //! ```
 //!
+//! `audited` also records why a run failed: the error with its causes as `error_message`, and its SQLSTATE as `error_code`
+//! unless the span records a code itself. It knows the errors of sqlx, of tokio-postgres, diesel and anyhow by features of
+//! these names, and whatever is in a `Box<dyn Error>`. For an error type of your own, say
+//! [`.audited(span).with_causes()`](Audited::with_causes) or [`.error_code(…)`](Audited::error_code); [`sqlstate`] gives the
+//! code alone.
+//!
 //! # Background jobs
 //!
 //! A spawned task starts outside every span. [`Context`] carries what records inherit to a task, a thread or a queue, also when
@@ -342,7 +348,7 @@ pub use audit::{Audit, ShutdownReport, from_env};
 pub use capture::{AuditBodyExt, AuditedBody};
 pub use capture::{
     AuditContext, AuditFutureExt, AuditSpanExt, AuditStreamExt, Audited, AuditedStream, Context,
-    Gathered, context,
+    Gathered, context, sqlstate,
 };
 pub use config::adopt::{Adopt, AdoptGenAi, AdoptHttp, AdoptSqlx, SpanMapping};
 #[cfg(feature = "otlp")]

@@ -1,5 +1,6 @@
 //! The recorded outcome of an HTTP body.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tracing::Span;
 
+use super::failure::{Failure, Inspection};
 use super::future::Part;
 use crate::record::encode::Evidence;
 
@@ -41,13 +43,14 @@ pub trait AuditBodyExt: Body + Sized {
     /// ```
     fn audited(self, span: Span) -> AuditedBody<Self>
     where
-        Self::Error: Display,
+        Self::Error: Display + 'static,
     {
         AuditedBody {
             length: self.size_hint().exact(),
             taken: 0,
             inner: Some(self),
             part: Part::of(span),
+            inspection: Inspection::default(),
             seen: Seen::Nothing,
         }
     }
@@ -77,6 +80,7 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         part: Part,
+        inspection: Inspection,
         // The total of bytes that are sent, if known.
         length: Option<u64>,
         taken: u64,
@@ -118,7 +122,7 @@ pin_project! {
 fn ended_early(part: &Part, taken: u64, length: Option<u64>) {
     let length = length.unwrap_or(taken);
     let error = format_args!("the body ended after {taken} of {length} bytes");
-    part.saw(Evidence::Err, Some(&error));
+    part.saw(Evidence::Err, Some(&Failure::of_text(&error)));
 }
 
 impl<B: Body> AuditedBody<B> {
@@ -145,12 +149,53 @@ impl<B: Body> AuditedBody<B> {
         self.length = Some(bytes);
         self
     }
+
+    /// Has the causes of the error looked at, as
+    /// [`Audited::with_causes`](crate::Audited::with_causes) does.
+    ///
+    /// ```
+    /// use axum::body::Body;
+    /// use tracing_audit::AuditBodyExt;
+    ///
+    /// let span = tracing::info_span!("audit.event", action_type = "download");
+    /// let body = Body::empty().audited(span).with_causes();
+    /// # drop(body);
+    /// ```
+    pub fn with_causes(mut self) -> Self
+    where
+        B::Error: Error + 'static,
+    {
+        self.inspection.with_causes::<B::Error>();
+        self
+    }
+
+    /// Sets how an error's code is determined, as
+    /// [`Audited::error_code`](crate::Audited::error_code) does.
+    ///
+    /// ```
+    /// use axum::body::Body;
+    /// use tracing_audit::AuditBodyExt;
+    ///
+    /// let span = tracing::info_span!("audit.event", action_type = "download");
+    /// let body = Body::empty().audited(span).error_code(|_| Some("cut_off"));
+    /// # drop(body);
+    /// ```
+    pub fn error_code<C: Display>(
+        mut self,
+        code: impl Fn(&B::Error) -> Option<C> + Send + Sync + 'static,
+    ) -> Self
+    where
+        B::Error: 'static,
+    {
+        self.inspection.error_code(code);
+        self
+    }
 }
 
 impl<B> Body for AuditedBody<B>
 where
     B: Body,
-    B::Error: Display,
+    B::Error: Display + 'static,
 {
     type Data = B::Data;
     type Error = B::Error;
@@ -172,7 +217,8 @@ where
             Some(Err(error)) => {
                 if *this.seen != Seen::Outcome(Evidence::Err) {
                     *this.seen = Seen::Outcome(Evidence::Err);
-                    this.part.saw(Evidence::Err, Some(error));
+                    let failure = this.inspection.of(error);
+                    this.part.saw(Evidence::Err, Some(&failure));
                 }
                 false
             }

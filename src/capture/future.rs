@@ -1,5 +1,6 @@
 //! The recorded outcome of a future, and the audit methods of a span.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::future::Future;
 use std::pin::Pin;
@@ -11,11 +12,12 @@ use tracing::Span;
 use uuid::Uuid;
 
 use super::context::AuditContext;
+use super::failure::{Failure, Inspection};
 use super::gather::Gathered;
 use super::lookup;
 use super::span::SpanState;
 use super::visitor;
-use crate::record::encode::{Evidence, Key};
+use crate::record::encode::{Evidence, Key, ty};
 use crate::vocabulary::Field;
 
 /// Extends futures with [`audited`](Self::audited).
@@ -23,6 +25,19 @@ pub trait AuditFutureExt: Sized {
     /// Runs the future inside `span`, as `tracing::Instrument::instrument` does, and records how it
     /// ended: `Ok` is `succeeded`, `Err` is `failed` with the error as `error_message`, and a
     /// future that is dropped before it finished is `cancelled`.
+    ///
+    /// # The error
+    ///
+    /// `error_message` has the error's text and the causes that the text does not show already;
+    /// `error_code` has its [SQLSTATE](crate::sqlstate), unless the span records a code itself. The
+    /// causes are known of the errors of sqlx, tokio-postgres and diesel (features of those names),
+    /// of [`std::io::Error`], of `Box<dyn Error>` and, with feature `anyhow`, of `anyhow::Error`. An
+    /// error type of your own says where they are:
+    ///
+    /// - [`with_causes`](Audited::with_causes), if it is a [`std::error::Error`];
+    /// - [`error_code`](Audited::error_code), if it has a code of its own.
+    ///
+    /// # Which evidence counts
     ///
     /// A `status` that the span records itself takes precedence over all of these; they take
     /// precedence over a result field, such as a `row_count` of the rows so far. Without `audited`,
@@ -49,11 +64,12 @@ pub trait AuditFutureExt: Sized {
     fn audited<T, E>(self, span: Span) -> Audited<Self>
     where
         Self: Future<Output = Result<T, E>>,
-        E: Display,
+        E: Display + 'static,
     {
         Audited {
             inner: Some(self),
             span,
+            inspection: Inspection::default(),
         }
     }
 }
@@ -69,6 +85,7 @@ pin_project! {
         #[pin]
         inner: Option<F>,
         span: Span,
+        inspection: Inspection,
     }
 
     impl<F> PinnedDrop for Audited<F> {
@@ -84,10 +101,85 @@ pin_project! {
     }
 }
 
+impl<F> Audited<F> {
+    /// Has the causes of the error looked at: `error_message` gets those that the error's own text
+    /// does not show, `error_code` the first [SQLSTATE](crate::sqlstate) among them. For error
+    /// types of your own; the usual ones are [known](AuditFutureExt::audited).
+    ///
+    /// ```
+    /// use std::{error::Error, fmt};
+    /// use tracing_audit::AuditFutureExt;
+    ///
+    /// #[derive(Debug)]
+    /// enum AppError {
+    ///     Database(sqlx::Error),
+    /// }
+    ///
+    /// impl fmt::Display for AppError {
+    ///     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    ///         f.write_str("the database has no answer")
+    ///     }
+    /// }
+    ///
+    /// impl Error for AppError {
+    ///     fn source(&self) -> Option<&(dyn Error + 'static)> {
+    ///         let Self::Database(error) = self;
+    ///         Some(error)
+    ///     }
+    /// }
+    ///
+    /// # async fn run_sql(sql: &str) -> Result<u64, AppError> { Ok(1) }
+    /// async fn answer(sql: &str) -> Result<u64, AppError> {
+    ///     let span = tracing::info_span!("audit.query_run", sql_text = sql);
+    ///     run_sql(sql).audited(span).with_causes().await
+    /// }
+    /// # drop(answer("SELECT 1"));
+    /// ```
+    pub fn with_causes<T, E>(mut self) -> Self
+    where
+        F: Future<Output = Result<T, E>>,
+        E: Error + 'static,
+    {
+        self.inspection.with_causes::<E>();
+        self
+    }
+
+    /// Sets how an error's code is determined, for `error_code`. Where `code` returns `None`, it is
+    /// the [SQLSTATE](crate::sqlstate) that is known; a code that the span itself records takes
+    /// precedence over both.
+    ///
+    /// ```
+    /// use tracing_audit::AuditFutureExt;
+    ///
+    /// # #[derive(Debug)] struct Refused { reason: &'static str }
+    /// # impl std::fmt::Display for Refused {
+    /// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("refused") }
+    /// # }
+    /// # async fn run_sql(sql: &str) -> Result<u64, Refused> { Ok(1) }
+    /// async fn answer(sql: &str) -> Result<u64, Refused> {
+    ///     let span = tracing::info_span!("audit.query_run", sql_text = sql);
+    ///     run_sql(sql).audited(span).error_code(|refused| Some(refused.reason)).await
+    /// }
+    /// # drop(answer("SELECT 1"));
+    /// ```
+    pub fn error_code<T, E, C>(
+        mut self,
+        code: impl Fn(&E) -> Option<C> + Send + Sync + 'static,
+    ) -> Self
+    where
+        F: Future<Output = Result<T, E>>,
+        E: 'static,
+        C: Display,
+    {
+        self.inspection.error_code(code);
+        self
+    }
+}
+
 impl<F, T, E> Future for Audited<F>
 where
     F: Future<Output = Result<T, E>>,
-    E: Display,
+    E: Display + 'static,
 {
     type Output = F::Output;
 
@@ -102,7 +194,10 @@ where
         let result = std::task::ready!(inner.poll(cx));
         match &result {
             Ok(_) => saw(this.span, ok::<T>(), None),
-            Err(error) => saw(this.span, Evidence::Err, Some(error)),
+            Err(error) => {
+                let failure = this.inspection.of(error);
+                saw(this.span, Evidence::Err, Some(&failure));
+            }
         }
         this.inner.set(None);
         Poll::Ready(result)
@@ -122,19 +217,19 @@ pub(super) fn ok<T>() -> Evidence {
 }
 
 /// Adds evidence of an outcome to the span.
-fn saw(span: &Span, evidence: Evidence, error: Option<&dyn Display>) {
-    saw_and(span, evidence, error, |_| ());
+fn saw(span: &Span, evidence: Evidence, failure: Option<&Failure<'_>>) {
+    saw_and(span, evidence, failure, |_| ());
 }
 
 /// Does the same after calling `change` with the span's state in each layer.
 fn saw_and(
     span: &Span,
     evidence: Evidence,
-    error: Option<&dyn Display>,
+    failure: Option<&Failure<'_>>,
     change: impl Fn(&mut SpanState),
 ) {
     span.with_subscriber(|(id, dispatch)| {
-        let Some(error) = error else {
+        let Some(failure) = failure else {
             lookup::change_all(dispatch, id, |state| {
                 change(state);
                 state.saw(evidence);
@@ -151,10 +246,13 @@ fn saw_and(
             }
         });
         for seen in &mut all {
-            // No lock is held here: this runs host code. Many errors show their causes only in
-            // `{:#}`.
+            // No lock is held here: this runs host code.
             let (key, limits) = (Key::Field(Field::SeenError), seen.limits);
-            visitor::debug(&mut seen.buffers, key, &limits, format_args!("{error:#}"));
+            visitor::debug(&mut seen.buffers, key, &limits, format_args!("{failure}"));
+            if let Some(code) = &failure.code {
+                let key = Key::Field(Field::SeenCode);
+                seen.buffers.text(key, ty::TEXT, code.as_bytes(), &limits);
+            }
         }
         lookup::change_all(dispatch, id, |state| {
             change(state);
@@ -187,9 +285,9 @@ impl Part {
     }
 
     /// Adds evidence of the part's outcome, and ends the part.
-    pub(super) fn saw(&self, evidence: Evidence, error: Option<&dyn Display>) {
+    pub(super) fn saw(&self, evidence: Evidence, failure: Option<&Failure<'_>>) {
         let is_first = !self.is_over.swap(true, Ordering::Relaxed);
-        saw_and(&self.span, evidence, error, |state| {
+        saw_and(&self.span, evidence, failure, |state| {
             if is_first {
                 state.end_part();
             }

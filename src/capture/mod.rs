@@ -14,6 +14,7 @@
 //! - [`late`]: whether a span has to look at those around it again
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
 //!   for those
+//! - [`failure`]: what is recorded of an error; [`sqlstate`](mod@sqlstate): its code
 //! - [`gather`]: text that comes in parts
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
 //!
@@ -33,6 +34,7 @@ mod body;
 pub(crate) mod callsite;
 mod captured;
 mod context;
+mod failure;
 mod future;
 mod gather;
 pub(crate) mod host;
@@ -40,6 +42,7 @@ mod late;
 pub(crate) mod lookup;
 pub(crate) mod open;
 pub(crate) mod span;
+mod sqlstate;
 pub(crate) mod statements;
 mod stream;
 pub(crate) mod translate;
@@ -51,4 +54,5 @@ pub use captured::Context;
 pub use context::{AuditContext, context};
 pub use future::{AuditFutureExt, AuditSpanExt, Audited};
 pub use gather::Gathered;
+pub use sqlstate::sqlstate;
 pub use stream::{AuditStreamExt, AuditedStream};

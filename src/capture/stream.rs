@@ -1,5 +1,6 @@
 //! The recorded outcome of a stream.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -8,6 +9,7 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 use tracing::Span;
 
+use super::failure::Inspection;
 use super::future::{Part, ok};
 use crate::record::encode::Evidence;
 
@@ -61,11 +63,12 @@ pub trait AuditStreamExt: Sized {
     fn audited<T, E>(self, span: Span) -> AuditedStream<Self>
     where
         Self: Stream<Item = Result<T, E>>,
-        E: Display,
+        E: Display + 'static,
     {
         AuditedStream {
             inner: Some(self),
             part: Part::of(span),
+            inspection: Inspection::default(),
             has_failed: false,
         }
     }
@@ -84,6 +87,7 @@ pin_project! {
         #[pin]
         inner: Option<S>,
         part: Part,
+        inspection: Inspection,
         has_failed: bool,
     }
 
@@ -100,10 +104,60 @@ pin_project! {
     }
 }
 
+impl<S> AuditedStream<S> {
+    /// Has the causes of the error looked at, as
+    /// [`Audited::with_causes`](crate::Audited::with_causes) does.
+    ///
+    /// ```
+    /// use std::io;
+    /// use futures_core::Stream;
+    /// use tracing_audit::AuditStreamExt;
+    ///
+    /// # fn ask(prompt: &str) -> impl Stream<Item = io::Result<String>> { futures_util::stream::empty() }
+    /// let span = tracing::info_span!("audit.prompt_run");
+    /// let answer = ask("hello").audited(span).with_causes();
+    /// # drop(answer);
+    /// ```
+    pub fn with_causes<T, E>(mut self) -> Self
+    where
+        S: Stream<Item = Result<T, E>>,
+        E: Error + 'static,
+    {
+        self.inspection.with_causes::<E>();
+        self
+    }
+
+    /// Sets how an error's code is determined, as
+    /// [`Audited::error_code`](crate::Audited::error_code) does.
+    ///
+    /// ```
+    /// use std::io;
+    /// use futures_core::Stream;
+    /// use tracing_audit::AuditStreamExt;
+    ///
+    /// # fn ask(prompt: &str) -> impl Stream<Item = io::Result<String>> { futures_util::stream::empty() }
+    /// let span = tracing::info_span!("audit.prompt_run");
+    /// let answer = ask("hello").audited(span).error_code(|error| Some(error.kind()));
+    /// # drop(answer);
+    /// ```
+    pub fn error_code<T, E, C>(
+        mut self,
+        code: impl Fn(&E) -> Option<C> + Send + Sync + 'static,
+    ) -> Self
+    where
+        S: Stream<Item = Result<T, E>>,
+        E: 'static,
+        C: Display,
+    {
+        self.inspection.error_code(code);
+        self
+    }
+}
+
 impl<S, T, E> Stream for AuditedStream<S>
 where
     S: Stream<Item = Result<T, E>>,
-    E: Display,
+    E: Display + 'static,
 {
     type Item = S::Item;
 
@@ -117,7 +171,8 @@ where
         match &item {
             Some(Err(error)) if !*this.has_failed => {
                 *this.has_failed = true;
-                this.part.saw(Evidence::Err, Some(error));
+                let failure = this.inspection.of(error);
+                this.part.saw(Evidence::Err, Some(&failure));
             }
             Some(_) => {}
             None => {

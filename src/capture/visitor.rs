@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tracing::field::{Field as TracingField, Visit};
 
 use super::callsite::{Plan, Slot};
+use super::failure::Chain;
 use super::translate::{Given, Translate, Translation};
 use crate::limits::Limits;
 use crate::record::buffers::{Buffers, Written};
@@ -262,26 +263,6 @@ impl fmt::Write for Formatted {
         Ok(())
     }
 }
-
-/// An error and its causes.
-struct Chain<'a>(&'a (dyn std::error::Error + 'static));
-
-impl fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.0)?;
-        let mut source = self.0.source();
-        // The chain may be cyclic.
-        for _ in 0..MAX_SOURCES {
-            let Some(error) = source else { break };
-            write!(f, ": {error}")?;
-            source = error.source();
-        }
-        Ok(())
-    }
-}
-
-/// The most causes that are written.
-const MAX_SOURCES: usize = 16;
 
 /// Writes a field whose `Debug` text is parsed for its value. Text from `%value` is kept as it is,
 /// whatever it looks like. Returns whether there is a value.

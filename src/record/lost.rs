@@ -40,7 +40,10 @@ pub(crate) fn lost(begun: &[u8], error_code: &str) -> Option<Vec<u8>> {
 }
 
 fn has_error_code(frame: &[u8]) -> bool {
-    let is_code =
-        |entry: Entry<'_>| entry.key == EntryKey::Field(Field::ErrorCode) && entry.value.is_said();
+    let is_code = |entry: Entry<'_>| {
+        let key = entry.key;
+        let is_its = matches!(key, EntryKey::Field(Field::ErrorCode | Field::SeenCode));
+        is_its && entry.value.is_said()
+    };
     decode::frame(frame).is_ok_and(|frame| frame.entries().flatten().any(is_code))
 }

@@ -113,10 +113,14 @@ impl<'a> Row<'a> {
             }
         }
         let (status, implied_code) = said.status(kind, header.evidence, &values);
-        if let (Cell::Null, Some(code)) =
-            (&values[usize::from(Field::ErrorCode.code())], implied_code)
-        {
-            values[usize::from(Field::ErrorCode.code())] = Cell::Text(Cow::Borrowed(code));
+        let error_code = usize::from(Field::ErrorCode.code());
+        if values[error_code] == Cell::Null {
+            let seen = said.values[usize::from(Field::SeenCode.code())];
+            if let Some(code) = implied_code {
+                values[error_code] = Cell::Text(Cow::Borrowed(code));
+            } else if let Some(seen) = seen {
+                values[error_code] = said.text(Field::ErrorCode, seen);
+            }
         }
         if values[usize::from(Field::ErrorMessage.code())] == Cell::Null
             && let Some(seen) = said.values[usize::from(Field::SeenError.code())]
@@ -243,6 +247,7 @@ impl<'a> LastValues<'a> {
         for (key, value) in happened {
             let name = match key {
                 EntryKey::Field(Field::SeenError) => Field::ErrorMessage.name(),
+                EntryKey::Field(Field::SeenCode) => Field::ErrorCode.name(),
                 EntryKey::Field(field) => field.name(),
                 EntryKey::Extra(name) => name,
             };

@@ -109,11 +109,14 @@ fields! {
     // record itself.
     HostContext           = 35, "",                        Special, [every], Plain;
     HostSpan              = 36, "",                        Special, [every], Plain;
+    // The code of the error that `audited()` saw; it becomes `error_code` unless the span records
+    // one itself.
+    SeenCode              = 37, "",                        Special, [every], Plain;
 }
 
 impl Field {
     /// One more than the greatest code: the size of a table indexed by code.
-    pub(crate) const SLOTS: usize = 37;
+    pub(crate) const SLOTS: usize = 38;
 
     /// Returns the field that `name` stands for on a span of `kind` (`None`: a span that is not
     /// audited).
