@@ -80,6 +80,9 @@
 //! | the same with `action_type` `log`, `http_request`, `system_metric`, or one of [`Builder::activities`] | `audit.activities` | the same |
 //! | each of them | | `tenant_id` uuid or any key, `user_id`, `user_role`, `agent_id` uuid, `request_id`, `llm_session_id` uuid, `conversation_id`, `status`, `error_code`, `error_message`, `metadata` |
 //!
+//! The bind values of a query, as a field `parameters` of `audit.query_run`, are recorded in `metadata` only if
+//! [`Builder::record_parameters`] says so.
+//!
 //! A value from a type of your own is stored as its text: `tenant_id = ?TenantId("acme")` is `acme`. What `%` writes is stored
 //! as it is.
 //!
@@ -297,6 +300,7 @@
 //! | The counts say `committed`, but `SELECT` finds nothing. | Row-level security: the login reads one tenant, and none is set. | `SET LOCAL app.current_tenant`, or read as an auditor; see [tenants](guide::rights#tenants). |
 //! | The row is there, but a column is NULL. | The field was recorded without being declared. | Declare it: `fields(row_count = Empty)`. |
 //! | A value is in `metadata`, not in its column. | The name is misspelled, or belongs to another kind. | Compare it with the columns of the table. |
+//! | `parameters` of a query is missing. | Bind values are not recorded unless you say so. | [`Builder::record_parameters`], or `AUDIT_RECORD_PARAMETERS=true`. |
 //! | `user_id` is missing once a log layer is added. | It is recorded with `Span::current()`, which is another span now. | [`context`], as in [the user is known later](#the-user-is-known-later). |
 //! | `request_id` or `user_id` is missing. | The work runs in a spawned task, outside the request span. | `.instrument(Context::capture().span())`, as in [background jobs](#background-jobs). |
 //! | `status` is `unknown`. | Nobody saw the outcome. | `#[instrument(err)]`, `audited`, or a field `status`; see [the outcome](#the-outcome). |

@@ -11,11 +11,13 @@
 /// assert_eq!(limits.record_bytes(), 4 * 1024 * 1024);
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::struct_field_names, reason = "the unit is part of the name")]
 pub struct Limits {
     pub(crate) field_bytes: usize,
     pub(crate) key_bytes: usize,
     pub(crate) record_bytes: usize,
+    /// Whether the bind values of a query are kept at all; set by
+    /// [`Builder::record_parameters`](crate::Builder::record_parameters).
+    pub(crate) parameters: bool,
 }
 
 impl Default for Limits {
@@ -24,6 +26,7 @@ impl Default for Limits {
             field_bytes: 1024 * 1024,
             key_bytes: 1024,
             record_bytes: 4 * 1024 * 1024,
+            parameters: false,
         }
     }
 }

@@ -171,6 +171,70 @@ fn values_are_coerced_as_those_of_a_row_with_their_problems() {
     assert_eq!(trail.events().one().table_name(), "activities");
 }
 
+/// Records bind values in each way that there is.
+fn bind(trail: &Trail) {
+    let _guard = trail.set_default();
+    info_span!("audit.query_run", parameters = r#"["Ada", 1.50, 7]"#);
+    info_span!("audit.query_run", parameters = ?("Ada", 7));
+    info_span!("audit.query_run", parameters = 7, other = "x");
+    info_span!("audit.query_run", parameters = "[12345678901234567890123]");
+    let late = info_span!("audit.query_run", parameters = Empty);
+    late.record("parameters", "Ada");
+    drop(late);
+    let late = info_span!("audit.query_run", parameters = Empty);
+    late.record("parameters", tracing::field::debug(["Ada"]));
+    drop(late);
+    info_span!("audit.query_run")
+        .gather("parameters")
+        .push("Ada");
+    let long = format!("[\"{}\"]", "x".repeat(20_000));
+    info_span!("audit.query_run", parameters = long);
+    info_span!("audit.event", parameters = "of an event");
+}
+
+#[test]
+fn bind_values_are_recorded_only_if_the_builder_says_so() {
+    let trail = testing::capture();
+    bind(&trail);
+    let queries = trail.query_runs().exactly(8);
+    for (at, query) in queries.iter().enumerate() {
+        let expected = if at == 2 {
+            json!({"other": "x"})
+        } else {
+            json!({})
+        };
+        assert_eq!(query.metadata(), &expected, "{query}");
+        assert_eq!(query.problems(), [""; 0]);
+    }
+    assert_eq!(
+        trail.events().one().metadata(),
+        &json!({"parameters": "of an event"})
+    );
+
+    let trail = Audit::builder()
+        .record_parameters(true)
+        .limits(Limits::default())
+        .capture();
+    bind(&trail);
+    let queries = trail.query_runs().exactly(8);
+    let kept: Vec<_> = queries
+        .iter()
+        .map(|query| &query.metadata()["parameters"])
+        .collect();
+    let long = json!(["x".repeat(20_000)]);
+    let expected = [
+        &json!(["Ada", 1.5, 7]),
+        &json!("(\"Ada\", 7)"),
+        &json!(7),
+        &json!("[12345678901234567890123]"),
+        &json!("Ada"),
+        &json!(["Ada"]),
+        &json!("Ada"),
+        &long,
+    ];
+    assert_eq!(kept, expected, "{queries}");
+}
+
 #[test]
 fn record_has_the_values_of_its_row_in_postgres() {
     let postgres = testkit::trail::Trail::start();

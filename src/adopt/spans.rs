@@ -8,7 +8,7 @@ use super::ADOPTED;
 use crate::capture::callsite::{Adopted, Plan, Said, Slot};
 use crate::config::adopt::{SpanMapping, Spans};
 use crate::record::encode::Key;
-use crate::vocabulary::{Field, Kind};
+use crate::vocabulary::{Field, Kind, PARAMETERS};
 
 /// Returns the plan of a callsite's spans; `None`: they are not adopted.
 pub(super) fn plan(spans: &Spans, metadata: &Metadata<'_>) -> Option<Plan> {
@@ -37,14 +37,18 @@ pub(super) fn plan(spans: &Spans, metadata: &Metadata<'_>) -> Option<Plan> {
 
 fn slot(mapping: &SpanMapping, name: &str) -> Slot {
     let column = |name| Field::of_name(name, Some(mapping.kind));
+    let are_parameters = |name| mapping.kind == Kind::QueryRun && name == PARAMETERS;
     // If a field is mapped twice, the last counts.
     let mapped = mapping.fields.iter().rev().find(|(from, _)| *from == name);
     match mapped {
+        Some((_, Some(to))) if are_parameters(to) => Slot::Parameters,
         Some((_, Some(to))) => column(to).map_or(Slot::Renamed(to), Slot::Field),
         Some((_, None)) => Slot::Ignore,
         None => match column(name) {
             Some(field) if !mapping.leaves_out_others || field.is_inherited() => Slot::Field(field),
-            None if !mapping.leaves_out_others => Slot::Extra,
+            None if mapping.leaves_out_others => Slot::Ignore,
+            None if are_parameters(name) => Slot::Parameters,
+            None => Slot::Extra,
             _ => Slot::Ignore,
         },
     }

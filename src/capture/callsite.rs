@@ -11,7 +11,7 @@ use tracing::Metadata;
 
 use super::translate::Translate;
 use crate::record::encode::{self, Key, ty};
-use crate::vocabulary::{Field, Kind};
+use crate::vocabulary::{Field, Kind, PARAMETERS};
 
 /// The role of a callsite for the audit layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,6 +39,8 @@ pub(crate) enum Slot {
     Field(Field),
     /// Goes into `metadata`, under its name.
     Extra,
+    /// The bind values of a query run, which go into `metadata` if they are recorded at all.
+    Parameters,
     /// Goes into `metadata`, under this name.
     Renamed(&'static str),
     /// The function makes other fields of it.
@@ -131,6 +133,9 @@ impl Plan {
             .map(|field| match Field::of_name(field.name(), kind) {
                 _ if matches!(role, CallsiteRole::Outcome(_)) => Slot::Field(Field::SeenError),
                 Some(field) => Slot::Field(field),
+                None if kind == Some(Kind::QueryRun) && field.name() == PARAMETERS => {
+                    Slot::Parameters
+                }
                 None if kind.is_some() => Slot::Extra,
                 None => Slot::Ignore,
             })

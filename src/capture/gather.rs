@@ -9,7 +9,7 @@ use super::lookup::change_span;
 use super::span::SpanState;
 use crate::record::buffers;
 use crate::record::encode::Key;
-use crate::vocabulary::Field;
+use crate::vocabulary::{Field, Kind, PARAMETERS};
 
 /// Text gathered from parts and recorded as one value of a span's field on drop; made by
 /// [`AuditSpanExt::gather`](crate::AuditSpanExt::gather).
@@ -118,8 +118,12 @@ impl Drop for Gathered {
     }
 }
 
-/// Returns what the name means on a span; `None`: the span has no record.
+/// Returns what the name means on a span; `None`: the span has no record, or the field is not
+/// recorded.
 fn key<'a>(state: &SpanState, name: &'a str) -> Option<Key<'a>> {
     let kind = state.kind?;
+    if kind == Kind::QueryRun && name == PARAMETERS && !state.limits.parameters {
+        return None;
+    }
     Some(Field::of_name(name, Some(kind)).map_or(Key::Extra(name), Key::Field))
 }

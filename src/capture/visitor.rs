@@ -14,7 +14,7 @@ use crate::limits::Limits;
 use crate::record::buffers::{Buffers, Written};
 use crate::record::debug_text::{self, Doubt};
 use crate::record::encode::{self, Evidence, Key, ty};
-use crate::vocabulary::Field;
+use crate::vocabulary::{Field, PARAMETERS};
 
 /// The most bytes of text that are copied under a lock; longer text may have to be cut and hashed.
 const PLAIN_BYTES: usize = 16 * 1024;
@@ -100,7 +100,8 @@ impl<'a> Visitor<'a> {
                 }
                 None
             }
-            Slot::Ignore => None,
+            Slot::Parameters if self.limits.parameters => Some(Key::Extra(PARAMETERS)),
+            Slot::Parameters | Slot::Ignore => None,
         }
     }
 
@@ -161,7 +162,10 @@ impl<'a> Visitor<'a> {
                     self.translate(translate, Given::Text(&text));
                 }
             }
-            Slot::Ignore => {}
+            Slot::Parameters if self.limits.parameters => {
+                self.extra(PARAMETERS, ty, value, is_plain);
+            }
+            Slot::Parameters | Slot::Ignore => {}
         }
     }
 

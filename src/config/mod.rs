@@ -104,6 +104,7 @@ pub struct Builder {
     spool: Option<PathBuf>,
     service_name: Option<String>,
     limits: Limits,
+    record_parameters: bool,
     when_full: Option<WhenFull>,
     queue: Option<(usize, usize)>,
     durability: [Durability; Kind::ALL.len()],
@@ -248,6 +249,34 @@ impl Builder {
         self
     }
 
+    /// Sets whether the bind values of queries are recorded: the field `parameters` of a span
+    /// `audit.query_run`, in `metadata`. Default: no, and the field is left out, since bind values
+    /// are where the personal data is.
+    ///
+    /// The text of a JSON array or object is stored as such, so that SQL finds what is in it. What
+    /// else a span records is not affected, nor what
+    /// [`QueryRun::metadata`](crate::QueryRun::metadata) says.
+    ///
+    /// ```no_run
+    /// # fn run(sql: &str) {}
+    /// fn count(city: &str, age: u8) {
+    ///     let sql = "SELECT count(*) FROM customers WHERE city = $1 AND age > $2";
+    ///     let parameters = serde_json::json!([city, age]).to_string();
+    ///     let span = tracing::info_span!("audit.query_run", sql_text = sql, parameters);
+    ///     span.in_scope(|| run(sql));
+    /// }
+    ///
+    /// let audit = tracing_audit::Audit::builder()
+    ///     .postgres("postgres://app@localhost/app")
+    ///     .record_parameters(true)
+    ///     .start()?;
+    /// # Ok::<(), tracing_audit::BuildError>(())
+    /// ```
+    pub fn record_parameters(mut self, record: bool) -> Self {
+        self.record_parameters = record;
+        self
+    }
+
     /// Sets what a thread does while the queue is full. Default: wait for at most 1 s.
     pub fn when_full(mut self, when_full: WhenFull) -> Self {
         self.when_full = Some(when_full);
@@ -358,7 +387,10 @@ impl Builder {
             .queue
             .unwrap_or((DEFAULT_QUEUE_RECORDS, DEFAULT_QUEUE_BYTES));
         IntakeConfig {
-            limits: self.limits,
+            limits: Limits {
+                parameters: self.record_parameters,
+                ..self.limits
+            },
             when_full: self.when_full.unwrap_or(WhenFull::Wait(DEFAULT_WAIT)),
             queue_records,
             queue_bytes,
@@ -437,6 +469,8 @@ impl Builder {
                 .filter(|dir| !dir.is_empty())
                 .map(PathBuf::from),
             service_name,
+            record_parameters: var("AUDIT_RECORD_PARAMETERS")
+                .is_some_and(|said| said == "1" || said.eq_ignore_ascii_case("true")),
             activities: activities_of_environment(),
             adopt: adopted_of_environment()?,
             #[cfg(feature = "otlp")]

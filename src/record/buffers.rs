@@ -426,6 +426,7 @@ mod tests {
         field_bytes: 100,
         key_bytes: 10,
         record_bytes: 1_000,
+        parameters: false,
     };
 
     fn said(buffers: &Buffers) -> Vec<(EntryKey<'_>, Value<'_>)> {

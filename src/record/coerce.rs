@@ -22,6 +22,18 @@ pub(crate) fn without_nul(text: &str) -> Cow<'_, str> {
     }
 }
 
+/// Returns whether the numbers of `value` are those of the text that it was parsed from: a number
+/// that is no 64-bit integer becomes the nearest one of floating point.
+pub(super) fn has_numbers_of(value: &serde_json::Value, text: &str) -> bool {
+    use serde_json::Value as Json;
+    match value {
+        Json::Number(number) if number.is_f64() => text.contains(&number.to_string()),
+        Json::Array(values) => values.iter().all(|value| has_numbers_of(value, text)),
+        Json::Object(object) => object.values().all(|value| has_numbers_of(value, text)),
+        _ => true,
+    }
+}
+
 pub(super) fn json_without_nul(value: serde_json::Value) -> (serde_json::Value, bool) {
     use serde_json::Value as Json;
     match value {

@@ -10,15 +10,15 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::coerce::{
-    Tenant, as_text, int, is_none, json, json_without_nul, key, tenant, tenant_uuid, unwrapped,
-    without_nul,
+    Tenant, as_text, has_numbers_of, int, is_none, json, json_without_nul, key, tenant,
+    tenant_uuid, unwrapped, without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::{Evidence, UNKNOWN_DURATION};
 use super::id;
 use super::id::parse_uuid;
 use super::trace::{self, Place};
-use crate::vocabulary::{Field, FieldType, Kind, Status};
+use crate::vocabulary::{Field, FieldType, Kind, PARAMETERS, Status};
 
 /// The greatest number of entries in `problems`; one more entry stands for all others.
 const MAX_PROBLEMS: usize = 100;
@@ -135,6 +135,9 @@ impl<'a> Row<'a> {
             said.keep(Field::Traceparent, malformed, "not a traceparent");
         }
         said.metadata_field();
+        if kind == Kind::QueryRun {
+            said.parameters();
+        }
         Ok(Self {
             kind,
             id: header.id,
@@ -527,6 +530,20 @@ impl<'a> LastValues<'a> {
             }
         } else {
             self.keep(Field::Metadata, said, "not a JSON object");
+        }
+    }
+
+    /// Converts bind values that were recorded as the text of a JSON array or object to JSON, unless
+    /// that would change one of their numbers.
+    fn parameters(&mut self) {
+        if let Some(Extra::Value(Value::Text(text) | Value::Debug(text))) =
+            self.extras.get(PARAMETERS)
+            && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
+            && (value.is_array() || value.is_object())
+            && has_numbers_of(&value, text)
+        {
+            self.extras
+                .insert(Cow::Borrowed(PARAMETERS), Extra::Json(value));
         }
     }
 

@@ -120,7 +120,8 @@ pub fn capture() -> Trail {
 
 impl Builder {
     /// Starts a trail in memory, for tests, with the settings that change what a record looks like
-    /// or how many fit: [`limits`](Self::limits), [`activities`](Self::activities),
+    /// or how many fit: [`limits`](Self::limits),
+    /// [`record_parameters`](Self::record_parameters), [`activities`](Self::activities),
     /// [`queue_limits`](Self::queue_limits) (default here: 1,000,000 records, 1 GiB). All others are
     /// ignored: no database is needed. Needs feature `testing`; see [`testing`](crate::testing).
     ///

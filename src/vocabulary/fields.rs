@@ -114,6 +114,10 @@ fields! {
     SeenCode              = 37, "",                        Special, [every], Plain;
 }
 
+/// The field of a query run with its bind values. It has no column: what is kept of it is in
+/// `metadata`.
+pub(crate) const PARAMETERS: &str = "parameters";
+
 impl Field {
     /// One more than the greatest code: the size of a table indexed by code.
     pub(crate) const SLOTS: usize = 38;

@@ -12,7 +12,7 @@ mod status;
 )]
 mod tables;
 
-pub(crate) use fields::{Field, FieldType};
+pub(crate) use fields::{Field, FieldType, PARAMETERS};
 pub use kinds::Kind;
 pub use status::Status;
 pub(crate) use tables::Activities;
