@@ -18,10 +18,12 @@ use super::sqlstate::sqlstate;
 #[derive(Default)]
 pub(super) struct Inspection {
     /// Returns the error as one that may have causes.
-    as_error: Option<fn(&dyn Any) -> Option<&(dyn Error + 'static)>>,
+    as_error: Option<AsError>,
     /// Returns the error's code.
     code: Option<Box<Code>>,
 }
+
+type AsError = fn(&dyn Any) -> Option<&(dyn Error + 'static)>;
 
 type Code = dyn Fn(&dyn Any) -> Option<String> + Send + Sync;
 

@@ -94,12 +94,12 @@ fn own(error: &(dyn Error + 'static)) -> Option<String> {
     }
     #[cfg(feature = "diesel")]
     if let Some(diesel::result::Error::DatabaseError(kind, _)) = find(error) {
-        return of_kind(kind).map(String::from);
+        return of_kind(*kind).map(String::from);
     }
     None
 }
 
-/// Returns the code if it is a SQLSTATE: SQLite has numbers of its own.
+/// Returns the code if it is a SQLSTATE: `SQLite` has numbers of its own.
 fn checked(code: impl AsRef<str>) -> Option<String> {
     let code = code.as_ref();
     let is_sqlstate = code.len() == 5
@@ -112,7 +112,7 @@ fn checked(code: impl AsRef<str>) -> Option<String> {
 /// Returns the SQLSTATE that diesel makes this kind of, the same for its own connection and for
 /// diesel-async's.
 #[cfg(feature = "diesel")]
-fn of_kind(kind: &diesel::result::DatabaseErrorKind) -> Option<&'static str> {
+fn of_kind(kind: diesel::result::DatabaseErrorKind) -> Option<&'static str> {
     use diesel::result::DatabaseErrorKind as Diesels;
     Some(match kind {
         Diesels::RestrictViolation => "23001",

@@ -178,6 +178,7 @@ pub(super) const QUERY_CONTENT: &[&str] = &[
     "db.query.text",
     "db.query.parameter.",
     "db.statement",
+    "parameters",
 ];
 
 /// Endings for the whole length in bytes and the sha256 of a text that was cut: beside the text,

@@ -379,6 +379,7 @@ fn text_of_metadata_fields_is_exported_only_if_enabled() {
         ("gen_ai.prompt.1.content", Text("secret")),
         ("datasource_id", Text("secret")),
         ("rows_seen", Int(7)),
+        ("parameters", Int(7)),
         ("db.system.name", Text("sqlite")),
         ("error_code", Text("it went wrong: secret")),
         ("status", Text("failed")),
@@ -387,6 +388,7 @@ fn text_of_metadata_fields_is_exported_only_if_enabled() {
     assert!(!format!("{span:?}").contains("secret"));
     let found = attributes(&span);
     assert_eq!(found["audit.metadata.rows_seen"], "int 7");
+    assert!(!found.contains_key("audit.metadata.parameters"));
     assert_eq!(found["db.system.name"], "sqlite");
     assert_eq!(found["error.type"], "_OTHER");
     assert!(!found.contains_key("db.response.status_code"));
