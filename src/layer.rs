@@ -206,7 +206,7 @@ impl Recorder {
             event.record(&mut Visitor::new(plan, limits, &mut said.buffers));
         }
         self.open.with(&span.id(), |state| {
-            state.record(&said.buffers, false);
+            state.record_reported(&said.buffers);
             state.saw(evidence);
         });
         said.recycle();

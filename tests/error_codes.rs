@@ -18,7 +18,7 @@ use futures_util::{StreamExt as _, stream};
 use http_body_util::BodyExt as _;
 use sqlx::{Connection as _, Executor as _};
 use testkit::Postgres;
-use tracing::{Span, field::Empty, info_span};
+use tracing::{Span, field::Empty, info_span, instrument};
 use tracing_audit::testing::{self, Record, Trail};
 use tracing_audit::{
     AuditBodyExt as _, AuditFutureExt as _, AuditStreamExt as _, Status, sqlstate,
@@ -172,6 +172,41 @@ async fn error_of_the_programs_own_is_looked_into_where_it_says_so() {
             (Some("23505"), &*whole),
         ]
     );
+}
+
+#[instrument(name = "audit.query_run", skip_all, err)]
+async fn twice(client: &tokio_postgres::Client) -> Result<u64, tokio_postgres::Error> {
+    client.execute(TWICE, &[]).audited(Span::current()).await
+}
+
+#[instrument(name = "audit.query_run", skip_all, err)]
+async fn other(client: &tokio_postgres::Client) -> Result<(), fmt::Error> {
+    let handled = client.execute(TWICE, &[]).audited(Span::current()).await;
+    handled.map(|_| ()).map_err(|_| fmt::Error)
+}
+
+#[tokio::test]
+async fn err_event_of_the_same_error_does_not_hide_its_causes() {
+    let postgres = Postgres::start();
+    let connected = tokio_postgres::connect(&postgres.url(), tokio_postgres::NoTls).await;
+    let (client, connection) = connected.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(TABLE).await.unwrap();
+    let trail = testing::capture();
+    let _guard = trail.set_default();
+    twice(&client).await.unwrap_err();
+    other(&client).await.unwrap_err();
+
+    let seen: Vec<_> = trail.query_runs().into_iter().collect();
+    let (code, text) = code_and_message(&seen[0]);
+    assert_eq!(code, Some("23505"));
+    assert!(
+        text.starts_with(&format!("db error: ERROR: {DUPLICATE}")),
+        "{text}"
+    );
+    // Another error takes its place.
+    let (code, text) = code_and_message(&seen[1]);
+    assert_eq!((code, text), (Some("23505"), &*fmt::Error.to_string()));
 }
 
 #[tokio::test]

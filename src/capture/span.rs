@@ -76,6 +76,9 @@ pub(crate) struct Around {
     context: Vec<u8>,
 }
 
+/// The length of an error's text up to which another's is searched for in it, under a lock.
+const MAX_COMPARED_BYTES: usize = 16 * 1024;
+
 /// States pooled for each thread: more than the spans that a thread has open at once.
 const POOLED_PER_THREAD: usize = 16;
 
@@ -268,6 +271,20 @@ impl SpanState {
     pub(crate) fn record(&mut self, later: &Buffers, saw_result: bool) {
         self.buffers.append(later, &self.limits);
         self.saw_fields(!later.context.is_empty(), saw_result);
+    }
+
+    /// Appends the error that an event reports, unless its text is a part of the error that
+    /// `audited()` saw: that is the same error with its causes.
+    pub(crate) fn record_reported(&mut self, reported: &Buffers) {
+        let is_part = match (self.buffers.seen_error(), reported.seen_error()) {
+            (Some(seen), Some(reported)) => {
+                seen.len() <= MAX_COMPARED_BYTES && seen.contains(reported)
+            }
+            _ => false,
+        };
+        if !is_part {
+            self.record(reported, false);
+        }
     }
 
     /// Appends gathered text: `whole_len` bytes, of which `text` is the beginning.

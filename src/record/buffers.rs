@@ -143,6 +143,16 @@ impl Buffers {
         Some(coerce::without_nul(&key).into_owned())
     }
 
+    /// Returns the last error that was seen, if its text is whole.
+    pub(crate) fn seen_error(&self) -> Option<&str> {
+        let entries = decode::entries(&self.body).map_while(Result::ok);
+        let seen = entries.filter(|entry| entry.key == EntryKey::Field(Field::SeenError));
+        match seen.last()?.value {
+            Value::Text(text) | Value::Debug(text) => Some(text),
+            _ => None,
+        }
+    }
+
     /// Appends the entries of one value to what the span's children inherit, unless it is one of the
     /// host's own for which there is no room: each record has a copy.
     pub(crate) fn add_context(&mut self, name: &str, entries: &[u8], limits: &Limits) {

@@ -29,8 +29,9 @@ use actix_web::{
     middleware::{Next, from_fn},
     web,
 };
-use sqlx::{PgPool, error::DatabaseError};
+use sqlx::PgPool;
 use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
+use tracing_audit::AuditFutureExt;
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 use uuid::Uuid;
 
@@ -96,15 +97,12 @@ async fn tables(
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(question_text = %format_args!("tables of {schema}"), sql_text = SQL, row_count = Empty, error_code = Empty),
+    fields(question_text = %format_args!("tables of {schema}"), sql_text = SQL, row_count = Empty),
     err
 )]
 async fn names(pool: &PgPool, schema: &str) -> sqlx::Result<Vec<String>> {
-    let result = sqlx::query_scalar(SQL).bind(schema).fetch_all(pool).await;
-    let rows = result.inspect_err(|error| {
-        let sqlstate = error.as_database_error().and_then(DatabaseError::code);
-        Span::current().record("error_code", sqlstate.as_deref());
-    })?;
+    let query = sqlx::query_scalar(SQL).bind(schema).fetch_all(pool);
+    let rows = query.audited(Span::current()).await?;
     Span::current().record("row_count", rows.len());
     Ok(rows)
 }

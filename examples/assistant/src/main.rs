@@ -22,6 +22,7 @@ use tokio::{
     task::JoinSet,
 };
 use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
+use tracing_audit::AuditFutureExt;
 use tracing_subscriber::{filter::LevelFilter, prelude::*};
 
 /// What can be asked. A model would write the SQL; here it is fixed, and harmless.
@@ -110,17 +111,17 @@ async fn write_sql(question: &str) -> Option<&'static str> {
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(question_text = question, sql_text = sql, row_count = Empty, error_code = Empty),
+    fields(question_text = question, sql_text = sql, row_count = Empty),
     err
 )]
 async fn run(pool: &PgPool, question: &str, sql: &'static str) -> Result<usize, String> {
-    let rows = sqlx::query(sql).fetch_all(pool).await.map_err(|error| {
-        let Some(refusal) = error.as_database_error() else {
-            return error.to_string();
-        };
-        Span::current().record("error_code", refusal.code().as_deref());
-        refusal.message().to_owned()
-    })?;
+    let query = sqlx::query(sql).fetch_all(pool).audited(Span::current());
+    let rows = query
+        .await
+        .map_err(|error| match error.as_database_error() {
+            Some(refusal) => refusal.message().to_owned(),
+            None => error.to_string(),
+        })?;
     Span::current().record("row_count", rows.len());
     Ok(rows.len())
 }

@@ -7,17 +7,10 @@
 
 use std::{env, time::Duration};
 
-use diesel::{
-    debug_query,
-    dsl::sql,
-    pg::Pg,
-    prelude::*,
-    result::{DatabaseErrorKind, Error},
-    sql_types,
-};
+use diesel::{debug_query, dsl::sql, pg::Pg, prelude::*, sql_types};
 use diesel_async::{AsyncConnection, AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection};
 use tracing::{Instrument, Span, field::Empty, info_span, instrument};
-use tracing_audit::{Audit, AuditSpanExt, Durability, Kind};
+use tracing_audit::{Audit, AuditFutureExt, AuditSpanExt, Durability, Kind};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 use uuid::Uuid;
 
@@ -28,7 +21,7 @@ diesel::table! { example_feedback (run_id) { run_id -> Uuid, stars -> Integer, }
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(question_text = "Who are our customers there?", sql_text = Empty, row_count = Empty, error_code = Empty),
+    fields(question_text = "Who are our customers there?", sql_text = Empty, row_count = Empty),
     err
 )]
 async fn customers_of(
@@ -41,7 +34,7 @@ async fn customers_of(
         .select(customer::name);
     // The text has the bound values in a comment at its end.
     span.record("sql_text", debug_query::<Pg, _>(&query).to_string());
-    let names = query.load(conn).await.inspect_err(record_sqlstate)?;
+    let names: Vec<String> = query.load(conn).audited(span.clone()).await?;
     span.record("row_count", names.len());
     Ok((names, span.audit_id()))
 }
@@ -49,7 +42,7 @@ async fn customers_of(
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(sql_text = Empty, rows_affected = Empty, error_code = Empty),
+    fields(sql_text = Empty, rows_affected = Empty),
     err
 )]
 async fn add_customer(
@@ -65,26 +58,9 @@ async fn add_customer(
     );
     let insert = diesel::insert_into(customer::table).values(row);
     Span::current().record("sql_text", debug_query::<Pg, _>(&insert).to_string());
-    let rows = insert.execute(conn).await.inspect_err(record_sqlstate)?;
+    let rows = insert.execute(conn).audited(Span::current()).await?;
     Span::current().record("rows_affected", rows);
     Ok(())
-}
-
-/// Records the SQLSTATE of the errors that diesel distinguishes. It does not keep any other.
-fn record_sqlstate(error: &Error) {
-    let Error::DatabaseError(kind, _) = error else {
-        return;
-    };
-    let sqlstate = match kind {
-        DatabaseErrorKind::NotNullViolation => "23502",
-        DatabaseErrorKind::ForeignKeyViolation => "23503",
-        DatabaseErrorKind::UniqueViolation => "23505",
-        DatabaseErrorKind::CheckViolation => "23514",
-        DatabaseErrorKind::ReadOnlyTransaction => "25006",
-        DatabaseErrorKind::SerializationFailure => "40001",
-        _ => return,
-    };
-    Span::current().record("error_code", sqlstate);
 }
 
 /// Adds two customers, or none. The record is that of the transaction as a whole.

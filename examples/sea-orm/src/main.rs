@@ -9,10 +9,10 @@ use std::time::Duration;
 use sea_orm::{
     ColumnTrait, ConnectionTrait, Database, DatabaseConnection, DbBackend, DbErr, EntityTrait,
     ExecResult, QueryFilter, QueryOrder, QueryResult, RuntimeErr, Set, Statement, TransactionTrait,
-    Value, prelude::async_trait::async_trait, sqlx::error::DatabaseError,
+    Value, prelude::async_trait::async_trait,
 };
 use tracing::{Instrument, Span, field::Empty, info_span, instrument};
-use tracing_audit::AuditSpanExt;
+use tracing_audit::{AuditFutureExt, AuditSpanExt};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ impl<C: ConnectionTrait> ConnectionTrait for AuditedConnection<'_, C> {
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(sql_text = sql, row_count = Empty, rows_affected = Empty, error_code = Empty),
+    fields(sql_text = sql, row_count = Empty, rows_affected = Empty),
     err
 )]
 async fn run<T>(
@@ -88,17 +88,21 @@ async fn run<T>(
     outcome: impl Future<Output = Result<T, DbErr>>,
     count: fn(&T) -> (&'static str, u64),
 ) -> Result<T, DbErr> {
-    let result = outcome.await.inspect_err(|error| {
-        if let DbErr::Exec(RuntimeErr::SqlxError(error))
-        | DbErr::Query(RuntimeErr::SqlxError(error)) = error
-        {
-            let sqlstate = error.as_database_error().and_then(DatabaseError::code);
-            Span::current().record("error_code", sqlstate.as_deref());
-        }
-    })?;
+    let outcome = outcome.audited(Span::current()).error_code(sqlstate);
+    let result = outcome.await?;
     let (field, rows) = count(&result);
     Span::current().record(field, rows);
     Ok(result)
+}
+
+/// Returns the SQLSTATE. `SeaORM`'s error does not tell its cause.
+fn sqlstate(error: &DbErr) -> Option<String> {
+    match error {
+        DbErr::Exec(RuntimeErr::SqlxError(error)) | DbErr::Query(RuntimeErr::SqlxError(error)) => {
+            tracing_audit::sqlstate(&**error)
+        }
+        _ => None,
+    }
 }
 
 /// Publishes a document in a transaction. The record of the statement is a child of this one.

@@ -4,114 +4,69 @@
 //! `DATABASE_URL=postgres://postgres@localhost/postgres cargo run -p example-tokio-postgres`
 #![allow(clippy::print_stdout, reason = "an example is a program")]
 
-use std::{
-    fmt::{Display, Formatter},
-    time::Duration,
-};
+use std::time::Duration;
 
-use tokio_postgres::{Client, GenericClient, NoTls, Row, error::SqlState, types::ToSql};
-use tracing::{Instrument, Span, field::Empty, info_span, instrument};
-use tracing_audit::AuditSpanExt;
+use tokio_postgres::{Client, Error, GenericClient, NoTls, Row, types::ToSql};
+use tracing::{Instrument, Span, field::Empty, info_span};
+use tracing_audit::{AuditFutureExt, AuditSpanExt, sqlstate};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 use uuid::Uuid;
 
 type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-/// An error that shows the message of Postgres. tokio-postgres' own error shows "db error" for
-/// everything that Postgres refuses, and `err` would record that.
-#[derive(Debug)]
-struct Failure(tokio_postgres::Error);
-
-impl Display for Failure {
-    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
-        match self.0.as_db_error() {
-            Some(refusal) => f.write_str(refusal.message()),
-            None => self.0.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl From<tokio_postgres::Error> for Failure {
-    fn from(error: tokio_postgres::Error) -> Self {
-        // Within the span of the statement that failed.
-        Span::current().record("error_code", error.code().map(SqlState::code));
-        Self(error)
-    }
-}
-
 /// Runs a statement that returns rows. `client` is a connection or a transaction.
-#[instrument(
-    name = "audit.query_run",
-    skip_all,
-    fields(sql_text = sql, row_count = Empty, error_code = Empty),
-    err
-)]
 async fn query(
     client: &impl GenericClient,
     sql: &str,
     params: Params<'_>,
-) -> Result<Vec<Row>, Failure> {
-    let rows = client.query(sql, params).await?;
-    Span::current().record("row_count", rows.len());
+) -> Result<Vec<Row>, Error> {
+    let span = info_span!("audit.query_run", sql_text = sql, row_count = Empty);
+    let rows = client.query(sql, params).audited(span.clone()).await?;
+    span.record("row_count", rows.len());
     Ok(rows)
 }
 
 /// Runs a statement that changes rows.
-#[instrument(
-    name = "audit.query_run",
-    skip_all,
-    fields(sql_text = sql, rows_affected = Empty, error_code = Empty),
-    err
-)]
-async fn execute(
-    client: &impl GenericClient,
-    sql: &str,
-    params: Params<'_>,
-) -> Result<u64, Failure> {
-    let rows = client.execute(sql, params).await?;
-    Span::current().record("rows_affected", rows);
+async fn execute(client: &impl GenericClient, sql: &str, params: Params<'_>) -> Result<u64, Error> {
+    let span = info_span!("audit.query_run", sql_text = sql, rows_affected = Empty);
+    let rows = client.execute(sql, params).audited(span.clone()).await?;
+    span.record("rows_affected", rows);
     Ok(rows)
 }
 
-/// Places an order in a transaction. The statements' records are children of this one.
+/// Places an order in a transaction. The statements' records are children of this one, which is a
+/// success once the transaction is committed.
 ///
 /// The order's row keeps the id of this record. It has no foreign key: the record is written after
 /// its span has closed, so it is not in Postgres yet when this transaction commits.
-#[instrument(
-    name = "audit.event",
-    skip_all,
-    fields(
+async fn place_order(client: &mut Client, item: &str) -> Result<i32, Error> {
+    let event = info_span!(
+        "audit.event",
         action_type = "order.placed",
         target_type = "order",
-        target_id = Empty,
-        status = Empty,
-        error_code = Empty,
-    ),
-    err
-)]
-async fn place_order(client: &mut Client, item: &str) -> Result<i32, Failure> {
-    let event = Span::current();
-    let transaction = client.transaction().await?;
-    let take = "UPDATE stock SET amount = amount - 1 WHERE item = $1";
-    execute(&transaction, take, &[&item]).await?;
-    let add = "INSERT INTO orders (item, audit_id) VALUES ($1, $2) RETURNING id";
-    let rows = query(&transaction, add, &[&item, &event.audit_id()]).await?;
-    let order: i32 = rows[0].get(0);
-    transaction.commit().await?;
-    // Not before the commit: until then it is no success.
-    event.record("target_id", order);
-    event.record("status", "succeeded");
-    Ok(order)
+        target_id = Empty
+    );
+    let audit_id = event.audit_id();
+    let place = async {
+        let transaction = client.transaction().await?;
+        let take = "UPDATE stock SET amount = amount - 1 WHERE item = $1";
+        execute(&transaction, take, &[&item]).await?;
+        let add = "INSERT INTO orders (item, audit_id) VALUES ($1, $2) RETURNING id";
+        let rows = query(&transaction, add, &[&item, &audit_id]).await?;
+        transaction.commit().await?;
+        let order: i32 = rows[0].get(0);
+        Span::current().record("target_id", order);
+        Ok(order)
+    };
+    place.audited(event).await
 }
 
-async fn serve(client: &mut Client) -> Result<i32, Failure> {
+async fn serve(client: &mut Client) -> Result<i32, Error> {
     query(client, "SELECT item FROM stock WHERE amount > $1", &[&0]).await?;
     let order = place_order(client, "bell").await?;
     // There is no bell left. Postgres refuses the update, and the transaction is rolled back.
     if let Err(error) = place_order(client, "bell").await {
-        println!("the second order is refused: {error}");
+        println!("the second order is refused: {:?}", sqlstate(&error));
     }
     Ok(order)
 }
@@ -154,7 +109,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "audit.event succeeded ada order.placed",
             "audit.query_run succeeded ada UPDATE stock SET amount = amount - 1 WHERE item = $1",
             "audit.query_run succeeded ada INSERT INTO orders (item, audit_id) VALUES ($1, $2) RETURNING id",
-            "audit.event failed ada order.placed",
+            "audit.event failed 23514 ada order.placed",
             "audit.query_run failed 23514 ada UPDATE stock SET amount = amount - 1 WHERE item = $1",
         ]
     );

@@ -1,8 +1,9 @@
 //! The service: its request span, its login and its one method.
 
-use sqlx::{PgPool, error::DatabaseError};
+use sqlx::PgPool;
 use tonic::{Request, Response, Status, codegen::http};
 use tracing::{Span, field::Empty, info, info_span, instrument};
+use tracing_audit::AuditFutureExt;
 use uuid::Uuid;
 
 use crate::{Answer, Question, api::answers_server::Answers};
@@ -71,15 +72,12 @@ impl Answers for Service {
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(question_text = question, sql_text = sql, row_count = Empty, error_code = Empty),
+    fields(question_text = question, sql_text = sql, row_count = Empty),
     err
 )]
 async fn run(pool: &PgPool, question: &str, sql: &'static str) -> sqlx::Result<Vec<String>> {
-    let result = sqlx::query_scalar(sql).fetch_all(pool).await;
-    let rows = result.inspect_err(|error| {
-        let sqlstate = error.as_database_error().and_then(DatabaseError::code);
-        Span::current().record("error_code", sqlstate.as_deref());
-    })?;
+    let query = sqlx::query_scalar(sql).fetch_all(pool);
+    let rows = query.audited(Span::current()).await?;
     Span::current().record("row_count", rows.len());
     Ok(rows)
 }

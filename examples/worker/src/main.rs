@@ -9,13 +9,14 @@
 
 use std::{process::Command, time::Duration};
 
-use sqlx::{PgPool, error::DatabaseError};
+use sqlx::PgPool;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
     task::JoinSet,
 };
 use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
+use tracing_audit::AuditFutureExt;
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 use uuid::Uuid;
 
@@ -82,15 +83,12 @@ async fn report(pool: PgPool, lines: Vec<Line>) -> Result {
 #[instrument(
     name = "audit.query_run",
     skip_all,
-    fields(question_text = title, sql_text = sql, row_count = Empty, error_code = Empty),
+    fields(question_text = title, sql_text = sql, row_count = Empty),
     err
 )]
 async fn query(pool: PgPool, title: &str, sql: &'static str) -> sqlx::Result<String> {
-    let result = sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool).await;
-    let number = result.inspect_err(|error| {
-        let sqlstate = error.as_database_error().and_then(DatabaseError::code);
-        Span::current().record("error_code", sqlstate.as_deref());
-    })?;
+    let query = sqlx::query_scalar::<_, i64>(sql).fetch_one(&pool);
+    let number = query.audited(Span::current()).await?;
     Span::current().record("row_count", 1);
     Ok(format!("{number} {title}"))
 }
