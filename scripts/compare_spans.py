@@ -171,7 +171,8 @@ def of_columns(row):
 
 def name_of(row, attributes):
     if row["table"] == "query_runs":
-        return attributes.get("db.query.summary") or attributes.get("db.system.name")
+        system = attributes.get("db.system.name")
+        return attributes.get("db.query.summary") or ("audit.query_run" if system == "other_sql" else system)
     if row["table"] == "prompt_runs":
         return f"{attributes.get('gen_ai.operation.name')} {row['model_name']}"
     return row["action_type"]
@@ -235,7 +236,8 @@ class Comparison:
         self.hold(row, "the duration", (span["end_ns"] - span["start_ns"]) // 1_000_000, took)
         self.hold(row, "the kind", span["kind"], "INTERNAL" if row["table"] == "events" else "CLIENT")
         self.hold(row, "the status", span["status"], "ERROR" if row["status"] == "failed" else "UNSET")
-        self.hold(row, "the status message", span["status_message"], "")
+        message = row["error_code"] or "" if row["status"] == "failed" else ""
+        self.hold(row, "the status message", span["status_message"], message)
         self.hold(row, "the name", span["name"], name_of(row, span["attributes"]))
         self.hold(row, "the list of events", span["events"], [])
         self.hold(row, "the list of links", span["links"], [])

@@ -357,6 +357,8 @@ pub use capture::{
 pub use config::adopt::{Adopt, AdoptGenAi, AdoptHttp, AdoptSqlx, SpanMapping};
 #[cfg(feature = "otlp")]
 pub use config::otlp::{Otlp, OtlpProtocol, QueryText};
+#[cfg(feature = "otlp")]
+pub use config::receivers::{OpenInference, Receiver};
 pub use config::{Builder, Durability, WhenFull};
 pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};

@@ -5,6 +5,8 @@ pub(crate) mod adopt;
 pub(crate) mod otlp;
 #[cfg(feature = "otlp")]
 mod otlp_environment;
+#[cfg(feature = "otlp")]
+pub(crate) mod receivers;
 
 use std::path::PathBuf;
 use std::sync::Arc;

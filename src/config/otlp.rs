@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use super::receivers::{Names, OpenInference, Receiver};
 use crate::error::BuildError;
 
 /// Sends the trail to an OpenTelemetry collector, as spans and, if asked for, as metrics; passed to
@@ -62,13 +63,16 @@ pub(crate) struct Endpoint {
 }
 
 /// Which parts of a record's content are exported.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Content {
     pub(crate) query_text: QueryText,
     pub(crate) messages: bool,
     pub(crate) metadata: bool,
     pub(crate) text_bytes: usize,
     pub(crate) old_database_names: bool,
+    pub(crate) names: Names,
+    /// Fields that are exported under their own names; with a dot at the end, prefixes.
+    pub(crate) own_names: Vec<String>,
 }
 
 /// The encoding and transport of OTLP.
@@ -104,6 +108,8 @@ impl Default for Content {
             metadata: false,
             text_bytes: 16 * 1024,
             old_database_names: false,
+            names: Names::default(),
+            own_names: Vec::new(),
         }
     }
 }
@@ -215,6 +221,51 @@ impl Otlp {
     /// it is not told to skip.
     pub fn metadata(mut self, metadata: bool) -> Self {
         self.content.metadata = metadata;
+        self
+    }
+
+    /// Adds what this receiver reads beside the names of the OpenTelemetry conventions, and sets
+    /// the status of spans that succeeded to Ok; may be called for several. No content goes out
+    /// that [`capture_messages`](Self::capture_messages) and [`query_text`](Self::query_text) do
+    /// not allow. Default: the conventions' names alone.
+    ///
+    /// ```no_run
+    /// use tracing_audit::{Otlp, Receiver};
+    ///
+    /// let otlp = Otlp::new("http://localhost:6006")
+    ///     .for_receiver(Receiver::Phoenix)
+    ///     .capture_messages(true);
+    /// ```
+    pub fn for_receiver(mut self, receiver: Receiver) -> Self {
+        self.content.names.add(receiver);
+        self
+    }
+
+    /// Sets whether attributes have the names of OpenInference, which Phoenix, Arize and others
+    /// read. Default: [`OpenInference::Off`].
+    pub fn openinference(mut self, names: OpenInference) -> Self {
+        self.content.names.openinference = names;
+        self
+    }
+
+    /// Exports fields without a column under their own names instead of `audit.metadata.…`, with
+    /// their text: each name here as it is, and with a dot at its end also whatever begins with it.
+    /// Default: none. Names for the content of prompts and queries still need
+    /// [`capture_messages`](Self::capture_messages) or [`query_text`](Self::query_text).
+    ///
+    /// A field whose name begins with `otel.attr.` needs no entry: it goes out under the rest of
+    /// its name.
+    ///
+    /// ```no_run
+    /// use tracing_audit::Otlp;
+    ///
+    /// let otlp = Otlp::new("http://localhost:4318").own_names(["feature_flag.key", "langfuse.trace."]);
+    /// ```
+    pub fn own_names(mut self, names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let names = names.into_iter().map(Into::into);
+        self.content
+            .own_names
+            .extend(names.filter(|name| !name.is_empty()));
         self
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::otlp::{Endpoint, Otlp, OtlpProtocol, invalid};
+use super::receivers::{OpenInference, Receiver};
 use crate::error::BuildError;
 
 /// Reads a variable.
@@ -56,7 +57,9 @@ impl Otlp {
     /// | `OTEL_METRIC_EXPORT_INTERVAL` | milliseconds between two exports of metrics | 60000 |
     /// | `OTEL_SDK_DISABLED` | `true`: no export | `false` |
     /// | `OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT` | `true`: see [`capture_messages`](Self::capture_messages) | `false` |
-    /// | `OTEL_SEMCONV_STABILITY_OPT_IN` | `database/dup`: the old names of database attributes too | new names only |
+    /// | `OTEL_SEMCONV_STABILITY_OPT_IN` | `database/dup`: the old names of database attributes too; `openinference` or `openinference/dup`: see [`openinference`](Self::openinference) | the conventions' names only |
+    /// | `AUDIT_OTLP_FOR` | `phoenix`, `mlflow`, `langfuse`, `tempo`, separated by commas: see [`for_receiver`](Self::for_receiver) | the conventions' names only |
+    /// | `AUDIT_OTLP_OWN_NAMES` | names of fields, separated by commas: see [`own_names`](Self::own_names) | none |
     ///
     /// As the specification of OpenTelemetry requires, a word or a number that is invalid is
     /// ignored; a warning says so when the first records are exported.
@@ -179,10 +182,39 @@ impl Otlp {
                     .iter()
                     .any(|word| said.eq_ignore_ascii_case(word))
             });
-        self.content.old_database_names = vars
-            .of("OTEL_SEMCONV_STABILITY_OPT_IN")
-            .is_some_and(|said| said.split(',').any(|word| word.trim() == "database/dup"));
+        self.read_names(vars);
     }
+
+    fn read_names(&mut self, vars: &Vars<'_>) {
+        for word in words(vars.of("OTEL_SEMCONV_STABILITY_OPT_IN").as_deref()) {
+            match word {
+                "database/dup" => self.content.old_database_names = true,
+                "openinference/dup" => self.content.names.openinference = OpenInference::Beside,
+                "openinference" => self.content.names.openinference = OpenInference::Instead,
+                // The variable is for all instrumentations; most of its words mean others.
+                _ => {}
+            }
+        }
+        for word in words(vars.of("AUDIT_OTLP_FOR").as_deref()) {
+            match Receiver::of_word(word) {
+                Some(receiver) => *self = self.clone().for_receiver(receiver),
+                None => self.ignore(
+                    "AUDIT_OTLP_FOR",
+                    "should be of phoenix, mlflow, langfuse, tempo",
+                ),
+            }
+        }
+        let own = vars.of("AUDIT_OTLP_OWN_NAMES");
+        *self = self.clone().own_names(words(own.as_deref()));
+    }
+}
+
+/// Returns the words of a list with commas.
+fn words(said: Option<&str>) -> impl Iterator<Item = &str> {
+    said.into_iter()
+        .flat_map(|said| said.split(','))
+        .map(str::trim)
+        .filter(|word| !word.is_empty())
 }
 
 /// Returns whether OTLP is among the exporters that a signal's variable names.
@@ -351,5 +383,33 @@ mod tests {
             ("OTEL_SEMCONV_STABILITY_OPT_IN", "http, database/dup"),
         ]);
         assert!(dup.content.old_database_names);
+        assert_eq!(dup.content.names.openinference, OpenInference::Off);
+    }
+
+    #[test]
+    fn environment_names_the_receivers_and_the_fields_with_names_of_their_own() {
+        let otlp = set(&[
+            ENDPOINT,
+            ("AUDIT_OTLP_FOR", "Phoenix, langfuse"),
+            ("AUDIT_OTLP_OWN_NAMES", "app., tier"),
+        ]);
+        let names = otlp.content.names;
+        assert_eq!(names.openinference, OpenInference::Beside);
+        assert!(names.langfuse && !names.mlflow && !names.tempo);
+        assert_eq!(otlp.content.own_names, ["app.", "tier"]);
+        let all = set(&[ENDPOINT, ("AUDIT_OTLP_FOR", "mlflow,tempo,grafana")]);
+        assert!(all.content.names.mlflow && all.content.names.tempo);
+        assert_eq!(all.ignored.len(), 1, "a word that means nobody");
+        for (word, names) in [
+            ("http,openinference", OpenInference::Instead),
+            ("openinference/dup", OpenInference::Beside),
+        ] {
+            let otlp = set(&[
+                ENDPOINT,
+                ("AUDIT_OTLP_FOR", "phoenix"),
+                ("OTEL_SEMCONV_STABILITY_OPT_IN", word),
+            ]);
+            assert_eq!(otlp.content.names.openinference, names);
+        }
     }
 }

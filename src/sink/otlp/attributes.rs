@@ -101,6 +101,23 @@ impl Attributes {
         }
     }
 
+    /// Adds a text that another attribute has as well, cut to the limit, unless it is empty; returns
+    /// what was added.
+    pub(super) fn excerpt<'t>(&mut self, name: &str, text: &'t str) -> Option<&'t str> {
+        let kept = cut(text, self.text_bytes);
+        if kept.is_empty() || self.names.contains(name) {
+            return None;
+        }
+        let value = any_value::Value::StringValue(kept.to_owned());
+        self.push(name, value, kept.len());
+        self.names.contains(name).then_some(kept)
+    }
+
+    /// Removes the attributes with these names.
+    pub(super) fn remove(&mut self, names: &[&str]) {
+        self.all.retain(|known| !names.contains(&&*known.key));
+    }
+
     /// Adds the whole length and the sha256 of a text that was cut.
     pub(super) fn was_cut(&mut self, name: &str, whole: &str) {
         let name = if name.starts_with("audit.") {

@@ -49,11 +49,18 @@ pub(super) const AGENT_NAME: &str = "gen_ai.agent.name";
 pub(super) const TOOL_NAME: &str = "gen_ai.tool.name";
 pub(super) const TOOL_ARGUMENTS: &str = "gen_ai.tool.call.arguments";
 pub(super) const TOOL_RESULT: &str = "gen_ai.tool.call.result";
+pub(super) const FINISH_REASONS: &str = "gen_ai.response.finish_reasons";
 pub(super) const TOKEN_TYPE: &str = "gen_ai.token.type";
 
 pub(super) const CHAT: &str = "chat";
 pub(super) const EXECUTE_TOOL: &str = "execute_tool";
 pub(super) const INVOKE_AGENT: &str = "invoke_agent";
+
+/// The role of an answer.
+pub(super) const ASSISTANT: &str = "assistant";
+/// Why an answer ended, where the run says no more than that it succeeded or failed.
+pub(super) const STOP: &str = "stop";
+pub(super) const ERROR: &str = "error";
 
 /// Usual words for an action, and the operation that they mean.
 pub(super) const ACTIONS: &[(&str, &str)] = &[
@@ -103,6 +110,9 @@ pub(super) const DATASOURCE: &str = "audit.datasource.id";
 pub(super) const QUESTION: &str = "audit.question.text";
 pub(super) const ROWS_AFFECTED: &str = "audit.rows_affected";
 pub(super) const PROMPT_ROLE: &str = "audit.prompt.role";
+/// In place of [`PROMPT_NAME`] and [`PROMPT_VERSION`] for a receiver that takes those for the text.
+pub(super) const TEMPLATE_NAME: &str = "audit.prompt.name";
+pub(super) const TEMPLATE_VERSION: &str = "audit.prompt.version";
 pub(super) const ACTION: &str = "audit.action.type";
 pub(super) const TARGET_TYPE: &str = "audit.target.type";
 pub(super) const TARGET_ID: &str = "audit.target.id";
@@ -116,6 +126,9 @@ pub(super) const GAP_RECORDS: &str = "audit.gap.records";
 pub(super) const GAP_CAUSE: &str = "audit.gap.cause";
 pub(super) const GAP_FIRST_SEQ: &str = "audit.gap.first_seq";
 pub(super) const GAP_LAST_SEQ: &str = "audit.gap.last_seq";
+
+/// What begins the name of a field that goes out under the rest of its name.
+pub(super) const OWN_NAME: &str = "otel.attr.";
 
 /// Prefixes of fields that the conventions already name.
 pub(super) const CONVENTIONAL: &[&str] = &["db.", "gen_ai.", "server.", "network."];
@@ -151,6 +164,9 @@ pub(super) const PLAIN_TEXT: &[&str] = &[
     "gen_ai.prompt.version",
 ];
 
+/// Beginnings of the conventions' names that Langfuse takes for the text of a prompt or an answer.
+pub(super) const TAKEN_FOR_TEXT: &[&str] = &["gen_ai.prompt", "gen_ai.completion"];
+
 /// Prefixes of fields that hold the content of a prompt, an answer or a tool call: named by the
 /// conventions, or like a column of another kind than the record's.
 pub(super) const MESSAGE_CONTENT: &[&str] = &[
@@ -170,6 +186,18 @@ pub(super) const MESSAGE_CONTENT: &[&str] = &[
     // From earlier versions.
     "gen_ai.completion",
     "gen_ai.event.content",
+    // Of receivers.
+    "input.value",
+    "output.value",
+    "llm.input_messages",
+    "llm.output_messages",
+    "tool.parameters",
+    "langfuse.observation.input",
+    "langfuse.observation.output",
+    "langfuse.trace.input",
+    "langfuse.trace.output",
+    "mlflow.spanInputs",
+    "mlflow.spanOutputs",
 ];
 
 /// Prefixes of fields that hold a query's text or its values.
@@ -211,3 +239,24 @@ pub(super) const TOKENS: &[f64] = &[
     16_777_216.0,
     67_108_864.0,
 ];
+
+/// Returns a code, or a placeholder: a message that was given as a code may hold anything.
+pub(super) fn code(said: &str) -> &str {
+    let is_code = said.len() <= 64
+        && said
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:/-".contains(&byte));
+    if is_code { said } else { OTHER }
+}
+
+/// Returns the conventions' word for a provider.
+pub(super) fn provider(said: &str) -> String {
+    let said = said.trim().to_ascii_lowercase();
+    if said.is_empty() {
+        return OTHER.to_owned();
+    }
+    PROVIDERS
+        .iter()
+        .find(|(word, _)| *word == said)
+        .map_or(said, |(_, name)| (*name).to_owned())
+}

@@ -1,7 +1,8 @@
 //! Exports the trail as OTLP spans and metrics: a second reader of the spool, at its own pace.
 //!
 //! - [`conventions`]: the names, in one table
-//! - [`span`]: turns a row into a span, with [`attributes`] and [`sql`]; pure
+//! - [`span`]: turns a row into a span, with [`attributes`], [`message`], [`sql`] and, for
+//!   what receivers read beside the conventions, [`receivers`]; pure
 //! - [`payload`]: puts records into a request
 //! - [`transport`], [`tls`], [`fault`]: send a request and classify its answer
 //! - [`drain`]: the loop over all logs
@@ -17,8 +18,10 @@ mod conventions;
 mod drain;
 mod exporter;
 mod fault;
+mod message;
 mod metrics;
 mod payload;
+mod receivers;
 mod span;
 mod sql;
 mod tls;

@@ -1,11 +1,15 @@
 //! Turns a row into a span, by the semantic conventions. Pure: the same row gives the same span.
 
+use std::borrow::Cow;
+
 use opentelemetry_proto::tonic::trace::v1::span::{Link, SpanKind};
 use opentelemetry_proto::tonic::trace::v1::{Span, Status as SpanStatus, status::StatusCode};
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::attributes::{Attributes, cut};
 use super::conventions as names;
+use super::message;
+use super::receivers::{self, Shown, Step};
 use super::sql;
 use crate::config::otlp::{Content, QueryText};
 use crate::record::row::{Cell, Row};
@@ -52,6 +56,7 @@ pub(super) fn span(row: &Row<'_>, seq: u64, content: &Content) -> (Span, Facts) 
         },
         attributes: Attributes::new(content.text_bytes),
         facts: Facts::default(),
+        shown: Shown::default(),
     };
     writing.error();
     let (name, kind) = match row.kind {
@@ -60,10 +65,13 @@ pub(super) fn span(row: &Row<'_>, seq: u64, content: &Content) -> (Span, Facts) 
         Kind::Event => writing.event(),
     };
     writing.every_kind(seq);
+    writing.own_names();
+    writing.receivers();
     writing.fields();
     if content.old_database_names {
         writing.old_names();
     }
+    receivers::remove_replaced(content.names, &mut writing.attributes);
     let status = writing.status();
     let Writing {
         attributes, facts, ..
@@ -110,6 +118,7 @@ struct Writing<'a> {
     metadata: Map<String, Json>,
     attributes: Attributes,
     facts: Facts,
+    shown: Shown<'a>,
 }
 
 impl<'a> Writing<'a> {
@@ -117,6 +126,13 @@ impl<'a> Writing<'a> {
         match self.row.cell(field) {
             Cell::Text(text) => text,
             _ => "",
+        }
+    }
+
+    fn number(&self, field: Field) -> Option<i32> {
+        match self.row.cell(field) {
+            Cell::Int(int) => Some(*int),
+            _ => None,
         }
     }
 
@@ -137,6 +153,15 @@ impl<'a> Writing<'a> {
         }
     }
 
+    /// Returns a text that is exported only if the host asked for it.
+    fn content(&self, field: Field) -> Cow<'a, str> {
+        Cow::Borrowed(if self.content.messages {
+            self.text(field)
+        } else {
+            ""
+        })
+    }
+
     /// Returns the value that the host gave to a name of the conventions.
     fn said(&self, name: &str) -> Option<&str> {
         self.metadata
@@ -150,7 +175,7 @@ impl<'a> Writing<'a> {
     }
 
     fn error(&mut self) {
-        let code = code(self.text(Field::ErrorCode));
+        let code = names::code(self.text(Field::ErrorCode));
         if self.row.status != Status::Failed {
             // Not a failure by the conventions, but with a code: of a refusal, a cancellation.
             self.attributes.word(names::ERROR_CODE, code);
@@ -170,17 +195,15 @@ impl<'a> Writing<'a> {
         } else {
             sql::Query::default()
         };
-        match (self.content.query_text, &read.text) {
-            (QueryText::Full, _) => {
-                if !whole.is_empty() {
-                    self.attributes.text(names::DB_QUERY_TEXT, whole, whole);
-                }
-            }
-            (QueryText::Sanitized, Some(text)) if !text.is_empty() => {
-                self.attributes.text(names::DB_QUERY_TEXT, text, whole);
-            }
-            (QueryText::Sanitized | QueryText::Omitted, _) => {}
+        let text = match self.content.query_text {
+            QueryText::Full => Cow::Borrowed(whole),
+            QueryText::Sanitized => read.text.unwrap_or_default().into(),
+            QueryText::Omitted => Cow::Borrowed(""),
+        };
+        if !text.is_empty() {
+            self.attributes.text(names::DB_QUERY_TEXT, &text, whole);
         }
+        self.shown.input = text;
         let summary = match self.text(Field::SqlSummary) {
             "" => read.summary,
             said => cut(said, 255).to_owned(),
@@ -188,7 +211,7 @@ impl<'a> Writing<'a> {
         self.attributes.word(names::DB_QUERY_SUMMARY, &summary);
         // Our own words are not codes of a database.
         if !self.facts.error_type.is_empty() {
-            let code = code(self.text(Field::ErrorCode));
+            let code = names::code(self.text(Field::ErrorCode));
             if !matches!(
                 code,
                 "" | names::OTHER | "panic" | "timeout" | "process_lost"
@@ -206,39 +229,83 @@ impl<'a> Writing<'a> {
             &*summary,
             self.said(names::DB_OPERATION).unwrap_or_default(),
             &*namespace,
+            // That nothing is known of it names nothing.
+            &*system.replace(names::OTHER_SQL, ""),
         ]
         .into_iter()
         .find(|name| !name.is_empty())
-        .unwrap_or(&system)
+        .unwrap_or(Kind::QueryRun.span_name())
         .to_owned();
+        self.shown.step = if is_select(&summary) {
+            Step::Retrieval
+        } else {
+            Step::Tool
+        };
+        self.shown.output = self.rows().into();
+        if namespace.is_empty()
+            && let Cell::Uuid(id) = self.row.cell(Field::DatasourceId)
+        {
+            self.shown.datasource = id.to_string();
+        }
         self.facts.namespace = namespace;
         self.facts.system = system;
         self.facts.summary = summary;
         (name, SpanKind::Client)
     }
 
+    /// Returns what came back from a query, as JSON; empty if that is not known.
+    fn rows(&self) -> String {
+        let counts: Map<_, _> = [
+            ("returned_rows", Field::RowCount),
+            ("affected_rows", Field::RowsAffected),
+        ]
+        .into_iter()
+        .filter_map(|(name, field)| Some((name.to_owned(), self.number(field)?.into())))
+        .collect();
+        if counts.is_empty() {
+            return String::new();
+        }
+        Json::Object(counts).to_string()
+    }
+
     fn prompt(&mut self) -> (String, SpanKind) {
         let operation = self.said_or(names::OPERATION, names::CHAT);
         self.attributes.word(names::OPERATION, &operation);
-        let provider = provider(self.text(Field::Provider));
+        let provider = names::provider(self.text(Field::Provider));
         self.attributes.word(names::PROVIDER, &provider);
         let model = self.text(Field::ModelName).to_owned();
         self.attributes.word(names::REQUEST_MODEL, &model);
         self.word(names::INPUT_TOKENS, Field::InputTokenCount);
         self.word(names::OUTPUT_TOKENS, Field::OutputTokenCount);
-        self.word(names::PROMPT_NAME, Field::PromptTemplateName);
-        if let Cell::Int(version) = self.row.cell(Field::PromptTemplateVersion) {
+        let [name, version] = if self.content.names.langfuse {
+            [names::TEMPLATE_NAME, names::TEMPLATE_VERSION]
+        } else {
+            [names::PROMPT_NAME, names::PROMPT_VERSION]
+        };
+        self.word(name, Field::PromptTemplateName);
+        let template_version = self.number(Field::PromptTemplateVersion);
+        if let Some(number) = template_version {
             // A string, by the conventions.
-            self.attributes
-                .word(names::PROMPT_VERSION, &version.to_string());
+            self.attributes.word(version, &number.to_string());
         }
         self.word(names::PROMPT_ROLE, Field::Role);
         let role = match self.text(Field::Role) {
             "" => "user",
             role => role,
         };
-        self.messages(names::INPUT_MESSAGES, role, Field::RenderedPrompt);
-        self.messages(names::OUTPUT_MESSAGES, "assistant", Field::ResponseText);
+        self.input_message(role, Field::RenderedPrompt);
+        self.output_message(Field::ResponseText);
+        self.shown = Shown {
+            step: Step::of_operation(&operation, Step::Completion),
+            is_gen_ai: true,
+            model: model.clone().into(),
+            provider: provider.clone().into(),
+            tokens: [Field::InputTokenCount, Field::OutputTokenCount]
+                .map(|field| self.number(field)),
+            template: self.text(Field::PromptTemplateName).into(),
+            template_version,
+            ..std::mem::take(&mut self.shown)
+        };
         let name = [&*operation, &*model].join(" ").trim_end().to_owned();
         self.facts.response_model = self.said_or(names::RESPONSE_MODEL, "");
         self.facts.operation = operation;
@@ -247,29 +314,43 @@ impl<'a> Writing<'a> {
         (name, SpanKind::Client)
     }
 
-    /// Adds one message in the format of the GenAI conventions: valid JSON, whatever was cut.
-    fn messages(&mut self, name: &str, role: &str, field: Field) {
-        let whole = self.text(field);
-        if !self.content.messages || whole.is_empty() {
-            return;
-        }
-        let limit = self.attributes.text_bytes();
-        let form = |text: &str| {
-            json!([{ "role": role, "parts": [{ "type": "text", "content": text }] }]).to_string()
+    fn input_message(&mut self, role: &'a str, field: Field) {
+        self.shown.input = self.content(field);
+        self.shown.input_role = role.into();
+        let attributes = &mut self.attributes;
+        message::add(
+            attributes,
+            names::INPUT_MESSAGES,
+            role,
+            &self.shown.input,
+            None,
+        );
+    }
+
+    fn output_message(&mut self, field: Field) {
+        self.shown.output = self.content(field);
+        let reason = self.finish_reason();
+        message::add(
+            &mut self.attributes,
+            names::OUTPUT_MESSAGES,
+            names::ASSISTANT,
+            &self.shown.output,
+            Some(&reason),
+        );
+    }
+
+    /// Returns why the answer ended: as the host says, else by the outcome.
+    fn finish_reason(&self) -> String {
+        let said = match self.metadata.get(names::FINISH_REASONS) {
+            Some(Json::Array(reasons)) => reasons.first().and_then(Json::as_str),
+            Some(Json::String(reason)) => Some(reason.as_str()),
+            _ => None,
         };
-        let room = limit.saturating_sub(form("").len());
-        let mut kept = cut(whole, limit);
-        let mut message = form(kept);
-        while message.len() > limit && !kept.is_empty() {
-            // Escaping makes a text up to six times as long.
-            let escaped = (message.len() + room).saturating_sub(limit).max(1);
-            let fitting = kept.len() * room / escaped;
-            kept = cut(kept, fitting.min(kept.len() - 1));
-            message = form(kept);
-        }
-        self.attributes.text(name, &message, whole);
-        if kept.len() < whole.len() {
-            self.attributes.was_cut(name, whole);
+        match (said, self.row.status) {
+            (Some(said), _) if !said.is_empty() => cut(said, 64).to_owned(),
+            (_, Status::Succeeded) => names::STOP.to_owned(),
+            (_, Status::Failed) => names::ERROR.to_owned(),
+            (_, status) => status.as_str().to_owned(),
         }
     }
 
@@ -284,14 +365,14 @@ impl<'a> Writing<'a> {
             .map_or("", |(_, operation)| operation);
         let operation = self.said_or(names::OPERATION, operation);
         let is_target = |kind: &str| self.text(Field::TargetType).eq_ignore_ascii_case(kind);
-        let (target, input, output) = match operation.as_str() {
+        let target = match operation.as_str() {
             names::EXECUTE_TOOL => {
                 let tool = self.said(names::TOOL_NAME);
                 let tool = tool
                     .unwrap_or_else(|| self.text(Field::TargetId))
                     .to_owned();
                 self.attributes.word(names::TOOL_NAME, &tool);
-                (tool, names::TOOL_ARGUMENTS, names::TOOL_RESULT)
+                tool
             }
             names::INVOKE_AGENT => {
                 let agent = self.said(names::AGENT_NAME);
@@ -304,12 +385,27 @@ impl<'a> Writing<'a> {
                 });
                 let agent = agent.to_owned();
                 self.attributes.word(names::AGENT_NAME, &agent);
-                (agent, names::INPUT, names::OUTPUT)
+                agent
             }
-            _ => (String::new(), names::INPUT, names::OUTPUT),
+            _ => String::new(),
         };
-        self.message(input, Field::InputSummary);
-        self.message(output, Field::OutputSummary);
+        if operation == names::INVOKE_AGENT {
+            self.input_message("user", Field::InputSummary);
+            self.output_message(Field::OutputSummary);
+        } else {
+            let [input, output] = if operation == names::EXECUTE_TOOL {
+                [names::TOOL_ARGUMENTS, names::TOOL_RESULT]
+            } else {
+                [names::INPUT, names::OUTPUT]
+            };
+            self.message(input, Field::InputSummary);
+            self.message(output, Field::OutputSummary);
+            self.shown.input = self.content(Field::InputSummary);
+            self.shown.output = self.content(Field::OutputSummary);
+        }
+        self.shown.step = Step::of_operation(&operation, Step::Other);
+        self.shown.name = target.clone().into();
+        self.shown.is_gen_ai = matches!(&*operation, names::EXECUTE_TOOL | names::INVOKE_AGENT);
         let name = if operation.is_empty() {
             match action {
                 "" => Kind::Event.span_name().to_owned(),
@@ -351,25 +447,76 @@ impl<'a> Writing<'a> {
         }
     }
 
+    /// Returns whether a field of this name may go out; `None` if its name says nothing of that.
+    fn may_say(&self, name: &str) -> Option<bool> {
+        if begins(name, names::MESSAGE_CONTENT) {
+            Some(self.content.messages)
+        } else if begins(name, names::QUERY_CONTENT) {
+            Some(self.content.query_text == QueryText::Full)
+        } else {
+            None
+        }
+    }
+
+    /// Adds the fields without a column that the host gives a name of its own.
+    fn own_names(&mut self) {
+        let is_own = |name: &str| {
+            self.content
+                .own_names
+                .iter()
+                .any(|own| name == own || (own.ends_with('.') && name.starts_with(own.as_str())))
+        };
+        let own: Vec<_> = self
+            .metadata
+            .keys()
+            .filter(|name| name.starts_with(names::OWN_NAME) || is_own(name))
+            .cloned()
+            .collect();
+        for field in own {
+            let Some(value) = self.metadata.remove(&field) else {
+                continue;
+            };
+            let name = field.strip_prefix(names::OWN_NAME).unwrap_or(&field);
+            if !name.is_empty() && self.may_say(name).unwrap_or(true) {
+                self.attributes.json(name, &value);
+            }
+        }
+    }
+
+    /// Adds what the receivers read that the host has named.
+    fn receivers(&mut self) {
+        if !self.content.names.is_any() {
+            return;
+        }
+        let session = [Field::ConversationId, Field::LlmSessionId]
+            .map(|field| self.row.cell(field))
+            .into_iter()
+            .find_map(|cell| match cell {
+                Cell::Text(text) if !text.is_empty() => Some(Cow::Borrowed(&**text)),
+                Cell::Uuid(id) => Some(id.to_string().into()),
+                _ => None,
+            });
+        self.shown.session = session.unwrap_or_default();
+        self.shown.status = Some(self.row.status);
+        self.shown.error_code = names::code(self.text(Field::ErrorCode)).into();
+        self.shown.write(self.content.names, &mut self.attributes);
+    }
+
     /// Adds the fields without a column, under the conventions' name if they have one.
     fn fields(&mut self) {
-        let begins = |name: &str, with: &[&str]| with.iter().any(|with| name.starts_with(with));
-        let content = *self.content;
+        let content = self.content;
         for (name, value) in std::mem::take(&mut self.metadata) {
-            let goes_out = if begins(&name, names::MESSAGE_CONTENT) {
-                content.messages
-            } else if begins(&name, names::QUERY_CONTENT) {
-                content.query_text == QueryText::Full
-            } else {
+            let goes_out = self.may_say(&name).unwrap_or_else(|| {
                 // A number reveals little; what a text reveals, only the host can know.
                 matches!(value, Json::Bool(_) | Json::Number(_))
                     || content.metadata
                     || begins(&name, names::PLAIN_TEXT)
-            };
+            });
             if !goes_out {
                 continue;
             }
-            if begins(&name, names::CONVENTIONAL) {
+            let is_misread = content.names.langfuse && begins(&name, names::TAKEN_FOR_TEXT);
+            if begins(&name, names::CONVENTIONAL) && !is_misread {
                 self.attributes.json(&name, &value);
             } else {
                 self.attributes
@@ -384,10 +531,22 @@ impl<'a> Writing<'a> {
     }
 
     fn status(&self) -> Option<SpanStatus> {
-        // A success stays unset, by the conventions.
-        if self.row.status != Status::Failed {
-            return None;
+        match self.row.status {
+            Status::Failed => Some(SpanStatus {
+                message: self.status_message().to_owned(),
+                code: StatusCode::Error.into(),
+            }),
+            // By the conventions a success stays unset. Who is named as a receiver shows it.
+            Status::Succeeded if self.content.names.is_any() => Some(SpanStatus {
+                code: StatusCode::Ok.into(),
+                ..SpanStatus::default()
+            }),
+            _ => None,
         }
+    }
+
+    /// Returns the error's message if it may go out, else its code.
+    fn status_message(&self) -> &str {
         let may_say = self.content.messages
             || (self.row.kind == Kind::QueryRun && self.content.query_text == QueryText::Full);
         let message = if may_say {
@@ -395,32 +554,23 @@ impl<'a> Writing<'a> {
         } else {
             ""
         };
-        Some(SpanStatus {
-            message: message.to_owned(),
-            code: StatusCode::Error.into(),
-        })
+        match (message, &*self.facts.error_type) {
+            ("", names::OTHER) => "",
+            ("", code) => code,
+            (message, _) => message,
+        }
     }
 }
 
-/// Returns a code, or a placeholder: a message that was given as a code may hold anything.
-fn code(said: &str) -> &str {
-    let is_code = said.len() <= 64
-        && said
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"_.:/-".contains(&byte));
-    if is_code { said } else { names::OTHER }
+/// Returns whether a name begins with one of these.
+fn begins(name: &str, with: &[&str]) -> bool {
+    with.iter().any(|with| name.starts_with(with))
 }
 
-/// Returns the conventions' word for a provider.
-fn provider(said: &str) -> String {
-    let said = said.trim().to_ascii_lowercase();
-    if said.is_empty() {
-        return names::OTHER.to_owned();
-    }
-    names::PROVIDERS
-        .iter()
-        .find(|(word, _)| *word == said)
-        .map_or(said, |(_, name)| (*name).to_owned())
+/// Returns whether the first operation of a summary reads.
+fn is_select(summary: &str) -> bool {
+    let operation = summary.split(' ').next().unwrap_or_default();
+    operation.eq_ignore_ascii_case("select")
 }
 
 #[cfg(test)]
