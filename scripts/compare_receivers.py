@@ -102,8 +102,6 @@ def of_mlflow(url):
                 messages = [span.inputs, span.outputs] if span.span_type == "CHAT_MODEL" else [None, None]
                 text = [of[0]["parts"][0]["content"] if of else None for of in messages]
                 is_prompt = span.span_type == "CHAT_MODEL"
-                is_agent = span.span_type == "AGENT"
-                said = [of[0]["parts"][0]["content"] if of and is_agent else of for of in (span.inputs, span.outputs)]
                 yield Shown(
                     trace=span.trace_id.removeprefix("tr-"),
                     span=span.span_id,
@@ -112,8 +110,8 @@ def of_mlflow(url):
                     kind=kinds.get(span.span_type, span.span_type),
                     status=span.status.status_code.value,
                     status_message=span.status.description,
-                    input=text[0] if is_prompt else said[0],
-                    output=text[1] if is_prompt else said[1],
+                    input=text[0] if is_prompt else span.inputs,
+                    output=text[1] if is_prompt else span.outputs,
                     messages=text,
                     finished=span.outputs[0]["finish_reason"] if is_prompt and span.outputs else None,
                     tokens=[usage.get("input_tokens"), usage.get("output_tokens")],
@@ -206,7 +204,7 @@ def compare(rows, spans, receiver):
             differences.append(f"{name}: is shown {len(found)} times")
             continue
         for what, wanted in wanted_of(row, found[0]).items():
-            # MLflow shows the messages of an agent as its input and output.
+            # MLflow shows an agent run by its text.
             if what in ("messages", "finished") and receiver == "mlflow" and row["table"] == "events":
                 continue
             compared += 1

@@ -124,7 +124,7 @@ pub(super) struct Shown<'a> {
     /// Who said it; empty: the input is no message.
     pub(super) input_role: Cow<'a, str>,
     pub(super) output: Cow<'a, str>,
-    /// Whether input and output have names of the GenAI conventions.
+    /// Whether input and output are read by names of the GenAI conventions.
     pub(super) is_gen_ai: bool,
     pub(super) model: Cow<'a, str>,
     pub(super) provider: Cow<'a, str>,
@@ -164,7 +164,8 @@ impl Shown<'_> {
         }
         if to.reads_content() {
             attributes.word(SESSION, &self.session);
-            // The others read the GenAI conventions' names, and show messages as such.
+            // The others read the messages of a prompt and a tool's arguments by the conventions'
+            // names, and show them as such. An agent run they list by its text.
             if to.openinference != OpenInference::Off || !self.is_gen_ai {
                 value(attributes, INPUT_VALUE, INPUT_MIME, &self.input);
                 value(attributes, OUTPUT_VALUE, OUTPUT_MIME, &self.output);

@@ -184,6 +184,20 @@ fn mlflow_gets_types_sessions_inputs_and_outputs() {
         ],
     );
     let said = [
+        ("action_type", Text("agent.run")),
+        ("input_summary", Text("in")),
+    ];
+    assert_added(
+        Kind::Event,
+        &said,
+        Receiver::MlFlow,
+        &[
+            ("mlflow.spanType", "AGENT"),
+            ("input.value", "in"),
+            ("input.mime_type", "text/plain"),
+        ],
+    );
+    let said = [
         ("sql_text", Text("DELETE FROM songs")),
         ("rows_affected", Int(3)),
     ];

@@ -229,8 +229,9 @@ impl<'a> Writing<'a> {
             &*summary,
             self.said(names::DB_OPERATION).unwrap_or_default(),
             &*namespace,
-            // That nothing is known of it names nothing.
-            &*system.replace(names::OTHER_SQL, ""),
+            Some(&*system)
+                .filter(|system| *system != names::OTHER_SQL)
+                .unwrap_or_default(),
         ]
         .into_iter()
         .find(|name| !name.is_empty())
@@ -405,7 +406,7 @@ impl<'a> Writing<'a> {
         }
         self.shown.step = Step::of_operation(&operation, Step::Other);
         self.shown.name = target.clone().into();
-        self.shown.is_gen_ai = matches!(&*operation, names::EXECUTE_TOOL | names::INVOKE_AGENT);
+        self.shown.is_gen_ai = operation == names::EXECUTE_TOOL;
         let name = if operation.is_empty() {
             match action {
                 "" => Kind::Event.span_name().to_owned(),
