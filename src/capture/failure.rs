@@ -106,9 +106,9 @@ pub(super) struct Failure<'e> {
     pub(super) code: Option<String>,
 }
 
+#[cfg(feature = "http-body")]
 impl<'e> Failure<'e> {
     /// Makes a failure of a text of this library's.
-    #[cfg(feature = "http-body")]
     pub(super) fn of_text(shown: &'e dyn Display) -> Self {
         Self {
             shown,

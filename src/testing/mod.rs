@@ -206,14 +206,23 @@ impl Trail {
     /// Records an action without a span and returns the record's id, as
     /// [`Audit::record`](crate::Audit::record) does.
     ///
+    /// There is no [`Audit`](crate::Audit) of a trail in memory: nothing could be flushed or
+    /// committed. Code that calls `Audit::record` can be tested if it takes a closure instead.
+    ///
     /// # Panics
     ///
     /// If the trail's queue is full.
     ///
     /// ```
-    /// let trail = tracing_audit::testing::capture();
-    /// let id = trail.record(tracing_audit::Event::new("report.exported").target("report", "7"));
-    /// assert_eq!(trail.events().one().id(), id);
+    /// use tracing_audit::{Event, NewRecord, testing};
+    ///
+    /// fn export(record: impl Fn(NewRecord)) {
+    ///     record(Event::new("report.exported").target("report", "7").into());
+    /// }
+    ///
+    /// let trail = testing::capture();
+    /// export(|event| _ = trail.record(event));
+    /// assert_eq!(trail.events().one().target_id(), Some("7"));
     /// ```
     #[track_caller]
     pub fn record(&self, record: impl Into<NewRecord>) -> Uuid {
