@@ -70,6 +70,27 @@
 //! - A tenant that is not a UUID gets one; `audit.tenant_uuid('acme')` computes the same in SQL.
 //! - Of values that are recorded one after the other for a field, the last counts.
 //!
+//! # Requests of an HTTP service
+//!
+//! Feature `axum`, `tower` (any tower service, such as tonic's) or `actix-web` has a layer that opens the span around each
+//! request and records the request itself:
+//!
+//! ```
+//! # #[cfg(feature = "axum")] {
+//! use axum::{Router, routing::get};
+//! use tracing_audit::AuditRequestLayer;
+//!
+//! let app: Router = Router::new()
+//!     .route("/orders/{id}", get(async || "…"))
+//!     .layer(AuditRequestLayer::axum()); // last, so that it is the outermost
+//! # }
+//! ```
+//!
+//! Each request has a row with `action_type = 'http_request'`: method, route, path, status, client and duration. One that is
+//! refused, panics or is aborted has its row too, and a denial (401, 403, 407, 451) one more, with `action_type =
+//! 'security'`, which is kept for longer. The response has the request's id in `x-request-id`; a stranger's own id is not
+//! taken unless you say so. [Settings](guide::settings#requestsettings) lists what is recorded, and what never is.
+//!
 //! # The fields
 //!
 //! | tag | table | its own columns |
@@ -310,6 +331,8 @@
 #[cfg(feature = "__program")]
 #[doc(hidden)]
 pub mod __program;
+#[cfg(feature = "actix-web")]
+mod actix;
 mod adopt;
 mod audit;
 mod capture;
@@ -337,14 +360,25 @@ mod pipeline;
 mod queue;
 mod record;
 mod report;
+#[cfg(any(feature = "tower", feature = "actix-web"))]
+mod request;
 mod sink;
 mod spool;
 mod stats;
 mod sync;
 #[cfg(feature = "testing")]
 pub mod testing;
+#[cfg(feature = "tower")]
+mod tower;
 mod vocabulary;
 
+#[cfg(feature = "tower")]
+pub use self::tower::{
+    AuditRequestBody, AuditRequestBodyLayer, AuditRequestBodyService, AuditRequestFuture,
+    AuditRequestLayer, AuditRequestService, AuditResponseBody,
+};
+#[cfg(feature = "actix-web")]
+pub use actix::{AuditRequest, AuditRequestMiddleware, AuditedMessageBody, AuditedResponse};
 #[cfg(feature = "init")]
 pub use audit::init;
 pub use audit::{Audit, ShutdownReport, from_env};
@@ -364,6 +398,8 @@ pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};
 pub use limits::Limits;
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
+#[cfg(any(feature = "tower", feature = "actix-web"))]
+pub use request::{Identity, InvalidNetwork, RequestSettings, TakeIds};
 pub use sink::postgres::{make_roles, migrate, migration_script};
 #[cfg(feature = "otlp")]
 pub use stats::ExportStats;

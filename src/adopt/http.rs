@@ -6,7 +6,7 @@ use super::{Becomes, plan_by};
 use crate::capture::callsite::{Adopted, Plan};
 use crate::capture::translate::{Given, Translation};
 use crate::config::adopt::AdoptHttp;
-use crate::vocabulary::{Field, Kind};
+use crate::vocabulary::{Field, Kind, Outcome};
 
 /// The attribute that tells a server's span from a client's.
 pub(super) const SPAN_KIND: &str = "otel.kind";
@@ -139,20 +139,16 @@ fn status(value: Given<'_>, out: &mut Translation<'_>) {
         }
         _ => return,
     };
-    let name = if code < 100 {
-        "rpc.grpc.status_code"
-    } else {
-        "http.response.status_code"
+    let (name, outcome) = match (u32::try_from(code), u16::try_from(code)) {
+        (Ok(grpc @ 0..100), _) => ("rpc.grpc.status_code", Outcome::of_grpc(grpc)),
+        (_, Ok(http)) => ("http.response.status_code", Outcome::of_http(http)),
+        _ => return,
     };
     out.extra(name, Given::Int(code));
-    let outcome = match code {
-        0 | 100..=399 => return out.text(Field::Status, "succeeded"),
-        // Permission denied, unauthenticated.
-        7 | 16 | 401 | 403 | 407 | 451 => "rejected",
-        _ => "failed",
-    };
-    out.text(Field::Status, outcome);
-    out.text(Field::ErrorCode, &code.to_string());
+    out.text(Field::Status, outcome.status.as_str());
+    if let Some(code) = &outcome.error_code {
+        out.text(Field::ErrorCode, code);
+    }
 }
 
 /// The class of a failure: a status that the response has, or the error of a service.

@@ -37,7 +37,7 @@ pub(super) fn plan(spans: &Spans, metadata: &Metadata<'_>) -> Option<Plan> {
 
 fn slot(mapping: &SpanMapping, name: &str) -> Slot {
     let column = |name| Field::of_name(name, Some(mapping.kind));
-    let are_parameters = |name| mapping.kind == Kind::QueryRun && name == PARAMETERS;
+    let are_parameters = |name: &str| mapping.kind == Kind::QueryRun && name == PARAMETERS;
     // If a field is mapped twice, the last counts.
     let mapped = mapping.fields.iter().rev().find(|(from, _)| *from == name);
     match mapped {

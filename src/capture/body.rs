@@ -226,7 +226,8 @@ where
                 if let Some(data) = frame.data_ref() {
                     *this.taken = this.taken.saturating_add(data.remaining() as u64);
                 }
-                inner.is_end_stream()
+                // Nothing follows trailers, and a server does not ask whether.
+                frame.is_trailers() || inner.is_end_stream()
             }
             None => true,
         };

@@ -56,9 +56,14 @@ pub(crate) struct Plan {
     slots: Box<[Slot]>,
     /// What is adopted, if the span is not tagged.
     pub(crate) adopted: Option<Adopted>,
+    /// The request layers make its spans.
+    pub(crate) is_request: bool,
     /// The entries that each of its spans begins with.
     pub(crate) said: Said,
 }
+
+/// The module whose spans of this name are requests.
+const REQUESTS: (&str, &str) = ("tracing_audit::request::run", "http_request");
 
 /// Entries of fields that inner spans inherit, and of others.
 #[derive(Debug, Default)]
@@ -144,6 +149,7 @@ impl Plan {
             role,
             slots,
             adopted: None,
+            is_request: metadata.module_path() == Some(REQUESTS.0) && metadata.name() == REQUESTS.1,
             said: Said::default(),
         }
     }
@@ -159,6 +165,7 @@ impl Plan {
             role: CallsiteRole::Audited(kind),
             slots: slots.into_iter().collect(),
             adopted: Some(adopted),
+            is_request: false,
             said,
         }
     }

@@ -222,7 +222,7 @@ fn saw(span: &Span, evidence: Evidence, failure: Option<&Failure<'_>>) {
 }
 
 /// Does the same after calling `change` with the span's state in each layer.
-fn saw_and(
+pub(super) fn saw_and(
     span: &Span,
     evidence: Evidence,
     failure: Option<&Failure<'_>>,

@@ -15,7 +15,7 @@
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
 //!   for those
 //! - [`failure`]: what is recorded of an error; [`sqlstate`](mod@sqlstate): its code
-//! - [`gather`]: text that comes in parts
+//! - [`gather`]: text that comes in parts; `conclude`: the end of a request, as its layer saw it
 //! - [`host`]: the spans of the host's own OpenTelemetry tracer
 //!
 //! **Values are copied here and interpreted later.** Parsing a UUID or replacing a NUL byte costs
@@ -33,6 +33,8 @@
 mod body;
 pub(crate) mod callsite;
 mod captured;
+#[cfg(any(feature = "tower", feature = "actix-web"))]
+pub(crate) mod conclude;
 mod context;
 mod failure;
 mod future;

@@ -59,20 +59,20 @@ pub(crate) struct Open {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tracked {
     pub(crate) kinds: [bool; Kind::ALL.len()],
-    /// Events that are adopted spans.
-    pub(crate) adopted_events: bool,
+    /// Events that are runs: requests, and adopted spans.
+    pub(crate) events_that_are_runs: bool,
 }
 
 impl Tracked {
     /// Returns whether any run is tracked.
     pub(crate) fn is_any(self) -> bool {
-        self.adopted_events || self.kinds.contains(&true)
+        self.events_that_are_runs || self.kinds.contains(&true)
     }
 
     fn has(self, state: &SpanState) -> bool {
         state.kind.is_some_and(|kind| {
             self.kinds[kind.index()]
-                || self.adopted_events && kind == Kind::Event && state.is_adopted()
+                || self.events_that_are_runs && kind == Kind::Event && state.is_run()
         })
     }
 }

@@ -9,7 +9,7 @@ use crate::record::encode::kind_and_id;
 
 const TRACKED: Tracked = Tracked {
     kinds: [true, true, false],
-    adopted_events: false,
+    events_that_are_runs: false,
 };
 
 fn table() -> Arc<Open> {

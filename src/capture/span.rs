@@ -191,10 +191,9 @@ impl SpanState {
 
     /// Returns whether the span is a run although records of its kind have mostly happened when they
     /// are recorded: a request, a call of a tool.
-    pub(crate) fn is_adopted(&self) -> bool {
-        self.plan
-            .as_ref()
-            .is_some_and(|plan| plan.adopted.is_some())
+    pub(crate) fn is_run(&self) -> bool {
+        let is_run = |plan: &PlanRef| plan.adopted.is_some() || plan.is_request;
+        self.plan.as_ref().is_some_and(is_run)
     }
 
     /// Returns whether the span was adopted as such.
@@ -470,6 +469,24 @@ impl SpanState {
         let started_us = self.started_us.saturating_sub_unsigned(elapsed_us);
         self.set_start(started_us);
         self.duration_us = Some(elapsed_us);
+    }
+
+    /// Sets the end of the record to now, though its span may stay open.
+    #[cfg(any(feature = "tower", feature = "actix-web"))]
+    pub(super) fn mark_end(&mut self) {
+        self.duration_us = Some(Moment::now().since_us(self.began));
+    }
+
+    /// Records a field of the span itself, unless it has been recorded.
+    #[cfg(any(feature = "tower", feature = "actix-web"))]
+    pub(super) fn set_if_unset(&mut self, field: Field, text: &str) {
+        if self.buffers.has_own(field) {
+            return;
+        }
+        let limits = self.limits;
+        self.buffers
+            .text(Key::Field(field), ty::TEXT, text.as_bytes(), &limits);
+        self.has_said_status |= field == Field::Status;
     }
 
     /// Sets the beginning of the record to a time that the host gives.

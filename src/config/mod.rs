@@ -150,7 +150,7 @@ impl Default for Batching {
 }
 
 /// The settings that matter on the application's threads.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct IntakeConfig {
     pub(crate) limits: Limits,
     pub(crate) when_full: WhenFull,

@@ -96,7 +96,7 @@ impl Intake {
                 kinds: Kind::ALL.map(|kind| {
                     config.runs_in_flight[kind.index()].unwrap_or(kind.is_tracked_in_flight())
                 }),
-                adopted_events: config.runs_in_flight[Kind::Event.index()].unwrap_or(true),
+                events_that_are_runs: config.runs_in_flight[Kind::Event.index()].unwrap_or(true),
             },
             adopt: Arc::clone(&config.adopt),
             refused_ends: Mutex::default(),

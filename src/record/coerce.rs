@@ -299,7 +299,7 @@ pub(super) fn first_16(hash: &[u8]) -> [u8; 16] {
 }
 
 /// Returns the trace and the span that a W3C `traceparent` of version 00 or later names.
-pub(super) fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
+pub(crate) fn traceparent(text: &str) -> Option<([u8; 16], [u8; 8])> {
     let mut parts = text.trim().split('-');
     let (version, trace_id, span_id, flags) =
         (parts.next()?, parts.next()?, parts.next()?, parts.next()?);

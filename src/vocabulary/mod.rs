@@ -5,6 +5,7 @@
 
 mod fields;
 mod kinds;
+mod outcome;
 mod status;
 #[cfg_attr(
     not(feature = "__program"),
@@ -14,6 +15,7 @@ mod tables;
 
 pub(crate) use fields::{Field, FieldType, PARAMETERS};
 pub use kinds::Kind;
+pub(crate) use outcome::Outcome;
 pub use status::Status;
 pub(crate) use tables::Activities;
 #[cfg(feature = "__program")]

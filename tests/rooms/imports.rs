@@ -71,6 +71,9 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
+    ("request", &["capture", "clock", "record", "vocabulary"]),
+    ("tower", &["request"]),
+    ("actix", &["request"]),
     ("spool", &["clock", "record"]),
     (
         "sink",

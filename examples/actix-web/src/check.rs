@@ -15,6 +15,7 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     assert_eq!(
         story(pool, &answered, Some("acme")).await?,
         [
+            "audit.event succeeded ada http_request",
             "audit.event succeeded ada login",
             "audit.query_run succeeded ada tables of pg_catalog"
         ]
@@ -22,6 +23,7 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     assert_eq!(
         story(pool, &failed, Some("globex")).await?,
         [
+            "audit.event failed 502 grace http_request",
             "audit.event succeeded grace login",
             "audit.query_run failed 3F000 grace tables of nowhere"
         ]
@@ -29,7 +31,11 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     // A refused request has no user and no tenant.
     assert_eq!(
         story(pool, &refused, None).await?,
-        ["audit.event rejected login"]
+        [
+            "audit.event rejected 401 http_request",
+            "audit.event rejected login",
+            "audit.event rejected 401 security",
+        ]
     );
     Ok(())
 }
@@ -50,7 +56,10 @@ async fn ask(
         .headers()
         .get("x-request-id")
         .ok_or("the answer has no request id")?;
-    Ok(id.to_str()?.to_owned())
+    let id = id.to_str()?.to_owned();
+    // The request's record ends with the body of the answer.
+    response.bytes().await?;
+    Ok(id)
 }
 
 /// Reads the records of a request that belong to the tenant, as a superuser or a member of `audit_auditor` may.

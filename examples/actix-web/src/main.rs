@@ -1,6 +1,6 @@
-//! An HTTP service by actix-web with a login and an audit trail. A middleware opens the request's
-//! span, an extractor records the user once the login is checked, and every record made while the
-//! request is served inherits both.
+//! An HTTP service by actix-web with a login and an audit trail. `AuditRequest` opens the request's
+//! span and records the request, an extractor records the user once the login is checked, and every
+//! record made while the request is served inherits both.
 //!
 //! ```text
 //! export DATABASE_URL=postgres://postgres@localhost/postgres
@@ -21,19 +21,16 @@ use std::{
 
 use actix_web::{
     App, Error, FromRequest, HttpRequest, HttpServer,
-    body::MessageBody,
-    dev::{Payload, ServiceRequest, ServiceResponse},
+    dev::Payload,
     error::{ErrorBadGateway, ErrorUnauthorized},
     get,
-    http::header::{AUTHORIZATION, HeaderName, HeaderValue},
-    middleware::{Next, from_fn},
+    http::header::AUTHORIZATION,
     web,
 };
 use sqlx::PgPool;
-use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
-use tracing_audit::AuditFutureExt;
+use tracing::{Span, field::Empty, info, instrument};
+use tracing_audit::{AuditFutureExt, AuditRequest};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
-use uuid::Uuid;
 
 /// The sessions: token, tenant and user. A real service has them in its database.
 const SESSIONS: [(&str, &str, &str); 2] =
@@ -41,21 +38,6 @@ const SESSIONS: [(&str, &str, &str); 2] =
 
 const SQL: &str =
     "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = $1::regnamespace";
-
-/// Opens the span from which every record of the request inherits. Who asks is not known yet.
-async fn request_span(
-    request: ServiceRequest,
-    next: Next<impl MessageBody>,
-) -> Result<ServiceResponse<impl MessageBody>, Error> {
-    let id = Uuid::new_v4().to_string();
-    let span = info_span!("request", request_id = id);
-    let mut response = next.call(request).instrument(span).await?;
-    response.headers_mut().insert(
-        HeaderName::from_static("x-request-id"),
-        HeaderValue::try_from(id)?,
-    );
-    Ok(response)
-}
 
 /// A user who is logged in. A handler with this argument is called for nobody else.
 struct User;
@@ -121,7 +103,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let data = web::Data::new(pool.clone());
     let app = move || {
         App::new()
-            .wrap(from_fn(request_span))
+            .wrap(AuditRequest::new())
             .app_data(data.clone())
             .service(tables)
     };

@@ -17,6 +17,7 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     assert_eq!(
         story(pool, &answered, Some("acme")).await?,
         [
+            "audit.event succeeded ada http_request",
             "audit.event succeeded ada login",
             "audit.prompt_run succeeded ada catalogue",
             "audit.query_run succeeded ada How large is this database?",
@@ -25,6 +26,7 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     assert_eq!(
         story(pool, &failed, Some("globex")).await?,
         [
+            "audit.event failed 502 grace http_request",
             "audit.event succeeded grace login",
             "audit.prompt_run succeeded grace catalogue",
             "audit.query_run failed 22012 grace What is one divided by nothing?",
@@ -33,6 +35,7 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     assert_eq!(
         story(pool, &unknown, Some("acme")).await?,
         [
+            "audit.event failed 404 ada http_request",
             "audit.event succeeded ada login",
             "audit.prompt_run rejected ada catalogue"
         ]
@@ -40,7 +43,11 @@ pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(),
     // A refused request has no user and no tenant.
     assert_eq!(
         story(pool, &refused, None).await?,
-        ["audit.event rejected login"]
+        [
+            "audit.event rejected 401 http_request",
+            "audit.event rejected login",
+            "audit.event rejected 401 security",
+        ]
     );
     Ok(())
 }
@@ -59,7 +66,10 @@ async fn ask(
         .headers()
         .get("x-request-id")
         .ok_or("the answer has no request id")?;
-    Ok(id.to_str()?.to_owned())
+    let id = id.to_str()?.to_owned();
+    // The request's record ends with the body of the answer.
+    response.bytes().await?;
+    Ok(id)
 }
 
 /// Reads the records of a request that belong to the tenant, as a superuser or a member of `audit_auditor` may.

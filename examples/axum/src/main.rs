@@ -1,6 +1,6 @@
-//! An HTTP service by axum with a login and an audit trail. A middleware opens the request's span,
-//! an extractor records the user once the login is checked, and every record made while the request
-//! is served inherits both.
+//! An HTTP service by axum with a login and an audit trail. `AuditRequestLayer` opens the request's
+//! span and records the request, an extractor records the user once the login is checked, and every
+//! record made while the request is served inherits both.
 //!
 //! ```text
 //! export DATABASE_URL=postgres://postgres@localhost/postgres
@@ -14,22 +14,19 @@
 
 mod check;
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
-    extract::{FromRequestParts, Request, State},
-    http::{HeaderValue, StatusCode, header::AUTHORIZATION, request::Parts},
-    middleware::{self, Next},
-    response::Response,
+    extract::{FromRequestParts, State},
+    http::{StatusCode, header::AUTHORIZATION, request::Parts},
     routing::post,
 };
 use sqlx::PgPool;
 use tokio::net::TcpListener;
-use tracing::{Instrument, Span, field::Empty, info, info_span, instrument};
-use tracing_audit::AuditFutureExt;
+use tracing::{Span, field::Empty, info, instrument};
+use tracing_audit::{AuditFutureExt, AuditRequestLayer};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
-use uuid::Uuid;
 
 /// The sessions: token, tenant and user. A real service has them in its database.
 const SESSIONS: [(&str, &str, &str); 2] =
@@ -46,17 +43,6 @@ const CATALOGUE: [(&str, &str); 2] = [
         "SELECT (1 / (oid::int - oid::int))::text FROM pg_type",
     ),
 ];
-
-/// Opens the span from which every record of the request inherits. Who asks is not known yet.
-async fn request_span(request: Request, next: Next) -> Response {
-    let id = Uuid::new_v4().to_string();
-    let span = info_span!("request", request_id = id);
-    let mut response = next.run(request).instrument(span).await;
-    if let Ok(id) = HeaderValue::try_from(id) {
-        response.headers_mut().insert("x-request-id", id);
-    }
-    response
-}
 
 /// A user who is logged in. A handler with this argument is called for nobody else.
 struct User;
@@ -135,8 +121,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
     let app = Router::new()
         .route("/ask", post(ask))
-        .layer(middleware::from_fn(request_span))
-        .with_state(pool.clone());
+        .layer(AuditRequestLayer::axum())
+        .with_state(pool.clone())
+        .into_make_service_with_connect_info::<SocketAddr>();
     let bind = std::env::var("BIND");
     let listener = TcpListener::bind(bind.as_deref().unwrap_or("127.0.0.1:0")).await?;
     let url = format!("http://{}/ask", listener.local_addr()?);

@@ -50,7 +50,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = format!("http://{}", incoming.local_addr()?);
     let service = AnswersServer::with_interceptor(server::Service(pool.clone()), server::login);
     let serving = Server::builder()
-        .trace_fn(server::request_span)
+        .layer(server::request_layer())
         .add_service(service)
         .serve_with_incoming(incoming);
     tokio::spawn(serving);
@@ -65,18 +65,22 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let expected = [
         "audit.event succeeded ada question.asked",
+        "audit.event succeeded ada http_request",
         "audit.query_run succeeded ada How large is this database?",
     ];
     assert_eq!(story(&pool, &answered).await?, expected);
     let expected = [
         "audit.event failed Internal grace question.asked",
+        "audit.event failed INTERNAL grace http_request",
         "audit.query_run failed 22012 grace What is one divided by nothing?",
     ];
     assert_eq!(story(&pool, &failed).await?, expected);
     // The service does not know the user.
     let expected = [
         "audit.event failed Unauthenticated alan question.asked",
+        "audit.event rejected UNAUTHENTICATED http_request",
         "audit.event rejected login",
+        "audit.event rejected UNAUTHENTICATED security",
     ];
     assert_eq!(story(&pool, &refused).await?, expected);
     Ok(())

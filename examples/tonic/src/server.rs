@@ -1,10 +1,9 @@
 //! The service: its request span, its login and its one method.
 
 use sqlx::PgPool;
-use tonic::{Request, Response, Status, codegen::http};
-use tracing::{Span, field::Empty, info, info_span, instrument};
-use tracing_audit::AuditFutureExt;
-use uuid::Uuid;
+use tonic::{Request, Response, Status, transport::server::TcpConnectInfo};
+use tracing::{Span, field::Empty, info, instrument};
+use tracing_audit::{AuditFutureExt, AuditRequestLayer, RequestSettings, TakeIds};
 
 use crate::{Answer, Question, api::answers_server::Answers};
 
@@ -24,17 +23,14 @@ const CATALOGUE: [(&str, &str); 2] = [
     ),
 ];
 
-/// Opens the span from which every record of the request inherits. The request is the caller's,
-/// which is a service of ours, and `traceparent` puts the records below the caller's in the trace.
-/// Who asks is not known yet.
-pub(crate) fn request_span(request: &http::Request<()>) -> Span {
-    let header = |name| {
-        let value: Option<&http::HeaderValue> = request.headers().get(name);
-        value.and_then(|value| value.to_str().ok())
-    };
-    let id = header("x-request-id").map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
-    let traceparent = header("traceparent");
-    info_span!("request", request_id = id, traceparent)
+/// Opens the span of each request, and records it. The request's id is the caller's, which is a
+/// service of ours, and `traceparent` puts the records below the caller's in the trace.
+pub(crate) fn request_layer() -> AuditRequestLayer {
+    let settings = RequestSettings::new().take_ids(TakeIds::Always);
+    AuditRequestLayer::grpc().settings(settings).peer(|parts| {
+        let connection = parts.extensions.get::<TcpConnectInfo>()?;
+        Some(connection.remote_addr()?.ip())
+    })
 }
 
 /// Checks the login, within the request's span.
