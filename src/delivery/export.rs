@@ -37,6 +37,10 @@ struct ExportState {
     floor: u64,
     /// Orphaned folders whose records are in Postgres and not yet exported.
     left: VecDeque<PathBuf>,
+    /// Those of them that another process held when they were tried.
+    held: VecDeque<PathBuf>,
+    /// An orphaned log is being exported.
+    is_adopting: bool,
     /// The receiver does not accept records.
     is_failing: bool,
     /// No more records come.
@@ -51,6 +55,8 @@ impl Export {
                 position: 1,
                 floor: 1,
                 left: VecDeque::new(),
+                held: VecDeque::new(),
+                is_adopting: false,
                 is_failing: false,
                 is_ending: false,
             }),
@@ -98,10 +104,13 @@ impl Export {
         self.hurry.notify_one();
     }
 
-    /// Returns whether the export has records left and is not failing, so that it may still finish.
+    /// Returns whether the export has records left, of this process or of an orphaned log, and is
+    /// not failing, so that it may still finish. A log that another process holds is not waited for.
     pub(crate) fn is_worth_waiting_for(&self) -> bool {
         let state = self.state();
-        state.position < state.durable && !state.is_failing
+        let has_records =
+            state.position < state.durable || state.is_adopting || !state.left.is_empty();
+        has_records && !state.is_failing
     }
 
     /// Returns whether all records before `next_seq` were exported or given up.
@@ -130,14 +139,27 @@ impl Export {
         self.changed.notify_one();
     }
 
-    /// Takes the next of the folders that were [queued](Self::leave).
-    pub(crate) fn take_left(&self) -> Option<PathBuf> {
-        self.state().left.pop_front()
+    /// Takes the next of the folders that were [queued](Self::leave); if `with_held`, also one that
+    /// was [put back](Self::put_back). Until [`set_adopting`](Self::set_adopting) is called, it
+    /// counts as being exported.
+    pub(crate) fn take_left(&self, with_held: bool) -> Option<PathBuf> {
+        let mut state = self.state();
+        let mut folder = state.left.pop_front();
+        if folder.is_none() && with_held {
+            folder = state.held.pop_front();
+        }
+        state.is_adopting |= folder.is_some();
+        folder
     }
 
     /// Puts a folder back that another process holds at the moment; it may be orphaned again.
     pub(crate) fn put_back(&self, folder: PathBuf) {
-        self.state().left.push_back(folder);
+        self.state().held.push_back(folder);
+    }
+
+    /// Sets whether an orphaned log is being exported.
+    pub(crate) fn set_adopting(&self, is_adopting: bool) {
+        self.state().is_adopting = is_adopting;
     }
 
     /// Returns the seq before which records were given up.
@@ -168,7 +190,10 @@ impl Export {
     /// Waits until there may be something to export; with a folder in the queue, for at most
     /// [`LEFT_EVERY`].
     pub(crate) async fn changed(&self) {
-        let has_left = !self.state().left.is_empty();
+        let has_left = {
+            let state = self.state();
+            !state.left.is_empty() || !state.held.is_empty()
+        };
         let changed = self.changed.notified();
         if has_left {
             let _ = tokio::time::timeout(LEFT_EVERY, changed).await;

@@ -38,7 +38,8 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 /// The longest time that a shutdown waits for the answer whether Postgres still has what is committed.
 const CHECK_GRACE: Duration = Duration::from_secs(1);
 
-/// The longest time that a shutdown waits for the export.
+/// The longest time that a shutdown waits for the export, of orphaned logs too: otherwise processes
+/// that live shorter than a request takes would never export one.
 const EXPORT_GRACE: Duration = Duration::from_secs(2);
 
 /// Drops that no row reports yet.

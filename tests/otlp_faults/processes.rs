@@ -19,6 +19,8 @@ use tracing_audit::{Audit, Otlp};
 child_processes!(
     stores_1_000_events_for_the_export_and_waits,
     records_and_flushes_until_killed,
+    lives_half_a_second,
+    stores_300_events_without_an_export_and_waits,
 );
 
 #[test]
@@ -96,6 +98,71 @@ fn orphaned_log_is_committed_and_exported_by_the_next_process() {
             assert_eq!(span.resource["service.instance.id"], writer.trim());
         }
     }
+}
+
+fn lives_half_a_second() -> ! {
+    let audit = tracing_audit::from_env().unwrap();
+    record(&audit, 1);
+    // The time that it lives; it waits for nothing.
+    std::thread::sleep(Duration::from_millis(500));
+    audit.shutdown_blocking(PATIENCE);
+    std::process::exit(0)
+}
+
+#[test]
+fn orphaned_log_is_exported_by_processes_that_live_half_a_second() {
+    for protocol in PROTOCOLS {
+        let (postgres, spool) = (Postgres::start(), Folder::new());
+        let mut collector = Collector::absent(protocol);
+        kill(start_until_ready(&mut exporting(
+            child!(stores_1_000_events_for_the_export_and_waits),
+            &postgres,
+            &spool,
+            &collector,
+        )));
+        collector.start_again();
+        collector.behave(Behaviour::Slow(Duration::from_millis(300)));
+        for _ in 0..6 {
+            let mut short = exporting(child!(lives_half_a_second), &postgres, &spool, &collector)
+                .spawn()
+                .unwrap();
+            assert!(short.wait().unwrap().success());
+        }
+        assert_eq!(folders(&spool), Vec::<String>::new(), "{protocol:?}");
+        assert_eq!(rows(&postgres).len(), 1_006);
+        assert_eq!(arrived(&collector), rows(&postgres));
+        assert_eq!(collector.spans().len(), 1_006, "each arrives once");
+    }
+}
+
+fn stores_300_events_without_an_export_and_waits() -> ! {
+    let audit = tracing_audit::Audit::builder()
+        .postgres(std::env::var("AUDIT_DATABASE_URL").unwrap())
+        .spool(std::env::var("AUDIT_SPOOL_DIR").unwrap())
+        .service_name("child")
+        .batch(100_000, Duration::from_mins(1))
+        .start()
+        .unwrap();
+    record(&audit, 299);
+    testkit::trail::record_and_wait_until_stored(&audit, "last");
+    say_ready_and_wait_to_be_killed()
+}
+
+#[test]
+fn log_of_a_process_without_an_export_is_exported_by_one_that_has_it() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let collector = Collector::start(Protocol::Http);
+    kill(start_until_ready(&mut testkit::child::command(
+        child!(stores_300_events_without_an_export_and_waits),
+        &postgres,
+        &spool,
+    )));
+    let next = pipeline(&postgres, &spool, |builder| {
+        builder.otlp(otlp_to!(collector))
+    });
+    assert_left_is_exported(&next, &spool, 300);
+    assert_eq!(rows(&postgres).len(), 300);
+    assert_eq!(arrived(&collector), rows(&postgres));
 }
 
 /// Returns the folders of processes. A process that is killed while it checks who owns a folder

@@ -78,7 +78,7 @@ pub(crate) struct Drain {
     metrics: Option<Metrics>,
     /// This process's own log first, then the adopted one, if any.
     sources: Vec<Exporting>,
-    /// Before this, no folder is tried: another process has one.
+    /// Before this, no folder is tried that another process had.
     adopt_after: Option<Instant>,
     backoff: Backoff,
     /// The records that were given up and not yet reported.
@@ -239,11 +239,9 @@ impl Drain {
 
     /// Takes over the next log whose records are in Postgres, one at a time.
     fn adopt(&mut self) {
-        if self.adopt_after.is_some_and(|at| Instant::now() < at) {
-            return;
-        }
+        let mut with_held = self.adopt_after.is_none_or(|at| Instant::now() >= at);
         while self.sources.len() == 1
-            && let Some(path) = self.export.take_left()
+            && let Some(path) = self.export.take_left(with_held)
         {
             match Source::take_over(&path) {
                 Ok(Some(source)) => self.sources.push(Exporting::new(source, &self.settings)),
@@ -251,12 +249,13 @@ impl Drain {
                 Ok(None) if path.exists() => {
                     self.export.put_back(path);
                     self.adopt_after = Some(Instant::now() + LEFT_EVERY);
-                    return;
+                    with_held = false;
                 }
                 Ok(None) => {}
                 Err(error) => set_aside(&error),
             }
         }
+        self.export.set_adopting(self.sources.len() > 1);
     }
 
     /// Exports the next records of a log, if it has any.

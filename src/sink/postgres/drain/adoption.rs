@@ -7,7 +7,7 @@ use super::draining::Draining;
 use super::{Drain, notices};
 use crate::record::gap;
 use crate::sink::source::Source;
-use crate::spool::{self, LogError, Sink, Spool};
+use crate::spool::{self, Log, LogError, Positions, Sink, Spool};
 
 impl Drain {
     /// Takes over the next orphaned log, one at a time.
@@ -16,7 +16,12 @@ impl Drain {
             && let Some(path) = self.others.pop_free()
         {
             match Source::take_over(&path) {
-                Ok(Some(source)) => self.sources.push(Draining::new(source)),
+                Ok(Some(source)) => {
+                    if self.export.is_some() {
+                        keep_for_export(source.log());
+                    }
+                    self.sources.push(Draining::new(source));
+                }
                 Ok(None) => {}
                 Err(error) => self.unreadable(&path, error.is_damage(), &error),
             }
@@ -115,5 +120,16 @@ impl Drain {
             notices::left_records_are_not_exported(unexported);
         }
         source.remove();
+    }
+}
+
+/// Keeps what a log still holds for the export, if the process that wrote it had none: no process
+/// has exported these records.
+fn keep_for_export(log: &Log) {
+    let positions = log.positions();
+    if positions.of(Sink::Otlp) == Positions::NOTHING {
+        let first = log.first_seq();
+        // If that fails, the records are in Postgres only, as without an export.
+        let _ = log.set_positions(|| positions.with(Sink::Otlp, first));
     }
 }
