@@ -12,12 +12,13 @@ use testkit::trail::{PATIENCE, Trail};
 use testkit::wait_until;
 use tracing::{Span, field::Empty, info_span};
 use tracing_audit::{Kind, Otlp};
+use uuid::Uuid;
 
 /// An agent that asks a model twice, calls a tool with a query of its own, and is refused a table.
 fn agent_run() {
     let _request = info_span!(
         "request",
-        request_id = "receivers-agent",
+        request_id = %Uuid::new_v4(),
         tenant_id = "acme",
         user_id = "ada",
         conversation_id = "conversation-1"
@@ -93,7 +94,7 @@ fn agent_run() {
 fn others() {
     let _request = info_span!(
         "request",
-        request_id = "receivers-others",
+        request_id = %Uuid::new_v4(),
         tenant_id = "globex",
         user_id = "grace",
         llm_session_id = "4ef4b6a9-592c-4368-8022-78417aea3d3f"
