@@ -231,7 +231,7 @@ def main():
             break
         time.sleep(0.2)
     compared, differences = compare(rows, spans, receiver)
-    kinds = collections.Counter(shown.kind for shown in spans)
+    kinds = collections.Counter(str(shown.kind) for shown in spans)
     print(
         f"{receiver}: {len(rows)} rows, {len(spans)} spans, {compared} values compared, "
         f"differences {len(differences)}; {', '.join(f'{n} {kind}' for kind, n in sorted(kinds.items()))}"
