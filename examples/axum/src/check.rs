@@ -2,64 +2,91 @@
 
 use std::{error::Error, time::Duration};
 
-use reqwest::{Client, StatusCode};
+use reqwest::{Client, RequestBuilder, StatusCode};
 use sqlx::PgPool;
+use tokio::sync::Notify;
 use tracing_audit::Audit;
 
-pub(crate) async fn check(audit: &Audit, pool: &PgPool, url: &str) -> Result<(), Box<dyn Error>> {
-    let answered = ask(url, "ada-7", "How large is this database?", StatusCode::OK).await?;
-    let nothing = "What is one divided by nothing?";
-    let failed = ask(url, "grace-9", nothing, StatusCode::BAD_GATEWAY).await?;
-    let unknown = ask(url, "ada-7", "Why?", StatusCode::NOT_FOUND).await?;
-    let refused = ask(url, "ada-8", nothing, StatusCode::UNAUTHORIZED).await?;
-    audit.flush(Duration::from_secs(10)).await?;
+pub(crate) async fn check(
+    audit: &Audit,
+    pool: &PgPool,
+    url: &str,
+    left_waiting: &Notify,
+) -> Result<(), Box<dyn Error>> {
+    let large = "How large is this database?";
+    let everything = "Remove the old tables, then tell me everything.";
+    let answered = answer(ask(url, "ada-7", large), StatusCode::OK).await?;
+    let failed = answer(ask(url, "grace-9", "Why?"), StatusCode::BAD_GATEWAY).await?;
+    let refused = answer(ask(url, "ada-8", large), StatusCode::UNAUTHORIZED).await?;
+    // This client does not wait for the answer.
+    let waits = tokio::spawn(ask(url, "ada-7", everything).send());
+    left_waiting.notified().await;
+    waits.abort();
 
     assert_eq!(
-        story(pool, &answered, Some("acme")).await?,
+        story(audit, pool, &answered).await?,
         [
             "audit.event succeeded ada http_request",
             "audit.event succeeded ada login",
-            "audit.prompt_run succeeded ada catalogue",
-            "audit.query_run succeeded ada How large is this database?",
+            "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event succeeded ada tool_invocation",
+            "audit.query_run succeeded ada SELECT pg_database_size(current_database())::text",
+            "audit.prompt_run succeeded ada gpt-5.2",
         ]
     );
+    // The provider took no more requests; libraries do not tell.
     assert_eq!(
-        story(pool, &failed, Some("globex")).await?,
+        story(audit, pool, &failed).await?,
         [
             "audit.event failed 502 grace http_request",
             "audit.event succeeded grace login",
-            "audit.prompt_run succeeded grace catalogue",
-            "audit.query_run failed 22012 grace What is one divided by nothing?",
+            "audit.prompt_run unknown grace gpt-5.2",
         ]
     );
     assert_eq!(
-        story(pool, &unknown, Some("acme")).await?,
-        [
-            "audit.event failed 404 ada http_request",
-            "audit.event succeeded ada login",
-            "audit.prompt_run rejected ada catalogue"
-        ]
-    );
-    // A refused request has no user and no tenant.
-    assert_eq!(
-        story(pool, &refused, None).await?,
+        story(audit, pool, &refused).await?,
         [
             "audit.event rejected 401 http_request",
-            "audit.event rejected login",
             "audit.event rejected 401 security",
+        ]
+    );
+    let aborted: String = loop {
+        audit.flush(Duration::from_secs(10)).await?;
+        let found = sqlx::query_scalar(
+            "SELECT request_id FROM audit.activities WHERE status = 'cancelled'",
+        );
+        // The server notices a moment later that the client is gone.
+        if let Some(request) = found.fetch_optional(pool).await? {
+            break request;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        story(audit, pool, &aborted).await?,
+        [
+            "audit.event cancelled ada http_request",
+            "audit.event succeeded ada login",
+            "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event rejected ada tool_invocation",
+            "audit.query_run rejected ada DROP TABLE orders",
+            "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event succeeded ada tool_invocation",
+            "audit.query_run succeeded ada SELECT relname::text FROM pg_class LIMIT 5",
+            "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event failed other ada tool_invocation",
+            "audit.query_run failed 22012 ada SELECT (1 / (oid::int - oid::int))::text FROM pg_type",
+            "audit.prompt_run unknown ada gpt-5.2",
         ]
     );
     Ok(())
 }
 
+fn ask(url: &str, token: &str, question: &str) -> RequestBuilder {
+    Client::new().post(url).bearer_auth(token).json(question)
+}
+
 /// Returns the id of the request.
-async fn ask(
-    url: &str,
-    token: &str,
-    question: &str,
-    expected: StatusCode,
-) -> Result<String, Box<dyn Error>> {
-    let request = Client::new().post(url).bearer_auth(token).json(question);
+async fn answer(request: RequestBuilder, expected: StatusCode) -> Result<String, Box<dyn Error>> {
     let response = request.send().await?;
     assert_eq!(response.status(), expected);
     let id = response
@@ -72,20 +99,15 @@ async fn ask(
     Ok(id)
 }
 
-/// Reads the records of a request that belong to the tenant, as a superuser or a member of `audit_auditor` may.
-async fn story(pool: &PgPool, request: &str, tenant: Option<&str>) -> sqlx::Result<Vec<String>> {
+/// Reads the records of a request, as a superuser or a member of `audit_auditor` may.
+async fn story(audit: &Audit, pool: &PgPool, request: &str) -> Result<Vec<String>, Box<dyn Error>> {
+    audit.flush(Duration::from_secs(10)).await?;
     let story: Vec<String> = sqlx::query_scalar(
-        "SELECT concat_ws(' ', kind, status, error_code, user_id, what) FROM audit.request_trail($1)
-        WHERE tenant_id IS NOT DISTINCT FROM audit.tenant_uuid($2)",
+        "SELECT concat_ws(' ', kind, status, error_code, user_id, what) FROM audit.request_trail($1)",
     )
     .bind(request)
-    .bind(tenant)
     .fetch_all(pool)
     .await?;
-    println!(
-        "request {request} of {}:\n  {}",
-        tenant.unwrap_or("nobody"),
-        story.join("\n  ")
-    );
+    println!("request {request}:\n  {}", story.join("\n  "));
     Ok(story)
 }

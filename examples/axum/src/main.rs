@@ -1,6 +1,10 @@
-//! An HTTP service by axum with a login and an audit trail. `AuditRequestLayer` opens the request's
-//! span and records the request, an extractor records the user once the login is checked, and every
-//! record made while the request is served inherits both.
+//! An HTTP service by axum with a login, where a model answers questions about a database. Each
+//! request is one story in the trail: who asked, what the model was told and said, which tool it
+//! called, which SQL ran, what was refused, and whether the client waited for the answer.
+//!
+//! `AuditRequestLayer` opens the request's span and records the request. The prompts and the calls of
+//! the tool are rig's own spans, and the SQL is what sqlx reports: `adopt` takes them as they are. An
+//! extractor records the user once the login is checked.
 //!
 //! ```text
 //! export DATABASE_URL=postgres://postgres@localhost/postgres
@@ -9,12 +13,14 @@
 //! curl -i localhost:3000/ask -H 'authorization: Bearer ada-7' --json '"How large is this database?"'
 //! ```
 //!
-//! The response has the request id in the header `x-request-id`.
+//! The response has the request id in the header `x-request-id`. With `OPENAI_API_KEY`, a real model
+//! answers.
 #![allow(clippy::print_stdout, reason = "an example is a program")]
 
 mod check;
+mod replay;
 
-use std::{net::SocketAddr, time::Duration};
+use std::{error::Error, net::SocketAddr, time::Duration};
 
 use axum::{
     Json, Router,
@@ -22,27 +28,20 @@ use axum::{
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
     routing::post,
 };
-use sqlx::PgPool;
+use rig::{
+    prelude::*,
+    providers::openai::{OpenAI, OpenAIConfig},
+    tool::ToolExecutionError,
+};
+use sqlx::{AssertSqlSafe, PgPool};
 use tokio::net::TcpListener;
-use tracing::{Span, field::Empty, info, instrument};
-use tracing_audit::{AuditFutureExt, AuditRequestLayer};
+use tracing::{field::Empty, info, info_span};
+use tracing_audit::{Adopt, Audit, AuditFutureExt, AuditRequestLayer};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 
 /// The sessions: token, tenant and user. A real service has them in its database.
 const SESSIONS: [(&str, &str, &str); 2] =
     [("ada-7", "acme", "ada"), ("grace-9", "globex", "grace")];
-
-/// What can be asked. A model would write the SQL; here it is fixed, and harmless.
-const CATALOGUE: [(&str, &str); 2] = [
-    (
-        "How large is this database?",
-        "SELECT pg_database_size(current_database())::text",
-    ),
-    (
-        "What is one divided by nothing?",
-        "SELECT (1 / (oid::int - oid::int))::text FROM pg_type",
-    ),
-];
 
 /// A user who is logged in. A handler with this argument is called for nobody else.
 struct User;
@@ -58,8 +57,6 @@ impl<S: Sync> FromRequestParts<S> for User {
         let token = header.and_then(|value| value.strip_prefix("Bearer "));
         let session = SESSIONS.iter().find(|(known, ..)| Some(*known) == token);
         let Some((_, tenant, user)) = session else {
-            // A record of an instant, as a `tracing` event.
-            info!(name: "audit.event", action_type = "login", status = "rejected");
             return Err(StatusCode::UNAUTHORIZED);
         };
         tracing_audit::context().tenant(tenant).user(user);
@@ -68,61 +65,101 @@ impl<S: Sync> FromRequestParts<S> for User {
     }
 }
 
-/// Returns the rows. If there are none, the trail says why, under the request id.
+#[derive(Clone)]
+struct App {
+    pool: PgPool,
+    openai: OpenAI,
+}
+
+/// Answers a question. If there is no answer, the trail says why, under the request id.
 async fn ask(
     _: User,
-    State(pool): State<PgPool>,
+    State(app): State<App>,
     Json(question): Json<String>,
-) -> Result<Json<Vec<String>>, StatusCode> {
-    let sql = write_sql(&question).await.ok_or(StatusCode::NOT_FOUND)?;
-    let rows = run(&pool, &question, sql)
-        .await
-        .map_err(|_| StatusCode::BAD_GATEWAY)?;
-    Ok(Json(rows))
+) -> Result<String, StatusCode> {
+    let agent = AgentBuilder::new(app.openai.chat("gpt-5.2"))
+        .preamble("You answer questions about a Postgres database, by SQL.")
+        .record_content_telemetry(true)
+        .tool(RunSql { pool: app.pool })
+        .build();
+    let answer = agent.prompt(question).max_turns(5).await;
+    let answer = answer.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    Ok(answer.output().clone())
 }
 
-#[instrument(
-    name = "audit.prompt_run",
-    skip_all,
-    fields(model_name = "catalogue", rendered_prompt = question, response_text = Empty, status = Empty)
-)]
-async fn write_sql(question: &str) -> Option<&'static str> {
-    let Some((_, sql)) = CATALOGUE.iter().find(|(known, _)| *known == question) else {
-        Span::current().record("status", "rejected");
-        return None;
-    };
-    Span::current().record("response_text", sql);
-    Some(sql)
+/// The tool by which the model reads the database.
+struct RunSql {
+    pool: PgPool,
 }
 
-#[instrument(
-    name = "audit.query_run",
-    skip_all,
-    fields(question_text = question, sql_text = sql, row_count = Empty),
-    err
-)]
-async fn run(pool: &PgPool, question: &str, sql: &'static str) -> sqlx::Result<Vec<String>> {
-    let query = sqlx::query_scalar(sql).fetch_all(pool);
-    let rows = query.audited(Span::current()).await?;
-    Span::current().record("row_count", rows.len());
-    Ok(rows)
+#[derive(serde::Deserialize)]
+struct Statement {
+    sql: String,
+}
+
+impl Tool for RunSql {
+    const NAME: &'static str = "run_sql";
+    type Args = Statement;
+    type Output = Vec<String>;
+    type Error = ToolExecutionError;
+
+    fn description(&self) -> String {
+        String::from("Runs a SELECT with one column of text and returns its rows.")
+    }
+
+    fn parameters(&self) -> serde_json::Value {
+        serde_json::json!({"type": "object", "properties": {"sql": {"type": "string"}}})
+    }
+
+    async fn call(
+        &self,
+        _: &mut ToolContext,
+        Statement { sql }: Statement,
+    ) -> Result<Vec<String>, ToolExecutionError> {
+        let run = info_span!("audit.query_run", sql_text = sql, status = Empty);
+        if !sql.trim_start().to_uppercase().starts_with("SELECT") {
+            // A refused statement has its row, although nothing ran.
+            run.record("status", "rejected");
+            return Err(ToolExecutionError::refused("Only SELECT is allowed."));
+        }
+        // A real service has a login here that may only read. How many rows there were is known from sqlx.
+        sqlx::query_scalar(AssertSqlSafe(sql))
+            .fetch_all(&self.pool)
+            .audited(run)
+            .await
+            .map_err(ToolExecutionError::from_error)
+    }
 }
 
 #[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let audit = tracing_audit::from_env()?;
+async fn main() -> Result<(), Box<dyn Error>> {
+    let url = std::env::var("DATABASE_URL")?;
+    let audit = Audit::builder()
+        .postgres(&url)
+        .adopt(Adopt::gen_ai())
+        .adopt(Adopt::sqlx())
+        .start()?;
     // A filter on the terminal's layer hides nothing from the trail.
-    let terminal = fmt::layer().with_filter(LevelFilter::INFO);
+    let terminal = fmt::layer().with_filter(LevelFilter::WARN);
     tracing_subscriber::registry()
         .with(audit.layer())
         .with(terminal)
         .init();
 
-    let pool = PgPool::connect(&std::env::var("DATABASE_URL")?).await?;
+    let pool = PgPool::connect(&url).await?;
+    let (replay, left_waiting) = replay::serve().await?;
+    let openai = match OpenAI::from_env() {
+        Ok(openai) => openai,
+        Err(_) => OpenAIConfig::new("no key").with_base_url(replay).client(),
+    };
+    let app = App {
+        pool: pool.clone(),
+        openai,
+    };
     let app = Router::new()
         .route("/ask", post(ask))
         .layer(AuditRequestLayer::axum())
-        .with_state(pool.clone())
+        .with_state(app)
         .into_make_service_with_connect_info::<SocketAddr>();
     let bind = std::env::var("BIND");
     let listener = TcpListener::bind(bind.as_deref().unwrap_or("127.0.0.1:0")).await?;
@@ -143,5 +180,5 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     tokio::spawn(async { axum::serve(listener, app).await });
-    check::check(&audit, &pool, &url).await
+    check::check(&audit, &pool, &url, &left_waiting).await
 }

@@ -131,7 +131,17 @@ pub(super) const GAP_LAST_SEQ: &str = "audit.gap.last_seq";
 pub(super) const OWN_NAME: &str = "otel.attr.";
 
 /// Prefixes of fields that the conventions already name.
-pub(super) const CONVENTIONAL: &[&str] = &["db.", "gen_ai.", "server.", "network."];
+pub(super) const CONVENTIONAL: &[&str] = &[
+    "client.",
+    "db.",
+    "gen_ai.",
+    "http.",
+    "network.",
+    "rpc.",
+    "server.",
+    "url.",
+    "user_agent.",
+];
 
 /// Prefixes of fields whose text is not content: names and settings that the conventions define.
 pub(super) const PLAIN_TEXT: &[&str] = &[
@@ -142,6 +152,9 @@ pub(super) const PLAIN_TEXT: &[&str] = &[
     "db.operation.name",
     "db.operation.batch.",
     "db.stored_procedure.name",
+    "http.request.method",
+    "http.route",
+    "rpc.",
     "server.address",
     "server.port",
     "network.",
