@@ -8,7 +8,7 @@
 //! - [`visitor`]: writes field values as entries, within limits; [`translate`]: those of which it
 //!   makes other fields
 //! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
-//! - [`open`]: the table of open spans; [`lookup`]: a span's states in all layers
+//! - [`open`]: the table of open spans, in [`shard`]s; [`lookup`]: a span's states in all layers
 //! - [`context`]: what is recorded on the span of the whole request; [`captured`]: what is carried to
 //!   a task, a thread or a queue
 //! - [`late`]: whether a span has to look at those around it again
@@ -43,6 +43,7 @@ pub(crate) mod host;
 mod late;
 pub(crate) mod lookup;
 pub(crate) mod open;
+mod shard;
 pub(crate) mod span;
 mod sqlstate;
 pub(crate) mod statements;

@@ -15,9 +15,7 @@
 //! it becomes part of a subscriber. Where tracing-subscriber does not pass it on (a layer in an
 //! `Option`, a `Vec` or a `reload::Layer`), each span's extensions name its tables.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, RwLock, Weak};
 
@@ -30,6 +28,7 @@ use uuid::Uuid;
 
 use super::host;
 use super::late::Late;
+use super::shard::Shard;
 use super::span::{Around, SpanState};
 use crate::clock::Moment;
 use crate::fork::Process;
@@ -89,31 +88,12 @@ impl fmt::Debug for Open {
     }
 }
 
-#[derive(Debug, Default)]
-struct Shard {
-    spans: HashMap<u64, Box<SpanState>, BuildHasherDefault<ByNumber>>,
-    /// Runs of tracked kinds that began since the last scan.
-    young: Vec<u64>,
-    /// Runs that began between the last two scans.
-    older: Vec<u64>,
-    /// Memory for the next list.
-    spare: Vec<u64>,
-    /// The lists overflowed before the worker scanned them, so that some runs are missing.
-    is_overlooked: bool,
-}
-
 /// Shards of a table. Up to this many threads that are alive at once have a shard each.
 const SHARDS: usize = 64;
 
 /// The bit of a span's number where the number of the thread that opened it begins, in the slab of
 /// tracing-subscriber 0.3. If it were elsewhere, threads would contend for the shards' locks.
 const THREAD_BITS: u32 = 38;
-
-/// The most runs that a shard lists as young.
-const MAX_YOUNG: usize = 8_192;
-
-/// The capacity, in spans, up to which a shard is not shrunk.
-const KEPT_CAPACITY: usize = 1_024;
 
 /// The tables whose Registry is known, where [`of`] finds those of a subscriber.
 ///
@@ -286,11 +266,7 @@ impl Open {
         state: Box<SpanState>,
     ) -> Option<Box<SpanState>> {
         if self.is_tracked.has(&state) {
-            if shard.young.len() < MAX_YOUNG {
-                shard.young.push(number);
-            } else {
-                shard.is_overlooked = true;
-            }
+            shard.list(number);
         }
         shard.spans.insert(number, state)
     }
@@ -435,11 +411,7 @@ impl Open {
     pub(crate) fn take(&self, id: &Id) -> Option<Box<SpanState>> {
         let number = id.into_u64();
         let mut shard = self.shard(number)?;
-        let state = shard.spans.remove(&number);
-        if shard.spans.is_empty() && shard.spans.capacity() > KEPT_CAPACITY {
-            shard.spans.shrink_to(KEPT_CAPACITY / 2);
-        }
-        state
+        shard.take(number)
     }
 
     /// Appends to `begun` the runs that have been in flight since the last call, or at the end all
@@ -553,43 +525,6 @@ impl Listed {
             return None;
         }
         self.table.try_read().ok()?.upgrade()
-    }
-}
-
-impl Shard {
-    /// Returns the runs that began before the last scan, or every span; the next scan gets the
-    /// others.
-    fn grown_old(&mut self, every: bool) -> Vec<u64> {
-        let young = std::mem::take(&mut self.spare);
-        let young = std::mem::replace(&mut self.young, young);
-        let mut old = std::mem::replace(&mut self.older, young);
-        if std::mem::take(&mut self.is_overlooked) || every {
-            self.older.clear();
-            old.clear();
-            old.extend(self.spans.keys());
-        }
-        old
-    }
-}
-
-/// Hashes the number of a span.
-#[derive(Debug, Default)]
-struct ByNumber(u64);
-
-impl Hasher for ByNumber {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        let product = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        self.0 = product ^ (product >> 32);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
     }
 }
 

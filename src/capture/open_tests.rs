@@ -3,6 +3,7 @@ use std::sync::LazyLock;
 use tracing::info_span;
 use tracing_subscriber::Registry;
 
+use super::super::shard::{KEPT_CAPACITY, MAX_YOUNG};
 use super::*;
 use crate::limits::Limits;
 use crate::record::encode::kind_and_id;
