@@ -20,7 +20,7 @@ use super::{rows, scoped, select};
 
 child_processes!(serves_until_killed);
 
-fn router() -> Router {
+pub(crate) fn router() -> Router {
     async fn order(Path(id): Path<u32>) -> Result<String, StatusCode> {
         if id == 0 {
             return Err(StatusCode::FORBIDDEN);
@@ -40,7 +40,7 @@ fn router() -> Router {
 }
 
 /// Asks for each path over a connection of its own.
-async fn ask(router: Router, paths: &[&str]) {
+pub(crate) async fn ask(router: Router, paths: &[&str]) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
@@ -57,7 +57,7 @@ async fn ask(router: Router, paths: &[&str]) {
     server.abort();
 }
 
-const PATHS: [&str; 4] = [
+pub(crate) const PATHS: [&str; 4] = [
     "/orders/7?token=secret-token",
     "/orders/0",
     "/broken",

@@ -9,6 +9,7 @@ mod http;
 mod rig;
 mod spans;
 mod sqlx;
+mod stacks;
 
 use serde_json::Value;
 use testkit::Postgres;

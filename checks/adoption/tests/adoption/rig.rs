@@ -13,7 +13,7 @@ use tracing_audit::Adopt;
 use super::{rows, scoped};
 
 /// Serves one conversation: the model asks for a tool first, and answers once it has the result.
-async fn serve() -> String {
+pub(crate) async fn serve() -> String {
     async fn answer(Json(request): Json<Value>) -> axum::response::Response {
         let messages = request["messages"].as_array().unwrap();
         if messages
@@ -47,7 +47,7 @@ async fn serve() -> String {
 /// An agent of one version of rig.
 macro_rules! agent {
     ($rig:ident, $function:ident) => {
-        async fn $function(url: &str, database: &str, question: &str) -> Result<String, String> {
+        pub(crate) async fn $function(url: &str, database: &str, question: &str) -> Result<String, String> {
             use $rig::prelude::*;
             use $rig::providers::openai::OpenAIConfig;
             use $rig::tool::{ToolErrorKind, ToolExecutionError};
@@ -117,11 +117,13 @@ fn trail() -> Trail {
 }
 
 /// One question, within a request.
-async fn ask(agent: impl AsyncFn(&str, &str, &str) -> Result<String, String>, trail: &Trail) {
+pub(crate) async fn ask(
+    agent: impl AsyncFn(&str, &str, &str) -> Result<String, String>,
+    database: &str,
+) {
     let url = serve().await;
     let request = info_span!("request", request_id = "r-1", user_id = "alice");
-    let database = trail.postgres.url();
-    let answer = agent(&url, &database, "How many customers are in Bern?");
+    let answer = agent(&url, database, "How many customers are in Bern?");
     assert_eq!(
         answer.instrument(request).await.unwrap(),
         "There are three."
@@ -187,14 +189,14 @@ fn assert_story(trail: &Trail) {
 #[test]
 fn prompts_a_tools_call_and_its_query_are_one_story() {
     let trail = trail();
-    scoped(&trail, ask(current, &trail));
+    scoped(&trail, ask(current, &trail.postgres.url()));
     assert_story(&trail);
 }
 
 #[test]
 fn the_same_of_the_previous_version() {
     let trail = trail();
-    scoped(&trail, ask(previous, &trail));
+    scoped(&trail, ask(previous, &trail.postgres.url()));
     assert_story(&trail);
 }
 
@@ -229,7 +231,7 @@ fn refused_call_of_a_model_is_no_success() {
 #[test]
 fn whole_messages_are_kept_when_asked_for() {
     let trail = Trail::start_with(|builder| builder.adopt(Adopt::gen_ai().whole_messages()));
-    scoped(&trail, ask(current, &trail));
+    scoped(&trail, ask(current, &trail.postgres.url()));
     let last = "metadata->'gen_ai.output.messages'->0->'parts'->0->>'content' AS said,
         metadata->'gen_ai.system_instructions'->0->>'content' AS told,
         jsonb_array_length(metadata->'gen_ai.input.messages') AS messages";

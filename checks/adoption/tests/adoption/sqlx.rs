@@ -10,7 +10,7 @@ use super::{rows, scoped};
 /// Runs statements by one version of sqlx, each in a query run of its own that says no SQL.
 macro_rules! statements {
     ($sqlx:ident, $function:ident) => {
-        async fn $function(database: &str) {
+        pub(crate) async fn $function(database: &str) {
             use $sqlx::{Connection as _, Executor as _};
 
             let mut session = $sqlx::PgConnection::connect(database).await.unwrap();
