@@ -21,12 +21,17 @@ use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
+#[cfg(feature = "otlp")]
+use crate::config::otlp::Otlp;
 use crate::config::{Builder, activities_of_environment};
 use crate::delivery::commit::Progress;
+use crate::delivery::export::Export;
 use crate::delivery::required::Required;
 use crate::error::BuildError;
 use crate::pipeline;
 use crate::report;
+#[cfg(feature = "otlp")]
+use crate::sink::otlp;
 use crate::sink::postgres::drain::{Drain, NotDrained};
 use crate::spool::{self, Log, Sink, Spool};
 use crate::stats::Counters;
@@ -100,8 +105,11 @@ pub enum Drained {
         records: u64,
         /// The number of records that Postgres refused: they are in `audit.dead_letters`.
         dead_lettered: u64,
-        /// The number of records that were not exported yet: they are in Postgres only.
+        /// The number of records that were not exported, or whose spans the collector refused: they
+        /// are in Postgres only.
         unexported: u64,
+        /// The number of records that this call exported: the collector accepted their spans.
+        exported: u64,
     },
     /// The log held no records.
     Empty,
@@ -158,6 +166,22 @@ pub enum DrainError {
         /// The number of records that were written before the failure.
         written: u64,
     },
+    /// All records are in Postgres, but the collector does not accept the spans. The log stays.
+    #[error(
+        "all records are in Postgres, but the collector does not accept the spans: {why}; exported: {}, the others are kept",
+        report::records(*.exported)
+    )]
+    Export {
+        /// The reason, in one line; contains no value of the host's.
+        why: String,
+        /// The number of records that this call wrote into Postgres.
+        records: u64,
+        /// The number of records that were exported before the failure.
+        exported: u64,
+    },
+    /// The export settings are not usable.
+    #[error("the export settings are not usable")]
+    ExportSettings(#[source] BuildError),
     /// The system refused to start a thread or a runtime.
     #[error("cannot start")]
     Runtime(#[source] io::Error),
@@ -356,7 +380,7 @@ fn cannot_drain(error: &dyn std::error::Error, system: Option<&io::Error>) -> Dr
 /// Returns [`DrainError`]. A fault that may pass is retried for some seconds first. A database that
 /// should have records of the log and has none is refused: it may be another project's.
 pub fn drain(log: &Path, url: &str, written: impl FnMut(u64)) -> Result<Drained, DrainError> {
-    drain_into(log, url, false, written)
+    drain_into(log, url, false, NO_EXPORT, written)
 }
 
 /// Drains a log into a database that was restored from a backup older than the log.
@@ -372,13 +396,83 @@ pub fn drain_after_restore(
     url: &str,
     written: impl FnMut(u64),
 ) -> Result<Drained, DrainError> {
-    drain_into(log, url, true, written)
+    drain_into(log, url, true, NO_EXPORT, written)
 }
+
+/// Drains a log into Postgres, then exports what it holds for the export, and removes it.
+///
+/// As [`drain`], or as [`drain_after_restore`] if `is_restored`. What the log of a program without
+/// an export still holds is exported too. Metrics are not. Needs feature `otlp`.
+///
+/// # Durability
+///
+/// A log whose spans the collector does not accept stays, with its position: calling this again
+/// goes on where it ended. A request whose answer did not come is sent again, with the same span
+/// ids.
+///
+/// # Errors
+///
+/// Returns [`DrainError`]: [`DrainError::Export`] if requests failed for some seconds, or if the
+/// collector refuses in a way that only an operator can change.
+///
+/// ```no_run
+/// use tracing_audit::{Otlp, local_log};
+///
+/// let collector = Otlp::new("http://localhost:4318");
+/// let log = "/var/lib/app/audit/0198c5f2-7e1a-7d52-a6d4-3c1f0a6b2e11".as_ref();
+/// local_log::drain_and_export(log, "postgres://app@localhost/app", false, collector, |_| ())?;
+/// # Ok::<(), local_log::DrainError>(())
+/// ```
+#[cfg(feature = "otlp")]
+pub fn drain_and_export(
+    log: &Path,
+    url: &str,
+    is_restored: bool,
+    otlp: Otlp,
+    written: impl FnMut(u64),
+) -> Result<Drained, DrainError> {
+    let runtime = pipeline::SinkRuntime::new().map_err(DrainError::Runtime)?;
+    let exporter = {
+        let _entered = runtime.enter();
+        otlp::Exporter::new(otlp.metrics(false)).map_err(DrainError::ExportSettings)?
+    };
+    let export = move |folder: &Path, counters: &Arc<Counters>| {
+        let taken = Spool::take_over(folder);
+        let Some(spool) = taken.map_err(|error| cannot_drain(&error, error.io()))? else {
+            return Ok(ExportedLog::default());
+        };
+        let _entered = runtime.enter();
+        let drain = exporter.start_one(counters, Arc::new(spool));
+        let why = runtime.block_on(drain.run_one());
+        let (exported, refused) = counters.export.outcomes();
+        Ok(ExportedLog {
+            exported,
+            refused,
+            why,
+        })
+    };
+    drain_into(log, url, is_restored, Some(export), written)
+}
+
+/// How far the export of one log has come.
+#[derive(Default)]
+struct ExportedLog {
+    exported: u64,
+    refused: u64,
+    /// Why some of it was not exported, if so.
+    why: Option<String>,
+}
+
+/// Exports a log that is in Postgres.
+type ExportFn = fn(&Path, &Arc<Counters>) -> Result<ExportedLog, DrainError>;
+
+const NO_EXPORT: Option<ExportFn> = None;
 
 fn drain_into(
     log: &Path,
     url: &str,
     is_restored: bool,
+    export_log: Option<impl FnOnce(&Path, &Arc<Counters>) -> Result<ExportedLog, DrainError>>,
     mut written: impl FnMut(u64),
 ) -> Result<Drained, DrainError> {
     let log = &match log.file_name() {
@@ -398,6 +492,9 @@ fn drain_into(
     };
     let unexported = spool.log().waiting(Sink::Otlp);
     let counters = Arc::new(Counters::new(config.batch.age));
+    let export = export_log
+        .is_some()
+        .then(|| Arc::new(Export::new(Arc::clone(&counters))));
     let is_aside = Arc::new(AtomicBool::new(false));
     let is_disputed = Arc::new(AtomicBool::new(false));
     let (damaged, disputed) = (Arc::clone(&is_aside), Arc::clone(&is_disputed));
@@ -406,6 +503,7 @@ fn drain_into(
         Arc::new(Progress::new(Arc::clone(&counters))),
         Arc::clone(&counters),
         Arc::new(spool),
+        export.clone(),
         Arc::new(Required::new([false; Kind::ALL.len()])),
         Box::new(move |_, told| {
             // A call with `told` reports a disagreement, one without it reports damage.
@@ -433,13 +531,32 @@ fn drain_into(
             written: records,
         }),
         Ok(()) if is_disputed.load(Ordering::Relaxed) => Err(DrainError::Disputed { records }),
-        Ok(()) if log.exists() => Err(DrainError::Log {
-            why: String::from("all of it is in Postgres, but its folder cannot be removed"),
-        }),
-        Ok(()) => Ok(Drained::Removed {
-            records,
-            dead_lettered,
-            unexported,
-        }),
+        Ok(()) => {
+            let left = export.and_then(|export| export.take_left(false));
+            let ran = match (left, export_log) {
+                (Some(folder), Some(export_log)) => Some(export_log(&folder, &counters)?),
+                _ => None,
+            };
+            let exported = ran.as_ref().map_or(0, |ran| ran.exported);
+            let unexported = ran.as_ref().map_or(unexported, |ran| ran.refused);
+            if let Some(why) = ran.and_then(|ran| ran.why) {
+                return Err(DrainError::Export {
+                    why,
+                    records,
+                    exported,
+                });
+            }
+            if log.exists() {
+                return Err(DrainError::Log {
+                    why: String::from("all of it is in Postgres, but its folder cannot be removed"),
+                });
+            }
+            Ok(Drained::Removed {
+                records,
+                dead_lettered,
+                unexported,
+                exported,
+            })
+        }
     }
 }

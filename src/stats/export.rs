@@ -49,6 +49,12 @@ impl ExportCounters {
         self.given_up.fetch_add(records, Ordering::Release);
     }
 
+    /// Returns how many records were exported, and how many the collector refused.
+    pub(crate) fn outcomes(&self) -> (u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.exported), read(&self.refused))
+    }
+
     pub(super) fn stats(&self) -> Option<ExportStats> {
         if self.is_on.load(Ordering::Relaxed) == 0 {
             return None;

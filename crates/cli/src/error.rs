@@ -157,6 +157,12 @@ pub(crate) enum Error {
     /// Local logs cannot be drained into this database.
     #[error("cannot drain: {0}")]
     Drain(#[source] tracing_audit::BuildError),
+    /// There is no collector to export to.
+    #[cfg(feature = "otlp")]
+    #[error(
+        "no collector is named: set OTEL_EXPORTER_OTLP_ENDPOINT as for the program that wrote the logs"
+    )]
+    NoCollector,
     /// A login does not exist.
     #[error(
         "there is no login {login} in {database}, so nothing was migrated: make it with CREATE ROLE … LOGIN, or name the right one"

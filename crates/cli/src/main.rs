@@ -198,7 +198,15 @@ enum SpoolCommand {
         /// committed: it may be another project's, where they would stay for good.
         #[arg(long)]
         after_restore: bool,
-        /// Prints an array of {folder, outcome, records, `dead_lettered`, why}.
+        /// Also exports what was not exported, to the collector that `OTEL_EXPORTER_OTLP_ENDPOINT`
+        /// and the other variables of OpenTelemetry name.
+        ///
+        /// A log whose spans the collector does not accept stays. Without this, it is removed
+        /// once its records are in Postgres.
+        #[cfg(feature = "otlp")]
+        #[arg(long)]
+        otlp: bool,
+        /// Prints an array of {folder, outcome, records, `dead_lettered`, exported, why}.
         #[arg(long)]
         json: bool,
     },

@@ -45,8 +45,18 @@ pub(crate) fn run(command: &SpoolCommand, url: Option<&str>) -> Result<ExitCode,
         SpoolCommand::Drain {
             dir,
             after_restore,
+            #[cfg(feature = "otlp")]
+            otlp,
             json,
-        } => drain(dir, *after_restore, *json, url.ok_or(Error::NoUrl)?),
+        } => {
+            let target = Target {
+                url: url.ok_or(Error::NoUrl)?,
+                is_restored: *after_restore,
+                #[cfg(feature = "otlp")]
+                otlp: otlp.then(collector).transpose()?,
+            };
+            drain(dir, &target, *json)
+        }
     }
 }
 
@@ -114,8 +124,51 @@ fn holds_logs(folder: &Path) -> bool {
         .any(|entry| entry.file_name().to_str().is_some_and(is_log))
 }
 
+/// Where a drain puts the records.
+struct Target<'a> {
+    url: &'a str,
+    is_restored: bool,
+    #[cfg(feature = "otlp")]
+    otlp: Option<tracing_audit::Otlp>,
+}
+
+impl Target<'_> {
+    fn exports(&self) -> bool {
+        #[cfg(feature = "otlp")]
+        return self.otlp.is_some();
+        #[cfg(not(feature = "otlp"))]
+        false
+    }
+
+    fn drain(&self, folder: &Path, written: impl FnMut(u64)) -> Result<Drained, DrainError> {
+        #[cfg(feature = "otlp")]
+        if let Some(otlp) = &self.otlp {
+            return local_log::drain_and_export(
+                folder,
+                self.url,
+                self.is_restored,
+                otlp.clone(),
+                written,
+            );
+        }
+        if self.is_restored {
+            local_log::drain_after_restore(folder, self.url, written)
+        } else {
+            local_log::drain(folder, self.url, written)
+        }
+    }
+}
+
+/// Returns the collector that the environment names.
+#[cfg(feature = "otlp")]
+fn collector() -> Result<tracing_audit::Otlp, Error> {
+    tracing_audit::Otlp::from_env()
+        .map_err(Error::Drain)?
+        .ok_or(Error::NoCollector)
+}
+
 /// Drains each log that no process holds.
-fn drain(dir: &Path, is_restored: bool, is_json: bool, url: &str) -> Result<ExitCode, Error> {
+fn drain(dir: &Path, target: &Target<'_>, is_json: bool) -> Result<ExitCode, Error> {
     let mut is_left = false;
     let mut told = Vec::new();
     let logs = logs(Some(dir))?;
@@ -141,16 +194,12 @@ fn drain(dir: &Path, is_restored: bool, is_json: bool, url: &str) -> Result<Exit
                 ));
             }
         };
-        let drained = if is_restored {
-            local_log::drain_after_restore(&log.folder, url, written)
-        } else {
-            local_log::drain(&log.folder, url, written)
-        };
-        told.push(match drained {
+        told.push(match target.drain(&log.folder, written) {
             Ok(Drained::Removed {
                 records,
                 dead_lettered,
                 unexported,
+                exported,
             }) => {
                 let mut whys = Vec::new();
                 if dead_lettered > 0 {
@@ -159,14 +208,23 @@ fn drain(dir: &Path, is_restored: bool, is_json: bool, url: &str) -> Result<Exit
                         self::records(dead_lettered)
                     ));
                 }
+                if exported > 0 {
+                    whys.push(format!("exported: {}", self::records(exported)));
+                }
                 if unexported > 0 {
+                    let why = if target.exports() {
+                        "the collector refused them"
+                    } else {
+                        "they were not exported before"
+                    };
                     whys.push(format!(
-                        "in Postgres alone, since they were not exported before: {}",
+                        "in Postgres alone, since {why}: {}",
                         self::records(unexported)
                     ));
                 }
                 let mut outcome = outcome(&log, "removed", records, &whys.join("; "));
                 outcome["dead_lettered"] = json!(dead_lettered);
+                outcome["exported"] = json!(exported);
                 outcome
             }
             Ok(Drained::InUse) => {
@@ -179,18 +237,27 @@ fn drain(dir: &Path, is_restored: bool, is_json: bool, url: &str) -> Result<Exit
                 )
             }
             Ok(_) => outcome(&log, "removed", 0, ""),
-            Err(DrainError::Database(error)) => return Err(Error::Drain(error)),
+            Err(DrainError::Database(error) | DrainError::ExportSettings(error)) => {
+                return Err(Error::Drain(error));
+            }
             Err(error) => {
                 is_left = true;
+                let exported = match error {
+                    DrainError::Export { exported, .. } => exported,
+                    _ => 0,
+                };
                 let records = match error {
                     DrainError::SetAside { records }
                     | DrainError::Disputed { records }
+                    | DrainError::Export { records, .. }
                     | DrainError::Postgres {
                         written: records, ..
                     } => records,
                     _ => 0,
                 };
-                outcome(&log, "left", records, &error.to_string())
+                let mut outcome = outcome(&log, "left", records, &error.to_string());
+                outcome["exported"] = json!(exported);
+                outcome
             }
         });
     }
@@ -223,7 +290,7 @@ fn records(number: u64) -> String {
 }
 
 fn outcome(log: &LocalLog, outcome: &str, records: u64, why: &str) -> Value {
-    json!({"folder": log.folder.display().to_string(), "outcome": outcome, "records": records, "dead_lettered": 0, "why": why})
+    json!({"folder": log.folder.display().to_string(), "outcome": outcome, "records": records, "dead_lettered": 0, "exported": 0, "why": why})
 }
 
 fn print(is_json: bool, value: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {

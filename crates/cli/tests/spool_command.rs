@@ -355,3 +355,82 @@ fn a_database_without_a_trail_is_named_with_what_to_do() {
     );
     assert!(log.exists());
 }
+
+#[cfg(feature = "otlp")]
+#[test]
+fn drain_exports_a_log_and_keeps_it_while_the_collector_is_away() {
+    use testkit::collector::{Collector, Protocol};
+
+    for protocol in [Protocol::Grpc, Protocol::Http] {
+        let postgres = Postgres::start();
+        let url = postgres.url();
+        tracing_audit::migrate(&url).unwrap();
+        let folder = Folder::new();
+        // The program that left it had no export.
+        let log = leave_one(&folder);
+        let mut collector = Collector::absent(protocol);
+        let drain = |collector: &Collector| {
+            program()
+                .args(["drain", "--otlp", "--json"])
+                .arg(&folder.0)
+                .env("AUDIT_DATABASE_URL", &url)
+                .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url())
+                .env(
+                    "OTEL_EXPORTER_OTLP_PROTOCOL",
+                    match protocol {
+                        Protocol::Grpc => "grpc",
+                        Protocol::Http => "http/protobuf",
+                    },
+                )
+                .output()
+                .unwrap()
+        };
+        let count = || postgres.psql("SELECT count(*) FROM audit.events");
+
+        let failed = drain(&collector);
+        assert_eq!(failed.status.code(), Some(1), "{failed:?}");
+        let told = &parsed(&failed)[0];
+        assert_eq!(
+            (&told["outcome"], &told["records"], &told["exported"]),
+            (&json!("left"), &json!(1), &json!(0))
+        );
+        let why = told["why"].to_string();
+        assert!(why.contains("the collector does not accept"), "{why}");
+        assert!(log.exists());
+        assert_eq!(count().trim(), "1");
+
+        collector.start_again();
+        let drained = drain(&collector);
+        assert_eq!(drained.status.code(), Some(0), "{drained:?}");
+        let told = &parsed(&drained)[0];
+        assert_eq!(
+            (&told["outcome"], &told["records"], &told["exported"]),
+            (&json!("removed"), &json!(0), &json!(1))
+        );
+        assert!(!log.exists());
+        assert_eq!(count().trim(), "1", "no row is written twice");
+        let row = postgres.psql("SELECT span_id FROM audit.events");
+        let spans = collector.spans();
+        assert_eq!(spans.len(), 1);
+        assert_eq!(spans[0].span_id(), row.trim());
+        assert_eq!(spans[0].resource["service.name"], "left");
+    }
+}
+
+#[cfg(feature = "otlp")]
+#[test]
+fn drain_to_a_collector_that_nobody_names_changes_nothing() {
+    let folder = Folder::new();
+    let log = leave_one(&folder);
+    let drained = program()
+        .args(["drain", "--otlp"])
+        .arg(&folder.0)
+        .env("AUDIT_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+        .env_remove("OTEL_EXPORTER_OTLP_ENDPOINT")
+        .output()
+        .unwrap();
+    assert_eq!(drained.status.code(), Some(2), "{drained:?}");
+    let said = String::from_utf8(drained.stderr).unwrap();
+    assert!(said.contains("OTEL_EXPORTER_OTLP_ENDPOINT"), "{said}");
+    assert!(log.exists());
+}

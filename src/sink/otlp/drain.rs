@@ -32,6 +32,10 @@ const HOLD_PAUSE: Duration = Duration::from_mins(1);
 /// How many spans may be refused in a row before each further refusal is followed by a pause.
 const FREE_REFUSALS: u32 = 3;
 
+/// How often in a row a request for [one log](Drain::run_one) may fail; the pauses between them are
+/// about 15 s together.
+const ATTEMPTS: u32 = 6;
+
 /// The pause after the log could not be read; its writer opens it again.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 
@@ -87,6 +91,17 @@ pub(crate) struct Drain {
     /// The seq of the last record of this process that is in the metrics: the request after a
     /// failed one may contain the same records.
     metered: u64,
+    /// When to give up; `None`: never.
+    patience: Option<Patience>,
+}
+
+/// How often requests have failed, for an export that does not go on forever.
+#[derive(Debug, Default)]
+struct Patience {
+    /// The failures in a row.
+    failures: u32,
+    /// Why the export was given up.
+    why: Option<String>,
 }
 
 /// What happened to spans that were sent.
@@ -133,7 +148,45 @@ impl Drain {
             gap: None,
             has_refused: false,
             metered: 0,
+            patience: None,
         }
+    }
+
+    /// An export of one log, whose process is dead and whose records are in Postgres.
+    pub(super) fn of_one(
+        settings: Otlp,
+        counters: Arc<Counters>,
+        transport: Arc<Transport>,
+        log: Arc<Spool>,
+    ) -> Self {
+        let export = Arc::new(Export::new(Arc::clone(&counters)));
+        let mut drain = Self::new(
+            settings,
+            export,
+            counters,
+            transport,
+            None,
+            Arc::clone(&log),
+        );
+        drain.sources = vec![Exporting::new(Source::adopted(log), &drain.settings)];
+        drain.patience = Some(Patience::default());
+        drain
+    }
+
+    /// Exports that log and removes it; a request that fails is retried for some seconds.
+    /// Returns why it was given up, if it was.
+    pub(crate) async fn run_one(mut self) -> Option<String> {
+        while !self.sources.is_empty() {
+            self.export_from(0).await;
+            if let Some(why) = self
+                .patience
+                .as_mut()
+                .and_then(|patience| patience.why.take())
+            {
+                return Some(why);
+            }
+        }
+        None
     }
 
     /// Runs until asked to stop. A request in flight is dropped then: the next process exports its
@@ -426,6 +479,9 @@ impl Drain {
     fn note_success(&mut self) {
         self.counters.export.set_failing(false);
         self.backoff.reset();
+        if let Some(patience) = &mut self.patience {
+            patience.failures = 0;
+        }
         if self.export.mark_working() {
             report::say(|| {
                 tracing::info!(target: "tracing_audit", "audit trail: the collector takes spans again");
@@ -459,6 +515,13 @@ impl Drain {
                     "audit trail: cannot export spans to the collector; they are kept in the local log and sent again. Postgres gets its records all the same"
                 );
             });
+        }
+        if let Some(patience) = &mut self.patience {
+            patience.failures += 1;
+            if patience.failures >= ATTEMPTS || matches!(fault, Fault::Hold { .. }) {
+                patience.why = Some(fault.cause().to_owned());
+                return;
+            }
         }
         let jitter = 0.4 * rand::rng().random::<f64>();
         let next = self.backoff.next_pause();

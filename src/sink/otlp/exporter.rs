@@ -49,4 +49,10 @@ impl Exporter {
             Arc::clone(own),
         )
     }
+
+    /// Starts the export of one log, whose process is dead and whose records are in Postgres. Must
+    /// be called within the runtime that it will run on.
+    pub(crate) fn start_one(self, counters: &Arc<Counters>, log: Arc<Spool>) -> Drain {
+        Drain::of_one(self.settings, Arc::clone(counters), self.transport, log)
+    }
 }

@@ -136,15 +136,19 @@ impl Drain {
         progress: Arc<Progress>,
         counters: Arc<Counters>,
         log: Arc<Spool>,
+        export: Option<Arc<Export>>,
         required: Arc<Required>,
         record: Box<RecordFn>,
     ) -> Self {
         let batcher = Batcher::new(Arc::clone(&required), config.activities.clone());
+        if export.is_some() {
+            adoption::keep_for_export(log.log());
+        }
         Self {
             config,
             progress,
             counters,
-            export: None,
+            export,
             required,
             own_records: OwnRecords(record),
             sources: vec![Draining::new(Source::adopted(log))],

@@ -125,7 +125,7 @@ impl Drain {
 
 /// Keeps what a log still holds for the export, if the process that wrote it had none: no process
 /// has exported these records.
-fn keep_for_export(log: &Log) {
+pub(super) fn keep_for_export(log: &Log) {
     let positions = log.positions();
     if positions.of(Sink::Otlp) == Positions::NOTHING {
         let first = log.first_seq();
