@@ -432,17 +432,17 @@ pub fn drain_and_export(
     written: impl FnMut(u64),
 ) -> Result<Drained, DrainError> {
     let runtime = pipeline::SinkRuntime::new().map_err(DrainError::Runtime)?;
-    let exporter = {
+    let export = {
         let _entered = runtime.enter();
         otlp::Exporter::new(otlp.metrics(false)).map_err(DrainError::ExportSettings)?
     };
-    let export = move |folder: &Path, counters: &Arc<Counters>| {
+    let export_log = move |folder: &Path, counters: &Arc<Counters>| {
         let taken = Spool::take_over(folder);
         let Some(spool) = taken.map_err(|error| cannot_drain(&error, error.io()))? else {
             return Ok(ExportedLog::default());
         };
         let _entered = runtime.enter();
-        let drain = exporter.start_one(counters, Arc::new(spool));
+        let drain = export.start_one(counters, Arc::new(spool));
         let why = runtime.block_on(drain.run_one());
         let (exported, refused) = counters.export.outcomes();
         Ok(ExportedLog {
@@ -451,7 +451,7 @@ pub fn drain_and_export(
             why,
         })
     };
-    drain_into(log, url, is_restored, Some(export), written)
+    drain_into(log, url, is_restored, Some(export_log), written)
 }
 
 /// How far the export of one log has come.

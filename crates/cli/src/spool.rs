@@ -195,37 +195,8 @@ fn drain(dir: &Path, target: &Target<'_>, is_json: bool) -> Result<ExitCode, Err
             }
         };
         told.push(match target.drain(&log.folder, written) {
-            Ok(Drained::Removed {
-                records,
-                dead_lettered,
-                unexported,
-                exported,
-            }) => {
-                let mut whys = Vec::new();
-                if dead_lettered > 0 {
-                    whys.push(format!(
-                        "refused by Postgres, and kept in audit.dead_letters with the reason: {}",
-                        self::records(dead_lettered)
-                    ));
-                }
-                if exported > 0 {
-                    whys.push(format!("exported: {}", self::records(exported)));
-                }
-                if unexported > 0 {
-                    let why = if target.exports() {
-                        "the collector refused them"
-                    } else {
-                        "they were not exported before"
-                    };
-                    whys.push(format!(
-                        "in Postgres alone, since {why}: {}",
-                        self::records(unexported)
-                    ));
-                }
-                let mut outcome = outcome(&log, "removed", records, &whys.join("; "));
-                outcome["dead_lettered"] = json!(dead_lettered);
-                outcome["exported"] = json!(exported);
-                outcome
+            Ok(drained @ (Drained::Removed { .. } | Drained::Empty)) => {
+                removed(&log, &drained, target.exports())
             }
             Ok(Drained::InUse) => {
                 is_left = true;
@@ -280,6 +251,44 @@ fn drain(dir: &Path, target: &Target<'_>, is_json: bool) -> Result<ExitCode, Err
         return Err(nothing_in(&[dir.to_owned()]));
     }
     Ok(ExitCode::from(u8::from(is_left)))
+}
+
+/// Says what became of a log that is removed.
+fn removed(log: &LocalLog, drained: &Drained, exports: bool) -> Value {
+    let &Drained::Removed {
+        records,
+        dead_lettered,
+        unexported,
+        exported,
+    } = drained
+    else {
+        return outcome(log, "removed", 0, "");
+    };
+    let mut whys = Vec::new();
+    if dead_lettered > 0 {
+        whys.push(format!(
+            "refused by Postgres, and kept in audit.dead_letters with the reason: {}",
+            self::records(dead_lettered)
+        ));
+    }
+    if exported > 0 {
+        whys.push(format!("exported: {}", self::records(exported)));
+    }
+    if unexported > 0 {
+        let why = if exports {
+            "the collector refused them"
+        } else {
+            "they were not exported before"
+        };
+        whys.push(format!(
+            "in Postgres alone, since {why}: {}",
+            self::records(unexported)
+        ));
+    }
+    let mut told = outcome(log, "removed", records, &whys.join("; "));
+    told["dead_lettered"] = json!(dead_lettered);
+    told["exported"] = json!(exported);
+    told
 }
 
 fn records(number: u64) -> String {
