@@ -9,8 +9,8 @@
 //!   makes other fields
 //! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
 //! - [`open`]: the table of open spans, in [`shard`]s; [`lookup`]: a span's states in all layers
-//! - [`context`]: what is recorded on the span of the whole request; [`captured`]: what is carried to
-//!   a task, a thread or a queue
+//! - [`context`]: what is recorded on the span of the whole request, and carried to a task, a thread
+//!   or a queue ([`captured`])
 //! - [`late`]: whether a span has to look at those around it again
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
 //!   for those
@@ -53,8 +53,7 @@ pub(crate) mod visitor;
 
 #[cfg(feature = "http-body")]
 pub use body::{AuditBodyExt, AuditedBody};
-pub use captured::Context;
-pub use context::{AuditContext, context};
+pub use context::{AuditContext, Context, context};
 pub use future::{AuditFutureExt, AuditSpanExt, Audited};
 pub use gather::Gathered;
 pub use sqlstate::sqlstate;

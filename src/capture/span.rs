@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::callsite::{Adopted, PlanRef};
 use super::host::{self, Host};
 use super::late::Late;
-use super::statements::Statements;
+use super::statements::{Statement, Statements};
 use super::visitor::Visitor;
 use crate::clock::Moment;
 use crate::limits::Limits;
@@ -308,6 +308,27 @@ impl SpanState {
         self.buffers.add_context(name, entries, &limits);
         self.buffers.bound(&limits);
         self.saw_fields(true, false);
+    }
+
+    /// Notes a statement that a library ran inside the run: the first fills the fields that have no
+    /// value, more than one are listed when the run [ends](Self::list_statements). It is no evidence
+    /// of success.
+    pub(crate) fn ran(&mut self, statement: &Statement) {
+        let statements = self.statements.get_or_insert_default();
+        if statements.add(statement) {
+            let limits = self.limits;
+            statement.write(&mut self.buffers, &limits);
+            self.buffers.bound(&limits);
+        }
+    }
+
+    /// Writes the list of the statements, if there were more than one.
+    pub(crate) fn list_statements(&mut self) {
+        if let Some(statements) = self.statements.take() {
+            let limits = self.limits;
+            statements.write(&mut self.buffers, &limits);
+            self.buffers.bound(&limits);
+        }
     }
 
     fn saw_fields(&mut self, some_are_inherited: bool, saw_result: bool) {

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::span::SpanState;
 use crate::limits::Limits;
 use crate::record::buffers::Buffers;
 use crate::record::encode::{Key, ty};
@@ -143,8 +142,8 @@ fn after_comment(mut rest: &str) -> &str {
 }
 
 impl Statements {
-    /// Returns whether the statement is the first one that is not of a transaction.
-    fn add(&mut self, statement: &Statement) -> bool {
+    /// Adds a statement. Returns whether it is the first one that is not of a transaction.
+    pub(super) fn add(&mut self, statement: &Statement) -> bool {
         if statement.is_of_transaction() {
             return false;
         }
@@ -162,41 +161,21 @@ impl Statements {
         }
         self.count == 1
     }
-}
-
-impl SpanState {
-    /// Notes a statement that a library ran inside the run: the first fills the fields that have no
-    /// value, more than one are listed when the run [ends](Self::list_statements). It is no evidence
-    /// of success.
-    pub(crate) fn ran(&mut self, statement: &Statement) {
-        let statements = self.statements.get_or_insert_default();
-        if statements.add(statement) {
-            let limits = self.limits;
-            statement.write(&mut self.buffers, &limits);
-            self.buffers.bound(&limits);
-        }
-    }
 
     /// Writes the list of the statements, if there were more than one.
-    pub(crate) fn list_statements(&mut self) {
-        let Some(statements) = self.statements.take() else {
-            return;
-        };
-        if statements.count < 2 {
+    pub(super) fn write(self, out: &mut Buffers, limits: &Limits) {
+        if self.count < 2 {
             return;
         }
-        let limits = self.limits;
         let count = Key::Extra("statement_count");
-        let listed = serde_json::Value::Array(statements.listed).to_string();
-        let out = &mut self.buffers;
-        out.fixed(count, ty::U64, statements.count.to_le_bytes(), &limits);
+        let listed = serde_json::Value::Array(self.listed).to_string();
+        out.fixed(count, ty::U64, self.count.to_le_bytes(), limits);
         out.text(
             Key::Extra("statements"),
             ty::JSON,
             listed.as_bytes(),
-            &limits,
+            limits,
         );
-        out.bound(&limits);
     }
 }
 

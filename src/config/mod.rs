@@ -6,6 +6,8 @@ pub(crate) mod otlp;
 #[cfg(feature = "otlp")]
 mod otlp_environment;
 #[cfg(feature = "otlp")]
+pub(crate) mod otlp_exporter;
+#[cfg(feature = "otlp")]
 pub(crate) mod receivers;
 
 use std::path::PathBuf;

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
 
+use opentelemetry_sdk::trace::SpanExporter;
+
+use super::otlp_exporter::HostExporter;
 use super::receivers::{Names, OpenInference, Receiver};
 use crate::error::BuildError;
 
@@ -48,6 +51,8 @@ pub struct Otlp {
     pub(crate) delay: Duration,
     pub(crate) quota_bytes: u64,
     pub(crate) beside_host: bool,
+    /// The host's own, instead of an endpoint.
+    pub(crate) exporter: Option<HostExporter>,
     /// Variables that are ignored because their value is invalid, and why.
     pub(crate) ignored: Vec<(String, &'static str)>,
 }
@@ -135,6 +140,47 @@ impl Otlp {
         })
     }
 
+    /// Exports by an exporter of the OpenTelemetry SDK instead of the built-in transport, such as
+    /// one of `opentelemetry-otlp` or of a vendor. The environment is not read.
+    ///
+    /// The exporter gets the same spans, as `SpanData`, and the resource of the process that wrote
+    /// them by `set_resource`. Its version of `opentelemetry_sdk` must be the one of this crate.
+    /// What is said here of the endpoint, the protocol, headers, certificates and compression does
+    /// not count; there are no [`metrics`](Self::metrics).
+    ///
+    /// An exporter says that it took a batch, or that it failed, but not which spans were refused.
+    /// So the built-in transport, which counts refused spans, is the default. `Ok` means that all
+    /// spans of the batch are exported. After `Err` the same batch is exported again, after a pause
+    /// of 0.5 s that doubles up to 30 s, until it is taken: a span that the receiver always refuses
+    /// holds up those behind it until [`quota_bytes`](Self::quota_bytes) is reached. One that does
+    /// not answer within [`timeout`](Self::timeout) counts as failed; when it takes the batch later
+    /// all the same, that counts.
+    ///
+    /// Exports run one at a time on a thread of their own that has no runtime, like those of the
+    /// SDK's `BatchSpanProcessor`. An exporter with a blocking client works there. The gRPC exporter
+    /// of `opentelemetry-otlp` must be built within a tokio runtime, which must go on running; one
+    /// with another async client needs a runtime around each export and does not work. An exporter
+    /// that never returns holds up neither the trail nor a shutdown. It is shut down with the
+    /// pipeline, so each pipeline needs one of its own: copies of these settings share theirs.
+    ///
+    /// ```no_run
+    /// use opentelemetry_sdk::trace::SpanExporter;
+    /// use tracing_audit::{Audit, Otlp};
+    ///
+    /// fn start(exporter: impl SpanExporter + 'static) -> Result<Audit, tracing_audit::BuildError> {
+    ///     Audit::builder()
+    ///         .postgres("postgres://app@localhost/app")
+    ///         .otlp(Otlp::exporter(exporter))
+    ///         .start()
+    /// }
+    /// ```
+    pub fn exporter(exporter: impl SpanExporter + 'static) -> Self {
+        Self {
+            exporter: Some(HostExporter::new(exporter)),
+            ..Self::at(Endpoint::default())
+        }
+    }
+
     pub(crate) fn at(endpoint: Endpoint) -> Self {
         Self {
             endpoint,
@@ -153,6 +199,7 @@ impl Otlp {
             delay: Duration::from_secs(1),
             quota_bytes: 512 * 1024 * 1024,
             beside_host: false,
+            exporter: None,
             ignored: Vec::new(),
         }
     }
@@ -393,8 +440,19 @@ impl Otlp {
         Ok(map)
     }
 
+    /// Checks that an exporter is not asked for what it cannot do.
+    pub(crate) fn check_exporter(&self) -> Result<(), BuildError> {
+        if self.exporter.is_some() && self.metrics {
+            return Err(invalid("metrics", "an exporter of spans takes none"));
+        }
+        Ok(())
+    }
+
     /// Checks that all settings are valid.
     pub(crate) fn check(&self) -> Result<(), BuildError> {
+        if self.exporter.is_some() {
+            return self.check_exporter();
+        }
         if self.traces {
             self.traces_url()?;
         }

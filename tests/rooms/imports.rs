@@ -83,6 +83,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "database",
             "delivery",
             "error",
+            "own_threads",
             "record",
             "report",
             "spool",

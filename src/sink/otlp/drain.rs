@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use rand::RngExt as _;
 
+use super::destination::Destination;
 use super::fault::{Fault, PATIENCE};
 use super::metrics::Metrics;
 use super::payload::{self, Gap, MAX_RECORDS, Payload, Scoped};
-use super::transport::Transport;
 use crate::clock::Moment;
 use crate::config::otlp::Otlp;
 use crate::delivery::export::{Export, LEFT_EVERY};
@@ -78,7 +78,7 @@ pub(crate) struct Drain {
     settings: Otlp,
     export: Arc<Export>,
     counters: Arc<Counters>,
-    transport: Arc<Transport>,
+    destination: Destination,
     metrics: Option<Metrics>,
     /// This process's own log first, then the adopted one, if any.
     sources: Vec<Exporting>,
@@ -131,7 +131,7 @@ impl Drain {
         settings: Otlp,
         export: Arc<Export>,
         counters: Arc<Counters>,
-        transport: Arc<Transport>,
+        destination: Destination,
         metrics: Option<Metrics>,
         own: Arc<Spool>,
     ) -> Self {
@@ -140,7 +140,7 @@ impl Drain {
             settings,
             export,
             counters,
-            transport,
+            destination,
             metrics,
             sources: vec![own],
             adopt_after: None,
@@ -156,7 +156,7 @@ impl Drain {
     pub(super) fn of_one(
         settings: Otlp,
         counters: Arc<Counters>,
-        transport: Arc<Transport>,
+        destination: Destination,
         log: Arc<Spool>,
     ) -> Self {
         let export = Arc::new(Export::new(Arc::clone(&counters)));
@@ -164,7 +164,7 @@ impl Drain {
             settings,
             export,
             counters,
-            transport,
+            destination,
             None,
             Arc::clone(&log),
         );
@@ -186,6 +186,7 @@ impl Drain {
                 return Some(why);
             }
         }
+        self.destination.shut_down().await;
         None
     }
 
@@ -201,11 +202,12 @@ impl Drain {
         if let Some(metrics) = self.metrics.take() {
             metrics.shut_down().await;
         }
+        self.destination.shut_down().await;
     }
 
     /// Must be called before it is run again after a panic, which may have interrupted a request.
     pub(crate) fn renew(&self) {
-        self.transport.renew();
+        self.destination.renew();
     }
 
     async fn work(&mut self) {
@@ -421,9 +423,9 @@ impl Drain {
             if part.is_empty() {
                 continue;
             }
-            let request = payload::request(&self.sources[index].resource, &part);
+            let resource = &self.sources[index].resource;
             let count = part.len() as u64;
-            match self.transport.spans(request).await {
+            match self.destination.spans(resource, &part).await {
                 Ok(refused) => {
                     delivered.taken += count - refused.min(count);
                     delivered.refused += refused.min(count);

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
+use super::destination::Destination;
 use super::drain::Drain;
+use super::host_exporter::{ExporterThread, ToExporter};
 use super::metrics::{self, Observe};
 use super::{payload, transport};
 use crate::config::otlp::Otlp;
@@ -15,16 +17,34 @@ use crate::stats::Counters;
 #[derive(Debug)]
 pub(crate) struct Exporter {
     settings: Otlp,
-    transport: Arc<transport::Transport>,
+    way: Way,
+}
+
+/// How spans leave the process.
+#[derive(Debug)]
+enum Way {
+    Transport(Arc<transport::Transport>),
+    HostExporter(ExporterThread),
 }
 
 impl Exporter {
     /// Checks the settings. Must be called within the runtime that the export will run on.
     pub(crate) fn new(settings: Otlp) -> Result<Self, BuildError> {
-        Ok(Self {
-            transport: Arc::new(transport::Transport::new(&settings)?),
-            settings,
-        })
+        settings.check_exporter()?;
+        let way = match settings.exporter.clone() {
+            Some(exporter) => Way::HostExporter(ExporterThread::start(exporter)?),
+            None => Way::Transport(Arc::new(transport::Transport::new(&settings)?)),
+        };
+        Ok(Self { settings, way })
+    }
+
+    fn destination(&self) -> Destination {
+        match &self.way {
+            Way::Transport(transport) => Destination::Collector(Arc::clone(transport)),
+            Way::HostExporter(thread) => {
+                Destination::Exporter(ToExporter::new(thread.clone(), self.settings.timeout))
+            }
+        }
     }
 
     /// Starts the export. Must be called within the runtime that it will run on.
@@ -35,16 +55,24 @@ impl Exporter {
         own: &Arc<Spool>,
         observe: &Observe,
     ) -> Drain {
-        let metrics = self.settings.metrics.then(|| {
-            let resource = payload::resource_attributes(own.log(), &self.settings);
-            let transport = Arc::clone(&self.transport);
-            metrics::Metrics::start(&self.settings, resource, transport, observe)
-        });
+        let metrics = match &self.way {
+            Way::Transport(transport) if self.settings.metrics => {
+                let resource = payload::resource_attributes(own.log(), &self.settings);
+                let transport = Arc::clone(transport);
+                Some(metrics::Metrics::start(
+                    &self.settings,
+                    resource,
+                    transport,
+                    observe,
+                ))
+            }
+            _ => None,
+        };
         Drain::new(
             self.settings.clone(),
             Arc::clone(export),
             Arc::clone(counters),
-            Arc::clone(&self.transport),
+            self.destination(),
             metrics,
             Arc::clone(own),
         )
@@ -53,6 +81,7 @@ impl Exporter {
     /// Starts the export of one log, whose process is dead and whose records are in Postgres. Must
     /// be called within the runtime that it will run on.
     pub(crate) fn start_one(self, counters: &Arc<Counters>, log: Arc<Spool>) -> Drain {
-        Drain::of_one(self.settings, Arc::clone(counters), self.transport, log)
+        let destination = self.destination();
+        Drain::of_one(self.settings, Arc::clone(counters), destination, log)
     }
 }

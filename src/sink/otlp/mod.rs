@@ -5,6 +5,8 @@
 //!   what receivers read beside the conventions, [`receivers`]; pure
 //! - [`payload`]: puts records into a request
 //! - [`transport`], [`tls`], [`fault`]: send a request and classify its answer
+//! - [`destination`]: what the spans are sent to; or, instead of a collector, the host's own exporter
+//!   ([`host_exporter`]), which gets the same spans as the SDK has them ([`span_data`])
 //! - [`drain`]: the loop over all logs
 //! - [`metrics`]: counters, durations, token usage
 //!
@@ -15,14 +17,17 @@
 
 mod attributes;
 mod conventions;
+mod destination;
 mod drain;
 mod exporter;
 mod fault;
+mod host_exporter;
 mod message;
 mod metrics;
 mod payload;
 mod receivers;
 mod span;
+mod span_data;
 mod sql;
 mod tls;
 mod transport;

@@ -61,6 +61,18 @@ pub(super) struct Gap {
     pub(super) last_us: i64,
 }
 
+impl Scoped {
+    /// Returns the version of the conventions that the span follows; empty: one without a version.
+    pub(super) fn schema_url(&self) -> &'static str {
+        schema_url(self.is_gen_ai)
+    }
+}
+
+/// The GenAI conventions have no version yet.
+fn schema_url(is_gen_ai: bool) -> &'static str {
+    if is_gen_ai { "" } else { names::SCHEMA_URL }
+}
+
 impl Payload {
     /// Reads the next records of a log from `from` on, as many as one request holds; passes each
     /// one that can be read to `seen`.
@@ -147,8 +159,7 @@ pub(super) fn request(resource: &Resource, spans: &[Scoped]) -> ExportTraceServi
                 ..InstrumentationScope::default()
             }),
             spans,
-            // The GenAI conventions have no version yet.
-            schema_url: if is_gen_ai { "" } else { names::SCHEMA_URL }.to_owned(),
+            schema_url: schema_url(is_gen_ai).to_owned(),
         })
     };
     ExportTraceServiceRequest {
