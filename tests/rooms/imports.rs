@@ -106,7 +106,6 @@ const ROOMS: &[(&str, &[&str])] = &[
             "sink",
             "spool",
             "stats",
-            "vocabulary",
         ],
     ),
     (
