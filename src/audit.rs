@@ -24,7 +24,7 @@ use crate::stats::Stats;
 /// | `AUDIT_DATABASE_URL`, else `DATABASE_URL` | the database of the trail | required |
 /// | `AUDIT_SPOOL_DIR` | the folder of the local log | see [`Builder::spool`] |
 /// | `AUDIT_SERVICE_NAME`, else `OTEL_SERVICE_NAME` | the column `service_name` | the program's name |
-/// | `AUDIT_ADOPT`: `gen_ai`, `sqlx`, `http`, separated by commas | what is recorded without a tag; see [`Builder::adopt`] | nothing |
+/// | `AUDIT_ADOPT`: `gen_ai`, `sqlx`, `http` and variants, separated by commas | what is recorded without a tag; see [`Builder::adopt`] | nothing |
 /// | `AUDIT_ACTIVITIES`, separated by commas | which events are activities; see [`Builder::activities`] | none beside the usual ones |
 /// | `AUDIT_RECORD_PARAMETERS`, `true` or `1` | whether the field `parameters` of query runs is recorded; see [`Builder::record_parameters`] | no |
 /// | `OTEL_EXPORTER_OTLP_…` (feature `otlp`) | a collector to export to as well; see `Otlp::from_env` | no export |

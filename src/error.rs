@@ -58,7 +58,9 @@ pub enum BuildError {
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// A word in the environment variable `AUDIT_ADOPT` is unknown.
-    #[error("AUDIT_ADOPT: a word is none of gen_ai, sqlx and http, separated by commas")]
+    #[error(
+        "AUDIT_ADOPT: a word is none of gen_ai, gen_ai.whole_messages, sqlx, sqlx.every_statement and http, separated by commas"
+    )]
     Adopt,
     /// The worker thread could not be started.
     #[error("cannot start the worker's thread")]

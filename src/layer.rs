@@ -242,7 +242,8 @@ impl Recorder {
                 }
                 is_run
             });
-            if is_of_run != Some(true) && sqlx.every_statement {
+            let is_run = sqlx.every_statement && !statement.is_of_transaction();
+            if is_run && is_of_run != Some(true) {
                 self.statement(&statement, event, ctx);
             }
         } else if let Some(plan) = adopted.report(event) {

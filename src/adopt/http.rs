@@ -107,7 +107,7 @@ fn route(value: Given<'_>, out: &mut Translation<'_>) {
         .unwrap_or(text);
     if text != "None" {
         out.extra("http.route", Given::Text(text));
-        out.text(Field::TargetType, "http_route");
+        out.text(Field::TargetType, "http.route");
         out.text(Field::TargetId, text);
     }
 }

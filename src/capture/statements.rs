@@ -43,7 +43,7 @@ impl Statement {
     }
 
     /// Returns whether it only begins or ends a transaction.
-    fn is_of_transaction(&self) -> bool {
+    pub(crate) fn is_of_transaction(&self) -> bool {
         const WORDS: [&str; 9] = [
             "ABORT",
             "BEGIN",

@@ -83,6 +83,8 @@ impl Adopt {
     /// `metadata.statements`. sqlx reports a statement that failed like any other, so that a
     /// statement is no evidence of success.
     ///
+    /// The events are of level DEBUG. A filter for the whole subscriber may take them away.
+    ///
     /// sqlx formats each statement for its event once somebody listens: some microseconds. Values
     /// that are bound to a statement are not in it.
     ///
@@ -135,7 +137,9 @@ impl Adopt {
     pub(crate) fn of_word(word: &str) -> Option<Self> {
         match word {
             "gen_ai" => Some(Self::gen_ai().into()),
+            "gen_ai.whole_messages" => Some(Self::gen_ai().whole_messages().into()),
             "sqlx" => Some(Self::sqlx().into()),
+            "sqlx.every_statement" => Some(Self::sqlx().every_statement().into()),
             "http" => Some(Self::http().into()),
             _ => None,
         }
@@ -172,8 +176,8 @@ pub struct AdoptSqlx {
 }
 
 impl AdoptSqlx {
-    /// Also makes a query run of each statement outside of a query run. Its `status` is `unknown`,
-    /// since sqlx does not tell.
+    /// Also makes a query run of each statement outside of a query run, except for `BEGIN`, `COMMIT`
+    /// and the like. Its `status` is `unknown`, since sqlx does not tell.
     #[must_use]
     pub fn every_statement(mut self) -> Self {
         self.every_statement = true;

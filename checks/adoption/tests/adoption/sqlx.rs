@@ -50,6 +50,7 @@ macro_rules! statements {
             );
             session.execute("SELECT 1").instrument(said).await.unwrap();
             session.execute("SELECT 'outside'").await.unwrap();
+            session.begin().await.unwrap().commit().await.unwrap();
         }
     };
 }
