@@ -154,7 +154,10 @@ pub(super) const PLAIN_TEXT: &[&str] = &[
     "db.stored_procedure.name",
     "http.request.method",
     "http.route",
-    "rpc.",
+    "rpc.grpc.status_code",
+    "rpc.method",
+    "rpc.service",
+    "rpc.system",
     "server.address",
     "server.port",
     "network.",
@@ -199,6 +202,11 @@ pub(super) const MESSAGE_CONTENT: &[&str] = &[
     // From earlier versions.
     "gen_ai.completion",
     "gen_ai.event.content",
+    "embedding.embeddings",
+    "embedding.text",
+    "llm.prompt_template.variables",
+    "llm.prompts",
+    "retrieval.documents",
     // Of receivers.
     "input.value",
     "output.value",
@@ -213,13 +221,25 @@ pub(super) const MESSAGE_CONTENT: &[&str] = &[
     "mlflow.spanOutputs",
 ];
 
+/// Fields that hold content, while others that begin with their names do not.
+pub(super) const EXACT_CONTENT: &[&str] = &["http.request.body", "http.response.body"];
+
+/// The prefix of fields that hold a prompt, in earlier versions, and those that do not.
+pub(super) const PROMPT: (&str, &[&str]) = (
+    "gen_ai.prompt",
+    &["gen_ai.prompt.name", "gen_ai.prompt.version"],
+);
+
 /// Prefixes of fields that hold a query's text or its values.
 pub(super) const QUERY_CONTENT: &[&str] = &[
     "sql_text",
     "db.query.text",
+    "db.operation.parameter.",
     "db.query.parameter.",
     "db.statement",
     "parameters",
+    // Of a run with more than one.
+    "statements",
 ];
 
 /// Endings for the whole length in bytes and the sha256 of a text that was cut: beside the text,

@@ -130,7 +130,7 @@ impl ToExporter {
                     self.late = Some(late);
                     return Err(Fault::TimedOut);
                 }
-                Ok(Ok(Ok(()))) => self.accepted = late.spans,
+                Ok(Ok(Ok(()))) => self.accepted.extend(late.spans),
                 Ok(_) => {}
             }
         }

@@ -450,7 +450,11 @@ impl<'a> Writing<'a> {
 
     /// Returns whether a field of this name may go out; `None` if its name says nothing of that.
     fn may_say(&self, name: &str) -> Option<bool> {
-        if begins(name, names::MESSAGE_CONTENT) {
+        let (prompt, not_content) = names::PROMPT;
+        let is_message = begins(name, names::MESSAGE_CONTENT)
+            || names::EXACT_CONTENT.contains(&name)
+            || name.starts_with(prompt) && !not_content.contains(&name);
+        if is_message {
             Some(self.content.messages)
         } else if begins(name, names::QUERY_CONTENT) {
             Some(self.content.query_text == QueryText::Full)
