@@ -1,7 +1,8 @@
 //! A span and a record for each request of an actix-web application.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::future::{Future, Ready, ready};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,6 +20,7 @@ use crate::request::body::Progress;
 use crate::request::run::{Head, Headers, RequestRun};
 use crate::request::seen::ReadBody;
 use crate::request::{Identity, RequestSettings};
+use crate::vocabulary::Outcome;
 
 /// A middleware that opens a span around each request and records it: `audit.event` with
 /// `action_type = 'http_request'`, in `audit.activities`. Needs feature `actix-web`.
@@ -290,13 +292,27 @@ where
             Err(error) => {
                 if let Some(mut run) = run {
                     // The response that actix-web makes of it.
-                    run.explain(&error.to_string());
                     let code = error.as_response_error().status_code().as_u16();
+                    explain(&run, &error, code);
                     run.answered(code, &HeaderMap::new(), false);
                 }
                 Err(error)
             }
         })
+    }
+}
+
+/// Records the error that a response was made of, if it is the service's own word: a denial or a
+/// failure. Of a request that cannot be understood, the error repeats what the client sent.
+fn explain(run: &RequestRun, error: &Error, code: u16) {
+    if code < 500 && !Outcome::of_http(code).is_denial() {
+        return;
+    }
+    let mut why = String::new();
+    // The host's code, which may fail or panic.
+    let shown = catch_unwind(AssertUnwindSafe(|| write!(why, "{error}")));
+    if matches!(shown, Ok(Ok(()))) {
+        run.explain(&why);
     }
 }
 
@@ -318,10 +334,10 @@ fn answered<B: MessageBody>(
         if let Ok(id) = HeaderValue::from_str(run.id()) {
             response.headers_mut().insert(id_header.clone(), id);
         }
-        if let Some(error) = response.response().error() {
-            run.explain(&error.to_string());
-        }
         let code = response.status().as_u16();
+        if let Some(error) = response.response().error() {
+            explain(&run, error, code);
+        }
         let has_body = !matches!(size, BodySize::None | BodySize::Sized(0));
         let goes_on = run.answered(code, response.headers(), has_body);
         goes_on.then_some(run)

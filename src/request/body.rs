@@ -77,6 +77,10 @@ impl Beginning {
         self.seen = self.seen.saturating_add(len as u64);
         let room = self.limit - self.bytes.len();
         self.bytes.extend_from_slice(&data[..data.len().min(room)]);
+        if data.len() < len {
+            // What follows is not next to it.
+            self.limit = self.bytes.len();
+        }
     }
 
     /// Returns the total of bytes that were seen.

@@ -6,13 +6,18 @@ use std::borrow::Cow;
 pub(super) const REDACTED: &str = "REDACTED";
 
 /// Headers whose values are secrets, beside those whose names contain one of [`SECRET_WORDS`].
-const SECRET_HEADERS: [&str; 6] = [
+const SECRET_HEADERS: [&str; 11] = [
+    "auth",
     "authorization",
     "cookie",
+    "dpop",
+    "ocp-apim-subscription-key",
     "proxy-authorization",
-    "set-cookie",
     "sec-websocket-key",
+    "sec-websocket-protocol",
+    "set-cookie",
     "x-amz-security-token",
+    "x-functions-key",
 ];
 
 /// Words in the names of headers and query parameters whose values are secrets.
@@ -54,6 +59,16 @@ fn is_secret_parameter(name: &str) -> bool {
     SECRET_PARAMETERS.contains(&&*name) || SECRET_WORDS.iter().any(|word| name.contains(word))
 }
 
+/// The longest name of a parameter that is recorded unless it is allowed.
+const NAME_BYTES: usize = 64;
+
+/// Returns whether a part of a query looks like a name and its value, rather than like a value on its
+/// own that has a `=` in it: a URL, or base64, which is padded with `=`.
+fn is_named(name: &str, value: &str) -> bool {
+    let is_of_name = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-[]%".contains(&byte);
+    !value.trim_matches('=').is_empty() && name.len() <= NAME_BYTES && name.bytes().all(is_of_name)
+}
+
 /// Returns the query with `REDACTED` in place of each value but those of the `allowed` parameters
 /// that hold no secret. A part without a name is redacted as a whole, since it may be a value.
 pub(super) fn query(query: &str, allowed: &[Box<str>], limit: usize) -> String {
@@ -65,9 +80,12 @@ pub(super) fn query(query: &str, allowed: &[Box<str>], limit: usize) -> String {
         if !out.is_empty() {
             out.push('&');
         }
-        let (name, value) = part.split_once('=').unwrap_or(("", part));
-        let is_allowed =
-            allowed.iter().any(|allowed| **allowed == *name) && !is_secret_parameter(name);
+        let is_known = |name: &str| allowed.iter().any(|allowed| **allowed == *name);
+        let (name, value) = match part.split_once('=') {
+            Some((name, value)) if is_known(name) || is_named(name, value) => (name, value),
+            _ => ("", part),
+        };
+        let is_allowed = is_known(name) && !is_secret_parameter(name);
         if !name.is_empty() {
             out.push_str(name);
             out.push('=');
@@ -117,6 +135,11 @@ mod tests {
             ("q=a=b&q=", "q=a=b&q="),
             ("sk-4711", "REDACTED"),
             ("=sk-4711&&page=2", "REDACTED&&page=2"),
+            (
+                "c2stNDcxMQ==&c2stNDcxMTE=&flag=",
+                "REDACTED&REDACTED&REDACTED",
+            ),
+            ("https://u:sk-4711@host/x?a=b", "REDACTED"),
             ("", ""),
         ] {
             assert_eq!(query(given, &allowed, 100), expected, "{given}");

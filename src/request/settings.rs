@@ -87,11 +87,11 @@ const MAX_BODY_BYTES: usize = 1024 * 1024;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TakeIds {
-    /// Nobody's.
+    /// Nobody's. The default.
+    #[default]
     Never,
     /// Those that a [trusted proxy](RequestSettings::trusted_proxies) sends. It must remove what
-    /// strangers send, or make ids of its own.
-    #[default]
+    /// strangers send, or make ids of its own: most proxies pass both headers on as they come.
     FromProxies,
     /// Everyone's.
     Always,
@@ -142,8 +142,8 @@ impl RequestSettings {
     ///
     /// A stranger who may choose the id can put his records into another request's story, and one
     /// who may choose the trace can make them children of another service's. So the default is
-    /// [`TakeIds::FromProxies`], which takes none as long as there is no trusted proxy. Within a
-    /// network of your own services, choose [`TakeIds::Always`].
+    /// [`TakeIds::Never`]. Within a network of your own services, choose [`TakeIds::Always`]; behind a
+    /// proxy that makes the ids itself, [`TakeIds::FromProxies`].
     ///
     /// ```
     /// use tracing_audit::{RequestSettings, TakeIds};

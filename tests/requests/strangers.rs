@@ -34,7 +34,7 @@ fn ids_are_taken_from_proxies_or_everyone_as_the_settings_say() {
         .trusted_proxies(["127.0.0.0/8"])
         .unwrap();
     for settings in [
-        through_proxy.clone(),
+        through_proxy.clone().take_ids(TakeIds::FromProxies),
         RequestSettings::new().take_ids(TakeIds::Always),
     ] {
         let row = row_with_ids(settings);
@@ -45,8 +45,9 @@ fn ids_are_taken_from_proxies_or_everyone_as_the_settings_say() {
         RequestSettings::new(),
         RequestSettings::new()
             .trusted_proxies(["10.0.0.0/8"])
-            .unwrap(),
-        through_proxy.take_ids(TakeIds::Never),
+            .unwrap()
+            .take_ids(TakeIds::FromProxies),
+        through_proxy,
     ] {
         let row = row_with_ids(settings);
         assert_ne!(row["request_id"], "order-7");

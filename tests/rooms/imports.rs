@@ -73,7 +73,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     ("request", &["capture", "clock", "record", "vocabulary"]),
     ("tower", &["request"]),
-    ("actix", &["request"]),
+    ("actix", &["request", "vocabulary"]),
     ("spool", &["clock", "record"]),
     (
         "sink",
