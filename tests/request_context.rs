@@ -579,8 +579,13 @@ fn work_elsewhere() {
         let captured = work.recv().unwrap();
         captured.in_scope(|| {
             query("from a queue");
-            context().set("conversation_id", "c");
-            query("in a conversation");
+            assert_eq!(context().request_id().as_deref(), Some("r-1"));
+            // A span in between looks around again once a value is late.
+            info_span!("inner", user_role = "analyst").in_scope(|| {
+                context().set("conversation_id", "c");
+                info_span!("innermost", user_role = "analyst")
+                    .in_scope(|| query("in a conversation"));
+            });
         });
         query("of the other");
         Context::job("cleanup").in_scope(|| {

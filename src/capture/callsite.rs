@@ -240,10 +240,14 @@ fn find<'a, T>(
     let place = (address as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - TABLE_SLOTS.ilog2());
     let place = usize::try_from(place).unwrap_or(0);
     for probe in 0..PROBES {
-        let entry = table[(place + probe) % TABLE_SLOTS].get_or_init(|| Entry {
-            address,
-            decided: decide(),
-        });
+        let place = &table[(place + probe) % TABLE_SLOTS];
+        let entry = if let Some(entry) = place.get() {
+            entry
+        } else {
+            // Not while the place is being initialised: a host's mapping may make spans.
+            let decided = decide();
+            place.get_or_init(|| Entry { address, decided })
+        };
         if entry.address == address {
             return Some(&entry.decided);
         }

@@ -34,7 +34,11 @@ impl Captured {
 
     /// Gives it to a span that has just begun.
     pub(super) fn give_to(&self, state: &mut SpanState) {
-        state.buffers.inherited.clone_from(&self.inherited);
+        // As if the span itself said so: it stands for the request from here on.
+        state
+            .buffers
+            .context
+            .splice(0..0, self.inherited.iter().copied());
         state.parent = self.parent;
         state.root = self.root;
         state.host = self.host;

@@ -26,6 +26,7 @@ use tracing_subscriber::Registry;
 use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use uuid::Uuid;
 
+use super::callsite::Adopted;
 use super::host;
 use super::late::Late;
 use super::shard::Shard;
@@ -237,6 +238,9 @@ impl Open {
                 };
                 shard = again;
             }
+        }
+        if state.is(Adopted::Http) {
+            state.name_request();
         }
         let forgotten = self.insert(shard, id.into_u64(), state);
         if let Some(forgotten) = forgotten {

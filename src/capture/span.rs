@@ -203,9 +203,9 @@ impl SpanState {
             .is_some_and(|plan| plan.adopted == Some(adopted))
     }
 
-    /// Gives a request the id of its row, unless it has one of its own.
-    pub(crate) fn name_request(&mut self) {
-        if self.buffers.own_key(Field::RequestId).is_none() {
+    /// Gives a request the id of its row, unless it has or inherits one.
+    pub(super) fn name_request(&mut self) {
+        if !self.buffers.has_inherited(Field::RequestId) {
             let id = self.id.to_string();
             let key = Key::Field(Field::RequestId);
             self.buffers

@@ -14,6 +14,10 @@ pub(crate) struct Statement {
     pub(crate) rows_returned: u64,
     pub(crate) rows_affected: u64,
     pub(crate) elapsed: Duration,
+    /// It only begins or ends a transaction.
+    pub(crate) is_of_transaction: bool,
+    /// It changes no row, so that what a driver calls affected are the rows that it read.
+    only_reads: bool,
 }
 
 /// The statements of one run.
@@ -34,16 +38,36 @@ const LISTED_BYTES_EACH: usize = 1024;
 const LISTED: usize = 100;
 
 impl Statement {
+    pub(crate) fn new(sql: &str, rows: [u64; 2], elapsed: Duration) -> Self {
+        let [rows_returned, rows_affected] = rows;
+        let is_one = Self::is_one(sql);
+        Self {
+            sql: sql.to_owned(),
+            rows_returned,
+            rows_affected,
+            elapsed,
+            is_of_transaction: is_one && Self::is_of_transaction(sql),
+            only_reads: is_one && Self::only_reads(sql),
+        }
+    }
+
     /// Returns the words of the statement in upper case, without comments at its beginning.
-    fn words(&self) -> impl Iterator<Item = String> + '_ {
-        without_comments(&self.sql)
+    fn words(sql: &str) -> impl Iterator<Item = String> + '_ {
+        without_comments(sql)
             .split(|char: char| !char.is_ascii_alphanumeric() && char != '_')
             .filter(|word| !word.is_empty())
             .map(str::to_ascii_uppercase)
     }
 
+    /// Returns whether nothing but white space and comments follows a semicolon: a program may send
+    /// more than one statement as one text. One within a string counts as well, which costs nothing.
+    fn is_one(sql: &str) -> bool {
+        let after = sql.split_once(';').map_or("", |(_, after)| after);
+        without_comments(after).is_empty()
+    }
+
     /// Returns whether it only begins or ends a transaction.
-    pub(crate) fn is_of_transaction(&self) -> bool {
+    fn is_of_transaction(sql: &str) -> bool {
         const WORDS: [&str; 9] = [
             "ABORT",
             "BEGIN",
@@ -55,7 +79,7 @@ impl Statement {
             "SAVEPOINT",
             "START",
         ];
-        let mut words = self.words();
+        let mut words = Self::words(sql);
         match words.next().as_deref() {
             // A prepared statement is not a transaction.
             Some("PREPARE") => words.next().as_deref() == Some("TRANSACTION"),
@@ -64,11 +88,10 @@ impl Statement {
         }
     }
 
-    /// Returns whether it changes no row, so that what a driver calls affected are the rows that it
-    /// read.
-    fn only_reads(&self) -> bool {
+    /// Returns whether it changes no row.
+    fn only_reads(sql: &str) -> bool {
         const CHANGE: [&str; 5] = ["DELETE", "INSERT", "INTO", "MERGE", "UPDATE"];
-        let mut words = self.words();
+        let mut words = Self::words(sql);
         match words.next().as_deref() {
             Some("SELECT" | "TABLE" | "VALUES" | "SHOW" | "FETCH") => true,
             // The words may stand in a string as well: then both counts are kept.
@@ -95,7 +118,7 @@ impl Statement {
                 out.fixed(Key::Field(field), ty::U64, rows.to_le_bytes(), limits);
             }
         };
-        if self.only_reads() {
+        if self.only_reads {
             count(Field::RowCount, self.rows_returned);
             return;
         }
@@ -144,7 +167,7 @@ fn after_comment(mut rest: &str) -> &str {
 impl Statements {
     /// Adds a statement. Returns whether it is the first one that is not of a transaction.
     pub(super) fn add(&mut self, statement: &Statement) -> bool {
-        if statement.is_of_transaction() {
+        if statement.is_of_transaction {
             return false;
         }
         self.count += 1;
@@ -184,12 +207,7 @@ mod tests {
     use super::*;
 
     fn statement(sql: &str) -> Statement {
-        Statement {
-            sql: sql.to_owned(),
-            rows_returned: 0,
-            rows_affected: 0,
-            elapsed: Duration::ZERO,
-        }
+        Statement::new(sql, [0, 0], Duration::ZERO)
     }
 
     #[test]
@@ -202,7 +220,7 @@ mod tests {
             "TABLE t",
             "EXPLAIN SELECT 1",
         ] {
-            assert!(statement(sql).only_reads(), "{sql}");
+            assert!(statement(sql).only_reads, "{sql}");
         }
         for sql in [
             "UPDATE t SET a = 1",
@@ -210,10 +228,11 @@ mod tests {
             "INSERT INTO t SELECT 1",
             "EXPLAIN ANALYZE UPDATE t SET a = 1",
             "DROP TABLE t",
+            "SELECT set_config('a', 'b', true); DELETE FROM t",
             "/* unclosed",
             "",
         ] {
-            assert!(!statement(sql).only_reads(), "{sql}");
+            assert!(!statement(sql).only_reads, "{sql}");
         }
     }
 
@@ -226,14 +245,15 @@ mod tests {
             "PREPARE TRANSACTION 'a'",
             " ",
         ] {
-            assert!(statement(sql).is_of_transaction(), "{sql}");
+            assert!(statement(sql).is_of_transaction, "{sql}");
         }
         for sql in [
             "SELECT 1",
             "PREPARE a AS SELECT 1",
             "UPDATE commit SET a = 1",
+            "BEGIN; DELETE FROM t; COMMIT",
         ] {
-            assert!(!statement(sql).is_of_transaction(), "{sql}");
+            assert!(!statement(sql).is_of_transaction, "{sql}");
         }
     }
 }

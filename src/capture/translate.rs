@@ -57,6 +57,11 @@ impl Translation<'_> {
         self.saw_result = true;
     }
 
+    /// Notes that the value is no such evidence, although its field is a result.
+    pub(crate) fn is_no_result(&mut self) {
+        self.saw_result = false;
+    }
+
     fn value(&mut self, key: Key<'_>, value: Given<'_>) {
         let (out, limits) = (&mut *self.out, self.limits);
         match value {

@@ -90,6 +90,10 @@ impl Buffers {
         let mut at = 0;
         for (entry, end) in decode::entries_with_ends(from) {
             let Ok(entry) = entry else { break };
+            if entry.key == EntryKey::Field(Field::Boundary) {
+                at = end;
+                continue;
+            }
             // What happened to a value is not a value.
             let is_value = |own: &Entry<'_>| own.value.is_said() && !is_empty(own);
             let is_there =
@@ -131,6 +135,16 @@ impl Buffers {
         let entries = decode::entries(&self.body).map_while(Result::ok);
         let key = EntryKey::Field(field);
         entries.filter(move |entry| entry.key == key && entry.value.is_said() && !is_empty(entry))
+    }
+
+    /// Returns whether the span has or inherits a value of a field that its children inherit.
+    pub(crate) fn has_inherited(&self, field: Field) -> bool {
+        let all = [&*self.inherited, &self.context];
+        let entries = all.into_iter().flat_map(decode::entries);
+        let key = EntryKey::Field(field);
+        entries
+            .map_while(Result::ok)
+            .any(|entry| entry.key == key && entry.value.is_said() && !is_empty(&entry))
     }
 
     /// Returns the key that the span itself has for a field that its children inherit.

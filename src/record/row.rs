@@ -24,10 +24,12 @@ use crate::vocabulary::{Field, FieldType, Kind, PARAMETERS, Status};
 const MAX_PROBLEMS: usize = 100;
 
 /// What an adopted model call has in `metadata` only once the model has answered.
-const ANSWERED: [&str; 3] = [
+const ANSWERED: [&str; 4] = [
     "gen_ai.output.tool_calls",
     "gen_ai.response.finish_reasons",
     "gen_ai.response.id",
+    // Of an agent's run.
+    "gen_ai.usage.output_tokens",
 ];
 
 /// A row of one of the three tables, without what the spool and the writer add.
