@@ -242,7 +242,7 @@ impl Recorder {
                 }
                 is_run
             });
-            let is_run = sqlx.every_statement && !statement.is_of_transaction();
+            let is_run = sqlx.every_statement && !statement.is_of_transaction;
             if is_run && is_of_run != Some(true) {
                 self.statement(&statement, event, ctx);
             }
@@ -364,9 +364,6 @@ where
             // `None` if the filter disabled the parent, which then has no state.
             None => attributes.parent().map(|id| (id, ctx.metadata(id))),
         };
-        if parent.is_none() && state.is(Adopted::Http) {
-            state.name_request();
-        }
         self.open.keep(id, state, parent, active, || ctx.span(id));
     }
 

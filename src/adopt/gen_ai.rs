@@ -127,7 +127,8 @@ const AGENT: &[(&str, Becomes)] = &[
     ("gen_ai.output.messages", Becomes::Made(output)),
     ("gen_ai.prompt", Becomes::Made(input)),
     ("gen_ai.completion", Becomes::Made(output)),
-    ("gen_ai.response.id", Becomes::Made(response_id)),
+    // Known once the run has ended.
+    ("gen_ai.usage.output_tokens", Becomes::Made(usage)),
 ];
 
 /// The same, with all messages.
@@ -162,7 +163,9 @@ fn response_id(value: Given<'_>, out: &mut Translation<'_>) {
 
 fn finish_reasons(value: Given<'_>, out: &mut Translation<'_>) {
     whole("gen_ai.response.finish_reasons", value, out);
-    out.is_result();
+    if !matches!(value, Given::Text(reasons) if reasons.contains("error")) {
+        out.is_result();
+    }
 }
 
 /// Providers count the tokens when they answer; of an embedding there is nothing else.
@@ -183,14 +186,26 @@ fn input(value: Given<'_>, out: &mut Translation<'_>) {
     asked(Field::InputSummary, value, out);
 }
 
+/// What an agent said last. It says something between the calls of tools as well, and may fail then.
 fn output(value: Given<'_>, out: &mut Translation<'_>) {
     answered(Field::OutputSummary, value, out);
+    out.is_no_result();
+}
+
+fn usage(value: Given<'_>, out: &mut Translation<'_>) {
+    out.extra("gen_ai.usage.output_tokens", value);
+    out.is_result();
 }
 
 /// Writes the text of the user's last message.
 fn asked(field: Field, value: Given<'_>, out: &mut Translation<'_>) {
     let Given::Text(said) = value else { return };
-    out.text(field, messages::prompt(said).as_deref().unwrap_or(said));
+    match messages::prompt(said) {
+        Some(text) => out.text(field, &text),
+        // No text, such as an image alone.
+        None if messages::are(said) => {}
+        None => out.text(field, said),
+    }
 }
 
 /// Writes the text of the answer.
@@ -198,7 +213,7 @@ fn answered(field: Field, value: Given<'_>, out: &mut Translation<'_>) {
     let Given::Text(said) = value else { return };
     match messages::answer(said) {
         Some(text) => out.text(field, &text),
-        None if messages::are(said) => {}
+        None if messages::are(said) || said.is_empty() => {}
         None => out.text(field, said),
     }
     if let Some(calls) = messages::calls(said) {
@@ -248,7 +263,7 @@ fn outcome(value: Given<'_>, out: &mut Translation<'_>) {
     let status = match word {
         "success" => "succeeded",
         "error" => "failed",
-        // By a hook, before the tool ran.
+        // Denied by the tool itself, or skipped by a hook before it ran.
         "denied" | "skipped" => "rejected",
         _ => "unknown",
     };

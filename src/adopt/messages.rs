@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The longest JSON that is read; longer text is kept as it is.
+/// The longest JSON that is read.
 const READ_BYTES: usize = 4 << 20;
 
 /// Returns the text of the user's last message, or of the last message of all if the user said
@@ -55,13 +55,17 @@ pub(super) fn is_json(text: &str) -> bool {
 /// `None`: these are no messages.
 fn messages(json: &str) -> Option<Vec<Value>> {
     if json.len() > READ_BYTES {
-        return None;
+        // Rather nothing of it than its beginning, which is somebody else's.
+        return json.starts_with(['[', '{']).then(Vec::new);
     }
-    match serde_json::from_str(json).ok()? {
-        Value::Array(messages) => Some(messages),
-        message @ Value::Object(_) => Some(vec![message]),
-        _ => None,
-    }
+    let messages = match serde_json::from_str(json).ok()? {
+        Value::Array(messages) => messages,
+        message @ Value::Object(_) => vec![message],
+        _ => return None,
+    };
+    // An answer may be JSON as well.
+    let are = messages.iter().all(|message| message["role"].is_string());
+    are.then_some(messages)
 }
 
 fn role(message: &Value) -> &str {
@@ -107,6 +111,7 @@ mod tests {
         let without_user = r#"{"role": "system", "parts": [{"type": "text", "content": "Go."}]}"#;
         assert_eq!(prompt(without_user).as_deref(), Some("Go."));
         assert_eq!(prompt("How many?"), None);
+        assert!(!are(r#"{"total": 3}"#) && !are(r#"[{"content": "x"}]"#) && are("[]"));
         assert_eq!(prompt("3"), None);
     }
 

@@ -65,6 +65,9 @@ enum Becomes {
 impl Adoptions {
     /// `None`: nothing is adopted.
     pub(crate) fn new(all: &[Adopt]) -> Option<Self> {
+        if all.is_empty() {
+            return None;
+        }
         let mut adoptions = Self {
             gen_ai: None,
             sqlx: None,
@@ -74,13 +77,22 @@ impl Adoptions {
         };
         for Adopt(source) in all {
             match source {
-                Source::GenAi(gen_ai) => adoptions.gen_ai = Some(*gen_ai),
-                Source::Sqlx(sqlx) => adoptions.sqlx = Some(*sqlx),
-                Source::Http(http) => adoptions.http = Some(http.clone()),
+                Source::GenAi(gen_ai) => {
+                    let known = adoptions.gen_ai.get_or_insert_default();
+                    known.whole_messages |= gen_ai.whole_messages;
+                }
+                Source::Sqlx(sqlx) => {
+                    let known = adoptions.sqlx.get_or_insert_default();
+                    known.every_statement |= sqlx.every_statement;
+                }
+                Source::Http(http) => {
+                    let known = adoptions.http.get_or_insert_default();
+                    known.names.extend(&http.names);
+                }
                 Source::Spans(spans) => adoptions.spans.push(spans.clone()),
             }
         }
-        (!all.is_empty()).then_some(adoptions)
+        Some(adoptions)
     }
 
     /// Returns whether spans or events of this callsite may be adopted.
@@ -173,6 +185,7 @@ fn plan_by(
             Some((_, Becomes::Named(name))) => Slot::Renamed(name),
             Some((_, Becomes::Made(translate))) => Slot::Translated(*translate),
             Some((_, Becomes::Nothing)) => Slot::Ignore,
+            None if is_header(field.name()) => Slot::Ignore,
             None => Field::of_name(field.name(), Some(kind)).map_or(Slot::Extra, Slot::Field),
         }
     });
@@ -182,6 +195,11 @@ fn plan_by(
         begins.put(Key::Field(*field), value);
     }
     Plan::of_adopted(adopted, kind, slots, begins)
+}
+
+/// Returns whether the attribute is a header, which may hold a secret.
+fn is_header(name: &str) -> bool {
+    name.starts_with("http.request.header.") || name.starts_with("http.response.header.")
 }
 
 /// The value of `metadata` that tells an adopted record from a tagged one.

@@ -1,5 +1,6 @@
 //! Spans of a program's own, by what it says of them.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tracing::Metadata;
@@ -10,10 +11,21 @@ use crate::config::adopt::{SpanMapping, Spans};
 use crate::record::encode::Key;
 use crate::vocabulary::{Field, Kind, PARAMETERS};
 
+thread_local! {
+    /// A mapping of the host's runs on this thread.
+    static IS_ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
 /// Returns the plan of a callsite's spans; `None`: they are not adopted.
 pub(super) fn plan(spans: &Spans, metadata: &Metadata<'_>) -> Option<Plan> {
-    // The host's code. It is called where the host makes a span, and must not end that.
-    let mapping = catch_unwind(AssertUnwindSafe(|| (spans.0)(metadata))).ok()??;
+    // The host's code. It is called where the host makes a span, and must not end that; nor call
+    // itself, by spans of its own.
+    if IS_ASKED.replace(true) {
+        return None;
+    }
+    let mapping = catch_unwind(AssertUnwindSafe(|| (spans.0)(metadata)));
+    IS_ASKED.set(false);
+    let mapping = mapping.ok()??;
     let mut says_action = false;
     let slots: Vec<_> = metadata
         .fields()

@@ -29,12 +29,9 @@ pub(crate) fn statement(event: &Event<'_>) -> Option<Statement> {
         "" => read.summary.trim(),
         whole => whole,
     };
-    (!sql.is_empty()).then(|| Statement {
-        sql: sql.to_owned(),
-        rows_returned: read.rows_returned,
-        rows_affected: read.rows_affected,
-        elapsed: Duration::try_from_secs_f64(read.elapsed_secs).unwrap_or_default(),
-    })
+    let rows = [read.rows_returned, read.rows_affected];
+    let elapsed = Duration::try_from_secs_f64(read.elapsed_secs).unwrap_or_default();
+    (!sql.is_empty()).then(|| Statement::new(sql, rows, elapsed))
 }
 
 /// Writes what a query run of one statement begins with.

@@ -101,8 +101,9 @@ impl Adopt {
     /// field `http.request.method` (or `http.method`), as axum-tracing-opentelemetry's do, unless
     /// their `otel.kind` is `client`.
     ///
-    /// Headers and the values of query parameters are never recorded. A request without an enclosing
-    /// span and without a `request_id` gets the id of its row as one.
+    /// Headers and the values of query parameters are left out. A request that neither has nor inherits
+    /// a `request_id` gets the id of its row as one. tower-http's span does not say whether it is a
+    /// server's: do not trace clients by it.
     ///
     /// ```
     /// use tracing_audit::{Adopt, Audit};
@@ -114,7 +115,7 @@ impl Adopt {
 
     /// Adopts spans of the program's own. `mapping` is called once or more for each place in the
     /// source that makes spans, and returns what they are; `None`: they are not adopted. It must
-    /// return the same each time.
+    /// return the same each time, and should neither log nor make spans.
     ///
     /// ```
     /// use tracing_audit::{Adopt, Audit, Kind, SpanMapping};

@@ -45,6 +45,15 @@ impl Outcome {
         })
     }
 
+    /// Returns what the name of a gRPC status code stands for, such as `PermissionDenied`.
+    pub(crate) fn of_grpc_name(name: &str) -> Self {
+        let is_it = |known: &&str| known.replace('_', "").eq_ignore_ascii_case(name);
+        let code = GRPC_CODES.iter().position(is_it);
+        code.and_then(|code| u32::try_from(code).ok())
+            // UNKNOWN.
+            .map_or_else(|| Self::of_grpc(2), Self::of_grpc)
+    }
+
     #[cfg(any(feature = "tower", feature = "actix-web"))]
     pub(crate) fn is_denial(&self) -> bool {
         self.status == Status::Rejected

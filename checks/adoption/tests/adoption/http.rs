@@ -58,7 +58,7 @@ pub(crate) async fn ask(router: Router, paths: &[&str]) {
 }
 
 pub(crate) const PATHS: [&str; 4] = [
-    "/orders/7?token=secret-token",
+    "/orders/7?token=secret-token&next=https://shop.example/secret-reset",
     "/orders/0",
     "/broken",
     "/nowhere",
@@ -162,6 +162,62 @@ fn request_of_a_client_is_none_of_the_servers() {
         info_span!("HTTP request", http.request.method = "GET", otel.kind = ?Some("x"));
     });
     assert_eq!(rows(&trail, "action_type", "activities").len(), 1);
+}
+
+#[test]
+fn refused_request_that_a_library_calls_ok_is_none_and_a_request_in_a_span_has_an_id() {
+    use tracing::field::Empty;
+    let trail = trail();
+    trail.scoped(|| {
+        let connection = info_span!("connection", user_id = "of the connection");
+        connection.in_scope(|| {
+            // As tracing-actix-web does.
+            let refused = info_span!(
+                "HTTP request",
+                http.method = "GET",
+                http.target = "/orders",
+                http.status_code = 0,
+                otel.status_code = Empty,
+                http.request.header.authorization = "secret",
+            );
+            refused.record("http.status_code", 403);
+            refused.record("otel.status_code", "OK");
+        });
+        let calls = |report: fn(&tracing::Span)| {
+            let call = info_span!("grpc", http.request.method = "POST", url.path = "/orders.Orders/List");
+            report(&call);
+        };
+        // As tower-http 0.7 and 0.6 report a call by gRPC.
+        calls(|call| {
+            tracing::info!(target: "tower_http::trace::on_response", parent: call, status = 7);
+            tracing::info!(target: "tower_http::trace::on_failure", parent: call,
+                classification = %"Status: PermissionDenied: not yours", "response failed");
+        });
+        calls(|call| {
+            tracing::info!(target: "tower_http::trace::on_failure", parent: call,
+                classification = %"Code: 16", "response failed");
+        });
+        calls(|call| {
+            tracing::info!(target: "tower_http::trace::on_eos", parent: call, status = 0, "end of stream");
+        });
+    });
+    let found = rows(
+        &trail,
+        "status, error_code, error_message, request_id = id::text AS is_named",
+        "activities",
+    );
+    let row = |status: &str, code: Option<&str>| json!({"status": status, "error_code": code, "error_message": null, "is_named": true});
+    assert_eq!(
+        found,
+        [
+            row("rejected", Some("403")),
+            row("rejected", Some("PERMISSION_DENIED")),
+            row("rejected", Some("UNAUTHENTICATED")),
+            row("succeeded", None),
+        ]
+    );
+    let all = trail.postgres.psql("SELECT t::text FROM audit.trail t");
+    assert!(!all.contains("secret"), "{all}");
 }
 
 fn serves_until_killed() {

@@ -28,6 +28,10 @@ fn trail() -> Trail {
         });
         let events = Adopt::spans(|metadata| match metadata.name() {
             "panics" => panic!("a mapping of the host's"),
+            "asks" => {
+                let _again = info_span!("asks");
+                None
+            }
             "order" => Some(
                 SpanMapping::new(Kind::Event)
                     .field("number", "target_id")
@@ -48,6 +52,8 @@ fn span_of_the_programs_own_is_what_it_says() {
             run_sql("", 7, "secret").unwrap_err();
             info_span!("order", number = 12, card = "secret", tenant_id = "acme");
         });
+        // It asks itself, and does not wait for itself.
+        info_span!("asks");
         info_span!("panics", request_id = "r-2").in_scope(|| info_span!("audit.query_run"));
     });
     let queries = rows(
@@ -107,6 +113,25 @@ fn model_call_has_succeeded_once_the_model_has_answered() {
         failed.record("gen_ai.response.id", "r");
         failed.record("error.type", "timeout");
         drop(call(Some("create_agent"), "none of ours"));
+        let json = call(Some("chat"), r#"{"total": 3}"#);
+        json.record("gen_ai.output.messages", r#"{"total": 4}"#);
+        drop(json);
+        let agent = |usage: Option<u64>| {
+            let run = info_span!(
+                "agent",
+                gen_ai.operation.name = "invoke_agent",
+                gen_ai.completion = Empty,
+                gen_ai.usage.output_tokens = Empty,
+            );
+            // After a turn that only calls a tool, and after one that says something.
+            run.record("gen_ai.completion", "");
+            run.record("gen_ai.completion", "on the way");
+            if let Some(usage) = usage {
+                run.record("gen_ai.usage.output_tokens", usage);
+            }
+        };
+        agent(None);
+        agent(Some(5));
         // A tag counts for more.
         info_span!(
             "audit.event",
@@ -131,13 +156,16 @@ fn model_call_has_succeeded_once_the_model_has_answered() {
             call("an id", "succeeded"),
             call("tokens", "succeeded"),
             tool,
-            error
+            error,
+            call(r#"{"total": 3}"#, "succeeded"),
         ]
     );
-    let tagged = rows(
+    let events = rows(
         &trail,
-        "action_type, metadata->'adopted' AS adopted",
+        "action_type, status, output_summary, metadata->'adopted' AS adopted",
         "events",
     );
-    assert_eq!(tagged, [json!({"action_type": "tagged", "adopted": null})]);
+    let run = |status: &str| json!({"action_type": "agent_execution", "status": status, "output_summary": "on the way", "adopted": "gen_ai"});
+    let tagged = json!({"action_type": "tagged", "status": "unknown", "output_summary": null, "adopted": null});
+    assert_eq!(events, [run("unknown"), run("succeeded"), tagged]);
 }

@@ -51,6 +51,10 @@ fn run(database: &str) {
     runtime.block_on(http::ask(http::router().layer(layer), &http::PATHS));
     runtime.block_on(rig::ask(rig::current, database));
     runtime.block_on(sqlx::current(database));
+    // A span that only some of the layers want.
+    tracing::info_span!("connection").in_scope(|| {
+        tracing::info_span!("HTTP request", http.request.method = "GET", url.path = "/");
+    });
 }
 
 fn audit(postgres: &str, spool: &Folder) -> Audit {
