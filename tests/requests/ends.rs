@@ -15,9 +15,15 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{any, get};
 use futures_util::stream::{self, Stream, StreamExt as _};
 use serde_json::{Value, json};
+use testkit::child::{
+    child, child_processes, command, kill, say_ready_and_wait_to_be_killed, start_until_ready,
+};
+use testkit::trail::{Folder, pipeline};
 use testkit::trail::{PATIENCE, Trail, balanced};
-use testkit::wait_until;
+use testkit::{Postgres, wait_until};
+use tracing_audit::Event;
 use tracing_audit::{AuditRequestLayer, RequestSettings};
+use tracing_subscriber::prelude::*;
 
 use super::{ask, ask_with_body, read_until, request, requests, send, serve};
 
@@ -286,4 +292,46 @@ fn every_one_of_ten_thousand_aborted_requests_has_its_row() {
         .psql("SELECT status, count(*) FROM audit.activities GROUP BY 1");
     assert_eq!(said.trim(), format!("cancelled|{begun}"));
     balanced(&trail.audit, &trail.postgres);
+}
+
+child_processes!(serves_until_killed);
+
+fn serves_until_killed() {
+    let audit = tracing_audit::from_env().unwrap();
+    tracing_subscriber::registry().with(audit.layer()).init();
+    let (begun, is_begun) = std::sync::mpsc::channel();
+    let app = Router::new().route(
+        "/slow",
+        get(async move || {
+            begun.send(()).unwrap();
+            std::future::pending::<()>().await;
+        }),
+    );
+    super::serve_here(app.layer(AuditRequestLayer::axum()), move |address| {
+        let _connection = send(address, "GET /slow", &[]);
+        is_begun.recv().unwrap();
+        // The request is stored by the time that a later record is committed.
+        for _ in 0..3 {
+            audit.record(Event::new("after")).unwrap();
+            audit.flush_blocking(PATIENCE).unwrap();
+        }
+        say_ready_and_wait_to_be_killed()
+    });
+}
+
+#[test]
+fn request_of_a_killed_process_has_its_row() {
+    let (postgres, spool) = (Postgres::start(), Folder::new());
+    let mut child = command(child!(serves_until_killed), &postgres, &spool);
+    kill(start_until_ready(&mut child));
+    // The next process writes what is in the log.
+    let audit = pipeline(&postgres, &spool, |builder| builder);
+    let row = || {
+        postgres.psql(
+            "SELECT concat_ws(' ', status, error_code, metadata->>'url.path') FROM audit.activities",
+        )
+    };
+    wait_until("the row is there", PATIENCE, || !row().is_empty());
+    audit.flush_blocking(PATIENCE).unwrap();
+    assert_eq!(row().trim(), "unknown process_lost /slow");
 }
