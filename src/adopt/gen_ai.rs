@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use tracing::Metadata;
 
-use super::{Becomes, messages, plan_by};
+use super::messages::{self, Said};
+use super::{Becomes, plan_by};
 use crate::capture::callsite::{Adopted, Plan};
 use crate::capture::translate::{Given, Translation};
 use crate::config::adopt::AdoptGenAi;
@@ -200,25 +201,33 @@ fn usage(value: Given<'_>, out: &mut Translation<'_>) {
 /// Writes the text of the user's last message.
 fn asked(field: Field, value: Given<'_>, out: &mut Translation<'_>) {
     let Given::Text(said) = value else { return };
-    match messages::prompt(said) {
-        Some(text) => out.text(field, &text),
-        // No text, such as an image alone.
-        None if messages::are(said) => {}
-        None => out.text(field, said),
+    match Said::of(said) {
+        Said::Messages(messages) => {
+            // There may be no text, only an image.
+            if let Some(text) = messages::prompt(&messages) {
+                out.text(field, &text);
+            }
+        }
+        Said::Unread => {}
+        Said::Text => out.text(field, said),
     }
 }
 
 /// Writes the text of the answer.
 fn answered(field: Field, value: Given<'_>, out: &mut Translation<'_>) {
     let Given::Text(said) = value else { return };
-    match messages::answer(said) {
-        Some(text) => out.text(field, &text),
-        None if messages::are(said) || said.is_empty() => {}
-        None => out.text(field, said),
-    }
-    if let Some(calls) = messages::calls(said) {
-        out.json("gen_ai.output.tool_calls", &calls);
-        out.is_result();
+    match Said::of(said) {
+        Said::Messages(messages) => {
+            if let Some(text) = messages::answer(&messages) {
+                out.text(field, &text);
+            }
+            if let Some(calls) = messages::calls(&messages) {
+                out.json("gen_ai.output.tool_calls", &calls);
+                out.is_result();
+            }
+        }
+        Said::Text if !said.is_empty() => out.text(field, said),
+        Said::Unread | Said::Text => {}
     }
 }
 
