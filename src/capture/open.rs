@@ -331,18 +331,11 @@ impl Open {
     where
         S: LookupSpan<'a>,
     {
-        let mut nearest = span;
-        while let Some(span) = nearest {
-            let (id, metadata) = (span.id(), Some(span.metadata()));
-            if let Some(is_behind) = self.with_of(&id, metadata, |state| state.may_miss_context()) {
-                if is_behind {
-                    self.catch_up(&span);
-                }
-                return self.with_of(&id, metadata, with);
-            }
-            nearest = span.parent();
+        let (span, is_behind) = self.nearest(span, |state| Some(state.may_miss_context()))?;
+        if is_behind {
+            self.catch_up(&span);
         }
-        None
+        self.with_of(&span.id(), Some(span.metadata()), with)
     }
 
     /// Calls `with` with the state of the nearest record: that of the span or of one that encloses it.
@@ -354,12 +347,24 @@ impl Open {
     where
         S: LookupSpan<'a>,
     {
+        let (span, _) = self.nearest(span, |state| state.kind)?;
+        self.with_of(&span.id(), Some(span.metadata()), with)
+    }
+
+    /// Returns the nearest span of which `ask` finds something in its state, and what it finds.
+    fn nearest<'a, S, T>(
+        &self,
+        span: Option<SpanRef<'a, S>>,
+        ask: impl Fn(&SpanState) -> Option<T>,
+    ) -> Option<(SpanRef<'a, S>, T)>
+    where
+        S: LookupSpan<'a>,
+    {
         let mut nearest = span;
         while let Some(span) = nearest {
-            let (id, metadata) = (span.id(), Some(span.metadata()));
-            let is_record = |state: &mut SpanState| state.kind.is_some();
-            if self.with_of(&id, metadata, is_record) == Some(true) {
-                return self.with_of(&id, metadata, with);
+            let found = self.with_of(&span.id(), Some(span.metadata()), |state| ask(state));
+            if let Some(found) = found.flatten() {
+                return Some((span, found));
             }
             nearest = span.parent();
         }
