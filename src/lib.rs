@@ -240,7 +240,10 @@
 //! # Reading the trail
 //!
 //! Every row has `request_id`, `tenant_id`, `parent_id`, `trace_id` and `span_id`. In SQL, `audit.request_trail('REQUEST_ID')`
-//! has what all kinds of records have in common, for one request; the view `audit.trail` has it for all. The program
+//! has what all kinds of records have in common, for one request; the view `audit.trail` has it for all. A record that ended
+//! before the user was known, such as the login itself, has no `user_id`, for rows never change; `audit.request_trail` has the
+//! user as `learned_user_id`, if the record lies within one that knows it and nobody else occurs there. `show` prints it as
+//! `alice (learned later)`. `find --user` looks at `user_id` alone. The program
 //! `tracing-audit` (`cargo install tracing-audit-cli`) prints the same as a tree:
 //!
 //! | command | what |
@@ -265,7 +268,8 @@
 //! `accepted = committed + pending + dead_lettered + dropped`.
 //!
 //! - **Postgres is away**: records wait in the local log, up to [`Builder::spool_quota_bytes`]. [`Stats::health`] is
-//!   [`Retrying`](Health::Retrying) and [`Stats::fault`] says why. The log says it too, when it begins, when its cause changes, and every five minutes.
+//!   [`Retrying`](Health::Retrying) and [`Stats::fault`] says why. The log says it too, when it begins, when its cause changes, and every five minutes: let `RUST_LOG` take
+//!   `tracing_audit=warn`.
 //! - **The process is killed**: the next one writes what is in the local log. A query or prompt run that was in flight
 //!   gets a row with `status = 'unknown'` and `error_code = 'process_lost'`.
 //! - **A record is dropped**: [`Stats::dropped_by`] counts it by [`DropCause`], and the trail has a row

@@ -662,3 +662,34 @@ fn layer_of_the_host_that_holds_a_spans_extensions_can_ask_for_the_context() {
     });
     assert_eq!(trail.row(Kind::QueryRun)["user_id"], "alice");
 }
+
+#[test]
+fn record_that_ended_before_the_login_learns_the_user_of_its_request() {
+    let trail = Trail::start();
+    trail.scoped(|| {
+        let request = info_span!("audit.event", action_type = "request", request_id = "r");
+        request.in_scope(|| {
+            query("before");
+            checked();
+            query("after");
+        });
+        // The same id alone proves nothing.
+        let stranger = info_span!("other", request_id = "r");
+        stranger.in_scope(|| query("of a stranger"));
+    });
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let written = trail.postgres.psql(
+        "SELECT concat_ws(' ', what, user_id, '/', learned_user_id) FROM audit.request_trail('r') ORDER BY what",
+    );
+    let written: Vec<&str> = written.lines().collect();
+    assert_eq!(
+        written,
+        [
+            "after alice /",
+            "before / alice",
+            "in the login alice /",
+            "of a stranger /",
+            "request alice /"
+        ]
+    );
+}

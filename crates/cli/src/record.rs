@@ -72,7 +72,12 @@ impl Writer<'_> {
             }
         }
         for column in self.differing {
-            say(label(column), row.text(column).unwrap_or("none"), LONG);
+            let learned = match (*column, &row.learned_user) {
+                ("user_id", Some(user)) => Some(format!("{user} (learned later)")),
+                _ => None,
+            };
+            let value = learned.as_deref().or(row.text(column));
+            say(label(column), value.unwrap_or("none"), LONG);
         }
         if let Some(why) = &row.unread {
             say("incomplete", why, LONG);

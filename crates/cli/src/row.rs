@@ -29,6 +29,8 @@ pub(crate) struct Row {
     pub(crate) metadata: BTreeMap<String, String>,
     /// Why its texts could not be read, if so.
     pub(crate) unread: Option<String>,
+    /// The user, if that became known after the row was written.
+    pub(crate) learned_user: Option<String>,
     /// The application's own key for the tenant.
     tenant_key: Option<String>,
     /// The original length in characters of each text that was cut.
@@ -106,7 +108,10 @@ impl Row {
                     .filter_map(|c| self.text(c))
                     .collect();
                 if !target.is_empty() {
-                    let _ = write!(subject, " → {}", target.join("/"));
+                    // A route begins with a slash of its own.
+                    let is_path = target.last().is_some_and(|id| id.starts_with('/'));
+                    let target = target.join(if is_path { " " } else { "/" });
+                    let _ = write!(subject, " → {target}");
                 }
                 Some(subject.trim().to_owned())
             }
@@ -115,7 +120,8 @@ impl Row {
         .filter(|subject| !subject.is_empty())
     }
 
-    /// Returns the row as one line of JSON: `kind`, then the columns in table order.
+    /// Returns the row as one line of JSON: `kind`, `learned_user_id` if there is one, then the
+    /// columns in table order.
     ///
     /// Postgres leaves some characters unescaped that could steer a terminal. They occur only
     /// inside strings, so they can be written as escapes.
@@ -131,11 +137,16 @@ impl Row {
             return escape_json(&object.to_string());
         }
         let columns = self.json.strip_prefix('{').unwrap_or(&self.json);
-        format!(
-            "{{\"kind\":\"{}\",{}",
-            word(self.table.kind()),
-            escape_json(columns)
-        )
+        let mut learned = String::new();
+        if let Some(user) = &self.learned_user {
+            let _ = write!(
+                learned,
+                "\"learned_user_id\":{},",
+                Value::from(user.as_str())
+            );
+        }
+        let kind = word(self.table.kind());
+        escape_json(&format!("{{\"kind\":\"{kind}\",{learned}{columns}"))
     }
 }
 
@@ -156,6 +167,7 @@ impl FromRow<'_, PgRow> for Row {
                     .unwrap_or_else(|_| BTreeMap::from([(String::from("metadata"), object)]))
             }),
             unread: None,
+            learned_user: None,
             tenant_key: row.try_get("tenant_key")?,
             lengths: lengths
                 .and_then(|object| serde_json::from_str(&object).ok())

@@ -4,7 +4,7 @@
 //! number of records; then the records themselves, a page at a time, printing each page before
 //! reading the next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 
@@ -20,7 +20,7 @@ use crate::error::Error;
 use crate::pages::{self, Extent, Pages, TENANT_KEY, cut, is_usual};
 use crate::record::{LONG, Writer, human, label};
 use crate::retain::print;
-use crate::row::{RecordId, table_of};
+use crate::row::{RecordId, Row, table_of};
 use crate::text::{Terminal, duration, escape_line, paragraph};
 use crate::tree::{self, Node};
 
@@ -48,6 +48,10 @@ const AT_ONCE: usize = 50;
 /// The records of a request, and one record by its id.
 const OF_REQUEST: &str = "request_id = $1 AND ($2::uuid IS NULL OR tenant_id = $2)";
 const BY_ID: &str = "id = $1::text::uuid AND ($2::uuid IS NULL OR tenant_id = $2)";
+
+/// The users of records that ended before their user was known. `$2` is bound as for the records.
+const LEARNED: &str = "SELECT id, left(learned_user_id, 8192) FROM audit.request_trail($1)
+    WHERE learned_user_id IS NOT NULL AND ($2::uuid IS NULL OR tenant_id = $2)";
 
 /// How long finding the records may take.
 const FIND_TIMEOUT: &str = "SET LOCAL statement_timeout = '60s'";
@@ -107,7 +111,8 @@ pub(crate) async fn run(database: &Database, arguments: &Show) -> Result<(), Err
         let mut pages = Pages::new(places.iter().map(|place| place.node.record), extent);
         let mut places = places.iter();
         while let Some(rows) = pages.next(&mut connection, tenant).await.map_err(failed)? {
-            for row in rows {
+            for mut row in rows {
+                outline.tell_learned(&mut row);
                 // A record that was removed meanwhile is left out.
                 let place = places.by_ref().find(|place| row.is(place.node.record));
                 if let Some(place) = place {
@@ -137,7 +142,8 @@ async fn print_json(
         .await
         .map_err(|source| database.read_error(source))?
     {
-        for row in rows {
+        for mut row in rows {
+            outline.tell_learned(&mut row);
             write!(out, "{before}{}", row.json())?;
             before = ",\n ";
             unread += usize::from(row.unread.is_some());
@@ -177,6 +183,8 @@ struct Outline {
     /// For each circumstance: the first record's value, whether another record's differs, and all
     /// values.
     circumstances: [(Option<String>, bool, BTreeSet<String>); CIRCUMSTANCES.len()],
+    /// By the record's id, the user who became known after it had ended.
+    learned: HashMap<Uuid, String>,
 }
 
 /// Reads the outline, by the records' start times.
@@ -194,6 +202,7 @@ async fn outline(
         nodes: Vec::new(),
         began: String::new(),
         circumstances: Default::default(),
+        learned: HashMap::new(),
     };
     let mut rows = sqlx::query(AssertSqlSafe(statement))
         .bind(request)
@@ -204,6 +213,15 @@ async fn outline(
         outline.add(&row?)?;
     }
     drop(rows);
+    if condition == OF_REQUEST && outline.differing().contains(&"user_id") {
+        let learned: Vec<(Uuid, String)> = sqlx::query_as(LEARNED)
+            .bind(request)
+            .bind(tenant)
+            .persistent(false)
+            .fetch_all(&mut *transaction)
+            .await?;
+        outline.learned = learned.into_iter().collect();
+    }
     transaction.rollback().await?;
     Ok(outline)
 }
@@ -268,6 +286,12 @@ impl Outline {
             }
         }
         Ok(())
+    }
+
+    /// Tells a row whose it is, if that became known after it was written.
+    fn tell_learned(&self, row: &mut Row) {
+        let id = row.id().parse().ok();
+        row.learned_user = id.and_then(|id: Uuid| self.learned.get(&id).cloned());
     }
 
     /// Returns when the story begins.

@@ -98,6 +98,55 @@ fn show_prints_complete_rows_as_json() {
 }
 
 #[test]
+fn show_marks_a_user_who_became_known_after_the_record_had_ended() {
+    let postgres = migrated();
+    postgres.psql(
+        "SELECT audit.ensure_partition('events', '2026-05-04 09:30Z');
+        INSERT INTO audit.events
+            (id, request_id, tenant_id, parent_id, user_id, action_type, target_type, target_id, status, created_at, writer_id, seq, salt)
+        SELECT test_id(n, at), 'login', audit.tenant_uuid('acme'), CASE WHEN n > 1 THEN test_id(1, at) END, who, what,
+            CASE WHEN n = 1 THEN 'http.route' END, CASE WHEN n = 1 THEN '/login' END, 'succeeded', at, gen_random_uuid(), n, ''
+        FROM (VALUES (1, E'al\\u202eice', 'request'), (2, NULL, 'login'), (3, E'al\\u202eice', 'answer')) AS v (n, who, what),
+            (SELECT '2026-05-04 09:30Z'::timestamptz AS at) AS t",
+    );
+    let shown = run(&postgres, &["show", "login"]);
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let told = r"Request login
+  tenant       cef41eed-96b2-8b03-b04f-8adef1c9def6
+  user         al\u{202e}ice
+  began        2026-05-04 09:30:00.000 UTC
+  took         0 ms
+  records      3 events; 3 succeeded
+
+└─ event request → http.route /login  succeeded  +0 ms
+   │  user         al\u{202e}ice
+   ├─ event login  succeeded  +0 ms
+   │     user         al\u{202e}ice (learned later)
+   └─ event answer  succeeded  +0 ms
+         user         al\u{202e}ice
+";
+    assert_eq!(stdout(&shown), told);
+    let of_tenant = run(&postgres, &["show", "login", "--tenant", "acme"]);
+    assert_eq!(stdout(&of_tenant), stdout(&shown));
+    let json = run(&postgres, &["show", "login", "--json"]);
+    let rows: Vec<Value> = serde_json::from_str(&stdout(&json)).unwrap();
+    let learned: Vec<_> = rows
+        .iter()
+        .map(|row| (&row["user_id"], &row["learned_user_id"]))
+        .collect();
+    let user = Value::from("al\u{202e}ice");
+    assert_eq!(
+        learned,
+        [
+            (&user, &Value::Null),
+            (&Value::Null, &user),
+            (&user, &Value::Null)
+        ]
+    );
+    assert!(!stdout(&json).contains('\u{202e}'));
+}
+
+#[test]
 fn show_reads_only_the_given_tenant() {
     let postgres = migrated();
     postgres.psql(STORY);

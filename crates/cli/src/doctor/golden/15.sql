@@ -2293,16 +2293,32 @@ ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
 --@ ["privilege","audit.remove_partition(text,interval)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
---@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint)",null]
+--@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)",null]
 CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
- RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint)
+ RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
  SET max_parallel_workers_per_gather TO '0'
 AS $function$
-    SELECT * FROM audit.trail WHERE trail.request_id = $1 ORDER BY began_at, seq, id
+    WITH RECURSIVE records AS MATERIALIZED (
+        SELECT * FROM audit.trail WHERE trail.request_id = $1
+    ), within (id, outermost, user_id) AS (
+        SELECT r.id, r.id, r.user_id FROM records r WHERE NOT EXISTS (SELECT 1 FROM records p WHERE p.id = r.parent_id)
+        UNION
+        SELECT r.id, w.outermost, coalesce(r.user_id, w.user_id) FROM within w JOIN records r ON r.parent_id = w.id
+    ), learned (id, user_id) AS (
+        SELECT w.id, min(w.user_id) FROM within w JOIN (
+            SELECT w.outermost FROM within w JOIN records r ON r.id = w.id
+            GROUP BY w.outermost
+            HAVING count(DISTINCT r.user_id) = 1 AND count(DISTINCT r.tenant_id) <= 1
+        ) AS of_one_user ON of_one_user.outermost = w.outermost
+        GROUP BY w.id
+    )
+    SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
+    FROM records r LEFT JOIN learned l ON l.id = r.id
+    ORDER BY r.began_at, r.seq, r.id
 $function$
 ;
 --@ ["object","audit.request_trail(text)","function","",null]
