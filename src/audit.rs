@@ -53,6 +53,9 @@ pub fn from_env() -> Result<Audit, BuildError> {
 /// standard error, filtered by `RUST_LOG` (default `info`), and the audit layer, from which no
 /// filter hides anything. Needs feature `init`.
 ///
+/// Warnings and errors about the trail itself, of target `tracing_audit`, are logged even if
+/// `RUST_LOG` names other targets alone (`my_app=debug`). `tracing_audit=off` silences them.
+///
 /// # Errors
 ///
 /// As for [`from_env`]; [`BuildError::Subscriber`] when the program already has a subscriber.
@@ -69,9 +72,15 @@ pub fn init() -> Result<Audit, BuildError> {
     use tracing_subscriber::prelude::*;
 
     let audit = from_env()?;
-    let filter = EnvFilter::builder()
+    let mut filter = EnvFilter::builder()
         .with_default_directive(LevelFilter::INFO.into())
         .from_env_lossy();
+    let directives = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_default();
+    if is_silent_about_us(&directives)
+        && let Ok(directive) = "tracing_audit=warn".parse()
+    {
+        filter = filter.add_directive(directive);
+    }
     let log = tracing_subscriber::fmt::layer()
         .with_writer(std::io::stderr)
         .with_filter(filter);
@@ -81,6 +90,18 @@ pub fn init() -> Result<Audit, BuildError> {
         .try_init()
         .map_err(|_| BuildError::Subscriber)?;
     Ok(audit)
+}
+
+/// Whether the directives of an `EnvFilter` name other targets than ours, and no level for the rest.
+#[cfg(feature = "init")]
+fn is_silent_about_us(directives: &str) -> bool {
+    use tracing_subscriber::filter::LevelFilter;
+
+    let mut directives = directives.split(',').map(str::trim).peekable();
+    directives.peek().is_some_and(|first| !first.is_empty())
+        && directives.all(|directive| {
+            !directive.starts_with("tracing_audit") && directive.parse::<LevelFilter>().is_err()
+        })
 }
 
 impl Builder {

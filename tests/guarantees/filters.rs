@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use testkit::child::{child, child_processes, command};
+use testkit::child::{alone, child, child_processes, command};
 use testkit::heard::hear;
 use testkit::trail::{Folder, PATIENCE};
 use testkit::{Postgres, wait_until};
@@ -15,6 +15,8 @@ child_processes!(
     filters_only_another_layer,
     #[cfg(feature = "init")]
     calls_init_twice,
+    #[cfg(feature = "init")]
+    has_no_database,
 );
 
 fn hides_audit_spans_by_a_filter() {
@@ -97,4 +99,50 @@ fn init_installs_a_subscriber_whose_filter_hides_no_audit_spans() {
         "{log}"
     );
     assert_eq!(rows(&postgres, Kind::QueryRun).len(), 1);
+}
+
+#[cfg(feature = "init")]
+fn has_no_database() {
+    let audit = tracing_audit::init().unwrap();
+    tracing::warn!("not to be seen");
+    info_span!("audit.query_run", sql_text = "kept").in_scope(|| ());
+    wait_until("it is noticed", PATIENCE, || {
+        audit.stats().fault().is_some()
+    });
+    // A message is logged on a thread of its own.
+    let until = std::time::Instant::now() + Duration::from_secs(1);
+    wait_until("a message had the time", PATIENCE, || {
+        std::time::Instant::now() >= until
+    });
+    // A shutdown would wait for the database.
+    std::mem::forget(audit);
+}
+
+#[cfg(feature = "init")]
+#[test]
+fn init_logs_faults_of_the_trail_unless_rust_log_says_what_becomes_of_them() {
+    for (directives, is_logged) in [
+        ("my_app=debug", true),
+        ("my_app=debug,[request]=trace", true),
+        ("my_app=debug,error", false),
+        ("off", false),
+        ("my_app=debug,tracing_audit=off", false),
+        ("tracing_audit::sink=off,my_app=debug", false),
+    ] {
+        let spool = Folder::new();
+        let child = alone(child!(has_no_database))
+            .env("AUDIT_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
+            .env("AUDIT_SPOOL_DIR", &spool.0)
+            .env("RUST_LOG", directives)
+            .output()
+            .unwrap();
+        assert!(child.status.success(), "{child:?}");
+        let log = String::from_utf8(child.stderr).unwrap();
+        assert_eq!(
+            log.contains("audit trail: "),
+            is_logged,
+            "{directives}: {log}"
+        );
+        assert!(!log.contains("not to be seen"), "{directives}: {log}");
+    }
 }
