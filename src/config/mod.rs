@@ -458,8 +458,25 @@ impl Builder {
         })
     }
 
-    /// Reads the settings in the environment; see [`crate::from_env`].
-    pub(crate) fn from_env() -> Result<Self, BuildError> {
+    /// Reads the settings in the environment, which [`from_env`](crate::from_env) lists, so that code
+    /// can add the rest. What is set in code afterwards replaces what the environment says;
+    /// [`adopt`](Self::adopt) adds to it.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`] when a variable has a value that cannot be used. A missing database is an
+    /// error of [`start`](Self::start).
+    ///
+    /// ```no_run
+    /// use tracing_audit::{Adopt, Builder, Durability, Kind};
+    ///
+    /// let audit = Builder::from_env()?
+    ///     .adopt(Adopt::sqlx())
+    ///     .durability(Kind::Event, Durability::Required)
+    ///     .start()?;
+    /// # Ok::<(), tracing_audit::BuildError>(())
+    /// ```
+    pub fn from_env() -> Result<Self, BuildError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let service_name = var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME"));
         #[cfg(feature = "otlp")]
