@@ -6,7 +6,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -279,6 +279,113 @@ fn batch_that_an_exporter_fails_or_panics_on_twice_is_exported_once() {
         let spans = taken.get_finished_spans().unwrap();
         assert_eq!(spans.len() as u64, RECORDS, "each is taken once");
     }
+}
+
+/// Fails each batch with an event `poison`, or everything while it is down.
+#[derive(Clone, Debug, Default)]
+struct Picky {
+    is_down: Arc<AtomicBool>,
+    taken: Arc<Mutex<Vec<String>>>,
+}
+
+impl Picky {
+    fn down() -> Self {
+        let picky = Self::default();
+        picky.is_down.store(true, Ordering::Relaxed);
+        picky
+    }
+
+    /// Returns the actions of the events that it took, sorted.
+    fn taken(&self) -> Vec<String> {
+        let mut taken = self.taken.lock().unwrap().clone();
+        taken.sort();
+        taken
+    }
+}
+
+impl SpanExporter for Picky {
+    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
+        let actions: Vec<_> = batch
+            .iter()
+            .flat_map(|span| &span.attributes)
+            .filter(|attribute| attribute.key.as_str() == "audit.action.type")
+            .map(|attribute| attribute.value.to_string())
+            .collect();
+        assert_eq!(actions.len(), batch.len());
+        if self.is_down.load(Ordering::Relaxed) || actions.iter().any(|action| action == "poison") {
+            return Err(OTelSdkError::InternalFailure(String::from("sesame")));
+        }
+        self.taken.lock().unwrap().extend(actions);
+        Ok(())
+    }
+}
+
+fn record(audit: &Audit, actions: &[&str]) {
+    for action in actions {
+        audit
+            .record(Event::new(*action).target("question", "1"))
+            .unwrap();
+    }
+}
+
+/// Returns a trail whose process has ended and left these events to export.
+fn left(actions: &[&str]) -> Trail {
+    let trail = Trail::start_with(|builder| builder.otlp(settings(Otlp::exporter(Picky::down()))));
+    record(&trail.audit, actions);
+    wait_until("the export is failing", PATIENCE, || {
+        export(&trail.audit).is_failing()
+    });
+    trail.audit.shutdown_blocking(PATIENCE);
+    assert_eq!(trail.spool.names().len(), 1, "the log stays");
+    trail
+}
+
+#[test]
+fn span_that_an_exporter_always_fails_on_is_refused_and_the_rest_of_a_left_log_exported() {
+    let trail = left(&["first", "poison", "second", "third"]);
+    let exporter = Picky::default();
+    let otlp = settings(Otlp::exporter(exporter.clone()));
+    let audit = pipeline(&trail.postgres, &trail.spool, |builder| builder.otlp(otlp));
+    wait_until("one is refused", PATIENCE, || export(&audit).refused() == 1);
+    wait_until("the left log is removed", PATIENCE, || {
+        trail.spool.names().len() == 1
+    });
+    wait_until_exported(&audit, 3);
+    assert_eq!(exporter.taken(), ["first", "second", "third"], "each once");
+    record(&audit, &["own"]);
+    wait_until_exported(&audit, 4);
+    assert!(!export(&audit).is_failing());
+}
+
+#[test]
+fn span_that_an_exporter_always_fails_on_holds_up_no_others_of_its_process() {
+    let exporter = Picky::default();
+    let otlp = settings(Otlp::exporter(exporter.clone()));
+    let trail = Trail::start_with(|builder| builder.otlp(otlp));
+    record(&trail.audit, &["poison"]);
+    wait_until("the export is failing", PATIENCE, || {
+        export(&trail.audit).is_failing()
+    });
+    record(&trail.audit, &["first", "second"]);
+    wait_until_exported(&trail.audit, 2);
+    assert_eq!(export(&trail.audit).refused(), 1);
+    assert_eq!(exporter.taken(), ["first", "second"], "each once");
+}
+
+#[test]
+fn shutdown_exports_own_records_while_the_exporter_fails_on_a_left_log() {
+    let trail = left(&["poison"]);
+    let exporter = Picky::default();
+    // The record is still waited with when the shutdown begins.
+    let otlp = settings(Otlp::exporter(exporter.clone())).delay(PATIENCE);
+    let audit = pipeline(&trail.postgres, &trail.spool, |builder| builder.otlp(otlp));
+    wait_until("the left log fails", PATIENCE, || {
+        export(&audit).is_failing()
+    });
+    record(&audit, &["own"]);
+    audit.shutdown_blocking(PATIENCE);
+    assert_eq!(exporter.taken(), ["own"]);
+    assert_eq!(trail.spool.names().len(), 1, "the left log stays");
 }
 
 /// Blocks its thread until it is let go.

@@ -41,10 +41,18 @@ struct ExportState {
     held: VecDeque<PathBuf>,
     /// An orphaned log is being exported.
     is_adopting: bool,
-    /// The receiver does not accept records.
-    is_failing: bool,
+    receiver: Receiver,
     /// No more records come.
     is_ending: bool,
+}
+
+/// Whether the receiver accepts records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    Working,
+    /// It fails on an orphaned log. Records of this process have not failed since it last worked.
+    FailingOnLeft,
+    Failing,
 }
 
 impl Export {
@@ -57,7 +65,7 @@ impl Export {
                 left: VecDeque::new(),
                 held: VecDeque::new(),
                 is_adopting: false,
-                is_failing: false,
+                receiver: Receiver::Working,
                 is_ending: false,
             }),
             counters,
@@ -104,13 +112,19 @@ impl Export {
         self.hurry.notify_one();
     }
 
+    /// Returns whether no more records come.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.state().is_ending
+    }
+
     /// Returns whether the export has records left, of this process or of an orphaned log, and is
     /// not failing, so that it may still finish. A log that another process holds is not waited for.
     pub(crate) fn is_worth_waiting_for(&self) -> bool {
         let state = self.state();
-        let has_records =
-            state.position < state.durable || state.is_adopting || !state.left.is_empty();
-        has_records && !state.is_failing
+        let has_own = state.position < state.durable && state.receiver != Receiver::Failing;
+        let has_left =
+            (state.is_adopting || !state.left.is_empty()) && state.receiver == Receiver::Working;
+        has_own || has_left
     }
 
     /// Returns whether all records before `next_seq` were exported or given up.
@@ -179,12 +193,21 @@ impl Export {
 
     /// Notes that the receiver accepts records; returns whether it was failing.
     pub(crate) fn mark_working(&self) -> bool {
-        std::mem::replace(&mut self.state().is_failing, false)
+        let before = std::mem::replace(&mut self.state().receiver, Receiver::Working);
+        before != Receiver::Working
     }
 
-    /// Notes that the receiver accepts no records; returns whether it was working.
-    pub(crate) fn mark_failing(&self) -> bool {
-        !std::mem::replace(&mut self.state().is_failing, true)
+    /// Notes that the receiver accepts no records, of an orphaned log if `is_adopted`; returns
+    /// whether it was working.
+    pub(crate) fn mark_failing(&self, is_adopted: bool) -> bool {
+        let mut state = self.state();
+        let before = state.receiver;
+        state.receiver = if is_adopted && before != Receiver::Failing {
+            Receiver::FailingOnLeft
+        } else {
+            Receiver::Failing
+        };
+        before == Receiver::Working
     }
 
     /// Waits until there may be something to export; with a folder in the queue, for at most

@@ -291,7 +291,7 @@ fn start_export(
             runtime.block_on(drain.run());
         };
         let panicked = |_: &str| {
-            export.mark_failing();
+            export.mark_failing(false);
             counters.export.set_failing(true);
         };
         supervise(&counters, || export.should_stop(), panicked, run);

@@ -17,7 +17,7 @@ pub(super) enum Destination {
 }
 
 impl Destination {
-    /// Sends spans of one log. Returns how many of them were refused; an exporter does not say that.
+    /// Sends spans of one log. Returns how many of them were refused.
     pub(super) async fn spans(
         &mut self,
         resource: &Resource,
@@ -25,8 +25,14 @@ impl Destination {
     ) -> Result<u64, Fault> {
         match self {
             Self::Collector(transport) => transport.spans(payload::request(resource, spans)).await,
-            Self::Exporter(exporter) => exporter.spans(resource, spans).await.map(|()| 0),
+            Self::Exporter(exporter) => exporter.spans(resource, spans).await,
         }
+    }
+
+    /// Returns whether a batch is read again after a failure, with the records that came since: what
+    /// becomes of them shows whether the exporter fails because of the batch.
+    pub(super) fn reads_again(&self) -> bool {
+        matches!(self, Self::Exporter(_))
     }
 
     /// Opens a new connection the next time.

@@ -215,9 +215,17 @@ impl Drain {
             self.note_given_up();
             self.tell_gap().await;
             self.adopt();
-            let mut is_idle = true;
-            // In turn, so that orphaned records and new ones do not hold each other up.
-            for index in (0..self.sources.len()).rev() {
+            let mut is_idle = self.gap.is_none() || !self.settings.traces;
+            // In turn, so that orphaned records and new ones do not hold each other up. A process
+            // that ends exports its own first: the pause after a failure would be the last thing it
+            // does.
+            let has_own = self.export.waiting(self.sources[0].position) > 0;
+            let sources = if has_own && self.export.is_ending() {
+                1
+            } else {
+                self.sources.len()
+            };
+            for index in (0..sources).rev() {
                 if index > 0 || self.export.waiting(self.sources[0].position) > 0 {
                     is_idle = false;
                     self.say_ignored();
@@ -432,6 +440,9 @@ impl Drain {
                     (late, refusals) = (0, 0);
                     self.sources[index].unexplained = 0;
                     self.note_success();
+                    if refused > 0 && self.destination.reads_again() {
+                        self.refuses(String::from("the exporter fails on it alone"));
+                    }
                 }
                 Err(Fault::Refused { cause }) if part.len() == 1 => {
                     delivered.refused += 1;
@@ -458,7 +469,7 @@ impl Drain {
                     if matches!(fault, Fault::Unexplained { .. }) {
                         self.sources[index].unexplained += 1;
                     }
-                    self.failed(&fault).await;
+                    self.failed(&fault, is_adopted).await;
                     if !is_adopted && self.export.floor() >= end {
                         delivered.end = End::GivenUp;
                         return delivered;
@@ -467,7 +478,7 @@ impl Drain {
                         delivered.end = End::Unexplained;
                         return delivered;
                     }
-                    if is_adopted {
+                    if is_adopted || self.destination.reads_again() {
                         return delivered;
                     }
                 }
@@ -506,9 +517,9 @@ impl Drain {
     }
 
     /// Reports a failed request, if that is news, and pauses.
-    async fn failed(&mut self, fault: &Fault) {
+    async fn failed(&mut self, fault: &Fault, is_adopted: bool) {
         self.counters.export.set_failing(true);
-        if self.export.mark_failing() {
+        if self.export.mark_failing(is_adopted) {
             let cause = fault.cause().to_owned();
             report::say(move || {
                 tracing::warn!(
@@ -518,8 +529,12 @@ impl Drain {
                 );
             });
         }
+        let is_partly = matches!(fault, Fault::Partly { .. });
+        if is_partly {
+            self.backoff.reset();
+        }
         if let Some(patience) = &mut self.patience {
-            patience.failures += 1;
+            patience.failures = if is_partly { 0 } else { patience.failures + 1 };
             if patience.failures >= ATTEMPTS || matches!(fault, Fault::Hold { .. }) {
                 patience.why = Some(fault.cause().to_owned());
                 return;

@@ -32,6 +32,8 @@ pub(super) enum Fault {
     },
     /// The collector gives no reason: the cause may be in the request or in the collector.
     Unexplained { cause: String },
+    /// The host's exporter accepted a part; the rest may be accepted later.
+    Partly { cause: String },
     /// It was not answered in time.
     TimedOut,
     /// Somebody must fix something first.
@@ -47,6 +49,7 @@ impl Fault {
         match self {
             Self::Retry { cause, .. }
             | Self::Unexplained { cause }
+            | Self::Partly { cause }
             | Self::Hold { cause }
             | Self::Refused { cause } => cause,
             Self::TimedOut => "no answer in time",
