@@ -166,9 +166,10 @@ pub enum DrainError {
         /// The number of records that were written before the failure.
         written: u64,
     },
-    /// All records are in Postgres, but the collector does not accept the spans. The log stays.
+    /// All records are in Postgres, as rows or as dead letters, but not all are exported: the
+    /// collector does not accept the spans, or the log cannot be read any further. The log stays.
     #[error(
-        "all records are in Postgres, but the collector does not accept the spans: {why}; exported: {}, the others are kept",
+        "all records are in Postgres, but not all are exported: {why}; exported: {}, the others are kept",
         report::records(*.exported)
     )]
     Export {
@@ -412,8 +413,8 @@ pub fn drain_after_restore(
 ///
 /// # Errors
 ///
-/// Returns [`DrainError`]: [`DrainError::Export`] if requests failed for some seconds, or if the
-/// collector refuses in a way that only an operator can change.
+/// Returns [`DrainError`]: [`DrainError::Export`] if requests failed for some seconds, if the
+/// collector refuses in a way that only an operator can change, or if the log cannot be read.
 ///
 /// ```no_run
 /// use tracing_audit::{Otlp, local_log};
@@ -436,22 +437,37 @@ pub fn drain_and_export(
         let _entered = runtime.enter();
         otlp::Exporter::new(otlp.metrics(false)).map_err(DrainError::ExportSettings)?
     };
-    let export_log = move |folder: &Path, counters: &Arc<Counters>| {
-        let taken = Spool::take_over(folder);
-        let Some(spool) = taken.map_err(|error| cannot_drain(&error, error.io()))? else {
-            return Ok(ExportedLog::default());
+    let not_exported = |why| ExportedLog {
+        why: Some(why),
+        ..ExportedLog::default()
+    };
+    let export_log = |folder: &Path, counters: &Arc<Counters>| {
+        let spool = match Spool::take_over(folder) {
+            Ok(Some(spool)) => spool,
+            Ok(None) if folder.exists() => {
+                return not_exported(String::from(
+                    "another process has taken the local log over and exports the rest",
+                ));
+            }
+            Ok(None) => return ExportedLog::default(),
+            Err(error) => {
+                let causes = crate::error::causes(&error);
+                return not_exported(format!("the local log cannot be opened: {causes}"));
+            }
         };
         let _entered = runtime.enter();
         let drain = export.start_one(counters, Arc::new(spool));
         let why = runtime.block_on(drain.run_one());
         let (exported, refused) = counters.export.outcomes();
-        Ok(ExportedLog {
+        ExportedLog {
             exported,
             refused,
             why,
-        })
+        }
     };
-    drain_into(log, url, is_restored, Some(export_log), written)
+    let drained = drain_into(log, url, is_restored, Some(export_log), written);
+    runtime.block_on(export.shut_down());
+    drained
 }
 
 /// How far the export of one log has come.
@@ -464,7 +480,7 @@ struct ExportedLog {
 }
 
 /// Exports a log that is in Postgres.
-type ExportFn = fn(&Path, &Arc<Counters>) -> Result<ExportedLog, DrainError>;
+type ExportFn = fn(&Path, &Arc<Counters>) -> ExportedLog;
 
 const NO_EXPORT: Option<ExportFn> = None;
 
@@ -472,7 +488,7 @@ fn drain_into(
     log: &Path,
     url: &str,
     is_restored: bool,
-    export_log: Option<impl FnOnce(&Path, &Arc<Counters>) -> Result<ExportedLog, DrainError>>,
+    export_log: Option<impl FnOnce(&Path, &Arc<Counters>) -> ExportedLog>,
     mut written: impl FnMut(u64),
 ) -> Result<Drained, DrainError> {
     let log = &match log.file_name() {
@@ -534,7 +550,7 @@ fn drain_into(
         Ok(()) => {
             let left = export.and_then(|export| export.take_left(false));
             let ran = match (left, export_log) {
-                (Some(folder), Some(export_log)) => Some(export_log(&folder, &counters)?),
+                (Some(folder), Some(export_log)) => Some(export_log(&folder, &counters)),
                 _ => None,
             };
             let exported = ran.as_ref().map_or(0, |ran| ran.exported);

@@ -6,6 +6,7 @@
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ use testkit::collector::{Collector, Exported, Protocol};
 use testkit::trail::{PATIENCE, Trail, pipeline};
 use testkit::{otlp_to, wait_until};
 use tracing::info_span;
+use tracing_audit::local_log::{self, DrainError, Drained, LogState};
 use tracing_audit::{Audit, BuildError, Event, ExportStats, Otlp};
 
 /// Records each kind, a failure, and what is not a text.
@@ -386,6 +388,98 @@ fn shutdown_exports_own_records_while_the_exporter_fails_on_a_left_log() {
     audit.shutdown_blocking(PATIENCE);
     assert_eq!(exporter.taken(), ["own"]);
     assert_eq!(trail.spool.names().len(), 1, "the left log stays");
+}
+
+/// Counts its shutdowns and, before it answers, empties a file if it has one.
+#[derive(Clone, Debug, Default)]
+struct Draining {
+    is_down: bool,
+    empties: Option<PathBuf>,
+    shutdowns: Arc<AtomicUsize>,
+}
+
+impl SpanExporter for Draining {
+    async fn export(&self, _batch: Vec<SpanData>) -> OTelSdkResult {
+        if let Some(path) = &self.empties {
+            std::fs::write(path, "").unwrap();
+        }
+        if self.is_down {
+            return Err(OTelSdkError::InternalFailure(String::from("sesame")));
+        }
+        Ok(())
+    }
+
+    fn shutdown_with_timeout(&self, _timeout: Duration) -> OTelSdkResult {
+        self.shutdowns.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Drains the only log of a trail to Postgres and to an exporter.
+fn drain(trail: &Trail, url: &str, exporter: Draining) -> Result<Drained, DrainError> {
+    let log = trail.spool.0.join(&trail.spool.names()[0]);
+    wait_until("the log is free", PATIENCE, || {
+        let listed = local_log::list(&log).unwrap();
+        matches!(listed[0].state, LogState::Free(_))
+    });
+    local_log::drain_and_export(&log, url, false, Otlp::exporter(exporter), |_| ())
+}
+
+#[test]
+fn drain_shuts_the_exporter_down_whatever_the_outcome() {
+    let trail = left(&["asked"]);
+    let url = trail.postgres.url();
+    let exporter = Draining {
+        is_down: true,
+        ..Draining::default()
+    };
+    let shutdowns = || exporter.shutdowns.load(Ordering::Relaxed);
+    let nowhere = "postgres://nobody@127.0.0.1:1/none";
+    let failed = drain(&trail, nowhere, exporter.clone());
+    assert!(
+        matches!(failed, Err(DrainError::Postgres { .. })),
+        "{failed:?}"
+    );
+    assert_eq!(shutdowns(), 1);
+    let failed = drain(&trail, &url, exporter.clone());
+    assert!(
+        matches!(&failed, Err(DrainError::Export { why, exported: 0, .. })
+            if why == "the collector does not accept the spans: the exporter reports a failure"),
+        "{failed:?}"
+    );
+    assert_eq!(shutdowns(), 2);
+    let working = Draining {
+        is_down: false,
+        ..exporter.clone()
+    };
+    let drained = drain(&trail, &url, working);
+    assert!(
+        matches!(drained, Ok(Drained::Removed { exported: 1, .. })),
+        "{drained:?}"
+    );
+    assert_eq!(shutdowns(), 3);
+}
+
+#[test]
+fn drain_says_that_a_log_which_breaks_during_the_export_is_not_exported() {
+    let trail = left(&["asked"]);
+    let exporter = Draining {
+        empties: Some(
+            trail
+                .spool
+                .0
+                .join(&trail.spool.names()[0])
+                .join("spool.redb"),
+        ),
+        ..Draining::default()
+    };
+    let failed = drain(&trail, &trail.postgres.url(), exporter);
+    assert!(
+        matches!(&failed, Err(DrainError::Export { why, .. })
+            if why.starts_with("the local log cannot be read or changed")),
+        "{failed:?}"
+    );
+    assert_eq!(trail.spool.names().len(), 1, "the log stays");
 }
 
 /// Blocks its thread until it is let go.

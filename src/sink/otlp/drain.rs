@@ -17,7 +17,7 @@ use crate::delivery::export::{Export, LEFT_EVERY};
 use crate::report;
 use crate::sink::backoff::Backoff;
 use crate::sink::source::Source;
-use crate::spool::{Log, Sink, Spool};
+use crate::spool::{Log, LogError, Sink, Spool};
 use crate::stats::Counters;
 
 /// The pause after the first failed request; it doubles with each further one.
@@ -95,10 +95,10 @@ pub(crate) struct Drain {
     patience: Option<Patience>,
 }
 
-/// How often requests have failed, for an export that does not go on forever.
+/// When to give up, for an export that does not go on forever.
 #[derive(Debug, Default)]
 struct Patience {
-    /// The failures in a row.
+    /// How many requests in a row have failed.
     failures: u32,
     /// Why the export was given up.
     why: Option<String>,
@@ -174,20 +174,18 @@ impl Drain {
     }
 
     /// Exports that log and removes it; a request that fails is retried for some seconds.
-    /// Returns why it was given up, if it was.
+    /// Returns why the export was given up, if it was.
     pub(crate) async fn run_one(mut self) -> Option<String> {
-        while !self.sources.is_empty() {
-            self.export_from(0).await;
-            if let Some(why) = self
+        loop {
+            let why = self
                 .patience
                 .as_mut()
-                .and_then(|patience| patience.why.take())
-            {
-                return Some(why);
+                .and_then(|patience| patience.why.take());
+            if why.is_some() || self.sources.is_empty() {
+                return why;
             }
+            self.export_from(0).await;
         }
-        self.destination.shut_down().await;
-        None
     }
 
     /// Runs until asked to stop. A request in flight is dropped then: the next process exports its
@@ -345,8 +343,7 @@ impl Drain {
         let mut payload = match read {
             Ok(payload) => payload,
             Err(error) if is_adopted => {
-                set_aside(&error);
-                self.sources.remove(index);
+                self.abandon(index, &error);
                 return;
             }
             Err(_) => {
@@ -412,8 +409,7 @@ impl Drain {
             let log = source.log();
             let stored = log.set_positions(|| log.positions().with(Sink::Otlp, position));
             if let Err(error) = stored {
-                set_aside(&error);
-                self.sources.remove(index);
+                self.abandon(index, &error);
             }
         } else {
             self.export.advance(position);
@@ -536,7 +532,8 @@ impl Drain {
         if let Some(patience) = &mut self.patience {
             patience.failures = if is_partly { 0 } else { patience.failures + 1 };
             if patience.failures >= ATTEMPTS || matches!(fault, Fault::Hold { .. }) {
-                patience.why = Some(fault.cause().to_owned());
+                let cause = fault.cause();
+                patience.why = Some(format!("the collector does not accept the spans: {cause}"));
                 return;
             }
         }
@@ -553,6 +550,18 @@ impl Drain {
         };
         let pause = pause.mul_f64(0.8 + jitter).max(least.mul_f64(1.0 + jitter));
         self.export.pause(pause).await;
+    }
+
+    /// Stops exporting an adopted log that cannot be read or changed.
+    fn abandon(&mut self, index: usize, error: &LogError) {
+        self.sources.remove(index);
+        match &mut self.patience {
+            Some(patience) => {
+                let causes = crate::error::causes(error);
+                patience.why = Some(format!("the local log cannot be read or changed: {causes}"));
+            }
+            None => set_aside(error),
+        }
     }
 
     /// Removes an adopted log that is exported.

@@ -80,8 +80,17 @@ impl Exporter {
 
     /// Starts the export of one log, whose process is dead and whose records are in Postgres. Must
     /// be called within the runtime that it will run on.
-    pub(crate) fn start_one(self, counters: &Arc<Counters>, log: Arc<Spool>) -> Drain {
-        let destination = self.destination();
-        Drain::of_one(self.settings, Arc::clone(counters), destination, log)
+    pub(crate) fn start_one(&self, counters: &Arc<Counters>, log: Arc<Spool>) -> Drain {
+        Drain::of_one(
+            self.settings.clone(),
+            Arc::clone(counters),
+            self.destination(),
+            log,
+        )
+    }
+
+    /// Ends the export: no spans come any more, from this or from what it started.
+    pub(crate) async fn shut_down(&self) {
+        self.destination().shut_down().await;
     }
 }
