@@ -1,4 +1,8 @@
 //! The attributes of a span, within limits.
+//!
+//! Texts that receivers read under names of their own ([`Attributes::excerpt`]) get the room that the
+//! other attributes leave: the longest are cut until all fit, so that a long prompt does not displace
+//! the answer.
 
 use std::collections::HashSet;
 
@@ -18,10 +22,23 @@ const MAX_BYTES: usize = 1024 * 1024;
 pub(super) struct Attributes {
     all: Vec<KeyValue>,
     names: HashSet<String>,
+    /// The bytes of all attributes but the texts of `excerpts`.
     bytes: usize,
+    excerpts: Vec<Excerpt>,
     text_bytes: usize,
     dropped: u32,
 }
+
+/// A text that gets the room that other attributes leave.
+#[derive(Debug)]
+struct Excerpt {
+    name: String,
+    /// The name of the attribute with the text's type, if it has one.
+    mime: Option<&'static str>,
+}
+
+/// The type of a text that is no JSON.
+const PLAIN: &str = "text/plain";
 
 impl Attributes {
     /// Starts with no attributes; of each text, at most `text_bytes` are kept.
@@ -30,14 +47,63 @@ impl Attributes {
             all: Vec::with_capacity(24),
             names: HashSet::new(),
             bytes: 0,
+            excerpts: Vec::new(),
             text_bytes,
             dropped: 0,
         }
     }
 
     /// Returns the attributes, and how many were dropped.
-    pub(super) fn finish(self) -> (Vec<KeyValue>, u32) {
+    pub(super) fn finish(mut self) -> (Vec<KeyValue>, u32) {
+        self.fit_excerpts();
         (self.all, self.dropped)
+    }
+
+    /// Cuts the longest excerpts until all attributes fit.
+    fn fit_excerpts(&mut self) {
+        let excerpts = std::mem::take(&mut self.excerpts);
+        let mut lens: Vec<_> = excerpts
+            .iter()
+            .map(|excerpt| self.string(&excerpt.name).map_or(0, |text| text.len()))
+            .collect();
+        lens.sort_unstable();
+        let mut room = MAX_BYTES.saturating_sub(self.bytes);
+        let mut longest = usize::MAX;
+        for (index, len) in lens.iter().enumerate() {
+            let share = room / (lens.len() - index);
+            if *len > share {
+                longest = share;
+                break;
+            }
+            room -= len;
+        }
+        for excerpt in excerpts {
+            let Some(text) = self.string(&excerpt.name) else {
+                continue;
+            };
+            let kept = cut(text, longest).len();
+            if kept == text.len() {
+                continue;
+            }
+            if kept == 0 {
+                self.remove(&[&excerpt.name, excerpt.mime.unwrap_or_default()]);
+                self.dropped += 1;
+                continue;
+            }
+            text.truncate(kept);
+            // A part of a JSON text is none.
+            if let Some(mime) = excerpt.mime.and_then(|name| self.string(name)) {
+                PLAIN.clone_into(mime);
+            }
+        }
+    }
+
+    fn string(&mut self, name: &str) -> Option<&mut String> {
+        let known = self.all.iter_mut().find(|known| known.key == name)?;
+        match known.value.as_mut()?.value.as_mut()? {
+            any_value::Value::StringValue(text) => Some(text),
+            _ => None,
+        }
     }
 
     pub(super) fn text_bytes(&self) -> usize {
@@ -101,21 +167,39 @@ impl Attributes {
         }
     }
 
-    /// Adds a text that another attribute has as well, cut to the limit, unless it is empty; returns
-    /// what was added.
-    pub(super) fn excerpt<'t>(&mut self, name: &str, text: &'t str) -> Option<&'t str> {
+    /// Adds a text that another attribute has as well, cut to the limit, unless it is empty; with
+    /// `mime`, also its type under that name.
+    pub(super) fn excerpt(&mut self, name: &str, text: &str, mime: Option<&'static str>) {
         let kept = cut(text, self.text_bytes);
         if kept.is_empty() || self.names.contains(name) {
-            return None;
+            return;
         }
-        let value = any_value::Value::StringValue(kept.to_owned());
-        self.push(name, value, kept.len());
-        self.names.contains(name).then_some(kept)
+        // Its own bytes count in the end.
+        self.push(name, any_value::Value::StringValue(kept.to_owned()), 0);
+        if !self.names.contains(name) {
+            return;
+        }
+        self.excerpts.push(Excerpt {
+            name: name.to_owned(),
+            mime,
+        });
+        if let Some(mime) = mime {
+            let is_json = kept.starts_with(['{', '['])
+                && serde_json::from_str::<serde_json::Value>(kept).is_ok();
+            self.word(mime, if is_json { "application/json" } else { PLAIN });
+        }
     }
 
-    /// Removes the attributes with these names.
+    /// Removes the attributes with these names; excerpts get their room.
     pub(super) fn remove(&mut self, names: &[&str]) {
-        self.all.retain(|known| !names.contains(&&*known.key));
+        let bytes = &mut self.bytes;
+        self.all.retain(|known| {
+            let is_kept = !names.contains(&&*known.key);
+            if !is_kept {
+                *bytes = bytes.saturating_sub(text_bytes_of(known));
+            }
+            is_kept
+        });
     }
 
     /// Adds the whole length and the sha256 of a text that was cut.
@@ -171,6 +255,15 @@ impl Attributes {
                 self.text(name, &text, &text);
             }
         }
+    }
+}
+
+/// Returns the bytes of a text and its name.
+fn text_bytes_of(attribute: &KeyValue) -> usize {
+    let value = attribute.value.as_ref().and_then(|any| any.value.as_ref());
+    match value {
+        Some(any_value::Value::StringValue(text)) => attribute.key.len() + text.len(),
+        _ => attribute.key.len(),
     }
 }
 

@@ -167,8 +167,8 @@ impl Shown<'_> {
             // The others read the messages of a prompt and a tool's arguments by the conventions'
             // names, and show them as such. An agent run they list by its text.
             if to.openinference != OpenInference::Off || !self.is_gen_ai {
-                value(attributes, INPUT_VALUE, INPUT_MIME, &self.input);
-                value(attributes, OUTPUT_VALUE, OUTPUT_MIME, &self.output);
+                attributes.excerpt(INPUT_VALUE, &self.input, Some(INPUT_MIME));
+                attributes.excerpt(OUTPUT_VALUE, &self.output, Some(OUTPUT_MIME));
             }
         }
     }
@@ -201,11 +201,11 @@ impl Shown<'_> {
         if to == OpenInference::Instead && !self.input_role.is_empty() {
             if !self.input.is_empty() {
                 attributes.word(LLM_INPUT_ROLE, &self.input_role);
-                attributes.excerpt(LLM_INPUT_TEXT, &self.input);
+                attributes.excerpt(LLM_INPUT_TEXT, &self.input, None);
             }
             if !self.output.is_empty() {
                 attributes.word(LLM_OUTPUT_ROLE, names::ASSISTANT);
-                attributes.excerpt(LLM_OUTPUT_TEXT, &self.output);
+                attributes.excerpt(LLM_OUTPUT_TEXT, &self.output, None);
             }
         }
     }
@@ -229,20 +229,6 @@ impl Shown<'_> {
             };
             attributes.word(LANGFUSE_MESSAGE, why);
         }
-    }
-}
-
-/// Adds an input or an output, with its type.
-fn value(attributes: &mut Attributes, name: &str, mime: &str, text: &str) {
-    if let Some(kept) = attributes.excerpt(name, text) {
-        let is_json =
-            kept.starts_with(['{', '[']) && serde_json::from_str::<serde_json::Value>(kept).is_ok();
-        let kind = if is_json {
-            "application/json"
-        } else {
-            "text/plain"
-        };
-        attributes.word(mime, kind);
     }
 }
 

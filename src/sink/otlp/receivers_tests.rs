@@ -311,6 +311,68 @@ fn openinference_instead_of_the_genai_conventions_leaves_no_content_out() {
 }
 
 #[test]
+fn long_prompt_and_its_answer_are_both_exported_under_the_names_of_openinference() {
+    const LONGEST: usize = 256 * 1024;
+    let long: &'static str = "q".repeat(LONGEST).leak();
+    // Long enough to fill what is left, and exported before what receivers read.
+    let filler = "otel.attr.filler";
+    for names in [OpenInference::Beside, OpenInference::Instead] {
+        let content = Otlp::new("http://localhost:1")
+            .openinference(names)
+            .for_receiver(Receiver::Phoenix)
+            .capture_messages(true)
+            .text_bytes(LONGEST)
+            .content;
+        for (answer, others) in [(long, 0), ("[42]", 0), (long, 1), ("[42]", 1)] {
+            let mut said = vec![
+                ("rendered_prompt", Text(long)),
+                ("response_text", Text(answer)),
+            ];
+            said.extend((0..others).map(|_| (filler, Text(long))));
+            let span = export(Kind::PromptRun, Evidence::Ok, &said, &content);
+            let found = attributes(&span);
+            let bytes: usize = found.values().map(String::len).sum();
+            assert!(bytes <= 1024 * 1024, "{bytes}");
+            let mut texts = vec![("input.value", long), ("output.value", answer)];
+            if names == OpenInference::Instead {
+                texts.push(("llm.input_messages.0.message.content", long));
+                texts.push(("llm.output_messages.0.message.content", answer));
+            }
+            for (name, whole) in texts {
+                let kept = found.get(name).map_or("", String::as_str);
+                assert!(whole.starts_with(kept), "{name}");
+                assert!(
+                    kept.len() >= whole.len().min(100 * 1024),
+                    "{name} {}",
+                    kept.len()
+                );
+            }
+            let mime = &found["output.mime_type"];
+            assert_eq!(mime == "application/json", answer == "[42]");
+            assert_eq!(span.dropped_attributes_count, 0);
+        }
+    }
+}
+
+#[test]
+fn json_answer_that_is_cut_to_fit_is_plain_text() {
+    let answer: &'static str = format!("[\"{}\"]", "a".repeat(256 * 1024 - 4)).leak();
+    let content = Otlp::new("http://localhost:1")
+        .openinference(OpenInference::Instead)
+        .capture_messages(true)
+        .text_bytes(256 * 1024)
+        .content;
+    let said = [
+        ("rendered_prompt", Text(answer)),
+        ("response_text", Text(answer)),
+    ];
+    let span = export(Kind::PromptRun, Evidence::Ok, &said, &content);
+    let found = attributes(&span);
+    assert!(found["output.value"].len() < answer.len());
+    assert_eq!(found["output.mime_type"], "text/plain");
+}
+
+#[test]
 fn content_is_exported_to_receivers_only_if_enabled() {
     let mut content = content_for(&ALL, false);
     content.query_text = QueryText::Omitted;
