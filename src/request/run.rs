@@ -360,6 +360,7 @@ impl RequestRun {
                     parent: &self.span,
                     "security",
                     action_type = "security",
+                    event = "access_denied",
                     status,
                     error_code,
                     target_type = known.route.as_ref().map(|_| ROUTE),

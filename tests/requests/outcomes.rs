@@ -238,6 +238,7 @@ fn refused_request_has_its_row_and_a_denial_a_second_one() {
             assert_eq!(denial[column], parent[column], "{column} of {denial}");
         }
         let mut metadata = parent["metadata"].clone();
+        metadata["event"] = json!("access_denied");
         metadata
             .as_object_mut()
             .unwrap()

@@ -66,12 +66,14 @@ fn is_as_it_must_be(rows: &[Value]) {
     });
     let mut of_request = metadata.clone();
     of_request["http.response.status_code"] = json!(403);
+    let mut of_denial = metadata;
+    of_denial["event"] = json!("access_denied");
     assert_eq!(
         rows,
         [
             json!(["SELECT 1", "succeeded", null, "alice", false, {}]),
             json!(["http_request", "rejected", "403", "alice", true, of_request]),
-            json!(["security", "rejected", "403", "alice", false, metadata]),
+            json!(["security", "rejected", "403", "alice", false, of_denial]),
         ]
     );
 }
