@@ -14,7 +14,7 @@ use crate::error::{BuildError, CommitError, FlushError, RecordError};
 use crate::intake::Intake;
 use crate::layer::{self, AuditLayer};
 use crate::pipeline::{self, Pipeline, patience};
-use crate::record::NewRecord;
+use crate::record::{Escalation, LlmCall, NewRecord, ToolInvocation};
 use crate::stats::Stats;
 
 /// Starts an [`Audit`] from the environment.
@@ -213,6 +213,98 @@ impl Audit {
     /// ```
     pub fn record(&self, record: impl Into<NewRecord>) -> Result<Uuid, RecordError> {
         self.intake().record(&record.into())
+    }
+
+    /// Records a call of a model, and returns the record's id. The same as [`record`](Self::record),
+    /// with the usual values in the example.
+    ///
+    /// # Durability
+    ///
+    /// As for [`record`](Self::record).
+    ///
+    /// # Errors
+    ///
+    /// As for [`record`](Self::record).
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tracing_audit::{LlmCall, Status};
+    ///
+    /// # let audit = tracing_audit::from_env()?;
+    /// let id = audit.log_llm_call(
+    ///     LlmCall::new("claude-sonnet")
+    ///         .provider("anthropic")
+    ///         .user_id("alice")
+    ///         .input_summary("How many orders are there?")
+    ///         .output_summary("There are 42.")
+    ///         .input_token_count(180)
+    ///         .output_token_count(12)
+    ///         .latency(Duration::from_millis(812))
+    ///         .status(Status::Succeeded),
+    /// )?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn log_llm_call(&self, call: LlmCall) -> Result<Uuid, RecordError> {
+        self.record(call)
+    }
+
+    /// Records a call of a tool, and returns the record's id. The same as [`record`](Self::record),
+    /// with the usual values in the example.
+    ///
+    /// # Durability
+    ///
+    /// As for [`record`](Self::record).
+    ///
+    /// # Errors
+    ///
+    /// As for [`record`](Self::record).
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    /// use tracing_audit::{Status, ToolInvocation};
+    ///
+    /// # let audit = tracing_audit::from_env()?;
+    /// let id = audit.log_tool_call(
+    ///     ToolInvocation::new("search_orders")
+    ///         .user_id("alice")
+    ///         .arguments(r#"{"customer": "Ada"}"#) // their hash is kept
+    ///         .input_summary("the orders of one customer")
+    ///         .output_summary("3 orders")
+    ///         .latency(Duration::from_millis(20))
+    ///         .status(Status::Succeeded),
+    /// )?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn log_tool_call(&self, call: ToolInvocation) -> Result<Uuid, RecordError> {
+        self.record(call)
+    }
+
+    /// Records that an agent called for a person, and returns the record's id. The same as
+    /// [`record`](Self::record), with the usual values in the example.
+    ///
+    /// # Durability
+    ///
+    /// As for [`record`](Self::record).
+    ///
+    /// # Errors
+    ///
+    /// As for [`record`](Self::record).
+    ///
+    /// ```no_run
+    /// use tracing_audit::Escalation;
+    ///
+    /// # let audit = tracing_audit::from_env()?;
+    /// let id = audit.log_escalation(
+    ///     Escalation::new("the refund exceeds the limit")
+    ///         .escalated_to("billing")
+    ///         .severity("high")
+    ///         .user_id("alice")
+    ///         .input_summary("Refund order 17, 4,200 EUR"),
+    /// )?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn log_escalation(&self, escalation: Escalation) -> Result<Uuid, RecordError> {
+        self.record(escalation)
     }
 
     /// Waits until every record accepted before the call is committed in Postgres (or is in

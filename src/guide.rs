@@ -26,6 +26,13 @@ pub mod settings {}
 #[doc = include_str!("../docs/adoption.md")]
 pub mod adoption {}
 
+#[doc = "[Adopted spans]: crate::guide::adoption"]
+#[doc = "[Settings]: crate::guide::settings#requestsettings"]
+#[doc = "[Limits]: crate::guide::settings#limits"]
+#[doc = ""]
+#[doc = include_str!("../docs/families.md")]
+pub mod families {}
+
 #[doc = include_str!("../docs/rights.md")]
 pub mod rights {}
 

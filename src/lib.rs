@@ -3,7 +3,8 @@
 //!
 //! This page is a guide: how it works, how to record a request, and what to do when a row is missing. The pages of
 //! [`guide`] have the details: [what survives what](guide::guarantees), [settings](guide::settings),
-//! [rights](guide::rights), [OpenTelemetry](guide::opentelemetry) and [operations](guide::operations).
+//! [families of events](guide::families), [rights](guide::rights), [OpenTelemetry](guide::opentelemetry) and
+//! [operations](guide::operations).
 //!
 //! ```no_run
 //! use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*, registry};
@@ -107,6 +108,32 @@
 //! A value from a type of your own is stored as its text: `tenant_id = ?TenantId("acme")` is `acme`. What `%` writes is stored
 //! as it is.
 //!
+//! # Families of events
+//!
+//! Calls of models and tools, escalations, approvals, agents' runs and logs, requests, transactions, mandates, feedback, errors,
+//! metrics and security events each have an `action_type` and fields of their own, as a span or by a typed builder.
+//! [The families](guide::families) lists them:
+//!
+//! ```no_run
+//! use tracing_audit::{Approval, Decision};
+//!
+//! # let audit = tracing_audit::from_env()?;
+//! let approval = Approval::new(Decision::Rejected)
+//!     .sql_text("DELETE FROM orders")
+//!     .approved_by("alice");
+//! audit.record(approval)?; // status `rejected`
+//!
+//! // The same row.
+//! tracing::info_span!(
+//!     "audit.event",
+//!     action_type = "approval",
+//!     decision = "rejected",
+//!     sql_text = "DELETE FROM orders",
+//!     approved_by = "alice",
+//! );
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Without a tag
 //!
 //! What libraries already emit can be recorded as it is: [`Adopt::gen_ai`] ([`Builder::adopt`]) takes the calls of models and tools
@@ -141,7 +168,8 @@
 //!
 //! The column `status` is `succeeded`, `failed`, `cancelled`, `rejected` or `unknown`. The strongest evidence decides:
 //!
-//! 1. a field `status`, with words such as `ok`, `error`, `timeout`, `rejected`;
+//! 1. a field `status`, with words such as `ok`, `error`, `timeout`, `rejected`; in its absence, the `outcome` of an
+//!    `agent_execution` or the `decision` of an `approval`;
 //! 2. an `Err` seen by `#[instrument(err)]` or by [`audited`](AuditFutureExt::audited), or a panic: `failed`;
 //! 3. an `Ok` seen by `#[instrument(ret)]` or `audited`: `succeeded`;
 //! 4. a future, stream or body under `audited` that is dropped before it finished: `cancelled`;
@@ -221,7 +249,8 @@
 //!
 //! # Without a span
 //!
-//! [`Audit::record`] makes the same records from code. No filter hides them, and you get the record's id:
+//! [`Audit::record`] makes the same records from code: of a [`QueryRun`], a [`PromptRun`], an [`Event`] or one of the
+//! [families](guide::families). No filter hides them, and you get the record's id:
 //!
 //! ```no_run
 //! use tracing_audit::{Event, Status};
@@ -401,6 +430,11 @@ pub use config::{Builder, Durability, WhenFull};
 pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};
 pub use limits::Limits;
+pub use record::{
+    AgentExecution, AgentLog, AgentOutcome, Approval, Decision, Escalation, Feedback, HttpRequest,
+    LlmCall, LogCategory, Mandate, SUMMARY_CHARS, SecurityEvent, SystemError, SystemMetric,
+    ToolInvocation, Transaction,
+};
 pub use record::{Event, NewRecord, PromptRun, QueryRun};
 #[cfg(any(feature = "tower", feature = "actix-web"))]
 pub use request::{Identity, InvalidNetwork, RequestSettings, TakeIds};

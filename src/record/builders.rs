@@ -1,6 +1,6 @@
 //! Records made without a span, for [`Audit::record`](crate::Audit::record).
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use uuid::Uuid;
 
@@ -10,10 +10,11 @@ use super::frames::Frames;
 use super::id;
 use crate::clock::{self, Moment};
 use crate::limits::Limits;
-use crate::vocabulary::{Field, Kind, Status};
+use crate::vocabulary::{Field, Kind};
 
 /// A record of any kind, for [`Audit::record`](crate::Audit::record); made from
-/// [`QueryRun`], [`PromptRun`] or [`Event`].
+/// [`QueryRun`], [`PromptRun`], [`Event`], or one of the families of events, such as
+/// [`LlmCall`](crate::LlmCall).
 #[derive(Clone, Debug)]
 pub struct NewRecord {
     kind: Kind,
@@ -21,6 +22,8 @@ pub struct NewRecord {
     metadata: Vec<(String, serde_json::Value)>,
     started_us: Option<i64>,
     finished_us: Option<i64>,
+    /// How long it took, for a record that lacks a start or an end.
+    latency_us: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,11 +70,54 @@ impl NewRecord {
             metadata: Vec::new(),
             started_us: None,
             finished_us: None,
+            latency_us: None,
         }
     }
 
-    fn text(&mut self, field: Field, text: String) {
+    /// Makes a record of an action.
+    pub(super) fn event(action_type: impl Into<String>) -> Self {
+        let mut record = Self::new(Kind::Event);
+        record.text(Field::ActionType, action_type.into());
+        record
+    }
+
+    pub(super) fn text(&mut self, field: Field, text: String) {
         self.fields.push((field, FieldValue::Text(text)));
+    }
+
+    pub(super) fn int(&mut self, field: Field, value: i64) {
+        self.fields.push((field, FieldValue::Int(value)));
+    }
+
+    pub(super) fn uuid(&mut self, field: Field, value: Uuid) {
+        self.fields.push((field, FieldValue::Uuid(value)));
+    }
+
+    pub(super) fn target(&mut self, target_type: impl Into<String>, target_id: impl Into<String>) {
+        self.text(Field::TargetType, target_type.into());
+        self.text(Field::TargetId, target_id.into());
+    }
+
+    /// Adds a value to `metadata`.
+    pub(super) fn extra(&mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) {
+        self.metadata.push((name.into(), value.into()));
+    }
+
+    pub(super) fn started_at(&mut self, at: SystemTime) {
+        self.started_us = Some(clock::system_us(at));
+    }
+
+    pub(super) fn finished_at(&mut self, at: SystemTime) {
+        self.finished_us = Some(clock::system_us(at));
+    }
+
+    pub(super) fn latency(&mut self, latency: Duration) {
+        self.latency_us = Some(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
+    }
+
+    /// Returns whether a value is set for a field.
+    pub(super) fn has(&self, field: Field) -> bool {
+        self.fields.iter().any(|(set, _)| *set == field)
     }
 
     pub(crate) fn kind(&self) -> Kind {
@@ -85,22 +131,31 @@ impl NewRecord {
         self
     }
 
-    /// Returns the start that the host set, in microseconds since 1970.
+    /// Returns the start that follows from what the host set, in microseconds since 1970. With a
+    /// latency alone, the record ends now.
     pub(crate) fn started_us(&self) -> Option<i64> {
-        self.started_us
+        self.started_us.or_else(|| {
+            let latency_us = i64::try_from(self.latency_us?).unwrap_or(i64::MAX);
+            let finished_us = self.finished_us;
+            let end = finished_us.unwrap_or_else(|| Moment::now().wall_us());
+            Some(end.saturating_sub(latency_us))
+        })
     }
 
-    /// Returns the duration; 0 without a start or an end, or if the end is before the start.
+    /// Returns the duration; 0 without a latency and without a start or an end, or if the end is
+    /// before the start.
     pub(crate) fn duration_us(&self) -> u64 {
-        let (Some(started), Some(finished)) = (self.started_us, self.finished_us) else {
-            return 0;
-        };
-        u64::try_from(finished.saturating_sub(started)).unwrap_or(0)
+        match (self.started_us, self.finished_us) {
+            (Some(started), Some(finished)) => {
+                u64::try_from(finished.saturating_sub(started)).unwrap_or(0)
+            }
+            _ => self.latency_us.unwrap_or(0),
+        }
     }
 
     /// Encodes the record, without an enclosing span. It starts now unless a start is set.
     pub(crate) fn encode(&self, limits: &Limits) -> Frames {
-        let started_us = self.started_us.unwrap_or_else(|| Moment::now().wall_us());
+        let started_us = self.started_us().unwrap_or_else(|| Moment::now().wall_us());
         let id = id::of_record(self.kind, started_us);
         let header = Header {
             kind: self.kind,
@@ -148,103 +203,121 @@ impl NewRecord {
     }
 }
 
-/// Defines the builder of one kind, with the fields that all kinds share and its own.
+/// Defines a builder, with the fields that all records share and its own.
 macro_rules! builder {
     (
-        $(#[$doc:meta])* $name:ident, $kind:ident;
+        $(#[$doc:meta])* $name:ident;
         $( $(#[$field_doc:meta])* $method:ident = $field:ident: $type:ident; )*
     ) => {
         $(#[$doc])*
         #[derive(Clone, Debug)]
         #[must_use = "a record does nothing until it is given to Audit::record"]
-        pub struct $name(NewRecord);
+        pub struct $name($crate::record::builders::NewRecord);
 
-        impl From<$name> for NewRecord {
+        impl From<$name> for $crate::record::builders::NewRecord {
             fn from(record: $name) -> Self {
                 record.0
             }
         }
 
         impl $name {
-            $( builder!(@method $(#[$field_doc])* $method, $field, $type); )*
+            $( $crate::record::builders::builder!(@method $(#[$field_doc])* $method, $field, $type); )*
 
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the tenant: a UUID, or any other key, which `audit.tenant_uuid` maps to
                 /// one.
                 tenant_id, TenantId, text);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the user who asked.
                 user_id, UserId, text);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the role in which the user asked.
                 user_role, UserRole, text);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the agent that acted.
                 agent_id, AgentId, uuid);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the id that all records of one request share.
                 request_id, RequestId, text);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the session with the model.
                 llm_session_id, LlmSessionId, uuid);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the conversation.
                 conversation_id, ConversationId, text);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets an error code, such as a SQLSTATE.
                 error_code, ErrorCode, text);
-            builder!(@method
+            $crate::record::builders::builder!(@method
                 /// Sets the error message.
                 error_message, ErrorMessage, text);
 
             /// Sets the outcome. Default: `unknown`, or `succeeded` when a result field is set.
-            pub fn status(mut self, status: Status) -> Self {
-                self.0.text(Field::Status, status.as_str().to_owned());
+            pub fn status(mut self, status: $crate::vocabulary::Status) -> Self {
+                self.0.text($crate::vocabulary::Field::Status, status.as_str().to_owned());
                 self
             }
 
             /// Sets the start time. Default: the time when it is recorded.
-            pub fn started_at(mut self, at: SystemTime) -> Self {
-                self.0.started_us = Some(clock::system_us(at));
+            pub fn started_at(mut self, at: std::time::SystemTime) -> Self {
+                self.0.started_at(at);
                 self
             }
 
             /// Sets the end time. Default: the start time.
-            pub fn finished_at(mut self, at: SystemTime) -> Self {
-                self.0.finished_us = Some(clock::system_us(at));
+            pub fn finished_at(mut self, at: std::time::SystemTime) -> Self {
+                self.0.finished_at(at);
                 self
             }
 
             /// Adds a named value to the column `metadata`. Lists and objects nested more than 100
             /// deep are cut.
             pub fn metadata(mut self, name: impl Into<String>, value: impl Into<serde_json::Value>) -> Self {
-                self.0.metadata.push((name.into(), value.into()));
+                self.0.extra(name, value);
                 self
             }
+        }
+    };
+    // What events have, and runs have not.
+    (@latency) => {
+        /// Sets how long it took; kept to the microsecond. An event without a start time began that
+        /// long before its end time, or else before it is recorded. Without effect if both times
+        /// are set. Default: 0.
+        pub fn latency(mut self, latency: std::time::Duration) -> Self {
+            self.0.latency(latency);
+            self
+        }
+    };
+    (@target) => {
+        /// Sets the target of the action.
+        pub fn target(mut self, target_type: impl Into<String>, target_id: impl Into<String>) -> Self {
+            self.0.target(target_type, target_id);
+            self
         }
     };
     (@method $(#[$doc:meta])* $method:ident, $field:ident, text) => {
         $(#[$doc])*
         pub fn $method(mut self, value: impl Into<String>) -> Self {
-            self.0.text(Field::$field, value.into());
+            self.0.text($crate::vocabulary::Field::$field, value.into());
             self
         }
     };
     (@method $(#[$doc:meta])* $method:ident, $field:ident, int) => {
         $(#[$doc])*
         pub fn $method(mut self, value: i64) -> Self {
-            self.0.fields.push((Field::$field, FieldValue::Int(value)));
+            self.0.int($crate::vocabulary::Field::$field, value);
             self
         }
     };
     (@method $(#[$doc:meta])* $method:ident, $field:ident, uuid) => {
         $(#[$doc])*
-        pub fn $method(mut self, value: Uuid) -> Self {
-            self.0.fields.push((Field::$field, FieldValue::Uuid(value)));
+        pub fn $method(mut self, value: uuid::Uuid) -> Self {
+            self.0.uuid($crate::vocabulary::Field::$field, value);
             self
         }
     };
 }
+pub(super) use builder;
 
 builder! {
     /// A SQL statement that ran; goes to `audit.query_runs`.
@@ -256,7 +329,7 @@ builder! {
     ///     .question_text("How many orders are there?")
     ///     .row_count(1);
     /// ```
-    QueryRun, QueryRun;
+    QueryRun;
     /// Sets the database that the statement ran on.
     datasource_id = DatasourceId: uuid;
     /// Sets the question that the statement answers.
@@ -289,7 +362,7 @@ builder! {
     ///     .response_text("SELECT count(*) FROM orders")
     ///     .input_token_count(7);
     /// ```
-    PromptRun, PromptRun;
+    PromptRun;
     /// Sets the model.
     model_name = ModelName: text;
     /// Sets the provider that runs the model.
@@ -326,7 +399,7 @@ builder! {
     ///
     /// let event = Event::new("report.exported").target("report", "2026-10");
     /// ```
-    Event, Event;
+    Event;
     /// Sets a summary of the input.
     input_summary = InputSummary: text;
     /// Sets a summary of the output.
@@ -336,17 +409,11 @@ builder! {
 impl Event {
     /// Makes a record of an action.
     pub fn new(action_type: impl Into<String>) -> Self {
-        let mut record = NewRecord::new(Kind::Event);
-        record.text(Field::ActionType, action_type.into());
-        Self(record)
+        Self(NewRecord::event(action_type))
     }
 
-    /// Sets the target of the action.
-    pub fn target(mut self, target_type: impl Into<String>, target_id: impl Into<String>) -> Self {
-        self.0.text(Field::TargetType, target_type.into());
-        self.0.text(Field::TargetId, target_id.into());
-        self
-    }
+    builder!(@latency);
+    builder!(@target);
 }
 
 impl NewRecord {

@@ -34,6 +34,14 @@ pub(super) fn has_numbers_of(value: &serde_json::Value, text: &str) -> bool {
     }
 }
 
+/// Returns the bytes as lower-case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
+
 pub(super) fn json_without_nul(value: serde_json::Value) -> (serde_json::Value, bool) {
     use serde_json::Value as Json;
     match value {
@@ -114,10 +122,7 @@ pub(super) fn json(
             if let Ok(text) = std::str::from_utf8(bytes) {
                 text.into()
             } else {
-                let hex = bytes.iter().fold(String::from("\\x"), |mut hex, byte| {
-                    let _ = write!(hex, "{byte:02x}");
-                    hex
-                });
+                let hex = format!("\\x{}", hex(bytes));
                 return Err((hex.into(), "not UTF-8, kept as hexadecimal digits"));
             }
         }

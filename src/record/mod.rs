@@ -12,6 +12,7 @@ pub(crate) mod coerce;
 pub(crate) mod debug_text;
 pub(crate) mod decode;
 pub(crate) mod encode;
+mod families;
 pub(crate) mod frames;
 pub(crate) mod gap;
 pub(crate) mod id;
@@ -20,3 +21,8 @@ pub(crate) mod row;
 pub(crate) mod trace;
 
 pub use builders::{Event, NewRecord, PromptRun, QueryRun};
+pub use families::{
+    AgentExecution, AgentLog, AgentOutcome, Approval, Decision, Escalation, Feedback, HttpRequest,
+    LlmCall, LogCategory, Mandate, SUMMARY_CHARS, SecurityEvent, SystemError, SystemMetric,
+    ToolInvocation, Transaction,
+};

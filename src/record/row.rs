@@ -3,6 +3,8 @@
 //! A bad value never costs the row: a value that does not fit its column's type is stored as well
 //! as possible, and `problems` says what happened.
 
+mod family;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -15,6 +17,7 @@ use super::coerce::{
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::{Evidence, UNKNOWN_DURATION};
+use super::families::derived::Derived;
 use super::id;
 use super::id::parse_uuid;
 use super::trace::{self, Place};
@@ -114,7 +117,11 @@ impl<'a> Row<'a> {
                 values[usize::from(field.code())] = said.cell(field, value);
             }
         }
-        let (status, implied_code) = said.status(kind, header.evidence, &values);
+        let derived = match &values[usize::from(Field::ActionType.code())] {
+            Cell::Text(action_type) => Derived::of(action_type),
+            _ => None,
+        };
+        let (status, implied_code) = said.status(kind, header.evidence, &values, derived);
         let error_code = usize::from(Field::ErrorCode.code());
         if values[error_code] == Cell::Null {
             let seen = said.values[usize::from(Field::SeenCode.code())];
@@ -138,7 +145,10 @@ impl<'a> Row<'a> {
         }
         said.metadata_field();
         if kind == Kind::QueryRun {
-            said.parameters();
+            said.json_text(PARAMETERS);
+        }
+        if let Some(derived) = derived {
+            said.derive(derived, &values[error_code]);
         }
         Ok(Self {
             kind,
@@ -425,6 +435,7 @@ impl<'a> LastValues<'a> {
         kind: Kind,
         evidence: Evidence,
         values: &[Cell<'a>],
+        derived: Option<&Derived>,
     ) -> (Status, Option<&'static str>) {
         const FIELD: Field = Field::Status;
         let said = self.value(FIELD).filter(|said| !is_none(FIELD, *said));
@@ -442,6 +453,9 @@ impl<'a> LastValues<'a> {
         // A status was recorded, and is stronger than the evidence.
         if self.is_lost(FIELD) {
             return (Status::Unknown, None);
+        }
+        if let Some(outcome) = self.outcome(derived) {
+            return outcome;
         }
         match evidence {
             Evidence::Err => (Status::Failed, None),
@@ -535,17 +549,15 @@ impl<'a> LastValues<'a> {
         }
     }
 
-    /// Converts bind values that were recorded as the text of a JSON array or object to JSON, unless
-    /// that would change one of their numbers.
-    fn parameters(&mut self) {
-        if let Some(Extra::Value(Value::Text(text) | Value::Debug(text))) =
-            self.extras.get(PARAMETERS)
+    /// Converts a value that was recorded as the text of a JSON array or object to JSON, unless
+    /// that would change one of its numbers.
+    fn json_text(&mut self, name: &'static str) {
+        if let Some(Extra::Value(Value::Text(text) | Value::Debug(text))) = self.extras.get(name)
             && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
             && (value.is_array() || value.is_object())
             && has_numbers_of(&value, text)
         {
-            self.extras
-                .insert(Cow::Borrowed(PARAMETERS), Extra::Json(value));
+            self.extras.insert(Cow::Borrowed(name), Extra::Json(value));
         }
     }
 

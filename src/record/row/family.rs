@@ -1,0 +1,54 @@
+//! What a row has beside the fields of an event of a family.
+
+use std::borrow::Cow;
+
+use super::{Cell, Extra, LastValues};
+use crate::record::coerce::as_text;
+use crate::record::families::derived::{self, Derived};
+use crate::vocabulary::Status;
+
+impl LastValues<'_> {
+    /// Returns the text of a value in `metadata`.
+    fn extra_text(&self, name: &str) -> Option<Cow<'_, str>> {
+        match self.extras.get(name)? {
+            Extra::Value(value) => Some(as_text(*value)),
+            Extra::Json(value) => value.as_str().map(Cow::Borrowed),
+        }
+    }
+
+    /// Returns the status that the word of the family's outcome stands for.
+    pub(super) fn outcome(
+        &self,
+        derived: Option<&Derived>,
+    ) -> Option<(Status, Option<&'static str>)> {
+        let word = self.extra_text(derived?.outcome?)?;
+        derived::status_of(&word)
+    }
+
+    /// Adds what follows from the family's fields.
+    pub(super) fn derive(&mut self, derived: &Derived, error_code: &Cell<'_>) {
+        if let Some(name) = derived.json {
+            self.json_text(name);
+        }
+        if derived.has_fingerprint {
+            self.fingerprint(error_code);
+        }
+    }
+
+    fn fingerprint(&mut self, error_code: &Cell<'_>) {
+        const NAME: &str = "fingerprint";
+        if self.extras.contains_key(NAME) {
+            return;
+        }
+        let text = |name| self.extra_text(name).unwrap_or_default();
+        let code = match error_code {
+            Cell::Text(code) => code,
+            _ => "",
+        };
+        let made = derived::fingerprint(&text("component"), &text("error_type"), code);
+        if let Some(made) = made {
+            self.extras
+                .insert(Cow::Borrowed(NAME), Extra::Json(made.into()));
+        }
+    }
+}
