@@ -46,7 +46,7 @@ impl Migration {
 }
 
 /// The migrations, in order.
-pub(crate) const MIGRATIONS: [Migration; 2] = [
+pub(crate) const MIGRATIONS: [Migration; 3] = [
     Migration {
         version: 1,
         description: "audit trail",
@@ -56,5 +56,10 @@ pub(crate) const MIGRATIONS: [Migration; 2] = [
         version: 2,
         description: "rights",
         sql: include_str!("../../../migrations/0002_rights.sql"),
+    },
+    Migration {
+        version: 3,
+        description: "families",
+        sql: include_str!("../../../migrations/0003_families.sql"),
     },
 ];

@@ -45,6 +45,16 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["reader", "auditor"],
     ),
     (
+        "request_story",
+        "audit.request_story('req-1')",
+        &["reader", "auditor"],
+    ),
+    ("integer_of", "audit.integer_of('1')", &["reader", "auditor"]),
+    ("number_of", "audit.number_of('1')", &["reader", "auditor"]),
+    ("boolean_of", "audit.boolean_of('true')", &["reader", "auditor"]),
+    ("uuid_of", "audit.uuid_of('1')", &["reader", "auditor"]),
+    ("counts_of", "audit.counts_of('{}')", &["reader", "auditor"]),
+    (
         "give_to_owner",
         "audit.give_to_owner('audit_parts.bare')",
         &[],

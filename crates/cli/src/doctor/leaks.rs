@@ -16,7 +16,7 @@ const VIEWS: &str = "
             AND NOT a.attisdropped AND a.atttypid NOT IN ('int8'::regtype, 'int4'::regtype, 'bool'::regtype, 'regclass'::regtype))),
     record AS (
         SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-        WHERE n.nspname = 'audit_parts' OR n.nspname = 'audit' AND (c.relname IN ('trail', 'dead_letters') OR c.relkind = 'p')),
+        WHERE n.nspname = 'audit_parts' OR n.nspname = 'audit' AND (c.relname = 'dead_letters' OR c.relkind IN ('p', 'v'))),
     reached (oid) AS (
         SELECT reader FROM reading WHERE reads IN (SELECT oid FROM record)
         UNION SELECT r.reader FROM reached x JOIN reading r ON r.reads = x.oid)

@@ -299,7 +299,8 @@ const FUNCTIONS: &[Case] = &[
         // It would keep running with the trail's rights.
         done: "ALTER FUNCTION audit.id_at(timestamptz) SET SCHEMA public",
         undone: AsAdvised,
-        found: &["problem functions audit.id_at(timestamp with time zone)", "problem functions public.id_at(timestamp with time zone)"],
+        found: &["problem functions audit.id_at(timestamp with time zone)", "problem functions public.id_at(timestamp with time zone)",
+            "problem view audit.agent_metrics_daily", "problem view audit.agent_metrics_hourly", "problem view audit.model_usage"],
     },
     Case {
         done: "CREATE AGGREGATE audit.total(int) (SFUNC = int4pl, STYPE = int); CREATE OPERATOR audit.+ (LEFTARG = text, RIGHTARG = text, FUNCTION = textcat);

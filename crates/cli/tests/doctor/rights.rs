@@ -202,6 +202,9 @@ const RIGHTS: &[Case] = &[
     },
     Case {
         done: "GRANT ALL ON ALL TABLES IN SCHEMA audit TO \"Some Body\"; REVOKE ALL ON audit.trail, audit.query_runs, audit.prompt_runs,
+            audit.agent_executions, audit.agent_logs, audit.agent_metrics_daily, audit.agent_metrics_hourly, audit.approvals, audit.escalations,
+            audit.feedback, audit.llm_calls, audit.mandates, audit.model_usage, audit.request_logs, audit.security_events, audit.system_errors,
+            audit.system_metrics, audit.tool_invocations, audit.transaction_events, audit.transactions, audit.user_agent_interactions,
             audit.events, audit.activities, audit.writers, audit.dead_letters, audit.removals, audit.legal_holds, audit.legal_hold_lifts, audit.settings,
             audit.partition_lock, audit.schema_migrations FROM \"Some Body\"",
         undone: AsAdvised,
@@ -412,7 +415,7 @@ const RENAMED: &[Case] = &[
         done: "ALTER TYPE audit.run_status RENAME VALUE 'cancelled' TO 'x'; ALTER TYPE audit.run_status RENAME VALUE 'failed' TO 'cancelled';
             ALTER TYPE audit.run_status RENAME VALUE 'x' TO 'failed'",
         undone: AsAdvised,
-        found: &["problem columns audit.run_status"],
+        found: &["problem columns audit.run_status", "problem view audit.agent_metrics_daily", "problem view audit.agent_metrics_hourly", "problem view audit.model_usage"],
     },
     Case {
         done: "ALTER TABLE audit.events DETACH PARTITION audit_parts.events_default; ALTER TABLE audit_parts.events_default RENAME TO old",

@@ -142,7 +142,7 @@ const TABLES: &[Case] = &[
     Case {
         done: "ALTER TYPE audit.run_status RENAME VALUE 'failed' TO 'fine'",
         undone: AsAdvised,
-        found: &["problem columns audit.run_status"],
+        found: &["problem columns audit.run_status", "problem view audit.agent_metrics_daily", "problem view audit.agent_metrics_hourly", "problem view audit.model_usage"],
     },
     Case {
         done: "ALTER TABLE audit.events ADD CONSTRAINT refusing CHECK (user_id <> 'mallory')",

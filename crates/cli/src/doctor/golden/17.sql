@@ -266,6 +266,392 @@ ALTER FUNCTION audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea
 GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_writer;
 --@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_maintainer;
+--@ ["object","audit.agent_executions","view","",null]
+--@ ["owner","audit.agent_executions","","",null]
+ALTER VIEW audit.agent_executions OWNER TO audit_owner;
+--@ ["privilege","audit.agent_executions","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_executions TO audit_auditor;
+--@ ["privilege","audit.agent_executions","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_executions TO audit_reader;
+--@ ["privilege","audit.agent_executions","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_executions TO audit_owner;
+--@ ["view","audit.agent_executions","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"execution_id\", \"text\"], [\"agent_name\", \"text\"], [\"outcome\", \"text\"], [\"response_time_ms\", \"bigint\"], [\"processing_time_ms\", \"bigint\"], [\"queue_time_ms\", \"bigint\"], [\"http_status\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"user_agent\", \"text\"], [\"ip_address\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_executions WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'execution_id'::text) AS execution_id,
+    events.target_id AS agent_name,
+    COALESCE((events.metadata ->> 'outcome'::text),
+        CASE events.status
+            WHEN 'succeeded'::audit.run_status THEN 'success'::text
+            ELSE (events.status)::text
+        END) AS outcome,
+    audit.integer_of((events.metadata -> 'response_time_ms'::text)) AS response_time_ms,
+    audit.integer_of((events.metadata -> 'processing_time_ms'::text)) AS processing_time_ms,
+    audit.integer_of((events.metadata -> 'queue_time_ms'::text)) AS queue_time_ms,
+    audit.integer_of((events.metadata -> 'http_status'::text)) AS http_status,
+    audit.number_of((events.metadata -> 'credits_consumed'::text)) AS credits_consumed,
+    (events.metadata ->> 'user_agent'::text) AS user_agent,
+    (events.metadata ->> 'ip_address'::text) AS ip_address,
+    events.input_summary,
+    events.output_summary,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'agent_execution'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'execution_id'::text) AS execution_id,
+    activities.target_id AS agent_name,
+    COALESCE((activities.metadata ->> 'outcome'::text),
+        CASE activities.status
+            WHEN 'succeeded'::audit.run_status THEN 'success'::text
+            ELSE (activities.status)::text
+        END) AS outcome,
+    audit.integer_of((activities.metadata -> 'response_time_ms'::text)) AS response_time_ms,
+    audit.integer_of((activities.metadata -> 'processing_time_ms'::text)) AS processing_time_ms,
+    audit.integer_of((activities.metadata -> 'queue_time_ms'::text)) AS queue_time_ms,
+    audit.integer_of((activities.metadata -> 'http_status'::text)) AS http_status,
+    audit.number_of((activities.metadata -> 'credits_consumed'::text)) AS credits_consumed,
+    (activities.metadata ->> 'user_agent'::text) AS user_agent,
+    (activities.metadata ->> 'ip_address'::text) AS ip_address,
+    activities.input_summary,
+    activities.output_summary,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'agent_execution'::text);
+--@ ["object","audit.agent_logs","view","",null]
+--@ ["owner","audit.agent_logs","","",null]
+ALTER VIEW audit.agent_logs OWNER TO audit_owner;
+--@ ["privilege","audit.agent_logs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_logs TO audit_auditor;
+--@ ["privilege","audit.agent_logs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_logs TO audit_reader;
+--@ ["privilege","audit.agent_logs","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_logs TO audit_owner;
+--@ ["view","audit.agent_logs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"category\", \"text\"], [\"level\", \"text\"], [\"message\", \"text\"], [\"context\", \"jsonb\"], [\"execution_id\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_logs WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'category'::text) AS category,
+    (events.metadata ->> 'level'::text) AS level,
+    (events.metadata ->> 'message'::text) AS message,
+    (events.metadata -> 'context'::text) AS context,
+    (events.metadata ->> 'execution_id'::text) AS execution_id,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'log'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'category'::text) AS category,
+    (activities.metadata ->> 'level'::text) AS level,
+    (activities.metadata ->> 'message'::text) AS message,
+    (activities.metadata -> 'context'::text) AS context,
+    (activities.metadata ->> 'execution_id'::text) AS execution_id,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'log'::text);
+--@ ["object","audit.agent_metrics_daily","view","",null]
+--@ ["owner","audit.agent_metrics_daily","","",null]
+ALTER VIEW audit.agent_metrics_daily OWNER TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_daily TO audit_auditor;
+--@ ["privilege","audit.agent_metrics_daily","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_daily TO audit_reader;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["view","audit.agent_metrics_daily","","[[\"day\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) AS
+ SELECT b.day,
+    m.tenant_id,
+    m.agent_id,
+    m.total,
+    m.succeeded,
+    m.failed,
+    m.average_duration_ms,
+    m.minimum_duration_ms,
+    m.maximum_duration_ms,
+    m.p95_duration_ms,
+    m.p99_duration_ms,
+    m.unique_users,
+    m.credits_consumed,
+    m.error_counts
+   FROM generate_series(date_trunc('day'::text, ( SELECT r.created_at
+           FROM ( SELECT events.id,
+                    events.created_at
+                   FROM audit.events
+                UNION ALL
+                 SELECT activities.id,
+                    activities.created_at
+                   FROM audit.activities
+                UNION ALL
+                 SELECT prompt_runs.id,
+                    prompt_runs.created_at
+                   FROM audit.prompt_runs) r
+          ORDER BY r.id
+         LIMIT 1), 'UTC'::text), LEAST(( SELECT r.created_at
+           FROM ( SELECT events.id,
+                    events.created_at
+                   FROM audit.events
+                UNION ALL
+                 SELECT activities.id,
+                    activities.created_at
+                   FROM audit.activities
+                UNION ALL
+                 SELECT prompt_runs.id,
+                    prompt_runs.created_at
+                   FROM audit.prompt_runs) r
+          ORDER BY r.id DESC
+         LIMIT 1), now()), '24:00:00'::interval) b(day),
+    LATERAL ( SELECT r.tenant_id,
+            r.agent_id,
+            count(*) AS total,
+            count(*) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+            count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
+            (avg(r.duration_ms))::double precision AS average_duration_ms,
+            min(r.duration_ms) AS minimum_duration_ms,
+            max(r.duration_ms) AS maximum_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[1] AS p95_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[2] AS p99_duration_ms,
+            count(DISTINCT r.user_id) AS unique_users,
+            sum(r.credits_consumed) AS credits_consumed,
+            audit.counts_of(array_agg(r.error_code) FILTER (WHERE (r.error_code IS NOT NULL))) AS error_counts
+           FROM ( SELECT events.id,
+                    events.tenant_id,
+                    events.agent_id,
+                    events.user_id,
+                    events.status,
+                    events.error_code,
+                    events.created_at,
+                    events.latency_ms AS duration_ms,
+                    audit.number_of((events.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.events
+                  WHERE (events.action_type = 'agent_execution'::text)
+                UNION ALL
+                 SELECT activities.id,
+                    activities.tenant_id,
+                    activities.agent_id,
+                    activities.user_id,
+                    activities.status,
+                    activities.error_code,
+                    activities.created_at,
+                    activities.latency_ms AS duration_ms,
+                    audit.number_of((activities.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.activities
+                  WHERE (activities.action_type = 'agent_execution'::text)) r
+          WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
+          GROUP BY r.tenant_id, r.agent_id) m;
+--@ ["object","audit.agent_metrics_hourly","view","",null]
+--@ ["owner","audit.agent_metrics_hourly","","",null]
+ALTER VIEW audit.agent_metrics_hourly OWNER TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_hourly TO audit_auditor;
+--@ ["privilege","audit.agent_metrics_hourly","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_hourly TO audit_reader;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["view","audit.agent_metrics_hourly","","[[\"hour\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true) AS
+ SELECT b.hour,
+    m.tenant_id,
+    m.agent_id,
+    m.total,
+    m.succeeded,
+    m.failed,
+    m.average_duration_ms,
+    m.minimum_duration_ms,
+    m.maximum_duration_ms,
+    m.p95_duration_ms,
+    m.p99_duration_ms,
+    m.unique_users,
+    m.credits_consumed,
+    m.error_counts
+   FROM generate_series(date_trunc('hour'::text, ( SELECT r.created_at
+           FROM ( SELECT events.id,
+                    events.created_at
+                   FROM audit.events
+                UNION ALL
+                 SELECT activities.id,
+                    activities.created_at
+                   FROM audit.activities
+                UNION ALL
+                 SELECT prompt_runs.id,
+                    prompt_runs.created_at
+                   FROM audit.prompt_runs) r
+          ORDER BY r.id
+         LIMIT 1), 'UTC'::text), LEAST(( SELECT r.created_at
+           FROM ( SELECT events.id,
+                    events.created_at
+                   FROM audit.events
+                UNION ALL
+                 SELECT activities.id,
+                    activities.created_at
+                   FROM audit.activities
+                UNION ALL
+                 SELECT prompt_runs.id,
+                    prompt_runs.created_at
+                   FROM audit.prompt_runs) r
+          ORDER BY r.id DESC
+         LIMIT 1), now()), '01:00:00'::interval) b(hour),
+    LATERAL ( SELECT r.tenant_id,
+            r.agent_id,
+            count(*) AS total,
+            count(*) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+            count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
+            (avg(r.duration_ms))::double precision AS average_duration_ms,
+            min(r.duration_ms) AS minimum_duration_ms,
+            max(r.duration_ms) AS maximum_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[1] AS p95_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[2] AS p99_duration_ms,
+            count(DISTINCT r.user_id) AS unique_users,
+            sum(r.credits_consumed) AS credits_consumed,
+            audit.counts_of(array_agg(r.error_code) FILTER (WHERE (r.error_code IS NOT NULL))) AS error_counts
+           FROM ( SELECT events.id,
+                    events.tenant_id,
+                    events.agent_id,
+                    events.user_id,
+                    events.status,
+                    events.error_code,
+                    events.created_at,
+                    events.latency_ms AS duration_ms,
+                    audit.number_of((events.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.events
+                  WHERE (events.action_type = 'agent_execution'::text)
+                UNION ALL
+                 SELECT activities.id,
+                    activities.tenant_id,
+                    activities.agent_id,
+                    activities.user_id,
+                    activities.status,
+                    activities.error_code,
+                    activities.created_at,
+                    activities.latency_ms AS duration_ms,
+                    audit.number_of((activities.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.activities
+                  WHERE (activities.action_type = 'agent_execution'::text)) r
+          WHERE ((r.id >= audit.id_at(b.hour)) AND (r.id < audit.id_at((b.hour + '01:00:00'::interval))))
+          GROUP BY r.tenant_id, r.agent_id) m;
 --@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb) uuid",null]
 CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb)
  RETURNS uuid
@@ -316,6 +702,88 @@ $function$
 ALTER FUNCTION audit.append_event(text,text,text,text,text,uuid,jsonb) OWNER TO audit_maintainer;
 --@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.append_event(text,text,text,text,text,uuid,jsonb) TO audit_maintainer;
+--@ ["object","audit.approvals","view","",null]
+--@ ["owner","audit.approvals","","",null]
+ALTER VIEW audit.approvals OWNER TO audit_owner;
+--@ ["privilege","audit.approvals","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.approvals TO audit_auditor;
+--@ ["privilege","audit.approvals","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.approvals TO audit_reader;
+--@ ["privilege","audit.approvals","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.approvals TO audit_owner;
+--@ ["view","audit.approvals","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"decision\", \"text\"], [\"approved_by\", \"text\"], [\"approver_role\", \"text\"], [\"sql_text\", \"text\"], [\"summary\", \"text\"], [\"rows_affected\", \"bigint\"], [\"run_id\", \"uuid\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.approvals WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'decision'::text) AS decision,
+    (events.metadata ->> 'approved_by'::text) AS approved_by,
+    (events.metadata ->> 'approver_role'::text) AS approver_role,
+    (events.metadata ->> 'sql_text'::text) AS sql_text,
+    events.input_summary AS summary,
+    audit.integer_of((events.metadata -> 'rows_affected'::text)) AS rows_affected,
+    audit.uuid_of((events.metadata -> 'run_id'::text)) AS run_id,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'approval'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'decision'::text) AS decision,
+    (activities.metadata ->> 'approved_by'::text) AS approved_by,
+    (activities.metadata ->> 'approver_role'::text) AS approver_role,
+    (activities.metadata ->> 'sql_text'::text) AS sql_text,
+    activities.input_summary AS summary,
+    audit.integer_of((activities.metadata -> 'rows_affected'::text)) AS rows_affected,
+    audit.uuid_of((activities.metadata -> 'run_id'::text)) AS run_id,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'approval'::text);
 --@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer) void",null]
 CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer)
  RETURNS void
@@ -428,6 +896,22 @@ ALTER TABLE audit.batches ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.batches","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.boolean_of(jsonb)","","f (value jsonb) boolean",null]
+CREATE OR REPLACE FUNCTION audit.boolean_of(value jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((value #>> '{}'::text[]) = ANY (ARRAY['true'::text, 'false'::text])) THEN ((value #>> '{}'::text[]) = 'true'::text) ELSE NULL::boolean END
+;
+--@ ["object","audit.boolean_of(jsonb)","function","",null]
+--@ ["owner","audit.boolean_of(jsonb)","","",null]
+ALTER FUNCTION audit.boolean_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.boolean_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.boolean_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.boolean_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.boolean_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.boolean_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.boolean_of(jsonb) TO audit_maintainer;
 --@ ["function","audit.by_the_host(text)","","f (parent text) text",null]
 CREATE OR REPLACE FUNCTION audit.by_the_host(parent text)
  RETURNS text
@@ -542,6 +1026,22 @@ $function$
 ALTER FUNCTION audit.count_records(jsonb) OWNER TO audit_maintainer;
 --@ ["privilege","audit.count_records(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.count_records(jsonb) TO audit_maintainer;
+--@ ["function","audit.counts_of(text[])","","f (codes text[]) jsonb",null]
+CREATE OR REPLACE FUNCTION audit.counts_of(codes text[])
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (SELECT COALESCE(jsonb_object_agg(counted.code, counted.n), '{}'::jsonb) AS "coalesce" FROM (SELECT code.code, count(*) AS n FROM unnest(counts_of.codes) code(code) GROUP BY code.code) counted)
+;
+--@ ["object","audit.counts_of(text[])","function","",null]
+--@ ["owner","audit.counts_of(text[])","","",null]
+ALTER FUNCTION audit.counts_of(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.counts_of(text[])","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.counts_of(text[]) TO audit_auditor;
+--@ ["privilege","audit.counts_of(text[])","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.counts_of(text[]) TO audit_reader;
+--@ ["privilege","audit.counts_of(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.counts_of(text[]) TO audit_maintainer;
 --@ ["function","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","f (tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[]) TABLE(partitions bigint, records bigint, tenant_key text)",null]
 CREATE OR REPLACE FUNCTION audit.covered(tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[])
  RETURNS TABLE(partitions bigint, records bigint, tenant_key text)
@@ -801,6 +1301,84 @@ GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) T
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_writer;
 --@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
+--@ ["object","audit.escalations","view","",null]
+--@ ["owner","audit.escalations","","",null]
+ALTER VIEW audit.escalations OWNER TO audit_owner;
+--@ ["privilege","audit.escalations","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.escalations TO audit_auditor;
+--@ ["privilege","audit.escalations","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.escalations TO audit_reader;
+--@ ["privilege","audit.escalations","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.escalations TO audit_owner;
+--@ ["view","audit.escalations","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"reason\", \"text\"], [\"severity\", \"text\"], [\"escalated_to\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.escalations WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'reason'::text) AS reason,
+    (events.metadata ->> 'severity'::text) AS severity,
+    (events.metadata ->> 'escalated_to'::text) AS escalated_to,
+    events.input_summary,
+    events.output_summary,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'escalation'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'reason'::text) AS reason,
+    (activities.metadata ->> 'severity'::text) AS severity,
+    (activities.metadata ->> 'escalated_to'::text) AS escalated_to,
+    activities.input_summary,
+    activities.output_summary,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'escalation'::text);
 --@ ["column","audit.events","action_type","","ALTER TABLE audit.events ALTER COLUMN action_type TYPE text USING action_type::text;"]
 ALTER TABLE audit.events ADD COLUMN action_type text;
 --@ ["column","audit.events","agent_id","","ALTER TABLE audit.events ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
@@ -984,6 +1562,82 @@ ALTER TABLE audit.events ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.events","","p RANGE (id)","[\"audit\", \"events\"]"]
 --@ ["trigger","audit.events","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;
+--@ ["object","audit.feedback","view","",null]
+--@ ["owner","audit.feedback","","",null]
+ALTER VIEW audit.feedback OWNER TO audit_owner;
+--@ ["privilege","audit.feedback","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.feedback TO audit_auditor;
+--@ ["privilege","audit.feedback","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.feedback TO audit_reader;
+--@ ["privilege","audit.feedback","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.feedback TO audit_owner;
+--@ ["view","audit.feedback","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"run_id\", \"uuid\"], [\"rating\", \"bigint\"], [\"comment\", \"text\"], [\"favourite\", \"boolean\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.feedback WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    audit.uuid_of((events.metadata -> 'run_id'::text)) AS run_id,
+    audit.integer_of((events.metadata -> 'rating'::text)) AS rating,
+    (events.metadata ->> 'comment'::text) AS comment,
+    audit.boolean_of((events.metadata -> 'favourite'::text)) AS favourite,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'feedback'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    audit.uuid_of((activities.metadata -> 'run_id'::text)) AS run_id,
+    audit.integer_of((activities.metadata -> 'rating'::text)) AS rating,
+    (activities.metadata ->> 'comment'::text) AS comment,
+    audit.boolean_of((activities.metadata -> 'favourite'::text)) AS favourite,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'feedback'::text);
 --@ ["function","audit.give_to_owner(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.give_to_owner(target regclass)
  RETURNS void
@@ -1066,6 +1720,22 @@ ALTER FUNCTION audit.id_at(timestamp with time zone) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO PUBLIC;
 --@ ["privilege","audit.id_at(timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.integer_of(jsonb)","","f (value jsonb) bigint",null]
+CREATE OR REPLACE FUNCTION audit.integer_of(value jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((jsonb_typeof(value) = 'number'::text) AND (((value)::numeric >= ('-9223372036854775808'::bigint)::numeric) AND ((value)::numeric <= ('9223372036854775807'::bigint)::numeric))) THEN ((value)::numeric)::bigint WHEN ((jsonb_typeof(value) = 'string'::text) AND ((value #>> '{}'::text[]) ~ '^[-+]?[0-9]{1,18}$'::text)) THEN ((value #>> '{}'::text[]))::bigint ELSE NULL::bigint END
+;
+--@ ["object","audit.integer_of(jsonb)","function","",null]
+--@ ["owner","audit.integer_of(jsonb)","","",null]
+ALTER FUNCTION audit.integer_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.integer_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.integer_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.integer_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_maintainer;
 --@ ["function","audit.keep_no_statistics(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.keep_no_statistics(target regclass)
  RETURNS void
@@ -1314,6 +1984,90 @@ ALTER FUNCTION audit.lift_hold(uuid,text) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_auditor;
 --@ ["privilege","audit.lift_hold(uuid,text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_maintainer;
+--@ ["object","audit.llm_calls","view","",null]
+--@ ["owner","audit.llm_calls","","",null]
+ALTER VIEW audit.llm_calls OWNER TO audit_owner;
+--@ ["privilege","audit.llm_calls","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.llm_calls TO audit_auditor;
+--@ ["privilege","audit.llm_calls","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.llm_calls TO audit_reader;
+--@ ["privilege","audit.llm_calls","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.llm_calls TO audit_owner;
+--@ ["view","audit.llm_calls","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"model\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"bigint\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"input_token_count\", \"bigint\"], [\"output_token_count\", \"bigint\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.llm_calls WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'model'::text) AS model,
+    (events.metadata ->> 'provider'::text) AS provider,
+    (events.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+    audit.integer_of((events.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+    events.input_summary,
+    events.output_summary,
+    audit.integer_of((events.metadata -> 'input_token_count'::text)) AS input_token_count,
+    audit.integer_of((events.metadata -> 'output_token_count'::text)) AS output_token_count,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'llm_call'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'model'::text) AS model,
+    (activities.metadata ->> 'provider'::text) AS provider,
+    (activities.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+    audit.integer_of((activities.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+    activities.input_summary,
+    activities.output_summary,
+    audit.integer_of((activities.metadata -> 'input_token_count'::text)) AS input_token_count,
+    audit.integer_of((activities.metadata -> 'output_token_count'::text)) AS output_token_count,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'llm_call'::text);
 --@ ["function","audit.make_append_only(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.make_append_only(target regclass)
  RETURNS void
@@ -1398,6 +2152,217 @@ $function$
 ALTER FUNCTION audit.make_leaf_safe(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.make_leaf_safe(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.make_leaf_safe(regclass) TO audit_maintainer;
+--@ ["object","audit.mandates","view","",null]
+--@ ["owner","audit.mandates","","",null]
+ALTER VIEW audit.mandates OWNER TO audit_owner;
+--@ ["privilege","audit.mandates","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.mandates TO audit_auditor;
+--@ ["privilege","audit.mandates","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.mandates TO audit_reader;
+--@ ["privilege","audit.mandates","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.mandates TO audit_owner;
+--@ ["view","audit.mandates","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"mandate_id\", \"text\"], [\"limit_cents\", \"bigint\"], [\"currency\", \"text\"], [\"period\", \"text\"], [\"state\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.mandates WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.target_id AS mandate_id,
+    audit.integer_of((events.metadata -> 'limit_cents'::text)) AS limit_cents,
+    (events.metadata ->> 'currency'::text) AS currency,
+    (events.metadata ->> 'period'::text) AS period,
+    (events.metadata ->> 'state'::text) AS state,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'mandate'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.target_id AS mandate_id,
+    audit.integer_of((activities.metadata -> 'limit_cents'::text)) AS limit_cents,
+    (activities.metadata ->> 'currency'::text) AS currency,
+    (activities.metadata ->> 'period'::text) AS period,
+    (activities.metadata ->> 'state'::text) AS state,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'mandate'::text);
+--@ ["object","audit.model_usage","view","",null]
+--@ ["owner","audit.model_usage","","",null]
+ALTER VIEW audit.model_usage OWNER TO audit_owner;
+--@ ["privilege","audit.model_usage","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.model_usage TO audit_auditor;
+--@ ["privilege","audit.model_usage","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.model_usage TO audit_reader;
+--@ ["privilege","audit.model_usage","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.model_usage TO audit_owner;
+--@ ["view","audit.model_usage","","[[\"day\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"model_name\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"bigint\"], [\"calls\", \"bigint\"], [\"failed\", \"bigint\"], [\"input_token_count\", \"bigint\"], [\"output_token_count\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"p95_duration_ms\", \"bigint\"]]",null]
+CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
+ SELECT b.day,
+    m.tenant_id,
+    m.model_name,
+    m.provider,
+    m.prompt_template_name,
+    m.prompt_template_version,
+    m.calls,
+    m.failed,
+    m.input_token_count,
+    m.output_token_count,
+    m.average_duration_ms,
+    m.p95_duration_ms
+   FROM generate_series(date_trunc('day'::text, ( SELECT r.created_at
+           FROM ( SELECT events.id,
+                    events.created_at
+                   FROM audit.events
+                UNION ALL
+                 SELECT activities.id,
+                    activities.created_at
+                   FROM audit.activities
+                UNION ALL
+                 SELECT prompt_runs.id,
+                    prompt_runs.created_at
+                   FROM audit.prompt_runs) r
+          ORDER BY r.id
+         LIMIT 1), 'UTC'::text), LEAST(( SELECT r.created_at
+           FROM ( SELECT events.id,
+                    events.created_at
+                   FROM audit.events
+                UNION ALL
+                 SELECT activities.id,
+                    activities.created_at
+                   FROM audit.activities
+                UNION ALL
+                 SELECT prompt_runs.id,
+                    prompt_runs.created_at
+                   FROM audit.prompt_runs) r
+          ORDER BY r.id DESC
+         LIMIT 1), now()), '24:00:00'::interval) b(day),
+    LATERAL ( SELECT r.tenant_id,
+            r.model_name,
+            r.provider,
+            r.prompt_template_name,
+            r.prompt_template_version,
+            count(*) AS calls,
+            count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
+            (sum(r.input_token_count))::bigint AS input_token_count,
+            (sum(r.output_token_count))::bigint AS output_token_count,
+            (avg(r.duration_ms))::double precision AS average_duration_ms,
+            percentile_disc('0.95'::double precision) WITHIN GROUP (ORDER BY r.duration_ms) AS p95_duration_ms
+           FROM ( SELECT prompt_runs.id,
+                    prompt_runs.tenant_id,
+                    prompt_runs.model_name,
+                    prompt_runs.provider,
+                    prompt_runs.prompt_template_name,
+                    (prompt_runs.prompt_template_version)::bigint AS prompt_template_version,
+                    prompt_runs.status,
+                    prompt_runs.created_at,
+                    prompt_runs.duration_ms,
+                    (prompt_runs.input_token_count)::bigint AS input_token_count,
+                    (prompt_runs.output_token_count)::bigint AS output_token_count
+                   FROM audit.prompt_runs
+                UNION ALL
+                 SELECT events.id,
+                    events.tenant_id,
+                    (events.metadata ->> 'model'::text) AS model_name,
+                    (events.metadata ->> 'provider'::text) AS provider,
+                    (events.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+                    audit.integer_of((events.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+                    events.status,
+                    events.created_at,
+                    events.latency_ms AS duration_ms,
+                    audit.integer_of((events.metadata -> 'input_token_count'::text)) AS input_token_count,
+                    audit.integer_of((events.metadata -> 'output_token_count'::text)) AS output_token_count
+                   FROM audit.events
+                  WHERE (events.action_type = 'llm_call'::text)
+                UNION ALL
+                 SELECT activities.id,
+                    activities.tenant_id,
+                    (activities.metadata ->> 'model'::text) AS model_name,
+                    (activities.metadata ->> 'provider'::text) AS provider,
+                    (activities.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+                    audit.integer_of((activities.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+                    activities.status,
+                    activities.created_at,
+                    activities.latency_ms AS duration_ms,
+                    audit.integer_of((activities.metadata -> 'input_token_count'::text)) AS input_token_count,
+                    audit.integer_of((activities.metadata -> 'output_token_count'::text)) AS output_token_count
+                   FROM audit.activities
+                  WHERE (activities.action_type = 'llm_call'::text)) r
+          WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
+          GROUP BY r.tenant_id, r.model_name, r.provider, r.prompt_template_name, r.prompt_template_version) m;
+--@ ["function","audit.number_of(jsonb)","","f (value jsonb) double precision",null]
+CREATE OR REPLACE FUNCTION audit.number_of(value jsonb)
+ RETURNS double precision
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((jsonb_typeof(value) = 'number'::text) AND (abs((value)::numeric) < '1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000'::numeric)) THEN (round((value)::numeric, 20))::double precision WHEN ((jsonb_typeof(value) = 'string'::text) AND ((value #>> '{}'::text[]) ~ '^[-+]?[0-9]{1,18}(\.[0-9]{1,18})?$'::text)) THEN ((value #>> '{}'::text[]))::double precision ELSE NULL::double precision END
+;
+--@ ["object","audit.number_of(jsonb)","function","",null]
+--@ ["owner","audit.number_of(jsonb)","","",null]
+ALTER FUNCTION audit.number_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.number_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.number_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.number_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_maintainer;
 --@ ["function","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) text[]",null]
 CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
  RETURNS text[]
@@ -2313,6 +3278,129 @@ ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
 --@ ["privilege","audit.remove_partition(text,interval)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
+--@ ["object","audit.request_logs","view","",null]
+--@ ["owner","audit.request_logs","","",null]
+ALTER VIEW audit.request_logs OWNER TO audit_owner;
+--@ ["privilege","audit.request_logs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.request_logs TO audit_auditor;
+--@ ["privilege","audit.request_logs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.request_logs TO audit_reader;
+--@ ["privilege","audit.request_logs","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.request_logs TO audit_owner;
+--@ ["view","audit.request_logs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"method\", \"text\"], [\"path\", \"text\"], [\"route\", \"text\"], [\"status_code\", \"bigint\"], [\"grpc_status_code\", \"bigint\"], [\"client_address\", \"text\"], [\"user_agent\", \"text\"], [\"request_body\", \"text\"], [\"response_body\", \"text\"], [\"execution_id\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.request_logs WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'http.request.method'::text) AS method,
+    COALESCE((events.metadata ->> 'url.path'::text), (events.metadata ->> 'url'::text)) AS path,
+    COALESCE((events.metadata ->> 'http.route'::text), events.target_id) AS route,
+    audit.integer_of((events.metadata -> 'http.response.status_code'::text)) AS status_code,
+    audit.integer_of((events.metadata -> 'rpc.grpc.status_code'::text)) AS grpc_status_code,
+    (events.metadata ->> 'client.address'::text) AS client_address,
+    (events.metadata ->> 'user_agent.original'::text) AS user_agent,
+    (events.metadata ->> 'http.request.body'::text) AS request_body,
+    (events.metadata ->> 'http.response.body'::text) AS response_body,
+    (events.metadata ->> 'execution_id'::text) AS execution_id,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'http_request'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'http.request.method'::text) AS method,
+    COALESCE((activities.metadata ->> 'url.path'::text), (activities.metadata ->> 'url'::text)) AS path,
+    COALESCE((activities.metadata ->> 'http.route'::text), activities.target_id) AS route,
+    audit.integer_of((activities.metadata -> 'http.response.status_code'::text)) AS status_code,
+    audit.integer_of((activities.metadata -> 'rpc.grpc.status_code'::text)) AS grpc_status_code,
+    (activities.metadata ->> 'client.address'::text) AS client_address,
+    (activities.metadata ->> 'user_agent.original'::text) AS user_agent,
+    (activities.metadata ->> 'http.request.body'::text) AS request_body,
+    (activities.metadata ->> 'http.response.body'::text) AS response_body,
+    (activities.metadata ->> 'execution_id'::text) AS execution_id,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'http_request'::text);
+--@ ["function","audit.request_story(text)","","f (request_id text) TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)",null]
+CREATE OR REPLACE FUNCTION audit.request_story(request_id text)
+ RETURNS TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+AS $function$
+    WITH RECURSIVE records AS MATERIALIZED (
+        SELECT * FROM audit.request_trail($1)
+    ), tree AS (
+        SELECT 0 AS depth, r.id, r.began_at, r.seq FROM records r WHERE NOT EXISTS (SELECT 1 FROM records p WHERE p.id = r.parent_id)
+        UNION ALL
+        SELECT t.depth + 1, r.id, r.began_at, r.seq FROM tree t JOIN records r ON r.parent_id = t.id
+    ) SEARCH DEPTH FIRST BY began_at, seq, id SET path CYCLE id SET is_circle USING ids,
+    placed AS (
+        SELECT DISTINCT ON (t.id) t.id, t.depth, t.path FROM tree t WHERE NOT t.is_circle ORDER BY t.id, t.path
+    )
+    -- Records whose parents form a circle, which only a forged row has, are told last.
+    SELECT row_number() OVER (ORDER BY p.path NULLS LAST, r.began_at, r.seq, r.id), coalesce(p.depth, 0), r.kind, r.what, r.target_type, r.target_id,
+        r.user_id, r.learned_user_id, r.status, r.error_code, r.error_message, r.began_at, r.duration_ms, r.id, r.parent_id, r.tenant_id, r.metadata
+    FROM records r LEFT JOIN placed p ON p.id = r.id
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.request_story(text)","function","",null]
+--@ ["owner","audit.request_story(text)","","",null]
+ALTER FUNCTION audit.request_story(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.request_story(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_auditor;
+--@ ["privilege","audit.request_story(text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_reader;
+--@ ["privilege","audit.request_story(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_maintainer;
 --@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)",null]
 CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
  RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)
@@ -2473,6 +3561,82 @@ GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_writer;
 --@ ["row security","audit.schema_migrations","","",null]
 ALTER TABLE audit.schema_migrations DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit.schema_migrations","","r ","[\"audit\", \"schema_migrations\"]"]
+--@ ["object","audit.security_events","view","",null]
+--@ ["owner","audit.security_events","","",null]
+ALTER VIEW audit.security_events OWNER TO audit_owner;
+--@ ["privilege","audit.security_events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.security_events TO audit_auditor;
+--@ ["privilege","audit.security_events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.security_events TO audit_reader;
+--@ ["privilege","audit.security_events","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.security_events TO audit_owner;
+--@ ["view","audit.security_events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"event\", \"text\"], [\"source\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.security_events WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'event'::text) AS event,
+    COALESCE((events.metadata ->> 'source'::text), (events.metadata ->> 'client.address'::text)) AS source,
+    events.input_summary,
+    events.output_summary,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'security'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'event'::text) AS event,
+    COALESCE((activities.metadata ->> 'source'::text), (activities.metadata ->> 'client.address'::text)) AS source,
+    activities.input_summary,
+    activities.output_summary,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'security'::text);
 --@ ["function","audit.set_least_age(interval,text)","","f (age interval, reason text) uuid",null]
 CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
  RETURNS uuid
@@ -2664,6 +3828,160 @@ ALTER FUNCTION audit.settle_month(text,timestamp with time zone) OWNER TO audit_
 GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_operator;
 --@ ["privilege","audit.settle_month(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
+--@ ["object","audit.system_errors","view","",null]
+--@ ["owner","audit.system_errors","","",null]
+ALTER VIEW audit.system_errors OWNER TO audit_owner;
+--@ ["privilege","audit.system_errors","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_errors TO audit_auditor;
+--@ ["privilege","audit.system_errors","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_errors TO audit_reader;
+--@ ["privilege","audit.system_errors","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.system_errors TO audit_owner;
+--@ ["view","audit.system_errors","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"fingerprint\", \"text\"], [\"error_type\", \"text\"], [\"severity\", \"text\"], [\"component\", \"text\"], [\"details\", \"jsonb\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.system_errors WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'fingerprint'::text) AS fingerprint,
+    (events.metadata ->> 'error_type'::text) AS error_type,
+    (events.metadata ->> 'severity'::text) AS severity,
+    (events.metadata ->> 'component'::text) AS component,
+    (events.metadata -> 'details'::text) AS details,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'system_error'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'fingerprint'::text) AS fingerprint,
+    (activities.metadata ->> 'error_type'::text) AS error_type,
+    (activities.metadata ->> 'severity'::text) AS severity,
+    (activities.metadata ->> 'component'::text) AS component,
+    (activities.metadata -> 'details'::text) AS details,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'system_error'::text);
+--@ ["object","audit.system_metrics","view","",null]
+--@ ["owner","audit.system_metrics","","",null]
+ALTER VIEW audit.system_metrics OWNER TO audit_owner;
+--@ ["privilege","audit.system_metrics","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_metrics TO audit_auditor;
+--@ ["privilege","audit.system_metrics","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_metrics TO audit_reader;
+--@ ["privilege","audit.system_metrics","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.system_metrics TO audit_owner;
+--@ ["view","audit.system_metrics","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"metric\", \"text\"], [\"value\", \"double precision\"], [\"unit\", \"text\"], [\"component\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.system_metrics WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'metric'::text) AS metric,
+    audit.number_of((events.metadata -> 'value'::text)) AS value,
+    (events.metadata ->> 'unit'::text) AS unit,
+    (events.metadata ->> 'component'::text) AS component,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'system_metric'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'metric'::text) AS metric,
+    audit.number_of((activities.metadata -> 'value'::text)) AS value,
+    (activities.metadata ->> 'unit'::text) AS unit,
+    (activities.metadata ->> 'component'::text) AS component,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'system_metric'::text);
 --@ ["function","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","","f (since timestamp with time zone, writers uuid[], positions bigint[]) TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])",null]
 CREATE OR REPLACE FUNCTION audit.tenant_batches(since timestamp with time zone, writers uuid[], positions bigint[])
  RETURNS TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])
@@ -2749,6 +4067,82 @@ $function$
 ALTER FUNCTION audit.time_column(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.time_column(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.time_column(text) TO audit_maintainer;
+--@ ["object","audit.tool_invocations","view","",null]
+--@ ["owner","audit.tool_invocations","","",null]
+ALTER VIEW audit.tool_invocations OWNER TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tool_invocations TO audit_auditor;
+--@ ["privilege","audit.tool_invocations","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tool_invocations TO audit_reader;
+--@ ["privilege","audit.tool_invocations","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["view","audit.tool_invocations","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"tool\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"arguments_sha256\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.tool_invocations WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.target_id AS tool,
+    events.input_summary,
+    events.output_summary,
+    (events.metadata ->> 'arguments_sha256'::text) AS arguments_sha256,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'tool_invocation'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.target_id AS tool,
+    activities.input_summary,
+    activities.output_summary,
+    (activities.metadata ->> 'arguments_sha256'::text) AS arguments_sha256,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'tool_invocation'::text);
 --@ ["object","audit.trail","view","",null]
 --@ ["owner","audit.trail","","",null]
 ALTER VIEW audit.trail OWNER TO audit_owner;
@@ -2877,6 +4271,228 @@ UNION ALL
     activities.writer_id,
     activities.seq
    FROM audit.activities;
+--@ ["object","audit.transaction_events","view","",null]
+--@ ["owner","audit.transaction_events","","",null]
+ALTER VIEW audit.transaction_events OWNER TO audit_owner;
+--@ ["privilege","audit.transaction_events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transaction_events TO audit_auditor;
+--@ ["privilege","audit.transaction_events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transaction_events TO audit_reader;
+--@ ["privilege","audit.transaction_events","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.transaction_events TO audit_owner;
+--@ ["view","audit.transaction_events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"transaction_id\", \"text\"], [\"amount_cents\", \"bigint\"], [\"currency\", \"text\"], [\"state\", \"text\"], [\"previous_state\", \"text\"], [\"payment_reference\", \"text\"], [\"actor\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.transaction_events WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.target_id AS transaction_id,
+    audit.integer_of((events.metadata -> 'amount_cents'::text)) AS amount_cents,
+    (events.metadata ->> 'currency'::text) AS currency,
+    (events.metadata ->> 'state'::text) AS state,
+    (events.metadata ->> 'previous_state'::text) AS previous_state,
+    (events.metadata ->> 'payment_reference'::text) AS payment_reference,
+    COALESCE((events.metadata ->> 'actor'::text), events.user_id) AS actor,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'transaction'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.target_id AS transaction_id,
+    audit.integer_of((activities.metadata -> 'amount_cents'::text)) AS amount_cents,
+    (activities.metadata ->> 'currency'::text) AS currency,
+    (activities.metadata ->> 'state'::text) AS state,
+    (activities.metadata ->> 'previous_state'::text) AS previous_state,
+    (activities.metadata ->> 'payment_reference'::text) AS payment_reference,
+    COALESCE((activities.metadata ->> 'actor'::text), activities.user_id) AS actor,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'transaction'::text);
+--@ ["object","audit.transactions","view","",null]
+--@ ["owner","audit.transactions","","",null]
+ALTER VIEW audit.transactions OWNER TO audit_owner;
+--@ ["privilege","audit.transactions","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transactions TO audit_auditor;
+--@ ["privilege","audit.transactions","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transactions TO audit_reader;
+--@ ["privilege","audit.transactions","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.transactions TO audit_owner;
+--@ ["view","audit.transactions","","[[\"transaction_id\", \"text\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"changed_at\", \"timestamp with time zone\"], [\"amount_cents\", \"bigint\"], [\"currency\", \"text\"], [\"state\", \"text\"], [\"payment_reference\", \"text\"], [\"actor\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"event_id\", \"uuid\"]]",null]
+CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
+ SELECT DISTINCT ON (tenant_id, target_id) target_id AS transaction_id,
+    tenant_id,
+    user_id,
+    agent_id,
+    request_id,
+    created_at AS changed_at,
+    audit.integer_of((metadata -> 'amount_cents'::text)) AS amount_cents,
+    (metadata ->> 'currency'::text) AS currency,
+    (metadata ->> 'state'::text) AS state,
+    (metadata ->> 'payment_reference'::text) AS payment_reference,
+    COALESCE((metadata ->> 'actor'::text), user_id) AS actor,
+    status,
+    error_code,
+    id AS event_id
+   FROM ( SELECT events.id,
+            events.tenant_id,
+            events.user_id,
+            events.agent_id,
+            events.request_id,
+            events.created_at,
+            events.target_id,
+            events.metadata,
+            events.status,
+            events.error_code
+           FROM audit.events
+          WHERE (events.action_type = 'transaction'::text)
+        UNION ALL
+         SELECT activities.id,
+            activities.tenant_id,
+            activities.user_id,
+            activities.agent_id,
+            activities.request_id,
+            activities.created_at,
+            activities.target_id,
+            activities.metadata,
+            activities.status,
+            activities.error_code
+           FROM audit.activities
+          WHERE (activities.action_type = 'transaction'::text)) r
+  ORDER BY tenant_id, target_id, created_at DESC, id DESC;
+--@ ["object","audit.user_agent_interactions","view","",null]
+--@ ["owner","audit.user_agent_interactions","","",null]
+ALTER VIEW audit.user_agent_interactions OWNER TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.user_agent_interactions TO audit_auditor;
+--@ ["privilege","audit.user_agent_interactions","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.user_agent_interactions TO audit_reader;
+--@ ["privilege","audit.user_agent_interactions","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["view","audit.user_agent_interactions","","[[\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"executions\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"executions_per_day\", \"double precision\"], [\"preferred_hour\", \"integer\"], [\"first_at\", \"timestamp with time zone\"], [\"last_at\", \"timestamp with time zone\"], [\"rating\", \"double precision\"], [\"favourite\", \"boolean\"]]",null]
+CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = true) AS
+ SELECT tenant_id,
+    user_id,
+    agent_id,
+    count(*) FILTER (WHERE (action_type = 'agent_execution'::text)) AS executions,
+    count(*) FILTER (WHERE ((action_type = 'agent_execution'::text) AND (status = 'succeeded'::audit.run_status))) AS succeeded,
+    ((count(*) FILTER (WHERE (action_type = 'agent_execution'::text)))::double precision / (((1)::numeric + EXTRACT(day FROM (max(created_at) FILTER (WHERE (action_type = 'agent_execution'::text)) - min(created_at) FILTER (WHERE (action_type = 'agent_execution'::text))))))::double precision) AS executions_per_day,
+    mode() WITHIN GROUP (ORDER BY ((EXTRACT(hour FROM (created_at AT TIME ZONE 'UTC'::text)))::integer)) FILTER (WHERE (action_type = 'agent_execution'::text)) AS preferred_hour,
+    min(created_at) FILTER (WHERE (action_type = 'agent_execution'::text)) AS first_at,
+    max(created_at) FILTER (WHERE (action_type = 'agent_execution'::text)) AS last_at,
+    (avg(audit.integer_of((metadata -> 'rating'::text))) FILTER (WHERE (action_type = 'feedback'::text)))::double precision AS rating,
+    (array_agg(audit.boolean_of((metadata -> 'favourite'::text)) ORDER BY id DESC) FILTER (WHERE ((action_type = 'feedback'::text) AND (audit.boolean_of((metadata -> 'favourite'::text)) IS NOT NULL))))[1] AS favourite
+   FROM ( SELECT events.id,
+            events.tenant_id,
+            events.user_id,
+            events.agent_id,
+            events.action_type,
+            events.status,
+            events.created_at,
+            events.metadata
+           FROM audit.events
+          WHERE (events.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))
+        UNION ALL
+         SELECT activities.id,
+            activities.tenant_id,
+            activities.user_id,
+            activities.agent_id,
+            activities.action_type,
+            activities.status,
+            activities.created_at,
+            activities.metadata
+           FROM audit.activities
+          WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r
+  WHERE (user_id IS NOT NULL)
+  GROUP BY tenant_id, user_id, agent_id;
+--@ ["function","audit.uuid_of(jsonb)","","f (value jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.uuid_of(value jsonb)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((value #>> '{}'::text[]) ~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'::text) THEN ((value #>> '{}'::text[]))::uuid ELSE NULL::uuid END
+;
+--@ ["object","audit.uuid_of(jsonb)","function","",null]
+--@ ["owner","audit.uuid_of(jsonb)","","",null]
+ALTER FUNCTION audit.uuid_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.uuid_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.uuid_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.uuid_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_maintainer;
 --@ ["function","audit.writer_batches(uuid,bytea,bigint)","","f (writer uuid, secret bytea, since bigint) TABLE(first_seq bigint, last_seq bigint, mark bytea)",null]
 CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint)
  RETURNS TABLE(first_seq bigint, last_seq bigint, mark bytea)
