@@ -166,7 +166,7 @@ impl Spooler {
         if let Some((at, pause)) = self.panicked {
             let somebody_waits = {
                 let commands = self.intake.commands();
-                !commands.flushes.is_empty() || !commands.stops.is_empty()
+                self.stopping || !commands.flushes.is_empty() || !commands.stops.is_empty()
             };
             let pause = if somebody_waits {
                 pause.min(SPOOL_RETRY)
@@ -500,7 +500,7 @@ impl Spooler {
         // Empties the queues now, whether or not a retry is due: runs that have just begun are
         // ended with the others.
         self.retry_at = None;
-        stops.append(&mut self.step());
+        stops.append(&mut self.safe_step());
         let mut are_runs_ended = self.end_runs(false);
         self.progress.hurry();
         let mut is_checked = self.progress.position() == 1;
@@ -513,7 +513,7 @@ impl Spooler {
                 continue;
             }
             std::thread::park_timeout(BUSY_POLL);
-            stops.append(&mut self.step());
+            stops.append(&mut self.safe_step());
             are_runs_ended = are_runs_ended || self.end_runs(false);
             self.progress.hurry();
             self.progress.expire(Instant::now(), || self.pending());
