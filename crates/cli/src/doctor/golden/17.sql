@@ -2301,8 +2301,14 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
             r.prompt_template_version,
             count(*) AS calls,
             count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
-            (sum(r.input_token_count))::bigint AS input_token_count,
-            (sum(r.output_token_count))::bigint AS output_token_count,
+                CASE
+                    WHEN (abs(sum(r.input_token_count)) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.input_token_count))::bigint
+                    ELSE NULL::bigint
+                END AS input_token_count,
+                CASE
+                    WHEN (abs(sum(r.output_token_count)) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.output_token_count))::bigint
+                    ELSE NULL::bigint
+                END AS output_token_count,
             (avg(r.duration_ms))::double precision AS average_duration_ms,
             percentile_disc('0.95'::double precision) WITHIN GROUP (ORDER BY r.duration_ms) AS p95_duration_ms
            FROM ( SELECT prompt_runs.id,
@@ -3377,18 +3383,18 @@ CREATE OR REPLACE FUNCTION audit.request_story(request_id text)
 AS $function$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.request_trail($1)
+    ), nodes AS MATERIALIZED (
+        -- A forged row may have the id of another in the other table: one of them has a place, or each way down would count twice.
+        SELECT DISTINCT ON (id) id, parent_id, began_at, seq FROM records ORDER BY id, began_at, seq
     ), tree AS (
-        SELECT 0 AS depth, r.id, r.began_at, r.seq FROM records r WHERE NOT EXISTS (SELECT 1 FROM records p WHERE p.id = r.parent_id)
+        SELECT 0 AS depth, n.id, n.began_at, n.seq FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
         UNION ALL
-        SELECT t.depth + 1, r.id, r.began_at, r.seq FROM tree t JOIN records r ON r.parent_id = t.id
-    ) SEARCH DEPTH FIRST BY began_at, seq, id SET path CYCLE id SET is_circle USING ids,
-    placed AS (
-        SELECT DISTINCT ON (t.id) t.id, t.depth, t.path FROM tree t WHERE NOT t.is_circle ORDER BY t.id, t.path
-    )
-    -- Records whose parents form a circle, which only a forged row has, are told last.
-    SELECT row_number() OVER (ORDER BY p.path NULLS LAST, r.began_at, r.seq, r.id), coalesce(p.depth, 0), r.kind, r.what, r.target_type, r.target_id,
+        SELECT t.depth + 1, n.id, n.began_at, n.seq FROM tree t JOIN nodes n ON n.parent_id = t.id
+    ) SEARCH DEPTH FIRST BY began_at, seq, id SET path
+    -- No way leads from the top into a circle of parents, which only forged rows have: what is in one, or below it, is told last.
+    SELECT row_number() OVER (ORDER BY t.path NULLS LAST, r.began_at, r.seq, r.id), coalesce(t.depth, 0), r.kind, r.what, r.target_type, r.target_id,
         r.user_id, r.learned_user_id, r.status, r.error_code, r.error_message, r.began_at, r.duration_ms, r.id, r.parent_id, r.tenant_id, r.metadata
-    FROM records r LEFT JOIN placed p ON p.id = r.id
+    FROM records r LEFT JOIN tree t ON t.id = r.id
     ORDER BY 1
 $function$
 ;
