@@ -181,9 +181,8 @@ fn agent_platform_finds_calls_and_escalations_that_nobody_can_change_beside_a_kn
     );
 }
 
-#[test]
-fn marketplace_of_agents_finds_executions_money_and_requests() {
-    let trail = Trail::start();
+/// Records a day of the marketplace.
+fn trade(trail: &Trail) {
     let agent = Uuid::from_u128(17);
     let run = |execution: &str, user: &str, outcome, ms| {
         AgentExecution::new("planner")
@@ -212,7 +211,7 @@ fn marketplace_of_agents_finds_executions_money_and_requests() {
         }
     };
     record(
-        &trail,
+        trail,
         [
             run("x-1", "alice", AgentOutcome::Success, 100).into(),
             run("x-2", "bob", AgentOutcome::Success, 300).into(),
@@ -226,9 +225,9 @@ fn marketplace_of_agents_finds_executions_money_and_requests() {
             payment("pending", "").into(),
         ],
     );
-    record(&trail, [payment("captured", "pending").into()]);
+    record(trail, [payment("captured", "pending").into()]);
     record(
-        &trail,
+        trail,
         [
             Mandate::new("m-1")
                 .tenant_id("acme")
@@ -267,6 +266,12 @@ fn marketplace_of_agents_finds_executions_money_and_requests() {
                 .into(),
         ],
     );
+}
+
+#[test]
+fn marketplace_of_agents_finds_executions_money_and_requests() {
+    let trail = Trail::start();
+    trade(&trail);
     let mut session = reader(&trail.postgres, "marketplace", "acme");
     answers(
         &mut session,
