@@ -29,9 +29,16 @@ pub mod adoption {}
 #[doc = "[Adopted spans]: crate::guide::adoption"]
 #[doc = "[Settings]: crate::guide::settings#requestsettings"]
 #[doc = "[Limits]: crate::guide::settings#limits"]
+#[doc = "[Queries]: crate::guide::queries"]
 #[doc = ""]
 #[doc = include_str!("../docs/families.md")]
 pub mod families {}
+
+#[doc = "[families of events]: crate::guide::families"]
+#[doc = "[rights]: crate::guide::rights"]
+#[doc = ""]
+#[doc = include_str!("../docs/queries.md")]
+pub mod queries {}
 
 #[doc = include_str!("../docs/rights.md")]
 pub mod rights {}
