@@ -339,7 +339,7 @@
 //!
 //! | symptom | cause | what to do |
 //! |---|---|---|
-//! | The log has an error that a filter hides audit spans; [`is_hidden`](Stats::is_hidden) is true. | A filter for the whole subscriber, such as `.with(EnvFilter::from_default_env())`. | Move it onto the layer that it is meant for: `fmt::layer().with_filter(…)`. |
+//! | [`is_hidden`](Stats::is_hidden) is true; the log has an error that a filter hides audit spans, unless the filter hides it too. | A filter for the whole subscriber, such as `.with(EnvFilter::from_default_env())`. | Move it onto the layer that it is meant for: `fmt::layer().with_filter(…)`. |
 //! | [`accepted`](Stats::accepted) is 0, and nothing is in the log. | `audit.layer()` is not in the subscriber that is set. | Add it to the `registry()` on which you call `.init()`. |
 //! | The same, with the layer in place. | The span has neither the name nor the target `audit.query_run`, `audit.prompt_run` or `audit.event`. | Spell the tag as in the list, with the prefix `audit.`. |
 //! | The same, in release builds only. | A feature `release_max_level_…` of `tracing` removes spans of that level. | Raise it, or use [`Audit::record`]. |
