@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use testkit::child::{alone, child, child_processes, command};
+#[cfg(feature = "init")]
+use testkit::child::alone;
+use testkit::child::{child, child_processes, command};
 use testkit::heard::hear;
 use testkit::trail::{Folder, PATIENCE};
 use testkit::{Postgres, wait_until};
