@@ -9,6 +9,7 @@ mod arguments;
 mod database;
 mod doctor;
 mod error;
+mod families;
 mod feed;
 mod find;
 mod hold;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use tracing_audit::Kind;
 
+use crate::families::Told;
 use crate::row::Row;
 use crate::text::{Layout, Terminal, clip, columns, duration, escape, escape_line, wrap};
 use crate::tree::Place;
@@ -60,7 +61,12 @@ pub(crate) struct Writer<'a> {
 impl Writer<'_> {
     /// Appends a record at its place in the tree.
     pub(crate) fn write(&self, out: &mut String, place: &Place<'_>, row: &Row) {
-        self.title(out, place, row);
+        let mut told = Told::of(row);
+        let words = told.as_ref().map(|told| told.words.clone());
+        let is_whole = self.title(out, place, row, words.or_else(|| row.subject()));
+        if let Some(told) = told.as_mut().filter(|_| !is_whole) {
+            told.cut_words();
+        }
         let mut say =
             |label: &str, text: &str, limit| self.entry(out, &place.gutter, label, text, limit);
         if let Some((parent, why)) = place.hidden_parent {
@@ -102,10 +108,20 @@ impl Writer<'_> {
                 "model" => &model,
                 _ => of(column),
             };
+            // What an approval is about, as for a query.
+            let is_approval = row.text("action_type") == Some("approval");
+            let label = if is_approval && label == "input" {
+                "summary"
+            } else {
+                label
+            };
             self.text(out, &place.gutter, label, text, limit, row.length(column));
         }
         let mut say =
             |label: &str, text: &str, limit| self.entry(out, &place.gutter, label, text, limit);
+        for (label, text) in told.iter().flat_map(Told::labelled) {
+            say(label, text, LONG);
+        }
         let error: Vec<&str> = ["error_code", "error_message"]
             .iter()
             .filter_map(|c| row.text(c))
@@ -114,7 +130,9 @@ impl Writer<'_> {
         let problems: Vec<_> = row.problems().collect();
         say("problems", &problems.join("\n"), LONG);
         // Values stay JSON, which shows their type, and take a line each.
-        let metadata = row.metadata.iter().filter(|field| field.0 != "tenant_key");
+        let is_told = |name: &str| told.as_ref().is_some_and(|told| told.has(name));
+        let metadata = row.metadata.iter();
+        let metadata = metadata.filter(|(name, _)| *name != "tenant_key" && !is_told(name));
         let mut metadata: Vec<String> = metadata
             .map(|(name, value)| format!("{} = {value}", escape_line(name)))
             .collect();
@@ -127,8 +145,14 @@ impl Writer<'_> {
     }
 
     /// Appends the record's own line. On a narrow terminal what it is about is cut first, then the
-    /// times are left out.
-    fn title(&self, out: &mut String, place: &Place<'_>, row: &Row) {
+    /// times are left out. Returns whether it says all of what the record is about.
+    fn title(
+        &self,
+        out: &mut String,
+        place: &Place<'_>,
+        row: &Row,
+        subject: Option<String>,
+    ) -> bool {
         let kind = human(row.table.kind(), 1);
         #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
         let offset = (row.began_us - self.origin_us) as f64 / 1000.0;
@@ -141,7 +165,7 @@ impl Writer<'_> {
         let status = escape_line(row.status());
         let cells = [
             format!("{}{kind}", place.branch),
-            row.subject().map(|s| escape_line(&s)).unwrap_or_default(),
+            subject.map(|s| escape_line(&s)).unwrap_or_default(),
             status,
             format!("+{}", duration(offset)),
             took,
@@ -150,6 +174,7 @@ impl Writer<'_> {
             cells.each_ref().map(|cell| columns(cell)),
             self.terminal.width,
         );
+        let is_whole = widths[1].is_some_and(|width| clip(&cells[1], width) == cells[1]);
         let mut line = String::new();
         for (at, (cell, width)) in cells.iter().zip(widths).enumerate() {
             let Some(cell) = width
@@ -176,6 +201,7 @@ impl Writer<'_> {
             let _ = write!(line, "{gap}{painted}");
         }
         let _ = writeln!(out, "{line}");
+        is_whole
     }
 
     /// Appends a labelled text, unless it is empty.

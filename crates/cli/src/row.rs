@@ -103,14 +103,7 @@ impl Row {
             }
             Kind::Event => {
                 let mut subject = self.text("action_type").unwrap_or_default().to_owned();
-                let target: Vec<&str> = ["target_type", "target_id"]
-                    .iter()
-                    .filter_map(|c| self.text(c))
-                    .collect();
-                if !target.is_empty() {
-                    // A route begins with a slash of its own.
-                    let is_path = target.last().is_some_and(|id| id.starts_with('/'));
-                    let target = target.join(if is_path { " " } else { "/" });
+                if let Some(target) = self.target() {
                     let _ = write!(subject, " → {target}");
                 }
                 Some(subject.trim().to_owned())
@@ -118,6 +111,17 @@ impl Row {
             _ => None,
         }
         .filter(|subject| !subject.is_empty())
+    }
+
+    /// Returns the target of an event.
+    pub(crate) fn target(&self) -> Option<String> {
+        let target: Vec<&str> = ["target_type", "target_id"]
+            .iter()
+            .filter_map(|c| self.text(c))
+            .collect();
+        // A route begins with a slash of its own.
+        let is_path = target.last()?.starts_with('/');
+        Some(target.join(if is_path { " " } else { "/" }))
     }
 
     /// Returns the row as one line of JSON: `kind`, `learned_user_id` if there is one, then the

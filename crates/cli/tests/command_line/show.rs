@@ -390,3 +390,327 @@ fn row_with_extreme_values_does_not_hide_other_rows() {
     assert!(stdout(&shown).contains(&"0".repeat(400)));
     assert_eq!(run(&postgres, &["doctor"]).status.code(), Some(1));
 }
+
+/// Inserts events of request `families`: each with its `action_type`, status, target, columns and metadata.
+fn with_events(events: &[(&str, &str, &str, &str)]) -> testkit::Postgres {
+    let postgres = migrated();
+    postgres.psql("SELECT audit.ensure_partition('events', '2026-05-04 09:30Z')");
+    for (number, (action_type, target, summary, metadata)) in events.iter().enumerate() {
+        postgres.psql(&format!(
+            "INSERT INTO audit.events (id, request_id, action_type, target_type, target_id, input_summary, status, created_at,
+                metadata, writer_id, seq, salt)
+            SELECT test_id({number}, at), 'families', '{action_type}', nullif(split_part('{target}', ' ', 1), ''),
+                nullif(split_part('{target}', ' ', 2), ''), nullif('{summary}', ''), 'succeeded', at, {metadata}, '{WRITER_A}', {number}, ''
+            FROM (SELECT '2026-05-04 09:30Z'::timestamptz AS at) AS t"
+        ));
+    }
+    postgres
+}
+
+/// Returns what `show` prints below the heading.
+fn records_of(postgres: &testkit::Postgres, columns: Option<&str>) -> String {
+    let mut command = command(postgres, &["show", "families"]);
+    if let Some(columns) = columns {
+        command.env("COLUMNS", columns);
+    }
+    let shown = command.output().unwrap();
+    assert_eq!(shown.status.code(), Some(0), "{}", stderr(&shown));
+    let text = stdout(&shown);
+    assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+    text.split_once("\n\n").unwrap().1.to_owned()
+}
+
+#[test]
+fn event_of_a_family_is_shown_in_words_of_its_own() {
+    let postgres = with_events(&[
+        (
+            "llm_call",
+            "",
+            "How many?",
+            r#"'{"model": "sonnet", "provider": "anthropic", "input_token_count": 12, "output_token_count": 3}'"#,
+        ),
+        (
+            "tool_invocation",
+            "tool run_sql",
+            "",
+            r#"'{"arguments_sha256": "ab"}'"#,
+        ),
+        (
+            "escalation",
+            "",
+            "",
+            r#"'{"reason": "over the limit", "escalated_to": "on-call", "severity": "high"}'"#,
+        ),
+        (
+            "approval",
+            "query q-1",
+            "Drop a table",
+            r#"'{"decision": "rejected", "approved_by": "bob", "approver_role": "dba", "sql_text": "DROP\n  TABLE t", "rows_affected": 1, "ticket": 7}'"#,
+        ),
+        (
+            "agent_execution",
+            "agent planner",
+            "",
+            r#"'{"outcome": "timeout", "credits_consumed": 1.50, "http_status": 504}'"#,
+        ),
+        (
+            "log",
+            "",
+            "",
+            r#"'{"level": "warn", "message": "slow", "context": {"a": 1}}'"#,
+        ),
+        (
+            "http_request",
+            "http.route /login",
+            "",
+            r#"'{"http.request.method": "POST", "url.path": "/login", "http.route": "/login", "http.response.status_code": 401, "client.address": "10.0.0.7"}'"#,
+        ),
+        (
+            "http_request",
+            "http.route /orders/{id}",
+            "",
+            r#"'{"http.request.method": "GET", "url.path": "/orders/7", "http.route": "/orders/{id}"}'"#,
+        ),
+        (
+            "transaction",
+            "transaction t-17",
+            "",
+            r#"'{"amount_cents": 1250, "currency": "EUR", "state": "captured", "previous_state": "authorized", "payment_reference": "pi_3N"}'"#,
+        ),
+        (
+            "transaction",
+            "transaction t-18",
+            "",
+            r#"'{"amount_cents": -5, "currency": "EUR", "state": "refunded", "actor": "billing"}'"#,
+        ),
+        (
+            "mandate",
+            "mandate m-1",
+            "",
+            r#"'{"limit_cents": 50000, "currency": "EUR", "period": "month", "state": "active"}'"#,
+        ),
+        (
+            "feedback",
+            "",
+            "",
+            r#"'{"rating": 4, "comment": "good", "run_id": "00000000-0000-7000-8000-0000000000ff"}'"#,
+        ),
+        ("feedback", "", "", r#"'{"favourite": true}'"#),
+        (
+            "system_error",
+            "",
+            "",
+            r#"'{"error_type": "ConnectionReset", "component": "orders-db", "severity": "critical", "fingerprint": "f00"}'"#,
+        ),
+        (
+            "system_metric",
+            "",
+            "",
+            r#"'{"metric": "queue_depth", "value": 17, "unit": "jobs", "component": "worker"}'"#,
+        ),
+        (
+            "security",
+            "http.route /ask",
+            "",
+            r#"'{"event": "access_denied", "client.address": "10.0.0.7", "http.route": "/ask"}'"#,
+        ),
+    ]);
+    assert_eq!(records_of(&postgres, None), FAMILIES);
+}
+
+/// What `show` prints of an event of each family.
+const FAMILIES: &str = r#"├─ event call of sonnet (anthropic)  succeeded  +0 ms
+│     input        How many?
+│     tokens in    12
+│     tokens out   3
+├─ event tool run_sql  succeeded  +0 ms
+│     metadata     arguments_sha256 = "ab"
+├─ event escalated to on-call: over the limit  succeeded  +0 ms
+│     severity     high
+├─ event write rejected by bob (dba)  succeeded  +0 ms
+│     summary      Drop a table
+│     target       query/q-1
+│     sql          DROP
+│                    TABLE t
+│     result       1 row affected
+│     metadata     ticket = 7
+├─ event agent planner: timeout, 1.50 credits  succeeded  +0 ms
+│     http status  504
+├─ event [warn] slow  succeeded  +0 ms
+│     metadata     context = {"a": 1}
+├─ event POST /login 401  succeeded  +0 ms
+│     client       10.0.0.7
+├─ event GET /orders/7  succeeded  +0 ms
+│     route        /orders/{id}
+├─ event 12.50 EUR captured (was authorized)  succeeded  +0 ms
+│     target       transaction/t-17
+│     payment      pi_3N
+├─ event -0.05 EUR refunded  succeeded  +0 ms
+│     target       transaction/t-18
+│     actor        billing
+├─ event mandate of 500.00 EUR per month: active  succeeded  +0 ms
+│     target       mandate/m-1
+├─ event rated 4: good  succeeded  +0 ms
+│     run          00000000-0000-7000-8000-0000000000ff
+├─ event a favourite  succeeded  +0 ms
+├─ event error ConnectionReset in orders-db (critical)  succeeded  +0 ms
+│     fingerprint  f00
+├─ event queue_depth = 17 jobs  succeeded  +0 ms
+│     component    worker
+└─ event access_denied from 10.0.0.7  succeeded  +0 ms
+      route        /ask
+"#;
+
+#[test]
+fn missing_and_hostile_values_of_a_family_are_shown_as_those_of_any_event() {
+    let postgres = with_events(&[
+        ("approval", "query q-1", "", "'{}'"),
+        (
+            "approval",
+            "",
+            "",
+            r#"'{"decision": "Rejected by bob", "approved_by": null}'"#,
+        ),
+        (
+            "approval",
+            "",
+            "",
+            r#"'{"decision": "approved", "approved_by": ["bob"], "approver_role": "a\nb", "sql_text": 7, "rows_affected": "many", "run_id": " "}'"#,
+        ),
+        (
+            "transaction",
+            "",
+            "",
+            r#"'{"amount_cents": 1e400, "currency": "EUR", "state": "captured", "previous_state": "a b"}'"#,
+        ),
+        (
+            "transaction",
+            "",
+            "",
+            r#"'{"amount_cents": -9223372036854775808, "currency": "\u202e\u001b[31m"}'"#,
+        ),
+        (
+            "log",
+            "",
+            "",
+            r"jsonb_build_object('level', 'info', 'message', E'one\ntwo \x1b[31m')",
+        ),
+        (
+            "log",
+            "",
+            "",
+            "jsonb_build_object('message', repeat('x', 7000))",
+        ),
+        ("log", "", "", r#"'"no object"'"#),
+        (
+            "system_metric",
+            "",
+            "",
+            r#"'{"metric": "a b", "value": 1}'"#,
+        ),
+        (
+            "system_metric",
+            "",
+            "",
+            r#"'{"metric": "a", "value": "1"}'"#,
+        ),
+        (
+            "http_request",
+            "",
+            "",
+            r#"'{"http.request.method": "GET", "http.response.status_code": 200}'"#,
+        ),
+        (
+            "security",
+            "source",
+            "",
+            r#"'{"event": "login", "source": 5}'"#,
+        ),
+        (
+            "escalation",
+            "reason x",
+            "",
+            r#"(SELECT jsonb_object_agg('n' || n, n) || '{"reason": "x"}' FROM generate_series(1, 70) AS n)"#,
+        ),
+    ]);
+    let shown = records_of(&postgres, None);
+    let (shown, many) = shown.split_once("└─").unwrap();
+    let large = format!("1{}", "0".repeat(400));
+    let shown = shown
+        .replace(&"x".repeat(5989), "LONG")
+        .replace(&large, "LARGE");
+    assert_eq!(shown, HOSTILE);
+    assert!(
+        many.starts_with(" event escalation → reason/x  succeeded"),
+        "{many}"
+    );
+    assert!(many.contains("more fields (--full)"), "{many}");
+}
+
+/// What `show` prints of events whose fields are not as their families have them.
+const HOSTILE: &str = r#"├─ event approval → query/q-1  succeeded  +0 ms
+├─ event approval  succeeded  +0 ms
+│     metadata     approved_by = null
+│                  decision = "Rejected by bob"
+├─ event write approved  succeeded  +0 ms
+│     in the role  a
+│                  b
+│     metadata     approved_by = ["bob"]
+│                  rows_affected = "many"
+│                  run_id = " "
+│                  sql_text = 7
+├─ event transaction captured  succeeded  +0 ms
+│     metadata     amount_cents = LARGE
+│                  currency = "EUR"
+│                  previous_state = "a b"
+├─ event -92233720368547758.08 \u{202e}\x1b[31m  succeeded  +0 ms
+├─ event [info]  succeeded  +0 ms
+│     message      one
+│                  two \x1b[31m
+├─ event log  succeeded  +0 ms
+│     metadata     message = "LONG
+│                  … 111 more characters (--full)
+├─ event log  succeeded  +0 ms
+│     metadata     metadata = "no object"
+├─ event system_metric  succeeded  +0 ms
+│     metadata     metric = "a b"
+│                  value = 1
+├─ event system_metric  succeeded  +0 ms
+│     metadata     metric = "a"
+│                  value = "1"
+├─ event http_request  succeeded  +0 ms
+│     metadata     http.request.method = "GET"
+│                  http.response.status_code = 200
+├─ event login  succeeded  +0 ms
+│     target       source
+│     metadata     source = 5
+"#;
+
+#[test]
+fn words_that_are_cut_on_a_narrow_terminal_are_shown_below() {
+    let postgres = with_events(&[
+        (
+            "escalation",
+            "",
+            "",
+            r#"'{"reason": "over the limit", "escalated_to": "on-call"}'"#,
+        ),
+        (
+            "system_metric",
+            "",
+            "",
+            r#"'{"metric": "queue_depth_of_all", "value": 17}'"#,
+        ),
+    ]);
+    assert_eq!(records_of(&postgres, Some("44")), NARROW);
+}
+
+/// What `show` prints on 44 columns.
+const NARROW: &str = r#"├─ event escalated to …  succeeded  +0 ms
+│     escalated to on-call
+│     reason       over the limit
+└─ event queue_depth_o…  succeeded  +0 ms
+      metadata     metric =
+                   "queue_depth_of_all"
+                   value = 17
+"#;
