@@ -16,6 +16,8 @@ pub(crate) async fn check(
     let large = "How large is this database?";
     let everything = "Remove the old tables, then tell me everything.";
     let answered = answer(ask(url, "ada-7", large), StatusCode::OK).await?;
+    let remove = "Remove the old orders.";
+    let rejected = answer(ask(url, "ada-7", remove), StatusCode::OK).await?;
     let failed = answer(ask(url, "grace-9", "Why?"), StatusCode::BAD_GATEWAY).await?;
     let refused = answer(ask(url, "ada-8", large), StatusCode::UNAUTHORIZED).await?;
     // This client does not wait for the answer.
@@ -27,11 +29,26 @@ pub(crate) async fn check(
         story(audit, pool, &answered).await?,
         [
             "audit.event succeeded ada http_request",
-            "audit.event succeeded ada login",
+            "audit.event succeeded ada security",
             "audit.prompt_run succeeded ada gpt-5.2",
             "audit.event succeeded ada tool_invocation",
             "audit.query_run succeeded ada SELECT pg_database_size(current_database())::text",
             "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event succeeded ada transaction",
+        ]
+    );
+    assert_eq!(
+        story(audit, pool, &rejected).await?,
+        [
+            "audit.event succeeded ada http_request",
+            "audit.event succeeded ada security",
+            "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event rejected ada tool_invocation",
+            "audit.query_run rejected ada DROP TABLE orders",
+            "audit.event rejected ada approval",
+            "audit.event succeeded ada escalation",
+            "audit.prompt_run succeeded ada gpt-5.2",
+            "audit.event succeeded ada transaction",
         ]
     );
     // The provider took no more requests; libraries do not tell.
@@ -39,7 +56,7 @@ pub(crate) async fn check(
         story(audit, pool, &failed).await?,
         [
             "audit.event failed 502 grace http_request",
-            "audit.event succeeded grace login",
+            "audit.event succeeded grace security",
             "audit.prompt_run unknown grace gpt-5.2",
         ]
     );
@@ -65,10 +82,12 @@ pub(crate) async fn check(
         story(audit, pool, &aborted).await?,
         [
             "audit.event cancelled ada http_request",
-            "audit.event succeeded ada login",
+            "audit.event succeeded ada security",
             "audit.prompt_run succeeded ada gpt-5.2",
             "audit.event rejected ada tool_invocation",
             "audit.query_run rejected ada DROP TABLE orders",
+            "audit.event rejected ada approval",
+            "audit.event succeeded ada escalation",
             "audit.prompt_run succeeded ada gpt-5.2",
             "audit.event succeeded ada tool_invocation",
             "audit.query_run succeeded ada SELECT relname::text FROM pg_class LIMIT 5",

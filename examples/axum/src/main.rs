@@ -1,10 +1,12 @@
 //! An HTTP service by axum with a login, where a model answers questions about a database. Each
 //! request is one story in the trail: who asked, what the model was told and said, which tool it
-//! called, which SQL ran, what was refused, and whether the client waited for the answer.
+//! called, which SQL ran, what was refused and by whom, what it cost, and whether the client waited
+//! for the answer.
 //!
 //! `AuditRequestLayer` opens the request's span and records the request. The prompts and the calls of
 //! the tool are rig's own spans, and the SQL is what sqlx reports: `adopt` takes them as they are. An
-//! extractor records the user once the login is checked.
+//! extractor records the user once the login is checked. The login, the decision on a write, the
+//! call for a person and the price of an answer are events of families, by `Audit::record`.
 //!
 //! ```text
 //! export DATABASE_URL=postgres://postgres@localhost/postgres
@@ -35,8 +37,11 @@ use rig::{
 };
 use sqlx::{AssertSqlSafe, PgPool};
 use tokio::net::TcpListener;
-use tracing::{field::Empty, info, info_span};
-use tracing_audit::{Adopt, Audit, AuditFutureExt, AuditRequestLayer};
+use tracing::{Span, field::Empty, info_span, warn};
+use tracing_audit::{
+    Adopt, Approval, Audit, AuditFutureExt, AuditRequestLayer, AuditSpanExt, Decision, Escalation,
+    NewRecord, SecurityEvent, Status, Transaction,
+};
 use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*};
 
 /// The sessions: token, tenant and user. A real service has them in its database.
@@ -46,10 +51,10 @@ const SESSIONS: [(&str, &str, &str); 2] =
 /// A user who is logged in. A handler with this argument is called for nobody else.
 struct User;
 
-impl<S: Sync> FromRequestParts<S> for User {
+impl FromRequestParts<App> for User {
     type Rejection = StatusCode;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, StatusCode> {
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, StatusCode> {
         let header = parts
             .headers
             .get(AUTHORIZATION)
@@ -60,18 +65,30 @@ impl<S: Sync> FromRequestParts<S> for User {
             return Err(StatusCode::UNAUTHORIZED);
         };
         tracing_audit::context().tenant(tenant).user(user);
-        info!(name: "audit.event", action_type = "login", status = "succeeded");
+        let login = SecurityEvent::new("login").source("bearer token");
+        app.record(login.status(Status::Succeeded));
         Ok(Self)
     }
 }
 
 #[derive(Clone)]
 struct App {
+    audit: Audit,
     pool: PgPool,
     openai: OpenAI,
 }
 
-/// Answers a question. If there is no answer, the trail says why, under the request id.
+impl App {
+    /// Adds an event to the story of the request. One that is dropped is counted.
+    fn record(&self, event: impl Into<NewRecord>) {
+        if let Err(error) = self.audit.record(event) {
+            warn!(%error, "an event is not in the trail");
+        }
+    }
+}
+
+/// Answers a question, for two cents. If there is no answer, the trail says why, under the request
+/// id.
 async fn ask(
     _: User,
     State(app): State<App>,
@@ -80,16 +97,35 @@ async fn ask(
     let agent = AgentBuilder::new(app.openai.chat("gpt-5.2"))
         .preamble("You answer questions about a Postgres database, by SQL.")
         .record_content_telemetry(true)
-        .tool(RunSql { pool: app.pool })
+        .tool(RunSql { app: app.clone() })
         .build();
     let answer = agent.prompt(question).max_turns(5).await;
     let answer = answer.map_err(|_| StatusCode::BAD_GATEWAY)?;
+    let request = tracing_audit::context().request_id().unwrap_or_default();
+    let charge = Transaction::new(request).amount_cents(2).currency("EUR");
+    app.record(charge.state("captured").status(Status::Succeeded));
     Ok(answer.output().clone())
 }
 
 /// The tool by which the model reads the database.
 struct RunSql {
-    pool: PgPool,
+    app: App,
+}
+
+impl RunSql {
+    /// Records that a person rejects a write. A real service asks one and waits for the answer.
+    fn reject(&self, sql: String, run: &Span) {
+        let mut approval = Approval::new(Decision::Rejected)
+            .sql_text(sql)
+            .approved_by("bob")
+            .approver_role("dba");
+        if let Some(run) = run.audit_id() {
+            approval = approval.run_id(run);
+        }
+        self.app.record(approval);
+        let escalation = Escalation::new("the user wants a write").escalated_to("on-call");
+        self.app.record(escalation.status(Status::Succeeded));
+    }
 }
 
 #[derive(serde::Deserialize)]
@@ -120,11 +156,12 @@ impl Tool for RunSql {
         if !sql.trim_start().to_uppercase().starts_with("SELECT") {
             // A refused statement has its row, although nothing ran.
             run.record("status", "rejected");
-            return Err(ToolExecutionError::refused("Only SELECT is allowed."));
+            self.reject(sql, &run);
+            return Err(ToolExecutionError::refused("The write was rejected."));
         }
         // A real service has a login here that may only read. How many rows there were is known from sqlx.
         sqlx::query_scalar(AssertSqlSafe(sql))
-            .fetch_all(&self.pool)
+            .fetch_all(&self.app.pool)
             .audited(run)
             .await
             .map_err(ToolExecutionError::from_error)
@@ -153,6 +190,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         Err(_) => OpenAIConfig::new("no key").with_base_url(replay).client(),
     };
     let app = App {
+        audit: audit.clone(),
         pool: pool.clone(),
         openai,
     };

@@ -21,10 +21,15 @@ struct Known {
     answers: bool,
 }
 
-const KNOWN: [Known; 2] = [
+const KNOWN: [Known; 3] = [
     Known {
         question: "How large is this database?",
         statements: &["SELECT pg_database_size(current_database())::text"],
+        answers: true,
+    },
+    Known {
+        question: "Remove the old orders.",
+        statements: &["DROP TABLE orders"],
         answers: true,
     },
     Known {
