@@ -12,6 +12,18 @@ use testkit::benches;
 /// The page with the queries, each in a block of SQL below its heading.
 const PAGE: &str = include_str!("../docs/queries.md");
 
+/// The figures of a day, which are made of its records when they are asked for.
+const FIGURES: [(&str, &str); 2] = [
+    (
+        "audit.agent_metrics_daily, a day",
+        "SELECT * FROM audit.agent_metrics_daily WHERE day = date_trunc('day', now() - interval '40 days', 'UTC')",
+    ),
+    (
+        "audit.model_usage, a day",
+        "SELECT * FROM audit.model_usage WHERE day = date_trunc('day', now() - interval '40 days', 'UTC')",
+    ),
+];
+
 /// Of ten rows, seven are events, two query runs, and one is a prompt run; spread evenly over this many days up to now.
 const DAYS: u64 = 180;
 
@@ -48,7 +60,7 @@ fn main() {
             &format!("milliseconds among {rows} rows"),
             &["auditor", "slowest", "reader", "slowest", "rows"].map(str::to_owned),
         );
-        for (name, sql) in queries() {
+        for (name, sql) in queries().into_iter().chain(FIGURES) {
             let auditor = run(&postgres.socket_url(), "audit_auditor", sql)
                 .await
                 .expect("an auditor may run it");
