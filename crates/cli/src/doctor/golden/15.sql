@@ -4330,11 +4330,11 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
     r.agent_id,
     r.request_id,
     r.created_at AS changed_at,
-    audit.integer_of((r.metadata -> 'amount_cents'::text)) AS amount_cents,
-    (r.metadata ->> 'currency'::text) AS currency,
-    (r.metadata ->> 'state'::text) AS state,
-    (r.metadata ->> 'payment_reference'::text) AS payment_reference,
-    COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor,
+    f.amount_cents,
+    f.currency,
+    f.state,
+    f.payment_reference,
+    f.actor,
     r.status,
     r.error_code,
     r.id AS event_id
@@ -4362,7 +4362,12 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             activities.status,
             activities.error_code
            FROM audit.activities
-          WHERE (activities.action_type = 'transaction'::text)) r
+          WHERE (activities.action_type = 'transaction'::text)) r,
+    LATERAL ( SELECT audit.integer_of((r.metadata -> 'amount_cents'::text)) AS amount_cents,
+            (r.metadata ->> 'currency'::text) AS currency,
+            (r.metadata ->> 'state'::text) AS state,
+            (r.metadata ->> 'payment_reference'::text) AS payment_reference,
+            COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor) f
   ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
 --@ ["object","audit.user_agent_interactions","view","",null]
 --@ ["owner","audit.user_agent_interactions","","",null]
@@ -4390,14 +4395,14 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
  SELECT r.tenant_id,
     r.user_id,
     r.agent_id,
-    count(*) FILTER (WHERE (r.action_type = 'agent_execution'::text)) AS executions,
-    count(*) FILTER (WHERE ((r.action_type = 'agent_execution'::text) AND (r.status = 'succeeded'::audit.run_status))) AS succeeded,
-    ((count(*) FILTER (WHERE (r.action_type = 'agent_execution'::text)))::double precision / (((1)::numeric + EXTRACT(day FROM (max(r.created_at) FILTER (WHERE (r.action_type = 'agent_execution'::text)) - min(r.created_at) FILTER (WHERE (r.action_type = 'agent_execution'::text))))))::double precision) AS executions_per_day,
-    mode() WITHIN GROUP (ORDER BY ((EXTRACT(hour FROM (r.created_at AT TIME ZONE 'UTC'::text)))::integer)) FILTER (WHERE (r.action_type = 'agent_execution'::text)) AS preferred_hour,
-    min(r.created_at) FILTER (WHERE (r.action_type = 'agent_execution'::text)) AS first_at,
-    max(r.created_at) FILTER (WHERE (r.action_type = 'agent_execution'::text)) AS last_at,
-    (avg(audit.integer_of((r.metadata -> 'rating'::text))) FILTER (WHERE (r.action_type = 'feedback'::text)))::double precision AS rating,
-    (array_agg(audit.boolean_of((r.metadata -> 'favourite'::text)) ORDER BY r.id DESC) FILTER (WHERE ((r.action_type = 'feedback'::text) AND (audit.boolean_of((r.metadata -> 'favourite'::text)) IS NOT NULL))))[1] AS favourite
+    count(f.executed_at) AS executions,
+    count(f.executed_at) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+    ((count(f.executed_at))::double precision / (((1)::numeric + EXTRACT(day FROM (max(f.executed_at) - min(f.executed_at)))))::double precision) AS executions_per_day,
+    mode() WITHIN GROUP (ORDER BY ((EXTRACT(hour FROM (f.executed_at AT TIME ZONE 'UTC'::text)))::integer)) AS preferred_hour,
+    min(f.executed_at) AS first_at,
+    max(f.executed_at) AS last_at,
+    (avg(f.rating))::double precision AS rating,
+    (array_agg(f.favourite ORDER BY r.id DESC) FILTER (WHERE (f.favourite IS NOT NULL)))[1] AS favourite
    FROM ( SELECT events.id,
             events.tenant_id,
             events.user_id,
@@ -4418,7 +4423,20 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
             activities.created_at,
             activities.metadata
            FROM audit.activities
-          WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r
+          WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r,
+    LATERAL ( SELECT
+                CASE r.action_type
+                    WHEN 'agent_execution'::text THEN r.created_at
+                    ELSE NULL::timestamp with time zone
+                END AS executed_at,
+                CASE r.action_type
+                    WHEN 'feedback'::text THEN audit.integer_of((r.metadata -> 'rating'::text))
+                    ELSE NULL::bigint
+                END AS rating,
+                CASE r.action_type
+                    WHEN 'feedback'::text THEN audit.boolean_of((r.metadata -> 'favourite'::text))
+                    ELSE NULL::boolean
+                END AS favourite) f
   WHERE (r.user_id IS NOT NULL)
   GROUP BY r.tenant_id, r.user_id, r.agent_id;
 --@ ["function","audit.uuid_of(jsonb)","","f (value jsonb) uuid",null]

@@ -4384,20 +4384,20 @@ GRANT TRUNCATE ON TABLE audit.transactions TO audit_owner;
 GRANT UPDATE ON TABLE audit.transactions TO audit_owner;
 --@ ["view","audit.transactions","","[[\"transaction_id\", \"text\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"changed_at\", \"timestamp with time zone\"], [\"amount_cents\", \"bigint\"], [\"currency\", \"text\"], [\"state\", \"text\"], [\"payment_reference\", \"text\"], [\"actor\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"event_id\", \"uuid\"]]",null]
 CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
- SELECT DISTINCT ON (tenant_id, target_id) target_id AS transaction_id,
-    tenant_id,
-    user_id,
-    agent_id,
-    request_id,
-    created_at AS changed_at,
-    audit.integer_of((metadata -> 'amount_cents'::text)) AS amount_cents,
-    (metadata ->> 'currency'::text) AS currency,
-    (metadata ->> 'state'::text) AS state,
-    (metadata ->> 'payment_reference'::text) AS payment_reference,
-    COALESCE((metadata ->> 'actor'::text), user_id) AS actor,
-    status,
-    error_code,
-    id AS event_id
+ SELECT DISTINCT ON (r.tenant_id, r.target_id) r.target_id AS transaction_id,
+    r.tenant_id,
+    r.user_id,
+    r.agent_id,
+    r.request_id,
+    r.created_at AS changed_at,
+    f.amount_cents,
+    f.currency,
+    f.state,
+    f.payment_reference,
+    f.actor,
+    r.status,
+    r.error_code,
+    r.id AS event_id
    FROM ( SELECT events.id,
             events.tenant_id,
             events.user_id,
@@ -4422,8 +4422,13 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             activities.status,
             activities.error_code
            FROM audit.activities
-          WHERE (activities.action_type = 'transaction'::text)) r
-  ORDER BY tenant_id, target_id, created_at DESC, id DESC;
+          WHERE (activities.action_type = 'transaction'::text)) r,
+    LATERAL ( SELECT audit.integer_of((r.metadata -> 'amount_cents'::text)) AS amount_cents,
+            (r.metadata ->> 'currency'::text) AS currency,
+            (r.metadata ->> 'state'::text) AS state,
+            (r.metadata ->> 'payment_reference'::text) AS payment_reference,
+            COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor) f
+  ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
 --@ ["object","audit.user_agent_interactions","view","",null]
 --@ ["owner","audit.user_agent_interactions","","",null]
 ALTER VIEW audit.user_agent_interactions OWNER TO audit_owner;
@@ -4449,17 +4454,17 @@ GRANT TRUNCATE ON TABLE audit.user_agent_interactions TO audit_owner;
 GRANT UPDATE ON TABLE audit.user_agent_interactions TO audit_owner;
 --@ ["view","audit.user_agent_interactions","","[[\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"executions\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"executions_per_day\", \"double precision\"], [\"preferred_hour\", \"integer\"], [\"first_at\", \"timestamp with time zone\"], [\"last_at\", \"timestamp with time zone\"], [\"rating\", \"double precision\"], [\"favourite\", \"boolean\"]]",null]
 CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = true) AS
- SELECT tenant_id,
-    user_id,
-    agent_id,
-    count(*) FILTER (WHERE (action_type = 'agent_execution'::text)) AS executions,
-    count(*) FILTER (WHERE ((action_type = 'agent_execution'::text) AND (status = 'succeeded'::audit.run_status))) AS succeeded,
-    ((count(*) FILTER (WHERE (action_type = 'agent_execution'::text)))::double precision / (((1)::numeric + EXTRACT(day FROM (max(created_at) FILTER (WHERE (action_type = 'agent_execution'::text)) - min(created_at) FILTER (WHERE (action_type = 'agent_execution'::text))))))::double precision) AS executions_per_day,
-    mode() WITHIN GROUP (ORDER BY ((EXTRACT(hour FROM (created_at AT TIME ZONE 'UTC'::text)))::integer)) FILTER (WHERE (action_type = 'agent_execution'::text)) AS preferred_hour,
-    min(created_at) FILTER (WHERE (action_type = 'agent_execution'::text)) AS first_at,
-    max(created_at) FILTER (WHERE (action_type = 'agent_execution'::text)) AS last_at,
-    (avg(audit.integer_of((metadata -> 'rating'::text))) FILTER (WHERE (action_type = 'feedback'::text)))::double precision AS rating,
-    (array_agg(audit.boolean_of((metadata -> 'favourite'::text)) ORDER BY id DESC) FILTER (WHERE ((action_type = 'feedback'::text) AND (audit.boolean_of((metadata -> 'favourite'::text)) IS NOT NULL))))[1] AS favourite
+ SELECT r.tenant_id,
+    r.user_id,
+    r.agent_id,
+    count(f.executed_at) AS executions,
+    count(f.executed_at) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+    ((count(f.executed_at))::double precision / (((1)::numeric + EXTRACT(day FROM (max(f.executed_at) - min(f.executed_at)))))::double precision) AS executions_per_day,
+    mode() WITHIN GROUP (ORDER BY ((EXTRACT(hour FROM (f.executed_at AT TIME ZONE 'UTC'::text)))::integer)) AS preferred_hour,
+    min(f.executed_at) AS first_at,
+    max(f.executed_at) AS last_at,
+    (avg(f.rating))::double precision AS rating,
+    (array_agg(f.favourite ORDER BY r.id DESC) FILTER (WHERE (f.favourite IS NOT NULL)))[1] AS favourite
    FROM ( SELECT events.id,
             events.tenant_id,
             events.user_id,
@@ -4480,9 +4485,22 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
             activities.created_at,
             activities.metadata
            FROM audit.activities
-          WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r
-  WHERE (user_id IS NOT NULL)
-  GROUP BY tenant_id, user_id, agent_id;
+          WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r,
+    LATERAL ( SELECT
+                CASE r.action_type
+                    WHEN 'agent_execution'::text THEN r.created_at
+                    ELSE NULL::timestamp with time zone
+                END AS executed_at,
+                CASE r.action_type
+                    WHEN 'feedback'::text THEN audit.integer_of((r.metadata -> 'rating'::text))
+                    ELSE NULL::bigint
+                END AS rating,
+                CASE r.action_type
+                    WHEN 'feedback'::text THEN audit.boolean_of((r.metadata -> 'favourite'::text))
+                    ELSE NULL::boolean
+                END AS favourite) f
+  WHERE (r.user_id IS NOT NULL)
+  GROUP BY r.tenant_id, r.user_id, r.agent_id;
 --@ ["function","audit.uuid_of(jsonb)","","f (value jsonb) uuid",null]
 CREATE OR REPLACE FUNCTION audit.uuid_of(value jsonb)
  RETURNS uuid
