@@ -8,6 +8,7 @@ use std::time::Instant;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use testkit::Postgres;
 use testkit::benches;
+use testkit::page::sql_blocks;
 
 /// The page with the queries, each in a block of SQL below its heading.
 const PAGE: &str = include_str!("../docs/queries.md");
@@ -27,7 +28,7 @@ const FIGURES: [(&str, &str); 2] = [
 /// Of ten rows, seven are events, two query runs, and one is a prompt run; spread evenly over this many days up to now.
 const DAYS: u64 = 180;
 
-/// The rows are those of so many tenants, users and agents.
+/// The rows are those of so many tenants, and of 1,024 users and 32 agents.
 const TENANTS: u64 = 100;
 
 /// How often each query is run; the first run reads from the disk.
@@ -60,7 +61,9 @@ fn main() {
             &format!("milliseconds among {rows} rows"),
             &["auditor", "slowest", "reader", "slowest", "rows"].map(str::to_owned),
         );
-        for (name, sql) in queries().into_iter().chain(FIGURES) {
+        let queries = sql_blocks(PAGE).into_iter();
+        let queries = queries.filter(|(_, sql)| sql.starts_with("SELECT"));
+        for (name, sql) in queries.chain(FIGURES) {
             let auditor = run(&postgres.socket_url(), "audit_auditor", sql)
                 .await
                 .expect("an auditor may run it");
@@ -139,27 +142,11 @@ async fn insert(url: &str) -> sqlx::Result<f64> {
 
 /// Returns the statements that make the page's table of prices.
 fn prices() -> String {
-    let begin = PAGE.find("CREATE TABLE").expect("the page has a table");
-    let statement = PAGE[begin..].split_inclusive(';').next();
-    format!(
-        "{} GRANT SELECT ON public.model_prices TO PUBLIC",
-        statement.unwrap_or_default()
-    )
-}
-
-/// Returns the queries of the page, each with its heading.
-fn queries() -> Vec<(&'static str, &'static str)> {
-    let sections = PAGE.split("\n## ").skip(1);
-    sections
-        .flat_map(|section| {
-            let heading = section.lines().next().unwrap_or_default();
-            let blocks = section.split("```sql\n").skip(1);
-            blocks.filter_map(move |block| Some((heading, block.split("```").next()?)))
-        })
-        .filter(|(_, sql)| {
-            sql.trim_start().starts_with("SELECT") || sql.trim_start().starts_with("WITH")
-        })
-        .collect()
+    let mut blocks = sql_blocks(PAGE).into_iter().map(|(_, sql)| sql);
+    let table = blocks.find(|sql| sql.starts_with("CREATE TABLE"));
+    let statement = table.and_then(|sql| sql.split_inclusive(';').next());
+    let statement = statement.expect("the page has a table");
+    format!("{statement} GRANT SELECT ON public.model_prices TO PUBLIC")
 }
 
 /// Adds so many rows, as a superuser, through the tables of the trail.

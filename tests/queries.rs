@@ -8,6 +8,7 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
+use testkit::page::sql_blocks;
 use testkit::trail::{PATIENCE, Trail};
 use testkit::{Postgres, Session};
 use tracing::info_span;
@@ -24,17 +25,6 @@ const AGENT: &str = "0198f1d3-0000-7000-8000-000000000042";
 /// Sets the reader's tenant for a transaction.
 const AS_ACME: &str =
     "SELECT set_config('app.current_tenant', audit.tenant_uuid('acme')::text, true)";
-
-/// Returns each block of SQL of the page, with the heading that it is below.
-fn blocks() -> Vec<(&'static str, &'static str)> {
-    PAGE.split("\n## ")
-        .flat_map(|section| {
-            let heading = section.lines().next().unwrap_or_default();
-            let blocks = section.split("```sql\n").skip(1);
-            blocks.map(move |block| (heading, block.split("```").next().unwrap_or_default()))
-        })
-        .collect()
-}
 
 fn ago(days: u64) -> SystemTime {
     SystemTime::now() - Duration::from_hours(24 * days)
@@ -381,7 +371,7 @@ fn cookbook_queries_answer_what_is_known() {
         });
     let mut asked = 0;
     let mut of_heading = ("", Vec::new().into_iter());
-    for (heading, block) in blocks() {
+    for (heading, block) in sql_blocks(PAGE) {
         if block.starts_with("BEGIN") {
             // How a reader sets its tenant.
             assert_eq!(reader.psql(block), acme);

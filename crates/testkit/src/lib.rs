@@ -21,6 +21,7 @@ pub mod child;
 pub mod collector;
 mod folders;
 pub mod heard;
+pub mod page;
 mod postgres;
 mod programs;
 pub mod proxy;
