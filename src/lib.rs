@@ -272,7 +272,7 @@
 //! has what all kinds of records have in common, for one request; the view `audit.trail` has it for all. A record that ended
 //! before the user was known, such as the login itself, has no `user_id`, for rows never change; `audit.request_trail` has the
 //! user as `learned_user_id`, if the record lies within one that knows it and nobody else occurs there. `show` prints it as
-//! `alice (learned later)`. `find --user` looks at `user_id` alone. The program
+//! `alice (learned later)`, for requests of up to 100,000 records. `find --user` looks at `user_id` alone. The program
 //! `tracing-audit` (`cargo install tracing-audit-cli`) prints the same as a tree:
 //!
 //! | command | what |
