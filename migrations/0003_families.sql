@@ -31,6 +31,11 @@ CREATE FUNCTION audit.uuid_of(value jsonb) RETURNS uuid
     RETURN CASE WHEN value #>> '{}' ~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$' THEN (value #>> '{}')::uuid END;
 COMMENT ON FUNCTION audit.uuid_of(jsonb) IS 'The value as a UUID; NULL if it is none.';
 
+CREATE FUNCTION audit.time_of(id uuid) RETURNS timestamptz
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000.0::double precision);
+COMMENT ON FUNCTION audit.time_of(uuid) IS 'The moment in a record id, to the millisecond.';
+
 CREATE FUNCTION audit.counts_of(codes text[]) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN (SELECT coalesce(jsonb_object_agg(code, n), '{}') FROM (SELECT code, count(*) AS n FROM unnest(codes) AS code GROUP BY code) AS counted);
@@ -165,9 +170,9 @@ DECLARE
         SELECT id, tenant_id, model_name, provider, prompt_template_name, prompt_template_version::bigint, status, created_at, duration_ms,
             input_token_count::bigint, output_token_count::bigint
         FROM audit.prompt_runs';
-    -- Of any type, for which the first and the last are found by the key.
-    times constant text := 'SELECT id, created_at FROM audit.events UNION ALL SELECT id, created_at FROM audit.activities
-        UNION ALL SELECT id, created_at FROM audit.prompt_runs';
+    -- Of any type, for which the first and the last are found by the key. An hour is one of ids, so its ends are those of ids:
+    -- by the time of a forged row, which its writer may choose, others would be left out.
+    ids constant text := 'SELECT id FROM audit.events UNION ALL SELECT id FROM audit.activities UNION ALL SELECT id FROM audit.prompt_runs';
     view text;
     bucket text;
     hours integer;
@@ -190,14 +195,14 @@ BEGIN
         EXECUTE format($f$CREATE VIEW audit.%1$I WITH (security_invoker = true) AS
             SELECT b.%2$I, m.*
             FROM generate_series(
-                    date_trunc(%2$L, (SELECT created_at FROM (%7$s) AS r ORDER BY id LIMIT 1), 'UTC'),
-                    least((SELECT created_at FROM (%7$s) AS r ORDER BY id DESC LIMIT 1), now()), interval '%3$s hours') AS b (%2$I),
+                    date_trunc(%2$L, audit.time_of((SELECT id FROM (%7$s) AS r ORDER BY id LIMIT 1)), 'UTC'),
+                    least(audit.time_of((SELECT id FROM (%7$s) AS r ORDER BY id DESC LIMIT 1)), now()), interval '%3$s hours') AS b (%2$I),
                 LATERAL (
                     SELECT %4$s, %5$s
                     FROM (%6$s) AS r
                     WHERE id >= audit.id_at(b.%2$I) AND id < audit.id_at(b.%2$I + interval '%3$s hours')
                     GROUP BY %4$s
-                ) AS m$f$, view, bucket, hours, keys, figures, source, times);
+                ) AS m$f$, view, bucket, hours, keys, figures, source, ids);
         EXECUTE format('COMMENT ON VIEW audit.%I IS %L', view, about);
     END LOOP;
 END
@@ -282,7 +287,7 @@ BEGIN
         EXECUTE format('ALTER VIEW %s OWNER TO audit_owner', view);
     END LOOP;
     FOREACH function IN ARRAY ARRAY['audit.integer_of(jsonb)', 'audit.number_of(jsonb)', 'audit.boolean_of(jsonb)', 'audit.uuid_of(jsonb)',
-        'audit.counts_of(text[])', 'audit.request_story(text)']::regprocedure[] LOOP
+        'audit.time_of(uuid)', 'audit.counts_of(text[])', 'audit.request_story(text)']::regprocedure[] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO audit_reader, audit_auditor', function);
     END LOOP;

@@ -663,6 +663,19 @@ fn figures_of_agents_are_those_of_their_hour_and_day() {
     let hours = rows(reader, &hourly);
     assert_eq!(hours.len(), 3);
     has(&hours[0], &json!({ "hour_of_day": 3, "total": 1 }));
+    // Rows whose ids are the first and the last of all, and whose times are at the other end of the month, hide no hour.
+    for (id, at) in [
+        ("start", "stop - interval '1 second'"),
+        ("stop - interval '1 second'", "start"),
+    ] {
+        trail.postgres.psql(&format!(
+            "INSERT INTO audit.events (id, status, created_at, writer_id, seq, salt)
+             SELECT audit.id_at({id}), 'succeeded', {at}, gen_random_uuid(), 1, '' FROM (
+                SELECT date_trunc('month', created_at, 'UTC'), date_trunc('month', created_at, 'UTC') + interval '1 month'
+                FROM audit.events ORDER BY id LIMIT 1) AS month (start, stop)"
+        ));
+        assert_eq!(rows(reader, &hourly).len(), 3);
+    }
     // Others see theirs.
     let all = "SELECT * FROM audit.agent_metrics_daily";
     let theirs = row(&mut logins.other, all);

@@ -483,33 +483,27 @@ CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) 
     m.unique_users,
     m.credits_consumed,
     m.error_counts
-   FROM generate_series(date_trunc('day'::text, ( SELECT r.created_at
-           FROM ( SELECT events.id,
-                    events.created_at
+   FROM generate_series(date_trunc('day'::text, audit.time_of(( SELECT r.id
+           FROM ( SELECT events.id
                    FROM audit.events
                 UNION ALL
-                 SELECT activities.id,
-                    activities.created_at
+                 SELECT activities.id
                    FROM audit.activities
                 UNION ALL
-                 SELECT prompt_runs.id,
-                    prompt_runs.created_at
+                 SELECT prompt_runs.id
                    FROM audit.prompt_runs) r
           ORDER BY r.id
-         LIMIT 1), 'UTC'::text), LEAST(( SELECT r.created_at
-           FROM ( SELECT events.id,
-                    events.created_at
+         LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
+           FROM ( SELECT events.id
                    FROM audit.events
                 UNION ALL
-                 SELECT activities.id,
-                    activities.created_at
+                 SELECT activities.id
                    FROM audit.activities
                 UNION ALL
-                 SELECT prompt_runs.id,
-                    prompt_runs.created_at
+                 SELECT prompt_runs.id
                    FROM audit.prompt_runs) r
           ORDER BY r.id DESC
-         LIMIT 1), now()), '24:00:00'::interval) b(day),
+         LIMIT 1)), now()), '24:00:00'::interval) b(day),
     LATERAL ( SELECT r.tenant_id,
             r.agent_id,
             count(*) AS total,
@@ -587,33 +581,27 @@ CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true)
     m.unique_users,
     m.credits_consumed,
     m.error_counts
-   FROM generate_series(date_trunc('hour'::text, ( SELECT r.created_at
-           FROM ( SELECT events.id,
-                    events.created_at
+   FROM generate_series(date_trunc('hour'::text, audit.time_of(( SELECT r.id
+           FROM ( SELECT events.id
                    FROM audit.events
                 UNION ALL
-                 SELECT activities.id,
-                    activities.created_at
+                 SELECT activities.id
                    FROM audit.activities
                 UNION ALL
-                 SELECT prompt_runs.id,
-                    prompt_runs.created_at
+                 SELECT prompt_runs.id
                    FROM audit.prompt_runs) r
           ORDER BY r.id
-         LIMIT 1), 'UTC'::text), LEAST(( SELECT r.created_at
-           FROM ( SELECT events.id,
-                    events.created_at
+         LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
+           FROM ( SELECT events.id
                    FROM audit.events
                 UNION ALL
-                 SELECT activities.id,
-                    activities.created_at
+                 SELECT activities.id
                    FROM audit.activities
                 UNION ALL
-                 SELECT prompt_runs.id,
-                    prompt_runs.created_at
+                 SELECT prompt_runs.id
                    FROM audit.prompt_runs) r
           ORDER BY r.id DESC
-         LIMIT 1), now()), '01:00:00'::interval) b(hour),
+         LIMIT 1)), now()), '01:00:00'::interval) b(hour),
     LATERAL ( SELECT r.tenant_id,
             r.agent_id,
             count(*) AS total,
@@ -2267,33 +2255,27 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
     m.output_token_count,
     m.average_duration_ms,
     m.p95_duration_ms
-   FROM generate_series(date_trunc('day'::text, ( SELECT r.created_at
-           FROM ( SELECT events.id,
-                    events.created_at
+   FROM generate_series(date_trunc('day'::text, audit.time_of(( SELECT r.id
+           FROM ( SELECT events.id
                    FROM audit.events
                 UNION ALL
-                 SELECT activities.id,
-                    activities.created_at
+                 SELECT activities.id
                    FROM audit.activities
                 UNION ALL
-                 SELECT prompt_runs.id,
-                    prompt_runs.created_at
+                 SELECT prompt_runs.id
                    FROM audit.prompt_runs) r
           ORDER BY r.id
-         LIMIT 1), 'UTC'::text), LEAST(( SELECT r.created_at
-           FROM ( SELECT events.id,
-                    events.created_at
+         LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
+           FROM ( SELECT events.id
                    FROM audit.events
                 UNION ALL
-                 SELECT activities.id,
-                    activities.created_at
+                 SELECT activities.id
                    FROM audit.activities
                 UNION ALL
-                 SELECT prompt_runs.id,
-                    prompt_runs.created_at
+                 SELECT prompt_runs.id
                    FROM audit.prompt_runs) r
           ORDER BY r.id DESC
-         LIMIT 1), now()), '24:00:00'::interval) b(day),
+         LIMIT 1)), now()), '24:00:00'::interval) b(day),
     LATERAL ( SELECT r.tenant_id,
             r.model_name,
             r.provider,
@@ -4073,6 +4055,22 @@ $function$
 ALTER FUNCTION audit.time_column(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.time_column(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.time_column(text) TO audit_maintainer;
+--@ ["function","audit.time_of(uuid)","","f (id uuid) timestamp with time zone",null]
+CREATE OR REPLACE FUNCTION audit.time_of(id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint)::double precision / (1000.0)::double precision))
+;
+--@ ["object","audit.time_of(uuid)","function","",null]
+--@ ["owner","audit.time_of(uuid)","","",null]
+ALTER FUNCTION audit.time_of(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.time_of(uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_auditor;
+--@ ["privilege","audit.time_of(uuid)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_reader;
+--@ ["privilege","audit.time_of(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_maintainer;
 --@ ["object","audit.tool_invocations","view","",null]
 --@ ["owner","audit.tool_invocations","","",null]
 ALTER VIEW audit.tool_invocations OWNER TO audit_owner;
