@@ -246,3 +246,18 @@ fn numbers_that_are_not_finite_are_kept_as_text() {
     assert_eq!(metric(1.0), json!(1.0));
     assert_eq!(metric(f64::NAN), json!("NaN"));
 }
+
+#[test]
+fn every_digit_of_a_number_is_kept() {
+    // Such a number is read one off by a parser that takes the quick way.
+    let number = 1_147.281_328_446_764_5;
+    let text = number.to_string();
+    assert_eq!(
+        metadata(SystemMetric::new("m", number))["value"].to_string(),
+        text
+    );
+    let error = SystemError::new("e").details(json!({ "took": number }));
+    assert_eq!(metadata(error)["details"]["took"].to_string(), text);
+    let event = crate::Event::new("e").metadata("price", number);
+    assert_eq!(metadata(event)["price"].to_string(), text);
+}
