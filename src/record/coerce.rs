@@ -22,16 +22,66 @@ pub(crate) fn without_nul(text: &str) -> Cow<'_, str> {
     }
 }
 
-/// Returns whether the numbers of `value` are those of the text that it was parsed from: a number
-/// that is no 64-bit integer becomes the nearest one of floating point.
-pub(super) fn has_numbers_of(value: &serde_json::Value, text: &str) -> bool {
-    use serde_json::Value as Json;
-    match value {
-        Json::Number(number) if number.is_f64() => text.contains(&number.to_string()),
-        Json::Array(values) => values.iter().all(|value| has_numbers_of(value, text)),
-        Json::Object(object) => object.values().all(|value| has_numbers_of(value, text)),
-        _ => true,
+/// Returns whether a text of JSON has the same numbers once it is parsed: one that is no 64-bit
+/// integer becomes the nearest one of floating point. Takes as long as the text is, whatever is in it.
+pub(super) fn keeps_numbers(json: &str) -> bool {
+    let is_of_number = |c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.' | 'e' | 'E');
+    let mut rest = json;
+    while let Some(at) = rest.find(|c: char| matches!(c, '"' | '-') || c.is_ascii_digit()) {
+        rest = &rest[at..];
+        if let Some(text) = rest.strip_prefix('"') {
+            rest = after_text(text);
+            continue;
+        }
+        let end = rest.find(|c| !is_of_number(c)).unwrap_or(rest.len());
+        let (number, after) = rest.split_at(end);
+        if !is_kept(number) {
+            return false;
+        }
+        rest = after;
     }
+    true
+}
+
+/// Returns what follows a text of JSON, given from behind its first quote.
+fn after_text(text: &str) -> &str {
+    let mut is_escaped = false;
+    let end = text.find(|c| {
+        let is_end = c == '"' && !is_escaped;
+        is_escaped = c == '\\' && !is_escaped;
+        is_end
+    });
+    end.map_or("", |end| &text[end + 1..])
+}
+
+/// Returns whether a number of JSON is the same once it is parsed.
+fn is_kept(number: &str) -> bool {
+    if number.parse::<i64>().is_ok() || number.parse::<u64>().is_ok() {
+        return true;
+    }
+    let parsed = number.parse().ok().and_then(serde_json::Number::from_f64);
+    parsed.is_some_and(|parsed| {
+        let given = digits(number);
+        given.is_some() && given == digits(&parsed.to_string())
+    })
+}
+
+/// Returns the digits of a number of JSON, without zeros at either end, and the exponent of the last.
+fn digits(number: &str) -> Option<(String, i64)> {
+    let (mantissa, exponent) = number.split_once(['e', 'E']).unwrap_or((number, "0"));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let all = [whole.trim_start_matches('-'), fraction].concat();
+    let kept = all.trim_end_matches('0');
+    let zeros = i64::try_from(all.len() - kept.len()).ok()?;
+    let exponent: i64 = exponent.parse().ok()?;
+    let exponent = exponent.checked_add(zeros)?;
+    let exponent = exponent.checked_sub(i64::try_from(fraction.len()).ok()?)?;
+    let kept = kept.trim_start_matches('0').to_owned();
+    Some(if kept.is_empty() {
+        (kept, 0)
+    } else {
+        (kept, exponent)
+    })
 }
 
 /// Returns the bytes as lower-case hexadecimal digits.

@@ -12,8 +12,8 @@ use std::fmt::Write as _;
 use uuid::Uuid;
 
 use super::coerce::{
-    Tenant, as_text, has_numbers_of, int, is_none, json, json_without_nul, key, tenant,
-    tenant_uuid, unwrapped, without_nul,
+    Tenant, as_text, int, is_none, json, json_without_nul, keeps_numbers, key, tenant, tenant_uuid,
+    unwrapped, without_nul,
 };
 use super::decode::{DecodeError, EntryKey, Frame, Value};
 use super::encode::{Evidence, UNKNOWN_DURATION};
@@ -555,7 +555,7 @@ impl<'a> LastValues<'a> {
         if let Some(Extra::Value(Value::Text(text) | Value::Debug(text))) = self.extras.get(name)
             && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
             && (value.is_array() || value.is_object())
-            && has_numbers_of(&value, text)
+            && keeps_numbers(text)
         {
             self.extras.insert(Cow::Borrowed(name), Extra::Json(value));
         }

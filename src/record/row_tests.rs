@@ -112,6 +112,31 @@ fn metadata_that_is_not_a_json_object_is_kept_as_text() {
 }
 
 #[test]
+fn numbers_of_json_are_compared_one_by_one() {
+    for kept in [
+        r#"[0, -1, 18446744073709551615, -9223372036854775808, 1.50, 100.00, 0.1, 1147.2813284467645]"#,
+        "[1e5, -2.50E-7, 0.0000011, 1E+300, 0.0, 0e9, -0]",
+        r#"{"1e400\\\"": "123456789012345678901234567890", "e": [true, null, "\\"]}"#,
+        "{}",
+    ] {
+        assert!(keeps_numbers(kept), "{kept}");
+    }
+    for lost in [
+        "[18446744073709551616]",
+        r#"["\\", 123456789012345678901234567890]"#,
+        "[0.1234567890123456789]",
+        "[0.1e-9223372036854775808]",
+        // The nearest number begins with the same digits.
+        "[1147.28132844676451]",
+    ] {
+        assert!(!keeps_numbers(lost), "{lost}");
+    }
+    // Looking for each in the whole text would take minutes.
+    let many: Vec<_> = (0..200_000).map(|n| format!("0.{n:06}1")).collect();
+    assert!(keeps_numbers(&format!("[{}]", many.join(","))));
+}
+
+#[test]
 fn number_of_problems_per_row_is_bounded() {
     let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
         for name in 0..1_000 {
