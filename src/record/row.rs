@@ -539,6 +539,10 @@ impl<'a> LastValues<'a> {
             _ => None,
         };
         if let Some(serde_json::Value::Object(object)) = parsed {
+            if !keeps_numbers(&as_text(said)) {
+                let name = Field::Metadata.name();
+                self.problem(name, "a number in it has more digits than are kept");
+            }
             for (name, value) in object {
                 self.extras
                     .entry(Cow::Owned(name))

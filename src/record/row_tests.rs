@@ -137,6 +137,22 @@ fn numbers_of_json_are_compared_one_by_one() {
 }
 
 #[test]
+fn number_in_metadata_that_json_cannot_keep_is_a_problem() {
+    let given = r#"{"kept": [18446744073709551615, 1147.2813284467645, 1.50], "lost": {"n": 123456789012345678901234567890}}"#;
+    let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
+        text(buffers, Field::Metadata, given);
+    });
+    with_row(&bytes, |row| {
+        assert!(
+            row.metadata
+                .contains("[18446744073709551615,1147.2813284467645,1.5]")
+        );
+        let problems = ["metadata: a number in it has more digits than are kept"];
+        assert_eq!(row.problems, problems);
+    });
+}
+
+#[test]
 fn number_of_problems_per_row_is_bounded() {
     let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
         for name in 0..1_000 {
