@@ -10,7 +10,7 @@ use super::frames::Frames;
 use super::id;
 use crate::clock::{self, Moment};
 use crate::limits::Limits;
-use crate::vocabulary::{Field, Kind};
+use crate::vocabulary::{Field, Kind, Outcome};
 
 /// A record of any kind, for [`Audit::record`](crate::Audit::record); made from
 /// [`QueryRun`], [`PromptRun`], [`Event`], or one of the families of events, such as
@@ -24,6 +24,8 @@ pub struct NewRecord {
     finished_us: Option<i64>,
     /// How long it took, for a record that lacks a start or an end.
     latency_us: Option<u64>,
+    /// What a status code says of the outcome; a field that is set says more.
+    outcome: Option<Outcome>,
 }
 
 #[derive(Clone, Debug)]
@@ -71,6 +73,7 @@ impl NewRecord {
             started_us: None,
             finished_us: None,
             latency_us: None,
+            outcome: None,
         }
     }
 
@@ -115,8 +118,12 @@ impl NewRecord {
         self.latency_us = Some(u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
     }
 
+    pub(super) fn outcome(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+    }
+
     /// Returns whether a value is set for a field.
-    pub(super) fn has(&self, field: Field) -> bool {
+    fn has(&self, field: Field) -> bool {
         self.fields.iter().any(|(set, _)| *set == field)
     }
 
@@ -178,6 +185,18 @@ impl NewRecord {
 
     /// Writes the fields into the buffers of a record.
     pub(crate) fn write(&self, out: &mut Buffers, limits: &Limits) {
+        if let Some(outcome) = &self.outcome {
+            let code = outcome.error_code.as_deref();
+            let said = [
+                (Field::Status, Some(outcome.status.as_str())),
+                (Field::ErrorCode, code),
+            ];
+            for (field, text) in said {
+                if let Some(text) = text.filter(|_| !self.has(field)) {
+                    out.text(Key::Field(field), ty::TEXT, text.as_bytes(), limits);
+                }
+            }
+        }
         for (field, said) in &self.fields {
             let key = Key::Field(*field);
             match said {

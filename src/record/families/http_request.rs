@@ -1,7 +1,7 @@
 //! HTTP requests, by the names that the request layers use.
 
 use super::definition::{self, family};
-use crate::vocabulary::{Field, Outcome};
+use crate::vocabulary::Outcome;
 
 family! {
     /// An HTTP request, with `action_type` `http_request`; goes to `audit.activities`.
@@ -63,20 +63,11 @@ impl HttpRequest {
 
     /// Sets the status code of the response.
     ///
-    /// Unless they are set before, the status follows from it: up to 399 `succeeded`; 401, 403, 407
-    /// and 451 `rejected`; others `failed`, and the error code is the number then.
+    /// Unless they are set, the status follows from it: 100 to 399 `succeeded`; 401, 403, 407 and
+    /// 451 `rejected`; others `failed`. The error code is the number unless it succeeded.
     pub fn status_code(mut self, code: u16) -> Self {
         self.0.extra("http.response.status_code", code);
-        let outcome = Outcome::of_http(code);
-        if !self.0.has(Field::Status) {
-            let status = outcome.status.as_str().to_owned();
-            self.0.text(Field::Status, status);
-        }
-        if let Some(code) = outcome.error_code
-            && !self.0.has(Field::ErrorCode)
-        {
-            self.0.text(Field::ErrorCode, code);
-        }
+        self.0.outcome(Outcome::of_http(code));
         self
     }
 

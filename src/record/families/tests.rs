@@ -212,6 +212,17 @@ fn status_of_a_request_follows_from_its_code_unless_it_is_set() {
             Status::Cancelled,
             None,
         ),
+        // The last code counts, as the last value of every field.
+        (
+            request().status_code(200).status_code(500),
+            Status::Failed,
+            Some("500"),
+        ),
+        (
+            request().status_code(500).status_code(200),
+            Status::Succeeded,
+            None,
+        ),
     ] {
         with_row(request, |row| {
             assert_eq!((row.status, row.text(Field::ErrorCode)), (status, code));
