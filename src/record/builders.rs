@@ -299,9 +299,9 @@ macro_rules! builder {
     };
     // What events have, and runs have not.
     (@latency) => {
-        /// Sets how long it took; kept to the microsecond. An event without a start time began that
-        /// long before its end time, or else before it is recorded. Without effect if both times
-        /// are set. Default: 0.
+        /// Sets how long it took; the row has whole milliseconds, without the rest. An event without
+        /// a start time began that long before its end time, or else before it is recorded. Without
+        /// effect if both times are set. Default: 0.
         pub fn latency(mut self, latency: std::time::Duration) -> Self {
             self.0.latency(latency);
             self
