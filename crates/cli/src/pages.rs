@@ -55,11 +55,12 @@ const STORY_CHARS: usize = 6_100;
 /// How many fields of `metadata`, and how many problems, are read for a story.
 const STORY_FIELDS: usize = 60;
 
-/// The application's key for the tenant. Postgres may be unable to convert a key to text that is
-/// neither a string nor a number.
+/// The application's key for the tenant, unless it is that of another: a program may have put a field
+/// of that name into `metadata`. Postgres may be unable to convert a key to text that is neither a
+/// string nor a number.
 pub(crate) const TENANT_KEY: &str =
     "(CASE WHEN jsonb_typeof(metadata -> 'tenant_key') IN ('string', 'number')
-    THEN metadata ->> 'tenant_key' END)";
+    AND (tenant_id IS NULL OR audit.tenant_uuid(metadata ->> 'tenant_key') = tenant_id) THEN metadata ->> 'tenant_key' END)";
 
 /// How long reading a page may take.
 const PAGE_TIMEOUT: &str = "SET LOCAL statement_timeout = '20s'";

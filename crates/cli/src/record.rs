@@ -132,7 +132,8 @@ impl Writer<'_> {
         // Values stay JSON, which shows their type, and take a line each.
         let is_told = |name: &str| told.as_ref().is_some_and(|told| told.has(name));
         let metadata = row.metadata.iter();
-        let metadata = metadata.filter(|(name, _)| *name != "tenant_key" && !is_told(name));
+        let is_tenant = |name: &str| name == "tenant_key" && row.tenant_key().is_some();
+        let metadata = metadata.filter(|(name, _)| !is_tenant(name) && !is_told(name));
         let mut metadata: Vec<String> = metadata
             .map(|(name, value)| format!("{} = {value}", escape_line(name)))
             .collect();

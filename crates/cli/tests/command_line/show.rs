@@ -518,6 +518,36 @@ fn event_of_a_family_is_shown_in_words_of_its_own() {
     assert_eq!(records_of(&postgres, None), FAMILIES);
 }
 
+#[test]
+fn key_of_another_tenant_is_shown_as_any_field() {
+    let postgres = with_events(&[("login", "", "", r#"'{"tenant_key": "globex"}'"#)]);
+    // As a program does that merges what a user sends into the metadata.
+    postgres.psql(&format!(
+        "INSERT INTO audit.events (id, request_id, tenant_id, action_type, status, created_at, metadata, writer_id, seq, salt)
+        SELECT test_id(7, at), 'other', audit.tenant_uuid('acme'), 'login', 'succeeded', at, '{{\"tenant_key\": \"globex\"}}', '{WRITER_A}', 7, ''
+        FROM (SELECT '2026-05-04 09:30Z'::timestamptz AS at) AS t"
+    ));
+    let shown = stdout(&run(&postgres, &["show", "other"]));
+    assert!(
+        shown.contains("  tenant       cef41eed-96b2-8b03-b04f-8adef1c9def6\n"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("metadata     tenant_key = \"globex\""),
+        "{shown}"
+    );
+    let found = stdout(&run(
+        &postgres,
+        &["find", "--since", "2026-05-01", "--json"],
+    ));
+    let found: Value = serde_json::from_str(&found).unwrap();
+    let keys = found.as_array().unwrap().iter();
+    let keys: Vec<_> = keys
+        .map(|request| (&request["request_id"], &request["tenant_key"]))
+        .collect();
+    assert!(keys.contains(&(&"other".into(), &Value::Null)), "{keys:?}");
+}
+
 /// What `show` prints of an event of each family.
 const FAMILIES: &str = r#"├─ event call of sonnet (anthropic)  succeeded  +0 ms
 │     input        How many?
