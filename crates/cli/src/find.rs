@@ -45,6 +45,17 @@ const WEEK_BEFORE: &str = "
 /// as long to lower case.
 const LOOKED_AT: usize = 128 * 1024 * 1024;
 
+/// What else `--text` searches of an event: what it is and what it is about, and the texts of its
+/// family.
+const OF_EVENTS: [&str; 6] = [
+    "action_type",
+    "target_id",
+    "metadata ->> 'message'",
+    "metadata ->> 'reason'",
+    "metadata ->> 'comment'",
+    "metadata ->> 'sql_text'",
+];
+
 /// The width of what a request is about, in columns.
 const MAX_SUMMARY: usize = 100;
 
@@ -288,12 +299,14 @@ async fn hits(
 
 /// Returns the query for the matching records of one table.
 fn matching(table: Table) -> String {
-    // The type of an event is short, and often what is searched for.
-    let action = (table.kind() == Kind::Event).then_some("action_type");
+    let of_events = match table.kind() {
+        Kind::Event => &OF_EVENTS[..],
+        _ => &[],
+    };
     let texts: Vec<String> = table
         .content_columns()
-        .chain(action)
-        .map(|column| format!("position(lower($6) IN lower(left({column}, {LOOKED_AT}))) > 0"))
+        .chain(of_events.iter().copied())
+        .map(|text| format!("position(lower($6) IN lower(left({text}, {LOOKED_AT}))) > 0"))
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, tenant_id, nullif(request_id, '') AS request FROM audit.{table}

@@ -284,7 +284,8 @@ struct Find {
     /// Records of this outcome; may be repeated.
     #[arg(long, value_name = "STATUS", value_parser = STATUSES)]
     status: Vec<String>,
-    /// Records with this text in a question, SQL, prompt, answer, summary, error or action.
+    /// Records with this text in a question, SQL, prompt, answer, summary or error, or in an event's
+    /// action, target, message, reason or comment.
     ///
     /// Literally, in upper or lower case.
     #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]

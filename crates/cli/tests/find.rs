@@ -76,6 +76,34 @@ fn find_lists_requests_newest_first_one_per_line() {
 }
 
 #[test]
+fn text_is_found_where_families_of_events_have_theirs() {
+    let postgres = prepared();
+    postgres.psql(
+        r#"INSERT INTO audit.events (id, request_id, action_type, target_id, status, created_at, metadata, writer_id, seq, salt)
+        SELECT test_id(20 + n, at), 'req-' || n, action, target, 'succeeded', at, metadata::jsonb, '00000000-0000-7000-8000-00000000000a', 20 + n, ''
+        FROM (SELECT now() - interval '2 days' AS at) AS t, (VALUES
+            (1, 'approval', NULL, '{"sql_text": "DROP TABLE invoices"}'),
+            (2, 'escalation', NULL, '{"reason": "over the limit"}'),
+            (3, 'feedback', NULL, '{"comment": "Just right"}'),
+            (4, 'log', NULL, '{"message": "the search took long"}'),
+            (5, 'agent_execution', 'planner', '{"message": ["no text"]}'),
+            (6, 'log', NULL, '"no object"')) AS v (n, action, target, metadata)"#,
+    );
+    for (text, request) in [
+        ("table invoices", "req-1"),
+        ("OVER THE LIMIT", "req-2"),
+        ("just right", "req-3"),
+        ("took long", "req-4"),
+        ("planner", "req-5"),
+    ] {
+        let found = stdout(&run(&postgres, &["find", "--text", text, "--json"]));
+        let found: Value = serde_json::from_str(&found).unwrap();
+        assert_eq!(found.as_array().map(Vec::len), Some(1), "{text}: {found}");
+        assert_eq!(found[0]["request_id"], request, "{text}");
+    }
+}
+
+#[test]
 fn find_returns_only_records_that_match_each_condition() {
     let postgres = prepared();
     let none: [&str; 0] = [];
