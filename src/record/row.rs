@@ -580,10 +580,16 @@ impl<'a> LastValues<'a> {
                 }),
             };
             let (value, replaced) = json_without_nul(value);
-            if replaced {
+            if replaced || name.contains('\0') {
                 problems.push((name.to_string(), "NUL replaced"));
             }
-            object.insert(without_nul(&name).into_owned(), value);
+            let key = without_nul(&name).into_owned();
+            if object.insert(key, value).is_some() {
+                problems.push((
+                    name.to_string(),
+                    "another field has this name, one of them is lost",
+                ));
+            }
         }
         for (name, what) in problems {
             self.problem(&name, what);

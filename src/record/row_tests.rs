@@ -153,6 +153,27 @@ fn number_in_metadata_that_json_cannot_keep_is_a_problem() {
 }
 
 #[test]
+fn replaced_nul_in_the_name_of_a_field_is_a_problem() {
+    let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
+        for (name, value) in [("a\0", 1_i64), ("a\u{fffd}", 2), ("b\0", 3)] {
+            let key = Key::Extra(name);
+            buffers.fixed(key, ty::I64, value.to_le_bytes(), &Limits::default());
+        }
+    });
+    with_row(&bytes, |row| {
+        assert_eq!(row.metadata, "{\"a\u{fffd}\":2,\"b\u{fffd}\":3}");
+        assert_eq!(
+            row.problems,
+            [
+                "a\u{fffd}: NUL replaced",
+                "a\u{fffd}: another field has this name, one of them is lost",
+                "b\u{fffd}: NUL replaced",
+            ]
+        );
+    });
+}
+
+#[test]
 fn number_of_problems_per_row_is_bounded() {
     let bytes = framed(Kind::Event, Evidence::None, 0, |buffers| {
         for name in 0..1_000 {
