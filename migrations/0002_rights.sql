@@ -434,10 +434,13 @@ CREATE FUNCTION audit.request_trail(request_id text) RETURNS TABLE (
 AS $$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.trail WHERE trail.request_id = $1
-    ), within (id, outermost, user_id) AS (
-        SELECT r.id, r.id, r.user_id FROM records r WHERE NOT EXISTS (SELECT 1 FROM records p WHERE p.id = r.parent_id)
-        UNION
-        SELECT r.id, w.outermost, coalesce(r.user_id, w.user_id) FROM within w JOIN records r ON r.parent_id = w.id
+    ), nodes AS MATERIALIZED (
+        -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record.
+        SELECT DISTINCT ON (id) id, parent_id, user_id FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq
+    ), within (id, outermost, user_id, depth) AS (
+        SELECT n.id, n.id, n.user_id, 0 FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        UNION ALL
+        SELECT n.id, w.outermost, coalesce(n.user_id, w.user_id), w.depth + 1 FROM within w JOIN nodes n ON n.parent_id = w.id WHERE w.depth < 200
     ), learned (id, user_id) AS (
         SELECT w.id, min(w.user_id) FROM within w JOIN (
             SELECT w.outermost FROM within w JOIN records r ON r.id = w.id

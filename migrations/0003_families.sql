@@ -13,11 +13,17 @@ CREATE FUNCTION audit.integer_of(value jsonb) RETURNS bigint
     END;
 COMMENT ON FUNCTION audit.integer_of(jsonb) IS 'The value as an integer, rounded; NULL if it is no number or too large.';
 
+CREATE FUNCTION audit.tokens_of(value jsonb) RETURNS bigint
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN audit.integer_of(value) BETWEEN 0 AND 1000000000000 THEN audit.integer_of(value) END;
+COMMENT ON FUNCTION audit.tokens_of(jsonb) IS 'The value as the tokens of a call; NULL if no call can have so many.';
+
 CREATE FUNCTION audit.number_of(value jsonb) RETURNS double precision
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE
-        WHEN jsonb_typeof(value) = 'number' AND abs(value::numeric) < 1e300 THEN round(value::numeric, 20)::double precision
-        WHEN jsonb_typeof(value) = 'string' AND value #>> '{}' ~ '^[-+]?[0-9]{1,18}(\.[0-9]{1,18})?$' THEN (value #>> '{}')::double precision
+        WHEN jsonb_typeof(value) = 'number' AND abs(value::numeric) < 1e-300 THEN 0
+        WHEN jsonb_typeof(value) = 'number' AND abs(value::numeric) < 1e300 THEN value::numeric::double precision
+        WHEN jsonb_typeof(value) = 'string' AND value #>> '{}' ~ '^[-+]?[0-9]{1,18}([.][0-9]{1,18})?$' THEN (value #>> '{}')::double precision
     END;
 COMMENT ON FUNCTION audit.number_of(jsonb) IS 'The value as a number; NULL if it is none or too large.';
 
@@ -38,7 +44,7 @@ COMMENT ON FUNCTION audit.time_of(uuid) IS 'The moment in a record id, to the mi
 
 CREATE FUNCTION audit.counts_of(codes text[]) RETURNS jsonb
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
-    RETURN (SELECT coalesce(jsonb_object_agg(code, n), '{}') FROM (SELECT code, count(*) AS n FROM unnest(codes) AS code GROUP BY code) AS counted);
+    RETURN (SELECT coalesce(jsonb_object_agg(code, n), '{}') FROM (SELECT code, count(*) AS n FROM unnest(codes) AS code WHERE code IS NOT NULL GROUP BY code) AS counted);
 COMMENT ON FUNCTION audit.counts_of(text[]) IS 'How often each code occurs, as an object.';
 
 -- The views ----------------------------------------------------------------------------
@@ -133,7 +139,8 @@ $$;
 -- Figures ------------------------------------------------------------------------------
 
 -- Nothing is rolled up: the records of an hour are found by their ids, so a row that arrives late is counted where it
--- belongs. A condition on the hour or the day is applied before the records of any other are read.
+-- belongs. A condition on the hour or the day is applied before the records of any other are read; without one, each hour
+-- since the first record is looked at, and a single clock that was never set makes that half a million.
 DO $$
 DECLARE
     executions constant text := $f$
@@ -147,32 +154,34 @@ DECLARE
         (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY duration_ms))[2] AS p99_duration_ms,
         count(DISTINCT user_id) AS unique_users,
         sum(credits_consumed) AS credits_consumed,
-        audit.counts_of(array_agg(error_code) FILTER (WHERE error_code IS NOT NULL)) AS error_counts$f$;
+        audit.counts_of(array_agg(left(error_code, 100))) AS error_counts$f$;
     calls constant text := $f$
         count(*) AS calls,
         count(*) FILTER (WHERE status IN ('failed', 'rejected', 'cancelled')) AS failed,
-        CASE WHEN abs(sum(input_token_count)) <= 9223372036854775807 THEN sum(input_token_count)::bigint END AS input_token_count,
-        CASE WHEN abs(sum(output_token_count)) <= 9223372036854775807 THEN sum(output_token_count)::bigint END AS output_token_count,
+        CASE WHEN sum(input_token_count) <= 9223372036854775807 THEN sum(input_token_count)::bigint END AS input_token_count,
+        CASE WHEN sum(output_token_count) <= 9223372036854775807 THEN sum(output_token_count)::bigint END AS output_token_count,
         avg(duration_ms)::double precision AS average_duration_ms,
         percentile_disc('0.95'::double precision) WITHIN GROUP (ORDER BY duration_ms) AS p95_duration_ms$f$;
     agents constant text := $f$
-        SELECT id, tenant_id, agent_id, user_id, status, error_code, created_at, latency_ms AS duration_ms,
+        SELECT id, tenant_id, agent_id, target_id AS agent_name, user_id, status, error_code, created_at, latency_ms AS duration_ms,
             audit.number_of(metadata -> 'credits_consumed') AS credits_consumed
         FROM %s WHERE action_type = 'agent_execution'$f$;
     models constant text := $f$
         SELECT id, tenant_id, metadata ->> 'model' AS model_name, metadata ->> 'provider' AS provider,
             metadata ->> 'prompt_template_name' AS prompt_template_name, audit.integer_of(metadata -> 'prompt_template_version') AS prompt_template_version,
-            status, created_at, latency_ms AS duration_ms,
-            audit.integer_of(metadata -> 'input_token_count') AS input_token_count,
-            audit.integer_of(metadata -> 'output_token_count') AS output_token_count
+            status, created_at, latency_ms AS duration_ms, audit.tokens_of(metadata -> 'input_token_count') AS input_token_count,
+            audit.tokens_of(metadata -> 'output_token_count') AS output_token_count
         FROM %s WHERE action_type = 'llm_call'$f$;
     prompts constant text := '
         SELECT id, tenant_id, model_name, provider, prompt_template_name, prompt_template_version::bigint, status, created_at, duration_ms,
-            input_token_count::bigint, output_token_count::bigint
+            CASE WHEN input_token_count >= 0 THEN input_token_count::bigint END AS input_token_count,
+            CASE WHEN output_token_count >= 0 THEN output_token_count::bigint END AS output_token_count
         FROM audit.prompt_runs';
     -- Of any type, for which the first and the last are found by the key. An hour is one of ids, so its ends are those of ids:
     -- by the time of a forged row, which its writer may choose, others would be left out.
-    ids constant text := 'SELECT id FROM audit.events UNION ALL SELECT id FROM audit.activities UNION ALL SELECT id FROM audit.prompt_runs';
+    -- Each table's own first: only so does a reader's come by the index of its tenant.
+    ends constant text := '(SELECT id FROM ((SELECT id FROM audit.events ORDER BY id %1$s LIMIT 1) UNION ALL (SELECT id FROM audit.activities ORDER BY id %1$s LIMIT 1)
+        UNION ALL (SELECT id FROM audit.prompt_runs ORDER BY id %1$s LIMIT 1)) AS r ORDER BY id %1$s LIMIT 1)';
     view text;
     bucket text;
     hours integer;
@@ -182,27 +191,27 @@ DECLARE
     about text;
 BEGIN
     FOR view, bucket, hours, keys, figures, source, about IN
-        SELECT v.*, 'Executions of agents by ' || v.bucket || ' (UTC), tenant and agent: outcomes, durations in milliseconds, users, credits, errors by code.'
+        SELECT v.*, 'Executions of agents by ' || v.bucket || ' (UTC), tenant and agent: outcomes, durations in milliseconds, users, credits, errors by code (their first 100 characters). Ask for a range of time.'
         FROM (VALUES
-            ('agent_metrics_hourly', 'hour', 1, 'tenant_id, agent_id', executions, format(agents, 'audit.events') || ' UNION ALL ' || format(agents, 'audit.activities')),
-            ('agent_metrics_daily', 'day', 24, 'tenant_id, agent_id', executions, format(agents, 'audit.events') || ' UNION ALL ' || format(agents, 'audit.activities'))
+            ('agent_metrics_hourly', 'hour', 1, 'tenant_id, agent_id, agent_name', executions, format(agents, 'audit.events') || ' UNION ALL ' || format(agents, 'audit.activities')),
+            ('agent_metrics_daily', 'day', 24, 'tenant_id, agent_id, agent_name', executions, format(agents, 'audit.events') || ' UNION ALL ' || format(agents, 'audit.activities'))
         ) AS v (view, bucket, hours, keys, figures, source)
         UNION ALL
         VALUES ('model_usage', 'day', 24, 'tenant_id, model_name, provider, prompt_template_name, prompt_template_version', calls,
             prompts || ' UNION ALL ' || format(models, 'audit.events') || ' UNION ALL ' || format(models, 'audit.activities'),
-            'Calls of models by day (UTC), tenant, model, template and version, told as prompt runs or as events llm_call: how many, tokens, durations in milliseconds. Join prices of your own to it.')
+            'Calls of models by day (UTC), tenant, model, template and version, told as prompt runs or as events llm_call: how many, tokens, durations in milliseconds. Join prices of your own to it. Ask for a range of time.')
     LOOP
         EXECUTE format($f$CREATE VIEW audit.%1$I WITH (security_invoker = true) AS
             SELECT b.%2$I, m.*
             FROM generate_series(
-                    date_trunc(%2$L, audit.time_of((SELECT id FROM (%7$s) AS r ORDER BY id LIMIT 1)), 'UTC'),
-                    least(audit.time_of((SELECT id FROM (%7$s) AS r ORDER BY id DESC LIMIT 1)), now()), interval '%3$s hours') AS b (%2$I),
+                    date_trunc(%2$L, audit.time_of(%7$s), 'UTC'),
+                    least(audit.time_of(%8$s), now()), interval '%3$s hours') AS b (%2$I),
                 LATERAL (
                     SELECT %4$s, %5$s
                     FROM (%6$s) AS r
                     WHERE id >= audit.id_at(b.%2$I) AND id < audit.id_at(b.%2$I + interval '%3$s hours')
                     GROUP BY %4$s
-                ) AS m$f$, view, bucket, hours, keys, figures, source, ids);
+                ) AS m$f$, view, bucket, hours, keys, figures, source, format(ends, ''), format(ends, 'DESC'));
         EXECUTE format('COMMENT ON VIEW audit.%I IS %L', view, about);
     END LOOP;
 END
@@ -211,6 +220,7 @@ $$;
 -- What is read of metadata stands apart: of a single relation Postgres 15 writes the columns of a view otherwise than 16.
 CREATE VIEW audit.user_agent_interactions WITH (security_invoker = true) AS
     SELECT r.tenant_id, r.user_id, r.agent_id,
+        max(f.agent_name) AS agent_name,
         count(f.executed_at) AS executions,
         count(f.executed_at) FILTER (WHERE r.status = 'succeeded') AS succeeded,
         count(f.executed_at) / (1 + extract(day FROM max(f.executed_at) - min(f.executed_at)))::double precision AS executions_per_day,
@@ -220,31 +230,35 @@ CREATE VIEW audit.user_agent_interactions WITH (security_invoker = true) AS
         avg(f.rating)::double precision AS rating,
         (array_agg(f.favourite ORDER BY r.id DESC) FILTER (WHERE f.favourite IS NOT NULL))[1] AS favourite
     FROM (
-        SELECT id, tenant_id, user_id, agent_id, action_type, status, created_at, metadata FROM audit.events WHERE action_type IN ('agent_execution', 'feedback')
+        SELECT id, tenant_id, user_id, agent_id, target_id, action_type, status, created_at, metadata FROM audit.events WHERE action_type IN ('agent_execution', 'feedback')
         UNION ALL
-        SELECT id, tenant_id, user_id, agent_id, action_type, status, created_at, metadata FROM audit.activities WHERE action_type IN ('agent_execution', 'feedback')
+        SELECT id, tenant_id, user_id, agent_id, target_id, action_type, status, created_at, metadata FROM audit.activities WHERE action_type IN ('agent_execution', 'feedback')
     ) AS r, LATERAL (
-        SELECT CASE r.action_type WHEN 'agent_execution' THEN r.created_at END AS executed_at,
+        SELECT CASE r.action_type WHEN 'agent_execution' THEN r.target_id END AS agent_name,
+            CASE r.action_type WHEN 'agent_execution' THEN r.created_at END AS executed_at,
             CASE r.action_type WHEN 'feedback' THEN audit.integer_of(r.metadata -> 'rating') END AS rating,
             CASE r.action_type WHEN 'feedback' THEN audit.boolean_of(r.metadata -> 'favourite') END AS favourite
     ) AS f
     WHERE r.user_id IS NOT NULL
-    GROUP BY r.tenant_id, r.user_id, r.agent_id;
+    -- An agent is known by its id; one that has none, by its name.
+    GROUP BY r.tenant_id, r.user_id, r.agent_id, CASE WHEN r.agent_id IS NULL THEN f.agent_name END;
 COMMENT ON VIEW audit.user_agent_interactions IS 'How each user works with each agent: executions, success, how many a day, the hour (UTC) with most of them, the average rating, and whether it is a favourite.';
 
 CREATE VIEW audit.transactions WITH (security_invoker = true) AS
     SELECT DISTINCT ON (r.tenant_id, r.target_id) r.target_id AS transaction_id, r.tenant_id, r.user_id, r.agent_id, r.request_id, r.created_at AS changed_at,
         f.amount_cents, f.currency, f.state, f.payment_reference, f.actor, r.status, r.error_code, r.id AS event_id
     FROM (
-        SELECT id, tenant_id, user_id, agent_id, request_id, created_at, target_id, metadata, status, error_code FROM audit.events WHERE action_type = 'transaction'
+        SELECT id, tenant_id, user_id, agent_id, request_id, created_at, target_id, metadata, status, error_code FROM audit.events
+        WHERE action_type = 'transaction' AND target_id IS NOT NULL AND created_at <= now() + interval '1 day'
         UNION ALL
-        SELECT id, tenant_id, user_id, agent_id, request_id, created_at, target_id, metadata, status, error_code FROM audit.activities WHERE action_type = 'transaction'
+        SELECT id, tenant_id, user_id, agent_id, request_id, created_at, target_id, metadata, status, error_code FROM audit.activities
+        WHERE action_type = 'transaction' AND target_id IS NOT NULL AND created_at <= now() + interval '1 day'
     ) AS r, LATERAL (
         SELECT audit.integer_of(r.metadata -> 'amount_cents') AS amount_cents, r.metadata ->> 'currency' AS currency, r.metadata ->> 'state' AS state,
             r.metadata ->> 'payment_reference' AS payment_reference, coalesce(r.metadata ->> 'actor', r.user_id) AS actor
     ) AS f
     ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
-COMMENT ON VIEW audit.transactions IS 'Each transaction as its latest event left it.';
+COMMENT ON VIEW audit.transactions IS 'Each transaction as its latest event left it, which therefore says the amount again. What is dated more than a day ahead is left out.';
 
 -- A request as a tree ------------------------------------------------------------------
 
@@ -260,13 +274,16 @@ AS $$
         SELECT * FROM audit.request_trail($1)
     ), nodes AS MATERIALIZED (
         -- A forged row may have the id of another in the other table: one of them has a place, or each way down would count twice.
-        SELECT DISTINCT ON (id) id, parent_id, began_at, seq FROM records ORDER BY id, began_at, seq
+        SELECT row_number() OVER (ORDER BY began_at, seq, id) AS number, * FROM (
+            SELECT DISTINCT ON (id) id, parent_id, began_at, seq FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq) AS once
     ), tree AS (
-        SELECT 0 AS depth, n.id, n.began_at, n.seq FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        SELECT 0 AS depth, n.id, ARRAY[n.number] AS path FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
         UNION ALL
-        SELECT t.depth + 1, n.id, n.began_at, n.seq FROM tree t JOIN nodes n ON n.parent_id = t.id
-    ) SEARCH DEPTH FIRST BY began_at, seq, id SET path
-    -- No way leads from the top into a circle of parents, which only forged rows have: what is in one, or below it, is told last.
+        -- Each step costs as much as all before it, and no program nests so deep.
+        SELECT t.depth + 1, n.id, t.path || n.number FROM tree t JOIN nodes n ON n.parent_id = t.id WHERE t.depth < 200
+    )
+    -- No way leads from the top into a circle of parents, which only forged rows have: what is in one, or below it, is told
+    -- last, and so is what is deeper than two hundred.
     SELECT row_number() OVER (ORDER BY t.path NULLS LAST, r.began_at, r.seq, r.id), coalesce(t.depth, 0), r.kind, r.what, r.target_type, r.target_id,
         r.user_id, r.learned_user_id, r.status, r.error_code, r.error_message, r.began_at, r.duration_ms, r.id, r.parent_id, r.tenant_id, r.metadata
     FROM records r LEFT JOIN tree t ON t.id = r.id
@@ -287,7 +304,7 @@ BEGIN
         EXECUTE format('ALTER VIEW %s OWNER TO audit_owner', view);
     END LOOP;
     FOREACH function IN ARRAY ARRAY['audit.integer_of(jsonb)', 'audit.number_of(jsonb)', 'audit.boolean_of(jsonb)', 'audit.uuid_of(jsonb)',
-        'audit.time_of(uuid)', 'audit.counts_of(text[])', 'audit.request_story(text)']::regprocedure[] LOOP
+        'audit.time_of(uuid)', 'audit.tokens_of(jsonb)', 'audit.counts_of(text[])', 'audit.request_story(text)']::regprocedure[] LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
         EXECUTE format('GRANT EXECUTE ON FUNCTION %s TO audit_reader, audit_auditor', function);
     END LOOP;

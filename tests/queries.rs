@@ -112,9 +112,10 @@ fn queries_of_others(trail: &Trail) {
             "other",
             "eve",
             ago(2),
-            "update public.orders set paid = true where id = 17",
+            "UPDATE \"public\".\"orders\" SET \"paid\" = TRUE WHERE \"orders\".\"id\" = 17",
             Status::Cancelled,
         ),
+        ("other", "alice", ago(2), "SELECT 1", Status::Succeeded),
     ] {
         let run = QueryRun::new(sql).tenant_id(tenant).user_id(user);
         record(run.started_at(at).status(status).into());
@@ -186,6 +187,9 @@ fn events_of_others(trail: &Trail) {
         let change = change.tenant_id("acme").user_id(user).started_at(ago(days));
         record(change.status(Status::Succeeded).into());
     }
+    // Of a program without tenants.
+    let change = Transaction::new("t-0").state("refused").user_id("alice");
+    record(change.started_at(ago(3)).status(Status::Failed).into());
     for (error, tenant, at) in [
         ("Reset", "acme", ago(1)),
         ("Reset", "acme", ago(2)),
@@ -206,7 +210,7 @@ fn answers(heading: &str, acme: &str, other: &str) -> Vec<[Value; 2]> {
     let same = |rows: Value| vec![[rows.clone(), rows]];
     let update = json!({ "user_id": "alice", "request_id": "request-17", "rows_affected": 1, "status": "succeeded",
         "sql_text": "UPDATE orders SET paid = true WHERE id = 17" });
-    let of_eve = "update public.orders set paid = true where id = 17";
+    let of_eve = "UPDATE \"public\".\"orders\" SET \"paid\" = TRUE WHERE \"orders\".\"id\" = 17";
     match heading {
         "What did the assistant do today?" => {
             let row = |kind: &str, what: &str| {
@@ -225,12 +229,23 @@ fn answers(heading: &str, acme: &str, other: &str) -> Vec<[Value; 2]> {
             ]))
         }
         "What did each user do in the last 30 days?" => {
-            let row = |user: &str, queries: i64, approved: i64, cancelled: i64, rows: i64| json!({ "user_id": user, "queries": queries, "approved": approved, "cancelled": cancelled, "rows_changed": rows });
-            let (alice, bob) = (row("alice", 4, 0, 1, 1), row("bob", 1, 1, 0, 0));
-            vec![[
-                json!([alice, bob]),
-                json!([alice, bob, row("eve", 2, 0, 0, 0)]),
-            ]]
+            let row = |tenant: &str,
+                       user: &str,
+                       queries: i64,
+                       approved: i64,
+                       cancelled: i64,
+                       rows: i64| json!({ "tenant_id": tenant, "user_id": user, "queries": queries, "approved": approved, "cancelled": cancelled, "rows_changed": rows });
+            let ours = [row(acme, "alice", 3, 0, 1, 1), row(acme, "bob", 1, 1, 0, 0)];
+            let theirs = [
+                row(other, "alice", 1, 0, 0, 0),
+                row(other, "eve", 2, 0, 0, 0),
+            ];
+            let both = if acme < other {
+                [&ours[..], &theirs[..]]
+            } else {
+                [&theirs[..], &ours[..]]
+            };
+            vec![[json!(ours), json!(both.concat())]]
         }
         "Who ran this UPDATE?" => {
             let theirs = json!({ "user_id": "eve", "request_id": null, "rows_affected": null, "status": "cancelled", "sql_text": of_eve });
@@ -301,13 +316,15 @@ fn answers_of_events(heading: &str, acme: &str, other: &str) -> Vec<[Value; 2]> 
             ]]
         }
         "Which transactions does a user have?" => {
-            let change = |before: Value, state: &str, actor: &str| json!({ "previous_state": before, "state": state, "amount_cents": 4200, "currency": "EUR", "actor": actor, "status": "succeeded" });
-            let latest = json!([{ "transaction_id": "t-1", "state": "captured", "amount_cents": 4200, "currency": "EUR" }]);
+            let change = |before: Value, state: &str, actor: &str| json!({ "tenant_id": acme, "previous_state": before, "state": state, "amount_cents": 4200, "currency": "EUR", "actor": actor, "status": "succeeded" });
+            let latest = json!([{ "tenant_id": acme, "transaction_id": "t-1", "state": "captured", "amount_cents": 4200, "currency": "EUR" }]);
             let history = json!([
                 change(Value::Null, "authorized", "alice"),
                 change(json!("authorized"), "captured", "billing")
             ]);
-            vec![[latest.clone(), latest], [history.clone(), history]]
+            let of_nobody = json!({ "tenant_id": null, "transaction_id": "t-0", "state": "refused", "amount_cents": null, "currency": null });
+            let all = json!([latest[0], of_nobody]);
+            vec![[latest, all], [history.clone(), history]]
         }
         "Which errors does the system have?" => {
             let row = |error: &str, times: i64| json!({ "fingerprint": error, "error_type": error, "component": "orders-db", "times": times });
@@ -379,6 +396,8 @@ fn cookbook_queries_answer_what_is_known() {
         }
         if block.starts_with("CREATE TABLE") {
             postgres.psql(block);
+            // The price was raised, and is as high again.
+            postgres.psql("INSERT INTO public.model_prices SELECT provider, model_name, '2000-01-01', input_price, output_price FROM public.model_prices");
             continue;
         }
         if of_heading.0 != heading {

@@ -364,7 +364,8 @@ fn what_a_builder_records_comes_out_of_its_view_for_its_tenant_and_auditors() {
         );
     }
     for figures in FIGURES {
-        let query = format!("SELECT * FROM {figures}");
+        // Feedback that names no agent is of no agent, and the run names one.
+        let query = format!("SELECT * FROM {figures} AS f WHERE (to_jsonb(f) ->> 'rating') IS NULL");
         assert_eq!(rows(&mut logins.acme, &query).len(), 1, "{figures}");
         assert_eq!(rows(&mut logins.auditor, &query).len(), 2, "{figures}");
         assert_eq!(rows(&mut nobody, &query).len(), 0, "{figures}");
@@ -452,6 +453,10 @@ fn value_that_is_no_number_is_null() {
         ("1e300", "", ""),
         ("1e400", "", ""),
         ("1e-400", "0", "0"),
+        ("1e-300", "0", "1e-300"),
+        ("1.23456789e-15", "0", "1.23456789e-15"),
+        ("1147.2813284467645", "1147", "1147.2813284467645"),
+        ("\"1x5\"", "", ""),
         ("\"NaN\"", "", ""),
         ("\"1e400\"", "", ""),
         ("\"many\"", "", ""),
@@ -470,9 +475,11 @@ fn value_that_is_no_number_is_null() {
     assert_eq!(
         postgres.psql(
             "SELECT audit.integer_of(NULL), audit.number_of(NULL), audit.boolean_of('\"true\"'), audit.boolean_of('1'), \
-             audit.uuid_of('\"0198f1d3\"'), audit.uuid_of('[]'), audit.counts_of(NULL), audit.counts_of('{b,a,b}')"
+             audit.uuid_of('\"0198f1d3\"'), audit.uuid_of('[]'), audit.counts_of(NULL), audit.counts_of('{b,a,b}'), \
+             audit.tokens_of('-1'), audit.tokens_of('1000000000000'), audit.tokens_of('1000000000001'), \
+             audit.time_of(audit.id_at('2026-11-05 01:02:03.004+00')) = '2026-11-05 01:02:03.004+00'"
         ),
-        "||t||||{}|{\"a\": 1, \"b\": 2}"
+        "||t||||{}|{\"a\": 1, \"b\": 2}||1000000000000||t"
     );
 }
 
@@ -492,9 +499,9 @@ const HOSTILE: &str = r#"
         SELECT row_number() OVER () AS n, metadata FROM (
             SELECT jsonb_object_agg(btrim(key, E' \n'), value) AS metadata FROM numbers, keys WHERE btrim(key, E' \n') <> '' GROUP BY value
             UNION ALL SELECT unnest('{5,"\"text\"","[1]","null","{}"}'::jsonb[])) AS m;
-    INSERT INTO audit.events (id, tenant_id, user_id, agent_id, request_id, action_type, status, created_at, latency_ms, metadata, writer_id, seq, salt)
+    INSERT INTO audit.events (id, tenant_id, user_id, agent_id, request_id, action_type, status, error_code, created_at, latency_ms, metadata, writer_id, seq, salt)
         SELECT overlay(audit.id_at(now())::text PLACING lpad((n * 100 + f)::text, 12, '0') FROM 25)::uuid, audit.tenant_uuid('acme'), 'u', audit.tenant_uuid('a'),
-            'hostile', family, 'succeeded', now(), 1, metadata, audit.tenant_uuid('writer'), n * 100 + f, ''
+            'hostile', family, 'failed', repeat('é', 300), now(), 1, metadata, audit.tenant_uuid('writer'), n * 100 + f, ''
         FROM hostile, unnest('{llm_call,tool_invocation,escalation,approval,agent_execution,log,http_request,transaction,mandate,feedback,system_error,
             system_metric,security}'::text[]) WITH ORDINALITY AS f (family, f);
     INSERT INTO audit.activities SELECT * FROM audit.events"#;
@@ -537,7 +544,7 @@ fn hostile_metadata_gives_null_and_no_error_in_any_view() {
         let executions = row(session, "SELECT * FROM audit.agent_metrics_daily");
         has(
             &executions,
-            &json!({ "total": 32, "succeeded": 32, "credits_consumed": 2e200 }),
+            &json!({ "total": 32, "failed": 32, "credits_consumed": 2e200, "error_counts": { "é".repeat(100): 32 } }),
         );
         let calls = rows(session, "SELECT sum(calls) AS calls FROM audit.model_usage");
         assert_eq!(calls, [json!({ "calls": 32 })]);
@@ -547,9 +554,9 @@ fn hostile_metadata_gives_null_and_no_error_in_any_view() {
 }
 
 #[test]
-fn sum_of_tokens_that_is_too_large_is_null() {
+fn tokens_that_no_call_can_have_are_left_out_of_the_sum() {
     let trail = Trail::start();
-    for tokens in [i64::MAX, i64::MAX, 1] {
+    for tokens in [i64::MAX, -5, 1, 4] {
         let call = LlmCall::new("m")
             .input_token_count(tokens)
             .tenant_id("acme");
@@ -561,7 +568,7 @@ fn sum_of_tokens_that_is_too_large_is_null() {
             &mut Logins::of(&trail.postgres).acme,
             "SELECT * FROM audit.model_usage",
         ),
-        &json!({ "calls": 3, "input_token_count": null, "output_token_count": 21 }),
+        &json!({ "calls": 4, "input_token_count": 5, "output_token_count": 28 }),
     );
 }
 
@@ -879,6 +886,19 @@ fn circle_of_parents_is_told_last_and_each_record_once() {
 }
 
 #[test]
+fn record_without_a_parent_stays_the_root_whatever_is_forged_with_its_id() {
+    let postgres = migrated();
+    postgres.psql(FORGE);
+    // 2 is in 1, and 3 in 2. With the id of 1 there is another row, which says that it is in 3.
+    postgres.psql(
+        "SELECT forge(kept, n, parent, 'root')
+         FROM (VALUES ('events', 1, NULL), ('events', 2, 1), ('events', 3, 2), ('activities', 1, 3)) AS r (kept, n, parent)",
+    );
+    let reader = &mut Logins::of(&postgres).acme;
+    assert_eq!(story(reader, "root"), "0 n1, 0 n1, 1 n2, 2 n3");
+}
+
+#[test]
 fn record_that_is_there_twice_is_told_twice_however_deep() {
     let postgres = migrated();
     postgres.psql(FORGE);
@@ -892,12 +912,13 @@ fn record_that_is_there_twice_is_told_twice_however_deep() {
     );
     // Two ways to each record's parent make no more than two of each record.
     postgres.psql(
-        "SELECT forge(kept, n, n - 1, 'deep') FROM generate_series(1, 60) AS n, (VALUES ('events'), ('activities')) AS t (kept)",
+        "SELECT forge(kept, n, n - 1, 'deep') FROM generate_series(1, 1000) AS n, (VALUES ('events'), ('activities')) AS t (kept)",
     );
+    // What is deeper than any program nests is told, at the end.
     let deep = "SELECT count(*) AS n, max(depth) AS depth FROM audit.request_story('deep')";
     let reader = &mut logins.acme;
     reader.psql("SET statement_timeout = '30s'");
-    assert_eq!(row(reader, deep), json!({ "n": 120, "depth": 59 }));
+    assert_eq!(row(reader, deep), json!({ "n": 2000, "depth": 200 }));
 }
 
 #[test]

@@ -27,6 +27,7 @@ use crate::error::MigrateError;
 /// that the database's owner has put before those of Postgres.
 pub(super) const SETTINGS: &str = "SET LOCAL lock_timeout = '60s'; SET LOCAL client_min_messages = 'warning'; \
      SET LOCAL search_path = pg_catalog, pg_temp; SET LOCAL row_security = on; SET LOCAL statement_timeout = 0; \
+     SET LOCAL standard_conforming_strings = on; \
      SET LOCAL default_tablespace = ''; SET LOCAL default_table_access_method = heap";
 
 /// Selects what stands in the way.

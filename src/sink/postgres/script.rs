@@ -8,6 +8,7 @@ use super::migrations::{
 /// What [`SETTINGS`] changes: the script gives it back, since whoever runs it may go on in the same
 /// transaction.
 const CHANGED: &str = "ARRAY['lock_timeout', 'client_min_messages', 'search_path', 'row_security', 'statement_timeout', \
+     'standard_conforming_strings', \
      'default_tablespace', 'default_table_access_method']";
 
 /// Returns the SQL that makes the audit tables in a database that has none, for sqlx-cli, refinery,

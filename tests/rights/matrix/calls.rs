@@ -53,6 +53,8 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("number_of", "audit.number_of('1')", &["reader", "auditor"]),
     ("boolean_of", "audit.boolean_of('true')", &["reader", "auditor"]),
     ("uuid_of", "audit.uuid_of('1')", &["reader", "auditor"]),
+    ("time_of", "audit.time_of(audit.id_at(now()))", &["reader", "auditor"]),
+    ("tokens_of", "audit.tokens_of('1')", &["reader", "auditor"]),
     ("counts_of", "audit.counts_of('{}')", &["reader", "auditor"]),
     (
         "give_to_owner",

@@ -467,11 +467,12 @@ GRANT TRIGGER ON TABLE audit.agent_metrics_daily TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.agent_metrics_daily TO audit_owner;
 --@ ["privilege","audit.agent_metrics_daily","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.agent_metrics_daily TO audit_owner;
---@ ["view","audit.agent_metrics_daily","","[[\"day\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
+--@ ["view","audit.agent_metrics_daily","","[[\"day\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"agent_name\", \"text\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
 CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) AS
  SELECT b.day,
     m.tenant_id,
     m.agent_id,
+    m.agent_name,
     m.total,
     m.succeeded,
     m.failed,
@@ -484,28 +485,41 @@ CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) 
     m.credits_consumed,
     m.error_counts
    FROM generate_series(date_trunc('day'::text, audit.time_of(( SELECT r.id
-           FROM ( SELECT events.id
+           FROM (( SELECT events.id
                    FROM audit.events
+                  ORDER BY events.id
+                 LIMIT 1)
                 UNION ALL
-                 SELECT activities.id
+                ( SELECT activities.id
                    FROM audit.activities
+                  ORDER BY activities.id
+                 LIMIT 1)
                 UNION ALL
-                 SELECT prompt_runs.id
-                   FROM audit.prompt_runs) r
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id
+                 LIMIT 1)) r
           ORDER BY r.id
          LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
-           FROM ( SELECT events.id
+           FROM (( SELECT events.id
                    FROM audit.events
+                  ORDER BY events.id DESC
+                 LIMIT 1)
                 UNION ALL
-                 SELECT activities.id
+                ( SELECT activities.id
                    FROM audit.activities
+                  ORDER BY activities.id DESC
+                 LIMIT 1)
                 UNION ALL
-                 SELECT prompt_runs.id
-                   FROM audit.prompt_runs) r
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id DESC
+                 LIMIT 1)) r
           ORDER BY r.id DESC
          LIMIT 1)), now()), '24:00:00'::interval) b(day),
     LATERAL ( SELECT r.tenant_id,
             r.agent_id,
+            r.agent_name,
             count(*) AS total,
             count(*) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
             count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
@@ -516,10 +530,11 @@ CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) 
             (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[2] AS p99_duration_ms,
             count(DISTINCT r.user_id) AS unique_users,
             sum(r.credits_consumed) AS credits_consumed,
-            audit.counts_of(array_agg(r.error_code) FILTER (WHERE (r.error_code IS NOT NULL))) AS error_counts
+            audit.counts_of(array_agg("left"(r.error_code, 100))) AS error_counts
            FROM ( SELECT events.id,
                     events.tenant_id,
                     events.agent_id,
+                    events.target_id AS agent_name,
                     events.user_id,
                     events.status,
                     events.error_code,
@@ -532,6 +547,7 @@ CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) 
                  SELECT activities.id,
                     activities.tenant_id,
                     activities.agent_id,
+                    activities.target_id AS agent_name,
                     activities.user_id,
                     activities.status,
                     activities.error_code,
@@ -541,7 +557,7 @@ CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) 
                    FROM audit.activities
                   WHERE (activities.action_type = 'agent_execution'::text)) r
           WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
-          GROUP BY r.tenant_id, r.agent_id) m;
+          GROUP BY r.tenant_id, r.agent_id, r.agent_name) m;
 --@ ["object","audit.agent_metrics_hourly","view","",null]
 --@ ["owner","audit.agent_metrics_hourly","","",null]
 ALTER VIEW audit.agent_metrics_hourly OWNER TO audit_owner;
@@ -565,11 +581,12 @@ GRANT TRIGGER ON TABLE audit.agent_metrics_hourly TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.agent_metrics_hourly TO audit_owner;
 --@ ["privilege","audit.agent_metrics_hourly","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.agent_metrics_hourly TO audit_owner;
---@ ["view","audit.agent_metrics_hourly","","[[\"hour\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
+--@ ["view","audit.agent_metrics_hourly","","[[\"hour\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"agent_name\", \"text\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
 CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true) AS
  SELECT b.hour,
     m.tenant_id,
     m.agent_id,
+    m.agent_name,
     m.total,
     m.succeeded,
     m.failed,
@@ -582,28 +599,41 @@ CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true)
     m.credits_consumed,
     m.error_counts
    FROM generate_series(date_trunc('hour'::text, audit.time_of(( SELECT r.id
-           FROM ( SELECT events.id
+           FROM (( SELECT events.id
                    FROM audit.events
+                  ORDER BY events.id
+                 LIMIT 1)
                 UNION ALL
-                 SELECT activities.id
+                ( SELECT activities.id
                    FROM audit.activities
+                  ORDER BY activities.id
+                 LIMIT 1)
                 UNION ALL
-                 SELECT prompt_runs.id
-                   FROM audit.prompt_runs) r
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id
+                 LIMIT 1)) r
           ORDER BY r.id
          LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
-           FROM ( SELECT events.id
+           FROM (( SELECT events.id
                    FROM audit.events
+                  ORDER BY events.id DESC
+                 LIMIT 1)
                 UNION ALL
-                 SELECT activities.id
+                ( SELECT activities.id
                    FROM audit.activities
+                  ORDER BY activities.id DESC
+                 LIMIT 1)
                 UNION ALL
-                 SELECT prompt_runs.id
-                   FROM audit.prompt_runs) r
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id DESC
+                 LIMIT 1)) r
           ORDER BY r.id DESC
          LIMIT 1)), now()), '01:00:00'::interval) b(hour),
     LATERAL ( SELECT r.tenant_id,
             r.agent_id,
+            r.agent_name,
             count(*) AS total,
             count(*) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
             count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
@@ -614,10 +644,11 @@ CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true)
             (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[2] AS p99_duration_ms,
             count(DISTINCT r.user_id) AS unique_users,
             sum(r.credits_consumed) AS credits_consumed,
-            audit.counts_of(array_agg(r.error_code) FILTER (WHERE (r.error_code IS NOT NULL))) AS error_counts
+            audit.counts_of(array_agg("left"(r.error_code, 100))) AS error_counts
            FROM ( SELECT events.id,
                     events.tenant_id,
                     events.agent_id,
+                    events.target_id AS agent_name,
                     events.user_id,
                     events.status,
                     events.error_code,
@@ -630,6 +661,7 @@ CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true)
                  SELECT activities.id,
                     activities.tenant_id,
                     activities.agent_id,
+                    activities.target_id AS agent_name,
                     activities.user_id,
                     activities.status,
                     activities.error_code,
@@ -639,7 +671,7 @@ CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true)
                    FROM audit.activities
                   WHERE (activities.action_type = 'agent_execution'::text)) r
           WHERE ((r.id >= audit.id_at(b.hour)) AND (r.id < audit.id_at((b.hour + '01:00:00'::interval))))
-          GROUP BY r.tenant_id, r.agent_id) m;
+          GROUP BY r.tenant_id, r.agent_id, r.agent_name) m;
 --@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb) uuid",null]
 CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb)
  RETURNS uuid
@@ -1019,7 +1051,7 @@ CREATE OR REPLACE FUNCTION audit.counts_of(codes text[])
  RETURNS jsonb
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN (SELECT COALESCE(jsonb_object_agg(counted.code, counted.n), '{}'::jsonb) AS "coalesce" FROM (SELECT code.code, count(*) AS n FROM unnest(counts_of.codes) code(code) GROUP BY code.code) counted)
+RETURN (SELECT COALESCE(jsonb_object_agg(counted.code, counted.n), '{}'::jsonb) AS "coalesce" FROM (SELECT code.code, count(*) AS n FROM unnest(counts_of.codes) code(code) WHERE (code.code IS NOT NULL) GROUP BY code.code) counted)
 ;
 --@ ["object","audit.counts_of(text[])","function","",null]
 --@ ["owner","audit.counts_of(text[])","","",null]
@@ -2256,24 +2288,36 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
     m.average_duration_ms,
     m.p95_duration_ms
    FROM generate_series(date_trunc('day'::text, audit.time_of(( SELECT r.id
-           FROM ( SELECT events.id
+           FROM (( SELECT events.id
                    FROM audit.events
+                  ORDER BY events.id
+                 LIMIT 1)
                 UNION ALL
-                 SELECT activities.id
+                ( SELECT activities.id
                    FROM audit.activities
+                  ORDER BY activities.id
+                 LIMIT 1)
                 UNION ALL
-                 SELECT prompt_runs.id
-                   FROM audit.prompt_runs) r
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id
+                 LIMIT 1)) r
           ORDER BY r.id
          LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
-           FROM ( SELECT events.id
+           FROM (( SELECT events.id
                    FROM audit.events
+                  ORDER BY events.id DESC
+                 LIMIT 1)
                 UNION ALL
-                 SELECT activities.id
+                ( SELECT activities.id
                    FROM audit.activities
+                  ORDER BY activities.id DESC
+                 LIMIT 1)
                 UNION ALL
-                 SELECT prompt_runs.id
-                   FROM audit.prompt_runs) r
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id DESC
+                 LIMIT 1)) r
           ORDER BY r.id DESC
          LIMIT 1)), now()), '24:00:00'::interval) b(day),
     LATERAL ( SELECT r.tenant_id,
@@ -2284,11 +2328,11 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
             count(*) AS calls,
             count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
                 CASE
-                    WHEN (abs(sum(r.input_token_count)) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.input_token_count))::bigint
+                    WHEN (sum(r.input_token_count) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.input_token_count))::bigint
                     ELSE NULL::bigint
                 END AS input_token_count,
                 CASE
-                    WHEN (abs(sum(r.output_token_count)) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.output_token_count))::bigint
+                    WHEN (sum(r.output_token_count) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.output_token_count))::bigint
                     ELSE NULL::bigint
                 END AS output_token_count,
             (avg(r.duration_ms))::double precision AS average_duration_ms,
@@ -2302,8 +2346,14 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
                     prompt_runs.status,
                     prompt_runs.created_at,
                     prompt_runs.duration_ms,
-                    (prompt_runs.input_token_count)::bigint AS input_token_count,
-                    (prompt_runs.output_token_count)::bigint AS output_token_count
+                        CASE
+                            WHEN (prompt_runs.input_token_count >= 0) THEN (prompt_runs.input_token_count)::bigint
+                            ELSE NULL::bigint
+                        END AS input_token_count,
+                        CASE
+                            WHEN (prompt_runs.output_token_count >= 0) THEN (prompt_runs.output_token_count)::bigint
+                            ELSE NULL::bigint
+                        END AS output_token_count
                    FROM audit.prompt_runs
                 UNION ALL
                  SELECT events.id,
@@ -2315,8 +2365,8 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
                     events.status,
                     events.created_at,
                     events.latency_ms AS duration_ms,
-                    audit.integer_of((events.metadata -> 'input_token_count'::text)) AS input_token_count,
-                    audit.integer_of((events.metadata -> 'output_token_count'::text)) AS output_token_count
+                    audit.tokens_of((events.metadata -> 'input_token_count'::text)) AS input_token_count,
+                    audit.tokens_of((events.metadata -> 'output_token_count'::text)) AS output_token_count
                    FROM audit.events
                   WHERE (events.action_type = 'llm_call'::text)
                 UNION ALL
@@ -2329,8 +2379,8 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
                     activities.status,
                     activities.created_at,
                     activities.latency_ms AS duration_ms,
-                    audit.integer_of((activities.metadata -> 'input_token_count'::text)) AS input_token_count,
-                    audit.integer_of((activities.metadata -> 'output_token_count'::text)) AS output_token_count
+                    audit.tokens_of((activities.metadata -> 'input_token_count'::text)) AS input_token_count,
+                    audit.tokens_of((activities.metadata -> 'output_token_count'::text)) AS output_token_count
                    FROM audit.activities
                   WHERE (activities.action_type = 'llm_call'::text)) r
           WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
@@ -2340,7 +2390,7 @@ CREATE OR REPLACE FUNCTION audit.number_of(value jsonb)
  RETURNS double precision
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE
-RETURN CASE WHEN ((jsonb_typeof(value) = 'number'::text) AND (abs((value)::numeric) < '1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000'::numeric)) THEN (round((value)::numeric, 20))::double precision WHEN ((jsonb_typeof(value) = 'string'::text) AND ((value #>> '{}'::text[]) ~ '^[-+]?[0-9]{1,18}(\.[0-9]{1,18})?$'::text)) THEN ((value #>> '{}'::text[]))::double precision ELSE NULL::double precision END
+RETURN CASE WHEN ((jsonb_typeof(value) = 'number'::text) AND (abs((value)::numeric) < 0.000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001)) THEN (0)::double precision WHEN ((jsonb_typeof(value) = 'number'::text) AND (abs((value)::numeric) < '1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000'::numeric)) THEN ((value)::numeric)::double precision WHEN ((jsonb_typeof(value) = 'string'::text) AND ((value #>> '{}'::text[]) ~ '^[-+]?[0-9]{1,18}([.][0-9]{1,18})?$'::text)) THEN ((value #>> '{}'::text[]))::double precision ELSE NULL::double precision END
 ;
 --@ ["object","audit.number_of(jsonb)","function","",null]
 --@ ["owner","audit.number_of(jsonb)","","",null]
@@ -3367,13 +3417,16 @@ AS $function$
         SELECT * FROM audit.request_trail($1)
     ), nodes AS MATERIALIZED (
         -- A forged row may have the id of another in the other table: one of them has a place, or each way down would count twice.
-        SELECT DISTINCT ON (id) id, parent_id, began_at, seq FROM records ORDER BY id, began_at, seq
+        SELECT row_number() OVER (ORDER BY began_at, seq, id) AS number, * FROM (
+            SELECT DISTINCT ON (id) id, parent_id, began_at, seq FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq) AS once
     ), tree AS (
-        SELECT 0 AS depth, n.id, n.began_at, n.seq FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        SELECT 0 AS depth, n.id, ARRAY[n.number] AS path FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
         UNION ALL
-        SELECT t.depth + 1, n.id, n.began_at, n.seq FROM tree t JOIN nodes n ON n.parent_id = t.id
-    ) SEARCH DEPTH FIRST BY began_at, seq, id SET path
-    -- No way leads from the top into a circle of parents, which only forged rows have: what is in one, or below it, is told last.
+        -- Each step costs as much as all before it, and no program nests so deep.
+        SELECT t.depth + 1, n.id, t.path || n.number FROM tree t JOIN nodes n ON n.parent_id = t.id WHERE t.depth < 200
+    )
+    -- No way leads from the top into a circle of parents, which only forged rows have: what is in one, or below it, is told
+    -- last, and so is what is deeper than two hundred.
     SELECT row_number() OVER (ORDER BY t.path NULLS LAST, r.began_at, r.seq, r.id), coalesce(t.depth, 0), r.kind, r.what, r.target_type, r.target_id,
         r.user_id, r.learned_user_id, r.status, r.error_code, r.error_message, r.began_at, r.duration_ms, r.id, r.parent_id, r.tenant_id, r.metadata
     FROM records r LEFT JOIN tree t ON t.id = r.id
@@ -3400,10 +3453,13 @@ CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
 AS $function$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.trail WHERE trail.request_id = $1
-    ), within (id, outermost, user_id) AS (
-        SELECT r.id, r.id, r.user_id FROM records r WHERE NOT EXISTS (SELECT 1 FROM records p WHERE p.id = r.parent_id)
-        UNION
-        SELECT r.id, w.outermost, coalesce(r.user_id, w.user_id) FROM within w JOIN records r ON r.parent_id = w.id
+    ), nodes AS MATERIALIZED (
+        -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record.
+        SELECT DISTINCT ON (id) id, parent_id, user_id FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq
+    ), within (id, outermost, user_id, depth) AS (
+        SELECT n.id, n.id, n.user_id, 0 FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        UNION ALL
+        SELECT n.id, w.outermost, coalesce(n.user_id, w.user_id), w.depth + 1 FROM within w JOIN nodes n ON n.parent_id = w.id WHERE w.depth < 200
     ), learned (id, user_id) AS (
         SELECT w.id, min(w.user_id) FROM within w JOIN (
             SELECT w.outermost FROM within w JOIN records r ON r.id = w.id
@@ -4071,6 +4127,22 @@ GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_reader;
 --@ ["privilege","audit.time_of(uuid)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_maintainer;
+--@ ["function","audit.tokens_of(jsonb)","","f (value jsonb) bigint",null]
+CREATE OR REPLACE FUNCTION audit.tokens_of(value jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((audit.integer_of(value) >= 0) AND (audit.integer_of(value) <= '1000000000000'::bigint)) THEN audit.integer_of(value) ELSE NULL::bigint END
+;
+--@ ["object","audit.tokens_of(jsonb)","function","",null]
+--@ ["owner","audit.tokens_of(jsonb)","","",null]
+ALTER FUNCTION audit.tokens_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tokens_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tokens_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.tokens_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tokens_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.tokens_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tokens_of(jsonb) TO audit_maintainer;
 --@ ["object","audit.tool_invocations","view","",null]
 --@ ["owner","audit.tool_invocations","","",null]
 ALTER VIEW audit.tool_invocations OWNER TO audit_owner;
@@ -4407,7 +4479,7 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             events.status,
             events.error_code
            FROM audit.events
-          WHERE (events.action_type = 'transaction'::text)
+          WHERE ((events.action_type = 'transaction'::text) AND (events.target_id IS NOT NULL) AND (events.created_at <= (now() + '1 day'::interval)))
         UNION ALL
          SELECT activities.id,
             activities.tenant_id,
@@ -4420,7 +4492,7 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             activities.status,
             activities.error_code
            FROM audit.activities
-          WHERE (activities.action_type = 'transaction'::text)) r,
+          WHERE ((activities.action_type = 'transaction'::text) AND (activities.target_id IS NOT NULL) AND (activities.created_at <= (now() + '1 day'::interval)))) r,
     LATERAL ( SELECT audit.integer_of((r.metadata -> 'amount_cents'::text)) AS amount_cents,
             (r.metadata ->> 'currency'::text) AS currency,
             (r.metadata ->> 'state'::text) AS state,
@@ -4450,11 +4522,12 @@ GRANT TRIGGER ON TABLE audit.user_agent_interactions TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.user_agent_interactions TO audit_owner;
 --@ ["privilege","audit.user_agent_interactions","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.user_agent_interactions TO audit_owner;
---@ ["view","audit.user_agent_interactions","","[[\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"executions\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"executions_per_day\", \"double precision\"], [\"preferred_hour\", \"integer\"], [\"first_at\", \"timestamp with time zone\"], [\"last_at\", \"timestamp with time zone\"], [\"rating\", \"double precision\"], [\"favourite\", \"boolean\"]]",null]
+--@ ["view","audit.user_agent_interactions","","[[\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"agent_name\", \"text\"], [\"executions\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"executions_per_day\", \"double precision\"], [\"preferred_hour\", \"integer\"], [\"first_at\", \"timestamp with time zone\"], [\"last_at\", \"timestamp with time zone\"], [\"rating\", \"double precision\"], [\"favourite\", \"boolean\"]]",null]
 CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = true) AS
  SELECT r.tenant_id,
     r.user_id,
     r.agent_id,
+    max(f.agent_name) AS agent_name,
     count(f.executed_at) AS executions,
     count(f.executed_at) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
     ((count(f.executed_at))::double precision / (((1)::numeric + EXTRACT(day FROM (max(f.executed_at) - min(f.executed_at)))))::double precision) AS executions_per_day,
@@ -4467,6 +4540,7 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
             events.tenant_id,
             events.user_id,
             events.agent_id,
+            events.target_id,
             events.action_type,
             events.status,
             events.created_at,
@@ -4478,6 +4552,7 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
             activities.tenant_id,
             activities.user_id,
             activities.agent_id,
+            activities.target_id,
             activities.action_type,
             activities.status,
             activities.created_at,
@@ -4485,6 +4560,10 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
            FROM audit.activities
           WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r,
     LATERAL ( SELECT
+                CASE r.action_type
+                    WHEN 'agent_execution'::text THEN r.target_id
+                    ELSE NULL::text
+                END AS agent_name,
                 CASE r.action_type
                     WHEN 'agent_execution'::text THEN r.created_at
                     ELSE NULL::timestamp with time zone
@@ -4498,7 +4577,11 @@ CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = tr
                     ELSE NULL::boolean
                 END AS favourite) f
   WHERE (r.user_id IS NOT NULL)
-  GROUP BY r.tenant_id, r.user_id, r.agent_id;
+  GROUP BY r.tenant_id, r.user_id, r.agent_id,
+        CASE
+            WHEN (r.agent_id IS NULL) THEN f.agent_name
+            ELSE NULL::text
+        END;
 --@ ["function","audit.uuid_of(jsonb)","","f (value jsonb) uuid",null]
 CREATE OR REPLACE FUNCTION audit.uuid_of(value jsonb)
  RETURNS uuid
