@@ -157,8 +157,8 @@ impl Writer<'_> {
         let kind = human(row.table.kind(), 1);
         #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
         let offset = (row.began_us - self.origin_us) as f64 / 1000.0;
-        let took = match row.took_ms {
-            Some(ms) => duration(ms),
+        let took = match row.took() {
+            Some(took) => took,
             // An event may be instantaneous.
             None if !row.table.has_end() => String::new(),
             None => "end not known".to_owned(),

@@ -12,7 +12,7 @@ use sqlx::{Row as _, types::Uuid};
 use tracing_audit::__program::Table;
 use tracing_audit::Kind;
 
-use crate::text::escape_json;
+use crate::text::{duration, escape_json, whole_duration};
 
 /// A row, as read from Postgres.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub(crate) struct Row {
     /// When it began, in microseconds since 1970.
     pub(crate) began_us: i64,
     /// How long it took, in milliseconds; `None` if unknown.
-    pub(crate) took_ms: Option<f64>,
+    took_ms: Option<f64>,
     /// The fields of `metadata`, each as JSON text.
     pub(crate) metadata: BTreeMap<String, String>,
     /// Why its texts could not be read, if so.
@@ -50,6 +50,18 @@ impl Row {
     /// Returns the number in a column.
     pub(crate) fn number(&self, column: &str) -> Option<i64> {
         self.columns.get(column)?.as_i64()
+    }
+
+    /// Returns how long it took, as printed; `None` if unknown.
+    pub(crate) fn took(&self) -> Option<String> {
+        let ms = self.took_ms?;
+        // Of an event there are whole milliseconds alone.
+        let has_rest = self.table.has_end();
+        Some(if has_rest {
+            duration(ms)
+        } else {
+            whole_duration(ms)
+        })
     }
 
     /// Returns the record's id.

@@ -14,7 +14,7 @@ use crate::error::Error;
 use crate::feed::Feed;
 use crate::pages::{Extent, Pages};
 use crate::row::{Row, word};
-use crate::text::{Layout, Terminal, clip, columns, duration, escape_line, pad};
+use crate::text::{Layout, Terminal, clip, columns, escape_line, pad};
 
 /// The interval between polls for new batches.
 const POLL_EVERY: Duration = Duration::from_millis(200);
@@ -259,7 +259,7 @@ impl Printer {
             Some(key) => key.to_owned(),
             None => row.text("tenant_id").map(short).unwrap_or_default(),
         };
-        let took = row.took_ms.map_or_else(|| "-".to_owned(), duration);
+        let took = row.took().unwrap_or_else(|| "-".to_owned());
         let summary = escape_line(&summary(row));
         let cells = [
             format!("{}Z", escape_line(&row.began)),

@@ -264,6 +264,15 @@ pub(crate) fn duration(ms: f64) -> String {
     }
 }
 
+/// Formats a duration of which whole milliseconds are known, without the rest.
+pub(crate) fn whole_duration(ms: f64) -> String {
+    match ms {
+        0.0 => "<1 ms".to_owned(),
+        1.0..10.0 => format!("{ms:.0} ms"),
+        _ => duration(ms),
+    }
+}
+
 /// The least width that lines are fitted to, in columns.
 const MIN_TERMINAL: usize = 20;
 
@@ -370,7 +379,10 @@ pub(crate) fn grouped(count: i64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Layout, clip, columns, duration, escape, escape_json, escape_line, pad, wrap};
+    use super::{
+        Layout, clip, columns, duration, escape, escape_json, escape_line, pad, whole_duration,
+        wrap,
+    };
 
     #[test]
     fn terminal_control_characters_are_escaped() {
@@ -506,6 +518,15 @@ mod tests {
         }
         assert_eq!(pad("日本", 5), "日本 ");
         assert_eq!(columns(&pad(&"x".repeat(70_000), 66_000)), 66_000);
+    }
+
+    #[test]
+    fn whole_milliseconds_are_printed_without_a_fraction() {
+        let shown = [0.0, 1.0, 9.0, 10.0, 1204.0, -5.0].map(whole_duration);
+        assert_eq!(
+            shown,
+            ["<1 ms", "1 ms", "9 ms", "10 ms", "1.20 s", "-5.00 ms"]
+        );
     }
 
     #[test]
