@@ -241,7 +241,11 @@ fn check_odd_text_and_json(trail: &Trail) {
         (
             2,
             json!({"a": "\u{fffd}", "b\u{fffd}": 1, "c": ["\u{fffd}"]}),
-            json!(["a: NUL replaced", "c: NUL replaced"]),
+            json!([
+                "a: NUL replaced",
+                "b\u{fffd}: NUL replaced",
+                "c: NUL replaced"
+            ]),
         ),
         (3, json!({"a": 2}), json!([])),
         (4, json!({"metadata": all[4]}), no_object.clone()),
