@@ -163,6 +163,15 @@ fn status_follows_from_the_outcome_unless_it_is_set() {
             assert_eq!(row.status, status, "{decision}");
         });
     }
+    // As `?Decision::Rejected` on a span says it; a word that is not known stays.
+    for (word, kept) in [
+        ("Rejected", "rejected"),
+        ("APPROVED ", "approved"),
+        ("Maybe", "Maybe"),
+    ] {
+        let said = crate::Event::new("approval").metadata("decision", word);
+        assert_eq!(metadata(said)["decision"], kept);
+    }
     let failed = Approval::new(Decision::Approved).status(Status::Failed);
     with_row(failed, |row| assert_eq!(row.status, Status::Failed));
     // Another event may well have a field of that name.

@@ -33,6 +33,23 @@ impl LastValues<'_> {
         if derived.has_fingerprint {
             self.fingerprint(error_code);
         }
+        self.known_word(derived);
+    }
+
+    /// Writes a word that is known as it is known: `?Decision::Rejected` on a span says `Rejected`, and
+    /// whoever looks for `rejected` finds it.
+    fn known_word(&mut self, derived: &Derived) {
+        let Some(name) = derived.outcome else {
+            return;
+        };
+        let known = self.extra_text(name).and_then(|word| {
+            let known = word.trim().to_ascii_lowercase();
+            (known != word && derived::status_of(&known).is_some()).then_some(known)
+        });
+        if let Some(known) = known {
+            self.extras
+                .insert(Cow::Borrowed(name), Extra::Json(known.into()));
+        }
     }
 
     fn fingerprint(&mut self, error_code: &Cell<'_>) {
