@@ -267,7 +267,9 @@ CREATE TABLE audit.batches (
     library_version text        NOT NULL CHECK (octet_length(library_version) <= 256),
     committed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
     PRIMARY KEY (writer_id, first_seq),
-    CONSTRAINT batches_records CHECK ((last_seq - first_seq + 1 = audit.count_records(records) + dead_letters) IS TRUE)
+    -- What most batches are of is compared without the function, which would take longer than the insert.
+    CONSTRAINT batches_records CHECK (CASE WHEN dead_letters = 0 AND records = jsonb_build_object('events', last_seq - first_seq + 1) THEN true
+        ELSE (last_seq - first_seq + 1 = audit.count_records(records) + dead_letters) IS TRUE END)
 );
 
 CREATE INDEX batches_committed_at_idx ON audit.batches (committed_at);

@@ -365,7 +365,8 @@ fn what_a_builder_records_comes_out_of_its_view_for_its_tenant_and_auditors() {
     }
     for figures in FIGURES {
         // Feedback that names no agent is of no agent, and the run names one.
-        let query = format!("SELECT * FROM {figures} AS f WHERE (to_jsonb(f) ->> 'rating') IS NULL");
+        let query =
+            format!("SELECT * FROM {figures} AS f WHERE (to_jsonb(f) ->> 'rating') IS NULL");
         assert_eq!(rows(&mut logins.acme, &query).len(), 1, "{figures}");
         assert_eq!(rows(&mut logins.auditor, &query).len(), 2, "{figures}");
         assert_eq!(rows(&mut nobody, &query).len(), 0, "{figures}");

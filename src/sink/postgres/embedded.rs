@@ -46,7 +46,7 @@ impl Migration {
 }
 
 /// The migrations, in order.
-pub(crate) const MIGRATIONS: [Migration; 3] = [
+pub(crate) const MIGRATIONS: [Migration; 4] = [
     Migration {
         version: 1,
         description: "audit trail",
@@ -61,5 +61,10 @@ pub(crate) const MIGRATIONS: [Migration; 3] = [
         version: 3,
         description: "families",
         sql: include_str!("../../../migrations/0003_families.sql"),
+    },
+    Migration {
+        version: 4,
+        description: "changes",
+        sql: include_str!("../../../migrations/0004_changes.sql"),
     },
 ];

@@ -57,6 +57,67 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("tokens_of", "audit.tokens_of('1')", &["reader", "auditor"]),
     ("counts_of", "audit.counts_of('{}')", &["reader", "auditor"]),
     (
+        "row_history",
+        "audit.row_history('public.agents', '1')",
+        &["reader", "auditor"],
+    ),
+    (
+        "row_at",
+        "audit.row_at('public.agents', '1', now())",
+        &["reader", "auditor"],
+    ),
+    (
+        "set_context",
+        "audit.set_context('{}')",
+        &["writer", "reader", "auditor", "operator"],
+    ),
+    (
+        "track",
+        "audit.track('theirs.untracked')",
+        &["writer", "operator"],
+    ),
+    (
+        "untrack",
+        "audit.untrack('theirs.tracked')",
+        &["writer", "operator"],
+    ),
+    ("relations_of", "audit.relations_of(0)", &["writer", "operator"]),
+    (
+        "prepare_tracking",
+        "audit.prepare_tracking('theirs.untracked', NULL, NULL, NULL, 64, 'x', '{insert}', 'fail')",
+        &["writer", "operator"],
+    ),
+    (
+        "finish_tracking",
+        "audit.finish_tracking('theirs.tracked')",
+        &["writer", "operator"],
+    ),
+    (
+        "forget_tracking",
+        "audit.forget_tracking('theirs.prepared')",
+        &["writer", "operator"],
+    ),
+    (
+        "forget_dropped_tables",
+        "audit.forget_dropped_tables()",
+        &["writer", "operator"],
+    ),
+    (
+        "drop_trigger",
+        "audit.drop_trigger('theirs.tracked', 'none')",
+        &["writer", "operator"],
+    ),
+    ("begin_change", "audit.begin_change('x', NULL)", &[]),
+    ("end_change", "audit.end_change(NULL, 0)", &[]),
+    ("context_setting", "audit.context_setting('user_id')", &[]),
+    ("cut_value", "audit.cut_value('x', 64)", &[]),
+    ("columns_query", "audit.columns_query('1')", &[]),
+    ("value_expression", "audit.value_expression('x', 25, 64)", &[]),
+    ("join_expressions", "audit.join_expressions('{}')", &[]),
+    ("change_statement", "audit.change_statement(1, 'theirs.tracked'::regclass, 'INSERT', 'c')", &[]),
+    ("change_function", "audit.change_function(1)", &[]),
+    ("record_truncation", "audit.record_truncation(audit.begin_change('x', NULL), 'x')", &[]),
+    (
         "give_to_owner",
         "audit.give_to_owner('audit_parts.bare')",
         &[],
@@ -286,12 +347,25 @@ const OTHER: &[(&str, &[&str])] = &[
     ("CREATE PUBLICATION theirs FOR ALL TABLES", &[]),
 ];
 
+/// Tables that everybody who is asked owns.
+const TRACKED: &str = "CREATE ROLE tracks;
+    DO $$ DECLARE login name; BEGIN
+        FOR login IN SELECT rolname FROM pg_roles WHERE rolcanlogin AND NOT rolsuper OR rolname = 'audit_maintainer' LOOP
+            EXECUTE format('GRANT tracks TO %I', login);
+        END LOOP;
+    END $$;
+    CREATE TABLE theirs.tracked (id int PRIMARY KEY); CREATE TABLE theirs.untracked (id int PRIMARY KEY); CREATE TABLE theirs.prepared (id int PRIMARY KEY);
+    ALTER TABLE theirs.tracked OWNER TO tracks; ALTER TABLE theirs.untracked OWNER TO tracks; ALTER TABLE theirs.prepared OWNER TO tracks;
+    SELECT audit.track('theirs.tracked');
+    SELECT audit.prepare_tracking('theirs.prepared', NULL, NULL, NULL, 64, 'x', '{insert}', 'fail')";
+
 #[test]
 fn every_role_calls_and_alters_exactly_the_listed_objects() {
     let postgres = migrated();
     postgres.psql(LOGINS);
     postgres.psql(ROWS);
     postgres.psql("CREATE TABLE audit_parts.bare (bare int); ALTER TABLE audit_parts.bare OWNER TO audit_owner; SELECT audit.ensure_partition('events', '2020-01-15Z')");
+    postgres.psql(TRACKED);
     // A new function must be added here.
     let there = postgres.psql("SELECT string_agg(proname, ' ' ORDER BY proname) FROM pg_proc WHERE pronamespace = 'audit'::regnamespace AND prorettype <> 'trigger'::regtype");
     let mut called: Vec<&str> = CALLS.iter().map(|(name, ..)| *name).collect();

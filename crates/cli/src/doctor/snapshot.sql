@@ -14,6 +14,9 @@ WITH space AS (
 brought AS (
     SELECT d.classid, d.objid FROM pg_depend d JOIN pg_extension e ON d.refclassid = 'pg_extension'::regclass AND d.refobjid = e.oid AND d.deptype = 'e'
     WHERE e.extnamespace IN (SELECT oid FROM space)),
+-- The trigger functions of tracked tables, which are looked at by themselves.
+made AS (
+    SELECT oid FROM pg_proc WHERE pronamespace = to_regnamespace('audit') AND proowner = to_regrole('audit_maintainer') AND proname ~ '^record_change_[0-9]+$'),
 -- In the schemas, or a partition of a record table wherever it lies, or carried off from there.
 relation AS (
     SELECT c.*, n.nspname, format('%I.%I', n.nspname, c.relname) AS name,
@@ -32,7 +35,8 @@ function AS (
     SELECT p.*, n.nspname, p.oid::regprocedure::text AS name,
         CASE p.prokind WHEN 'p' THEN 'PROCEDURE' WHEN 'a' THEN 'AGGREGATE' ELSE 'FUNCTION' END AS word
     FROM pg_proc p JOIN space n ON n.oid = p.pronamespace
-    WHERE NOT EXISTS (SELECT FROM brought b WHERE b.classid = 'pg_proc'::regclass AND b.objid = p.oid)),
+    WHERE NOT EXISTS (SELECT FROM brought b WHERE b.classid = 'pg_proc'::regclass AND b.objid = p.oid)
+        AND NOT EXISTS (SELECT FROM made m WHERE m.oid = p.oid)),
 type AS (
     SELECT t.*, n.nspname, format('%I.%I', n.nspname, t.typname) AS name
     FROM pg_type t JOIN space n ON n.oid = t.typnamespace
@@ -90,6 +94,7 @@ fact (kind, object, name, statement, shape, change, undo) AS (
             'pg_publication_namespace'::regclass, 'pg_publication_rel'::regclass)
         AND coalesce(i.schema, n.nspname) = n.nspname
         AND NOT EXISTS (SELECT FROM brought b WHERE b.classid = d.classid AND b.objid = d.objid)
+        AND NOT (d.classid = 'pg_proc'::regclass AND d.objid IN (SELECT oid FROM made))
         AND NOT (n.nspname = 'audit_parts' AND c.relkind IN ('r', 'p') AND c.relkind IS NOT NULL)
     UNION ALL
     SELECT 'object', quote_ident(nspname), 'schema', format('CREATE SCHEMA %I;', nspname), '', NULL, NULL FROM space

@@ -861,7 +861,11 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_mark_check CHECK ((octet_length
 --@ ["constraint","audit.batches","batches_pkey",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (writer_id, first_seq);
 --@ ["constraint","audit.batches","batches_records",null,null]
-ALTER TABLE audit.batches ADD CONSTRAINT batches_records CHECK (((((last_seq - first_seq) + 1) = (audit.count_records(records) + dead_letters)) IS TRUE));
+ALTER TABLE audit.batches ADD CONSTRAINT batches_records CHECK (
+CASE
+    WHEN ((dead_letters = 0) AND (records = jsonb_build_object('events', ((last_seq - first_seq) + 1)))) THEN true
+    ELSE ((((last_seq - first_seq) + 1) = (audit.count_records(records) + dead_letters)) IS TRUE)
+END);
 --@ ["constraint","audit.batches","batches_service_name_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_service_name_check CHECK ((octet_length(service_name) <= 1024));
 --@ ["forced row security","audit.batches","","",null]
@@ -902,6 +906,80 @@ ALTER TABLE audit.batches ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.batches","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.begin_change(text,text)","","f (target text, partition text) audit.change_context",null]
+CREATE OR REPLACE FUNCTION audit.begin_change(target text, partition text)
+ RETURNS audit.change_context
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    c       audit.change_context;
+    leaf    text;
+    name    text;
+    value   text;
+    uuids   uuid[] := '{}';
+    is_uuid constant text := '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$';
+BEGIN
+    c.at := clock_timestamp();
+    c.number := nextval('audit.change_numbers');
+    c.writer := gen_random_uuid();
+    c.target := target;
+    c.problems := '{}';
+    -- UUIDv7: the milliseconds, and then one number that counts up within the statement, so that the index grows at its end.
+    c.id_head := lpad(to_hex(floor(extract(epoch FROM c.at) * 1000)::bigint), 12, '0') || '7' || substr(c.writer::text, 1, 3) || '8';
+    c.id_tail := ('x' || '0' || substr(replace(c.writer::text, '-', ''), 18, 15))::bit(64)::bigint >> 5;
+    -- A month that nobody has written to has no partition; who may make one makes it.
+    leaf := to_char(c.at AT TIME ZONE 'UTC', '"events_"YYYY_MM');
+    IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf)
+        AND (pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
+            OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default'))
+    THEN
+        BEGIN
+            PERFORM audit.ensure_partition('events', c.at);
+        EXCEPTION WHEN lock_not_available THEN
+            -- The rows are kept in the default partition then, rather than the host's statement refused.
+            NULL;
+        END;
+    END IF;
+    c.user_id := coalesce(audit.context_setting('user_id'), session_user);
+    c.user_role := audit.context_setting('user_role');
+    c.request_id := audit.context_setting('request_id');
+    c.conversation_id := audit.context_setting('conversation_id');
+    c.trace_id := audit.context_setting('trace_id');
+    c.span_id := audit.context_setting('span_id');
+    -- The login is what Postgres knows; the settings are what the program says.
+    c.about := concat('"number":', c.number, ',"transaction":"', pg_current_xact_id(), '","login":', to_json(session_user::text),
+        ',"partition":' || to_json(partition), ',"depth":' || nullif(pg_trigger_depth(), 1),
+        ',"application_name":' || to_json(nullif(current_setting('application_name'), '')), ',"client_address":' || to_json(host(inet_client_addr())));
+    value := audit.context_setting('current_tenant');
+    IF value IS NOT NULL THEN
+        c.tenant_id := audit.tenant_uuid(value);
+        IF value <> c.tenant_id::text THEN
+            c.about := c.about || ',"tenant_key":' || to_json(value);
+        END IF;
+    END IF;
+    IF coalesce(audit.context_setting('agent_id'), audit.context_setting('llm_session_id'), audit.context_setting('parent_id')) IS NOT NULL THEN
+        FOREACH name IN ARRAY ARRAY['agent_id', 'llm_session_id', 'parent_id'] LOOP
+            value := audit.context_setting(name);
+            uuids := uuids || CASE WHEN value ~ is_uuid THEN value::uuid END;
+            IF value !~ is_uuid THEN
+                c.about := concat(c.about, ',"', name, '":', to_json(value));
+                c.problems := c.problems || (name || ': not a UUID');
+            END IF;
+        END LOOP;
+        c.agent_id := uuids[1];
+        c.llm_session_id := uuids[2];
+        c.parent_id := uuids[3];
+    END IF;
+    RETURN c;
+END
+$function$
+;
+--@ ["object","audit.begin_change(text,text)","function","",null]
+--@ ["owner","audit.begin_change(text,text)","","",null]
+ALTER FUNCTION audit.begin_change(text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.begin_change(text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.begin_change(text,text) TO audit_maintainer;
 --@ ["function","audit.boolean_of(jsonb)","","f (value jsonb) boolean",null]
 CREATE OR REPLACE FUNCTION audit.boolean_of(value jsonb)
  RETURNS boolean
@@ -933,6 +1011,259 @@ $function$
 ALTER FUNCTION audit.by_the_host(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.by_the_host(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.by_the_host(text) TO audit_maintainer;
+--@ ["object","audit.change_context","type","",null]
+--@ ["function","audit.change_function(bigint)","","f (tracking bigint) text",null]
+CREATE OR REPLACE FUNCTION audit.change_function(tracking bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    t       audit.tracked_tables;
+    columns text;
+    body    text;
+    record  text;
+BEGIN
+    SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    EXECUTE 'SELECT ' || audit.columns_query(t.target::oid::text) INTO columns;
+    record := format($f$
+        -- Another layout than this was made with, as that of a partition: the statement is made anew.
+        IF %1$s IS DISTINCT FROM %2$L THEN
+            EXECUTE audit.change_statement(%3$s, TG_RELID, %7$s, '($1)') USING c;
+        ELSIF %7$s = 'INSERT' THEN
+            %4$s;
+        ELSIF %7$s = 'UPDATE' THEN
+            %5$s;
+        ELSE
+            %6$s;
+        END IF;
+        GET DIAGNOSTICS rows = ROW_COUNT;
+        PERFORM audit.end_change(c, rows);$f$,
+        audit.columns_query('TG_RELID'), columns, tracking, audit.change_statement(tracking, t.target, 'INSERT', 'c'),
+        audit.change_statement(tracking, t.target, 'UPDATE', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'), 'kind');
+    body := format($f$
+DECLARE
+    c     audit.change_context;
+    rows  bigint;
+    asked text[] := ARRAY[TG_OP];
+    kind  text;
+BEGIN%5$s
+    FOREACH kind IN ARRAY asked LOOP
+        c := audit.begin_change(CASE WHEN TG_NAME LIKE 'audit_part%%' THEN %1$L ELSE format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END,
+            CASE WHEN TG_NAME LIKE 'audit_part%%' THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
+        IF kind = 'TRUNCATE' THEN
+            PERFORM audit.record_truncation(c, %2$L);
+            CONTINUE;
+        END IF;%3$s
+    END LOOP;
+    RETURN NULL;%4$s
+END
+$f$, t.name, t.action_type, record,
+        CASE t.on_failure WHEN 'warn' THEN format($f$
+EXCEPTION WHEN OTHERS THEN
+    PERFORM nextval('audit.lost_changes');
+    RAISE WARNING 'audit trail: changes of %% were not recorded (%%)', %L, SQLSTATE;
+    RETURN NULL;$f$, t.name) ELSE '' END,
+        CASE (SELECT relkind FROM pg_class WHERE oid = t.target) WHEN 'p' THEN $f$
+    -- A partition may refuse a row that is moved there (a trigger of the host's): then which new row was which old one is not known.
+    IF TG_OP = 'UPDATE' THEN
+        IF (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows) THEN
+            asked := ARRAY['DELETE', 'INSERT'];
+        END IF;
+    END IF;$f$ ELSE '' END);
+    RETURN format($f$CREATE OR REPLACE FUNCTION audit.%I() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET row_security = on
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO'
+    SET intervalstyle = 'postgres'
+    SET extra_float_digits = 1
+    SET bytea_output = 'hex'
+    -- A plan is kept, whether it was made for one row or for a million.
+    SET enable_nestloop = off
+    SET jit = off
+    AS %L$f$, 'record_change_' || tracking, body);
+END
+$function$
+;
+--@ ["object","audit.change_function(bigint)","function","",null]
+--@ ["owner","audit.change_function(bigint)","","",null]
+ALTER FUNCTION audit.change_function(bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.change_function(bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.change_function(bigint) TO audit_maintainer;
+--@ ["logged","audit.change_numbers","","",null]
+ALTER SEQUENCE audit.change_numbers SET LOGGED;
+--@ ["object","audit.change_numbers","sequence","",null]
+--@ ["owner","audit.change_numbers","","",null]
+ALTER SEQUENCE audit.change_numbers OWNER TO audit_maintainer;
+--@ ["privilege","audit.change_numbers","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.change_numbers TO audit_maintainer;
+--@ ["privilege","audit.change_numbers","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON SEQUENCE audit.change_numbers TO audit_maintainer;
+--@ ["privilege","audit.change_numbers","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SEQUENCE audit.change_numbers TO audit_maintainer;
+--@ ["sequence","audit.change_numbers","","",null]
+ALTER SEQUENCE audit.change_numbers AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
+--@ ["function","audit.change_statement(bigint,oid,text,text)","","f (tracking bigint, relation oid, operation text, context text) text",null]
+CREATE OR REPLACE FUNCTION audit.change_statement(tracking bigint, relation oid, operation text, context text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    t       audit.tracked_tables;
+    keys    text[];
+    a       record;
+    name    text;
+    differs text;
+    side    integer;
+    -- Of the old row and the new one.
+    letter  constant text[] := '{o,n}';
+    columns text[];
+    value   text[] := '{}';
+    key     text[] := '{}';
+    fields  text[] := '{}';
+    tenant  text[] := ARRAY[context || '.tenant_id', context || '.tenant_id'];
+    -- Each an expression for a column.
+    olds    text[] := '{}';
+    news    text[] := '{}';
+    changes text[] := '{}';
+    moved   text[] := '{}';
+    told    text[] := '{}';
+    rows    text;
+BEGIN
+    SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    -- The key is that of the tracked table, in its order: a partition has it too, and so may a table that inherits.
+    SELECT array_agg(k.attname ORDER BY n) INTO keys
+        FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
+        WHERE i.indrelid = t.target AND i.indisprimary AND k.attrelid = t.target;
+    SELECT ARRAY[string_agg('o' || attnum, ', ' ORDER BY attnum), string_agg('n' || attnum, ', ' ORDER BY attnum)] INTO columns
+        FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped;
+    FOR a IN SELECT attname, attnum, atttypid, attgenerated FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
+        name := to_json(a.attname::text)::text;
+        differs := format('record_image_ne(ROW(o%1$s), ROW(n%1$s))', a.attnum);
+        FOR side IN 1 .. 2 LOOP
+            value[side] := audit.value_expression(letter[side] || a.attnum, a.atttypid, t.max_value_bytes);
+            IF a.attname = t.tenant_column THEN
+                tenant[side] := format(CASE a.atttypid WHEN 'uuid'::regtype THEN '%s' ELSE 'audit.tenant_uuid(nullif(format(''%%s'', %s), ''''))' END, letter[side] || a.attnum);
+            END IF;
+        END LOOP;
+        IF a.attname = t.tenant_column OR a.attname = ANY (keys) THEN
+            moved := moved || differs;
+        END IF;
+        -- A virtual column is computed when it is read, and has no value here.
+        CONTINUE WHEN a.attname = ANY (t.columns_out) OR a.attgenerated = 'v';
+        told := told || a.attnum::text;
+        IF a.attname = ANY (t.columns_masked) THEN
+            name := quote_literal(name || ':{"masked":true}');
+            olds := olds || name;
+            news := news || name;
+            changes := changes || format('CASE WHEN %s THEN %s END', differs, name);
+        ELSE
+            olds := olds || format('concat(%L, %s, ''}'')', name || ':{"old":', value[1]);
+            news := news || format('concat(%L, %s, ''}'')', name || ':{"new":', value[2]);
+            -- Without a key, whoever reads it needs the whole row.
+            changes := changes || format('CASE WHEN %s THEN concat(%L, %s, '',"new":'', %s, ''}'') END',
+                CASE WHEN keys IS NULL THEN 'true' ELSE differs END, name || ':{"old":', value[1], value[2]);
+        END IF;
+    END LOOP;
+    fields := ARRAY[audit.join_expressions(olds), audit.join_expressions(news)];
+    FOR side IN 1 .. 2 LOOP
+        -- As a text; of several columns, as an object.
+        SELECT CASE count(*) WHEN 0 THEN NULL
+                WHEN 1 THEN format('format(''%%s'', %s)', min(letter[side] || b.attnum))
+                ELSE format('concat(''{'', %s, ''}'')::jsonb::text', string_agg(format('%L, %s', CASE WHEN n > 1 THEN ',' ELSE '' END || to_json(b.attname::text) || ':',
+                    audit.value_expression(letter[side] || b.attnum, b.atttypid, t.max_value_bytes)), ', ' ORDER BY n)) END
+            INTO name
+            FROM unnest(keys) WITH ORDINALITY AS k (name, n) JOIN pg_attribute b ON b.attrelid = relation AND b.attname = k.name AND NOT b.attisdropped;
+        -- An index has no room for more.
+        key[side] := coalesce(format('CASE WHEN octet_length(%1$s) <= 1024 THEN %1$s ELSE ''sha256:'' || encode(sha256(convert_to(%1$s, ''UTF8'')), ''hex'') END', name), 'NULL::text');
+    END LOOP;
+    IF operation = 'UPDATE' THEN
+        -- The rows of both tables come in the order in which the statement changed them.
+        rows := format($f$SELECT e.* FROM (SELECT row_number() OVER () AS place, * FROM old_rows AS o (%1$s)) AS o
+            JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n (%2$s)) AS n USING (place)
+            CROSS JOIN LATERAL (SELECT 'update' AS operation, %3$s AS tenant, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
+            WHERE record_image_ne(ROW(%7$s), ROW(%8$s)) AND e.changes <> ''$f$,
+            columns[1], columns[2], tenant[2], key[2], audit.join_expressions(changes),
+            -- With another key or tenant it is another row to whoever reads it.
+            CASE WHEN moved <> '{}' THEN format($f$ WHERE NOT (%1$s)
+            UNION ALL SELECT 'delete', %2$s, %3$s, %4$s, concat(',"moved_to":', to_json(%6$s)) WHERE %1$s
+            UNION ALL SELECT 'insert', %5$s, %6$s, %7$s, concat(',"moved_from":', to_json(%3$s)) WHERE %1$s$f$,
+                array_to_string(moved, ' OR '), tenant[1], key[1], fields[1], tenant[2], key[2], fields[2]) ELSE '' END,
+            coalesce((SELECT string_agg('o' || column_number, ', ') FROM unnest(told) AS column_number), '0'),
+            coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'));
+    ELSE
+        side := CASE operation WHEN 'DELETE' THEN 1 ELSE 2 END;
+        rows := format('SELECT %L AS operation, %s AS tenant, %s AS key, %s AS changes, NULL AS moved FROM %s AS r (%s)',
+            lower(operation), tenant[side], key[side], fields[side], (ARRAY['old_rows', 'new_rows'])[side], columns[side]);
+    END IF;
+    RETURN format($f$INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
+        service_name, action_type, target_type, target_id, status, created_at, metadata, problems, writer_id, seq, salt)
+    SELECT (%1$s.id_head || lpad(to_hex(%1$s.id_tail + seq), 15, '0'))::uuid, tenant, %1$s.user_id, %1$s.user_role, %1$s.agent_id, %1$s.request_id,
+        %1$s.llm_session_id, %1$s.conversation_id, %1$s.parent_id, %1$s.trace_id, %1$s.span_id,
+        'postgres', %2$L, %1$s.target, key, 'succeeded', %1$s.at,
+        concat('{', %1$s.about, ',"operation":"', operation, '","changes":{', changes, '}', moved, '}')::jsonb, %1$s.problems, %1$s.writer, seq, uuid_send(gen_random_uuid())
+    FROM (SELECT row_number() OVER () AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows);
+END
+$function$
+;
+--@ ["object","audit.change_statement(bigint,oid,text,text)","function","",null]
+--@ ["owner","audit.change_statement(bigint,oid,text,text)","","",null]
+ALTER FUNCTION audit.change_statement(bigint,oid,text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.change_statement(bigint,oid,text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.change_statement(bigint,oid,text,text) TO audit_maintainer;
+--@ ["object","audit.changes","view","",null]
+--@ ["owner","audit.changes","","",null]
+ALTER VIEW audit.changes OWNER TO audit_owner;
+--@ ["privilege","audit.changes","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.changes TO audit_auditor;
+--@ ["privilege","audit.changes","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.changes TO audit_reader;
+--@ ["privilege","audit.changes","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.changes TO audit_owner;
+--@ ["view","audit.changes","","[[\"table_name\", \"text\"], [\"key\", \"text\"], [\"operation\", \"text\"], [\"field\", \"text\"], [\"old\", \"jsonb\"], [\"new\", \"jsonb\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"tenant_id\", \"uuid\"], [\"changed_at\", \"timestamp with time zone\"], [\"login\", \"text\"], [\"application_name\", \"text\"], [\"client_address\", \"text\"], [\"number\", \"bigint\"], [\"transaction\", \"text\"], [\"event_id\", \"uuid\"]]",null]
+CREATE OR REPLACE VIEW audit.changes WITH (security_invoker = true) AS
+ SELECT e.target_type AS table_name,
+    e.target_id AS key,
+    (e.metadata ->> 'operation'::text) AS operation,
+    f.field,
+    (f.value -> 'old'::text) AS old,
+    (f.value -> 'new'::text) AS new,
+    e.user_id,
+    e.user_role,
+    e.agent_id,
+    e.request_id,
+    e.tenant_id,
+    e.created_at AS changed_at,
+    (e.metadata ->> 'login'::text) AS login,
+    (e.metadata ->> 'application_name'::text) AS application_name,
+    (e.metadata ->> 'client_address'::text) AS client_address,
+    audit.integer_of((e.metadata -> 'number'::text)) AS number,
+    (e.metadata ->> 'transaction'::text) AS transaction,
+    e.id AS event_id
+   FROM (audit.events e
+     LEFT JOIN LATERAL jsonb_each(
+        CASE jsonb_typeof((e.metadata -> 'changes'::text))
+            WHEN 'object'::text THEN (e.metadata -> 'changes'::text)
+            ELSE NULL::jsonb
+        END) f(field, value) ON (true))
+  WHERE (e.metadata ? 'changes'::text);
 --@ ["function","audit.check_kinds(text[])","","f (kinds text[]) text[]",null]
 CREATE OR REPLACE FUNCTION audit.check_kinds(kinds text[])
  RETURNS text[]
@@ -1014,6 +1345,65 @@ $function$
 ALTER FUNCTION audit.check_writer(uuid,bytea) OWNER TO audit_maintainer;
 --@ ["privilege","audit.check_writer(uuid,bytea)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.check_writer(uuid,bytea) TO audit_maintainer;
+--@ ["function","audit.columns_query(text)","","f (relation text) text",null]
+CREATE OR REPLACE FUNCTION audit.columns_query(relation text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('(SELECT string_agg(concat_ws('' '', attname, attnum, CASE WHEN atttypid < 16384 THEN atttypid END, attgenerated), '','' ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped)', relation)
+$function$
+;
+--@ ["object","audit.columns_query(text)","function","",null]
+--@ ["owner","audit.columns_query(text)","","",null]
+ALTER FUNCTION audit.columns_query(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.columns_query(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.columns_query(text) TO audit_maintainer;
+--@ ["function","audit.context_setting(text)","","f (name text) text",null]
+CREATE OR REPLACE FUNCTION audit.context_setting(name text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN "left"(NULLIF(current_setting(('app.'::text || name), true), ''::text), 1024)
+;
+--@ ["object","audit.context_setting(text)","function","",null]
+--@ ["owner","audit.context_setting(text)","","",null]
+ALTER FUNCTION audit.context_setting(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.context_setting(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.context_setting(text) TO audit_maintainer;
+--@ ["function","audit.count_before_truncate()","","f () trigger",null]
+CREATE OR REPLACE FUNCTION audit.count_before_truncate()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'off'
+AS $function$
+DECLARE
+    rows text := '';
+BEGIN
+    BEGIN
+        -- Those of partitions are counted with the table that they are of, and by themselves as well.
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s %I.%I LIMIT 10000001) AS r',
+            CASE (SELECT relkind FROM pg_class WHERE oid = TG_RELID) WHEN 'p' THEN '' ELSE 'ONLY' END, TG_TABLE_SCHEMA, TG_TABLE_NAME) INTO rows;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+    PERFORM set_config('audit.truncated_rows', rows, true);
+    RETURN NULL;
+END
+$function$
+;
+--@ ["object","audit.count_before_truncate()","function","",null]
+--@ ["owner","audit.count_before_truncate()","","",null]
+ALTER FUNCTION audit.count_before_truncate() OWNER TO audit_maintainer;
+--@ ["privilege","audit.count_before_truncate()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_before_truncate() TO audit_operator;
+--@ ["privilege","audit.count_before_truncate()","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_before_truncate() TO audit_writer;
+--@ ["privilege","audit.count_before_truncate()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_before_truncate() TO audit_maintainer;
 --@ ["function","audit.count_records(jsonb)","","f (records jsonb) bigint",null]
 CREATE OR REPLACE FUNCTION audit.count_records(records jsonb)
  RETURNS bigint
@@ -1113,6 +1503,22 @@ ALTER FUNCTION audit.current_tenant() OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.current_tenant() TO PUBLIC;
 --@ ["privilege","audit.current_tenant()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.current_tenant() TO audit_maintainer;
+--@ ["function","audit.cut_value(text,integer)","","f (value text, most_bytes integer) text",null]
+CREATE OR REPLACE FUNCTION audit.cut_value(value text, most_bytes integer)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT json_build_object('cut', CASE WHEN octet_length(left(value, most_bytes)) <= most_bytes THEN left(value, most_bytes) ELSE left(value, most_bytes / 4) END,
+        'bytes', octet_length(value), 'sha256', encode(sha256(convert_to(value, 'UTF8')), 'hex'))::text
+$function$
+;
+--@ ["object","audit.cut_value(text,integer)","function","",null]
+--@ ["owner","audit.cut_value(text,integer)","","",null]
+ALTER FUNCTION audit.cut_value(text,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.cut_value(text,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.cut_value(text,integer) TO audit_maintainer;
 --@ ["column","audit.dead_letters","created_at","","ALTER TABLE audit.dead_letters ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
 ALTER TABLE audit.dead_letters ADD COLUMN created_at timestamp with time zone;
 --@ ["column","audit.dead_letters","frame","","ALTER TABLE audit.dead_letters ALTER COLUMN frame TYPE bytea USING frame::bytea;"]
@@ -1227,6 +1633,48 @@ $function$
 ALTER FUNCTION audit.depending(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.depending(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.depending(text) TO audit_maintainer;
+--@ ["function","audit.drop_trigger(regclass,text)","","f (relation regclass, name text) void",null]
+CREATE OR REPLACE FUNCTION audit.drop_trigger(relation regclass, name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = name) THEN
+        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.drop_trigger(regclass,text)","function","",null]
+--@ ["owner","audit.drop_trigger(regclass,text)","","",null]
+ALTER FUNCTION audit.drop_trigger(regclass,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.drop_trigger(regclass,text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_operator;
+--@ ["privilege","audit.drop_trigger(regclass,text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_writer;
+--@ ["privilege","audit.drop_trigger(regclass,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_maintainer;
+--@ ["function","audit.end_change(audit.change_context,bigint)","","f (c audit.change_context, rows bigint) void",null]
+CREATE OR REPLACE FUNCTION audit.end_change(c audit.change_context, rows bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF rows > 0 THEN
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
+            VALUES (c.writer, 1, rows, jsonb_build_object('events', rows), 0,
+                (c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, (c.id_head || lpad(to_hex(c.id_tail + rows), 15, '0'))::uuid, 'postgres', 'sql');
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.end_change(audit.change_context,bigint)","function","",null]
+--@ ["owner","audit.end_change(audit.change_context,bigint)","","",null]
+ALTER FUNCTION audit.end_change(audit.change_context,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.end_change(audit.change_context,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.end_change(audit.change_context,bigint) TO audit_maintainer;
 --@ ["function","audit.ensure_partition(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) text",null]
 CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with time zone)
  RETURNS text
@@ -1524,6 +1972,8 @@ END));
 ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
 --@ ["index","audit.events","audit.events USING btree (request_id, tenant_id)","long",null]
 CREATE INDEX ON audit.events USING btree (request_id, tenant_id);
+--@ ["index","audit.events","audit.events USING btree (target_id, target_type) WHERE ((COALESCE(octet_length(target_id), 0) <= 1100) AND (metadata ? 'changes'::text))","long",null]
+CREATE INDEX ON audit.events USING btree (target_id, target_type) WHERE ((COALESCE(octet_length(target_id), 0) <= 1100) AND (metadata ? 'changes'::text));
 --@ ["index","audit.events","audit.events USING btree (tenant_id, id)","harmless",null]
 CREATE INDEX ON audit.events USING btree (tenant_id, id);
 --@ ["object","audit.events","table","",null]
@@ -1533,6 +1983,8 @@ ALTER TABLE audit.events OWNER TO audit_owner;
 CREATE POLICY auditor ON audit.events FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.events","maintainer",null,null]
 CREATE POLICY maintainer ON audit.events FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["policy","audit.events","recording",null,null]
+CREATE POLICY recording ON audit.events FOR INSERT TO audit_maintainer WITH CHECK (true);
 --@ ["policy","audit.events","tenant",null,null]
 CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
@@ -1636,6 +2088,107 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'feedback'::text);
+--@ ["function","audit.finish_tracking(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.finish_tracking(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t       audit.tracked_tables;
+    grantee oid;
+BEGIN
+    SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = finish_tracking.target;
+    IF NOT FOUND OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
+        RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    FOR grantee IN SELECT a.grantee FROM pg_proc p, aclexplode(p.proacl) a
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND a.grantee <> p.proowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM %s', 'record_change_' || t.id, grantee::regrole);
+    END LOOP;
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,tracked_by,tracked_at}'::text[]);
+END
+$function$
+;
+--@ ["object","audit.finish_tracking(regclass)","function","",null]
+--@ ["owner","audit.finish_tracking(regclass)","","",null]
+ALTER FUNCTION audit.finish_tracking(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.finish_tracking(regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.finish_tracking(regclass) TO audit_operator;
+--@ ["privilege","audit.finish_tracking(regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.finish_tracking(regclass) TO audit_writer;
+--@ ["privilege","audit.finish_tracking(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.finish_tracking(regclass) TO audit_maintainer;
+--@ ["function","audit.forget_dropped_tables()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.forget_dropped_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t audit.tracked_tables;
+BEGIN
+    FOR t IN SELECT * FROM audit.tracked_tables r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.target) LOOP
+        EXECUTE format('DROP FUNCTION IF EXISTS audit.%I()', 'record_change_' || t.id);
+        DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
+        PERFORM audit.append_event('audit.table_untracked', 'table', t.name, 'the table was dropped', NULL, NULL, NULL);
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.forget_dropped_tables()","function","",null]
+--@ ["owner","audit.forget_dropped_tables()","","",null]
+ALTER FUNCTION audit.forget_dropped_tables() OWNER TO audit_maintainer;
+--@ ["privilege","audit.forget_dropped_tables()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_operator;
+--@ ["privilege","audit.forget_dropped_tables()","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_writer;
+--@ ["privilege","audit.forget_dropped_tables()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_maintainer;
+--@ ["function","audit.forget_tracking(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.forget_tracking(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t audit.tracked_tables;
+BEGIN
+    SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = forget_tracking.target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: this table is not tracked' USING ERRCODE = 'undefined_object';
+    END IF;
+    IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
+    END IF;
+    EXECUTE format('DROP FUNCTION audit.%I()', 'record_change_' || t.id);
+    DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
+    PERFORM audit.append_event('audit.table_untracked', 'table', t.name, NULL, NULL, NULL, NULL);
+END
+$function$
+;
+--@ ["object","audit.forget_tracking(regclass)","function","",null]
+--@ ["owner","audit.forget_tracking(regclass)","","",null]
+ALTER FUNCTION audit.forget_tracking(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.forget_tracking(regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_operator;
+--@ ["privilege","audit.forget_tracking(regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_writer;
+--@ ["privilege","audit.forget_tracking(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_maintainer;
 --@ ["function","audit.give_to_owner(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.give_to_owner(target regclass)
  RETURNS void
@@ -1734,6 +2287,23 @@ GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_reader;
 --@ ["privilege","audit.integer_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.join_expressions(text[])","","f (expressions text[]) text",null]
+CREATE OR REPLACE FUNCTION audit.join_expressions(expressions text[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce(format('concat_ws('','', %s)', string_agg(of_group, E',\n')), '''''') FROM (
+        SELECT format('nullif(concat_ws('','', %s), '''')', string_agg(e, E',\n' ORDER BY n)) AS of_group
+        FROM unnest(expressions) WITH ORDINALITY AS x (e, n) GROUP BY (n - 1) / 50 ORDER BY (n - 1) / 50) AS groups
+$function$
+;
+--@ ["object","audit.join_expressions(text[])","function","",null]
+--@ ["owner","audit.join_expressions(text[])","","",null]
+ALTER FUNCTION audit.join_expressions(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.join_expressions(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.join_expressions(text[]) TO audit_maintainer;
 --@ ["function","audit.keep_no_statistics(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.keep_no_statistics(target regclass)
  RETURNS void
@@ -2060,6 +2630,23 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'llm_call'::text);
+--@ ["logged","audit.lost_changes","","",null]
+ALTER SEQUENCE audit.lost_changes SET LOGGED;
+--@ ["object","audit.lost_changes","sequence","",null]
+--@ ["owner","audit.lost_changes","","",null]
+ALTER SEQUENCE audit.lost_changes OWNER TO audit_maintainer;
+--@ ["privilege","audit.lost_changes","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.lost_changes TO audit_auditor;
+--@ ["privilege","audit.lost_changes","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.lost_changes TO audit_operator;
+--@ ["privilege","audit.lost_changes","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.lost_changes TO audit_maintainer;
+--@ ["privilege","audit.lost_changes","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON SEQUENCE audit.lost_changes TO audit_maintainer;
+--@ ["privilege","audit.lost_changes","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SEQUENCE audit.lost_changes TO audit_maintainer;
+--@ ["sequence","audit.lost_changes","","",null]
+ALTER SEQUENCE audit.lost_changes AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
 --@ ["function","audit.make_append_only(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.make_append_only(target regclass)
  RETURNS void
@@ -2591,6 +3178,82 @@ ALTER FUNCTION audit.plan_settling(text[]) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_operator;
 --@ ["privilege","audit.plan_settling(text[])","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_maintainer;
+--@ ["function","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","","f (target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text) bigint",null]
+CREATE OR REPLACE FUNCTION audit.prepare_tracking(target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    relation record;
+    tracking bigint;
+    wrong    text;
+BEGIN
+    SELECT c.relkind, c.relpersistence, c.relowner, c.relispartition, n.nspname, format('%I.%I', n.nspname, c.relname) AS name INTO relation
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: no such table' USING ERRCODE = 'undefined_table';
+    END IF;
+    IF NOT pg_has_role(session_user, relation.relowner, 'MEMBER') THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', relation.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
+    END IF;
+    IF relation.relkind NOT IN ('r', 'p') OR relation.relpersistence = 't' OR relation.nspname IN ('pg_catalog', 'information_schema', 'audit', 'audit_parts', 'audit_guard') THEN
+        RAISE EXCEPTION 'audit trail: % is no table of which changes can be recorded', relation.name USING ERRCODE = 'wrong_object_type',
+            HINT = 'A table that is not temporary, and none of Postgres or of the trail.';
+    END IF;
+    IF relation.relispartition THEN
+        RAISE EXCEPTION 'audit trail: % is a partition', relation.name USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that it is a partition of.';
+    END IF;
+    operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
+    SELECT o INTO wrong FROM unnest(operations) o WHERE o IS NULL OR o NOT IN ('insert', 'update', 'delete', 'truncate') LIMIT 1;
+    IF FOUND OR cardinality(operations) IS DISTINCT FROM (SELECT count(DISTINCT o) FROM unnest(operations) o) OR operations = '{}' THEN
+        RAISE EXCEPTION 'audit trail: operations are some of insert, update, delete and truncate, each once' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF on_failure IS NULL OR on_failure NOT IN ('fail', 'warn') THEN
+        RAISE EXCEPTION 'audit trail: on_failure is ''fail'' or ''warn''' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF max_value_bytes IS NULL OR max_value_bytes NOT BETWEEN 64 AND 1048576 THEN
+        RAISE EXCEPTION 'audit trail: max_value_bytes is from 64 to 1048576' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.check_text('the action_type', action_type, 256);
+    FOR wrong IN SELECT c FROM unnest(columns_out || columns_masked || tenant_column) c
+        WHERE c IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target AND a.attname = c AND a.attnum > 0 AND NOT a.attisdropped)
+    LOOP
+        RAISE EXCEPTION 'audit trail: % has no column %', relation.name, quote_ident(wrong) USING ERRCODE = 'undefined_column';
+    END LOOP;
+    FOR wrong IN SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+        WHERE i.indrelid = target AND i.indisprimary AND a.attname = ANY (columns_out || columns_masked)
+    LOOP
+        RAISE EXCEPTION 'audit trail: column % of % is in its primary key, by which a row is known', quote_ident(wrong), relation.name
+            USING ERRCODE = 'invalid_parameter_value';
+    END LOOP;
+    PERFORM audit.forget_dropped_tables();
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
+        VALUES (target, relation.name, action_type, operations, tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+                excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
+        RETURNING t.id INTO tracking;
+    EXECUTE audit.change_function(tracking);
+    EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM PUBLIC', 'record_change_' || tracking);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit.%I() TO %s', 'record_change_' || tracking, relation.relowner::regrole);
+    RETURN tracking;
+END
+$function$
+;
+--@ ["object","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","function","",null]
+--@ ["owner","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","","",null]
+ALTER FUNCTION audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) TO audit_operator;
+--@ ["privilege","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) TO audit_writer;
+--@ ["privilege","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) TO audit_maintainer;
 --@ ["column","audit.prompt_runs","agent_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
 ALTER TABLE audit.prompt_runs ADD COLUMN agent_id uuid;
 --@ ["column","audit.prompt_runs","conversation_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
@@ -3028,6 +3691,30 @@ $function$
 ALTER FUNCTION audit.record_tables() OWNER TO audit_maintainer;
 --@ ["privilege","audit.record_tables()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.record_tables() TO audit_maintainer;
+--@ ["function","audit.record_truncation(audit.change_context,text)","","f (c audit.change_context, action_type text) void",null]
+CREATE OR REPLACE FUNCTION audit.record_truncation(c audit.change_context, action_type text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    rows constant bigint := nullif(current_setting('audit.truncated_rows', true), '');
+BEGIN
+    INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
+            service_name, action_type, target_type, status, created_at, metadata, problems, writer_id, seq, salt)
+        VALUES ((c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, c.tenant_id, c.user_id, c.user_role, c.agent_id, c.request_id, c.llm_session_id,
+            c.conversation_id, c.parent_id, c.trace_id, c.span_id, 'postgres', action_type, c.target, 'succeeded', c.at,
+            concat('{', c.about, ',"operation":"truncate","changes":{}}')::jsonb
+                || CASE WHEN rows > 10000000 THEN '{"rows_at_least": 10000000}' ELSE jsonb_build_object('rows', rows) END, c.problems, c.writer, 1, uuid_send(gen_random_uuid()));
+    PERFORM audit.end_change(c, 1);
+END
+$function$
+;
+--@ ["object","audit.record_truncation(audit.change_context,text)","function","",null]
+--@ ["owner","audit.record_truncation(audit.change_context,text)","","",null]
+ALTER FUNCTION audit.record_truncation(audit.change_context,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_truncation(audit.change_context,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_truncation(audit.change_context,text) TO audit_maintainer;
 --@ ["function","audit.referring(regclass)","","f (target regclass) SETOF text",null]
 CREATE OR REPLACE FUNCTION audit.referring(target regclass)
  RETURNS SETOF text
@@ -3105,6 +3792,27 @@ $function$
 ALTER FUNCTION audit.refuse_prepare() OWNER TO audit_maintainer;
 --@ ["privilege","audit.refuse_prepare()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.refuse_prepare() TO audit_maintainer;
+--@ ["function","audit.relations_of(oid)","","f (target oid) SETOF regclass",null]
+CREATE OR REPLACE FUNCTION audit.relations_of(target oid)
+ RETURNS SETOF regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH RECURSIVE relations AS (
+        SELECT target AS oid UNION SELECT i.inhrelid FROM relations r JOIN pg_inherits i ON i.inhparent = r.oid)
+    SELECT c.oid::regclass FROM relations r JOIN pg_class c ON c.oid = r.oid WHERE c.relkind IN ('r', 'p')
+$function$
+;
+--@ ["object","audit.relations_of(oid)","function","",null]
+--@ ["owner","audit.relations_of(oid)","","",null]
+ALTER FUNCTION audit.relations_of(oid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.relations_of(oid)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_operator;
+--@ ["privilege","audit.relations_of(oid)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_writer;
+--@ ["privilege","audit.relations_of(oid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_maintainer;
 --@ ["column","audit.removals","first_seq","","ALTER TABLE audit.removals ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
 ALTER TABLE audit.removals ADD COLUMN first_seq bigint;
 --@ ["column","audit.removals","last_seq","","ALTER TABLE audit.removals ALTER COLUMN last_seq TYPE bigint USING last_seq::bigint;"]
@@ -3440,6 +4148,82 @@ GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_reader;
 --@ ["privilege","audit.request_trail(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
+--@ ["function","audit.row_at(text,text,timestamp with time zone)","","f (table_name text, key text, at timestamp with time zone) jsonb",null]
+CREATE OR REPLACE FUNCTION audit.row_at(table_name text, key text, at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    e        record;
+    -- Its values then, as far as they are known.
+    known    jsonb := '{}';
+    is_there boolean;
+BEGIN
+    FOR e IN SELECT h.changed_at, h.operation, CASE jsonb_typeof(h.changes) WHEN 'object' THEN h.changes ELSE '{}' END AS changes
+        FROM audit.row_history(table_name, key) WITH ORDINALITY AS h (number, changed_at, operation, changes, user_id, request_id, login, event_id, place) ORDER BY place
+    LOOP
+        IF e.changed_at <= at THEN
+            is_there := e.operation IN ('insert', 'update');
+            known := CASE e.operation WHEN 'update' THEN known ELSE '{}' END
+                || (SELECT coalesce(jsonb_object_agg(f.key, coalesce(f.value -> 'new', f.value)), '{}') FROM jsonb_each(e.changes) f WHERE is_there);
+        ELSE
+            EXIT WHEN e.operation = 'truncate';
+            -- What changed later was before that what it was changed from.
+            is_there := coalesce(is_there, e.operation <> 'insert');
+            EXIT WHEN NOT is_there;
+            known := (SELECT coalesce(jsonb_object_agg(f.key, coalesce(f.value -> 'old', f.value)), '{}') FROM jsonb_each(e.changes) f WHERE e.operation <> 'insert') || known;
+            EXIT WHEN e.operation <> 'update';
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN is_there THEN known END;
+END
+$function$
+;
+--@ ["object","audit.row_at(text,text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.row_at(text,text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.row_at(text,text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.row_at(text,text,timestamp with time zone)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_at(text,text,timestamp with time zone) TO audit_auditor;
+--@ ["privilege","audit.row_at(text,text,timestamp with time zone)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_at(text,text,timestamp with time zone) TO audit_reader;
+--@ ["privilege","audit.row_at(text,text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_at(text,text,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.row_history(text,text)","","f (table_name text, key text) TABLE(number bigint, changed_at timestamp with time zone, operation text, changes jsonb, user_id text, request_id text, login text, event_id uuid)",null]
+CREATE OR REPLACE FUNCTION audit.row_history(table_name text, key text)
+ RETURNS TABLE(number bigint, changed_at timestamp with time zone, operation text, changes jsonb, user_id text, request_id text, login text, event_id uuid)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+    WITH events AS (
+        SELECT audit.integer_of(e.metadata -> 'number') AS number, e.created_at, e.metadata ->> 'operation' AS operation, e.metadata -> 'changes' AS changes,
+            e.user_id, e.request_id, e.metadata ->> 'login' AS login, e.id, e.seq, e.metadata ->> 'transaction' AS transaction,
+            coalesce(audit.integer_of(e.metadata -> 'depth'), 1) AS depth
+        FROM audit.events e
+        WHERE e.target_type = $1 AND coalesce(octet_length(e.target_id), 0) <= 1100 AND e.metadata ? 'changes'
+            AND (e.target_id = $2 OR e.target_id IS NULL AND e.metadata ->> 'operation' = 'truncate' AND NOT e.metadata ? 'partition')
+    )
+    -- A trigger that changes a row once more is recorded before the change that fired it.
+    SELECT e.number, e.created_at, e.operation, e.changes, e.user_id, e.request_id, e.login, e.id
+    FROM events e LEFT JOIN LATERAL (
+        SELECT max(p.number) AS number FROM events p WHERE p.transaction = e.transaction AND p.number < e.number AND p.depth <= e.depth
+    ) AS before ON EXISTS (SELECT FROM events d WHERE d.depth > 1)
+    ORDER BY coalesce((SELECT min(d.number) FROM events d WHERE d.transaction = e.transaction AND d.number > coalesce(before.number, 0) AND d.number <= e.number
+        AND EXISTS (SELECT FROM events x WHERE x.depth > 1)), e.number), e.depth, e.number, e.seq
+$function$
+;
+--@ ["object","audit.row_history(text,text)","function","",null]
+--@ ["owner","audit.row_history(text,text)","","",null]
+ALTER FUNCTION audit.row_history(text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.row_history(text,text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_auditor;
+--@ ["privilege","audit.row_history(text,text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_reader;
+--@ ["privilege","audit.row_history(text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_maintainer;
 --@ ["labels","audit.run_status","","[\"succeeded\", \"failed\", \"cancelled\", \"rejected\", \"unknown\"]",null]
 --@ ["object","audit.run_status","type","",null]
 --@ ["owner","audit.run_status","","",null]
@@ -3635,6 +4419,44 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'security'::text);
+--@ ["function","audit.set_context(jsonb)","","f (context jsonb) void",null]
+CREATE OR REPLACE FUNCTION audit.set_context(context jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    known constant jsonb := '{"user_id": "user_id", "user_role": "user_role", "tenant_id": "current_tenant", "current_tenant": "current_tenant", "agent_id": "agent_id",
+        "request_id": "request_id", "llm_session_id": "llm_session_id", "conversation_id": "conversation_id", "parent_id": "parent_id", "trace_id": "trace_id", "span_id": "span_id"}';
+    name  text;
+    value text;
+BEGIN
+    IF jsonb_typeof(context) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'audit trail: the context is an object' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR name, value IN SELECT * FROM jsonb_each_text(context) LOOP
+        IF NOT known ? name THEN
+            RAISE EXCEPTION 'audit trail: % is nothing that a context has', quote_ident(left(name, 64)) USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'It has user_id, user_role, tenant_id, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id and span_id.';
+        END IF;
+        PERFORM set_config('app.' || (known ->> name), coalesce(value, ''), true);
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.set_context(jsonb)","function","",null]
+--@ ["owner","audit.set_context(jsonb)","","",null]
+ALTER FUNCTION audit.set_context(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_auditor;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_operator;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_reader;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_writer;
+--@ ["privilege","audit.set_context(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_maintainer;
 --@ ["function","audit.set_least_age(interval,text)","","f (age interval, reason text) uuid",null]
 CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
  RETURNS uuid
@@ -4165,6 +4987,192 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'tool_invocation'::text);
+--@ ["function","audit.track(regclass,text,text[],text[],integer,text,text[],text)","","f (target regclass, tenant_column text DEFAULT NULL::text, columns_out text[] DEFAULT '{}'::text[], columns_masked text[] DEFAULT '{}'::text[], max_value_bytes integer DEFAULT 8192, action_type text DEFAULT 'change'::text, operations text[] DEFAULT '{insert,update,delete,truncate}'::text[], on_failure text DEFAULT 'fail'::text) void",null]
+CREATE OR REPLACE FUNCTION audit.track(target regclass, tenant_column text DEFAULT NULL::text, columns_out text[] DEFAULT '{}'::text[], columns_masked text[] DEFAULT '{}'::text[], max_value_bytes integer DEFAULT 8192, action_type text DEFAULT 'change'::text, operations text[] DEFAULT '{insert,update,delete,truncate}'::text[], on_failure text DEFAULT 'fail'::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracking  constant bigint := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
+    relation  regclass;
+    prefix    text;
+    operation text;
+    tables    text;
+    trigger   text;
+BEGIN
+    FOR relation IN SELECT audit.relations_of(target) LOOP
+        prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
+        FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP
+            trigger := prefix || operation;
+            IF operation = ANY (operations) THEN
+                EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()',
+                    trigger, operation, relation, tables, 'record_change_' || tracking);
+                EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER %I', relation, trigger);
+            ELSE
+                PERFORM audit.drop_trigger(relation, trigger);
+            END IF;
+        END LOOP;
+        IF 'truncate' = ANY (operations) THEN
+            -- The one before the other, by their names.
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
+            EXECUTE format('ALTER TABLE ONLY %1$s ENABLE TRIGGER %2$I, ENABLE TRIGGER %3$I', relation, prefix || 'count', prefix || 'truncate');
+        ELSE
+            PERFORM audit.drop_trigger(relation, prefix || 'count'), audit.drop_trigger(relation, prefix || 'truncate');
+        END IF;
+    END LOOP;
+    PERFORM audit.finish_tracking(target);
+END
+$function$
+;
+--@ ["object","audit.track(regclass,text,text[],text[],integer,text,text[],text)","function","",null]
+--@ ["owner","audit.track(regclass,text,text[],text[],integer,text,text[],text)","","",null]
+ALTER FUNCTION audit.track(regclass,text,text[],text[],integer,text,text[],text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.track(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.track(regclass,text,text[],text[],integer,text,text[],text) TO audit_operator;
+--@ ["privilege","audit.track(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.track(regclass,text,text[],text[],integer,text,text[],text) TO audit_writer;
+--@ ["privilege","audit.track(regclass,text,text[],text[],integer,text,text[],text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.track(regclass,text,text[],text[],integer,text,text[],text) TO audit_maintainer;
+--@ ["object","audit.tracked","view","",null]
+--@ ["owner","audit.tracked","","",null]
+ALTER VIEW audit.tracked OWNER TO audit_owner;
+--@ ["privilege","audit.tracked","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_auditor;
+--@ ["privilege","audit.tracked","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_operator;
+--@ ["privilege","audit.tracked","[\"audit_writer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_writer;
+--@ ["privilege","audit.tracked","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.tracked TO audit_owner;
+--@ ["view","audit.tracked","","[[\"table_name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+CREATE OR REPLACE VIEW audit.tracked WITH (security_invoker = true) AS
+ SELECT t.name AS table_name,
+    t.action_type,
+    t.operations,
+    t.tenant_column,
+    t.columns_out,
+    t.columns_masked,
+    t.max_value_bytes,
+    t.on_failure,
+    t.tracked_by,
+    t.tracked_at
+   FROM audit.tracked_tables t;
+--@ ["column","audit.tracked_tables","action_type","","ALTER TABLE audit.tracked_tables ALTER COLUMN action_type TYPE text USING action_type::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN action_type text;
+--@ ["column","audit.tracked_tables","columns_masked","","ALTER TABLE audit.tracked_tables ALTER COLUMN columns_masked TYPE text[] USING columns_masked::text[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN columns_masked text[];
+--@ ["column","audit.tracked_tables","columns_out","","ALTER TABLE audit.tracked_tables ALTER COLUMN columns_out TYPE text[] USING columns_out::text[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN columns_out text[];
+--@ ["column","audit.tracked_tables","id","","ALTER TABLE audit.tracked_tables ALTER COLUMN id TYPE bigint USING id::bigint;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN id bigint;
+--@ ["column","audit.tracked_tables","max_value_bytes","","ALTER TABLE audit.tracked_tables ALTER COLUMN max_value_bytes TYPE integer USING max_value_bytes::integer;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN max_value_bytes integer;
+--@ ["column","audit.tracked_tables","name","","ALTER TABLE audit.tracked_tables ALTER COLUMN name TYPE text USING name::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN name text;
+--@ ["column","audit.tracked_tables","on_failure","","ALTER TABLE audit.tracked_tables ALTER COLUMN on_failure TYPE text USING on_failure::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN on_failure text;
+--@ ["column","audit.tracked_tables","operations","","ALTER TABLE audit.tracked_tables ALTER COLUMN operations TYPE text[] USING operations::text[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN operations text[];
+--@ ["column","audit.tracked_tables","target","","ALTER TABLE audit.tracked_tables ALTER COLUMN target TYPE regclass USING target::regclass;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN target regclass;
+--@ ["column","audit.tracked_tables","tenant_column","","ALTER TABLE audit.tracked_tables ALTER COLUMN tenant_column TYPE text USING tenant_column::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN tenant_column text;
+--@ ["column","audit.tracked_tables","tracked_at","","ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at TYPE timestamp with time zone USING tracked_at::timestamp with time zone;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN tracked_at timestamp with time zone;
+--@ ["column","audit.tracked_tables","tracked_by","","ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_by TYPE text USING tracked_by::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN tracked_by text;
+--@ ["column default","audit.tracked_tables","tracked_at","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at SET DEFAULT clock_timestamp();
+--@ ["column identity","audit.tracked_tables","id","","ALTER TABLE audit.tracked_tables ALTER COLUMN id SET GENERATED BY DEFAULT;"]
+ALTER TABLE audit.tracked_tables ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY;
+--@ ["column not null","audit.tracked_tables","action_type","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN action_type SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","columns_masked","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN columns_masked SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","columns_out","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN columns_out SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","id","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","max_value_bytes","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN max_value_bytes SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","name","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN name SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","on_failure","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN on_failure SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","operations","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN operations SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","target","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN target SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","tracked_at","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","tracked_by","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_by SET NOT NULL;
+--@ ["columns","audit.tracked_tables","","[[\"id\", \"bigint\"], [\"target\", \"regclass\"], [\"name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.tracked_tables","tracked_tables_action_type_check",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_action_type_check CHECK (((octet_length(action_type) >= 1) AND (octet_length(action_type) <= 256)));
+--@ ["constraint","audit.tracked_tables","tracked_tables_max_value_bytes_check",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_max_value_bytes_check CHECK (((max_value_bytes >= 64) AND (max_value_bytes <= 1048576)));
+--@ ["constraint","audit.tracked_tables","tracked_tables_on_failure_check",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_on_failure_check CHECK ((on_failure = ANY (ARRAY['fail'::text, 'warn'::text])));
+--@ ["constraint","audit.tracked_tables","tracked_tables_pkey",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.tracked_tables","tracked_tables_target_key",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_target_key UNIQUE (target);
+--@ ["forced row security","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables SET LOGGED;
+--@ ["object","audit.tracked_tables","table","",null]
+--@ ["owner","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables OWNER TO audit_owner;
+--@ ["policy","audit.tracked_tables","known",null,null]
+CREATE POLICY known ON audit.tracked_tables FOR SELECT TO audit_auditor, audit_operator, audit_writer USING (true);
+--@ ["policy","audit.tracked_tables","maintainer",null,null]
+CREATE POLICY maintainer ON audit.tracked_tables FOR ALL TO audit_maintainer USING (true) WITH CHECK (true);
+--@ ["privilege","audit.tracked_tables","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_auditor;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_operator;
+--@ ["privilege","audit.tracked_tables","[\"audit_writer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_writer;
+--@ ["row security","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.tracked_tables","","r ","[\"audit\", \"tracked_tables\"]"]
+--@ ["logged","audit.tracked_tables_id_seq","","",null]
+ALTER SEQUENCE audit.tracked_tables_id_seq SET LOGGED;
+--@ ["object","audit.tracked_tables_id_seq","sequence","",null]
+--@ ["owner","audit.tracked_tables_id_seq","","",null]
+ALTER SEQUENCE audit.tracked_tables_id_seq OWNER TO audit_owner;
+--@ ["sequence","audit.tracked_tables_id_seq","","",null]
+ALTER SEQUENCE audit.tracked_tables_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
 --@ ["object","audit.trail","view","",null]
 --@ ["owner","audit.trail","","",null]
 ALTER VIEW audit.trail OWNER TO audit_owner;
@@ -4439,6 +5447,33 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             (r.metadata ->> 'payment_reference'::text) AS payment_reference,
             COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor) f
   ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
+--@ ["function","audit.untrack(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.untrack(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
+        WHERE t.tgrelid IN (SELECT audit.relations_of(target)) AND t.tgname ~ '^audit_(change|part)_(insert|update|delete|count|truncate)$'
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', found.tgname, found.relation);
+    END LOOP;
+    PERFORM audit.forget_tracking(target);
+END
+$function$
+;
+--@ ["object","audit.untrack(regclass)","function","",null]
+--@ ["owner","audit.untrack(regclass)","","",null]
+ALTER FUNCTION audit.untrack(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.untrack(regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.untrack(regclass) TO audit_operator;
+--@ ["privilege","audit.untrack(regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.untrack(regclass) TO audit_writer;
+--@ ["privilege","audit.untrack(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.untrack(regclass) TO audit_maintainer;
 --@ ["object","audit.user_agent_interactions","view","",null]
 --@ ["owner","audit.user_agent_interactions","","",null]
 ALTER VIEW audit.user_agent_interactions OWNER TO audit_owner;
@@ -4536,6 +5571,37 @@ GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_reader;
 --@ ["privilege","audit.uuid_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.value_expression(text,oid,integer)","","f (value text, type oid, most_bytes integer) text",null]
+CREATE OR REPLACE FUNCTION audit.value_expression(value text, type oid, most_bytes integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    base oid;
+    json text;
+BEGIN
+    WITH RECURSIVE bases AS (
+        SELECT oid, typbasetype FROM pg_type WHERE oid = type
+        UNION ALL SELECT t.oid, t.typbasetype FROM bases b JOIN pg_type t ON t.oid = b.typbasetype)
+    SELECT oid INTO base FROM bases WHERE typbasetype = 0;
+    -- Types that initdb makes. JSON is no jsonb: it may hold what jsonb refuses, and names twice.
+    json := CASE WHEN base < 16384 AND base NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
+        ELSE format('CASE WHEN num_nulls(%1$s) = 0 THEN to_json(format(''%%s'', %1$s))::text END', value) END;
+    IF (SELECT typlen FROM pg_type WHERE oid = base) < 0 THEN
+        json := format('CASE WHEN octet_length(%1$s) <= %3$s THEN %1$s ELSE audit.cut_value(format(''%%s'', %2$s), %3$s) END', json, value, most_bytes);
+        json := format('CASE WHEN num_nulls(%s) = 0 THEN %s END', value, json);
+    END IF;
+    RETURN format('coalesce(%s, ''null'')', json);
+END
+$function$
+;
+--@ ["object","audit.value_expression(text,oid,integer)","function","",null]
+--@ ["owner","audit.value_expression(text,oid,integer)","","",null]
+ALTER FUNCTION audit.value_expression(text,oid,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.value_expression(text,oid,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.value_expression(text,oid,integer) TO audit_maintainer;
 --@ ["function","audit.writer_batches(uuid,bytea,bigint)","","f (writer uuid, secret bytea, since bigint) TABLE(first_seq bigint, last_seq bigint, mark bytea)",null]
 CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint)
  RETURNS TABLE(first_seq bigint, last_seq bigint, mark bytea)

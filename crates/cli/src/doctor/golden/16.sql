@@ -1,0 +1,6099 @@
+--@ ["object","audit","schema","",null]
+CREATE SCHEMA audit;
+--@ ["owner","audit","","",null]
+ALTER SCHEMA audit OWNER TO audit_owner;
+--@ ["privilege","audit","[\"audit_auditor\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_auditor;
+--@ ["privilege","audit","[\"audit_operator\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_operator;
+--@ ["privilege","audit","[\"audit_reader\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_reader;
+--@ ["privilege","audit","[\"audit_writer\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_writer;
+--@ ["privilege","audit","[null, \"CREATE\", \"\"]","",null]
+GRANT CREATE ON SCHEMA audit TO audit_owner;
+--@ ["privilege","audit","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_owner;
+--@ ["column","audit.activities","action_type","","ALTER TABLE audit.activities ALTER COLUMN action_type TYPE text USING action_type::text;"]
+ALTER TABLE audit.activities ADD COLUMN action_type text;
+--@ ["column","audit.activities","agent_id","","ALTER TABLE audit.activities ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN agent_id uuid;
+--@ ["column","audit.activities","conversation_id","","ALTER TABLE audit.activities ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN conversation_id text;
+--@ ["column","audit.activities","created_at","","ALTER TABLE audit.activities ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.activities ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.activities","error_code","","ALTER TABLE audit.activities ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.activities ADD COLUMN error_code text;
+--@ ["column","audit.activities","error_message","","ALTER TABLE audit.activities ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.activities ADD COLUMN error_message text;
+--@ ["column","audit.activities","id","","ALTER TABLE audit.activities ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN id uuid;
+--@ ["column","audit.activities","input_summary","","ALTER TABLE audit.activities ALTER COLUMN input_summary TYPE text USING input_summary::text;"]
+ALTER TABLE audit.activities ADD COLUMN input_summary text;
+--@ ["column","audit.activities","latency_ms","","ALTER TABLE audit.activities ALTER COLUMN latency_ms TYPE bigint USING latency_ms::bigint;"]
+ALTER TABLE audit.activities ADD COLUMN latency_ms bigint;
+--@ ["column","audit.activities","llm_session_id","","ALTER TABLE audit.activities ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.activities","metadata","","ALTER TABLE audit.activities ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.activities ADD COLUMN metadata jsonb;
+--@ ["column","audit.activities","output_summary","","ALTER TABLE audit.activities ALTER COLUMN output_summary TYPE text USING output_summary::text;"]
+ALTER TABLE audit.activities ADD COLUMN output_summary text;
+--@ ["column","audit.activities","parent_id","","ALTER TABLE audit.activities ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN parent_id uuid;
+--@ ["column","audit.activities","problems","","ALTER TABLE audit.activities ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.activities ADD COLUMN problems text[];
+--@ ["column","audit.activities","request_id","","ALTER TABLE audit.activities ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN request_id text;
+--@ ["column","audit.activities","salt","","ALTER TABLE audit.activities ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.activities ADD COLUMN salt bytea;
+--@ ["column","audit.activities","seq","","ALTER TABLE audit.activities ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.activities ADD COLUMN seq bigint;
+--@ ["column","audit.activities","service_name","","ALTER TABLE audit.activities ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.activities ADD COLUMN service_name text;
+--@ ["column","audit.activities","span_id","","ALTER TABLE audit.activities ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN span_id text;
+--@ ["column","audit.activities","status","","ALTER TABLE audit.activities ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.activities ADD COLUMN status audit.run_status;
+--@ ["column","audit.activities","target_id","","ALTER TABLE audit.activities ALTER COLUMN target_id TYPE text USING target_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN target_id text;
+--@ ["column","audit.activities","target_type","","ALTER TABLE audit.activities ALTER COLUMN target_type TYPE text USING target_type::text;"]
+ALTER TABLE audit.activities ADD COLUMN target_type text;
+--@ ["column","audit.activities","tenant_id","","ALTER TABLE audit.activities ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN tenant_id uuid;
+--@ ["column","audit.activities","trace_id","","ALTER TABLE audit.activities ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN trace_id text;
+--@ ["column","audit.activities","user_id","","ALTER TABLE audit.activities ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.activities ADD COLUMN user_id text;
+--@ ["column","audit.activities","user_role","","ALTER TABLE audit.activities ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.activities ADD COLUMN user_role text;
+--@ ["column","audit.activities","writer_id","","ALTER TABLE audit.activities ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.activities ADD COLUMN writer_id uuid;
+--@ ["column default","audit.activities","metadata","",null]
+ALTER TABLE audit.activities ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.activities","problems","",null]
+ALTER TABLE audit.activities ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.activities","created_at","",null]
+ALTER TABLE audit.activities ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.activities","id","",null]
+ALTER TABLE audit.activities ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.activities","metadata","",null]
+ALTER TABLE audit.activities ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.activities","problems","",null]
+ALTER TABLE audit.activities ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.activities","salt","",null]
+ALTER TABLE audit.activities ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.activities","seq","",null]
+ALTER TABLE audit.activities ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.activities","status","",null]
+ALTER TABLE audit.activities ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.activities","writer_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.activities","action_type","",null]
+ALTER TABLE audit.activities ALTER COLUMN action_type SET STATISTICS 0;
+--@ ["column statistics","audit.activities","agent_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","conversation_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","error_code","",null]
+ALTER TABLE audit.activities ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.activities","error_message","",null]
+ALTER TABLE audit.activities ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.activities","input_summary","",null]
+ALTER TABLE audit.activities ALTER COLUMN input_summary SET STATISTICS 0;
+--@ ["column statistics","audit.activities","latency_ms","",null]
+ALTER TABLE audit.activities ALTER COLUMN latency_ms SET STATISTICS 0;
+--@ ["column statistics","audit.activities","llm_session_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","metadata","",null]
+ALTER TABLE audit.activities ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.activities","output_summary","",null]
+ALTER TABLE audit.activities ALTER COLUMN output_summary SET STATISTICS 0;
+--@ ["column statistics","audit.activities","parent_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","problems","",null]
+ALTER TABLE audit.activities ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.activities","request_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","salt","",null]
+ALTER TABLE audit.activities ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.activities","seq","",null]
+ALTER TABLE audit.activities ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.activities","service_name","",null]
+ALTER TABLE audit.activities ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.activities","span_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","status","",null]
+ALTER TABLE audit.activities ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.activities","target_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN target_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","target_type","",null]
+ALTER TABLE audit.activities ALTER COLUMN target_type SET STATISTICS 0;
+--@ ["column statistics","audit.activities","tenant_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","trace_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","user_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.activities","user_role","",null]
+ALTER TABLE audit.activities ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.activities","writer_id","",null]
+ALTER TABLE audit.activities ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.activities","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["constraint","audit.activities","activities_created_at_check",null,null]
+ALTER TABLE audit.activities ADD CONSTRAINT activities_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.activities","activities_pkey",null,null]
+ALTER TABLE audit.activities ADD CONSTRAINT activities_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.activities","activities_size",null,null]
+ALTER TABLE audit.activities ADD CONSTRAINT activities_size CHECK ((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(action_type), 0)) + COALESCE(octet_length(target_type), 0)) + COALESCE(octet_length(target_id), 0)) + COALESCE(octet_length(input_summary), 0)) + COALESCE(octet_length(output_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND (cardinality(problems) <= 101) AND
+CASE
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
+--@ ["forced row security","audit.activities","","",null]
+ALTER TABLE audit.activities FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.activities","audit.activities USING btree (request_id, tenant_id)","long",null]
+CREATE INDEX ON audit.activities USING btree (request_id, tenant_id);
+--@ ["index","audit.activities","audit.activities USING btree (tenant_id, id)","harmless",null]
+CREATE INDEX ON audit.activities USING btree (tenant_id, id);
+--@ ["object","audit.activities","table","",null]
+--@ ["owner","audit.activities","","",null]
+ALTER TABLE audit.activities OWNER TO audit_owner;
+--@ ["policy","audit.activities","auditor",null,null]
+CREATE POLICY auditor ON audit.activities FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.activities","maintainer",null,null]
+CREATE POLICY maintainer ON audit.activities FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["policy","audit.activities","tenant",null,null]
+CREATE POLICY tenant ON audit.activities FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.activities","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.activities TO audit_auditor;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.activities TO audit_maintainer;
+--@ ["privilege","audit.activities","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.activities TO audit_owner;
+--@ ["privilege","audit.activities","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.activities TO audit_owner;
+--@ ["privilege","audit.activities","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.activities TO audit_reader;
+--@ ["row security","audit.activities","","",null]
+ALTER TABLE audit.activities ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.activities","","p RANGE (id)","[\"audit\", \"activities\"]"]
+--@ ["trigger","audit.activities","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.activities FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.activities ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.activities FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.activities ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    IF writer IS NULL OR secret IS NULL OR octet_length(secret) <> 32 THEN
+        RAISE EXCEPTION 'audit trail: a writer has an id, and a secret of 32 bytes' USING ERRCODE = 'AT002';
+    END IF;
+    IF first_seq = 1 THEN
+        -- The first who knows of this writer is this writer.
+        INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name)
+            VALUES (writer, session_user, sha256(secret), service_name) ON CONFLICT DO NOTHING;
+    END IF;
+    PERFORM audit.check_writer(writer, secret);
+    -- A concurrent insert of the same batch waits for this one at the primary key, and then fails.
+    IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
+        RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
+    END IF;
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version)
+        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version);
+END
+$function$
+;
+--@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","function","",null]
+--@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","","",null]
+ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) TO audit_writer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) TO audit_maintainer;
+--@ ["function","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","f (writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    batch record;
+BEGIN
+    PERFORM audit.check_writer(writer, secret);
+    SELECT b.first_seq, b.last_seq, b.dead_letters INTO batch FROM audit.batches b
+        WHERE b.writer_id = writer AND b.first_seq <= seq AND b.last_seq >= seq AND b.xmin = pg_current_xact_id()::xid;
+    IF NOT FOUND OR batch.dead_letters <= (
+        SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = writer AND d.seq BETWEEN batch.first_seq AND batch.last_seq)
+    THEN
+        RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
+    END IF;
+    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
+        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt);
+END
+$function$
+;
+--@ ["object","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","function","",null]
+--@ ["owner","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","",null]
+ALTER FUNCTION audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_writer;
+--@ ["privilege","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea) TO audit_maintainer;
+--@ ["object","audit.agent_executions","view","",null]
+--@ ["owner","audit.agent_executions","","",null]
+ALTER VIEW audit.agent_executions OWNER TO audit_owner;
+--@ ["privilege","audit.agent_executions","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_executions TO audit_auditor;
+--@ ["privilege","audit.agent_executions","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_executions TO audit_reader;
+--@ ["privilege","audit.agent_executions","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_executions TO audit_owner;
+--@ ["privilege","audit.agent_executions","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_executions TO audit_owner;
+--@ ["view","audit.agent_executions","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"execution_id\", \"text\"], [\"agent_name\", \"text\"], [\"outcome\", \"text\"], [\"response_time_ms\", \"bigint\"], [\"processing_time_ms\", \"bigint\"], [\"queue_time_ms\", \"bigint\"], [\"http_status\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"user_agent\", \"text\"], [\"ip_address\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_executions WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'execution_id'::text) AS execution_id,
+    events.target_id AS agent_name,
+    COALESCE((events.metadata ->> 'outcome'::text),
+        CASE events.status
+            WHEN 'succeeded'::audit.run_status THEN 'success'::text
+            ELSE (events.status)::text
+        END) AS outcome,
+    audit.integer_of((events.metadata -> 'response_time_ms'::text)) AS response_time_ms,
+    audit.integer_of((events.metadata -> 'processing_time_ms'::text)) AS processing_time_ms,
+    audit.integer_of((events.metadata -> 'queue_time_ms'::text)) AS queue_time_ms,
+    audit.integer_of((events.metadata -> 'http_status'::text)) AS http_status,
+    audit.number_of((events.metadata -> 'credits_consumed'::text)) AS credits_consumed,
+    (events.metadata ->> 'user_agent'::text) AS user_agent,
+    (events.metadata ->> 'ip_address'::text) AS ip_address,
+    events.input_summary,
+    events.output_summary,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'agent_execution'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'execution_id'::text) AS execution_id,
+    activities.target_id AS agent_name,
+    COALESCE((activities.metadata ->> 'outcome'::text),
+        CASE activities.status
+            WHEN 'succeeded'::audit.run_status THEN 'success'::text
+            ELSE (activities.status)::text
+        END) AS outcome,
+    audit.integer_of((activities.metadata -> 'response_time_ms'::text)) AS response_time_ms,
+    audit.integer_of((activities.metadata -> 'processing_time_ms'::text)) AS processing_time_ms,
+    audit.integer_of((activities.metadata -> 'queue_time_ms'::text)) AS queue_time_ms,
+    audit.integer_of((activities.metadata -> 'http_status'::text)) AS http_status,
+    audit.number_of((activities.metadata -> 'credits_consumed'::text)) AS credits_consumed,
+    (activities.metadata ->> 'user_agent'::text) AS user_agent,
+    (activities.metadata ->> 'ip_address'::text) AS ip_address,
+    activities.input_summary,
+    activities.output_summary,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'agent_execution'::text);
+--@ ["object","audit.agent_logs","view","",null]
+--@ ["owner","audit.agent_logs","","",null]
+ALTER VIEW audit.agent_logs OWNER TO audit_owner;
+--@ ["privilege","audit.agent_logs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_logs TO audit_auditor;
+--@ ["privilege","audit.agent_logs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_logs TO audit_reader;
+--@ ["privilege","audit.agent_logs","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_logs TO audit_owner;
+--@ ["privilege","audit.agent_logs","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_logs TO audit_owner;
+--@ ["view","audit.agent_logs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"category\", \"text\"], [\"level\", \"text\"], [\"message\", \"text\"], [\"context\", \"jsonb\"], [\"execution_id\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_logs WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'category'::text) AS category,
+    (events.metadata ->> 'level'::text) AS level,
+    (events.metadata ->> 'message'::text) AS message,
+    (events.metadata -> 'context'::text) AS context,
+    (events.metadata ->> 'execution_id'::text) AS execution_id,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'log'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'category'::text) AS category,
+    (activities.metadata ->> 'level'::text) AS level,
+    (activities.metadata ->> 'message'::text) AS message,
+    (activities.metadata -> 'context'::text) AS context,
+    (activities.metadata ->> 'execution_id'::text) AS execution_id,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'log'::text);
+--@ ["object","audit.agent_metrics_daily","view","",null]
+--@ ["owner","audit.agent_metrics_daily","","",null]
+ALTER VIEW audit.agent_metrics_daily OWNER TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_daily TO audit_auditor;
+--@ ["privilege","audit.agent_metrics_daily","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_daily TO audit_reader;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["privilege","audit.agent_metrics_daily","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_metrics_daily TO audit_owner;
+--@ ["view","audit.agent_metrics_daily","","[[\"day\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"agent_name\", \"text\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_metrics_daily WITH (security_invoker = true) AS
+ SELECT b.day,
+    m.tenant_id,
+    m.agent_id,
+    m.agent_name,
+    m.total,
+    m.succeeded,
+    m.failed,
+    m.average_duration_ms,
+    m.minimum_duration_ms,
+    m.maximum_duration_ms,
+    m.p95_duration_ms,
+    m.p99_duration_ms,
+    m.unique_users,
+    m.credits_consumed,
+    m.error_counts
+   FROM generate_series(date_trunc('day'::text, audit.time_of(( SELECT r.id
+           FROM (( SELECT events.id
+                   FROM audit.events
+                  ORDER BY events.id
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT activities.id
+                   FROM audit.activities
+                  ORDER BY activities.id
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id
+                 LIMIT 1)) r
+          ORDER BY r.id
+         LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
+           FROM (( SELECT events.id
+                   FROM audit.events
+                  ORDER BY events.id DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT activities.id
+                   FROM audit.activities
+                  ORDER BY activities.id DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id DESC
+                 LIMIT 1)) r
+          ORDER BY r.id DESC
+         LIMIT 1)), now()), '24:00:00'::interval) b(day),
+    LATERAL ( SELECT r.tenant_id,
+            r.agent_id,
+            r.agent_name,
+            count(*) AS total,
+            count(*) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+            count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
+            (avg(r.duration_ms))::double precision AS average_duration_ms,
+            min(r.duration_ms) AS minimum_duration_ms,
+            max(r.duration_ms) AS maximum_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[1] AS p95_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[2] AS p99_duration_ms,
+            count(DISTINCT r.user_id) AS unique_users,
+            sum(r.credits_consumed) AS credits_consumed,
+            audit.counts_of(array_agg("left"(r.error_code, 100))) AS error_counts
+           FROM ( SELECT events.id,
+                    events.tenant_id,
+                    events.agent_id,
+                    events.target_id AS agent_name,
+                    events.user_id,
+                    events.status,
+                    events.error_code,
+                    events.created_at,
+                    events.latency_ms AS duration_ms,
+                    audit.number_of((events.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.events
+                  WHERE (events.action_type = 'agent_execution'::text)
+                UNION ALL
+                 SELECT activities.id,
+                    activities.tenant_id,
+                    activities.agent_id,
+                    activities.target_id AS agent_name,
+                    activities.user_id,
+                    activities.status,
+                    activities.error_code,
+                    activities.created_at,
+                    activities.latency_ms AS duration_ms,
+                    audit.number_of((activities.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.activities
+                  WHERE (activities.action_type = 'agent_execution'::text)) r
+          WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
+          GROUP BY r.tenant_id, r.agent_id, r.agent_name) m;
+--@ ["object","audit.agent_metrics_hourly","view","",null]
+--@ ["owner","audit.agent_metrics_hourly","","",null]
+ALTER VIEW audit.agent_metrics_hourly OWNER TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_hourly TO audit_auditor;
+--@ ["privilege","audit.agent_metrics_hourly","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_hourly TO audit_reader;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["privilege","audit.agent_metrics_hourly","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.agent_metrics_hourly TO audit_owner;
+--@ ["view","audit.agent_metrics_hourly","","[[\"hour\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"agent_id\", \"uuid\"], [\"agent_name\", \"text\"], [\"total\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"failed\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"minimum_duration_ms\", \"bigint\"], [\"maximum_duration_ms\", \"bigint\"], [\"p95_duration_ms\", \"bigint\"], [\"p99_duration_ms\", \"bigint\"], [\"unique_users\", \"bigint\"], [\"credits_consumed\", \"double precision\"], [\"error_counts\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true) AS
+ SELECT b.hour,
+    m.tenant_id,
+    m.agent_id,
+    m.agent_name,
+    m.total,
+    m.succeeded,
+    m.failed,
+    m.average_duration_ms,
+    m.minimum_duration_ms,
+    m.maximum_duration_ms,
+    m.p95_duration_ms,
+    m.p99_duration_ms,
+    m.unique_users,
+    m.credits_consumed,
+    m.error_counts
+   FROM generate_series(date_trunc('hour'::text, audit.time_of(( SELECT r.id
+           FROM (( SELECT events.id
+                   FROM audit.events
+                  ORDER BY events.id
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT activities.id
+                   FROM audit.activities
+                  ORDER BY activities.id
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id
+                 LIMIT 1)) r
+          ORDER BY r.id
+         LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
+           FROM (( SELECT events.id
+                   FROM audit.events
+                  ORDER BY events.id DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT activities.id
+                   FROM audit.activities
+                  ORDER BY activities.id DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id DESC
+                 LIMIT 1)) r
+          ORDER BY r.id DESC
+         LIMIT 1)), now()), '01:00:00'::interval) b(hour),
+    LATERAL ( SELECT r.tenant_id,
+            r.agent_id,
+            r.agent_name,
+            count(*) AS total,
+            count(*) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+            count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
+            (avg(r.duration_ms))::double precision AS average_duration_ms,
+            min(r.duration_ms) AS minimum_duration_ms,
+            max(r.duration_ms) AS maximum_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[1] AS p95_duration_ms,
+            (percentile_disc('{0.95,0.99}'::double precision[]) WITHIN GROUP (ORDER BY r.duration_ms))[2] AS p99_duration_ms,
+            count(DISTINCT r.user_id) AS unique_users,
+            sum(r.credits_consumed) AS credits_consumed,
+            audit.counts_of(array_agg("left"(r.error_code, 100))) AS error_counts
+           FROM ( SELECT events.id,
+                    events.tenant_id,
+                    events.agent_id,
+                    events.target_id AS agent_name,
+                    events.user_id,
+                    events.status,
+                    events.error_code,
+                    events.created_at,
+                    events.latency_ms AS duration_ms,
+                    audit.number_of((events.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.events
+                  WHERE (events.action_type = 'agent_execution'::text)
+                UNION ALL
+                 SELECT activities.id,
+                    activities.tenant_id,
+                    activities.agent_id,
+                    activities.target_id AS agent_name,
+                    activities.user_id,
+                    activities.status,
+                    activities.error_code,
+                    activities.created_at,
+                    activities.latency_ms AS duration_ms,
+                    audit.number_of((activities.metadata -> 'credits_consumed'::text)) AS credits_consumed
+                   FROM audit.activities
+                  WHERE (activities.action_type = 'agent_execution'::text)) r
+          WHERE ((r.id >= audit.id_at(b.hour)) AND (r.id < audit.id_at((b.hour + '01:00:00'::interval))))
+          GROUP BY r.tenant_id, r.agent_id, r.agent_name) m;
+--@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    at     constant timestamptz := clock_timestamp();
+    writer constant uuid := gen_random_uuid();
+    -- A UUIDv7: 48 bits of milliseconds, the version, and random bits.
+    event  constant uuid := encode(set_byte(overlay(uuid_send(gen_random_uuid())
+        PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
+        6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
+    leaf   text := 'events_' || to_char(at, 'YYYY_MM');
+BEGIN
+    -- Prepared, it would keep partitions from being removed for as long as nobody ends it.
+    PERFORM audit.refuse_prepare();
+    -- A partition that is made locks out readers until the transaction ends, which is for nobody to decide who may not make
+    -- one. In a trail that has no month yet there is nothing to read.
+    IF pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
+        OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default')
+    THEN
+        leaf := audit.ensure_partition('events', at);
+    ELSIF leaf NOT IN (SELECT audit.leaves('events')) THEN
+        leaf := 'events_default';
+    END IF;
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
+    EXECUTE format(
+        'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
+         VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
+        leaf)
+        USING event, tenant_id, session_user::text, request_id, action_type, target_type, target_id, input_summary, at,
+            coalesce(metadata, '{}') || jsonb_strip_nulls(jsonb_build_object(
+                'client_address', host(inet_client_addr()), 'application_name', nullif(current_setting('application_name'), ''))),
+            writer, substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16);
+    RETURN event;
+END
+$function$
+;
+--@ ["object","audit.append_event(text,text,text,text,text,uuid,jsonb)","function","",null]
+--@ ["owner","audit.append_event(text,text,text,text,text,uuid,jsonb)","","",null]
+ALTER FUNCTION audit.append_event(text,text,text,text,text,uuid,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.append_event(text,text,text,text,text,uuid,jsonb) TO audit_maintainer;
+--@ ["object","audit.approvals","view","",null]
+--@ ["owner","audit.approvals","","",null]
+ALTER VIEW audit.approvals OWNER TO audit_owner;
+--@ ["privilege","audit.approvals","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.approvals TO audit_auditor;
+--@ ["privilege","audit.approvals","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.approvals TO audit_reader;
+--@ ["privilege","audit.approvals","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.approvals TO audit_owner;
+--@ ["privilege","audit.approvals","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.approvals TO audit_owner;
+--@ ["view","audit.approvals","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"decision\", \"text\"], [\"approved_by\", \"text\"], [\"approver_role\", \"text\"], [\"sql_text\", \"text\"], [\"summary\", \"text\"], [\"rows_affected\", \"bigint\"], [\"run_id\", \"uuid\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.approvals WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'decision'::text) AS decision,
+    (events.metadata ->> 'approved_by'::text) AS approved_by,
+    (events.metadata ->> 'approver_role'::text) AS approver_role,
+    (events.metadata ->> 'sql_text'::text) AS sql_text,
+    events.input_summary AS summary,
+    audit.integer_of((events.metadata -> 'rows_affected'::text)) AS rows_affected,
+    audit.uuid_of((events.metadata -> 'run_id'::text)) AS run_id,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'approval'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'decision'::text) AS decision,
+    (activities.metadata ->> 'approved_by'::text) AS approved_by,
+    (activities.metadata ->> 'approver_role'::text) AS approver_role,
+    (activities.metadata ->> 'sql_text'::text) AS sql_text,
+    activities.input_summary AS summary,
+    audit.integer_of((activities.metadata -> 'rows_affected'::text)) AS rows_affected,
+    audit.uuid_of((activities.metadata -> 'run_id'::text)) AS run_id,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'approval'::text);
+--@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer) void",null]
+CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer)
+ RETURNS void
+ LANGUAGE sql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT audit.run_with_short_waits(format(
+        'ALTER TABLE audit.%I ATTACH PARTITION audit_parts.%I FOR VALUES FROM (%L) TO (%L)',
+        parent, leaf, audit.id_at(month_start), audit.id_at(month_end)), attempts)
+$function$
+;
+--@ ["object","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","function","",null]
+--@ ["owner","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","",null]
+ALTER FUNCTION audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) TO audit_maintainer;
+--@ ["column","audit.batches","committed_at","","ALTER TABLE audit.batches ALTER COLUMN committed_at TYPE timestamp with time zone USING committed_at::timestamp with time zone;"]
+ALTER TABLE audit.batches ADD COLUMN committed_at timestamp with time zone;
+--@ ["column","audit.batches","dead_letters","","ALTER TABLE audit.batches ALTER COLUMN dead_letters TYPE integer USING dead_letters::integer;"]
+ALTER TABLE audit.batches ADD COLUMN dead_letters integer;
+--@ ["column","audit.batches","first_id","","ALTER TABLE audit.batches ALTER COLUMN first_id TYPE uuid USING first_id::uuid;"]
+ALTER TABLE audit.batches ADD COLUMN first_id uuid;
+--@ ["column","audit.batches","first_seq","","ALTER TABLE audit.batches ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
+ALTER TABLE audit.batches ADD COLUMN first_seq bigint;
+--@ ["column","audit.batches","last_id","","ALTER TABLE audit.batches ALTER COLUMN last_id TYPE uuid USING last_id::uuid;"]
+ALTER TABLE audit.batches ADD COLUMN last_id uuid;
+--@ ["column","audit.batches","last_seq","","ALTER TABLE audit.batches ALTER COLUMN last_seq TYPE bigint USING last_seq::bigint;"]
+ALTER TABLE audit.batches ADD COLUMN last_seq bigint;
+--@ ["column","audit.batches","library_version","","ALTER TABLE audit.batches ALTER COLUMN library_version TYPE text USING library_version::text;"]
+ALTER TABLE audit.batches ADD COLUMN library_version text;
+--@ ["column","audit.batches","mark","","ALTER TABLE audit.batches ALTER COLUMN mark TYPE bytea USING mark::bytea;"]
+ALTER TABLE audit.batches ADD COLUMN mark bytea;
+--@ ["column","audit.batches","records","","ALTER TABLE audit.batches ALTER COLUMN records TYPE jsonb USING records::jsonb;"]
+ALTER TABLE audit.batches ADD COLUMN records jsonb;
+--@ ["column","audit.batches","service_name","","ALTER TABLE audit.batches ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.batches ADD COLUMN service_name text;
+--@ ["column","audit.batches","writer_id","","ALTER TABLE audit.batches ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.batches ADD COLUMN writer_id uuid;
+--@ ["column default","audit.batches","committed_at","",null]
+ALTER TABLE audit.batches ALTER COLUMN committed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.batches","committed_at","",null]
+ALTER TABLE audit.batches ALTER COLUMN committed_at SET NOT NULL;
+--@ ["column not null","audit.batches","dead_letters","",null]
+ALTER TABLE audit.batches ALTER COLUMN dead_letters SET NOT NULL;
+--@ ["column not null","audit.batches","first_seq","",null]
+ALTER TABLE audit.batches ALTER COLUMN first_seq SET NOT NULL;
+--@ ["column not null","audit.batches","last_seq","",null]
+ALTER TABLE audit.batches ALTER COLUMN last_seq SET NOT NULL;
+--@ ["column not null","audit.batches","library_version","",null]
+ALTER TABLE audit.batches ALTER COLUMN library_version SET NOT NULL;
+--@ ["column not null","audit.batches","records","",null]
+ALTER TABLE audit.batches ALTER COLUMN records SET NOT NULL;
+--@ ["column not null","audit.batches","writer_id","",null]
+ALTER TABLE audit.batches ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"records\", \"jsonb\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"mark\", \"bytea\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.batches","batches_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_check CHECK ((last_seq >= first_seq));
+--@ ["constraint","audit.batches","batches_dead_letters_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_dead_letters_check CHECK ((dead_letters >= 0));
+--@ ["constraint","audit.batches","batches_first_seq_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_first_seq_check CHECK ((first_seq >= 1));
+--@ ["constraint","audit.batches","batches_library_version_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_library_version_check CHECK ((octet_length(library_version) <= 256));
+--@ ["constraint","audit.batches","batches_mark_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_mark_check CHECK ((octet_length(mark) = 32));
+--@ ["constraint","audit.batches","batches_pkey",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (writer_id, first_seq);
+--@ ["constraint","audit.batches","batches_records",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_records CHECK (
+CASE
+    WHEN ((dead_letters = 0) AND (records = jsonb_build_object('events', ((last_seq - first_seq) + 1)))) THEN true
+    ELSE ((((last_seq - first_seq) + 1) = (audit.count_records(records) + dead_letters)) IS TRUE)
+END);
+--@ ["constraint","audit.batches","batches_service_name_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_service_name_check CHECK ((octet_length(service_name) <= 1024));
+--@ ["forced row security","audit.batches","","",null]
+ALTER TABLE audit.batches FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.batches","audit.batches USING btree (committed_at)","harmless",null]
+CREATE INDEX ON audit.batches USING btree (committed_at);
+--@ ["logged","audit.batches","","",null]
+ALTER TABLE audit.batches SET LOGGED;
+--@ ["object","audit.batches","table","",null]
+--@ ["owner","audit.batches","","",null]
+ALTER TABLE audit.batches OWNER TO audit_owner;
+--@ ["policy","audit.batches","adding",null,null]
+CREATE POLICY adding ON audit.batches FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.batches","auditor",null,null]
+CREATE POLICY auditor ON audit.batches FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.batches","maintainer",null,null]
+CREATE POLICY maintainer ON audit.batches FOR SELECT TO audit_maintainer USING (true);
+--@ ["privilege","audit.batches","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.batches TO audit_auditor;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.batches TO audit_maintainer;
+--@ ["privilege","audit.batches","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.batches TO audit_maintainer;
+--@ ["row security","audit.batches","","",null]
+ALTER TABLE audit.batches ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.batches","","r ","[\"audit\", \"batches\"]"]
+--@ ["trigger","audit.batches","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.batches FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.batches","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.batches FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.batches ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.begin_change(text,text)","","f (target text, partition text) audit.change_context",null]
+CREATE OR REPLACE FUNCTION audit.begin_change(target text, partition text)
+ RETURNS audit.change_context
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    c       audit.change_context;
+    leaf    text;
+    name    text;
+    value   text;
+    uuids   uuid[] := '{}';
+    is_uuid constant text := '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$';
+BEGIN
+    c.at := clock_timestamp();
+    c.number := nextval('audit.change_numbers');
+    c.writer := gen_random_uuid();
+    c.target := target;
+    c.problems := '{}';
+    -- UUIDv7: the milliseconds, and then one number that counts up within the statement, so that the index grows at its end.
+    c.id_head := lpad(to_hex(floor(extract(epoch FROM c.at) * 1000)::bigint), 12, '0') || '7' || substr(c.writer::text, 1, 3) || '8';
+    c.id_tail := ('x' || '0' || substr(replace(c.writer::text, '-', ''), 18, 15))::bit(64)::bigint >> 5;
+    -- A month that nobody has written to has no partition; who may make one makes it.
+    leaf := to_char(c.at AT TIME ZONE 'UTC', '"events_"YYYY_MM');
+    IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf)
+        AND (pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
+            OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default'))
+    THEN
+        BEGIN
+            PERFORM audit.ensure_partition('events', c.at);
+        EXCEPTION WHEN lock_not_available THEN
+            -- The rows are kept in the default partition then, rather than the host's statement refused.
+            NULL;
+        END;
+    END IF;
+    c.user_id := coalesce(audit.context_setting('user_id'), session_user);
+    c.user_role := audit.context_setting('user_role');
+    c.request_id := audit.context_setting('request_id');
+    c.conversation_id := audit.context_setting('conversation_id');
+    c.trace_id := audit.context_setting('trace_id');
+    c.span_id := audit.context_setting('span_id');
+    -- The login is what Postgres knows; the settings are what the program says.
+    c.about := concat('"number":', c.number, ',"transaction":"', pg_current_xact_id(), '","login":', to_json(session_user::text),
+        ',"partition":' || to_json(partition), ',"depth":' || nullif(pg_trigger_depth(), 1),
+        ',"application_name":' || to_json(nullif(current_setting('application_name'), '')), ',"client_address":' || to_json(host(inet_client_addr())));
+    value := audit.context_setting('current_tenant');
+    IF value IS NOT NULL THEN
+        c.tenant_id := audit.tenant_uuid(value);
+        IF value <> c.tenant_id::text THEN
+            c.about := c.about || ',"tenant_key":' || to_json(value);
+        END IF;
+    END IF;
+    IF coalesce(audit.context_setting('agent_id'), audit.context_setting('llm_session_id'), audit.context_setting('parent_id')) IS NOT NULL THEN
+        FOREACH name IN ARRAY ARRAY['agent_id', 'llm_session_id', 'parent_id'] LOOP
+            value := audit.context_setting(name);
+            uuids := uuids || CASE WHEN value ~ is_uuid THEN value::uuid END;
+            IF value !~ is_uuid THEN
+                c.about := concat(c.about, ',"', name, '":', to_json(value));
+                c.problems := c.problems || (name || ': not a UUID');
+            END IF;
+        END LOOP;
+        c.agent_id := uuids[1];
+        c.llm_session_id := uuids[2];
+        c.parent_id := uuids[3];
+    END IF;
+    RETURN c;
+END
+$function$
+;
+--@ ["object","audit.begin_change(text,text)","function","",null]
+--@ ["owner","audit.begin_change(text,text)","","",null]
+ALTER FUNCTION audit.begin_change(text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.begin_change(text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.begin_change(text,text) TO audit_maintainer;
+--@ ["function","audit.boolean_of(jsonb)","","f (value jsonb) boolean",null]
+CREATE OR REPLACE FUNCTION audit.boolean_of(value jsonb)
+ RETURNS boolean
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((value #>> '{}'::text[]) = ANY (ARRAY['true'::text, 'false'::text])) THEN ((value #>> '{}'::text[]) = 'true'::text) ELSE NULL::boolean END
+;
+--@ ["object","audit.boolean_of(jsonb)","function","",null]
+--@ ["owner","audit.boolean_of(jsonb)","","",null]
+ALTER FUNCTION audit.boolean_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.boolean_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.boolean_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.boolean_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.boolean_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.boolean_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.boolean_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.by_the_host(text)","","f (parent text) text",null]
+CREATE OR REPLACE FUNCTION audit.by_the_host(parent text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE parent WHEN 'events' THEN 'NOT coalesce(service_name = ''postgres'' AND action_type LIKE ''audit.%'', false)' ELSE 'true' END
+$function$
+;
+--@ ["object","audit.by_the_host(text)","function","",null]
+--@ ["owner","audit.by_the_host(text)","","",null]
+ALTER FUNCTION audit.by_the_host(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.by_the_host(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.by_the_host(text) TO audit_maintainer;
+--@ ["object","audit.change_context","type","",null]
+--@ ["function","audit.change_function(bigint)","","f (tracking bigint) text",null]
+CREATE OR REPLACE FUNCTION audit.change_function(tracking bigint)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    t       audit.tracked_tables;
+    columns text;
+    body    text;
+    record  text;
+BEGIN
+    SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    EXECUTE 'SELECT ' || audit.columns_query(t.target::oid::text) INTO columns;
+    record := format($f$
+        -- Another layout than this was made with, as that of a partition: the statement is made anew.
+        IF %1$s IS DISTINCT FROM %2$L THEN
+            EXECUTE audit.change_statement(%3$s, TG_RELID, %7$s, '($1)') USING c;
+        ELSIF %7$s = 'INSERT' THEN
+            %4$s;
+        ELSIF %7$s = 'UPDATE' THEN
+            %5$s;
+        ELSE
+            %6$s;
+        END IF;
+        GET DIAGNOSTICS rows = ROW_COUNT;
+        PERFORM audit.end_change(c, rows);$f$,
+        audit.columns_query('TG_RELID'), columns, tracking, audit.change_statement(tracking, t.target, 'INSERT', 'c'),
+        audit.change_statement(tracking, t.target, 'UPDATE', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'), 'kind');
+    body := format($f$
+DECLARE
+    c     audit.change_context;
+    rows  bigint;
+    asked text[] := ARRAY[TG_OP];
+    kind  text;
+BEGIN%5$s
+    FOREACH kind IN ARRAY asked LOOP
+        c := audit.begin_change(CASE WHEN TG_NAME LIKE 'audit_part%%' THEN %1$L ELSE format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END,
+            CASE WHEN TG_NAME LIKE 'audit_part%%' THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
+        IF kind = 'TRUNCATE' THEN
+            PERFORM audit.record_truncation(c, %2$L);
+            CONTINUE;
+        END IF;%3$s
+    END LOOP;
+    RETURN NULL;%4$s
+END
+$f$, t.name, t.action_type, record,
+        CASE t.on_failure WHEN 'warn' THEN format($f$
+EXCEPTION WHEN OTHERS THEN
+    PERFORM nextval('audit.lost_changes');
+    RAISE WARNING 'audit trail: changes of %% were not recorded (%%)', %L, SQLSTATE;
+    RETURN NULL;$f$, t.name) ELSE '' END,
+        CASE (SELECT relkind FROM pg_class WHERE oid = t.target) WHEN 'p' THEN $f$
+    -- A partition may refuse a row that is moved there (a trigger of the host's): then which new row was which old one is not known.
+    IF TG_OP = 'UPDATE' THEN
+        IF (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows) THEN
+            asked := ARRAY['DELETE', 'INSERT'];
+        END IF;
+    END IF;$f$ ELSE '' END);
+    RETURN format($f$CREATE OR REPLACE FUNCTION audit.%I() RETURNS trigger
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET row_security = on
+    SET timezone = 'UTC'
+    SET datestyle = 'ISO'
+    SET intervalstyle = 'postgres'
+    SET extra_float_digits = 1
+    SET bytea_output = 'hex'
+    -- A plan is kept, whether it was made for one row or for a million.
+    SET enable_nestloop = off
+    SET jit = off
+    AS %L$f$, 'record_change_' || tracking, body);
+END
+$function$
+;
+--@ ["object","audit.change_function(bigint)","function","",null]
+--@ ["owner","audit.change_function(bigint)","","",null]
+ALTER FUNCTION audit.change_function(bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.change_function(bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.change_function(bigint) TO audit_maintainer;
+--@ ["logged","audit.change_numbers","","",null]
+ALTER SEQUENCE audit.change_numbers SET LOGGED;
+--@ ["object","audit.change_numbers","sequence","",null]
+--@ ["owner","audit.change_numbers","","",null]
+ALTER SEQUENCE audit.change_numbers OWNER TO audit_maintainer;
+--@ ["privilege","audit.change_numbers","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.change_numbers TO audit_maintainer;
+--@ ["privilege","audit.change_numbers","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON SEQUENCE audit.change_numbers TO audit_maintainer;
+--@ ["privilege","audit.change_numbers","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SEQUENCE audit.change_numbers TO audit_maintainer;
+--@ ["sequence","audit.change_numbers","","",null]
+ALTER SEQUENCE audit.change_numbers AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
+--@ ["function","audit.change_statement(bigint,oid,text,text)","","f (tracking bigint, relation oid, operation text, context text) text",null]
+CREATE OR REPLACE FUNCTION audit.change_statement(tracking bigint, relation oid, operation text, context text)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    t       audit.tracked_tables;
+    keys    text[];
+    a       record;
+    name    text;
+    differs text;
+    side    integer;
+    -- Of the old row and the new one.
+    letter  constant text[] := '{o,n}';
+    columns text[];
+    value   text[] := '{}';
+    key     text[] := '{}';
+    fields  text[] := '{}';
+    tenant  text[] := ARRAY[context || '.tenant_id', context || '.tenant_id'];
+    -- Each an expression for a column.
+    olds    text[] := '{}';
+    news    text[] := '{}';
+    changes text[] := '{}';
+    moved   text[] := '{}';
+    told    text[] := '{}';
+    rows    text;
+BEGIN
+    SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    -- The key is that of the tracked table, in its order: a partition has it too, and so may a table that inherits.
+    SELECT array_agg(k.attname ORDER BY n) INTO keys
+        FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
+        WHERE i.indrelid = t.target AND i.indisprimary AND k.attrelid = t.target;
+    SELECT ARRAY[string_agg('o' || attnum, ', ' ORDER BY attnum), string_agg('n' || attnum, ', ' ORDER BY attnum)] INTO columns
+        FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped;
+    FOR a IN SELECT attname, attnum, atttypid, attgenerated FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
+        name := to_json(a.attname::text)::text;
+        differs := format('record_image_ne(ROW(o%1$s), ROW(n%1$s))', a.attnum);
+        FOR side IN 1 .. 2 LOOP
+            value[side] := audit.value_expression(letter[side] || a.attnum, a.atttypid, t.max_value_bytes);
+            IF a.attname = t.tenant_column THEN
+                tenant[side] := format(CASE a.atttypid WHEN 'uuid'::regtype THEN '%s' ELSE 'audit.tenant_uuid(nullif(format(''%%s'', %s), ''''))' END, letter[side] || a.attnum);
+            END IF;
+        END LOOP;
+        IF a.attname = t.tenant_column OR a.attname = ANY (keys) THEN
+            moved := moved || differs;
+        END IF;
+        -- A virtual column is computed when it is read, and has no value here.
+        CONTINUE WHEN a.attname = ANY (t.columns_out) OR a.attgenerated = 'v';
+        told := told || a.attnum::text;
+        IF a.attname = ANY (t.columns_masked) THEN
+            name := quote_literal(name || ':{"masked":true}');
+            olds := olds || name;
+            news := news || name;
+            changes := changes || format('CASE WHEN %s THEN %s END', differs, name);
+        ELSE
+            olds := olds || format('concat(%L, %s, ''}'')', name || ':{"old":', value[1]);
+            news := news || format('concat(%L, %s, ''}'')', name || ':{"new":', value[2]);
+            -- Without a key, whoever reads it needs the whole row.
+            changes := changes || format('CASE WHEN %s THEN concat(%L, %s, '',"new":'', %s, ''}'') END',
+                CASE WHEN keys IS NULL THEN 'true' ELSE differs END, name || ':{"old":', value[1], value[2]);
+        END IF;
+    END LOOP;
+    fields := ARRAY[audit.join_expressions(olds), audit.join_expressions(news)];
+    FOR side IN 1 .. 2 LOOP
+        -- As a text; of several columns, as an object.
+        SELECT CASE count(*) WHEN 0 THEN NULL
+                WHEN 1 THEN format('format(''%%s'', %s)', min(letter[side] || b.attnum))
+                ELSE format('concat(''{'', %s, ''}'')::jsonb::text', string_agg(format('%L, %s', CASE WHEN n > 1 THEN ',' ELSE '' END || to_json(b.attname::text) || ':',
+                    audit.value_expression(letter[side] || b.attnum, b.atttypid, t.max_value_bytes)), ', ' ORDER BY n)) END
+            INTO name
+            FROM unnest(keys) WITH ORDINALITY AS k (name, n) JOIN pg_attribute b ON b.attrelid = relation AND b.attname = k.name AND NOT b.attisdropped;
+        -- An index has no room for more.
+        key[side] := coalesce(format('CASE WHEN octet_length(%1$s) <= 1024 THEN %1$s ELSE ''sha256:'' || encode(sha256(convert_to(%1$s, ''UTF8'')), ''hex'') END', name), 'NULL::text');
+    END LOOP;
+    IF operation = 'UPDATE' THEN
+        -- The rows of both tables come in the order in which the statement changed them.
+        rows := format($f$SELECT e.* FROM (SELECT row_number() OVER () AS place, * FROM old_rows AS o (%1$s)) AS o
+            JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n (%2$s)) AS n USING (place)
+            CROSS JOIN LATERAL (SELECT 'update' AS operation, %3$s AS tenant, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
+            WHERE record_image_ne(ROW(%7$s), ROW(%8$s)) AND e.changes <> ''$f$,
+            columns[1], columns[2], tenant[2], key[2], audit.join_expressions(changes),
+            -- With another key or tenant it is another row to whoever reads it.
+            CASE WHEN moved <> '{}' THEN format($f$ WHERE NOT (%1$s)
+            UNION ALL SELECT 'delete', %2$s, %3$s, %4$s, concat(',"moved_to":', to_json(%6$s)) WHERE %1$s
+            UNION ALL SELECT 'insert', %5$s, %6$s, %7$s, concat(',"moved_from":', to_json(%3$s)) WHERE %1$s$f$,
+                array_to_string(moved, ' OR '), tenant[1], key[1], fields[1], tenant[2], key[2], fields[2]) ELSE '' END,
+            coalesce((SELECT string_agg('o' || column_number, ', ') FROM unnest(told) AS column_number), '0'),
+            coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'));
+    ELSE
+        side := CASE operation WHEN 'DELETE' THEN 1 ELSE 2 END;
+        rows := format('SELECT %L AS operation, %s AS tenant, %s AS key, %s AS changes, NULL AS moved FROM %s AS r (%s)',
+            lower(operation), tenant[side], key[side], fields[side], (ARRAY['old_rows', 'new_rows'])[side], columns[side]);
+    END IF;
+    RETURN format($f$INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
+        service_name, action_type, target_type, target_id, status, created_at, metadata, problems, writer_id, seq, salt)
+    SELECT (%1$s.id_head || lpad(to_hex(%1$s.id_tail + seq), 15, '0'))::uuid, tenant, %1$s.user_id, %1$s.user_role, %1$s.agent_id, %1$s.request_id,
+        %1$s.llm_session_id, %1$s.conversation_id, %1$s.parent_id, %1$s.trace_id, %1$s.span_id,
+        'postgres', %2$L, %1$s.target, key, 'succeeded', %1$s.at,
+        concat('{', %1$s.about, ',"operation":"', operation, '","changes":{', changes, '}', moved, '}')::jsonb, %1$s.problems, %1$s.writer, seq, uuid_send(gen_random_uuid())
+    FROM (SELECT row_number() OVER () AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows);
+END
+$function$
+;
+--@ ["object","audit.change_statement(bigint,oid,text,text)","function","",null]
+--@ ["owner","audit.change_statement(bigint,oid,text,text)","","",null]
+ALTER FUNCTION audit.change_statement(bigint,oid,text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.change_statement(bigint,oid,text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.change_statement(bigint,oid,text,text) TO audit_maintainer;
+--@ ["object","audit.changes","view","",null]
+--@ ["owner","audit.changes","","",null]
+ALTER VIEW audit.changes OWNER TO audit_owner;
+--@ ["privilege","audit.changes","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.changes TO audit_auditor;
+--@ ["privilege","audit.changes","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.changes TO audit_reader;
+--@ ["privilege","audit.changes","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.changes TO audit_owner;
+--@ ["privilege","audit.changes","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.changes TO audit_owner;
+--@ ["view","audit.changes","","[[\"table_name\", \"text\"], [\"key\", \"text\"], [\"operation\", \"text\"], [\"field\", \"text\"], [\"old\", \"jsonb\"], [\"new\", \"jsonb\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"tenant_id\", \"uuid\"], [\"changed_at\", \"timestamp with time zone\"], [\"login\", \"text\"], [\"application_name\", \"text\"], [\"client_address\", \"text\"], [\"number\", \"bigint\"], [\"transaction\", \"text\"], [\"event_id\", \"uuid\"]]",null]
+CREATE OR REPLACE VIEW audit.changes WITH (security_invoker = true) AS
+ SELECT e.target_type AS table_name,
+    e.target_id AS key,
+    (e.metadata ->> 'operation'::text) AS operation,
+    f.field,
+    (f.value -> 'old'::text) AS old,
+    (f.value -> 'new'::text) AS new,
+    e.user_id,
+    e.user_role,
+    e.agent_id,
+    e.request_id,
+    e.tenant_id,
+    e.created_at AS changed_at,
+    (e.metadata ->> 'login'::text) AS login,
+    (e.metadata ->> 'application_name'::text) AS application_name,
+    (e.metadata ->> 'client_address'::text) AS client_address,
+    audit.integer_of((e.metadata -> 'number'::text)) AS number,
+    (e.metadata ->> 'transaction'::text) AS transaction,
+    e.id AS event_id
+   FROM (audit.events e
+     LEFT JOIN LATERAL jsonb_each(
+        CASE jsonb_typeof((e.metadata -> 'changes'::text))
+            WHEN 'object'::text THEN (e.metadata -> 'changes'::text)
+            ELSE NULL::jsonb
+        END) f(field, value) ON (true))
+  WHERE (e.metadata ? 'changes'::text);
+--@ ["function","audit.check_kinds(text[])","","f (kinds text[]) text[]",null]
+CREATE OR REPLACE FUNCTION audit.check_kinds(kinds text[])
+ RETURNS text[]
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    kind text;
+BEGIN
+    IF kinds IS NULL THEN
+        RETURN audit.record_tables();
+    END IF;
+    IF cardinality(kinds) = 0 THEN
+        RAISE EXCEPTION 'audit trail: no kind of record is named; leave it out for all of them' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF cardinality(kinds) > cardinality(audit.record_tables()) THEN
+        RAISE EXCEPTION 'audit trail: more kinds of records are named than there are' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH kind IN ARRAY kinds LOOP
+        IF audit.time_column(kind) IS NULL THEN
+            RAISE EXCEPTION 'audit.%: no such record table', left(kind, 64) USING ERRCODE = 'undefined_table';
+        END IF;
+    END LOOP;
+    IF cardinality(kinds) > (SELECT count(DISTINCT k) FROM unnest(kinds) k) THEN
+        RAISE EXCEPTION 'audit trail: a kind of record is named twice' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN ARRAY(SELECT unnest(kinds));
+END
+$function$
+;
+--@ ["object","audit.check_kinds(text[])","function","",null]
+--@ ["owner","audit.check_kinds(text[])","","",null]
+ALTER FUNCTION audit.check_kinds(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_kinds(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.check_kinds(text[]) TO audit_maintainer;
+--@ ["function","audit.check_text(text,text,integer)","","f (what text, value text, most_bytes integer) void",null]
+CREATE OR REPLACE FUNCTION audit.check_text(what text, value text, most_bytes integer)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF octet_length(value) > most_bytes THEN
+        RAISE EXCEPTION 'audit trail: % is longer than % bytes', what, most_bytes USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- Nothing but white space, format and control characters, by their bytes in UTF8: no locale decides what is blank.
+    IF value IS NULL OR encode(convert_to(value, 'UTF8'), 'hex')
+        ~ '^(0[1-9a-f]|1[0-9a-f]|20|7f|c2[89][0-9a-f]|c2a0|c2ad|cd8f|d89c|e1859f|e185a0|e19a80|e19eb[45]|e1a08[bcdef]|e2808[0-9a-f]|e280a[89a-f]|e2819f|e281a[0-9a-f]|e2a080|e38080|e385a4|efb88[0-9a-f]|efbbbf|efbea0|efbfb[0-9ab]|f09bb2a[0-3]|f09d85b[3-9a]|f3a0[89ab][0-9a-f][89ab][0-9a-f])*$'
+    THEN
+        RAISE EXCEPTION 'audit trail: % is missing or blank', what USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.check_text(text,text,integer)","function","",null]
+--@ ["owner","audit.check_text(text,text,integer)","","",null]
+ALTER FUNCTION audit.check_text(text,text,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_text(text,text,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.check_text(text,text,integer) TO audit_maintainer;
+--@ ["function","audit.check_writer(uuid,bytea)","","f (writer uuid, secret bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.check_writer(writer uuid, secret bytea)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = writer AND w.secret_sha256 = sha256(secret)) THEN
+        RAISE EXCEPTION 'audit trail: not the secret of this writer' USING ERRCODE = 'AT002';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.check_writer(uuid,bytea)","function","",null]
+--@ ["owner","audit.check_writer(uuid,bytea)","","",null]
+ALTER FUNCTION audit.check_writer(uuid,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_writer(uuid,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.check_writer(uuid,bytea) TO audit_maintainer;
+--@ ["function","audit.columns_query(text)","","f (relation text) text",null]
+CREATE OR REPLACE FUNCTION audit.columns_query(relation text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('(SELECT string_agg(concat_ws('' '', attname, attnum, CASE WHEN atttypid < 16384 THEN atttypid END, attgenerated), '','' ORDER BY attnum)
+        FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped)', relation)
+$function$
+;
+--@ ["object","audit.columns_query(text)","function","",null]
+--@ ["owner","audit.columns_query(text)","","",null]
+ALTER FUNCTION audit.columns_query(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.columns_query(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.columns_query(text) TO audit_maintainer;
+--@ ["function","audit.context_setting(text)","","f (name text) text",null]
+CREATE OR REPLACE FUNCTION audit.context_setting(name text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+RETURN "left"(NULLIF(current_setting(('app.'::text || name), true), ''::text), 1024)
+;
+--@ ["object","audit.context_setting(text)","function","",null]
+--@ ["owner","audit.context_setting(text)","","",null]
+ALTER FUNCTION audit.context_setting(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.context_setting(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.context_setting(text) TO audit_maintainer;
+--@ ["function","audit.count_before_truncate()","","f () trigger",null]
+CREATE OR REPLACE FUNCTION audit.count_before_truncate()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'off'
+AS $function$
+DECLARE
+    rows text := '';
+BEGIN
+    BEGIN
+        -- Those of partitions are counted with the table that they are of, and by themselves as well.
+        EXECUTE format('SELECT count(*) FROM (SELECT FROM %s %I.%I LIMIT 10000001) AS r',
+            CASE (SELECT relkind FROM pg_class WHERE oid = TG_RELID) WHEN 'p' THEN '' ELSE 'ONLY' END, TG_TABLE_SCHEMA, TG_TABLE_NAME) INTO rows;
+    EXCEPTION WHEN insufficient_privilege THEN
+        NULL;
+    END;
+    PERFORM set_config('audit.truncated_rows', rows, true);
+    RETURN NULL;
+END
+$function$
+;
+--@ ["object","audit.count_before_truncate()","function","",null]
+--@ ["owner","audit.count_before_truncate()","","",null]
+ALTER FUNCTION audit.count_before_truncate() OWNER TO audit_maintainer;
+--@ ["privilege","audit.count_before_truncate()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_before_truncate() TO audit_operator;
+--@ ["privilege","audit.count_before_truncate()","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_before_truncate() TO audit_writer;
+--@ ["privilege","audit.count_before_truncate()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_before_truncate() TO audit_maintainer;
+--@ ["function","audit.count_records(jsonb)","","f (records jsonb) bigint",null]
+CREATE OR REPLACE FUNCTION audit.count_records(records jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    -- A number that is no whole one above zero, or no table's, counts as so many that no batch can have them.
+    SELECT CASE WHEN jsonb_typeof(records) = 'object' THEN (
+        SELECT coalesce(sum(CASE WHEN key = ANY (audit.record_tables()) AND value::text ~ '^[1-9][0-9]{0,9}$' THEN value::text::bigint ELSE 1e18 END), 0)
+        FROM jsonb_each(records))::bigint END
+$function$
+;
+--@ ["object","audit.count_records(jsonb)","function","",null]
+--@ ["owner","audit.count_records(jsonb)","","",null]
+ALTER FUNCTION audit.count_records(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.count_records(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.count_records(jsonb) TO audit_maintainer;
+--@ ["function","audit.counts_of(text[])","","f (codes text[]) jsonb",null]
+CREATE OR REPLACE FUNCTION audit.counts_of(codes text[])
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN (SELECT COALESCE(jsonb_object_agg(counted.code, counted.n), '{}'::jsonb) AS "coalesce" FROM (SELECT code.code, count(*) AS n FROM unnest(counts_of.codes) code(code) WHERE (code.code IS NOT NULL) GROUP BY code.code) counted)
+;
+--@ ["object","audit.counts_of(text[])","function","",null]
+--@ ["owner","audit.counts_of(text[])","","",null]
+ALTER FUNCTION audit.counts_of(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.counts_of(text[])","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.counts_of(text[]) TO audit_auditor;
+--@ ["privilege","audit.counts_of(text[])","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.counts_of(text[]) TO audit_reader;
+--@ ["privilege","audit.counts_of(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.counts_of(text[]) TO audit_maintainer;
+--@ ["function","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","f (tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[]) TABLE(partitions bigint, records bigint, tenant_key text)",null]
+CREATE OR REPLACE FUNCTION audit.covered(tenant uuid, from_time timestamp with time zone, to_time timestamp with time zone, kinds text[])
+ RETURNS TABLE(partitions bigint, records bigint, tenant_key text)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    parent   text;
+    leaf     text;
+    present  bigint;
+    in_span  bigint;
+    key      text;
+    month    timestamptz;
+BEGIN
+    partitions := 0;
+    records := 0;
+    FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
+        FOR leaf IN SELECT audit.leaves(parent) LOOP
+            IF leaf ~ '_[0-9]{4}_[0-9]{2}$' THEN
+                month := to_timestamp(right(leaf, 7), 'YYYY_MM');
+                CONTINUE WHEN from_time >= month + interval '1 month' OR to_time <= month;
+            END IF;
+            BEGIN
+                EXECUTE format(
+                    'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
+                        left(max(metadata->>''tenant_key'') FILTER (WHERE audit.tenant_uuid(metadata->>''tenant_key'') = $1), 256)
+                     FROM audit_parts.%2$I WHERE ($1 IS NULL OR tenant_id = $1) AND %3$s', audit.time_column(parent), leaf, audit.by_the_host(parent))
+                    INTO present, in_span, key USING tenant, from_time, to_time;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
+            -- Of all tenants, a month stays with no record in it as well.
+            IF present > 0 OR tenant IS NULL AND leaf !~ '_default$' THEN
+                partitions := partitions + 1;
+            END IF;
+            records := records + in_span;
+            tenant_key := coalesce(tenant_key, key);
+        END LOOP;
+    END LOOP;
+    RETURN NEXT;
+END
+$function$
+;
+--@ ["object","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","function","",null]
+--@ ["owner","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","","",null]
+ALTER FUNCTION audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.covered(uuid,timestamp with time zone,timestamp with time zone,text[]) TO audit_maintainer;
+--@ ["function","audit.current_tenant()","","f () uuid",null]
+CREATE OR REPLACE FUNCTION audit.current_tenant()
+ RETURNS uuid
+ LANGUAGE sql
+ STABLE PARALLEL SAFE
+RETURN (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid
+;
+--@ ["object","audit.current_tenant()","function","",null]
+--@ ["owner","audit.current_tenant()","","",null]
+ALTER FUNCTION audit.current_tenant() OWNER TO audit_maintainer;
+--@ ["privilege","audit.current_tenant()","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.current_tenant() TO PUBLIC;
+--@ ["privilege","audit.current_tenant()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.current_tenant() TO audit_maintainer;
+--@ ["function","audit.cut_value(text,integer)","","f (value text, most_bytes integer) text",null]
+CREATE OR REPLACE FUNCTION audit.cut_value(value text, most_bytes integer)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT json_build_object('cut', CASE WHEN octet_length(left(value, most_bytes)) <= most_bytes THEN left(value, most_bytes) ELSE left(value, most_bytes / 4) END,
+        'bytes', octet_length(value), 'sha256', encode(sha256(convert_to(value, 'UTF8')), 'hex'))::text
+$function$
+;
+--@ ["object","audit.cut_value(text,integer)","function","",null]
+--@ ["owner","audit.cut_value(text,integer)","","",null]
+ALTER FUNCTION audit.cut_value(text,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.cut_value(text,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.cut_value(text,integer) TO audit_maintainer;
+--@ ["column","audit.dead_letters","created_at","","ALTER TABLE audit.dead_letters ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.dead_letters ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.dead_letters","frame","","ALTER TABLE audit.dead_letters ALTER COLUMN frame TYPE bytea USING frame::bytea;"]
+ALTER TABLE audit.dead_letters ADD COLUMN frame bytea;
+--@ ["column","audit.dead_letters","kind","","ALTER TABLE audit.dead_letters ALTER COLUMN kind TYPE text USING kind::text;"]
+ALTER TABLE audit.dead_letters ADD COLUMN kind text;
+--@ ["column","audit.dead_letters","reason","","ALTER TABLE audit.dead_letters ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.dead_letters ADD COLUMN reason text;
+--@ ["column","audit.dead_letters","record_id","","ALTER TABLE audit.dead_letters ALTER COLUMN record_id TYPE uuid USING record_id::uuid;"]
+ALTER TABLE audit.dead_letters ADD COLUMN record_id uuid;
+--@ ["column","audit.dead_letters","salt","","ALTER TABLE audit.dead_letters ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.dead_letters ADD COLUMN salt bytea;
+--@ ["column","audit.dead_letters","seq","","ALTER TABLE audit.dead_letters ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.dead_letters ADD COLUMN seq bigint;
+--@ ["column","audit.dead_letters","sqlstate","","ALTER TABLE audit.dead_letters ALTER COLUMN sqlstate TYPE text USING sqlstate::text;"]
+ALTER TABLE audit.dead_letters ADD COLUMN sqlstate text;
+--@ ["column","audit.dead_letters","writer_id","","ALTER TABLE audit.dead_letters ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.dead_letters ADD COLUMN writer_id uuid;
+--@ ["column default","audit.dead_letters","created_at","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN created_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.dead_letters","created_at","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.dead_letters","frame","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN frame SET NOT NULL;
+--@ ["column not null","audit.dead_letters","kind","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN kind SET NOT NULL;
+--@ ["column not null","audit.dead_letters","reason","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN reason SET NOT NULL;
+--@ ["column not null","audit.dead_letters","salt","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.dead_letters","seq","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.dead_letters","writer_id","",null]
+ALTER TABLE audit.dead_letters ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.dead_letters","","[[\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"record_id\", \"uuid\"], [\"kind\", \"text\"], [\"sqlstate\", \"text\"], [\"reason\", \"text\"], [\"frame\", \"bytea\"], [\"salt\", \"bytea\"], [\"created_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.dead_letters","dead_letters_frame_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_frame_check CHECK ((octet_length(frame) <= 268435456));
+--@ ["constraint","audit.dead_letters","dead_letters_kind_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_kind_check CHECK ((octet_length(kind) <= 256));
+--@ ["constraint","audit.dead_letters","dead_letters_pkey",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_pkey PRIMARY KEY (writer_id, seq);
+--@ ["constraint","audit.dead_letters","dead_letters_reason_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_reason_check CHECK ((octet_length(reason) <= 65536));
+--@ ["constraint","audit.dead_letters","dead_letters_salt_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_salt_check CHECK ((octet_length(salt) <= 64));
+--@ ["constraint","audit.dead_letters","dead_letters_sqlstate_check",null,null]
+ALTER TABLE audit.dead_letters ADD CONSTRAINT dead_letters_sqlstate_check CHECK ((octet_length(sqlstate) <= 16));
+--@ ["forced row security","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters SET LOGGED;
+--@ ["object","audit.dead_letters","table","",null]
+--@ ["owner","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters OWNER TO audit_owner;
+--@ ["policy","audit.dead_letters","adding",null,null]
+CREATE POLICY adding ON audit.dead_letters FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.dead_letters","auditor",null,null]
+CREATE POLICY auditor ON audit.dead_letters FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.dead_letters","maintainer",null,null]
+CREATE POLICY maintainer ON audit.dead_letters FOR SELECT TO audit_maintainer USING (true);
+--@ ["privilege","audit.dead_letters","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.dead_letters TO audit_auditor;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["privilege","audit.dead_letters","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.dead_letters TO audit_maintainer;
+--@ ["row security","audit.dead_letters","","",null]
+ALTER TABLE audit.dead_letters ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.dead_letters","","r ","[\"audit\", \"dead_letters\"]"]
+--@ ["trigger","audit.dead_letters","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.dead_letters FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.dead_letters","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.dead_letters FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.dead_letters FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.dead_letters ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.depending(text)","","f (leaf text) SETOF text",null]
+CREATE OR REPLACE FUNCTION audit.depending(leaf text)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT DISTINCT format('%s %s depends on it', o.type, o.identity)
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    JOIN pg_type t ON t.oid = c.reltype
+    JOIN pg_depend d ON d.deptype = 'n' AND (d.refclassid = 'pg_class'::regclass AND d.refobjid = c.oid
+        OR d.refclassid = 'pg_type'::regclass AND d.refobjid IN (t.oid, t.typarray))
+    LEFT JOIN pg_rewrite r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+    LEFT JOIN pg_constraint k ON d.classid = 'pg_constraint'::regclass AND k.oid = d.objid
+    CROSS JOIN LATERAL pg_identify_object(
+        CASE WHEN r.oid IS NULL THEN d.classid ELSE 'pg_class'::regclass END, coalesce(r.ev_class, d.objid),
+        CASE WHEN r.oid IS NULL THEN d.objsubid ELSE 0 END) o
+    WHERE n.nspname = 'audit_parts' AND c.relname = leaf AND coalesce(k.conparentid, 0) = 0
+        AND NOT EXISTS (SELECT FROM pg_depend own WHERE own.classid = d.classid AND own.objid = d.objid
+            AND own.deptype <> 'n' AND own.refclassid = 'pg_class'::regclass AND own.refobjid = c.oid)
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.depending(text)","function","",null]
+--@ ["owner","audit.depending(text)","","",null]
+ALTER FUNCTION audit.depending(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.depending(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.depending(text) TO audit_maintainer;
+--@ ["function","audit.drop_trigger(regclass,text)","","f (relation regclass, name text) void",null]
+CREATE OR REPLACE FUNCTION audit.drop_trigger(relation regclass, name text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF EXISTS (SELECT FROM pg_trigger WHERE tgrelid = relation AND tgname = name) THEN
+        EXECUTE format('DROP TRIGGER %I ON %s', name, relation);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.drop_trigger(regclass,text)","function","",null]
+--@ ["owner","audit.drop_trigger(regclass,text)","","",null]
+ALTER FUNCTION audit.drop_trigger(regclass,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.drop_trigger(regclass,text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_operator;
+--@ ["privilege","audit.drop_trigger(regclass,text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_writer;
+--@ ["privilege","audit.drop_trigger(regclass,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_maintainer;
+--@ ["function","audit.end_change(audit.change_context,bigint)","","f (c audit.change_context, rows bigint) void",null]
+CREATE OR REPLACE FUNCTION audit.end_change(c audit.change_context, rows bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF rows > 0 THEN
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
+            VALUES (c.writer, 1, rows, jsonb_build_object('events', rows), 0,
+                (c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, (c.id_head || lpad(to_hex(c.id_tail + rows), 15, '0'))::uuid, 'postgres', 'sql');
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.end_change(audit.change_context,bigint)","function","",null]
+--@ ["owner","audit.end_change(audit.change_context,bigint)","","",null]
+ALTER FUNCTION audit.end_change(audit.change_context,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.end_change(audit.change_context,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.end_change(audit.change_context,bigint) TO audit_maintainer;
+--@ ["function","audit.ensure_partition(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) text",null]
+CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    month_start constant timestamptz := date_trunc('month', at);
+    month_end   constant timestamptz := date_trunc('month', at) + interval '1 month';
+    leaf        constant text := parent || '_' || to_char(date_trunc('month', at), 'YYYY_MM');
+    net         constant text := parent || '_default';
+    is_there    boolean;
+    is_in_net   boolean;
+BEGIN
+    IF audit.time_column(parent) IS NULL THEN
+        RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    IF at < '1970-01-01 00:00+00' OR at >= '10000-01-01 00:00+00' THEN
+        RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
+            USING ERRCODE = 'datetime_field_overflow';
+    END IF;
+    -- Not by to_regclass: that remembers what was not there, and what another session has made while
+    -- this one waits below would still not be there.
+    is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
+    IF NOT is_there THEN
+        -- A clock that is wrong makes no partitions: its rows are kept in the default one. Each partition costs every
+        -- reader some time, so nobody but an operator makes those of long ago.
+        IF month_start > now() + interval '2 months'
+            OR month_end <= now() - interval '1 year' AND NOT pg_has_role(session_user, 'audit_operator', 'MEMBER')
+        THEN
+            RETURN net;
+        END IF;
+        -- Writers that need the same partition at the same moment wait for each other here, and not for ever: where one is
+        -- idle in its transaction, readings and holds are refused rather than hang.
+        PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE', 4);
+        is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
+    END IF;
+    IF is_there THEN
+        -- Rows written to a detached table would be missing from the trail; rows written to another owner's table
+        -- would be under that owner's control.
+        IF leaf NOT IN (SELECT audit.leaves(parent)) THEN
+            RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
+                USING ERRCODE = 'object_not_in_prerequisite_state',
+                HINT = 'Attach it again, as a table of audit_owner, or rename it so that a new partition can be made.';
+        END IF;
+        RETURN leaf;
+    END IF;
+    IF net NOT IN (SELECT audit.leaves(parent)) THEN
+        RAISE EXCEPTION 'audit_parts.%: not the default partition of audit.%', net, parent
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    -- A month that has rows in the default partition already stays there until they are settled.
+    EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE id >= $1 AND id < $2)', net)
+        INTO is_in_net USING audit.id_at(month_start), audit.id_at(month_end);
+    IF is_in_net THEN
+        RETURN net;
+    END IF;
+    PERFORM audit.make_leaf(parent, leaf, month_start, month_end);
+    -- One attempt only: the caller runs this in a transaction of its own and retries.
+    PERFORM audit.attach_leaf(parent, leaf, month_start, month_end, 1);
+    RETURN leaf;
+END
+$function$
+;
+--@ ["object","audit.ensure_partition(text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.ensure_partition(text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.ensure_partition(text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_operator;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_writer;
+--@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
+--@ ["object","audit.escalations","view","",null]
+--@ ["owner","audit.escalations","","",null]
+ALTER VIEW audit.escalations OWNER TO audit_owner;
+--@ ["privilege","audit.escalations","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.escalations TO audit_auditor;
+--@ ["privilege","audit.escalations","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.escalations TO audit_reader;
+--@ ["privilege","audit.escalations","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.escalations TO audit_owner;
+--@ ["privilege","audit.escalations","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.escalations TO audit_owner;
+--@ ["view","audit.escalations","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"reason\", \"text\"], [\"severity\", \"text\"], [\"escalated_to\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.escalations WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'reason'::text) AS reason,
+    (events.metadata ->> 'severity'::text) AS severity,
+    (events.metadata ->> 'escalated_to'::text) AS escalated_to,
+    events.input_summary,
+    events.output_summary,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'escalation'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'reason'::text) AS reason,
+    (activities.metadata ->> 'severity'::text) AS severity,
+    (activities.metadata ->> 'escalated_to'::text) AS escalated_to,
+    activities.input_summary,
+    activities.output_summary,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'escalation'::text);
+--@ ["column","audit.events","action_type","","ALTER TABLE audit.events ALTER COLUMN action_type TYPE text USING action_type::text;"]
+ALTER TABLE audit.events ADD COLUMN action_type text;
+--@ ["column","audit.events","agent_id","","ALTER TABLE audit.events ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN agent_id uuid;
+--@ ["column","audit.events","conversation_id","","ALTER TABLE audit.events ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.events ADD COLUMN conversation_id text;
+--@ ["column","audit.events","created_at","","ALTER TABLE audit.events ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.events ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.events","error_code","","ALTER TABLE audit.events ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.events ADD COLUMN error_code text;
+--@ ["column","audit.events","error_message","","ALTER TABLE audit.events ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.events ADD COLUMN error_message text;
+--@ ["column","audit.events","id","","ALTER TABLE audit.events ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN id uuid;
+--@ ["column","audit.events","input_summary","","ALTER TABLE audit.events ALTER COLUMN input_summary TYPE text USING input_summary::text;"]
+ALTER TABLE audit.events ADD COLUMN input_summary text;
+--@ ["column","audit.events","latency_ms","","ALTER TABLE audit.events ALTER COLUMN latency_ms TYPE bigint USING latency_ms::bigint;"]
+ALTER TABLE audit.events ADD COLUMN latency_ms bigint;
+--@ ["column","audit.events","llm_session_id","","ALTER TABLE audit.events ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.events","metadata","","ALTER TABLE audit.events ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.events ADD COLUMN metadata jsonb;
+--@ ["column","audit.events","output_summary","","ALTER TABLE audit.events ALTER COLUMN output_summary TYPE text USING output_summary::text;"]
+ALTER TABLE audit.events ADD COLUMN output_summary text;
+--@ ["column","audit.events","parent_id","","ALTER TABLE audit.events ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN parent_id uuid;
+--@ ["column","audit.events","problems","","ALTER TABLE audit.events ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.events ADD COLUMN problems text[];
+--@ ["column","audit.events","request_id","","ALTER TABLE audit.events ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.events ADD COLUMN request_id text;
+--@ ["column","audit.events","salt","","ALTER TABLE audit.events ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.events ADD COLUMN salt bytea;
+--@ ["column","audit.events","seq","","ALTER TABLE audit.events ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.events ADD COLUMN seq bigint;
+--@ ["column","audit.events","service_name","","ALTER TABLE audit.events ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.events ADD COLUMN service_name text;
+--@ ["column","audit.events","span_id","","ALTER TABLE audit.events ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.events ADD COLUMN span_id text;
+--@ ["column","audit.events","status","","ALTER TABLE audit.events ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.events ADD COLUMN status audit.run_status;
+--@ ["column","audit.events","target_id","","ALTER TABLE audit.events ALTER COLUMN target_id TYPE text USING target_id::text;"]
+ALTER TABLE audit.events ADD COLUMN target_id text;
+--@ ["column","audit.events","target_type","","ALTER TABLE audit.events ALTER COLUMN target_type TYPE text USING target_type::text;"]
+ALTER TABLE audit.events ADD COLUMN target_type text;
+--@ ["column","audit.events","tenant_id","","ALTER TABLE audit.events ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN tenant_id uuid;
+--@ ["column","audit.events","trace_id","","ALTER TABLE audit.events ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.events ADD COLUMN trace_id text;
+--@ ["column","audit.events","user_id","","ALTER TABLE audit.events ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.events ADD COLUMN user_id text;
+--@ ["column","audit.events","user_role","","ALTER TABLE audit.events ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.events ADD COLUMN user_role text;
+--@ ["column","audit.events","writer_id","","ALTER TABLE audit.events ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.events ADD COLUMN writer_id uuid;
+--@ ["column default","audit.events","metadata","",null]
+ALTER TABLE audit.events ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.events","problems","",null]
+ALTER TABLE audit.events ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.events","created_at","",null]
+ALTER TABLE audit.events ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.events","id","",null]
+ALTER TABLE audit.events ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.events","metadata","",null]
+ALTER TABLE audit.events ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.events","problems","",null]
+ALTER TABLE audit.events ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.events","salt","",null]
+ALTER TABLE audit.events ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.events","seq","",null]
+ALTER TABLE audit.events ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.events","status","",null]
+ALTER TABLE audit.events ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.events","writer_id","",null]
+ALTER TABLE audit.events ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.events","action_type","",null]
+ALTER TABLE audit.events ALTER COLUMN action_type SET STATISTICS 0;
+--@ ["column statistics","audit.events","agent_id","",null]
+ALTER TABLE audit.events ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","conversation_id","",null]
+ALTER TABLE audit.events ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","error_code","",null]
+ALTER TABLE audit.events ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.events","error_message","",null]
+ALTER TABLE audit.events ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.events","input_summary","",null]
+ALTER TABLE audit.events ALTER COLUMN input_summary SET STATISTICS 0;
+--@ ["column statistics","audit.events","latency_ms","",null]
+ALTER TABLE audit.events ALTER COLUMN latency_ms SET STATISTICS 0;
+--@ ["column statistics","audit.events","llm_session_id","",null]
+ALTER TABLE audit.events ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","metadata","",null]
+ALTER TABLE audit.events ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.events","output_summary","",null]
+ALTER TABLE audit.events ALTER COLUMN output_summary SET STATISTICS 0;
+--@ ["column statistics","audit.events","parent_id","",null]
+ALTER TABLE audit.events ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","problems","",null]
+ALTER TABLE audit.events ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.events","request_id","",null]
+ALTER TABLE audit.events ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","salt","",null]
+ALTER TABLE audit.events ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.events","seq","",null]
+ALTER TABLE audit.events ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.events","service_name","",null]
+ALTER TABLE audit.events ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.events","span_id","",null]
+ALTER TABLE audit.events ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","status","",null]
+ALTER TABLE audit.events ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.events","target_id","",null]
+ALTER TABLE audit.events ALTER COLUMN target_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","target_type","",null]
+ALTER TABLE audit.events ALTER COLUMN target_type SET STATISTICS 0;
+--@ ["column statistics","audit.events","tenant_id","",null]
+ALTER TABLE audit.events ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","trace_id","",null]
+ALTER TABLE audit.events ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","user_id","",null]
+ALTER TABLE audit.events ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.events","user_role","",null]
+ALTER TABLE audit.events ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.events","writer_id","",null]
+ALTER TABLE audit.events ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["constraint","audit.events","events_created_at_check",null,null]
+ALTER TABLE audit.events ADD CONSTRAINT events_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.events","events_pkey",null,null]
+ALTER TABLE audit.events ADD CONSTRAINT events_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.events","events_size",null,null]
+ALTER TABLE audit.events ADD CONSTRAINT events_size CHECK ((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(action_type), 0)) + COALESCE(octet_length(target_type), 0)) + COALESCE(octet_length(target_id), 0)) + COALESCE(octet_length(input_summary), 0)) + COALESCE(octet_length(output_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND (cardinality(problems) <= 101) AND
+CASE
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
+--@ ["forced row security","audit.events","","",null]
+ALTER TABLE audit.events FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.events","audit.events USING btree (request_id, tenant_id)","long",null]
+CREATE INDEX ON audit.events USING btree (request_id, tenant_id);
+--@ ["index","audit.events","audit.events USING btree (target_id, target_type) WHERE ((COALESCE(octet_length(target_id), 0) <= 1100) AND (metadata ? 'changes'::text))","long",null]
+CREATE INDEX ON audit.events USING btree (target_id, target_type) WHERE ((COALESCE(octet_length(target_id), 0) <= 1100) AND (metadata ? 'changes'::text));
+--@ ["index","audit.events","audit.events USING btree (tenant_id, id)","harmless",null]
+CREATE INDEX ON audit.events USING btree (tenant_id, id);
+--@ ["object","audit.events","table","",null]
+--@ ["owner","audit.events","","",null]
+ALTER TABLE audit.events OWNER TO audit_owner;
+--@ ["policy","audit.events","auditor",null,null]
+CREATE POLICY auditor ON audit.events FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.events","maintainer",null,null]
+CREATE POLICY maintainer ON audit.events FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["policy","audit.events","recording",null,null]
+CREATE POLICY recording ON audit.events FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.events","tenant",null,null]
+CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.events TO audit_auditor;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.events TO audit_maintainer;
+--@ ["privilege","audit.events","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.events TO audit_owner;
+--@ ["privilege","audit.events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.events TO audit_reader;
+--@ ["row security","audit.events","","",null]
+ALTER TABLE audit.events ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.events","","p RANGE (id)","[\"audit\", \"events\"]"]
+--@ ["trigger","audit.events","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.events FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.events ENABLE ALWAYS TRIGGER append_only;
+--@ ["object","audit.feedback","view","",null]
+--@ ["owner","audit.feedback","","",null]
+ALTER VIEW audit.feedback OWNER TO audit_owner;
+--@ ["privilege","audit.feedback","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.feedback TO audit_auditor;
+--@ ["privilege","audit.feedback","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.feedback TO audit_reader;
+--@ ["privilege","audit.feedback","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.feedback TO audit_owner;
+--@ ["privilege","audit.feedback","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.feedback TO audit_owner;
+--@ ["view","audit.feedback","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"run_id\", \"uuid\"], [\"rating\", \"bigint\"], [\"comment\", \"text\"], [\"favourite\", \"boolean\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.feedback WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    audit.uuid_of((events.metadata -> 'run_id'::text)) AS run_id,
+    audit.integer_of((events.metadata -> 'rating'::text)) AS rating,
+    (events.metadata ->> 'comment'::text) AS comment,
+    audit.boolean_of((events.metadata -> 'favourite'::text)) AS favourite,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'feedback'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    audit.uuid_of((activities.metadata -> 'run_id'::text)) AS run_id,
+    audit.integer_of((activities.metadata -> 'rating'::text)) AS rating,
+    (activities.metadata ->> 'comment'::text) AS comment,
+    audit.boolean_of((activities.metadata -> 'favourite'::text)) AS favourite,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'feedback'::text);
+--@ ["function","audit.finish_tracking(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.finish_tracking(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t       audit.tracked_tables;
+    grantee oid;
+BEGIN
+    SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = finish_tracking.target;
+    IF NOT FOUND OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
+        RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    FOR grantee IN SELECT a.grantee FROM pg_proc p, aclexplode(p.proacl) a
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND a.grantee <> p.proowner
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM %s', 'record_change_' || t.id, grantee::regrole);
+    END LOOP;
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,tracked_by,tracked_at}'::text[]);
+END
+$function$
+;
+--@ ["object","audit.finish_tracking(regclass)","function","",null]
+--@ ["owner","audit.finish_tracking(regclass)","","",null]
+ALTER FUNCTION audit.finish_tracking(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.finish_tracking(regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.finish_tracking(regclass) TO audit_operator;
+--@ ["privilege","audit.finish_tracking(regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.finish_tracking(regclass) TO audit_writer;
+--@ ["privilege","audit.finish_tracking(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.finish_tracking(regclass) TO audit_maintainer;
+--@ ["function","audit.forget_dropped_tables()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.forget_dropped_tables()
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t audit.tracked_tables;
+BEGIN
+    FOR t IN SELECT * FROM audit.tracked_tables r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.target) LOOP
+        EXECUTE format('DROP FUNCTION IF EXISTS audit.%I()', 'record_change_' || t.id);
+        DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
+        PERFORM audit.append_event('audit.table_untracked', 'table', t.name, 'the table was dropped', NULL, NULL, NULL);
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.forget_dropped_tables()","function","",null]
+--@ ["owner","audit.forget_dropped_tables()","","",null]
+ALTER FUNCTION audit.forget_dropped_tables() OWNER TO audit_maintainer;
+--@ ["privilege","audit.forget_dropped_tables()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_operator;
+--@ ["privilege","audit.forget_dropped_tables()","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_writer;
+--@ ["privilege","audit.forget_dropped_tables()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_maintainer;
+--@ ["function","audit.forget_tracking(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.forget_tracking(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t audit.tracked_tables;
+BEGIN
+    SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = forget_tracking.target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: this table is not tracked' USING ERRCODE = 'undefined_object';
+    END IF;
+    IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
+    END IF;
+    EXECUTE format('DROP FUNCTION audit.%I()', 'record_change_' || t.id);
+    DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
+    PERFORM audit.append_event('audit.table_untracked', 'table', t.name, NULL, NULL, NULL, NULL);
+END
+$function$
+;
+--@ ["object","audit.forget_tracking(regclass)","function","",null]
+--@ ["owner","audit.forget_tracking(regclass)","","",null]
+ALTER FUNCTION audit.forget_tracking(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.forget_tracking(regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_operator;
+--@ ["privilege","audit.forget_tracking(regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_writer;
+--@ ["privilege","audit.forget_tracking(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_maintainer;
+--@ ["function","audit.give_to_owner(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.give_to_owner(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE format('ALTER TABLE %s OWNER TO audit_owner', target);
+    EXECUTE format('GRANT ALL ON %s TO audit_maintainer', target);
+    EXECUTE format('REVOKE ALL ON %s FROM audit_owner', target);
+    IF target = to_regclass('audit.legal_holds') OR target IN (SELECT to_regclass(format('audit.%I', name)) FROM unnest(audit.record_tables()) name) THEN
+        EXECUTE format('GRANT SELECT (id), UPDATE (id) ON %s TO audit_owner', target);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.give_to_owner(regclass)","function","",null]
+--@ ["owner","audit.give_to_owner(regclass)","","",null]
+ALTER FUNCTION audit.give_to_owner(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.give_to_owner(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.give_to_owner(regclass) TO audit_maintainer;
+--@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
+CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with time zone, month_end timestamp with time zone)
+ RETURNS TABLE(id uuid, tenant_id uuid)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT h.id, h.tenant_id FROM audit.legal_holds h
+    WHERE h.from_time < month_end AND h.to_time > month_start AND (h.kinds IS NULL OR parent = ANY (h.kinds))
+        AND NOT EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = h.id)
+    ORDER BY h.placed_at, h.id
+$function$
+;
+--@ ["object","audit.held(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.held(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.held(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.held(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.held(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.hold_coverage(uuid)","","f (hold uuid) TABLE(partitions bigint, records bigint, tenant_key text)",null]
+CREATE OR REPLACE FUNCTION audit.hold_coverage(hold uuid)
+ RETURNS TABLE(partitions bigint, records bigint, tenant_key text)
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT c.* FROM audit.legal_holds h, audit.covered(h.tenant_id, h.from_time, h.to_time, h.kinds) c WHERE h.id = hold
+$function$
+;
+--@ ["object","audit.hold_coverage(uuid)","function","",null]
+--@ ["owner","audit.hold_coverage(uuid)","","",null]
+ALTER FUNCTION audit.hold_coverage(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.hold_coverage(uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_auditor;
+--@ ["privilege","audit.hold_coverage(uuid)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_operator;
+--@ ["privilege","audit.hold_coverage(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.hold_coverage(uuid) TO audit_maintainer;
+--@ ["function","audit.id_at(timestamp with time zone)","","f (at timestamp with time zone) uuid",null]
+CREATE OR REPLACE FUNCTION audit.id_at(at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT (lpad(to_hex(least(greatest(floor(extract(epoch FROM at) * 1000), 0), 281474976710655)::bigint), 12, '0') || repeat('0', 20))::uuid
+$function$
+;
+--@ ["object","audit.id_at(timestamp with time zone)","function","",null]
+--@ ["owner","audit.id_at(timestamp with time zone)","","",null]
+ALTER FUNCTION audit.id_at(timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.id_at(timestamp with time zone)","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO PUBLIC;
+--@ ["privilege","audit.id_at(timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.integer_of(jsonb)","","f (value jsonb) bigint",null]
+CREATE OR REPLACE FUNCTION audit.integer_of(value jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((jsonb_typeof(value) = 'number'::text) AND (((value)::numeric >= ('-9223372036854775808'::bigint)::numeric) AND ((value)::numeric <= ('9223372036854775807'::bigint)::numeric))) THEN ((value)::numeric)::bigint WHEN ((jsonb_typeof(value) = 'string'::text) AND ((value #>> '{}'::text[]) ~ '^[-+]?[0-9]{1,18}$'::text)) THEN ((value #>> '{}'::text[]))::bigint ELSE NULL::bigint END
+;
+--@ ["object","audit.integer_of(jsonb)","function","",null]
+--@ ["owner","audit.integer_of(jsonb)","","",null]
+ALTER FUNCTION audit.integer_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.integer_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.integer_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.integer_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.join_expressions(text[])","","f (expressions text[]) text",null]
+CREATE OR REPLACE FUNCTION audit.join_expressions(expressions text[])
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce(format('concat_ws('','', %s)', string_agg(of_group, E',\n')), '''''') FROM (
+        SELECT format('nullif(concat_ws('','', %s), '''')', string_agg(e, E',\n' ORDER BY n)) AS of_group
+        FROM unnest(expressions) WITH ORDINALITY AS x (e, n) GROUP BY (n - 1) / 50 ORDER BY (n - 1) / 50) AS groups
+$function$
+;
+--@ ["object","audit.join_expressions(text[])","function","",null]
+--@ ["owner","audit.join_expressions(text[])","","",null]
+ALTER FUNCTION audit.join_expressions(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.join_expressions(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.join_expressions(text[]) TO audit_maintainer;
+--@ ["function","audit.keep_no_statistics(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.keep_no_statistics(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE (
+        SELECT format('ALTER TABLE %s %s', target, string_agg(format('ALTER COLUMN %I SET STATISTICS 0', attname), ', '))
+        FROM pg_attribute
+        WHERE attrelid = target AND attnum > 0 AND NOT attisdropped AND attname NOT IN ('id', 'started_at', 'created_at'));
+END
+$function$
+;
+--@ ["object","audit.keep_no_statistics(regclass)","function","",null]
+--@ ["owner","audit.keep_no_statistics(regclass)","","",null]
+ALTER FUNCTION audit.keep_no_statistics(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.keep_no_statistics(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.keep_no_statistics(regclass) TO audit_maintainer;
+--@ ["function","audit.least_age()","","f () interval",null]
+CREATE OR REPLACE FUNCTION audit.least_age()
+ RETURNS interval
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT coalesce((SELECT s.least_age FROM audit.settings s ORDER BY s.id DESC LIMIT 1), interval '30 days')
+$function$
+;
+--@ ["object","audit.least_age()","function","",null]
+--@ ["owner","audit.least_age()","","",null]
+ALTER FUNCTION audit.least_age() OWNER TO audit_maintainer;
+--@ ["privilege","audit.least_age()","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_auditor;
+--@ ["privilege","audit.least_age()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_operator;
+--@ ["privilege","audit.least_age()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.least_age() TO audit_maintainer;
+--@ ["function","audit.leaves(text)","","f (parent text) SETOF text",null]
+CREATE OR REPLACE FUNCTION audit.leaves(parent text)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid JOIN pg_class p ON p.oid = i.inhparent
+    WHERE p.relnamespace = 'audit'::regnamespace AND p.relname = parent AND c.relnamespace = 'audit_parts'::regnamespace
+        AND c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND NOT i.inhdetachpending
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.leaves(text)","function","",null]
+--@ ["owner","audit.leaves(text)","","",null]
+ALTER FUNCTION audit.leaves(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaves(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaves(text) TO audit_maintainer;
+--@ ["column","audit.legal_hold_lifts","hold_id","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN hold_id TYPE uuid USING hold_id::uuid;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN hold_id uuid;
+--@ ["column","audit.legal_hold_lifts","lifted_at","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at TYPE timestamp with time zone USING lifted_at::timestamp with time zone;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN lifted_at timestamp with time zone;
+--@ ["column","audit.legal_hold_lifts","lifted_by","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_by TYPE text USING lifted_by::text;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN lifted_by text;
+--@ ["column","audit.legal_hold_lifts","reason","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.legal_hold_lifts ADD COLUMN reason text;
+--@ ["column default","audit.legal_hold_lifts","lifted_at","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.legal_hold_lifts","hold_id","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN hold_id SET NOT NULL;
+--@ ["column not null","audit.legal_hold_lifts","lifted_at","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at SET NOT NULL;
+--@ ["column not null","audit.legal_hold_lifts","lifted_by","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_by SET NOT NULL;
+--@ ["column not null","audit.legal_hold_lifts","reason","",null]
+ALTER TABLE audit.legal_hold_lifts ALTER COLUMN reason SET NOT NULL;
+--@ ["columns","audit.legal_hold_lifts","","[[\"hold_id\", \"uuid\"], [\"reason\", \"text\"], [\"lifted_by\", \"text\"], [\"lifted_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_hold_id_fkey",null,null]
+ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_hold_id_fkey FOREIGN KEY (hold_id) REFERENCES audit.legal_holds(id);
+--@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_pkey",null,null]
+ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_pkey PRIMARY KEY (hold_id);
+--@ ["constraint","audit.legal_hold_lifts","legal_hold_lifts_reason_check",null,null]
+ALTER TABLE audit.legal_hold_lifts ADD CONSTRAINT legal_hold_lifts_reason_check CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)));
+--@ ["forced row security","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts SET LOGGED;
+--@ ["object","audit.legal_hold_lifts","table","",null]
+--@ ["owner","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts OWNER TO audit_owner;
+--@ ["policy","audit.legal_hold_lifts","adding",null,null]
+CREATE POLICY adding ON audit.legal_hold_lifts FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.legal_hold_lifts","auditor",null,null]
+CREATE POLICY auditor ON audit.legal_hold_lifts FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.legal_hold_lifts","maintainer",null,null]
+CREATE POLICY maintainer ON audit.legal_hold_lifts FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.legal_hold_lifts","operator",null,null]
+CREATE POLICY operator ON audit.legal_hold_lifts FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_auditor;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.legal_hold_lifts TO audit_maintainer;
+--@ ["privilege","audit.legal_hold_lifts","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_hold_lifts TO audit_operator;
+--@ ["row security","audit.legal_hold_lifts","","",null]
+ALTER TABLE audit.legal_hold_lifts ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.legal_hold_lifts","","r ","[\"audit\", \"legal_hold_lifts\"]"]
+--@ ["trigger","audit.legal_hold_lifts","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_hold_lifts FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_hold_lifts FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.legal_hold_lifts","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_hold_lifts FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_hold_lifts FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_hold_lifts ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["column","audit.legal_holds","from_time","","ALTER TABLE audit.legal_holds ALTER COLUMN from_time TYPE timestamp with time zone USING from_time::timestamp with time zone;"]
+ALTER TABLE audit.legal_holds ADD COLUMN from_time timestamp with time zone;
+--@ ["column","audit.legal_holds","id","","ALTER TABLE audit.legal_holds ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.legal_holds ADD COLUMN id uuid;
+--@ ["column","audit.legal_holds","kinds","","ALTER TABLE audit.legal_holds ALTER COLUMN kinds TYPE text[] USING kinds::text[];"]
+ALTER TABLE audit.legal_holds ADD COLUMN kinds text[];
+--@ ["column","audit.legal_holds","placed_at","","ALTER TABLE audit.legal_holds ALTER COLUMN placed_at TYPE timestamp with time zone USING placed_at::timestamp with time zone;"]
+ALTER TABLE audit.legal_holds ADD COLUMN placed_at timestamp with time zone;
+--@ ["column","audit.legal_holds","placed_by","","ALTER TABLE audit.legal_holds ALTER COLUMN placed_by TYPE text USING placed_by::text;"]
+ALTER TABLE audit.legal_holds ADD COLUMN placed_by text;
+--@ ["column","audit.legal_holds","reason","","ALTER TABLE audit.legal_holds ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.legal_holds ADD COLUMN reason text;
+--@ ["column","audit.legal_holds","tenant_id","","ALTER TABLE audit.legal_holds ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.legal_holds ADD COLUMN tenant_id uuid;
+--@ ["column","audit.legal_holds","to_time","","ALTER TABLE audit.legal_holds ALTER COLUMN to_time TYPE timestamp with time zone USING to_time::timestamp with time zone;"]
+ALTER TABLE audit.legal_holds ADD COLUMN to_time timestamp with time zone;
+--@ ["column default","audit.legal_holds","id","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN id SET DEFAULT gen_random_uuid();
+--@ ["column default","audit.legal_holds","placed_at","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN placed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.legal_holds","from_time","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN from_time SET NOT NULL;
+--@ ["column not null","audit.legal_holds","id","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.legal_holds","placed_at","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN placed_at SET NOT NULL;
+--@ ["column not null","audit.legal_holds","placed_by","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN placed_by SET NOT NULL;
+--@ ["column not null","audit.legal_holds","reason","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN reason SET NOT NULL;
+--@ ["column not null","audit.legal_holds","to_time","",null]
+ALTER TABLE audit.legal_holds ALTER COLUMN to_time SET NOT NULL;
+--@ ["columns","audit.legal_holds","","[[\"id\", \"uuid\"], [\"reason\", \"text\"], [\"tenant_id\", \"uuid\"], [\"kinds\", \"text[]\"], [\"from_time\", \"timestamp with time zone\"], [\"to_time\", \"timestamp with time zone\"], [\"placed_by\", \"text\"], [\"placed_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.legal_holds","legal_holds_check",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_check CHECK ((to_time > from_time));
+--@ ["constraint","audit.legal_holds","legal_holds_kinds_check",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_kinds_check CHECK (((cardinality(kinds) > 0) AND (array_position(kinds, NULL::text) IS NULL)));
+--@ ["constraint","audit.legal_holds","legal_holds_pkey",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.legal_holds","legal_holds_reason_check",null,null]
+ALTER TABLE audit.legal_holds ADD CONSTRAINT legal_holds_reason_check CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)));
+--@ ["forced row security","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds SET LOGGED;
+--@ ["object","audit.legal_holds","table","",null]
+--@ ["owner","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds OWNER TO audit_owner;
+--@ ["policy","audit.legal_holds","adding",null,null]
+CREATE POLICY adding ON audit.legal_holds FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.legal_holds","auditor",null,null]
+CREATE POLICY auditor ON audit.legal_holds FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.legal_holds","maintainer",null,null]
+CREATE POLICY maintainer ON audit.legal_holds FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.legal_holds","operator",null,null]
+CREATE POLICY operator ON audit.legal_holds FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.legal_holds","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_auditor;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.legal_holds TO audit_maintainer;
+--@ ["privilege","audit.legal_holds","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.legal_holds TO audit_operator;
+--@ ["privilege","audit.legal_holds","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.legal_holds TO audit_owner;
+--@ ["privilege","audit.legal_holds","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.legal_holds TO audit_owner;
+--@ ["row security","audit.legal_holds","","",null]
+ALTER TABLE audit.legal_holds ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.legal_holds","","r ","[\"audit\", \"legal_holds\"]"]
+--@ ["trigger","audit.legal_holds","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.legal_holds","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.lift_hold(uuid,text)","","f (hold uuid, reason text) void",null]
+CREATE OR REPLACE FUNCTION audit.lift_hold(hold uuid, reason text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    tenant uuid;
+BEGIN
+    PERFORM audit.check_text('the reason why a hold ends', reason, 4096);
+    SELECT h.tenant_id INTO tenant FROM audit.legal_holds h WHERE h.id = hold;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
+    END IF;
+    -- Another may lift it at the same moment.
+    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
+END
+$function$
+;
+--@ ["object","audit.lift_hold(uuid,text)","function","",null]
+--@ ["owner","audit.lift_hold(uuid,text)","","",null]
+ALTER FUNCTION audit.lift_hold(uuid,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.lift_hold(uuid,text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_auditor;
+--@ ["privilege","audit.lift_hold(uuid,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lift_hold(uuid,text) TO audit_maintainer;
+--@ ["object","audit.llm_calls","view","",null]
+--@ ["owner","audit.llm_calls","","",null]
+ALTER VIEW audit.llm_calls OWNER TO audit_owner;
+--@ ["privilege","audit.llm_calls","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.llm_calls TO audit_auditor;
+--@ ["privilege","audit.llm_calls","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.llm_calls TO audit_reader;
+--@ ["privilege","audit.llm_calls","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.llm_calls TO audit_owner;
+--@ ["privilege","audit.llm_calls","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.llm_calls TO audit_owner;
+--@ ["view","audit.llm_calls","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"model\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"bigint\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"input_token_count\", \"bigint\"], [\"output_token_count\", \"bigint\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.llm_calls WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'model'::text) AS model,
+    (events.metadata ->> 'provider'::text) AS provider,
+    (events.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+    audit.integer_of((events.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+    events.input_summary,
+    events.output_summary,
+    audit.integer_of((events.metadata -> 'input_token_count'::text)) AS input_token_count,
+    audit.integer_of((events.metadata -> 'output_token_count'::text)) AS output_token_count,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'llm_call'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'model'::text) AS model,
+    (activities.metadata ->> 'provider'::text) AS provider,
+    (activities.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+    audit.integer_of((activities.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+    activities.input_summary,
+    activities.output_summary,
+    audit.integer_of((activities.metadata -> 'input_token_count'::text)) AS input_token_count,
+    audit.integer_of((activities.metadata -> 'output_token_count'::text)) AS output_token_count,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'llm_call'::text);
+--@ ["logged","audit.lost_changes","","",null]
+ALTER SEQUENCE audit.lost_changes SET LOGGED;
+--@ ["object","audit.lost_changes","sequence","",null]
+--@ ["owner","audit.lost_changes","","",null]
+ALTER SEQUENCE audit.lost_changes OWNER TO audit_maintainer;
+--@ ["privilege","audit.lost_changes","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.lost_changes TO audit_auditor;
+--@ ["privilege","audit.lost_changes","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.lost_changes TO audit_operator;
+--@ ["privilege","audit.lost_changes","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON SEQUENCE audit.lost_changes TO audit_maintainer;
+--@ ["privilege","audit.lost_changes","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON SEQUENCE audit.lost_changes TO audit_maintainer;
+--@ ["privilege","audit.lost_changes","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SEQUENCE audit.lost_changes TO audit_maintainer;
+--@ ["sequence","audit.lost_changes","","",null]
+ALTER SEQUENCE audit.lost_changes AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
+--@ ["function","audit.make_append_only(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.make_append_only(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()', target);
+    EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', target);
+    -- Those of a partitioned table are cloned to its leaves; each leaf has its own.
+    IF (SELECT relkind FROM pg_class WHERE oid = target) = 'r' THEN
+        EXECUTE format('CREATE TRIGGER append_only_rows BEFORE UPDATE OR DELETE ON %s FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()', target);
+        EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only_rows', target);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.make_append_only(regclass)","function","",null]
+--@ ["owner","audit.make_append_only(regclass)","","",null]
+ALTER FUNCTION audit.make_append_only(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_append_only(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.make_append_only(regclass) TO audit_maintainer;
+--@ ["function","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) void",null]
+CREATE OR REPLACE FUNCTION audit.make_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET default_tablespace TO ''
+AS $function$
+BEGIN
+    EXECUTE format(
+        'CREATE TABLE audit_parts.%I (LIKE audit.%I INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING STORAGE INCLUDING COMPRESSION)',
+        leaf, parent);
+    -- Lets a query by time skip the partition although it is partitioned by id.
+    EXECUTE format(
+        'ALTER TABLE audit_parts.%I ADD CONSTRAINT %I CHECK (%I >= %L AND %I < %L)',
+        leaf, leaf || '_month', audit.time_column(parent), month_start, audit.time_column(parent), month_end);
+    PERFORM audit.make_leaf_safe(format('audit_parts.%I', leaf)::regclass);
+END
+$function$
+;
+--@ ["object","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.make_leaf_safe(regclass)","","f (leaf regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.make_leaf_safe(leaf regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    grantee oid;
+    net     text := (SELECT relname FROM pg_class WHERE oid = leaf AND relname LIKE '%\_default');
+BEGIN
+    -- The id and the time are of one month, as in a month's own table: else the month could never be settled.
+    IF net IS NOT NULL THEN
+        EXECUTE format(
+            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (date_trunc(''month'', %I AT TIME ZONE ''UTC'') = date_trunc(''month'',
+                to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000) AT TIME ZONE ''UTC''))',
+            leaf, net || '_month', audit.time_column(left(net, -8)));
+    END IF;
+    -- What default privileges of any kind have given to others; it belongs to whoever has made it just now.
+    FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = leaf AND a.grantee <> c.relowner LOOP
+        EXECUTE format('REVOKE ALL ON %s FROM %s', leaf, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END);
+    END LOOP;
+    EXECUTE format('GRANT INSERT ON %s TO audit_writer', leaf);
+    PERFORM audit.make_append_only(leaf);
+    PERFORM audit.keep_no_statistics(leaf);
+    PERFORM audit.give_to_owner(leaf);
+END
+$function$
+;
+--@ ["object","audit.make_leaf_safe(regclass)","function","",null]
+--@ ["owner","audit.make_leaf_safe(regclass)","","",null]
+ALTER FUNCTION audit.make_leaf_safe(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_leaf_safe(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.make_leaf_safe(regclass) TO audit_maintainer;
+--@ ["object","audit.mandates","view","",null]
+--@ ["owner","audit.mandates","","",null]
+ALTER VIEW audit.mandates OWNER TO audit_owner;
+--@ ["privilege","audit.mandates","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.mandates TO audit_auditor;
+--@ ["privilege","audit.mandates","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.mandates TO audit_reader;
+--@ ["privilege","audit.mandates","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.mandates TO audit_owner;
+--@ ["privilege","audit.mandates","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.mandates TO audit_owner;
+--@ ["view","audit.mandates","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"mandate_id\", \"text\"], [\"limit_cents\", \"bigint\"], [\"currency\", \"text\"], [\"period\", \"text\"], [\"state\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.mandates WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.target_id AS mandate_id,
+    audit.integer_of((events.metadata -> 'limit_cents'::text)) AS limit_cents,
+    (events.metadata ->> 'currency'::text) AS currency,
+    (events.metadata ->> 'period'::text) AS period,
+    (events.metadata ->> 'state'::text) AS state,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'mandate'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.target_id AS mandate_id,
+    audit.integer_of((activities.metadata -> 'limit_cents'::text)) AS limit_cents,
+    (activities.metadata ->> 'currency'::text) AS currency,
+    (activities.metadata ->> 'period'::text) AS period,
+    (activities.metadata ->> 'state'::text) AS state,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'mandate'::text);
+--@ ["object","audit.model_usage","view","",null]
+--@ ["owner","audit.model_usage","","",null]
+ALTER VIEW audit.model_usage OWNER TO audit_owner;
+--@ ["privilege","audit.model_usage","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.model_usage TO audit_auditor;
+--@ ["privilege","audit.model_usage","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.model_usage TO audit_reader;
+--@ ["privilege","audit.model_usage","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.model_usage TO audit_owner;
+--@ ["privilege","audit.model_usage","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.model_usage TO audit_owner;
+--@ ["view","audit.model_usage","","[[\"day\", \"timestamp with time zone\"], [\"tenant_id\", \"uuid\"], [\"model_name\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"bigint\"], [\"calls\", \"bigint\"], [\"failed\", \"bigint\"], [\"input_token_count\", \"bigint\"], [\"output_token_count\", \"bigint\"], [\"average_duration_ms\", \"double precision\"], [\"p95_duration_ms\", \"bigint\"]]",null]
+CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
+ SELECT b.day,
+    m.tenant_id,
+    m.model_name,
+    m.provider,
+    m.prompt_template_name,
+    m.prompt_template_version,
+    m.calls,
+    m.failed,
+    m.input_token_count,
+    m.output_token_count,
+    m.average_duration_ms,
+    m.p95_duration_ms
+   FROM generate_series(date_trunc('day'::text, audit.time_of(( SELECT r.id
+           FROM (( SELECT events.id
+                   FROM audit.events
+                  ORDER BY events.id
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT activities.id
+                   FROM audit.activities
+                  ORDER BY activities.id
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id
+                 LIMIT 1)) r
+          ORDER BY r.id
+         LIMIT 1)), 'UTC'::text), LEAST(audit.time_of(( SELECT r.id
+           FROM (( SELECT events.id
+                   FROM audit.events
+                  ORDER BY events.id DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT activities.id
+                   FROM audit.activities
+                  ORDER BY activities.id DESC
+                 LIMIT 1)
+                UNION ALL
+                ( SELECT prompt_runs.id
+                   FROM audit.prompt_runs
+                  ORDER BY prompt_runs.id DESC
+                 LIMIT 1)) r
+          ORDER BY r.id DESC
+         LIMIT 1)), now()), '24:00:00'::interval) b(day),
+    LATERAL ( SELECT r.tenant_id,
+            r.model_name,
+            r.provider,
+            r.prompt_template_name,
+            r.prompt_template_version,
+            count(*) AS calls,
+            count(*) FILTER (WHERE (r.status = ANY (ARRAY['failed'::audit.run_status, 'rejected'::audit.run_status, 'cancelled'::audit.run_status]))) AS failed,
+                CASE
+                    WHEN (sum(r.input_token_count) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.input_token_count))::bigint
+                    ELSE NULL::bigint
+                END AS input_token_count,
+                CASE
+                    WHEN (sum(r.output_token_count) <= ('9223372036854775807'::bigint)::numeric) THEN (sum(r.output_token_count))::bigint
+                    ELSE NULL::bigint
+                END AS output_token_count,
+            (avg(r.duration_ms))::double precision AS average_duration_ms,
+            percentile_disc('0.95'::double precision) WITHIN GROUP (ORDER BY r.duration_ms) AS p95_duration_ms
+           FROM ( SELECT prompt_runs.id,
+                    prompt_runs.tenant_id,
+                    prompt_runs.model_name,
+                    prompt_runs.provider,
+                    prompt_runs.prompt_template_name,
+                    (prompt_runs.prompt_template_version)::bigint AS prompt_template_version,
+                    prompt_runs.status,
+                    prompt_runs.created_at,
+                    prompt_runs.duration_ms,
+                        CASE
+                            WHEN (prompt_runs.input_token_count >= 0) THEN (prompt_runs.input_token_count)::bigint
+                            ELSE NULL::bigint
+                        END AS input_token_count,
+                        CASE
+                            WHEN (prompt_runs.output_token_count >= 0) THEN (prompt_runs.output_token_count)::bigint
+                            ELSE NULL::bigint
+                        END AS output_token_count
+                   FROM audit.prompt_runs
+                UNION ALL
+                 SELECT events.id,
+                    events.tenant_id,
+                    (events.metadata ->> 'model'::text) AS model_name,
+                    (events.metadata ->> 'provider'::text) AS provider,
+                    (events.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+                    audit.integer_of((events.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+                    events.status,
+                    events.created_at,
+                    events.latency_ms AS duration_ms,
+                    audit.tokens_of((events.metadata -> 'input_token_count'::text)) AS input_token_count,
+                    audit.tokens_of((events.metadata -> 'output_token_count'::text)) AS output_token_count
+                   FROM audit.events
+                  WHERE (events.action_type = 'llm_call'::text)
+                UNION ALL
+                 SELECT activities.id,
+                    activities.tenant_id,
+                    (activities.metadata ->> 'model'::text) AS model_name,
+                    (activities.metadata ->> 'provider'::text) AS provider,
+                    (activities.metadata ->> 'prompt_template_name'::text) AS prompt_template_name,
+                    audit.integer_of((activities.metadata -> 'prompt_template_version'::text)) AS prompt_template_version,
+                    activities.status,
+                    activities.created_at,
+                    activities.latency_ms AS duration_ms,
+                    audit.tokens_of((activities.metadata -> 'input_token_count'::text)) AS input_token_count,
+                    audit.tokens_of((activities.metadata -> 'output_token_count'::text)) AS output_token_count
+                   FROM audit.activities
+                  WHERE (activities.action_type = 'llm_call'::text)) r
+          WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
+          GROUP BY r.tenant_id, r.model_name, r.provider, r.prompt_template_name, r.prompt_template_version) m;
+--@ ["function","audit.number_of(jsonb)","","f (value jsonb) double precision",null]
+CREATE OR REPLACE FUNCTION audit.number_of(value jsonb)
+ RETURNS double precision
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((jsonb_typeof(value) = 'number'::text) AND (abs((value)::numeric) < 0.000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000001)) THEN (0)::double precision WHEN ((jsonb_typeof(value) = 'number'::text) AND (abs((value)::numeric) < '1000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000'::numeric)) THEN ((value)::numeric)::double precision WHEN ((jsonb_typeof(value) = 'string'::text) AND ((value #>> '{}'::text[]) ~ '^[-+]?[0-9]{1,18}([.][0-9]{1,18})?$'::text)) THEN ((value #>> '{}'::text[]))::double precision ELSE NULL::double precision END
+;
+--@ ["object","audit.number_of(jsonb)","function","",null]
+--@ ["owner","audit.number_of(jsonb)","","",null]
+ALTER FUNCTION audit.number_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.number_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.number_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.number_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) text[]",null]
+CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
+ RETURNS text[]
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    against  text[] := '{}';
+    hold     record;
+    is_there boolean;
+    strays   bigint;
+BEGIN
+    FOR hold IN SELECT h.id, h.tenant_id FROM audit.held(parent, month_start, month_end) h LOOP
+        is_there := true;
+        IF hold.tenant_id IS NOT NULL THEN
+            EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1)', leaf) INTO is_there USING hold.tenant_id;
+        END IF;
+        IF is_there THEN
+            against := against || format('held by the legal hold %s', hold.id);
+        END IF;
+    END LOOP;
+    -- Its month is in its name, which a superuser can change.
+    EXECUTE format('SELECT count(*) FROM audit_parts.%1$I WHERE %2$I < $1 OR %2$I >= $2 OR id < $3 OR id >= $4', leaf, audit.time_column(parent))
+        INTO strays USING month_start, month_end, audit.id_at(month_start), audit.id_at(month_end);
+    IF strays > 0 THEN
+        against := against || format('%s rows are not of the month that its name says', strays);
+    END IF;
+    RETURN against || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
+END
+$function$
+;
+--@ ["object","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["forced row security","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock SET LOGGED;
+--@ ["object","audit.partition_lock","table","",null]
+--@ ["owner","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock OWNER TO audit_owner;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["privilege","audit.partition_lock","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.partition_lock TO audit_maintainer;
+--@ ["row security","audit.partition_lock","","",null]
+ALTER TABLE audit.partition_lock DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit.partition_lock","","r ","[\"audit\", \"partition_lock\"]"]
+--@ ["function","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","","f (reason text, tenant_id uuid DEFAULT NULL::uuid, from_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, to_time timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, kinds text[] DEFAULT NULL::text[], even_if_unknown boolean DEFAULT false) uuid",null]
+CREATE OR REPLACE FUNCTION audit.place_hold(reason text, tenant_id uuid DEFAULT NULL::uuid, from_time timestamp with time zone DEFAULT '-infinity'::timestamp with time zone, to_time timestamp with time zone DEFAULT 'infinity'::timestamp with time zone, kinds text[] DEFAULT NULL::text[], even_if_unknown boolean DEFAULT false)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    hold     uuid;
+    parent   text;
+    leaf     text;
+    is_known boolean := tenant_id IS NULL OR coalesce(even_if_unknown, false);
+BEGIN
+    PERFORM audit.check_text('the reason of a hold', reason, 4096);
+    PERFORM audit.check_kinds(kinds);
+    IF from_time IS NULL OR to_time IS NULL OR from_time >= to_time THEN
+        RAISE EXCEPTION 'audit trail: a hold covers no time unless its beginning is before its end' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF to_time <= '1970-01-01 00:00+00' OR from_time >= '10000-01-01 00:00+00' THEN
+        RAISE EXCEPTION 'audit trail: no record is of a time outside the years 1970 to 9999, so the hold would hold nothing' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH parent IN ARRAY audit.record_tables() LOOP
+        FOR leaf IN SELECT audit.leaves(parent) LOOP
+            EXIT WHEN is_known;
+            BEGIN
+                EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1 AND %s)', leaf, audit.by_the_host(parent)) INTO is_known USING tenant_id;
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
+        END LOOP;
+    END LOOP;
+    IF NOT is_known THEN
+        RAISE EXCEPTION 'audit trail: no record is of this tenant, so the hold would hold nothing; if its key is not misspelt, say --even-if-unknown (even_if_unknown => true)'
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    INSERT INTO audit.legal_holds (reason, tenant_id, kinds, from_time, to_time, placed_by)
+        VALUES (reason, tenant_id, CASE WHEN kinds IS NOT NULL THEN audit.check_kinds(kinds) END, from_time, to_time, session_user)
+        RETURNING id INTO hold;
+    PERFORM audit.append_event('audit.hold_placed', 'legal_hold', hold::text, reason, NULL, tenant_id, NULL);
+    RETURN hold;
+END
+$function$
+;
+--@ ["object","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","function","",null]
+--@ ["owner","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","","",null]
+ALTER FUNCTION audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) OWNER TO audit_maintainer;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_auditor;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_operator;
+--@ ["privilege","audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.place_hold(text,uuid,timestamp with time zone,timestamp with time zone,text[],boolean) TO audit_maintainer;
+--@ ["function","audit.plan_retention(interval,text[])","","f (keep interval, kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_retention(keep interval, kinds text[] DEFAULT NULL::text[])
+ RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, bytes bigint, obstacles text[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    leaf  text;
+    floor constant interval := audit.least_age();
+    young timestamptz;
+BEGIN
+    -- By the calendar, at this moment: a span can be longer than another in days and shorter in months.
+    BEGIN
+        young := now() - keep;
+    EXCEPTION WHEN datetime_field_overflow THEN
+        -- Beyond all time that there is.
+        young := NULL;
+    END;
+    IF young IS NULL OR NOT isfinite(young) OR young > now() - interval '1 day' OR young > now() - floor THEN
+        RAISE EXCEPTION 'audit trail: records are kept for % at least, which is the least age that an auditor has set, or the default; audit.set_least_age changes it', floor
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
+        FOR leaf IN SELECT l FROM audit.leaves(parent) l WHERE l ~ '_[0-9]{4}_[0-9]{2}$' LOOP
+            from_time := to_timestamp(right(leaf, 7), 'YYYY_MM');
+            to_time := from_time + interval '1 month';
+            CONTINUE WHEN to_time > young;
+            partition := leaf;
+            BEGIN
+                EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
+                bytes := pg_total_relation_size(format('audit_parts.%I', leaf)::regclass);
+                obstacles := audit.obstacles(parent, leaf, from_time, to_time);
+            EXCEPTION WHEN undefined_table THEN
+                -- It was removed meanwhile.
+                CONTINUE;
+            END;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.plan_retention(interval,text[])","function","",null]
+--@ ["owner","audit.plan_retention(interval,text[])","","",null]
+ALTER FUNCTION audit.plan_retention(interval,text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.plan_retention(interval,text[])","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_operator;
+--@ ["privilege","audit.plan_retention(interval,text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_retention(interval,text[]) TO audit_maintainer;
+--@ ["function","audit.plan_settling(text[])","","f (kinds text[] DEFAULT NULL::text[]) TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])",null]
+CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[])
+ RETURNS TABLE(parent text, partition text, from_time timestamp with time zone, to_time timestamp with time zone, rows bigint, obstacles text[])
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    strays bigint;
+BEGIN
+    FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
+        CONTINUE WHEN parent || '_default' NOT IN (SELECT audit.leaves(parent));
+        FOR from_time, to_time, rows, strays IN EXECUTE format(
+            'SELECT month, month + interval ''1 month'', count(*), count(*) FILTER (WHERE %1$I < month OR %1$I >= month + interval ''1 month'')
+             FROM (SELECT %1$I, date_trunc(''month'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS month
+                 FROM audit_parts.%2$I) d
+             GROUP BY month ORDER BY month', audit.time_column(parent), parent || '_default')
+        LOOP
+            partition := parent || '_' || to_char(from_time, 'YYYY_MM');
+            -- Also to the default partition alone: rows leave it by a DELETE.
+            obstacles := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
+                || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
+            IF from_time > now() + interval '2 months' THEN
+                obstacles := obstacles || 'its month is more than two months ahead'::text;
+            END IF;
+            IF strays > 0 THEN
+                obstacles := obstacles || format('%s of the rows have a time that is not of the month of their id', strays);
+            END IF;
+            IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = partition) THEN
+                obstacles := obstacles || format('audit_parts.%I is there, and no partition', partition);
+            END IF;
+            RETURN NEXT;
+        END LOOP;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.plan_settling(text[])","function","",null]
+--@ ["owner","audit.plan_settling(text[])","","",null]
+ALTER FUNCTION audit.plan_settling(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.plan_settling(text[])","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_operator;
+--@ ["privilege","audit.plan_settling(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.plan_settling(text[]) TO audit_maintainer;
+--@ ["function","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","","f (target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text) bigint",null]
+CREATE OR REPLACE FUNCTION audit.prepare_tracking(target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    relation record;
+    tracking bigint;
+    wrong    text;
+BEGIN
+    SELECT c.relkind, c.relpersistence, c.relowner, c.relispartition, n.nspname, format('%I.%I', n.nspname, c.relname) AS name INTO relation
+        FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = target;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit trail: no such table' USING ERRCODE = 'undefined_table';
+    END IF;
+    IF NOT pg_has_role(session_user, relation.relowner, 'MEMBER') THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', relation.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
+    END IF;
+    IF relation.relkind NOT IN ('r', 'p') OR relation.relpersistence = 't' OR relation.nspname IN ('pg_catalog', 'information_schema', 'audit', 'audit_parts', 'audit_guard') THEN
+        RAISE EXCEPTION 'audit trail: % is no table of which changes can be recorded', relation.name USING ERRCODE = 'wrong_object_type',
+            HINT = 'A table that is not temporary, and none of Postgres or of the trail.';
+    END IF;
+    IF relation.relispartition THEN
+        RAISE EXCEPTION 'audit trail: % is a partition', relation.name USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that it is a partition of.';
+    END IF;
+    operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
+    SELECT o INTO wrong FROM unnest(operations) o WHERE o IS NULL OR o NOT IN ('insert', 'update', 'delete', 'truncate') LIMIT 1;
+    IF FOUND OR cardinality(operations) IS DISTINCT FROM (SELECT count(DISTINCT o) FROM unnest(operations) o) OR operations = '{}' THEN
+        RAISE EXCEPTION 'audit trail: operations are some of insert, update, delete and truncate, each once' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF on_failure IS NULL OR on_failure NOT IN ('fail', 'warn') THEN
+        RAISE EXCEPTION 'audit trail: on_failure is ''fail'' or ''warn''' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF max_value_bytes IS NULL OR max_value_bytes NOT BETWEEN 64 AND 1048576 THEN
+        RAISE EXCEPTION 'audit trail: max_value_bytes is from 64 to 1048576' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.check_text('the action_type', action_type, 256);
+    FOR wrong IN SELECT c FROM unnest(columns_out || columns_masked || tenant_column) c
+        WHERE c IS NOT NULL AND NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = target AND a.attname = c AND a.attnum > 0 AND NOT a.attisdropped)
+    LOOP
+        RAISE EXCEPTION 'audit trail: % has no column %', relation.name, quote_ident(wrong) USING ERRCODE = 'undefined_column';
+    END LOOP;
+    FOR wrong IN SELECT a.attname FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+        WHERE i.indrelid = target AND i.indisprimary AND a.attname = ANY (columns_out || columns_masked)
+    LOOP
+        RAISE EXCEPTION 'audit trail: column % of % is in its primary key, by which a row is known', quote_ident(wrong), relation.name
+            USING ERRCODE = 'invalid_parameter_value';
+    END LOOP;
+    PERFORM audit.forget_dropped_tables();
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
+        VALUES (target, relation.name, action_type, operations, tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+                excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
+        RETURNING t.id INTO tracking;
+    EXECUTE audit.change_function(tracking);
+    EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM PUBLIC', 'record_change_' || tracking);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION audit.%I() TO %s', 'record_change_' || tracking, relation.relowner::regrole);
+    RETURN tracking;
+END
+$function$
+;
+--@ ["object","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","function","",null]
+--@ ["owner","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","","",null]
+ALTER FUNCTION audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) TO audit_operator;
+--@ ["privilege","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) TO audit_writer;
+--@ ["privilege","audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.prepare_tracking(regclass,text,text[],text[],integer,text,text[],text) TO audit_maintainer;
+--@ ["column","audit.prompt_runs","agent_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN agent_id uuid;
+--@ ["column","audit.prompt_runs","conversation_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN conversation_id text;
+--@ ["column","audit.prompt_runs","created_at","","ALTER TABLE audit.prompt_runs ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN created_at timestamp with time zone;
+--@ ["column","audit.prompt_runs","duration_ms","","ALTER TABLE audit.prompt_runs ALTER COLUMN duration_ms TYPE bigint USING duration_ms::bigint;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN duration_ms bigint;
+--@ ["column","audit.prompt_runs","error_code","","ALTER TABLE audit.prompt_runs ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN error_code text;
+--@ ["column","audit.prompt_runs","error_message","","ALTER TABLE audit.prompt_runs ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN error_message text;
+--@ ["column","audit.prompt_runs","finished_at","","ALTER TABLE audit.prompt_runs ALTER COLUMN finished_at TYPE timestamp with time zone USING finished_at::timestamp with time zone;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN finished_at timestamp with time zone;
+--@ ["column","audit.prompt_runs","id","","ALTER TABLE audit.prompt_runs ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN id uuid;
+--@ ["column","audit.prompt_runs","input_token_count","","ALTER TABLE audit.prompt_runs ALTER COLUMN input_token_count TYPE integer USING input_token_count::integer;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN input_token_count integer;
+--@ ["column","audit.prompt_runs","llm_session_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.prompt_runs","metadata","","ALTER TABLE audit.prompt_runs ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN metadata jsonb;
+--@ ["column","audit.prompt_runs","model_name","","ALTER TABLE audit.prompt_runs ALTER COLUMN model_name TYPE text USING model_name::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN model_name text;
+--@ ["column","audit.prompt_runs","output_token_count","","ALTER TABLE audit.prompt_runs ALTER COLUMN output_token_count TYPE integer USING output_token_count::integer;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN output_token_count integer;
+--@ ["column","audit.prompt_runs","parent_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN parent_id uuid;
+--@ ["column","audit.prompt_runs","problems","","ALTER TABLE audit.prompt_runs ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.prompt_runs ADD COLUMN problems text[];
+--@ ["column","audit.prompt_runs","prompt_template_name","","ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_name TYPE text USING prompt_template_name::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN prompt_template_name text;
+--@ ["column","audit.prompt_runs","prompt_template_version","","ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_version TYPE integer USING prompt_template_version::integer;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN prompt_template_version integer;
+--@ ["column","audit.prompt_runs","provider","","ALTER TABLE audit.prompt_runs ALTER COLUMN provider TYPE text USING provider::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN provider text;
+--@ ["column","audit.prompt_runs","rendered_prompt","","ALTER TABLE audit.prompt_runs ALTER COLUMN rendered_prompt TYPE text USING rendered_prompt::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN rendered_prompt text;
+--@ ["column","audit.prompt_runs","request_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN request_id text;
+--@ ["column","audit.prompt_runs","response_text","","ALTER TABLE audit.prompt_runs ALTER COLUMN response_text TYPE text USING response_text::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN response_text text;
+--@ ["column","audit.prompt_runs","role","","ALTER TABLE audit.prompt_runs ALTER COLUMN role TYPE text USING role::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN role text;
+--@ ["column","audit.prompt_runs","salt","","ALTER TABLE audit.prompt_runs ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN salt bytea;
+--@ ["column","audit.prompt_runs","seq","","ALTER TABLE audit.prompt_runs ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN seq bigint;
+--@ ["column","audit.prompt_runs","service_name","","ALTER TABLE audit.prompt_runs ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN service_name text;
+--@ ["column","audit.prompt_runs","span_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN span_id text;
+--@ ["column","audit.prompt_runs","status","","ALTER TABLE audit.prompt_runs ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN status audit.run_status;
+--@ ["column","audit.prompt_runs","tenant_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN tenant_id uuid;
+--@ ["column","audit.prompt_runs","trace_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN trace_id text;
+--@ ["column","audit.prompt_runs","user_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN user_id text;
+--@ ["column","audit.prompt_runs","user_role","","ALTER TABLE audit.prompt_runs ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN user_role text;
+--@ ["column","audit.prompt_runs","writer_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.prompt_runs ADD COLUMN writer_id uuid;
+--@ ["column default","audit.prompt_runs","metadata","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.prompt_runs","problems","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.prompt_runs","created_at","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN created_at SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","metadata","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","problems","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","salt","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","seq","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","status","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","writer_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.prompt_runs","agent_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","conversation_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","duration_ms","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN duration_ms SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","error_code","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","error_message","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","finished_at","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN finished_at SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","input_token_count","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN input_token_count SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","llm_session_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","metadata","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","model_name","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN model_name SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","output_token_count","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN output_token_count SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","parent_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","problems","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","prompt_template_name","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_name SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","prompt_template_version","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_version SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","provider","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN provider SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","rendered_prompt","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN rendered_prompt SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","request_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","response_text","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN response_text SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","role","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN role SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","salt","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","seq","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","service_name","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","span_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","status","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","tenant_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","trace_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","user_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","user_role","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","writer_id","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.prompt_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"model_name\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"integer\"], [\"rendered_prompt\", \"text\"], [\"response_text\", \"text\"], [\"role\", \"text\"], [\"input_token_count\", \"integer\"], [\"output_token_count\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["constraint","audit.prompt_runs","prompt_runs_created_at_check",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.prompt_runs","prompt_runs_finished_at_check",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.prompt_runs","prompt_runs_pkey",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.prompt_runs","prompt_runs_size",null,null]
+ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_size CHECK (((((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(model_name), 0)) + COALESCE(octet_length(provider), 0)) + COALESCE(octet_length(prompt_template_name), 0)) + COALESCE(octet_length(rendered_prompt), 0)) + COALESCE(octet_length(response_text), 0)) + COALESCE(octet_length(role), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND (cardinality(problems) <= 101) AND
+CASE
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
+--@ ["forced row security","audit.prompt_runs","","",null]
+ALTER TABLE audit.prompt_runs FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (request_id, tenant_id)","long",null]
+CREATE INDEX ON audit.prompt_runs USING btree (request_id, tenant_id);
+--@ ["index","audit.prompt_runs","audit.prompt_runs USING btree (tenant_id, id)","harmless",null]
+CREATE INDEX ON audit.prompt_runs USING btree (tenant_id, id);
+--@ ["object","audit.prompt_runs","table","",null]
+--@ ["owner","audit.prompt_runs","","",null]
+ALTER TABLE audit.prompt_runs OWNER TO audit_owner;
+--@ ["policy","audit.prompt_runs","auditor",null,null]
+CREATE POLICY auditor ON audit.prompt_runs FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.prompt_runs","maintainer",null,null]
+CREATE POLICY maintainer ON audit.prompt_runs FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["policy","audit.prompt_runs","tenant",null,null]
+CREATE POLICY tenant ON audit.prompt_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.prompt_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_auditor;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.prompt_runs TO audit_maintainer;
+--@ ["privilege","audit.prompt_runs","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.prompt_runs TO audit_owner;
+--@ ["privilege","audit.prompt_runs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.prompt_runs TO audit_reader;
+--@ ["row security","audit.prompt_runs","","",null]
+ALTER TABLE audit.prompt_runs ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.prompt_runs","","p RANGE (id)","[\"audit\", \"prompt_runs\"]"]
+--@ ["trigger","audit.prompt_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.prompt_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.prompt_runs ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.prompt_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.prompt_runs ENABLE ALWAYS TRIGGER append_only;
+--@ ["column","audit.query_runs","agent_id","","ALTER TABLE audit.query_runs ALTER COLUMN agent_id TYPE uuid USING agent_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN agent_id uuid;
+--@ ["column","audit.query_runs","conversation_id","","ALTER TABLE audit.query_runs ALTER COLUMN conversation_id TYPE text USING conversation_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN conversation_id text;
+--@ ["column","audit.query_runs","datasource_id","","ALTER TABLE audit.query_runs ALTER COLUMN datasource_id TYPE uuid USING datasource_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN datasource_id uuid;
+--@ ["column","audit.query_runs","duration_ms","","ALTER TABLE audit.query_runs ALTER COLUMN duration_ms TYPE bigint USING duration_ms::bigint;"]
+ALTER TABLE audit.query_runs ADD COLUMN duration_ms bigint;
+--@ ["column","audit.query_runs","error_code","","ALTER TABLE audit.query_runs ALTER COLUMN error_code TYPE text USING error_code::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN error_code text;
+--@ ["column","audit.query_runs","error_message","","ALTER TABLE audit.query_runs ALTER COLUMN error_message TYPE text USING error_message::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN error_message text;
+--@ ["column","audit.query_runs","finished_at","","ALTER TABLE audit.query_runs ALTER COLUMN finished_at TYPE timestamp with time zone USING finished_at::timestamp with time zone;"]
+ALTER TABLE audit.query_runs ADD COLUMN finished_at timestamp with time zone;
+--@ ["column","audit.query_runs","id","","ALTER TABLE audit.query_runs ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN id uuid;
+--@ ["column","audit.query_runs","llm_session_id","","ALTER TABLE audit.query_runs ALTER COLUMN llm_session_id TYPE uuid USING llm_session_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN llm_session_id uuid;
+--@ ["column","audit.query_runs","metadata","","ALTER TABLE audit.query_runs ALTER COLUMN metadata TYPE jsonb USING metadata::jsonb;"]
+ALTER TABLE audit.query_runs ADD COLUMN metadata jsonb;
+--@ ["column","audit.query_runs","parent_id","","ALTER TABLE audit.query_runs ALTER COLUMN parent_id TYPE uuid USING parent_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN parent_id uuid;
+--@ ["column","audit.query_runs","problems","","ALTER TABLE audit.query_runs ALTER COLUMN problems TYPE text[] USING problems::text[];"]
+ALTER TABLE audit.query_runs ADD COLUMN problems text[];
+--@ ["column","audit.query_runs","question_text","","ALTER TABLE audit.query_runs ALTER COLUMN question_text TYPE text USING question_text::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN question_text text;
+--@ ["column","audit.query_runs","request_id","","ALTER TABLE audit.query_runs ALTER COLUMN request_id TYPE text USING request_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN request_id text;
+--@ ["column","audit.query_runs","row_count","","ALTER TABLE audit.query_runs ALTER COLUMN row_count TYPE integer USING row_count::integer;"]
+ALTER TABLE audit.query_runs ADD COLUMN row_count integer;
+--@ ["column","audit.query_runs","rows_affected","","ALTER TABLE audit.query_runs ALTER COLUMN rows_affected TYPE integer USING rows_affected::integer;"]
+ALTER TABLE audit.query_runs ADD COLUMN rows_affected integer;
+--@ ["column","audit.query_runs","salt","","ALTER TABLE audit.query_runs ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
+ALTER TABLE audit.query_runs ADD COLUMN salt bytea;
+--@ ["column","audit.query_runs","seq","","ALTER TABLE audit.query_runs ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.query_runs ADD COLUMN seq bigint;
+--@ ["column","audit.query_runs","service_name","","ALTER TABLE audit.query_runs ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN service_name text;
+--@ ["column","audit.query_runs","span_id","","ALTER TABLE audit.query_runs ALTER COLUMN span_id TYPE text USING span_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN span_id text;
+--@ ["column","audit.query_runs","sql_summary","","ALTER TABLE audit.query_runs ALTER COLUMN sql_summary TYPE text USING sql_summary::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN sql_summary text;
+--@ ["column","audit.query_runs","sql_text","","ALTER TABLE audit.query_runs ALTER COLUMN sql_text TYPE text USING sql_text::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN sql_text text;
+--@ ["column","audit.query_runs","started_at","","ALTER TABLE audit.query_runs ALTER COLUMN started_at TYPE timestamp with time zone USING started_at::timestamp with time zone;"]
+ALTER TABLE audit.query_runs ADD COLUMN started_at timestamp with time zone;
+--@ ["column","audit.query_runs","status","","ALTER TABLE audit.query_runs ALTER COLUMN status TYPE audit.run_status USING status::audit.run_status;"]
+ALTER TABLE audit.query_runs ADD COLUMN status audit.run_status;
+--@ ["column","audit.query_runs","tenant_id","","ALTER TABLE audit.query_runs ALTER COLUMN tenant_id TYPE uuid USING tenant_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN tenant_id uuid;
+--@ ["column","audit.query_runs","trace_id","","ALTER TABLE audit.query_runs ALTER COLUMN trace_id TYPE text USING trace_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN trace_id text;
+--@ ["column","audit.query_runs","user_id","","ALTER TABLE audit.query_runs ALTER COLUMN user_id TYPE text USING user_id::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN user_id text;
+--@ ["column","audit.query_runs","user_role","","ALTER TABLE audit.query_runs ALTER COLUMN user_role TYPE text USING user_role::text;"]
+ALTER TABLE audit.query_runs ADD COLUMN user_role text;
+--@ ["column","audit.query_runs","writer_id","","ALTER TABLE audit.query_runs ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.query_runs ADD COLUMN writer_id uuid;
+--@ ["column default","audit.query_runs","metadata","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
+--@ ["column default","audit.query_runs","problems","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column not null","audit.query_runs","id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.query_runs","metadata","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN metadata SET NOT NULL;
+--@ ["column not null","audit.query_runs","problems","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.query_runs","salt","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN salt SET NOT NULL;
+--@ ["column not null","audit.query_runs","seq","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.query_runs","started_at","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN started_at SET NOT NULL;
+--@ ["column not null","audit.query_runs","status","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN status SET NOT NULL;
+--@ ["column not null","audit.query_runs","writer_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET NOT NULL;
+--@ ["column statistics","audit.query_runs","agent_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN agent_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","conversation_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN conversation_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","datasource_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN datasource_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","duration_ms","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN duration_ms SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","error_code","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN error_code SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","error_message","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN error_message SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","finished_at","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN finished_at SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","llm_session_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN llm_session_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","metadata","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN metadata SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","parent_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN parent_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","problems","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","question_text","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN question_text SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","request_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN request_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","row_count","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN row_count SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","rows_affected","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN rows_affected SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","salt","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN salt SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","seq","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN seq SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","service_name","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN service_name SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","span_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN span_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","sql_summary","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN sql_summary SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","sql_text","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN sql_text SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","status","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN status SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","tenant_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN tenant_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","trace_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN trace_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","user_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN user_id SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","user_role","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN user_role SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","writer_id","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET STATISTICS 0;
+--@ ["columns","audit.query_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"datasource_id\", \"uuid\"], [\"question_text\", \"text\"], [\"sql_text\", \"text\"], [\"sql_summary\", \"text\"], [\"row_count\", \"integer\"], [\"rows_affected\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"started_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["constraint","audit.query_runs","query_runs_finished_at_check",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["constraint","audit.query_runs","query_runs_pkey",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.query_runs","query_runs_size",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_size CHECK ((((((((((((((COALESCE(octet_length(user_id), 0) + COALESCE(octet_length(user_role), 0)) + COALESCE(octet_length(request_id), 0)) + COALESCE(octet_length(conversation_id), 0)) + COALESCE(octet_length(trace_id), 0)) + COALESCE(octet_length(span_id), 0)) + COALESCE(octet_length(service_name), 0)) + COALESCE(octet_length(question_text), 0)) + COALESCE(octet_length(sql_text), 0)) + COALESCE(octet_length(sql_summary), 0)) + COALESCE(octet_length(error_code), 0)) + COALESCE(octet_length(error_message), 0)) <= 150994944) AND (octet_length(salt) <= 64) AND
+CASE
+    WHEN ((pg_column_size(metadata) > 2000) OR (pg_column_compression(metadata) IS NOT NULL)) THEN (octet_length((metadata)::text) <= 150994944)
+    ELSE true
+END AND (cardinality(problems) <= 101) AND
+CASE
+    WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END));
+--@ ["constraint","audit.query_runs","query_runs_started_at_check",null,null]
+ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_started_at_check CHECK (((started_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (started_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
+--@ ["forced row security","audit.query_runs","","",null]
+ALTER TABLE audit.query_runs FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.query_runs","audit.query_runs USING btree (request_id, tenant_id)","long",null]
+CREATE INDEX ON audit.query_runs USING btree (request_id, tenant_id);
+--@ ["index","audit.query_runs","audit.query_runs USING btree (tenant_id, id)","harmless",null]
+CREATE INDEX ON audit.query_runs USING btree (tenant_id, id);
+--@ ["object","audit.query_runs","table","",null]
+--@ ["owner","audit.query_runs","","",null]
+ALTER TABLE audit.query_runs OWNER TO audit_owner;
+--@ ["policy","audit.query_runs","auditor",null,null]
+CREATE POLICY auditor ON audit.query_runs FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.query_runs","maintainer",null,null]
+CREATE POLICY maintainer ON audit.query_runs FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["policy","audit.query_runs","tenant",null,null]
+CREATE POLICY tenant ON audit.query_runs FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
+--@ ["privilege","audit.query_runs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_auditor;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.query_runs TO audit_maintainer;
+--@ ["privilege","audit.query_runs","[\"audit_owner\", \"SELECT\", \" (id)\"]","",null]
+GRANT SELECT (id) ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[\"audit_owner\", \"UPDATE\", \" (id)\"]","",null]
+GRANT UPDATE (id) ON TABLE audit.query_runs TO audit_owner;
+--@ ["privilege","audit.query_runs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.query_runs TO audit_reader;
+--@ ["row security","audit.query_runs","","",null]
+ALTER TABLE audit.query_runs ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.query_runs","","p RANGE (id)","[\"audit\", \"query_runs\"]"]
+--@ ["trigger","audit.query_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;
+--@ ["function","audit.record_reading(text,text,uuid)","","f (purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid) uuid",null]
+CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    PERFORM audit.check_text('the purpose of a reading', purpose, 4096);
+    IF octet_length(request_id) > 4096 THEN
+        RAISE EXCEPTION 'audit trail: the request id is longer than 4096 bytes' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    RETURN audit.append_event('audit.read', CASE WHEN request_id IS NULL THEN 'trail' ELSE 'request' END, request_id, purpose, NULL, tenant_id, NULL);
+END
+$function$
+;
+--@ ["object","audit.record_reading(text,text,uuid)","function","",null]
+--@ ["owner","audit.record_reading(text,text,uuid)","","",null]
+ALTER FUNCTION audit.record_reading(text,text,uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_reading(text,text,uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_auditor;
+--@ ["privilege","audit.record_reading(text,text,uuid)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_reader;
+--@ ["privilege","audit.record_reading(text,text,uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_maintainer;
+--@ ["function","audit.record_tables()","","f () text[]",null]
+CREATE OR REPLACE FUNCTION audit.record_tables()
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT ARRAY['query_runs', 'prompt_runs', 'events', 'activities']
+$function$
+;
+--@ ["object","audit.record_tables()","function","",null]
+--@ ["owner","audit.record_tables()","","",null]
+ALTER FUNCTION audit.record_tables() OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_tables()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_tables() TO audit_maintainer;
+--@ ["function","audit.record_truncation(audit.change_context,text)","","f (c audit.change_context, action_type text) void",null]
+CREATE OR REPLACE FUNCTION audit.record_truncation(c audit.change_context, action_type text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    rows constant bigint := nullif(current_setting('audit.truncated_rows', true), '');
+BEGIN
+    INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
+            service_name, action_type, target_type, status, created_at, metadata, problems, writer_id, seq, salt)
+        VALUES ((c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, c.tenant_id, c.user_id, c.user_role, c.agent_id, c.request_id, c.llm_session_id,
+            c.conversation_id, c.parent_id, c.trace_id, c.span_id, 'postgres', action_type, c.target, 'succeeded', c.at,
+            concat('{', c.about, ',"operation":"truncate","changes":{}}')::jsonb
+                || CASE WHEN rows > 10000000 THEN '{"rows_at_least": 10000000}' ELSE jsonb_build_object('rows', rows) END, c.problems, c.writer, 1, uuid_send(gen_random_uuid()));
+    PERFORM audit.end_change(c, 1);
+END
+$function$
+;
+--@ ["object","audit.record_truncation(audit.change_context,text)","function","",null]
+--@ ["owner","audit.record_truncation(audit.change_context,text)","","",null]
+ALTER FUNCTION audit.record_truncation(audit.change_context,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_truncation(audit.change_context,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_truncation(audit.change_context,text) TO audit_maintainer;
+--@ ["function","audit.referring(regclass)","","f (target regclass) SETOF text",null]
+CREATE OR REPLACE FUNCTION audit.referring(target regclass)
+ RETURNS SETOF text
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT format(
+        'rows of %1$s may refer to it by the foreign key %2$I; its owner takes that away (SET lock_timeout = ''400ms''; ALTER TABLE %1$s DROP CONSTRAINT %2$I), and may add it again afterwards (SET lock_timeout = ''400ms''; ALTER TABLE %1$s ADD CONSTRAINT %2$I %3$s%4$s)',
+        c.conrelid::regclass, c.conname, regexp_replace(pg_get_constraintdef(c.oid), ' NOT VALID$', ''), CASE h.relkind WHEN 'p' THEN '' ELSE ' NOT VALID' END)
+    FROM pg_constraint c JOIN pg_class h ON h.oid = c.conrelid
+    WHERE c.contype = 'f' AND c.conparentid = 0 AND c.confrelid = target
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.referring(regclass)","function","",null]
+--@ ["owner","audit.referring(regclass)","","",null]
+ALTER FUNCTION audit.referring(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.referring(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.referring(regclass) TO audit_maintainer;
+--@ ["function","audit.refuse_change()","","f () trigger",null]
+CREATE OR REPLACE FUNCTION audit.refuse_change()
+ RETURNS trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'audit trail: % on %.% is refused, it is append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege';
+END
+$function$
+;
+--@ ["object","audit.refuse_change()","function","",null]
+--@ ["owner","audit.refuse_change()","","",null]
+ALTER FUNCTION audit.refuse_change() OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_change()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_change() TO audit_maintainer;
+--@ ["function","audit.refuse_old_snapshot()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.refuse_old_snapshot()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+        RAISE EXCEPTION 'audit trail: this is done in a transaction that is READ COMMITTED, and in no other'
+            USING ERRCODE = 'invalid_transaction_state';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.refuse_old_snapshot()","function","",null]
+--@ ["owner","audit.refuse_old_snapshot()","","",null]
+ALTER FUNCTION audit.refuse_old_snapshot() OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_old_snapshot()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_old_snapshot() TO audit_maintainer;
+--@ ["function","audit.refuse_prepare()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.refuse_prepare()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF current_setting('max_prepared_transactions')::integer > 0 THEN
+        PERFORM pg_notify('tracing_audit_partitions', '');
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.refuse_prepare()","function","",null]
+--@ ["owner","audit.refuse_prepare()","","",null]
+ALTER FUNCTION audit.refuse_prepare() OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_prepare()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_prepare() TO audit_maintainer;
+--@ ["function","audit.relations_of(oid)","","f (target oid) SETOF regclass",null]
+CREATE OR REPLACE FUNCTION audit.relations_of(target oid)
+ RETURNS SETOF regclass
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    WITH RECURSIVE relations AS (
+        SELECT target AS oid UNION SELECT i.inhrelid FROM relations r JOIN pg_inherits i ON i.inhparent = r.oid)
+    SELECT c.oid::regclass FROM relations r JOIN pg_class c ON c.oid = r.oid WHERE c.relkind IN ('r', 'p')
+$function$
+;
+--@ ["object","audit.relations_of(oid)","function","",null]
+--@ ["owner","audit.relations_of(oid)","","",null]
+ALTER FUNCTION audit.relations_of(oid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.relations_of(oid)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_operator;
+--@ ["privilege","audit.relations_of(oid)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_writer;
+--@ ["privilege","audit.relations_of(oid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_maintainer;
+--@ ["column","audit.removals","first_seq","","ALTER TABLE audit.removals ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN first_seq bigint;
+--@ ["column","audit.removals","last_seq","","ALTER TABLE audit.removals ALTER COLUMN last_seq TYPE bigint USING last_seq::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN last_seq bigint;
+--@ ["column","audit.removals","parent","","ALTER TABLE audit.removals ALTER COLUMN parent TYPE text USING parent::text;"]
+ALTER TABLE audit.removals ADD COLUMN parent text;
+--@ ["column","audit.removals","partition","","ALTER TABLE audit.removals ALTER COLUMN partition TYPE text USING partition::text;"]
+ALTER TABLE audit.removals ADD COLUMN partition text;
+--@ ["column","audit.removals","removed_at","","ALTER TABLE audit.removals ALTER COLUMN removed_at TYPE timestamp with time zone USING removed_at::timestamp with time zone;"]
+ALTER TABLE audit.removals ADD COLUMN removed_at timestamp with time zone;
+--@ ["column","audit.removals","removed_by","","ALTER TABLE audit.removals ALTER COLUMN removed_by TYPE text USING removed_by::text;"]
+ALTER TABLE audit.removals ADD COLUMN removed_by text;
+--@ ["column","audit.removals","rows","","ALTER TABLE audit.removals ALTER COLUMN rows TYPE bigint USING rows::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN rows bigint;
+--@ ["column","audit.removals","sha256","","ALTER TABLE audit.removals ALTER COLUMN sha256 TYPE bytea USING sha256::bytea;"]
+ALTER TABLE audit.removals ADD COLUMN sha256 bytea;
+--@ ["column","audit.removals","writer_id","","ALTER TABLE audit.removals ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.removals ADD COLUMN writer_id uuid;
+--@ ["column default","audit.removals","removed_at","",null]
+ALTER TABLE audit.removals ALTER COLUMN removed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.removals","first_seq","",null]
+ALTER TABLE audit.removals ALTER COLUMN first_seq SET NOT NULL;
+--@ ["column not null","audit.removals","last_seq","",null]
+ALTER TABLE audit.removals ALTER COLUMN last_seq SET NOT NULL;
+--@ ["column not null","audit.removals","parent","",null]
+ALTER TABLE audit.removals ALTER COLUMN parent SET NOT NULL;
+--@ ["column not null","audit.removals","partition","",null]
+ALTER TABLE audit.removals ALTER COLUMN partition SET NOT NULL;
+--@ ["column not null","audit.removals","removed_at","",null]
+ALTER TABLE audit.removals ALTER COLUMN removed_at SET NOT NULL;
+--@ ["column not null","audit.removals","removed_by","",null]
+ALTER TABLE audit.removals ALTER COLUMN removed_by SET NOT NULL;
+--@ ["column not null","audit.removals","rows","",null]
+ALTER TABLE audit.removals ALTER COLUMN rows SET NOT NULL;
+--@ ["column not null","audit.removals","sha256","",null]
+ALTER TABLE audit.removals ALTER COLUMN sha256 SET NOT NULL;
+--@ ["column not null","audit.removals","writer_id","",null]
+ALTER TABLE audit.removals ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.removals","","[[\"partition\", \"text\"], [\"parent\", \"text\"], [\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"rows\", \"bigint\"], [\"sha256\", \"bytea\"], [\"removed_at\", \"timestamp with time zone\"], [\"removed_by\", \"text\"]]",null]
+--@ ["constraint","audit.removals","removals_pkey",null,null]
+ALTER TABLE audit.removals ADD CONSTRAINT removals_pkey PRIMARY KEY (partition, removed_at, writer_id, first_seq);
+--@ ["forced row security","audit.removals","","",null]
+ALTER TABLE audit.removals FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.removals","","",null]
+ALTER TABLE audit.removals SET LOGGED;
+--@ ["object","audit.removals","table","",null]
+--@ ["owner","audit.removals","","",null]
+ALTER TABLE audit.removals OWNER TO audit_owner;
+--@ ["policy","audit.removals","adding",null,null]
+CREATE POLICY adding ON audit.removals FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.removals","auditor",null,null]
+CREATE POLICY auditor ON audit.removals FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.removals","maintainer",null,null]
+CREATE POLICY maintainer ON audit.removals FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.removals","operator",null,null]
+CREATE POLICY operator ON audit.removals FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.removals","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_auditor;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.removals TO audit_maintainer;
+--@ ["privilege","audit.removals","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.removals TO audit_operator;
+--@ ["row security","audit.removals","","",null]
+ALTER TABLE audit.removals ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.removals","","r ","[\"audit\", \"removals\"]"]
+--@ ["trigger","audit.removals","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.removals FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.removals","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.removals FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.removals ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.remove_partition(text,interval)","","f (leaf text, keep interval) uuid",null]
+CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET bytea_output TO 'hex'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    parent    constant text := left(leaf, -8);
+    plan      record;
+    batches   bigint;
+    hashed    bytea;
+    referring text[];
+    event     uuid;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    IF leaf !~ '^[a-z_]+_[0-9]{4}_[0-9]{2}$' OR audit.time_column(parent) IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
+        IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf)
+            AND leaf ~ '_[0-9]{4}_[0-9]{2}$'
+        THEN
+            RAISE EXCEPTION 'audit_parts.%: not a partition of the trail (any more)', leaf USING ERRCODE = 'object_not_in_prerequisite_state';
+        END IF;
+        RAISE EXCEPTION 'audit_parts.%: no monthly partition', left(leaf, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    -- No hold is placed, and no row added, from here on; readers go on reading.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
+    SELECT * INTO plan FROM audit.plan_retention(keep, ARRAY[parent]) p WHERE p.partition = leaf;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit_parts.%: not there, or it holds records that are to be kept', leaf
+            USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF cardinality(plan.obstacles) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    -- By the million: the hashes of some more rows are too long for one value.
+    EXECUTE format(
+        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
+         SELECT $1, $2, p.writer_id, min(p.first_seq), max(p.last_seq), sum(p.rows), sha256(string_agg(p.sha256, '''' ORDER BY p.part)), session_user
+         FROM (
+             SELECT h.writer_id, h.batch, h.part, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows, sha256(string_agg(h.sha256, '''' ORDER BY h.seq, h.id)) AS sha256
+             FROM (
+                 SELECT s.*, (row_number() OVER (PARTITION BY s.writer_id, s.batch ORDER BY s.seq, s.id) - 1) / 1000000 AS part
+                 FROM (
+                     SELECT r.writer_id, b.first_seq AS batch, r.seq, r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256
+                     FROM audit_parts.%I r LEFT JOIN LATERAL (
+                         SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+                     OFFSET 0) s) h
+             GROUP BY h.writer_id, h.batch, h.part) p
+         GROUP BY p.writer_id, p.batch', leaf) USING leaf, plan.parent;
+    SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
+        FROM (
+            SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
+            FROM (
+                SELECT r.writer_id, r.first_seq, r.sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp()) h
+            GROUP BY h.part) p;
+    -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
+    -- is made from here on.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
+    referring := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass));
+    IF cardinality(referring) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
+            USING ERRCODE = 'object_in_use';
+    END IF;
+    -- Last, since from here to the commit nobody reads the table.
+    PERFORM audit.run_with_short_waits(format('ALTER TABLE audit.%I DETACH PARTITION audit_parts.%I', plan.parent, leaf));
+    EXECUTE format('DROP TABLE audit_parts.%I', leaf);
+    event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
+        'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
+        'from', plan.from_time, 'to', plan.to_time));
+    RETURN event;
+END
+$function$
+;
+--@ ["object","audit.remove_partition(text,interval)","function","",null]
+--@ ["owner","audit.remove_partition(text,interval)","","",null]
+ALTER FUNCTION audit.remove_partition(text,interval) OWNER TO audit_maintainer;
+--@ ["privilege","audit.remove_partition(text,interval)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_operator;
+--@ ["privilege","audit.remove_partition(text,interval)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.remove_partition(text,interval) TO audit_maintainer;
+--@ ["object","audit.request_logs","view","",null]
+--@ ["owner","audit.request_logs","","",null]
+ALTER VIEW audit.request_logs OWNER TO audit_owner;
+--@ ["privilege","audit.request_logs","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.request_logs TO audit_auditor;
+--@ ["privilege","audit.request_logs","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.request_logs TO audit_reader;
+--@ ["privilege","audit.request_logs","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.request_logs TO audit_owner;
+--@ ["privilege","audit.request_logs","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.request_logs TO audit_owner;
+--@ ["view","audit.request_logs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"method\", \"text\"], [\"path\", \"text\"], [\"route\", \"text\"], [\"status_code\", \"bigint\"], [\"grpc_status_code\", \"bigint\"], [\"client_address\", \"text\"], [\"user_agent\", \"text\"], [\"request_body\", \"text\"], [\"response_body\", \"text\"], [\"execution_id\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.request_logs WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'http.request.method'::text) AS method,
+    COALESCE((events.metadata ->> 'url.path'::text), (events.metadata ->> 'url'::text)) AS path,
+    COALESCE((events.metadata ->> 'http.route'::text), events.target_id) AS route,
+    audit.integer_of((events.metadata -> 'http.response.status_code'::text)) AS status_code,
+    audit.integer_of((events.metadata -> 'rpc.grpc.status_code'::text)) AS grpc_status_code,
+    (events.metadata ->> 'client.address'::text) AS client_address,
+    (events.metadata ->> 'user_agent.original'::text) AS user_agent,
+    (events.metadata ->> 'http.request.body'::text) AS request_body,
+    (events.metadata ->> 'http.response.body'::text) AS response_body,
+    (events.metadata ->> 'execution_id'::text) AS execution_id,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'http_request'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'http.request.method'::text) AS method,
+    COALESCE((activities.metadata ->> 'url.path'::text), (activities.metadata ->> 'url'::text)) AS path,
+    COALESCE((activities.metadata ->> 'http.route'::text), activities.target_id) AS route,
+    audit.integer_of((activities.metadata -> 'http.response.status_code'::text)) AS status_code,
+    audit.integer_of((activities.metadata -> 'rpc.grpc.status_code'::text)) AS grpc_status_code,
+    (activities.metadata ->> 'client.address'::text) AS client_address,
+    (activities.metadata ->> 'user_agent.original'::text) AS user_agent,
+    (activities.metadata ->> 'http.request.body'::text) AS request_body,
+    (activities.metadata ->> 'http.response.body'::text) AS response_body,
+    (activities.metadata ->> 'execution_id'::text) AS execution_id,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'http_request'::text);
+--@ ["function","audit.request_story(text)","","f (request_id text) TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)",null]
+CREATE OR REPLACE FUNCTION audit.request_story(request_id text)
+ RETURNS TABLE(place bigint, depth integer, kind text, what text, target_type text, target_id text, user_id text, learned_user_id text, status audit.run_status, error_code text, error_message text, began_at timestamp with time zone, duration_ms bigint, id uuid, parent_id uuid, tenant_id uuid, metadata jsonb)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+AS $function$
+    WITH RECURSIVE records AS MATERIALIZED (
+        SELECT * FROM audit.request_trail($1)
+    ), nodes AS MATERIALIZED (
+        -- A forged row may have the id of another in the other table: one of them has a place, or each way down would count twice.
+        SELECT row_number() OVER (ORDER BY began_at, seq, id) AS number, * FROM (
+            SELECT DISTINCT ON (id) id, parent_id, began_at, seq FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq) AS once
+    ), tree AS (
+        SELECT 0 AS depth, n.id, ARRAY[n.number] AS path FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        UNION ALL
+        -- Each step costs as much as all before it, and no program nests so deep.
+        SELECT t.depth + 1, n.id, t.path || n.number FROM tree t JOIN nodes n ON n.parent_id = t.id WHERE t.depth < 200
+    )
+    -- No way leads from the top into a circle of parents, which only forged rows have: what is in one, or below it, is told
+    -- last, and so is what is deeper than two hundred.
+    SELECT row_number() OVER (ORDER BY t.path NULLS LAST, r.began_at, r.seq, r.id), coalesce(t.depth, 0), r.kind, r.what, r.target_type, r.target_id,
+        r.user_id, r.learned_user_id, r.status, r.error_code, r.error_message, r.began_at, r.duration_ms, r.id, r.parent_id, r.tenant_id, r.metadata
+    FROM records r LEFT JOIN tree t ON t.id = r.id
+    ORDER BY 1
+$function$
+;
+--@ ["object","audit.request_story(text)","function","",null]
+--@ ["owner","audit.request_story(text)","","",null]
+ALTER FUNCTION audit.request_story(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.request_story(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_auditor;
+--@ ["privilege","audit.request_story(text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_reader;
+--@ ["privilege","audit.request_story(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_maintainer;
+--@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)",null]
+CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
+ RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+AS $function$
+    WITH RECURSIVE records AS MATERIALIZED (
+        SELECT * FROM audit.trail WHERE trail.request_id = $1
+    ), nodes AS MATERIALIZED (
+        -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record.
+        SELECT DISTINCT ON (id) id, parent_id, user_id FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq
+    ), within (id, outermost, user_id, depth) AS (
+        SELECT n.id, n.id, n.user_id, 0 FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        UNION ALL
+        SELECT n.id, w.outermost, coalesce(n.user_id, w.user_id), w.depth + 1 FROM within w JOIN nodes n ON n.parent_id = w.id WHERE w.depth < 200
+    ), learned (id, user_id) AS (
+        SELECT w.id, min(w.user_id) FROM within w JOIN (
+            SELECT w.outermost FROM within w JOIN records r ON r.id = w.id
+            GROUP BY w.outermost
+            HAVING count(DISTINCT r.user_id) = 1 AND count(DISTINCT r.tenant_id) <= 1
+        ) AS of_one_user ON of_one_user.outermost = w.outermost
+        GROUP BY w.id
+    )
+    SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
+    FROM records r LEFT JOIN learned l ON l.id = r.id
+    ORDER BY r.began_at, r.seq, r.id
+$function$
+;
+--@ ["object","audit.request_trail(text)","function","",null]
+--@ ["owner","audit.request_trail(text)","","",null]
+ALTER FUNCTION audit.request_trail(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.request_trail(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_auditor;
+--@ ["privilege","audit.request_trail(text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_reader;
+--@ ["privilege","audit.request_trail(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
+--@ ["function","audit.row_at(text,text,timestamp with time zone)","","f (table_name text, key text, at timestamp with time zone) jsonb",null]
+CREATE OR REPLACE FUNCTION audit.row_at(table_name text, key text, at timestamp with time zone)
+ RETURNS jsonb
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    e        record;
+    -- Its values then, as far as they are known.
+    known    jsonb := '{}';
+    is_there boolean;
+BEGIN
+    FOR e IN SELECT h.changed_at, h.operation, CASE jsonb_typeof(h.changes) WHEN 'object' THEN h.changes ELSE '{}' END AS changes
+        FROM audit.row_history(table_name, key) WITH ORDINALITY AS h (number, changed_at, operation, changes, user_id, request_id, login, event_id, place) ORDER BY place
+    LOOP
+        IF e.changed_at <= at THEN
+            is_there := e.operation IN ('insert', 'update');
+            known := CASE e.operation WHEN 'update' THEN known ELSE '{}' END
+                || (SELECT coalesce(jsonb_object_agg(f.key, coalesce(f.value -> 'new', f.value)), '{}') FROM jsonb_each(e.changes) f WHERE is_there);
+        ELSE
+            EXIT WHEN e.operation = 'truncate';
+            -- What changed later was before that what it was changed from.
+            is_there := coalesce(is_there, e.operation <> 'insert');
+            EXIT WHEN NOT is_there;
+            known := (SELECT coalesce(jsonb_object_agg(f.key, coalesce(f.value -> 'old', f.value)), '{}') FROM jsonb_each(e.changes) f WHERE e.operation <> 'insert') || known;
+            EXIT WHEN e.operation <> 'update';
+        END IF;
+    END LOOP;
+    RETURN CASE WHEN is_there THEN known END;
+END
+$function$
+;
+--@ ["object","audit.row_at(text,text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.row_at(text,text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.row_at(text,text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.row_at(text,text,timestamp with time zone)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_at(text,text,timestamp with time zone) TO audit_auditor;
+--@ ["privilege","audit.row_at(text,text,timestamp with time zone)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_at(text,text,timestamp with time zone) TO audit_reader;
+--@ ["privilege","audit.row_at(text,text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_at(text,text,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.row_history(text,text)","","f (table_name text, key text) TABLE(number bigint, changed_at timestamp with time zone, operation text, changes jsonb, user_id text, request_id text, login text, event_id uuid)",null]
+CREATE OR REPLACE FUNCTION audit.row_history(table_name text, key text)
+ RETURNS TABLE(number bigint, changed_at timestamp with time zone, operation text, changes jsonb, user_id text, request_id text, login text, event_id uuid)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+AS $function$
+    WITH events AS (
+        SELECT audit.integer_of(e.metadata -> 'number') AS number, e.created_at, e.metadata ->> 'operation' AS operation, e.metadata -> 'changes' AS changes,
+            e.user_id, e.request_id, e.metadata ->> 'login' AS login, e.id, e.seq, e.metadata ->> 'transaction' AS transaction,
+            coalesce(audit.integer_of(e.metadata -> 'depth'), 1) AS depth
+        FROM audit.events e
+        WHERE e.target_type = $1 AND coalesce(octet_length(e.target_id), 0) <= 1100 AND e.metadata ? 'changes'
+            AND (e.target_id = $2 OR e.target_id IS NULL AND e.metadata ->> 'operation' = 'truncate' AND NOT e.metadata ? 'partition')
+    )
+    -- A trigger that changes a row once more is recorded before the change that fired it.
+    SELECT e.number, e.created_at, e.operation, e.changes, e.user_id, e.request_id, e.login, e.id
+    FROM events e LEFT JOIN LATERAL (
+        SELECT max(p.number) AS number FROM events p WHERE p.transaction = e.transaction AND p.number < e.number AND p.depth <= e.depth
+    ) AS before ON EXISTS (SELECT FROM events d WHERE d.depth > 1)
+    ORDER BY coalesce((SELECT min(d.number) FROM events d WHERE d.transaction = e.transaction AND d.number > coalesce(before.number, 0) AND d.number <= e.number
+        AND EXISTS (SELECT FROM events x WHERE x.depth > 1)), e.number), e.depth, e.number, e.seq
+$function$
+;
+--@ ["object","audit.row_history(text,text)","function","",null]
+--@ ["owner","audit.row_history(text,text)","","",null]
+ALTER FUNCTION audit.row_history(text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.row_history(text,text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_auditor;
+--@ ["privilege","audit.row_history(text,text)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_reader;
+--@ ["privilege","audit.row_history(text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_maintainer;
+--@ ["labels","audit.run_status","","[\"succeeded\", \"failed\", \"cancelled\", \"rejected\", \"unknown\"]",null]
+--@ ["object","audit.run_status","type","",null]
+--@ ["owner","audit.run_status","","",null]
+ALTER TYPE audit.run_status OWNER TO audit_owner;
+--@ ["privilege","audit.run_status","[\"PUBLIC\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON TYPE audit.run_status TO PUBLIC;
+--@ ["privilege","audit.run_status","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON TYPE audit.run_status TO audit_owner;
+--@ ["function","audit.run_with_short_waits(text,integer)","","f (statement text, attempts integer DEFAULT 8) void",null]
+CREATE OR REPLACE FUNCTION audit.run_with_short_waits(statement text, attempts integer DEFAULT 8)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET lock_timeout TO '400ms'
+AS $function$
+BEGIN
+    PERFORM audit.refuse_prepare();
+    FOR attempt IN 1 .. attempts LOOP
+        BEGIN
+            EXECUTE statement;
+            RETURN;
+        EXCEPTION WHEN lock_not_available THEN
+            IF attempt = attempts THEN
+                RAISE EXCEPTION 'audit trail: a transaction that is still open holds a lock that this needs; it was tried % times', attempts
+                    USING ERRCODE = 'lock_not_available', HINT = 'pg_locks and pg_stat_activity say which. Try again when it has ended.';
+            END IF;
+        END;
+        PERFORM pg_sleep(0.6);
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.run_with_short_waits(text,integer)","function","",null]
+--@ ["owner","audit.run_with_short_waits(text,integer)","","",null]
+ALTER FUNCTION audit.run_with_short_waits(text,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.run_with_short_waits(text,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.run_with_short_waits(text,integer) TO audit_maintainer;
+--@ ["column","audit.schema_migrations","checksum","","ALTER TABLE audit.schema_migrations ALTER COLUMN checksum TYPE bytea USING checksum::bytea;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN checksum bytea;
+--@ ["column","audit.schema_migrations","description","","ALTER TABLE audit.schema_migrations ALTER COLUMN description TYPE text USING description::text;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN description text;
+--@ ["column","audit.schema_migrations","execution_time","","ALTER TABLE audit.schema_migrations ALTER COLUMN execution_time TYPE bigint USING execution_time::bigint;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN execution_time bigint;
+--@ ["column","audit.schema_migrations","installed_on","","ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on TYPE timestamp with time zone USING installed_on::timestamp with time zone;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN installed_on timestamp with time zone;
+--@ ["column","audit.schema_migrations","success","","ALTER TABLE audit.schema_migrations ALTER COLUMN success TYPE boolean USING success::boolean;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN success boolean;
+--@ ["column","audit.schema_migrations","version","","ALTER TABLE audit.schema_migrations ALTER COLUMN version TYPE bigint USING version::bigint;"]
+ALTER TABLE audit.schema_migrations ADD COLUMN version bigint;
+--@ ["column default","audit.schema_migrations","installed_on","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on SET DEFAULT now();
+--@ ["column not null","audit.schema_migrations","checksum","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN checksum SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","description","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN description SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","execution_time","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN execution_time SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","installed_on","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN installed_on SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","success","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN success SET NOT NULL;
+--@ ["column not null","audit.schema_migrations","version","",null]
+ALTER TABLE audit.schema_migrations ALTER COLUMN version SET NOT NULL;
+--@ ["columns","audit.schema_migrations","","[[\"version\", \"bigint\"], [\"description\", \"text\"], [\"installed_on\", \"timestamp with time zone\"], [\"success\", \"boolean\"], [\"checksum\", \"bytea\"], [\"execution_time\", \"bigint\"]]",null]
+--@ ["constraint","audit.schema_migrations","schema_migrations_pkey",null,null]
+ALTER TABLE audit.schema_migrations ADD CONSTRAINT schema_migrations_pkey PRIMARY KEY (version);
+--@ ["forced row security","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations SET LOGGED;
+--@ ["object","audit.schema_migrations","table","",null]
+--@ ["owner","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations OWNER TO audit_owner;
+--@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (description)\"]","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (success)\"]","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","[\"audit_auditor\", \"SELECT\", \" (version)\"]","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_auditor;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (description)\"]","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (success)\"]","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \" (version)\"]","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.schema_migrations TO audit_maintainer;
+--@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (description)\"]","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_operator;
+--@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (success)\"]","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_operator;
+--@ ["privilege","audit.schema_migrations","[\"audit_operator\", \"SELECT\", \" (version)\"]","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_operator;
+--@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (description)\"]","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (success)\"]","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (version)\"]","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (description)\"]","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (success)\"]","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (version)\"]","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_writer;
+--@ ["row security","audit.schema_migrations","","",null]
+ALTER TABLE audit.schema_migrations DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit.schema_migrations","","r ","[\"audit\", \"schema_migrations\"]"]
+--@ ["object","audit.security_events","view","",null]
+--@ ["owner","audit.security_events","","",null]
+ALTER VIEW audit.security_events OWNER TO audit_owner;
+--@ ["privilege","audit.security_events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.security_events TO audit_auditor;
+--@ ["privilege","audit.security_events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.security_events TO audit_reader;
+--@ ["privilege","audit.security_events","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.security_events TO audit_owner;
+--@ ["privilege","audit.security_events","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.security_events TO audit_owner;
+--@ ["view","audit.security_events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"event\", \"text\"], [\"source\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.security_events WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'event'::text) AS event,
+    COALESCE((events.metadata ->> 'source'::text), (events.metadata ->> 'client.address'::text)) AS source,
+    events.input_summary,
+    events.output_summary,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'security'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'event'::text) AS event,
+    COALESCE((activities.metadata ->> 'source'::text), (activities.metadata ->> 'client.address'::text)) AS source,
+    activities.input_summary,
+    activities.output_summary,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'security'::text);
+--@ ["function","audit.set_context(jsonb)","","f (context jsonb) void",null]
+CREATE OR REPLACE FUNCTION audit.set_context(context jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    known constant jsonb := '{"user_id": "user_id", "user_role": "user_role", "tenant_id": "current_tenant", "current_tenant": "current_tenant", "agent_id": "agent_id",
+        "request_id": "request_id", "llm_session_id": "llm_session_id", "conversation_id": "conversation_id", "parent_id": "parent_id", "trace_id": "trace_id", "span_id": "span_id"}';
+    name  text;
+    value text;
+BEGIN
+    IF jsonb_typeof(context) IS DISTINCT FROM 'object' THEN
+        RAISE EXCEPTION 'audit trail: the context is an object' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    FOR name, value IN SELECT * FROM jsonb_each_text(context) LOOP
+        IF NOT known ? name THEN
+            RAISE EXCEPTION 'audit trail: % is nothing that a context has', quote_ident(left(name, 64)) USING ERRCODE = 'invalid_parameter_value',
+                HINT = 'It has user_id, user_role, tenant_id, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id and span_id.';
+        END IF;
+        PERFORM set_config('app.' || (known ->> name), coalesce(value, ''), true);
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.set_context(jsonb)","function","",null]
+--@ ["owner","audit.set_context(jsonb)","","",null]
+ALTER FUNCTION audit.set_context(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_auditor;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_operator;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_reader;
+--@ ["privilege","audit.set_context(jsonb)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_writer;
+--@ ["privilege","audit.set_context(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_context(jsonb) TO audit_maintainer;
+--@ ["function","audit.set_least_age(interval,text)","","f (age interval, reason text) uuid",null]
+CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    before interval;
+BEGIN
+    PERFORM audit.check_text('the reason of a change', reason, 4096);
+    -- One change after the other, each with what was so before it.
+    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    before := audit.least_age();
+    BEGIN
+        INSERT INTO audit.settings (least_age, reason, changed_by) VALUES (age, reason, session_user);
+    EXCEPTION WHEN check_violation OR not_null_violation THEN
+        RAISE EXCEPTION 'audit trail: the least age is a span from a day to a thousand years, no part of which is negative'
+            USING ERRCODE = 'invalid_parameter_value';
+    END;
+    RETURN audit.append_event('audit.setting_changed', 'setting', 'least_age', reason, NULL, NULL,
+        jsonb_build_object('before', before, 'after', age));
+END
+$function$
+;
+--@ ["object","audit.set_least_age(interval,text)","function","",null]
+--@ ["owner","audit.set_least_age(interval,text)","","",null]
+ALTER FUNCTION audit.set_least_age(interval,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.set_least_age(interval,text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_auditor;
+--@ ["privilege","audit.set_least_age(interval,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_maintainer;
+--@ ["column","audit.settings","changed_at","","ALTER TABLE audit.settings ALTER COLUMN changed_at TYPE timestamp with time zone USING changed_at::timestamp with time zone;"]
+ALTER TABLE audit.settings ADD COLUMN changed_at timestamp with time zone;
+--@ ["column","audit.settings","changed_by","","ALTER TABLE audit.settings ALTER COLUMN changed_by TYPE text USING changed_by::text;"]
+ALTER TABLE audit.settings ADD COLUMN changed_by text;
+--@ ["column","audit.settings","id","","ALTER TABLE audit.settings ALTER COLUMN id TYPE bigint USING id::bigint;"]
+ALTER TABLE audit.settings ADD COLUMN id bigint;
+--@ ["column","audit.settings","least_age","","ALTER TABLE audit.settings ALTER COLUMN least_age TYPE interval USING least_age::interval;"]
+ALTER TABLE audit.settings ADD COLUMN least_age interval;
+--@ ["column","audit.settings","reason","","ALTER TABLE audit.settings ALTER COLUMN reason TYPE text USING reason::text;"]
+ALTER TABLE audit.settings ADD COLUMN reason text;
+--@ ["column default","audit.settings","changed_at","",null]
+ALTER TABLE audit.settings ALTER COLUMN changed_at SET DEFAULT clock_timestamp();
+--@ ["column identity","audit.settings","id","","ALTER TABLE audit.settings ALTER COLUMN id SET GENERATED BY DEFAULT;"]
+ALTER TABLE audit.settings ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY;
+--@ ["column not null","audit.settings","changed_at","",null]
+ALTER TABLE audit.settings ALTER COLUMN changed_at SET NOT NULL;
+--@ ["column not null","audit.settings","changed_by","",null]
+ALTER TABLE audit.settings ALTER COLUMN changed_by SET NOT NULL;
+--@ ["column not null","audit.settings","id","",null]
+ALTER TABLE audit.settings ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.settings","least_age","",null]
+ALTER TABLE audit.settings ALTER COLUMN least_age SET NOT NULL;
+--@ ["column not null","audit.settings","reason","",null]
+ALTER TABLE audit.settings ALTER COLUMN reason SET NOT NULL;
+--@ ["columns","audit.settings","","[[\"id\", \"bigint\"], [\"least_age\", \"interval\"], [\"reason\", \"text\"], [\"changed_by\", \"text\"], [\"changed_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.settings","settings_least_age_check",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_least_age_check CHECK (((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval) AND (EXTRACT(year FROM least_age) >= (0)::numeric) AND (EXTRACT(month FROM least_age) >= (0)::numeric) AND (EXTRACT(day FROM least_age) >= (0)::numeric) AND (EXTRACT(hour FROM least_age) >= (0)::numeric) AND (EXTRACT(minute FROM least_age) >= (0)::numeric) AND (EXTRACT(second FROM least_age) >= (0)::numeric)));
+--@ ["constraint","audit.settings","settings_pkey",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.settings","settings_reason_check",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_reason_check CHECK (((octet_length(reason) >= 1) AND (octet_length(reason) <= 4096)));
+--@ ["forced row security","audit.settings","","",null]
+ALTER TABLE audit.settings FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.settings","","",null]
+ALTER TABLE audit.settings SET LOGGED;
+--@ ["object","audit.settings","table","",null]
+--@ ["owner","audit.settings","","",null]
+ALTER TABLE audit.settings OWNER TO audit_owner;
+--@ ["policy","audit.settings","adding",null,null]
+CREATE POLICY adding ON audit.settings FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.settings","auditor",null,null]
+CREATE POLICY auditor ON audit.settings FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.settings","maintainer",null,null]
+CREATE POLICY maintainer ON audit.settings FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.settings","operator",null,null]
+CREATE POLICY operator ON audit.settings FOR SELECT TO audit_operator USING (true);
+--@ ["privilege","audit.settings","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_auditor;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.settings TO audit_maintainer;
+--@ ["privilege","audit.settings","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.settings TO audit_operator;
+--@ ["row security","audit.settings","","",null]
+ALTER TABLE audit.settings ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.settings","","r ","[\"audit\", \"settings\"]"]
+--@ ["trigger","audit.settings","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.settings FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.settings","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.settings FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.settings FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.settings ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["logged","audit.settings_id_seq","","",null]
+ALTER SEQUENCE audit.settings_id_seq SET LOGGED;
+--@ ["object","audit.settings_id_seq","sequence","",null]
+--@ ["owner","audit.settings_id_seq","","",null]
+ALTER SEQUENCE audit.settings_id_seq OWNER TO audit_owner;
+--@ ["sequence","audit.settings_id_seq","","",null]
+ALTER SEQUENCE audit.settings_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
+--@ ["function","audit.settle_month(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) uuid",null]
+CREATE OR REPLACE FUNCTION audit.settle_month(parent text, at timestamp with time zone)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET "DateStyle" TO 'ISO'
+ SET bytea_output TO 'hex'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    month_start constant timestamptz := date_trunc('month', at);
+    net         constant text := parent || '_default';
+    first       constant uuid := audit.id_at(date_trunc('month', at));
+    last        constant uuid := audit.id_at(date_trunc('month', at) + interval '1 month');
+    -- By the million, as for a removal.
+    hashing     constant text := 'SELECT sha256(coalesce(string_agg(p.sha256, '''' ORDER BY p.part), '''')) FROM (
+        SELECT h.part, sha256(string_agg(h.sha256, '''' ORDER BY h.id)) AS sha256
+        FROM (
+            SELECT s.*, (row_number() OVER (ORDER BY s.id) - 1) / 1000000 AS part
+            FROM (SELECT r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256 FROM audit_parts.%I r WHERE r.id >= $1 AND r.id < $2 OFFSET 0) s) h
+        GROUP BY h.part) p';
+    columns     text;
+    plan        record;
+    copied      bigint;
+    deleted     bigint;
+    before      bytea;
+    after       bytea;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    IF audit.time_column(parent) IS NULL THEN
+        RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    -- Nobody adds a row to the default partition, and nobody makes a foreign key, from here on; readers go on reading.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
+    PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', net));
+    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent]) p WHERE p.from_time = month_start;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'audit_parts.%: no row of that month is in it', net USING ERRCODE = 'object_not_in_prerequisite_state';
+    END IF;
+    IF cardinality(plan.obstacles) > 0 THEN
+        RAISE EXCEPTION 'audit_parts.%: not settled: %', net, array_to_string(plan.obstacles, '; ') USING ERRCODE = 'object_in_use';
+    END IF;
+    PERFORM audit.make_leaf(parent, plan.partition, plan.from_time, plan.to_time);
+    SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO columns FROM pg_attribute
+        WHERE attrelid = format('audit.%I', parent)::regclass AND attnum > 0 AND NOT attisdropped;
+    EXECUTE format('INSERT INTO audit_parts.%1$I (%2$s) SELECT %2$s FROM audit_parts.%3$I WHERE id >= $1 AND id < $2', plan.partition, columns, net)
+        USING first, last;
+    GET DIAGNOSTICS copied = ROW_COUNT;
+    EXECUTE format(hashing, net) INTO before USING first, last;
+    EXECUTE format(hashing, plan.partition) INTO after USING first, last;
+    EXECUTE format('ALTER TABLE audit_parts.%I DISABLE TRIGGER append_only, DISABLE TRIGGER append_only_rows', net);
+    EXECUTE format('DELETE FROM audit_parts.%I WHERE id >= $1 AND id < $2', net) USING first, last;
+    GET DIAGNOSTICS deleted = ROW_COUNT;
+    EXECUTE format('ALTER TABLE audit_parts.%I ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_rows', net);
+    IF copied <> plan.rows OR deleted <> plan.rows OR before <> after THEN
+        RAISE EXCEPTION 'audit_parts.%: not settled: what arrived in the new partition is not what was in this one', net
+            USING ERRCODE = 'data_exception';
+    END IF;
+    PERFORM audit.attach_leaf(parent, plan.partition, plan.from_time, plan.to_time, 8);
+    RETURN audit.append_event('audit.partition_settled', 'partition', plan.partition, format('moved from %s', net), NULL, NULL, jsonb_build_object(
+        'rows', copied, 'sha256', encode(after, 'hex'), 'from', plan.from_time, 'to', plan.to_time));
+END
+$function$
+;
+--@ ["object","audit.settle_month(text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.settle_month(text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.settle_month(text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.settle_month(text,timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_operator;
+--@ ["privilege","audit.settle_month(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
+--@ ["object","audit.system_errors","view","",null]
+--@ ["owner","audit.system_errors","","",null]
+ALTER VIEW audit.system_errors OWNER TO audit_owner;
+--@ ["privilege","audit.system_errors","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_errors TO audit_auditor;
+--@ ["privilege","audit.system_errors","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_errors TO audit_reader;
+--@ ["privilege","audit.system_errors","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.system_errors TO audit_owner;
+--@ ["privilege","audit.system_errors","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.system_errors TO audit_owner;
+--@ ["view","audit.system_errors","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"fingerprint\", \"text\"], [\"error_type\", \"text\"], [\"severity\", \"text\"], [\"component\", \"text\"], [\"details\", \"jsonb\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.system_errors WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'fingerprint'::text) AS fingerprint,
+    (events.metadata ->> 'error_type'::text) AS error_type,
+    (events.metadata ->> 'severity'::text) AS severity,
+    (events.metadata ->> 'component'::text) AS component,
+    (events.metadata -> 'details'::text) AS details,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'system_error'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'fingerprint'::text) AS fingerprint,
+    (activities.metadata ->> 'error_type'::text) AS error_type,
+    (activities.metadata ->> 'severity'::text) AS severity,
+    (activities.metadata ->> 'component'::text) AS component,
+    (activities.metadata -> 'details'::text) AS details,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'system_error'::text);
+--@ ["object","audit.system_metrics","view","",null]
+--@ ["owner","audit.system_metrics","","",null]
+ALTER VIEW audit.system_metrics OWNER TO audit_owner;
+--@ ["privilege","audit.system_metrics","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_metrics TO audit_auditor;
+--@ ["privilege","audit.system_metrics","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_metrics TO audit_reader;
+--@ ["privilege","audit.system_metrics","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.system_metrics TO audit_owner;
+--@ ["privilege","audit.system_metrics","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.system_metrics TO audit_owner;
+--@ ["view","audit.system_metrics","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"metric\", \"text\"], [\"value\", \"double precision\"], [\"unit\", \"text\"], [\"component\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.system_metrics WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    (events.metadata ->> 'metric'::text) AS metric,
+    audit.number_of((events.metadata -> 'value'::text)) AS value,
+    (events.metadata ->> 'unit'::text) AS unit,
+    (events.metadata ->> 'component'::text) AS component,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'system_metric'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    (activities.metadata ->> 'metric'::text) AS metric,
+    audit.number_of((activities.metadata -> 'value'::text)) AS value,
+    (activities.metadata ->> 'unit'::text) AS unit,
+    (activities.metadata ->> 'component'::text) AS component,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'system_metric'::text);
+--@ ["function","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","","f (since timestamp with time zone, writers uuid[], positions bigint[]) TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])",null]
+CREATE OR REPLACE FUNCTION audit.tenant_batches(since timestamp with time zone, writers uuid[], positions bigint[])
+ RETURNS TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT b.writer_id, min(r.seq), max(r.seq), min(r.id::text)::uuid, max(r.id::text)::uuid, array_agg(DISTINCT r.name)
+    FROM audit.batches b, LATERAL (
+        SELECT 'query_runs' AS name, q.id, q.seq FROM audit.query_runs q
+            WHERE q.tenant_id = audit.current_tenant() AND q.id BETWEEN b.first_id AND b.last_id
+                AND q.writer_id = b.writer_id AND q.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'prompt_runs', p.id, p.seq FROM audit.prompt_runs p
+            WHERE p.tenant_id = audit.current_tenant() AND p.id BETWEEN b.first_id AND b.last_id
+                AND p.writer_id = b.writer_id AND p.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'events', e.id, e.seq FROM audit.events e
+            WHERE e.tenant_id = audit.current_tenant() AND e.id BETWEEN b.first_id AND b.last_id
+                AND e.writer_id = b.writer_id AND e.seq BETWEEN b.first_seq AND b.last_seq
+        UNION ALL
+        SELECT 'activities', a.id, a.seq FROM audit.activities a
+            WHERE a.tenant_id = audit.current_tenant() AND a.id BETWEEN b.first_id AND b.last_id
+                AND a.writer_id = b.writer_id AND a.seq BETWEEN b.first_seq AND b.last_seq
+    ) AS r
+    WHERE b.committed_at > since AND NOT EXISTS (
+        SELECT FROM unnest(writers, positions) AS place (writer, last) WHERE place.writer = b.writer_id AND b.first_seq <= place.last)
+    GROUP BY b.writer_id, b.first_seq, b.committed_at
+    ORDER BY max(b.committed_at) OVER (PARTITION BY b.writer_id ORDER BY b.first_seq), b.writer_id, b.first_seq
+$function$
+;
+--@ ["object","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","function","",null]
+--@ ["owner","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","","",null]
+ALTER FUNCTION audit.tenant_batches(timestamp with time zone,uuid[],bigint[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_batches(timestamp with time zone,uuid[],bigint[]) TO audit_reader;
+--@ ["privilege","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_batches(timestamp with time zone,uuid[],bigint[]) TO audit_maintainer;
+--@ ["function","audit.tenant_uuid(text)","","f (tenant_key text) uuid",null]
+CREATE OR REPLACE FUNCTION audit.tenant_uuid(tenant_key text)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+        WHEN tenant_key ~* '^([0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})$' THEN tenant_key::uuid
+        ELSE (
+            SELECT encode(
+                set_byte(
+                    set_byte(substring(h FROM 1 FOR 16), 6, (get_byte(h, 6) & 15) | 128),
+                    8, (get_byte(h, 8) & 63) | 128),
+                'hex')::uuid
+            FROM (SELECT sha256(convert_to('tenant:' || tenant_key, 'UTF8')) AS h) AS hashed)
+    END
+$function$
+;
+--@ ["object","audit.tenant_uuid(text)","function","",null]
+--@ ["owner","audit.tenant_uuid(text)","","",null]
+ALTER FUNCTION audit.tenant_uuid(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tenant_uuid(text)","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO PUBLIC;
+--@ ["privilege","audit.tenant_uuid(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO audit_maintainer;
+--@ ["function","audit.time_column(text)","","f (parent text) text",null]
+CREATE OR REPLACE FUNCTION audit.time_column(parent text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE parent WHEN 'query_runs' THEN 'started_at' WHEN 'prompt_runs' THEN 'created_at' WHEN 'events' THEN 'created_at'
+        WHEN 'activities' THEN 'created_at' END
+$function$
+;
+--@ ["object","audit.time_column(text)","function","",null]
+--@ ["owner","audit.time_column(text)","","",null]
+ALTER FUNCTION audit.time_column(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.time_column(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_column(text) TO audit_maintainer;
+--@ ["function","audit.time_of(uuid)","","f (id uuid) timestamp with time zone",null]
+CREATE OR REPLACE FUNCTION audit.time_of(id uuid)
+ RETURNS timestamp with time zone
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint)::double precision / (1000.0)::double precision))
+;
+--@ ["object","audit.time_of(uuid)","function","",null]
+--@ ["owner","audit.time_of(uuid)","","",null]
+ALTER FUNCTION audit.time_of(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.time_of(uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_auditor;
+--@ ["privilege","audit.time_of(uuid)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_reader;
+--@ ["privilege","audit.time_of(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.time_of(uuid) TO audit_maintainer;
+--@ ["function","audit.tokens_of(jsonb)","","f (value jsonb) bigint",null]
+CREATE OR REPLACE FUNCTION audit.tokens_of(value jsonb)
+ RETURNS bigint
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((audit.integer_of(value) >= 0) AND (audit.integer_of(value) <= '1000000000000'::bigint)) THEN audit.integer_of(value) ELSE NULL::bigint END
+;
+--@ ["object","audit.tokens_of(jsonb)","function","",null]
+--@ ["owner","audit.tokens_of(jsonb)","","",null]
+ALTER FUNCTION audit.tokens_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tokens_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tokens_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.tokens_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tokens_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.tokens_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tokens_of(jsonb) TO audit_maintainer;
+--@ ["object","audit.tool_invocations","view","",null]
+--@ ["owner","audit.tool_invocations","","",null]
+ALTER VIEW audit.tool_invocations OWNER TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tool_invocations TO audit_auditor;
+--@ ["privilege","audit.tool_invocations","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tool_invocations TO audit_reader;
+--@ ["privilege","audit.tool_invocations","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["privilege","audit.tool_invocations","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.tool_invocations TO audit_owner;
+--@ ["view","audit.tool_invocations","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"tool\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"arguments_sha256\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.tool_invocations WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.target_id AS tool,
+    events.input_summary,
+    events.output_summary,
+    (events.metadata ->> 'arguments_sha256'::text) AS arguments_sha256,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'tool_invocation'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.target_id AS tool,
+    activities.input_summary,
+    activities.output_summary,
+    (activities.metadata ->> 'arguments_sha256'::text) AS arguments_sha256,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'tool_invocation'::text);
+--@ ["function","audit.track(regclass,text,text[],text[],integer,text,text[],text)","","f (target regclass, tenant_column text DEFAULT NULL::text, columns_out text[] DEFAULT '{}'::text[], columns_masked text[] DEFAULT '{}'::text[], max_value_bytes integer DEFAULT 8192, action_type text DEFAULT 'change'::text, operations text[] DEFAULT '{insert,update,delete,truncate}'::text[], on_failure text DEFAULT 'fail'::text) void",null]
+CREATE OR REPLACE FUNCTION audit.track(target regclass, tenant_column text DEFAULT NULL::text, columns_out text[] DEFAULT '{}'::text[], columns_masked text[] DEFAULT '{}'::text[], max_value_bytes integer DEFAULT 8192, action_type text DEFAULT 'change'::text, operations text[] DEFAULT '{insert,update,delete,truncate}'::text[], on_failure text DEFAULT 'fail'::text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    tracking  constant bigint := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
+    relation  regclass;
+    prefix    text;
+    operation text;
+    tables    text;
+    trigger   text;
+BEGIN
+    FOR relation IN SELECT audit.relations_of(target) LOOP
+        prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
+        FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP
+            trigger := prefix || operation;
+            IF operation = ANY (operations) THEN
+                EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()',
+                    trigger, operation, relation, tables, 'record_change_' || tracking);
+                EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER %I', relation, trigger);
+            ELSE
+                PERFORM audit.drop_trigger(relation, trigger);
+            END IF;
+        END LOOP;
+        IF 'truncate' = ANY (operations) THEN
+            -- The one before the other, by their names.
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
+            EXECUTE format('ALTER TABLE ONLY %1$s ENABLE TRIGGER %2$I, ENABLE TRIGGER %3$I', relation, prefix || 'count', prefix || 'truncate');
+        ELSE
+            PERFORM audit.drop_trigger(relation, prefix || 'count'), audit.drop_trigger(relation, prefix || 'truncate');
+        END IF;
+    END LOOP;
+    PERFORM audit.finish_tracking(target);
+END
+$function$
+;
+--@ ["object","audit.track(regclass,text,text[],text[],integer,text,text[],text)","function","",null]
+--@ ["owner","audit.track(regclass,text,text[],text[],integer,text,text[],text)","","",null]
+ALTER FUNCTION audit.track(regclass,text,text[],text[],integer,text,text[],text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.track(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.track(regclass,text,text[],text[],integer,text,text[],text) TO audit_operator;
+--@ ["privilege","audit.track(regclass,text,text[],text[],integer,text,text[],text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.track(regclass,text,text[],text[],integer,text,text[],text) TO audit_writer;
+--@ ["privilege","audit.track(regclass,text,text[],text[],integer,text,text[],text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.track(regclass,text,text[],text[],integer,text,text[],text) TO audit_maintainer;
+--@ ["object","audit.tracked","view","",null]
+--@ ["owner","audit.tracked","","",null]
+ALTER VIEW audit.tracked OWNER TO audit_owner;
+--@ ["privilege","audit.tracked","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_auditor;
+--@ ["privilege","audit.tracked","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_operator;
+--@ ["privilege","audit.tracked","[\"audit_writer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_writer;
+--@ ["privilege","audit.tracked","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.tracked TO audit_owner;
+--@ ["privilege","audit.tracked","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.tracked TO audit_owner;
+--@ ["view","audit.tracked","","[[\"table_name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+CREATE OR REPLACE VIEW audit.tracked WITH (security_invoker = true) AS
+ SELECT name AS table_name,
+    action_type,
+    operations,
+    tenant_column,
+    columns_out,
+    columns_masked,
+    max_value_bytes,
+    on_failure,
+    tracked_by,
+    tracked_at
+   FROM audit.tracked_tables t;
+--@ ["column","audit.tracked_tables","action_type","","ALTER TABLE audit.tracked_tables ALTER COLUMN action_type TYPE text USING action_type::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN action_type text;
+--@ ["column","audit.tracked_tables","columns_masked","","ALTER TABLE audit.tracked_tables ALTER COLUMN columns_masked TYPE text[] USING columns_masked::text[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN columns_masked text[];
+--@ ["column","audit.tracked_tables","columns_out","","ALTER TABLE audit.tracked_tables ALTER COLUMN columns_out TYPE text[] USING columns_out::text[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN columns_out text[];
+--@ ["column","audit.tracked_tables","id","","ALTER TABLE audit.tracked_tables ALTER COLUMN id TYPE bigint USING id::bigint;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN id bigint;
+--@ ["column","audit.tracked_tables","max_value_bytes","","ALTER TABLE audit.tracked_tables ALTER COLUMN max_value_bytes TYPE integer USING max_value_bytes::integer;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN max_value_bytes integer;
+--@ ["column","audit.tracked_tables","name","","ALTER TABLE audit.tracked_tables ALTER COLUMN name TYPE text USING name::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN name text;
+--@ ["column","audit.tracked_tables","on_failure","","ALTER TABLE audit.tracked_tables ALTER COLUMN on_failure TYPE text USING on_failure::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN on_failure text;
+--@ ["column","audit.tracked_tables","operations","","ALTER TABLE audit.tracked_tables ALTER COLUMN operations TYPE text[] USING operations::text[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN operations text[];
+--@ ["column","audit.tracked_tables","target","","ALTER TABLE audit.tracked_tables ALTER COLUMN target TYPE regclass USING target::regclass;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN target regclass;
+--@ ["column","audit.tracked_tables","tenant_column","","ALTER TABLE audit.tracked_tables ALTER COLUMN tenant_column TYPE text USING tenant_column::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN tenant_column text;
+--@ ["column","audit.tracked_tables","tracked_at","","ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at TYPE timestamp with time zone USING tracked_at::timestamp with time zone;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN tracked_at timestamp with time zone;
+--@ ["column","audit.tracked_tables","tracked_by","","ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_by TYPE text USING tracked_by::text;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN tracked_by text;
+--@ ["column default","audit.tracked_tables","tracked_at","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at SET DEFAULT clock_timestamp();
+--@ ["column identity","audit.tracked_tables","id","","ALTER TABLE audit.tracked_tables ALTER COLUMN id SET GENERATED BY DEFAULT;"]
+ALTER TABLE audit.tracked_tables ALTER COLUMN id ADD GENERATED BY DEFAULT AS IDENTITY;
+--@ ["column not null","audit.tracked_tables","action_type","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN action_type SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","columns_masked","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN columns_masked SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","columns_out","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN columns_out SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","id","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","max_value_bytes","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN max_value_bytes SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","name","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN name SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","on_failure","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN on_failure SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","operations","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN operations SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","target","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN target SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","tracked_at","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","tracked_by","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_by SET NOT NULL;
+--@ ["columns","audit.tracked_tables","","[[\"id\", \"bigint\"], [\"target\", \"regclass\"], [\"name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.tracked_tables","tracked_tables_action_type_check",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_action_type_check CHECK (((octet_length(action_type) >= 1) AND (octet_length(action_type) <= 256)));
+--@ ["constraint","audit.tracked_tables","tracked_tables_max_value_bytes_check",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_max_value_bytes_check CHECK (((max_value_bytes >= 64) AND (max_value_bytes <= 1048576)));
+--@ ["constraint","audit.tracked_tables","tracked_tables_on_failure_check",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_on_failure_check CHECK ((on_failure = ANY (ARRAY['fail'::text, 'warn'::text])));
+--@ ["constraint","audit.tracked_tables","tracked_tables_pkey",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_pkey PRIMARY KEY (id);
+--@ ["constraint","audit.tracked_tables","tracked_tables_target_key",null,null]
+ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_target_key UNIQUE (target);
+--@ ["forced row security","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables SET LOGGED;
+--@ ["object","audit.tracked_tables","table","",null]
+--@ ["owner","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables OWNER TO audit_owner;
+--@ ["policy","audit.tracked_tables","known",null,null]
+CREATE POLICY known ON audit.tracked_tables FOR SELECT TO audit_auditor, audit_operator, audit_writer USING (true);
+--@ ["policy","audit.tracked_tables","maintainer",null,null]
+CREATE POLICY maintainer ON audit.tracked_tables FOR ALL TO audit_maintainer USING (true) WITH CHECK (true);
+--@ ["privilege","audit.tracked_tables","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_auditor;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.tracked_tables TO audit_maintainer;
+--@ ["privilege","audit.tracked_tables","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_operator;
+--@ ["privilege","audit.tracked_tables","[\"audit_writer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.tracked_tables TO audit_writer;
+--@ ["row security","audit.tracked_tables","","",null]
+ALTER TABLE audit.tracked_tables ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.tracked_tables","","r ","[\"audit\", \"tracked_tables\"]"]
+--@ ["logged","audit.tracked_tables_id_seq","","",null]
+ALTER SEQUENCE audit.tracked_tables_id_seq SET LOGGED;
+--@ ["object","audit.tracked_tables_id_seq","sequence","",null]
+--@ ["owner","audit.tracked_tables_id_seq","","",null]
+ALTER SEQUENCE audit.tracked_tables_id_seq OWNER TO audit_owner;
+--@ ["sequence","audit.tracked_tables_id_seq","","",null]
+ALTER SEQUENCE audit.tracked_tables_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
+--@ ["object","audit.trail","view","",null]
+--@ ["owner","audit.trail","","",null]
+ALTER VIEW audit.trail OWNER TO audit_owner;
+--@ ["privilege","audit.trail","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_auditor;
+--@ ["privilege","audit.trail","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_reader;
+--@ ["privilege","audit.trail","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.trail TO audit_owner;
+--@ ["privilege","audit.trail","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.trail TO audit_owner;
+--@ ["view","audit.trail","","[[\"kind\", \"text\"], [\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"began_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"what\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"metadata\", \"jsonb\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"]]",null]
+CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
+ SELECT 'audit.query_run'::text AS kind,
+    query_runs.id,
+    query_runs.tenant_id,
+    query_runs.user_id,
+    query_runs.user_role,
+    query_runs.agent_id,
+    query_runs.request_id,
+    query_runs.llm_session_id,
+    query_runs.conversation_id,
+    query_runs.parent_id,
+    query_runs.trace_id,
+    query_runs.span_id,
+    query_runs.service_name,
+    query_runs.started_at AS began_at,
+    query_runs.duration_ms,
+    COALESCE(query_runs.question_text, query_runs.sql_text) AS what,
+    NULL::text AS target_type,
+    NULL::text AS target_id,
+    query_runs.status,
+    query_runs.error_code,
+    query_runs.error_message,
+    query_runs.metadata,
+    query_runs.writer_id,
+    query_runs.seq
+   FROM audit.query_runs
+UNION ALL
+ SELECT 'audit.prompt_run'::text AS kind,
+    prompt_runs.id,
+    prompt_runs.tenant_id,
+    prompt_runs.user_id,
+    prompt_runs.user_role,
+    prompt_runs.agent_id,
+    prompt_runs.request_id,
+    prompt_runs.llm_session_id,
+    prompt_runs.conversation_id,
+    prompt_runs.parent_id,
+    prompt_runs.trace_id,
+    prompt_runs.span_id,
+    prompt_runs.service_name,
+    prompt_runs.created_at AS began_at,
+    prompt_runs.duration_ms,
+    COALESCE(prompt_runs.prompt_template_name, prompt_runs.model_name) AS what,
+    NULL::text AS target_type,
+    NULL::text AS target_id,
+    prompt_runs.status,
+    prompt_runs.error_code,
+    prompt_runs.error_message,
+    prompt_runs.metadata,
+    prompt_runs.writer_id,
+    prompt_runs.seq
+   FROM audit.prompt_runs
+UNION ALL
+ SELECT 'audit.event'::text AS kind,
+    events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.span_id,
+    events.service_name,
+    events.created_at AS began_at,
+    events.latency_ms AS duration_ms,
+    events.action_type AS what,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.metadata,
+    events.writer_id,
+    events.seq
+   FROM audit.events
+UNION ALL
+ SELECT 'audit.event'::text AS kind,
+    activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.span_id,
+    activities.service_name,
+    activities.created_at AS began_at,
+    activities.latency_ms AS duration_ms,
+    activities.action_type AS what,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.metadata,
+    activities.writer_id,
+    activities.seq
+   FROM audit.activities;
+--@ ["object","audit.transaction_events","view","",null]
+--@ ["owner","audit.transaction_events","","",null]
+ALTER VIEW audit.transaction_events OWNER TO audit_owner;
+--@ ["privilege","audit.transaction_events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transaction_events TO audit_auditor;
+--@ ["privilege","audit.transaction_events","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transaction_events TO audit_reader;
+--@ ["privilege","audit.transaction_events","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.transaction_events TO audit_owner;
+--@ ["privilege","audit.transaction_events","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.transaction_events TO audit_owner;
+--@ ["view","audit.transaction_events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"service_name\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"transaction_id\", \"text\"], [\"amount_cents\", \"bigint\"], [\"currency\", \"text\"], [\"state\", \"text\"], [\"previous_state\", \"text\"], [\"payment_reference\", \"text\"], [\"actor\", \"text\"], [\"metadata\", \"jsonb\"]]",null]
+CREATE OR REPLACE VIEW audit.transaction_events WITH (security_invoker = true) AS
+ SELECT events.id,
+    events.tenant_id,
+    events.user_id,
+    events.user_role,
+    events.agent_id,
+    events.request_id,
+    events.llm_session_id,
+    events.conversation_id,
+    events.parent_id,
+    events.trace_id,
+    events.service_name,
+    events.created_at,
+    events.latency_ms AS duration_ms,
+    events.target_type,
+    events.target_id,
+    events.status,
+    events.error_code,
+    events.error_message,
+    events.target_id AS transaction_id,
+    audit.integer_of((events.metadata -> 'amount_cents'::text)) AS amount_cents,
+    (events.metadata ->> 'currency'::text) AS currency,
+    (events.metadata ->> 'state'::text) AS state,
+    (events.metadata ->> 'previous_state'::text) AS previous_state,
+    (events.metadata ->> 'payment_reference'::text) AS payment_reference,
+    COALESCE((events.metadata ->> 'actor'::text), events.user_id) AS actor,
+    events.metadata
+   FROM audit.events
+  WHERE (events.action_type = 'transaction'::text)
+UNION ALL
+ SELECT activities.id,
+    activities.tenant_id,
+    activities.user_id,
+    activities.user_role,
+    activities.agent_id,
+    activities.request_id,
+    activities.llm_session_id,
+    activities.conversation_id,
+    activities.parent_id,
+    activities.trace_id,
+    activities.service_name,
+    activities.created_at,
+    activities.latency_ms AS duration_ms,
+    activities.target_type,
+    activities.target_id,
+    activities.status,
+    activities.error_code,
+    activities.error_message,
+    activities.target_id AS transaction_id,
+    audit.integer_of((activities.metadata -> 'amount_cents'::text)) AS amount_cents,
+    (activities.metadata ->> 'currency'::text) AS currency,
+    (activities.metadata ->> 'state'::text) AS state,
+    (activities.metadata ->> 'previous_state'::text) AS previous_state,
+    (activities.metadata ->> 'payment_reference'::text) AS payment_reference,
+    COALESCE((activities.metadata ->> 'actor'::text), activities.user_id) AS actor,
+    activities.metadata
+   FROM audit.activities
+  WHERE (activities.action_type = 'transaction'::text);
+--@ ["object","audit.transactions","view","",null]
+--@ ["owner","audit.transactions","","",null]
+ALTER VIEW audit.transactions OWNER TO audit_owner;
+--@ ["privilege","audit.transactions","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transactions TO audit_auditor;
+--@ ["privilege","audit.transactions","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transactions TO audit_reader;
+--@ ["privilege","audit.transactions","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.transactions TO audit_owner;
+--@ ["privilege","audit.transactions","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.transactions TO audit_owner;
+--@ ["view","audit.transactions","","[[\"transaction_id\", \"text\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"changed_at\", \"timestamp with time zone\"], [\"amount_cents\", \"bigint\"], [\"currency\", \"text\"], [\"state\", \"text\"], [\"payment_reference\", \"text\"], [\"actor\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"event_id\", \"uuid\"]]",null]
+CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
+ SELECT DISTINCT ON (r.tenant_id, r.target_id) r.target_id AS transaction_id,
+    r.tenant_id,
+    r.user_id,
+    r.agent_id,
+    r.request_id,
+    r.created_at AS changed_at,
+    f.amount_cents,
+    f.currency,
+    f.state,
+    f.payment_reference,
+    f.actor,
+    r.status,
+    r.error_code,
+    r.id AS event_id
+   FROM ( SELECT events.id,
+            events.tenant_id,
+            events.user_id,
+            events.agent_id,
+            events.request_id,
+            events.created_at,
+            events.target_id,
+            events.metadata,
+            events.status,
+            events.error_code
+           FROM audit.events
+          WHERE ((events.action_type = 'transaction'::text) AND (events.target_id IS NOT NULL) AND (events.created_at <= (now() + '1 day'::interval)))
+        UNION ALL
+         SELECT activities.id,
+            activities.tenant_id,
+            activities.user_id,
+            activities.agent_id,
+            activities.request_id,
+            activities.created_at,
+            activities.target_id,
+            activities.metadata,
+            activities.status,
+            activities.error_code
+           FROM audit.activities
+          WHERE ((activities.action_type = 'transaction'::text) AND (activities.target_id IS NOT NULL) AND (activities.created_at <= (now() + '1 day'::interval)))) r,
+    LATERAL ( SELECT audit.integer_of((r.metadata -> 'amount_cents'::text)) AS amount_cents,
+            (r.metadata ->> 'currency'::text) AS currency,
+            (r.metadata ->> 'state'::text) AS state,
+            (r.metadata ->> 'payment_reference'::text) AS payment_reference,
+            COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor) f
+  ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
+--@ ["function","audit.untrack(regclass)","","f (target regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.untrack(target regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    found record;
+BEGIN
+    FOR found IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
+        WHERE t.tgrelid IN (SELECT audit.relations_of(target)) AND t.tgname ~ '^audit_(change|part)_(insert|update|delete|count|truncate)$'
+    LOOP
+        EXECUTE format('DROP TRIGGER %I ON %s', found.tgname, found.relation);
+    END LOOP;
+    PERFORM audit.forget_tracking(target);
+END
+$function$
+;
+--@ ["object","audit.untrack(regclass)","function","",null]
+--@ ["owner","audit.untrack(regclass)","","",null]
+ALTER FUNCTION audit.untrack(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.untrack(regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.untrack(regclass) TO audit_operator;
+--@ ["privilege","audit.untrack(regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.untrack(regclass) TO audit_writer;
+--@ ["privilege","audit.untrack(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.untrack(regclass) TO audit_maintainer;
+--@ ["object","audit.user_agent_interactions","view","",null]
+--@ ["owner","audit.user_agent_interactions","","",null]
+ALTER VIEW audit.user_agent_interactions OWNER TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.user_agent_interactions TO audit_auditor;
+--@ ["privilege","audit.user_agent_interactions","[\"audit_reader\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.user_agent_interactions TO audit_reader;
+--@ ["privilege","audit.user_agent_interactions","[null, \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["privilege","audit.user_agent_interactions","[null, \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.user_agent_interactions TO audit_owner;
+--@ ["view","audit.user_agent_interactions","","[[\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"agent_id\", \"uuid\"], [\"agent_name\", \"text\"], [\"executions\", \"bigint\"], [\"succeeded\", \"bigint\"], [\"executions_per_day\", \"double precision\"], [\"preferred_hour\", \"integer\"], [\"first_at\", \"timestamp with time zone\"], [\"last_at\", \"timestamp with time zone\"], [\"rating\", \"double precision\"], [\"favourite\", \"boolean\"]]",null]
+CREATE OR REPLACE VIEW audit.user_agent_interactions WITH (security_invoker = true) AS
+ SELECT r.tenant_id,
+    r.user_id,
+    r.agent_id,
+    max(f.agent_name) AS agent_name,
+    count(f.executed_at) AS executions,
+    count(f.executed_at) FILTER (WHERE (r.status = 'succeeded'::audit.run_status)) AS succeeded,
+    ((count(f.executed_at))::double precision / (((1)::numeric + EXTRACT(day FROM (max(f.executed_at) - min(f.executed_at)))))::double precision) AS executions_per_day,
+    mode() WITHIN GROUP (ORDER BY ((EXTRACT(hour FROM (f.executed_at AT TIME ZONE 'UTC'::text)))::integer)) AS preferred_hour,
+    min(f.executed_at) AS first_at,
+    max(f.executed_at) AS last_at,
+    (avg(f.rating))::double precision AS rating,
+    (array_agg(f.favourite ORDER BY r.id DESC) FILTER (WHERE (f.favourite IS NOT NULL)))[1] AS favourite
+   FROM ( SELECT events.id,
+            events.tenant_id,
+            events.user_id,
+            events.agent_id,
+            events.target_id,
+            events.action_type,
+            events.status,
+            events.created_at,
+            events.metadata
+           FROM audit.events
+          WHERE (events.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))
+        UNION ALL
+         SELECT activities.id,
+            activities.tenant_id,
+            activities.user_id,
+            activities.agent_id,
+            activities.target_id,
+            activities.action_type,
+            activities.status,
+            activities.created_at,
+            activities.metadata
+           FROM audit.activities
+          WHERE (activities.action_type = ANY (ARRAY['agent_execution'::text, 'feedback'::text]))) r,
+    LATERAL ( SELECT
+                CASE r.action_type
+                    WHEN 'agent_execution'::text THEN r.target_id
+                    ELSE NULL::text
+                END AS agent_name,
+                CASE r.action_type
+                    WHEN 'agent_execution'::text THEN r.created_at
+                    ELSE NULL::timestamp with time zone
+                END AS executed_at,
+                CASE r.action_type
+                    WHEN 'feedback'::text THEN audit.integer_of((r.metadata -> 'rating'::text))
+                    ELSE NULL::bigint
+                END AS rating,
+                CASE r.action_type
+                    WHEN 'feedback'::text THEN audit.boolean_of((r.metadata -> 'favourite'::text))
+                    ELSE NULL::boolean
+                END AS favourite) f
+  WHERE (r.user_id IS NOT NULL)
+  GROUP BY r.tenant_id, r.user_id, r.agent_id,
+        CASE
+            WHEN (r.agent_id IS NULL) THEN f.agent_name
+            ELSE NULL::text
+        END;
+--@ ["function","audit.uuid_of(jsonb)","","f (value jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.uuid_of(value jsonb)
+ RETURNS uuid
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN ((value #>> '{}'::text[]) ~ '^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$'::text) THEN ((value #>> '{}'::text[]))::uuid ELSE NULL::uuid END
+;
+--@ ["object","audit.uuid_of(jsonb)","function","",null]
+--@ ["owner","audit.uuid_of(jsonb)","","",null]
+ALTER FUNCTION audit.uuid_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.uuid_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.uuid_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.uuid_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.uuid_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.value_expression(text,oid,integer)","","f (value text, type oid, most_bytes integer) text",null]
+CREATE OR REPLACE FUNCTION audit.value_expression(value text, type oid, most_bytes integer)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    base oid;
+    json text;
+BEGIN
+    WITH RECURSIVE bases AS (
+        SELECT oid, typbasetype FROM pg_type WHERE oid = type
+        UNION ALL SELECT t.oid, t.typbasetype FROM bases b JOIN pg_type t ON t.oid = b.typbasetype)
+    SELECT oid INTO base FROM bases WHERE typbasetype = 0;
+    -- Types that initdb makes. JSON is no jsonb: it may hold what jsonb refuses, and names twice.
+    json := CASE WHEN base < 16384 AND base NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
+        ELSE format('CASE WHEN num_nulls(%1$s) = 0 THEN to_json(format(''%%s'', %1$s))::text END', value) END;
+    IF (SELECT typlen FROM pg_type WHERE oid = base) < 0 THEN
+        json := format('CASE WHEN octet_length(%1$s) <= %3$s THEN %1$s ELSE audit.cut_value(format(''%%s'', %2$s), %3$s) END', json, value, most_bytes);
+        json := format('CASE WHEN num_nulls(%s) = 0 THEN %s END', value, json);
+    END IF;
+    RETURN format('coalesce(%s, ''null'')', json);
+END
+$function$
+;
+--@ ["object","audit.value_expression(text,oid,integer)","function","",null]
+--@ ["owner","audit.value_expression(text,oid,integer)","","",null]
+ALTER FUNCTION audit.value_expression(text,oid,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.value_expression(text,oid,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.value_expression(text,oid,integer) TO audit_maintainer;
+--@ ["function","audit.writer_batches(uuid,bytea,bigint)","","f (writer uuid, secret bytea, since bigint) TABLE(first_seq bigint, last_seq bigint, mark bytea)",null]
+CREATE OR REPLACE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint)
+ RETURNS TABLE(first_seq bigint, last_seq bigint, mark bytea)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    PERFORM audit.check_writer(writer, secret);
+    RETURN QUERY SELECT b.first_seq, b.last_seq, b.mark FROM audit.batches b
+        WHERE b.writer_id = writer AND b.last_seq >= since AND b.first_seq >= coalesce((
+            SELECT max(p.first_seq) FROM audit.batches p WHERE p.writer_id = writer AND p.first_seq <= since), 1)
+        ORDER BY b.first_seq;
+END
+$function$
+;
+--@ ["object","audit.writer_batches(uuid,bytea,bigint)","function","",null]
+--@ ["owner","audit.writer_batches(uuid,bytea,bigint)","","",null]
+ALTER FUNCTION audit.writer_batches(uuid,bytea,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.writer_batches(uuid,bytea,bigint)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_batches(uuid,bytea,bigint) TO audit_writer;
+--@ ["privilege","audit.writer_batches(uuid,bytea,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_batches(uuid,bytea,bigint) TO audit_maintainer;
+--@ ["function","audit.writer_position(uuid)","","f (writer uuid) bigint",null]
+CREATE OR REPLACE FUNCTION audit.writer_position(writer uuid)
+ RETURNS bigint
+ LANGUAGE sql
+ STABLE STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT coalesce((
+        -- No batch follows one at the end of bigint, but there is an answer.
+        SELECT least(last_seq, 9223372036854775806) FROM audit.batches
+        WHERE writer_id = writer ORDER BY first_seq DESC LIMIT 1), 0) + 1
+$function$
+;
+--@ ["object","audit.writer_position(uuid)","function","",null]
+--@ ["owner","audit.writer_position(uuid)","","",null]
+ALTER FUNCTION audit.writer_position(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.writer_position(uuid)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_writer;
+--@ ["privilege","audit.writer_position(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.writer_position(uuid) TO audit_maintainer;
+--@ ["column","audit.writers","login","","ALTER TABLE audit.writers ALTER COLUMN login TYPE text USING login::text;"]
+ALTER TABLE audit.writers ADD COLUMN login text;
+--@ ["column","audit.writers","registered_at","","ALTER TABLE audit.writers ALTER COLUMN registered_at TYPE timestamp with time zone USING registered_at::timestamp with time zone;"]
+ALTER TABLE audit.writers ADD COLUMN registered_at timestamp with time zone;
+--@ ["column","audit.writers","secret_sha256","","ALTER TABLE audit.writers ALTER COLUMN secret_sha256 TYPE bytea USING secret_sha256::bytea;"]
+ALTER TABLE audit.writers ADD COLUMN secret_sha256 bytea;
+--@ ["column","audit.writers","service_name","","ALTER TABLE audit.writers ALTER COLUMN service_name TYPE text USING service_name::text;"]
+ALTER TABLE audit.writers ADD COLUMN service_name text;
+--@ ["column","audit.writers","writer_id","","ALTER TABLE audit.writers ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.writers ADD COLUMN writer_id uuid;
+--@ ["column default","audit.writers","registered_at","",null]
+ALTER TABLE audit.writers ALTER COLUMN registered_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.writers","login","",null]
+ALTER TABLE audit.writers ALTER COLUMN login SET NOT NULL;
+--@ ["column not null","audit.writers","registered_at","",null]
+ALTER TABLE audit.writers ALTER COLUMN registered_at SET NOT NULL;
+--@ ["column not null","audit.writers","secret_sha256","",null]
+ALTER TABLE audit.writers ALTER COLUMN secret_sha256 SET NOT NULL;
+--@ ["column not null","audit.writers","writer_id","",null]
+ALTER TABLE audit.writers ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.writers","","[[\"writer_id\", \"uuid\"], [\"login\", \"text\"], [\"secret_sha256\", \"bytea\"], [\"service_name\", \"text\"], [\"registered_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.writers","writers_pkey",null,null]
+ALTER TABLE audit.writers ADD CONSTRAINT writers_pkey PRIMARY KEY (writer_id);
+--@ ["constraint","audit.writers","writers_secret_sha256_check",null,null]
+ALTER TABLE audit.writers ADD CONSTRAINT writers_secret_sha256_check CHECK ((octet_length(secret_sha256) = 32));
+--@ ["constraint","audit.writers","writers_service_name_check",null,null]
+ALTER TABLE audit.writers ADD CONSTRAINT writers_service_name_check CHECK ((octet_length(service_name) <= 1024));
+--@ ["forced row security","audit.writers","","",null]
+ALTER TABLE audit.writers FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.writers","","",null]
+ALTER TABLE audit.writers SET LOGGED;
+--@ ["object","audit.writers","table","",null]
+--@ ["owner","audit.writers","","",null]
+ALTER TABLE audit.writers OWNER TO audit_owner;
+--@ ["policy","audit.writers","adding",null,null]
+CREATE POLICY adding ON audit.writers FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.writers","auditor",null,null]
+CREATE POLICY auditor ON audit.writers FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.writers","maintainer",null,null]
+CREATE POLICY maintainer ON audit.writers FOR SELECT TO audit_maintainer USING (true);
+--@ ["privilege","audit.writers","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.writers TO audit_auditor;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.writers TO audit_maintainer;
+--@ ["privilege","audit.writers","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.writers TO audit_maintainer;
+--@ ["row security","audit.writers","","",null]
+ALTER TABLE audit.writers ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.writers","","r ","[\"audit\", \"writers\"]"]
+--@ ["trigger","audit.writers","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.writers FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.writers FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.writers","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.writers FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.writers FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.writers ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["object","audit_guard","schema","",null]
+CREATE SCHEMA audit_guard;
+--@ ["owner","audit_guard","","",null]
+ALTER SCHEMA audit_guard OWNER TO CURRENT_USER;
+--@ ["privilege","audit_guard","[null, \"CREATE\", \"\"]","",null]
+GRANT CREATE ON SCHEMA audit_guard TO postgres;
+--@ ["privilege","audit_guard","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit_guard TO postgres;
+--@ ["function","audit_guard.refuse_ddl()","","f () event_trigger",null]
+CREATE OR REPLACE FUNCTION audit_guard.refuse_ddl()
+ RETURNS event_trigger
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET enable_hashjoin TO 'off'
+ SET enable_mergejoin TO 'off'
+ SET enable_seqscan TO 'off'
+ SET jit TO 'off'
+AS $function$
+DECLARE
+    guarded constant text[] := ARRAY['audit', 'audit_parts', 'audit_guard'];
+    could_switch_this_off constant boolean := (SELECT rolsuper FROM pg_roles WHERE rolname = current_user);
+    refused text;
+BEGIN
+    -- The trail's own functions, whose role nobody can take.
+    IF current_user = 'audit_maintainer' THEN
+        RETURN;
+    END IF;
+    -- A session runs as audit_owner only while Postgres checks a foreign key, and then a host's code may run: refuse
+    -- all DDL.
+    IF current_user = 'audit_owner' THEN
+        RAISE EXCEPTION 'audit trail: % by audit_owner is refused', TG_TAG USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    -- If the transaction's snapshot is older than the trail, the queries below would not see the trail, though perhaps another
+    -- schema of its name.
+    IF to_regnamespace('audit') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit'))
+        OR to_regnamespace('audit_parts') IS NOT NULL AND NOT EXISTS (SELECT FROM pg_namespace WHERE oid = to_regnamespace('audit_parts'))
+    THEN
+        RAISE EXCEPTION 'audit trail: % is refused in a transaction that began before there was the trail', TG_TAG
+            USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Begin it again.';
+    END IF;
+    -- Postgres checks a foreign key with the rights of the referenced table's owner, including casts of the key's
+    -- column. A cast of a user-defined type would therefore run with the trail's rights, so every command that leaves
+    -- such a key fails, also for a superuser. One that came while this was switched off keeps no superuser from other
+    -- work. Found through pg_depend, because pg_constraint has no index on confrelid.
+    IF TG_EVENT = 'ddl_command_end' THEN
+        SELECT format('%I of table %s', k.conname, k.conrelid::regclass) INTO refused
+        FROM pg_depend s JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = s.objid AND d.classid = 'pg_constraint'::regclass
+        JOIN pg_constraint k ON k.oid = d.objid AND k.contype = 'f' AND k.confrelid = s.objid
+        JOIN pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey)
+        -- A type that the snapshot does not show counts as not from pg_catalog.
+        LEFT JOIN pg_type kt ON kt.oid = a.atttypid
+        WHERE s.refclassid = 'pg_namespace'::regclass AND s.refobjid IN (to_regnamespace('audit'), to_regnamespace('audit_parts')) AND s.classid = 'pg_class'::regclass
+            AND NOT EXISTS (
+                WITH RECURSIVE base AS (
+                    SELECT kt.typbasetype, kt.typnamespace UNION ALL SELECT d.typbasetype, d.typnamespace FROM base JOIN pg_type d ON d.oid = base.typbasetype)
+                SELECT FROM base WHERE typbasetype = 0 AND typnamespace = 'pg_catalog'::regnamespace)
+            AND (NOT could_switch_this_off OR k.conrelid IN (
+                SELECT o.objid FROM pg_event_trigger_ddl_commands() o WHERE o.classid = 'pg_class'::regclass))
+        LIMIT 1;
+        IF refused IS NOT NULL THEN
+            RAISE EXCEPTION 'audit trail: the foreign key % is refused, for a cast of its column would run with the rights of the trail', refused
+                USING ERRCODE = 'insufficient_privilege', HINT = 'Its column must be of a type of Postgres itself, as uuid, or of a domain over one.';
+        END IF;
+    END IF;
+    IF could_switch_this_off THEN
+        RETURN;
+    END IF;
+    IF TG_EVENT = 'sql_drop' THEN
+        SELECT object_identity INTO refused FROM pg_event_trigger_dropped_objects()
+        -- For an object on a table (trigger, policy), only address_names holds the schema: schema, table, name.
+        WHERE (schema_name = ANY (guarded) OR (object_type = 'schema' OR cardinality(address_names) = 3) AND address_names[1] = ANY (guarded))
+            -- A host's foreign key has triggers on both tables, and they go with it.
+            AND NOT (object_type = 'trigger' AND address_names[3] LIKE 'RI\_ConstraintTrigger\_%') LIMIT 1;
+    ELSIF TG_TAG = 'REASSIGN OWNED' THEN
+        -- REASSIGN OWNED does not report which objects it changed.
+        SELECT c.oid::regclass::text INTO refused FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname IN ('audit', 'audit_parts')
+            AND (c.relkind IN ('r', 'p', 'v') AND c.relowner <> to_regrole('audit_owner') OR n.nspowner <> to_regrole('audit_owner')) LIMIT 1;
+    ELSIF TG_TAG NOT IN ('REINDEX', 'COMMENT', 'GRANT', 'REVOKE') THEN
+        SELECT o.object_identity INTO refused FROM pg_event_trigger_ddl_commands() o
+        LEFT JOIN pg_class c ON c.oid = CASE o.classid
+            WHEN 'pg_class'::regclass THEN o.objid
+            WHEN 'pg_trigger'::regclass THEN (SELECT tgrelid FROM pg_trigger WHERE oid = o.objid)
+            WHEN 'pg_policy'::regclass THEN (SELECT polrelid FROM pg_policy WHERE oid = o.objid)
+            WHEN 'pg_rewrite'::regclass THEN (SELECT ev_class FROM pg_rewrite WHERE oid = o.objid)
+        END
+        LEFT JOIN pg_proc p ON o.classid = 'pg_proc'::regclass AND p.oid = o.objid
+        LEFT JOIN pg_type t ON o.classid = 'pg_type'::regclass AND t.oid = o.objid
+        LEFT JOIN pg_extension e ON o.classid = 'pg_extension'::regclass AND e.oid = o.objid
+        LEFT JOIN pg_namespace n ON n.oid = CASE WHEN o.classid = 'pg_namespace'::regclass THEN o.objid
+            ELSE coalesce(c.relnamespace, p.pronamespace, t.typnamespace, e.extnamespace) END
+        WHERE n.nspname = ANY (guarded) OR o.schema_name = ANY (guarded)
+            -- The script of a trusted extension runs as a superuser, whoever asks for it.
+            OR EXISTS (SELECT FROM pg_depend m JOIN pg_depend s ON s.classid = m.classid AND s.objid = m.objid
+                JOIN pg_namespace sn ON s.refclassid = 'pg_namespace'::regclass AND sn.oid = s.refobjid
+                WHERE m.refclassid = 'pg_extension'::regclass AND m.refobjid = e.oid AND m.deptype = 'e' AND sn.nspname = ANY (guarded))
+            -- A table of somebody's own that is read as a part of one of these.
+            OR EXISTS (SELECT FROM pg_inherits i JOIN pg_class parent ON parent.oid = i.inhparent
+                WHERE i.inhrelid = c.oid AND parent.relnamespace IN (SELECT oid FROM pg_namespace WHERE nspname = ANY (guarded)))
+            -- What was renamed or moved out of its schema just now.
+            OR coalesce(c.relowner, p.proowner, t.typowner, n.nspowner) IN (to_regrole('audit_owner'), to_regrole('audit_maintainer'))
+        LIMIT 1;
+    END IF;
+    IF refused IS NOT NULL THEN
+        RAISE EXCEPTION 'audit trail: % of % is refused', TG_TAG, refused
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Only a superuser and the functions of the trail may.';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit_guard.refuse_ddl()","function","",null]
+--@ ["owner","audit_guard.refuse_ddl()","","",null]
+ALTER FUNCTION audit_guard.refuse_ddl() OWNER TO CURRENT_USER;
+--@ ["privilege","audit_guard.refuse_ddl()","[\"PUBLIC\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO PUBLIC;
+--@ ["privilege","audit_guard.refuse_ddl()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit_guard.refuse_ddl() TO postgres;
+--@ ["object","audit_parts","schema","",null]
+CREATE SCHEMA audit_parts;
+--@ ["owner","audit_parts","","",null]
+ALTER SCHEMA audit_parts OWNER TO audit_owner;
+--@ ["privilege","audit_parts","[\"audit_writer\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
+--@ ["privilege","audit_parts","[null, \"CREATE\", \"\"]","",null]
+GRANT CREATE ON SCHEMA audit_parts TO audit_owner;
+--@ ["privilege","audit_parts","[null, \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit_parts TO audit_owner;
+--@ ["constraint","audit_parts.activities_YYYY_MM","activities_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.activities_YYYY_MM ADD CONSTRAINT activities_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.activities_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.activities_YYYY_MM","","",null]
+ALTER TABLE audit_parts.activities_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.activities_YYYY_MM","","r ","[\"audit_parts\", \"activities_YYYY_MM\"]"]
+--@ ["trigger","audit_parts.activities_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.activities_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.activities_default","activities_default_month",null,null]
+ALTER TABLE audit_parts.activities_default ADD CONSTRAINT activities_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["forced row security","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default SET LOGGED;
+--@ ["owner","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.activities_default TO audit_maintainer;
+--@ ["privilege","audit_parts.activities_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.activities_default TO audit_writer;
+--@ ["row security","audit_parts.activities_default","","",null]
+ALTER TABLE audit_parts.activities_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.activities_default","","r ","[\"audit_parts\", \"activities_default\"]"]
+--@ ["trigger","audit_parts.activities_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.activities_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.events_YYYY_MM","events_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.events_YYYY_MM ADD CONSTRAINT events_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.events_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.events_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.events_YYYY_MM","","",null]
+ALTER TABLE audit_parts.events_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.events_YYYY_MM","","r ","[\"audit_parts\", \"events_YYYY_MM\"]"]
+--@ ["trigger","audit_parts.events_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.events_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.events_default","events_default_month",null,null]
+ALTER TABLE audit_parts.events_default ADD CONSTRAINT events_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["forced row security","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default SET LOGGED;
+--@ ["owner","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.events_default TO audit_maintainer;
+--@ ["privilege","audit_parts.events_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.events_default TO audit_writer;
+--@ ["row security","audit_parts.events_default","","",null]
+ALTER TABLE audit_parts.events_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.events_default","","r ","[\"audit_parts\", \"events_default\"]"]
+--@ ["trigger","audit_parts.events_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.events_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.prompt_runs_YYYY_MM","prompt_runs_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM ADD CONSTRAINT prompt_runs_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.prompt_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.prompt_runs_YYYY_MM","","r ","[\"audit_parts\", \"prompt_runs_YYYY_MM\"]"]
+--@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.prompt_runs_default","prompt_runs_default_month",null,null]
+ALTER TABLE audit_parts.prompt_runs_default ADD CONSTRAINT prompt_runs_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["forced row security","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default SET LOGGED;
+--@ ["owner","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.prompt_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.prompt_runs_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.prompt_runs_default TO audit_writer;
+--@ ["row security","audit_parts.prompt_runs_default","","",null]
+ALTER TABLE audit_parts.prompt_runs_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.prompt_runs_default","","r ","[\"audit_parts\", \"prompt_runs_default\"]"]
+--@ ["trigger","audit_parts.prompt_runs_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.prompt_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.query_runs_YYYY_MM","query_runs_YYYY_MM_month",null,null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM ADD CONSTRAINT query_runs_YYYY_MM_month CHECK (((started_at >= '{from}'::timestamp with time zone) AND (started_at < '{to}'::timestamp with time zone)));
+--@ ["forced row security","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM SET LOGGED;
+--@ ["owner","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM OWNER TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_YYYY_MM TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_YYYY_MM","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_YYYY_MM TO audit_writer;
+--@ ["row security","audit_parts.query_runs_YYYY_MM","","",null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.query_runs_YYYY_MM","","r ","[\"audit_parts\", \"query_runs_YYYY_MM\"]"]
+--@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["constraint","audit_parts.query_runs_default","query_runs_default_month",null,null]
+ALTER TABLE audit_parts.query_runs_default ADD CONSTRAINT query_runs_default_month CHECK ((date_trunc('month'::text, (started_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["forced row security","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default NO FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default SET LOGGED;
+--@ ["owner","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default OWNER TO audit_owner;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit_parts.query_runs_default TO audit_maintainer;
+--@ ["privilege","audit_parts.query_runs_default","[\"audit_writer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit_parts.query_runs_default TO audit_writer;
+--@ ["row security","audit_parts.query_runs_default","","",null]
+ALTER TABLE audit_parts.query_runs_default DISABLE ROW LEVEL SECURITY;
+--@ ["table","audit_parts.query_runs_default","","r ","[\"audit_parts\", \"query_runs_default\"]"]
+--@ ["trigger","audit_parts.query_runs_default","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit_parts.query_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_default ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["event trigger","audit_refuse_ddl","","ddl_command_endaudit_guard.refuse_ddl()","ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;"]
+CREATE EVENT TRIGGER audit_refuse_ddl ON ddl_command_end EXECUTE FUNCTION audit_guard.refuse_ddl(); ALTER EVENT TRIGGER audit_refuse_ddl ENABLE ALWAYS;
+--@ ["owner","audit_refuse_ddl","","",null]
+ALTER EVENT TRIGGER audit_refuse_ddl OWNER TO CURRENT_USER;
+--@ ["event trigger","audit_refuse_drop","","sql_dropaudit_guard.refuse_ddl()","ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;"]
+CREATE EVENT TRIGGER audit_refuse_drop ON sql_drop EXECUTE FUNCTION audit_guard.refuse_ddl(); ALTER EVENT TRIGGER audit_refuse_drop ENABLE ALWAYS;
+--@ ["owner","audit_refuse_drop","","",null]
+ALTER EVENT TRIGGER audit_refuse_drop OWNER TO CURRENT_USER;
