@@ -19,6 +19,7 @@ CREATE TABLE audit.tracked_tables (
     tenant_column   text,
     columns_out     text[]      NOT NULL,
     columns_masked  text[]      NOT NULL,
+    columns         text[]      NOT NULL,
     max_value_bytes integer     NOT NULL CHECK (max_value_bytes BETWEEN 64 AND 1048576),
     on_failure      text        NOT NULL CHECK (on_failure IN ('fail', 'warn')),
     tracked_by      text        NOT NULL,
@@ -26,6 +27,7 @@ CREATE TABLE audit.tracked_tables (
 );
 COMMENT ON TABLE audit.tracked_tables IS 'The tables whose changes are recorded, and how; kept by audit.track and audit.untrack.';
 COMMENT ON COLUMN audit.tracked_tables.name IS 'The schema and the name that it had when it was tracked.';
+COMMENT ON COLUMN audit.tracked_tables.columns IS 'The columns that it had when it was tracked.';
 
 -- Taken by each statement when it has changed its rows, and has locked them: so it orders the changes of a row whatever clocks say.
 CREATE SEQUENCE audit.change_numbers;
@@ -258,7 +260,8 @@ BEGIN
             INTO name
             FROM unnest(keys) WITH ORDINALITY AS k (name, n) JOIN pg_attribute b ON b.attrelid = relation AND b.attname = k.name AND NOT b.attisdropped;
         -- An index has no room for more.
-        key[side] := coalesce(format('CASE WHEN octet_length(%1$s) <= 1024 THEN %1$s ELSE ''sha256:'' || encode(sha256(convert_to(%1$s, ''UTF8'')), ''hex'') END', name), 'NULL::text');
+        key[side] := CASE WHEN name IS NULL THEN 'NULL::text'
+            ELSE format('CASE WHEN octet_length(%1$s) <= 1024 THEN %1$s ELSE ''sha256:'' || encode(sha256(convert_to(%1$s, ''UTF8'')), ''hex'') END', name) END;
     END LOOP;
     IF operation = 'UPDATE' THEN
         -- The rows of both tables come in the order in which the statement changed them.
@@ -472,10 +475,11 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END LOOP;
     PERFORM audit.forget_dropped_tables();
-    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
-        VALUES (target, relation.name, action_type, operations, tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
-        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
-            = (excluded.name, excluded.action_type, excluded.operations, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, tenant_column, columns_out, columns_masked, columns, max_value_bytes, on_failure, tracked_by)
+        VALUES (target, relation.name, action_type, operations, tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'),
+            ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, tenant_column, columns_out, columns_masked, columns, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.columns, excluded.max_value_bytes,
                 excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
         RETURNING t.id INTO tracking;
     EXECUTE audit.change_function(tracking);
@@ -503,7 +507,7 @@ BEGIN
     LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM %s', 'record_change_' || t.id, grantee::regrole);
     END LOOP;
-    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,tracked_by,tracked_at}'::text[]);
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,tracked_by,tracked_at}'::text[]);
 END
 $$;
 COMMENT ON FUNCTION audit.finish_tracking(regclass) IS 'Takes back what audit.prepare_tracking granted, and puts it on record; for audit.track.';

@@ -4,6 +4,9 @@ use uuid::Uuid;
 
 use super::host::{self, Host};
 use super::span::SpanState;
+use crate::record::coerce;
+use crate::record::decode::{self, EntryKey};
+use crate::vocabulary::Field;
 
 /// What one layer knew.
 #[derive(Clone, Debug)]
@@ -30,6 +33,21 @@ impl Captured {
         };
         inner.recycle();
         captured
+    }
+
+    /// Returns what a record there would have in a field.
+    pub(super) fn text(&self, field: Field) -> Option<String> {
+        let entries = decode::entries(&self.inherited).map_while(Result::ok);
+        let values =
+            entries.filter(|entry| entry.key == EntryKey::Field(field) && entry.value.is_said());
+        let (text, _) = coerce::key(field, values.last()?.value);
+        let text = coerce::without_nul(&text);
+        (!text.is_empty()).then(|| text.into_owned())
+    }
+
+    /// Returns the record that it lies in.
+    pub(super) fn parent(&self) -> Option<Uuid> {
+        (!self.parent.is_nil()).then_some(self.parent)
     }
 
     /// Gives it to a span that has just begun.

@@ -66,6 +66,10 @@ impl AuditContext {
         Self { span }
     }
 
+    pub(super) fn span(&self) -> &Span {
+        &self.span
+    }
+
     /// Records the user: `user_id`.
     ///
     /// ```

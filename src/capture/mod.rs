@@ -10,7 +10,7 @@
 //! - [`span`]: the pooled state of an open span; inheritance, evidence of its outcome
 //! - [`open`]: the table of open spans, in [`shard`]s; [`lookup`]: a span's states in all layers
 //! - [`context`]: what is recorded on the span of the whole request, and carried to a task, a thread
-//!   or a queue ([`captured`])
+//!   or a queue ([`captured`]), or to a transaction (`settings`)
 //! - [`late`]: whether a span has to look at those around it again
 //! - [`future`]: `audited()`, `audit_id()` and `traceparent()`; [`stream`] and `body`: `audited()`
 //!   for those
@@ -43,6 +43,7 @@ pub(crate) mod host;
 mod late;
 pub(crate) mod lookup;
 pub(crate) mod open;
+mod settings;
 mod shard;
 pub(crate) mod span;
 mod sqlstate;

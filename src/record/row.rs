@@ -553,18 +553,6 @@ impl<'a> LastValues<'a> {
         }
     }
 
-    /// Converts a value that was recorded as the text of a JSON array or object to JSON, unless
-    /// that would change one of its numbers.
-    fn json_text(&mut self, name: &'static str) {
-        if let Some(Extra::Value(Value::Text(text) | Value::Debug(text))) = self.extras.get(name)
-            && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
-            && (value.is_array() || value.is_object())
-            && keeps_numbers(text)
-        {
-            self.extras.insert(Cow::Borrowed(name), Extra::Json(value));
-        }
-    }
-
     fn metadata(&mut self) -> String {
         if self.extras.is_empty() {
             return String::from("{}");

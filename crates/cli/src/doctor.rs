@@ -26,12 +26,12 @@ mod roles;
 mod server;
 mod snapshot;
 mod statements;
+mod tracked;
 mod words;
 
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::Value;
 
@@ -47,7 +47,7 @@ use partitions::Leaf;
 use server::Schema;
 
 /// The names that `--check` accepts.
-pub(crate) const CHECKS: [&str; 38] = [
+pub(crate) const CHECKS: [&str; 39] = [
     "accepted",
     "batch_rows",
     "batches",
@@ -82,6 +82,7 @@ pub(crate) const CHECKS: [&str; 38] = [
     "server_settings",
     "statistics",
     "tables",
+    "tracked_tables",
     "triggers",
     "uncounted_rows",
     "view",
@@ -121,7 +122,7 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
         io::stdout().lock().write_all(text.as_bytes())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let (mut groups, is_whole) = look_until_still(&mut connection, arguments.max_age)
+    let (mut groups, is_whole) = look_until_still(&mut connection, arguments)
         .await
         .map_err(failed)?;
     let all = groups.iter_mut().flat_map(|(_, findings)| findings);
@@ -217,14 +218,14 @@ const MAX_LOOKS: u32 = 3;
 /// found is of before and a part of after.
 async fn look_until_still(
     connection: &mut sqlx::PgConnection,
-    max_age: Option<Duration>,
+    arguments: &Doctor,
 ) -> Result<(Vec<Group>, bool), sqlx::Error> {
     let mut looks = 0;
     loop {
         looks += 1;
         let mut look = Look::begin(connection).await?;
         let before: Vec<(String,)> = look.rows(PARTITIONS).await?;
-        let found = look_at_all(&mut look, max_age).await?;
+        let found = look_at_all(&mut look, arguments).await?;
         let after: Vec<(String,)> = look.rows(PARTITIONS).await?;
         if before == after || looks == MAX_LOOKS {
             return Ok(found);
@@ -235,7 +236,7 @@ async fn look_until_still(
 /// Runs all checks, in one read-only transaction. Also returns whether all of them could run.
 async fn look_at_all(
     look: &mut Look<'_>,
-    max_age: Option<Duration>,
+    arguments: &Doctor,
 ) -> Result<(Vec<Group>, bool), sqlx::Error> {
     let mut groups = vec![("Server", settled("server", server::check(look).await)?)];
     let renamed = settled("names", server::renamed(look).await)?;
@@ -290,7 +291,12 @@ async fn look_at_all(
     let as_partitions = partitions::check(look, &leaves).await;
     of_partitions.extend(settled("partitions", as_partitions)?);
     groups.push(("Partitions", of_partitions));
-    groups.push(("Records", records::check(look, max_age, is_whole).await?));
+    groups.push((
+        "Records",
+        records::check(look, arguments.max_age, is_whole).await?,
+    ));
+    let of_tracked = tracked::check(look, &arguments.expect_tracked).await;
+    groups.push(("Tracked tables", settled("tracked tables", of_tracked)?));
     Ok((groups, true))
 }
 

@@ -61,7 +61,7 @@ const LABELS: [(&str, &str, Form); 33] = [
 /// Returns the words of an event, by its `action_type`; `None` if they would say nothing.
 type Words = fn(&mut Fields<'_>) -> Option<String>;
 
-const WORDS: [(&str, Words); 13] = [
+const WORDS: [(&str, Words); 14] = [
     ("llm_call", |fields| {
         let mut words = format!("call of {}", fields.short("model")?);
         append(&mut words, " (", fields.short("provider"), ")");
@@ -179,6 +179,26 @@ const WORDS: [(&str, Words); 13] = [
         let mut words = fields.word("metric")?;
         append(&mut words, " = ", Some(fields.number("value")?), "");
         append(&mut words, " ", fields.word("unit"), "");
+        Some(words)
+    }),
+    // What audit.track records: the values are told with the metadata.
+    ("change", |fields| {
+        let done = match fields.word("operation")?.as_str() {
+            "insert" => "inserted into",
+            "update" => "updated",
+            "delete" => "deleted from",
+            "truncate" => "truncated",
+            _ => return None,
+        };
+        let table = fields.row.text("target_type").filter(|t| is_short(t))?;
+        let mut words = format!("{done} {table}");
+        let key = fields.row.text("target_id").filter(|key| is_short(key));
+        append(&mut words, " ", key.map(str::to_owned), "");
+        append(&mut words, ": ", fields.names("changes"), "");
+        append(&mut words, ", ", fields.number("rows"), " rows");
+        if key.is_some() || fields.row.text("target_id").is_none() {
+            fields.used.insert(None);
+        }
         Some(words)
     }),
     ("security", |fields| {
@@ -333,6 +353,15 @@ impl Fields<'_> {
             .get(name)
             .filter(|text| is_number && is_short(text));
         self.used(name, value.cloned())
+    }
+
+    /// Returns the names of an object's fields; its values are told elsewhere.
+    fn names(&self, name: &str) -> Option<String> {
+        let Value::Object(object) = self.json(name)? else {
+            return None;
+        };
+        let names: Vec<&str> = object.keys().map(String::as_str).collect();
+        Some(names.join(", ")).filter(|names| is_short(names))
     }
 
     /// Returns an amount of hundredths with its currency.

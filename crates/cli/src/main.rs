@@ -423,6 +423,9 @@ struct Doctor {
     /// The newest batch must be younger than this, as 15m, 2h or 1d.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     max_age: Option<Duration>,
+    /// Each table of this schema must be tracked (audit.track); may be given several times.
+    #[arg(long, value_name = "SCHEMA")]
+    expect_tracked: Vec<String>,
     /// Prints the facts that the others are compared with, for the golden files.
     #[arg(long, hide = true)]
     snapshot: bool,

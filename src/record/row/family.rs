@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use super::{Cell, Extra, LastValues};
-use crate::record::coerce::as_text;
+use crate::record::coerce::{as_text, keeps_numbers};
+use crate::record::decode::Value;
 use crate::record::families::derived::{self, Derived};
 use crate::vocabulary::Status;
 
@@ -23,6 +24,18 @@ impl LastValues<'_> {
     ) -> Option<(Status, Option<&'static str>)> {
         let word = self.extra_text(derived?.outcome?)?;
         derived::status_of(&word)
+    }
+
+    /// Converts a value that was recorded as the text of a JSON array or object to JSON, unless
+    /// that would change one of its numbers.
+    pub(super) fn json_text(&mut self, name: &'static str) {
+        if let Some(Extra::Value(Value::Text(text) | Value::Debug(text))) = self.extras.get(name)
+            && let Ok(value) = serde_json::from_str::<serde_json::Value>(text)
+            && (value.is_array() || value.is_object())
+            && keeps_numbers(text)
+        {
+            self.extras.insert(Cow::Borrowed(name), Extra::Json(value));
+        }
     }
 
     /// Adds what follows from the family's fields.

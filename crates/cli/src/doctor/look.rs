@@ -1,7 +1,8 @@
 //! Reads the database in one read-only transaction.
 
 use sqlx::error::DatabaseError;
-use sqlx::postgres::{PgConnection, PgRow, Postgres};
+use sqlx::postgres::{PgArguments, PgConnection, PgRow, Postgres};
+use sqlx::query::QueryAs;
 use sqlx::{Connection as _, Executor as _, FromRow, SqlSafeStr, Transaction};
 
 use crate::database::{self, CATALOG_FIRST, Standing};
@@ -60,6 +61,20 @@ impl<'c> Look<'c> {
             .persistent(false)
             .fetch_all(&mut *attempt)
             .await;
+        attempt.rollback().await?;
+        rows
+    }
+
+    /// Like [`Self::rows`], for a query with parameters.
+    pub(crate) async fn asked<T>(
+        &mut self,
+        query: QueryAs<'_, Postgres, T, PgArguments>,
+    ) -> Result<Vec<T>, sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let mut attempt = self.transaction.begin().await?;
+        let rows = query.persistent(false).fetch_all(&mut *attempt).await;
         attempt.rollback().await?;
         rows
     }

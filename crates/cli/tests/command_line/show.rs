@@ -519,6 +519,33 @@ fn event_of_a_family_is_shown_in_words_of_its_own() {
 }
 
 #[test]
+fn change_of_a_tracked_table_is_shown_in_words_of_its_own() {
+    let postgres = with_events(&[
+        (
+            "change",
+            "public.mandates 7",
+            "",
+            r#"'{"operation": "update", "changes": {"limit_cents": {"old": 1, "new": 2}, "name": {"masked": true}}, "login": "shop"}'"#,
+        ),
+        (
+            "change",
+            "public.mandates ",
+            "",
+            r#"'{"operation": "truncate", "changes": {}, "rows": 12}'"#,
+        ),
+    ]);
+    assert_eq!(
+        records_of(&postgres, None),
+        r#"├─ event updated public.mandates 7: limit_cents, name  succeeded  +0 ms
+│     metadata     changes = {"name": {"masked": true}, "limit_cents": {"new": 2, "old": 1}}
+│                  login = "shop"
+└─ event truncated public.mandates, 12 rows  succeeded  +0 ms
+      metadata     changes = {}
+"#
+    );
+}
+
+#[test]
 fn key_of_another_tenant_is_shown_as_any_field() {
     let postgres = with_events(&[("login", "", "", r#"'{"tenant_key": "globex"}'"#)]);
     // As a program does that merges what a user sends into the metadata.

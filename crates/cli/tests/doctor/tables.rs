@@ -336,3 +336,73 @@ fn a_partition_that_is_removed_during_the_look_is_no_problem() {
     let looked = looking.wait_with_output().unwrap();
     assert_eq!(found(&looked), [""; 0]);
 }
+
+/// Tables whose changes are recorded.
+const TRACKED: &[Case] = &[
+    Case {
+        done: "CREATE TABLE public.agents (id int PRIMARY KEY, name text); SELECT audit.track('public.agents', columns_out => '{name}');
+            ALTER TABLE public.agents DISABLE TRIGGER audit_change_update",
+        undone: AsAdvised,
+        found: &["problem tracked_tables public.agents"],
+    },
+    Case {
+        done: "DROP TRIGGER audit_change_truncate ON public.agents",
+        undone: AsAdvised,
+        found: &["problem tracked_tables public.agents"],
+    },
+    Case {
+        // Of a changed row the old one is told as the new one.
+        done: "CREATE OR REPLACE TRIGGER audit_change_update AFTER UPDATE ON public.agents REFERENCING OLD TABLE AS new_rows NEW TABLE AS old_rows
+            FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
+        undone: AsAdvised,
+        found: &["problem tracked_tables public.agents"],
+    },
+    Case {
+        done: "CREATE OR REPLACE FUNCTION audit.record_change_1() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+        undone: AsAdvised,
+        found: &["problem tracked_tables public.agents"],
+    },
+    Case {
+        done: "ALTER TABLE public.agents ADD COLUMN password text",
+        undone: AsAdvised,
+        found: &["warning tracked_tables public.agents"],
+    },
+    Case {
+        done: "CREATE TABLE public.months (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT audit.track('public.months');
+            CREATE TABLE public.first PARTITION OF public.months FOR VALUES FROM (1) TO (2)",
+        undone: AsAdvised,
+        found: &["problem tracked_tables public.months"],
+    },
+    Case {
+        done: "DROP TABLE public.agents, public.months",
+        undone: AsAdvised,
+        found: &[
+            "warning tracked_tables public.agents",
+            "warning tracked_tables public.months",
+        ],
+    },
+    Case {
+        done: "SELECT nextval('audit.lost_changes')",
+        undone: By("SELECT setval('audit.lost_changes', 1, false)"),
+        found: &["warning tracked_tables audit.lost_changes"],
+    },
+];
+
+#[test]
+fn tracked_tables_that_are_not_recorded_are_found() {
+    each_is_found(TRACKED);
+}
+
+#[test]
+fn tables_that_nobody_tracks_are_named_when_asked_for() {
+    let postgres = Postgres::start();
+    migrate(&postgres.url());
+    postgres.psql("CREATE TABLE public.tracked (id int); CREATE TABLE public.\"not tracked\" (id int); SELECT audit.track('public.tracked')");
+    make_partitions(&postgres);
+    let words = ["doctor", "--json", "--expect-tracked", "public"];
+    let asked = command(&postgres.url(), &words).output().unwrap();
+    assert_eq!(
+        found(&asked),
+        ["problem tracked_tables public.\"not tracked\""]
+    );
+}

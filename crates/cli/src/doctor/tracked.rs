@@ -1,0 +1,140 @@
+//! Checks the tables whose changes are recorded: each has its triggers, and its trigger function is
+//! what `audit.track` makes of it.
+
+use super::finding::{Finding, counted, listed, or_ok};
+use super::look::{Answer, Look};
+
+/// For each tracked table: its name and how it was tracked, whether it is there, the triggers that it or a part
+/// of it lacks (or has switched off, or has with other transition tables), the columns that it did
+/// not have when it was tracked, and whether its function is the one that is made of it (null if this
+/// login may not ask).
+const TRACKED: &str = "
+    WITH RECURSIVE relation AS (
+        SELECT t.id, t.target::oid AS root, t.target::oid AS oid FROM audit.tracked_tables t
+        UNION SELECT r.id, r.root, i.inhrelid FROM relation r JOIN pg_inherits i ON i.inhparent = r.oid),
+    -- The trigger, its function, and the types of pg_trigger: after or before, statement, and what it is fired by.
+    wanted AS (
+        SELECT r.id, c.oid, format('%I.%I', n.nspname, c.relname) AS relation,
+            CASE WHEN r.oid = r.root THEN 'audit_change_' ELSE 'audit_part_' END || w.suffix AS trigger,
+            CASE w.suffix WHEN 'count' THEN 'count_before_truncate' ELSE 'record_change_' || t.id END AS function, w.type, w.old, w.new
+        FROM relation r JOIN audit.tracked_tables t ON t.id = r.id JOIN pg_class c ON c.oid = r.oid AND c.relkind IN ('r', 'p') JOIN pg_namespace n ON n.oid = c.relnamespace
+        JOIN (VALUES ('insert', 'insert', 4, NULL, 'new_rows'), ('update', 'update', 16, 'old_rows', 'new_rows'), ('delete', 'delete', 8, 'old_rows', NULL),
+            ('truncate', 'truncate', 34, NULL, NULL), ('truncate', 'count', 34, NULL, NULL)) AS w (operation, suffix, type, old, new) ON w.operation = ANY (t.operations)),
+    lacking AS (
+        SELECT w.id, format('%s on %s', w.trigger, w.relation) AS what FROM wanted w WHERE NOT EXISTS (
+            SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
+            WHERE g.tgrelid = w.oid AND g.tgname = w.trigger AND p.proname = w.function AND p.pronamespace = 'audit'::regnamespace
+                AND g.tgenabled IN ('O', 'A') AND g.tgtype = w.type AND g.tgqual IS NULL AND g.tgattr = ''
+                AND g.tgoldtable IS NOT DISTINCT FROM w.old AND g.tgnewtable IS NOT DISTINCT FROM w.new))
+    SELECT t.name, format('SELECT audit.track(%L, tenant_column => %L, columns_out => %L, columns_masked => %L, max_value_bytes => %s, action_type => %L, operations => %L, on_failure => %L);',
+            t.name, t.tenant_column, t.columns_out, t.columns_masked, t.max_value_bytes, t.action_type, t.operations, t.on_failure),
+        EXISTS (SELECT FROM pg_class c WHERE c.oid = t.target),
+        ARRAY(SELECT what FROM lacking l WHERE l.id = t.id ORDER BY what),
+        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.columns) ORDER BY a.attnum),
+        (SELECT CASE WHEN has_function_privilege('audit.change_function(bigint)', 'EXECUTE') THEN
+            p.prosecdef AND p.proowner = to_regrole('audit_maintainer') AND right(audit.change_function(t.id), length(quote_literal(p.prosrc))) = quote_literal(p.prosrc)
+                AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp', 'row_security=on', 'TimeZone=UTC', 'DateStyle=ISO', 'IntervalStyle=postgres', 'extra_float_digits=1',
+                    'bytea_output=hex', 'enable_nestloop=off', 'jit=off'] END
+            FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id)
+    FROM audit.tracked_tables t ORDER BY t.name";
+
+/// How many statements were not recorded.
+const LOST: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.lost_changes";
+
+/// Tables of a schema that nobody tracks, but for those of extensions.
+const UNTRACKED: &str = "
+    SELECT format('%I.%I', n.nspname, c.relname), format('SELECT audit.track(%L);', format('%I.%I', n.nspname, c.relname))
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = $1 AND c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+        AND NOT EXISTS (SELECT FROM audit.tracked_tables t WHERE t.target = c.oid)
+        AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')
+    ORDER BY 1";
+
+const CHECK: &str = "tracked_tables";
+
+type Tracked = (String, String, bool, Vec<String>, Vec<String>, Option<bool>);
+
+/// Checks the tracked tables, and that each table of these schemas is one.
+pub(crate) async fn check(
+    look: &mut Look<'_>,
+    schemas: &[String],
+) -> Result<Vec<Finding>, sqlx::Error> {
+    let tracked = match look.rows_of_table::<Tracked>(TRACKED).await? {
+        Answer::Rows(tracked) => tracked,
+        Answer::Refused => return Ok(vec![Finding::unseen(CHECK, "audit.tracked_tables")]),
+        // Reported with the catalog.
+        Answer::Absent => return Ok(Vec::new()),
+    };
+    let count = tracked.len();
+    let mut findings: Vec<Finding> = tracked.into_iter().flat_map(of_table).collect();
+    if let Answer::Rows(lost) = look.rows_of_table::<(i64,)>(LOST).await?
+        && let Some((lost,)) = lost.first().filter(|(lost,)| *lost > 0)
+    {
+        findings.push(
+            Finding::warning(CHECK, "audit.lost_changes", format!("the changes of {lost} statements were not recorded"))
+                .expected("none")
+                .explained("The server's log names the tables and the errors: tables tracked with on_failure => 'warn'."),
+        );
+    }
+    for schema in schemas {
+        let asked = sqlx::query_as(UNTRACKED).bind(schema);
+        for (table, advice) in look.asked::<(String, String)>(asked).await? {
+            findings.push(
+                Finding::problem(CHECK, table, "its changes are not recorded")
+                    .expected("a tracked table, as --expect-tracked says")
+                    .advice(advice),
+            );
+        }
+    }
+    let found = match count {
+        0 => "none is tracked".to_owned(),
+        count => format!(
+            "{}, each with its triggers",
+            counted(count, "table", "tables")
+        ),
+    };
+    Ok(or_ok(CHECK, findings, "tracked tables", found))
+}
+
+fn of_table((name, again, is_there, lacking, columns, is_made): Tracked) -> Vec<Finding> {
+    if !is_there {
+        return vec![
+            Finding::warning(CHECK, name, "it is tracked, and was dropped")
+                .expected("a table that is there")
+                .advice("SELECT audit.forget_dropped_tables();"),
+        ];
+    }
+    let mut findings = Vec::new();
+    if !lacking.is_empty() {
+        let found = format!(
+            "changes are not recorded: missing, switched off or changed is {}",
+            listed(&lacking)
+        );
+        findings.push(
+            Finding::problem(CHECK, name.clone(), found)
+                .expected("the triggers that audit.track makes, switched on")
+                .advice(again.clone())
+                .explained("A trigger is lost with its partition, or when somebody drops it or switches it off; a new partition has none until this is run."),
+        );
+    }
+    if !columns.is_empty() {
+        let found = format!(
+            "columns that appeared since it was tracked: {}",
+            listed(&columns)
+        );
+        findings.push(
+            Finding::warning(CHECK, name, found)
+                .expected("columns of which somebody decided what is recorded")
+                .advice(again)
+                .explained("They are recorded, and each statement takes longer until this is run. Name in columns_out or columns_masked what the trail must not hold."),
+        );
+    } else if is_made == Some(false) {
+        findings.push(
+            Finding::problem(CHECK, name, "its trigger function is not what audit.track makes")
+                .expected("the function that audit.track makes of the table as it is")
+                .advice(again)
+                .explained("A column was dropped, renamed or given another type, or somebody changed the function."),
+        );
+    }
+    findings
+}
