@@ -1062,7 +1062,16 @@ DECLARE
     rows  bigint;
     asked text[] := ARRAY[TG_OP];
     kind  text;
-BEGIN%5$s
+BEGIN
+    -- Whoever owns the table could make triggers of this for other tables or with the rows exchanged, while audit.track lets it.
+    IF TG_LEVEL <> 'STATEMENT' OR NOT EXISTS (
+        SELECT FROM pg_trigger g JOIN audit.tracked_tables t ON t.id = %6$s
+        WHERE g.tgrelid = TG_RELID AND g.tgname = TG_NAME AND coalesce(g.tgoldtable, 'old_rows') = 'old_rows'
+            AND g.tgname = CASE t.target WHEN TG_RELID THEN 'audit_change_' ELSE 'audit_part_' END || lower(TG_OP)
+            AND (t.target = TG_RELID OR TG_RELID IN (SELECT audit.relations_of(t.target))))
+    THEN
+        RETURN NULL;
+    END IF;%5$s
     FOREACH kind IN ARRAY asked LOOP
         c := audit.begin_change(CASE WHEN TG_NAME LIKE 'audit_part%%' THEN %1$L ELSE format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END,
             CASE WHEN TG_NAME LIKE 'audit_part%%' THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
@@ -1085,7 +1094,7 @@ EXCEPTION WHEN OTHERS THEN
         IF (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows) THEN
             asked := ARRAY['DELETE', 'INSERT'];
         END IF;
-    END IF;$f$ ELSE '' END);
+    END IF;$f$ ELSE '' END, tracking);
     RETURN format($f$CREATE OR REPLACE FUNCTION audit.%I() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -1148,13 +1157,14 @@ DECLARE
     moved   text[] := '{}';
     told    text[] := '{}';
     rows    text;
+    place   text := '';
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
     -- The key is that of the tracked table, in its order: a partition has it too, and so may a table that inherits.
     SELECT array_agg(k.attname ORDER BY n) INTO keys
         FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
         WHERE i.indrelid = t.target AND i.indisprimary AND k.attrelid = t.target;
-    SELECT ARRAY[string_agg('o' || attnum, ', ' ORDER BY attnum), string_agg('n' || attnum, ', ' ORDER BY attnum)] INTO columns
+    SELECT ARRAY['(' || string_agg('o' || attnum, ', ' ORDER BY attnum) || ')', '(' || string_agg('n' || attnum, ', ' ORDER BY attnum) || ')'] INTO columns
         FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped;
     FOR a IN SELECT attname, attnum, atttypid, attgenerated FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
         name := to_json(a.attname::text)::text;
@@ -1199,8 +1209,8 @@ BEGIN
     END LOOP;
     IF operation = 'UPDATE' THEN
         -- The rows of both tables come in the order in which the statement changed them.
-        rows := format($f$SELECT e.* FROM (SELECT row_number() OVER () AS place, * FROM old_rows AS o (%1$s)) AS o
-            JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n (%2$s)) AS n USING (place)
+        rows := format($f$SELECT place, e.* FROM (SELECT row_number() OVER () AS place, * FROM old_rows AS o %1$s) AS o
+            JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n %2$s) AS n USING (place)
             CROSS JOIN LATERAL (SELECT 'update' AS operation, %3$s AS tenant, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
             WHERE record_image_ne(ROW(%7$s), ROW(%8$s)) AND e.changes <> ''$f$,
             columns[1], columns[2], tenant[2], key[2], audit.join_expressions(changes),
@@ -1211,9 +1221,13 @@ BEGIN
                 array_to_string(moved, ' OR '), tenant[1], key[1], fields[1], tenant[2], key[2], fields[2]) ELSE '' END,
             coalesce((SELECT string_agg('o' || column_number, ', ') FROM unnest(told) AS column_number), '0'),
             coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'));
+        -- A key that is taken within the statement was left before, and is left again where a cascade changes a row twice; but
+        -- where a key is checked at the end of the statement, or later, it may be taken before it is left.
+        place := CASE (SELECT indimmediate FROM pg_index WHERE indrelid = t.target AND indisprimary)
+            WHEN false THEN 'ORDER BY operation = ''insert'', place' ELSE 'ORDER BY place, operation = ''insert''' END;
     ELSE
         side := CASE operation WHEN 'DELETE' THEN 1 ELSE 2 END;
-        rows := format('SELECT %L AS operation, %s AS tenant, %s AS key, %s AS changes, NULL AS moved FROM %s AS r (%s)',
+        rows := format('SELECT %L AS operation, %s AS tenant, %s AS key, %s AS changes, NULL AS moved FROM %s AS r %s',
             lower(operation), tenant[side], key[side], fields[side], (ARRAY['old_rows', 'new_rows'])[side], columns[side]);
     END IF;
     RETURN format($f$INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
@@ -1222,7 +1236,7 @@ BEGIN
         %1$s.llm_session_id, %1$s.conversation_id, %1$s.parent_id, %1$s.trace_id, %1$s.span_id,
         'postgres', %2$L, %1$s.target, key, 'succeeded', %1$s.at,
         concat('{', %1$s.about, ',"operation":"', operation, '","changes":{', changes, '}', moved, '}')::jsonb, %1$s.problems, %1$s.writer, seq, uuid_send(gen_random_uuid())
-    FROM (SELECT row_number() OVER () AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows);
+    FROM (SELECT row_number() OVER (%4$s) AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows, place);
 END
 $function$
 ;
@@ -2319,7 +2333,7 @@ CREATE OR REPLACE FUNCTION audit.join_expressions(expressions text[])
  IMMUTABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT coalesce(format('concat_ws('','', %s)', string_agg(of_group, E',\n')), '''''') FROM (
+    SELECT coalesce('concat_ws('','', ' || string_agg(of_group, E',\n') || ')', '''''') FROM (
         SELECT format('nullif(concat_ws('','', %s), '''')', string_agg(e, E',\n' ORDER BY n)) AS of_group
         FROM unnest(expressions) WITH ORDINALITY AS x (e, n) GROUP BY (n - 1) / 50 ORDER BY (n - 1) / 50) AS groups
 $function$
@@ -5059,6 +5073,7 @@ DECLARE
     tables    text;
     trigger   text;
 BEGIN
+    operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
     FOR relation IN SELECT audit.relations_of(target) LOOP
         prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
         FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP

@@ -1,0 +1,191 @@
+//! For whom a change was made.
+
+use super::{login, migrated, refused, tracked};
+use testkit::{Postgres, Session};
+
+const ID: &str = "0198f1d3-0000-7000-8000-000000000017";
+
+/// Inserts a row and returns columns of its event.
+#[track_caller]
+fn told(postgres: &Postgres, session: &mut Session, columns: &str) -> String {
+    session.psql("INSERT INTO items SELECT coalesce(max(id), 0) + 1 FROM items");
+    postgres.psql(&format!(
+        "SELECT {columns} FROM audit.events WHERE metadata ? 'changes' ORDER BY (metadata ->> 'number')::bigint DESC LIMIT 1"
+    ))
+}
+
+#[test]
+fn change_says_what_the_settings_of_the_session_say() {
+    let postgres = tracked();
+    let mut session = postgres.session("postgres");
+    for (name, value) in [
+        ("user_id", "alice"),
+        ("user_role", "clerk"),
+        ("request_id", "req-1"),
+        ("conversation_id", "talk-1"),
+        ("trace_id", "0af7651916cd43dd8448eb211c80319c"),
+        ("span_id", "b7ad6b7169203331"),
+        ("agent_id", ID),
+        ("llm_session_id", ID),
+        ("parent_id", ID),
+        ("current_tenant", ID),
+    ] {
+        session.psql(&format!("SET app.{name} = '{value}'"));
+    }
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "user_id, user_role, request_id, conversation_id, trace_id, span_id, agent_id, llm_session_id, parent_id, tenant_id,
+             metadata ->> 'login', metadata ->> 'tenant_key', problems"
+        ),
+        format!(
+            "alice|clerk|req-1|talk-1|0af7651916cd43dd8448eb211c80319c|b7ad6b7169203331|{ID}|{ID}|{ID}|{ID}|postgres||{{}}"
+        )
+    );
+    session.psql(&format!(
+        "SET application_name = 'billing \"x\"'; SET app.current_tenant = '{}'",
+        ID.to_uppercase()
+    ));
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "tenant_id, metadata ->> 'application_name', metadata ->> 'client_address'"
+        ),
+        format!("{ID}|billing \"x\"|127.0.0.1")
+    );
+}
+
+#[test]
+fn change_without_settings_is_the_logins() {
+    let postgres = tracked();
+    postgres.psql("CREATE ROLE \"o'brien \"\"x\"\"\" LOGIN; GRANT ALL ON items TO PUBLIC");
+    let mut session = postgres.session("o'brien \"x\"");
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "user_id, metadata ->> 'login', tenant_id, request_id, problems"
+        ),
+        "o'brien \"x\"|o'brien \"x\"|||{}"
+    );
+    // A role that is taken on is not who logged in; an empty setting says nothing.
+    postgres.psql(
+        "CREATE ROLE clerks; GRANT ALL ON items TO clerks; GRANT clerks TO \"o'brien \"\"x\"\"\"",
+    );
+    session.psql("SET ROLE clerks; SET app.user_id = ''");
+    assert_eq!(
+        told(&postgres, &mut session, "user_id, metadata ->> 'login'"),
+        "o'brien \"x\"|o'brien \"x\""
+    );
+}
+
+#[test]
+fn values_that_are_no_uuid_are_kept_beside_and_reported() {
+    let postgres = tracked();
+    let mut session = postgres.session("postgres");
+    session.psql("SET app.agent_id = 'agent \"7\"'; SET app.parent_id = '0198f1d3'; SET app.current_tenant = 'acme'");
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "agent_id, parent_id, tenant_id = audit.tenant_uuid('acme'), metadata ->> 'agent_id', metadata ->> 'parent_id',
+             metadata ->> 'tenant_key', problems"
+        ),
+        "||t|agent \"7\"|0198f1d3|acme|{\"agent_id: not a UUID\",\"parent_id: not a UUID\"}"
+    );
+    // One of three that is one stays in its place.
+    session.psql(&format!("SET app.llm_session_id = '{ID}'"));
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "agent_id, llm_session_id, parent_id"
+        ),
+        format!("|{ID}|")
+    );
+    // The forms of UUID that Postgres reads and the trail's others.
+    let dashless = ID.replace('-', "");
+    session.psql(&format!(
+        "SET app.current_tenant = '{dashless}'; SET app.agent_id = '{dashless}'"
+    ));
+    assert_eq!(told(&postgres, &mut session, "tenant_id"), ID);
+    // Long and odd values do not fail the statement.
+    session.psql("SELECT set_config('app.' || n, repeat('é\\\"%', 5000), false) FROM unnest('{user_id,user_role,request_id,conversation_id,trace_id,span_id,agent_id,parent_id,current_tenant}'::text[]) n");
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "length(user_id), length(metadata ->> 'agent_id'), length(metadata ->> 'tenant_key')"
+        ),
+        "1024|1024|1024"
+    );
+}
+
+#[test]
+fn set_context_holds_for_the_transaction() {
+    let postgres = tracked();
+    postgres.psql("GRANT ALL ON items TO PUBLIC");
+    let mut session = login(&postgres, "writes", Some("audit_writer"));
+    session.psql("BEGIN");
+    session.psql("SELECT audit.set_context('{\"user_id\": \"bob\", \"tenant_id\": \"acme\", \"request_id\": \"req-2\"}')");
+    session.psql("SELECT audit.set_context('{\"user_role\": \"clerk\", \"request_id\": null}')");
+    session.psql("INSERT INTO items VALUES (100)");
+    session.psql("COMMIT");
+    assert_eq!(
+        postgres.psql("SELECT user_id, user_role, request_id, metadata ->> 'tenant_key' FROM audit.events WHERE target_id = '100'"),
+        "bob|clerk||acme"
+    );
+    assert_eq!(
+        told(
+            &postgres,
+            &mut session,
+            "user_id, user_role, metadata ->> 'tenant_key'"
+        ),
+        "writes||"
+    );
+    // Rolled back with a savepoint.
+    session.psql("BEGIN; SELECT audit.set_context('{\"user_id\": \"bob\"}'); SAVEPOINT s; SELECT audit.set_context('{\"user_id\": \"eve\"}'); ROLLBACK TO s");
+    assert_eq!(session.psql("SELECT current_setting('app.user_id')"), "bob");
+    session.psql("ROLLBACK");
+    let error = refused(
+        &mut session,
+        "22023",
+        "SELECT audit.set_context('{\"user\": \"bob\"}')",
+    );
+    assert!(
+        error.contains("\"user\" is nothing that a context has") && error.contains("user_id"),
+        "{error}"
+    );
+    for context in ["'[]'", "'1'", "'null'", "NULL"] {
+        refused(
+            &mut session,
+            "22023",
+            &format!("SELECT audit.set_context({context})"),
+        );
+    }
+    // It says no more than settings that anybody may set.
+    let mut none = login(&postgres, "nobody", None);
+    refused(&mut none, "42501", "SELECT audit.set_context('{}')");
+}
+
+#[test]
+fn change_by_a_trigger_of_the_host_says_at_which_depth() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE TABLE items (id int PRIMARY KEY, size int); CREATE TABLE sums (id int PRIMARY KEY, total int); INSERT INTO sums VALUES (1, 0);
+         CREATE FUNCTION add() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE sums SET total = total + NEW.size; RETURN NULL; END';
+         CREATE TRIGGER add AFTER INSERT ON items FOR EACH ROW EXECUTE FUNCTION add();
+         SELECT audit.track('items'), audit.track('sums')",
+    );
+    postgres.psql("INSERT INTO items VALUES (1, 5), (2, 7)");
+    assert_eq!(
+        postgres.psql("SELECT target_type, target_id, metadata ->> 'depth', count(*) FROM audit.events WHERE metadata ? 'changes' GROUP BY 1, 2, 3 ORDER BY 1, 2"),
+        "public.items|1||1\npublic.items|2||1\npublic.sums|1|2|2"
+    );
+    assert_eq!(
+        postgres.psql("SELECT audit.row_at('public.sums', '1', now())"),
+        "{\"total\": 12}"
+    );
+}
