@@ -15,7 +15,7 @@ COMMENT ON TYPE audit.run_status IS 'Outcome of a run, by the evidence seen; unk
 
 -- A row must stay below Postgres' limit of 1 GB per value, as text and as JSON, where a character may take six bytes.
 -- Otherwise one row would make every query that includes it fail. Compressible columns are measured uncompressed. The
--- library writes 101 problems at most.
+-- library writes 101 problems at most, and as many redactions.
 
 -- Query runs ---------------------------------------------------------------
 
@@ -46,6 +46,7 @@ CREATE TABLE audit.query_runs (
     duration_ms     bigint,
     metadata        jsonb            NOT NULL DEFAULT '{}',
     problems        text[]           NOT NULL DEFAULT '{}',
+    redactions      text[]           NOT NULL DEFAULT '{}',
     writer_id       uuid             NOT NULL,
     seq             bigint           NOT NULL,
     salt            bytea            NOT NULL,
@@ -62,7 +63,10 @@ CREATE TABLE audit.query_runs (
             THEN octet_length(metadata::text) <= 150994944 ELSE true END
         AND cardinality(problems) <= 101
         AND CASE WHEN pg_column_size(problems) > 2000 OR pg_column_compression(problems) IS NOT NULL
-            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
+            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END
+        AND cardinality(redactions) <= 101
+        AND CASE WHEN pg_column_size(redactions) > 2000 OR pg_column_compression(redactions) IS NOT NULL
+            THEN octet_length(array_to_string(redactions, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX query_runs_request_id_idx ON audit.query_runs (request_id, tenant_id);
@@ -100,6 +104,7 @@ CREATE TABLE audit.prompt_runs (
     duration_ms             bigint,
     metadata                jsonb            NOT NULL DEFAULT '{}',
     problems                text[]           NOT NULL DEFAULT '{}',
+    redactions              text[]           NOT NULL DEFAULT '{}',
     writer_id               uuid             NOT NULL,
     seq                     bigint           NOT NULL,
     salt                    bytea            NOT NULL,
@@ -117,7 +122,10 @@ CREATE TABLE audit.prompt_runs (
             THEN octet_length(metadata::text) <= 150994944 ELSE true END
         AND cardinality(problems) <= 101
         AND CASE WHEN pg_column_size(problems) > 2000 OR pg_column_compression(problems) IS NOT NULL
-            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
+            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END
+        AND cardinality(redactions) <= 101
+        AND CASE WHEN pg_column_size(redactions) > 2000 OR pg_column_compression(redactions) IS NOT NULL
+            THEN octet_length(array_to_string(redactions, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX prompt_runs_request_id_idx ON audit.prompt_runs (request_id, tenant_id);
@@ -150,6 +158,7 @@ CREATE TABLE audit.events (
     latency_ms      bigint,
     metadata        jsonb            NOT NULL DEFAULT '{}',
     problems        text[]           NOT NULL DEFAULT '{}',
+    redactions      text[]           NOT NULL DEFAULT '{}',
     writer_id       uuid             NOT NULL,
     seq             bigint           NOT NULL,
     salt            bytea            NOT NULL,
@@ -166,7 +175,10 @@ CREATE TABLE audit.events (
             THEN octet_length(metadata::text) <= 150994944 ELSE true END
         AND cardinality(problems) <= 101
         AND CASE WHEN pg_column_size(problems) > 2000 OR pg_column_compression(problems) IS NOT NULL
-            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END)
+            THEN octet_length(array_to_string(problems, ',')) <= 1048576 ELSE true END
+        AND cardinality(redactions) <= 101
+        AND CASE WHEN pg_column_size(redactions) > 2000 OR pg_column_compression(redactions) IS NOT NULL
+            THEN octet_length(array_to_string(redactions, ',')) <= 1048576 ELSE true END)
 ) PARTITION BY RANGE (id);
 
 CREATE INDEX events_request_id_idx ON audit.events (request_id, tenant_id);
@@ -221,6 +233,7 @@ BEGIN
         EXECUTE format('COMMENT ON COLUMN audit.%I.span_id IS %L', parent, 'Span id, 16 lower-case hexadecimal digits.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.metadata IS %L', parent, 'Fields of the span that have no column, by their name and with their type.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.problems IS %L', parent, 'Values that could not be stored as recorded: "<field>: <what happened>".');
+        EXECUTE format('COMMENT ON COLUMN audit.%I.redactions IS %L', parent, 'What was redacted before the record was stored: "<field>: <rule>, how often".');
         EXECUTE format('COMMENT ON COLUMN audit.%I.writer_id IS %L', parent, 'The writer: one local log of one process.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.seq IS %L', parent, 'Number of the record within its writer, from 1, without a gap.');
         EXECUTE format('COMMENT ON COLUMN audit.%I.salt IS %L', parent, '16 random bytes that keep a hash of the row from being guessed.');

@@ -396,22 +396,22 @@ $$;
 CREATE VIEW audit.trail WITH (security_invoker = true) AS
     SELECT 'audit.query_run' AS kind, id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
         trace_id, span_id, service_name, started_at AS began_at, duration_ms, coalesce(question_text, sql_text) AS what, NULL AS target_type, NULL AS target_id,
-        status, error_code, error_message, metadata, writer_id, seq
+        status, error_code, error_message, metadata, redactions, writer_id, seq
     FROM audit.query_runs
     UNION ALL
     SELECT 'audit.prompt_run', id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
         trace_id, span_id, service_name, created_at, duration_ms, coalesce(prompt_template_name, model_name), NULL, NULL,
-        status, error_code, error_message, metadata, writer_id, seq
+        status, error_code, error_message, metadata, redactions, writer_id, seq
     FROM audit.prompt_runs
     UNION ALL
     SELECT 'audit.event', id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
         trace_id, span_id, service_name, created_at, latency_ms, action_type, target_type, target_id,
-        status, error_code, error_message, metadata, writer_id, seq
+        status, error_code, error_message, metadata, redactions, writer_id, seq
     FROM audit.events
     UNION ALL
     SELECT 'audit.event', id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id,
         trace_id, span_id, service_name, created_at, latency_ms, action_type, target_type, target_id,
-        status, error_code, error_message, metadata, writer_id, seq
+        status, error_code, error_message, metadata, redactions, writer_id, seq
     FROM audit.activities;
 ALTER VIEW audit.trail OWNER TO audit_owner;
 GRANT SELECT ON audit.trail TO audit_reader, audit_auditor;
@@ -426,7 +426,7 @@ COMMENT ON VIEW audit.trail IS 'The records of all kinds with what they have in 
 CREATE FUNCTION audit.request_trail(request_id text) RETURNS TABLE (
         kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text,
         parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamptz, duration_ms bigint, what text, target_type text, target_id text,
-        status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)
+        status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     SET jit = 'off'

@@ -44,6 +44,7 @@ EVERY_KIND = {
     "llm_session_id": ("audit.llm_session.id", str),
     "conversation_id": ("gen_ai.conversation.id", str),
     "problems": ("audit.problems", list),
+    "redactions": ("audit.redactions", list),
 }
 OF_TABLE = {
     "query_runs": {

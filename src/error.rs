@@ -62,6 +62,14 @@ pub enum BuildError {
         "AUDIT_ADOPT: a word is none of gen_ai, gen_ai.whole_messages, sqlx, sqlx.every_statement and http, separated by commas"
     )]
     Adopt,
+    /// The rules of [`Builder::redact`](crate::Builder::redact), or those in the environment, cannot be
+    /// used.
+    #[cfg(feature = "redact")]
+    #[error("redaction")]
+    Redact(#[from] crate::redact::RedactionError),
+    /// `AUDIT_REDACT` is set, and the program is built without feature `redact`.
+    #[error("AUDIT_REDACT is set: it needs feature redact of tracing-audit")]
+    NoRedaction,
     /// The worker thread could not be started.
     #[error("cannot start the worker's thread")]
     Thread(#[source] std::io::Error),

@@ -17,6 +17,7 @@ pub mod guarantees {}
 
 #[doc = "[Adoption]: crate::guide::adoption"]
 #[doc = "[Guarantees]: crate::guide::guarantees"]
+#[doc = "[Redaction]: crate::guide::redaction"]
 #[doc = "[OpenTelemetry]: crate::guide::opentelemetry"]
 #[doc = "[The local log]: crate::guide::operations#the-local-log"]
 #[doc = ""]
@@ -47,6 +48,10 @@ pub mod rights {}
 #[doc = ""]
 #[doc = include_str!("../docs/opentelemetry.md")]
 pub mod opentelemetry {}
+
+#[cfg(feature = "redact")]
+#[doc = include_str!("../docs/redaction.md")]
+pub mod redaction {}
 
 #[doc = "[Rights]: crate::guide::rights"]
 #[doc = ""]

@@ -392,6 +392,10 @@ mod own_threads;
 mod pipeline;
 mod queue;
 mod record;
+#[cfg(feature = "redact")]
+pub mod redact;
+#[cfg(not(feature = "redact"))]
+mod redact;
 mod report;
 #[cfg(any(feature = "tower", feature = "actix-web"))]
 mod request;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 const RUN: Uuid = Uuid::from_u128(0x0198_f1d3_0000_7000_8000_0000_0000_0017);
 
 /// The columns that say what happened.
-const COLUMNS: [&str; 11] = [
+const COLUMNS: [&str; 12] = [
     "action_type",
     "target_type",
     "target_id",
@@ -33,6 +33,7 @@ const COLUMNS: [&str; 11] = [
     "user_id",
     "metadata",
     "problems",
+    "redactions",
 ];
 
 /// Returns the rows of a table in the order in which they were recorded, without times and ids.

@@ -20,6 +20,9 @@ use self::otlp::Otlp;
 use crate::database::Servers;
 use crate::error::BuildError;
 use crate::limits::Limits;
+use crate::redact;
+#[cfg(feature = "redact")]
+use crate::redact::Redaction;
 use crate::vocabulary::{Activities, Kind};
 
 /// How long a thread waits for room in the queue, unless [`WhenFull`] says otherwise.
@@ -119,6 +122,8 @@ pub struct Builder {
     batch: Batching,
     migrate: Option<bool>,
     drop_timeout: Option<Duration>,
+    #[cfg(feature = "redact")]
+    redaction: Option<Redaction>,
     #[cfg(feature = "otlp")]
     otlp: Option<Otlp>,
 }
@@ -177,6 +182,8 @@ pub(crate) struct Config {
     pub(crate) batch: Batching,
     pub(crate) migrate: bool,
     pub(crate) drop_timeout: Duration,
+    /// What each record passes before it is stored.
+    pub(crate) redactor: redact::Rules,
     /// How many bytes the local log may hold for the export alone; `None`: nothing is exported.
     pub(crate) export_quota_bytes: Option<u64>,
     #[cfg(feature = "otlp")]
@@ -377,6 +384,25 @@ impl Builder {
         self
     }
 
+    /// Sets what becomes of secrets and personal values, before a record is written to the local log,
+    /// to Postgres or anywhere else. Replaces what was set before. Default: nothing changes; with
+    /// [`from_env`](Self::from_env), what `AUDIT_REDACT` says. Needs feature `redact`.
+    ///
+    /// ```no_run
+    /// use tracing_audit::redact::{Action, Redaction};
+    ///
+    /// let audit = tracing_audit::Audit::builder()
+    ///     .postgres("postgres://app@localhost/app")
+    ///     .redact(Redaction::default().secrets().personal().place("*.date_of_birth", Action::Drop))
+    ///     .start()?;
+    /// # Ok::<(), tracing_audit::BuildError>(())
+    /// ```
+    #[cfg(feature = "redact")]
+    pub fn redact(mut self, redaction: Redaction) -> Self {
+        self.redaction = Some(redaction);
+        self
+    }
+
     /// Sets where and how the trail is also exported to OpenTelemetry. Default: no export;
     /// [`Otlp::from_env`](crate::Otlp::from_env) reads the settings in the environment. Needs
     /// feature `otlp`.
@@ -445,6 +471,12 @@ impl Builder {
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),
             drop_timeout: self.drop_timeout.unwrap_or(DEFAULT_DROP_TIMEOUT),
+            #[cfg(feature = "redact")]
+            redactor: self
+                .redaction
+                .map_or(Ok(redact::Rules::default()), |redaction| redaction.ready())?,
+            #[cfg(not(feature = "redact"))]
+            redactor: redact::Rules::default(),
             #[cfg(not(feature = "otlp"))]
             export_quota_bytes: None,
             #[cfg(feature = "otlp")]
@@ -478,6 +510,11 @@ impl Builder {
     /// ```
     pub fn from_env() -> Result<Self, BuildError> {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        // Whoever asks for redaction must not get a trail without it.
+        #[cfg(not(feature = "redact"))]
+        if var("AUDIT_REDACT").is_some() {
+            return Err(BuildError::NoRedaction);
+        }
         let service_name = var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME"));
         #[cfg(feature = "otlp")]
         let otlp = Otlp::from_env()?;
@@ -494,6 +531,8 @@ impl Builder {
                 .is_some_and(|said| said == "1" || said.eq_ignore_ascii_case("true")),
             activities: activities_of_environment(),
             adopt: adopted_of_environment()?,
+            #[cfg(feature = "redact")]
+            redaction: Redaction::from_env()?,
             #[cfg(feature = "otlp")]
             otlp,
             ..Self::default()

@@ -10,6 +10,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
+use crate::redact::PassedRun;
 use crate::spool::Runs;
 
 /// The runs in flight.
@@ -24,12 +25,12 @@ pub(super) struct InFlightRuns {
 
 impl InFlightRuns {
     /// Adds runs that are in flight, or replaces the frames of known ones with newer ones.
-    pub(super) fn begin(&mut self, begun: Vec<(Uuid, Vec<u8>)>) {
-        for (id, frame) in begun {
+    pub(super) fn begin(&mut self, begun: impl IntoIterator<Item = (Uuid, PassedRun)>) {
+        for (id, run) in begun {
             if !self.known.insert(id) {
                 self.unstored.forget(id);
             }
-            self.unstored.begin(id, frame);
+            self.unstored.begin(id, run);
         }
     }
 
@@ -65,7 +66,7 @@ impl InFlightRuns {
 
     /// Forgets all runs for good; returns the ids of those in flight, and the frames of those that
     /// the spool has not stored.
-    pub(super) fn end_all(&mut self) -> (HashSet<Uuid>, Vec<Vec<u8>>) {
+    pub(super) fn end_all(&mut self) -> (HashSet<Uuid>, Vec<PassedRun>) {
         self.is_over = true;
         let ended = std::mem::take(&mut self.known);
         (ended, self.unstored.end_begun())
@@ -76,9 +77,9 @@ impl InFlightRuns {
 mod tests {
     use super::*;
 
-    fn begun(ids: &[u128]) -> Vec<(Uuid, Vec<u8>)> {
+    fn begun(ids: &[u128]) -> Vec<(Uuid, PassedRun)> {
         ids.iter()
-            .map(|id| (Uuid::from_u128(*id), vec![1]))
+            .map(|id| (Uuid::from_u128(*id), PassedRun::stored(vec![1])))
             .collect()
     }
 
@@ -105,10 +106,13 @@ mod tests {
     fn latest_frame_of_a_run_in_flight_replaces_earlier_ones() {
         let mut runs = InFlightRuns::default();
         runs.begin(begun(&[1, 2]));
-        runs.begin(vec![(Uuid::from_u128(1), vec![2])]);
+        runs.begin([(Uuid::from_u128(1), PassedRun::stored(vec![2]))]);
         let (ended, mut unsaved) = runs.end_all();
         unsaved.sort();
-        assert_eq!((ended.len(), unsaved), (2, vec![vec![1], vec![2]]));
+        assert_eq!(
+            (ended.len(), unsaved),
+            (2, [1, 2].map(|n| PassedRun::stored(vec![n])).to_vec())
+        );
     }
 
     #[test]
@@ -132,7 +136,7 @@ mod tests {
         runs.end(Uuid::from_u128(3));
         let (ended, unsaved) = runs.end_all();
         assert_eq!(ended, [1, 2].map(Uuid::from_u128).into());
-        assert_eq!(unsaved, [vec![1]]);
+        assert_eq!(unsaved, [PassedRun::stored(vec![1])]);
         assert!(runs.is_empty());
         assert_eq!(told(&mut runs), (0, vec![3, 2]));
         assert!(runs.is_over());

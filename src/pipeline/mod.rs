@@ -136,7 +136,10 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
         login: config.postgres.login().to_owned(),
         root,
     };
-    let counters = Arc::new(Counters::new(config.batch.age));
+    let counters = Counters::new(config.batch.age);
+    #[cfg(feature = "redact")]
+    let counters = counters.with_redaction(config.redactor.counts());
+    let counters = Arc::new(counters);
     let intake = Arc::new(Intake::new(
         &config.intake,
         Arc::clone(&counters),

@@ -17,8 +17,7 @@ use crate::delivery::commit::Progress;
 use crate::delivery::export::Export;
 use crate::error::FlushError;
 use crate::intake::{Intake, StopReply};
-use crate::record::frames::Frames;
-use crate::record::{NewRecord, encode, gap, id, lost};
+use crate::record::{NewRecord, encode, gap, id};
 use crate::report;
 use crate::spool::{Admitted, Positions, Sink, Spool};
 use crate::stats::{DropCause, Stats};
@@ -320,14 +319,16 @@ impl Spooler {
         if is_any_tracked && !self.in_flight.is_over() {
             let (begun, young) = intake.look_for_runs(self.stopping);
             are_young = young;
-            self.in_flight.begin(begun);
+            let pass = |(id, frame)| (id, self.config.redactor.pass_run(frame));
+            self.in_flight.begin(begun.into_iter().map(pass));
         }
         let mut taken = Vec::new();
         intake.queue.drain(&mut taken);
-        // In hand before anything is done with them: a panic loses none.
+        // In hand before anything is done with them: a panic loses none, and one of a redactor stays
+        // there.
         let first = self.admitted.len();
         for frames in taken {
-            self.admitted.admit(frames);
+            self.admitted.admit(self.config.redactor.pass(frames));
         }
         #[cfg(test)]
         tests::panic_if_asked();
@@ -391,7 +392,8 @@ impl Spooler {
     /// Adds a record that the pipeline itself makes.
     fn make(&mut self, record: &NewRecord) {
         self.intake.counters.count_made(1);
-        self.admitted.admit(record.encode(&self.intake.limits));
+        let frames = record.encode(&self.intake.limits);
+        self.admitted.admit(self.config.redactor.pass(frames));
     }
 
     /// Makes records of the runs that are still open, whose ends come too late. Waits until all
@@ -418,11 +420,9 @@ impl Spooler {
             refused.have_records = ended;
             drop(refused);
             for begun in unsaved {
-                if let Some(frame) = lost::lost(&begun, SHUT_DOWN) {
-                    let mut frames = Frames::default();
-                    frames.push(&frame);
+                if let Some(lost) = begun.into_lost(SHUT_DOWN) {
                     self.intake.counters.count_made(1);
-                    self.admitted.admit(frames);
+                    self.admitted.admit(lost);
                 }
             }
             self.move_records();
@@ -469,6 +469,7 @@ impl Spooler {
             export.appended(next_seq);
         }
         self.progress.appended(next_seq);
+        self.config.redactor.count_stored(self.admitted.records());
         for frames in self.admitted.take() {
             self.intake.queue.recycle(frames.bytes);
         }

@@ -4,6 +4,7 @@
 //! as possible, and `problems` says what happened.
 
 mod family;
+mod loss;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::fmt::Write as _;
 
 use uuid::Uuid;
 
+use self::loss::Lost;
 use super::coerce::{
     Tenant, as_text, int, is_none, json, json_without_nul, keeps_numbers, key, tenant, tenant_uuid,
     unwrapped, without_nul,
@@ -50,6 +52,8 @@ pub(crate) struct Row<'a> {
     /// The JSON object of `metadata`, as text.
     pub(crate) metadata: String,
     pub(crate) problems: Vec<String>,
+    /// What was redacted.
+    pub(crate) redactions: Vec<String>,
     values: [Cell<'a>; Field::SLOTS],
 }
 
@@ -96,6 +100,7 @@ impl<'a> Row<'a> {
             duration_us: self.duration_us,
             metadata: self.metadata,
             problems: self.problems,
+            redactions: self.redactions,
         }
     }
 
@@ -160,6 +165,7 @@ impl<'a> Row<'a> {
             duration_us: (header.duration_us != UNKNOWN_DURATION)
                 .then(|| i64::try_from(header.duration_us).unwrap_or(i64::MAX)),
             metadata: said.metadata(),
+            redactions: said.redactions(),
             problems: said.problems,
             values,
         })
@@ -180,26 +186,6 @@ struct LastValues<'a> {
     /// How much of each field's last value is lost.
     lost: [Lost; Field::SLOTS],
     trace: trace::TraceFields<'a>,
-}
-
-/// How much of a value is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Lost {
-    Nothing,
-    /// The end of the value.
-    Part,
-    /// All of the value, or the rest is meaningless.
-    Whole,
-}
-
-impl Lost {
-    fn of(happened: Value<'_>) -> Self {
-        match happened {
-            Value::Cut { .. } | Value::Stopped { .. } => Self::Part,
-            Value::FormatFailed | Value::Dropped => Self::Whole,
-            _ => Self::Nothing,
-        }
-    }
 }
 
 /// A value in `metadata`.
@@ -276,6 +262,17 @@ impl<'a> LastValues<'a> {
             said.problem(Field::TenantId.name(), "differs from the enclosing span's");
         }
         Ok(said)
+    }
+
+    /// Returns what was redacted, an entry for each line that the redactor wrote.
+    fn redactions(&self) -> Vec<String> {
+        match self.value(Field::Redactions) {
+            Some(Value::Text(lines)) => lines
+                .lines()
+                .map(|line| without_nul(line).into_owned())
+                .collect(),
+            _ => Vec::new(),
+        }
     }
 
     fn value(&self, field: Field) -> Option<Value<'a>> {

@@ -5,7 +5,7 @@
 //! turn into a wrong record.
 
 use super::error::LogError;
-use crate::record::frames::Frames;
+use crate::redact::Passed;
 
 const CHUNK_VERSION: u8 = 1;
 const CHUNK_HEADER_BYTES: usize = 12;
@@ -15,7 +15,7 @@ pub(crate) const SALT_BYTES: usize = 16;
 const CHUNK_BYTES: usize = 65_000;
 
 /// Returns how many of the first buffers fit into one chunk; at least one.
-pub(super) fn fitting(buffers: &[Frames]) -> usize {
+pub(super) fn fitting(buffers: &[Passed]) -> usize {
     let mut bytes = CHUNK_HEADER_BYTES;
     let fitting = buffers
         .iter()
@@ -33,7 +33,7 @@ pub(super) fn fitting(buffers: &[Frames]) -> usize {
 pub(super) fn encode(
     first: u64,
     is_after_gap: bool,
-    buffers: &[Frames],
+    buffers: &[Passed],
     count: u64,
 ) -> Result<Vec<u8>, LogError> {
     let count = u32::try_from(count).map_err(|_| LogError::Damaged)?;
@@ -120,13 +120,14 @@ pub(super) fn records(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::record::frames::Frames;
 
-    pub(in crate::spool) fn buffer(frames: &[&[u8]]) -> Frames {
+    pub(in crate::spool) fn buffer(frames: &[&[u8]]) -> Passed {
         let mut buffer = Frames::default();
         for frame in frames {
             buffer.push(frame);
         }
-        buffer
+        Passed::stored(buffer)
     }
 
     fn read(first: u64, chunk: &[u8]) -> Result<Vec<Salted<'_>>, LogError> {

@@ -6,6 +6,7 @@ use std::panic;
 
 use super::super::chunk::SALT_BYTES;
 use super::*;
+use crate::redact::PassedRun;
 use crate::spool::disk::Disk;
 
 /// What a reader may see of a log after one of its transactions.
@@ -45,13 +46,13 @@ fn read(log: &Log) -> Seen {
 }
 
 /// Returns what is seen of the log once it has been reopened.
-fn seen_next(log: &Log, open: &[(Uuid, Vec<u8>)]) -> Seen {
+fn seen_next(log: &Log, open: &[(Uuid, PassedRun)]) -> Seen {
     let mut seen = read(log);
-    for (seq, (_, frame)) in (log.next_seq()..).zip(open) {
+    for (seq, (_, run)) in (log.next_seq()..).zip(open) {
         seen.records.push((
             seq,
             None,
-            crate::record::lost::lost(frame, "process_lost").unwrap(),
+            crate::record::lost::lost(run.frame(), "process_lost").unwrap(),
         ));
     }
     seen

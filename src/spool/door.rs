@@ -1,22 +1,23 @@
 //! The one door into the log.
 //!
 //! Whatever is stored, on the disk or in memory while the disk refuses it, is [`Admitted`] or
-//! [`Runs`], and both are filled here alone: the place for a rule on what a record may hold, before
-//! anything is written anywhere. A run that its process did not end passes twice: when it begins, and
-//! when a record is made of it.
+//! [`Runs`], and both take only what has passed the redactor: nothing is written anywhere that has
+//! not. A run that its process did not end passes when it begins; the record that is made of it does
+//! not pass again.
 
 use uuid::Uuid;
 
 use crate::record::frames::Frames;
+use crate::redact::{Passed, PassedRun};
 
 /// Records that may be stored, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Admitted(Vec<Frames>);
+pub(crate) struct Admitted(Vec<Passed>);
 
 impl Admitted {
     /// Admits records that end.
-    pub(crate) fn admit(&mut self, frames: Frames) {
-        self.0.push(frames);
+    pub(crate) fn admit(&mut self, passed: Passed) {
+        self.0.push(passed);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -35,15 +36,15 @@ impl Admitted {
 
     /// Returns the records from a buffer on.
     pub(crate) fn since(&self, first: usize) -> impl Iterator<Item = &[u8]> {
-        self.0.iter().skip(first).flat_map(Frames::iter)
+        self.0.iter().skip(first).flat_map(|passed| passed.iter())
     }
 
     /// Takes out all records: they are stored, or given up.
     pub(crate) fn take(&mut self) -> impl Iterator<Item = Frames> {
-        self.0.drain(..)
+        self.0.drain(..).map(Passed::into_frames)
     }
 
-    pub(super) fn frames(&self) -> &[Frames] {
+    pub(super) fn frames(&self) -> &[Passed] {
         &self.0
     }
 }
@@ -52,15 +53,15 @@ impl Admitted {
 #[derive(Debug, Default)]
 pub(crate) struct Runs {
     /// Runs that began, with their frames.
-    pub(super) begun: Vec<(Uuid, Vec<u8>)>,
+    pub(super) begun: Vec<(Uuid, PassedRun)>,
     /// Runs that were stored as begun and have ended.
     pub(super) ended: Vec<Uuid>,
 }
 
 impl Runs {
     /// Admits the frame of a run that began.
-    pub(crate) fn begin(&mut self, id: Uuid, frame: Vec<u8>) {
-        self.begun.push((id, frame));
+    pub(crate) fn begin(&mut self, id: Uuid, run: PassedRun) {
+        self.begun.push((id, run));
     }
 
     /// Forgets the frame of a run that began, if there is one.
@@ -77,10 +78,10 @@ impl Runs {
 
     /// Ends the runs that began, and returns their frames: a write that was reported as failed may have
     /// stored them.
-    pub(crate) fn end_begun(&mut self) -> Vec<Vec<u8>> {
+    pub(crate) fn end_begun(&mut self) -> Vec<PassedRun> {
         let begun = std::mem::take(&mut self.begun);
         self.ended.extend(begun.iter().map(|(id, _)| *id));
-        begun.into_iter().map(|(_, frame)| frame).collect()
+        begun.into_iter().map(|(_, run)| run).collect()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

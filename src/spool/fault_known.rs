@@ -35,11 +35,13 @@ impl Known {
         self
     }
 
-    pub(super) fn apply(&mut self, buffers: &[Frames], positions: Positions, runs: &Runs) {
-        let frames = buffers.iter().flat_map(Frames::iter);
+    pub(super) fn apply(&mut self, buffers: &[Passed], positions: Positions, runs: &Runs) {
+        let frames = buffers.iter().flat_map(|buffer| buffer.iter());
         self.frames.extend(frames.map(|frame| Some(frame.to_vec())));
         self.positions = positions;
-        self.open.extend(runs.begun.iter().cloned());
+        let begun = runs.begun.iter();
+        self.open
+            .extend(begun.map(|(id, run)| (*id, run.frame().to_vec())));
         for id in &runs.ended {
             self.open.remove(id);
         }

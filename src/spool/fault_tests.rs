@@ -13,6 +13,7 @@ use self::known::Known;
 use super::super::identity::Disagreement;
 use super::tests::{at, begun, buffer};
 use super::*;
+use crate::redact::PassedRun;
 use crate::spool::Cause;
 use crate::spool::disk::{Disk, Fault, How};
 
@@ -33,11 +34,11 @@ struct Process {
     disk: Disk,
     log: Log,
     /// Records from the application.
-    queue: Vec<Frames>,
-    begins: Vec<(Uuid, Vec<u8>)>,
+    queue: Vec<Passed>,
+    begins: Vec<(Uuid, PassedRun)>,
     ends: Vec<Uuid>,
     /// Taken from the queue and not yet in the log.
-    buffers: Vec<Frames>,
+    buffers: Vec<Passed>,
     runs: Runs,
     /// The log's contents, on disk or in memory.
     known: Known,
@@ -448,7 +449,7 @@ fn play(actions: &[Action]) -> Result<(), String> {
                 for (n, len) in (0..).zip(lens) {
                     records.push(&vec![made ^ n; *len]);
                 }
-                process.queue.push(records);
+                process.queue.push(Passed::stored(records));
             }
             Action::Begin => {
                 let run = begun(u128::from(made));

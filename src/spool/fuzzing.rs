@@ -7,6 +7,7 @@ use super::disk::Disk;
 use super::error::LogError;
 use super::log::fuzzing::{Change, change, open_and_read, sample};
 use crate::record::frames::Frames;
+use crate::redact::Passed;
 
 /// Reads a chunk that follows the seq that it is stored under. Its checksum is corrected first.
 pub fn chunk(bytes: &[u8]) {
@@ -28,7 +29,12 @@ pub fn chunk(bytes: &[u8]) {
         frames.push(frame);
     }
     let is_after_gap = chunk::is_after_gap(&sealed);
-    let again = chunk::encode(first, is_after_gap, &[frames], records.len() as u64);
+    let again = chunk::encode(
+        first,
+        is_after_gap,
+        &[Passed::stored(frames)],
+        records.len() as u64,
+    );
     let again = again.expect("it can be written");
     assert!(again.len() <= sealed.len());
     let again = chunk::records(first, &again).expect("it can be read");
@@ -52,7 +58,7 @@ pub fn chunks() -> Vec<Vec<u8>> {
             let mut buffer = Frames::default();
             frames.iter().for_each(|frame| buffer.push(frame));
             let records = buffer.records;
-            let chunk = chunk::encode(42, false, &[buffer], records).unwrap();
+            let chunk = chunk::encode(42, false, &[Passed::stored(buffer)], records).unwrap();
             [&42_u64.to_le_bytes()[..], &chunk].concat()
         })
         .to_vec()

@@ -19,6 +19,7 @@ use super::tables::{
 use super::tail::Tail;
 use crate::record::frames::Frames;
 use crate::record::lost;
+use crate::redact::Passed;
 
 /// The local log of one writer.
 #[derive(Debug)]
@@ -244,7 +245,7 @@ impl Log {
         }
         let mut admitted = Admitted::default();
         if frames.records > 0 {
-            admitted.admit(frames);
+            admitted.admit(Passed::stored(frames));
         }
         self.store(&admitted, || self.positions(), &lost)
     }
@@ -376,7 +377,7 @@ impl Log {
         self.keep(admitted.frames(), max_bytes)
     }
 
-    pub(super) fn keep(&self, buffers: &[Frames], max_bytes: usize) -> Result<bool, LogError> {
+    pub(super) fn keep(&self, buffers: &[Passed], max_bytes: usize) -> Result<bool, LogError> {
         let mut tail = self.tail();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let bytes: usize = buffers.iter().map(|buffer| buffer.bytes.len()).sum();
@@ -459,7 +460,7 @@ impl Log {
     /// buffers: if the failed write has reached the disk after all, they are not written twice.
     pub(super) fn append(
         &self,
-        buffers: &[Frames],
+        buffers: &[Passed],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
@@ -490,7 +491,7 @@ impl Log {
 
     fn try_append(
         &self,
-        buffers: &[Frames],
+        buffers: &[Passed],
         positions: Positions,
         runs: &Runs,
     ) -> Result<(), LogError> {
@@ -537,8 +538,8 @@ impl Log {
         }
         if !runs.is_empty() {
             let mut open = transaction.open_table(OPEN)?;
-            for (id, frame) in &runs.begun {
-                open.insert(id.as_bytes(), frame.as_slice())?;
+            for (id, run) in &runs.begun {
+                open.insert(id.as_bytes(), run.frame())?;
             }
             for id in &runs.ended {
                 open.remove(id.as_bytes())?;

@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use super::*;
+use crate::redact::PassedRun;
 use crate::spool::disk::Disk;
 
 /// Returns a log's file, either closed or as it is when its process dies, and the records that the
@@ -21,10 +22,14 @@ pub(in crate::spool) fn sample(is_closed: bool) -> (Vec<u8>, [Vec<Vec<u8>>; 2]) 
         buffer.push(frame);
         buffer.push(&[n]);
         let runs = Runs {
-            begun: vec![(Uuid::from_u128(u128::from(n)), begun[0].clone())],
+            begun: vec![(
+                Uuid::from_u128(u128::from(n)),
+                PassedRun::stored(begun[0].clone()),
+            )],
             ended: Vec::new(),
         };
-        log.append(&[buffer], positions, &runs).unwrap();
+        log.append(&[Passed::stored(buffer)], positions, &runs)
+            .unwrap();
     }
     let mut all = Vec::new();
     log.read(1, |stored| {

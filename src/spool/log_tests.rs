@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicU64;
 use super::super::identity::Disagreement;
 use super::*;
 use crate::record::encode;
+use crate::redact::PassedRun;
 pub(super) use crate::spool::chunk::tests::buffer;
 
 pub(super) fn at(position: u64) -> Positions {
@@ -243,7 +244,7 @@ pub(in crate::spool) fn set_version(file: &Path, version: u32) {
 }
 
 /// Returns a run that has begun.
-pub(super) fn begun(id: u128) -> (Uuid, Vec<u8>) {
+pub(super) fn begun(id: u128) -> (Uuid, PassedRun) {
     let id = Uuid::from_u128(id);
     let header = encode::Header {
         kind: crate::vocabulary::Kind::QueryRun,
@@ -256,7 +257,7 @@ pub(super) fn begun(id: u128) -> (Uuid, Vec<u8>) {
     };
     let mut frame = Vec::new();
     encode::begun(&mut frame, &header, None, &[], &[], &[]);
-    (id, frame)
+    (id, PassedRun::stored(frame))
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::chunk;
 use super::error::LogError;
-use crate::record::frames::Frames;
+use crate::redact::Passed;
 
 /// Chunks in memory, in the order of their seqs.
 #[derive(Default)]
@@ -36,7 +36,7 @@ impl std::fmt::Debug for Tail {
 
 impl Tail {
     /// Appends records from `next_seq` on; returns the seq after them.
-    pub(super) fn push(&mut self, mut next_seq: u64, buffers: &[Frames]) -> Result<u64, LogError> {
+    pub(super) fn push(&mut self, mut next_seq: u64, buffers: &[Passed]) -> Result<u64, LogError> {
         for buffer in buffers {
             let one = std::slice::from_ref(buffer);
             let bytes = chunk::encode(next_seq, false, one, buffer.records)?;

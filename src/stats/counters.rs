@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 #[cfg(feature = "otlp")]
 use super::export::ExportCounters;
 use super::health::{DropCause, Health, LAGGING_AFTER};
+#[cfg(feature = "redact")]
+use crate::redact;
 use crate::sync::LOOKS;
 use crate::vocabulary::Kind;
 
@@ -80,6 +82,9 @@ pub(crate) struct Counters {
     /// Why Postgres accepts no records.
     pub(super) fault: Mutex<Option<Arc<str>>>,
     pub(super) spool_blocked: AtomicU8,
+    /// What the redactor did; `None`: there are no rules.
+    #[cfg(feature = "redact")]
+    pub(super) redaction: Option<Arc<redact::Counts>>,
     #[cfg(feature = "otlp")]
     pub(crate) export: ExportCounters,
 }
@@ -115,6 +120,13 @@ impl Counters {
             },
             ..Self::default()
         }
+    }
+
+    /// Adds what the redactor counts.
+    #[cfg(feature = "redact")]
+    pub(crate) fn with_redaction(mut self, counts: Option<&Arc<redact::Counts>>) -> Self {
+        self.redaction = counts.cloned();
+        self
     }
 
     /// Sets when the oldest record arrived that is in the local log and not in Postgres.

@@ -9,6 +9,8 @@ use super::counters::Counters;
 use super::export::ExportStats;
 use super::health::{DropCause, Health, LAGGING_AFTER};
 use crate::queue::Queue;
+#[cfg(feature = "redact")]
+use crate::redact::RedactionStats;
 
 /// A snapshot of the counters and the health, made by [`Audit::stats`](crate::Audit::stats).
 ///
@@ -43,6 +45,8 @@ pub struct Stats {
     disagreements: u64,
     health: Health,
     fault: Option<Arc<str>>,
+    #[cfg(feature = "redact")]
+    redaction: Option<RedactionStats>,
     #[cfg(feature = "otlp")]
     export: Option<ExportStats>,
 }
@@ -105,6 +109,8 @@ impl Stats {
             disagreements: counters.disagreements.load(Ordering::Relaxed),
             health,
             fault,
+            #[cfg(feature = "redact")]
+            redaction: counters.redaction.as_ref().map(|counts| counts.take()),
             #[cfg(feature = "otlp")]
             export: counters.export.stats(),
         }
@@ -224,6 +230,12 @@ impl Stats {
     /// ```
     pub fn fault(&self) -> Option<&str> {
         self.fault.as_deref()
+    }
+
+    /// Returns what redaction did; `None`: there are no rules. Needs feature `redact`.
+    #[cfg(feature = "redact")]
+    pub fn redaction(&self) -> Option<&RedactionStats> {
+        self.redaction.as_ref()
     }
 
     /// Returns the outcome of the records on their way to OpenTelemetry; `None`: no export is set

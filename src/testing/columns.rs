@@ -167,6 +167,12 @@ impl Record {
         &self.0.row.problems
     }
 
+    /// Returns the column `redactions`: what was redacted before the record was stored, by field and
+    /// rule. Empty without [`Builder::redact`](crate::Builder::redact).
+    pub fn redactions(&self) -> &[String] {
+        &self.0.row.redactions
+    }
+
     /// Returns the key of a tenant that is not a UUID, as in `metadata.tenant_key`.
     pub fn tenant_key(&self) -> Option<&str> {
         self.0.metadata.get("tenant_key")?.as_str()

@@ -87,6 +87,9 @@ fn write_one(f: &mut fmt::Formatter<'_>, record: &Record, depth: usize) -> fmt::
     for problem in record.problems() {
         writeln!(f, "{margin}    problem {}", one_line(problem))?;
     }
+    for redaction in record.redactions() {
+        writeln!(f, "{margin}    redacted {}", one_line(redaction))?;
+    }
     Ok(())
 }
 

@@ -112,6 +112,8 @@ fields! {
     // The code of the error that `audited()` saw; it becomes `error_code` unless the span records
     // one itself.
     SeenCode              = 37, "",                        Special, [every], Plain;
+    // What was redacted in the record, a line for each field; only the redactor writes it.
+    Redactions            = 38, "",                        Special, [every], Plain;
 }
 
 /// The field of a query run with its bind values. It has no column: what is kept of it is in
@@ -120,7 +122,7 @@ pub(crate) const PARAMETERS: &str = "parameters";
 
 impl Field {
     /// One more than the greatest code: the size of a table indexed by code.
-    pub(crate) const SLOTS: usize = 38;
+    pub(crate) const SLOTS: usize = 39;
 
     /// Returns the field that `name` stands for on a span of `kind` (`None`: a span that is not
     /// audited).

@@ -16,11 +16,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("own_threads", &[]),
     ("report", &["own_threads"]),
     ("database", &[]),
-    ("error", &["database"]),
-    ("config", &["database", "error", "limits", "vocabulary"]),
     ("record", &["clock", "limits", "vocabulary"]),
+    ("redact", &["record", "vocabulary"]),
+    ("error", &["database", "redact"]),
+    (
+        "config",
+        &["database", "error", "limits", "redact", "vocabulary"],
+    ),
     ("queue", &["fork", "record", "sync"]),
-    ("stats", &["queue", "sync", "vocabulary"]),
+    ("stats", &["queue", "redact", "sync", "vocabulary"]),
     (
         "delivery",
         &["config", "error", "fork", "record", "stats", "vocabulary"],
@@ -74,7 +78,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("request", &["capture", "clock", "record", "vocabulary"]),
     ("tower", &["request"]),
     ("actix", &["request", "vocabulary"]),
-    ("spool", &["clock", "record"]),
+    ("spool", &["clock", "record", "redact"]),
     (
         "sink",
         &[
@@ -102,6 +106,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "intake",
             "own_threads",
             "record",
+            "redact",
             "report",
             "sink",
             "spool",

@@ -52,7 +52,7 @@ const LINE_CHARS: usize = 2_000;
 /// How many characters of a text are read for a story, which shows fewer.
 const STORY_CHARS: usize = 6_100;
 
-/// How many fields of `metadata`, and how many problems, are read for a story.
+/// How many fields of `metadata`, problems and redactions are read for a story.
 const STORY_FIELDS: usize = 60;
 
 /// The application's key for the tenant, unless it is that of another: a program may have put a field
@@ -330,7 +330,8 @@ fn size(table: Table, parameter: usize) -> String {
         .collect();
     format!(
         "SELECT '{table}' AS table_name, id, octet_length(metadata::text)::bigint
-            + coalesce(octet_length(array_to_string(problems, ' ')), 0) + cardinality(problems) * 5::bigint + octet_length(salt) * 2 + {}
+            + coalesce(octet_length(array_to_string(problems || redactions, ' ')), 0) + cardinality(problems || redactions) * 5::bigint
+            + octet_length(salt) * 2 + {}
         FROM audit.{table} WHERE id = ANY (${parameter})",
         texts.join(" + "),
         table = table.name()
@@ -456,11 +457,13 @@ fn in_part(table: Table, extent: Extent) -> (String, String, String, String) {
         );
         return (json, "NULL".to_owned(), "NULL".to_owned(), tenant_key);
     }
-    cells.push(format!(
-        "ARRAY(SELECT {} FROM unnest(problems) AS problem LIMIT {STORY_FIELDS}) || CASE WHEN cardinality(problems) > {STORY_FIELDS}
-            THEN ARRAY['… ' || cardinality(problems) - {STORY_FIELDS} || ' more (--full)'] ELSE '{{}}' END AS problems",
-        cut("problem", STORY_CHARS)
-    ));
+    for texts in ["problems", "redactions"] {
+        cells.push(format!(
+            "ARRAY(SELECT {} FROM unnest({texts}) AS text LIMIT {STORY_FIELDS}) || CASE WHEN cardinality({texts}) > {STORY_FIELDS}
+                THEN ARRAY['… ' || cardinality({texts}) - {STORY_FIELDS} || ' more (--full)'] ELSE '{{}}' END AS {texts}",
+            cut("text", STORY_CHARS)
+        ));
+    }
     let metadata = format!(
         "(SELECT json_object_agg({}, {}) FROM (SELECT key, value::text AS value FROM jsonb_each(
             CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE jsonb_build_object('metadata', metadata) END)

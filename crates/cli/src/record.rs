@@ -129,6 +129,8 @@ impl Writer<'_> {
         say("error", &error.join(": "), LONG);
         let problems: Vec<_> = row.problems().collect();
         say("problems", &problems.join("\n"), LONG);
+        let redactions: Vec<_> = row.redactions().collect();
+        say("redacted", &redactions.join("\n"), LONG);
         // Values stay JSON, which shows their type, and take a line each.
         let is_told = |name: &str| told.as_ref().is_some_and(|told| told.has(name));
         let metadata = row.metadata.iter();

@@ -91,10 +91,20 @@ impl Row {
 
     /// Returns the problems with values that could not be stored as they were given.
     pub(crate) fn problems(&self) -> impl Iterator<Item = Cow<'_, str>> {
-        let problems = self.columns.get("problems").and_then(Value::as_array);
+        self.texts("problems")
+    }
+
+    /// Returns what was redacted before the record was stored.
+    pub(crate) fn redactions(&self) -> impl Iterator<Item = Cow<'_, str>> {
+        self.texts("redactions")
+    }
+
+    /// Returns the texts of a column that is an array.
+    fn texts(&self, column: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        let texts = self.columns.get(column).and_then(Value::as_array);
         // An array that was written by hand may hold nulls and lists.
-        problems.into_iter().flatten().map(|problem| match problem {
-            Value::String(problem) => Cow::Borrowed(problem.as_str()),
+        texts.into_iter().flatten().map(|text| match text {
+            Value::String(text) => Cow::Borrowed(text.as_str()),
             other => Cow::Owned(other.to_string()),
         })
     }

@@ -119,6 +119,7 @@ pub(super) const TARGET_ID: &str = "audit.target.id";
 pub(super) const INPUT: &str = "audit.input.summary";
 pub(super) const OUTPUT: &str = "audit.output.summary";
 pub(super) const PROBLEMS: &str = "audit.problems";
+pub(super) const REDACTIONS: &str = "audit.redactions";
 /// The prefix of fields that have no column and no name in the conventions.
 pub(super) const METADATA: &str = "audit.metadata.";
 

@@ -446,6 +446,9 @@ impl<'a> Writing<'a> {
         if !row.problems.is_empty() {
             self.attributes.words(names::PROBLEMS, &row.problems);
         }
+        if !row.redactions.is_empty() {
+            self.attributes.words(names::REDACTIONS, &row.redactions);
+        }
     }
 
     /// Returns whether a field of this name may go out; `None` if its name says nothing of that.

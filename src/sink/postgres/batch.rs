@@ -336,6 +336,7 @@ mod tests {
     use super::*;
     use crate::limits::Limits;
     use crate::record::{Event, NewRecord, PromptRun};
+    use crate::redact::Passed;
     use crate::spool::{Admitted, Positions, Runs};
 
     /// A log of its own, in a folder that is removed with it.
@@ -354,7 +355,7 @@ mod tests {
             let limits = Limits::default();
             let mut admitted = Admitted::default();
             for record in records {
-                admitted.admit(record.encode(&limits));
+                admitted.admit(Passed::stored(record.encode(&limits)));
             }
             log.store(&admitted, || positions, &Runs::default())
                 .unwrap();

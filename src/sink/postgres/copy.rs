@@ -32,6 +32,7 @@ enum Column {
     Took(&'static str),
     Metadata,
     Problems,
+    Redactions,
     WriterId,
     Seq,
     Salt,
@@ -51,6 +52,7 @@ impl Column {
             Self::FinishedAt => "finished_at",
             Self::Metadata => "metadata",
             Self::Problems => "problems",
+            Self::Redactions => "redactions",
             Self::WriterId => "writer_id",
             Self::Seq => "seq",
             Self::Salt => "salt",
@@ -87,6 +89,7 @@ fn columns(table: Table) -> Vec<Column> {
     columns.extend([
         Column::Metadata,
         Column::Problems,
+        Column::Redactions,
         Column::WriterId,
         Column::Seq,
         Column::Salt,
@@ -176,6 +179,7 @@ impl Encoder {
                     end(out, at);
                 }
                 Column::Problems => texts(out, &row.problems),
+                Column::Redactions => texts(out, &row.redactions),
                 Column::WriterId => bytes(out, provenance.writer.as_bytes()),
                 Column::Seq => bytes(out, &provenance.seq.to_be_bytes()),
                 Column::Salt => bytes(out, &provenance.salt),

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::Builder;
 use crate::record::{Event, id};
+use crate::redact::Passed;
 use crate::spool::{Admitted, Positions, Runs};
 use crate::vocabulary::Kind;
 
@@ -15,7 +16,8 @@ fn drain(actions: &[&str]) -> (Drain, PathBuf) {
     let spool = Spool::create(&root, "test", Positions::BEGINNING).unwrap();
     let mut admitted = Admitted::default();
     for action in actions {
-        admitted.admit(NewRecord::from(Event::new(*action)).encode(&config.intake.limits));
+        let record = NewRecord::from(Event::new(*action));
+        admitted.admit(Passed::stored(record.encode(&config.intake.limits)));
     }
     spool
         .append(&admitted, || Positions::BEGINNING, &Runs::default())

@@ -1,0 +1,22 @@
+//! The rules, ready to be applied.
+
+use std::sync::Arc;
+
+use super::action::{Action, Key};
+use super::counts::Counts;
+use super::custom::Redactor;
+use super::place::Place;
+use super::scan::Scanner;
+
+/// The rules, ready to be applied.
+#[derive(Debug)]
+pub(crate) struct RuleSet {
+    pub(super) scanner: Scanner,
+    pub(super) places: Vec<(Place, Action)>,
+    pub(super) customs: Vec<Arc<dyn Redactor>>,
+    pub(super) key: Option<Key>,
+    pub(super) counts: Arc<Counts>,
+}
+
+/// What stands in the place of a value whose redactor panicked.
+pub(super) const FAILED: &str = "[redaction failed]";

@@ -1,0 +1,64 @@
+//! Redaction: secrets and personal values are found, and what looks like them is left.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod corpus;
+mod everywhere;
+mod harmless;
+
+use tracing_audit::redact::{Checker, Redaction};
+
+fn presets() -> Checker {
+    Redaction::default().secrets().personal().checker().unwrap()
+}
+
+#[test]
+fn every_value_of_the_corpus_is_redacted() {
+    let redaction = presets();
+    let all: Vec<_> = corpus::secrets()
+        .into_iter()
+        .chain(corpus::persons())
+        .collect();
+    assert!(all.len() >= 300, "{}", all.len());
+    let leaking: Vec<_> = all
+        .iter()
+        .filter(|secret| {
+            let checked = redaction.check(&secret.text);
+            secret
+                .value
+                .split('\n')
+                .any(|part| checked.text().contains(part))
+        })
+        .map(|secret| &secret.text)
+        .collect();
+    assert!(
+        leaking.is_empty(),
+        "{} of {}: {leaking:#?}",
+        leaking.len(),
+        all.len()
+    );
+}
+
+#[test]
+fn look_alikes_are_left_as_they_are() {
+    let redaction = presets();
+    let all = harmless::texts();
+    let alarms: Vec<_> = all
+        .iter()
+        .filter_map(|text| {
+            let checked = redaction.check(text);
+            (checked.text() != *text).then(|| (text, checked.text().to_owned()))
+        })
+        .collect();
+    // 0.2 %.
+    assert!(
+        alarms.len() * 500 <= all.len(),
+        "{} of {}: {alarms:#?}",
+        alarms.len(),
+        all.len()
+    );
+}
