@@ -28,6 +28,23 @@ pub(crate) enum Error {
         /// The cause.
         why: Unreachable,
     },
+    /// No rules of redaction were given.
+    #[error("there are no rules: set AUDIT_REDACT, or use --presets secrets,personal")]
+    NoRules,
+    /// A word of `--presets` is unknown.
+    #[error("--presets: a word is none of secrets, personal and ip, separated by commas")]
+    Presets,
+    /// The rules of redaction cannot be used.
+    #[error(transparent)]
+    Redact(#[from] tracing_audit::redact::RedactionError),
+    /// The text to be redacted cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    Text {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
     /// The file of accepted findings cannot be used.
     #[error("{}: {why}; it must hold a JSON array of {{\"check\", \"object\", \"reason\"}}", .path.display())]
     Accepted {

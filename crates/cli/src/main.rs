@@ -16,6 +16,7 @@ mod hold;
 mod migrate;
 mod pages;
 mod record;
+mod redact;
 mod reset;
 mod retain;
 mod row;
@@ -154,6 +155,13 @@ enum Command {
     /// trail. Exits with 1 when there is no such hold.
     #[command(verbatim_doc_comment)]
     Release(Release),
+    /// Shows what redaction would make of a text; needs no database.
+    ///
+    /// Prints the text as it would be stored, and on standard error which rules applied,
+    /// and how often. The rules are those in AUDIT_REDACT, as the program reads it.
+    /// Exits with 1 when a rule applied.
+    #[command(verbatim_doc_comment)]
+    Redact(Redact),
     /// Lists, shows and drains local logs that no running program looks after.
     ///
     /// For a host that is retired or a volume that is left. Never prints what the
@@ -400,6 +408,17 @@ struct Release {
     reason: String,
 }
 
+/// Arguments of `redact`.
+#[derive(Args, Debug)]
+struct Redact {
+    /// The file with the text; - is standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    check: PathBuf,
+    /// These presets instead: secrets, personal, ip, separated by commas.
+    #[arg(long, value_name = "LIST")]
+    presets: Option<String>,
+}
+
 /// Arguments of `doctor`.
 #[derive(Args, Debug)]
 struct Doctor {
@@ -480,6 +499,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     if let Command::Spool(command) = &cli.command {
         return spool::run(command, url.as_deref());
     }
+    if let Command::Redact(arguments) = &cli.command {
+        return redact::run(arguments);
+    }
     if let Command::Migrate(Migrate { print: true, .. }) = &cli.command {
         migrate::print()?;
         return Ok(ExitCode::SUCCESS);
@@ -504,7 +526,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             return runtime()?.block_on(settle::run(&database, &arguments));
         }
         Command::Hold(arguments) => runtime()?.block_on(hold::run(&database, &arguments))?,
-        Command::Spool(_) => {}
+        Command::Spool(_) | Command::Redact(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -8,6 +8,7 @@
 
 mod migrate;
 mod output;
+mod redact;
 mod retain;
 mod safety;
 mod show;
