@@ -114,10 +114,7 @@ impl Engine {
             EntryKey::Field(field) => self.columns[usize::from(field.code())],
             EntryKey::Extra(name) => {
                 let last = name.rsplit('.').next().unwrap_or(name);
-                self.rules
-                    .places
-                    .iter()
-                    .any(|(place, _)| place.ends_with(last))
+                self.rules.names.may_have(last)
             }
         };
         is_named || self.rules.scanner.wants_numbers() && is_long_number(entry.value)

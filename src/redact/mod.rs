@@ -5,13 +5,13 @@
 //! what passed. The types hold this: the spool takes [`Passed`], which only this room makes.
 //!
 //! - [`place`]: rules by field name and JSON path; [`json`]: the walk through JSON
-//! - [`scan`]: rules by shape, with [`shapes`], [`numbers`], [`email`] and [`checksums`]
+//! - [`scan`]: rules by shape, with [`literals`], [`shapes`], [`numbers`], [`email`] and [`checksums`]
 //! - [`action`]: what becomes of a value
 //! - [`rules`]: the rules as a program sets them up; [`ruleset`]: ready to be applied
 //! - [`engine`] and [`value`]: a record and a value with the rules applied; [`tally`]: what its row
 //!   says of it; [`counts`]: what all rules did
 //!
-//! Shapes are found by literals first: a clean record costs a pass of one automaton over its bytes. A
+//! Shapes are found by literals first: a clean record costs one pass over its bytes. A
 //! rule of entropy, which finds anything that looks random, is left out on purpose: ids and hashes are
 //! what a trail is searched by.
 
@@ -31,6 +31,8 @@ mod email;
 mod engine;
 #[cfg(feature = "redact")]
 mod json;
+#[cfg(feature = "redact")]
+mod literals;
 #[cfg(feature = "redact")]
 mod numbers;
 #[cfg(feature = "redact")]

@@ -43,27 +43,30 @@ struct Groups<'a> {
     all: Vec<Group>,
 }
 
+/// How many bytes are looked at together: enough that digits are counted by vector instructions.
+const CHUNK: usize = 16;
+
+/// The fewest digits of a number, which stand within three chunks.
+const LEAST_DIGITS: usize = 7;
+
+/// The most bytes between two groups of a number.
+const LONGEST_GAP: usize = 3;
+
+fn digits_of(chunk: &[u8]) -> u8 {
+    chunk
+        .iter()
+        .fold(0, |count, byte| count + u8::from(byte.is_ascii_digit()))
+}
+
 /// Returns whether the text may have a number that [`find`] finds: quick, and right about a "no".
 pub(super) fn may_have(text: &[u8]) -> bool {
-    // No number has fewer digits than seven within 24 bytes, but an IBAN, which may begin with two
-    // and go on with letters, and the ids with letters.
-    let mut digits = 0_u32;
-    let mut last = 0;
-    for (at, byte) in text.iter().enumerate() {
-        if !byte.is_ascii_digit() {
-            continue;
-        }
-        // A gap of more than 3 bytes ends a number, unless it holds letters of an IBAN.
-        if at - last > 6 {
-            digits = 0;
-        }
-        digits += 1;
-        last = at;
-        if digits >= 7 {
-            return true;
-        }
-    }
-    false
+    let (mut before, mut last) = (0, 0);
+    text.chunks(CHUNK).any(|chunk| {
+        let digits = usize::from(digits_of(chunk));
+        let all = before + last + digits;
+        (before, last) = (last, digits);
+        all >= LEAST_DIGITS
+    })
 }
 
 /// Finds the numbers in a text.
@@ -85,18 +88,23 @@ pub(super) fn find(text: &[u8], wanted: Wanted, mut found: impl FnMut(Number, Ra
 
 impl<'a> Groups<'a> {
     fn of(text: &'a [u8]) -> Self {
-        let mut all = Vec::new();
-        let mut at = 0;
-        while at < text.len() {
-            if !text[at].is_ascii_digit() {
-                at += 1;
+        let mut all: Vec<Group> = Vec::with_capacity(32);
+        for (number, chunk) in text.chunks(CHUNK).enumerate() {
+            if digits_of(chunk) == 0 {
                 continue;
             }
-            let start = at;
-            while text.get(at).is_some_and(u8::is_ascii_digit) {
-                at += 1;
+            for (at, byte) in (number * CHUNK..).zip(chunk) {
+                if !byte.is_ascii_digit() {
+                    continue;
+                }
+                match all.last_mut() {
+                    Some(last) if last.end == at => last.end += 1,
+                    _ => all.push(Group {
+                        start: at,
+                        end: at + 1,
+                    }),
+                }
             }
-            all.push(Group { start, end: at });
         }
         Self { text, all }
     }
@@ -107,6 +115,21 @@ impl<'a> Groups<'a> {
             && let Some(range) = self.iban(at)
         {
             return Some((Number::Iban, range));
+        }
+        let group = self.all[at];
+        let is_letter = |byte: Option<&u8>| {
+            byte.is_some_and(|byte| byte.is_ascii_alphabetic() || *byte == b'_')
+        };
+        let next = self.all.get(at + 1);
+        let is_alone = next.is_none_or(|next| next.start > group.end + LONGEST_GAP);
+        let is_after_letter = is_letter(self.text[..group.start].last());
+        if is_alone && group.len() < LEAST_DIGITS && !is_after_letter {
+            return None;
+        }
+        let is_beside_letter = is_after_letter || is_letter(self.text.get(group.end));
+        // As most groups of hexadecimal digits are. Ids with letters have one of these lengths.
+        if is_beside_letter && !matches!(group.len(), 2 | 6 | 7 | 8 | 17) {
+            return None;
         }
         if wanted[Number::Card as usize]
             && let Some(range) = self.card(at)
@@ -166,6 +189,9 @@ impl<'a> Groups<'a> {
     fn card(&self, at: usize) -> Option<Range<usize>> {
         const GROUPED: [&[usize]; 4] = [&[4, 4, 4, 4], &[4, 6, 5], &[4, 6, 4], &[4, 4, 4, 4, 3]];
         let group = self.all[at];
+        if !matches!(group.len(), 4 | 13..=19) {
+            return None;
+        }
         let range = if (13..=19).contains(&group.len()) {
             group.start..group.end
         } else {
@@ -182,6 +208,9 @@ impl<'a> Groups<'a> {
     fn iban(&self, at: usize) -> Option<Range<usize>> {
         let start = self.all[at].start.checked_sub(2)?;
         let country = [self.text[start], self.text[start + 1]];
+        if !country.iter().all(u8::is_ascii_alphabetic) {
+            return None;
+        }
         let len = iban_len(country)?;
         let mut plain = Vec::with_capacity(len);
         let mut end = start;

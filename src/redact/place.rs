@@ -180,10 +180,52 @@ impl Place {
                 .zip(&self.names)
                 .all(|(name, rule)| rule == "*" || name == rule)
     }
+}
 
-    /// Returns whether the last name is this one.
-    pub(super) fn ends_with(&self, name: &str) -> bool {
-        self.last() == "*" || self.last() == squeezed(name)
+/// The last names of all places, for a quick look at each field of each record.
+#[derive(Debug)]
+pub(super) struct Names {
+    /// By their first letter; those that begin with no letter are the last.
+    by_letter: [Vec<String>; 27],
+    has_any: bool,
+}
+
+impl Names {
+    pub(super) fn new<'a>(places: impl Iterator<Item = &'a Place>) -> Self {
+        let mut names = Self {
+            by_letter: [const { Vec::new() }; 27],
+            has_any: false,
+        };
+        for place in places {
+            names.has_any |= place.is_of_any_name();
+            let name = place.last();
+            names.by_letter[letter(name)].push(name.to_owned());
+        }
+        names
+    }
+
+    /// Returns whether a field's name is the last of a place's.
+    pub(super) fn may_have(&self, name: &str) -> bool {
+        let letters = || name.bytes().filter(|byte| !matches!(byte, b'_' | b'-'));
+        if !name.is_ascii() {
+            // The first letter may be another one in lower case.
+            let name = squeezed(name);
+            return self.has_any || self.by_letter.iter().flatten().any(|other| *other == name);
+        }
+        let is_same = |other: &String| {
+            let letters = letters().map(|byte| byte.to_ascii_lowercase());
+            other.bytes().eq(letters)
+        };
+        self.has_any || self.by_letter[letter(name)].iter().any(is_same)
+    }
+}
+
+/// Returns the list of names that begin as this one does.
+fn letter(name: &str) -> usize {
+    let first = name.bytes().find(|byte| !matches!(byte, b'_' | b'-'));
+    match first.unwrap_or_default().to_ascii_lowercase() {
+        letter @ b'a'..=b'z' => usize::from(letter - b'a'),
+        _ => 26,
     }
 }
 

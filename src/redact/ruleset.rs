@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::action::{Action, Key};
 use super::counts::Counts;
 use super::custom::Redactor;
-use super::place::Place;
+use super::place::{Names, Place};
 use super::scan::Scanner;
 
 /// The rules, ready to be applied.
@@ -13,6 +13,7 @@ use super::scan::Scanner;
 pub(crate) struct RuleSet {
     pub(super) scanner: Scanner,
     pub(super) places: Vec<(Place, Action)>,
+    pub(super) names: Names,
     pub(super) customs: Vec<Arc<dyn Redactor>>,
     pub(super) key: Option<Key>,
     pub(super) counts: Arc<Counts>,

@@ -1,12 +1,11 @@
-//! Finds values by their shape: first the literals of all shapes in one pass, then the shapes whose
+//! Finds values by their shape: first the literals of all shapes in one pass ([`literals`](super::literals)), then the shapes whose
 //! literals are there, then the numbers that nothing literal announces.
 
 use std::ops::Range;
 
-use aho_corasick::{AhoCorasick, AhoCorasickKind, MatchKind, StartKind};
-
 use super::action::Action;
 use super::email;
+use super::literals::Literals;
 use super::numbers::{self, Number, Wanted};
 use super::shapes::Shape;
 
@@ -14,8 +13,6 @@ use super::shapes::Shape;
 #[derive(Clone, Copy, Debug)]
 enum Announced {
     Shape(usize),
-    /// The @ of an address.
-    Email,
     /// A name that a place has, as a name in JSON.
     Name,
     /// A character in JSON that is written as an escape: nothing in the text is what it seems.
@@ -25,7 +22,7 @@ enum Announced {
 /// The rules by shape, ready to be applied.
 #[derive(Debug)]
 pub(super) struct Scanner {
-    literals: AhoCorasick,
+    literals: Literals,
     /// What each literal announces.
     announced: Vec<Vec<Announced>>,
     shapes: Vec<Shape>,
@@ -90,22 +87,11 @@ impl Scanner {
             .names
             .iter()
             .for_each(|name| add(name, Announced::Name));
-        if rules.email.is_some() {
-            add("@", Announced::Email);
-        }
         add("\\u00", Announced::Escape);
-        let literals = AhoCorasick::builder()
-            .ascii_case_insensitive(true)
-            .match_kind(MatchKind::Standard)
-            .start_kind(StartKind::Unanchored)
-            .kind(Some(AhoCorasickKind::DFA))
-            .build(&words);
         let always = (0..rules.shapes.len()).filter(|at| rules.shapes[*at].literals.is_empty());
         Self {
             always: always.collect(),
-            // INVARIANT: only billions of states are refused, and a program's literals are limited.
-            #[allow(clippy::expect_used)]
-            literals: literals.expect("some literals"),
+            literals: Literals::new(words),
             announced,
             shapes: rules.shapes,
             email: rules.email,
@@ -127,14 +113,12 @@ impl Scanner {
         text: &[u8],
         mut each: impl FnMut(Announced, Range<usize>) -> bool,
     ) -> bool {
-        for literal in self.literals.find_overlapping_iter(text) {
-            for announced in &self.announced[literal.pattern().as_usize()] {
-                if each(*announced, literal.range()) {
-                    return true;
-                }
-            }
-        }
-        false
+        self.literals.any(text, |literal, range| {
+            let announced = self.announced[literal].iter();
+            announced
+                .into_iter()
+                .any(|announced| each(*announced, range.clone()))
+        })
     }
 
     /// Returns whether the bytes of a record may hold anything that [`find`](Self::find) or a name in
@@ -145,11 +129,16 @@ impl Scanner {
         }
         let is_announced = self.announces(bytes, |announced, literal| match announced {
             Announced::Shape(shape) => self.shapes[shape].may_be_at(bytes, literal),
-            Announced::Email => email::around(bytes, literal.start).is_some(),
             Announced::Name => matches!(bytes.get(literal.end), Some(b'"' | b'\\')),
             Announced::Escape => true,
         });
-        is_announced || self.may_have_number(bytes)
+        is_announced || self.addresses(bytes).next().is_some() || self.may_have_number(bytes)
+    }
+
+    /// Finds the e-mail addresses, if they are looked for.
+    fn addresses(&self, text: &[u8]) -> impl Iterator<Item = Range<usize>> {
+        let text = if self.email.is_some() { text } else { &[] };
+        memchr::memchr_iter(b'@', text).filter_map(|at| email::around(text, at))
     }
 
     fn may_have_number(&self, bytes: &[u8]) -> bool {
@@ -166,25 +155,16 @@ impl Scanner {
         let mut found = Vec::new();
         let mut asked = vec![false; self.shapes.len()];
         self.announces(text, |announced, literal| {
-            match announced {
-                Announced::Shape(shape)
-                    if !asked[shape] && self.shapes[shape].may_be_at(text, literal.clone()) =>
-                {
-                    asked[shape] = true;
-                }
-                Announced::Email => {
-                    if let Some(range) = email::around(text, literal.start) {
-                        found.push(Found {
-                            rule: EMAIL,
-                            action: self.email.unwrap_or_default(),
-                            range,
-                        });
-                    }
-                }
-                _ => {}
+            if let Announced::Shape(shape) = announced {
+                asked[shape] = asked[shape] || self.shapes[shape].may_be_at(text, literal);
             }
             false
         });
+        found.extend(self.addresses(text).map(|range| Found {
+            rule: EMAIL,
+            action: self.email.unwrap_or_default(),
+            range,
+        }));
         self.always.iter().for_each(|shape| asked[*shape] = true);
         for (shape, _) in self.shapes.iter().zip(asked).filter(|(_, asked)| *asked) {
             shape.find(text, |range| {
@@ -225,10 +205,13 @@ impl Scanner {
         let word = &text[start..];
         let digits = word.iter().filter(|byte| byte.is_ascii_digit()).count();
         let is_number = self.wants_numbers() && digits >= 6 && digits * 2 >= word.len();
-        let is_announced = self.announces(word, |announced, _| {
-            matches!(announced, Announced::Shape(_) | Announced::Email)
-        });
-        (is_number || is_announced).then_some(start..text.len())
+        let is_address = self.email.is_some() && word.contains(&b'@');
+        let is_announced = || {
+            self.announces(word, |announced, _| {
+                matches!(announced, Announced::Shape(_))
+            })
+        };
+        (is_number || is_address || is_announced()).then_some(start..text.len())
     }
 }
 

@@ -158,7 +158,7 @@ enum Command {
     /// Shows what redaction would make of a text; needs no database.
     ///
     /// Prints the text as it would be stored, and on standard error which rules applied,
-    /// and how often. The rules are those in AUDIT_REDACT, as the program reads it.
+    /// and how often. The rules are those of `AUDIT_REDACT`, as your program reads it.
     /// Exits with 1 when a rule applied.
     #[command(verbatim_doc_comment)]
     Redact(Redact),

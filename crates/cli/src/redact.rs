@@ -18,10 +18,10 @@ pub(crate) fn run(arguments: &Redact) -> Result<ExitCode, Error> {
             .map_err(|_| Error::Presets)?,
         None => Redaction::from_env()?.ok_or(Error::NoRules)?,
     };
-    let checker = redaction.checker()?;
-    let checked = checker.check(&read(&arguments.check)?);
-    print(checked.text())?;
-    let said = counts(&checked);
+    let rules = redaction.checker()?;
+    let redacted = rules.check(&read(&arguments.check)?);
+    print(redacted.text())?;
+    let said = counts(&redacted);
     // If stderr is gone, the text is what was asked for.
     let _ = writeln!(
         io::stderr(),
@@ -55,20 +55,20 @@ fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Prints the text as it would be stored; a terminal gets it with what could steer it escaped.
-fn print(checked: &str) -> Result<(), Error> {
+fn print(stored: &str) -> Result<(), Error> {
     let mut out = io::stdout().lock();
     if !out.is_terminal() {
-        out.write_all(checked.as_bytes())?;
+        out.write_all(stored.as_bytes())?;
         return Ok(());
     }
-    for line in checked.lines() {
+    for line in stored.lines() {
         writeln!(out, "{}", text::escape(line))?;
     }
     Ok(())
 }
 
-fn counts(checked: &Redacted) -> String {
-    let counts: Vec<_> = checked
+fn counts(redacted: &Redacted) -> String {
+    let counts: Vec<_> = redacted
         .rules()
         .map(|(rule, count)| format!("{rule} ×{count}"))
         .collect();

@@ -87,6 +87,9 @@ impl Groups<'_> {
     fn french_id(&self, at: usize) -> Option<Range<usize>> {
         const SPACED: [&[usize]; 2] = [&[1, 2, 2, 2, 3, 3, 2], &[13, 2]];
         let group = self.all[at];
+        if !matches!(group.len(), 1 | 13 | 15) {
+            return None;
+        }
         let range = if group.len() == 15 {
             group.start..group.end
         } else {
@@ -97,42 +100,30 @@ impl Groups<'_> {
 
     /// Ids whose separators say which they are.
     fn separated_id(&self, at: usize) -> Option<Range<usize>> {
-        let is_apart_by = |count: usize, separators: &[u8]| {
-            let groups = self.all.get(at..at + count)?;
-            let between: Vec<_> = groups
-                .windows(2)
-                .map(|pair| &self.text[pair[0].end..pair[1].start])
-                .collect();
-            let fits = between.len() == separators.len()
-                && between
-                    .iter()
-                    .zip(separators)
-                    .all(|(between, separator)| *between == [*separator]);
-            let lens: Vec<_> = groups.iter().map(|group| group.len()).collect();
-            fits.then(|| (groups[0].start..groups[count - 1].end, lens))
+        let passes = |lens: &[usize], separators: &[u8], passes: fn(&[u8]) -> bool| {
+            let range = self.separated(at, lens, separators)?;
+            passes(&self.digits(range.clone())).then_some(range)
         };
-        if let Some((range, lens)) = is_apart_by(4, b"..-")
-            && lens == [3, 3, 3, 2]
-            && checksums::cpf(&self.digits(range.clone()))
-        {
-            return Some(range);
+        match self.all[at].len() {
+            3 => passes(&[3, 3, 3, 2], b"..-", checksums::cpf),
+            2 => passes(&[2, 2, 2, 3, 2], b"..-.", checksums::belgium),
+            4 => passes(&[4, 4, 4], b"  ", checksums::aadhaar),
+            len @ (6 | 8) => [b"-", b"+"]
+                .into_iter()
+                .find_map(|separator| passes(&[len, 4], separator, sweden_with_century)),
+            _ => None,
         }
-        if let Some((range, lens)) = is_apart_by(5, b"..-.")
-            && lens == [2, 2, 2, 3, 2]
-            && checksums::belgium(&self.digits(range.clone()))
-        {
-            return Some(range);
-        }
-        for separator in [b"-", b"+"] {
-            if let Some((range, lens)) = is_apart_by(2, separator)
-                && matches!(lens[..], [6 | 8, 4])
-                && sweden_with_century(&self.digits(range.clone()))
-            {
-                return Some(range);
-            }
-        }
-        let range = self.shaped(at, &[4, 4, 4], b" ")?;
-        checksums::aadhaar(&self.digits(range.clone())).then_some(range)
+    }
+
+    /// Returns the groups from one on that have these lengths and these separators between them.
+    fn separated(&self, at: usize, lens: &[usize], separators: &[u8]) -> Option<Range<usize>> {
+        let groups = self.all.get(at..at + lens.len())?;
+        let mut pairs = groups.windows(2).zip(separators);
+        let has_separators =
+            pairs.all(|(pair, separator)| self.text[pair[0].end..pair[1].start] == [*separator]);
+        let mut lengths = groups.iter().zip(lens);
+        (has_separators && lengths.all(|(group, len)| group.len() == *len))
+            .then(|| groups[0].start..groups[lens.len() - 1].end)
     }
 
     /// Ids that end with a character that checks them.
@@ -177,15 +168,20 @@ impl Groups<'_> {
 
     fn codice_fiscale(&self, at: usize) -> Option<Range<usize>> {
         let group = self.all[at];
+        if group.len() != 2 {
+            return None;
+        }
         let start = group.start.checked_sub(6)?;
         let code = self.text.get(start..start + 16)?.to_ascii_uppercase();
         let is_letters = code[..6].iter().all(u8::is_ascii_uppercase);
-        (group.len() == 2 && is_letters && checksums::codice_fiscale(&code))
-            .then_some(start..start + 16)
+        (is_letters && checksums::codice_fiscale(&code)).then_some(start..start + 16)
     }
 
     fn named_id(&self, at: usize) -> Option<Range<usize>> {
         let group = self.all[at];
+        if !matches!(group.len(), 2 | 3 | 9..=12) {
+            return None;
+        }
         NAMED.iter().find_map(|named| {
             let range = named
                 .lens

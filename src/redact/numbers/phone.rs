@@ -50,11 +50,9 @@ impl Groups<'_> {
         if let Some(range) = self.american(at).or_else(|| self.french(at)) {
             return Some(range);
         }
-        if self.says(group.start, WORDS) {
-            let start = group.start - usize::from(before.ends_with(b"("));
-            return self.gathered(at, start, 7..=15);
-        }
-        None
+        let start = group.start - usize::from(before.ends_with(b"("));
+        self.gathered(at, start, 7..=15)
+            .filter(|_| self.says(group.start, WORDS))
     }
 
     /// Returns a number behind a plus sign.
