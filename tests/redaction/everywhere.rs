@@ -92,6 +92,17 @@ impl Needles {
 /// What the runs in flight are known by.
 const MARK: &str = "in flight";
 
+/// Writes a file for `scripts/redaction-leaks`, if it runs this: text, so that no program skips it.
+fn dump(folder: &str, name: &str, bytes: &[u8]) {
+    if let Some(root) = std::env::var_os("REDACTION_DUMP") {
+        let folder = Path::new(&root).join(folder);
+        fs::create_dir_all(&folder).unwrap();
+        let text: String =
+            String::from_utf8_lossy(bytes).replace(|c: char| c.is_control() && c != '\n', " ");
+        fs::write(folder.join(name).with_extension("txt"), text).unwrap();
+    }
+}
+
 /// Records each text in each column that takes text.
 fn record_all(audit: &Audit, all: &[Secret]) {
     for secret in all {
@@ -167,7 +178,9 @@ fn no_value_is_in_the_log_in_postgres_in_dead_letters_or_at_a_collector() {
                 .windows(MARK.len())
                 .any(|part| part == MARK.as_bytes())
         });
-        needles.assert_none_in("local log", &bytes_in(&spool.0), &all);
+        let log = bytes_in(&spool.0);
+        needles.assert_none_in("local log", &log, &all);
+        dump("stored", "local-log", &log);
         drop(open);
     });
     postgres.start_again();
@@ -192,6 +205,11 @@ fn no_value_is_in_the_log_in_postgres_in_dead_letters_or_at_a_collector() {
     needles.assert_none_in("rows", rows.as_bytes(), &all);
     let frames = postgres.psql("SELECT encode(frame, 'escape') FROM audit.dead_letters");
     needles.assert_none_in("dead letters", frames.as_bytes(), &all);
+    dump("stored", "rows", rows.as_bytes());
+    dump("stored", "dead-letters", frames.as_bytes());
+    for (number, secret) in all.iter().enumerate() {
+        dump("corpus", &number.to_string(), secret.text.as_bytes());
+    }
     let unnamed = postgres.psql("SELECT count(*) FROM audit.query_runs WHERE redactions = '{}'");
     assert_eq!(unnamed.trim(), "0");
     wait_until("all is exported", PATIENCE, || {
