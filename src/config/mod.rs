@@ -434,7 +434,10 @@ impl Builder {
     /// while a thread waits, and no run outlives the process. The queue holds `queue` (records,
     /// bytes) unless the builder says otherwise.
     #[cfg(feature = "testing")]
-    pub(crate) fn without_pipeline(self, queue: (usize, usize)) -> (IntakeConfig, Activities) {
+    pub(crate) fn without_pipeline(
+        self,
+        queue: (usize, usize),
+    ) -> Result<(IntakeConfig, Activities, redact::Rules), BuildError> {
         let this = Self {
             queue: self.queue.or(Some(queue)),
             when_full: Some(WhenFull::Drop),
@@ -442,11 +445,26 @@ impl Builder {
             runs_in_flight: [Some(false); Kind::ALL.len()],
             ..self
         };
-        (this.intake_config(), this.activities)
+        let redactor = this.redactor()?;
+        Ok((this.intake_config(), this.activities, redactor))
+    }
+
+    /// Returns what each record passes before it is stored.
+    #[cfg_attr(
+        not(feature = "redact"),
+        allow(clippy::unused_self, clippy::unnecessary_wraps)
+    )]
+    fn redactor(&self) -> Result<redact::Rules, BuildError> {
+        #[cfg(feature = "redact")]
+        if let Some(redaction) = &self.redaction {
+            return Ok(redaction.ready()?);
+        }
+        Ok(redact::Rules::default())
     }
 
     pub(crate) fn config(self) -> Result<Config, BuildError> {
         let intake = self.intake_config();
+        let redactor = self.redactor()?;
         let url = self.postgres.ok_or(BuildError::NoDatabase)?;
         let postgres: Servers = url.parse().map_err(BuildError::from)?;
         if !postgres.can_be_written() {
@@ -471,12 +489,7 @@ impl Builder {
             batch: self.batch,
             migrate: self.migrate.unwrap_or(true),
             drop_timeout: self.drop_timeout.unwrap_or(DEFAULT_DROP_TIMEOUT),
-            #[cfg(feature = "redact")]
-            redactor: self
-                .redaction
-                .map_or(Ok(redact::Rules::default()), |redaction| redaction.ready())?,
-            #[cfg(not(feature = "redact"))]
-            redactor: redact::Rules::default(),
+            redactor,
             #[cfg(not(feature = "otlp"))]
             export_quota_bytes: None,
             #[cfg(feature = "otlp")]

@@ -168,7 +168,7 @@ impl Record {
     }
 
     /// Returns the column `redactions`: what was redacted before the record was stored, by field and
-    /// rule. Empty without [`Builder::redact`](crate::Builder::redact).
+    /// rule. Empty without `Builder::redact`.
     pub fn redactions(&self) -> &[String] {
         &self.0.row.redactions
     }

@@ -96,6 +96,7 @@ use crate::fork::Process;
 use crate::intake::Intake;
 use crate::layer::{self, AuditLayer};
 use crate::record::NewRecord;
+use crate::redact::Rules;
 use crate::stats::{Counters, Stats};
 use crate::vocabulary::{Activities, Kind};
 
@@ -121,7 +122,7 @@ pub fn capture() -> Trail {
 impl Builder {
     /// Starts a trail in memory, for tests, with the settings that change what a record looks like
     /// or how many fit: [`limits`](Self::limits),
-    /// [`record_parameters`](Self::record_parameters), [`activities`](Self::activities),
+    /// [`record_parameters`](Self::record_parameters), [`activities`](Self::activities), `redact`,
     /// [`queue_limits`](Self::queue_limits) (default here: 1,000,000 records, 1 GiB). All others are
     /// ignored: no database is needed. Needs feature `testing`; see [`testing`](crate::testing).
     ///
@@ -134,9 +135,15 @@ impl Builder {
     /// tracing::info_span!("audit.event", input_summary = "x".repeat(300));
     /// assert_eq!(trail.events().one().input_summary().map(str::len), Some(256));
     /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the rules of `redact` cannot be used.
     pub fn capture(self) -> Trail {
-        let (config, activities) = self.without_pipeline(QUEUE);
-        Trail::new(&config, activities)
+        match self.without_pipeline(QUEUE) {
+            Ok((config, activities, redactor)) => Trail::new(&config, activities, redactor),
+            Err(error) => panic!("the trail cannot be captured: {error:?}"),
+        }
     }
 }
 
@@ -148,6 +155,7 @@ impl Builder {
 pub struct Trail {
     intake: Arc<Intake>,
     activities: Activities,
+    redactor: Rules,
     /// The records that are decoded.
     decoded: Arc<Mutex<Vec<Record>>>,
 }
@@ -160,11 +168,12 @@ impl fmt::Debug for Trail {
 }
 
 impl Trail {
-    fn new(config: &IntakeConfig, activities: Activities) -> Self {
+    fn new(config: &IntakeConfig, activities: Activities, redactor: Rules) -> Self {
         let counters = Arc::<Counters>::default();
         Self {
             intake: Arc::new(Intake::new(config, counters, Process::current())),
             activities,
+            redactor,
             decoded: Arc::default(),
         }
     }
@@ -304,13 +313,14 @@ impl Trail {
         let mut buffers = Vec::new();
         self.intake.queue.drain(&mut buffers);
         for buffer in buffers {
+            let buffer = self.redactor.pass(buffer);
             for frame in buffer.iter() {
                 match Record::decode(frame, &self.activities) {
                     Ok(record) => decoded.push(record),
                     Err(error) => panic!("a record of this library cannot be read: {error}"),
                 }
             }
-            self.intake.queue.recycle(buffer.bytes);
+            self.intake.queue.recycle(buffer.into_frames().bytes);
         }
         records::sort(&mut decoded);
         Arc::new(Snapshot {

@@ -62,3 +62,14 @@ fn look_alikes_are_left_as_they_are() {
         all.len()
     );
 }
+
+#[test]
+fn captured_trail_is_redacted_as_the_rows_are() {
+    let rules = Redaction::default().personal();
+    let trail = tracing_audit::Audit::builder().redact(rules).capture();
+    let _guard = trail.set_default();
+    tracing::info_span!("audit.query_run", sql_text = "SELECT 'ada@example.com'");
+    let query = trail.query_runs().one();
+    assert_eq!(query.sql_text(), Some("SELECT '[email]'"));
+    assert_eq!(query.redactions(), ["sql_text: email ×1"]);
+}

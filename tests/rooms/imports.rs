@@ -127,6 +127,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "intake",
             "layer",
             "record",
+            "redact",
             "stats",
             "vocabulary",
         ],
