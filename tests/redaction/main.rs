@@ -7,6 +7,7 @@
 )]
 
 mod corpus;
+mod environment;
 mod everywhere;
 mod harmless;
 

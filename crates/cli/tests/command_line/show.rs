@@ -45,6 +45,20 @@ const TOLD: &str = r#"Request req-1
 "#;
 
 #[test]
+fn story_names_what_was_redacted() {
+    let postgres = migrated();
+    postgres.psql(
+        "INSERT INTO audit.query_runs (id, request_id, sql_text, status, started_at, redactions, writer_id, seq, salt)
+        VALUES (audit.id_at(now()), 'req-9', 'SELECT [email]', 'succeeded', now(), ARRAY['sql_text: email x2', 'note: jwt x1'],
+            gen_random_uuid(), 1, '')",
+    );
+    let told = stdout(&run(&postgres, &["show", "req-9"]));
+    assert!(told.contains("redacted     sql_text: email x2"), "{told}");
+    let trail = postgres.psql("SELECT redactions FROM audit.request_trail('req-9')");
+    assert_eq!(trail.trim(), r#"{"sql_text: email x2","note: jwt x1"}"#);
+}
+
+#[test]
 fn show_prints_the_request_as_a_tree_ordered_by_start_time() {
     let postgres = migrated();
     postgres.psql(STORY);
