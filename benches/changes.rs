@@ -21,7 +21,7 @@ const TABLE: &str = "
     INSERT INTO {table} SELECT n, '0198f1d3-0000-7000-8000-000000000042', 'agent ' || n, n * 1.5, 'a' || n || '@example.com', true, now(), 1, 'some note ' || n,
         '{a,b}' FROM generate_series(1, {rows}) AS n";
 
-/// The design of supa_audit, written anew: one table for all changes with four indexes, and a row trigger that stores the old
+/// The design of `supa_audit`, written anew: one table for all changes with four indexes, and a row trigger that stores the old
 /// and the new row as jsonb, with an id made of the key.
 const ROW_TRIGGER: &str = "
     CREATE SCHEMA versions;
@@ -70,7 +70,7 @@ fn main() {
     print(
         &format!("seconds to update {rows} rows at once"),
         1.0,
-        benches::alternate(&CASES, |case| {
+        &benches::alternate(&CASES, |case| {
             let update = format!("UPDATE {} SET price = price + 1", table(case));
             let took = runtime
                 .block_on(run(&url, &[update], 1))
@@ -82,7 +82,7 @@ fn main() {
     print(
         "microseconds for the transaction of an update of one row",
         1e6,
-        benches::alternate(&CASES, |case| {
+        &benches::alternate(&CASES, |case| {
             let updates: Vec<String> = (1..=singles)
                 .map(|id| {
                     format!(
@@ -116,11 +116,11 @@ async fn run(url: &str, statements: &[String], count: u32) -> sqlx::Result<f64> 
 }
 
 /// Prints the medians, and how many times the table takes of which nothing is recorded.
-fn print(title: &str, unit: f64, rounds: Vec<Vec<f64>>) {
+fn print(title: &str, unit: f64, rounds: &[Vec<f64>]) {
     println!();
     benches::row(title, &["median", "times untracked"].map(str::to_owned));
     let untracked = benches::median(&rounds[0]);
-    for (case, round) in CASES.iter().zip(&rounds) {
+    for (case, round) in CASES.iter().zip(rounds) {
         let median = benches::median(round);
         let cells = [
             format!("{:.2}", median * unit),
