@@ -15,6 +15,10 @@ mod history;
 mod hostile;
 #[path = "changes/options.rs"]
 mod options;
+#[path = "changes/plans.rs"]
+mod plans;
+#[path = "changes/restore.rs"]
+mod restore;
 #[path = "changes/tables.rs"]
 mod tables;
 #[path = "changes/transactions.rs"]
