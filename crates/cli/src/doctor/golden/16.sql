@@ -42,6 +42,8 @@ ALTER TABLE audit.activities ADD COLUMN output_summary text;
 ALTER TABLE audit.activities ADD COLUMN parent_id uuid;
 --@ ["column","audit.activities","problems","","ALTER TABLE audit.activities ALTER COLUMN problems TYPE text[] USING problems::text[];"]
 ALTER TABLE audit.activities ADD COLUMN problems text[];
+--@ ["column","audit.activities","redactions","","ALTER TABLE audit.activities ALTER COLUMN redactions TYPE text[] USING redactions::text[];"]
+ALTER TABLE audit.activities ADD COLUMN redactions text[];
 --@ ["column","audit.activities","request_id","","ALTER TABLE audit.activities ALTER COLUMN request_id TYPE text USING request_id::text;"]
 ALTER TABLE audit.activities ADD COLUMN request_id text;
 --@ ["column","audit.activities","salt","","ALTER TABLE audit.activities ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
@@ -72,6 +74,8 @@ ALTER TABLE audit.activities ADD COLUMN writer_id uuid;
 ALTER TABLE audit.activities ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
 --@ ["column default","audit.activities","problems","",null]
 ALTER TABLE audit.activities ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column default","audit.activities","redactions","",null]
+ALTER TABLE audit.activities ALTER COLUMN redactions SET DEFAULT '{}'::text[];
 --@ ["column not null","audit.activities","created_at","",null]
 ALTER TABLE audit.activities ALTER COLUMN created_at SET NOT NULL;
 --@ ["column not null","audit.activities","id","",null]
@@ -80,6 +84,8 @@ ALTER TABLE audit.activities ALTER COLUMN id SET NOT NULL;
 ALTER TABLE audit.activities ALTER COLUMN metadata SET NOT NULL;
 --@ ["column not null","audit.activities","problems","",null]
 ALTER TABLE audit.activities ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.activities","redactions","",null]
+ALTER TABLE audit.activities ALTER COLUMN redactions SET NOT NULL;
 --@ ["column not null","audit.activities","salt","",null]
 ALTER TABLE audit.activities ALTER COLUMN salt SET NOT NULL;
 --@ ["column not null","audit.activities","seq","",null]
@@ -112,6 +118,8 @@ ALTER TABLE audit.activities ALTER COLUMN output_summary SET STATISTICS 0;
 ALTER TABLE audit.activities ALTER COLUMN parent_id SET STATISTICS 0;
 --@ ["column statistics","audit.activities","problems","",null]
 ALTER TABLE audit.activities ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.activities","redactions","",null]
+ALTER TABLE audit.activities ALTER COLUMN redactions SET STATISTICS 0;
 --@ ["column statistics","audit.activities","request_id","",null]
 ALTER TABLE audit.activities ALTER COLUMN request_id SET STATISTICS 0;
 --@ ["column statistics","audit.activities","salt","",null]
@@ -138,7 +146,7 @@ ALTER TABLE audit.activities ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.activities ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.activities","writer_id","",null]
 ALTER TABLE audit.activities ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.activities","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["columns","audit.activities","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"redactions\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.activities","activities_created_at_check",null,null]
 ALTER TABLE audit.activities ADD CONSTRAINT activities_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.activities","activities_pkey",null,null]
@@ -151,6 +159,10 @@ CASE
 END AND (cardinality(problems) <= 101) AND
 CASE
     WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END AND (cardinality(redactions) <= 101) AND
+CASE
+    WHEN ((pg_column_size(redactions) > 2000) OR (pg_column_compression(redactions) IS NOT NULL)) THEN (octet_length(array_to_string(redactions, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["forced row security","audit.activities","","",null]
@@ -1872,6 +1884,8 @@ ALTER TABLE audit.events ADD COLUMN output_summary text;
 ALTER TABLE audit.events ADD COLUMN parent_id uuid;
 --@ ["column","audit.events","problems","","ALTER TABLE audit.events ALTER COLUMN problems TYPE text[] USING problems::text[];"]
 ALTER TABLE audit.events ADD COLUMN problems text[];
+--@ ["column","audit.events","redactions","","ALTER TABLE audit.events ALTER COLUMN redactions TYPE text[] USING redactions::text[];"]
+ALTER TABLE audit.events ADD COLUMN redactions text[];
 --@ ["column","audit.events","request_id","","ALTER TABLE audit.events ALTER COLUMN request_id TYPE text USING request_id::text;"]
 ALTER TABLE audit.events ADD COLUMN request_id text;
 --@ ["column","audit.events","salt","","ALTER TABLE audit.events ALTER COLUMN salt TYPE bytea USING salt::bytea;"]
@@ -1902,6 +1916,8 @@ ALTER TABLE audit.events ADD COLUMN writer_id uuid;
 ALTER TABLE audit.events ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
 --@ ["column default","audit.events","problems","",null]
 ALTER TABLE audit.events ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column default","audit.events","redactions","",null]
+ALTER TABLE audit.events ALTER COLUMN redactions SET DEFAULT '{}'::text[];
 --@ ["column not null","audit.events","created_at","",null]
 ALTER TABLE audit.events ALTER COLUMN created_at SET NOT NULL;
 --@ ["column not null","audit.events","id","",null]
@@ -1910,6 +1926,8 @@ ALTER TABLE audit.events ALTER COLUMN id SET NOT NULL;
 ALTER TABLE audit.events ALTER COLUMN metadata SET NOT NULL;
 --@ ["column not null","audit.events","problems","",null]
 ALTER TABLE audit.events ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.events","redactions","",null]
+ALTER TABLE audit.events ALTER COLUMN redactions SET NOT NULL;
 --@ ["column not null","audit.events","salt","",null]
 ALTER TABLE audit.events ALTER COLUMN salt SET NOT NULL;
 --@ ["column not null","audit.events","seq","",null]
@@ -1942,6 +1960,8 @@ ALTER TABLE audit.events ALTER COLUMN output_summary SET STATISTICS 0;
 ALTER TABLE audit.events ALTER COLUMN parent_id SET STATISTICS 0;
 --@ ["column statistics","audit.events","problems","",null]
 ALTER TABLE audit.events ALTER COLUMN problems SET STATISTICS 0;
+--@ ["column statistics","audit.events","redactions","",null]
+ALTER TABLE audit.events ALTER COLUMN redactions SET STATISTICS 0;
 --@ ["column statistics","audit.events","request_id","",null]
 ALTER TABLE audit.events ALTER COLUMN request_id SET STATISTICS 0;
 --@ ["column statistics","audit.events","salt","",null]
@@ -1968,7 +1988,7 @@ ALTER TABLE audit.events ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.events ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.events","writer_id","",null]
 ALTER TABLE audit.events ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["columns","audit.events","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"action_type\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"input_summary\", \"text\"], [\"output_summary\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"latency_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"redactions\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.events","events_created_at_check",null,null]
 ALTER TABLE audit.events ADD CONSTRAINT events_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.events","events_pkey",null,null]
@@ -1981,6 +2001,10 @@ CASE
 END AND (cardinality(problems) <= 101) AND
 CASE
     WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END AND (cardinality(redactions) <= 101) AND
+CASE
+    WHEN ((pg_column_size(redactions) > 2000) OR (pg_column_compression(redactions) IS NOT NULL)) THEN (octet_length(array_to_string(redactions, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["forced row security","audit.events","","",null]
@@ -3306,6 +3330,8 @@ ALTER TABLE audit.prompt_runs ADD COLUMN prompt_template_name text;
 ALTER TABLE audit.prompt_runs ADD COLUMN prompt_template_version integer;
 --@ ["column","audit.prompt_runs","provider","","ALTER TABLE audit.prompt_runs ALTER COLUMN provider TYPE text USING provider::text;"]
 ALTER TABLE audit.prompt_runs ADD COLUMN provider text;
+--@ ["column","audit.prompt_runs","redactions","","ALTER TABLE audit.prompt_runs ALTER COLUMN redactions TYPE text[] USING redactions::text[];"]
+ALTER TABLE audit.prompt_runs ADD COLUMN redactions text[];
 --@ ["column","audit.prompt_runs","rendered_prompt","","ALTER TABLE audit.prompt_runs ALTER COLUMN rendered_prompt TYPE text USING rendered_prompt::text;"]
 ALTER TABLE audit.prompt_runs ADD COLUMN rendered_prompt text;
 --@ ["column","audit.prompt_runs","request_id","","ALTER TABLE audit.prompt_runs ALTER COLUMN request_id TYPE text USING request_id::text;"]
@@ -3338,6 +3364,8 @@ ALTER TABLE audit.prompt_runs ADD COLUMN writer_id uuid;
 ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
 --@ ["column default","audit.prompt_runs","problems","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column default","audit.prompt_runs","redactions","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN redactions SET DEFAULT '{}'::text[];
 --@ ["column not null","audit.prompt_runs","created_at","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN created_at SET NOT NULL;
 --@ ["column not null","audit.prompt_runs","id","",null]
@@ -3346,6 +3374,8 @@ ALTER TABLE audit.prompt_runs ALTER COLUMN id SET NOT NULL;
 ALTER TABLE audit.prompt_runs ALTER COLUMN metadata SET NOT NULL;
 --@ ["column not null","audit.prompt_runs","problems","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.prompt_runs","redactions","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN redactions SET NOT NULL;
 --@ ["column not null","audit.prompt_runs","salt","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN salt SET NOT NULL;
 --@ ["column not null","audit.prompt_runs","seq","",null]
@@ -3386,6 +3416,8 @@ ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_name SET STATISTICS 0
 ALTER TABLE audit.prompt_runs ALTER COLUMN prompt_template_version SET STATISTICS 0;
 --@ ["column statistics","audit.prompt_runs","provider","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN provider SET STATISTICS 0;
+--@ ["column statistics","audit.prompt_runs","redactions","",null]
+ALTER TABLE audit.prompt_runs ALTER COLUMN redactions SET STATISTICS 0;
 --@ ["column statistics","audit.prompt_runs","rendered_prompt","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN rendered_prompt SET STATISTICS 0;
 --@ ["column statistics","audit.prompt_runs","request_id","",null]
@@ -3414,7 +3446,7 @@ ALTER TABLE audit.prompt_runs ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.prompt_runs ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.prompt_runs","writer_id","",null]
 ALTER TABLE audit.prompt_runs ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.prompt_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"model_name\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"integer\"], [\"rendered_prompt\", \"text\"], [\"response_text\", \"text\"], [\"role\", \"text\"], [\"input_token_count\", \"integer\"], [\"output_token_count\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["columns","audit.prompt_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"model_name\", \"text\"], [\"provider\", \"text\"], [\"prompt_template_name\", \"text\"], [\"prompt_template_version\", \"integer\"], [\"rendered_prompt\", \"text\"], [\"response_text\", \"text\"], [\"role\", \"text\"], [\"input_token_count\", \"integer\"], [\"output_token_count\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"created_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"redactions\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.prompt_runs","prompt_runs_created_at_check",null,null]
 ALTER TABLE audit.prompt_runs ADD CONSTRAINT prompt_runs_created_at_check CHECK (((created_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (created_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.prompt_runs","prompt_runs_finished_at_check",null,null]
@@ -3429,6 +3461,10 @@ CASE
 END AND (cardinality(problems) <= 101) AND
 CASE
     WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END AND (cardinality(redactions) <= 101) AND
+CASE
+    WHEN ((pg_column_size(redactions) > 2000) OR (pg_column_compression(redactions) IS NOT NULL)) THEN (octet_length(array_to_string(redactions, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["forced row security","audit.prompt_runs","","",null]
@@ -3499,6 +3535,8 @@ ALTER TABLE audit.query_runs ADD COLUMN parent_id uuid;
 ALTER TABLE audit.query_runs ADD COLUMN problems text[];
 --@ ["column","audit.query_runs","question_text","","ALTER TABLE audit.query_runs ALTER COLUMN question_text TYPE text USING question_text::text;"]
 ALTER TABLE audit.query_runs ADD COLUMN question_text text;
+--@ ["column","audit.query_runs","redactions","","ALTER TABLE audit.query_runs ALTER COLUMN redactions TYPE text[] USING redactions::text[];"]
+ALTER TABLE audit.query_runs ADD COLUMN redactions text[];
 --@ ["column","audit.query_runs","request_id","","ALTER TABLE audit.query_runs ALTER COLUMN request_id TYPE text USING request_id::text;"]
 ALTER TABLE audit.query_runs ADD COLUMN request_id text;
 --@ ["column","audit.query_runs","row_count","","ALTER TABLE audit.query_runs ALTER COLUMN row_count TYPE integer USING row_count::integer;"]
@@ -3535,12 +3573,16 @@ ALTER TABLE audit.query_runs ADD COLUMN writer_id uuid;
 ALTER TABLE audit.query_runs ALTER COLUMN metadata SET DEFAULT '{}'::jsonb;
 --@ ["column default","audit.query_runs","problems","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN problems SET DEFAULT '{}'::text[];
+--@ ["column default","audit.query_runs","redactions","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN redactions SET DEFAULT '{}'::text[];
 --@ ["column not null","audit.query_runs","id","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN id SET NOT NULL;
 --@ ["column not null","audit.query_runs","metadata","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN metadata SET NOT NULL;
 --@ ["column not null","audit.query_runs","problems","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN problems SET NOT NULL;
+--@ ["column not null","audit.query_runs","redactions","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN redactions SET NOT NULL;
 --@ ["column not null","audit.query_runs","salt","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN salt SET NOT NULL;
 --@ ["column not null","audit.query_runs","seq","",null]
@@ -3575,6 +3617,8 @@ ALTER TABLE audit.query_runs ALTER COLUMN parent_id SET STATISTICS 0;
 ALTER TABLE audit.query_runs ALTER COLUMN problems SET STATISTICS 0;
 --@ ["column statistics","audit.query_runs","question_text","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN question_text SET STATISTICS 0;
+--@ ["column statistics","audit.query_runs","redactions","",null]
+ALTER TABLE audit.query_runs ALTER COLUMN redactions SET STATISTICS 0;
 --@ ["column statistics","audit.query_runs","request_id","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN request_id SET STATISTICS 0;
 --@ ["column statistics","audit.query_runs","row_count","",null]
@@ -3605,7 +3649,7 @@ ALTER TABLE audit.query_runs ALTER COLUMN user_id SET STATISTICS 0;
 ALTER TABLE audit.query_runs ALTER COLUMN user_role SET STATISTICS 0;
 --@ ["column statistics","audit.query_runs","writer_id","",null]
 ALTER TABLE audit.query_runs ALTER COLUMN writer_id SET STATISTICS 0;
---@ ["columns","audit.query_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"datasource_id\", \"uuid\"], [\"question_text\", \"text\"], [\"sql_text\", \"text\"], [\"sql_summary\", \"text\"], [\"row_count\", \"integer\"], [\"rows_affected\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"started_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
+--@ ["columns","audit.query_runs","","[[\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"datasource_id\", \"uuid\"], [\"question_text\", \"text\"], [\"sql_text\", \"text\"], [\"sql_summary\", \"text\"], [\"row_count\", \"integer\"], [\"rows_affected\", \"integer\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"started_at\", \"timestamp with time zone\"], [\"finished_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"metadata\", \"jsonb\"], [\"problems\", \"text[]\"], [\"redactions\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"salt\", \"bytea\"]]",null]
 --@ ["constraint","audit.query_runs","query_runs_finished_at_check",null,null]
 ALTER TABLE audit.query_runs ADD CONSTRAINT query_runs_finished_at_check CHECK (((finished_at >= '1970-01-01 00:00:00+00'::timestamp with time zone) AND (finished_at < '10000-01-01 00:00:00+00'::timestamp with time zone)));
 --@ ["constraint","audit.query_runs","query_runs_pkey",null,null]
@@ -3618,6 +3662,10 @@ CASE
 END AND (cardinality(problems) <= 101) AND
 CASE
     WHEN ((pg_column_size(problems) > 2000) OR (pg_column_compression(problems) IS NOT NULL)) THEN (octet_length(array_to_string(problems, ','::text)) <= 1048576)
+    ELSE true
+END AND (cardinality(redactions) <= 101) AND
+CASE
+    WHEN ((pg_column_size(redactions) > 2000) OR (pg_column_compression(redactions) IS NOT NULL)) THEN (octet_length(array_to_string(redactions, ','::text)) <= 1048576)
     ELSE true
 END));
 --@ ["constraint","audit.query_runs","query_runs_started_at_check",null,null]
@@ -4124,9 +4172,9 @@ GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_reader;
 --@ ["privilege","audit.request_story(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.request_story(text) TO audit_maintainer;
---@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)",null]
+--@ ["function","audit.request_trail(text)","","f (request_id text) TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)",null]
 CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
- RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, writer_id uuid, seq bigint, learned_user_id text)
+ RETURNS TABLE(kind text, id uuid, tenant_id uuid, user_id text, user_role text, agent_id uuid, request_id text, llm_session_id uuid, conversation_id text, parent_id uuid, trace_id text, span_id text, service_name text, began_at timestamp with time zone, duration_ms bigint, what text, target_type text, target_id text, status audit.run_status, error_code text, error_message text, metadata jsonb, redactions text[], writer_id uuid, seq bigint, learned_user_id text)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -5215,7 +5263,7 @@ GRANT TRIGGER ON TABLE audit.trail TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.trail TO audit_owner;
 --@ ["privilege","audit.trail","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.trail TO audit_owner;
---@ ["view","audit.trail","","[[\"kind\", \"text\"], [\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"began_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"what\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"metadata\", \"jsonb\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"]]",null]
+--@ ["view","audit.trail","","[[\"kind\", \"text\"], [\"id\", \"uuid\"], [\"tenant_id\", \"uuid\"], [\"user_id\", \"text\"], [\"user_role\", \"text\"], [\"agent_id\", \"uuid\"], [\"request_id\", \"text\"], [\"llm_session_id\", \"uuid\"], [\"conversation_id\", \"text\"], [\"parent_id\", \"uuid\"], [\"trace_id\", \"text\"], [\"span_id\", \"text\"], [\"service_name\", \"text\"], [\"began_at\", \"timestamp with time zone\"], [\"duration_ms\", \"bigint\"], [\"what\", \"text\"], [\"target_type\", \"text\"], [\"target_id\", \"text\"], [\"status\", \"audit.run_status\"], [\"error_code\", \"text\"], [\"error_message\", \"text\"], [\"metadata\", \"jsonb\"], [\"redactions\", \"text[]\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"]]",null]
 CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
  SELECT 'audit.query_run'::text AS kind,
     query_runs.id,
@@ -5239,6 +5287,7 @@ CREATE OR REPLACE VIEW audit.trail WITH (security_invoker = true) AS
     query_runs.error_code,
     query_runs.error_message,
     query_runs.metadata,
+    query_runs.redactions,
     query_runs.writer_id,
     query_runs.seq
    FROM audit.query_runs
@@ -5265,6 +5314,7 @@ UNION ALL
     prompt_runs.error_code,
     prompt_runs.error_message,
     prompt_runs.metadata,
+    prompt_runs.redactions,
     prompt_runs.writer_id,
     prompt_runs.seq
    FROM audit.prompt_runs
@@ -5291,6 +5341,7 @@ UNION ALL
     events.error_code,
     events.error_message,
     events.metadata,
+    events.redactions,
     events.writer_id,
     events.seq
    FROM audit.events
@@ -5317,6 +5368,7 @@ UNION ALL
     activities.error_code,
     activities.error_message,
     activities.metadata,
+    activities.redactions,
     activities.writer_id,
     activities.seq
    FROM audit.activities;
