@@ -127,9 +127,10 @@ impl<'a> Groups<'a> {
             return None;
         }
         let is_beside_letter = is_after_letter || is_letter(self.text.get(group.end));
-        // As most groups of hexadecimal digits are. Ids with letters have one of these lengths.
-        if is_beside_letter && !matches!(group.len(), 2 | 6 | 7 | 8 | 17) {
-            return None;
+        if is_beside_letter {
+            // As most groups of hexadecimal digits are: only ids with letters can be there.
+            let id = wanted[Number::NationalId as usize].then(|| self.id_beside_letters(at));
+            return id.flatten().map(|range| (Number::NationalId, range));
         }
         if wanted[Number::Card as usize]
             && let Some(range) = self.card(at)

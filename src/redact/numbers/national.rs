@@ -73,14 +73,21 @@ fn sweden_with_century(digits: &[u8]) -> bool {
 }
 
 impl Groups<'_> {
-    /// Returns a national id that begins with a group, or with letters before it.
+    /// Returns a national id that begins with a group, and has no letter beside it.
     pub(super) fn national_id(&self, at: usize) -> Option<Range<usize>> {
         let found = self
             .french_id(at)
             .or_else(|| self.separated_id(at))
             .or_else(|| self.id_with_letters(at))
-            .or_else(|| self.codice_fiscale(at))
             .or_else(|| self.named_id(at))?;
+        self.stands_alone(&found).then_some(found)
+    }
+
+    /// Returns a national id with letters, around a group.
+    pub(super) fn id_beside_letters(&self, at: usize) -> Option<Range<usize>> {
+        let found = self
+            .id_with_letters(at)
+            .or_else(|| self.codice_fiscale(at))?;
         self.stands_alone(&found).then_some(found)
     }
 
@@ -172,9 +179,12 @@ impl Groups<'_> {
             return None;
         }
         let start = group.start.checked_sub(6)?;
+        let letters = &self.text[start..group.start];
+        if !letters.iter().all(u8::is_ascii_alphabetic) {
+            return None;
+        }
         let code = self.text.get(start..start + 16)?.to_ascii_uppercase();
-        let is_letters = code[..6].iter().all(u8::is_ascii_uppercase);
-        (is_letters && checksums::codice_fiscale(&code)).then_some(start..start + 16)
+        checksums::codice_fiscale(&code).then_some(start..start + 16)
     }
 
     fn named_id(&self, at: usize) -> Option<Range<usize>> {
