@@ -99,13 +99,22 @@ impl Engine {
         let Some((inherited, own)) = parts(frame) else {
             return false;
         };
-        let entries = || {
-            decode::entries(inherited)
-                .chain(decode::entries(own))
-                .flatten()
-        };
-        entries().any(|entry| self.may_name(&entry))
-            || self.rules.scanner.may_find(&frame[HEADER_BYTES..])
+        let entries = decode::entries(inherited).chain(decode::entries(own));
+        let searched = &frame[HEADER_BYTES..];
+        // Where the user is, who is often named by an address that is left.
+        let mut users = Vec::new();
+        for entry in entries.flatten() {
+            if self.may_name(&entry) {
+                return true;
+            }
+            if let (EntryKey::Field(Field::UserId), Value::Text(text) | Value::Debug(text)) =
+                (entry.key, entry.value)
+            {
+                let start = text.as_ptr() as usize - searched.as_ptr() as usize;
+                users.push(start..start + text.len());
+            }
+        }
+        self.rules.scanner.may_find(searched, &users)
     }
 
     /// Returns whether a place may name an entry, or its value is a number that may be one of a person.

@@ -122,8 +122,8 @@ impl Scanner {
     }
 
     /// Returns whether the bytes of a record may hold anything that [`find`](Self::find) or a name in
-    /// JSON finds: quick, and right about a "no".
-    pub(super) fn may_find(&self, bytes: &[u8]) -> bool {
+    /// JSON finds: quick, and right about a "no". Personal values in `users` do not count.
+    pub(super) fn may_find(&self, bytes: &[u8], users: &[Range<usize>]) -> bool {
         if !self.always.is_empty() {
             return true;
         }
@@ -132,7 +132,13 @@ impl Scanner {
             Announced::Name => matches!(bytes.get(literal.end), Some(b'"' | b'\\')),
             Announced::Escape => true,
         });
-        is_announced || self.addresses(bytes).next().is_some() || self.may_have_number(bytes)
+        let is_left = |found: &Range<usize>| {
+            let mut users = users.iter();
+            users.any(|user| user.start <= found.start && found.end <= user.end)
+        };
+        is_announced
+            || self.addresses(bytes).any(|found| !is_left(&found))
+            || self.may_have_number(bytes, is_left)
     }
 
     /// Finds the e-mail addresses, if they are looked for.
@@ -141,10 +147,10 @@ impl Scanner {
         memchr::memchr_iter(b'@', text).filter_map(|at| email::around(text, at))
     }
 
-    fn may_have_number(&self, bytes: &[u8]) -> bool {
+    fn may_have_number(&self, bytes: &[u8], is_left: impl Fn(&Range<usize>) -> bool) -> bool {
         let mut has_any = false;
         if self.wants_numbers() && numbers::may_have(bytes) {
-            numbers::find(bytes, self.wanted, |_, _| has_any = true);
+            numbers::find(bytes, self.wanted, |_, found| has_any |= !is_left(&found));
         }
         has_any
     }
