@@ -189,3 +189,46 @@ fn change_by_a_trigger_of_the_host_says_at_which_depth() {
         "{\"total\": 12}"
     );
 }
+
+#[test]
+fn row_that_a_trigger_of_the_host_changes_once_more_has_its_history_in_order() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE TABLE items (id int PRIMARY KEY, n int);
+         CREATE FUNCTION more() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN UPDATE items SET n = n + 1 WHERE id = NEW.id; RETURN NULL; END';
+         CREATE TRIGGER more AFTER INSERT OR UPDATE ON items FOR EACH ROW WHEN (NEW.n % 10 < 3) EXECUTE FUNCTION more();
+         CREATE CONSTRAINT TRIGGER later AFTER INSERT ON items DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (NEW.n >= 100) EXECUTE FUNCTION more();
+         SELECT audit.track('items')",
+    );
+    postgres.psql("BEGIN; INSERT INTO items VALUES (1, 0), (2, 11); UPDATE items SET n = 20 WHERE id = 1; INSERT INTO items VALUES (3, 104); COMMIT");
+    for (id, values) in [(1, "0 1 2 3 20 21 22 23"), (2, "11 12 13"), (3, "104 105")] {
+        assert_eq!(
+            postgres.psql(&format!(
+                "SELECT string_agg(changes -> 'n' ->> 'new', ' ') FROM audit.row_history('public.items', '{id}')"
+            )),
+            values
+        );
+    }
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM items t WHERE to_jsonb(t) <> audit.row_at('public.items', id::text, now())"),
+        "0"
+    );
+}
+
+#[test]
+fn settings_of_a_session_do_not_change_how_a_change_is_written() {
+    let postgres = tracked();
+    let mut session = postgres.session("postgres");
+    session.psql("SET quote_all_identifiers = on; SET standard_conforming_strings = off; SET array_nulls = off; SET bytea_output = 'escape'; SET xmloption = 'document'; SET transform_null_equals = on; SET enable_seqscan = off; SET plan_cache_mode = 'force_custom_plan'; SET default_transaction_isolation = 'serializable'; SET backslash_quote = off; SET escape_string_warning = on");
+    session.psql("INSERT INTO items VALUES (1, E'a\\\\b', NULL); ALTER TABLE items ADD more text DEFAULT 'x'; UPDATE items SET more = E'c\\\\d'; SELECT audit.track('items'); TRUNCATE items");
+    assert_eq!(
+        super::changes_after(&postgres, 0),
+        "insert public.items 1 {\"id\": {\"new\": 1}, \"name\": {\"new\": \"a\\\\b\"}, \"size\": {\"new\": null}}\n\
+         update public.items 1 {\"more\": {\"new\": \"c\\\\d\", \"old\": \"x\"}}\n\
+         truncate public.items {} rows=1"
+    );
+    assert_eq!(
+        postgres.psql("SELECT table_name FROM audit.tracked"),
+        "public.items"
+    );
+}

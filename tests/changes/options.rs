@@ -17,10 +17,10 @@ fn tenant_is_read_from_its_column() {
     );
     assert_eq!(
         postgres.psql(
-            "SELECT target_id, CASE tenant_id WHEN audit.tenant_uuid('acme') THEN 'acme' WHEN audit.tenant_uuid('other') THEN 'other' ELSE tenant_id::text END
+            "SELECT target_id, metadata ->> 'tenant_key', CASE tenant_id WHEN audit.tenant_uuid('acme') THEN 'acme' WHEN audit.tenant_uuid('other') THEN 'other' ELSE tenant_id::text END
              FROM audit.events WHERE metadata ? 'changes' ORDER BY target_id"
         ),
-        "1|0198f1d3-0000-7000-8000-000000000017\n2|\n3|acme\n4|0198f1d3-0000-7000-8000-000000000017\n5|\n6|"
+        "1||0198f1d3-0000-7000-8000-000000000017\n2||\n3|acme|acme\n4||0198f1d3-0000-7000-8000-000000000017\n5||\n6||"
     );
     // A row that goes to another tenant is another row to both.
     assert_eq!(
@@ -29,9 +29,9 @@ fn tenant_is_read_from_its_column() {
          insert public.by_text 3 {\"id\": {\"new\": 3}, \"org\": {\"new\": \"evil\"}} <- 3"
     );
     assert_eq!(
-        postgres.psql("SELECT metadata ->> 'operation', tenant_id = audit.tenant_uuid('acme'), tenant_id = audit.tenant_uuid('evil')
+        postgres.psql("SELECT metadata ->> 'operation', metadata ->> 'tenant_key', tenant_id = audit.tenant_uuid('acme'), tenant_id = audit.tenant_uuid('evil')
             FROM audit.events WHERE target_id = '3' AND metadata ?| '{moved_to,moved_from}' ORDER BY seq"),
-        "delete|t|f\ninsert|f|t"
+        "delete|acme|t|f\ninsert|evil|f|t"
     );
     assert_eq!(
         postgres.psql("SELECT audit.row_at('public.by_text', '3', now())"),
@@ -71,6 +71,49 @@ fn columns_are_left_out_or_masked() {
     assert_eq!(
         postgres.psql("SELECT count(*) FROM audit.events e WHERE e::text LIKE '%hunter%'"),
         "0"
+    );
+}
+
+#[test]
+fn renamed_column_stays_masked_and_its_tenant_hidden() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE TABLE people (id int PRIMARY KEY, secret text, noise int, org text, n int);
+         SELECT audit.track('people', columns_out => '{noise}', columns_masked => '{secret}', tenant_column => 'org'); INSERT INTO people VALUES (1, 'a', 1, 'acme', 0)",
+    );
+    assert_eq!(
+        changes(
+            &postgres,
+            "ALTER TABLE people RENAME secret TO password; UPDATE people SET password = 'hunter2', noise = 5, n = 1"
+        ),
+        "update public.people 1 {\"n\": {\"new\": 1, \"old\": 0}, \"password\": {\"masked\": true}}"
+    );
+    assert_eq!(
+        changes(
+            &postgres,
+            "ALTER TABLE people RENAME noise TO sound; UPDATE people SET sound = 6"
+        ),
+        "update public.people 1 {\"sound\": {\"masked\": true}}"
+    );
+    postgres.psql("SET app.current_tenant = 'other'; ALTER TABLE people RENAME org TO firm; UPDATE people SET n = 2; DELETE FROM people");
+    assert_eq!(
+        postgres.psql("SELECT metadata ->> 'operation', tenant_id, metadata ->> 'tenant_key' FROM audit.events WHERE metadata ? 'changes' ORDER BY (metadata ->> 'number')::int DESC LIMIT 2"),
+        "delete||\nupdate||"
+    );
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.events e WHERE e::text LIKE '%hunter%'"),
+        "0"
+    );
+    // Told of the new name, it is as before; a column that is added is shown.
+    postgres.psql(
+        "SELECT audit.track('people', columns_masked => '{password}', tenant_column => 'firm')",
+    );
+    assert_eq!(
+        changes(
+            &postgres,
+            "ALTER TABLE people ADD more int; INSERT INTO people VALUES (2, 'hunter3', 1, 'acme', 0, 7)"
+        ),
+        "insert public.people 2 {\"n\": {\"new\": 0}, \"id\": {\"new\": 2}, \"firm\": {\"new\": \"acme\"}, \"more\": {\"new\": 7}, \"sound\": {\"new\": 1}, \"password\": {\"masked\": true}}"
     );
 }
 

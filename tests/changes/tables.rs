@@ -194,6 +194,14 @@ fn inherited_table_is_recorded_with_its_parent() {
          update public.parent 1 {\"extra\": {\"new\": \"y\", \"old\": \"x\"}} in public.child\n\
          delete public.parent 1 {\"n\": {\"old\": 3}, \"id\": {\"old\": 1}}"
     );
+    // What is tracked for itself as well goes on as a part when that ends.
+    postgres.psql("SELECT audit.track('child'); SELECT audit.untrack('child')");
+    assert_eq!(
+        changes(&postgres, "INSERT INTO child (id) VALUES (2)"),
+        "insert public.parent 2 {\"n\": {\"new\": null}, \"id\": {\"new\": 2}, \"extra\": {\"new\": null}} in public.child"
+    );
+    postgres.psql("SELECT audit.untrack('parent')");
+    assert_eq!(changes(&postgres, "DELETE FROM child"), "");
 }
 
 #[test]

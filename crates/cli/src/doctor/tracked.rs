@@ -34,7 +34,7 @@ const TRACKED: &str = "
         (SELECT CASE WHEN has_function_privilege('audit.change_function(bigint)', 'EXECUTE') THEN
             p.prosecdef AND p.proowner = to_regrole('audit_maintainer') AND right(audit.change_function(t.id), length(quote_literal(p.prosrc))) = quote_literal(p.prosrc)
                 AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp', 'row_security=on', 'TimeZone=UTC', 'DateStyle=ISO', 'IntervalStyle=postgres', 'extra_float_digits=1',
-                    'bytea_output=hex', 'enable_nestloop=off', 'jit=off'] END
+                    'bytea_output=hex', 'quote_all_identifiers=off', 'enable_nestloop=off', 'jit=off'] END
             FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id)
     FROM audit.tracked_tables t ORDER BY t.name";
 

@@ -963,13 +963,8 @@ BEGIN
     c.about := concat('"number":', c.number, ',"transaction":"', pg_current_xact_id(), '","login":', to_json(session_user::text),
         ',"partition":' || to_json(partition), ',"depth":' || nullif(pg_trigger_depth(), 1),
         ',"application_name":' || to_json(nullif(current_setting('application_name'), '')), ',"client_address":' || to_json(host(inet_client_addr())));
-    value := audit.context_setting('current_tenant');
-    IF value IS NOT NULL THEN
-        c.tenant_id := audit.tenant_uuid(value);
-        IF value <> c.tenant_id::text THEN
-            c.about := c.about || ',"tenant_key":' || to_json(value);
-        END IF;
-    END IF;
+    c.tenant_key := audit.context_setting('current_tenant');
+    c.tenant_id := audit.tenant_uuid(c.tenant_key);
     IF coalesce(audit.context_setting('agent_id'), audit.context_setting('llm_session_id'), audit.context_setting('parent_id')) IS NOT NULL THEN
         FOREACH name IN ARRAY ARRAY['agent_id', 'llm_session_id', 'parent_id'] LOOP
             value := audit.context_setting(name);
@@ -1102,6 +1097,7 @@ EXCEPTION WHEN OTHERS THEN
     SET intervalstyle = 'postgres'
     SET extra_float_digits = 1
     SET bytea_output = 'hex'
+    SET quote_all_identifiers = off
     -- A plan is kept, whether it was made for one row or for a million.
     SET enable_nestloop = off
     SET jit = off
@@ -1148,6 +1144,8 @@ DECLARE
     key     text[] := '{}';
     fields  text[] := '{}';
     tenant  text[] := ARRAY[context || '.tenant_id', context || '.tenant_id'];
+    -- What the tenant is made of, if it is a text.
+    named   text[] := ARRAY[context || '.tenant_key', context || '.tenant_key'];
     -- Each an expression for a column.
     olds    text[] := '{}';
     news    text[] := '{}';
@@ -1156,8 +1154,17 @@ DECLARE
     told    text[] := '{}';
     rows    text;
     place   text := '';
+    is_lost boolean;
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    -- A column that is left out or masked, and has another name now or is gone: any that is new may be it, and is masked.
+    is_lost := EXISTS (SELECT FROM unnest(t.columns_out || t.columns_masked) AS hidden
+        WHERE hidden NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped));
+    IF t.tenant_column NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped) THEN
+        -- Whose the rows are is not known any more, so they are shown to no tenant.
+        tenant := '{NULL::uuid,NULL::uuid}';
+        named := '{NULL::text,NULL::text}';
+    END IF;
     -- The key is that of the tracked table, in its order: a partition has it too, and so may a table that inherits.
     SELECT array_agg(k.attname ORDER BY n) INTO keys
         FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
@@ -1170,7 +1177,8 @@ BEGIN
         FOR side IN 1 .. 2 LOOP
             value[side] := audit.value_expression(letter[side] || a.attnum, a.atttypid, t.max_value_bytes);
             IF a.attname = t.tenant_column THEN
-                tenant[side] := format(CASE a.atttypid WHEN 'uuid'::regtype THEN '%s' ELSE 'audit.tenant_uuid(nullif(format(''%%s'', %s), ''''))' END, letter[side] || a.attnum);
+                named[side] := CASE a.atttypid WHEN 'uuid'::regtype THEN 'NULL::text' ELSE format('nullif(format(''%%s'', %s), '''')', letter[side] || a.attnum) END;
+                tenant[side] := CASE a.atttypid WHEN 'uuid'::regtype THEN letter[side] || a.attnum ELSE format('audit.tenant_uuid(%s)', named[side]) END;
             END IF;
         END LOOP;
         IF a.attname = t.tenant_column OR a.attname = ANY (keys) THEN
@@ -1179,7 +1187,7 @@ BEGIN
         -- A virtual column is computed when it is read, and has no value here.
         CONTINUE WHEN a.attname = ANY (t.columns_out) OR a.attgenerated = 'v';
         told := told || a.attnum::text;
-        IF a.attname = ANY (t.columns_masked) THEN
+        IF a.attname = ANY (t.columns_masked) OR is_lost AND a.attname <> ALL (t.columns) THEN
             name := quote_literal(name || ':{"masked":true}');
             olds := olds || name;
             news := news || name;
@@ -1209,31 +1217,31 @@ BEGIN
         -- The rows of both tables come in the order in which the statement changed them.
         rows := format($f$SELECT place, e.* FROM (SELECT row_number() OVER () AS place, * FROM old_rows AS o %1$s) AS o
             JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n %2$s) AS n USING (place)
-            CROSS JOIN LATERAL (SELECT 'update' AS operation, %3$s AS tenant, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
+            CROSS JOIN LATERAL (SELECT 'update' AS operation, %3$s AS tenant, %9$s AS tenant_key, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
             WHERE record_image_ne(ROW(%7$s), ROW(%8$s)) AND e.changes <> ''$f$,
             columns[1], columns[2], tenant[2], key[2], audit.join_expressions(changes),
             -- With another key or tenant it is another row to whoever reads it.
             CASE WHEN moved <> '{}' THEN format($f$ WHERE NOT (%1$s)
-            UNION ALL SELECT 'delete', %2$s, %3$s, %4$s, concat(',"moved_to":', to_json(%6$s)) WHERE %1$s
-            UNION ALL SELECT 'insert', %5$s, %6$s, %7$s, concat(',"moved_from":', to_json(%3$s)) WHERE %1$s$f$,
-                array_to_string(moved, ' OR '), tenant[1], key[1], fields[1], tenant[2], key[2], fields[2]) ELSE '' END,
+            UNION ALL SELECT 'delete', %2$s, %8$s, %3$s, %4$s, concat(',"moved_to":', to_json(%6$s)) WHERE %1$s
+            UNION ALL SELECT 'insert', %5$s, %9$s, %6$s, %7$s, concat(',"moved_from":', to_json(%3$s)) WHERE %1$s$f$,
+                array_to_string(moved, ' OR '), tenant[1], key[1], fields[1], tenant[2], key[2], fields[2], named[1], named[2]) ELSE '' END,
             coalesce((SELECT string_agg('o' || column_number, ', ') FROM unnest(told) AS column_number), '0'),
-            coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'));
+            coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'), named[2]);
         -- A key that is taken within the statement was left before, and is left again where a cascade changes a row twice; but
         -- where a key is checked at the end of the statement, or later, it may be taken before it is left.
         place := CASE (SELECT indimmediate FROM pg_index WHERE indrelid = t.target AND indisprimary)
             WHEN false THEN 'ORDER BY operation = ''insert'', place' ELSE 'ORDER BY place, operation = ''insert''' END;
     ELSE
         side := CASE operation WHEN 'DELETE' THEN 1 ELSE 2 END;
-        rows := format('SELECT %L AS operation, %s AS tenant, %s AS key, %s AS changes, NULL AS moved FROM %s AS r %s',
-            lower(operation), tenant[side], key[side], fields[side], (ARRAY['old_rows', 'new_rows'])[side], columns[side]);
+        rows := format('SELECT %L AS operation, %s AS tenant, %s AS tenant_key, %s AS key, %s AS changes, NULL AS moved FROM %s AS r %s',
+            lower(operation), tenant[side], named[side], key[side], fields[side], (ARRAY['old_rows', 'new_rows'])[side], columns[side]);
     END IF;
     RETURN format($f$INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
         service_name, action_type, target_type, target_id, status, created_at, metadata, problems, writer_id, seq, salt)
     SELECT (%1$s.id_head || lpad(to_hex(%1$s.id_tail + seq), 15, '0'))::uuid, tenant, %1$s.user_id, %1$s.user_role, %1$s.agent_id, %1$s.request_id,
         %1$s.llm_session_id, %1$s.conversation_id, %1$s.parent_id, %1$s.trace_id, %1$s.span_id,
         'postgres', %2$L, %1$s.target, key, 'succeeded', %1$s.at,
-        concat('{', %1$s.about, ',"operation":"', operation, '","changes":{', changes, '}', moved, '}')::jsonb, %1$s.problems, %1$s.writer, seq, uuid_send(gen_random_uuid())
+        concat('{', %1$s.about, CASE WHEN tenant_key <> tenant::text THEN ',"tenant_key":' || to_json(left(tenant_key, 1024)) END, ',"operation":"', operation, '","changes":{', changes, '}', moved, '}')::jsonb, %1$s.problems, %1$s.writer, seq, uuid_send(gen_random_uuid())
     FROM (SELECT row_number() OVER (%4$s) AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows, place);
 END
 $function$
@@ -3223,6 +3231,7 @@ CREATE OR REPLACE FUNCTION audit.prepare_tracking(target regclass, tenant_column
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
  SET row_security TO 'on'
  SET default_tablespace TO ''
  SET default_table_access_method TO 'heap'
@@ -3271,11 +3280,11 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END LOOP;
     PERFORM audit.forget_dropped_tables();
-    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, tenant_column, columns_out, columns_masked, columns, max_value_bytes, on_failure, tracked_by)
-        VALUES (target, relation.name, action_type, operations, tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'),
-            ARRAY(SELECT a.attname FROM pg_attribute a WHERE a.attrelid = target AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum), max_value_bytes, on_failure, session_user)
-        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, tenant_column, columns_out, columns_masked, columns, max_value_bytes, on_failure, tracked_by, tracked_at)
-            = (excluded.name, excluded.action_type, excluded.operations, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.columns, excluded.max_value_bytes,
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
+        VALUES (target, relation.name, action_type, operations,
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
                 excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
         RETURNING t.id INTO tracking;
     EXECUTE audit.change_function(tracking);
@@ -3768,7 +3777,7 @@ BEGIN
             service_name, action_type, target_type, status, created_at, metadata, problems, writer_id, seq, salt)
         VALUES ((c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, c.tenant_id, c.user_id, c.user_role, c.agent_id, c.request_id, c.llm_session_id,
             c.conversation_id, c.parent_id, c.trace_id, c.span_id, 'postgres', action_type, c.target, 'succeeded', c.at,
-            concat('{', c.about, ',"operation":"truncate","changes":{}}')::jsonb
+            concat('{', c.about, CASE WHEN c.tenant_key <> c.tenant_id::text THEN ',"tenant_key":' || to_json(c.tenant_key) END, ',"operation":"truncate","changes":{}}')::jsonb
                 || CASE WHEN rows > 10000000 THEN '{"rows_at_least": 10000000}' ELSE jsonb_build_object('rows', rows) END, c.problems, c.writer, 1, uuid_send(gen_random_uuid()));
     PERFORM audit.end_change(c, 1);
 END
@@ -5530,7 +5539,9 @@ DECLARE
     found record;
 BEGIN
     FOR found IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
-        WHERE t.tgrelid IN (SELECT audit.relations_of(target)) AND t.tgname ~ '^audit_(change|part)_(insert|update|delete|count|truncate)$'
+        WHERE t.tgrelid IN (SELECT audit.relations_of(target))
+            -- A table that is part of another one may be tracked with that one too.
+            AND t.tgname ~ (CASE t.tgrelid WHEN target THEN '^audit_change_' ELSE '^audit_part_' END || '(insert|update|delete|count|truncate)$')
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', found.tgname, found.relation);
     END LOOP;
