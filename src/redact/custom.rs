@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// A redactor of a program's own; given to [`Redaction::custom`].
+/// A redactor of a program's own; given to [`Redaction::custom`](super::Redaction::custom).
 ///
 /// It is called on the worker, for each text of each record, after the rules. If it panics, the
 /// text becomes `[redaction failed]` and is counted in [`RedactionStats::failed`](super::RedactionStats::failed).

@@ -1,15 +1,15 @@
 //! Redaction: what secrets and personal values become before a record is written anywhere.
 //!
 //! The rules are applied once, on the worker, at the one door by which records enter the local log
-//! ([`Rules::pass`]): everything behind it (the log, Postgres, OTLP, dead letters, messages) has only
-//! what passed. The types hold this: the spool takes [`Passed`], which only this room makes.
+//! (`Rules::pass`): everything behind it (the log, Postgres, OTLP, dead letters, messages) has only
+//! what passed. The types hold this: the spool takes `Passed`, which only this room makes.
 //!
-//! - [`place`]: rules by field name and JSON path; [`json`]: the walk through JSON
-//! - [`scan`]: rules by shape, with [`literals`], [`shapes`], [`numbers`], [`email`] and [`checksums`]
-//! - [`action`]: what becomes of a value
-//! - [`rules`]: the rules as a program sets them up; [`ruleset`]: ready to be applied
-//! - [`engine`] and [`value`]: a record and a value with the rules applied; [`tally`]: what its row
-//!   says of it; [`counts`]: what all rules did
+//! - `place`: rules by field name and JSON path; `json`: the walk through JSON
+//! - `scan`: rules by shape, with `literals`, `shapes`, `numbers`, `email` and `checksums`
+//! - `action`: what becomes of a value
+//! - `rules`: the rules as a program sets them up; `ruleset`: ready to be applied
+//! - `engine` and `value`: a record and a value with the rules applied; `tally`: what its row
+//!   says of it; `counts`: what all rules did
 //!
 //! Shapes are found by literals first: a clean record costs one pass over its bytes. A
 //! rule of entropy, which finds anything that looks random, is left out on purpose: ids and hashes are
