@@ -174,6 +174,8 @@ CREATE INDEX ON audit.activities USING btree (tenant_id, id);
 --@ ["object","audit.activities","table","",null]
 --@ ["owner","audit.activities","","",null]
 ALTER TABLE audit.activities OWNER TO audit_owner;
+--@ ["policy","audit.activities","adding",null,null]
+CREATE POLICY adding ON audit.activities FOR INSERT TO audit_maintainer WITH CHECK (true);
 --@ ["policy","audit.activities","auditor",null,null]
 CREATE POLICY auditor ON audit.activities FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.activities","maintainer",null,null]
@@ -2026,12 +2028,12 @@ CREATE INDEX ON audit.events USING btree (tenant_id, id);
 --@ ["object","audit.events","table","",null]
 --@ ["owner","audit.events","","",null]
 ALTER TABLE audit.events OWNER TO audit_owner;
+--@ ["policy","audit.events","adding",null,null]
+CREATE POLICY adding ON audit.events FOR INSERT TO audit_maintainer WITH CHECK (true);
 --@ ["policy","audit.events","auditor",null,null]
 CREATE POLICY auditor ON audit.events FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.events","maintainer",null,null]
 CREATE POLICY maintainer ON audit.events FOR SELECT TO audit_maintainer USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
---@ ["policy","audit.events","recording",null,null]
-CREATE POLICY recording ON audit.events FOR INSERT TO audit_maintainer WITH CHECK (true);
 --@ ["policy","audit.events","tenant",null,null]
 CREATE POLICY tenant ON audit.events FOR SELECT TO audit_reader USING ((tenant_id = (NULLIF(current_setting('app.current_tenant'::text, true), ''::text))::uuid));
 --@ ["privilege","audit.events","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
@@ -3485,6 +3487,8 @@ CREATE INDEX ON audit.prompt_runs USING btree (tenant_id, id);
 --@ ["object","audit.prompt_runs","table","",null]
 --@ ["owner","audit.prompt_runs","","",null]
 ALTER TABLE audit.prompt_runs OWNER TO audit_owner;
+--@ ["policy","audit.prompt_runs","adding",null,null]
+CREATE POLICY adding ON audit.prompt_runs FOR INSERT TO audit_maintainer WITH CHECK (true);
 --@ ["policy","audit.prompt_runs","auditor",null,null]
 CREATE POLICY auditor ON audit.prompt_runs FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.prompt_runs","maintainer",null,null]
@@ -3688,6 +3692,8 @@ CREATE INDEX ON audit.query_runs USING btree (tenant_id, id);
 --@ ["object","audit.query_runs","table","",null]
 --@ ["owner","audit.query_runs","","",null]
 ALTER TABLE audit.query_runs OWNER TO audit_owner;
+--@ ["policy","audit.query_runs","adding",null,null]
+CREATE POLICY adding ON audit.query_runs FOR INSERT TO audit_maintainer WITH CHECK (true);
 --@ ["policy","audit.query_runs","auditor",null,null]
 CREATE POLICY auditor ON audit.query_runs FOR SELECT TO audit_auditor USING (true);
 --@ ["policy","audit.query_runs","maintainer",null,null]
