@@ -35,9 +35,11 @@ fn can_dump(postgres: &Postgres) -> bool {
 }
 
 #[test]
+#[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn restored_database_goes_on_recording() {
     let postgres = migrated();
     if !can_dump(&postgres) {
+        eprintln!("not tested: the pg_dump of this machine is older than the server");
         return;
     }
     postgres.psql(

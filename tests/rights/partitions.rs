@@ -65,7 +65,10 @@ fn partition_is_fully_protected_before_its_first_row() {
                 "{expected} is not in {described}"
             );
         }
-        assert_eq!(described.matches("CREATE INDEX").count(), 2, "{described}");
+        // Events have one more, by which the history of a row is found.
+        let indexes = if parent == "events" { 3 } else { 2 };
+        let count = described.matches("CREATE INDEX").count();
+        assert_eq!(count, indexes, "{described}");
         // The default one is the same except for the month.
         let fallback = description(&postgres, &format!("{parent}_default"));
         let lines = |text: &str| -> Vec<String> {
