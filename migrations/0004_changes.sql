@@ -633,14 +633,14 @@ CREATE FUNCTION audit.untrack(target regclass) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    found record;
+    made record;
 BEGIN
-    FOR found IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
+    FOR made IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
         WHERE t.tgrelid IN (SELECT audit.relations_of(target))
             -- A table that is part of another one may be tracked with that one too.
             AND t.tgname ~ (CASE t.tgrelid WHEN target THEN '^audit_change_' ELSE '^audit_part_' END || '(insert|update|delete|count|truncate)$')
     LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', found.tgname, found.relation);
+        EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
     PERFORM audit.forget_tracking(target);
 END

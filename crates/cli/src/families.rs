@@ -360,7 +360,8 @@ impl Fields<'_> {
         let Value::Object(object) = self.json(name)? else {
             return None;
         };
-        let names: Vec<&str> = object.keys().map(String::as_str).collect();
+        let mut names: Vec<&str> = object.keys().map(String::as_str).collect();
+        names.sort_unstable();
         Some(names.join(", ")).filter(|names| is_short(names))
     }
 

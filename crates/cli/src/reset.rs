@@ -48,9 +48,16 @@ const DROPS: &str = "
         FROM pg_proc p JOIN schemas n ON n.oid = p.pronamespace HAVING count(*) > 0
         UNION ALL
         SELECT 5, 'DROP TYPE ' || string_agg(format('%I.%I', n.nspname, t.typname), ', ')
-        FROM pg_type t JOIN schemas n ON n.oid = t.typnamespace WHERE t.typtype = 'e' HAVING count(*) > 0
+        FROM pg_type t JOIN schemas n ON n.oid = t.typnamespace LEFT JOIN pg_class c ON c.oid = t.typrelid
+        WHERE t.typtype = 'e' OR c.relkind = 'c' HAVING count(*) > 0
         UNION ALL
-        SELECT 6, 'DROP SCHEMA ' || string_agg(format('%I', nspname), ', ') FROM schemas HAVING count(*) > 0
+        -- Those of a column go with their table.
+        SELECT 6, 'DROP SEQUENCE ' || string_agg(format('%I.%I', n.nspname, c.relname), ', ')
+        FROM pg_class c JOIN schemas n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'S' AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype IN ('a', 'i'))
+        HAVING count(*) > 0
+        UNION ALL
+        SELECT 7, 'DROP SCHEMA ' || string_agg(format('%I', nspname), ', ') FROM schemas HAVING count(*) > 0
     ) AS drops (place, statement) ORDER BY place";
 
 /// Removes the trail, after asking. Does nothing if there is none.

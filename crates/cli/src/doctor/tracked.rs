@@ -6,8 +6,7 @@ use super::look::{Answer, Look};
 
 /// For each tracked table: its name and how it was tracked, whether it is there, the triggers that it or a part
 /// of it lacks (or has switched off, or has with other transition tables), the columns that it did
-/// not have when it was tracked, and whether its function is the one that is made of it (null if this
-/// login may not ask).
+/// not have when it was tracked.
 const TRACKED: &str = "
     WITH RECURSIVE relation AS (
         SELECT t.id, t.target::oid AS root, t.target::oid AS oid FROM audit.tracked_tables t
@@ -30,13 +29,18 @@ const TRACKED: &str = "
             t.name, t.tenant_column, t.columns_out, t.columns_masked, t.max_value_bytes, t.action_type, t.operations, t.on_failure),
         EXISTS (SELECT FROM pg_class c WHERE c.oid = t.target),
         ARRAY(SELECT what FROM lacking l WHERE l.id = t.id ORDER BY what),
-        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.columns) ORDER BY a.attnum),
-        (SELECT CASE WHEN has_function_privilege('audit.change_function(bigint)', 'EXECUTE') THEN
-            p.prosecdef AND p.proowner = to_regrole('audit_maintainer') AND right(audit.change_function(t.id), length(quote_literal(p.prosrc))) = quote_literal(p.prosrc)
-                AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp', 'row_security=on', 'TimeZone=UTC', 'DateStyle=ISO', 'IntervalStyle=postgres', 'extra_float_digits=1',
-                    'bytea_output=hex', 'quote_all_identifiers=off', 'enable_nestloop=off', 'jit=off'] END
-            FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id)
+        ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.columns) ORDER BY a.attnum)
     FROM audit.tracked_tables t ORDER BY t.name";
+
+/// The tracked tables whose function is not the one that `audit.track` makes of them; this login may be
+/// unable to ask.
+const CHANGED: &str = "
+    SELECT t.name FROM audit.tracked_tables t JOIN pg_class c ON c.oid = t.target
+    WHERE NOT EXISTS (SELECT FROM pg_proc p
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND p.prosecdef AND p.proowner = to_regrole('audit_maintainer')
+            AND right(audit.change_function(t.id), length(quote_literal(p.prosrc))) = quote_literal(p.prosrc)
+            AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp', 'row_security=on', 'TimeZone=UTC', 'DateStyle=ISO', 'IntervalStyle=postgres', 'extra_float_digits=1',
+                'bytea_output=hex', 'quote_all_identifiers=off', 'enable_nestloop=off', 'jit=off'])";
 
 /// How many statements were not recorded.
 const LOST: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.lost_changes";
@@ -52,7 +56,7 @@ const UNTRACKED: &str = "
 
 const CHECK: &str = "tracked_tables";
 
-type Tracked = (String, String, bool, Vec<String>, Vec<String>, Option<bool>);
+type Tracked = (String, String, bool, Vec<String>, Vec<String>);
 
 /// Checks the tracked tables, and that each table of these schemas is one.
 pub(crate) async fn check(
@@ -60,13 +64,28 @@ pub(crate) async fn check(
     schemas: &[String],
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let tracked = match look.rows_of_table::<Tracked>(TRACKED).await? {
-        Answer::Rows(tracked) => tracked,
-        Answer::Refused => return Ok(vec![Finding::unseen(CHECK, "audit.tracked_tables")]),
+        Answer::Rows(tracked) if look.sees_all_rows => tracked,
+        // Row-level security hides them.
+        Answer::Rows(_) | Answer::Refused => {
+            return Ok(vec![Finding::unseen(CHECK, "audit.tracked_tables")]);
+        }
         // Reported with the catalog.
         Answer::Absent => return Ok(Vec::new()),
     };
     let count = tracked.len();
-    let mut findings: Vec<Finding> = tracked.into_iter().flat_map(of_table).collect();
+    let changed = match look.rows_of_table::<(String,)>(CHANGED).await? {
+        Answer::Rows(changed) => changed,
+        // Only a superuser may ask what the function should be.
+        Answer::Refused | Answer::Absent => Vec::new(),
+    };
+    let is_changed = |table: &Tracked| changed.iter().any(|(name,)| *name == table.0);
+    let all = tracked.into_iter();
+    let mut findings: Vec<Finding> = all
+        .flat_map(|table| {
+            let is_changed = is_changed(&table);
+            of_table(table, is_changed)
+        })
+        .collect();
     if let Answer::Rows(lost) = look.rows_of_table::<(i64,)>(LOST).await?
         && let Some((lost,)) = lost.first().filter(|(lost,)| *lost > 0)
     {
@@ -96,7 +115,7 @@ pub(crate) async fn check(
     Ok(or_ok(CHECK, findings, "tracked tables", found))
 }
 
-fn of_table((name, again, is_there, lacking, columns, is_made): Tracked) -> Vec<Finding> {
+fn of_table((name, again, is_there, lacking, columns): Tracked, is_changed: bool) -> Vec<Finding> {
     if !is_there {
         return vec![
             Finding::warning(CHECK, name, "it is tracked, and was dropped")
@@ -128,7 +147,7 @@ fn of_table((name, again, is_there, lacking, columns, is_made): Tracked) -> Vec<
                 .advice(again)
                 .explained("They are recorded, and each statement takes longer until this is run. Name in columns_out or columns_masked what the trail must not hold."),
         );
-    } else if is_made == Some(false) {
+    } else if is_changed {
         findings.push(
             Finding::problem(CHECK, name, "its trigger function is not what audit.track makes")
                 .expected("the function that audit.track makes of the table as it is")

@@ -187,7 +187,7 @@ const RIGHTS: &[Case] = &[
             "warning batch_rows audit.batches",
             "warning batches audit.batches",
             "warning dead_letters audit.dead_letters",
-            "warning schema_version audit.schema_migrations",
+            "warning schema_version audit.schema_migrations", "warning tracked_tables audit.tracked_tables",
         ],
     },
     Case {
@@ -206,7 +206,7 @@ const RIGHTS: &[Case] = &[
             audit.feedback, audit.llm_calls, audit.mandates, audit.model_usage, audit.request_logs, audit.security_events, audit.system_errors,
             audit.system_metrics, audit.tool_invocations, audit.transaction_events, audit.transactions, audit.user_agent_interactions,
             audit.events, audit.activities, audit.writers, audit.dead_letters, audit.removals, audit.legal_holds, audit.legal_hold_lifts, audit.settings,
-            audit.partition_lock, audit.schema_migrations FROM \"Some Body\"",
+            audit.partition_lock, audit.schema_migrations, audit.tracked_tables, audit.tracked, audit.changes FROM \"Some Body\"",
         undone: AsAdvised,
         found: &["problem privileges audit.batches"],
     },

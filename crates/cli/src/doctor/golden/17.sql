@@ -889,7 +889,7 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_pkey PRIMARY KEY (writer_id, fi
 --@ ["constraint","audit.batches","batches_records",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_records CHECK (
 CASE
-    WHEN ((dead_letters = 0) AND (records = jsonb_build_object('events', ((last_seq - first_seq) + 1)))) THEN true
+    WHEN ((dead_letters = 0) AND ((records)::text = concat('{"events": ', ((last_seq - first_seq) + 1), '}'))) THEN true
     ELSE ((((last_seq - first_seq) + 1) = (audit.count_records(records) + dead_letters)) IS TRUE)
 END);
 --@ ["constraint","audit.batches","batches_service_name_check",null,null]
@@ -5608,14 +5608,14 @@ CREATE OR REPLACE FUNCTION audit.untrack(target regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    found record;
+    made record;
 BEGIN
-    FOR found IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
+    FOR made IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
         WHERE t.tgrelid IN (SELECT audit.relations_of(target))
             -- A table that is part of another one may be tracked with that one too.
             AND t.tgname ~ (CASE t.tgrelid WHEN target THEN '^audit_change_' ELSE '^audit_part_' END || '(insert|update|delete|count|truncate)$')
     LOOP
-        EXECUTE format('DROP TRIGGER %I ON %s', found.tgname, found.relation);
+        EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
     PERFORM audit.forget_tracking(target);
 END
