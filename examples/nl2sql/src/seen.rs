@@ -178,6 +178,7 @@ impl Watch {
             ("trace_id", json!(request.id.simple().to_string())),
             ("metadata", metadata),
             ("problems", json!([])),
+            ("redactions", json!([])),
         ] {
             columns.insert(column.to_owned(), value);
         }
