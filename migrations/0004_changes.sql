@@ -743,12 +743,12 @@ $$;
 COMMENT ON FUNCTION audit.row_at(text, text, timestamptz) IS 'A row as it was at a moment, by its changes; NULL if there was none then, or if nothing is known of it. Of a row that was there before its table was tracked, what never changed is not in it.';
 
 CREATE VIEW audit.tracked WITH (security_invoker = true) AS
-    SELECT t.name AS table_name, t.action_type, t.operations, t.tenant_column, t.columns_out, t.columns_masked, t.max_value_bytes, t.on_failure, t.tracked_by, t.tracked_at
-    FROM audit.tracked_tables t;
+    SELECT t.name AS table_name, c.oid IS NOT NULL AS is_there, t.action_type, t.operations, t.tenant_column, t.columns_out, t.columns_masked, t.max_value_bytes,
+        t.on_failure, t.tracked_by, t.tracked_at
+    FROM audit.tracked_tables t LEFT JOIN pg_class c ON c.oid = t.target;
 COMMENT ON VIEW audit.tracked IS 'The tables whose changes are recorded, and how.';
 
 -- Who may what -------------------------------------------------------------------------------
-
 
 REVOKE ALL ON audit.tracked_tables FROM PUBLIC;
 CREATE POLICY maintainer ON audit.tracked_tables TO audit_maintainer USING (true) WITH CHECK (true);

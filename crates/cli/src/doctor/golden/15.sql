@@ -5138,9 +5138,10 @@ GRANT TRIGGER ON TABLE audit.tracked TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.tracked TO audit_owner;
 --@ ["privilege","audit.tracked","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.tracked TO audit_owner;
---@ ["view","audit.tracked","","[[\"table_name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+--@ ["view","audit.tracked","","[[\"table_name\", \"text\"], [\"is_there\", \"boolean\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
 CREATE OR REPLACE VIEW audit.tracked WITH (security_invoker = true) AS
  SELECT t.name AS table_name,
+    (c.oid IS NOT NULL) AS is_there,
     t.action_type,
     t.operations,
     t.tenant_column,
@@ -5150,7 +5151,8 @@ CREATE OR REPLACE VIEW audit.tracked WITH (security_invoker = true) AS
     t.on_failure,
     t.tracked_by,
     t.tracked_at
-   FROM audit.tracked_tables t;
+   FROM (audit.tracked_tables t
+     LEFT JOIN pg_class c ON ((c.oid = (t.target)::oid)));
 --@ ["column","audit.tracked_tables","action_type","","ALTER TABLE audit.tracked_tables ALTER COLUMN action_type TYPE text USING action_type::text;"]
 ALTER TABLE audit.tracked_tables ADD COLUMN action_type text;
 --@ ["column","audit.tracked_tables","columns","","ALTER TABLE audit.tracked_tables ALTER COLUMN columns TYPE text[] USING columns::text[];"]

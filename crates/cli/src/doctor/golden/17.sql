@@ -5196,19 +5196,21 @@ GRANT TRIGGER ON TABLE audit.tracked TO audit_owner;
 GRANT TRUNCATE ON TABLE audit.tracked TO audit_owner;
 --@ ["privilege","audit.tracked","[null, \"UPDATE\", \"\"]","",null]
 GRANT UPDATE ON TABLE audit.tracked TO audit_owner;
---@ ["view","audit.tracked","","[[\"table_name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+--@ ["view","audit.tracked","","[[\"table_name\", \"text\"], [\"is_there\", \"boolean\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
 CREATE OR REPLACE VIEW audit.tracked WITH (security_invoker = true) AS
- SELECT name AS table_name,
-    action_type,
-    operations,
-    tenant_column,
-    columns_out,
-    columns_masked,
-    max_value_bytes,
-    on_failure,
-    tracked_by,
-    tracked_at
-   FROM audit.tracked_tables t;
+ SELECT t.name AS table_name,
+    (c.oid IS NOT NULL) AS is_there,
+    t.action_type,
+    t.operations,
+    t.tenant_column,
+    t.columns_out,
+    t.columns_masked,
+    t.max_value_bytes,
+    t.on_failure,
+    t.tracked_by,
+    t.tracked_at
+   FROM (audit.tracked_tables t
+     LEFT JOIN pg_class c ON ((c.oid = (t.target)::oid)));
 --@ ["column","audit.tracked_tables","action_type","","ALTER TABLE audit.tracked_tables ALTER COLUMN action_type TYPE text USING action_type::text;"]
 ALTER TABLE audit.tracked_tables ADD COLUMN action_type text;
 --@ ["column","audit.tracked_tables","columns","","ALTER TABLE audit.tracked_tables ALTER COLUMN columns TYPE text[] USING columns::text[];"]
