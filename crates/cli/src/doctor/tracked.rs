@@ -42,6 +42,17 @@ const CHANGED: &str = "
             AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp', 'row_security=on', 'TimeZone=UTC', 'DateStyle=ISO', 'IntervalStyle=postgres', 'extra_float_digits=1',
                 'bytea_output=hex', 'quote_all_identifiers=off', 'enable_nestloop=off', 'jit=off'])";
 
+/// Functions named like those of tracked tables that belong to none, or that somebody besides their owner may
+/// make triggers of: the catalog's other checks leave them to this one.
+const LOOSE: &str = "
+    SELECT p.oid::regprocedure::text, CASE WHEN t.id IS NULL THEN format('DROP FUNCTION %s CASCADE;', p.oid::regprocedure)
+            ELSE format('REVOKE ALL ON FUNCTION %s FROM %s;', p.oid::regprocedure, (SELECT string_agg(CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(a.grantee)) END, ', ')
+                FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee <> p.proowner)) END
+    FROM pg_proc p LEFT JOIN audit.tracked_tables t ON p.proname = 'record_change_' || t.id
+    WHERE p.pronamespace = to_regnamespace('audit') AND p.proowner = to_regrole('audit_maintainer') AND p.proname ~ '^record_change_[0-9]+$'
+        AND (t.id IS NULL OR EXISTS (SELECT FROM aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a WHERE a.grantee <> p.proowner))
+    ORDER BY 1";
+
 /// How many statements were not recorded.
 const LOST: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.lost_changes";
 
@@ -86,6 +97,17 @@ pub(crate) async fn check(
             of_table(table, is_changed)
         })
         .collect();
+    if let Answer::Rows(loose) = look.rows_of_table::<(String, String)>(LOOSE).await? {
+        findings.extend(loose.into_iter().map(|(function, advice)| {
+            Finding::problem(
+                CHECK,
+                function,
+                "it records changes for whoever makes a trigger of it",
+            )
+            .expected("functions of tracked tables alone, which nobody else may use")
+            .advice(advice)
+        }));
+    }
     if let Answer::Rows(lost) = look.rows_of_table::<(i64,)>(LOST).await?
         && let Some((lost,)) = lost.first().filter(|(lost,)| *lost > 0)
     {

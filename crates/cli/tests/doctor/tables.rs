@@ -363,6 +363,16 @@ const TRACKED: &[Case] = &[
         found: &["problem tracked_tables public.agents"],
     },
     Case {
+        done: "GRANT EXECUTE ON FUNCTION audit.record_change_1() TO somebody",
+        undone: AsAdvised,
+        found: &["problem tracked_tables audit.record_change_1()"],
+    },
+    Case {
+        done: "SET ROLE audit_maintainer; CREATE FUNCTION audit.record_change_99() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; RESET ROLE",
+        undone: AsAdvised,
+        found: &["problem tracked_tables audit.record_change_99()"],
+    },
+    Case {
         done: "ALTER TABLE public.agents ADD COLUMN password text",
         undone: AsAdvised,
         found: &["warning tracked_tables public.agents"],
