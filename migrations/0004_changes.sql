@@ -50,9 +50,9 @@ CREATE FUNCTION audit.context_setting(name text) RETURNS text
     RETURN left(nullif(current_setting('app.' || name, true), ''), 1024);
 COMMENT ON FUNCTION audit.context_setting(text) IS 'A setting that says for whom a transaction works; for the functions of the trail.';
 
+-- The trigger functions have a fixed search_path; to set it once more would take longer than what this does.
 CREATE FUNCTION audit.begin_change(target text, partition text) RETURNS audit.change_context
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     c       audit.change_context;
@@ -72,7 +72,7 @@ BEGIN
     c.id_tail := ('x' || '0' || substr(replace(c.writer::text, '-', ''), 18, 15))::bit(64)::bigint >> 5;
     -- A month that nobody has written to has no partition; who may make one makes it.
     leaf := to_char(c.at AT TIME ZONE 'UTC', '"events_"YYYY_MM');
-    IF NOT EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf)
+    IF to_regclass('audit_parts.' || leaf) IS NULL
         AND (pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
             OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default'))
     THEN
@@ -115,12 +115,11 @@ COMMENT ON FUNCTION audit.begin_change(text, text) IS 'What the changes of a sta
 
 CREATE FUNCTION audit.end_change(c audit.change_context, rows bigint) RETURNS void
     LANGUAGE plpgsql
-    SET search_path = pg_catalog, pg_temp
 AS $$
 BEGIN
     IF rows > 0 THEN
         INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
-            VALUES (c.writer, 1, rows, jsonb_build_object('events', rows), 0,
+            VALUES (c.writer, 1, rows, concat('{"events": ', rows, '}')::jsonb, 0,
                 (c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, (c.id_head || lpad(to_hex(c.id_tail + rows), 15, '0'))::uuid, 'postgres', 'sql');
     END IF;
 END
@@ -164,8 +163,7 @@ BEGIN
     json := CASE WHEN base < 16384 AND base NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
         ELSE format('CASE WHEN num_nulls(%1$s) = 0 THEN to_json(format(''%%s'', %1$s))::text END', value) END;
     IF (SELECT typlen FROM pg_type WHERE oid = base) < 0 THEN
-        json := format('CASE WHEN octet_length(%1$s) <= %3$s THEN %1$s ELSE audit.cut_value(format(''%%s'', %2$s), %3$s) END', json, value, most_bytes);
-        json := format('CASE WHEN num_nulls(%s) = 0 THEN %s END', value, json);
+        RETURN format('CASE WHEN octet_length(%1$s) > %3$s THEN audit.cut_value(format(''%%s'', %2$s), %3$s) ELSE coalesce(%1$s, ''null'') END', json, value, most_bytes);
     END IF;
     RETURN format('coalesce(%s, ''null'')', json);
 END
@@ -183,7 +181,29 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.join_expressions(text[]) IS 'The expression that joins texts that may be missing; for the functions of the trail.';
 
--- The statement that adds the events of one kind of statement. `context` is what it is told by: a variable or a parameter.
+-- Whether an update made another row of a row, to whoever reads it: with another key or another tenant.
+CREATE FUNCTION audit.moved_expression(tracking bigint, relation oid) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(string_agg(format('record_image_ne(ROW(o%1$s), ROW(n%1$s))', a.attnum), ' OR ' ORDER BY a.attnum), 'false')
+    FROM audit.tracked_tables t JOIN pg_attribute a ON a.attrelid = relation AND a.attnum > 0 AND NOT a.attisdropped
+    WHERE t.id = tracking AND (a.attname = t.tenant_column OR a.attname IN (SELECT k.attname FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = ANY (i.indkey)
+        WHERE i.indrelid = t.target AND i.indisprimary))
+$$;
+COMMENT ON FUNCTION audit.moved_expression(bigint, oid) IS 'The expression that tells whether an update changed the key or the tenant of a row; for the functions of the trail.';
+
+-- The columns of a relation, as an alias has them: known by their place.
+CREATE FUNCTION audit.columns_alias(relation oid, letter text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT '(' || string_agg(letter || attnum, ', ' ORDER BY attnum) || ')' FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+$$;
+COMMENT ON FUNCTION audit.columns_alias(oid, text) IS 'The names that the columns of a table have in the statements of a trigger function; for the functions of the trail.';
+
+-- The statement that adds the events of one kind of statement, or of an update of one row (UPDATE ONE) that is still the same
+-- row. `context` is what it is told by: a variable or a parameter.
 CREATE FUNCTION audit.change_statement(tracking bigint, relation oid, operation text, context text) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
@@ -197,7 +217,7 @@ DECLARE
     side    integer;
     -- Of the old row and the new one.
     letter  constant text[] := '{o,n}';
-    columns text[];
+    columns constant text[] := ARRAY[audit.columns_alias(relation, 'o'), audit.columns_alias(relation, 'n')];
     value   text[] := '{}';
     key     text[] := '{}';
     fields  text[] := '{}';
@@ -208,7 +228,7 @@ DECLARE
     olds    text[] := '{}';
     news    text[] := '{}';
     changes text[] := '{}';
-    moved   text[] := '{}';
+    moved   constant text := audit.moved_expression(tracking, relation);
     told    text[] := '{}';
     rows    text;
     place   text := '';
@@ -227,8 +247,6 @@ BEGIN
     SELECT array_agg(k.attname ORDER BY n) INTO keys
         FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
         WHERE i.indrelid = t.target AND i.indisprimary AND k.attrelid = t.target;
-    SELECT ARRAY['(' || string_agg('o' || attnum, ', ' ORDER BY attnum) || ')', '(' || string_agg('n' || attnum, ', ' ORDER BY attnum) || ')'] INTO columns
-        FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped;
     FOR a IN SELECT attname, attnum, atttypid, attgenerated FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
         name := to_json(a.attname::text)::text;
         differs := format('record_image_ne(ROW(o%1$s), ROW(n%1$s))', a.attnum);
@@ -239,9 +257,6 @@ BEGIN
                 tenant[side] := CASE a.atttypid WHEN 'uuid'::regtype THEN letter[side] || a.attnum ELSE format('audit.tenant_uuid(%s)', named[side]) END;
             END IF;
         END LOOP;
-        IF a.attname = t.tenant_column OR a.attname = ANY (keys) THEN
-            moved := moved || differs;
-        END IF;
         -- A virtual column is computed when it is read, and has no value here.
         CONTINUE WHEN a.attname = ANY (t.columns_out) OR a.attgenerated = 'v';
         told := told || a.attnum::text;
@@ -271,20 +286,22 @@ BEGIN
         key[side] := CASE WHEN name IS NULL THEN 'NULL::text'
             ELSE format('CASE WHEN octet_length(%1$s) <= 1024 THEN %1$s ELSE ''sha256:'' || encode(sha256(convert_to(%1$s, ''UTF8'')), ''hex'') END', name) END;
     END LOOP;
-    IF operation = 'UPDATE' THEN
+    IF operation IN ('UPDATE', 'UPDATE ONE') THEN
         -- The rows of both tables come in the order in which the statement changed them.
-        rows := format($f$SELECT place, e.* FROM (SELECT row_number() OVER () AS place, * FROM old_rows AS o %1$s) AS o
-            JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n %2$s) AS n USING (place)
-            CROSS JOIN LATERAL (SELECT 'update' AS operation, %3$s AS tenant, %9$s AS tenant_key, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
+        rows := format($f$SELECT place, e.* FROM %1$s
+            CROSS JOIN LATERAL (SELECT 'update' AS operation, %2$s AS tenant, %3$s AS tenant_key, %4$s AS key, %5$s AS changes, NULL AS moved%6$s) AS e
             WHERE record_image_ne(ROW(%7$s), ROW(%8$s)) AND e.changes <> ''$f$,
-            columns[1], columns[2], tenant[2], key[2], audit.join_expressions(changes),
-            -- With another key or tenant it is another row to whoever reads it.
-            CASE WHEN moved <> '{}' THEN format($f$ WHERE NOT (%1$s)
+            CASE operation
+                WHEN 'UPDATE ONE' THEN format('(SELECT 1 AS place) AS p CROSS JOIN old_rows AS o %s CROSS JOIN new_rows AS n %s', columns[1], columns[2])
+                ELSE format('(SELECT row_number() OVER () AS place, * FROM old_rows AS o %s) AS o JOIN (SELECT row_number() OVER () AS place, * FROM new_rows AS n %s) AS n USING (place)',
+                    columns[1], columns[2]) END,
+            tenant[2], named[2], key[2], audit.join_expressions(changes),
+            CASE WHEN operation = 'UPDATE' AND moved <> 'false' THEN format($f$ WHERE NOT (%1$s)
             UNION ALL SELECT 'delete', %2$s, %8$s, %3$s, %4$s, concat(',"moved_to":', to_json(%6$s)) WHERE %1$s
             UNION ALL SELECT 'insert', %5$s, %9$s, %6$s, %7$s, concat(',"moved_from":', to_json(%3$s)) WHERE %1$s$f$,
-                array_to_string(moved, ' OR '), tenant[1], key[1], fields[1], tenant[2], key[2], fields[2], named[1], named[2]) ELSE '' END,
+                moved, tenant[1], key[1], fields[1], tenant[2], key[2], fields[2], named[1], named[2]) ELSE '' END,
             coalesce((SELECT string_agg('o' || column_number, ', ') FROM unnest(told) AS column_number), '0'),
-            coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'), named[2]);
+            coalesce((SELECT string_agg('n' || column_number, ', ') FROM unnest(told) AS column_number), '0'));
         -- A key that is taken within the statement was left before, and is left again where a cascade changes a row twice; but
         -- where a key is checked at the end of the statement, or later, it may be taken before it is left.
         place := CASE (SELECT indimmediate FROM pg_index WHERE indrelid = t.target AND indisprimary)
@@ -300,7 +317,7 @@ BEGIN
         %1$s.llm_session_id, %1$s.conversation_id, %1$s.parent_id, %1$s.trace_id, %1$s.span_id,
         'postgres', %2$L, %1$s.target, key, 'succeeded', %1$s.at,
         concat('{', %1$s.about, CASE WHEN tenant_key <> tenant::text THEN ',"tenant_key":' || to_json(left(tenant_key, 1024)) END, ',"operation":"', operation, '","changes":{', changes, '}', moved, '}')::jsonb, %1$s.problems, %1$s.writer, seq, uuid_send(gen_random_uuid())
-    FROM (SELECT row_number() OVER (%4$s) AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows, place);
+    FROM (SELECT %4$s AS seq, * FROM (%3$s) AS r) AS r$f$, context, t.action_type, rows, CASE operation WHEN 'UPDATE ONE' THEN '1' ELSE format('row_number() OVER (%s)', place) END);
 END
 $$;
 COMMENT ON FUNCTION audit.change_statement(bigint, oid, text, text) IS 'The statement that records the changes of one kind of statement to a table; for the functions of the trail.';
@@ -353,43 +370,53 @@ CREATE FUNCTION audit.change_function(tracking bigint) RETURNS text
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    t       audit.tracked_tables;
-    columns text;
-    body    text;
-    record  text;
+    t      audit.tracked_tables;
+    layout text;
+    body   text;
+    record text;
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
-    EXECUTE 'SELECT ' || audit.columns_query(t.target::oid::text) INTO columns;
+    EXECUTE 'SELECT ' || audit.columns_query(t.target::oid::text) INTO layout;
     record := format($f$
         -- Another layout than this was made with, as that of a partition: the statement is made anew.
-        IF %1$s IS DISTINCT FROM %2$L THEN
-            EXECUTE audit.change_statement(%3$s, TG_RELID, %7$s, '($1)') USING c;
-        ELSIF %7$s = 'INSERT' THEN
+        IF layout IS DISTINCT FROM %1$L THEN
+            EXECUTE audit.change_statement(%2$s, TG_RELID, kind, '($1)') USING c;
+        ELSIF kind = 'INSERT' THEN
+            %3$s;
+        ELSIF kind = 'DELETE' THEN
             %4$s;
-        ELSIF %7$s = 'UPDATE' THEN
-            %5$s;
+        -- Most updates change one row, of which less needs to be asked.
+        ELSIF (SELECT count(*) = 1 AND NOT bool_or(moved) FROM (SELECT %5$s AS moved FROM old_rows AS o %6$s CROSS JOIN new_rows AS n %7$s LIMIT 2) AS pairs) THEN
+            %8$s;
         ELSE
-            %6$s;
+            %9$s;
         END IF;
         GET DIAGNOSTICS rows = ROW_COUNT;
         PERFORM audit.end_change(c, rows);$f$,
-        audit.columns_query('TG_RELID'), columns, tracking, audit.change_statement(tracking, t.target, 'INSERT', 'c'),
-        audit.change_statement(tracking, t.target, 'UPDATE', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'), 'kind');
+        layout, tracking, audit.change_statement(tracking, t.target, 'INSERT', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'),
+        audit.moved_expression(tracking, t.target), audit.columns_alias(t.target, 'o'), audit.columns_alias(t.target, 'n'),
+        audit.change_statement(tracking, t.target, 'UPDATE ONE', 'c'), audit.change_statement(tracking, t.target, 'UPDATE', 'c'));
     body := format($f$
 DECLARE
-    c     audit.change_context;
-    rows  bigint;
-    asked text[] := ARRAY[TG_OP];
-    kind  text;
+    c      audit.change_context;
+    rows   bigint;
+    asked  text[] := ARRAY[TG_OP];
+    kind   text;
+    layout text;
+    target oid;
 BEGIN
-    -- Whoever owns the table could make triggers of this for other tables or with the rows exchanged, while audit.track lets it.
-    IF TG_LEVEL <> 'STATEMENT' OR NOT EXISTS (
-        SELECT FROM pg_trigger g JOIN audit.tracked_tables t ON t.id = %6$s
+    SELECT t.target, %7$s INTO target, layout
+        FROM pg_trigger g JOIN audit.tracked_tables t ON t.id = %6$s
         WHERE g.tgrelid = TG_RELID AND g.tgname = TG_NAME AND coalesce(g.tgoldtable, 'old_rows') = 'old_rows'
-            AND g.tgname = CASE t.target WHEN TG_RELID THEN 'audit_change_' ELSE 'audit_part_' END || lower(TG_OP)
-            AND (t.target = TG_RELID OR TG_RELID IN (SELECT audit.relations_of(t.target))))
-    THEN
+            AND g.tgname = CASE t.target WHEN TG_RELID THEN 'audit_change_' ELSE 'audit_part_' END || lower(TG_OP);
+    -- Whoever owns the table could make triggers of this for other tables or with the rows exchanged, while audit.track lets it.
+    IF target IS NULL OR TG_LEVEL <> 'STATEMENT' THEN
         RETURN NULL;
+    END IF;
+    IF target <> TG_RELID THEN
+        IF TG_RELID NOT IN (SELECT audit.relations_of(target)) THEN
+            RETURN NULL;
+        END IF;
     END IF;%5$s
     FOREACH kind IN ARRAY asked LOOP
         c := audit.begin_change(CASE WHEN TG_NAME LIKE 'audit_part%%' THEN %1$L ELSE format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END,
@@ -413,7 +440,7 @@ EXCEPTION WHEN OTHERS THEN
         IF (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows) THEN
             asked := ARRAY['DELETE', 'INSERT'];
         END IF;
-    END IF;$f$ ELSE '' END, tracking);
+    END IF;$f$ ELSE '' END, tracking, audit.columns_query('TG_RELID'));
     RETURN format($f$CREATE OR REPLACE FUNCTION audit.%I() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
