@@ -162,6 +162,62 @@ fn partitioned_table_is_recorded_as_one() {
 }
 
 #[test]
+fn statements_through_a_partitioned_table_are_recorded() {
+    let postgres = migrated();
+    // As above, the second partition has another layout.
+    postgres.psql(
+        "CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (10);
+         CREATE TABLE high (gone text, n int, id int NOT NULL); ALTER TABLE high DROP COLUMN gone; ALTER TABLE parted ATTACH PARTITION high FOR VALUES FROM (10) TO (100);
+         SELECT audit.track('parted'); INSERT INTO parted VALUES (1, 1), (11, 1)",
+    );
+    let insert = |id: u32, n: u32| {
+        format!("insert public.parted {id} {{\"n\": {{\"new\": {n}}}, \"id\": {{\"new\": {id}}}}}")
+    };
+    let update = |id: u32, old: u32, new: u32| {
+        format!("update public.parted {id} {{\"n\": {{\"new\": {new}, \"old\": {old}}}}}")
+    };
+    let delete = |id: u32, n: u32| {
+        format!("delete public.parted {id} {{\"n\": {{\"old\": {n}}}, \"id\": {{\"old\": {id}}}}}")
+    };
+    for (statement, recorded) in [
+        (
+            "INSERT INTO parted VALUES (1, 2), (2, 2), (11, 2), (12, 2) ON CONFLICT (id) DO UPDATE SET n = excluded.n",
+            vec![update(1, 1, 2), update(11, 1, 2), insert(2, 2), insert(12, 2)],
+        ),
+        (
+            "INSERT INTO parted VALUES (1, 9), (11, 9) ON CONFLICT DO NOTHING",
+            vec![],
+        ),
+        (
+            "MERGE INTO parted p USING (VALUES (1, 0), (2, 3), (11, 0), (12, 3), (3, 3), (13, 3)) AS s (id, n) ON p.id = s.id
+             WHEN MATCHED AND s.n = 0 THEN DELETE WHEN MATCHED THEN UPDATE SET n = s.n WHEN NOT MATCHED THEN INSERT VALUES (s.id, s.n)",
+            vec![update(2, 2, 3), update(12, 2, 3), insert(3, 3), insert(13, 3), delete(1, 2), delete(11, 2)],
+        ),
+        (
+            "COPY parted FROM PROGRAM 'printf \"4\\t4\\n14\\t4\\n\"'",
+            vec![insert(4, 4), insert(14, 4)],
+        ),
+        (
+            "COPY high (id, n) FROM PROGRAM 'printf \"15\\t5\\n\"'",
+            vec![insert(15, 5) + " in public.high"],
+        ),
+        ("UPDATE parted SET n = n", vec![]),
+        ("UPDATE parted SET n = 0 WHERE id = 14", vec![update(14, 4, 0)]),
+    ] {
+        let sorted = |mut lines: Vec<String>| {
+            lines.sort();
+            lines
+        };
+        let told = changes(&postgres, statement);
+        assert_eq!(
+            sorted(told.lines().map(str::to_owned).collect()),
+            sorted(recorded),
+            "{statement}"
+        );
+    }
+}
+
+#[test]
 fn moved_row_that_a_partition_refuses_is_deleted() {
     let postgres = migrated();
     postgres.psql(

@@ -1,6 +1,6 @@
 //! A change is recorded in its own transaction, with it or not at all.
 
-use super::{changes, changes_after, changes_by, last_number, refused, tracked};
+use super::{changes, changes_after, changes_by, last_number, login, refused, tracked};
 use testkit::Postgres;
 
 /// Lets a table be tracked with `on_failure => 'warn'`, and another with the default; then nothing can be recorded.
@@ -105,6 +105,36 @@ fn failure_to_record_is_counted_where_it_may_pass() {
     refused(&mut session, "57014", "INSERT INTO lax VALUES (4, 'e')");
     locker.psql("ROLLBACK");
     assert_eq!(postgres.psql("SELECT count(*) FROM lax"), "1");
+}
+
+#[test]
+fn change_in_a_month_without_a_partition_is_recorded() {
+    let postgres = tracked();
+    postgres.psql("GRANT INSERT ON items TO PUBLIC");
+    let month =
+        postgres.psql("SELECT to_char(now() AT TIME ZONE 'UTC', '\"audit_parts.events_\"YYYY_MM')");
+    // As when nobody wrote to the trail since the last month.
+    postgres.psql("SELECT audit.ensure_partition('events', now() + interval '1 month')");
+    let is_over = format!("DROP TABLE {month}");
+    let mut nobody = login(&postgres, "nobody", None);
+    let mut writer = login(&postgres, "app", Some("audit_writer"));
+    let tables = "SELECT string_agg(tableoid::regclass::text, ' ' ORDER BY seq, id) FROM audit.events WHERE metadata ? 'changes'";
+    // Who writes to the trail makes the partition.
+    postgres.psql(&is_over);
+    writer.psql("INSERT INTO items VALUES (1)");
+    nobody.psql("INSERT INTO items VALUES (2)");
+    assert_eq!(postgres.psql(tables), format!("{month} {month}"));
+    // Nobody else does; what they change is kept in the default partition.
+    postgres.psql(&is_over);
+    assert_eq!(
+        changes_by(&postgres, &mut nobody, "INSERT INTO items VALUES (3)"),
+        "insert public.items 3 {\"id\": {\"new\": 3}, \"name\": {\"new\": null}, \"size\": {\"new\": null}}"
+    );
+    writer.psql("INSERT INTO items VALUES (4)");
+    assert_eq!(
+        postgres.psql(tables),
+        "audit_parts.events_default audit_parts.events_default"
+    );
 }
 
 #[test]
