@@ -40,6 +40,29 @@ fn tenant_is_read_from_its_column() {
 }
 
 #[test]
+fn row_that_another_tenant_gets_is_told_to_both_where_the_column_is_left_out() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE TABLE keyed (id int PRIMARY KEY, of text, n int); CREATE TABLE bare (of text, n int);
+         SELECT audit.track('keyed', tenant_column => 'of', columns_out => '{of}'), audit.track('bare', tenant_column => 'of', columns_out => '{of}');
+         INSERT INTO keyed VALUES (1, 'acme', 5); INSERT INTO bare VALUES ('acme', 5)",
+    );
+    assert_eq!(
+        changes(&postgres, "UPDATE keyed SET of = 'globex'"),
+        "delete public.keyed 1 {\"n\": {\"old\": 5}, \"id\": {\"old\": 1}} -> 1\n\
+         insert public.keyed 1 {\"n\": {\"new\": 5}, \"id\": {\"new\": 1}} <- 1"
+    );
+    assert_eq!(
+        changes(&postgres, "UPDATE bare SET of = 'globex'"),
+        "delete public.bare {\"n\": {\"old\": 5}}\ninsert public.bare {\"n\": {\"new\": 5}}"
+    );
+    assert_eq!(
+        postgres.psql("SELECT DISTINCT metadata ->> 'operation', metadata ->> 'tenant_key' FROM audit.events WHERE metadata ? 'changes' ORDER BY 1, 2"),
+        "delete|acme\ninsert|acme\ninsert|globex"
+    );
+}
+
+#[test]
 fn columns_are_left_out_or_masked() {
     let postgres = migrated();
     postgres.psql(

@@ -115,6 +115,52 @@ fn values_of_the_hosts_types_are_recorded() {
 }
 
 #[test]
+fn each_type_of_postgres_is_compared_by_its_bytes() {
+    let postgres = migrated();
+    postgres.psql("CREATE COLLATION loose (provider = icu, locale = 'und-u-ks-level1', deterministic = false)");
+    for (column, old, new) in [
+        ("smallint", "1", "2"),
+        ("bigint", "1", "-1"),
+        ("boolean", "true", "false"),
+        (
+            "uuid",
+            "'0198f1d3-0000-7000-8000-000000000017'",
+            "'0198f1d3-0000-7000-8000-000000000018'",
+        ),
+        ("date", "'infinity'", "'-infinity'"),
+        (
+            "timestamptz",
+            "'2026-01-01 00:00+00'",
+            "'2026-01-01 00:00:00.000001+00'",
+        ),
+        ("timestamp", "'2026-01-01'", "'2026-01-02'"),
+        ("bytea", "'\\x00'", "'\\x0000'"),
+        ("text", "'a'", "'a '"),
+        ("text COLLATE loose", "'a'", "'Ä'"),
+        ("varchar(9)", "'a'", "'a '"),
+        ("varchar(9) COLLATE loose", "'e'", "'é'"),
+        ("char(3)", "'a'", "'b'"),
+        ("numeric", "1.0", "1.00"),
+        ("double precision", "0", "'-0'"),
+        ("jsonb", "'[1.0]'", "'[1.00]'"),
+        ("interval", "'1 day'", "'24 hours'"),
+        ("text[]", "'{a}'", "'[0:0]={a}'"),
+    ] {
+        postgres.psql(&format!("DROP TABLE IF EXISTS one; CREATE TABLE one (id int PRIMARY KEY, v {column}); SELECT audit.track('one'); INSERT INTO one VALUES (1, {old})"));
+        for (statement, count) in [
+            (format!("UPDATE one SET v = {old}"), 0),
+            (format!("UPDATE one SET v = {new}"), 1),
+            ("UPDATE one SET v = NULL".to_owned(), 1),
+            ("UPDATE one SET v = NULL".to_owned(), 0),
+            (format!("UPDATE one SET v = {new}"), 1),
+        ] {
+            let told = changes(&postgres, &statement);
+            assert_eq!(told.lines().count(), count, "{column}: {statement}: {told}");
+        }
+    }
+}
+
+#[test]
 fn values_that_are_equal_but_not_the_same_are_changes() {
     let postgres = migrated();
     postgres.psql(
