@@ -16,6 +16,7 @@ mod families;
 pub(crate) mod frames;
 pub(crate) mod gap;
 pub(crate) mod id;
+mod jsonb;
 pub(crate) mod lost;
 pub(crate) mod row;
 pub(crate) mod trace;

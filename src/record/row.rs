@@ -22,6 +22,7 @@ use super::encode::{Evidence, UNKNOWN_DURATION};
 use super::families::derived::Derived;
 use super::id;
 use super::id::parse_uuid;
+use super::jsonb;
 use super::trace::{self, Place};
 use crate::vocabulary::{Field, FieldType, Kind, PARAMETERS, Status};
 
@@ -579,7 +580,7 @@ impl<'a> LastValues<'a> {
         for (name, what) in problems {
             self.problem(&name, what);
         }
-        serde_json::Value::Object(object).to_string()
+        jsonb::text(&object)
     }
 }
 

@@ -145,7 +145,7 @@ fn number_in_metadata_that_json_cannot_keep_is_a_problem() {
     with_row(&bytes, |row| {
         assert!(
             row.metadata
-                .contains("[18446744073709551615,1147.2813284467645,1.5]")
+                .contains("[18446744073709551615, 1147.2813284467645, 1.5]")
         );
         let problems = ["metadata: a number in it has more digits than are kept"];
         assert_eq!(row.problems, problems);
@@ -161,7 +161,7 @@ fn replaced_nul_in_the_name_of_a_field_is_a_problem() {
         }
     });
     with_row(&bytes, |row| {
-        assert_eq!(row.metadata, "{\"a\u{fffd}\":2,\"b\u{fffd}\":3}");
+        assert_eq!(row.metadata, "{\"a\u{fffd}\": 2, \"b\u{fffd}\": 3}");
         assert_eq!(
             row.problems,
             [
