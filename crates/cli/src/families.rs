@@ -4,9 +4,10 @@
 //! line if it has the type that its family gives it and fits on a line; else by a label, if it has the type; else it stays
 //! under `metadata`, as JSON. So no value is told twice, and none is left out.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::row::Row;
 
@@ -22,7 +23,7 @@ enum Form {
 }
 
 /// A field, its label and its type, in the order in which they are printed.
-const LABELS: [(&str, &str, Form); 33] = [
+const LABELS: [(&str, &str, Form); 36] = [
     ("model", "model", Form::Text),
     ("provider", "provider", Form::Text),
     ("prompt_template_name", "template", Form::Text),
@@ -56,6 +57,9 @@ const LABELS: [(&str, &str, Form); 33] = [
     ("user_agent", "user agent", Form::Text),
     ("user_agent.original", "user agent", Form::Text),
     ("execution_id", "execution", Form::Text),
+    ("login", "login", Form::Text),
+    ("application_name", "application", Form::Text),
+    ("client_address", "client", Form::Text),
 ];
 
 /// Returns the words of an event, by its `action_type`; `None` if they would say nothing.
@@ -181,7 +185,7 @@ const WORDS: [(&str, Words); 14] = [
         append(&mut words, " ", fields.word("unit"), "");
         Some(words)
     }),
-    // What audit.track records: the values are told with the metadata.
+    // What audit.track records.
     ("change", |fields| {
         let done = match fields.word("operation")?.as_str() {
             "insert" => "inserted into",
@@ -194,7 +198,8 @@ const WORDS: [(&str, Words); 14] = [
         let mut words = format!("{done} {table}");
         let key = fields.row.text("target_id").filter(|key| is_short(key));
         append(&mut words, " ", key.map(str::to_owned), "");
-        append(&mut words, ": ", fields.names("changes"), "");
+        let changes = fields.changes().or_else(|| fields.names("changes"));
+        append(&mut words, ": ", changes, "");
         append(&mut words, ", ", fields.number("rows"), " rows");
         if key.is_some() || fields.row.text("target_id").is_none() {
             fields.used.insert(None);
@@ -365,6 +370,19 @@ impl Fields<'_> {
         Some(names.join(", ")).filter(|names| is_short(names))
     }
 
+    /// Returns the changes of a row, each with its old and new value; `None` if they are too long for
+    /// the words, or a value is no scalar.
+    fn changes(&mut self) -> Option<String> {
+        let changes = self.row.metadata.get("changes")?;
+        let changes: BTreeMap<String, Sides> = serde_json::from_str(changes).ok()?;
+        let told = changes.iter().map(|(field, sides)| change(field, sides));
+        let told = told.collect::<Option<Vec<String>>>()?.join(", ");
+        // Of a truncation there are none.
+        let is_told = told.is_empty() || is_short(&told);
+        self.used("changes", is_told.then_some(told))
+            .filter(|told| !told.is_empty())
+    }
+
     /// Returns an amount of hundredths with its currency.
     fn amount(&mut self, name: &'static str) -> Option<String> {
         let cents = self.integer(name)?;
@@ -382,6 +400,25 @@ impl Fields<'_> {
             id.to_owned()
         })
     }
+}
+
+/// The old and the new value of a field, as Postgres wrote them: 1.0 and 1.00 are different numerics.
+type Sides = BTreeMap<String, Box<RawValue>>;
+
+/// Returns how a field changed; `None` if that is no scalar, or not as `audit.track` records it.
+fn change(field: &str, sides: &Sides) -> Option<String> {
+    let is_scalar = |value: &RawValue| !value.get().starts_with(['{', '[']);
+    if field.contains([' ', ',']) || !sides.values().all(|value| is_scalar(value)) {
+        return None;
+    }
+    let side = |name| sides.get(name).map(|value| value.get());
+    Some(match (side("old"), side("new"), side("masked")) {
+        (Some(old), Some(new), None) => format!("{field} from {old} to {new}"),
+        (Some(old), None, None) => format!("{field} was {old}"),
+        (None, Some(new), None) => format!("{field} {new}"),
+        (None, None, Some("true")) => format!("{field} (masked)"),
+        _ => return None,
+    })
 }
 
 /// Whether a text is short, and the same on a line.

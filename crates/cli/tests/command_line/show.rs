@@ -533,13 +533,25 @@ fn event_of_a_family_is_shown_in_words_of_its_own() {
 }
 
 #[test]
-fn change_of_a_tracked_table_is_shown_in_words_of_its_own() {
+fn change_of_a_tracked_table_is_shown_with_old_and_new_value_and_its_login() {
     let postgres = with_events(&[
         (
             "change",
             "public.mandates 7",
             "",
-            r#"'{"operation": "update", "changes": {"limit_cents": {"old": 1, "new": 2}, "name": {"masked": true}}, "login": "shop"}'"#,
+            r#"'{"operation": "update", "changes": {"limit": {"old": 1.0, "new": 1.00}, "name": {"masked": true}, "state": {"old": null, "new": "a\nb"}}, "login": "shop"}'"#,
+        ),
+        (
+            "change",
+            "public.mandates 8",
+            "",
+            r#"'{"operation": "insert", "changes": {"limit": {"new": 2}}, "client_address": "10.0.0.7", "application_name": "psql"}'"#,
+        ),
+        (
+            "change",
+            "public.mandates 9",
+            "",
+            r#"'{"operation": "delete", "changes": {"limit": {"old": 2}}}'"#,
         ),
         (
             "change",
@@ -550,13 +562,41 @@ fn change_of_a_tracked_table_is_shown_in_words_of_its_own() {
     ]);
     assert_eq!(
         records_of(&postgres, None),
-        r#"├─ event updated public.mandates 7: limit_cents, name  succeeded  +0 ms
-│     metadata     changes = {"name": {"masked": true}, "limit_cents": {"new": 2, "old": 1}}
-│                  login = "shop"
+        r#"├─ event updated public.mandates 7: limit from 1.0 to 1.00, name (masked), state from null to "a\nb"  succeeded  +0 ms
+│     login        shop
+├─ event inserted into public.mandates 8: limit 2  succeeded  +0 ms
+│     application  psql
+│     client       10.0.0.7
+├─ event deleted from public.mandates 9: limit was 2  succeeded  +0 ms
 └─ event truncated public.mandates, 12 rows  succeeded  +0 ms
-      metadata     changes = {}
 "#
     );
+}
+
+#[test]
+fn change_whose_values_have_no_room_in_words_keeps_them_in_metadata() {
+    let long = format!(
+        r#"'{{"operation": "update", "changes": {{"note": {{"old": "{}", "new": ""}}}}}}'"#,
+        "x".repeat(100)
+    );
+    let postgres = with_events(&[
+        ("change", "public.mandates 7", "", &long),
+        (
+            "change",
+            "public.mandates 8",
+            "",
+            r#"'{"operation": "update", "changes": {"terms": {"old": {"a": 1}, "new": null}}}'"#,
+        ),
+    ]);
+    let shown = records_of(&postgres, None);
+    for line in [
+        "├─ event updated public.mandates 7: note  succeeded",
+        "│     metadata     changes = {\"note\": {\"new\": \"\", \"old\": \"xxx",
+        "└─ event updated public.mandates 8: terms  succeeded",
+        "      metadata     changes = {\"terms\": {\"new\": null, \"old\": {\"a\": 1}}}\n",
+    ] {
+        assert!(shown.contains(line), "{shown}");
+    }
 }
 
 #[test]
