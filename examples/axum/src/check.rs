@@ -97,11 +97,60 @@ pub(crate) async fn check(
             "audit.prompt_run unknown ada gpt-5.2",
         ]
     );
+    check_mandates(audit, pool, url).await
+}
+
+/// Changes a mandate through the service. The change is in the request's story, and who changed what
+/// is in `audit.changes`.
+async fn check_mandates(audit: &Audit, pool: &PgPool, url: &str) -> Result<(), Box<dyn Error>> {
+    answer(set_limit(url, "ada-7", 50_000), StatusCode::OK).await?;
+    let changed = answer(set_limit(url, "ada-7", 60_000), StatusCode::OK).await?;
+    // The mandate of another tenant.
+    let refused = answer(set_limit(url, "grace-9", 1), StatusCode::FORBIDDEN).await?;
+
+    assert_eq!(
+        story(audit, pool, &changed).await?,
+        [
+            "audit.event succeeded ada http_request",
+            "audit.event succeeded ada security",
+            "audit.event succeeded ada change",
+        ]
+    );
+    assert_eq!(
+        changes(pool, &changed).await?,
+        ["update example.mandates 7 limit_cents 50000 60000 ada t"]
+    );
+    assert_eq!(
+        story(audit, pool, &refused).await?,
+        [
+            "audit.event rejected 403 grace http_request",
+            "audit.event succeeded grace security",
+            "audit.event rejected 403 grace security",
+        ]
+    );
+    assert_eq!(changes(pool, &refused).await?, [""; 0]);
     Ok(())
 }
 
+/// Reads what a request changed, by whom, and whether the change lies within the request's record.
+async fn changes(pool: &PgPool, request: &str) -> sqlx::Result<Vec<String>> {
+    let changes = sqlx::query_scalar(
+        "SELECT concat_ws(' ', c.operation, c.table_name, c.key, c.field, c.old, c.new, c.user_id, r.id IS NOT NULL)
+        FROM audit.changes c JOIN audit.events e ON e.id = c.event_id
+            LEFT JOIN audit.request_logs r ON r.id = e.parent_id
+        WHERE c.request_id = $1 ORDER BY c.number, c.field",
+    );
+    changes.bind(request).fetch_all(pool).await
+}
+
+fn set_limit(url: &str, token: &str, cents: i64) -> RequestBuilder {
+    let mandate = format!("{url}/mandates/7");
+    Client::new().put(mandate).bearer_auth(token).json(&cents)
+}
+
 fn ask(url: &str, token: &str, question: &str) -> RequestBuilder {
-    Client::new().post(url).bearer_auth(token).json(question)
+    let ask = Client::new().post(format!("{url}/ask"));
+    ask.bearer_auth(token).json(question)
 }
 
 /// Returns the id of the request.

@@ -1,25 +1,29 @@
 //! An HTTP service by axum with a login, where a model answers questions about a database. Each
 //! request is one story in the trail: who asked, what the model was told and said, which tool it
 //! called, which SQL ran, what was refused and by whom, what it cost, and whether the client waited
-//! for the answer.
+//! for the answer. A request that changes a spending mandate has the change in its story, with the
+//! old and the new limit, as Postgres itself records it.
 //!
 //! `AuditRequestLayer` opens the request's span and records the request. The prompts and the calls of
 //! the tool are rig's own spans, and the SQL is what sqlx reports: `adopt` takes them as they are. An
 //! extractor records the user once the login is checked. The login, the decision on a write, the
-//! call for a person and the price of an answer are events of families, by `Audit::record`.
+//! call for a person and the price of an answer are events of families, by `Audit::record`. The
+//! table of the mandates is tracked, and `context().apply` tells Postgres whose change it is.
 //!
 //! ```text
 //! export DATABASE_URL=postgres://postgres@localhost/postgres
 //! cargo run -p example-axum                        # asks itself, and checks what the trail has
 //! BIND=127.0.0.1:3000 cargo run -p example-axum    # serves until Ctrl-C
 //! curl -i localhost:3000/ask -H 'authorization: Bearer ada-7' --json '"How large is this database?"'
+//! curl -i -X PUT localhost:3000/mandates/7 -H 'authorization: Bearer ada-7' --json 60000
 //! ```
 //!
-//! The response has the request id in the header `x-request-id`. With `OPENAI_API_KEY`, a real model
-//! answers.
+//! The response has the request id in the header `x-request-id`, for `tracing-audit show`. With
+//! `OPENAI_API_KEY`, a real model answers.
 #![allow(clippy::print_stdout, reason = "an example is a program")]
 
 mod check;
+mod mandates;
 mod replay;
 
 use std::{error::Error, net::SocketAddr, time::Duration};
@@ -28,7 +32,7 @@ use axum::{
     Json, Router,
     extract::{FromRequestParts, State},
     http::{StatusCode, header::AUTHORIZATION, request::Parts},
-    routing::post,
+    routing::{post, put},
 };
 use rig::{
     prelude::*,
@@ -49,7 +53,9 @@ const SESSIONS: [(&str, &str, &str); 2] =
     [("ada-7", "acme", "ada"), ("grace-9", "globex", "grace")];
 
 /// A user who is logged in. A handler with this argument is called for nobody else.
-struct User;
+struct User {
+    tenant: &'static str,
+}
 
 impl FromRequestParts<App> for User {
     type Rejection = StatusCode;
@@ -67,7 +73,7 @@ impl FromRequestParts<App> for User {
         tracing_audit::context().tenant(tenant).user(user);
         let login = SecurityEvent::new("login").source("bearer token");
         app.record(login.status(Status::Succeeded));
-        Ok(Self)
+        Ok(Self { tenant })
     }
 }
 
@@ -171,6 +177,8 @@ impl Tool for RunSql {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let url = std::env::var("DATABASE_URL")?;
+    let pool = PgPool::connect(&url).await?;
+    mandates::set_up(&url, &pool).await?;
     let audit = Audit::builder()
         .postgres(&url)
         .adopt(Adopt::gen_ai())
@@ -183,7 +191,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .with(terminal)
         .init();
 
-    let pool = PgPool::connect(&url).await?;
     let (replay, left_waiting) = replay::serve().await?;
     let openai = match OpenAI::from_env() {
         Ok(openai) => openai,
@@ -196,12 +203,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app = Router::new()
         .route("/ask", post(ask))
+        .route("/mandates/{id}", put(mandates::set_limit))
         .layer(AuditRequestLayer::axum())
         .with_state(app)
         .into_make_service_with_connect_info::<SocketAddr>();
     let bind = std::env::var("BIND");
     let listener = TcpListener::bind(bind.as_deref().unwrap_or("127.0.0.1:0")).await?;
-    let url = format!("http://{}/ask", listener.local_addr()?);
+    let url = format!("http://{}", listener.local_addr()?);
     println!("serving {url}");
     if bind.is_ok() {
         let stop = async { tokio::signal::ctrl_c().await.unwrap_or_default() };
