@@ -5,13 +5,13 @@
     reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
 )]
 
-use sqlx::{Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
 use testkit::trail::{PATIENCE, Trail};
 use tracing::info_span;
 
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
-async fn change(url: &str, statement: &'static str) {
+async fn change(url: &str, statement: impl sqlx::SqlSafeStr) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     let mut transaction = connection.begin().await.unwrap();
     let context = tracing_audit::context();
@@ -29,8 +29,8 @@ async fn change(url: &str, statement: &'static str) {
     assert_eq!(left.unwrap_or_default(), "");
 }
 
-#[test]
-fn change_has_the_context_of_the_span_around_its_transaction() {
+/// Starts a trail with a tracked table, and returns the URL of a login that may change the table.
+fn tracked() -> (Trail, String) {
     let trail = Trail::start();
     tracing_audit::migrate(&trail.postgres.url()).unwrap();
     trail.postgres.psql(
@@ -39,6 +39,12 @@ fn change_has_the_context_of_the_span_around_its_transaction() {
          CREATE ROLE shop LOGIN; GRANT ALL ON public.mandates TO shop",
     );
     let url = trail.postgres.url().replace("postgres@", "shop@");
+    (trail, url)
+}
+
+#[test]
+fn change_has_the_context_of_the_span_around_its_transaction() {
+    let (trail, url) = tracked();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let tried = trail.scoped(|| {
         let request = info_span!(
@@ -77,4 +83,30 @@ fn change_has_the_context_of_the_span_around_its_transaction() {
          shop|||||||||shop||{{}}"
     );
     assert_eq!(told, expected);
+}
+
+#[test]
+fn change_is_in_the_trace_of_the_record_that_it_lies_in() {
+    let (trail, url) = tracked();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let uuid = "0198f1d3-0000-7000-8000-000000000044";
+    trail.scoped(|| {
+        for (id, request_id) in [(1, Some("r-8")), (2, Some(uuid)), (3, None)] {
+            let request = info_span!("audit.event", action_type = "asked", request_id);
+            let _in_request = request.enter();
+            let insert = format!("INSERT INTO public.mandates VALUES ({id}, 1)");
+            runtime.block_on(change(&url, AssertSqlSafe(insert)));
+        }
+        // Not in a record, but in a request.
+        let request = info_span!("request", request_id = "r-8");
+        let _in_request = request.enter();
+        runtime.block_on(change(&url, "DELETE FROM public.mandates WHERE id = 1"));
+    });
+    trail.audit.flush_blocking(PATIENCE).unwrap();
+    let told = trail.postgres.psql(
+        "SELECT c.request_id, c.trace_id = r.trace_id FROM audit.events c JOIN audit.events r
+             ON r.id = c.parent_id OR c.parent_id IS NULL AND r.request_id = c.request_id AND r.action_type = 'asked'
+         WHERE c.action_type = 'change' ORDER BY c.id",
+    );
+    assert_eq!(told, format!("r-8|t\n{uuid}|t\n|t\nr-8|t"));
 }

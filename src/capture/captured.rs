@@ -6,6 +6,7 @@ use super::host::{self, Host};
 use super::span::SpanState;
 use crate::record::coerce;
 use crate::record::decode::{self, EntryKey};
+use crate::record::trace;
 use crate::vocabulary::Field;
 
 /// What one layer knew.
@@ -43,6 +44,14 @@ impl Captured {
         let (text, _) = coerce::key(field, values.last()?.value);
         let text = coerce::without_nul(&text);
         (!text.is_empty()).then(|| text.into_owned())
+    }
+
+    /// Returns the trace that a record there would have, in hexadecimal.
+    pub(super) fn trace_id(&self) -> Option<String> {
+        let mut entries = self.inherited.clone();
+        Host::begin(host::active(), Some(&self.host)).write(&mut entries);
+        let trace_id = trace::trace_of(&entries, self.root)?;
+        Some(format!("{:032x}", u128::from_be_bytes(trace_id)))
     }
 
     /// Returns the record that it lies in.

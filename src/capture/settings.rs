@@ -7,7 +7,7 @@ use super::lookup;
 use crate::vocabulary::Field;
 
 /// The setting of each field that the changes of a transaction have.
-const SETTINGS: [(Field, &str); 8] = [
+const SETTINGS: [(Field, &str); 7] = [
     (Field::UserId, "app.user_id"),
     (Field::UserRole, "app.user_role"),
     (Field::TenantId, "app.current_tenant"),
@@ -15,7 +15,6 @@ const SETTINGS: [(Field, &str); 8] = [
     (Field::RequestId, "app.request_id"),
     (Field::LlmSessionId, "app.llm_session_id"),
     (Field::ConversationId, "app.conversation_id"),
-    (Field::Traceparent, "app.trace_id"),
 ];
 
 /// Sets them until the transaction ends.
@@ -73,18 +72,13 @@ impl AuditContext {
 
 /// Returns the settings of what was captured.
 fn of(captured: &Captured) -> Vec<(&'static str, String)> {
-    let mut settings: Vec<(&'static str, String)> = SETTINGS
-        .iter()
-        .filter_map(|(field, setting)| {
-            let value = captured.text(*field)?;
-            let value = match field {
-                // The trace is the second part: version, trace, span, flags.
-                Field::Traceparent => value.split('-').nth(1)?.to_owned(),
-                _ => value,
-            };
-            Some((*setting, value))
-        })
+    let fields = SETTINGS.iter();
+    let mut settings: Vec<(&'static str, String)> = fields
+        .filter_map(|(field, setting)| Some((*setting, captured.text(*field)?)))
         .collect();
+    if let Some(trace_id) = captured.trace_id() {
+        settings.push(("app.trace_id", trace_id));
+    }
     if let Some(parent) = captured.parent() {
         settings.push(("app.parent_id", parent.to_string()));
     }

@@ -14,8 +14,8 @@ use std::borrow::Cow;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::coerce::{as_text, first_16, key, traceparent, unwrapped, without_nul};
-use super::decode::Value;
+use super::coerce::{as_text, first_16, is_none, key, traceparent, unwrapped, without_nul};
+use super::decode::{self, EntryKey, Value};
 use super::encode::Header;
 use super::id::parse_uuid;
 use crate::vocabulary::Field;
@@ -152,6 +152,24 @@ fn request_key(said: Value<'_>) -> Cow<'_, str> {
         Cow::Owned(text) => Cow::Owned(text),
         Cow::Borrowed(_) => text,
     }
+}
+
+/// Returns the trace of a record that inherits these entries and whose outermost record is `root`;
+/// `None` if nothing determines it.
+pub(crate) fn trace_of(inherited: &[u8], root: Uuid) -> Option<TraceId> {
+    let mut fields = TraceFields::default();
+    for entry in decode::entries(inherited).map_while(Result::ok) {
+        match entry.key {
+            EntryKey::Field(field) if entry.value == Value::Dropped => fields.forget(field),
+            EntryKey::Field(field) if entry.value.is_said() && !is_none(field, entry.value) => {
+                fields.see(field, entry.value);
+            }
+            _ => {}
+        }
+    }
+    let known = fields.active.map(|host| host.trace_id);
+    let trace_id = known.unwrap_or_else(|| fields.last.trace(root).0);
+    (trace_id != TraceId::default()).then_some(trace_id)
 }
 
 impl<'a> TraceFields<'a> {
