@@ -157,6 +157,27 @@ fn record_exported_by_the_host_has_the_hosts_ids_and_is_exported_once() {
 }
 
 #[test]
+fn change_within_the_hosts_span_is_in_its_trace_with_and_without_a_record() {
+    let (_collector, trail) = start();
+    let host = Host::new();
+    let both = tracing_subscriber::registry()
+        .with(trail.audit.layer())
+        .with(tracing_opentelemetry::layer().with_tracer(host.tracer()));
+    let of_change = || {
+        let mut settings = tracing_audit::context().settings().into_iter();
+        settings.find_map(|(name, value)| (name == "app.trace_id").then_some(value))
+    };
+    let traces = tracing::subscriber::with_default(both, || {
+        let _request = info_span!("request", request_id = "r-1").entered();
+        let of_request = of_change();
+        let _record = info_span!(target: "audit.event", "asked", action_type = "asked").entered();
+        [of_request, of_change()]
+    });
+    let of_host = host.spans()["request"].span_context.trace_id().to_string();
+    assert_eq!(traces, [Some(of_host.clone()), Some(of_host)]);
+}
+
+#[test]
 fn optional_layer_and_layer_in_a_list_use_the_hosts_ids() {
     for is_list in [false, true] {
         let (collector, trail) = start();
