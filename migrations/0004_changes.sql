@@ -21,6 +21,9 @@ CREATE TABLE audit.tracked_tables (
     columns_out     text[]      NOT NULL,
     columns_masked  text[]      NOT NULL,
     columns         text[]      NOT NULL,
+    target_oid      oid         NOT NULL,
+    places_out      smallint[]  NOT NULL,
+    places_masked   smallint[]  NOT NULL,
     max_value_bytes integer     NOT NULL CHECK (max_value_bytes BETWEEN 64 AND 1048576),
     on_failure      text        NOT NULL CHECK (on_failure IN ('fail', 'warn')),
     tracked_by      text        NOT NULL,
@@ -28,6 +31,7 @@ CREATE TABLE audit.tracked_tables (
 );
 COMMENT ON TABLE audit.tracked_tables IS 'The tables whose changes are recorded, and how; kept by audit.track and audit.untrack.';
 COMMENT ON COLUMN audit.tracked_tables.name IS 'The schema and the name that it had when it was tracked.';
+COMMENT ON COLUMN audit.tracked_tables.places_out IS 'Where the columns that are left out stand in the table, whatever their names become; of no meaning in a restored database, where the table has another number.';
 COMMENT ON COLUMN audit.tracked_tables.columns IS 'The columns that it had when it was tracked.';
 
 -- Taken by each statement when it has changed its rows, and has locked them: so it orders the changes of a row whatever clocks say.
@@ -48,7 +52,8 @@ COMMENT ON TYPE audit.change_context IS 'What the changes of one statement have 
 -- A setting of the transaction, or of the session; whoever may change the table may set it.
 CREATE FUNCTION audit.context_setting(name text) RETURNS text
     LANGUAGE sql STABLE
-    RETURN left(nullif(current_setting('app.' || name, true), ''), 1024);
+    -- What is in the packet that begins a session is not checked by Postgres: bytes that are no text are refused here.
+    RETURN left(convert_from(convert_to(nullif(current_setting('app.' || name, true), ''), 'UTF8'), 'UTF8'), 1024);
 COMMENT ON FUNCTION audit.context_setting(text) IS 'A setting that says for whom a transaction works; for the functions of the trail.';
 
 -- The trigger functions have a fixed search_path; to set it once more would take longer than what this does.
@@ -136,16 +141,45 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.cut_value(text, integer) IS 'The beginning of a long value, with its length and its hash, as JSON; for the functions of the trail.';
 
--- A trigger function asks it too, to see that the columns are those that it was generated with. Types by their names: the
--- numbers of a host's types are others after a restore.
-CREATE FUNCTION audit.columns_query(relation text) RETURNS text
+-- What the statements of a trigger function rely on: the names of the columns, and their types as far as they are Postgres' own.
+-- The function compares it with what the transition tables are, which no snapshot hides and no name misleads: see audit.change_function.
+CREATE FUNCTION audit.layout_of(relation oid, OUT names text, OUT types text)
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat('{', string_agg(to_json(attname::text) || ':null', ',' ORDER BY attnum), '}'), concat('(', string_agg(least(atttypid, 16384)::text, ',' ORDER BY attnum), ')')
+    FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+$$;
+COMMENT ON FUNCTION audit.layout_of(oid) IS 'The names and the types of a table''s columns, as a trigger function knows them; for the functions of the trail.';
+
+-- The columns of a relation, as an alias has them: known by their place.
+CREATE FUNCTION audit.columns_alias(relation oid, letter text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT concat('(' || string_agg(letter || attnum, ', ' ORDER BY attnum) || ')') FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+$$;
+COMMENT ON FUNCTION audit.columns_alias(oid, text) IS 'The names that the columns of a table have in the statements of a trigger function; for the functions of the trail.';
+
+-- The queries for the layout of a transition table: each has no row, so that nothing is converted. The second is right where
+-- the names are those of the relation.
+CREATE FUNCTION audit.names_query(rows text) RETURNS text
     LANGUAGE sql IMMUTABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT format('(SELECT string_agg(concat_ws('' '', attname, attnum, CASE WHEN atttypid < 16384 THEN atttypid END, attgenerated), '','' ORDER BY attnum)
-        FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped)', relation)
+    SELECT format('SELECT row_to_json(r.*)::text FROM (SELECT x.* FROM (SELECT) AS one LEFT JOIN %s AS x ON false) AS r', rows)
 $$;
-COMMENT ON FUNCTION audit.columns_query(text) IS 'The query for the columns of a table and what is to be known of them; for the functions of the trail.';
+COMMENT ON FUNCTION audit.names_query(text) IS 'The query for the names of the columns of a transition table; for the functions of the trail.';
+
+CREATE FUNCTION audit.types_query(relation oid, rows text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format('SELECT ROW(%s)::text FROM (SELECT) AS one LEFT JOIN %s AS x %s ON false', string_agg(format('least(pg_typeof(x%s)::oid, 16384)', attnum), ', ' ORDER BY attnum), rows,
+        audit.columns_alias(relation, 'x'))
+    FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+$$;
+COMMENT ON FUNCTION audit.types_query(oid, text) IS 'The query for the types of the columns of a transition table; for the functions of the trail.';
 
 -- The value of a column as JSON, by its type. `value` is the expression of the column.
 CREATE FUNCTION audit.value_expression(value text, type oid, most_bytes integer) RETURNS text
@@ -153,17 +187,12 @@ CREATE FUNCTION audit.value_expression(value text, type oid, most_bytes integer)
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    base oid;
     json text;
 BEGIN
-    WITH RECURSIVE bases AS (
-        SELECT oid, typbasetype FROM pg_type WHERE oid = type
-        UNION ALL SELECT t.oid, t.typbasetype FROM bases b JOIN pg_type t ON t.oid = b.typbasetype)
-    SELECT oid INTO base FROM bases WHERE typbasetype = 0;
-    -- Types that initdb makes. JSON is no jsonb: it may hold what jsonb refuses, and names twice.
-    json := CASE WHEN base < 16384 AND base NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
+    -- Types that initdb makes; a domain is the host's. JSON is no jsonb: it may hold what jsonb refuses, and names twice.
+    json := CASE WHEN type < 16384 AND type NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
         ELSE format('CASE WHEN num_nulls(%1$s) = 0 THEN to_json(format(''%%s'', %1$s))::text END', value) END;
-    IF (SELECT typlen FROM pg_type WHERE oid = base) < 0 THEN
+    IF type >= 16384 OR (SELECT typlen FROM pg_type WHERE oid = type) < 0 THEN
         RETURN format('CASE WHEN octet_length(%1$s) > %3$s THEN audit.cut_value(format(''%%s'', %2$s), %3$s) ELSE coalesce(%1$s, ''null'') END', json, value, most_bytes);
     END IF;
     RETURN format('coalesce(%s, ''null'')', json);
@@ -206,15 +235,6 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.moved_expression(bigint, oid) IS 'The expression that tells whether an update changed the key or the tenant of a row; for the functions of the trail.';
 
--- The columns of a relation, as an alias has them: known by their place.
-CREATE FUNCTION audit.columns_alias(relation oid, letter text) RETURNS text
-    LANGUAGE sql STABLE
-    SET search_path = pg_catalog, pg_temp
-AS $$
-    SELECT '(' || string_agg(letter || attnum, ', ' ORDER BY attnum) || ')' FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
-$$;
-COMMENT ON FUNCTION audit.columns_alias(oid, text) IS 'The names that the columns of a table have in the statements of a trigger function; for the functions of the trail.';
-
 -- The statement that adds the events of one kind of statement, or of an update of one row (UPDATE ONE) that is still the same
 -- row. `context` is what it is told by: a variable or a parameter.
 CREATE FUNCTION audit.change_statement(tracking bigint, relation oid, operation text, context text) RETURNS text
@@ -248,6 +268,11 @@ DECLARE
     is_lost boolean;
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    -- By its place a column is known under another name as well.
+    IF t.target_oid = t.target THEN
+        t.columns_out := t.columns_out || ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = t.target AND attnum = ANY (t.places_out) AND NOT attisdropped);
+        t.columns_masked := t.columns_masked || ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = t.target AND attnum = ANY (t.places_masked) AND NOT attisdropped);
+    END IF;
     -- A column that is left out or masked, and has another name now or is gone: any that is new may be it, and is masked.
     is_lost := EXISTS (SELECT FROM unnest(t.columns_out || t.columns_masked) AS hidden
         WHERE hidden NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped));
@@ -314,7 +339,9 @@ BEGIN
             UNION ALL SELECT 'insert', %5$s, %9$s, %6$s, %7$s, ',"moved_from":' || to_json(%3$s) WHERE %1$s$f$,
                 moved, tenant[1], key[1], fields[1], tenant[2], key[2], fields[2], named[1], named[2]) ELSE '' END,
             -- Without a key a row is told whole if any of it changed.
-            CASE WHEN keys IS NULL THEN array_to_string(told || moved, ' OR ') ELSE 'e.changes <> ''''' END);
+            CASE WHEN keys IS NULL THEN array_to_string(told || moved, ' OR ') ELSE 'e.changes <> ''''' END)
+            -- A fence: else the columns of both rows are sorted, and of so many no tuple can be made.
+            || CASE operation WHEN 'UPDATE' THEN ' OFFSET 0' ELSE '' END;
         -- A key that is taken within the statement was left before, and is left again where a cascade changes a row twice; but
         -- where a key is checked at the end of the statement, or later, it may be taken before it is left.
         place := CASE (SELECT indimmediate FROM pg_index WHERE indrelid = t.target AND indisprimary)
@@ -358,13 +385,18 @@ END
 $$;
 COMMENT ON FUNCTION audit.count_before_truncate() IS 'Counts the rows of a tracked table that is truncated, up to ten million; for audit.track.';
 
-CREATE FUNCTION audit.record_truncation(c audit.change_context, action_type text) RETURNS void
+-- Where each row has a tenant of its own, a truncation is nobody's in particular, and its number tells of all.
+CREATE FUNCTION audit.record_truncation(c audit.change_context, action_type text, is_of_all boolean) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
     rows constant bigint := nullif(current_setting('audit.truncated_rows', true), '');
 BEGIN
+    IF is_of_all THEN
+        c.tenant_id := NULL;
+        c.tenant_key := NULL;
+    END IF;
     INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
             service_name, action_type, target_type, status, created_at, metadata, problems, writer_id, seq, salt)
         VALUES ((c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, c.tenant_id, c.user_id, c.user_role, c.agent_id, c.request_id, c.llm_session_id,
@@ -374,86 +406,101 @@ BEGIN
     PERFORM audit.end_change(c, 1);
 END
 $$;
-COMMENT ON FUNCTION audit.record_truncation(audit.change_context, text) IS 'Records that a tracked table was truncated; for the functions of the trail.';
+COMMENT ON FUNCTION audit.record_truncation(audit.change_context, text, boolean) IS 'Records that a tracked table was truncated; for the functions of the trail.';
 
 -- The trigger function of a table --------------------------------------------------------
 
+-- The function relies on the layout that the table had when it was made. What a table has now cannot be asked of the catalog: in
+-- REPEATABLE READ that shows what it had when the transaction began. The transition tables say it themselves.
 CREATE FUNCTION audit.change_function(tracking bigint) RETURNS text
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    t      audit.tracked_tables;
-    layout text;
-    body   text;
-    record text;
+    t         audit.tracked_tables;
+    known     record;
+    -- For the old rows, and for the new ones.
+    layouts   text[] := '{}';
+    rows      text;
+    body      text;
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
-    EXECUTE 'SELECT ' || audit.columns_query(t.target::oid::text) INTO layout;
-    record := format($f$
-        -- Another layout than this was made with, as that of a partition: the statement is made anew.
-        IF layout IS DISTINCT FROM %1$L THEN
-            EXECUTE audit.change_statement(%2$s, TG_RELID, kind, '($1)') USING c;
-        ELSIF kind = 'INSERT' THEN
-            %3$s;
-        ELSIF kind = 'DELETE' THEN
-            %4$s;
-        -- Most updates change one row, of which less needs to be asked.
-        ELSIF (SELECT count(*) = 1 AND NOT bool_or(moved) FROM (SELECT %5$s AS moved FROM old_rows AS o %6$s CROSS JOIN new_rows AS n %7$s LIMIT 2) AS pairs) THEN
-            %8$s;
-        ELSE
-            %9$s;
-        END IF;
-        GET DIAGNOSTICS rows = ROW_COUNT;
-        PERFORM audit.end_change(c, rows);$f$,
-        layout, tracking, audit.change_statement(tracking, t.target, 'INSERT', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'),
-        audit.moved_expression(tracking, t.target), audit.columns_alias(t.target, 'o'), audit.columns_alias(t.target, 'n'),
-        audit.change_statement(tracking, t.target, 'UPDATE ONE', 'c'), audit.change_statement(tracking, t.target, 'UPDATE', 'c'));
+    SELECT * INTO STRICT known FROM audit.layout_of(t.target);
+    FOREACH rows IN ARRAY '{old_rows,new_rows}'::text[] LOOP
+        layouts := layouts || format($f$
+            names := (%1$s);
+            IF names = %2$L THEN
+                types := (%3$s);
+            END IF;$f$, audit.names_query(rows), known.names, audit.types_query(t.target, rows));
+    END LOOP;
     body := format($f$
 DECLARE
-    c      audit.change_context;
-    rows   bigint;
-    asked  text[] := ARRAY[TG_OP];
-    kind   text;
-    layout text;
-    target oid;
+    c       audit.change_context;
+    rows    bigint;
+    asked   text[] := ARRAY[TG_OP];
+    kind    text;
+    names   text;
+    types   text;
+    is_part constant boolean := starts_with(TG_NAME, 'audit_part_');
+    target  text := format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
 BEGIN
-    SELECT t.target, %7$s INTO target, layout
-        FROM pg_trigger g JOIN audit.tracked_tables t ON t.id = %6$s
-        WHERE g.tgrelid = TG_RELID AND g.tgname = TG_NAME AND coalesce(g.tgoldtable, 'old_rows') = 'old_rows'
-            AND g.tgname = CASE t.target WHEN TG_RELID THEN 'audit_change_' ELSE 'audit_part_' END || lower(TG_OP);
-    -- Whoever owns the table could make triggers of this for other tables or with the rows exchanged, while audit.track lets it.
-    IF target IS NULL OR TG_LEVEL <> 'STATEMENT' THEN
-        RETURN NULL;
-    END IF;
-    IF target <> TG_RELID THEN
-        IF TG_RELID NOT IN (SELECT audit.relations_of(target)) THEN
+    IF is_part THEN
+        target := audit.target_of(%1$s, TG_RELID);
+        IF target IS NULL THEN
             RETURN NULL;
         END IF;
-    END IF;%5$s
+    END IF;%2$s
     FOREACH kind IN ARRAY asked LOOP
-        c := audit.begin_change(CASE WHEN TG_NAME LIKE 'audit_part%%' THEN %1$L ELSE format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END,
-            CASE WHEN TG_NAME LIKE 'audit_part%%' THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
+        c := audit.begin_change(target, CASE WHEN is_part THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
         IF kind = 'TRUNCATE' THEN
-            PERFORM audit.record_truncation(c, %2$L);
+            PERFORM audit.record_truncation(c, %3$L, %4$s);
             CONTINUE;
-        END IF;%3$s
+        ELSIF kind = 'DELETE' THEN%5$s
+        ELSE%6$s
+        END IF;
+        IF types IS DISTINCT FROM %7$L THEN
+            -- Another layout than this was made with, as that of a partition: the statement is made anew, of what the catalog shows.
+            IF names IS DISTINCT FROM (SELECT l.names FROM audit.tracked_tables t, audit.layout_of(TG_RELID) l WHERE t.id = %1$s) THEN
+                PERFORM audit.refuse_snapshot(target);
+            END IF;
+            EXECUTE audit.types_query(TG_RELID, CASE kind WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END) INTO types;
+            IF types IS DISTINCT FROM (SELECT l.types FROM audit.layout_of(TG_RELID) l) THEN
+                PERFORM audit.refuse_snapshot(target);
+            END IF;
+            EXECUTE audit.change_statement(%1$s, TG_RELID, kind, '($1)') USING c;
+        ELSIF kind = 'INSERT' THEN
+            %8$s;
+        ELSIF kind = 'DELETE' THEN
+            %9$s;
+        -- Most updates change one row, of which less needs to be asked.
+        ELSIF (SELECT count(*) = 1 AND NOT bool_or(moved) FROM (SELECT %10$s AS moved FROM old_rows AS o %11$s CROSS JOIN new_rows AS n %12$s LIMIT 2) AS pairs) THEN
+            %13$s;
+        ELSE
+            %14$s;
+        END IF;
+        GET DIAGNOSTICS rows = ROW_COUNT;
+        PERFORM audit.end_change(c, rows);
+        types := NULL;
     END LOOP;
-    RETURN NULL;%4$s
+    RETURN NULL;%15$s
 END
-$f$, t.name, t.action_type, record,
-        CASE t.on_failure WHEN 'warn' THEN format($f$
-EXCEPTION WHEN OTHERS THEN
-    PERFORM nextval('audit.lost_changes');
-    RAISE WARNING 'audit trail: changes of %% were not recorded (%%)', %L, SQLSTATE;
-    RETURN NULL;$f$, t.name) ELSE '' END,
+$f$, tracking,
         CASE (SELECT relkind FROM pg_class WHERE oid = t.target) WHEN 'p' THEN $f$
     -- A partition may refuse a row that is moved there (a trigger of the host's): then which new row was which old one is not known.
     IF TG_OP = 'UPDATE' THEN
         IF (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows) THEN
             asked := ARRAY['DELETE', 'INSERT'];
         END IF;
-    END IF;$f$ ELSE '' END, tracking, audit.columns_query('TG_RELID'));
+    END IF;$f$ ELSE '' END,
+        t.action_type, (t.tenant_column IS NOT NULL)::text, layouts[1], layouts[2], known.types,
+        audit.change_statement(tracking, t.target, 'INSERT', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'),
+        audit.moved_expression(tracking, t.target), audit.columns_alias(t.target, 'o'), audit.columns_alias(t.target, 'n'),
+        audit.change_statement(tracking, t.target, 'UPDATE ONE', 'c'), audit.change_statement(tracking, t.target, 'UPDATE', 'c'),
+        CASE t.on_failure WHEN 'warn' THEN format($f$
+EXCEPTION WHEN OTHERS THEN
+    PERFORM nextval('audit.lost_changes');
+    RAISE WARNING 'audit trail: changes of %% were not recorded (%%)', %L, SQLSTATE;
+    RETURN NULL;$f$, t.name) ELSE '' END);
     RETURN format($f$CREATE OR REPLACE FUNCTION audit.%I() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -472,6 +519,35 @@ END
 $$;
 COMMENT ON FUNCTION audit.change_function(bigint) IS 'What creates the trigger function of a tracked table; for the functions of the trail.';
 
+-- The tracked table of which a relation is a part; NULL if it is none any more: its triggers stay when it is detached.
+CREATE FUNCTION audit.target_of(tracking bigint, part oid) RETURNS text
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    root record;
+BEGIN
+    SELECT t.target, format('%I.%I', n.nspname, c.relname) AS name INTO root
+        FROM audit.tracked_tables t LEFT JOIN pg_class c ON c.oid = t.target LEFT JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.id = tracking;
+    IF NOT FOUND AND current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM audit.refuse_snapshot(format('%s', part::regclass));
+    END IF;
+    -- A partition's root is asked of the catalog as it is now, whatever the snapshot shows.
+    RETURN CASE WHEN pg_partition_root(part) = root.target OR part IN (SELECT audit.relations_of(root.target)) THEN root.name END;
+END
+$$;
+COMMENT ON FUNCTION audit.target_of(bigint, oid) IS 'The tracked table that a partition or a child belongs to; for the functions of the trail.';
+
+CREATE FUNCTION audit.refuse_snapshot(target text) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    RAISE EXCEPTION 'audit trail: % was altered or tracked after this transaction began', target USING ERRCODE = 'serialization_failure', HINT = 'Run the transaction again.';
+END
+$$;
+COMMENT ON FUNCTION audit.refuse_snapshot(text) IS 'Refuses a statement of a transaction that cannot see what its table is like; for the functions of the trail.';
+
 -- To track a table -----------------------------------------------------------------------
 
 -- The table and what is read and written with it.
@@ -485,8 +561,7 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.relations_of(oid) IS 'A table, its partitions and the tables that inherit from it.';
 
--- Makes the trigger function. Its owner may use it until audit.finish_tracking takes that back: triggers are made with the
--- rights of whoever owns the table.
+-- Makes the trigger function, which nobody may use: audit.make_triggers makes its triggers.
 CREATE FUNCTION audit.prepare_tracking(
     target regclass, tenant_column text, columns_out text[], columns_masked text[], max_value_bytes integer, action_type text, operations text[], on_failure text
 ) RETURNS bigint
@@ -511,6 +586,12 @@ BEGIN
         RAISE EXCEPTION 'audit trail: % is no table of which changes can be recorded', relation.name USING ERRCODE = 'wrong_object_type',
             HINT = 'A table that is not temporary, and none of Postgres or of the trail.';
     END IF;
+    FOR wrong IN WITH RECURSIVE parts AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = target UNION SELECT i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.inhrelid)
+        SELECT format('%I.%I', n.nspname, c.relname) FROM parts p JOIN pg_class c ON c.oid = p.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f'
+    LOOP
+        RAISE EXCEPTION 'audit trail: % has a foreign table as a part: %', relation.name, wrong USING ERRCODE = 'wrong_object_type',
+            HINT = 'Postgres refuses statements on a table with such a part if they are recorded.';
+    END LOOP;
     IF relation.relispartition THEN
         RAISE EXCEPTION 'audit trail: % is a partition', relation.name USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that it is a partition of.';
     END IF;
@@ -538,42 +619,90 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END LOOP;
     PERFORM audit.forget_dropped_tables();
-    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, target_oid, places_out, places_masked,
+            tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
         VALUES (target, relation.name, action_type, operations,
-            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
-        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
-            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), target,
+            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_out)),
+            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_masked)), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, target_oid, places_out, places_masked, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.target_oid, excluded.places_out, excluded.places_masked, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
                 excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
         RETURNING t.id INTO tracking;
     EXECUTE audit.change_function(tracking);
     EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM PUBLIC', 'record_change_' || tracking);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION audit.%I() TO %s', 'record_change_' || tracking, relation.relowner::regrole);
     RETURN tracking;
 END
 $$;
 COMMENT ON FUNCTION audit.prepare_tracking(regclass, text, text[], text[], integer, text, text[], text) IS 'Makes the trigger function of a table; for audit.track.';
+
+-- The triggers of a table or a part of it. Only its owner may let it: audit.track grants the right to make triggers on it, and takes
+-- it back. So the trigger function is never lent, and has the triggers that are made here alone.
+CREATE FUNCTION audit.make_triggers(tracking bigint, relation regclass) RETURNS void
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+    SET quote_all_identifiers = off
+AS $$
+DECLARE
+    t         audit.tracked_tables;
+    prefix    text;
+    operation text;
+    tables    text;
+BEGIN
+    SELECT * INTO t FROM audit.tracked_tables r WHERE r.id = tracking;
+    IF NOT FOUND OR relation NOT IN (SELECT audit.relations_of(t.target)) OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER')
+        OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = relation), 'MEMBER')
+    THEN
+        RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    prefix := CASE WHEN relation = t.target THEN 'audit_change_' ELSE 'audit_part_' END;
+    FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP
+        IF operation = ANY (t.operations) THEN
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()',
+                prefix || operation, operation, relation, tables, 'record_change_' || tracking);
+        END IF;
+    END LOOP;
+    IF 'truncate' = ANY (t.operations) THEN
+        -- The one before the other, by their names.
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.make_triggers(bigint, regclass) IS 'Makes the triggers of a tracked table or of a part of it; for audit.track.';
 
 CREATE FUNCTION audit.finish_tracking(target regclass) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    t       audit.tracked_tables;
-    grantee oid;
+    t audit.tracked_tables;
 BEGIN
     SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = finish_tracking.target;
     IF NOT FOUND OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
         RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    FOR grantee IN SELECT a.grantee FROM pg_proc p, aclexplode(p.proacl) a
-        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND a.grantee <> p.proowner
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM %s', 'record_change_' || t.id, grantee::regrole);
-    END LOOP;
-    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,tracked_by,tracked_at}'::text[]);
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,target_oid,places_out,places_masked,tracked_by,tracked_at}'::text[]);
 END
 $$;
-COMMENT ON FUNCTION audit.finish_tracking(regclass) IS 'Takes back what audit.prepare_tracking granted, and puts it on record; for audit.track.';
+COMMENT ON FUNCTION audit.finish_tracking(regclass) IS 'Puts it on record that a table is tracked; for audit.track.';
+
+-- A part that was detached keeps its triggers, and may be somebody else's: their function does nothing then.
+CREATE FUNCTION audit.forget_function(tracking bigint) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    name constant text := format('audit.%I()', 'record_change_' || tracking);
+BEGIN
+    IF EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure(name)) THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', name, 'BEGIN RETURN NULL; END');
+    ELSE
+        EXECUTE format('DROP FUNCTION IF EXISTS %s', name);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.forget_function(bigint) IS 'Drops the trigger function of a table that is tracked no more, or lets it do nothing; for the functions of the trail.';
 
 CREATE FUNCTION audit.forget_tracking(target regclass) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
@@ -589,7 +718,7 @@ BEGIN
     IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
         RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
     END IF;
-    EXECUTE format('DROP FUNCTION audit.%I()', 'record_change_' || t.id);
+    PERFORM audit.forget_function(t.id);
     DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
     PERFORM audit.append_event('audit.table_untracked', 'table', t.name, NULL, NULL, NULL, NULL);
 END
@@ -604,7 +733,7 @@ DECLARE
     t audit.tracked_tables;
 BEGIN
     FOR t IN SELECT * FROM audit.tracked_tables r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.target) LOOP
-        EXECUTE format('DROP FUNCTION IF EXISTS audit.%I()', 'record_change_' || t.id);
+        PERFORM audit.forget_function(t.id);
         DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
         PERFORM audit.append_event('audit.table_untracked', 'table', t.name, 'the table was dropped', NULL, NULL, NULL);
     END LOOP;
@@ -623,32 +752,35 @@ AS $$
 DECLARE
     tracking  constant bigint := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
     relation  regclass;
+    schema    regnamespace;
     prefix    text;
     operation text;
-    tables    text;
-    trigger   text;
+    lent      text[];
 BEGIN
     operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
-    FOR relation IN SELECT audit.relations_of(target) LOOP
+    FOR relation, schema IN SELECT c.oid, c.relnamespace FROM audit.relations_of(target) AS r JOIN pg_class c ON c.oid = r LOOP
+        -- What the trail needs to make the triggers.
+        lent := array_remove(ARRAY[CASE WHEN NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN format('USAGE ON SCHEMA %s', schema) END,
+            CASE WHEN NOT has_table_privilege('audit_maintainer', relation, 'TRIGGER') THEN format('TRIGGER ON %s', relation) END], NULL);
+        FOREACH operation IN ARRAY lent LOOP
+            EXECUTE format('GRANT %s TO audit_maintainer', operation);
+        END LOOP;
+        IF NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
+            RAISE EXCEPTION 'audit trail: schema % is not yours to let the trail in', schema USING ERRCODE = 'insufficient_privilege',
+                HINT = format('Its owner may: GRANT USAGE ON SCHEMA %s TO audit_maintainer;', schema);
+        END IF;
+        PERFORM audit.make_triggers(tracking, relation);
+        FOREACH operation IN ARRAY lent LOOP
+            EXECUTE format('REVOKE %s FROM audit_maintainer', operation);
+        END LOOP;
         prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
-        FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP
-            trigger := prefix || operation;
-            IF operation = ANY (operations) THEN
-                EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()',
-                    trigger, operation, relation, tables, 'record_change_' || tracking);
-                EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER %I', relation, trigger);
+        FOREACH operation IN ARRAY '{insert,update,delete,truncate,count}'::text[] LOOP
+            IF (CASE operation WHEN 'count' THEN 'truncate' ELSE operation END) = ANY (operations) THEN
+                EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER %I', relation, prefix || operation);
             ELSE
-                PERFORM audit.drop_trigger(relation, trigger);
+                PERFORM audit.drop_trigger(relation, prefix || operation);
             END IF;
         END LOOP;
-        IF 'truncate' = ANY (operations) THEN
-            -- The one before the other, by their names.
-            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
-            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
-            EXECUTE format('ALTER TABLE ONLY %1$s ENABLE TRIGGER %2$I, ENABLE TRIGGER %3$I', relation, prefix || 'count', prefix || 'truncate');
-        ELSE
-            PERFORM audit.drop_trigger(relation, prefix || 'count'), audit.drop_trigger(relation, prefix || 'truncate');
-        END IF;
     END LOOP;
     PERFORM audit.finish_tracking(target);
 END
@@ -675,10 +807,11 @@ AS $$
 DECLARE
     made record;
 BEGIN
-    FOR made IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
-        WHERE t.tgrelid IN (SELECT audit.relations_of(target))
-            -- A table that is part of another one may be tracked with that one too.
-            AND t.tgname ~ (CASE t.tgrelid WHEN target THEN '^audit_change_' ELSE '^audit_part_' END || '(insert|update|delete|count|truncate)$')
+    -- Those of partitions that were detached too, if they are the caller's.
+    FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN audit.tracked_tables t ON t.target = untrack.target
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
+        UNION ALL SELECT g.tgrelid::regclass, g.tgname FROM pg_trigger g
+            WHERE g.tgrelid IN (SELECT audit.relations_of(target)) AND g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
@@ -727,27 +860,93 @@ CREATE VIEW audit.changes WITH (security_invoker = true) AS
     WHERE e.metadata ? 'changes';
 COMMENT ON VIEW audit.changes IS 'Changes of tracked tables, one row for each field (a truncation has none): old and new value, by whom, for which request.';
 
+-- The row as it is after a change, as far as it is known: {"is_there": ..., "row": ...}; NULL if it cannot have been changed so.
+CREATE FUNCTION audit.row_after(before jsonb, operation text, changes jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE
+        WHEN operation = 'truncate' THEN '{"is_there": false, "row": {}}'
+        WHEN before -> 'is_there' = to_jsonb(operation = 'insert') THEN NULL
+        WHEN EXISTS (SELECT FROM jsonb_each(changes) f WHERE f.value ? 'old' AND before -> 'row' -> f.key <> f.value -> 'old') THEN NULL
+        WHEN operation = 'delete' THEN '{"is_there": false, "row": {}}'
+        ELSE jsonb_build_object('is_there', true, 'row', CASE operation WHEN 'update' THEN coalesce(before -> 'row', '{}') ELSE '{}' END
+            || (SELECT coalesce(jsonb_object_agg(f.key, f.value -> 'new') FILTER (WHERE f.value ? 'new'), '{}') FROM jsonb_each(changes) f)) END
+$$;
+COMMENT ON FUNCTION audit.row_after(jsonb, text, jsonb) IS 'What is known of a row after a change of it; for audit.row_history.';
+
+-- A trigger that changes a row once more is recorded before the change that fired it: by the numbers, the deeper change comes first.
+-- Whether it was fired by the other change, or by something else before, the values tell: the changes are put in the order in which
+-- each finds the row as the one before has left it.
+CREATE FUNCTION audit.order_changes(operations text[], changes jsonb[], transactions text[], depths bigint[]) RETURNS integer[]
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    ordered  integer[] := '{}';
+    -- Before each of them, and after the last.
+    states   jsonb[] := '{"{}"}';
+    count    integer := 0;
+    first    integer;
+    place    integer;
+    state    jsonb;
+    is_known boolean;
+BEGIN
+    FOR n IN 1 .. cardinality(operations) LOOP
+        first := count + 1;
+        WHILE first > 1 AND count - first < 100 AND depths[ordered[first - 1]] > depths[n] AND transactions[ordered[first - 1]] = transactions[n] LOOP
+            first := first - 1;
+        END LOOP;
+        state := NULL;
+        -- The change before it may not be known yet: then only what it leaves must fit.
+        FOREACH is_known IN ARRAY '{true,false}'::boolean[] LOOP
+            place := first;
+            WHILE place <= count + 1 LOOP
+                state := audit.row_after(CASE WHEN is_known THEN states[place] ELSE '{}' END, operations[n], changes[n]);
+                FOR later IN place .. count LOOP
+                    EXIT WHEN state IS NULL;
+                    state := audit.row_after(state, operations[ordered[later]], changes[ordered[later]]);
+                END LOOP;
+                EXIT WHEN state IS NOT NULL;
+                place := place + 1;
+            END LOOP;
+            EXIT WHEN state IS NOT NULL;
+        END LOOP;
+        FOR later IN REVERSE count .. place LOOP
+            ordered[later + 1] := ordered[later];
+        END LOOP;
+        ordered[place] := n;
+        count := count + 1;
+        FOR later IN place .. count LOOP
+            states[later + 1] := coalesce(audit.row_after(states[later], operations[ordered[later]], changes[ordered[later]]),
+                audit.row_after('{}', operations[ordered[later]], changes[ordered[later]]));
+        END LOOP;
+    END LOOP;
+    RETURN ordered;
+END
+$$;
+COMMENT ON FUNCTION audit.order_changes(text[], jsonb[], text[], bigint[]) IS 'The order in which the changes of a row were made; for audit.row_history.';
+
 CREATE FUNCTION audit.row_history(table_name text, key text) RETURNS TABLE (
         number bigint, changed_at timestamptz, operation text, changes jsonb, user_id text, request_id text, login text, event_id uuid)
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     SET jit = 'off'
 AS $$
-    WITH events AS (
-        SELECT audit.integer_of(e.metadata -> 'number') AS number, e.created_at, e.metadata ->> 'operation' AS operation, e.metadata -> 'changes' AS changes,
-            e.user_id, e.request_id, e.metadata ->> 'login' AS login, e.id, e.seq, e.metadata ->> 'transaction' AS transaction,
-            coalesce(audit.integer_of(e.metadata -> 'depth'), 1) AS depth
+    WITH events AS MATERIALIZED (
+        SELECT row_number() OVER (ORDER BY audit.integer_of(e.metadata -> 'number'), e.seq) AS n, audit.integer_of(e.metadata -> 'number') AS number, e.created_at,
+            e.metadata ->> 'operation' AS operation, CASE jsonb_typeof(e.metadata -> 'changes') WHEN 'object' THEN e.metadata -> 'changes' ELSE '{}' END AS changes,
+            e.user_id, e.request_id, e.metadata ->> 'login' AS login, e.id, e.metadata ->> 'transaction' AS transaction, coalesce(audit.integer_of(e.metadata -> 'depth'), 1) AS depth
         FROM audit.events e
         WHERE e.target_type = $1 AND coalesce(octet_length(e.target_id), 0) <= 1100 AND e.metadata ? 'changes'
             AND (e.target_id = $2 OR e.target_id IS NULL AND e.metadata ->> 'operation' = 'truncate' AND NOT e.metadata ? 'partition')
+    ), ordered AS MATERIALIZED (
+        SELECT p.n, p.place FROM (
+            SELECT audit.order_changes(array_agg(operation ORDER BY n), array_agg(changes ORDER BY n), array_agg(transaction ORDER BY n), array_agg(depth ORDER BY n)) AS places
+            FROM events HAVING bool_or(depth > 1)) AS o, unnest(o.places) WITH ORDINALITY AS p (n, place)
     )
-    -- A trigger that changes a row once more is recorded before the change that fired it.
     SELECT e.number, e.created_at, e.operation, e.changes, e.user_id, e.request_id, e.login, e.id
-    FROM events e LEFT JOIN LATERAL (
-        SELECT max(p.number) AS number FROM events p WHERE p.transaction = e.transaction AND p.number < e.number AND p.depth <= e.depth
-    ) AS before ON EXISTS (SELECT FROM events d WHERE d.depth > 1)
-    ORDER BY coalesce((SELECT min(d.number) FROM events d WHERE d.transaction = e.transaction AND d.number > coalesce(before.number, 0) AND d.number <= e.number
-        AND EXISTS (SELECT FROM events x WHERE x.depth > 1)), e.number), e.depth, e.number, e.seq
+    FROM events e LEFT JOIN ordered USING (n) ORDER BY coalesce(ordered.place, n)
 $$;
 COMMENT ON FUNCTION audit.row_history(text, text) IS 'The changes of a row in the order in which they were made. The table as schema.table, the key as its text; of several columns, as jsonb_build_object(...)::text.';
 
@@ -831,9 +1030,9 @@ END
 $$;
 GRANT SELECT ON audit.changes TO audit_reader, audit_auditor;
 GRANT SELECT ON audit.tracked TO audit_auditor, audit_operator, audit_writer;
-GRANT EXECUTE ON FUNCTION audit.row_history(text, text), audit.row_at(text, text, timestamptz) TO audit_reader, audit_auditor;
+GRANT EXECUTE ON FUNCTION audit.row_after(jsonb, text, jsonb), audit.order_changes(text[], jsonb[], text[], bigint[]), audit.row_history(text, text), audit.row_at(text, text, timestamptz) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.set_context(jsonb) TO audit_writer, audit_operator, audit_reader, audit_auditor;
 -- They look at whose the table is.
 GRANT EXECUTE ON FUNCTION audit.track(regclass, text, text[], text[], integer, text, text[], text), audit.untrack(regclass), audit.relations_of(oid),
-    audit.prepare_tracking(regclass, text, text[], text[], integer, text, text[], text), audit.finish_tracking(regclass), audit.forget_tracking(regclass),
+    audit.prepare_tracking(regclass, text, text[], text[], integer, text, text[], text), audit.make_triggers(bigint, regclass), audit.finish_tracking(regclass), audit.forget_tracking(regclass),
     audit.forget_dropped_tables(), audit.drop_trigger(regclass, text), audit.count_before_truncate() TO audit_writer, audit_operator;

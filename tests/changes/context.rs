@@ -1,6 +1,8 @@
 //! For whom a change was made.
 
 use super::{login, migrated, refused, tracked};
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use testkit::{Postgres, Session};
 
 const ID: &str = "0198f1d3-0000-7000-8000-000000000017";
@@ -213,6 +215,76 @@ fn row_that_a_trigger_of_the_host_changes_once_more_has_its_history_in_order() {
         postgres.psql("SELECT count(*) FROM items t WHERE to_jsonb(t) <> audit.row_at('public.items', id::text, now())"),
         "0"
     );
+}
+
+#[test]
+fn row_that_several_triggers_change_has_its_history_in_order() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE TABLE items (id int PRIMARY KEY, n int); CREATE TABLE orders (id int); CREATE TABLE kept (id int PRIMARY KEY, v text); CREATE TABLE deep (id int PRIMARY KEY, n int);
+         CREATE FUNCTION count_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN UPDATE items SET n = n + 1 WHERE id = 1; RETURN NULL; END $$;
+         CREATE TRIGGER t AFTER INSERT ON orders FOR EACH ROW EXECUTE FUNCTION count_it();
+         CREATE FUNCTION replace_it() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN DELETE FROM kept WHERE id = NEW.id; RETURN NEW; END $$;
+         CREATE TRIGGER t BEFORE INSERT ON kept FOR EACH ROW EXECUTE FUNCTION replace_it();
+         CREATE FUNCTION go_on() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF NEW.n < 4 THEN UPDATE deep SET n = n + 1 WHERE id = NEW.id; END IF; RETURN NULL; END $$;
+         CREATE TRIGGER t AFTER INSERT OR UPDATE ON deep FOR EACH ROW EXECUTE FUNCTION go_on();
+         SELECT audit.track('items'), audit.track('kept'), audit.track('deep'); INSERT INTO items VALUES (1, 0)",
+    );
+    // A trigger of another table, and then the program; one that makes room first; one that fires itself.
+    postgres.psql("BEGIN; INSERT INTO orders VALUES (1), (2); UPDATE items SET n = 100; INSERT INTO orders VALUES (3); COMMIT");
+    postgres.psql("INSERT INTO kept VALUES (1, 'a'); INSERT INTO kept VALUES (1, 'a'); BEGIN; INSERT INTO kept VALUES (1, 'b'); UPDATE kept SET v = 'c'; COMMIT");
+    postgres.psql("INSERT INTO deep VALUES (1, 1)");
+    for (table, row, history) in [
+        (
+            "items",
+            "{\"n\": 101, \"id\": 1}",
+            "insert update update update update",
+        ),
+        (
+            "kept",
+            "{\"v\": \"c\", \"id\": 1}",
+            "insert delete insert delete insert update",
+        ),
+        (
+            "deep",
+            "{\"n\": 4, \"id\": 1}",
+            "insert update update update",
+        ),
+    ] {
+        assert_eq!(
+            postgres.psql(&format!(
+                "SELECT audit.row_at('public.{table}', '1', clock_timestamp())"
+            )),
+            row,
+            "{table}"
+        );
+        assert_eq!(
+            postgres.psql(&format!("SELECT string_agg(operation, ' ' ORDER BY place) FROM audit.row_history('public.{table}', '1') WITH ORDINALITY
+                AS h (number, changed_at, operation, changes, user_id, request_id, login, event_id, place)")),
+            history,
+            "{table}"
+        );
+    }
+}
+
+#[test]
+fn setting_that_is_no_text_is_refused() {
+    let postgres = tracked();
+    // In the packet that begins a session, which Postgres does not check.
+    let mut server = TcpStream::connect(("127.0.0.1", postgres.port())).unwrap();
+    let packet = b"\0\x03\0\0user\0postgres\0database\0audit\0options\0-c app.user_id=\xff\xfe\0\0";
+    let query = b"INSERT INTO items VALUES (1, 'a', 1)\0";
+    for (kind, body) in [(&b""[..], &packet[..]), (b"Q", query), (b"X", b"")] {
+        server.write_all(kind).unwrap();
+        server
+            .write_all(&u32::try_from(body.len() + 4).unwrap().to_be_bytes())
+            .unwrap();
+        server.write_all(body).unwrap();
+    }
+    let mut told = Vec::new();
+    server.read_to_end(&mut told).unwrap();
+    assert!(String::from_utf8_lossy(&told).contains("C22021"));
+    assert_eq!(postgres.psql("SELECT count(*) FROM items"), "0");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use testkit::Postgres;
 const FORGERIES: [&str; 12] = [
     "SELECT audit.begin_change('app.t', NULL)",
     "SELECT audit.end_change(NULL, 1)",
-    "SELECT audit.record_truncation(NULL, 'change')",
+    "SELECT audit.record_truncation(NULL, 'change', false)",
     "SELECT audit.append_event('change', 'app.t', '1', NULL, NULL, NULL, '{\"changes\": {}}')",
     "SELECT audit.change_statement(1, 'app.t'::regclass, 'INSERT', 'c')",
     "SELECT audit.change_function(1)",
@@ -58,28 +58,43 @@ fn no_function_makes_an_event_of_a_change_that_was_not_made() {
 }
 
 #[test]
-fn trigger_function_records_nothing_for_another_table_while_it_is_lent() {
+fn trigger_function_is_lent_to_nobody() {
     let postgres = migrated();
     let mut app = owner(&postgres);
     app.psql("CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE other (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1); SELECT audit.track('t')");
-    // It may be used until audit.finish_tracking is called, which is never.
-    app.psql("SELECT audit.prepare_tracking('t', NULL, NULL, NULL, 64, 'x', '{insert,update,delete,truncate}', 'fail')");
-    for name in ["audit_change_insert", "audit_part_insert", "other"] {
-        app.psql(&format!("CREATE TRIGGER {name} AFTER INSERT ON other REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()"));
+    // As audit.track does it, and stops half-way.
+    app.psql("SELECT audit.prepare_tracking('t', NULL, NULL, NULL, 64, 'x', '{insert,update,delete,truncate}', 'fail'); GRANT TRIGGER ON t, other TO audit_maintainer; GRANT USAGE ON SCHEMA app TO audit_maintainer");
+    for trigger in [
+        "CREATE TRIGGER more AFTER INSERT ON other REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
+        "CREATE OR REPLACE TRIGGER audit_change_update AFTER UPDATE ON t REFERENCING NEW TABLE AS old_rows OLD TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
+        "CREATE OR REPLACE TRIGGER audit_change_delete AFTER DELETE ON t FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
+        "SELECT audit.make_triggers(1, 'other')",
+    ] {
+        refused(&mut app, "42501", trigger);
     }
-    for name in ["audit_change_truncate", "audit_part_truncate"] {
-        app.psql(&format!("CREATE TRIGGER {name} BEFORE TRUNCATE ON other FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()"));
-    }
-    assert_eq!(
-        changes_by(
-            &postgres,
-            &mut app,
-            "INSERT INTO other VALUES (1, 1); TRUNCATE other"
-        ),
-        ""
+    app.psql("REVOKE ALL ON t, other FROM audit_maintainer");
+    refused(&mut app, "42501", "SELECT audit.make_triggers(1, 't')");
+    let mut stranger = login(&postgres, "stranger", Some("audit_writer"));
+    postgres.psql("GRANT TRIGGER ON app.t TO audit_maintainer");
+    refused(
+        &mut stranger,
+        "42501",
+        "SELECT audit.make_triggers(1, 'app.t')",
     );
-    // As a partition or a child for a moment it is one; then it is not.
-    app.psql("CREATE TABLE child () INHERITS (t); CREATE TRIGGER audit_part_insert AFTER INSERT ON child REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()");
+    // A table has its right back after it is tracked, and so has its schema.
+    app.psql("REVOKE ALL ON t FROM audit_maintainer; REVOKE USAGE ON SCHEMA app FROM audit_maintainer; SELECT audit.track('t')");
+    assert_eq!(
+        postgres.psql("SELECT has_table_privilege('audit_maintainer', 'app.t', 'TRIGGER'), has_schema_privilege('audit_maintainer', 'app', 'USAGE')"),
+        "f|f"
+    );
+    // Who owns a table and not its schema asks who does.
+    postgres.psql("CREATE SCHEMA theirs; GRANT USAGE, CREATE ON SCHEMA theirs TO app");
+    app.psql("CREATE TABLE theirs.t (id int PRIMARY KEY)");
+    refused(&mut app, "42501", "SELECT audit.track('theirs.t')");
+    postgres.psql("GRANT USAGE ON SCHEMA theirs TO audit_maintainer");
+    app.psql("SELECT audit.track('theirs.t')");
+    // What is left of a child does nothing once it is none.
+    app.psql("CREATE TABLE child () INHERITS (t); SELECT audit.track('t')");
     assert_eq!(
         changes_by(
             &postgres,
@@ -88,26 +103,70 @@ fn trigger_function_records_nothing_for_another_table_while_it_is_lent() {
         ),
         "insert app.t 8 {\"n\": {\"new\": 8}, \"id\": {\"new\": 8}} in app.child"
     );
-    // With the rows exchanged, for each row, or a second time.
-    app.psql("CREATE TRIGGER again AFTER INSERT ON t REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1();
-        CREATE TRIGGER audit_part_insert AFTER INSERT ON t REFERENCING NEW TABLE AS new_rows FOR EACH ROW EXECUTE FUNCTION audit.record_change_1();
-        CREATE TRIGGER audit_change_row AFTER INSERT ON t FOR EACH ROW EXECUTE FUNCTION audit.record_change_1()");
-    assert_eq!(
-        changes_by(&postgres, &mut app, "INSERT INTO t VALUES (2, 2)"),
-        "insert app.t 2 {\"n\": {\"new\": 2}, \"id\": {\"new\": 2}}"
-    );
-    app.psql("CREATE OR REPLACE TRIGGER audit_change_update AFTER UPDATE ON t REFERENCING NEW TABLE AS old_rows OLD TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()");
-    assert_eq!(changes_by(&postgres, &mut app, "UPDATE t SET n = 5"), "");
-    // Tracked again, it is as it was.
-    app.psql("SELECT audit.track('t')");
-    assert_eq!(
-        changes_by(&postgres, &mut app, "UPDATE t SET n = 6 WHERE id = 2"),
-        "update app.t 2 {\"n\": {\"new\": 6, \"old\": 5}}"
-    );
+}
+
+#[test]
+fn column_of_another_type_runs_nothing_of_the_host() {
+    let postgres = with_evil();
+    let mut app = postgres.session("app");
+    app.psql("CREATE DOMAIN app.word AS text; CREATE TABLE t (id int PRIMARY KEY, v app.word, w text); INSERT INTO t VALUES (1, 'a', 'b'); SELECT audit.track('t')");
+    // From one type of the host to another; then from one of Postgres, before a transaction with an older snapshot changes a row.
+    app.psql("ALTER TABLE t ALTER v TYPE app.mood USING 'good'; UPDATE t SET v = 'bad'; DELETE FROM t; INSERT INTO t VALUES (1, 'good', 'b')");
+    let mut old = postgres.session("app");
+    old.psql("SET search_path = app; INSERT INTO t VALUES (2, 'good', 'b')");
+    old.psql("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1");
+    app.psql("ALTER TABLE t ALTER w TYPE app.mood USING 'good'");
     refused(
-        &mut app,
-        "42501",
-        "CREATE TRIGGER more AFTER INSERT ON other REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
+        &mut old,
+        "40001",
+        "INSERT INTO t VALUES (3, 'good', 'good')",
+    );
+    assert_eq!(
+        postgres.psql("SELECT string_agg(DISTINCT who || what, ', ') FROM public.ran WHERE who NOT IN ('postgres', 'app')"),
+        ""
+    );
+}
+
+#[test]
+fn transaction_with_an_old_snapshot_records_what_is_there() {
+    let postgres = migrated();
+    postgres.psql("CREATE TABLE t (id int PRIMARY KEY, pub text, secret text)");
+    let mut old = postgres.session("postgres");
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1";
+    old.psql(begin);
+    postgres.psql("SELECT audit.track('t', columns_out => '{secret}')");
+    assert_eq!(
+        changes_by(
+            &postgres,
+            &mut old,
+            "INSERT INTO t VALUES (1, 'p', 's'); COMMIT"
+        ),
+        "insert public.t 1 {\"id\": {\"new\": 1}, \"pub\": {\"new\": \"p\"}}"
+    );
+    old.psql(begin);
+    // What is hidden stands where another column was.
+    postgres.psql("ALTER TABLE t DROP COLUMN pub, ADD x text");
+    refused(
+        &mut old,
+        "40001",
+        "INSERT INTO t (id, secret, x) VALUES (2, 's', 'x')",
+    );
+    old.psql("ROLLBACK");
+    assert_eq!(
+        changes_by(
+            &postgres,
+            &mut old,
+            "INSERT INTO t (id, secret, x) VALUES (2, 's', 'x')"
+        ),
+        "insert public.t 2 {\"x\": {\"new\": \"x\"}, \"id\": {\"new\": 2}}"
+    );
+    // A partition that came and is tracked since.
+    postgres.psql("CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT audit.track('parted')");
+    old.psql(begin);
+    postgres.psql("CREATE TABLE low (gone text, id int NOT NULL); ALTER TABLE low DROP gone; ALTER TABLE parted ATTACH PARTITION low FOR VALUES FROM (0) TO (10); SELECT audit.track('parted')");
+    assert_eq!(
+        changes_by(&postgres, &mut old, "INSERT INTO low VALUES (1); COMMIT"),
+        "insert public.parted 1 {\"id\": {\"new\": 1}} in public.low"
     );
 }
 

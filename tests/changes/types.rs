@@ -21,7 +21,7 @@ fn values_of_the_hosts_types_are_recorded() {
     );
     for (kind, value, expected) in [
         ("mood", "'so \"so\"'", json!("so \"so\"")),
-        ("positive", "5", json!(5)),
+        ("positive", "5", json!("5")),
         ("positive[]", "'{5,6}'", json!("{5,6}")),
         ("mood[]", "'{sad,NULL}'", json!("{sad,NULL}")),
         ("moods", "'{sad}'", json!("{sad}")),
