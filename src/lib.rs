@@ -401,6 +401,8 @@ mod report;
 mod request;
 mod sink;
 mod spool;
+#[cfg(feature = "otlp")]
+mod sql;
 mod stats;
 mod sync;
 #[cfg(feature = "testing")]

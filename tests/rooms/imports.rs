@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["own_threads"]),
     ("database", &[]),
     ("record", &["clock", "limits", "vocabulary"]),
+    ("sql", &[]),
     ("redact", &["record", "vocabulary"]),
     ("error", &["database", "redact"]),
     (
@@ -91,6 +92,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "record",
             "report",
             "spool",
+            "sql",
             "stats",
             "vocabulary",
         ],

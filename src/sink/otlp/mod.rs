@@ -28,7 +28,6 @@ mod payload;
 mod receivers;
 mod span;
 mod span_data;
-mod sql;
 mod tls;
 mod transport;
 

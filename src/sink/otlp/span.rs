@@ -10,9 +10,9 @@ use super::attributes::{Attributes, cut};
 use super::conventions as names;
 use super::message;
 use super::receivers::{self, Shown, Step};
-use super::sql;
 use crate::config::otlp::{Content, QueryText};
 use crate::record::row::{Cell, Row};
+use crate::sql;
 use crate::vocabulary::{Field, Kind, Status};
 
 /// The longest text that is parsed as SQL; a longer one is exported only with `QueryText::Full`.

@@ -9,39 +9,25 @@ use sqlparser::keywords::Keyword;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, Tokenizer, Whitespace, Word};
 
+use super::dialect::{Dialect, ends_value, is_identifier, is_literal, written};
+
 /// The longest summary, by the conventions, in bytes.
 const SUMMARY_BYTES: usize = 255;
-
-/// Systems that use double quotes for identifiers and nothing else.
-const QUOTES_IDENTIFIERS: &[&str] = &["postgresql", "oracle.db", "cockroachdb", "trino", "duckdb"];
-
-/// Systems that quote identifiers with backticks.
-const HAS_BACKTICKS: &[&str] = &[
-    "mysql",
-    "mariadb",
-    "sqlite",
-    "clickhouse",
-    "gcp.bigquery",
-    "bigquery",
-    "databricks",
-    "hive",
-    "spark",
-];
 
 /// Sequences at which the dialects disagree on where a text ends, wherever they occur.
 const AMBIGUOUS: &[&str] = &["\\", "```", "'''", "\"\"\""];
 
 /// What may be exported of a query.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(crate) struct Query {
     /// The text with `?` for each literal; `None`: it could not be parsed.
-    pub(super) text: Option<String>,
+    pub(crate) text: Option<String>,
     /// Operations and targets; empty: none was found.
-    pub(super) summary: String,
+    pub(crate) summary: String,
 }
 
 /// Reads a query; `system` is the database's name in the conventions.
-pub(super) fn read(sql: &str, system: &str) -> Query {
+pub(crate) fn read(sql: &str, system: &str) -> Query {
     // Two single quotes within a literal may be next to its own.
     let plain = sql.replace("''", "");
     if AMBIGUOUS.iter().any(|text| plain.contains(text)) {
@@ -50,7 +36,10 @@ pub(super) fn read(sql: &str, system: &str) -> Query {
     let Ok(tokens) = Tokenizer::new(&GenericDialect {}, sql).tokenize() else {
         return Query::default();
     };
-    let has_backticks = HAS_BACKTICKS.contains(&system);
+    let Dialect {
+        quotes_identifiers,
+        has_backticks,
+    } = Dialect::of(system);
     if tokens
         .iter()
         .any(|token| is_ambiguous(token, has_backticks))
@@ -58,7 +47,6 @@ pub(super) fn read(sql: &str, system: &str) -> Query {
     {
         return Query::default();
     }
-    let quotes_identifiers = QUOTES_IDENTIFIERS.contains(&system);
     Query {
         text: Some(without_literals(&tokens, quotes_identifiers)),
         summary: summary(&tokens, quotes_identifiers),
@@ -98,32 +86,6 @@ fn is_ambiguous(token: &Token, has_backticks: bool) -> bool {
                         .contains(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '$' | '@')))
         }
         _ => false,
-    }
-}
-
-/// Returns whether a token is a value.
-fn is_literal(token: &Token) -> bool {
-    match token {
-        Token::Number(..)
-        | Token::SingleQuotedString(_)
-        | Token::DoubleQuotedString(_)
-        | Token::TripleSingleQuotedString(_)
-        | Token::TripleDoubleQuotedString(_)
-        | Token::DollarQuotedString(_)
-        | Token::NationalStringLiteral(_)
-        | Token::EscapedStringLiteral(_)
-        | Token::UnicodeStringLiteral(_)
-        | Token::HexStringLiteral(_)
-        | Token::SingleQuotedByteStringLiteral(_)
-        | Token::DoubleQuotedByteStringLiteral(_)
-        | Token::SingleQuotedRawStringLiteral(_)
-        | Token::DoubleQuotedRawStringLiteral(_) => true,
-        Token::Word(_) | Token::Whitespace(_) | Token::Placeholder(_) => false,
-        // A kind of token that is unknown here is kept only if it has no letter, digit or quote.
-        other => !other
-            .to_string()
-            .chars()
-            .all(|c| c.is_ascii_punctuation() && !matches!(c, '\'' | '"' | '`')),
     }
 }
 
@@ -180,54 +142,6 @@ fn without_literals(tokens: &[Token], quotes_identifiers: bool) -> String {
         before = Some(token);
     }
     text.trim().to_owned()
-}
-
-/// Returns a word as it was written, with the quotes in it doubled.
-fn written(word: &Word) -> String {
-    match word.quote_style {
-        Some(quote @ ('"' | '`')) => {
-            let doubled = word.value.replace(quote, &format!("{quote}{quote}"));
-            format!("{quote}{doubled}{quote}")
-        }
-        _ => word.to_string(),
-    }
-}
-
-/// Returns whether a word is a name or a keyword, rather than a value.
-fn is_identifier(
-    word: &Word,
-    before: Option<&Token>,
-    next: Option<&Token>,
-    quotes_identifiers: bool,
-) -> bool {
-    match word.quote_style {
-        None => !matches!(word.keyword, Keyword::TRUE | Keyword::FALSE),
-        Some('"') if !quotes_identifiers => {
-            // SQLite and MySQL take it for a value if there is no such column.
-            before == Some(&Token::Period)
-                || next == Some(&Token::Period)
-                || matches!(before, Some(Token::Word(word)) if is_before_name(word))
-        }
-        Some(_) => true,
-    }
-}
-
-/// Returns whether only a name can follow. Not after FROM: in `IS DISTINCT FROM` or
-/// `TRIM(… FROM …)` a value may follow.
-fn is_before_name(word: &Word) -> bool {
-    matches!(
-        word.keyword,
-        Keyword::JOIN | Keyword::INTO | Keyword::UPDATE | Keyword::TABLE | Keyword::AS
-    )
-}
-
-/// Returns whether a sign after this token is an operator.
-fn ends_value(token: &Token) -> bool {
-    match token {
-        Token::Word(word) => word.keyword == Keyword::NoKeyword || word.quote_style.is_some(),
-        Token::RParen | Token::RBracket | Token::Placeholder(_) => true,
-        other => is_literal(other),
-    }
 }
 
 /// Returns the operations and their targets, in the order of the text.
