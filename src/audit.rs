@@ -27,7 +27,7 @@ use crate::stats::Stats;
 /// | `AUDIT_ADOPT`: `gen_ai`, `sqlx`, `http` and variants, separated by commas | what is recorded without a tag; see [`Builder::adopt`] | nothing |
 /// | `AUDIT_ACTIVITIES`, separated by commas | which events are activities; see [`Builder::activities`] | none beside the usual ones |
 /// | `AUDIT_RECORD_PARAMETERS`, `true` or `1` | whether the field `parameters` of query runs is recorded; see [`Builder::record_parameters`] | no |
-/// | `AUDIT_REDACT`: `secrets`, `personal`, `ip`, separated by commas (feature `redact`) | what is masked before anything is written; see [`Builder::redact`](Builder) | nothing |
+/// | `AUDIT_REDACT`: `secrets`, `personal`, `ip`, `sql-literals`, separated by commas (feature `redact`) | what is masked before anything is written; see [`Builder::redact`](Builder) | nothing |
 /// | `OTEL_EXPORTER_OTLP_…` (feature `otlp`) | a collector to export to as well; see `Otlp::from_env` | no export |
 ///
 /// # Errors

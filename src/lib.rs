@@ -401,7 +401,7 @@ mod report;
 mod request;
 mod sink;
 mod spool;
-#[cfg(feature = "otlp")]
+#[cfg(any(feature = "otlp", feature = "redact"))]
 mod sql;
 mod stats;
 mod sync;

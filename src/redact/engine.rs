@@ -38,7 +38,8 @@ impl Engine {
         let mut columns = [false; Field::SLOTS];
         for field in Field::ALL {
             let may_be = |(place, _): &(Place, Action)| place.may_be_column(*field);
-            columns[usize::from(field.code())] = rules.places.iter().any(may_be);
+            let is_sql = *field == Field::SqlText && rules.sql_literals.is_some();
+            columns[usize::from(field.code())] = is_sql || rules.places.iter().any(may_be);
         }
         let is_of_any_name = |(place, _): &(Place, Action)| place.is_of_any_name();
         let always = !rules.customs.is_empty() || rules.places.iter().any(is_of_any_name);
@@ -328,7 +329,7 @@ fn put_again(out: &mut Vec<u8>, key: EntryName<'_>, value: Value<'_>) {
     }
 }
 
-/// Returns what places can be restricted to.
+/// Returns what places can be restricted to, and of which system the SQL is.
 fn record_of<'a>(frame: &[u8], inherited: &'a [u8], own: &'a [u8]) -> RecordOf<'a> {
     let mut record = RecordOf {
         kind: frame.get(2).and_then(|code| Kind::from_code(*code)),
@@ -346,6 +347,7 @@ fn record_of<'a>(frame: &[u8], inherited: &'a [u8], own: &'a [u8]) -> RecordOf<'
                 record.tenant = Some(text);
             }
             (EntryKey::Field(Field::TenantId), Value::Uuid(id)) => record.tenant_id = Some(id),
+            (EntryKey::Extra("db.system.name"), Value::Text(text)) => record.system = text,
             _ => {}
         }
     }

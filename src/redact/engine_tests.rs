@@ -1,4 +1,4 @@
-use super::super::{Place, Redaction, Redactor, Rules};
+use super::super::{Place, Redaction, RedactionError, Redactor, Rules};
 use super::*;
 use crate::limits::Limits;
 use crate::record::row::{Cell, Row};
@@ -287,4 +287,100 @@ proptest::proptest! {
         let frame = passed(&presets(), event);
         proptest::prop_assert!(!row(&frame).redactions.is_empty());
     }
+}
+
+#[test]
+fn literals_in_sql_are_redacted_before_anything_else_looks_at_them() {
+    let redaction = presets().sql_literals(Action::Mask);
+    let sql = "SELECT 'Ada', 4711 FROM t WHERE user='ada@example.com' AND password='x7' -- for Ada
+        AND \"Note\" = $1";
+    let record = QueryRun::new(sql).metadata("db.system.name", "postgresql");
+    let frame = passed(&redaction, record.error_message("of ada@example.com"));
+    let row = row(&frame);
+    assert_eq!(
+        row.text(Field::SqlText),
+        Some(
+            "SELECT '[sql-literal]', '[sql-literal]' FROM t WHERE user='[sql-literal]' AND password='[sql-literal]' -- [sql-comment]
+        AND \"Note\" = $1"
+        )
+    );
+    assert_eq!(
+        row.redactions,
+        [
+            "sql_text: sql-literal ×4, sql-comment ×1",
+            "error_message: email ×1"
+        ]
+    );
+    let hashing = Redaction::default()
+        .sql_literals(Action::Mask)
+        .action("sql-literal", Action::Hash);
+    assert_eq!(hashing.ready().unwrap_err(), RedactionError::NoKey);
+    let hashing = rules(&hashing.key("a key of 16 bytes or more"));
+    let of = |sql: &str| {
+        let frame =
+            one(&hashing.pass(NewRecord::from(QueryRun::new(sql)).encode(&Limits::default())));
+        self::row(&frame).text(Field::SqlText).unwrap().to_owned()
+    };
+    assert_eq!(of("SELECT 'Ada'"), of("SELECT 'Ada'"));
+    assert!(of("SELECT 'Ada'").starts_with("SELECT '[sql-literal #"));
+    assert_ne!(of("SELECT 'Ada'"), of("SELECT 'Bob'"));
+}
+
+#[test]
+fn literals_are_redacted_in_every_field_that_holds_sql() {
+    let redaction = Redaction::default().sql_literals(Action::Mask);
+    let statements = serde_json::json!([
+        {"sql_text": "SELECT 'secret'", "rows_returned": 3},
+        {"sqlText": ["SELECT 2", {"secret": 1}], "db.statement": 42, "text": "SELECT 'kept'"},
+    ]);
+    let event = Event::new("approval")
+        .metadata("sql_text", "UPDATE t SET a = 'secret\n'")
+        .metadata("db.query.text", "no statement, but a secret")
+        .metadata("db.statement", 17)
+        .metadata("query.text", "SELECT 'kept'")
+        .metadata("statements", statements);
+    let frame = passed(&redaction, event);
+    assert_eq!(
+        metadata(&frame),
+        serde_json::json!({
+            "sql_text": "UPDATE t SET a = '[sql-literal]'",
+            "db.query.text": "'[sql-literal]'",
+            "db.statement": "'[sql-literal]'",
+            "query.text": "SELECT 'kept'",
+            "statements": [
+                {"sql_text": "SELECT '[sql-literal]'", "rows_returned": 3},
+                {
+                    "sqlText": ["SELECT '[sql-literal]'", "'[sql-literal]'"],
+                    "db.statement": "'[sql-literal]'",
+                    "text": "SELECT 'kept'",
+                },
+            ],
+        })
+    );
+    assert_eq!(
+        row(&frame).redactions,
+        [
+            "sql_text: sql-literal ×1",
+            "db.query.text: sql-literal ×1",
+            "db.statement: sql-literal ×1",
+            "statements: sql-literal ×4",
+        ]
+    );
+}
+
+#[test]
+fn literal_that_a_limit_cut_off_is_redacted() {
+    let limits = Limits {
+        field_bytes: 40,
+        ..Limits::default()
+    };
+    let rules = rules(&presets().sql_literals(Action::Mask));
+    let sql = "SELECT a FROM t WHERE b = 'a secret that is long'";
+    let frame = one(&rules.pass(NewRecord::from(QueryRun::new(sql)).encode(&limits)));
+    let row = row(&frame);
+    assert_eq!(
+        row.text(Field::SqlText),
+        Some("SELECT a FROM t WHERE b = '[sql-literal]'")
+    );
+    assert_eq!(row.redactions, ["sql_text: sql-literal ×1"]);
 }

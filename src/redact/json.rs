@@ -33,6 +33,11 @@ pub(super) fn is_like(text: &str) -> bool {
     )
 }
 
+/// Returns whether a text is one of JSON.
+pub(super) fn is_text(text: &str) -> bool {
+    text.trim_start().starts_with('"') && is_json(text)
+}
+
 /// Returns whether a text is JSON.
 pub(super) fn is_json(text: &str) -> bool {
     rewrite(text, &mut Vec::new(), &mut |_, _| Becomes::Itself).is_some()

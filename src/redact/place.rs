@@ -33,6 +33,23 @@ pub(super) const SECRET_NAMES: &[&str] = &[
     "credentials",
 ];
 
+/// The fields that hold SQL: a query run's, that of an approval and of each statement of a run, and those
+/// that spans of other libraries have.
+pub(super) const SQL_FIELDS: &[&str] = &["sql_text", "db.query.text", "db.statement"];
+
+/// Returns whether what is at a path is SQL.
+pub(super) fn holds_sql(path: &[String]) -> bool {
+    let is_at_end = |field: &&str| {
+        let mut names = path.iter().rev();
+        // A member of JSON may have dots in its name.
+        path.last().is_some_and(|last| *last == squeezed(field))
+            || field
+                .rsplit('.')
+                .all(|name| names.next().is_some_and(|other| *other == squeezed(name)))
+    };
+    SQL_FIELDS.iter().any(is_at_end)
+}
+
 /// A place in a record: a column, or a value in its metadata.
 ///
 /// A place is named by the last names on the way to it, separated by dots: `password` is each value of
@@ -258,13 +275,15 @@ pub(super) const fn column(field: Field) -> &'static str {
     }
 }
 
-/// Of what a record is: what a place can be restricted to.
+/// Of what a record is: what a place can be restricted to, and which system its SQL is for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RecordOf<'a> {
     pub(super) kind: Option<Kind>,
     pub(super) family: Option<&'a str>,
     pub(super) tenant: Option<&'a str>,
     pub(super) tenant_id: Option<uuid::Uuid>,
+    /// The system that its SQL is for; empty: not known.
+    pub(super) system: &'a str,
 }
 
 impl RecordOf<'_> {
@@ -320,7 +339,7 @@ mod tests {
             kind: Some(Kind::Event),
             family: Some("approval"),
             tenant: Some("acme"),
-            tenant_id: None,
+            ..RecordOf::default()
         };
         assert!(
             Place::new("x")

@@ -8,15 +8,19 @@ use super::counts::Counts;
 use super::custom::Redactor;
 use super::engine::Engine;
 use super::passed::Rules as Passing;
-use super::place::{Names, Place, RecordOf, SECRET_NAMES};
+use super::place::{Names, Place, RecordOf, SECRET_NAMES, SQL_FIELDS};
 use super::ruleset::RuleSet;
 use super::scan::{CARD, EMAIL, IBAN, NATIONAL_ID, PHONE, Rules, Scanner};
 use super::shapes;
 use super::tally::Tally;
-use super::value::{CUT_OFF, NAME, New, Values};
+use super::value::{CUT_OFF, NAME, New, SQL_COMMENT, SQL_LITERAL, Values};
+use crate::sql;
 
 /// The rule of the preset for addresses of machines.
 const IP: &str = "ip";
+
+/// The word for literals in SQL in `AUDIT_REDACT`.
+const SQL_LITERALS: &str = "sql-literals";
 
 /// What [`Redaction::check`] shows of a text is under this name.
 const TEXT: &str = "text";
@@ -53,6 +57,7 @@ pub struct Redaction {
     secrets: bool,
     personal: bool,
     ip_addresses: bool,
+    sql_literals: Option<Action>,
     places: Vec<(Place, Action)>,
     shapes: Vec<(Shape, Action)>,
     /// The actions of rules of the presets; `None`: the rule is left out.
@@ -67,6 +72,7 @@ impl fmt::Debug for Redaction {
             .field("secrets", &self.secrets)
             .field("personal", &self.personal)
             .field("ip_addresses", &self.ip_addresses)
+            .field("sql_literals", &self.sql_literals)
             .field("places", &self.places)
             .field("shapes", &self.shapes)
             .field("actions", &self.actions)
@@ -121,7 +127,9 @@ impl Shape {
 #[non_exhaustive]
 pub enum RedactionError {
     /// A word in `AUDIT_REDACT` is unknown.
-    #[error("AUDIT_REDACT: a word is none of secrets, personal and ip, separated by commas")]
+    #[error(
+        "AUDIT_REDACT: a word is none of secrets, personal, ip and sql-literals, separated by commas"
+    )]
     Word,
     /// A rule hashes, and there is no key.
     #[error(
@@ -174,7 +182,8 @@ impl Checker {
     /// Returns what the rules make of a text, as if a field held it.
     pub fn check(&self, text: &str) -> Redacted {
         // As for a record: most texts hold nothing, and are searched once.
-        if self.0.customs.is_empty() && !self.0.scanner.may_find(text.as_bytes(), &[]) {
+        let is_sql = self.0.sql_literals.is_some() && sql::is_statement(text);
+        if self.0.customs.is_empty() && !is_sql && !self.0.scanner.may_find(text.as_bytes(), &[]) {
             return Redacted {
                 text: text.to_owned(),
                 rules: Vec::new(),
@@ -230,6 +239,31 @@ impl Redaction {
         self
     }
 
+    /// Adds a rule for every literal in SQL, whatever its value: texts, numbers, `TRUE` and `FALSE` in the
+    /// fields `sql_text` (of query runs, approvals and each statement of a run), `db.query.text` and
+    /// `db.statement`. It comes before the rules by shape, and after those by [place](Self::place).
+    ///
+    /// A literal becomes `'[sql-literal]'`, with its quotes, so that the text is still SQL; what a comment says
+    /// becomes `[sql-comment]`. Placeholders (`$1`, `?`, `:name`) and names stay.
+    ///
+    /// The dialect is that of the system that the record's field `db.system.name` says (`postgresql`,
+    /// `mysql`, …). Without it, what is a literal in any dialect is one: text in double quotes that need not
+    /// be a name, and all from where dialects disagree on where a literal ends. Text that a limit cut off
+    /// within a literal, and text that is no statement at all, is one as well.
+    ///
+    /// ```
+    /// use tracing_audit::redact::{Action, Redaction};
+    ///
+    /// let redaction = Redaction::default().sql_literals(Action::Mask);
+    /// let checked = redaction.check("SELECT name FROM users WHERE born < '1815-12-10' AND id = $1")?;
+    /// assert_eq!(checked.text(), "SELECT name FROM users WHERE born < '[sql-literal]' AND id = $1");
+    /// # Ok::<(), tracing_audit::redact::RedactionError>(())
+    /// ```
+    pub fn sql_literals(mut self, action: Action) -> Self {
+        self.sql_literals = Some(action);
+        self
+    }
+
     /// Adds a rule by place: a field, or a path in JSON ([`Place`]).
     pub fn place(mut self, place: impl Into<Place>, action: Action) -> Self {
         self.places.push((place.into(), action));
@@ -268,8 +302,8 @@ impl Redaction {
         self
     }
 
-    /// Reads the rules in the environment: `AUDIT_REDACT` lists presets (`secrets`, `personal`, `ip`),
-    /// separated by commas, and `AUDIT_REDACT_KEY`, or the file that `AUDIT_REDACT_KEY_FILE` names, has
+    /// Reads the rules in the environment: `AUDIT_REDACT` lists presets (`secrets`, `personal`, `ip`) and
+    /// `sql-literals`, separated by commas, and `AUDIT_REDACT_KEY`, or the file that `AUDIT_REDACT_KEY_FILE` names, has
     /// the key for hashes. `None`: nothing is set.
     ///
     /// # Errors
@@ -297,7 +331,8 @@ impl Redaction {
         Ok(Some(redaction))
     }
 
-    /// Adds the presets that a text lists, separated by commas: `secrets`, `personal`, `ip`.
+    /// Adds the presets that a text lists, separated by commas: `secrets`, `personal`, `ip`, and with
+    /// `sql-literals` the rule for [literals in SQL](Self::sql_literals), which masks.
     ///
     /// # Errors
     ///
@@ -312,13 +347,14 @@ impl Redaction {
                 "secrets" => self.secrets(),
                 "personal" => self.personal(),
                 IP => self.ip_addresses(),
+                SQL_LITERALS => self.sql_literals(Action::Mask),
                 _ => return Err(RedactionError::Word),
             };
         }
         Ok(self)
     }
 
-    /// Returns what the rules make of a text, as if a field held it.
+    /// Returns what the rules make of a text, as if a field held it: one of SQL if it begins as a statement.
     ///
     /// ```
     /// let redaction = tracing_audit::redact::Redaction::default().secrets().personal();
@@ -350,8 +386,13 @@ impl Redaction {
     }
 
     fn action_of(&self, rule: &str) -> Option<Action> {
+        self.action_or(rule, Action::Mask)
+    }
+
+    /// Returns the action that was set for a rule; `None` if it was left out.
+    fn action_or(&self, rule: &str, otherwise: Action) -> Option<Action> {
         let said = self.actions.iter().rev().find(|(name, _)| name == rule);
-        said.map_or(Some(Action::Mask), |(_, action)| *action)
+        said.map_or(Some(otherwise), |(_, action)| *action)
     }
 
     fn rules(&self) -> Result<RuleSet, RedactionError> {
@@ -366,13 +407,16 @@ impl Redaction {
         if places.iter().any(|(place, _)| place.is_empty()) {
             return Err(RedactionError::Place);
         }
+        let sql_literals = self
+            .sql_literals
+            .and_then(|action| self.action_or(SQL_LITERAL, action));
+        let fields = sql_literals.map_or(&[][..], |_| SQL_FIELDS).iter();
+        let sql_fields: Vec<_> = fields.map(|field| Place::new(*field)).collect();
+        let all_places = || places.iter().map(|(place, _)| place).chain(&sql_fields);
+        let literals = all_places().flat_map(Place::literals);
         let mut rules = Rules {
             shapes: self.shapes()?,
-            names: places
-                .iter()
-                .flat_map(|(place, _)| place.literals())
-                .filter(|name| name != "*")
-                .collect(),
+            names: literals.filter(|name| name != "*").collect(),
             ..Rules::default()
         };
         let mut personal: Vec<(&str, Option<Action>)> = Vec::new();
@@ -402,12 +446,13 @@ impl Redaction {
             .collect();
         names.extend(places.iter().map(|(place, _)| place.written().to_owned()));
         names.extend(personal.iter().map(|(name, _)| (*name).to_owned()));
+        names.extend(sql_literals.map(|_| SQL_LITERAL.to_owned()));
         self.are_known(&names)?;
         let key = match &self.key {
             Some(key) => Some(Key::new(key).ok_or(RedactionError::ShortKey)?),
             None => None,
         };
-        let mut actions = places.iter().map(|(_, action)| *action);
+        let mut actions = places.iter().map(|(_, action)| *action).chain(sql_literals);
         let hashes = actions.any(|action| action == Action::Hash)
             || rules
                 .shapes
@@ -420,11 +465,12 @@ impl Redaction {
             return Err(RedactionError::NoKey);
         }
         names.extend(self.customs.iter().map(|custom| custom.name().to_owned()));
-        names.extend([CUT_OFF.to_owned(), NAME.to_owned()]);
+        names.extend([SQL_COMMENT, CUT_OFF, NAME].map(str::to_owned));
         Ok(RuleSet {
             scanner: Scanner::new(rules),
-            names: Names::new(places.iter().map(|(place, _)| place)),
+            names: Names::new(all_places()),
             places,
+            sql_literals,
             customs: self.customs.clone(),
             key,
             counts: Arc::new(Counts::new(names)),
@@ -438,7 +484,10 @@ impl Redaction {
                 self.personal && [EMAIL, CARD, IBAN, PHONE, NATIONAL_ID].contains(&rule);
             let is_secret =
                 || SECRET_NAMES.contains(&rule) || all_secrets().any(|shape| shape.name == rule);
-            is_personal || self.ip_addresses && rule == IP || self.secrets && is_secret()
+            is_personal
+                || self.ip_addresses && rule == IP
+                || self.sql_literals.is_some() && rule == SQL_LITERAL
+                || self.secrets && is_secret()
         };
         let unknown = self
             .actions

@@ -14,6 +14,8 @@ pub(crate) struct RuleSet {
     pub(super) scanner: Scanner,
     pub(super) places: Vec<(Place, Action)>,
     pub(super) names: Names,
+    /// What becomes of the literals in SQL; `None`: they are not looked for.
+    pub(super) sql_literals: Option<Action>,
     pub(super) customs: Vec<Arc<dyn Redactor>>,
     pub(super) key: Option<Key>,
     pub(super) counts: Arc<Counts>,

@@ -9,6 +9,7 @@ use super::ruleset::{FAILED, RuleSet};
 use super::scan::{CARD, EMAIL, IBAN, NATIONAL_ID, PHONE};
 use super::tally::Tally;
 use crate::record::decode::{Entry, EntryKey, Value};
+use crate::sql;
 use crate::vocabulary::Field;
 
 /// What stands in the place of a value that was cut off by a limit, and may be one to redact.
@@ -19,6 +20,10 @@ const CUT_OFF_MASK: &str = "[cut-off]";
 
 /// The rule that is named when the name of a field was redacted.
 pub(super) const NAME: &str = "name";
+
+/// The rule for literals in SQL, and the one for what a comment there says.
+pub(super) const SQL_LITERAL: &str = "sql-literal";
+pub(super) const SQL_COMMENT: &str = "sql-comment";
 
 /// How often JSON within a text of JSON is followed.
 const NESTED: u32 = 3;
@@ -47,6 +52,8 @@ struct Text<'t> {
     is_cut: bool,
     /// Whether rules for persons leave it: it says who acted.
     is_of_user: bool,
+    /// What becomes of its literals, if it is SQL.
+    sql: Option<Action>,
     nested: u32,
 }
 
@@ -58,6 +65,7 @@ impl<'a> Values<'a, '_> {
             name: "",
             is_cut: false,
             is_of_user: false,
+            sql: None,
             nested: NESTED,
         };
         match self.of_inner(text, &mut Vec::new(), &mut Tally::default()) {
@@ -66,13 +74,15 @@ impl<'a> Values<'a, '_> {
         }
     }
 
-    /// Returns what becomes of a text that no field holds.
+    /// Returns what becomes of a text that no field holds; it is SQL if it begins as a statement.
     pub(super) fn of_plain(&self, text: &str, tally: &mut Tally<'a>) -> New {
+        let is_sql = |_: &Action| sql::is_statement(text);
         let text = Text {
             written: text,
             name: "",
             is_cut: false,
             is_of_user: false,
+            sql: self.rules.sql_literals.filter(is_sql),
             nested: NESTED,
         };
         self.of_text(text, &mut Vec::new(), tally)
@@ -116,6 +126,7 @@ impl<'a> Values<'a, '_> {
                 name,
                 is_cut,
                 is_of_user,
+                sql: self.sql_at(&path),
                 nested: NESTED,
             },
             &mut path,
@@ -144,16 +155,21 @@ impl<'a> Values<'a, '_> {
         if let Some(new) = self.by_place(&written, path, tally) {
             return new;
         }
-        if matches!(value, Value::Bool(_) | Value::Uuid(_)) || !self.rules.scanner.wants_numbers() {
-            return New::Same;
-        }
         let text = Text {
             written: &written,
             name,
             is_cut: false,
             is_of_user: false,
+            sql: None,
             nested: 0,
         };
+        if let Some(action) = self.sql_at(path) {
+            let (new, _) = self.of_sql(text, action, tally);
+            return new.map_or(New::Same, New::Text);
+        }
+        if matches!(value, Value::Bool(_) | Value::Uuid(_)) || !self.rules.scanner.wants_numbers() {
+            return New::Same;
+        }
         self.by_shape(text, tally).map_or(New::Same, New::Text)
     }
 
@@ -163,17 +179,7 @@ impl<'a> Values<'a, '_> {
         if let Some(new) = self.by_place(text.written, path, tally) {
             return new;
         }
-        let mut current: Option<String> = None;
-        if json::is_like(text.written) && text.nested > 0 {
-            current = self.of_json(text, path, tally);
-        }
-        let so_far = Text {
-            written: current.as_deref().unwrap_or(text.written),
-            ..text
-        };
-        if let Some(new) = self.by_shape(so_far, tally) {
-            current = Some(new);
-        }
+        let mut current = self.by_rules(text, path, tally);
         for custom in &self.rules.customs {
             let so_far = current.as_deref().unwrap_or(text.written);
             let place = path.join(".");
@@ -219,12 +225,14 @@ impl<'a> Values<'a, '_> {
         let has_escapes = text.written.contains('\\');
         let mut is_changed = false;
         let new = json::rewrite(text.written, path, &mut |path, part| {
+            let sql = self.sql_at(path);
             let new = match part {
                 Part::Name(name) => self
                     .by_shape(
                         Text {
                             written: name,
                             name: "",
+                            sql: None,
                             nested: 0,
                             ..text
                         },
@@ -234,12 +242,27 @@ impl<'a> Values<'a, '_> {
                 Part::Other("null") => New::Same,
                 // The whole text is no member of itself, and was asked about before.
                 Part::Other(written) if written.len() == text.written.trim().len() => New::Same,
+                // What is no text is no SQL: a value as a whole.
+                Part::Text(written) | Part::Number(written) | Part::Other(written)
+                    if sql.is_some() && !written.starts_with('[') =>
+                {
+                    let inner = Text {
+                        written,
+                        name: "",
+                        is_cut: false,
+                        sql,
+                        nested: text.nested - 1,
+                        ..text
+                    };
+                    self.of_inner(inner, path, tally)
+                }
                 Part::Other(written) => self.by_place(written, path, tally).unwrap_or(New::Same),
                 Part::Number(number) => self.by_place(number, path, tally).unwrap_or_else(|| {
                     let name = path.last().map_or("", String::as_str).to_owned();
                     let number = Text {
                         written: number,
                         name: &name,
+                        sql: None,
                         nested: 0,
                         ..text
                     };
@@ -250,6 +273,7 @@ impl<'a> Values<'a, '_> {
                         written: inner,
                         name: "",
                         is_cut: false,
+                        sql: None,
                         nested: text.nested - 1,
                         ..text
                     };
@@ -273,17 +297,73 @@ impl<'a> Values<'a, '_> {
         if let Some(new) = self.by_place(inner.written, path, tally) {
             return new;
         }
-        let nested = (json::is_like(inner.written) && inner.nested > 0)
-            .then(|| self.of_json(inner, path, tally))
-            .flatten();
-        let so_far = Text {
-            written: nested.as_deref().unwrap_or(inner.written),
-            ..inner
+        self.by_rules(inner, path, tally)
+            .map_or(New::Same, New::Text)
+    }
+
+    /// Returns the text without its literals if it is SQL, without the values at the places in its JSON, and
+    /// without those that have a shape; `None`: there is none.
+    fn by_rules(
+        &self,
+        text: Text<'_>,
+        path: &mut Vec<String>,
+        tally: &mut Tally<'a>,
+    ) -> Option<String> {
+        let (current, is_cut) = match text.sql {
+            // As `Debug` writes a text.
+            Some(action) if !json::is_text(text.written) => self.of_sql(text, action, tally),
+            _ if json::is_like(text.written) && text.nested > 0 => {
+                (self.of_json(text, path, tally), text.is_cut)
+            }
+            _ => (None, text.is_cut),
         };
-        match self.by_shape(so_far, tally) {
-            Some(new) => New::Text(new),
-            None => nested.map_or(New::Same, New::Text),
+        let so_far = Text {
+            written: current.as_deref().unwrap_or(text.written),
+            is_cut,
+            ..text
+        };
+        self.by_shape(so_far, tally).or(current)
+    }
+
+    /// Returns what becomes of literals at a path, if there is SQL.
+    fn sql_at(&self, path: &[String]) -> Option<Action> {
+        self.rules.sql_literals.filter(|_| place::holds_sql(path))
+    }
+
+    /// Returns SQL without its literals, and whether its end is still as it was cut off.
+    fn of_sql(
+        &self,
+        text: Text<'_>,
+        action: Action,
+        tally: &mut Tally<'a>,
+    ) -> (Option<String>, bool) {
+        let literals = sql::literals(text.written, self.record.system);
+        let mut new = String::new();
+        let mut at = 0;
+        for literal in &literals {
+            let value = text.written[literal.value.clone()].as_bytes();
+            new.push_str(&text.written[at..literal.range.start]);
+            // Between quotes, so that what is left can be read as SQL.
+            let (rule, quote) = match literal.kind {
+                sql::Kind::Literal => (SQL_LITERAL, "'"),
+                sql::Kind::Comment => (SQL_COMMENT, ""),
+            };
+            tally.add(rule);
+            new.push_str(quote);
+            new.push_str(&action::replaced(
+                action,
+                rule,
+                value,
+                self.rules.key.as_ref(),
+            ));
+            new.push_str(quote);
+            at = literal.range.end;
         }
+        if literals.is_empty() {
+            return (None, text.is_cut);
+        }
+        new.push_str(&text.written[at..]);
+        (Some(new), text.is_cut && at < text.written.len())
     }
 
     /// Returns the text without the values that have a shape; `None`: there is none.

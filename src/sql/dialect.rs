@@ -26,6 +26,9 @@ pub(super) struct Dialect {
     pub(super) quotes_identifiers: bool,
     /// Whether backticks are for identifiers.
     pub(super) has_backticks: bool,
+    /// Whether brackets may be for identifiers.
+    #[cfg(feature = "redact")]
+    pub(super) has_brackets: bool,
 }
 
 impl Dialect {
@@ -34,6 +37,9 @@ impl Dialect {
         Self {
             quotes_identifiers: QUOTES_IDENTIFIERS.contains(&system),
             has_backticks: HAS_BACKTICKS.contains(&system),
+            #[cfg(feature = "redact")]
+            has_brackets: system == "sqlite"
+                || !QUOTES_IDENTIFIERS.contains(&system) && !HAS_BACKTICKS.contains(&system),
         }
     }
 }

@@ -39,6 +39,7 @@ pub(crate) fn read(sql: &str, system: &str) -> Query {
     let Dialect {
         quotes_identifiers,
         has_backticks,
+        ..
     } = Dialect::of(system);
     if tokens
         .iter()

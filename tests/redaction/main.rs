@@ -10,6 +10,7 @@ mod corpus;
 mod environment;
 mod everywhere;
 mod harmless;
+mod sql_literals;
 
 use tracing_audit::redact::{Checker, Redaction};
 

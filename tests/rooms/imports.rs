@@ -18,7 +18,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("database", &[]),
     ("record", &["clock", "limits", "vocabulary"]),
     ("sql", &[]),
-    ("redact", &["record", "vocabulary"]),
+    ("redact", &["record", "sql", "vocabulary"]),
     ("error", &["database", "redact"]),
     (
         "config",

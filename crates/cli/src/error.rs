@@ -32,7 +32,9 @@ pub(crate) enum Error {
     #[error("there are no rules: set AUDIT_REDACT, or use --presets secrets,personal")]
     NoRules,
     /// A word of `--presets` is unknown.
-    #[error("--presets: a word is none of secrets, personal and ip, separated by commas")]
+    #[error(
+        "--presets: a word is none of secrets, personal, ip and sql-literals, separated by commas"
+    )]
     Presets,
     /// The rules of redaction cannot be used.
     #[error(transparent)]

@@ -414,7 +414,7 @@ struct Redact {
     /// The file with the text; - is standard input.
     #[arg(long, value_name = "FILE", default_value = "-")]
     check: PathBuf,
-    /// These presets instead: secrets, personal, ip, separated by commas.
+    /// These presets instead: secrets, personal, ip, sql-literals, separated by commas.
     #[arg(long, value_name = "LIST")]
     presets: Option<String>,
 }

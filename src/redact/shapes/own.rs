@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use super::Shape;
 
 /// What stands for a secret and is none: a placeholder, a variable, a mask.
-const PLACEHOLDER: &str = r"(?i)^(?:\$\{?\w+\}?|\$\d+|\?|:\w+|@\w+|%s|%\(\w+\)s|\{+[^{}]*\}+|<[^<>]*>|\[[^\[\]]*\]?|\*+|x{3,}|\.{2,}|\\?[nN]ull|none|undefined|redacted|your[_-].*|example.*|changeme)$";
+const PLACEHOLDER: &str = r"(?i)^(?:\$\{?\w+\}?|\$\d+|\?|:\w+|@\w+|%s|%\(\w+\)s|\{+[^{}]*\}+|<[^<>]*>|'?\[[^\[\]]*\]?'?|\*+|x{3,}|\.{2,}|\\?[nN]ull|none|undefined|redacted|your[_-].*|example.*|changeme)$";
 
 /// The words that a password goes by in a URL's query.
 const QUERY: &str = r"(?i)[?&;](?:password|passwd|pwd|token|access_token|refresh_token|id_token|auth_token|api_?key|apikey|secret|client_secret|x-amz-signature|x-amz-security-token|sig|signature)=([^&#\s\x22'<>]{6,})";

@@ -46,6 +46,9 @@ fn text_is_printed_as_it_would_be_stored_with_the_rules_that_applied() {
     let of_file = redact(&["--check", file.to_str().unwrap()], Some("personal"), "");
     std::fs::remove_file(&file).unwrap();
     assert_eq!(stdout(&of_file), stdout(&redacted));
+    let sql = redact(&["--check", "-"], Some("sql-literals"), "SELECT 'Ada', $1");
+    assert_eq!(stdout(&sql), "SELECT '[sql-literal]', $1");
+    assert_eq!(stderr(&sql), "sql-literal ×1\n");
 }
 
 #[test]
