@@ -384,3 +384,25 @@ fn literal_that_a_limit_cut_off_is_redacted() {
     );
     assert_eq!(row.redactions, ["sql_text: sql-literal ×1"]);
 }
+
+#[test]
+fn numbers_behind_an_escape_are_found() {
+    for number in [
+        "4111111111111111",
+        "+49 30 901820",
+        "DE89370400440532013000",
+    ] {
+        let body = serde_json::json!({ "note": format!("x\n{number}\t{number}") });
+        let event = Event::new("e").metadata("body", body);
+        let frame = passed(
+            &presets(),
+            event.metadata("debug", format!("Some(\"x\\n{number}\")")),
+        );
+        assert!(
+            !row(&frame).metadata.contains(number),
+            "{}",
+            row(&frame).metadata
+        );
+        assert_eq!(row(&frame).redactions.len(), 2, "{number}");
+    }
+}

@@ -1,6 +1,7 @@
 //! Finds values by their shape: first the literals of all shapes in one pass ([`literals`](super::literals)), then the shapes whose
 //! literals are there, then the numbers that nothing literal announces.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use super::action::Action;
@@ -150,7 +151,9 @@ impl Scanner {
     fn may_have_number(&self, bytes: &[u8], is_left: impl Fn(&Range<usize>) -> bool) -> bool {
         let mut has_any = false;
         if self.wants_numbers() && numbers::may_have(bytes) {
-            numbers::find(bytes, self.wanted, |_, found| has_any |= !is_left(&found));
+            numbers::find(&unescaped(bytes), self.wanted, |_, found| {
+                has_any |= !is_left(&found)
+            });
         }
         has_any
     }
@@ -182,7 +185,7 @@ impl Scanner {
             });
         }
         if self.wants_numbers() && numbers::may_have(text) {
-            numbers::find(text, self.wanted, |number, range| {
+            numbers::find(&unescaped(text), self.wanted, |number, range| {
                 let rule = [CARD, IBAN, PHONE, NATIONAL_ID][number as usize];
                 found.push(Found {
                     rule,
@@ -223,6 +226,18 @@ impl Scanner {
 
 impl Number {
     const _ORDER: () = assert!(Self::Card as usize == 0 && Self::NationalId as usize == 3);
+}
+
+/// Returns a text as long as this one, with blanks for the escapes of blanks that JSON and `Debug` write: the
+/// letter of an escape is none of the number behind it.
+fn unescaped(text: &[u8]) -> Cow<'_, [u8]> {
+    let mut new = Cow::Borrowed(text);
+    for at in memchr::memchr_iter(b'\\', text) {
+        if matches!(text.get(at + 1), Some(b'n' | b'r' | b't')) {
+            new.to_mut()[at..at + 2].fill(b' ');
+        }
+    }
+    new
 }
 
 /// Sorts what was found and joins what overlaps, under the name of what begins first and is longest.
