@@ -400,10 +400,26 @@ mod tests {
             "415-555-2671",
             "0049 30 901820",
             "06 12 34 56 78",
+            "1-415-555-2671",
+            "+1(415)555-2671",
+            "+49-(0)30-901820",
+            "+49 30 / 901820",
         ] {
             assert_eq!(found(&format!("at {phone} or")), [(Number::Phone, phone)]);
         }
         assert_eq!(found("Tel.: 030 901820"), [(Number::Phone, "030 901820")]);
+        for (word, phone) in [
+            ("Tel: ", "004930901820"),
+            ("TELÉFONO: ", "912345678"),
+            ("Tél. ", "0612345678"),
+            ("celular ", "11987654321"),
+        ] {
+            assert_eq!(found(&format!("{word}{phone}")), [(Number::Phone, phone)]);
+        }
+        for id in ["110105194912310038", "Aadhaar: 2341-2341-2346"] {
+            let (at, len) = (id.find(char::is_numeric).unwrap(), id.len());
+            assert_eq!(found(id), [(Number::NationalId, &id[at..len])]);
+        }
         for id in [
             "111.444.777-35",
             "131052-308T",
@@ -438,6 +454,7 @@ mod tests {
             "415 555 2671",
             "3.141592653589793",
             "1e+100000000",
+            "routing: 86095742719",
         ] {
             assert_eq!(found(text), [], "{text}");
         }

@@ -25,7 +25,9 @@ const NAMED: &[Named] = &[
     },
     Named {
         lens: &[&[11], &[2, 3, 3, 3]],
-        words: &["steuer", "idnr", "tax_id", "tax id", "tin"],
+        words: &[
+            "steuer", "idnr", "tax_id", "tax id", "tin ", "tin:", "tin=", "tin\"",
+        ],
         passes: checksums::steuer_id,
     },
     Named {
@@ -44,7 +46,7 @@ const NAMED: &[Named] = &[
         passes: sweden_with_century,
     },
     Named {
-        lens: &[&[12]],
+        lens: &[&[12], &[4, 4, 4]],
         words: &["aadhaar", "aadhar", "uidai"],
         passes: checksums::aadhaar,
     },
@@ -138,7 +140,8 @@ impl Groups<'_> {
         let group = self.all[at];
         let upper = |at: usize| self.text.get(at).map(u8::to_ascii_uppercase);
         let digits = || self.digits(group.start..group.end);
-        match (group.len(), upper(group.end)?) {
+        // All of it may be digits, and the text end there.
+        match (group.len(), upper(group.end).unwrap_or_default()) {
             (17, check) => checksums::china(&digits(), check).then_some(group.start..group.end + 1),
             (18, _) => {
                 let check = self.text[group.end - 1];
@@ -189,7 +192,7 @@ impl Groups<'_> {
 
     fn named_id(&self, at: usize) -> Option<Range<usize>> {
         let group = self.all[at];
-        if !matches!(group.len(), 2 | 3 | 9..=12) {
+        if !matches!(group.len(), 2..=4 | 9..=12) {
             return None;
         }
         NAMED.iter().find_map(|named| {

@@ -25,6 +25,13 @@ const WORDS: &[&str] = &[
     "whatsapp",
     "fax",
     "call me",
+    "tél",
+    "celular",
+    "cell:",
+    "ph:",
+    "telÉfono",
+    "mÓvil",
+    "tÉl",
     "phone_number",
 ];
 
@@ -45,10 +52,19 @@ impl Groups<'_> {
         {
             // With a separator: else it may be any number with zeros before it.
             let range = self.gathered(at, group.start, 11..=16)?;
-            return (range.end > group.end && self.stands_alone(&range)).then_some(range);
+            let is_told = range.end > group.end || self.says(group.start, WORDS);
+            return (is_told && self.stands_alone(&range)).then_some(range);
         }
         if let Some(range) = self.american(at).or_else(|| self.french(at)) {
             return Some(range);
+        }
+        // With the prefix of its country.
+        if group.len() == 1
+            && self.text[group.start] == b'1'
+            && let Some(range) = self.american(at + 1)
+            && matches!(&self.text[group.end..range.start], b"-" | b"." | b" ")
+        {
+            return Some(group.start..range.end);
         }
         let start = group.start - usize::from(before.ends_with(b"("));
         self.gathered(at, start, 7..=15)
@@ -80,7 +96,17 @@ impl Groups<'_> {
             let between = &self.text[end..group.start];
             let is_separator = matches!(
                 between,
-                b" " | b"-" | b"." | b"/" | b" (" | b") " | b")" | b")-" | b" - "
+                b" " | b"-"
+                    | b"."
+                    | b"/"
+                    | b"("
+                    | b" ("
+                    | b"-("
+                    | b") "
+                    | b")"
+                    | b")-"
+                    | b" - "
+                    | b" / "
             );
             // What follows a number in a sentence is a number of its own.
             let is_long_enough = count >= 11 && between == b" ";
@@ -112,8 +138,8 @@ impl Groups<'_> {
         };
         let start = groups[0].start - usize::from(is_bracketed);
         let range = start..groups[2].end;
-        (is_separated && is_exchange(0) && is_exchange(1) && self.stands_alone(&range))
-            .then_some(range)
+        let is_alone = !super::goes_on(self.text[range.end..].iter());
+        (is_separated && is_exchange(0) && is_exchange(1) && is_alone).then_some(range)
     }
 
     /// Returns a number such as 06 12 34 56 78.
