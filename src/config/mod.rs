@@ -525,7 +525,7 @@ impl Builder {
         let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         // Whoever asks for redaction must not get a trail without it.
         #[cfg(not(feature = "redact"))]
-        if var("AUDIT_REDACT").is_some() {
+        if std::env::var_os("AUDIT_REDACT").is_some_and(|rules| !rules.is_empty()) {
             return Err(BuildError::NoRedaction);
         }
         let service_name = var("AUDIT_SERVICE_NAME").or_else(|| var("OTEL_SERVICE_NAME"));

@@ -386,6 +386,13 @@ fn literal_that_a_limit_cut_off_is_redacted() {
 }
 
 #[test]
+fn text_is_checked_for_places_of_any_name() {
+    let redaction = Redaction::default().place("card.*", Action::Mask);
+    let checked = redaction.check(r#"{"card":{"x":"y"}}"#).unwrap();
+    assert_eq!(checked.text(), r#"{"card":{"x":"[card]"}}"#);
+}
+
+#[test]
 fn numbers_behind_an_escape_are_found() {
     for number in [
         "4111111111111111",

@@ -183,7 +183,13 @@ impl Checker {
     pub fn check(&self, text: &str) -> Redacted {
         // As for a record: most texts hold nothing, and are searched once.
         let is_sql = self.0.sql_literals.is_some() && sql::is_statement(text);
-        if self.0.customs.is_empty() && !is_sql && !self.0.scanner.may_find(text.as_bytes(), &[]) {
+        let has_any_name = self
+            .0
+            .places
+            .iter()
+            .any(|(place, _)| place.is_of_any_name());
+        let is_announced = !self.0.customs.is_empty() || is_sql || has_any_name;
+        if !is_announced && !self.0.scanner.may_find(text.as_bytes(), &[]) {
             return Redacted {
                 text: text.to_owned(),
                 rules: Vec::new(),
@@ -315,9 +321,16 @@ impl Redaction {
                 .ok()
                 .filter(|value| !value.trim().is_empty())
         };
+        // What cannot be read, or names nothing, must not start a program without redaction.
+        if std::env::var_os("AUDIT_REDACT").is_some_and(|listed| listed.to_str().is_none()) {
+            return Err(RedactionError::Word);
+        }
         let Some(listed) = var("AUDIT_REDACT") else {
             return Ok(None);
         };
+        if listed.split(',').all(|word| word.trim().is_empty()) {
+            return Err(RedactionError::Word);
+        }
         let mut redaction = Self::default().with_presets(&listed)?;
         redaction.key = match (var("AUDIT_REDACT_KEY"), var("AUDIT_REDACT_KEY_FILE")) {
             (Some(key), _) => Some(key.into_bytes()),

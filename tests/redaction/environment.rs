@@ -1,5 +1,8 @@
 //! The rules that the environment names, in a process of its own that dies.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use testkit::child::{
     child, child_processes, command, kill, say_ready_and_wait_to_be_killed, start_until_ready,
 };
@@ -60,7 +63,13 @@ fn rules_of_the_environment_hold_for_records_and_for_runs_that_never_ended() {
 #[test]
 fn unknown_word_in_the_environment_keeps_the_program_from_starting() {
     let (postgres, spool) = (Postgres::start(), Folder::new());
-    let mut command = command(child!(records_and_leaves_a_run_open), &postgres, &spool);
-    let output = command.env("AUDIT_REDACT", "secrets,all").output().unwrap();
-    assert!(!output.status.success());
+    let not_unicode = OsStr::from_bytes(b"secrets\xff");
+    for rules in [OsStr::new("secrets,all"), OsStr::new(","), not_unicode] {
+        let mut command = command(child!(records_and_leaves_a_run_open), &postgres, &spool);
+        let output = command.env("AUDIT_REDACT", rules).output().unwrap();
+        assert!(!output.status.success(), "{rules:?}");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned()
+            + &String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains("AUDIT_REDACT: a word is none"), "{said}");
+    }
 }
