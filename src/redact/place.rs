@@ -58,7 +58,7 @@ pub(super) fn holds_sql(path: &[String]) -> bool {
 /// object or an array covers all that is in it.
 ///
 /// Names are compared without regard to case and to `_` and `-`: `api_key` is also `apiKey` and
-/// `API-Key`.
+/// `API-Key`. Write the words of a name apart: in JSON, `apikey` is not looked for as `api_key`.
 ///
 /// ```
 /// use tracing_audit::redact::{Action, Place, Redaction};

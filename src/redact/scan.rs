@@ -152,7 +152,7 @@ impl Scanner {
         let mut has_any = false;
         if self.wants_numbers() && numbers::may_have(bytes) {
             numbers::find(&unescaped(bytes), self.wanted, |_, found| {
-                has_any |= !is_left(&found)
+                has_any |= !is_left(&found);
             });
         }
         has_any
