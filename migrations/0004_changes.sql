@@ -527,7 +527,7 @@ AS $$
 DECLARE
     root record;
 BEGIN
-    SELECT t.target, format('%I.%I', n.nspname, c.relname) AS name INTO root
+    SELECT t.target, CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS name INTO root
         FROM audit.tracked_tables t LEFT JOIN pg_class c ON c.oid = t.target LEFT JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.id = tracking;
     IF NOT FOUND AND current_setting('transaction_isolation') <> 'read committed' THEN
         PERFORM audit.refuse_snapshot(format('%s', part::regclass));

@@ -1,6 +1,6 @@
 //! Kinds of tables, and tables that are altered.
 
-use super::{changes, changes_by, migrated};
+use super::{changes, changes_by, migrated, refused};
 
 #[test]
 fn key_is_the_primary_key_as_a_text() {
@@ -232,6 +232,39 @@ fn moved_row_that_a_partition_refuses_is_deleted() {
         "delete public.parted 1 {\"id\": {\"old\": 1}}\ndelete public.parted 2 {\"id\": {\"old\": 2}}\ninsert public.parted 12 {\"id\": {\"new\": 12}}"
     );
     assert_eq!(postgres.psql("SELECT * FROM parted"), "12");
+}
+
+#[test]
+fn detached_partition_is_in_nobodys_way_and_a_foreign_one_is_refused() {
+    let postgres = migrated();
+    let parted = "CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id); CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (10);
+        SELECT audit.track('parted'); ALTER TABLE parted DETACH PARTITION low";
+    postgres.psql(&format!("{parted}; SELECT audit.untrack('parted')"));
+    assert_eq!(
+        postgres.psql("SELECT count(*) FROM pg_trigger WHERE tgrelid = 'low'::regclass AND tgname ~ 'insert|update|delete|truncate'"),
+        "0"
+    );
+    postgres.psql("DROP TABLE parted, low");
+    // Dropped without being untracked: its partition is still written to.
+    postgres.psql(&format!(
+        "{parted}; DROP TABLE parted; CREATE TABLE other (id int PRIMARY KEY)"
+    ));
+    assert_eq!(
+        changes(
+            &postgres,
+            "INSERT INTO low VALUES (1); SELECT audit.track('other'); INSERT INTO low VALUES (2)"
+        ),
+        ""
+    );
+    postgres.psql(
+        "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing; CREATE TABLE wide (id int) PARTITION BY RANGE (id);
+         CREATE FOREIGN TABLE far PARTITION OF wide FOR VALUES FROM (0) TO (10) SERVER nowhere",
+    );
+    refused(
+        &mut postgres.session("postgres"),
+        "42809",
+        "SELECT audit.track('wide')",
+    );
 }
 
 #[test]

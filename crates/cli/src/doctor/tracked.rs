@@ -4,7 +4,7 @@
 use super::finding::{Finding, counted, listed, or_ok};
 use super::look::{Answer, Look};
 
-/// For each tracked table: its name and how it was tracked, whether it is there, the triggers that it or a part
+/// For each tracked table: its name and how it was tracked, its name now if it is there, the triggers that it or a part
 /// of it lacks (or has switched off, or has with other transition tables), the columns that it did
 /// not have when it was tracked.
 const TRACKED: &str = "
@@ -24,13 +24,17 @@ const TRACKED: &str = "
             SELECT FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid
             WHERE g.tgrelid = w.oid AND g.tgname = w.trigger AND p.proname = w.function AND p.pronamespace = 'audit'::regnamespace
                 AND g.tgenabled IN ('O', 'A') AND g.tgtype = w.type AND g.tgqual IS NULL AND g.tgattr = ''
-                AND g.tgoldtable IS NOT DISTINCT FROM w.old AND g.tgnewtable IS NOT DISTINCT FROM w.new))
+                AND g.tgoldtable IS NOT DISTINCT FROM w.old AND g.tgnewtable IS NOT DISTINCT FROM w.new)
+        UNION ALL SELECT r.id, format('all of the foreign table %I.%I, which can have none: detach it', n.nspname, c.relname)
+            FROM relation r JOIN pg_class c ON c.oid = r.oid AND c.relkind = 'f' JOIN pg_namespace n ON n.oid = c.relnamespace)
     SELECT t.name, format('SELECT audit.track(%L, tenant_column => %L, columns_out => %L, columns_masked => %L, max_value_bytes => %s, action_type => %L, operations => %L, on_failure => %L);',
-            t.name, t.tenant_column, t.columns_out, t.columns_masked, t.max_value_bytes, t.action_type, t.operations, t.on_failure),
-        EXISTS (SELECT FROM pg_class c WHERE c.oid = t.target),
+            coalesce(now.name, t.name), t.tenant_column, t.columns_out, t.columns_masked, t.max_value_bytes, t.action_type, t.operations, t.on_failure),
+        now.name,
         ARRAY(SELECT what FROM lacking l WHERE l.id = t.id ORDER BY what),
         ARRAY(SELECT a.attname::text FROM pg_attribute a WHERE a.attrelid = t.target AND a.attnum > 0 AND NOT a.attisdropped AND a.attname <> ALL (t.columns) ORDER BY a.attnum)
-    FROM audit.tracked_tables t ORDER BY t.name";
+    FROM audit.tracked_tables t
+        LEFT JOIN (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace) AS now ON now.oid = t.target
+    ORDER BY t.name";
 
 /// The tracked tables whose function is not the one that `audit.track` makes of them; this login may be
 /// unable to ask.
@@ -67,7 +71,7 @@ const UNTRACKED: &str = "
 
 const CHECK: &str = "tracked_tables";
 
-type Tracked = (String, String, bool, Vec<String>, Vec<String>);
+type Tracked = (String, String, Option<String>, Vec<String>, Vec<String>);
 
 /// Checks the tracked tables, and that each table of these schemas is one.
 pub(crate) async fn check(
@@ -137,15 +141,23 @@ pub(crate) async fn check(
     Ok(or_ok(CHECK, findings, "tracked tables", found))
 }
 
-fn of_table((name, again, is_there, lacking, columns): Tracked, is_changed: bool) -> Vec<Finding> {
-    if !is_there {
+fn of_table((name, again, now, lacking, columns): Tracked, is_changed: bool) -> Vec<Finding> {
+    let Some(now) = now else {
         return vec![
             Finding::warning(CHECK, name, "it is tracked, and was dropped")
                 .expected("a table that is there")
                 .advice("SELECT audit.forget_dropped_tables();"),
         ];
-    }
+    };
     let mut findings = Vec::new();
+    if now != name {
+        findings.push(
+            Finding::warning(CHECK, name.clone(), format!("it has another name now: {now}"))
+                .expected("the name that it was tracked by")
+                .advice(again.clone())
+                .explained("Its changes are recorded under the name that it has; those before under the other."),
+        );
+    }
     if !lacking.is_empty() {
         let found = format!(
             "changes are not recorded: missing, switched off or changed is {}",

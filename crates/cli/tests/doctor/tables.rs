@@ -384,6 +384,23 @@ const TRACKED: &[Case] = &[
         found: &["problem tracked_tables public.months"],
     },
     Case {
+        done: "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER nowhere FOREIGN DATA WRAPPER nothing;
+            CREATE TABLE public.wide (id int) PARTITION BY RANGE (id); SELECT audit.track('public.wide');
+            CREATE FOREIGN TABLE public.far PARTITION OF public.wide FOR VALUES FROM (3) TO (4) SERVER nowhere",
+        undone: By("SELECT audit.untrack('public.wide')"),
+        found: &["problem tracked_tables public.wide"],
+    },
+    Case {
+        done: "ALTER TABLE public.agents RENAME TO helpers",
+        undone: AsAdvised,
+        found: &["warning tracked_tables public.agents"],
+    },
+    Case {
+        done: "ALTER TABLE public.helpers RENAME TO agents",
+        undone: AsAdvised,
+        found: &["warning tracked_tables public.helpers"],
+    },
+    Case {
         done: "DROP TABLE public.agents, public.months",
         undone: AsAdvised,
         found: &[

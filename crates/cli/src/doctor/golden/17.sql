@@ -1042,77 +1042,90 @@ CREATE OR REPLACE FUNCTION audit.change_function(tracking bigint)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    t      audit.tracked_tables;
-    layout text;
-    body   text;
-    record text;
+    t         audit.tracked_tables;
+    known     record;
+    -- For the old rows, and for the new ones.
+    layouts   text[] := '{}';
+    rows      text;
+    body      text;
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
-    EXECUTE 'SELECT ' || audit.columns_query(t.target::oid::text) INTO layout;
-    record := format($f$
-        -- Another layout than this was made with, as that of a partition: the statement is made anew.
-        IF layout IS DISTINCT FROM %1$L THEN
-            EXECUTE audit.change_statement(%2$s, TG_RELID, kind, '($1)') USING c;
-        ELSIF kind = 'INSERT' THEN
-            %3$s;
-        ELSIF kind = 'DELETE' THEN
-            %4$s;
-        -- Most updates change one row, of which less needs to be asked.
-        ELSIF (SELECT count(*) = 1 AND NOT bool_or(moved) FROM (SELECT %5$s AS moved FROM old_rows AS o %6$s CROSS JOIN new_rows AS n %7$s LIMIT 2) AS pairs) THEN
-            %8$s;
-        ELSE
-            %9$s;
-        END IF;
-        GET DIAGNOSTICS rows = ROW_COUNT;
-        PERFORM audit.end_change(c, rows);$f$,
-        layout, tracking, audit.change_statement(tracking, t.target, 'INSERT', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'),
-        audit.moved_expression(tracking, t.target), audit.columns_alias(t.target, 'o'), audit.columns_alias(t.target, 'n'),
-        audit.change_statement(tracking, t.target, 'UPDATE ONE', 'c'), audit.change_statement(tracking, t.target, 'UPDATE', 'c'));
+    SELECT * INTO STRICT known FROM audit.layout_of(t.target);
+    FOREACH rows IN ARRAY '{old_rows,new_rows}'::text[] LOOP
+        layouts := layouts || format($f$
+            names := (%1$s);
+            IF names = %2$L THEN
+                types := (%3$s);
+            END IF;$f$, audit.names_query(rows), known.names, audit.types_query(t.target, rows));
+    END LOOP;
     body := format($f$
 DECLARE
-    c      audit.change_context;
-    rows   bigint;
-    asked  text[] := ARRAY[TG_OP];
-    kind   text;
-    layout text;
-    target oid;
+    c       audit.change_context;
+    rows    bigint;
+    asked   text[] := ARRAY[TG_OP];
+    kind    text;
+    names   text;
+    types   text;
+    is_part constant boolean := starts_with(TG_NAME, 'audit_part_');
+    target  text := format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME);
 BEGIN
-    SELECT t.target, %7$s INTO target, layout
-        FROM pg_trigger g JOIN audit.tracked_tables t ON t.id = %6$s
-        WHERE g.tgrelid = TG_RELID AND g.tgname = TG_NAME AND coalesce(g.tgoldtable, 'old_rows') = 'old_rows'
-            AND g.tgname = CASE t.target WHEN TG_RELID THEN 'audit_change_' ELSE 'audit_part_' END || lower(TG_OP);
-    -- Whoever owns the table could make triggers of this for other tables or with the rows exchanged, while audit.track lets it.
-    IF target IS NULL OR TG_LEVEL <> 'STATEMENT' THEN
-        RETURN NULL;
-    END IF;
-    IF target <> TG_RELID THEN
-        IF TG_RELID NOT IN (SELECT audit.relations_of(target)) THEN
+    IF is_part THEN
+        target := audit.target_of(%1$s, TG_RELID);
+        IF target IS NULL THEN
             RETURN NULL;
         END IF;
-    END IF;%5$s
+    END IF;%2$s
     FOREACH kind IN ARRAY asked LOOP
-        c := audit.begin_change(CASE WHEN TG_NAME LIKE 'audit_part%%' THEN %1$L ELSE format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END,
-            CASE WHEN TG_NAME LIKE 'audit_part%%' THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
+        c := audit.begin_change(target, CASE WHEN is_part THEN format('%%I.%%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) END);
         IF kind = 'TRUNCATE' THEN
-            PERFORM audit.record_truncation(c, %2$L);
+            PERFORM audit.record_truncation(c, %3$L, %4$s);
             CONTINUE;
-        END IF;%3$s
+        ELSIF kind = 'DELETE' THEN%5$s
+        ELSE%6$s
+        END IF;
+        IF types IS DISTINCT FROM %7$L THEN
+            -- Another layout than this was made with, as that of a partition: the statement is made anew, of what the catalog shows.
+            IF names IS DISTINCT FROM (SELECT l.names FROM audit.tracked_tables t, audit.layout_of(TG_RELID) l WHERE t.id = %1$s) THEN
+                PERFORM audit.refuse_snapshot(target);
+            END IF;
+            EXECUTE audit.types_query(TG_RELID, CASE kind WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END) INTO types;
+            IF types IS DISTINCT FROM (SELECT l.types FROM audit.layout_of(TG_RELID) l) THEN
+                PERFORM audit.refuse_snapshot(target);
+            END IF;
+            EXECUTE audit.change_statement(%1$s, TG_RELID, kind, '($1)') USING c;
+        ELSIF kind = 'INSERT' THEN
+            %8$s;
+        ELSIF kind = 'DELETE' THEN
+            %9$s;
+        -- Most updates change one row, of which less needs to be asked.
+        ELSIF (SELECT count(*) = 1 AND NOT bool_or(moved) FROM (SELECT %10$s AS moved FROM old_rows AS o %11$s CROSS JOIN new_rows AS n %12$s LIMIT 2) AS pairs) THEN
+            %13$s;
+        ELSE
+            %14$s;
+        END IF;
+        GET DIAGNOSTICS rows = ROW_COUNT;
+        PERFORM audit.end_change(c, rows);
+        types := NULL;
     END LOOP;
-    RETURN NULL;%4$s
+    RETURN NULL;%15$s
 END
-$f$, t.name, t.action_type, record,
-        CASE t.on_failure WHEN 'warn' THEN format($f$
-EXCEPTION WHEN OTHERS THEN
-    PERFORM nextval('audit.lost_changes');
-    RAISE WARNING 'audit trail: changes of %% were not recorded (%%)', %L, SQLSTATE;
-    RETURN NULL;$f$, t.name) ELSE '' END,
+$f$, tracking,
         CASE (SELECT relkind FROM pg_class WHERE oid = t.target) WHEN 'p' THEN $f$
     -- A partition may refuse a row that is moved there (a trigger of the host's): then which new row was which old one is not known.
     IF TG_OP = 'UPDATE' THEN
         IF (SELECT count(*) FROM old_rows) <> (SELECT count(*) FROM new_rows) THEN
             asked := ARRAY['DELETE', 'INSERT'];
         END IF;
-    END IF;$f$ ELSE '' END, tracking, audit.columns_query('TG_RELID'));
+    END IF;$f$ ELSE '' END,
+        t.action_type, (t.tenant_column IS NOT NULL)::text, layouts[1], layouts[2], known.types,
+        audit.change_statement(tracking, t.target, 'INSERT', 'c'), audit.change_statement(tracking, t.target, 'DELETE', 'c'),
+        audit.moved_expression(tracking, t.target), audit.columns_alias(t.target, 'o'), audit.columns_alias(t.target, 'n'),
+        audit.change_statement(tracking, t.target, 'UPDATE ONE', 'c'), audit.change_statement(tracking, t.target, 'UPDATE', 'c'),
+        CASE t.on_failure WHEN 'warn' THEN format($f$
+EXCEPTION WHEN OTHERS THEN
+    PERFORM nextval('audit.lost_changes');
+    RAISE WARNING 'audit trail: changes of %% were not recorded (%%)', %L, SQLSTATE;
+    RETURN NULL;$f$, t.name) ELSE '' END);
     RETURN format($f$CREATE OR REPLACE FUNCTION audit.%I() RETURNS trigger
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -1182,6 +1195,11 @@ DECLARE
     is_lost boolean;
 BEGIN
     SELECT * INTO STRICT t FROM audit.tracked_tables WHERE id = tracking;
+    -- By its place a column is known under another name as well.
+    IF t.target_oid = t.target THEN
+        t.columns_out := t.columns_out || ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = t.target AND attnum = ANY (t.places_out) AND NOT attisdropped);
+        t.columns_masked := t.columns_masked || ARRAY(SELECT attname::text FROM pg_attribute WHERE attrelid = t.target AND attnum = ANY (t.places_masked) AND NOT attisdropped);
+    END IF;
     -- A column that is left out or masked, and has another name now or is gone: any that is new may be it, and is masked.
     is_lost := EXISTS (SELECT FROM unnest(t.columns_out || t.columns_masked) AS hidden
         WHERE hidden NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped));
@@ -1248,7 +1266,9 @@ BEGIN
             UNION ALL SELECT 'insert', %5$s, %9$s, %6$s, %7$s, ',"moved_from":' || to_json(%3$s) WHERE %1$s$f$,
                 moved, tenant[1], key[1], fields[1], tenant[2], key[2], fields[2], named[1], named[2]) ELSE '' END,
             -- Without a key a row is told whole if any of it changed.
-            CASE WHEN keys IS NULL THEN array_to_string(told || moved, ' OR ') ELSE 'e.changes <> ''''' END);
+            CASE WHEN keys IS NULL THEN array_to_string(told || moved, ' OR ') ELSE 'e.changes <> ''''' END)
+            -- A fence: else the columns of both rows are sorted, and of so many no tuple can be made.
+            || CASE operation WHEN 'UPDATE' THEN ' OFFSET 0' ELSE '' END;
         -- A key that is taken within the statement was left before, and is left again where a cascade changes a row twice; but
         -- where a key is checked at the end of the statement, or later, it may be taken before it is left.
         place := CASE (SELECT indimmediate FROM pg_index WHERE indrelid = t.target AND indisprimary)
@@ -1411,7 +1431,7 @@ CREATE OR REPLACE FUNCTION audit.columns_alias(relation oid, letter text)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT '(' || string_agg(letter || attnum, ', ' ORDER BY attnum) || ')' FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+    SELECT concat('(' || string_agg(letter || attnum, ', ' ORDER BY attnum) || ')') FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
 $function$
 ;
 --@ ["object","audit.columns_alias(oid,text)","function","",null]
@@ -1419,28 +1439,12 @@ $function$
 ALTER FUNCTION audit.columns_alias(oid,text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.columns_alias(oid,text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.columns_alias(oid,text) TO audit_maintainer;
---@ ["function","audit.columns_query(text)","","f (relation text) text",null]
-CREATE OR REPLACE FUNCTION audit.columns_query(relation text)
- RETURNS text
- LANGUAGE sql
- IMMUTABLE
- SET search_path TO 'pg_catalog', 'pg_temp'
-AS $function$
-    SELECT format('(SELECT string_agg(concat_ws('' '', attname, attnum, CASE WHEN atttypid < 16384 THEN atttypid END, attgenerated), '','' ORDER BY attnum)
-        FROM pg_attribute WHERE attrelid = %s AND attnum > 0 AND NOT attisdropped)', relation)
-$function$
-;
---@ ["object","audit.columns_query(text)","function","",null]
---@ ["owner","audit.columns_query(text)","","",null]
-ALTER FUNCTION audit.columns_query(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.columns_query(text)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.columns_query(text) TO audit_maintainer;
 --@ ["function","audit.context_setting(text)","","f (name text) text",null]
 CREATE OR REPLACE FUNCTION audit.context_setting(name text)
  RETURNS text
  LANGUAGE sql
  STABLE
-RETURN "left"(NULLIF(current_setting(('app.'::text || name), true), ''::text), 1024)
+RETURN "left"(convert_from(convert_to(NULLIF(current_setting(('app.'::text || name), true), ''::text), 'UTF8'::name), 'UTF8'::name), 1024)
 ;
 --@ ["object","audit.context_setting(text)","function","",null]
 --@ ["owner","audit.context_setting(text)","","",null]
@@ -2210,19 +2214,13 @@ CREATE OR REPLACE FUNCTION audit.finish_tracking(target regclass)
  SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
-    t       audit.tracked_tables;
-    grantee oid;
+    t audit.tracked_tables;
 BEGIN
     SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = finish_tracking.target;
     IF NOT FOUND OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
         RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    FOR grantee IN SELECT a.grantee FROM pg_proc p, aclexplode(p.proacl) a
-        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND a.grantee <> p.proowner
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM %s', 'record_change_' || t.id, grantee::regrole);
-    END LOOP;
-    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,tracked_by,tracked_at}'::text[]);
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,target_oid,places_out,places_masked,tracked_by,tracked_at}'::text[]);
 END
 $function$
 ;
@@ -2249,7 +2247,7 @@ DECLARE
     t audit.tracked_tables;
 BEGIN
     FOR t IN SELECT * FROM audit.tracked_tables r WHERE NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = r.target) LOOP
-        EXECUTE format('DROP FUNCTION IF EXISTS audit.%I()', 'record_change_' || t.id);
+        PERFORM audit.forget_function(t.id);
         DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
         PERFORM audit.append_event('audit.table_untracked', 'table', t.name, 'the table was dropped', NULL, NULL, NULL);
     END LOOP;
@@ -2265,6 +2263,28 @@ GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_operator;
 GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_writer;
 --@ ["privilege","audit.forget_dropped_tables()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.forget_dropped_tables() TO audit_maintainer;
+--@ ["function","audit.forget_function(bigint)","","f (tracking bigint) void",null]
+CREATE OR REPLACE FUNCTION audit.forget_function(tracking bigint)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    name constant text := format('audit.%I()', 'record_change_' || tracking);
+BEGIN
+    IF EXISTS (SELECT FROM pg_trigger WHERE tgfoid = to_regprocedure(name)) THEN
+        EXECUTE format('CREATE OR REPLACE FUNCTION %s RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS %L', name, 'BEGIN RETURN NULL; END');
+    ELSE
+        EXECUTE format('DROP FUNCTION IF EXISTS %s', name);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.forget_function(bigint)","function","",null]
+--@ ["owner","audit.forget_function(bigint)","","",null]
+ALTER FUNCTION audit.forget_function(bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.forget_function(bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.forget_function(bigint) TO audit_maintainer;
 --@ ["function","audit.forget_tracking(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.forget_tracking(target regclass)
  RETURNS void
@@ -2285,7 +2305,7 @@ BEGIN
     IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
         RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
     END IF;
-    EXECUTE format('DROP FUNCTION audit.%I()', 'record_change_' || t.id);
+    PERFORM audit.forget_function(t.id);
     DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
     PERFORM audit.append_event('audit.table_untracked', 'table', t.name, NULL, NULL, NULL, NULL);
 END
@@ -2435,6 +2455,22 @@ $function$
 ALTER FUNCTION audit.keep_no_statistics(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.keep_no_statistics(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.keep_no_statistics(regclass) TO audit_maintainer;
+--@ ["function","audit.layout_of(oid)","","f (relation oid, OUT names text, OUT types text) record",null]
+CREATE OR REPLACE FUNCTION audit.layout_of(relation oid, OUT names text, OUT types text)
+ RETURNS record
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT concat('{', string_agg(to_json(attname::text) || ':null', ',' ORDER BY attnum), '}'), concat('(', string_agg(least(atttypid, 16384)::text, ',' ORDER BY attnum), ')')
+    FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+$function$
+;
+--@ ["object","audit.layout_of(oid)","function","",null]
+--@ ["owner","audit.layout_of(oid)","","",null]
+ALTER FUNCTION audit.layout_of(oid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.layout_of(oid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.layout_of(oid) TO audit_maintainer;
 --@ ["function","audit.least_age()","","f () interval",null]
 CREATE OR REPLACE FUNCTION audit.least_age()
  RETURNS interval
@@ -2848,6 +2884,53 @@ $function$
 ALTER FUNCTION audit.make_leaf_safe(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.make_leaf_safe(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.make_leaf_safe(regclass) TO audit_maintainer;
+--@ ["function","audit.make_triggers(bigint,regclass)","","f (tracking bigint, relation regclass) void",null]
+CREATE OR REPLACE FUNCTION audit.make_triggers(tracking bigint, relation regclass)
+ RETURNS void
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET quote_all_identifiers TO 'off'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    t         audit.tracked_tables;
+    prefix    text;
+    operation text;
+    tables    text;
+BEGIN
+    SELECT * INTO t FROM audit.tracked_tables r WHERE r.id = tracking;
+    IF NOT FOUND OR relation NOT IN (SELECT audit.relations_of(t.target)) OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER')
+        OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = relation), 'MEMBER')
+    THEN
+        RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
+    END IF;
+    prefix := CASE WHEN relation = t.target THEN 'audit_change_' ELSE 'audit_part_' END;
+    FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP
+        IF operation = ANY (t.operations) THEN
+            EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()',
+                prefix || operation, operation, relation, tables, 'record_change_' || tracking);
+        END IF;
+    END LOOP;
+    IF 'truncate' = ANY (t.operations) THEN
+        -- The one before the other, by their names.
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
+        EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.make_triggers(bigint,regclass)","function","",null]
+--@ ["owner","audit.make_triggers(bigint,regclass)","","",null]
+ALTER FUNCTION audit.make_triggers(bigint,regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.make_triggers(bigint,regclass)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.make_triggers(bigint,regclass) TO audit_operator;
+--@ ["privilege","audit.make_triggers(bigint,regclass)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.make_triggers(bigint,regclass) TO audit_writer;
+--@ ["privilege","audit.make_triggers(bigint,regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.make_triggers(bigint,regclass) TO audit_maintainer;
 --@ ["object","audit.mandates","view","",null]
 --@ ["owner","audit.mandates","","",null]
 ALTER VIEW audit.mandates OWNER TO audit_owner;
@@ -3079,6 +3162,21 @@ $function$
 ALTER FUNCTION audit.moved_expression(bigint,oid) OWNER TO audit_maintainer;
 --@ ["privilege","audit.moved_expression(bigint,oid)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.moved_expression(bigint,oid) TO audit_maintainer;
+--@ ["function","audit.names_query(text)","","f (rows text) text",null]
+CREATE OR REPLACE FUNCTION audit.names_query(rows text)
+ RETURNS text
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('SELECT row_to_json(r.*)::text FROM (SELECT x.* FROM (SELECT) AS one LEFT JOIN %s AS x ON false) AS r', rows)
+$function$
+;
+--@ ["object","audit.names_query(text)","function","",null]
+--@ ["owner","audit.names_query(text)","","",null]
+ALTER FUNCTION audit.names_query(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.names_query(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.names_query(text) TO audit_maintainer;
 --@ ["function","audit.number_of(jsonb)","","f (value jsonb) double precision",null]
 CREATE OR REPLACE FUNCTION audit.number_of(value jsonb)
  RETURNS double precision
@@ -3135,6 +3233,66 @@ $function$
 ALTER FUNCTION audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
 --@ ["privilege","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.obstacles(text,text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.order_changes(text[],jsonb[],text[],bigint[])","","f (operations text[], changes jsonb[], transactions text[], depths bigint[]) integer[]",null]
+CREATE OR REPLACE FUNCTION audit.order_changes(operations text[], changes jsonb[], transactions text[], depths bigint[])
+ RETURNS integer[]
+ LANGUAGE plpgsql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    ordered  integer[] := '{}';
+    -- Before each of them, and after the last.
+    states   jsonb[] := '{"{}"}';
+    count    integer := 0;
+    first    integer;
+    place    integer;
+    state    jsonb;
+    is_known boolean;
+BEGIN
+    FOR n IN 1 .. cardinality(operations) LOOP
+        first := count + 1;
+        WHILE first > 1 AND count - first < 100 AND depths[ordered[first - 1]] > depths[n] AND transactions[ordered[first - 1]] = transactions[n] LOOP
+            first := first - 1;
+        END LOOP;
+        state := NULL;
+        -- The change before it may not be known yet: then only what it leaves must fit.
+        FOREACH is_known IN ARRAY '{true,false}'::boolean[] LOOP
+            place := first;
+            WHILE place <= count + 1 LOOP
+                state := audit.row_after(CASE WHEN is_known THEN states[place] ELSE '{}' END, operations[n], changes[n]);
+                FOR later IN place .. count LOOP
+                    EXIT WHEN state IS NULL;
+                    state := audit.row_after(state, operations[ordered[later]], changes[ordered[later]]);
+                END LOOP;
+                EXIT WHEN state IS NOT NULL;
+                place := place + 1;
+            END LOOP;
+            EXIT WHEN state IS NOT NULL;
+        END LOOP;
+        FOR later IN REVERSE count .. place LOOP
+            ordered[later + 1] := ordered[later];
+        END LOOP;
+        ordered[place] := n;
+        count := count + 1;
+        FOR later IN place .. count LOOP
+            states[later + 1] := coalesce(audit.row_after(states[later], operations[ordered[later]], changes[ordered[later]]),
+                audit.row_after('{}', operations[ordered[later]], changes[ordered[later]]));
+        END LOOP;
+    END LOOP;
+    RETURN ordered;
+END
+$function$
+;
+--@ ["object","audit.order_changes(text[],jsonb[],text[],bigint[])","function","",null]
+--@ ["owner","audit.order_changes(text[],jsonb[],text[],bigint[])","","",null]
+ALTER FUNCTION audit.order_changes(text[],jsonb[],text[],bigint[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.order_changes(text[],jsonb[],text[],bigint[])","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.order_changes(text[],jsonb[],text[],bigint[]) TO audit_auditor;
+--@ ["privilege","audit.order_changes(text[],jsonb[],text[],bigint[])","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.order_changes(text[],jsonb[],text[],bigint[]) TO audit_reader;
+--@ ["privilege","audit.order_changes(text[],jsonb[],text[],bigint[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.order_changes(text[],jsonb[],text[],bigint[]) TO audit_maintainer;
 --@ ["forced row security","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit.partition_lock","","",null]
@@ -3347,6 +3505,12 @@ BEGIN
         RAISE EXCEPTION 'audit trail: % is no table of which changes can be recorded', relation.name USING ERRCODE = 'wrong_object_type',
             HINT = 'A table that is not temporary, and none of Postgres or of the trail.';
     END IF;
+    FOR wrong IN WITH RECURSIVE parts AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = target UNION SELECT i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.inhrelid)
+        SELECT format('%I.%I', n.nspname, c.relname) FROM parts p JOIN pg_class c ON c.oid = p.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f'
+    LOOP
+        RAISE EXCEPTION 'audit trail: % has a foreign table as a part: %', relation.name, wrong USING ERRCODE = 'wrong_object_type',
+            HINT = 'Postgres refuses statements on a table with such a part if they are recorded.';
+    END LOOP;
     IF relation.relispartition THEN
         RAISE EXCEPTION 'audit trail: % is a partition', relation.name USING ERRCODE = 'wrong_object_type', HINT = 'Track the table that it is a partition of.';
     END IF;
@@ -3374,16 +3538,18 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END LOOP;
     PERFORM audit.forget_dropped_tables();
-    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, target_oid, places_out, places_masked,
+            tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
         VALUES (target, relation.name, action_type, operations,
-            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
-        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
-            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+            ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), target,
+            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_out)),
+            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_masked)), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, target_oid, places_out, places_masked, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.target_oid, excluded.places_out, excluded.places_masked, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
                 excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
         RETURNING t.id INTO tracking;
     EXECUTE audit.change_function(tracking);
     EXECUTE format('REVOKE ALL ON FUNCTION audit.%I() FROM PUBLIC', 'record_change_' || tracking);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION audit.%I() TO %s', 'record_change_' || tracking, relation.relowner::regrole);
     RETURN tracking;
 END
 $function$
@@ -3866,8 +4032,8 @@ $function$
 ALTER FUNCTION audit.record_tables() OWNER TO audit_maintainer;
 --@ ["privilege","audit.record_tables()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.record_tables() TO audit_maintainer;
---@ ["function","audit.record_truncation(audit.change_context,text)","","f (c audit.change_context, action_type text) void",null]
-CREATE OR REPLACE FUNCTION audit.record_truncation(c audit.change_context, action_type text)
+--@ ["function","audit.record_truncation(audit.change_context,text,boolean)","","f (c audit.change_context, action_type text, is_of_all boolean) void",null]
+CREATE OR REPLACE FUNCTION audit.record_truncation(c audit.change_context, action_type text, is_of_all boolean)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
@@ -3875,6 +4041,10 @@ AS $function$
 DECLARE
     rows constant bigint := nullif(current_setting('audit.truncated_rows', true), '');
 BEGIN
+    IF is_of_all THEN
+        c.tenant_id := NULL;
+        c.tenant_key := NULL;
+    END IF;
     INSERT INTO audit.events (id, tenant_id, user_id, user_role, agent_id, request_id, llm_session_id, conversation_id, parent_id, trace_id, span_id,
             service_name, action_type, target_type, status, created_at, metadata, problems, writer_id, seq, salt)
         VALUES ((c.id_head || lpad(to_hex(c.id_tail + 1), 15, '0'))::uuid, c.tenant_id, c.user_id, c.user_role, c.agent_id, c.request_id, c.llm_session_id,
@@ -3885,11 +4055,11 @@ BEGIN
 END
 $function$
 ;
---@ ["object","audit.record_truncation(audit.change_context,text)","function","",null]
---@ ["owner","audit.record_truncation(audit.change_context,text)","","",null]
-ALTER FUNCTION audit.record_truncation(audit.change_context,text) OWNER TO audit_maintainer;
---@ ["privilege","audit.record_truncation(audit.change_context,text)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.record_truncation(audit.change_context,text) TO audit_maintainer;
+--@ ["object","audit.record_truncation(audit.change_context,text,boolean)","function","",null]
+--@ ["owner","audit.record_truncation(audit.change_context,text,boolean)","","",null]
+ALTER FUNCTION audit.record_truncation(audit.change_context,text,boolean) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_truncation(audit.change_context,text,boolean)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_truncation(audit.change_context,text,boolean) TO audit_maintainer;
 --@ ["function","audit.referring(regclass)","","f (target regclass) SETOF text",null]
 CREATE OR REPLACE FUNCTION audit.referring(target regclass)
  RETURNS SETOF text
@@ -3967,6 +4137,22 @@ $function$
 ALTER FUNCTION audit.refuse_prepare() OWNER TO audit_maintainer;
 --@ ["privilege","audit.refuse_prepare()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.refuse_prepare() TO audit_maintainer;
+--@ ["function","audit.refuse_snapshot(text)","","f (target text) void",null]
+CREATE OR REPLACE FUNCTION audit.refuse_snapshot(target text)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    RAISE EXCEPTION 'audit trail: % was altered or tracked after this transaction began', target USING ERRCODE = 'serialization_failure', HINT = 'Run the transaction again.';
+END
+$function$
+;
+--@ ["object","audit.refuse_snapshot(text)","function","",null]
+--@ ["owner","audit.refuse_snapshot(text)","","",null]
+ALTER FUNCTION audit.refuse_snapshot(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_snapshot(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_snapshot(text) TO audit_maintainer;
 --@ ["function","audit.relations_of(oid)","","f (target oid) SETOF regclass",null]
 CREATE OR REPLACE FUNCTION audit.relations_of(target oid)
  RETURNS SETOF regclass
@@ -4327,6 +4513,31 @@ GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_reader;
 --@ ["privilege","audit.request_trail(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.request_trail(text) TO audit_maintainer;
+--@ ["function","audit.row_after(jsonb,text,jsonb)","","f (before jsonb, operation text, changes jsonb) jsonb",null]
+CREATE OR REPLACE FUNCTION audit.row_after(before jsonb, operation text, changes jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE
+        WHEN operation = 'truncate' THEN '{"is_there": false, "row": {}}'
+        WHEN before -> 'is_there' = to_jsonb(operation = 'insert') THEN NULL
+        WHEN EXISTS (SELECT FROM jsonb_each(changes) f WHERE f.value ? 'old' AND before -> 'row' -> f.key <> f.value -> 'old') THEN NULL
+        WHEN operation = 'delete' THEN '{"is_there": false, "row": {}}'
+        ELSE jsonb_build_object('is_there', true, 'row', CASE operation WHEN 'update' THEN coalesce(before -> 'row', '{}') ELSE '{}' END
+            || (SELECT coalesce(jsonb_object_agg(f.key, f.value -> 'new') FILTER (WHERE f.value ? 'new'), '{}') FROM jsonb_each(changes) f)) END
+$function$
+;
+--@ ["object","audit.row_after(jsonb,text,jsonb)","function","",null]
+--@ ["owner","audit.row_after(jsonb,text,jsonb)","","",null]
+ALTER FUNCTION audit.row_after(jsonb,text,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.row_after(jsonb,text,jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_after(jsonb,text,jsonb) TO audit_auditor;
+--@ ["privilege","audit.row_after(jsonb,text,jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_after(jsonb,text,jsonb) TO audit_reader;
+--@ ["privilege","audit.row_after(jsonb,text,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_after(jsonb,text,jsonb) TO audit_maintainer;
 --@ ["function","audit.row_at(text,text,timestamp with time zone)","","f (table_name text, key text, at timestamp with time zone) jsonb",null]
 CREATE OR REPLACE FUNCTION audit.row_at(table_name text, key text, at timestamp with time zone)
  RETURNS jsonb
@@ -4377,21 +4588,20 @@ CREATE OR REPLACE FUNCTION audit.row_history(table_name text, key text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
 AS $function$
-    WITH events AS (
-        SELECT audit.integer_of(e.metadata -> 'number') AS number, e.created_at, e.metadata ->> 'operation' AS operation, e.metadata -> 'changes' AS changes,
-            e.user_id, e.request_id, e.metadata ->> 'login' AS login, e.id, e.seq, e.metadata ->> 'transaction' AS transaction,
-            coalesce(audit.integer_of(e.metadata -> 'depth'), 1) AS depth
+    WITH events AS MATERIALIZED (
+        SELECT row_number() OVER (ORDER BY audit.integer_of(e.metadata -> 'number'), e.seq) AS n, audit.integer_of(e.metadata -> 'number') AS number, e.created_at,
+            e.metadata ->> 'operation' AS operation, CASE jsonb_typeof(e.metadata -> 'changes') WHEN 'object' THEN e.metadata -> 'changes' ELSE '{}' END AS changes,
+            e.user_id, e.request_id, e.metadata ->> 'login' AS login, e.id, e.metadata ->> 'transaction' AS transaction, coalesce(audit.integer_of(e.metadata -> 'depth'), 1) AS depth
         FROM audit.events e
         WHERE e.target_type = $1 AND coalesce(octet_length(e.target_id), 0) <= 1100 AND e.metadata ? 'changes'
             AND (e.target_id = $2 OR e.target_id IS NULL AND e.metadata ->> 'operation' = 'truncate' AND NOT e.metadata ? 'partition')
+    ), ordered AS MATERIALIZED (
+        SELECT p.n, p.place FROM (
+            SELECT audit.order_changes(array_agg(operation ORDER BY n), array_agg(changes ORDER BY n), array_agg(transaction ORDER BY n), array_agg(depth ORDER BY n)) AS places
+            FROM events HAVING bool_or(depth > 1)) AS o, unnest(o.places) WITH ORDINALITY AS p (n, place)
     )
-    -- A trigger that changes a row once more is recorded before the change that fired it.
     SELECT e.number, e.created_at, e.operation, e.changes, e.user_id, e.request_id, e.login, e.id
-    FROM events e LEFT JOIN LATERAL (
-        SELECT max(p.number) AS number FROM events p WHERE p.transaction = e.transaction AND p.number < e.number AND p.depth <= e.depth
-    ) AS before ON EXISTS (SELECT FROM events d WHERE d.depth > 1)
-    ORDER BY coalesce((SELECT min(d.number) FROM events d WHERE d.transaction = e.transaction AND d.number > coalesce(before.number, 0) AND d.number <= e.number
-        AND EXISTS (SELECT FROM events x WHERE x.depth > 1)), e.number), e.depth, e.number, e.seq
+    FROM events e LEFT JOIN ordered USING (n) ORDER BY coalesce(ordered.place, n)
 $function$
 ;
 --@ ["object","audit.row_history(text,text)","function","",null]
@@ -4985,6 +5195,31 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'system_metric'::text);
+--@ ["function","audit.target_of(bigint,oid)","","f (tracking bigint, part oid) text",null]
+CREATE OR REPLACE FUNCTION audit.target_of(tracking bigint, part oid)
+ RETURNS text
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    root record;
+BEGIN
+    SELECT t.target, CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS name INTO root
+        FROM audit.tracked_tables t LEFT JOIN pg_class c ON c.oid = t.target LEFT JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.id = tracking;
+    IF NOT FOUND AND current_setting('transaction_isolation') <> 'read committed' THEN
+        PERFORM audit.refuse_snapshot(format('%s', part::regclass));
+    END IF;
+    -- A partition's root is asked of the catalog as it is now, whatever the snapshot shows.
+    RETURN CASE WHEN pg_partition_root(part) = root.target OR part IN (SELECT audit.relations_of(root.target)) THEN root.name END;
+END
+$function$
+;
+--@ ["object","audit.target_of(bigint,oid)","function","",null]
+--@ ["owner","audit.target_of(bigint,oid)","","",null]
+ALTER FUNCTION audit.target_of(bigint,oid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.target_of(bigint,oid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.target_of(bigint,oid) TO audit_maintainer;
 --@ ["function","audit.tenant_batches(timestamp with time zone,uuid[],bigint[])","","f (since timestamp with time zone, writers uuid[], positions bigint[]) TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])",null]
 CREATE OR REPLACE FUNCTION audit.tenant_batches(since timestamp with time zone, writers uuid[], positions bigint[])
  RETURNS TABLE(writer_id uuid, first_seq bigint, last_seq bigint, first_id uuid, last_id uuid, tables text[])
@@ -5187,32 +5422,35 @@ AS $function$
 DECLARE
     tracking  constant bigint := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
     relation  regclass;
+    schema    regnamespace;
     prefix    text;
     operation text;
-    tables    text;
-    trigger   text;
+    lent      text[];
 BEGIN
     operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
-    FOR relation IN SELECT audit.relations_of(target) LOOP
+    FOR relation, schema IN SELECT c.oid, c.relnamespace FROM audit.relations_of(target) AS r JOIN pg_class c ON c.oid = r LOOP
+        -- What the trail needs to make the triggers.
+        lent := array_remove(ARRAY[CASE WHEN NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN format('USAGE ON SCHEMA %s', schema) END,
+            CASE WHEN NOT has_table_privilege('audit_maintainer', relation, 'TRIGGER') THEN format('TRIGGER ON %s', relation) END], NULL);
+        FOREACH operation IN ARRAY lent LOOP
+            EXECUTE format('GRANT %s TO audit_maintainer', operation);
+        END LOOP;
+        IF NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
+            RAISE EXCEPTION 'audit trail: schema % is not yours to let the trail in', schema USING ERRCODE = 'insufficient_privilege',
+                HINT = format('Its owner may: GRANT USAGE ON SCHEMA %s TO audit_maintainer;', schema);
+        END IF;
+        PERFORM audit.make_triggers(tracking, relation);
+        FOREACH operation IN ARRAY lent LOOP
+            EXECUTE format('REVOKE %s FROM audit_maintainer', operation);
+        END LOOP;
         prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
-        FOR operation, tables IN VALUES ('insert', 'NEW TABLE AS new_rows'), ('update', 'OLD TABLE AS old_rows NEW TABLE AS new_rows'), ('delete', 'OLD TABLE AS old_rows') LOOP
-            trigger := prefix || operation;
-            IF operation = ANY (operations) THEN
-                EXECUTE format('CREATE OR REPLACE TRIGGER %I AFTER %s ON %s REFERENCING %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()',
-                    trigger, operation, relation, tables, 'record_change_' || tracking);
-                EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER %I', relation, trigger);
+        FOREACH operation IN ARRAY '{insert,update,delete,truncate,count}'::text[] LOOP
+            IF (CASE operation WHEN 'count' THEN 'truncate' ELSE operation END) = ANY (operations) THEN
+                EXECUTE format('ALTER TABLE ONLY %s ENABLE TRIGGER %I', relation, prefix || operation);
             ELSE
-                PERFORM audit.drop_trigger(relation, trigger);
+                PERFORM audit.drop_trigger(relation, prefix || operation);
             END IF;
         END LOOP;
-        IF 'truncate' = ANY (operations) THEN
-            -- The one before the other, by their names.
-            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
-            EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
-            EXECUTE format('ALTER TABLE ONLY %1$s ENABLE TRIGGER %2$I, ENABLE TRIGGER %3$I', relation, prefix || 'count', prefix || 'truncate');
-        ELSE
-            PERFORM audit.drop_trigger(relation, prefix || 'count'), audit.drop_trigger(relation, prefix || 'truncate');
-        END IF;
     END LOOP;
     PERFORM audit.finish_tracking(target);
 END
@@ -5285,8 +5523,14 @@ ALTER TABLE audit.tracked_tables ADD COLUMN name text;
 ALTER TABLE audit.tracked_tables ADD COLUMN on_failure text;
 --@ ["column","audit.tracked_tables","operations","","ALTER TABLE audit.tracked_tables ALTER COLUMN operations TYPE text[] USING operations::text[];"]
 ALTER TABLE audit.tracked_tables ADD COLUMN operations text[];
+--@ ["column","audit.tracked_tables","places_masked","","ALTER TABLE audit.tracked_tables ALTER COLUMN places_masked TYPE smallint[] USING places_masked::smallint[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN places_masked smallint[];
+--@ ["column","audit.tracked_tables","places_out","","ALTER TABLE audit.tracked_tables ALTER COLUMN places_out TYPE smallint[] USING places_out::smallint[];"]
+ALTER TABLE audit.tracked_tables ADD COLUMN places_out smallint[];
 --@ ["column","audit.tracked_tables","target","","ALTER TABLE audit.tracked_tables ALTER COLUMN target TYPE regclass USING target::regclass;"]
 ALTER TABLE audit.tracked_tables ADD COLUMN target regclass;
+--@ ["column","audit.tracked_tables","target_oid","","ALTER TABLE audit.tracked_tables ALTER COLUMN target_oid TYPE oid USING target_oid::oid;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN target_oid oid;
 --@ ["column","audit.tracked_tables","tenant_column","","ALTER TABLE audit.tracked_tables ALTER COLUMN tenant_column TYPE text USING tenant_column::text;"]
 ALTER TABLE audit.tracked_tables ADD COLUMN tenant_column text;
 --@ ["column","audit.tracked_tables","tracked_at","","ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at TYPE timestamp with time zone USING tracked_at::timestamp with time zone;"]
@@ -5315,13 +5559,19 @@ ALTER TABLE audit.tracked_tables ALTER COLUMN name SET NOT NULL;
 ALTER TABLE audit.tracked_tables ALTER COLUMN on_failure SET NOT NULL;
 --@ ["column not null","audit.tracked_tables","operations","",null]
 ALTER TABLE audit.tracked_tables ALTER COLUMN operations SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","places_masked","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN places_masked SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","places_out","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN places_out SET NOT NULL;
 --@ ["column not null","audit.tracked_tables","target","",null]
 ALTER TABLE audit.tracked_tables ALTER COLUMN target SET NOT NULL;
+--@ ["column not null","audit.tracked_tables","target_oid","",null]
+ALTER TABLE audit.tracked_tables ALTER COLUMN target_oid SET NOT NULL;
 --@ ["column not null","audit.tracked_tables","tracked_at","",null]
 ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at SET NOT NULL;
 --@ ["column not null","audit.tracked_tables","tracked_by","",null]
 ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_by SET NOT NULL;
---@ ["columns","audit.tracked_tables","","[[\"id\", \"bigint\"], [\"target\", \"regclass\"], [\"name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"columns\", \"text[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+--@ ["columns","audit.tracked_tables","","[[\"id\", \"bigint\"], [\"target\", \"regclass\"], [\"name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"columns\", \"text[]\"], [\"target_oid\", \"oid\"], [\"places_out\", \"smallint[]\"], [\"places_masked\", \"smallint[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.tracked_tables","tracked_tables_action_type_check",null,null]
 ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_action_type_check CHECK (((octet_length(action_type) >= 1) AND (octet_length(action_type) <= 256)));
 --@ ["constraint","audit.tracked_tables","tracked_tables_max_value_bytes_check",null,null]
@@ -5659,6 +5909,23 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             (r.metadata ->> 'payment_reference'::text) AS payment_reference,
             COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor) f
   ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
+--@ ["function","audit.types_query(oid,text)","","f (relation oid, rows text) text",null]
+CREATE OR REPLACE FUNCTION audit.types_query(relation oid, rows text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format('SELECT ROW(%s)::text FROM (SELECT) AS one LEFT JOIN %s AS x %s ON false', string_agg(format('least(pg_typeof(x%s)::oid, 16384)', attnum), ', ' ORDER BY attnum), rows,
+        audit.columns_alias(relation, 'x'))
+    FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped
+$function$
+;
+--@ ["object","audit.types_query(oid,text)","function","",null]
+--@ ["owner","audit.types_query(oid,text)","","",null]
+ALTER FUNCTION audit.types_query(oid,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.types_query(oid,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.types_query(oid,text) TO audit_maintainer;
 --@ ["function","audit.untrack(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.untrack(target regclass)
  RETURNS void
@@ -5668,10 +5935,11 @@ AS $function$
 DECLARE
     made record;
 BEGIN
-    FOR made IN SELECT t.tgrelid::regclass AS relation, t.tgname FROM pg_trigger t
-        WHERE t.tgrelid IN (SELECT audit.relations_of(target))
-            -- A table that is part of another one may be tracked with that one too.
-            AND t.tgname ~ (CASE t.tgrelid WHEN target THEN '^audit_change_' ELSE '^audit_part_' END || '(insert|update|delete|count|truncate)$')
+    -- Those of partitions that were detached too, if they are the caller's.
+    FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN audit.tracked_tables t ON t.target = untrack.target
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
+        UNION ALL SELECT g.tgrelid::regclass, g.tgname FROM pg_trigger g
+            WHERE g.tgrelid IN (SELECT audit.relations_of(target)) AND g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
@@ -5795,17 +6063,12 @@ CREATE OR REPLACE FUNCTION audit.value_expression(value text, type oid, most_byt
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    base oid;
     json text;
 BEGIN
-    WITH RECURSIVE bases AS (
-        SELECT oid, typbasetype FROM pg_type WHERE oid = type
-        UNION ALL SELECT t.oid, t.typbasetype FROM bases b JOIN pg_type t ON t.oid = b.typbasetype)
-    SELECT oid INTO base FROM bases WHERE typbasetype = 0;
-    -- Types that initdb makes. JSON is no jsonb: it may hold what jsonb refuses, and names twice.
-    json := CASE WHEN base < 16384 AND base NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
+    -- Types that initdb makes; a domain is the host's. JSON is no jsonb: it may hold what jsonb refuses, and names twice.
+    json := CASE WHEN type < 16384 AND type NOT IN ('json'::regtype, 'json[]'::regtype) THEN format('to_json(%s)::text', value)
         ELSE format('CASE WHEN num_nulls(%1$s) = 0 THEN to_json(format(''%%s'', %1$s))::text END', value) END;
-    IF (SELECT typlen FROM pg_type WHERE oid = base) < 0 THEN
+    IF type >= 16384 OR (SELECT typlen FROM pg_type WHERE oid = type) < 0 THEN
         RETURN format('CASE WHEN octet_length(%1$s) > %3$s THEN audit.cut_value(format(''%%s'', %2$s), %3$s) ELSE coalesce(%1$s, ''null'') END', json, value, most_bytes);
     END IF;
     RETURN format('coalesce(%s, ''null'')', json);
