@@ -67,6 +67,16 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["reader", "auditor"],
     ),
     (
+        "row_after",
+        "audit.row_after('{}', 'truncate', '{}')",
+        &["reader", "auditor"],
+    ),
+    (
+        "order_changes",
+        "audit.order_changes('{}', '{}', '{}', '{}')",
+        &["reader", "auditor"],
+    ),
+    (
         "set_context",
         "audit.set_context('{}')",
         &["writer", "reader", "auditor", "operator"],
@@ -85,6 +95,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     (
         "prepare_tracking",
         "audit.prepare_tracking('theirs.untracked', NULL, NULL, NULL, 64, 'x', '{insert}', 'fail')",
+        &["writer", "operator"],
+    ),
+    (
+        "make_triggers",
+        "audit.make_triggers(2, 'theirs.prepared')",
         &["writer", "operator"],
     ),
     (
@@ -111,12 +126,20 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("end_change", "audit.end_change(NULL, 0)", &[]),
     ("context_setting", "audit.context_setting('user_id')", &[]),
     ("cut_value", "audit.cut_value('x', 64)", &[]),
-    ("columns_query", "audit.columns_query('1')", &[]),
+    ("layout_of", "audit.layout_of('theirs.tracked'::regclass)", &[]),
+    ("columns_alias", "audit.columns_alias('theirs.tracked'::regclass, 'x')", &[]),
+    ("names_query", "audit.names_query('new_rows')", &[]),
+    ("types_query", "audit.types_query('theirs.tracked'::regclass, 'new_rows')", &[]),
+    ("differs_expression", "audit.differs_expression(1::smallint, 25)", &[]),
+    ("moved_expression", "audit.moved_expression(1, 'theirs.tracked'::regclass)", &[]),
+    ("target_of", "audit.target_of(1, 'theirs.tracked'::regclass)", &[]),
+    ("refuse_snapshot", "audit.refuse_snapshot('t', 'x', 'x')", &[]),
+    ("forget_function", "audit.forget_function(99)", &[]),
     ("value_expression", "audit.value_expression('x', 25, 64)", &[]),
     ("join_expressions", "audit.join_expressions('{}')", &[]),
     ("change_statement", "audit.change_statement(1, 'theirs.tracked'::regclass, 'INSERT', 'c')", &[]),
     ("change_function", "audit.change_function(1)", &[]),
-    ("record_truncation", "audit.record_truncation(audit.begin_change('x', NULL), 'x')", &[]),
+    ("record_truncation", "audit.record_truncation(audit.begin_change('x', NULL), 'x', false)", &[]),
     (
         "give_to_owner",
         "audit.give_to_owner('audit_parts.bare')",
@@ -356,6 +379,7 @@ const TRACKED: &str = "CREATE ROLE tracks;
     END $$;
     CREATE TABLE theirs.tracked (id int PRIMARY KEY); CREATE TABLE theirs.untracked (id int PRIMARY KEY); CREATE TABLE theirs.prepared (id int PRIMARY KEY);
     ALTER TABLE theirs.tracked OWNER TO tracks; ALTER TABLE theirs.untracked OWNER TO tracks; ALTER TABLE theirs.prepared OWNER TO tracks;
+    GRANT USAGE ON SCHEMA theirs TO audit_maintainer; GRANT TRIGGER ON theirs.prepared TO audit_maintainer;
     SELECT audit.track('theirs.tracked');
     SELECT audit.prepare_tracking('theirs.prepared', NULL, NULL, NULL, 64, 'x', '{insert}', 'fail')";
 

@@ -1071,13 +1071,9 @@ BEGIN
         END IF;
         IF types IS DISTINCT FROM %7$L THEN
             -- Another layout than this was made with, as that of a partition: the statement is made anew, of what the catalog shows.
-            IF names IS DISTINCT FROM (SELECT l.names FROM audit.tracked_tables t, audit.layout_of(TG_RELID) l WHERE t.id = %1$s) THEN
-                PERFORM audit.refuse_snapshot(target);
-            END IF;
+            PERFORM audit.refuse_snapshot(target, names, (SELECT l.names FROM audit.tracked_tables t, audit.layout_of(TG_RELID) l WHERE t.id = %1$s));
             EXECUTE audit.types_query(TG_RELID, CASE kind WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END) INTO types;
-            IF types IS DISTINCT FROM (SELECT l.types FROM audit.layout_of(TG_RELID) l) THEN
-                PERFORM audit.refuse_snapshot(target);
-            END IF;
+            PERFORM audit.refuse_snapshot(target, types, (SELECT l.types FROM audit.layout_of(TG_RELID) l));
             EXECUTE audit.change_statement(%1$s, TG_RELID, kind, '($1)') USING c;
         ELSIF kind = 'INSERT' THEN
             %8$s;
@@ -3218,7 +3214,7 @@ DECLARE
 BEGIN
     FOR n IN 1 .. cardinality(operations) LOOP
         first := count + 1;
-        WHILE first > 1 AND count - first < 100 AND depths[ordered[first - 1]] > depths[n] AND transactions[ordered[first - 1]] = transactions[n] LOOP
+        WHILE first > 1 AND count - first < 20 AND depths[ordered[first - 1]] > depths[n] AND transactions[ordered[first - 1]] = transactions[n] LOOP
             first := first - 1;
         END LOOP;
         state := NULL;
@@ -4097,22 +4093,24 @@ $function$
 ALTER FUNCTION audit.refuse_prepare() OWNER TO audit_maintainer;
 --@ ["privilege","audit.refuse_prepare()","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.refuse_prepare() TO audit_maintainer;
---@ ["function","audit.refuse_snapshot(text)","","f (target text) void",null]
-CREATE OR REPLACE FUNCTION audit.refuse_snapshot(target text)
+--@ ["function","audit.refuse_snapshot(text,text,text)","","f (target text, there text, seen text) void",null]
+CREATE OR REPLACE FUNCTION audit.refuse_snapshot(target text, there text, seen text)
  RETURNS void
  LANGUAGE plpgsql
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 BEGIN
-    RAISE EXCEPTION 'audit trail: % was altered or tracked after this transaction began', target USING ERRCODE = 'serialization_failure', HINT = 'Run the transaction again.';
+    IF there IS DISTINCT FROM seen THEN
+        RAISE EXCEPTION 'audit trail: % was altered or tracked after this transaction began', target USING ERRCODE = 'serialization_failure', HINT = 'Run the transaction again.';
+    END IF;
 END
 $function$
 ;
---@ ["object","audit.refuse_snapshot(text)","function","",null]
---@ ["owner","audit.refuse_snapshot(text)","","",null]
-ALTER FUNCTION audit.refuse_snapshot(text) OWNER TO audit_maintainer;
---@ ["privilege","audit.refuse_snapshot(text)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.refuse_snapshot(text) TO audit_maintainer;
+--@ ["object","audit.refuse_snapshot(text,text,text)","function","",null]
+--@ ["owner","audit.refuse_snapshot(text,text,text)","","",null]
+ALTER FUNCTION audit.refuse_snapshot(text,text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.refuse_snapshot(text,text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.refuse_snapshot(text,text,text) TO audit_maintainer;
 --@ ["function","audit.relations_of(oid)","","f (target oid) SETOF regclass",null]
 CREATE OR REPLACE FUNCTION audit.relations_of(target oid)
  RETURNS SETOF regclass
@@ -5154,7 +5152,7 @@ BEGIN
     SELECT t.target, CASE WHEN c.oid IS NOT NULL THEN format('%I.%I', n.nspname, c.relname) END AS name INTO root
         FROM audit.tracked_tables t LEFT JOIN pg_class c ON c.oid = t.target LEFT JOIN pg_namespace n ON n.oid = c.relnamespace WHERE t.id = tracking;
     IF NOT FOUND AND current_setting('transaction_isolation') <> 'read committed' THEN
-        PERFORM audit.refuse_snapshot(format('%s', part::regclass));
+        PERFORM audit.refuse_snapshot(format('%s', part::regclass), 'a part', NULL);
     END IF;
     -- A partition's root is asked of the catalog as it is now, whatever the snapshot shows.
     RETURN CASE WHEN pg_partition_root(part) = root.target OR part IN (SELECT audit.relations_of(root.target)) THEN root.name END;
