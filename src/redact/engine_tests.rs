@@ -386,6 +386,15 @@ fn literal_that_a_limit_cut_off_is_redacted() {
 }
 
 #[test]
+fn secrets_are_found_by_each_way_to_write_their_names() {
+    for name in ["passphrase", "pass_phrase", "passPhrase", "Pass-Phrase"] {
+        let body = serde_json::json!({ name: "swordfish and more" });
+        let frame = passed(&presets(), Event::new("e").metadata("body", body));
+        assert_eq!(metadata(&frame)["body"][name], "[pass_phrase]", "{name}");
+    }
+}
+
+#[test]
 fn text_is_checked_for_places_of_any_name() {
     let redaction = Redaction::default().place("card.*", Action::Mask);
     let checked = redaction.check(r#"{"card":{"x":"y"}}"#).unwrap();

@@ -7,7 +7,7 @@ use crate::vocabulary::{Field, Kind};
 pub(super) const SECRET_NAMES: &[&str] = &[
     "password",
     "passwd",
-    "passphrase",
+    "pass_phrase",
     "pwd",
     "secret",
     "client_secret",

@@ -11,7 +11,7 @@ const PLACEHOLDER: &str = r"(?i)^(?:\$\{?\w+\}?|\$\d+|\?|:\w+|@\w+|%s|%\(\w+\)s|
 const QUERY: &str = r"(?i)[?&;](?:password|passwd|pwd|token|access_token|refresh_token|id_token|auth_token|api_?key|apikey|secret|client_secret|x-amz-signature|x-amz-security-token|sig|signature)=([^&#\s\x22'<>]{6,})";
 
 /// A password between quotes, after its name.
-const ASSIGNED: &str = r#"(?i)(?:password|passwd|passphrase|secret|secret_?key|api_?-?key|access_?key|access_?token|auth_?token|client_?secret|private_?key)(?:\\?["'])?\s{0,3}(?:=>|:=|==?|:)\s{0,3}(?:Some\()?\\?["']([^"'\s\\]{6,200})\\?["']"#;
+const ASSIGNED: &str = r#"(?i)(?:password|passwd|pass_?phrase|secret|secret_?key|api_?-?key|access_?key|access_?token|auth_?token|client_?secret|private_?key)(?:\\?["'])?\s{0,3}(?:=>|:=|==?|:)\s{0,3}(?:Some\()?\\?["']([^"'\s\\]{6,200})\\?["']"#;
 
 /// A password in a connection string, with what says that it is one before or after it.
 const CONNECTION: &str = r#"(?i)(?:\b(?:server|data source|host|addr(?:ess)?|endpoint|driver|user ?id|uid|username|user|database|initial catalog)\s?=\s?[^;\n"]{1,200};(?:[^\n"]{0,300};)?\s*(?:password|pwd)\s?=\s?('[^']*'|[^;\s"']+)|\b(?:password|pwd)\s?=\s?([^;\s"']+);\s*(?:[^\n"]{0,200};)?\s*(?:server|data source|host|user ?id|uid|user|database|initial catalog)\s?=|\b(?:host|hostaddr|user|dbname|port)=[^\s"]+\s(?:[^\n"]{0,200}\s)?password=('[^']*'|[^\s"']+)|\bpassword=('[^']*'|[^\s"']+)\s(?:[^\n"]{0,200}\s)?(?:host|hostaddr|user|dbname)=)"#;
@@ -113,6 +113,7 @@ fn passwords() -> impl IntoIterator<Item = Shape> {
                     "password",
                     "passwd",
                     "passphrase",
+                    "pass_phrase",
                     "secret",
                     "apikey",
                     "api_key",
