@@ -24,6 +24,7 @@ CREATE TABLE audit.tracked_tables (
     target_oid      oid         NOT NULL,
     places_out      smallint[]  NOT NULL,
     places_masked   smallint[]  NOT NULL,
+    place_tenant    smallint,
     max_value_bytes integer     NOT NULL CHECK (max_value_bytes BETWEEN 64 AND 1048576),
     on_failure      text        NOT NULL CHECK (on_failure IN ('fail', 'warn')),
     tracked_by      text        NOT NULL,
@@ -276,8 +277,9 @@ BEGIN
     -- A column that is left out or masked, and has another name now or is gone: any that is new may be it, and is masked.
     is_lost := EXISTS (SELECT FROM unnest(t.columns_out || t.columns_masked) AS hidden
         WHERE hidden NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped));
-    IF t.tenant_column NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped) THEN
+    IF t.tenant_column IS NOT NULL AND t.tenant_column NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped AND (attnum = t.place_tenant OR t.target_oid <> t.target)) THEN
         -- Whose the rows are is not known any more, so they are shown to no tenant.
+        t.tenant_column := NULL;
         tenant := '{NULL::uuid,NULL::uuid}';
         named := '{NULL::text,NULL::text}';
     END IF;
@@ -285,6 +287,10 @@ BEGIN
     SELECT array_agg(k.attname ORDER BY n) INTO keys
         FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
         WHERE i.indrelid = t.target AND i.indisprimary AND k.attrelid = t.target;
+    IF keys && (t.columns_out || t.columns_masked) THEN
+        -- What is hidden is no key of an event either.
+        keys := NULL;
+    END IF;
     FOR a IN SELECT attname, attnum, atttypid, attgenerated FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
         name := to_json(a.attname::text)::text;
         differs := audit.differs_expression(a.attnum, a.atttypid);
@@ -460,6 +466,10 @@ BEGIN
         END IF;
         IF types IS DISTINCT FROM %7$L THEN
             -- Another layout than this was made with, as that of a partition: the statement is made anew, of what the catalog shows.
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                -- Fails as a conflict if the table was tracked anew since.
+                PERFORM FROM audit.tracked_tables t WHERE t.id = %1$s FOR SHARE;
+            END IF;
             PERFORM audit.refuse_snapshot(target, names, (SELECT l.names FROM audit.tracked_tables t, audit.layout_of(TG_RELID) l WHERE t.id = %1$s));
             EXECUTE audit.types_query(TG_RELID, CASE kind WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END) INTO types;
             PERFORM audit.refuse_snapshot(target, types, (SELECT l.types FROM audit.layout_of(TG_RELID) l));
@@ -555,7 +565,7 @@ CREATE FUNCTION audit.relations_of(target oid) RETURNS SETOF regclass
 AS $$
     WITH RECURSIVE relations AS (
         SELECT target AS oid UNION SELECT i.inhrelid FROM relations r JOIN pg_inherits i ON i.inhparent = r.oid)
-    SELECT c.oid::regclass FROM relations r JOIN pg_class c ON c.oid = r.oid WHERE c.relkind IN ('r', 'p')
+    SELECT c.oid::regclass FROM relations r JOIN pg_class c ON c.oid = r.oid WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
 $$;
 COMMENT ON FUNCTION audit.relations_of(oid) IS 'A table, its partitions and the tables that inherit from it.';
 
@@ -577,12 +587,12 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: no such table' USING ERRCODE = 'undefined_table';
     END IF;
-    IF NOT pg_has_role(session_user, relation.relowner, 'MEMBER') THEN
-        RAISE EXCEPTION 'audit trail: % is not yours to track', relation.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
-    END IF;
     IF relation.relkind NOT IN ('r', 'p') OR relation.relpersistence = 't' OR relation.nspname IN ('pg_catalog', 'information_schema', 'audit', 'audit_parts', 'audit_guard') THEN
         RAISE EXCEPTION 'audit trail: % is no table of which changes can be recorded', relation.name USING ERRCODE = 'wrong_object_type',
             HINT = 'A table that is not temporary, and none of Postgres or of the trail.';
+    END IF;
+    IF NOT audit.is_lent(target) THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', relation.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser, by audit.track.';
     END IF;
     FOR wrong IN WITH RECURSIVE parts AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = target UNION SELECT i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.inhrelid)
         SELECT format('%I.%I', n.nspname, c.relname) FROM parts p JOIN pg_class c ON c.oid = p.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f'
@@ -617,14 +627,15 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END LOOP;
     PERFORM audit.forget_dropped_tables();
-    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, target_oid, places_out, places_masked,
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, target_oid, places_out, places_masked, place_tenant,
             tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
         VALUES (target, relation.name, action_type, operations,
             ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), target,
             ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_out)),
-            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_masked)), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
-        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, target_oid, places_out, places_masked, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
-            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.target_oid, excluded.places_out, excluded.places_masked, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_masked)),
+            (SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = tenant_column), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, target_oid, places_out, places_masked, place_tenant, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.target_oid, excluded.places_out, excluded.places_masked, excluded.place_tenant, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
                 excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
         RETURNING t.id INTO tracking;
     EXECUTE audit.change_function(tracking);
@@ -634,8 +645,7 @@ END
 $$;
 COMMENT ON FUNCTION audit.prepare_tracking(regclass, text, text[], text[], integer, text, text[], text) IS 'Makes the trigger function of a table; for audit.track.';
 
--- The triggers of a table or a part of it. Only its owner may let it: audit.track grants the right to make triggers on it, and takes
--- it back. So the trigger function is never lent, and has the triggers that are made here alone.
+-- The triggers of a table or a part of it, which its owner lets the trail make. So the trigger function is never lent, and has the triggers that are made here alone.
 CREATE FUNCTION audit.make_triggers(tracking bigint, relation regclass) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -648,9 +658,7 @@ DECLARE
     tables    text;
 BEGIN
     SELECT * INTO t FROM audit.tracked_tables r WHERE r.id = tracking;
-    IF NOT FOUND OR relation NOT IN (SELECT audit.relations_of(t.target)) OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER')
-        OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = relation), 'MEMBER')
-    THEN
+    IF NOT FOUND OR relation NOT IN (SELECT audit.relations_of(t.target)) OR NOT audit.is_lent(t.target) OR NOT audit.is_lent(relation) THEN
         RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
     END IF;
     prefix := CASE WHEN relation = t.target THEN 'audit_change_' ELSE 'audit_part_' END;
@@ -665,6 +673,12 @@ BEGIN
         EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
         EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
     END IF;
+    -- Another table may have got the name while they waited for its lock.
+    IF cardinality(t.operations) <> (SELECT count(*) FROM pg_trigger WHERE tgrelid = relation AND tgfoid = to_regprocedure(format('audit.%I()', 'record_change_' || tracking))
+        AND tgname IN (SELECT prefix || o FROM unnest(t.operations) o))
+    THEN
+        RAISE EXCEPTION 'audit trail: % was renamed meanwhile', relation USING ERRCODE = 'object_in_use';
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION audit.make_triggers(bigint, regclass) IS 'Makes the triggers of a tracked table or of a part of it; for audit.track.';
@@ -677,10 +691,10 @@ DECLARE
     t audit.tracked_tables;
 BEGIN
     SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = finish_tracking.target;
-    IF NOT FOUND OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
+    IF NOT FOUND OR NOT audit.is_lent(t.target) THEN
         RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,target_oid,places_out,places_masked,tracked_by,tracked_at}'::text[]);
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,target_oid,places_out,places_masked,place_tenant,tracked_by,tracked_at}'::text[]);
 END
 $$;
 COMMENT ON FUNCTION audit.finish_tracking(regclass) IS 'Puts it on record that a table is tracked; for audit.track.';
@@ -713,8 +727,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: this table is not tracked' USING ERRCODE = 'undefined_object';
     END IF;
-    IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
-        RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
+    IF NOT audit.is_lent(t.target) THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser, by audit.untrack.';
     END IF;
     PERFORM audit.forget_function(t.id);
     DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
@@ -739,6 +753,56 @@ END
 $$;
 COMMENT ON FUNCTION audit.forget_dropped_tables() IS 'Forgets tracked tables that are there no more, and puts it on record.';
 
+-- With the rights of the caller: that a table is the caller's is proved by what its owner alone can do, at that moment. Who the
+-- session belongs to proves nothing: an index function of somebody's runs in the session of a superuser who analyzes its table.
+CREATE FUNCTION audit.lend(relation regclass, is_lent boolean) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind IN ('r', 'p')) THEN
+        -- Said by audit.prepare_tracking.
+        RETURN;
+    END IF;
+    EXECUTE CASE WHEN is_lent THEN format('GRANT TRIGGER ON TABLE %s TO audit_maintainer WITH GRANT OPTION', relation)
+        ELSE format('REVOKE TRIGGER ON TABLE %s FROM audit_maintainer', relation) END;
+END
+$$;
+COMMENT ON FUNCTION audit.lend(regclass, boolean) IS 'Gives the trail the right to make triggers on a table of the caller''s, or takes it back; for audit.track.';
+
+CREATE FUNCTION audit.is_lent(relation regclass) RETURNS boolean
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(has_table_privilege('audit_maintainer', relation, 'TRIGGER WITH GRANT OPTION'), false)
+$$;
+COMMENT ON FUNCTION audit.is_lent(regclass) IS 'Whether the owner of a table lets the trail make triggers on it; for the functions of the trail.';
+
+-- The trail must be able to name the table. It keeps that right: others would wait for each other to give and to take it.
+CREATE FUNCTION audit.let_in(schema regnamespace) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    FOR attempt IN 1 .. 3 LOOP
+        IF has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
+            RETURN;
+        END IF;
+        BEGIN
+            EXECUTE format('GRANT USAGE ON SCHEMA %s TO audit_maintainer', schema);
+        EXCEPTION WHEN internal_error THEN
+            -- Somebody else has done it meanwhile.
+            NULL;
+        END;
+    END LOOP;
+    IF NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
+        RAISE EXCEPTION 'audit trail: schema % is not yours to let the trail in', schema USING ERRCODE = 'insufficient_privilege',
+            HINT = format('Its owner may: GRANT USAGE ON SCHEMA %s TO audit_maintainer;', schema);
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.let_in(regnamespace) IS 'Lets the trail name the tables of a schema of the caller''s; for audit.track.';
+
 -- With the rights of the caller: only who owns a table may give it triggers.
 CREATE FUNCTION audit.track(
     target regclass, tenant_column text DEFAULT NULL, columns_out text[] DEFAULT '{}', columns_masked text[] DEFAULT '{}', max_value_bytes integer DEFAULT 8192,
@@ -748,29 +812,21 @@ CREATE FUNCTION audit.track(
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    tracking  constant bigint := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
+    tracking  bigint;
     relation  regclass;
     schema    regnamespace;
     prefix    text;
     operation text;
-    lent      text[];
 BEGIN
+    PERFORM audit.lend(target, true);
+    tracking := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
     operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
     FOR relation, schema IN SELECT c.oid, c.relnamespace FROM audit.relations_of(target) AS r JOIN pg_class c ON c.oid = r LOOP
-        -- What the trail needs to make the triggers.
-        lent := array_remove(ARRAY[CASE WHEN NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN format('USAGE ON SCHEMA %s', schema) END,
-            CASE WHEN NOT has_table_privilege('audit_maintainer', relation, 'TRIGGER') THEN format('TRIGGER ON %s', relation) END], NULL);
-        FOREACH operation IN ARRAY lent LOOP
-            EXECUTE format('GRANT %s TO audit_maintainer', operation);
-        END LOOP;
-        IF NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
-            RAISE EXCEPTION 'audit trail: schema % is not yours to let the trail in', schema USING ERRCODE = 'insufficient_privilege',
-                HINT = format('Its owner may: GRANT USAGE ON SCHEMA %s TO audit_maintainer;', schema);
-        END IF;
+        PERFORM audit.let_in(schema), audit.lend(relation, true);
         PERFORM audit.make_triggers(tracking, relation);
-        FOREACH operation IN ARRAY lent LOOP
-            EXECUTE format('REVOKE %s FROM audit_maintainer', operation);
-        END LOOP;
+        IF relation <> target THEN
+            PERFORM audit.lend(relation, false);
+        END IF;
         prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
         FOREACH operation IN ARRAY '{insert,update,delete,truncate,count}'::text[] LOOP
             IF (CASE operation WHEN 'count' THEN 'truncate' ELSE operation END) = ANY (operations) THEN
@@ -781,6 +837,7 @@ BEGIN
         END LOOP;
     END LOOP;
     PERFORM audit.finish_tracking(target);
+    PERFORM audit.lend(target, false);
 END
 $$;
 COMMENT ON FUNCTION audit.track(regclass, text, text[], text[], integer, text, text[], text) IS 'Records the changes of a table from now on; called again, by the options that it is called with, and for the partitions that there are now.';
@@ -809,11 +866,16 @@ BEGIN
     FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN audit.tracked_tables t ON t.target = untrack.target
         WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
         UNION ALL SELECT g.tgrelid::regclass, g.tgname FROM pg_trigger g
-            WHERE g.tgrelid IN (SELECT audit.relations_of(target)) AND g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
+            WHERE g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
+                AND EXISTS (SELECT FROM pg_trigger f JOIN audit.tracked_tables t ON t.target = untrack.target
+                    WHERE f.tgrelid = g.tgrelid AND f.tgfoid = to_regprocedure(format('audit.%I()', 'record_change_' || t.id)))
+                AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
+    PERFORM audit.lend(target, true);
     PERFORM audit.forget_tracking(target);
+    PERFORM audit.lend(target, false);
 END
 $$;
 COMMENT ON FUNCTION audit.untrack(regclass) IS 'Records the changes of a table no more. What was recorded stays.';
@@ -873,6 +935,16 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.row_after(jsonb, text, jsonb) IS 'What is known of a row after a change of it; for audit.row_history.';
 
+-- The changes with numbers for their values, which are as good to be compared.
+CREATE FUNCTION audit.digests_of(changes jsonb) RETURNS jsonb
+    LANGUAGE sql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT coalesce(jsonb_object_agg(f.key, jsonb_strip_nulls(jsonb_build_object('old', hashtextextended((f.value -> 'old')::text, 0), 'new', hashtextextended((f.value -> 'new')::text, 0)))), '{}')
+    FROM jsonb_each(changes) f
+$$;
+COMMENT ON FUNCTION audit.digests_of(jsonb) IS 'The changes of a row with numbers for their values; for audit.row_history.';
+
 -- A trigger that changes a row once more is recorded before the change that fired it: by the numbers, the deeper change comes first.
 -- Whether it was fired by the other change, or by something else before, the values tell: the changes are put in the order in which
 -- each finds the row as the one before has left it.
@@ -881,32 +953,43 @@ CREATE FUNCTION audit.order_changes(operations text[], changes jsonb[], transact
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
+    -- More changes of a row in one transaction are left in the order of their numbers: it would take too long.
+    most     constant integer := 200;
     ordered  integer[] := '{}';
-    -- Before each of them, and after the last.
+    -- Those before this one are of other transactions.
+    begun    integer := 1;
+    -- Before each of the transaction's that are ordered, and after the last.
     states   jsonb[] := '{"{}"}';
     count    integer := 0;
     first    integer;
+    near     integer[];
     place    integer;
     state    jsonb;
     is_known boolean;
 BEGIN
     FOR n IN 1 .. cardinality(operations) LOOP
+        IF n > 1 AND transactions[n] IS DISTINCT FROM transactions[n - 1] THEN
+            states := ARRAY[states[count - begun + 2]];
+            begun := n;
+        END IF;
         first := count + 1;
-        WHILE first > 1 AND count - first < 20 AND depths[ordered[first - 1]] > depths[n] AND transactions[ordered[first - 1]] = transactions[n] LOOP
+        WHILE first > begun AND count - begun < most AND depths[ordered[first - 1]] > depths[n] LOOP
             first := first - 1;
         END LOOP;
         state := NULL;
         -- The change before it may not be known yet: then only what it leaves must fit.
         FOREACH is_known IN ARRAY '{true,false}'::boolean[] LOOP
-            place := first;
-            WHILE place <= count + 1 LOOP
-                state := audit.row_after(CASE WHEN is_known THEN states[place] ELSE '{}' END, operations[n], changes[n]);
+            -- Before all of the deeper ones, as what fired them; after them, as fired by something else; among them. What is deleted is
+            -- seldom there again.
+            near := ARRAY(SELECT generate_series(count, first + 1, -1));
+            FOREACH place IN ARRAY CASE WHEN NOT is_known THEN first || near || (count + 1) WHEN operations[n] = 'delete' THEN ARRAY[count + 1, first] || near
+                ELSE ARRAY[first, count + 1] || near END LOOP
+                state := audit.row_after(CASE WHEN is_known THEN states[place - begun + 1] ELSE '{}' END, operations[n], changes[n]);
                 FOR later IN place .. count LOOP
                     EXIT WHEN state IS NULL;
                     state := audit.row_after(state, operations[ordered[later]], changes[ordered[later]]);
                 END LOOP;
                 EXIT WHEN state IS NOT NULL;
-                place := place + 1;
             END LOOP;
             EXIT WHEN state IS NOT NULL;
         END LOOP;
@@ -916,7 +999,7 @@ BEGIN
         ordered[place] := n;
         count := count + 1;
         FOR later IN place .. count LOOP
-            states[later + 1] := coalesce(audit.row_after(states[later], operations[ordered[later]], changes[ordered[later]]),
+            states[later - begun + 2] := coalesce(audit.row_after(states[later - begun + 1], operations[ordered[later]], changes[ordered[later]]),
                 audit.row_after('{}', operations[ordered[later]], changes[ordered[later]]));
         END LOOP;
     END LOOP;
@@ -940,8 +1023,8 @@ AS $$
             AND (e.target_id = $2 OR e.target_id IS NULL AND e.metadata ->> 'operation' = 'truncate' AND NOT e.metadata ? 'partition')
     ), ordered AS MATERIALIZED (
         SELECT p.n, p.place FROM (
-            SELECT audit.order_changes(array_agg(operation ORDER BY n), array_agg(changes ORDER BY n), array_agg(transaction ORDER BY n), array_agg(depth ORDER BY n)) AS places
-            FROM events HAVING bool_or(depth > 1)) AS o, unnest(o.places) WITH ORDINALITY AS p (n, place)
+            SELECT audit.order_changes(array_agg(operation ORDER BY n), array_agg(audit.digests_of(changes) ORDER BY n), array_agg(transaction ORDER BY n), array_agg(depth ORDER BY n)) AS places
+            FROM events WHERE EXISTS (SELECT FROM events d WHERE d.depth > 1) HAVING count(*) > 0) AS o, unnest(o.places) WITH ORDINALITY AS p (n, place)
     )
     SELECT e.number, e.created_at, e.operation, e.changes, e.user_id, e.request_id, e.login, e.id
     FROM events e LEFT JOIN ordered USING (n) ORDER BY coalesce(ordered.place, n)
@@ -1028,9 +1111,9 @@ END
 $$;
 GRANT SELECT ON audit.changes TO audit_reader, audit_auditor;
 GRANT SELECT ON audit.tracked TO audit_auditor, audit_operator, audit_writer;
-GRANT EXECUTE ON FUNCTION audit.row_after(jsonb, text, jsonb), audit.order_changes(text[], jsonb[], text[], bigint[]), audit.row_history(text, text), audit.row_at(text, text, timestamptz) TO audit_reader, audit_auditor;
+GRANT EXECUTE ON FUNCTION audit.digests_of(jsonb), audit.row_after(jsonb, text, jsonb), audit.order_changes(text[], jsonb[], text[], bigint[]), audit.row_history(text, text), audit.row_at(text, text, timestamptz) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.set_context(jsonb) TO audit_writer, audit_operator, audit_reader, audit_auditor;
 -- They look at whose the table is.
 GRANT EXECUTE ON FUNCTION audit.track(regclass, text, text[], text[], integer, text, text[], text), audit.untrack(regclass), audit.relations_of(oid),
-    audit.prepare_tracking(regclass, text, text[], text[], integer, text, text[], text), audit.make_triggers(bigint, regclass), audit.finish_tracking(regclass), audit.forget_tracking(regclass),
+    audit.prepare_tracking(regclass, text, text[], text[], integer, text, text[], text), audit.make_triggers(bigint, regclass), audit.lend(regclass, boolean), audit.let_in(regnamespace), audit.finish_tracking(regclass), audit.forget_tracking(regclass),
     audit.forget_dropped_tables(), audit.drop_trigger(regclass, text), audit.count_before_truncate() TO audit_writer, audit_operator;

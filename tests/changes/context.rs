@@ -234,6 +234,17 @@ fn row_that_several_triggers_change_has_its_history_in_order() {
     postgres.psql("BEGIN; INSERT INTO orders VALUES (1), (2); UPDATE items SET n = 100; INSERT INTO orders VALUES (3); COMMIT");
     postgres.psql("INSERT INTO kept VALUES (1, 'a'); INSERT INTO kept VALUES (1, 'a'); BEGIN; INSERT INTO kept VALUES (1, 'b'); UPDATE kept SET v = 'c'; COMMIT");
     postgres.psql("INSERT INTO deep VALUES (1, 1)");
+    // One that changes it more often than others are asked.
+    postgres.psql(
+        "CREATE TABLE often (id int PRIMARY KEY, n int, v text); INSERT INTO often VALUES (1, 0, repeat('x', 7000)); SELECT audit.track('often');
+         CREATE FUNCTION again() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN IF pg_trigger_depth() = 1 THEN FOR i IN 1 .. 30 LOOP UPDATE often SET n = n + 1; END LOOP; END IF; RETURN NULL; END $$;
+         CREATE TRIGGER t AFTER UPDATE ON often FOR EACH ROW EXECUTE FUNCTION again();
+         UPDATE often SET n = 1000, v = 'y'; UPDATE often SET n = 2000",
+    );
+    assert_eq!(
+        postgres.psql("SELECT audit.row_at('public.often', '1', clock_timestamp())"),
+        "{\"n\": 2030, \"v\": \"y\"}"
+    );
     for (table, row, history) in [
         (
             "items",

@@ -63,7 +63,7 @@ fn trigger_function_is_lent_to_nobody() {
     let mut app = owner(&postgres);
     app.psql("CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE other (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1); SELECT audit.track('t')");
     // As audit.track does it, and stops half-way.
-    app.psql("SELECT audit.prepare_tracking('t', NULL, NULL, NULL, 64, 'x', '{insert,update,delete,truncate}', 'fail'); GRANT TRIGGER ON t, other TO audit_maintainer; GRANT USAGE ON SCHEMA app TO audit_maintainer");
+    app.psql("GRANT TRIGGER ON t, other TO audit_maintainer WITH GRANT OPTION; SELECT audit.prepare_tracking('t', NULL, NULL, NULL, 64, 'x', '{insert,update,delete,truncate}', 'fail')");
     for trigger in [
         "CREATE TRIGGER more AFTER INSERT ON other REFERENCING NEW TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
         "CREATE OR REPLACE TRIGGER audit_change_update AFTER UPDATE ON t REFERENCING NEW TABLE AS old_rows OLD TABLE AS new_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record_change_1()",
@@ -81,11 +81,11 @@ fn trigger_function_is_lent_to_nobody() {
         "42501",
         "SELECT audit.make_triggers(1, 'app.t')",
     );
-    // A table has its right back after it is tracked, and so has its schema.
+    // A table has its right back after it is tracked.
     app.psql("REVOKE ALL ON t FROM audit_maintainer; REVOKE USAGE ON SCHEMA app FROM audit_maintainer; SELECT audit.track('t')");
     assert_eq!(
         postgres.psql("SELECT has_table_privilege('audit_maintainer', 'app.t', 'TRIGGER'), has_schema_privilege('audit_maintainer', 'app', 'USAGE')"),
-        "f|f"
+        "f|t"
     );
     // Who owns a table and not its schema asks who does.
     postgres.psql("CREATE SCHEMA theirs; GRANT USAGE, CREATE ON SCHEMA theirs TO app");
@@ -102,6 +102,42 @@ fn trigger_function_is_lent_to_nobody() {
             "INSERT INTO child VALUES (8, 8); ALTER TABLE child NO INHERIT t; INSERT INTO child VALUES (9, 9)"
         ),
         "insert app.t 8 {\"n\": {\"new\": 8}, \"id\": {\"new\": 8}} in app.child"
+    );
+}
+
+#[test]
+fn code_of_a_stranger_in_the_session_of_a_superuser_tracks_nothing() {
+    let postgres = migrated();
+    let mut app = owner(&postgres);
+    postgres.psql("CREATE TABLE salaries (id int PRIMARY KEY, amount int, secret text); SELECT audit.track('salaries', columns_out => '{secret}'); CREATE TABLE public.told (what text); GRANT INSERT ON public.told TO app");
+    // An index function runs as the owner of the table, whoever analyzes it.
+    app.psql(
+        "CREATE TABLE lure (id int);
+         CREATE FUNCTION act(what text) RETURNS void LANGUAGE plpgsql AS $$ BEGIN EXECUTE what; INSERT INTO public.told VALUES ('done: ' || what);
+            EXCEPTION WHEN OTHERS THEN INSERT INTO public.told VALUES (SQLSTATE); END $$;
+         CREATE FUNCTION lure(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$ BEGIN
+            IF session_user <> 'app' THEN
+                PERFORM app.act($a$SELECT audit.prepare_tracking('public.salaries', NULL, '{}', '{}', 8192, 'change', '{insert}', 'warn')$a$);
+                PERFORM app.act($a$SELECT audit.make_triggers(1, 'public.salaries')$a$);
+                PERFORM app.act($a$SELECT audit.finish_tracking('public.salaries')$a$);
+                PERFORM app.act($a$SELECT audit.forget_tracking('public.salaries')$a$);
+                PERFORM app.act($a$SELECT audit.track('public.salaries')$a$);
+                PERFORM app.act($a$SELECT audit.untrack('public.salaries')$a$);
+            END IF;
+            RETURN $1; END $$;
+         INSERT INTO lure VALUES (1); CREATE INDEX ON lure (lure(id))",
+    );
+    let tracked = "SELECT columns_out, on_failure, tracked_at FROM audit.tracked WHERE table_name = 'public.salaries'";
+    let before = postgres.psql(tracked);
+    postgres.psql("ANALYZE app.lure");
+    assert_eq!(
+        postgres.psql("SELECT string_agg(DISTINCT what, ' ') FROM told"),
+        "42501"
+    );
+    assert_eq!(postgres.psql(tracked), before);
+    assert_eq!(
+        changes(&postgres, "INSERT INTO salaries VALUES (1, 5, 'SECRET')"),
+        "insert public.salaries 1 {\"id\": {\"new\": 1}, \"amount\": {\"new\": 5}}"
     );
 }
 
@@ -161,13 +197,18 @@ fn transaction_with_an_old_snapshot_records_what_is_there() {
         "insert public.t 2 {\"x\": {\"new\": \"x\"}, \"id\": {\"new\": 2}}"
     );
     // A partition that came and is tracked since.
-    postgres.psql("CREATE TABLE parted (id int PRIMARY KEY) PARTITION BY RANGE (id); SELECT audit.track('parted')");
+    postgres.psql("CREATE TABLE parted (id int PRIMARY KEY, n int) PARTITION BY RANGE (id); SELECT audit.track('parted')");
     old.psql(begin);
-    postgres.psql("CREATE TABLE low (gone text, id int NOT NULL); ALTER TABLE low DROP gone; ALTER TABLE parted ATTACH PARTITION low FOR VALUES FROM (0) TO (10); SELECT audit.track('parted')");
+    postgres.psql("CREATE TABLE low PARTITION OF parted FOR VALUES FROM (0) TO (10); SELECT audit.track('parted')");
     assert_eq!(
-        changes_by(&postgres, &mut old, "INSERT INTO low VALUES (1); COMMIT"),
-        "insert public.parted 1 {\"id\": {\"new\": 1}} in public.low"
+        changes_by(&postgres, &mut old, "INSERT INTO low VALUES (1, 5); COMMIT"),
+        "insert public.parted 1 {\"n\": {\"new\": 5}, \"id\": {\"new\": 1}} in public.low"
     );
+    // One of another layout, tracked anew by other rules meanwhile.
+    postgres.psql("CREATE TABLE high (n int, id int NOT NULL); ALTER TABLE parted ATTACH PARTITION high FOR VALUES FROM (10) TO (20); SELECT audit.track('parted')");
+    old.psql(begin);
+    postgres.psql("SELECT audit.track('parted', columns_out => '{n}')");
+    refused(&mut old, "40001", "INSERT INTO high VALUES (6, 12)");
 }
 
 /// A schema in front of all others with look-alikes of what the trail calls, and types whose casts, operators and functions

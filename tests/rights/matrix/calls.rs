@@ -71,6 +71,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "audit.row_after('{}', 'truncate', '{}')",
         &["reader", "auditor"],
     ),
+    ("digests_of", "audit.digests_of('{}')", &["reader", "auditor"]),
     (
         "order_changes",
         "audit.order_changes('{}', '{}', '{}', '{}')",
@@ -95,6 +96,16 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     (
         "prepare_tracking",
         "audit.prepare_tracking('theirs.untracked', NULL, NULL, NULL, 64, 'x', '{insert}', 'fail')",
+        &["writer", "operator"],
+    ),
+    (
+        "lend",
+        "audit.lend('theirs.tracked', false)",
+        &["writer", "operator"],
+    ),
+    (
+        "let_in",
+        "audit.let_in('theirs')",
         &["writer", "operator"],
     ),
     (
@@ -134,6 +145,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("moved_expression", "audit.moved_expression(1, 'theirs.tracked'::regclass)", &[]),
     ("target_of", "audit.target_of(1, 'theirs.tracked'::regclass)", &[]),
     ("refuse_snapshot", "audit.refuse_snapshot('t', 'x', 'x')", &[]),
+    ("is_lent", "audit.is_lent('theirs.tracked')", &[]),
     ("forget_function", "audit.forget_function(99)", &[]),
     ("value_expression", "audit.value_expression('x', 25, 64)", &[]),
     ("join_expressions", "audit.join_expressions('{}')", &[]),
@@ -379,8 +391,8 @@ const TRACKED: &str = "CREATE ROLE tracks;
     END $$;
     CREATE TABLE theirs.tracked (id int PRIMARY KEY); CREATE TABLE theirs.untracked (id int PRIMARY KEY); CREATE TABLE theirs.prepared (id int PRIMARY KEY);
     ALTER TABLE theirs.tracked OWNER TO tracks; ALTER TABLE theirs.untracked OWNER TO tracks; ALTER TABLE theirs.prepared OWNER TO tracks;
-    GRANT USAGE ON SCHEMA theirs TO audit_maintainer; GRANT TRIGGER ON theirs.prepared TO audit_maintainer;
     SELECT audit.track('theirs.tracked');
+    GRANT TRIGGER ON theirs.tracked, theirs.untracked, theirs.prepared TO audit_maintainer WITH GRANT OPTION;
     SELECT audit.prepare_tracking('theirs.prepared', NULL, NULL, NULL, 64, 'x', '{insert}', 'fail')";
 
 #[test]

@@ -1085,6 +1085,10 @@ BEGIN
         END IF;
         IF types IS DISTINCT FROM %7$L THEN
             -- Another layout than this was made with, as that of a partition: the statement is made anew, of what the catalog shows.
+            IF current_setting('transaction_isolation') <> 'read committed' THEN
+                -- Fails as a conflict if the table was tracked anew since.
+                PERFORM FROM audit.tracked_tables t WHERE t.id = %1$s FOR SHARE;
+            END IF;
             PERFORM audit.refuse_snapshot(target, names, (SELECT l.names FROM audit.tracked_tables t, audit.layout_of(TG_RELID) l WHERE t.id = %1$s));
             EXECUTE audit.types_query(TG_RELID, CASE kind WHEN 'DELETE' THEN 'old_rows' ELSE 'new_rows' END) INTO types;
             PERFORM audit.refuse_snapshot(target, types, (SELECT l.types FROM audit.layout_of(TG_RELID) l));
@@ -1199,8 +1203,9 @@ BEGIN
     -- A column that is left out or masked, and has another name now or is gone: any that is new may be it, and is masked.
     is_lost := EXISTS (SELECT FROM unnest(t.columns_out || t.columns_masked) AS hidden
         WHERE hidden NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped));
-    IF t.tenant_column NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped) THEN
+    IF t.tenant_column IS NOT NULL AND t.tenant_column NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = t.target AND attnum > 0 AND NOT attisdropped AND (attnum = t.place_tenant OR t.target_oid <> t.target)) THEN
         -- Whose the rows are is not known any more, so they are shown to no tenant.
+        t.tenant_column := NULL;
         tenant := '{NULL::uuid,NULL::uuid}';
         named := '{NULL::text,NULL::text}';
     END IF;
@@ -1208,6 +1213,10 @@ BEGIN
     SELECT array_agg(k.attname ORDER BY n) INTO keys
         FROM pg_index i, unnest(i.indkey) WITH ORDINALITY AS c (attnum, n) JOIN pg_attribute k ON k.attnum = c.attnum
         WHERE i.indrelid = t.target AND i.indisprimary AND k.attrelid = t.target;
+    IF keys && (t.columns_out || t.columns_masked) THEN
+        -- What is hidden is no key of an event either.
+        keys := NULL;
+    END IF;
     FOR a IN SELECT attname, attnum, atttypid, attgenerated FROM pg_attribute WHERE attrelid = relation AND attnum > 0 AND NOT attisdropped ORDER BY attnum LOOP
         name := to_json(a.attname::text)::text;
         differs := audit.differs_expression(a.attnum, a.atttypid);
@@ -1727,6 +1736,26 @@ $function$
 ALTER FUNCTION audit.differs_expression(smallint,oid) OWNER TO audit_maintainer;
 --@ ["privilege","audit.differs_expression(smallint,oid)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.differs_expression(smallint,oid) TO audit_maintainer;
+--@ ["function","audit.digests_of(jsonb)","","f (changes jsonb) jsonb",null]
+CREATE OR REPLACE FUNCTION audit.digests_of(changes jsonb)
+ RETURNS jsonb
+ LANGUAGE sql
+ IMMUTABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce(jsonb_object_agg(f.key, jsonb_strip_nulls(jsonb_build_object('old', hashtextextended((f.value -> 'old')::text, 0), 'new', hashtextextended((f.value -> 'new')::text, 0)))), '{}')
+    FROM jsonb_each(changes) f
+$function$
+;
+--@ ["object","audit.digests_of(jsonb)","function","",null]
+--@ ["owner","audit.digests_of(jsonb)","","",null]
+ALTER FUNCTION audit.digests_of(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.digests_of(jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.digests_of(jsonb) TO audit_auditor;
+--@ ["privilege","audit.digests_of(jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.digests_of(jsonb) TO audit_reader;
+--@ ["privilege","audit.digests_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.digests_of(jsonb) TO audit_maintainer;
 --@ ["function","audit.drop_trigger(regclass,text)","","f (relation regclass, name text) void",null]
 CREATE OR REPLACE FUNCTION audit.drop_trigger(relation regclass, name text)
  RETURNS void
@@ -2213,10 +2242,10 @@ DECLARE
     t audit.tracked_tables;
 BEGIN
     SELECT * INTO t FROM audit.tracked_tables r WHERE r.target = finish_tracking.target;
-    IF NOT FOUND OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
+    IF NOT FOUND OR NOT audit.is_lent(t.target) THEN
         RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
     END IF;
-    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,target_oid,places_out,places_masked,tracked_by,tracked_at}'::text[]);
+    PERFORM audit.append_event('audit.table_tracked', 'table', t.name, NULL, NULL, NULL, to_jsonb(t) - '{id,target,name,columns,target_oid,places_out,places_masked,place_tenant,tracked_by,tracked_at}'::text[]);
 END
 $function$
 ;
@@ -2298,8 +2327,8 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: this table is not tracked' USING ERRCODE = 'undefined_object';
     END IF;
-    IF NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER') THEN
-        RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
+    IF NOT audit.is_lent(t.target) THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', t.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser, by audit.untrack.';
     END IF;
     PERFORM audit.forget_function(t.id);
     DELETE FROM audit.tracked_tables r WHERE r.id = t.id;
@@ -2414,6 +2443,21 @@ GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_reader;
 --@ ["privilege","audit.integer_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.integer_of(jsonb) TO audit_maintainer;
+--@ ["function","audit.is_lent(regclass)","","f (relation regclass) boolean",null]
+CREATE OR REPLACE FUNCTION audit.is_lent(relation regclass)
+ RETURNS boolean
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT coalesce(has_table_privilege('audit_maintainer', relation, 'TRIGGER WITH GRANT OPTION'), false)
+$function$
+;
+--@ ["object","audit.is_lent(regclass)","function","",null]
+--@ ["owner","audit.is_lent(regclass)","","",null]
+ALTER FUNCTION audit.is_lent(regclass) OWNER TO audit_maintainer;
+--@ ["privilege","audit.is_lent(regclass)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.is_lent(regclass) TO audit_maintainer;
 --@ ["function","audit.join_expressions(text[])","","f (expressions text[]) text",null]
 CREATE OR REPLACE FUNCTION audit.join_expressions(expressions text[])
  RETURNS text
@@ -2661,6 +2705,65 @@ ALTER TABLE audit.legal_holds ENABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.legal_holds FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit.legal_holds","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.legal_holds FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.legal_holds ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.lend(regclass,boolean)","","f (relation regclass, is_lent boolean) void",null]
+CREATE OR REPLACE FUNCTION audit.lend(relation regclass, is_lent boolean)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    IF NOT EXISTS (SELECT FROM pg_class WHERE oid = relation AND relkind IN ('r', 'p')) THEN
+        -- Said by audit.prepare_tracking.
+        RETURN;
+    END IF;
+    EXECUTE CASE WHEN is_lent THEN format('GRANT TRIGGER ON TABLE %s TO audit_maintainer WITH GRANT OPTION', relation)
+        ELSE format('REVOKE TRIGGER ON TABLE %s FROM audit_maintainer', relation) END;
+END
+$function$
+;
+--@ ["object","audit.lend(regclass,boolean)","function","",null]
+--@ ["owner","audit.lend(regclass,boolean)","","",null]
+ALTER FUNCTION audit.lend(regclass,boolean) OWNER TO audit_maintainer;
+--@ ["privilege","audit.lend(regclass,boolean)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lend(regclass,boolean) TO audit_operator;
+--@ ["privilege","audit.lend(regclass,boolean)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lend(regclass,boolean) TO audit_writer;
+--@ ["privilege","audit.lend(regclass,boolean)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lend(regclass,boolean) TO audit_maintainer;
+--@ ["function","audit.let_in(regnamespace)","","f (schema regnamespace) void",null]
+CREATE OR REPLACE FUNCTION audit.let_in(schema regnamespace)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    FOR attempt IN 1 .. 3 LOOP
+        IF has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
+            RETURN;
+        END IF;
+        BEGIN
+            EXECUTE format('GRANT USAGE ON SCHEMA %s TO audit_maintainer', schema);
+        EXCEPTION WHEN internal_error THEN
+            -- Somebody else has done it meanwhile.
+            NULL;
+        END;
+    END LOOP;
+    IF NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
+        RAISE EXCEPTION 'audit trail: schema % is not yours to let the trail in', schema USING ERRCODE = 'insufficient_privilege',
+            HINT = format('Its owner may: GRANT USAGE ON SCHEMA %s TO audit_maintainer;', schema);
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.let_in(regnamespace)","function","",null]
+--@ ["owner","audit.let_in(regnamespace)","","",null]
+ALTER FUNCTION audit.let_in(regnamespace) OWNER TO audit_maintainer;
+--@ ["privilege","audit.let_in(regnamespace)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.let_in(regnamespace) TO audit_operator;
+--@ ["privilege","audit.let_in(regnamespace)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.let_in(regnamespace) TO audit_writer;
+--@ ["privilege","audit.let_in(regnamespace)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.let_in(regnamespace) TO audit_maintainer;
 --@ ["function","audit.lift_hold(uuid,text)","","f (hold uuid, reason text) void",null]
 CREATE OR REPLACE FUNCTION audit.lift_hold(hold uuid, reason text)
  RETURNS void
@@ -2898,9 +3001,7 @@ DECLARE
     tables    text;
 BEGIN
     SELECT * INTO t FROM audit.tracked_tables r WHERE r.id = tracking;
-    IF NOT FOUND OR relation NOT IN (SELECT audit.relations_of(t.target)) OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = t.target), 'MEMBER')
-        OR NOT pg_has_role(session_user, (SELECT relowner FROM pg_class WHERE oid = relation), 'MEMBER')
-    THEN
+    IF NOT FOUND OR relation NOT IN (SELECT audit.relations_of(t.target)) OR NOT audit.is_lent(t.target) OR NOT audit.is_lent(relation) THEN
         RAISE EXCEPTION 'audit trail: this table is not being tracked by you' USING ERRCODE = 'insufficient_privilege';
     END IF;
     prefix := CASE WHEN relation = t.target THEN 'audit_change_' ELSE 'audit_part_' END;
@@ -2914,6 +3015,12 @@ BEGIN
         -- The one before the other, by their names.
         EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.count_before_truncate()', prefix || 'count', relation);
         EXECUTE format('CREATE OR REPLACE TRIGGER %I BEFORE TRUNCATE ON %s FOR EACH STATEMENT EXECUTE FUNCTION audit.%I()', prefix || 'truncate', relation, 'record_change_' || tracking);
+    END IF;
+    -- Another table may have got the name while they waited for its lock.
+    IF cardinality(t.operations) <> (SELECT count(*) FROM pg_trigger WHERE tgrelid = relation AND tgfoid = to_regprocedure(format('audit.%I()', 'record_change_' || tracking))
+        AND tgname IN (SELECT prefix || o FROM unnest(t.operations) o))
+    THEN
+        RAISE EXCEPTION 'audit trail: % was renamed meanwhile', relation USING ERRCODE = 'object_in_use';
     END IF;
 END
 $function$
@@ -3237,32 +3344,43 @@ CREATE OR REPLACE FUNCTION audit.order_changes(operations text[], changes jsonb[
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
+    -- More changes of a row in one transaction are left in the order of their numbers: it would take too long.
+    most     constant integer := 200;
     ordered  integer[] := '{}';
-    -- Before each of them, and after the last.
+    -- Those before this one are of other transactions.
+    begun    integer := 1;
+    -- Before each of the transaction's that are ordered, and after the last.
     states   jsonb[] := '{"{}"}';
     count    integer := 0;
     first    integer;
+    near     integer[];
     place    integer;
     state    jsonb;
     is_known boolean;
 BEGIN
     FOR n IN 1 .. cardinality(operations) LOOP
+        IF n > 1 AND transactions[n] IS DISTINCT FROM transactions[n - 1] THEN
+            states := ARRAY[states[count - begun + 2]];
+            begun := n;
+        END IF;
         first := count + 1;
-        WHILE first > 1 AND count - first < 20 AND depths[ordered[first - 1]] > depths[n] AND transactions[ordered[first - 1]] = transactions[n] LOOP
+        WHILE first > begun AND count - begun < most AND depths[ordered[first - 1]] > depths[n] LOOP
             first := first - 1;
         END LOOP;
         state := NULL;
         -- The change before it may not be known yet: then only what it leaves must fit.
         FOREACH is_known IN ARRAY '{true,false}'::boolean[] LOOP
-            place := first;
-            WHILE place <= count + 1 LOOP
-                state := audit.row_after(CASE WHEN is_known THEN states[place] ELSE '{}' END, operations[n], changes[n]);
+            -- Before all of the deeper ones, as what fired them; after them, as fired by something else; among them. What is deleted is
+            -- seldom there again.
+            near := ARRAY(SELECT generate_series(count, first + 1, -1));
+            FOREACH place IN ARRAY CASE WHEN NOT is_known THEN first || near || (count + 1) WHEN operations[n] = 'delete' THEN ARRAY[count + 1, first] || near
+                ELSE ARRAY[first, count + 1] || near END LOOP
+                state := audit.row_after(CASE WHEN is_known THEN states[place - begun + 1] ELSE '{}' END, operations[n], changes[n]);
                 FOR later IN place .. count LOOP
                     EXIT WHEN state IS NULL;
                     state := audit.row_after(state, operations[ordered[later]], changes[ordered[later]]);
                 END LOOP;
                 EXIT WHEN state IS NOT NULL;
-                place := place + 1;
             END LOOP;
             EXIT WHEN state IS NOT NULL;
         END LOOP;
@@ -3272,7 +3390,7 @@ BEGIN
         ordered[place] := n;
         count := count + 1;
         FOR later IN place .. count LOOP
-            states[later + 1] := coalesce(audit.row_after(states[later], operations[ordered[later]], changes[ordered[later]]),
+            states[later - begun + 2] := coalesce(audit.row_after(states[later - begun + 1], operations[ordered[later]], changes[ordered[later]]),
                 audit.row_after('{}', operations[ordered[later]], changes[ordered[later]]));
         END LOOP;
     END LOOP;
@@ -3494,12 +3612,12 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: no such table' USING ERRCODE = 'undefined_table';
     END IF;
-    IF NOT pg_has_role(session_user, relation.relowner, 'MEMBER') THEN
-        RAISE EXCEPTION 'audit trail: % is not yours to track', relation.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser.';
-    END IF;
     IF relation.relkind NOT IN ('r', 'p') OR relation.relpersistence = 't' OR relation.nspname IN ('pg_catalog', 'information_schema', 'audit', 'audit_parts', 'audit_guard') THEN
         RAISE EXCEPTION 'audit trail: % is no table of which changes can be recorded', relation.name USING ERRCODE = 'wrong_object_type',
             HINT = 'A table that is not temporary, and none of Postgres or of the trail.';
+    END IF;
+    IF NOT audit.is_lent(target) THEN
+        RAISE EXCEPTION 'audit trail: % is not yours to track', relation.name USING ERRCODE = 'insufficient_privilege', HINT = 'Its owner may, and a superuser, by audit.track.';
     END IF;
     FOR wrong IN WITH RECURSIVE parts AS (SELECT inhrelid FROM pg_inherits WHERE inhparent = target UNION SELECT i.inhrelid FROM parts p JOIN pg_inherits i ON i.inhparent = p.inhrelid)
         SELECT format('%I.%I', n.nspname, c.relname) FROM parts p JOIN pg_class c ON c.oid = p.inhrelid JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind = 'f'
@@ -3534,14 +3652,15 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END LOOP;
     PERFORM audit.forget_dropped_tables();
-    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, target_oid, places_out, places_masked,
+    INSERT INTO audit.tracked_tables AS t (target, name, action_type, operations, columns, target_oid, places_out, places_masked, place_tenant,
             tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by)
         VALUES (target, relation.name, action_type, operations,
             ARRAY(SELECT attname FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped ORDER BY attnum), target,
             ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_out)),
-            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_masked)), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
-        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, target_oid, places_out, places_masked, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
-            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.target_oid, excluded.places_out, excluded.places_masked, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
+            ARRAY(SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = ANY (columns_masked)),
+            (SELECT attnum FROM pg_attribute WHERE attrelid = prepare_tracking.target AND attnum > 0 AND NOT attisdropped AND attname = tenant_column), tenant_column, coalesce(columns_out, '{}'), coalesce(columns_masked, '{}'), max_value_bytes, on_failure, session_user)
+        ON CONFLICT ON CONSTRAINT tracked_tables_target_key DO UPDATE SET (name, action_type, operations, columns, target_oid, places_out, places_masked, place_tenant, tenant_column, columns_out, columns_masked, max_value_bytes, on_failure, tracked_by, tracked_at)
+            = (excluded.name, excluded.action_type, excluded.operations, excluded.columns, excluded.target_oid, excluded.places_out, excluded.places_masked, excluded.place_tenant, excluded.tenant_column, excluded.columns_out, excluded.columns_masked, excluded.max_value_bytes,
                 excluded.on_failure, excluded.tracked_by, excluded.tracked_at)
         RETURNING t.id INTO tracking;
     EXECUTE audit.change_function(tracking);
@@ -4160,7 +4279,7 @@ CREATE OR REPLACE FUNCTION audit.relations_of(target oid)
 AS $function$
     WITH RECURSIVE relations AS (
         SELECT target AS oid UNION SELECT i.inhrelid FROM relations r JOIN pg_inherits i ON i.inhparent = r.oid)
-    SELECT c.oid::regclass FROM relations r JOIN pg_class c ON c.oid = r.oid WHERE c.relkind IN ('r', 'p')
+    SELECT c.oid::regclass FROM relations r JOIN pg_class c ON c.oid = r.oid WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
 $function$
 ;
 --@ ["object","audit.relations_of(oid)","function","",null]
@@ -4595,8 +4714,8 @@ AS $function$
             AND (e.target_id = $2 OR e.target_id IS NULL AND e.metadata ->> 'operation' = 'truncate' AND NOT e.metadata ? 'partition')
     ), ordered AS MATERIALIZED (
         SELECT p.n, p.place FROM (
-            SELECT audit.order_changes(array_agg(operation ORDER BY n), array_agg(changes ORDER BY n), array_agg(transaction ORDER BY n), array_agg(depth ORDER BY n)) AS places
-            FROM events HAVING bool_or(depth > 1)) AS o, unnest(o.places) WITH ORDINALITY AS p (n, place)
+            SELECT audit.order_changes(array_agg(operation ORDER BY n), array_agg(audit.digests_of(changes) ORDER BY n), array_agg(transaction ORDER BY n), array_agg(depth ORDER BY n)) AS places
+            FROM events WHERE EXISTS (SELECT FROM events d WHERE d.depth > 1) HAVING count(*) > 0) AS o, unnest(o.places) WITH ORDINALITY AS p (n, place)
     )
     SELECT e.number, e.created_at, e.operation, e.changes, e.user_id, e.request_id, e.login, e.id
     FROM events e LEFT JOIN ordered USING (n) ORDER BY coalesce(ordered.place, n)
@@ -5418,29 +5537,21 @@ CREATE OR REPLACE FUNCTION audit.track(target regclass, tenant_column text DEFAU
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    tracking  constant bigint := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
+    tracking  bigint;
     relation  regclass;
     schema    regnamespace;
     prefix    text;
     operation text;
-    lent      text[];
 BEGIN
+    PERFORM audit.lend(target, true);
+    tracking := audit.prepare_tracking(target, tenant_column, columns_out, columns_masked, max_value_bytes, action_type, operations, on_failure);
     operations := ARRAY(SELECT lower(o) FROM unnest(operations) o);
     FOR relation, schema IN SELECT c.oid, c.relnamespace FROM audit.relations_of(target) AS r JOIN pg_class c ON c.oid = r LOOP
-        -- What the trail needs to make the triggers.
-        lent := array_remove(ARRAY[CASE WHEN NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN format('USAGE ON SCHEMA %s', schema) END,
-            CASE WHEN NOT has_table_privilege('audit_maintainer', relation, 'TRIGGER') THEN format('TRIGGER ON %s', relation) END], NULL);
-        FOREACH operation IN ARRAY lent LOOP
-            EXECUTE format('GRANT %s TO audit_maintainer', operation);
-        END LOOP;
-        IF NOT has_schema_privilege('audit_maintainer', schema, 'USAGE') THEN
-            RAISE EXCEPTION 'audit trail: schema % is not yours to let the trail in', schema USING ERRCODE = 'insufficient_privilege',
-                HINT = format('Its owner may: GRANT USAGE ON SCHEMA %s TO audit_maintainer;', schema);
-        END IF;
+        PERFORM audit.let_in(schema), audit.lend(relation, true);
         PERFORM audit.make_triggers(tracking, relation);
-        FOREACH operation IN ARRAY lent LOOP
-            EXECUTE format('REVOKE %s FROM audit_maintainer', operation);
-        END LOOP;
+        IF relation <> target THEN
+            PERFORM audit.lend(relation, false);
+        END IF;
         prefix := CASE WHEN relation = target THEN 'audit_change_' ELSE 'audit_part_' END;
         FOREACH operation IN ARRAY '{insert,update,delete,truncate,count}'::text[] LOOP
             IF (CASE operation WHEN 'count' THEN 'truncate' ELSE operation END) = ANY (operations) THEN
@@ -5451,6 +5562,7 @@ BEGIN
         END LOOP;
     END LOOP;
     PERFORM audit.finish_tracking(target);
+    PERFORM audit.lend(target, false);
 END
 $function$
 ;
@@ -5521,6 +5633,8 @@ ALTER TABLE audit.tracked_tables ADD COLUMN name text;
 ALTER TABLE audit.tracked_tables ADD COLUMN on_failure text;
 --@ ["column","audit.tracked_tables","operations","","ALTER TABLE audit.tracked_tables ALTER COLUMN operations TYPE text[] USING operations::text[];"]
 ALTER TABLE audit.tracked_tables ADD COLUMN operations text[];
+--@ ["column","audit.tracked_tables","place_tenant","","ALTER TABLE audit.tracked_tables ALTER COLUMN place_tenant TYPE smallint USING place_tenant::smallint;"]
+ALTER TABLE audit.tracked_tables ADD COLUMN place_tenant smallint;
 --@ ["column","audit.tracked_tables","places_masked","","ALTER TABLE audit.tracked_tables ALTER COLUMN places_masked TYPE smallint[] USING places_masked::smallint[];"]
 ALTER TABLE audit.tracked_tables ADD COLUMN places_masked smallint[];
 --@ ["column","audit.tracked_tables","places_out","","ALTER TABLE audit.tracked_tables ALTER COLUMN places_out TYPE smallint[] USING places_out::smallint[];"]
@@ -5569,7 +5683,7 @@ ALTER TABLE audit.tracked_tables ALTER COLUMN target_oid SET NOT NULL;
 ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_at SET NOT NULL;
 --@ ["column not null","audit.tracked_tables","tracked_by","",null]
 ALTER TABLE audit.tracked_tables ALTER COLUMN tracked_by SET NOT NULL;
---@ ["columns","audit.tracked_tables","","[[\"id\", \"bigint\"], [\"target\", \"regclass\"], [\"name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"columns\", \"text[]\"], [\"target_oid\", \"oid\"], [\"places_out\", \"smallint[]\"], [\"places_masked\", \"smallint[]\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
+--@ ["columns","audit.tracked_tables","","[[\"id\", \"bigint\"], [\"target\", \"regclass\"], [\"name\", \"text\"], [\"action_type\", \"text\"], [\"operations\", \"text[]\"], [\"tenant_column\", \"text\"], [\"columns_out\", \"text[]\"], [\"columns_masked\", \"text[]\"], [\"columns\", \"text[]\"], [\"target_oid\", \"oid\"], [\"places_out\", \"smallint[]\"], [\"places_masked\", \"smallint[]\"], [\"place_tenant\", \"smallint\"], [\"max_value_bytes\", \"integer\"], [\"on_failure\", \"text\"], [\"tracked_by\", \"text\"], [\"tracked_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.tracked_tables","tracked_tables_action_type_check",null,null]
 ALTER TABLE audit.tracked_tables ADD CONSTRAINT tracked_tables_action_type_check CHECK (((octet_length(action_type) >= 1) AND (octet_length(action_type) <= 256)));
 --@ ["constraint","audit.tracked_tables","tracked_tables_max_value_bytes_check",null,null]
@@ -5937,11 +6051,16 @@ BEGIN
     FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN audit.tracked_tables t ON t.target = untrack.target
         WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
         UNION ALL SELECT g.tgrelid::regclass, g.tgname FROM pg_trigger g
-            WHERE g.tgrelid IN (SELECT audit.relations_of(target)) AND g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
+            WHERE g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
+                AND EXISTS (SELECT FROM pg_trigger f JOIN audit.tracked_tables t ON t.target = untrack.target
+                    WHERE f.tgrelid = g.tgrelid AND f.tgfoid = to_regprocedure(format('audit.%I()', 'record_change_' || t.id)))
+                AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
+    PERFORM audit.lend(target, true);
     PERFORM audit.forget_tracking(target);
+    PERFORM audit.lend(target, false);
 END
 $function$
 ;
