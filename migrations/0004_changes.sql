@@ -774,7 +774,8 @@ CREATE FUNCTION audit.is_lent(relation regclass) RETURNS boolean
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT coalesce(has_table_privilege('audit_maintainer', relation, 'TRIGGER WITH GRANT OPTION'), false)
+    SELECT EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = relation AND a.grantor = c.relowner AND a.grantee = to_regrole('audit_maintainer') AND a.privilege_type = 'TRIGGER' AND a.is_grantable)
 $$;
 COMMENT ON FUNCTION audit.is_lent(regclass) IS 'Whether the owner of a table lets the trail make triggers on it; for the functions of the trail.';
 
@@ -860,16 +861,13 @@ CREATE FUNCTION audit.untrack(target regclass) RETURNS void
     SET search_path = pg_catalog, pg_temp
 AS $$
 DECLARE
-    made record;
+    records constant regprocedure := (SELECT to_regprocedure(format('audit.%I()', 'record_change_' || t.id)) FROM audit.tracked_tables t WHERE t.target = untrack.target);
+    made    record;
 BEGIN
     -- Those of partitions that were detached too, if they are the caller's.
-    FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN audit.tracked_tables t ON t.target = untrack.target
-        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
-        UNION ALL SELECT g.tgrelid::regclass, g.tgname FROM pg_trigger g
-            WHERE g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
-                AND EXISTS (SELECT FROM pg_trigger f JOIN audit.tracked_tables t ON t.target = untrack.target
-                    WHERE f.tgrelid = g.tgrelid AND f.tgfoid = to_regprocedure(format('audit.%I()', 'record_change_' || t.id)))
-                AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
+    FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+        WHERE pg_has_role(c.relowner, 'USAGE') AND (g.tgfoid = records
+            OR g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END AND EXISTS (SELECT FROM pg_trigger f WHERE f.tgrelid = g.tgrelid AND f.tgfoid = records))
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;

@@ -75,12 +75,22 @@ fn trigger_function_is_lent_to_nobody() {
     app.psql("REVOKE ALL ON t, other FROM audit_maintainer");
     refused(&mut app, "42501", "SELECT audit.make_triggers(1, 't')");
     let mut stranger = login(&postgres, "stranger", Some("audit_writer"));
+    app.psql("GRANT USAGE ON SCHEMA app TO stranger");
     postgres.psql("GRANT TRIGGER ON app.t TO audit_maintainer");
     refused(
         &mut stranger,
         "42501",
         "SELECT audit.make_triggers(1, 'app.t')",
     );
+    // Nor does a right that the owner has given to somebody.
+    app.psql("GRANT TRIGGER ON t TO stranger WITH GRANT OPTION");
+    stranger.psql("GRANT TRIGGER ON app.t TO audit_maintainer WITH GRANT OPTION");
+    refused(
+        &mut stranger,
+        "42501",
+        "SELECT audit.forget_tracking('app.t')",
+    );
+    app.psql("REVOKE TRIGGER ON t FROM stranger CASCADE");
     // A table has its right back after it is tracked.
     app.psql("REVOKE ALL ON t FROM audit_maintainer; REVOKE USAGE ON SCHEMA app FROM audit_maintainer; SELECT audit.track('t')");
     assert_eq!(

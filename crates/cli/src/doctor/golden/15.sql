@@ -2426,7 +2426,8 @@ CREATE OR REPLACE FUNCTION audit.is_lent(relation regclass)
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
-    SELECT coalesce(has_table_privilege('audit_maintainer', relation, 'TRIGGER WITH GRANT OPTION'), false)
+    SELECT EXISTS (SELECT FROM pg_class c, aclexplode(c.relacl) a
+        WHERE c.oid = relation AND a.grantor = c.relowner AND a.grantee = to_regrole('audit_maintainer') AND a.privilege_type = 'TRIGGER' AND a.is_grantable)
 $function$
 ;
 --@ ["object","audit.is_lent(regclass)","function","",null]
@@ -5979,16 +5980,13 @@ CREATE OR REPLACE FUNCTION audit.untrack(target regclass)
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
 DECLARE
-    made record;
+    records constant regprocedure := (SELECT to_regprocedure(format('audit.%I()', 'record_change_' || t.id)) FROM audit.tracked_tables t WHERE t.target = untrack.target);
+    made    record;
 BEGIN
     -- Those of partitions that were detached too, if they are the caller's.
-    FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_proc p ON p.oid = g.tgfoid JOIN audit.tracked_tables t ON t.target = untrack.target
-        WHERE p.pronamespace = 'audit'::regnamespace AND p.proname = 'record_change_' || t.id AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
-        UNION ALL SELECT g.tgrelid::regclass, g.tgname FROM pg_trigger g
-            WHERE g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END
-                AND EXISTS (SELECT FROM pg_trigger f JOIN audit.tracked_tables t ON t.target = untrack.target
-                    WHERE f.tgrelid = g.tgrelid AND f.tgfoid = to_regprocedure(format('audit.%I()', 'record_change_' || t.id)))
-                AND pg_has_role((SELECT relowner FROM pg_class WHERE oid = g.tgrelid), 'USAGE')
+    FOR made IN SELECT g.tgrelid::regclass AS relation, g.tgname FROM pg_trigger g JOIN pg_class c ON c.oid = g.tgrelid
+        WHERE pg_has_role(c.relowner, 'USAGE') AND (g.tgfoid = records
+            OR g.tgname = CASE g.tgrelid WHEN target THEN 'audit_change_count' ELSE 'audit_part_count' END AND EXISTS (SELECT FROM pg_trigger f WHERE f.tgrelid = g.tgrelid AND f.tgfoid = records))
     LOOP
         EXECUTE format('DROP TRIGGER %I ON %s', made.tgname, made.relation);
     END LOOP;
