@@ -4,8 +4,6 @@
 //! that they were given with and without an exponent; a blank follows each comma and colon (`jsonb_out`, `numeric_out` and
 //! `escape_json` in Postgres 15 to 18).
 
-use std::fmt::Write as _;
-
 use serde_json::{Map, Value};
 
 /// Returns an object as `jsonb::text` gives it. No text in it has a NUL.
@@ -50,34 +48,19 @@ fn write_object(out: &mut String, object: &Map<String, Value>) {
     out.push('}');
 }
 
+/// The escapes are those of `serde_json`.
 fn write_text(out: &mut String, text: &str) {
-    out.push('"');
-    let mut written = 0;
-    for (at, byte) in text.bytes().enumerate() {
-        if byte >= b' ' && byte != b'"' && byte != b'\\' {
-            continue;
-        }
-        out.push_str(&text[written..at]);
-        written = at + 1;
-        match byte {
-            b'"' => out.push_str("\\\""),
-            b'\\' => out.push_str("\\\\"),
-            b'\n' => out.push_str("\\n"),
-            b'\r' => out.push_str("\\r"),
-            b'\t' => out.push_str("\\t"),
-            0x08 => out.push_str("\\b"),
-            0x0c => out.push_str("\\f"),
-            _ => {
-                let _ = write!(out, "\\u{byte:04x}");
-            }
-        }
+    if let Ok(quoted) = serde_json::to_string(text) {
+        out.push_str(&quoted);
     }
-    out.push_str(&text[written..]);
-    out.push('"');
 }
 
 /// Writes a number of JSON, such as `-1.5e-7`, as a `numeric`.
 fn write_number(out: &mut String, json: &str) {
+    if !json.contains(['.', 'e', 'E']) {
+        out.push_str(json);
+        return;
+    }
     let (mantissa, exponent) = json.split_once(['e', 'E']).unwrap_or((json, "0"));
     let exponent: i64 = exponent.parse().unwrap_or(0);
     let (sign, mantissa) = match mantissa.strip_prefix('-') {
