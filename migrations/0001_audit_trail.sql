@@ -279,6 +279,9 @@ CREATE TABLE audit.batches (
     service_name    text        CHECK (octet_length(service_name) <= 1024),
     library_version text        NOT NULL CHECK (octet_length(library_version) <= 256),
     committed_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    added_by        xid8        NOT NULL DEFAULT pg_current_xact_id(),
+    root            bytea       CHECK (octet_length(root) = 32),
+    fingerprints    bytea       CHECK (octet_length(fingerprints) = 8 * (last_seq - first_seq + 1)),
     PRIMARY KEY (writer_id, first_seq),
     -- What most batches are of is compared without the function, which would take longer than the insert.
     CONSTRAINT batches_records CHECK (CASE WHEN dead_letters = 0 AND records::text = concat('{"events": ', last_seq - first_seq + 1, '}') THEN true
@@ -286,6 +289,7 @@ CREATE TABLE audit.batches (
 );
 
 CREATE INDEX batches_committed_at_idx ON audit.batches (committed_at);
+CREATE INDEX batches_added_by_idx ON audit.batches (added_by);
 
 COMMENT ON TABLE audit.batches IS 'One row for each batch, written in the transaction that writes its records. The batches of a writer follow each other without a gap, so its primary key is what keeps a record from being written twice.';
 COMMENT ON COLUMN audit.batches.records IS 'The number of its rows in each record table that has any, such as {"events": 2}.';
@@ -293,6 +297,9 @@ COMMENT ON COLUMN audit.batches.first_id IS 'The least id of its rows; with last
 COMMENT ON COLUMN audit.batches.last_id IS 'The greatest id of its rows.';
 COMMENT ON COLUMN audit.batches.mark IS 'The hash of the salt of its last record, by which the writer recognizes the batch as its own.';
 COMMENT ON COLUMN audit.batches.committed_at IS 'Server time at which the batch was written, shortly before its commit.';
+COMMENT ON COLUMN audit.batches.added_by IS 'The transaction that wrote the batch.';
+COMMENT ON COLUMN audit.batches.root IS 'The root of the Merkle tree of its rows, of which the ledger makes an entry; NULL: the database computes it.';
+COMMENT ON COLUMN audit.batches.fingerprints IS 'Of each row, in the order of the tree, 4 bytes of its hash and 4 of the hash of its content: they tell which row differs, and prove nothing.';
 
 CREATE TABLE audit.dead_letters (
     writer_id  uuid        NOT NULL,

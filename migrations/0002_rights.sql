@@ -8,13 +8,13 @@
 -- Schemas --------------------------------------------------------------------
 
 REVOKE ALL ON SCHEMA audit, audit_parts FROM PUBLIC;
-GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_auditor, audit_operator;
+GRANT USAGE ON SCHEMA audit TO audit_writer, audit_reader, audit_auditor, audit_operator, audit_sealer;
 -- A leaf is named by who writes to it, and by nobody else.
 GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
 
 -- The version of the tables is no secret; it is how a writer knows that it can start.
 GRANT SELECT (version, description, success) ON audit.schema_migrations
-    TO audit_writer, audit_reader, audit_auditor, audit_operator, audit_maintainer;
+    TO audit_writer, audit_reader, audit_auditor, audit_operator, audit_sealer, audit_maintainer;
 
 -- Append-only ------------------------------------------------------------------
 
@@ -506,7 +506,7 @@ COMMENT ON FUNCTION audit.check_writer(uuid, bytea) IS 'Refuses whoever does not
 
 CREATE FUNCTION audit.add_batch(
     writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer,
-    first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL
+    first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL, root bytea DEFAULT NULL, fingerprints bytea DEFAULT NULL
 ) RETURNS void
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -525,11 +525,11 @@ BEGIN
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version)
-        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version);
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version, root, fingerprints)
+        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version, root, fingerprints);
 END
 $$;
-COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
+COMMENT ON FUNCTION audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea, bytea, bytea) IS 'Adds the batch whose records the transaction writes; the first one registers the writer. Refused: another secret than the writer''s (AT002), a batch that does not follow the last one (AT001).';
 
 -- What a writer compares with its local log: two programs may have a copy of one.
 CREATE FUNCTION audit.writer_batches(writer uuid, secret bytea, since bigint) RETURNS TABLE (first_seq bigint, last_seq bigint, mark bytea)
@@ -555,15 +555,15 @@ DECLARE
     batch record;
 BEGIN
     PERFORM audit.check_writer(writer, secret);
-    SELECT b.first_seq, b.last_seq, b.dead_letters INTO batch FROM audit.batches b
+    SELECT b.first_seq, b.last_seq, b.dead_letters, b.committed_at INTO batch FROM audit.batches b
         WHERE b.writer_id = writer AND b.first_seq <= seq AND b.last_seq >= seq AND b.xmin = pg_current_xact_id()::xid;
     IF NOT FOUND OR batch.dead_letters <= (
         SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = writer AND d.seq BETWEEN batch.first_seq AND batch.last_seq)
     THEN
         RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
-        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt);
+    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt, created_at)
+        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt, batch.committed_at);
 END
 $$;
 COMMENT ON FUNCTION audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) IS 'Adds a dead letter of the batch that the transaction has added with audit.add_batch, which says how many it has.';
@@ -1179,7 +1179,7 @@ ALTER TYPE audit.run_status OWNER TO audit_owner;
 GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text), audit.id_at(timestamptz), audit.current_tenant() TO PUBLIC;
 GRANT EXECUTE ON FUNCTION audit.ensure_partition(text, timestamptz) TO audit_writer, audit_operator;
 GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
-    audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea),
+    audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea, bytea, bytea),
     audit.writer_batches(uuid, bytea, bigint),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;

@@ -4,7 +4,7 @@ WITH me AS (
     SELECT oid, rolname, rolcreaterole FROM pg_roles WHERE rolname = current_user AND NOT rolsuper
 ),
 needed AS (
-    SELECT r.oid, name FROM unnest(ARRAY['audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator']) AS name
+    SELECT r.oid, name FROM unnest(ARRAY['audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer']) AS name
     LEFT JOIN pg_roles r ON r.rolname = name
 ),
 -- Those that a migration itself grants.

@@ -130,7 +130,7 @@ found AS (
     SELECT 5, format('role %I, which can do more than a group needs', r.rolname), 'the server',
         format('ALTER ROLE %I NOLOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB NOREPLICATION NOBYPASSRLS', r.rolname), 'to make'
     FROM pg_roles r
-    WHERE r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+    WHERE r.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer')
         AND (r.rolcanlogin OR r.rolsuper OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication OR r.rolbypassrls)
     UNION ALL
     -- A member of one of these roles has full control of the trail. On Postgres 16 and later the role's creator can
@@ -148,13 +148,13 @@ found AS (
     WHERE NOT m.rolsuper AND m.rolname <> current_user AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
         -- Whoever is in the others reads or removes what the trail will hold: nobody yet, when a server gets its first
         -- trail. Later they are those whom a trail's administrator has put there.
-        AND (g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator') AND (SELECT is_now FROM beginning)
+        AND (g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer') AND (SELECT is_now FROM beginning)
             OR g.rolname IN ('audit_owner', 'audit_maintainer') AND (pg_has_role(m.oid, g.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
             OR NOT (SELECT is_there FROM trail) AND (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)))
     UNION ALL
     SELECT 6, format('role %I, which is a member of %I', m.rolname, g.rolname), 'the server', format('REVOKE %I FROM %I', g.rolname, m.rolname), 'to make'
     FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
-    WHERE m.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+    WHERE m.rolname IN ('audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer')
         AND NOT (g.rolname = 'audit_owner' AND m.rolname = 'audit_maintainer')
     UNION ALL
     SELECT 7, format('default privileges of the role %I', r.rolname), 'the server',

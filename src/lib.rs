@@ -386,6 +386,7 @@ pub mod fuzzing;
 pub mod guide;
 mod intake;
 mod layer;
+mod ledger;
 mod limits;
 pub mod local_log;
 mod own_threads;

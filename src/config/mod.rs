@@ -144,6 +144,7 @@ pub(crate) struct Batching {
     pub(crate) rows: usize,
     pub(crate) bytes: usize,
     pub(crate) age: Duration,
+    pub(crate) hash: bool,
 }
 
 impl Default for Batching {
@@ -152,6 +153,7 @@ impl Default for Batching {
             rows: DEFAULT_BATCH_ROWS,
             bytes: BATCH_BYTES,
             age: DEFAULT_BATCH_AGE,
+            hash: true,
         }
     }
 }
@@ -365,6 +367,16 @@ impl Builder {
     pub fn batch(mut self, max_rows: usize, max_age: Duration) -> Self {
         self.batch.rows = max_rows.clamp(1, MAX_BATCH_ROWS);
         self.batch.age = max_age.min(MAX_BATCH_AGE);
+        self
+    }
+
+    /// Sets whether rows are hashed as they are written (default: yes).
+    ///
+    /// The hash of a batch is what the ledger proves its rows by (docs/tamper-evidence.md). Without
+    /// it, Postgres computes it when the batch is sealed, and what was changed between its commit
+    /// and then is not found.
+    pub fn hash_batches(mut self, hash: bool) -> Self {
+        self.batch.hash = hash;
         self
     }
 

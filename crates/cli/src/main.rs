@@ -236,14 +236,17 @@ struct Migrate {
     /// Lets this login make and remove partitions, and place legal holds.
     #[arg(long = "operator-login", value_name = "LOGIN")]
     operator: Vec<String>,
+    /// Lets this login seal the trail, which needs no right to read it.
+    #[arg(long = "sealer-login", value_name = "LOGIN")]
+    sealer: Vec<String>,
     /// Makes the roles and nothing else, before a dump is restored on a server that has none.
-    #[arg(long, conflicts_with_all = ["writer", "reader", "auditor", "operator"])]
+    #[arg(long, conflicts_with_all = ["writer", "reader", "auditor", "operator", "sealer"])]
     only_roles: bool,
     /// Prints the SQL instead, for sqlx-cli, refinery, Flyway, Atlas or psql; needs no database.
     ///
     /// For a database that has no trail. It is one statement, applied whole or not at all.
     /// Such a program keeps it with the host's own migrations, and grants the logins.
-    #[arg(long, verbatim_doc_comment, conflicts_with_all = ["writer", "reader", "auditor", "operator", "only_roles"])]
+    #[arg(long, verbatim_doc_comment, conflicts_with_all = ["writer", "reader", "auditor", "operator", "sealer", "only_roles"])]
     print: bool,
     /// Removes the trail and makes it anew, empty: for a development database.
     ///

@@ -59,6 +59,7 @@ pub(crate) fn run(database: &Database, url: &str, arguments: &Migrate) -> Result
         ("audit_reader", &arguments.reader),
         ("audit_auditor", &arguments.auditor),
         ("audit_operator", &arguments.operator),
+        ("audit_sealer", &arguments.sealer),
     ];
     // Checked before anything is created.
     let all = logins.iter().flat_map(|(_, logins)| *logins);

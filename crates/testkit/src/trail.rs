@@ -171,6 +171,19 @@ pub fn once_each(postgres: &Postgres) {
          WHERE first_seq <> before + 1"
     ));
     assert_eq!(wrong, "", "writers whose records have a gap or a copy");
+    hashed_alike(postgres);
+}
+
+/// Fails unless the database computes the same hashes of each batch's rows as its writer has sent.
+#[track_caller]
+pub fn hashed_alike(postgres: &Postgres) {
+    let wrong = postgres.psql(
+        "WITH roots AS MATERIALIZED (SELECT h.* FROM (SELECT array_agg(b) AS batches FROM audit.batches b WHERE b.root IS NOT NULL) a, audit.hash_batches(a.batches) h)
+         SELECT b.writer_id, b.first_seq, b.last_seq, r.hashes IS NULL
+         FROM audit.batches b LEFT JOIN roots r USING (writer_id, first_seq)
+         WHERE b.root IS NOT NULL AND (b.root, b.fingerprints) IS DISTINCT FROM (audit.tree_root(r.hashes), r.fingerprints)",
+    );
+    assert_eq!(wrong, "", "batches whose rows are not as their writer hashed them");
 }
 
 /// Returns the names of the record tables.

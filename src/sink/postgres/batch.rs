@@ -6,17 +6,23 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use super::copy::{Encoder, Provenance};
+use super::copy::{self, Encoder, Provenance};
 use super::partitions::Month;
 use crate::config::Batching;
 use crate::delivery::required::{Fate, Required};
+use crate::ledger::layout;
+use crate::ledger::leaf::{self, Leaf as RowHashes, TablePrefix};
+use crate::ledger::tree;
 use crate::record::decode;
 use crate::record::row::Row;
-use crate::spool::{Log, LogError, SALT_BYTES, Stored};
+use crate::spool::{Identity, Log, LogError, SALT_BYTES, Stored};
 use crate::vocabulary::{Activities, Field, Kind, Table};
 
 /// The most leaf partitions that one transaction writes to; each takes some locks.
 const MAX_LEAVES: usize = 64;
+
+/// How much of a dead letter's reason is stored.
+const MAX_REASON_CHARS: usize = 16_384;
 
 /// The rows of one leaf partition.
 #[derive(Debug)]
@@ -27,6 +33,8 @@ pub(crate) struct Leaf {
     pub(crate) data: Vec<u8>,
     /// The seq of each row.
     pub(crate) seqs: Vec<u64>,
+    /// The hashes of each row, if rows are hashed.
+    hashes: Vec<RowHashes>,
 }
 
 /// A record that cannot be written as a row.
@@ -54,6 +62,15 @@ pub(crate) struct Batch {
     pub(crate) required: Vec<(Uuid, u64)>,
     /// The salt of its last record.
     salt: [u8; SALT_BYTES],
+    is_hashed: bool,
+}
+
+/// The Merkle tree of a batch's rows (docs/ledger-format.md).
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) root: leaf::Hash,
+    /// The fingerprint of each row, in the order of the tree.
+    pub(crate) fingerprints: Vec<u8>,
 }
 
 /// Returns the mark by which a log recognizes its own batch: no two logs have the same salt for a
@@ -87,6 +104,7 @@ impl Draft {
                 ids: None,
                 required: Vec::new(),
                 salt: [0; SALT_BYTES],
+                is_hashed: false,
             },
             from,
             next: from,
@@ -134,15 +152,17 @@ pub(crate) struct Batcher {
     activities: Activities,
     spare: Vec<Vec<u8>>,
     required: Arc<Required>,
+    is_hashing: bool,
 }
 
 impl Batcher {
-    pub(crate) fn new(required: Arc<Required>, activities: Activities) -> Self {
+    pub(crate) fn new(required: Arc<Required>, activities: Activities, is_hashing: bool) -> Self {
         Self {
             encoders: Table::ALL.map(Encoder::new),
             activities,
             spare: Vec::new(),
             required,
+            is_hashing,
         }
     }
 
@@ -195,6 +215,7 @@ impl Batcher {
 
     fn add(&mut self, batch: &mut Batch, log: &Log, stored: &Stored<'_>) {
         batch.salt = stored.salt;
+        batch.is_hashed = self.is_hashing;
         let frame = decode::frame(stored.frame);
         let row = match frame.and_then(|frame| Row::new(&frame)) {
             Ok(row) => row,
@@ -232,6 +253,7 @@ impl Batcher {
                 month,
                 data,
                 seqs: Vec::new(),
+                hashes: Vec::new(),
             });
             batch.leaves.len() - 1
         });
@@ -243,7 +265,13 @@ impl Batcher {
             seq: identity.seq(stored.seq),
             salt: stored.salt,
         };
-        self.encoders[table.index()].row(&mut leaf.data, &row, &provenance);
+        let encoder = &self.encoders[table.index()];
+        if self.is_hashing {
+            let hashes = encoder.hashed_row(&mut leaf.data, &row, &provenance);
+            leaf.hashes.push(hashes);
+        } else {
+            encoder.row(&mut leaf.data, &row, &provenance);
+        }
         leaf.seqs.push(stored.seq);
     }
 
@@ -255,6 +283,41 @@ impl Batcher {
                 self.spare.push(leaf.data);
             }
         }
+    }
+}
+
+impl DeadLetter {
+    /// Returns the name of its kind, as it is stored.
+    pub(crate) fn kind_name(&self) -> &'static str {
+        self.kind.map_or("unknown", Kind::span_name)
+    }
+
+    /// Returns the reason, as it is stored.
+    pub(crate) fn stored_reason(&self) -> String {
+        let reason = self.reason.chars().take(MAX_REASON_CHARS);
+        reason
+            .map(|c| if c == '\0' { '\u{fffd}' } else { c })
+            .collect()
+    }
+
+    /// Returns what is hashed of it: core and content.
+    fn images(&self, identity: &Identity) -> (Vec<u8>, Vec<u8>) {
+        let (mut core, mut content) = (Vec::new(), Vec::new());
+        copy::bytes(&mut core, identity.writer.as_bytes());
+        copy::bytes(&mut core, &identity.seq(self.seq).to_be_bytes());
+        match &self.record_id {
+            Some(id) => copy::bytes(&mut core, id.as_bytes()),
+            None => copy::null(&mut core),
+        }
+        copy::bytes(&mut core, self.kind_name().as_bytes());
+        match &self.sqlstate {
+            Some(sqlstate) => copy::bytes(&mut core, sqlstate.as_bytes()),
+            None => copy::null(&mut core),
+        }
+        copy::bytes(&mut content, &self.salt);
+        copy::bytes(&mut content, self.stored_reason().as_bytes());
+        copy::bytes(&mut content, &self.frame);
+        (core, content)
     }
 }
 
@@ -271,6 +334,30 @@ impl Batch {
             }
         }
         serde_json::Value::Object(counts).to_string()
+    }
+
+    /// Returns the tree of its rows, if rows are hashed.
+    pub(crate) fn tree(&self, identity: &Identity) -> Option<Tree> {
+        if !self.is_hashed {
+            return None;
+        }
+        let mut leaves: Vec<_> = self.leaves.iter().collect();
+        leaves.sort_by_key(|leaf| (leaf.table, leaf.month));
+        let mut hashes: Vec<_> = leaves
+            .iter()
+            .flat_map(|leaf| &leaf.hashes)
+            .copied()
+            .collect();
+        let table = TablePrefix::new(layout::DEAD_LETTERS_TABLE);
+        hashes.extend(self.dead_letters.iter().map(|letter| {
+            let (core, content) = letter.images(identity);
+            leaf::leaf(&table, &core, &content)
+        }));
+        let of_leaves: Vec<_> = hashes.iter().map(|leaf| leaf.hash).collect();
+        Some(Tree {
+            root: tree::root(&of_leaves),
+            fingerprints: hashes.iter().flat_map(RowHashes::fingerprint).collect(),
+        })
     }
 
     /// Returns the fates of its records after a commit, for those that a caller may wait for.
@@ -373,6 +460,7 @@ mod tests {
             let mut batcher = Batcher::new(
                 Arc::new(Required::new([true; Kind::ALL.len()])),
                 Activities::default(),
+                true,
             );
             let mut draft = Draft::new(1);
             let log = self.log.as_ref().unwrap();
@@ -452,6 +540,7 @@ mod tests {
         let mut batcher = Batcher::new(
             Arc::new(Required::new([false; Kind::ALL.len()])),
             Activities::default(),
+            true,
         );
         let limits = limits(500, 1 << 20);
         for _ in 0..3 {

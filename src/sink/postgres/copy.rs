@@ -3,6 +3,8 @@
 
 use uuid::Uuid;
 
+use crate::ledger::layout::Layout;
+use crate::ledger::leaf::{self, Leaf, TablePrefix};
 use crate::record::row::{Cell, Row};
 use crate::vocabulary::{Field, Table};
 
@@ -60,8 +62,16 @@ impl Column {
     }
 }
 
-/// Returns the columns of a table, in the order in which they are sent.
+/// Returns the columns of a table, in the order in which they are sent: that in which they are
+/// hashed, so that what is sent is hashed as it is.
 fn columns(table: Table) -> Vec<Column> {
+    let known = known_columns(table);
+    let place = |name| known.iter().find(|column| column.name() == name).copied();
+    Layout::of(table).columns().filter_map(place).collect()
+}
+
+/// Returns the columns of a table, in any order.
+fn known_columns(table: Table) -> Vec<Column> {
     use crate::vocabulary::FieldType;
     let mut columns = vec![
         Column::Id,
@@ -120,6 +130,9 @@ pub(crate) struct Provenance<'a> {
 pub(crate) struct Encoder {
     columns: Vec<Column>,
     column_count: i16,
+    /// How many of the columns are the core.
+    core_count: usize,
+    prefix: TablePrefix,
 }
 
 impl Encoder {
@@ -129,6 +142,8 @@ impl Encoder {
         Self {
             columns,
             column_count,
+            core_count: Layout::of(table).core.len(),
+            prefix: TablePrefix::new(table.name()),
         }
     }
 
@@ -142,48 +157,74 @@ impl Encoder {
         out.extend_from_slice(&TRAILER);
     }
 
-    /// Appends a row.
-    pub(crate) fn row(&self, out: &mut Vec<u8>, row: &Row<'_>, provenance: &Provenance<'_>) {
+    /// Appends a row; returns its hashes.
+    pub(crate) fn hashed_row(
+        &self,
+        out: &mut Vec<u8>,
+        row: &Row<'_>,
+        provenance: &Provenance<'_>,
+    ) -> Leaf {
+        let core = out.len() + size_of_val(&self.column_count);
+        let content = self.row(out, row, provenance);
+        leaf::leaf(&self.prefix, &out[core..content], &out[content..])
+    }
+
+    /// Appends a row; returns where its content begins.
+    pub(crate) fn row(
+        &self,
+        out: &mut Vec<u8>,
+        row: &Row<'_>,
+        provenance: &Provenance<'_>,
+    ) -> usize {
         out.extend_from_slice(&self.column_count.to_be_bytes());
-        for &column in &self.columns {
-            match column {
-                Column::Id => bytes(out, row.id.as_bytes()),
-                Column::ParentId => match &row.parent_id {
-                    Some(id) => bytes(out, id.as_bytes()),
-                    None => null(out),
-                },
-                Column::TraceId => hex::<16, 32>(out, row.place.trace_id),
-                Column::SpanId => hex::<8, 16>(out, row.place.span_id),
-                Column::ServiceName => bytes(out, provenance.service.as_bytes()),
-                Column::Field(field) => match row.cell(field) {
-                    Cell::Null => null(out),
-                    Cell::Text(text) => bytes(out, text.as_bytes()),
-                    Cell::Int(int) => bytes(out, &int.to_be_bytes()),
-                    Cell::Uuid(id) => bytes(out, id.as_bytes()),
-                },
-                Column::Status => bytes(out, row.status.as_str().as_bytes()),
-                Column::Began(_) => timestamp(out, row.started_us),
-                Column::FinishedAt => match row.finished_us() {
-                    Some(finished_us) => timestamp(out, finished_us),
-                    None => null(out),
-                },
-                Column::Took(_) => match row.duration_us {
-                    Some(duration_us) => bytes(out, &(duration_us / 1_000).to_be_bytes()),
-                    None => null(out),
-                },
-                Column::Metadata => {
-                    let at = begin(out);
-                    // The version of jsonb's own binary format.
-                    out.push(1);
-                    out.extend_from_slice(row.metadata.as_bytes());
-                    end(out, at);
-                }
-                Column::Problems => texts(out, &row.problems),
-                Column::Redactions => texts(out, &row.redactions),
-                Column::WriterId => bytes(out, provenance.writer.as_bytes()),
-                Column::Seq => bytes(out, &provenance.seq.to_be_bytes()),
-                Column::Salt => bytes(out, &provenance.salt),
+        let (core, content) = self.columns.split_at(self.core_count);
+        append(out, core, row, provenance);
+        let content_at = out.len();
+        append(out, content, row, provenance);
+        content_at
+    }
+}
+
+/// Appends the values of columns.
+fn append(out: &mut Vec<u8>, columns: &[Column], row: &Row<'_>, provenance: &Provenance<'_>) {
+    for &column in columns {
+        match column {
+            Column::Id => bytes(out, row.id.as_bytes()),
+            Column::ParentId => match &row.parent_id {
+                Some(id) => bytes(out, id.as_bytes()),
+                None => null(out),
+            },
+            Column::TraceId => hex::<16, 32>(out, row.place.trace_id),
+            Column::SpanId => hex::<8, 16>(out, row.place.span_id),
+            Column::ServiceName => bytes(out, provenance.service.as_bytes()),
+            Column::Field(field) => match row.cell(field) {
+                Cell::Null => null(out),
+                Cell::Text(text) => bytes(out, text.as_bytes()),
+                Cell::Int(int) => bytes(out, &int.to_be_bytes()),
+                Cell::Uuid(id) => bytes(out, id.as_bytes()),
+            },
+            Column::Status => bytes(out, row.status.as_str().as_bytes()),
+            Column::Began(_) => timestamp(out, row.started_us),
+            Column::FinishedAt => match row.finished_us() {
+                Some(finished_us) => timestamp(out, finished_us),
+                None => null(out),
+            },
+            Column::Took(_) => match row.duration_us {
+                Some(duration_us) => bytes(out, &(duration_us / 1_000).to_be_bytes()),
+                None => null(out),
+            },
+            Column::Metadata => {
+                let at = begin(out);
+                // The version of jsonb's own binary format.
+                out.push(1);
+                out.extend_from_slice(row.metadata.as_bytes());
+                end(out, at);
             }
+            Column::Problems => texts(out, &row.problems),
+            Column::Redactions => texts(out, &row.redactions),
+            Column::WriterId => bytes(out, provenance.writer.as_bytes()),
+            Column::Seq => bytes(out, &provenance.seq.to_be_bytes()),
+            Column::Salt => bytes(out, &provenance.salt),
         }
     }
 }
@@ -192,11 +233,11 @@ fn length(len: usize) -> [u8; 4] {
     i32::try_from(len).unwrap_or(i32::MAX).to_be_bytes()
 }
 
-fn null(out: &mut Vec<u8>) {
+pub(super) fn null(out: &mut Vec<u8>) {
     out.extend_from_slice(&(-1_i32).to_be_bytes());
 }
 
-fn bytes(out: &mut Vec<u8>, value: &[u8]) {
+pub(super) fn bytes(out: &mut Vec<u8>, value: &[u8]) {
     out.extend_from_slice(&length(value.len()));
     out.extend_from_slice(value);
 }

@@ -107,7 +107,11 @@ impl Drain {
         record: Box<RecordFn>,
     ) -> Self {
         let others = Others::new(spool::others(&own));
-        let batcher = Batcher::new(Arc::clone(&required), config.activities.clone());
+        let batcher = Batcher::new(
+            Arc::clone(&required),
+            config.activities.clone(),
+            config.batch.hash,
+        );
         let drain = Self {
             config,
             progress,
@@ -140,7 +144,11 @@ impl Drain {
         required: Arc<Required>,
         record: Box<RecordFn>,
     ) -> Self {
-        let batcher = Batcher::new(Arc::clone(&required), config.activities.clone());
+        let batcher = Batcher::new(
+            Arc::clone(&required),
+            config.activities.clone(),
+            config.batch.hash,
+        );
         if export.is_some() {
             adoption::keep_for_export(log.log());
         }

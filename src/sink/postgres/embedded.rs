@@ -46,7 +46,7 @@ impl Migration {
 }
 
 /// The migrations, in order.
-pub(crate) const MIGRATIONS: [Migration; 4] = [
+pub(crate) const MIGRATIONS: [Migration; 5] = [
     Migration {
         version: 1,
         description: "audit trail",
@@ -66,5 +66,10 @@ pub(crate) const MIGRATIONS: [Migration; 4] = [
         version: 4,
         description: "changes",
         sql: include_str!("../../../migrations/0004_changes.sql"),
+    },
+    Migration {
+        version: 5,
+        description: "ledger",
+        sql: include_str!("../../../migrations/0005_ledger.sql"),
     },
 ];

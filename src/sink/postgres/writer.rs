@@ -22,7 +22,6 @@ use super::partitions;
 use super::schema;
 use crate::database::{Probe, Servers};
 use crate::spool::{Identity, Log};
-use crate::vocabulary::Kind;
 
 /// How long connecting to one server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -356,8 +355,9 @@ impl Writer {
         service: &str,
         identity: &Identity,
     ) -> Result<(), sqlx::Error> {
+        let tree = batch.tree(identity);
         sqlx::query(
-            "SELECT audit.add_batch($1, $2, $3, $4, $5::pg_catalog.text::pg_catalog.jsonb, $6, $7, $8, $9, $10, $11)",
+            "SELECT audit.add_batch($1, $2, $3, $4, $5::pg_catalog.text::pg_catalog.jsonb, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .persistent(false)
         .bind(identity.writer)
@@ -371,6 +371,8 @@ impl Writer {
         .bind(service.replace('\0', ""))
         .bind(env!("CARGO_PKG_VERSION"))
         .bind(&batch.mark()[..])
+        .bind(tree.as_ref().map(|tree| &tree.root[..]))
+        .bind(tree.as_ref().map(|tree| &tree.fingerprints[..]))
         .execute(&mut self.connection)
         .await?;
         Ok(())
@@ -387,9 +389,9 @@ impl Writer {
             .bind(&identity.secret[..])
             .bind(identity.seq(letter.seq).cast_signed())
             .bind(letter.record_id)
-            .bind(letter.kind.map_or("unknown", Kind::span_name))
+            .bind(letter.kind_name())
             .bind(&letter.sqlstate)
-            .bind(letter.reason.replace('\0', "\u{fffd}"))
+            .bind(letter.stored_reason())
             .bind(&letter.frame)
             .bind(&letter.salt[..])
             .execute(&mut self.connection)

@@ -42,7 +42,7 @@ const ACTING: &str = "
     WHERE (s.setdatabase = 0 OR d.datname = current_database()) AND c = 'role=' || t.rolname
         AND m.rolcanlogin AND NOT m.rolsuper AND (s.setrole = 0 OR s.setrole = m.oid) AND m.oid <> t.oid
         AND pg_has_role(m.oid, t.oid, CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END)
-        AND g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        AND g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer')
         AND pg_has_role(m.oid, g.oid, 'MEMBER') AND NOT pg_has_role(t.oid, g.oid, 'USAGE')
     GROUP BY 1, 2, 3 ORDER BY 1, 2";
 

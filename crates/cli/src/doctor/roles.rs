@@ -8,21 +8,23 @@ use super::look::Look;
 use super::statements::quoted;
 
 /// The roles of the trail.
-const ROLES: [&str; 6] = [
+const ROLES: [&str; 7] = [
     "audit_owner",
     "audit_maintainer",
     "audit_writer",
     "audit_reader",
     "audit_auditor",
     "audit_operator",
+    "audit_sealer",
 ];
 
 /// The roles that logins are members of.
-const LOGIN_ROLES: [&str; 4] = [
+const LOGIN_ROLES: [&str; 5] = [
     "audit_writer",
     "audit_reader",
     "audit_auditor",
     "audit_operator",
+    "audit_sealer",
 ];
 
 const ATTRIBUTES: &str = "
@@ -63,7 +65,7 @@ const DATABASE_OWNER: &str = "
 const SHUT_OUT: &str = "
     WITH RECURSIVE reach (member) AS (
         SELECT a.member FROM pg_auth_members a JOIN pg_roles g ON g.oid = a.roleid
-        WHERE g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        WHERE g.rolname IN ('audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer')
         UNION SELECT a.member FROM reach r JOIN pg_auth_members a ON a.roleid = r.member)
     SELECT r.rolname::text, w.why, w.statement
     FROM reach JOIN pg_roles r ON r.oid = reach.member, LATERAL (VALUES

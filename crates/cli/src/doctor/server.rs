@@ -280,6 +280,7 @@ const RENAMED_ROLES: &str = "
         UNION ALL SELECT 'audit_reader', role FROM policy WHERE name = 'tenant'
         UNION ALL SELECT 'audit_auditor', role FROM policy WHERE name = 'auditor'
         UNION ALL SELECT 'audit_operator', role FROM policy WHERE name = 'operator'
+        UNION ALL SELECT 'audit_sealer', role FROM policy WHERE name = 'sealer'
         UNION ALL SELECT 'audit_writer', x.grantee FROM pg_namespace n, aclexplode(n.nspacl) x
             WHERE n.nspname = 'audit_parts' AND x.grantee <> n.nspowner) w (name, role)
     JOIN pg_roles r ON r.oid = w.role
@@ -287,9 +288,9 @@ const RENAMED_ROLES: &str = "
             SELECT FROM pg_class c WHERE c.relnamespace = to_regnamespace('audit') AND c.relname = 'batches')
         -- Else it is a schema of somebody's own, who may call anything as they like; roles they cannot make.
         AND (SELECT count(*) FROM pg_roles o WHERE o.rolname IN (
-            'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')) >= 4
+            'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer')) >= 4
         AND NOT r.rolsuper AND NOT r.rolcanlogin AND r.rolname NOT IN (
-        'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator')
+        'audit_owner', 'audit_maintainer', 'audit_writer', 'audit_reader', 'audit_auditor', 'audit_operator', 'audit_sealer')
     ORDER BY 1";
 
 /// Reports renamed schemas and roles of the trail.

@@ -222,7 +222,7 @@ fn role_that_migrated_can_still_write_after_the_advice() {
     let granted = command(&postgres.url(), &words).output().unwrap();
     assert!(granted.status.success());
     let of_host = "SET SESSION AUTHORIZATION host; SELECT string_agg(role, ' ' ORDER BY role)
-        FROM unnest(ARRAY['audit_auditor', 'audit_operator', 'audit_owner', 'audit_maintainer', 'audit_reader', 'audit_writer']) role
+        FROM unnest(ARRAY['audit_auditor', 'audit_operator', 'audit_sealer', 'audit_owner', 'audit_maintainer', 'audit_reader', 'audit_writer']) role
         WHERE pg_has_role(role, 'USAGE')";
     assert_eq!(
         postgres.psql(of_host),

@@ -1,0 +1,373 @@
+-- The ledger: what was changed, removed or inserted afterwards is found, whoever did it.
+--
+-- Each batch is an entry of one log, a Merkle tree of RFC 6962 whose root is signed and published outside of the database
+-- (docs/ledger-format.md). An entry is made of the batch's own row and the root of its rows' hashes. The library sends that root
+-- with the batch; where the database has made the rows itself, audit.seal computes it.
+--
+-- audit.seal does all of it in one transaction, and takes nothing from its caller but how much to do: whoever may call it can
+-- neither choose what is sealed nor in which order. So any number of programs may call it, and all see one log.
+
+-- What is hashed ---------------------------------------------------------------------
+
+-- A value as COPY (FORMAT binary) sends it: its length in four bytes, then its bytes; the length of NULL is -1.
+CREATE FUNCTION audit.image(value bytea) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(int4send(octet_length(value)) || value, '\xffffffff');
+COMMENT ON FUNCTION audit.image(bytea) IS 'A value as it is hashed: its length, then its bytes; for the functions of the trail.';
+
+-- Not by textsend and its like, which convert to the encoding of the client.
+CREATE FUNCTION audit.text_image(value text) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN coalesce(int4send(octet_length(value)) || convert_to(value, 'UTF8'), '\xffffffff');
+COMMENT ON FUNCTION audit.text_image(text) IS 'A text as it is hashed; for the functions of the trail.';
+
+CREATE FUNCTION audit.texts_image(list text[]) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT audit.image(CASE WHEN list IS NOT NULL THEN
+        int4send(coalesce(array_ndims(list), 0)) || int4send((array_position(list, NULL) IS NOT NULL)::integer) || int4send(25)
+        || coalesce((SELECT string_agg(int4send(array_length(list, d)) || int4send(array_lower(list, d)), '' ORDER BY d) FROM generate_series(1, array_ndims(list)) d), '')
+        || coalesce((SELECT string_agg(audit.text_image(e), '' ORDER BY place) FROM unnest(list) WITH ORDINALITY AS u (e, place)), '') END)
+$$;
+COMMENT ON FUNCTION audit.texts_image(text[]) IS 'A list of texts as it is hashed; for the functions of the trail.';
+
+-- What most rows have is known without a call.
+CREATE FUNCTION audit.notes_image(list text[]) RETURNS bytea
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN list = '{}' THEN '\x0000000c000000000000000000000019' ELSE audit.texts_image(list) END;
+COMMENT ON FUNCTION audit.notes_image(text[]) IS 'The problems or the redactions of a row as they are hashed; for the functions of the trail.';
+
+-- The columns of a table as they are hashed, in their order: core, which stays, or content, which may be erased. Frozen: format 1.
+CREATE FUNCTION audit.leaf_columns(parent text, is_core boolean) RETURNS text[]
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT CASE WHEN is_core THEN
+        ARRAY['id', 'writer_id', 'seq', 'tenant_id', 'parent_id', 'agent_id', 'llm_session_id', 'request_id', 'trace_id', 'span_id', 'service_name', 'status', audit.time_column(parent)]
+        || CASE parent
+            WHEN 'query_runs' THEN ARRAY['finished_at', 'duration_ms', 'datasource_id', 'row_count', 'rows_affected']
+            WHEN 'prompt_runs' THEN ARRAY['finished_at', 'duration_ms', 'model_name', 'provider', 'prompt_template_version', 'input_token_count', 'output_token_count']
+            ELSE ARRAY['latency_ms', 'action_type'] END
+    ELSE
+        ARRAY['salt', 'user_id', 'user_role', 'conversation_id', 'error_code', 'error_message']
+        || CASE parent
+            WHEN 'query_runs' THEN ARRAY['question_text', 'sql_text', 'sql_summary']
+            WHEN 'prompt_runs' THEN ARRAY['prompt_template_name', 'rendered_prompt', 'response_text', 'role']
+            ELSE ARRAY['target_type', 'target_id', 'input_summary', 'output_summary'] END
+        || ARRAY['metadata', 'problems', 'redactions']
+    END
+$$;
+COMMENT ON FUNCTION audit.leaf_columns(text, boolean) IS 'The columns of a record table that are hashed, in their order: those that stay (core), or those that may be erased; for the functions of the trail.';
+
+-- The expression for the bytes of these columns of a row r.
+CREATE FUNCTION audit.images_expression(parent text, is_core boolean) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT string_agg(CASE format_type(a.atttypid, NULL)
+        WHEN 'uuid' THEN format('audit.image(uuid_send(r.%I))', a.attname)
+        WHEN 'text' THEN format('audit.text_image(r.%I)', a.attname)
+        WHEN 'integer' THEN format('audit.image(int4send(r.%I))', a.attname)
+        WHEN 'bigint' THEN format('audit.image(int8send(r.%I))', a.attname)
+        WHEN 'timestamp with time zone' THEN format('audit.image(timestamptz_send(r.%I))', a.attname)
+        WHEN 'bytea' THEN format('audit.image(r.%I)', a.attname)
+        WHEN 'jsonb' THEN format('audit.image(''\x01'' || convert_to(r.%I::text, ''UTF8''))', a.attname)
+        WHEN 'text[]' THEN format('audit.notes_image(r.%I)', a.attname)
+        WHEN 'audit.run_status' THEN format('audit.text_image(r.%I::text)', a.attname) END, ' || ' ORDER BY c.place)
+    FROM unnest(audit.leaf_columns(parent, is_core)) WITH ORDINALITY AS c (name, place)
+    JOIN pg_attribute a ON a.attrelid = format('audit.%I', parent)::regclass AND a.attname = c.name
+$$;
+COMMENT ON FUNCTION audit.images_expression(text, boolean) IS 'The expression for the bytes of a row that are hashed; for the functions of the trail.';
+
+-- A query for the rows of a leaf, as r, with their hashes. `place` and `month` are what a batch's leaves are ordered by, before seq.
+CREATE FUNCTION audit.leaves_query(parent text, leaf text, condition text) RETURNS text
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT format(
+        'SELECT %s AS place, h.month, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
+            SELECT r.id, r.writer_id, r.seq, audit.month_of(r.id) AS month, ''\x0001''::bytea || audit.text_image(%L) || %s AS core, sha256(%s) AS content_hash FROM audit_parts.%I r WHERE %s) h',
+        array_position(audit.record_tables(), parent), parent, audit.images_expression(parent, true), audit.images_expression(parent, false), leaf, condition)
+$$;
+COMMENT ON FUNCTION audit.leaves_query(text, text, text) IS 'The query for the hashes of rows of a partition; for the functions of the trail.';
+
+-- The month of a record, counted from the year 0, by the time in its id.
+CREATE FUNCTION audit.month_of(id uuid) RETURNS integer
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+AS $$
+    SELECT (extract(year FROM t) * 12 + extract(month FROM t) - 1)::integer FROM to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000) t
+$$;
+COMMENT ON FUNCTION audit.month_of(uuid) IS 'The month of a record''s id, counted from the year 0; for the functions of the trail.';
+
+-- The tree -----------------------------------------------------------------------------
+
+-- RFC 6962, section 2.1: of two neighbours one node; what has none goes up as it is.
+CREATE FUNCTION audit.tree_root(hashes bytea) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    WHILE octet_length(hashes) > 32 LOOP
+        SELECT string_agg(CASE WHEN i + 63 <= octet_length(hashes) THEN sha256('\x01'::bytea || substring(hashes FROM i FOR 64)) ELSE substring(hashes FROM i FOR 32) END, '' ORDER BY i)
+            INTO hashes FROM generate_series(1, octet_length(hashes), 64) i;
+    END LOOP;
+    RETURN hashes;
+END
+$$;
+COMMENT ON FUNCTION audit.tree_root(bytea) IS 'The root of the Merkle tree over hashes of leaves, which follow each other with 32 bytes each; for the functions of the trail.';
+
+-- Hashes that stand for leaves [from_leaf, to_leaf) of a tree: of the largest full subtrees that the range is made of, from the left.
+CREATE FUNCTION audit.tree_cover(hashes bytea, from_leaf bigint) RETURNS bytea
+    LANGUAGE plpgsql IMMUTABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    count constant bigint := octet_length(hashes) / 32;
+    done  bigint := 0;
+    width bigint;
+    cover bytea := '';
+BEGIN
+    WHILE done < count LOOP
+        width := 1;
+        WHILE (from_leaf + done) % (2 * width) = 0 AND done + 2 * width <= count LOOP
+            width := 2 * width;
+        END LOOP;
+        cover := cover || audit.tree_root(substring(hashes FROM (done * 32 + 1)::integer FOR (width * 32)::integer));
+        done := done + width;
+    END LOOP;
+    RETURN cover;
+END
+$$;
+COMMENT ON FUNCTION audit.tree_cover(bytea, bigint) IS 'What stands for leaves that follow each other in a Merkle tree, the first at from_leaf: the roots of the largest full subtrees that they are made of; for the functions of the trail.';
+
+-- The log --------------------------------------------------------------------------------
+
+CREATE TABLE audit.ledger (
+    index     bigint NOT NULL PRIMARY KEY CHECK (index >= 0),
+    writer_id    uuid   NOT NULL,
+    first_seq    bigint NOT NULL,
+    root         bytea  CHECK (octet_length(root) = 32),
+    previous     bytea  CHECK (octet_length(previous) = 32),
+    fingerprints bytea,
+    entry_hash   bytea  NOT NULL CHECK (octet_length(entry_hash) = 32),
+    UNIQUE (writer_id, first_seq)
+);
+COMMENT ON TABLE audit.ledger IS 'The log: an entry for each batch that was sealed.';
+COMMENT ON COLUMN audit.ledger.index IS 'Its place in the log, from 0.';
+COMMENT ON COLUMN audit.ledger.root IS 'The root of the batch''s rows; NULL where they were not all there any more when it was sealed.';
+COMMENT ON COLUMN audit.ledger.previous IS 'The hash of the entry before this one of the same writer.';
+COMMENT ON COLUMN audit.ledger.fingerprints IS 'The fingerprints of a batch that came without them, as audit.batches.fingerprints.';
+COMMENT ON COLUMN audit.ledger.entry_hash IS 'The hash of the entry as a leaf of the log''s Merkle tree (RFC 6962).';
+
+CREATE TABLE audit.ledger_nodes (
+    level smallint NOT NULL CHECK (level BETWEEN 1 AND 7),
+    index bigint   NOT NULL CHECK (index >= 0),
+    hash  bytea    NOT NULL CHECK (octet_length(hash) = 32),
+    PRIMARY KEY (level, index)
+);
+COMMENT ON TABLE audit.ledger_nodes IS 'The roots of the full subtrees of the log with 256, 65536 and so on entries.';
+COMMENT ON COLUMN audit.ledger_nodes.level IS 'The subtree has 256 to the power of this entries.';
+
+CREATE TABLE audit.checkpoint (
+    is_newest boolean     NOT NULL DEFAULT true PRIMARY KEY CHECK (is_newest),
+    origin    text        NOT NULL CHECK (octet_length(origin) BETWEEN 1 AND 1024),
+    size      bigint      NOT NULL CHECK (size >= 0),
+    note      text        NOT NULL CHECK (octet_length(note) <= 65536),
+    signed_at timestamptz NOT NULL
+);
+COMMENT ON TABLE audit.checkpoint IS 'The newest checkpoint, as a convenience: it proves nothing, since it is in the database whose state it is to prove. Those that prove are published elsewhere.';
+
+-- The bytes of an entry. Frozen: format 1.
+CREATE FUNCTION audit.ledger_entry(b audit.batches, root bytea, previous bytea) RETURNS bytea
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
+        || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
+        || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
+        || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
+        || audit.image(root) || audit.image(previous)
+        || audit.image(CASE WHEN b.first_seq = 1 THEN (
+            SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
+                || audit.image(timestamptz_send(w.registered_at)))
+            FROM audit.writers w WHERE w.writer_id = b.writer_id) END)
+$$;
+COMMENT ON FUNCTION audit.ledger_entry(audit.batches, bytea, bytea) IS 'The entry of the log for a batch; for the functions of the trail.';
+
+-- The hashes of the leaves of batches, 32 bytes each, in the order of their tree; and the fingerprints. A batch some of whose
+-- rows are not there is not among the answers.
+CREATE FUNCTION audit.hash_batches(batches audit.batches[])
+    RETURNS TABLE (writer_id uuid, first_seq bigint, hashes bytea, fingerprints bytea)
+    LANGUAGE plpgsql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET jit = 'off'
+    -- By the ids of its rows, however few batches Postgres expects.
+    SET enable_seqscan = 'off'
+    SET max_parallel_workers_per_gather = '0'
+AS $$
+DECLARE
+    -- Each row has an id, and all lie within the batch's.
+    of_batch constant text := 'r.id BETWEEN b.first_id AND b.last_id AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq';
+    queries  text;
+BEGIN
+    SELECT string_agg(audit.leaves_query(parent, leaf, of_batch), ' UNION ALL ') INTO queries
+    FROM (SELECT min(audit.month_of(b.first_id)) AS first, max(audit.month_of(b.last_id)) AS last FROM unnest(batches) b) months,
+        unnest(audit.record_tables()) parent, audit.leaves(parent) leaf
+    WHERE EXISTS (SELECT FROM unnest(batches) b WHERE b.records ? parent)
+        AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN months.first AND months.last);
+    queries := concat_ws(' UNION ALL ', queries,
+        'SELECT 1000, 0, d.seq, d.record_id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) FROM (
+            SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
+                    || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
+                sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash
+            FROM audit.dead_letters r WHERE b.dead_letters > 0 AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq) d');
+    RETURN QUERY EXECUTE format(
+        'SELECT b.writer_id, b.first_seq, string_agg(l.leaf_hash, '''' ORDER BY l.place, l.month, l.seq),
+            string_agg(substring(l.leaf_hash FROM 1 FOR 4) || substring(l.content_hash FROM 1 FOR 4), '''' ORDER BY l.place, l.month, l.seq)
+         FROM unnest($1) b, LATERAL (%s) l
+         GROUP BY b.writer_id, b.first_seq, b.last_seq HAVING count(*) = b.last_seq - b.first_seq + 1 AND count(DISTINCT l.seq) = count(*)', queries)
+        USING batches;
+END
+$$;
+COMMENT ON FUNCTION audit.hash_batches(audit.batches[]) IS 'The hashes of the rows of batches, as far as their rows are there; for the functions of the trail.';
+
+CREATE FUNCTION audit.seal(since xid8 DEFAULT '0', most integer DEFAULT 2000, OUT size bigint, OUT sealed bigint, OUT next xid8)
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+DECLARE
+    newest   xid8;
+    batches  audit.batches[];
+    without  audit.batches[];
+    roots    jsonb := '{}';
+    prints   jsonb := '{}';
+    batch    audit.batches;
+    place    text;
+    root     bytea;
+    prior    bytea;
+    level    integer := 1;
+    old_size bigint;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    PERFORM audit.refuse_prepare();
+    IF since IS NULL OR most IS NULL OR most NOT BETWEEN 1 AND 100000 THEN
+        RAISE EXCEPTION 'audit trail: from 1 to 100000 batches are sealed at once, since a transaction' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- One at a time. Nobody else has a right to lock it.
+    LOCK TABLE audit.ledger IN SHARE ROW EXCLUSIVE MODE;
+    size := coalesce((SELECT max(l.index) + 1 FROM audit.ledger l), 0);
+    old_size := size;
+    -- What commits later has a number from here on.
+    SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) INTO next, newest FROM pg_current_snapshot() s;
+    -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them.
+    batches := ARRAY(
+        SELECT f.b FROM (
+            SELECT b, b.added_by FROM audit.batches b
+            WHERE b.added_by >= since AND (since = '0' OR b.added_by < newest)
+                AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)
+            ORDER BY b.added_by LIMIT most) f
+        -- A writer's batches in their order, whatever transaction each is of.
+        ORDER BY max(f.added_by) OVER (PARTITION BY (f.b).writer_id ORDER BY (f.b).first_seq), (f.b).writer_id, (f.b).first_seq);
+    sealed := cardinality(batches);
+    IF sealed = most THEN
+        next := least(next, (SELECT max(u.added_by::text::numeric)::text::xid8 FROM unnest(batches) u));
+    END IF;
+    without := ARRAY(SELECT u FROM unnest(batches) u WHERE u.root IS NULL);
+    IF cardinality(without) > 0 THEN
+        SELECT coalesce(jsonb_object_agg(concat(h.writer_id, h.first_seq), encode(audit.tree_root(h.hashes), 'hex')), '{}'),
+                coalesce(jsonb_object_agg(concat(h.writer_id, h.first_seq), encode(h.fingerprints, 'hex')), '{}')
+            INTO roots, prints FROM audit.hash_batches(without) h;
+    END IF;
+    FOREACH batch IN ARRAY batches LOOP
+        place := concat(batch.writer_id, batch.first_seq);
+        root := coalesce(batch.root, decode(roots ->> place, 'hex'));
+        prior := CASE WHEN batch.first_seq > 1 THEN (
+            SELECT l.entry_hash FROM audit.ledger l WHERE l.writer_id = batch.writer_id AND l.first_seq < batch.first_seq ORDER BY l.first_seq DESC LIMIT 1) END;
+        INSERT INTO audit.ledger (index, writer_id, first_seq, root, previous, fingerprints, entry_hash)
+            VALUES (size, batch.writer_id, batch.first_seq, root, prior, CASE WHEN batch.root IS NULL THEN decode(prints ->> place, 'hex') END,
+                sha256('\x00'::bytea || audit.ledger_entry(batch, root, prior)));
+        size := size + 1;
+    END LOOP;
+    WHILE size >> (8 * level) > 0 LOOP
+        IF level = 1 THEN
+            INSERT INTO audit.ledger_nodes (level, index, hash)
+                SELECT 1, l.index >> 8, audit.tree_root(string_agg(l.entry_hash, '' ORDER BY l.index)) FROM audit.ledger l
+                WHERE l.index >= (old_size >> 8) << 8 AND l.index < (size >> 8) << 8 GROUP BY 2;
+        ELSE
+            INSERT INTO audit.ledger_nodes (level, index, hash)
+                SELECT seal.level, n.index >> 8, audit.tree_root(string_agg(n.hash, '' ORDER BY n.index)) FROM audit.ledger_nodes n
+                WHERE n.level = seal.level - 1 AND n.index >= (old_size >> (8 * seal.level)) << 8 AND n.index < (size >> (8 * seal.level)) << 8 GROUP BY 2;
+        END IF;
+        level := level + 1;
+    END LOOP;
+END
+$$;
+COMMENT ON FUNCTION audit.seal(xid8, integer) IS 'Adds batches that are not in the log yet to its end, at most so many, of transactions since one (0: all). Returns the size of the log, how many were added, and since which transaction to ask next.';
+
+CREATE FUNCTION audit.ledger_entries(from_index bigint, most integer) RETURNS TABLE (index bigint, entry bytea, entry_hash bytea)
+    LANGUAGE sql STABLE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+    SELECT l.index, audit.ledger_entry(b, l.root, l.previous), l.entry_hash
+    FROM audit.ledger l LEFT JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
+    WHERE l.index >= from_index AND l.index < from_index + least(greatest(most, 0), 100000) ORDER BY l.index
+$$;
+COMMENT ON FUNCTION audit.ledger_entries(bigint, integer) IS 'Entries of the log as they are published, from a index on; NULL where the batch is not there.';
+
+CREATE FUNCTION audit.note_checkpoint(origin text, size bigint, note text, signed_at timestamptz) RETURNS void
+    LANGUAGE plpgsql STRICT SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF size > coalesce((SELECT max(l.index) + 1 FROM audit.ledger l), 0) THEN
+        RAISE EXCEPTION 'audit trail: the checkpoint is of more entries than the log has' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- No later than now, so that its age can be told by it.
+    INSERT INTO audit.checkpoint AS c (origin, size, note, signed_at) VALUES (origin, size, note, least(signed_at, clock_timestamp()))
+        ON CONFLICT (is_newest) DO UPDATE SET origin = excluded.origin, size = excluded.size, note = excluded.note, signed_at = excluded.signed_at
+        WHERE c.size <= excluded.size;
+END
+$$;
+COMMENT ON FUNCTION audit.note_checkpoint(text, bigint, text, timestamptz) IS 'Keeps the newest checkpoint beside the log; one of fewer entries than the last is ignored.';
+
+-- Who may what -------------------------------------------------------------------------------
+
+DO $$
+DECLARE
+    target     text;
+    function   regprocedure;
+    is_definer boolean;
+BEGIN
+    FOREACH target IN ARRAY ARRAY['ledger', 'ledger_nodes', 'checkpoint'] LOOP
+        EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
+        EXECUTE format('GRANT SELECT ON audit.%I TO audit_auditor, audit_operator, audit_sealer', target);
+        EXECUTE format('CREATE POLICY auditor ON audit.%I FOR SELECT TO audit_auditor USING (true)', target);
+        EXECUTE format('CREATE POLICY operator ON audit.%I FOR SELECT TO audit_operator USING (true)', target);
+        EXECUTE format('CREATE POLICY sealer ON audit.%I FOR SELECT TO audit_sealer USING (true)', target);
+        EXECUTE format('CREATE POLICY maintainer ON audit.%I FOR SELECT TO audit_maintainer USING (true)', target);
+        EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_maintainer WITH CHECK (true)', target);
+        EXECUTE format('ALTER TABLE audit.%I ENABLE ROW LEVEL SECURITY', target);
+        EXECUTE format('ALTER TABLE audit.%I FORCE ROW LEVEL SECURITY', target);
+        IF target <> 'checkpoint' THEN
+            PERFORM audit.make_append_only(format('audit.%I', target)::regclass);
+        END IF;
+        PERFORM audit.give_to_owner(format('audit.%I', target)::regclass);
+    END LOOP;
+    CREATE POLICY replacing ON audit.checkpoint FOR UPDATE TO audit_maintainer USING (true) WITH CHECK (true);
+    -- Those of this migration, of which nothing was granted or taken yet.
+    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole AND p.proacl IS NULL
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+        IF is_definer THEN
+            EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
+            EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
+            EXECUTE format('ALTER FUNCTION %s SET default_table_access_method = ''heap''', function);
+        END IF;
+    END LOOP;
+END
+$$;
+GRANT EXECUTE ON FUNCTION audit.seal(xid8, integer), audit.ledger_entries(bigint, integer), audit.note_checkpoint(text, bigint, text, timestamptz) TO audit_sealer;

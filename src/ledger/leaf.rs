@@ -1,0 +1,67 @@
+//! The hash of a row, and of the rows of a batch as they are added. Frozen: format 1.
+
+use sha2::{Digest as _, Sha256};
+
+/// A SHA-256 hash.
+pub type Hash = [u8; 32];
+
+/// The hashes of a row.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Leaf {
+    /// Of all of it: the leaf in the tree of its batch.
+    pub hash: Hash,
+    /// Of its content with the salt.
+    pub content: Hash,
+}
+
+/// Returns the hashes of a row, of whose table begins with this; `core` and `content` are the
+/// values of its columns as COPY (FORMAT binary) has them: the length in four bytes, -1 for NULL,
+/// and the bytes.
+#[must_use]
+pub fn leaf(table: &TablePrefix, core: &[u8], content: &[u8]) -> Leaf {
+    let content = Sha256::digest(content).into();
+    Leaf {
+        hash: leaf_of(table, core, &content),
+        content,
+    }
+}
+
+/// Returns the hash of a row whose content is known by its hash.
+#[must_use]
+pub fn leaf_of(table: &TablePrefix, core: &[u8], content: &Hash) -> Hash {
+    let mut hash = table.0.clone();
+    hash.update(core);
+    hash.update(content);
+    hash.finalize().into()
+}
+
+/// What the hash of each row of a table begins with.
+#[derive(Clone, Debug)]
+pub struct TablePrefix(Sha256);
+
+impl TablePrefix {
+    /// Returns that of a table of the schema `audit`.
+    #[must_use]
+    pub fn new(table: &str) -> Self {
+        let mut hash = Sha256::new();
+        // That it is a leaf, by RFC 6962, and the version of the format.
+        hash.update([0, 1]);
+        hash.update(u32::try_from(table.len()).unwrap_or(u32::MAX).to_be_bytes());
+        hash.update(table);
+        Self(hash)
+    }
+}
+
+/// How many bytes of fingerprint a row has.
+pub const FINGERPRINT_BYTES: usize = 8;
+
+impl Leaf {
+    /// Returns the bytes by which a row that differs is found in its batch, and which part of it.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; FINGERPRINT_BYTES] {
+        let mut print = [0; FINGERPRINT_BYTES];
+        print[..4].copy_from_slice(&self.hash[..4]);
+        print[4..].copy_from_slice(&self.content[..4]);
+        print
+    }
+}
