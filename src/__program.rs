@@ -67,3 +67,16 @@ pub mod migrations {
             .map(|migration| (migration.version, migration.checksum().to_vec()))
     }
 }
+
+/// The formats of the ledger (docs/ledger-format.md).
+pub mod ledger {
+    pub use crate::ledger::{layout, leaf, tree};
+    use crate::sink::postgres::partitions::Month;
+
+    /// Returns the month of the time in an id, in UTC, counted from the year 0.
+    pub fn month_of(id: u128) -> u32 {
+        // The first 48 bits are milliseconds since 1970.
+        let milliseconds = i64::try_from(id >> 80).unwrap_or(i64::MAX);
+        Month::of_us(milliseconds.saturating_mul(1000)).number()
+    }
+}

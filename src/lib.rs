@@ -386,6 +386,10 @@ pub mod fuzzing;
 pub mod guide;
 mod intake;
 mod layer;
+#[cfg_attr(
+    not(feature = "__program"),
+    allow(unreachable_pub, reason = "what `__program` re-exports is public")
+)]
 mod ledger;
 mod limits;
 pub mod local_log;

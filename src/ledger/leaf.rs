@@ -5,6 +5,12 @@ use sha2::{Digest as _, Sha256};
 /// A SHA-256 hash.
 pub type Hash = [u8; 32];
 
+/// Returns the SHA-256 of bytes.
+#[must_use]
+pub fn digest(bytes: &[u8]) -> Hash {
+    Sha256::digest(bytes).into()
+}
+
 /// The hashes of a row.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Leaf {

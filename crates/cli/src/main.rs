@@ -26,6 +26,7 @@ mod spool;
 mod tail;
 mod text;
 mod tree;
+mod verify;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -144,6 +145,12 @@ enum Command {
     /// an operator. Exits with 1 when a month that was to move did not.
     #[command(verbatim_doc_comment)]
     Settle(Settle),
+    /// Finds what was changed, removed or inserted in the trail since it was sealed.
+    ///
+    /// Reads every row and compares it with the ledger, which `seal` makes. For an auditor's
+    /// login. Exits with 1 when anything was found.
+    #[command(verbatim_doc_comment)]
+    Verify(Verify),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
@@ -254,6 +261,19 @@ struct Migrate {
     /// there is more than a day of records, and where something of yours depends on the trail.
     #[arg(long, conflicts_with_all = ["print", "only_roles"])]
     reset: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+struct Verify {
+    /// How many connections read rows at once.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Prints an object of {findings, rows, bytes, entries, `unsealed_rows`, seconds}.
+    ///
+    /// A finding is {kind, table, id, writer, seq, index, detail}.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `show`.
@@ -529,6 +549,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             return runtime()?.block_on(settle::run(&database, &arguments));
         }
         Command::Hold(arguments) => runtime()?.block_on(hold::run(&database, &arguments))?,
+        Command::Verify(arguments) => {
+            return runtime()?.block_on(verify::run(&database, &arguments));
+        }
         Command::Spool(_) | Command::Redact(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }

@@ -183,7 +183,10 @@ pub fn hashed_alike(postgres: &Postgres) {
          FROM audit.batches b LEFT JOIN roots r USING (writer_id, first_seq)
          WHERE b.root IS NOT NULL AND (b.root, b.fingerprints) IS DISTINCT FROM (audit.tree_root(r.hashes), r.fingerprints)",
     );
-    assert_eq!(wrong, "", "batches whose rows are not as their writer hashed them");
+    assert_eq!(
+        wrong, "",
+        "batches whose rows are not as their writer hashed them"
+    );
 }
 
 /// Returns the names of the record tables.

@@ -34,7 +34,7 @@ mod fault;
 mod login;
 mod migrate;
 pub(crate) mod migrations;
-mod partitions;
+pub(crate) mod partitions;
 mod schema;
 mod script;
 mod writer;

@@ -40,6 +40,12 @@ impl Month {
         }
     }
 
+    /// Returns its number, counted from the year 0.
+    #[cfg(feature = "__program")]
+    pub(crate) fn number(self) -> u32 {
+        u32::try_from(self.year * 12 + self.month - 1).unwrap_or(u32::MAX)
+    }
+
     pub(crate) fn next(self) -> Self {
         if self.month == 12 {
             Self {

@@ -1,0 +1,214 @@
+//! `verify`: compares the trail with its ledger, and the ledger with the checkpoint that was signed.
+
+mod batches;
+mod binary;
+mod finding;
+mod log;
+mod rows;
+mod tiles;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use futures_util::future::try_join_all;
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use tracing_audit::__program::ledger::leaf::Hash;
+
+use self::batches::{Batch, Batches, differences};
+use self::finding::{Finding, Kind};
+use self::log::{Log, Reader};
+use self::rows::Rows;
+use crate::Verify;
+use crate::database::{CATALOG_FIRST, Database};
+use crate::error::Error;
+
+/// What each transaction begins with. The order of a table's rows is that of its file; a scan that
+/// begins where another is would read a batch's rows far apart.
+const SET_UP: &str = "SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
+
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_secs(1);
+
+/// Verifies, and prints what was found. Exits with 1 if anything was.
+pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitCode, Error> {
+    let failed = |source| database.read_error(source);
+    let begun = Instant::now();
+    let mut connection = database.connect_to_trail().await?;
+    let snapshot = begin(&mut connection, None).await.map_err(failed)?;
+    let log = Reader::new(Vec::new(), None)
+        .read(&mut connection)
+        .await
+        .map_err(failed)?;
+    let mut log = log;
+    let mut findings = std::mem::take(&mut log.findings);
+    let batches = std::mem::take(&mut log.batches);
+    let rows = Rows::new(&batches);
+    let mut connections = vec![connection];
+    for _ in 1..arguments.jobs {
+        let mut connection = database.connect().await?;
+        begin(&mut connection, Some(&snapshot))
+            .await
+            .map_err(failed)?;
+        connections.push(connection);
+    }
+    let reading = try_join_all(
+        connections
+            .iter_mut()
+            .map(|connection| rows.read(connection)),
+    );
+    with_progress(&rows, reading).await.map_err(failed)?;
+    let (count, bytes) = (rows.rows.load(Relaxed), rows.bytes.load(Relaxed));
+    findings.extend(rows.into_findings());
+    let connection = &mut connections[0];
+    findings.extend(unproven(connection, batches).await.map_err(failed)?);
+    for connection in connections {
+        // What it may still have to say is of no interest.
+        drop(connection.close().await);
+    }
+    let summary = Summary {
+        log,
+        rows: count,
+        bytes,
+        took: begun.elapsed(),
+    };
+    print(&findings, &summary, arguments.json)?;
+    Ok(if findings.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
+}
+
+/// What was verified.
+struct Summary {
+    log: Log,
+    rows: u64,
+    bytes: u64,
+    took: Duration,
+}
+
+/// Begins a transaction that sees what another sees; returns the name of its snapshot.
+async fn begin(
+    connection: &mut PgConnection,
+    snapshot: Option<&str>,
+) -> Result<String, sqlx::Error> {
+    connection
+        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    if let Some(snapshot) = snapshot {
+        let set = format!("SET TRANSACTION SNAPSHOT '{snapshot}'");
+        connection.execute(AssertSqlSafe(set)).await?;
+    }
+    connection.execute(CATALOG_FIRST).await?;
+    connection.execute(SET_UP).await?;
+    sqlx::query_scalar("SELECT pg_export_snapshot()")
+        .persistent(false)
+        .fetch_one(connection)
+        .await
+}
+
+/// Tells how far it is, on a terminal.
+async fn with_progress<T>(rows: &Rows<'_>, reading: impl Future<Output = T>) -> T {
+    let mut reading = std::pin::pin!(reading);
+    let begun = Instant::now();
+    let is_told = io::stderr().is_terminal();
+    loop {
+        match tokio::time::timeout(PROGRESS, reading.as_mut()).await {
+            Ok(done) => return done,
+            Err(_) if is_told => {
+                let read = rows.rows.load(Relaxed);
+                let _ = write!(
+                    io::stderr(),
+                    "\r{read} rows, {} rows/s ",
+                    rate(read, begun.elapsed())
+                );
+            }
+            Err(_) => {}
+        }
+    }
+}
+
+fn rate(rows: u64, took: Duration) -> u64 {
+    let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1);
+    rows.saturating_mul(1000) / milliseconds
+}
+
+/// Looks into the batches whose rows are not what was sealed.
+async fn unproven(
+    connection: &mut PgConnection,
+    batches: Batches,
+) -> Result<Vec<Finding>, sqlx::Error> {
+    let mut findings = Vec::new();
+    for mut batch in batches.all {
+        if batch.root.is_none() {
+            continue;
+        }
+        if let Some(seen) = batch.unproven() {
+            let prints = fingerprints(connection, &batch).await?;
+            findings.extend(differences(&batch, seen, &prints));
+        }
+    }
+    Ok(findings)
+}
+
+async fn fingerprints(
+    connection: &mut PgConnection,
+    batch: &Batch,
+) -> Result<Vec<u8>, sqlx::Error> {
+    let prints: Option<Vec<u8>> = sqlx::query_scalar(
+        "SELECT coalesce(b.fingerprints, l.fingerprints)
+         FROM audit.batches b JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
+         WHERE b.writer_id = $1 AND b.first_seq = $2",
+    )
+    .bind(batch.writer)
+    .bind(batch.first_seq)
+    .persistent(false)
+    .fetch_one(connection)
+    .await?;
+    Ok(prints.unwrap_or_default())
+}
+
+fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), Error> {
+    let mut out = io::stdout().lock();
+    if as_json {
+        let findings: Vec<_> = findings.iter().map(Finding::json).collect();
+        let said = json!({
+            "findings": findings,
+            "rows": summary.rows,
+            "bytes": summary.bytes,
+            "entries": summary.log.size,
+            "unsealed_rows": summary.log.unsealed_rows,
+            "seconds": summary.took.as_secs_f64(),
+        });
+        writeln!(out, "{said}")?;
+        return Ok(());
+    }
+    for finding in findings {
+        writeln!(out, "{finding}")?;
+    }
+    let outcome = match findings.len() {
+        0 => String::from("nothing was changed"),
+        1 => String::from("1 finding"),
+        count => format!("{count} findings"),
+    };
+    writeln!(
+        out,
+        "{} rows in {} batches: {outcome} ({:.1} s, {} rows/s)",
+        summary.rows,
+        summary.log.size,
+        summary.took.as_secs_f64(),
+        rate(summary.rows, summary.took)
+    )?;
+    if summary.log.unsealed_rows > 0 {
+        writeln!(
+            out,
+            "{} rows in {} batches are not sealed yet, and were not verified",
+            summary.log.unsealed_rows, summary.log.unsealed_batches
+        )?;
+    }
+    Ok(())
+}

@@ -1,0 +1,246 @@
+//! The batches that the trail has, and what was seen of each one's rows.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use sqlx::types::Uuid;
+use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Hash, Leaf};
+
+use super::finding::{Finding, Kind};
+
+/// The tables whose rows a batch has, in the order of its tree.
+pub(super) const TABLES: [&str; 5] = [
+    "query_runs",
+    "prompt_runs",
+    "events",
+    "activities",
+    DEAD_LETTERS,
+];
+
+pub(super) const DEAD_LETTERS: &str = "dead_letters";
+
+/// A row of a batch, as it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) place: Place,
+    pub(super) id: Option<Uuid>,
+    pub(super) leaf: Leaf,
+}
+
+/// Where a row stands in the tree of its batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Place {
+    /// The index of its table in [`TABLES`].
+    pub(super) table: u8,
+    pub(super) month: u32,
+    pub(super) seq: i64,
+}
+
+/// A batch, by its row in `audit.batches` and its entry in the log.
+#[derive(Debug)]
+pub(super) struct Batch {
+    pub(super) writer: Uuid,
+    pub(super) first_seq: i64,
+    pub(super) last_seq: i64,
+    /// Its place in the log; `None`: it is not sealed yet.
+    pub(super) index: Option<i64>,
+    /// The root that its entry has; `None` if its rows were not all there when it was sealed, or it
+    /// is not sealed.
+    pub(super) root: Option<Hash>,
+    pub(super) first_id: Option<Uuid>,
+    pub(super) last_id: Option<Uuid>,
+    pub(super) committed_us: i64,
+    rows: Mutex<Rows>,
+}
+
+#[derive(Debug)]
+enum Rows {
+    Seen(Vec<Seen>),
+    /// All rows were there, and as they were.
+    Proven,
+}
+
+/// What became of a row that was handed to its batch.
+pub(super) enum Taken {
+    Yes,
+    /// The batch was complete without it.
+    TooMany,
+}
+
+impl Batch {
+    pub(super) fn new(writer: Uuid, first_seq: i64, last_seq: i64) -> Self {
+        Self {
+            writer,
+            first_seq,
+            last_seq,
+            index: None,
+            root: None,
+            first_id: None,
+            last_id: None,
+            committed_us: 0,
+            rows: Mutex::new(Rows::Seen(Vec::new())),
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        usize::try_from(self.last_seq - self.first_seq + 1).unwrap_or(usize::MAX)
+    }
+
+    /// Takes a row; if it is the last, compares the root.
+    pub(super) fn take(&self, row: Seen, compare: impl FnOnce(&mut Vec<Seen>) -> bool) -> Taken {
+        let mut rows = self
+            .rows
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match &mut *rows {
+            Rows::Proven => Taken::TooMany,
+            Rows::Seen(seen) => {
+                if seen.is_empty() {
+                    seen.reserve_exact(self.count().min(1 << 16));
+                }
+                seen.push(row);
+                if seen.len() == self.count() && compare(seen) {
+                    *rows = Rows::Proven;
+                }
+                Taken::Yes
+            }
+        }
+    }
+
+    /// Returns the rows that were seen, unless they are proven.
+    pub(super) fn unproven(&mut self) -> Option<Vec<Seen>> {
+        let rows = self
+            .rows
+            .get_mut()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        match rows {
+            Rows::Proven => None,
+            Rows::Seen(seen) => Some(std::mem::take(seen)),
+        }
+    }
+}
+
+/// The batches, found by writer and seq.
+#[derive(Debug, Default)]
+pub(super) struct Batches {
+    pub(super) all: Vec<Batch>,
+    /// Those of each writer by their first seq, once [`sort`](Self::sort) was called.
+    of_writer: HashMap<Uuid, Vec<(i64, usize)>>,
+}
+
+impl Batches {
+    pub(super) fn add(&mut self, batch: Batch) {
+        let of_writer = self.of_writer.entry(batch.writer).or_default();
+        of_writer.push((batch.first_seq, self.all.len()));
+        self.all.push(batch);
+    }
+
+    pub(super) fn sort(&mut self) {
+        for batches in self.of_writer.values_mut() {
+            batches.sort_unstable();
+        }
+    }
+
+    /// Returns the batch that has this seq of a writer.
+    pub(super) fn find(&self, writer: &Uuid, seq: i64) -> Option<usize> {
+        let batches = self.of_writer.get(writer)?;
+        let after = batches.partition_point(|(first_seq, _)| *first_seq <= seq);
+        let (_, at) = *batches.get(after.checked_sub(1)?)?;
+        (self.all[at].last_seq >= seq).then_some(at)
+    }
+
+    pub(super) fn has_writer(&self, writer: &Uuid) -> bool {
+        self.of_writer.contains_key(writer)
+    }
+}
+
+/// Says which rows of a batch are not what they were.
+///
+/// `fingerprints` are those that were stored with the batch. They prove nothing: if they do not
+/// explain what differs, the batch as a whole is named.
+pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8]) -> Vec<Finding> {
+    seen.sort_unstable_by_key(|row| row.place);
+    let mut findings = missing_and_doubled(batch, &seen);
+    let prints: Vec<&[u8]> = fingerprints.chunks_exact(FINGERPRINT_BYTES).collect();
+    let of_row = |kind, row: &Seen, detail: &str| {
+        Finding::new(kind, detail).of_row(
+            TABLES[usize::from(row.place.table)],
+            row.id,
+            batch.writer,
+            row.place.seq,
+        )
+    };
+    if prints.len() == batch.count() {
+        let rows: HashSet<&[u8]> = prints.iter().copied().collect();
+        let contents: HashSet<&[u8]> = prints.iter().map(|print| &print[4..]).collect();
+        for row in &seen {
+            let print = row.leaf.fingerprint();
+            if !rows.contains(&print[..]) {
+                let part = if contents.contains(&print[4..]) {
+                    CORE
+                } else {
+                    CONTENT
+                };
+                findings.push(of_row(Kind::RowEdited, row, part));
+            }
+        }
+        if findings.is_empty() {
+            let places = seen.iter().zip(&prints);
+            let moved = places.filter(|(row, print)| row.leaf.fingerprint() != **print);
+            findings.extend(moved.map(|(row, _)| of_row(Kind::RowsReordered, row, "")));
+        }
+    }
+    if findings.is_empty() {
+        findings.push(
+            Finding::new(
+                Kind::BatchDiffers,
+                "a row of it is not what it was, and its fingerprints do not tell which",
+            )
+            .of_batch(batch.writer, batch.first_seq, batch.index),
+        );
+    }
+    findings
+}
+
+const CORE: &str = "in a column that says when, where or how (id, tenant_id, request_id, status, times, counts and the like)";
+const CONTENT: &str =
+    "in its content (salt, user, texts, metadata, problems or redactions), or in all of it";
+
+/// Names the seqs of which there is no row, or more than one.
+fn missing_and_doubled(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
+    let mut by_seq: Vec<&Seen> = seen.iter().collect();
+    by_seq.sort_unstable_by_key(|row| row.place.seq);
+    let mut findings = Vec::new();
+    let mut expected = batch.first_seq;
+    let mut rows = by_seq.iter().peekable();
+    while let Some(row) = rows.next() {
+        missing(batch, expected, row.place.seq, &mut findings);
+        expected = row.place.seq + 1;
+        while let Some(double) = rows.next_if(|next| next.place.seq == row.place.seq) {
+            findings.push(
+                Finding::new(Kind::RowInserted, "there is another row with its seq").of_row(
+                    TABLES[usize::from(double.place.table)],
+                    double.id,
+                    batch.writer,
+                    double.place.seq,
+                ),
+            );
+        }
+    }
+    missing(batch, expected, batch.last_seq + 1, &mut findings);
+    findings
+}
+
+fn missing(batch: &Batch, from: i64, to: i64, findings: &mut Vec<Finding>) {
+    if from < to {
+        let detail = match to - from {
+            1 => String::new(),
+            count => format!("{count} rows, up to seq {}", to - 1),
+        };
+        findings.push(Finding::new(Kind::RowMissing, detail).of_batch(
+            batch.writer,
+            from,
+            batch.index,
+        ));
+    }
+}

@@ -1,0 +1,119 @@
+//! Rows as COPY (FORMAT binary) sends them: what is hashed are these bytes.
+
+use futures_util::TryStreamExt as _;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+
+/// The signature, the flags, and the length of an extension that there never is.
+const HEADER_BYTES: usize = 19;
+
+/// Runs `COPY (query) TO STDOUT (FORMAT binary)` and hands over each row.
+pub(super) async fn read(
+    connection: &mut PgConnection,
+    query: &str,
+    mut each: impl FnMut(Fields<'_>) -> Result<(), sqlx::Error>,
+) -> Result<(), sqlx::Error> {
+    let copy = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+    let mut messages = connection.copy_out_raw(&copy).await?;
+    let mut is_first = true;
+    while let Some(message) = messages.try_next().await? {
+        let mut rest = &message[..];
+        if std::mem::take(&mut is_first) {
+            rest = rest.get(HEADER_BYTES..).ok_or_else(broken)?;
+        }
+        while !rest.is_empty() {
+            let count = i16::from_be_bytes(take(&mut rest)?);
+            let Ok(count) = usize::try_from(count) else {
+                // The end.
+                break;
+            };
+            let row = rest;
+            for _ in 0..count {
+                skip(&mut rest)?;
+            }
+            each(Fields {
+                rest: &row[..row.len() - rest.len()],
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The fields of a row that are not read yet.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Fields<'a> {
+    /// Returns the fields that are left, as they were sent.
+    pub(super) fn bytes(self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Returns the next field's bytes; `None` for NULL.
+    pub(super) fn field(&mut self) -> Result<Option<&'a [u8]>, sqlx::Error> {
+        let image = self.images(1)?;
+        Ok((image.len() > 4 || image == [0; 4]).then(|| &image[4..]))
+    }
+
+    /// Returns the next fields as they were sent, with their lengths.
+    pub(super) fn images(&mut self, count: usize) -> Result<&'a [u8], sqlx::Error> {
+        let all = self.rest;
+        for _ in 0..count {
+            skip(&mut self.rest)?;
+        }
+        Ok(&all[..all.len() - self.rest.len()])
+    }
+
+    pub(super) fn uuid(&mut self) -> Result<Option<Uuid>, sqlx::Error> {
+        Ok(self.fixed()?.map(Uuid::from_bytes))
+    }
+
+    pub(super) fn i64(&mut self) -> Result<Option<i64>, sqlx::Error> {
+        Ok(self.fixed()?.map(i64::from_be_bytes))
+    }
+
+    pub(super) fn i32(&mut self) -> Result<Option<i32>, sqlx::Error> {
+        Ok(self.fixed()?.map(i32::from_be_bytes))
+    }
+
+    pub(super) fn is_true(&mut self) -> Result<bool, sqlx::Error> {
+        Ok(self.fixed()?.is_some_and(|[byte]| byte == 1))
+    }
+
+    pub(super) fn text(&mut self) -> Result<Option<&'a str>, sqlx::Error> {
+        let field = self.field()?;
+        field
+            .map(std::str::from_utf8)
+            .transpose()
+            .map_err(|_| broken())
+    }
+
+    /// Returns the next field if it has `N` bytes; one of another length is not of its type.
+    pub(super) fn fixed<const N: usize>(&mut self) -> Result<Option<[u8; N]>, sqlx::Error> {
+        let field = self.field()?;
+        field
+            .map(TryInto::try_into)
+            .transpose()
+            .map_err(|_| broken())
+    }
+}
+
+fn take<const N: usize>(rest: &mut &[u8]) -> Result<[u8; N], sqlx::Error> {
+    let (taken, left) = rest.split_first_chunk().ok_or_else(broken)?;
+    *rest = left;
+    Ok(*taken)
+}
+
+fn skip(rest: &mut &[u8]) -> Result<(), sqlx::Error> {
+    let length = i32::from_be_bytes(take(rest)?);
+    // NULL has a length of -1.
+    let length = usize::try_from(length.max(0)).map_err(|_| broken())?;
+    *rest = rest.get(length..).ok_or_else(broken)?;
+    Ok(())
+}
+
+fn broken() -> sqlx::Error {
+    sqlx::Error::Protocol(String::from("the data of a COPY is not in its format"))
+}

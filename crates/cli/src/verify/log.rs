@@ -1,0 +1,360 @@
+//! The log: whether each batch's row is what its entry says, and the entries are those of the tree
+//! that was signed.
+
+use std::collections::HashMap;
+
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+use tracing_audit::__program::ledger::leaf::{Hash, digest};
+use tracing_audit::__program::ledger::tree::{self, Frontier};
+
+use super::batches::{Batch, Batches};
+use super::binary::{self, Fields};
+use super::finding::{Finding, Kind};
+use super::tiles::{Tiles, what_differs};
+
+/// The version of the format of an entry.
+const ENTRY_VERSION: u8 = 1;
+
+/// How many of the columns of [`QUERY`] an entry has, from the sixth.
+const ENTRY_COLUMNS: usize = 14;
+
+/// Each entry with the batch that it is of, and each batch with its entry. Compared here and not by
+/// functions of the database, which are no better protected than its rows.
+const QUERY: &str = "
+    SELECT l.index, l.writer_id, l.first_seq, l.entry_hash, l.fingerprints IS NOT NULL,
+        b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
+        l.root, l.previous,
+        b.root, b.fingerprints IS NOT NULL,
+        w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
+    FROM audit.ledger l FULL JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
+        LEFT JOIN audit.writers w ON w.writer_id = b.writer_id AND b.first_seq = 1
+    ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
+
+/// How many findings of one kind are named one by one.
+const MOST_NAMED: usize = 1000;
+
+/// The last entry of a writer that was read.
+struct Last {
+    last_seq: i64,
+    entry_hash: Hash,
+}
+
+/// Reads the log.
+pub(super) struct Reader<'a> {
+    tiles: Option<&'a mut dyn Tiles>,
+    /// The sizes at which a root is wanted, ascending.
+    wanted: Vec<u64>,
+    last_of: HashMap<Uuid, Last>,
+    next_index: i64,
+    /// The tree over the hashes that the ledger has.
+    stored: Frontier,
+    /// The tree over those that are computed from the batches, where they are there.
+    computed: Frontier,
+    log: Log,
+}
+
+/// What was read.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) batches: Batches,
+    pub(super) findings: Vec<Finding>,
+    pub(super) size: u64,
+    /// For each wanted size that the log reaches: the root of the ledger's hashes, and the root
+    /// of those that are computed from the batches.
+    pub(super) roots: Vec<(u64, Hash, Hash)>,
+    pub(super) unsealed_batches: u64,
+    pub(super) unsealed_rows: u64,
+    /// Entries that the ledger has of batches that are not there.
+    lost: Vec<(i64, Uuid, i64)>,
+    /// Entries that the ledger does not have, with the writer and the first seq where they are known.
+    gaps: Vec<(i64, Option<(Uuid, i64)>)>,
+}
+
+/// An entry, as its batch's row gives it.
+struct Entry {
+    bytes: Vec<u8>,
+    last_seq: i64,
+    batch: Batch,
+    batch_root: Option<Hash>,
+    has_fingerprints: bool,
+}
+
+impl Entry {
+    /// Whether the batch has the root that was sealed, or none if the ledger has computed it; and
+    /// the fingerprints stand where the root came from.
+    fn is_as_sealed(&self, ledger_has_fingerprints: bool) -> bool {
+        match (self.batch.root, self.batch_root) {
+            (sealed, Some(sent)) => {
+                sealed == Some(sent) && self.has_fingerprints && !ledger_has_fingerprints
+            }
+            (Some(_), None) => !self.has_fingerprints && ledger_has_fingerprints,
+            (None, None) => !self.has_fingerprints && !ledger_has_fingerprints,
+        }
+    }
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(wanted: Vec<u64>, tiles: Option<&'a mut dyn Tiles>) -> Self {
+        Self {
+            tiles,
+            wanted,
+            last_of: HashMap::new(),
+            next_index: 0,
+            stored: Frontier::default(),
+            computed: Frontier::default(),
+            log: Log::default(),
+        }
+    }
+
+    pub(super) async fn read(mut self, connection: &mut PgConnection) -> Result<Log, sqlx::Error> {
+        self.note_roots();
+        binary::read(connection, QUERY, |row| self.row(row)).await?;
+        self.log.size = u64::try_from(self.next_index).unwrap_or(0);
+        self.log.batches.sort();
+        self.log.name_missing();
+        Ok(self.log)
+    }
+
+    fn row(&mut self, mut row: Fields<'_>) -> Result<(), sqlx::Error> {
+        let index = row.i64()?;
+        let (writer, first_seq) = (row.uuid()?, row.i64()?);
+        let stored: Option<Hash> = row.fixed()?;
+        let has_own_prints = row.is_true()?;
+        let entry = entry(row)?;
+        let (Some(index), Some(writer), Some(first_seq), Some(stored)) =
+            (index, writer, first_seq, stored)
+        else {
+            if let Some(entry) = entry {
+                self.log.unsealed_batches += 1;
+                self.log.unsealed_rows += entry.batch.count() as u64;
+                self.log.batches.add(entry.batch);
+            }
+            return Ok(());
+        };
+        while self.next_index < index {
+            self.no_entry();
+        }
+        if index < self.next_index {
+            return Ok(());
+        }
+        let published = self.published();
+        let truth = published.unwrap_or(stored);
+        let computed = entry.as_ref().map(|entry| tree::leaf_hash(&entry.bytes));
+        self.judge(
+            writer,
+            first_seq,
+            published,
+            stored,
+            computed,
+            entry.as_ref(),
+        );
+        if let Some(mut entry) = entry {
+            self.follow(&entry, truth);
+            if !entry.is_as_sealed(has_own_prints) {
+                let detail = "its root or its fingerprints are not what was sealed";
+                let finding = Finding::new(Kind::HeaderChanged, detail);
+                self.find(finding.of_batch(writer, first_seq, Some(index)));
+            }
+            entry.batch.index = Some(index);
+            self.log.batches.add(entry.batch);
+        }
+        self.stored.append(stored);
+        self.computed.append(computed.unwrap_or(stored));
+        self.next_index += 1;
+        self.note_roots();
+        Ok(())
+    }
+
+    /// Compares an entry with what was published of it.
+    fn judge(
+        &mut self,
+        writer: Uuid,
+        first_seq: i64,
+        published: Option<Hash>,
+        stored: Hash,
+        computed: Option<Hash>,
+        entry: Option<&Entry>,
+    ) {
+        let index = self.next_index;
+        let Some(computed) = computed else {
+            self.log.lost.push((index, writer, first_seq));
+            return;
+        };
+        let truth = published.unwrap_or(stored);
+        if computed != truth {
+            let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
+            let detail = match (then, entry) {
+                (Some(then), Some(entry)) => what_differs(&then, &entry.bytes),
+                _ => String::from("the batch's row, or the writer's, is not what was sealed"),
+            };
+            self.find(Finding::new(Kind::HeaderChanged, detail).of_batch(
+                writer,
+                first_seq,
+                Some(index),
+            ));
+        }
+        if stored != truth {
+            self.find(
+                Finding::new(
+                    Kind::LedgerChanged,
+                    "the entry's hash is not what was published",
+                )
+                .of_batch(writer, first_seq, Some(index)),
+            );
+        }
+    }
+
+    /// Checks that an entry follows the last one of its writer.
+    fn follow(&mut self, entry: &Entry, hash: Hash) {
+        let batch = &entry.batch;
+        let last = self.last_of.get(&batch.writer);
+        let expected = last.map_or(1, |last| last.last_seq + 1);
+        let previous = last.map(|last| last.entry_hash);
+        if batch.first_seq != expected {
+            let detail = format!("the entry before it of this writer ends before seq {expected}");
+            let finding = Finding::new(Kind::BatchesOutOfOrder, detail);
+            self.find(finding.of_batch(batch.writer, batch.first_seq, Some(self.next_index)));
+        } else if entry_previous(&entry.bytes) != previous {
+            let detail = "it does not name the entry before it of this writer";
+            let finding = Finding::new(Kind::LedgerChanged, detail);
+            self.find(finding.of_batch(batch.writer, batch.first_seq, Some(self.next_index)));
+        }
+        let last = Last {
+            last_seq: entry.last_seq,
+            entry_hash: hash,
+        };
+        self.last_of.insert(batch.writer, last);
+    }
+
+    /// Notes that the ledger has no entry at the next place.
+    fn no_entry(&mut self) {
+        let index = self.next_index;
+        let published = self.published();
+        let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
+        let known = then.as_deref().and_then(writer_and_first_seq);
+        self.log.gaps.push((index, known));
+        let hash = published.unwrap_or_default();
+        self.stored.append(hash);
+        self.computed.append(hash);
+        self.next_index += 1;
+        self.note_roots();
+    }
+
+    /// Returns the hash that was published of the next entry.
+    fn published(&mut self) -> Option<Hash> {
+        let index = self.next_index;
+        self.tiles.as_mut().and_then(|tiles| tiles.hash(index))
+    }
+
+    fn find(&mut self, finding: Finding) {
+        if self.log.findings.len() < MOST_NAMED {
+            self.log.findings.push(finding);
+        }
+    }
+
+    fn note_roots(&mut self) {
+        while let Some(&size) = self.wanted.first()
+            && size == self.stored.size()
+        {
+            let roots = (size, self.stored.root(), self.computed.root());
+            self.log.roots.push(roots);
+            self.wanted.remove(0);
+        }
+    }
+}
+
+impl Log {
+    /// Names the batches that are not there any more, and the entries.
+    fn name_missing(&mut self) {
+        for (index, known) in std::mem::take(&mut self.gaps) {
+            match known {
+                Some((writer, first_seq)) if self.batches.find(&writer, first_seq).is_none() => {
+                    self.lost.push((index, writer, first_seq));
+                }
+                known => {
+                    let mut finding =
+                        Finding::new(Kind::LedgerChanged, "the entry is not there any more");
+                    finding.index = Some(index);
+                    (finding.writer, finding.seq) = known.unzip();
+                    self.findings.push(finding);
+                }
+            }
+        }
+        let mut writers: HashMap<Uuid, (i64, u64)> = HashMap::new();
+        for (index, writer, first_seq) in std::mem::take(&mut self.lost) {
+            if self.batches.has_writer(&writer) {
+                self.findings
+                    .push(Finding::new(Kind::BatchMissing, "").of_batch(
+                        writer,
+                        first_seq,
+                        Some(index),
+                    ));
+            } else {
+                let (_, batches) = writers.entry(writer).or_insert((index, 0));
+                *batches += 1;
+            }
+        }
+        for (writer, (index, batches)) in writers {
+            let kind = if batches == 1 {
+                Kind::BatchMissing
+            } else {
+                Kind::WriterMissing
+            };
+            let detail = format!("all {batches} batches of it that were sealed");
+            self.findings
+                .push(Finding::new(kind, detail).of_batch(writer, 1, Some(index)));
+        }
+    }
+}
+
+/// Reads the batch of a row of [`QUERY`], and makes its entry.
+fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
+    let mut images = row;
+    let in_entry = images.images(ENTRY_COLUMNS)?;
+    let mut fields = row;
+    let (Some(writer), Some(first_seq), Some(last_seq)) =
+        (fields.uuid()?, fields.i64()?, fields.i64()?)
+    else {
+        return Ok(None);
+    };
+    let mut batch = Batch::new(writer, first_seq, last_seq);
+    fields.images(2)?;
+    (batch.first_id, batch.last_id) = (fields.uuid()?, fields.uuid()?);
+    fields.images(3)?;
+    batch.committed_us = fields.i64()?.unwrap_or_default();
+    fields.images(1)?;
+    batch.root = fields.fixed()?;
+    fields.images(1)?;
+    let batch_root = fields.fixed()?;
+    let has_fingerprints = fields.is_true()?;
+    let mut bytes = vec![ENTRY_VERSION];
+    bytes.extend_from_slice(in_entry);
+    let registration = fields.bytes();
+    match fields.uuid()? {
+        Some(_) => {
+            bytes.extend_from_slice(&32_u32.to_be_bytes());
+            bytes.extend_from_slice(&digest(registration));
+        }
+        None => bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
+    }
+    Ok(Some(Entry {
+        bytes,
+        last_seq,
+        batch,
+        batch_root,
+        has_fingerprints,
+    }))
+}
+
+/// Returns the hash of the writer's previous entry that an entry has.
+fn entry_previous(entry: &[u8]) -> Option<Hash> {
+    super::tiles::entry_field(entry, 13)?.try_into().ok()
+}
+
+/// Returns of which writer an entry is, and its first seq.
+pub(super) fn writer_and_first_seq(entry: &[u8]) -> Option<(Uuid, i64)> {
+    let writer = super::tiles::entry_field(entry, 0)?.try_into().ok()?;
+    let first_seq = super::tiles::entry_field(entry, 1)?.try_into().ok()?;
+    Some((Uuid::from_bytes(writer), i64::from_be_bytes(first_seq)))
+}

@@ -1,0 +1,250 @@
+//! The rows: each is hashed and handed to its batch, several parts of the trail at once.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+use tracing_audit::__program::ledger::layout::{DEAD_LETTERS as DEAD_LETTER_COLUMNS, Layout};
+use tracing_audit::__program::ledger::leaf::{Hash, TablePrefix, leaf};
+use tracing_audit::__program::ledger::tree;
+use tracing_audit::__program::{Table, ledger};
+
+use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
+use super::binary::{self, Fields};
+use super::finding::{Finding, Kind};
+
+/// How many rows of a table are read at once.
+const SLICE_ROWS: u64 = 500_000;
+
+/// How many findings are named one by one.
+const MOST_NAMED: usize = 1000;
+
+/// A part of a table: the rows with ids from one up to before another.
+#[derive(Clone, Debug)]
+pub(super) struct Slice {
+    /// The index of the table in [`TABLES`].
+    table: u8,
+    from: Option<Uuid>,
+    to: Option<Uuid>,
+}
+
+/// The rows that are read, and what is known of them so far.
+pub(super) struct Rows<'a> {
+    batches: &'a Batches,
+    slices: Vec<Slice>,
+    next: AtomicUsize,
+    pub(super) rows: AtomicU64,
+    pub(super) bytes: AtomicU64,
+    pub(super) unsealed: AtomicU64,
+    findings: Mutex<Vec<Finding>>,
+}
+
+impl<'a> Rows<'a> {
+    pub(super) fn new(batches: &'a Batches) -> Self {
+        Self {
+            batches,
+            slices: slices(batches),
+            next: AtomicUsize::new(0),
+            rows: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            unsealed: AtomicU64::new(0),
+            findings: Mutex::new(Vec::new()),
+        }
+    }
+
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings
+            .into_inner()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// Reads slices for as long as there is one that nobody reads.
+    pub(super) async fn read(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        while let Some(slice) = self.slices.get(self.next.fetch_add(1, Relaxed)) {
+            let table = TableReader::new(slice.table);
+            let query = table.query(slice);
+            let (mut rows, mut bytes) = (0, 0);
+            binary::read(connection, &query, |row| {
+                rows += 1;
+                bytes += row.bytes().len() as u64;
+                if rows % 4096 == 0 {
+                    self.rows.fetch_add(4096, Relaxed);
+                    self.bytes.fetch_add(std::mem::take(&mut bytes), Relaxed);
+                }
+                self.row(&table, row)
+            })
+            .await?;
+            self.rows.fetch_add(rows % 4096, Relaxed);
+            self.bytes.fetch_add(bytes, Relaxed);
+        }
+        Ok(())
+    }
+
+    fn row(&self, table: &TableReader, row: Fields<'_>) -> Result<(), sqlx::Error> {
+        let read = table.read(row)?;
+        let writer = read.writer.unwrap_or_default();
+        let seq = read.seen.place.seq;
+        let Some(at) = self.batches.find(&writer, seq) else {
+            self.find(stranger(&read, "no batch has it"));
+            return Ok(());
+        };
+        let batch = &self.batches.all[at];
+        if read.dead_since.is_some_and(|at| at != batch.committed_us) {
+            let detail = "created_at is not when its batch was committed";
+            self.find(Finding::new(Kind::RowEdited, detail).of_row(
+                DEAD_LETTERS,
+                None,
+                writer,
+                seq,
+            ));
+        }
+        let Some(root) = batch.root else {
+            if batch.index.is_none() {
+                self.unsealed.fetch_add(1, Relaxed);
+            }
+            return Ok(());
+        };
+        let taken = batch.take(read.seen, |seen| is_root_of(seen, &root));
+        if matches!(taken, Taken::TooMany) {
+            self.find(stranger(&read, "its batch is complete without it"));
+        }
+        Ok(())
+    }
+
+    fn find(&self, finding: Finding) {
+        let mut findings = self
+            .findings
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if findings.len() < MOST_NAMED {
+            findings.push(finding);
+        }
+    }
+}
+
+fn stranger(read: &Read, detail: &str) -> Finding {
+    let table = TABLES[usize::from(read.seen.place.table)];
+    let writer = read.writer.unwrap_or_default();
+    Finding::new(Kind::RowInserted, detail).of_row(table, read.seen.id, writer, read.seen.place.seq)
+}
+
+/// Whether the rows of a batch, each once, have this root.
+fn is_root_of(seen: &mut Vec<Seen>, root: &Hash) -> bool {
+    seen.sort_unstable_by_key(|row| row.place);
+    let leaves: Vec<Hash> = seen.iter().map(|row| row.leaf.hash).collect();
+    tree::root(&leaves) == *root
+}
+
+/// Cuts the trail into parts: where so many rows have begun, by the ids of the batches.
+fn slices(batches: &Batches) -> Vec<Slice> {
+    let mut firsts: Vec<(Uuid, u64)> = batches
+        .all
+        .iter()
+        .filter_map(|batch| Some((batch.first_id?, batch.count() as u64)))
+        .collect();
+    firsts.sort_unstable();
+    let mut cuts = vec![None];
+    let mut rows = 0;
+    for (first_id, count) in firsts {
+        if rows >= SLICE_ROWS {
+            cuts.push(Some(first_id));
+            rows = 0;
+        }
+        rows += count;
+    }
+    let mut slices = Vec::new();
+    for (at, from) in cuts.iter().enumerate() {
+        for table in 0..Table::ALL.len() {
+            slices.push(Slice {
+                table: u8::try_from(table).unwrap_or(u8::MAX),
+                from: *from,
+                to: cuts.get(at + 1).copied().flatten(),
+            });
+        }
+    }
+    slices.push(Slice {
+        table: u8::try_from(Table::ALL.len()).unwrap_or(u8::MAX),
+        from: None,
+        to: None,
+    });
+    slices
+}
+
+/// Reads the rows of a table.
+struct TableReader {
+    number: u8,
+    name: &'static str,
+    layout: Layout,
+    prefix: TablePrefix,
+    is_dead_letters: bool,
+}
+
+/// A row that was read.
+struct Read {
+    writer: Option<Uuid>,
+    seen: Seen,
+    /// Of a dead letter: its `created_at`.
+    dead_since: Option<i64>,
+}
+
+impl TableReader {
+    fn new(number: u8) -> Self {
+        let name = TABLES[usize::from(number)];
+        let table = Table::of_name(name);
+        Self {
+            number,
+            name,
+            layout: table.map_or(DEAD_LETTER_COLUMNS, Layout::of),
+            prefix: TablePrefix::new(name),
+            is_dead_letters: table.is_none(),
+        }
+    }
+
+    fn query(&self, slice: &Slice) -> String {
+        let mut columns: Vec<&str> = self.layout.columns().collect();
+        if self.is_dead_letters {
+            columns.push("created_at");
+        }
+        let mut query = format!("SELECT {} FROM audit.{}", columns.join(", "), self.name);
+        let conditions: Vec<String> = [(">=", slice.from), ("<", slice.to)]
+            .into_iter()
+            .filter_map(|(than, id)| Some(format!("id {than} '{}'", id?)))
+            .collect();
+        if !conditions.is_empty() {
+            query.push_str(" WHERE ");
+            query.push_str(&conditions.join(" AND "));
+        }
+        query
+    }
+
+    fn read(&self, mut row: Fields<'_>) -> Result<Read, sqlx::Error> {
+        let mut fields = row;
+        let core = row.images(self.layout.core.len())?;
+        let content = row.images(self.layout.content.len())?;
+        let id = if self.is_dead_letters {
+            None
+        } else {
+            fields.uuid()?
+        };
+        let writer = fields.uuid()?;
+        let seq = fields.i64()?.unwrap_or_default();
+        Ok(Read {
+            writer,
+            seen: Seen {
+                place: Place {
+                    table: self.number,
+                    month: id.map_or(0, |id| ledger::month_of(id.as_u128())),
+                    seq,
+                },
+                id,
+                leaf: leaf(&self.prefix, core, content),
+            },
+            dead_since: if self.is_dead_letters {
+                row.i64()?
+            } else {
+                None
+            },
+        })
+    }
+}
