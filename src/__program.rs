@@ -67,3 +67,9 @@ pub mod migrations {
             .map(|migration| (migration.version, migration.checksum().to_vec()))
     }
 }
+
+/// The formats of the ledger.
+#[cfg(feature = "ledger")]
+pub mod ledger {
+    pub use crate::ledger::{paths, tree};
+}

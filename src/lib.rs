@@ -386,6 +386,15 @@ pub mod fuzzing;
 pub mod guide;
 mod intake;
 mod layer;
+#[cfg_attr(
+    not(all(feature = "__program", feature = "ledger")),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "what `__program` re-exports is public"
+    )
+)]
+mod ledger;
 mod limits;
 pub mod local_log;
 mod own_threads;

@@ -1,0 +1,11 @@
+//! The formats of the ledger: its trees, entries, notes, tiles and proofs. Bytes in, bytes out: no database, no network
+//! and no clock.
+//!
+//! What comes from elsewhere is hostile until it is verified: each reader checks the size first, never panics, and
+//! allocates no more than a multiple of what it was given. No error repeats what a row holds.
+
+#[cfg(feature = "ledger")]
+pub mod paths;
+pub mod tree;
+#[cfg(test)]
+mod vectors;
