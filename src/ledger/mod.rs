@@ -13,6 +13,8 @@ pub mod note;
 #[cfg(feature = "ledger")]
 pub mod paths;
 #[cfg(feature = "ledger")]
+pub mod proof;
+#[cfg(feature = "ledger")]
 pub mod tiles;
 pub mod tree;
 #[cfg(test)]
