@@ -71,5 +71,7 @@ pub mod migrations {
 /// The formats of the ledger.
 #[cfg(feature = "ledger")]
 pub mod ledger {
-    pub use crate::ledger::{checkpoint, key, note, paths, proof, tiles, tree};
+    pub use crate::ledger::{
+        checkpoint, entry, evidence, images, key, note, paths, proof, tiles, tree,
+    };
 }

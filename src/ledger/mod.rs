@@ -7,6 +7,12 @@
 #[cfg(feature = "ledger")]
 pub mod checkpoint;
 #[cfg(feature = "ledger")]
+pub mod entry;
+#[cfg(feature = "ledger")]
+pub mod evidence;
+#[cfg(feature = "ledger")]
+pub mod images;
+#[cfg(feature = "ledger")]
 pub mod key;
 #[cfg(feature = "ledger")]
 pub mod note;
