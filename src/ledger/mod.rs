@@ -17,6 +17,9 @@ pub mod key;
 #[cfg(feature = "ledger")]
 pub mod note;
 #[cfg(feature = "ledger")]
+#[cfg(test)]
+mod oracle;
+#[cfg(feature = "ledger")]
 pub mod paths;
 #[cfg(feature = "ledger")]
 pub mod proof;
