@@ -163,10 +163,19 @@ impl Note {
         &self.signatures
     }
 
-    /// Adds a signature below the others, unless it is there.
+    /// Adds a signature below the others, in place of an earlier one by the same key: there are verifiers that refuse a
+    /// note with two.
     pub fn add(&mut self, signature: NoteSignature) {
-        if !self.signatures.contains(&signature) {
-            self.signatures.push(signature);
+        self.signatures
+            .retain(|other| (&other.name, other.key_id) != (&signature.name, signature.key_id));
+        self.signatures.push(signature);
+    }
+
+    /// Returns the same text with other signatures.
+    pub(super) fn with_signatures(&self, signatures: Vec<NoteSignature>) -> Self {
+        Self {
+            text: self.text.clone(),
+            signatures,
         }
     }
 }
