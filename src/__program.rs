@@ -72,6 +72,6 @@ pub mod migrations {
 #[cfg(feature = "ledger")]
 pub mod ledger {
     pub use crate::ledger::{
-        checkpoint, entry, evidence, images, key, note, paths, proof, tiles, tree,
+        checkpoint, entry, evidence, images, key, note, paths, proof, tiles, tree, witness,
     };
 }

@@ -28,3 +28,5 @@ pub mod tiles;
 pub mod tree;
 #[cfg(test)]
 mod vectors;
+#[cfg(feature = "ledger")]
+pub mod witness;
