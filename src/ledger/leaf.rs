@@ -2,8 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 hash.
-pub type Hash = [u8; 32];
+use super::tree::Hash;
 
 /// Returns the SHA-256 of bytes.
 #[must_use]
@@ -25,7 +24,7 @@ pub struct Leaf {
 /// and the bytes.
 #[must_use]
 pub fn leaf(table: &TablePrefix, core: &[u8], content: &[u8]) -> Leaf {
-    let content = Sha256::digest(content).into();
+    let content = digest(content);
     Leaf {
         hash: leaf_of(table, core, &content),
         content,

@@ -16,7 +16,6 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use tracing_audit::__program::ledger::leaf::Hash;
 
 use self::batches::{Batch, Batches, differences};
 use self::finding::{Finding, Kind};

@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Hash, Leaf};
+use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Leaf};
+use tracing_audit::__program::ledger::tree::Hash;
 
 use super::finding::{Finding, Kind};
 

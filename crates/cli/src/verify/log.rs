@@ -5,8 +5,8 @@ use std::collections::HashMap;
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::leaf::{Hash, digest};
-use tracing_audit::__program::ledger::tree::{self, Frontier};
+use tracing_audit::__program::ledger::leaf::digest;
+use tracing_audit::__program::ledger::tree::{self, Frontier, Hash};
 
 use super::batches::{Batch, Batches};
 use super::binary::{self, Fields};

@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::layout::{DEAD_LETTERS as DEAD_LETTER_COLUMNS, Layout};
-use tracing_audit::__program::ledger::leaf::{Hash, TablePrefix, leaf};
-use tracing_audit::__program::ledger::tree;
+use tracing_audit::__program::ledger::layout::Columns;
+use tracing_audit::__program::ledger::leaf::{TablePrefix, leaf};
+use tracing_audit::__program::ledger::tree::{self, Hash};
 use tracing_audit::__program::{Table, ledger};
 
 use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
@@ -175,7 +175,7 @@ fn slices(batches: &Batches) -> Vec<Slice> {
 struct TableReader {
     number: u8,
     name: &'static str,
-    layout: Layout,
+    columns: &'static Columns,
     prefix: TablePrefix,
     is_dead_letters: bool,
 }
@@ -195,14 +195,14 @@ impl TableReader {
         Self {
             number,
             name,
-            layout: table.map_or(DEAD_LETTER_COLUMNS, Layout::of),
+            columns: Columns::of(name).unwrap_or_else(Columns::of_dead_letters),
             prefix: TablePrefix::new(name),
             is_dead_letters: table.is_none(),
         }
     }
 
     fn query(&self, slice: &Slice) -> String {
-        let mut columns: Vec<&str> = self.layout.columns().collect();
+        let mut columns: Vec<&str> = self.columns.all().collect();
         if self.is_dead_letters {
             columns.push("created_at");
         }
@@ -220,8 +220,8 @@ impl TableReader {
 
     fn read(&self, mut row: Fields<'_>) -> Result<Read, sqlx::Error> {
         let mut fields = row;
-        let core = row.images(self.layout.core.len())?;
-        let content = row.images(self.layout.content.len())?;
+        let core = row.images(self.columns.core.len())?;
+        let content = row.images(self.columns.content.len())?;
         let id = if self.is_dead_letters {
             None
         } else {

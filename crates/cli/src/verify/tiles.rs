@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing_audit::__program::ledger::leaf::Hash;
-use tracing_audit::__program::ledger::tree;
+use tracing_audit::__program::ledger::tree::{self, Hash};
 
 use super::finding::{Finding, Kind};
 
