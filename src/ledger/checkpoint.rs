@@ -546,6 +546,9 @@ mod tests {
     }
 
     proptest! {
+        // Signatures take long without optimization.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
         fn text_is_read_as_it_was_written(origin in "[a-z./]{1,30}", size in any::<u64>(), root in any::<Hash>()) {
             let checkpoint = Checkpoint { origin, head: Head { size, root } };

@@ -6,6 +6,7 @@ use std::io;
 use std::path::PathBuf;
 
 use sqlx::error::DatabaseError;
+use tracing_audit::__program::ledger::key::KeyError;
 use tracing_audit::__program::{Unreachable, UrlError};
 
 /// Why a command failed.
@@ -39,6 +40,23 @@ pub(crate) enum Error {
     /// The rules of redaction cannot be used.
     #[error(transparent)]
     Redact(#[from] tracing_audit::redact::RedactionError),
+    /// A checkpoint is given, and no key.
+    #[error("a checkpoint is verified with the log's key: give --key")]
+    NoKey,
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A verifier key cannot be read.
+    #[error("this is no verifier key (NAME+ID+BASE64): {source}")]
+    VerifierKey {
+        /// What is wrong with it.
+        source: KeyError,
+    },
     /// The text to be redacted cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Text {

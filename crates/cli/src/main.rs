@@ -266,6 +266,28 @@ struct Migrate {
 /// Arguments of `verify`.
 #[derive(Args, Debug)]
 struct Verify {
+    /// The log's verifier key, or a file with it: who must have signed the checkpoint.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The checkpoint that the log is compared with, or the folder in which it is published.
+    ///
+    /// With the folder, what was published of the log tells which entry was changed and how.
+    /// Without this, the newest one that the database has beside the log: whoever can change
+    /// the log can put back an older one.
+    #[arg(long, value_name = "PATH", verbatim_doc_comment)]
+    checkpoint: Option<PathBuf>,
+    /// An older checkpoint with which the log must agree; may be given several times.
+    #[arg(long, value_name = "PATH")]
+    older: Vec<PathBuf>,
+    /// The checkpoint must have been signed less than this ago, as 5m.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
+    /// The verifier key of a witness, or a file with it; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    witness_key: Vec<String>,
+    /// How many of the witnesses must have cosigned the checkpoint.
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    require_witness: usize,
     /// How many connections read rows at once.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,

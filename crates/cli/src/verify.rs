@@ -4,6 +4,8 @@ mod batches;
 mod binary;
 mod finding;
 mod log;
+mod published;
+mod recorded;
 mod rows;
 mod tiles;
 
@@ -16,18 +18,22 @@ use futures_util::future::try_join_all;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use tracing_audit::__program::ledger::paths::Head;
 
 use self::batches::{Batch, Batches, differences};
-use self::finding::{Finding, Kind};
+use self::finding::Finding;
 use self::log::{Log, Reader};
+use self::published::Published;
+use self::recorded::Recorded;
 use self::rows::Rows;
+use self::tiles::Tiles;
 use crate::Verify;
 use crate::database::{CATALOG_FIRST, Database};
 use crate::error::Error;
 
 /// What each transaction begins with. The order of a table's rows is that of its file; a scan that
 /// begins where another is would read a batch's rows far apart.
-const SET_UP: &str = "SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
+const SET_UP: &str = "SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -37,15 +43,31 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     let failed = |source| database.read_error(source);
     let begun = Instant::now();
     let mut connection = database.connect_to_trail().await?;
+    // Before the snapshot: the log has all that the checkpoint has by then.
+    let mut published = Published::read(&mut connection, arguments).await?;
     let snapshot = begin(&mut connection, None).await.map_err(failed)?;
-    let log = Reader::new(Vec::new(), None)
-        .read(&mut connection)
+    let published_sizes = published.sizes();
+    let tiles = published
+        .tiles
+        .as_mut()
+        .map(|tiles| tiles as &mut dyn Tiles);
+    let reader = Reader::new(published_sizes, tiles);
+    let mut log = reader.read(&mut connection).await.map_err(failed)?;
+    let is_signed = published
+        .compare(&mut connection, &log)
         .await
         .map_err(failed)?;
-    let mut log = log;
-    let mut findings = std::mem::take(&mut log.findings);
-    let batches = std::mem::take(&mut log.batches);
-    let rows = Rows::new(&batches);
+    log.name_changed(is_signed);
+    let mut findings = std::mem::take(&mut published.findings);
+    findings.append(&mut log.findings);
+    if let Some(tiles) = &mut published.tiles {
+        findings.extend(tiles.findings());
+    }
+    let mut recorded = Recorded::read(&mut connection).await.map_err(failed)?;
+    findings.append(&mut recorded.findings);
+    let mut batches = std::mem::take(&mut log.batches);
+    batches.note_removals(&mut recorded.removed);
+    let rows = Rows::new(&batches, &recorded.erased);
     let mut connections = vec![connection];
     for _ in 1..arguments.jobs {
         let mut connection = database.connect().await?;
@@ -70,6 +92,8 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     }
     let summary = Summary {
         log,
+        head: published.newest.map(|newest| newest.checkpoint.head),
+        notes: recorded.notes,
         rows: count,
         bytes,
         took: begun.elapsed(),
@@ -85,6 +109,9 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
 /// What was verified.
 struct Summary {
     log: Log,
+    /// The checkpoint that it was compared with.
+    head: Option<Head>,
+    notes: Vec<String>,
     rows: u64,
     bytes: u64,
     took: Duration,
@@ -180,6 +207,8 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
             "rows": summary.rows,
             "bytes": summary.bytes,
             "entries": summary.log.size,
+            "checkpoint": summary.head.map(|head| head.size),
+            "notes": summary.notes,
             "unsealed_rows": summary.log.unsealed_rows,
             "seconds": summary.took.as_secs_f64(),
         });
@@ -188,6 +217,16 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
     }
     for finding in findings {
         writeln!(out, "{finding}")?;
+    }
+    for note in &summary.notes {
+        writeln!(out, "{note}")?;
+    }
+    match summary.head {
+        Some(head) => writeln!(out, "compared with the checkpoint of {} entries", head.size)?,
+        None => writeln!(
+            out,
+            "compared with the database's own ledger alone, which whoever changes rows can change: give --key and --checkpoint"
+        )?,
     }
     let outcome = match findings.len() {
         0 => String::from("nothing was changed"),

@@ -5,9 +5,10 @@ use std::sync::Mutex;
 
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Leaf};
-use tracing_audit::__program::ledger::tree::Hash;
+use tracing_audit::__program::ledger::tree::{self, Hash, Part};
 
 use super::finding::{Finding, Kind};
+use super::recorded::Removed;
 
 /// The tables whose rows a batch has, in the order of its tree.
 pub(super) const TABLES: [&str; 5] = [
@@ -26,6 +27,8 @@ pub(super) struct Seen {
     pub(super) place: Place,
     pub(super) id: Option<Uuid>,
     pub(super) leaf: Leaf,
+    /// Whether it has no salt, as after an erasure.
+    pub(super) is_blank: bool,
 }
 
 /// Where a row stands in the tree of its batch.
@@ -51,6 +54,8 @@ pub(super) struct Batch {
     pub(super) first_id: Option<Uuid>,
     pub(super) last_id: Option<Uuid>,
     pub(super) committed_us: i64,
+    /// The ranges of its tree whose rows were removed.
+    pub(super) removed: Vec<Removed>,
     rows: Mutex<Rows>,
 }
 
@@ -79,6 +84,7 @@ impl Batch {
             first_id: None,
             last_id: None,
             committed_us: 0,
+            removed: Vec::new(),
             rows: Mutex::new(Rows::Seen(Vec::new())),
         }
     }
@@ -87,8 +93,15 @@ impl Batch {
         usize::try_from(self.last_seq - self.first_seq + 1).unwrap_or(usize::MAX)
     }
 
+    /// Returns how many of its rows were not removed.
+    fn left(&self) -> usize {
+        let removed: u64 = self.removed.iter().map(|range| range.rows).sum();
+        self.count()
+            .saturating_sub(usize::try_from(removed).unwrap_or(usize::MAX))
+    }
+
     /// Takes a row; if it is the last, compares the root.
-    pub(super) fn take(&self, row: Seen, compare: impl FnOnce(&mut Vec<Seen>) -> bool) -> Taken {
+    pub(super) fn take(&self, row: Seen) -> Taken {
         let mut rows = self
             .rows
             .lock()
@@ -97,10 +110,10 @@ impl Batch {
             Rows::Proven => Taken::TooMany,
             Rows::Seen(seen) => {
                 if seen.is_empty() {
-                    seen.reserve_exact(self.count().min(1 << 16));
+                    seen.reserve_exact(self.left().min(1 << 16));
                 }
                 seen.push(row);
-                if seen.len() == self.count() && compare(seen) {
+                if seen.len() == self.left() && self.has_root_of(seen) {
                     *rows = Rows::Proven;
                 }
                 Taken::Yes
@@ -108,14 +121,39 @@ impl Batch {
         }
     }
 
+    /// Whether these rows, each once, and what stands for those that were removed have its root.
+    fn has_root_of(&self, seen: &mut [Seen]) -> bool {
+        seen.sort_unstable_by_key(|row| row.place);
+        let mut rows = seen.iter().map(|row| Part::Leaf(row.leaf.hash));
+        let mut parts = Vec::with_capacity(seen.len() + self.removed.len());
+        let mut at = 0;
+        for range in &self.removed {
+            let before = range.from_leaf.saturating_sub(at);
+            parts.extend(
+                rows.by_ref()
+                    .take(usize::try_from(before).unwrap_or(usize::MAX)),
+            );
+            parts.push(Part::Covered {
+                leaves: range.rows,
+                hashes: &range.hashes,
+            });
+            at = range.from_leaf.saturating_add(range.rows);
+        }
+        parts.extend(rows);
+        tree::root_with(self.count() as u64, parts).ok() == self.root
+    }
+
     /// Returns the rows that were seen, unless they are proven.
+    /// A batch all of whose rows were removed has none to prove.
     pub(super) fn unproven(&mut self) -> Option<Vec<Seen>> {
+        let is_gone = self.left() == 0 && self.has_root_of(&mut []);
         let rows = self
             .rows
             .get_mut()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match rows {
             Rows::Proven => None,
+            Rows::Seen(seen) if seen.is_empty() && is_gone => None,
             Rows::Seen(seen) => Some(std::mem::take(seen)),
         }
     }
@@ -139,6 +177,18 @@ impl Batches {
     pub(super) fn sort(&mut self) {
         for batches in self.of_writer.values_mut() {
             batches.sort_unstable();
+        }
+    }
+
+    /// Notes which rows of the batches were removed.
+    pub(super) fn note_removals(&mut self, removed: &mut HashMap<(Uuid, i64), Vec<Removed>>) {
+        if removed.is_empty() {
+            return;
+        }
+        for batch in &mut self.all {
+            if let Some(ranges) = removed.remove(&(batch.writer, batch.first_seq)) {
+                batch.removed = ranges;
+            }
         }
     }
 
@@ -177,6 +227,10 @@ pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8
         for row in &seen {
             let print = row.leaf.fingerprint();
             if !rows.contains(&print[..]) {
+                if row.is_blank {
+                    findings.push(of_row(Kind::ErasureUnrecorded, row, ""));
+                    continue;
+                }
                 let part = if contents.contains(&print[4..]) {
                     CORE
                 } else {

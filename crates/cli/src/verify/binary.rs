@@ -74,20 +74,8 @@ impl<'a> Fields<'a> {
         Ok(self.fixed()?.map(i64::from_be_bytes))
     }
 
-    pub(super) fn i32(&mut self) -> Result<Option<i32>, sqlx::Error> {
-        Ok(self.fixed()?.map(i32::from_be_bytes))
-    }
-
     pub(super) fn is_true(&mut self) -> Result<bool, sqlx::Error> {
         Ok(self.fixed()?.is_some_and(|[byte]| byte == 1))
-    }
-
-    pub(super) fn text(&mut self) -> Result<Option<&'a str>, sqlx::Error> {
-        let field = self.field()?;
-        field
-            .map(std::str::from_utf8)
-            .transpose()
-            .map_err(|_| broken())
     }
 
     /// Returns the next field if it has `N` bytes; one of another length is not of its type.

@@ -1,7 +1,7 @@
 //! The log: whether each batch's row is what its entry says, and the entries are those of the tree
 //! that was signed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
@@ -32,7 +32,7 @@ const QUERY: &str = "
     ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
 
 /// How many findings of one kind are named one by one.
-const MOST_NAMED: usize = 1000;
+const MOST_NAMED: usize = 100_000;
 
 /// The last entry of a writer that was read.
 struct Last {
@@ -51,7 +51,19 @@ pub(super) struct Reader<'a> {
     stored: Frontier,
     /// The tree over those that are computed from the batches, where they are there.
     computed: Frontier,
+    changed_writers: HashSet<Uuid>,
+    nodes: Nodes,
     log: Log,
+}
+
+/// An entry that is not what it was.
+pub(super) struct Mismatch {
+    is_stored_published: bool,
+    is_computed_published: bool,
+    /// The columns in which the batch differs from what was published; empty if nothing was.
+    changed: Vec<&'static str>,
+    at: (Uuid, i64),
+    index: i64,
 }
 
 /// What was read.
@@ -69,6 +81,9 @@ pub(super) struct Log {
     lost: Vec<(i64, Uuid, i64)>,
     /// Entries that the ledger does not have, with the writer and the first seq where they are known.
     gaps: Vec<(i64, Option<(Uuid, i64)>)>,
+    mismatches: Vec<Mismatch>,
+    /// Entries that are of other batches than those that were published.
+    others: Vec<i64>,
 }
 
 /// An entry, as its batch's row gives it.
@@ -103,6 +118,8 @@ impl<'a> Reader<'a> {
             next_index: 0,
             stored: Frontier::default(),
             computed: Frontier::default(),
+            changed_writers: HashSet::new(),
+            nodes: Nodes::default(),
             log: Log::default(),
         }
     }
@@ -113,6 +130,8 @@ impl<'a> Reader<'a> {
         self.log.size = u64::try_from(self.next_index).unwrap_or(0);
         self.log.batches.sort();
         self.log.name_missing();
+        let wrong = self.nodes.compare(connection).await?;
+        self.log.findings.extend(wrong);
         Ok(self.log)
     }
 
@@ -138,19 +157,10 @@ impl<'a> Reader<'a> {
         if index < self.next_index {
             return Ok(());
         }
-        let published = self.published();
-        let truth = published.unwrap_or(stored);
         let computed = entry.as_ref().map(|entry| tree::leaf_hash(&entry.bytes));
-        self.judge(
-            writer,
-            first_seq,
-            published,
-            stored,
-            computed,
-            entry.as_ref(),
-        );
+        self.judge((writer, first_seq), stored, entry.as_ref());
         if let Some(mut entry) = entry {
-            self.follow(&entry, truth);
+            self.follow(&entry, stored);
             if !entry.is_as_sealed(has_own_prints) {
                 let detail = "its root or its fingerprints are not what was sealed";
                 let finding = Finding::new(Kind::HeaderChanged, detail);
@@ -160,48 +170,56 @@ impl<'a> Reader<'a> {
             self.log.batches.add(entry.batch);
         }
         self.stored.append(stored);
+        self.nodes.append(stored);
         self.computed.append(computed.unwrap_or(stored));
         self.next_index += 1;
         self.note_roots();
         Ok(())
     }
 
-    /// Compares an entry with what was published of it.
-    fn judge(
-        &mut self,
-        writer: Uuid,
-        first_seq: i64,
-        published: Option<Hash>,
-        stored: Hash,
-        computed: Option<Hash>,
-        entry: Option<&Entry>,
-    ) {
+    /// Compares an entry with what was published of it, and with what its batch is now.
+    fn judge(&mut self, at: (Uuid, i64), stored: Hash, entry: Option<&Entry>) {
         let index = self.next_index;
-        let Some(computed) = computed else {
+        let (writer, first_seq) = at;
+        let published = self.published();
+        let now = entry.map(|entry| (tree::leaf_hash(&entry.bytes), &entry.bytes));
+        if published.is_some_and(|published| published != stored) {
+            let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
+            if then
+                .as_deref()
+                .and_then(writer_and_first_seq)
+                .is_some_and(|then| then != at)
+            {
+                self.log.others.push(index);
+                if now.is_none() {
+                    self.log.lost.push((index, writer, first_seq));
+                }
+                return;
+            }
+        }
+        let Some((computed, bytes)) = now else {
             self.log.lost.push((index, writer, first_seq));
             return;
         };
-        let truth = published.unwrap_or(stored);
-        if computed != truth {
-            let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
-            let detail = match (then, entry) {
-                (Some(then), Some(entry)) => what_differs(&then, &entry.bytes),
-                _ => String::from("the batch's row, or the writer's, is not what was sealed"),
-            };
-            self.find(Finding::new(Kind::HeaderChanged, detail).of_batch(
-                writer,
-                first_seq,
-                Some(index),
-            ));
+        if computed == stored && published.is_none_or(|published| published == stored) {
+            return;
         }
-        if stored != truth {
-            self.find(
-                Finding::new(
-                    Kind::LedgerChanged,
-                    "the entry's hash is not what was published",
-                )
-                .of_batch(writer, first_seq, Some(index)),
-            );
+        let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
+        let changed = then
+            .map(|then| what_differs(&then, bytes))
+            .unwrap_or_default();
+        let mismatch = Mismatch {
+            is_stored_published: published == Some(stored),
+            is_computed_published: published == Some(computed),
+            changed,
+            at,
+            index,
+        };
+        // An entry that follows a changed one has another hash of it.
+        let follows = mismatch.changed == ["previous"] && self.changed_writers.contains(&writer);
+        if !follows && self.log.mismatches.len() < MOST_NAMED {
+            self.changed_writers.insert(writer);
+            self.log.mismatches.push(mismatch);
         }
     }
 
@@ -236,6 +254,7 @@ impl<'a> Reader<'a> {
         self.log.gaps.push((index, known));
         let hash = published.unwrap_or_default();
         self.stored.append(hash);
+        self.nodes.append(hash);
         self.computed.append(hash);
         self.next_index += 1;
         self.note_roots();
@@ -265,6 +284,45 @@ impl<'a> Reader<'a> {
 }
 
 impl Log {
+    /// Whether something was found that makes the log's root another.
+    pub(super) fn is_explained(&self) -> bool {
+        !(self.mismatches.is_empty() && self.others.is_empty() && self.findings.is_empty())
+    }
+
+    /// Names the entries that are not what they were. `is_computed_signed`: whether the root over the
+    /// batches, as they are, is the one that was signed.
+    pub(super) fn name_changed(&mut self, is_computed_signed: Option<bool>) {
+        for mismatch in std::mem::take(&mut self.mismatches) {
+            let (writer, first_seq) = mismatch.at;
+            let is_ledger = mismatch.is_computed_published
+                || !mismatch.is_stored_published && is_computed_signed == Some(true);
+            let (kind, detail) = if is_ledger {
+                (
+                    Kind::LedgerChanged,
+                    String::from("the hash of the entry is not what was sealed"),
+                )
+            } else if mismatch.changed.is_empty() {
+                (
+                    Kind::HeaderChanged,
+                    String::from("the batch's row, or the writer's, is not what was sealed"),
+                )
+            } else {
+                (Kind::HeaderChanged, mismatch.changed.join(", "))
+            };
+            let finding = Finding::new(kind, detail);
+            self.findings
+                .push(finding.of_batch(writer, first_seq, Some(mismatch.index)));
+        }
+        if let (Some(first), count) = (self.others.first(), self.others.len()) {
+            let mut finding = Finding::new(
+                Kind::Fork,
+                format!("{count} entries are of other batches than those that were published"),
+            );
+            finding.index = Some(*first);
+            self.findings.push(finding);
+        }
+    }
+
     /// Names the batches that are not there any more, and the entries.
     fn name_missing(&mut self) {
         for (index, known) in std::mem::take(&mut self.gaps) {
@@ -305,6 +363,65 @@ impl Log {
             self.findings
                 .push(Finding::new(kind, detail).of_batch(writer, 1, Some(index)));
         }
+    }
+}
+
+/// The roots of the full subtrees that `audit.ledger_nodes` has.
+#[derive(Default)]
+struct Nodes {
+    /// What is not a full subtree yet, of each level.
+    growing: Vec<Vec<Hash>>,
+    known: HashMap<(i64, i64), Hash>,
+    counts: Vec<i64>,
+}
+
+impl Nodes {
+    /// How many of a level make one of the next.
+    const WIDTH: usize = 256;
+
+    fn append(&mut self, entry: Hash) {
+        let mut hash = entry;
+        for level in 0.. {
+            if self.growing.len() == level {
+                self.growing.push(Vec::new());
+                self.counts.push(0);
+            }
+            self.growing[level].push(hash);
+            if self.growing[level].len() < Self::WIDTH {
+                return;
+            }
+            hash = tree::root(&std::mem::take(&mut self.growing[level]));
+            let place = (
+                i64::try_from(level + 1).unwrap_or(i64::MAX),
+                self.counts[level],
+            );
+            self.counts[level] += 1;
+            self.known.insert(place, hash);
+        }
+    }
+
+    /// Compares those of the database with those that its entries have.
+    async fn compare(mut self, connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
+        let mut findings = Vec::new();
+        let query = "SELECT level::bigint, index, hash FROM audit.ledger_nodes";
+        binary::read(connection, query, |mut row| {
+            let place = (
+                row.i64()?.unwrap_or_default(),
+                row.i64()?.unwrap_or_default(),
+            );
+            let hash: Option<Hash> = row.fixed()?;
+            if self.known.remove(&place) != hash {
+                findings.push(place);
+            }
+            Ok(())
+        })
+        .await?;
+        findings.extend(self.known.into_keys());
+        let named = findings.into_iter().take(MOST_NAMED).map(|(level, index)| {
+            let detail = format!("audit.ledger_nodes, level {level}, index {index}: it is not what the entries below it have");
+            Finding::new(Kind::LedgerChanged, detail)
+        });
+        Ok(named.collect())
     }
 }
 

@@ -1,24 +1,25 @@
 //! The rows: each is hashed and handed to its batch, several parts of the trail at once.
 
+use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::layout::Columns;
-use tracing_audit::__program::ledger::leaf::{TablePrefix, leaf};
-use tracing_audit::__program::ledger::tree::{self, Hash};
+use tracing_audit::__program::ledger::leaf::{TablePrefix, leaf, leaf_of};
 use tracing_audit::__program::{Table, ledger};
 
 use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
 use super::binary::{self, Fields};
 use super::finding::{Finding, Kind};
+use super::recorded::Erased;
 
 /// How many rows of a table are read at once.
 const SLICE_ROWS: u64 = 500_000;
 
 /// How many findings are named one by one.
-const MOST_NAMED: usize = 1000;
+const MOST_NAMED: usize = 100_000;
 
 /// A part of a table: the rows with ids from one up to before another.
 #[derive(Clone, Debug)]
@@ -32,23 +33,23 @@ pub(super) struct Slice {
 /// The rows that are read, and what is known of them so far.
 pub(super) struct Rows<'a> {
     batches: &'a Batches,
+    erased: &'a HashMap<Uuid, Erased>,
     slices: Vec<Slice>,
     next: AtomicUsize,
     pub(super) rows: AtomicU64,
     pub(super) bytes: AtomicU64,
-    pub(super) unsealed: AtomicU64,
     findings: Mutex<Vec<Finding>>,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(batches: &'a Batches) -> Self {
+    pub(super) fn new(batches: &'a Batches, erased: &'a HashMap<Uuid, Erased>) -> Self {
         Self {
             batches,
+            erased,
             slices: slices(batches),
             next: AtomicUsize::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            unsealed: AtomicU64::new(0),
             findings: Mutex::new(Vec::new()),
         }
     }
@@ -62,7 +63,7 @@ impl<'a> Rows<'a> {
     /// Reads slices for as long as there is one that nobody reads.
     pub(super) async fn read(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         while let Some(slice) = self.slices.get(self.next.fetch_add(1, Relaxed)) {
-            let table = TableReader::new(slice.table);
+            let table = TableReader::new(slice.table, self.erased);
             let query = table.query(slice);
             let (mut rows, mut bytes) = (0, 0);
             binary::read(connection, &query, |row| {
@@ -81,7 +82,7 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn row(&self, table: &TableReader, row: Fields<'_>) -> Result<(), sqlx::Error> {
+    fn row(&self, table: &TableReader<'_>, row: Fields<'_>) -> Result<(), sqlx::Error> {
         let read = table.read(row)?;
         let writer = read.writer.unwrap_or_default();
         let seq = read.seen.place.seq;
@@ -99,13 +100,20 @@ impl<'a> Rows<'a> {
                 seq,
             ));
         }
-        let Some(root) = batch.root else {
-            if batch.index.is_none() {
-                self.unsealed.fetch_add(1, Relaxed);
-            }
+        if read.is_edited {
+            let detail = "its content is not what an erasure left of it";
+            let table = TABLES[usize::from(read.seen.place.table)];
+            self.find(Finding::new(Kind::RowEdited, detail).of_row(
+                table,
+                read.seen.id,
+                writer,
+                seq,
+            ));
+        }
+        if batch.root.is_none() {
             return Ok(());
-        };
-        let taken = batch.take(read.seen, |seen| is_root_of(seen, &root));
+        }
+        let taken = batch.take(read.seen);
         if matches!(taken, Taken::TooMany) {
             self.find(stranger(&read, "its batch is complete without it"));
         }
@@ -127,13 +135,6 @@ fn stranger(read: &Read, detail: &str) -> Finding {
     let table = TABLES[usize::from(read.seen.place.table)];
     let writer = read.writer.unwrap_or_default();
     Finding::new(Kind::RowInserted, detail).of_row(table, read.seen.id, writer, read.seen.place.seq)
-}
-
-/// Whether the rows of a batch, each once, have this root.
-fn is_root_of(seen: &mut Vec<Seen>, root: &Hash) -> bool {
-    seen.sort_unstable_by_key(|row| row.place);
-    let leaves: Vec<Hash> = seen.iter().map(|row| row.leaf.hash).collect();
-    tree::root(&leaves) == *root
 }
 
 /// Cuts the trail into parts: where so many rows have begun, by the ids of the batches.
@@ -172,7 +173,8 @@ fn slices(batches: &Batches) -> Vec<Slice> {
 }
 
 /// Reads the rows of a table.
-struct TableReader {
+struct TableReader<'a> {
+    erased: &'a HashMap<Uuid, Erased>,
     number: u8,
     name: &'static str,
     columns: &'static Columns,
@@ -184,15 +186,18 @@ struct TableReader {
 struct Read {
     writer: Option<Uuid>,
     seen: Seen,
+    /// Whether its content was erased, and is not what the erasure left.
+    is_edited: bool,
     /// Of a dead letter: its `created_at`.
     dead_since: Option<i64>,
 }
 
-impl TableReader {
-    fn new(number: u8) -> Self {
+impl<'a> TableReader<'a> {
+    fn new(number: u8, erased: &'a HashMap<Uuid, Erased>) -> Self {
         let name = TABLES[usize::from(number)];
         let table = Table::of_name(name);
         Self {
+            erased,
             number,
             name,
             columns: Columns::of(name).unwrap_or_else(Columns::of_dead_letters),
@@ -229,6 +234,14 @@ impl TableReader {
         };
         let writer = fields.uuid()?;
         let seq = fields.i64()?.unwrap_or_default();
+        let mut leaf = leaf(&self.prefix, core, content);
+        let mut is_edited = false;
+        if let Some(erased) = id.and_then(|id| self.erased.get(&id)) {
+            // What was erased is proven by the hash that it had; what is left, by the erasure's.
+            is_edited = leaf.content != erased.left;
+            leaf.content = erased.first;
+            leaf.hash = leaf_of(&self.prefix, core, &leaf.content);
+        }
         Ok(Read {
             writer,
             seen: Seen {
@@ -238,8 +251,11 @@ impl TableReader {
                     seq,
                 },
                 id,
-                leaf: leaf(&self.prefix, core, content),
+                leaf,
+                // The salt is the first of the content.
+                is_blank: content.starts_with(&[0; 4]),
             },
+            is_edited,
             dead_since: if self.is_dead_letters {
                 row.i64()?
             } else {
