@@ -15,6 +15,7 @@ mod find;
 mod hold;
 mod migrate;
 mod pages;
+mod prove;
 mod record;
 mod redact;
 mod reset;
@@ -151,6 +152,16 @@ enum Command {
     /// login. Exits with 1 when anything was found.
     #[command(verbatim_doc_comment)]
     Verify(Verify),
+    /// Writes what proves a record, or each of a request, to somebody without the database.
+    ///
+    /// A file by c2sp.org/tlog-proof, which `check-proof` checks: the record, its path to the
+    /// log, and the signed checkpoint. It holds the record's content: hand it over as such.
+    #[command(verbatim_doc_comment)]
+    Prove(Prove),
+    /// Checks a proof that `prove` wrote, and prints the record; needs no database.
+    ///
+    /// Exits with 1 when it proves nothing.
+    CheckProof(CheckProof),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
@@ -261,6 +272,45 @@ struct Migrate {
     /// there is more than a day of records, and where something of yours depends on the trail.
     #[arg(long, conflicts_with_all = ["print", "only_roles"])]
     reset: bool,
+}
+
+/// Arguments of `prove`.
+#[derive(Args, Debug)]
+struct Prove {
+    /// The id of the record.
+    #[arg(required_unless_present = "request")]
+    id: Option<sqlx::types::Uuid>,
+    /// Proves each record of this request.
+    #[arg(long, value_name = "ID", conflicts_with = "id", requires = "out")]
+    request: Option<String>,
+    /// The log's verifier key, or a file with it.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The checkpoint that the proof leads to; else the newest one that the database has.
+    #[arg(long, value_name = "PATH")]
+    checkpoint: Option<PathBuf>,
+    /// Writes each proof to a file `<id>.tlog-proof` in this folder, instead of printing it.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Records in the trail, before anything is read, that it is read and why.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    purpose: Option<String>,
+}
+
+/// Arguments of `check-proof`.
+#[derive(Args, Debug)]
+struct CheckProof {
+    /// The proof.
+    file: PathBuf,
+    /// The log's verifier key, or a file with it.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The verifier key of a witness, or a file with it; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    witness_key: Vec<String>,
+    /// How many of the witnesses must have cosigned the checkpoint.
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    require_witness: usize,
 }
 
 /// Arguments of `verify`.
@@ -551,6 +601,10 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         migrate::print()?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let Command::CheckProof(arguments) = &cli.command {
+        prove::check(arguments)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let url = url.ok_or(Error::NoUrl)?;
     let database = Database::new(&url)?;
     match cli.command {
@@ -574,7 +628,8 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Verify(arguments) => {
             return runtime()?.block_on(verify::run(&database, &arguments));
         }
-        Command::Spool(_) | Command::Redact(_) => {}
+        Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
+        Command::Spool(_) | Command::Redact(_) | Command::CheckProof(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)

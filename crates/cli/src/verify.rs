@@ -1,10 +1,10 @@
 //! `verify`: compares the trail with its ledger, and the ledger with the checkpoint that was signed.
 
 mod batches;
-mod binary;
+pub(crate) mod binary;
 mod finding;
-mod log;
-mod published;
+pub(crate) mod log;
+pub(crate) mod published;
 mod recorded;
 mod rows;
 mod tiles;

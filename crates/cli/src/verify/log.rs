@@ -17,7 +17,7 @@ use super::tiles::{Tiles, what_differs};
 const ENTRY_VERSION: u8 = 1;
 
 /// How many of the columns of [`QUERY`] an entry has, from the sixth.
-const ENTRY_COLUMNS: usize = 14;
+pub(crate) const ENTRY_COLUMNS: usize = 14;
 
 /// Each entry with the batch that it is of, and each batch with its entry. Compared here and not by
 /// functions of the database, which are no better protected than its rows.
@@ -445,23 +445,28 @@ fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
     fields.images(1)?;
     let batch_root = fields.fixed()?;
     let has_fingerprints = fields.is_true()?;
+    Ok(Some(Entry {
+        bytes: entry_bytes(in_entry, fields)?,
+        last_seq,
+        batch,
+        batch_root,
+        has_fingerprints,
+    }))
+}
+
+/// Makes an entry of its columns and of its writer's row in `audit.writers`.
+pub(crate) fn entry_bytes(in_entry: &[u8], mut writer: Fields<'_>) -> Result<Vec<u8>, sqlx::Error> {
     let mut bytes = vec![ENTRY_VERSION];
     bytes.extend_from_slice(in_entry);
-    let registration = fields.bytes();
-    match fields.uuid()? {
+    let registration = writer.bytes();
+    match writer.uuid()? {
         Some(_) => {
             bytes.extend_from_slice(&32_u32.to_be_bytes());
             bytes.extend_from_slice(&digest(registration));
         }
         None => bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
     }
-    Ok(Some(Entry {
-        bytes,
-        last_seq,
-        batch,
-        batch_root,
-        has_fingerprints,
-    }))
+    Ok(bytes)
 }
 
 /// Returns the hash of the writer's previous entry that an entry has.

@@ -219,7 +219,7 @@ async fn newest(connection: &mut PgConnection) -> Option<Vec<u8>> {
 }
 
 /// Reads a verifier key: the key itself, or a file with it.
-pub(super) fn read_key(given: &str) -> Result<Vkey, Error> {
+pub(crate) fn read_key(given: &str) -> Result<Vkey, Error> {
     let text = if given.contains('+') && !Path::new(given).exists() {
         given.to_owned()
     } else {
@@ -231,7 +231,8 @@ pub(super) fn read_key(given: &str) -> Result<Vkey, Error> {
     Vkey::parse(text.trim()).map_err(|source| Error::VerifierKey { source })
 }
 
-fn read_checkpoint(path: &Path) -> Result<Vec<u8>, Error> {
+/// Reads a checkpoint: a file, or that of a folder of tiles.
+pub(crate) fn read_checkpoint(path: &Path) -> Result<Vec<u8>, Error> {
     let path = if path.is_dir() {
         path.join(CHECKPOINT)
     } else {
