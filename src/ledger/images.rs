@@ -129,7 +129,6 @@ pub fn uuid(image: Image<'_>) -> Option<Uuid> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::vectors::hex;
     use proptest::prelude::*;
 
     #[test]
@@ -171,34 +170,6 @@ mod tests {
         assert_eq!(int8(None), None);
         assert_eq!(uuid(Some(&[7; 16])), Some(Uuid::from_bytes([7; 16])));
         assert_eq!(uuid(Some(&[7; 15])), None);
-    }
-
-    #[test]
-    fn columns_of_no_table_are_named_twice() {
-        for columns in TABLES {
-            let mut names: Vec<_> = columns.core.iter().chain(columns.content).collect();
-            let count = names.len();
-            names.sort();
-            names.dedup();
-            assert_eq!(names.len(), count, "{}", columns.table);
-            assert_eq!(columns.content[0], "salt");
-            assert_eq!(Columns::of(columns.table), Some(&columns));
-        }
-        assert_eq!(Columns::of("batches"), None);
-    }
-
-    /// Frozen, format 1.
-    #[test]
-    fn leaf_of_a_row_is_golden() {
-        let content = content_hash(b"\0\0\0\x01s");
-        let leaf = row_leaf(&TABLES[2], b"\0\0\0\x01c\xff\xff\xff\xff", &content);
-        let data = [
-            &b"\x01\0\0\0\x06events\0\0\0\x01c\xff\xff\xff\xff"[..],
-            &content,
-        ];
-        assert_eq!(leaf, tree::leaf_hash(&data.concat()));
-        let golden = "9898ef0cae7283d048222d2d0ad43d58f7a367e353c492b0f375c49e45a8eca2";
-        assert_eq!(leaf, hex(golden));
     }
 
     proptest! {

@@ -160,3 +160,22 @@ pub const TABLES: [Columns; 5] = [
         content: &["salt", "reason", "frame"],
     },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_of_no_table_are_named_twice() {
+        for columns in TABLES {
+            let mut names: Vec<_> = columns.core.iter().chain(columns.content).collect();
+            let count = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count, "{}", columns.table);
+            assert_eq!(columns.content[0], "salt");
+            assert_eq!(Columns::of(columns.table), Some(&columns));
+        }
+        assert_eq!(Columns::of("batches"), None);
+    }
+}

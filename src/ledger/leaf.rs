@@ -70,3 +70,28 @@ impl Leaf {
         print
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tree;
+    use crate::ledger::vectors::hex;
+
+    /// Frozen, format 1.
+    #[test]
+    fn leaf_of_a_row_is_golden() {
+        let content = digest(b"\0\0\0\x01s");
+        let leaf = leaf_of(
+            &TablePrefix::new("events"),
+            b"\0\0\0\x01c\xff\xff\xff\xff",
+            &content,
+        );
+        let data = [
+            &b"\x01\0\0\0\x06events\0\0\0\x01c\xff\xff\xff\xff"[..],
+            &content,
+        ];
+        assert_eq!(leaf, tree::leaf_hash(&data.concat()));
+        let golden = "9898ef0cae7283d048222d2d0ad43d58f7a367e353c492b0f375c49e45a8eca2";
+        assert_eq!(leaf, hex(golden));
+    }
+}

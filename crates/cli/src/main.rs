@@ -8,6 +8,7 @@
 mod arguments;
 mod database;
 mod doctor;
+mod erase;
 mod error;
 mod families;
 mod feed;
@@ -146,6 +147,13 @@ enum Command {
     /// an operator. Exits with 1 when a month that was to move did not.
     #[command(verbatim_doc_comment)]
     Settle(Settle),
+    /// Erases the content of records, so that the rest of each stays proven; without --yes says of how many.
+    ///
+    /// Texts, the user, metadata and the salt go; when it was, of which tenant and request,
+    /// outcome, times and counts stay. Refused where a legal hold covers one of the records.
+    /// Recorded in the trail. For a login of an operator.
+    #[command(verbatim_doc_comment)]
+    Erase(Erase),
     /// Finds what was changed, removed or inserted in the trail since it was sealed.
     ///
     /// Reads every row and compares it with the ledger, which `seal` makes. For an auditor's
@@ -272,6 +280,38 @@ struct Migrate {
     /// there is more than a day of records, and where something of yours depends on the trail.
     #[arg(long, conflicts_with_all = ["print", "only_roles"])]
     reset: bool,
+}
+
+/// Arguments of `erase`.
+#[derive(Args, Debug)]
+struct Erase {
+    /// The records of this user.
+    #[arg(long, value_name = "ID", required_unless_present_any = ["request", "tenant", "record"])]
+    user: Option<String>,
+    /// The records of this request.
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+    /// The records of this tenant; a UUID, or the key the application uses.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
+    /// This record.
+    #[arg(long, value_name = "ID")]
+    record: Option<sqlx::types::Uuid>,
+    /// Erases this column alone, or `metadata.NAME`; may be repeated.
+    #[arg(long, value_name = "FIELD")]
+    field: Vec<String>,
+    /// Why, for the trail: without what is erased.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+    /// Who asked for it, for the trail.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    requested_by: String,
+    /// Erases; otherwise it only says of how many records.
+    #[arg(long)]
+    yes: bool,
+    /// Prints an object of {rows, `dead_letters`, event}.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `prove`.
@@ -628,6 +668,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Verify(arguments) => {
             return runtime()?.block_on(verify::run(&database, &arguments));
         }
+        Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
         Command::Spool(_) | Command::Redact(_) | Command::CheckProof(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
