@@ -378,6 +378,14 @@ struct Verify {
     /// How many of the witnesses must have cosigned the checkpoint.
     #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
     require_witness: usize,
+    /// Verifies what was committed since so long ago, as 1h: costs as much as that.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+    /// Verifies the batches that have rows of this tenant; a UUID, or the key the application uses.
+    ///
+    /// A batch is proven as a whole, so rows of others in it are verified too.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
     /// How many connections read rows at once.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,

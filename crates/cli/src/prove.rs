@@ -20,15 +20,14 @@ use tracing_audit::__program::ledger::month_of;
 use tracing_audit::__program::ledger::note::Note;
 use tracing_audit::__program::ledger::paths;
 use tracing_audit::__program::ledger::proof::TlogProof;
-use tracing_audit::__program::ledger::tiles::NodeInTile;
 use tracing_audit::__program::ledger::tree::{self, Hash, Subtree};
 
 use crate::database::{CATALOG_FIRST, Database, record_reading};
 use crate::error::Error;
 use crate::text::escape_line;
-use crate::verify::binary;
 use crate::verify::log::{ENTRY_COLUMNS, entry_bytes};
 use crate::verify::published::{read_checkpoint, read_key};
+use crate::verify::{binary, nodes};
 use crate::{CheckProof, Prove};
 
 const SET_UP: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
@@ -415,39 +414,12 @@ async fn log_path(
     });
     let mut known = HashMap::new();
     for node in needed {
-        if let Some(hash) = node_of_log(connection, node).await? {
+        if let Some(hash) = nodes::of_log(connection, node).await? {
             known.insert(node, hash);
         }
     }
     paths::inclusion_path(index, size, |node| known.get(&node).copied().ok_or(()))
         .map_err(|_| sqlx::Error::RowNotFound)
-}
-
-async fn node_of_log(
-    connection: &mut PgConnection,
-    node: Subtree,
-) -> Result<Option<Hash>, sqlx::Error> {
-    let Some(place) = NodeInTile::of(node) else {
-        return Ok(None);
-    };
-    let range = place.hashes();
-    let query = match place.level {
-        0 => format!(
-            "SELECT entry_hash FROM audit.ledger WHERE index >= {} AND index < {} ORDER BY index",
-            range.start, range.end
-        ),
-        level => format!(
-            "SELECT hash FROM audit.ledger_nodes WHERE level = {level} AND index >= {} AND index < {} ORDER BY index",
-            range.start, range.end
-        ),
-    };
-    let mut hashes = Vec::new();
-    binary::read(connection, &query, |mut row| {
-        hashes.extend(row.fixed()?);
-        Ok(())
-    })
-    .await?;
-    Ok((hashes.len() as u64 == range.end - range.start).then(|| tree::root(&hashes)))
 }
 
 fn write_proof(folder: Option<&Path>, id: Uuid, proof: &[u8]) -> Result<(), Error> {

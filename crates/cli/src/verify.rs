@@ -4,6 +4,7 @@ mod batches;
 pub(crate) mod binary;
 mod finding;
 pub(crate) mod log;
+pub(crate) mod nodes;
 pub(crate) mod published;
 mod recorded;
 mod rows;
@@ -17,7 +18,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::paths::Head;
 
 use self::batches::{Batch, Batches, differences};
@@ -52,7 +55,10 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
         .as_mut()
         .map(|tiles| tiles as &mut dyn Tiles);
     let reader = Reader::new(published_sizes, tiles);
-    let mut log = reader.read(&mut connection).await.map_err(failed)?;
+    let mut log = reader
+        .read(&mut connection, arguments.since)
+        .await
+        .map_err(failed)?;
     let is_signed = published
         .compare(&mut connection, &log)
         .await
@@ -63,11 +69,20 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     if let Some(tiles) = &mut published.tiles {
         findings.extend(tiles.findings());
     }
-    let mut recorded = Recorded::read(&mut connection).await.map_err(failed)?;
+    let is_partial = arguments.since.is_some() || arguments.tenant.is_some();
+    let mut recorded = Recorded::read(&mut connection, !is_partial)
+        .await
+        .map_err(failed)?;
     findings.append(&mut recorded.findings);
     let mut batches = std::mem::take(&mut log.batches);
     batches.note_removals(&mut recorded.removed);
-    let rows = Rows::new(&batches, &recorded.erased);
+    if let Some(tenant) = &arguments.tenant {
+        let rows = rows_of_tenant(&mut connection, tenant)
+            .await
+            .map_err(failed)?;
+        batches.choose(&rows);
+    }
+    let rows = Rows::new(&batches, &recorded.erased, is_partial);
     let mut connections = vec![connection];
     for _ in 1..arguments.jobs {
         let mut connection = database.connect().await?;
@@ -82,6 +97,9 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
             .map(|connection| rows.read(connection)),
     );
     with_progress(&rows, reading).await.map_err(failed)?;
+    rows.name_strangers(&mut connections[0])
+        .await
+        .map_err(failed)?;
     let (count, bytes) = (rows.rows.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
@@ -104,6 +122,27 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     } else {
         ExitCode::from(1)
     })
+}
+
+/// Returns the writer and the seq of each row of a tenant.
+async fn rows_of_tenant(
+    connection: &mut PgConnection,
+    tenant: &str,
+) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
+    let mut rows = Vec::new();
+    for table in Table::ALL {
+        let query = format!(
+            "SELECT writer_id, seq FROM audit.{} WHERE tenant_id = audit.tenant_uuid($1)",
+            table.name()
+        );
+        let of_table: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(query))
+            .bind(tenant)
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await?;
+        rows.extend(of_table);
+    }
+    Ok(rows)
 }
 
 /// What was verified.
@@ -169,8 +208,13 @@ async fn unproven(
     batches: Batches,
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
-    for mut batch in batches.all {
-        if batch.root.is_none() {
+    let are_chosen: Vec<bool> = batches
+        .all
+        .iter()
+        .map(|batch| batches.is_chosen(batch))
+        .collect();
+    for (mut batch, is_chosen) in batches.all.into_iter().zip(are_chosen) {
+        if batch.root.is_none() || !is_chosen {
             continue;
         }
         if let Some(seen) = batch.unproven() {

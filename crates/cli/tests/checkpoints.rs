@@ -445,3 +445,112 @@ fn flip(line: &str) -> String {
     let other = if rest.next() == Some('A') { 'B' } else { 'A' };
     format!("{before}{other}{}", rest.as_str())
 }
+
+#[test]
+fn last_hour_is_verified_without_what_was_before() {
+    let log = Log::start();
+    log.add(300);
+    // As if all but the last batches were older.
+    log.as_superuser("UPDATE audit.batches SET committed_at = committed_at - interval '2 days' WHERE first_seq < 560");
+    log.as_superuser("UPDATE audit.query_runs SET sql_text = 'x' WHERE seq = 1");
+    let (kinds, said) = log.verify(&["--since", "1h"]);
+    // The tile in which the first of them lies is read from its beginning.
+    assert_eq!(
+        kinds,
+        BTreeSet::from([String::from("header_changed")]),
+        "{said}"
+    );
+    assert!(said["rows"].as_u64().unwrap() < 200, "{said}");
+    log.as_superuser("UPDATE audit.batches SET committed_at = committed_at + interval '2 days' WHERE first_seq < 560");
+    log.as_superuser("UPDATE audit.query_runs SET sql_text = 'x' WHERE seq = 601");
+    log.assert_found(&["--since", "1h"], &["row_edited"]);
+    // A row of no batch is found there too.
+    log.as_superuser("INSERT INTO audit.events (id, status, created_at, writer_id, seq, salt) SELECT (SELECT first_id FROM audit.batches WHERE first_seq = 601), 'succeeded', now(), gen_random_uuid(), 1, ''");
+    log.assert_found(&["--since", "1h"], &["row_edited", "row_inserted"]);
+}
+
+#[test]
+fn rows_of_a_tenant_are_verified_by_themselves() {
+    let log = Log::start();
+    for tenant in ["acme", "globex"] {
+        log.trail
+            .audit
+            .record(Event::new("of a tenant").tenant_id(tenant))
+            .unwrap();
+        log.trail.audit.flush_blocking(PATIENCE).unwrap();
+    }
+    log.publish(0);
+    log.assert_found(&["--tenant", "acme"], &[]);
+    log.as_superuser(
+        "UPDATE audit.events SET target_id = 'x' WHERE tenant_id = audit.tenant_uuid('acme')",
+    );
+    log.assert_found(&["--tenant", "acme"], &["row_edited"]);
+    log.assert_found(&["--tenant", "globex"], &[]);
+    log.assert_found(&["--tenant", "nobody"], &[]);
+}
+
+#[test]
+fn erasure_says_first_what_it_would_do_and_a_hold_stands_against_it() {
+    let log = Log::start();
+    let erase = |more: &[&str]| {
+        let mut words = vec![
+            "erase",
+            "--user",
+            "alice",
+            "--reason",
+            "art. 17",
+            "--requested-by",
+            "by mail",
+        ];
+        words.extend(more);
+        log.run(&words)
+    };
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let output = erase(&[]);
+    assert!(
+        said(&output).starts_with("Would erase the content of 6 records"),
+        "{}",
+        said(&output)
+    );
+    let left = || {
+        log.postgres()
+            .psql("SELECT count(*) FROM audit.query_runs WHERE user_id = 'alice'")
+    };
+    assert_eq!(left(), "6");
+    log.postgres().psql("SELECT audit.place_hold('a case')");
+    let output = erase(&["--yes"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("held by the legal hold"));
+    log.postgres()
+        .psql("SELECT audit.lift_hold(id, 'closed') FROM audit.legal_holds");
+    let output = erase(&["--yes"]);
+    assert!(
+        said(&output).starts_with("Erased the content of 6 records"),
+        "{}",
+        said(&output)
+    );
+    assert_eq!(left(), "0");
+    // Nothing of it is left in the trail, not even in what tells of the erasure.
+    assert_eq!(
+        log.postgres()
+            .psql("SELECT count(*) FROM audit.trail t WHERE t::text LIKE '%alice%'"),
+        "0"
+    );
+    log.publish(0);
+    let (kinds, all) = log.verify(&[]);
+    assert!(kinds.is_empty(), "{all}");
+    // A proof says that the content was erased, and still proves the rest.
+    let key = log.vkey();
+    let id = log
+        .postgres()
+        .psql("SELECT min(id::text) FROM audit.query_runs");
+    let proof = log.path().join("proof");
+    fs::write(&proof, log.run(&["prove", "--key", &key, &id]).stdout).unwrap();
+    let output = log.run(&["check-proof", proof.to_str().unwrap(), "--key", &key]);
+    assert!(
+        said(&output).contains("its content was erased"),
+        "{}",
+        said(&output)
+    );
+    assert!(said(&output).contains("request_id: r-1"));
+}

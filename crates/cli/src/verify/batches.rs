@@ -56,6 +56,7 @@ pub(super) struct Batch {
     pub(super) committed_us: i64,
     /// The ranges of its tree whose rows were removed.
     pub(super) removed: Vec<Removed>,
+    is_chosen: bool,
     rows: Mutex<Rows>,
 }
 
@@ -85,12 +86,17 @@ impl Batch {
             last_id: None,
             committed_us: 0,
             removed: Vec::new(),
+            is_chosen: false,
             rows: Mutex::new(Rows::Seen(Vec::new())),
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        usize::try_from(self.last_seq - self.first_seq + 1).unwrap_or(usize::MAX)
+        let count = self
+            .last_seq
+            .saturating_sub(self.first_seq)
+            .saturating_add(1);
+        usize::try_from(count).unwrap_or(0)
     }
 
     /// Returns how many of its rows were not removed.
@@ -165,6 +171,8 @@ pub(super) struct Batches {
     pub(super) all: Vec<Batch>,
     /// Those of each writer by their first seq, once [`sort`](Self::sort) was called.
     of_writer: HashMap<Uuid, Vec<(i64, usize)>>,
+    /// Whether only some are to be verified.
+    are_chosen: bool,
 }
 
 impl Batches {
@@ -198,6 +206,21 @@ impl Batches {
         let after = batches.partition_point(|(first_seq, _)| *first_seq <= seq);
         let (_, at) = *batches.get(after.checked_sub(1)?)?;
         (self.all[at].last_seq >= seq).then_some(at)
+    }
+
+    /// Notes which of them are to be verified: those with a row of a tenant.
+    pub(super) fn choose(&mut self, rows: &[(Uuid, i64)]) {
+        self.are_chosen = true;
+        for (writer, seq) in rows {
+            if let Some(at) = self.find(writer, *seq) {
+                self.all[at].is_chosen = true;
+            }
+        }
+    }
+
+    /// Whether a batch's rows are verified.
+    pub(super) fn is_chosen(&self, batch: &Batch) -> bool {
+        !self.are_chosen || batch.is_chosen
     }
 
     pub(super) fn has_writer(&self, writer: &Uuid) -> bool {
@@ -269,8 +292,10 @@ fn missing_and_doubled(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
     let mut expected = batch.first_seq;
     let mut rows = by_seq.iter().peekable();
     while let Some(row) = rows.next() {
-        missing(batch, expected, row.place.seq, &mut findings);
-        expected = row.place.seq + 1;
+        if batch.removed.is_empty() {
+            missing(batch, expected, row.place.seq, &mut findings);
+        }
+        expected = row.place.seq.saturating_add(1);
         while let Some(double) = rows.next_if(|next| next.place.seq == row.place.seq) {
             findings.push(
                 Finding::new(Kind::RowInserted, "there is another row with its seq").of_row(
@@ -282,7 +307,24 @@ fn missing_and_doubled(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
             );
         }
     }
-    missing(batch, expected, batch.last_seq + 1, &mut findings);
+    if batch.removed.is_empty() {
+        missing(
+            batch,
+            expected,
+            batch.last_seq.saturating_add(1),
+            &mut findings,
+        );
+    } else if seen.len() < batch.left() {
+        let detail = format!(
+            "{} of its rows, beside those that were removed",
+            batch.left() - seen.len()
+        );
+        findings.push(Finding::new(Kind::RowMissing, detail).of_batch(
+            batch.writer,
+            batch.first_seq,
+            batch.index,
+        ));
+    }
     findings
 }
 

@@ -2,7 +2,9 @@
 //! that was signed.
 
 use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::ledger::leaf::digest;
@@ -29,7 +31,17 @@ const QUERY: &str = "
         w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
     FROM audit.ledger l FULL JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
         LEFT JOIN audit.writers w ON w.writer_id = b.writer_id AND b.first_seq = 1
-    ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
+";
+const ORDER: &str = " ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
+
+/// The entry from which on the log is read, for batches that were committed since a time: the first
+/// of the tile that has the first of them.
+const FIRST_SINCE: &str = "
+    SELECT coalesce((SELECT min(l.index) FROM audit.batches b JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
+        WHERE b.committed_at >= now() - make_interval(secs => $1)), (SELECT coalesce(max(index) + 1, 0) FROM audit.ledger)) / 256 * 256";
+
+/// How many entries may be missing at once; more are one finding.
+const MOST_MISSING: i64 = 10_000_000;
 
 /// How many findings of one kind are named one by one.
 const MOST_NAMED: usize = 100_000;
@@ -72,6 +84,8 @@ pub(super) struct Log {
     pub(super) batches: Batches,
     pub(super) findings: Vec<Finding>,
     pub(super) size: u64,
+    /// The first entry that was read.
+    pub(super) first: i64,
     /// For each wanted size that the log reaches: the root of the ledger's hashes, and the root
     /// of those that are computed from the batches.
     pub(super) roots: Vec<(u64, Hash, Hash)>,
@@ -124,15 +138,68 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) async fn read(mut self, connection: &mut PgConnection) -> Result<Log, sqlx::Error> {
+    /// Reads the log from the entries of batches on that were committed since so many seconds ago, or
+    /// all of it.
+    pub(super) async fn read(
+        mut self,
+        connection: &mut PgConnection,
+        since: Option<Duration>,
+    ) -> Result<Log, sqlx::Error> {
+        let mut query = format!("{QUERY}{ORDER}");
+        if let Some(since) = since {
+            let first: i64 = sqlx::query_scalar(FIRST_SINCE)
+                .bind(since.as_secs_f64())
+                .persistent(false)
+                .fetch_one(&mut *connection)
+                .await?;
+            if first > 0 && self.resume(connection, first).await? {
+                let seconds = since.as_secs_f64();
+                query = format!(
+                    "{QUERY} WHERE l.index >= {first} OR l.index IS NULL AND b.committed_at >= now() - make_interval(secs => {seconds}){ORDER}"
+                );
+                // Each by its index.
+                connection
+                    .execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+                    .await?;
+                query = query.replace("FULL JOIN", "LEFT JOIN");
+            }
+        }
         self.note_roots();
-        binary::read(connection, QUERY, |row| self.row(row)).await?;
+        binary::read(connection, &query, |row| self.row(row)).await?;
         self.log.size = u64::try_from(self.next_index).unwrap_or(0);
         self.log.batches.sort();
         self.log.name_missing();
         let wrong = self.nodes.compare(connection).await?;
         self.log.findings.extend(wrong);
         Ok(self.log)
+    }
+
+    /// Begins behind the first entries, by the roots of their full subtrees. Whether these are what was
+    /// signed shows when the root of the whole is compared. Returns false if one is not there.
+    async fn resume(
+        &mut self,
+        connection: &mut PgConnection,
+        first: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let size = u64::try_from(first).unwrap_or_default();
+        let mut subtrees = Vec::new();
+        for subtree in tree::cover(0, size) {
+            match super::nodes::of_log(connection, subtree).await? {
+                Some(hash) => subtrees.push(hash),
+                None => return Ok(false),
+            }
+        }
+        let Some(frontier) = Frontier::resume(size, subtrees) else {
+            return Ok(false);
+        };
+        self.stored = frontier.clone();
+        self.computed = frontier;
+        self.next_index = first;
+        self.log.first = first;
+        // What was before it is not compared here.
+        self.wanted.retain(|wanted| *wanted >= size);
+        self.nodes.begin_at(first);
+        Ok(true)
     }
 
     fn row(&mut self, mut row: Fields<'_>) -> Result<(), sqlx::Error> {
@@ -151,11 +218,14 @@ impl<'a> Reader<'a> {
             }
             return Ok(());
         };
+        if index < self.next_index || index - self.next_index > MOST_MISSING {
+            let detail = "the entry stands where none can";
+            let finding = Finding::new(Kind::LedgerChanged, detail);
+            self.find(finding.of_batch(writer, first_seq, Some(index)));
+            return Ok(());
+        }
         while self.next_index < index {
             self.no_entry();
-        }
-        if index < self.next_index {
-            return Ok(());
         }
         let computed = entry.as_ref().map(|entry| tree::leaf_hash(&entry.bytes));
         self.judge((writer, first_seq), stored, entry.as_ref());
@@ -227,9 +297,11 @@ impl<'a> Reader<'a> {
     fn follow(&mut self, entry: &Entry, hash: Hash) {
         let batch = &entry.batch;
         let last = self.last_of.get(&batch.writer);
-        let expected = last.map_or(1, |last| last.last_seq + 1);
+        let expected = last.map_or(1, |last| last.last_seq.saturating_add(1));
         let previous = last.map(|last| last.entry_hash);
-        if batch.first_seq != expected {
+        if last.is_none() && self.log.first > 0 {
+            // The one before it was not read.
+        } else if batch.first_seq != expected {
             let detail = format!("the entry before it of this writer ends before seq {expected}");
             let finding = Finding::new(Kind::BatchesOutOfOrder, detail);
             self.find(finding.of_batch(batch.writer, batch.first_seq, Some(self.next_index)));
@@ -373,6 +445,8 @@ struct Nodes {
     growing: Vec<Vec<Hash>>,
     known: HashMap<(i64, i64), Hash>,
     counts: Vec<i64>,
+    /// Whether the first entries were left out: then only those of the first level are known.
+    is_partial: bool,
 }
 
 impl Nodes {
@@ -390,6 +464,10 @@ impl Nodes {
             if self.growing[level].len() < Self::WIDTH {
                 return;
             }
+            if self.is_partial && level > 0 {
+                self.growing[level].clear();
+                return;
+            }
             hash = tree::root(&std::mem::take(&mut self.growing[level]));
             let place = (
                 i64::try_from(level + 1).unwrap_or(i64::MAX),
@@ -400,11 +478,37 @@ impl Nodes {
         }
     }
 
+    /// Begins behind full subtrees of the first level.
+    fn begin_at(&mut self, first: i64) {
+        let mut rest = first;
+        while rest > 0 {
+            rest /= 256;
+            self.growing.push(Vec::new());
+            self.counts.push(rest);
+        }
+        self.is_partial = true;
+    }
+
     /// Compares those of the database with those that its entries have.
     async fn compare(mut self, connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
         let mut findings = Vec::new();
-        let query = "SELECT level::bigint, index, hash FROM audit.ledger_nodes";
-        binary::read(connection, query, |mut row| {
+        let from = if self.is_partial {
+            format!(
+                " WHERE level = 1 AND index >= {}",
+                self.known
+                    .keys()
+                    .map(|(_, index)| *index)
+                    .min()
+                    .unwrap_or(i64::MAX)
+            )
+        } else {
+            String::new()
+        };
+        let query = format!("SELECT level::bigint, index, hash FROM audit.ledger_nodes{from}");
+        if self.is_partial {
+            self.known.retain(|(level, _), _| *level == 1);
+        }
+        binary::read(connection, &query, |mut row| {
             let place = (
                 row.i64()?.unwrap_or_default(),
                 row.i64()?.unwrap_or_default(),

@@ -88,10 +88,17 @@ pub(super) struct Recorded {
 }
 
 impl Recorded {
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    /// `is_whole`: whether all of it is judged, and not only known for the sake of some batches.
+    pub(super) async fn read(
+        connection: &mut PgConnection,
+        is_whole: bool,
+    ) -> Result<Self, sqlx::Error> {
         let mut recorded = Self::default();
         recorded.removed_ranges(connection).await?;
         recorded.erased_rows(connection).await?;
+        if !is_whole {
+            return Ok(recorded);
+        }
         recorded.removals(connection).await?;
         recorded.erasures(connection).await?;
         recorded.small_tables(connection).await?;

@@ -1,6 +1,6 @@
 //! The rows: each is hashed and handed to its batch, several parts of the trail at once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -14,6 +14,11 @@ use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
 use super::binary::{self, Fields};
 use super::finding::{Finding, Kind};
 use super::recorded::Erased;
+
+/// Which of these rows no batch has.
+const WITHOUT_BATCH: &str = "
+    SELECT u.writer_id, u.seq FROM unnest($1::uuid[], $2::bigint[]) u (writer_id, seq)
+    WHERE coalesce((SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = u.writer_id AND b.first_seq <= u.seq ORDER BY b.first_seq DESC LIMIT 1), 0) < u.seq";
 
 /// How many rows of a table are read at once.
 const SLICE_ROWS: u64 = 500_000;
@@ -39,14 +44,28 @@ pub(super) struct Rows<'a> {
     pub(super) rows: AtomicU64,
     pub(super) bytes: AtomicU64,
     findings: Mutex<Vec<Finding>>,
+    /// Whether only some batches are verified: rows of others are met, and are no finding.
+    is_partial: bool,
+    /// Rows whose batch was not read.
+    strangers: Mutex<Vec<(Uuid, i64, Finding)>>,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(batches: &'a Batches, erased: &'a HashMap<Uuid, Erased>) -> Self {
+    pub(super) fn new(
+        batches: &'a Batches,
+        erased: &'a HashMap<Uuid, Erased>,
+        is_partial: bool,
+    ) -> Self {
         Self {
             batches,
             erased,
-            slices: slices(batches),
+            slices: if is_partial {
+                parts(batches)
+            } else {
+                slices(batches)
+            },
+            is_partial,
+            strangers: Mutex::new(Vec::new()),
             next: AtomicUsize::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
@@ -87,10 +106,17 @@ impl<'a> Rows<'a> {
         let writer = read.writer.unwrap_or_default();
         let seq = read.seen.place.seq;
         let Some(at) = self.batches.find(&writer, seq) else {
-            self.find(stranger(&read, "no batch has it"));
+            if self.is_partial {
+                self.note_stranger(&read, writer);
+            } else {
+                self.find(stranger(&read, "no batch has it"));
+            }
             return Ok(());
         };
         let batch = &self.batches.all[at];
+        if !self.batches.is_chosen(batch) {
+            return Ok(());
+        }
         if read.dead_since.is_some_and(|at| at != batch.committed_us) {
             let detail = "created_at is not when its batch was committed";
             self.find(Finding::new(Kind::RowEdited, detail).of_row(
@@ -116,6 +142,50 @@ impl<'a> Rows<'a> {
         let taken = batch.take(read.seen);
         if matches!(taken, Taken::TooMany) {
             self.find(stranger(&read, "its batch is complete without it"));
+        }
+        Ok(())
+    }
+
+    fn note_stranger(&self, read: &Read, writer: Uuid) {
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if strangers.len() < MOST_NAMED {
+            let finding = stranger(read, "no batch has it");
+            strangers.push((writer, read.seen.place.seq, finding));
+        }
+    }
+
+    /// Of the rows whose batch was not read, names those that have none.
+    pub(super) async fn name_strangers(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        let strangers = std::mem::take(
+            &mut *self
+                .strangers
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let (writers, seqs): (Vec<Uuid>, Vec<i64>) = strangers
+            .iter()
+            .map(|(writer, seq, _)| (*writer, *seq))
+            .unzip();
+        let without: Vec<(Uuid, i64)> = sqlx::query_as(WITHOUT_BATCH)
+            .bind(writers)
+            .bind(seqs)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+        let without: HashSet<(Uuid, i64)> = without.into_iter().collect();
+        for (writer, seq, finding) in strangers {
+            if without.contains(&(writer, seq)) {
+                self.find(finding);
+            }
         }
         Ok(())
     }
@@ -161,6 +231,42 @@ fn slices(batches: &Batches) -> Vec<Slice> {
                 table: u8::try_from(table).unwrap_or(u8::MAX),
                 from: *from,
                 to: cuts.get(at + 1).copied().flatten(),
+            });
+        }
+    }
+    slices.push(Slice {
+        table: u8::try_from(Table::ALL.len()).unwrap_or(u8::MAX),
+        from: None,
+        to: None,
+    });
+    slices
+}
+
+/// Cuts out the parts of the trail that have the rows of the batches that are to be verified.
+fn parts(batches: &Batches) -> Vec<Slice> {
+    let chosen = batches
+        .all
+        .iter()
+        .filter(|batch| batches.is_chosen(batch) && batch.root.is_some());
+    let mut ranges: Vec<(Uuid, Uuid)> = chosen
+        .filter_map(|batch| batch.first_id.zip(batch.last_id))
+        .collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<(Uuid, Uuid)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, before)) if first <= *before => *before = last.max(*before),
+            _ => merged.push((first, last)),
+        }
+    }
+    let mut slices = Vec::new();
+    for (first, last) in merged {
+        for table in 0..Table::ALL.len() {
+            slices.push(Slice {
+                table: u8::try_from(table).unwrap_or(u8::MAX),
+                from: Some(first),
+                // Up to before the next id.
+                to: last.as_u128().checked_add(1).map(Uuid::from_u128),
             });
         }
     }
