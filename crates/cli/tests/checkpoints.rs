@@ -554,3 +554,79 @@ fn erasure_says_first_what_it_would_do_and_a_hold_stands_against_it() {
     );
     assert!(said(&output).contains("request_id: r-1"));
 }
+
+/// A batch of an old month with rows of three tables, and one with rows of two months.
+const OLD_BATCHES: &str = "
+    SELECT audit.ensure_partition(t, m) FROM unnest(audit.record_tables()) t, unnest(ARRAY['2026-01-15', '2026-02-15']::timestamptz[]) m;
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version) VALUES
+        ('0a000000-0000-4000-8000-000000000001', 1, 11, '{\"events\": 5, \"query_runs\": 4, \"activities\": 2}', 0, audit.id_at('2026-01-15'), audit.id_at('2026-01-16'), 'test'),
+        ('0a000000-0000-4000-8000-000000000001', 12, 19, '{\"events\": 8}', 0, audit.id_at('2026-01-15'), audit.id_at('2026-02-16'), 'test');
+    INSERT INTO audit.query_runs (id, status, started_at, writer_id, seq, salt, sql_text)
+        SELECT audit.id_at(at), 'succeeded', at, '0a000000-0000-4000-8000-000000000001', n, sha256('a'), 'SELECT 1' FROM (SELECT n, '2026-01-15 10:00Z'::timestamptz + n * interval '1 s' AS at FROM unnest('{2, 3, 5, 9}'::int[]) n) x;
+    INSERT INTO audit.events (id, status, created_at, writer_id, seq, salt)
+        SELECT audit.id_at(at), 'succeeded', at, '0a000000-0000-4000-8000-000000000001', n, sha256('a') FROM (SELECT n, '2026-01-15 10:00Z'::timestamptz + n * interval '1 s' AS at FROM unnest('{1, 4, 6, 7, 8}'::int[]) n) x;
+    INSERT INTO audit.activities (id, status, created_at, writer_id, seq, salt)
+        SELECT audit.id_at(at), 'succeeded', at, '0a000000-0000-4000-8000-000000000001', n, sha256('a') FROM (SELECT n, '2026-01-15 10:00Z'::timestamptz + n * interval '1 s' AS at FROM unnest('{10, 11}'::int[]) n) x;
+    INSERT INTO audit.events (id, status, created_at, writer_id, seq, salt)
+        SELECT audit.id_at(at), 'succeeded', at, '0a000000-0000-4000-8000-000000000001', n, sha256('a') FROM (SELECT n, CASE n % 3 WHEN 0 THEN '2026-01-15 12:00Z' ELSE '2026-02-15 12:00Z' END::timestamptz + n * interval '1 s' AS at FROM generate_series(12, 19) n) x;";
+
+#[test]
+fn rows_that_retention_left_are_still_proven() {
+    let log = Log::start();
+    log.postgres().psql(OLD_BATCHES);
+    let refused = log
+        .postgres()
+        .try_psql("SELECT audit.remove_partition('query_runs_2026_01', '100 days')");
+    assert!(refused.unwrap_err().contains("not sealed yet"));
+    log.publish(0);
+    log.assert_found(&[], &[]);
+    for partition in ["query_runs_2026_01", "activities_2026_01", "events_2026_01"] {
+        log.postgres().psql(&format!(
+            "SELECT audit.remove_partition('{partition}', '100 days')"
+        ));
+        log.publish(0);
+        let (kinds, said) = log.verify(&[]);
+        assert!(kinds.is_empty(), "{partition}: {said}");
+        assert!(said["notes"].to_string().contains(partition), "{said}");
+        if partition == "query_runs_2026_01" {
+            // What is left of the batch is proven, by itself and as a whole.
+            let (id, key) = (
+                log.postgres().psql(
+                    "SELECT id FROM audit.events WHERE seq = 7 AND library_version IS NULL"
+                        .replace(
+                            "AND library_version IS NULL",
+                            "AND created_at < '2026-02-01'",
+                        )
+                        .as_str(),
+                ),
+                log.vkey(),
+            );
+            let proof = log.path().join("proof");
+            fs::write(&proof, log.run(&["prove", "--key", &key, &id]).stdout).unwrap();
+            let output = log.run(&["check-proof", proof.to_str().unwrap(), "--key", &key]);
+            assert!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+    let undo = "UPDATE audit.removals SET removed_by = 'postgres'; UPDATE audit.events SET target_id = NULL WHERE seq = 13 AND created_at < '2026-03-01'";
+    for (done, kinds) in [
+        (
+            "UPDATE audit.events SET target_id = 'x' WHERE seq = 13 AND created_at < '2026-03-01'",
+            &["row_edited"][..],
+        ),
+        (
+            "UPDATE audit.removals SET removed_by = 'somebody' WHERE partition = 'events_2026_01'",
+            &["removal_unrecorded"],
+        ),
+    ] {
+        log.as_superuser(done);
+        log.assert_found(&[], kinds);
+        log.as_superuser(undo);
+    }
+    log.assert_found(&[], &[]);
+    log.as_superuser("DELETE FROM audit.events WHERE seq = 13 AND created_at < '2026-03-01'");
+    log.assert_found(&[], &["row_missing"]);
+}
