@@ -18,6 +18,7 @@ import argparse
 import array
 import base64
 import bisect
+import itertools
 import datetime
 import hashlib
 import os
@@ -57,7 +58,8 @@ DEAD_LETTERS = "dead_letters"
 
 READING_RIGHTS = """SELECT s.rolsuper OR s.rolbypassrls OR pg_has_role('audit_auditor', 'USAGE') FROM pg_roles s WHERE s.rolname = current_user"""
 SPANS = "SELECT writer_id, first_seq, last_seq, committed_at FROM audit.batches ORDER BY writer_id, first_seq"
-REMOVALS = "SELECT writer_id, first_seq, rows FROM audit.removals"
+REMOVALS = "SELECT writer_id, batch, from_leaf, rows, hashes FROM audit.removals WHERE batch IS NOT NULL ORDER BY from_leaf"
+ERASURES = "SELECT id, content_hash, remaining_hash FROM audit.erasures ORDER BY number"
 ENTRY_COLUMNS = """b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark,
     b.service_name, b.library_version, b.committed_at, b.added_by, l.root, l.previous""".split(",")
 REGISTRATION_COLUMNS = "w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at".split(",")
@@ -130,14 +132,18 @@ class Database:
 
 def tree_root(hashes):
     """Returns the root of the Merkle tree (RFC 6962, 2.1) over hashes of leaves."""
+    return root_of((1, leaf) for leaf in hashes)
+
+
+def root_of(parts):
+    """Returns the root of a tree of full subtrees: the width and the hash of each, from the left."""
     # Roots of full subtrees, the widest first, with their widths.
     subtrees = []
-    for leaf in hashes:
-        width = 1
+    for width, node in parts:
         while subtrees and subtrees[-1][0] == width:
-            leaf = sha256(b"\x01" + subtrees.pop()[1] + leaf)
+            node = sha256(b"\x01" + subtrees.pop()[1] + node)
             width *= 2
-        subtrees.append((width, leaf))
+        subtrees.append((width, node))
     if not subtrees:
         return sha256(b"")
     root = subtrees.pop()[1]
@@ -170,9 +176,9 @@ def list_image(field):
     return field[:8] + b"\0\0\0\0" + field[12:]
 
 
-def hash_row(table, core, content):
-    """Returns the hash of a row as a leaf of its batch's tree, and that of its content."""
-    content_hash = sha256(b"".join(content))
+def hash_row(table, core, content, content_hash=None):
+    """Returns the hash of a row as a leaf of its batch's tree, and that of its content, which may be known from before an erasure."""
+    content_hash = content_hash or sha256(b"".join(content))
     name = table.encode()
     return sha256(b"\x00\x01" + len(name).to_bytes(4, "big") + name + b"".join(core) + content_hash), content_hash
 
@@ -253,6 +259,8 @@ class Verifier:
         # The entries of the writer at hand so far, by first_seq: (index, hash).
         self.earlier = []
         self.sealed = self.unsealed = self.thinned = 0
+        # What retention removed of batches: (from_leaf, rows, hashes); and of erased rows by id the first and the last content hash.
+        self.ranges, self.erased = {}, {}
 
     def find(self, text):
         self.findings += 1
@@ -277,14 +285,23 @@ class Verifier:
                 continue
             if table == DEAD_LETTERS and number(fields[-1]) != self.batches.committed[batch]:
                 self.find(f"row {uuid.UUID(bytes=writer)}/{seq} in {table}: its created_at is not its batch's committed_at")
-            leaf, content_hash = hash_row(table, fields[:core], of_content)
+            erased = self.erased.get(fields[0][4:]) if table != DEAD_LETTERS else None
+            if erased and sha256(b"".join(of_content)) != erased[1]:
+                self.find(f"row {uuid.UUID(bytes=writer)}/{seq} in {table}: its content is not what an erasure left")
+            leaf, content_hash = hash_row(table, fields[:core], of_content, erased and erased[0])
             self.batches.newest_row[batch] = self.rows.append(leaf, content_hash, place << 20 | month, seq, self.batches.newest_row[batch])
 
     def read_removals(self, rows):
-        for writer, first, count in rows:
+        for writer, first, from_leaf, count, hashes in rows:
             batch = self.batches.find(writer[4:], number(first))
             if batch is not None:
                 self.batches.removed[batch] += number(count)
+                self.ranges.setdefault(batch, []).append((number(from_leaf), number(count), hashes[4:]))
+
+    def read_erasures(self, rows):
+        for id_, content_hash, remaining_hash in rows:
+            first, _ = self.erased.get(id_[4:], (content_hash[4:], None))
+            self.erased[id_[4:]] = (first, remaining_hash[4:])
 
     # The entries
 
@@ -347,6 +364,8 @@ class Verifier:
         if missing:
             if missing == self.batches.removed[batch]:
                 self.thinned += 1
+                if root is not None and root_of(thinned([leaf for _, _, leaf, _ in rows], self.ranges[batch])) != root:
+                    self.find(f"{name}: its rows, and what stands for those that were removed, are not those of its root")
             else:
                 self.find(f"{name}: {missing} of its {last - first + 1} rows are missing; retention removed {self.batches.removed[batch]}")
             return
@@ -436,6 +455,23 @@ class Verifier:
             self.find(f"{name} is not of the entries in the database")
 
 
+def thinned(leaves, ranges):
+    """Yields the subtrees of a tree of which some ranges of leaves are known by their full subtrees alone, with their widths."""
+    rest, at = iter(leaves), 0
+    for start, count, hashes in ranges:
+        for leaf in itertools.islice(rest, start - at):
+            yield 1, leaf
+        at = start
+        for place in range(0, len(hashes), 32):
+            width = 1
+            while at % (2 * width) == 0 and at + 2 * width <= start + count:
+                width *= 2
+            yield width, hashes[place:place + 32]
+            at += width
+    for leaf in rest:
+        yield 1, leaf
+
+
 def split_bundle(data):
     entries = []
     position = 0
@@ -472,6 +508,7 @@ def queries():
     yield READING_RIGHTS
     yield SPANS
     yield REMOVALS
+    yield ERASURES
     for table, (core, content) in TABLES.items():
         more = " created_at" if table == DEAD_LETTERS else ""
         yield f"SELECT {', '.join((core + ' ' + content + more).split())} FROM audit.{table}"
@@ -491,6 +528,7 @@ def verify(arguments):
         raise CannotLook("this login may not read everything: use a member of audit_auditor")
     verifier.batches = Batches(database.rows())
     verifier.read_removals(database.rows())
+    verifier.read_erasures(database.rows())
     for table in TABLES:
         verifier.read_rows(table, database.rows())
     count = number(next(iter(list(database.rows())))[0])
@@ -514,7 +552,7 @@ def notes(verifier, checkpoint):
     if verifier.unsealed:
         yield f"not sealed yet: {verifier.unsealed} batches"
     if verifier.thinned:
-        yield f"without rows that retention has removed, so that their other rows are not verified: {verifier.thinned} batches"
+        yield f"without rows that retention has removed: {verifier.thinned} batches"
     if checkpoint is None:
         yield "without a checkpoint from elsewhere, only the database's agreement with itself is known"
     else:
