@@ -995,7 +995,7 @@ COMMENT ON FUNCTION audit.plan_retention(interval, text[]) IS 'The partitions al
 CREATE FUNCTION audit.remove_partition(leaf text, keep interval) RETURNS uuid
     LANGUAGE plpgsql STRICT SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
-    -- Fix the settings that change a row's text, so that its hash does not depend on the caller.
+    SET standard_conforming_strings = 'on'
     SET timezone = 'UTC'
     SET datestyle = 'ISO'
     SET bytea_output = 'hex'

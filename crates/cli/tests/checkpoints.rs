@@ -260,7 +260,7 @@ fn rewritten_batch_whose_ledger_was_computed_again_is_named_with_its_columns() {
     log.as_superuser(
         "UPDATE audit.query_runs SET user_id = 'mallory' WHERE seq = 5;
          UPDATE audit.batches b SET root = NULL, fingerprints = NULL WHERE first_seq = 5;
-         UPDATE audit.batches b SET (root, fingerprints) = (SELECT audit.tree_root(h.hashes), h.fingerprints FROM audit.hash_batches(ARRAY[b]) h) WHERE first_seq = 5;
+         UPDATE audit.batches b SET (root, fingerprints) = (SELECT h.root, h.fingerprints FROM audit.hash_batches(ARRAY[b.writer_id], ARRAY[b.first_seq]) h) WHERE first_seq = 5;
          DELETE FROM audit.ledger; DELETE FROM audit.ledger_nodes; SELECT audit.seal();",
     );
     let (kinds, said) = log.verify(&[]);

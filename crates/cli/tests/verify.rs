@@ -60,6 +60,12 @@ fn sealed_trail(records: usize) -> Trail {
     trail
 }
 
+fn migrated() -> Postgres {
+    let postgres = Postgres::start();
+    tracing_audit::migrate(&postgres.url()).unwrap();
+    postgres
+}
+
 fn seal(postgres: &Postgres) {
     while postgres.psql("SELECT sealed FROM audit.seal()") != "0" {}
 }
@@ -449,4 +455,89 @@ fn recorded_erasure_and_removal_leave_the_rest_proven() {
         verify(postgres, &[]).kinds(),
         BTreeSet::from(["row_edited"])
     );
+}
+
+#[test]
+fn log_of_more_than_65536_entries_has_its_nodes_and_goes_on() {
+    let postgres = migrated();
+    postgres.psql(
+        "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version, root, fingerprints)
+         SELECT gen_random_uuid(), 1, 1, '{\"events\": 1}', 0, 'test', sha256(n::text::bytea), '\\x0000000000000000' FROM generate_series(1, 66000) n",
+    );
+    seal(&postgres);
+    assert_eq!(
+        postgres.psql("SELECT string_agg(n, ' ') FROM (SELECT concat(level, ':', count(*)) AS n FROM audit.ledger_nodes GROUP BY level ORDER BY level) c"),
+        "1:257 2:1"
+    );
+    let verified = verify(&postgres, &[]);
+    // None of their rows is there, and the ledger is what it was.
+    assert_eq!(verified.kinds(), BTreeSet::from(["row_missing"]));
+}
+
+#[test]
+fn hostile_rows_and_batches_neither_stop_the_sealing_nor_change_what_is_sealed_with_them() {
+    let postgres = &migrated();
+    let writer = "0b000000-0000-4000-8000-00000000000";
+    let batch = |n: u8, first: &str, records: &str, ids: &str| {
+        format!(
+            "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version) VALUES ('{writer}{n}', {first}, {first}, '{records}', 0, {ids}, 'test');"
+        )
+    };
+    let ids = "audit.id_at('2026-11-01'), audit.id_at('2026-11-02')";
+    let row = |n: u8, seq: &str, table: &str, at: &str, problems: &str| {
+        format!(
+            "INSERT INTO audit.{table} (id, status, created_at, writer_id, seq, salt, problems, metadata) VALUES (audit.id_at({at}), 'succeeded', {at}, '{writer}{n}', {seq}, sha256('a'), {problems}, '{{\"a\": -0.0, \"b\": 1.50, \"c\": \"\\u00e9\\\"\"}}');"
+        )
+    };
+    postgres.psql(&[
+        String::from("SELECT audit.ensure_partition(t, '2026-11-01') FROM unnest(audit.record_tables()) t;"),
+        // A list of lists, one that does not begin with 1, and one with NULL.
+        batch(1, "1", "{\"events\": 1}", ids), row(1, "1", "events", "'2026-11-01 10:00Z'::timestamptz", "'{{a,b},{c,NULL}}'"),
+        batch(2, "1", "{\"events\": 1}", ids), row(2, "1", "events", "'2026-11-01 11:00Z'::timestamptz", "'[5:6]={a,b}'"),
+        batch(3, "1", "{\"events\": 1}", ids), row(3, "1", "events", "'2026-11-01 12:00Z'::timestamptz", "ARRAY['', NULL]"),
+        // Its row is in another table than it says.
+        batch(4, "1", "{\"events\": 1}", ids), row(4, "1", "activities", "'2026-11-01 13:00Z'::timestamptz", "'{}'"),
+        // Of all time.
+        batch(5, "1", "{\"events\": 1}", "'00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+        batch(6, "1", "{\"activities\": 1}", ids), row(6, "1", "activities", "'2026-11-01 14:00Z'::timestamptz", "'{}'"),
+    ].concat());
+    // A transaction that began before the one with the batch before.
+    let (mut early, mut late) = (postgres.session("postgres"), postgres.session("postgres"));
+    early.psql("BEGIN; SELECT pg_current_xact_id()");
+    late.psql(&batch(7, "1", "{\"events\": 1}", ids));
+    early.psql(&batch(7, "2", "{\"events\": 1}", ids));
+    early.psql("COMMIT");
+    postgres.psql(&row(
+        7,
+        "1",
+        "events",
+        "'2026-11-01 15:00Z'::timestamptz",
+        "'{}'",
+    ));
+    postgres.psql(&row(
+        7,
+        "2",
+        "events",
+        "'2026-11-01 16:00Z'::timestamptz",
+        "'{}'",
+    ));
+    for settings in [
+        "",
+        "SET standard_conforming_strings = off; SET quote_all_identifiers = on;",
+        "SET client_encoding = 'LATIN1'; SET DateStyle = 'German'; SET TimeZone = 'Asia/Kathmandu'; SET bytea_output = 'escape'; SET extra_float_digits = -15;",
+    ] {
+        // By itself, and together with others.
+        for most in [1, 3, 2000] {
+            postgres.psql(&format!("{settings} SELECT audit.seal('0', {most})"));
+        }
+    }
+    seal(postgres);
+    assert_eq!(
+        postgres.psql(&format!(
+            "SELECT count(*), count(root) FROM audit.ledger WHERE writer_id::text LIKE '{writer}%'"
+        )),
+        "8|6"
+    );
+    let verified = verify(postgres, &[]);
+    assert_eq!(verified.findings, [] as [Value; 0]);
 }
