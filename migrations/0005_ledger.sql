@@ -264,7 +264,7 @@ BEGIN
     WHERE parent = ANY (parents)
         AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN first AND last);
     queries := concat_ws(' UNION ALL ', queries,
-        'SELECT 1000, 0, d.seq, d.record_id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) FROM (
+        'SELECT 1000 AS place, 0 AS month, d.seq, d.record_id AS id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) AS leaf_hash FROM (
             SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
                     || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
                 sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash

@@ -323,7 +323,7 @@ fn trail_restored_without_its_roles_is_reported_and_only_roles_creates_them() {
     let why = tracing_audit::migrate(&postgres.url()).unwrap_err();
     assert!(!why.to_string().contains(one_by_one), "{why}");
     let roles = "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'audit\\_%' AND NOT rolcanlogin";
-    assert_eq!(postgres.psql(roles), "6");
+    assert_eq!(postgres.psql(roles), "7");
     postgres.psql("DROP SCHEMA audit CASCADE");
     tracing_audit::migrate(&postgres.url()).unwrap();
 }

@@ -499,6 +499,8 @@ fn hostile_rows_and_batches_neither_stop_the_sealing_nor_change_what_is_sealed_w
         batch(4, "1", "{\"events\": 1}", ids), row(4, "1", "activities", "'2026-11-01 13:00Z'::timestamptz", "'{}'"),
         // Of all time.
         batch(5, "1", "{\"events\": 1}", "'00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
+        // A dead letter alone.
+        format!("INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version, committed_at) VALUES ('{writer}8', 1, 1, '{{}}', 1, 'test', '2026-11-01'); INSERT INTO audit.dead_letters (writer_id, seq, kind, reason, frame, salt, created_at) VALUES ('{writer}8', 1, 'audit.event', 'refused', 'f', 's', '2026-11-01');"),
         batch(6, "1", "{\"activities\": 1}", ids), row(6, "1", "activities", "'2026-11-01 14:00Z'::timestamptz", "'{}'"),
     ].concat());
     // A transaction that began before the one with the batch before.
@@ -536,7 +538,7 @@ fn hostile_rows_and_batches_neither_stop_the_sealing_nor_change_what_is_sealed_w
         postgres.psql(&format!(
             "SELECT count(*), count(root) FROM audit.ledger WHERE writer_id::text LIKE '{writer}%'"
         )),
-        "8|6"
+        "9|7"
     );
     let verified = verify(postgres, &[]);
     assert_eq!(verified.findings, [] as [Value; 0]);

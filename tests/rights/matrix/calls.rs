@@ -188,6 +188,101 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["operator"],
     ),
     (
+        "seal",
+        "audit.seal()",
+        &["sealer"],
+    ),
+    (
+        "ledger_entries",
+        "audit.ledger_entries(0, 10)",
+        &["sealer"],
+    ),
+    (
+        "note_checkpoint",
+        "audit.note_checkpoint('a', 0, 'n', now())",
+        &["sealer"],
+    ),
+    (
+        "erase",
+        "audit.erase('a reason', 'somebody', of_user => 'nobody')",
+        &["operator"],
+    ),
+    (
+        "emptying",
+        "audit.emptying('events', NULL)",
+        &[],
+    ),
+    (
+        "hash_batches",
+        "audit.hash_batches(ARRAY[gen_random_uuid()], ARRAY[1::bigint])",
+        &[],
+    ),
+    (
+        "image",
+        "audit.image('')",
+        &[],
+    ),
+    (
+        "text_image",
+        "audit.text_image('')",
+        &[],
+    ),
+    (
+        "texts_image",
+        "audit.texts_image('{a}')",
+        &[],
+    ),
+    (
+        "notes_image",
+        "audit.notes_image('{}')",
+        &[],
+    ),
+    (
+        "images_expression",
+        "audit.images_expression('events', true)",
+        &[],
+    ),
+    (
+        "leaf_columns",
+        "audit.leaf_columns('events', true)",
+        &[],
+    ),
+    (
+        "leaves_query",
+        "audit.leaves_query('events', 'events_default', 'true')",
+        &[],
+    ),
+    (
+        "leaves_before",
+        "audit.leaves_before(1, 1, gen_random_uuid(), 1)",
+        &[],
+    ),
+    (
+        "ledger_entry",
+        "audit.ledger_entry(b, NULL, NULL) FROM (SELECT NULL::audit.batches) AS of (b)",
+        &[],
+    ),
+    (
+        "month_of",
+        "audit.month_of(audit.id_at(now()))",
+        &[],
+    ),
+    (
+        "tree_root",
+        "audit.tree_root(sha256(''))",
+        &[],
+    ),
+    (
+        "tree_cover",
+        "audit.tree_cover(sha256(''), 0)",
+        &[],
+    ),
+    (
+        "row_sha256",
+        "audit.row_sha256(ROW(1))",
+        &[],
+    ),
+    (
         "append_event",
         "audit.append_event('x', NULL, NULL, NULL, NULL, NULL, NULL)",
         &[],
@@ -269,6 +364,7 @@ const USERS: &[&str] = &[
     "reader",
     "auditor",
     "operator",
+    "sealer",
     "owner",
     "member of owner",
     "granted",
@@ -279,6 +375,7 @@ const USERS_AND_MAINTAINERS: &[&str] = &[
     "reader",
     "auditor",
     "operator",
+    "sealer",
     "owner",
     "member of owner",
     "granted",

@@ -10,11 +10,12 @@ use super::{RECORDS, sqlstate};
 use testkit::{ADMINISTRATOR, Postgres, Session};
 
 /// Who tries: a name, the login, and the role it sets.
-const WHO: [(&str, &str, Option<&str>); 12] = [
+const WHO: [(&str, &str, Option<&str>); 13] = [
     ("writer", "as_writer", None),
     ("reader", "as_reader", None),
     ("auditor", "as_auditor", None),
     ("operator", "as_operator", None),
+    ("sealer", "as_sealer", None),
     ("owner", "as_owner", Some("audit_owner")),
     ("member of owner", "as_owner", None),
     ("maintainer", "as_maintainer", Some("audit_maintainer")),
@@ -30,6 +31,7 @@ const LOGINS: &str = "
     CREATE ROLE as_reader LOGIN IN ROLE audit_reader;
     CREATE ROLE as_auditor LOGIN IN ROLE audit_auditor;
     CREATE ROLE as_operator LOGIN IN ROLE audit_operator;
+    CREATE ROLE as_sealer LOGIN IN ROLE audit_sealer;
     CREATE ROLE as_owner LOGIN IN ROLE audit_owner;
     CREATE ROLE as_maintainer LOGIN IN ROLE audit_maintainer;
     CREATE ROLE as_nobody LOGIN;

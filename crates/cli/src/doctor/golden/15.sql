@@ -1977,6 +1977,7 @@ CREATE OR REPLACE FUNCTION audit.erase(reason text, requested_by text, of_user t
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
  SET "TimeZone" TO 'UTC'
  SET row_security TO 'on'
  SET default_tablespace TO ''
@@ -2640,46 +2641,63 @@ $function$
 ALTER FUNCTION audit.give_to_owner(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.give_to_owner(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.give_to_owner(regclass) TO audit_maintainer;
---@ ["function","audit.hash_batches(audit.batches[])","","f (batches audit.batches[]) TABLE(writer_id uuid, first_seq bigint, hashes bytea, fingerprints bytea)",null]
-CREATE OR REPLACE FUNCTION audit.hash_batches(batches audit.batches[])
- RETURNS TABLE(writer_id uuid, first_seq bigint, hashes bytea, fingerprints bytea)
+--@ ["function","audit.hash_batches(uuid[],bigint[])","","f (writers uuid[], firsts bigint[]) TABLE(writer_id uuid, first_seq bigint, root bytea, fingerprints bytea)",null]
+CREATE OR REPLACE FUNCTION audit.hash_batches(writers uuid[], firsts bigint[])
+ RETURNS TABLE(writer_id uuid, first_seq bigint, root bytea, fingerprints bytea)
  LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
  SET jit TO 'off'
  SET enable_seqscan TO 'off'
  SET max_parallel_workers_per_gather TO '0'
 AS $function$
 DECLARE
     -- Each row has an id, and all lie within the batch's.
-    of_batch constant text := 'r.id BETWEEN b.first_id AND b.last_id AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq';
+    of_batch constant text := 'b.records ? %L AND r.id BETWEEN b.first_id AND b.last_id AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq';
+    chosen   constant text := 'SELECT b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id FROM unnest($1, $2) k (writer_id, first_seq)
+        JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq
+        WHERE coalesce(audit.month_of(b.last_id) - audit.month_of(b.first_id), 0) <= 1 OR NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)';
+    first    integer;
+    last     integer;
+    parents  text[];
     queries  text;
 BEGIN
-    SELECT string_agg(audit.leaves_query(parent, leaf, of_batch), ' UNION ALL ') INTO queries
-    FROM (SELECT min(audit.month_of(b.first_id)) AS first, max(audit.month_of(b.last_id)) AS last FROM unnest(batches) b) months,
-        unnest(audit.record_tables()) parent, audit.leaves(parent) leaf
-    WHERE EXISTS (SELECT FROM unnest(batches) b WHERE b.records ? parent)
-        AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN months.first AND months.last);
+    EXECUTE format('SELECT min(audit.month_of(b.first_id)), max(audit.month_of(b.last_id)), ARRAY[%s] FROM (%s) b',
+            (SELECT string_agg(format('CASE WHEN bool_or(b.records ? %L) THEN %L END', t, t), ', ') FROM unnest(audit.record_tables()) t), chosen)
+        INTO first, last, parents USING writers, firsts;
+    SELECT string_agg(audit.leaves_query(parent, leaf, format(of_batch, parent)), ' UNION ALL ') INTO queries
+    FROM unnest(audit.record_tables()) parent, audit.leaves(parent) leaf
+    WHERE parent = ANY (parents)
+        AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN first AND last);
     queries := concat_ws(' UNION ALL ', queries,
         'SELECT 1000, 0, d.seq, d.record_id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) FROM (
             SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
                     || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
                 sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash
-            FROM audit.dead_letters r WHERE b.dead_letters > 0 AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq) d');
+            FROM audit.dead_letters r WHERE b.dead_letters > 0 AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq OFFSET 0) d');
+    -- By parts of 2^20 leaves, each a full subtree: the hashes of many more are too long for one value.
     RETURN QUERY EXECUTE format(
-        'SELECT b.writer_id, b.first_seq, string_agg(l.leaf_hash, '''' ORDER BY l.place, l.month, l.seq),
-            string_agg(substring(l.leaf_hash FROM 1 FOR 4) || substring(l.content_hash FROM 1 FOR 4), '''' ORDER BY l.place, l.month, l.seq)
-         FROM unnest($1) b, LATERAL (%s) l
-         GROUP BY b.writer_id, b.first_seq, b.last_seq HAVING count(*) = b.last_seq - b.first_seq + 1 AND count(DISTINCT l.seq) = count(*)', queries)
-        USING batches;
+        'SELECT p.writer_id, p.first_seq, audit.tree_root(string_agg(p.root, '''' ORDER BY p.part)),
+            CASE WHEN sum(p.rows) <= 100000000 THEN string_agg(p.fingerprints, '''' ORDER BY p.part) END
+         FROM (
+             SELECT h.writer_id, h.first_seq, h.last_seq, h.number >> 20 AS part, count(*) AS rows, audit.tree_root(string_agg(h.leaf_hash, '''' ORDER BY h.number)) AS root,
+                 string_agg(substring(h.leaf_hash FROM 1 FOR 4) || substring(h.content_hash FROM 1 FOR 4), '''' ORDER BY h.number) AS fingerprints
+             FROM (
+                 SELECT b.writer_id, b.first_seq, b.last_seq, l.leaf_hash, l.content_hash,
+                     row_number() OVER (PARTITION BY b.writer_id, b.first_seq ORDER BY l.place, l.month, l.seq, l.id) - 1 AS number
+                 FROM (%s) b, LATERAL (%s) l) h
+             GROUP BY 1, 2, 3, 4) p
+         GROUP BY p.writer_id, p.first_seq, p.last_seq HAVING sum(p.rows) = p.last_seq - p.first_seq + 1', chosen, queries)
+        USING writers, firsts;
 END
 $function$
 ;
---@ ["object","audit.hash_batches(audit.batches[])","function","",null]
---@ ["owner","audit.hash_batches(audit.batches[])","","",null]
-ALTER FUNCTION audit.hash_batches(audit.batches[]) OWNER TO audit_maintainer;
---@ ["privilege","audit.hash_batches(audit.batches[])","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.hash_batches(audit.batches[]) TO audit_maintainer;
+--@ ["object","audit.hash_batches(uuid[],bigint[])","function","",null]
+--@ ["owner","audit.hash_batches(uuid[],bigint[])","","",null]
+ALTER FUNCTION audit.hash_batches(uuid[],bigint[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.hash_batches(uuid[],bigint[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.hash_batches(uuid[],bigint[]) TO audit_maintainer;
 --@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
 CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with time zone, month_end timestamp with time zone)
  RETURNS TABLE(id uuid, tenant_id uuid)
@@ -2758,17 +2776,18 @@ CREATE OR REPLACE FUNCTION audit.images_expression(parent text, is_core boolean)
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
 AS $function$
-    SELECT string_agg(CASE format_type(a.atttypid, NULL)
-        WHEN 'uuid' THEN format('audit.image(uuid_send(r.%I))', a.attname)
-        WHEN 'text' THEN format('audit.text_image(r.%I)', a.attname)
-        WHEN 'integer' THEN format('audit.image(int4send(r.%I))', a.attname)
-        WHEN 'bigint' THEN format('audit.image(int8send(r.%I))', a.attname)
-        WHEN 'timestamp with time zone' THEN format('audit.image(timestamptz_send(r.%I))', a.attname)
-        WHEN 'bytea' THEN format('audit.image(r.%I)', a.attname)
-        WHEN 'jsonb' THEN format('audit.image(''\x01'' || convert_to(r.%I::text, ''UTF8''))', a.attname)
-        WHEN 'text[]' THEN format('audit.notes_image(r.%I)', a.attname)
-        WHEN 'audit.run_status' THEN format('audit.text_image(r.%I::text)', a.attname) END, ' || ' ORDER BY c.place)
+    SELECT string_agg(CASE a.atttypid
+        WHEN 'uuid'::regtype THEN format('audit.image(uuid_send(r.%I))', a.attname)
+        WHEN 'text'::regtype THEN format('audit.text_image(r.%I)', a.attname)
+        WHEN 'integer'::regtype THEN format('audit.image(int4send(r.%I))', a.attname)
+        WHEN 'bigint'::regtype THEN format('audit.image(int8send(r.%I))', a.attname)
+        WHEN 'timestamptz'::regtype THEN format('audit.image(timestamptz_send(r.%I))', a.attname)
+        WHEN 'bytea'::regtype THEN format('audit.image(r.%I)', a.attname)
+        WHEN 'jsonb'::regtype THEN format('audit.image(''\x01'' || convert_to(r.%I::text, ''UTF8''))', a.attname)
+        WHEN 'text[]'::regtype THEN format('audit.notes_image(r.%I)', a.attname)
+        WHEN 'audit.run_status'::regtype THEN format('audit.text_image(r.%I::text)', a.attname) ELSE 'NULL::bytea' END, ' || ' ORDER BY c.place)
     FROM unnest(audit.leaf_columns(parent, is_core)) WITH ORDINALITY AS c (name, place)
     JOIN pg_attribute a ON a.attrelid = format('audit.%I', parent)::regclass AND a.attname = c.name
 $function$
@@ -2971,13 +2990,14 @@ CREATE OR REPLACE FUNCTION audit.leaves_query(parent text, leaf text, condition 
  LANGUAGE sql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
 AS $function$
     SELECT format(
         'SELECT %s AS place, h.month, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
             SELECT r.id, r.writer_id, r.seq, audit.month_of(r.id) AS month, ''\x0001''::bytea || audit.text_image(%L) || %s AS core,
                 -- What was erased is proven by the hash that it had.
                 coalesce((SELECT e.content_hash FROM audit.erasures e WHERE e.id = r.id AND e.writer_id = r.writer_id AND e.seq = r.seq ORDER BY e.number LIMIT 1), sha256(%s)) AS content_hash
-            FROM audit_parts.%I r WHERE %s) h',
+            FROM audit_parts.%I r WHERE %s OFFSET 0) h',
         array_position(audit.record_tables(), parent), parent, audit.images_expression(parent, true), audit.images_expression(parent, false), leaf, condition)
 $function$
 ;
@@ -3090,19 +3110,22 @@ GRANT EXECUTE ON ROUTINE audit.ledger_entries(bigint,integer) TO audit_maintaine
 --@ ["function","audit.ledger_entry(audit.batches,bytea,bytea)","","f (b audit.batches, root bytea, previous bytea) bytea",null]
 CREATE OR REPLACE FUNCTION audit.ledger_entry(b audit.batches, root bytea, previous bytea)
  RETURNS bytea
- LANGUAGE sql
+ LANGUAGE plpgsql
  STABLE
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
 AS $function$
-    SELECT '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
+BEGIN
+    RETURN '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
         || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
         || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
         || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
-        || audit.image(root) || audit.image(previous)
+        || audit.image(ledger_entry.root) || audit.image(previous)
         || audit.image(CASE WHEN b.first_seq = 1 THEN (
             SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
                 || audit.image(timestamptz_send(w.registered_at)))
-            FROM audit.writers w WHERE w.writer_id = b.writer_id) END)
+            FROM audit.writers w WHERE w.writer_id = b.writer_id) END);
+END
 $function$
 ;
 --@ ["object","audit.ledger_entry(audit.batches,bytea,bytea)","function","",null]
@@ -3868,11 +3891,7 @@ CREATE OR REPLACE FUNCTION audit.month_of(id uuid)
  RETURNS integer
  LANGUAGE sql
  IMMUTABLE PARALLEL SAFE STRICT
- SET search_path TO 'pg_catalog', 'pg_temp'
- SET "TimeZone" TO 'UTC'
-AS $function$
-    SELECT (extract(year FROM t) * 12 + extract(month FROM t) - 1)::integer FROM to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000) t
-$function$
+RETURN ((((date_part('year'::text, ('1970-01-01'::date + ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer)) * (12)::double precision) + date_part('month'::text, ('1970-01-01'::date + ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer))) - (1)::double precision))::integer
 ;
 --@ ["object","audit.month_of(uuid)","function","",null]
 --@ ["owner","audit.month_of(uuid)","","",null]
@@ -3944,7 +3963,7 @@ GRANT EXECUTE ON ROUTINE audit.note_checkpoint(text,bigint,text,timestamp with t
 CREATE OR REPLACE FUNCTION audit.notes_image(list text[])
  RETURNS bytea
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
+ STABLE PARALLEL SAFE
 RETURN CASE WHEN (list = '{}'::text[]) THEN '\x0000000c000000000000000000000019'::bytea ELSE audit.texts_image(list) END
 ;
 --@ ["object","audit.notes_image(text[])","function","",null]
@@ -5053,6 +5072,7 @@ CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
  LANGUAGE plpgsql
  STRICT SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
  SET "TimeZone" TO 'UTC'
  SET "DateStyle" TO 'ISO'
  SET bytea_output TO 'hex'
@@ -5557,74 +5577,99 @@ CREATE OR REPLACE FUNCTION audit.seal(since xid8 DEFAULT '0'::xid8, most integer
  LANGUAGE plpgsql
  SECURITY DEFINER
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
  SET row_security TO 'on'
  SET default_tablespace TO ''
  SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
     newest   xid8;
-    batches  audit.batches[];
-    without  audit.batches[];
-    roots    jsonb := '{}';
-    prints   jsonb := '{}';
+    writers  uuid[];
+    firsts   bigint[];
+    found_to xid8;
+    hashed   record;
+    roots    bytea[];
+    prints   bytea[];
     batch    audit.batches;
-    place    text;
-    root     bytea;
     prior    bytea;
-    level    integer := 1;
+    bytes    bigint := 0;
+    height   integer := 1;
     old_size bigint;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
-    PERFORM audit.refuse_prepare();
     IF since IS NULL OR most IS NULL OR most NOT BETWEEN 1 AND 100000 THEN
         RAISE EXCEPTION 'audit trail: from 1 to 100000 batches are sealed at once, since a transaction' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    -- One at a time. Nobody else has a right to lock it.
-    LOCK TABLE audit.ledger IN SHARE ROW EXCLUSIVE MODE;
+    -- What is published must be there after a crash.
+    IF current_setting('synchronous_commit') = 'off' THEN
+        PERFORM set_config('synchronous_commit', 'on', true);
+    END IF;
+    -- One at a time. Nobody else has a right to lock it; and where one is idle in its transaction, the others do not hang.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.ledger IN SHARE ROW EXCLUSIVE MODE');
     size := coalesce((SELECT max(l.index) + 1 FROM audit.ledger l), 0);
     old_size := size;
     -- What commits later has a number from here on.
     SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) INTO next, newest FROM pg_current_snapshot() s;
-    -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them.
-    batches := ARRAY(
-        SELECT f.b FROM (
-            SELECT b, b.added_by FROM audit.batches b
-            WHERE b.added_by >= since AND (since = '0' OR b.added_by < newest)
-                AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)
-            ORDER BY b.added_by LIMIT most) f
-        -- A writer's batches in their order, whatever transaction each is of.
-        ORDER BY max(f.added_by) OVER (PARTITION BY (f.b).writer_id ORDER BY (f.b).first_seq), (f.b).writer_id, (f.b).first_seq);
-    sealed := cardinality(batches);
-    IF sealed = most THEN
-        next := least(next, (SELECT max(u.added_by::text::numeric)::text::xid8 FROM unnest(batches) u));
-    END IF;
-    without := ARRAY(SELECT u FROM unnest(batches) u WHERE u.root IS NULL);
-    IF cardinality(without) > 0 THEN
-        SELECT coalesce(jsonb_object_agg(concat(h.writer_id, h.first_seq), encode(audit.tree_root(h.hashes), 'hex')), '{}'),
-                coalesce(jsonb_object_agg(concat(h.writer_id, h.first_seq), encode(h.fingerprints, 'hex')), '{}')
-            INTO roots, prints FROM audit.hash_batches(without) h;
-    END IF;
-    FOREACH batch IN ARRAY batches LOOP
-        place := concat(batch.writer_id, batch.first_seq);
-        root := coalesce(batch.root, decode(roots ->> place, 'hex'));
-        prior := CASE WHEN batch.first_seq > 1 THEN (
-            SELECT l.entry_hash FROM audit.ledger l WHERE l.writer_id = batch.writer_id AND l.first_seq < batch.first_seq ORDER BY l.first_seq DESC LIMIT 1) END;
+    -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them. With each
+    -- batch those of its writer before it, whatever transactions they are of.
+    WITH found AS MATERIALIZED (
+        SELECT b.writer_id, b.first_seq, b.added_by FROM audit.batches b
+        WHERE b.added_by >= since AND (since = '0' OR b.added_by < newest)
+            AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)
+        ORDER BY b.added_by LIMIT most
+    ), before AS (
+        SELECT b.writer_id, b.first_seq, b.added_by FROM (SELECT f.writer_id, max(f.first_seq) AS first_seq FROM found f WHERE f.first_seq > 1 GROUP BY 1) f
+        JOIN audit.batches b ON b.writer_id = f.writer_id AND b.first_seq < f.first_seq
+            AND b.first_seq > coalesce((SELECT max(l.first_seq) FROM audit.ledger l WHERE l.writer_id = f.writer_id), 0)
+    ), ordered AS (
+        SELECT u.*, row_number() OVER (ORDER BY u.latest, u.writer_id, u.first_seq) AS number
+        FROM (SELECT a.*, max(a.added_by::text::numeric) OVER (PARTITION BY a.writer_id ORDER BY a.first_seq) AS latest FROM (TABLE found UNION TABLE before) a) u
+    )
+    SELECT array_agg(o.writer_id ORDER BY o.number), array_agg(o.first_seq ORDER BY o.number), (SELECT max(f.added_by::text::numeric)::text::xid8 FROM found f HAVING count(*) = most)
+        INTO writers, firsts, found_to FROM ordered o;
+    sealed := coalesce(cardinality(writers), 0);
+    next := least(next, found_to);
+    -- Places by the order in which the batches are sealed.
+    roots := array_fill(NULL::bytea, ARRAY[greatest(sealed, 1)::integer]);
+    prints := roots;
+    FOR hashed IN
+        SELECT k.place, h.root, h.fingerprints FROM (
+            SELECT array_agg(k.writer_id) AS of_writers, array_agg(k.first_seq) AS of_firsts
+            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL) w,
+            audit.hash_batches(w.of_writers, w.of_firsts) h
+            JOIN unnest(writers, firsts) WITH ORDINALITY AS k (writer_id, first_seq, place) ON k.writer_id = h.writer_id AND k.first_seq = h.first_seq
+        WHERE w.of_writers IS NOT NULL
+    LOOP
+        roots[hashed.place] := hashed.root;
+        -- They prove nothing; and an array has no room for those of some hundred million rows.
+        bytes := bytes + coalesce(octet_length(hashed.fingerprints), 0);
+        IF bytes <= 500000000 THEN
+            prints[hashed.place] := hashed.fingerprints;
+        END IF;
+    END LOOP;
+    FOR place IN 1 .. sealed LOOP
+        SELECT b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
+                coalesce(b.root, roots[place]), CASE WHEN b.root IS NULL THEN prints[place] END
+            INTO batch FROM audit.batches b WHERE b.writer_id = writers[place] AND b.first_seq = firsts[place];
+        prior := NULL;
+        IF batch.first_seq > 1 THEN
+            SELECT l.entry_hash INTO prior FROM audit.ledger l WHERE l.writer_id = batch.writer_id AND l.first_seq < batch.first_seq ORDER BY l.first_seq DESC LIMIT 1;
+        END IF;
         INSERT INTO audit.ledger (index, writer_id, first_seq, root, previous, fingerprints, entry_hash)
-            VALUES (size, batch.writer_id, batch.first_seq, root, prior, CASE WHEN batch.root IS NULL THEN decode(prints ->> place, 'hex') END,
-                sha256('\x00'::bytea || audit.ledger_entry(batch, root, prior)));
+            VALUES (size, batch.writer_id, batch.first_seq, batch.root, prior, batch.fingerprints, sha256('\x00'::bytea || audit.ledger_entry(batch, batch.root, prior)));
         size := size + 1;
     END LOOP;
-    WHILE size >> (8 * level) > 0 LOOP
-        IF level = 1 THEN
+    WHILE size >> (8 * height) > 0 LOOP
+        IF height = 1 THEN
             INSERT INTO audit.ledger_nodes (level, index, hash)
                 SELECT 1, l.index >> 8, audit.tree_root(string_agg(l.entry_hash, '' ORDER BY l.index)) FROM audit.ledger l
                 WHERE l.index >= (old_size >> 8) << 8 AND l.index < (size >> 8) << 8 GROUP BY 2;
         ELSE
             INSERT INTO audit.ledger_nodes (level, index, hash)
-                SELECT seal.level, n.index >> 8, audit.tree_root(string_agg(n.hash, '' ORDER BY n.index)) FROM audit.ledger_nodes n
-                WHERE n.level = seal.level - 1 AND n.index >= (old_size >> (8 * seal.level)) << 8 AND n.index < (size >> (8 * seal.level)) << 8 GROUP BY 2;
+                SELECT height, n.index >> 8, audit.tree_root(string_agg(n.hash, '' ORDER BY n.index)) FROM audit.ledger_nodes n
+                WHERE n.level = height - 1 AND n.index >= (old_size >> (8 * height)) << 8 AND n.index < (size >> (8 * height)) << 8 GROUP BY 2;
         END IF;
-        level := level + 1;
+        height := height + 1;
     END LOOP;
 END
 $function$
@@ -6186,7 +6231,7 @@ GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO audit_maintainer;
 CREATE OR REPLACE FUNCTION audit.text_image(value text)
  RETURNS bytea
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
+ STABLE PARALLEL SAFE
 RETURN COALESCE((int4send(octet_length(value)) || convert_to(value, 'UTF8'::name)), '\xffffffff'::bytea)
 ;
 --@ ["object","audit.text_image(text)","function","",null]
@@ -6198,11 +6243,11 @@ GRANT EXECUTE ON ROUTINE audit.text_image(text) TO audit_maintainer;
 CREATE OR REPLACE FUNCTION audit.texts_image(list text[])
  RETURNS bytea
  LANGUAGE sql
- IMMUTABLE PARALLEL SAFE
+ STABLE PARALLEL SAFE
  SET search_path TO 'pg_catalog', 'pg_temp'
 AS $function$
     SELECT audit.image(CASE WHEN list IS NOT NULL THEN
-        int4send(coalesce(array_ndims(list), 0)) || int4send((array_position(list, NULL) IS NOT NULL)::integer) || int4send(25)
+        int4send(coalesce(array_ndims(list), 0)) || int4send((EXISTS (SELECT FROM unnest(list) e WHERE e IS NULL))::integer) || int4send(25)
         || coalesce((SELECT string_agg(int4send(array_length(list, d)) || int4send(array_lower(list, d)), '' ORDER BY d) FROM generate_series(1, array_ndims(list)) d), '')
         || coalesce((SELECT string_agg(audit.text_image(e), '' ORDER BY place) FROM unnest(list) WITH ORDINALITY AS u (e, place)), '') END)
 $function$
@@ -6851,6 +6896,7 @@ CREATE OR REPLACE FUNCTION audit.tree_root(hashes bytea)
  LANGUAGE plpgsql
  IMMUTABLE PARALLEL SAFE STRICT
  SET search_path TO 'pg_catalog', 'pg_temp'
+ SET standard_conforming_strings TO 'on'
 AS $function$
 BEGIN
     WHILE octet_length(hashes) > 32 LOOP
