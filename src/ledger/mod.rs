@@ -5,6 +5,12 @@
 //! allocates no more than a multiple of what it was given. No error repeats what a row holds.
 
 #[cfg(feature = "ledger")]
+pub mod checkpoint;
+#[cfg(feature = "ledger")]
+pub mod key;
+#[cfg(feature = "ledger")]
+pub mod note;
+#[cfg(feature = "ledger")]
 pub mod paths;
 pub mod tree;
 #[cfg(test)]
