@@ -71,5 +71,5 @@ pub mod migrations {
 /// The formats of the ledger.
 #[cfg(feature = "ledger")]
 pub mod ledger {
-    pub use crate::ledger::{checkpoint, key, note, paths, tree};
+    pub use crate::ledger::{checkpoint, key, note, paths, tiles, tree};
 }

@@ -12,6 +12,8 @@ pub mod key;
 pub mod note;
 #[cfg(feature = "ledger")]
 pub mod paths;
+#[cfg(feature = "ledger")]
+pub mod tiles;
 pub mod tree;
 #[cfg(test)]
 mod vectors;
