@@ -70,6 +70,8 @@ pub mod migrations {
 
 /// The formats of the ledger (docs/ledger-format.md).
 pub mod ledger {
+    #[cfg(feature = "ledger")]
+    pub use crate::ledger::{checkpoint, key, note, paths, tiles};
     pub use crate::ledger::{layout, leaf, tree};
     use crate::sink::postgres::partitions::Month;
 

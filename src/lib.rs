@@ -387,8 +387,12 @@ pub mod guide;
 mod intake;
 mod layer;
 #[cfg_attr(
-    not(feature = "__program"),
-    allow(unreachable_pub, reason = "what `__program` re-exports is public")
+    not(all(feature = "__program", feature = "ledger")),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "what `__program` re-exports is public"
+    )
 )]
 mod ledger;
 mod limits;

@@ -1,5 +1,21 @@
-//! The ledger: what is hashed of the trail, and the trees over these hashes (docs/ledger-format.md).
+//! The formats of the ledger: its trees, entries, notes, tiles and proofs. Bytes in, bytes out: no database, no network
+//! and no clock (docs/ledger-format.md).
+//!
+//! What comes from elsewhere is hostile until it is verified: each reader checks the size first, never panics, and
+//! allocates no more than a multiple of what it was given. No error repeats what a row holds.
 
+#[cfg(feature = "ledger")]
+pub mod checkpoint;
+#[cfg(feature = "ledger")]
+pub mod key;
 pub mod layout;
 pub mod leaf;
+#[cfg(feature = "ledger")]
+pub mod note;
+#[cfg(feature = "ledger")]
+pub mod paths;
+#[cfg(feature = "ledger")]
+pub mod tiles;
 pub mod tree;
+#[cfg(test)]
+mod vectors;

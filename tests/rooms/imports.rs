@@ -17,6 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["own_threads"]),
     ("database", &[]),
     ("record", &["clock", "limits", "vocabulary"]),
+    ("ledger", &["vocabulary"]),
     ("sql", &[]),
     ("redact", &["record", "sql", "vocabulary"]),
     ("error", &["database", "redact"]),
@@ -149,7 +150,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
-    ("__program", &["database", "sink", "vocabulary"]),
+    ("__program", &["database", "ledger", "sink", "vocabulary"]),
 ];
 
 fn written(module: &Module) -> String {
