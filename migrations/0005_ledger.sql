@@ -248,7 +248,7 @@ DECLARE
     place    text;
     root     bytea;
     prior    bytea;
-    level    integer := 1;
+    height   integer := 1;
     old_size bigint;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
@@ -291,17 +291,17 @@ BEGIN
                 sha256('\x00'::bytea || audit.ledger_entry(batch, root, prior)));
         size := size + 1;
     END LOOP;
-    WHILE size >> (8 * level) > 0 LOOP
-        IF level = 1 THEN
+    WHILE size >> (8 * height) > 0 LOOP
+        IF height = 1 THEN
             INSERT INTO audit.ledger_nodes (level, index, hash)
                 SELECT 1, l.index >> 8, audit.tree_root(string_agg(l.entry_hash, '' ORDER BY l.index)) FROM audit.ledger l
                 WHERE l.index >= (old_size >> 8) << 8 AND l.index < (size >> 8) << 8 GROUP BY 2;
         ELSE
             INSERT INTO audit.ledger_nodes (level, index, hash)
-                SELECT seal.level, n.index >> 8, audit.tree_root(string_agg(n.hash, '' ORDER BY n.index)) FROM audit.ledger_nodes n
-                WHERE n.level = seal.level - 1 AND n.index >= (old_size >> (8 * seal.level)) << 8 AND n.index < (size >> (8 * seal.level)) << 8 GROUP BY 2;
+                SELECT height, n.index >> 8, audit.tree_root(string_agg(n.hash, '' ORDER BY n.index)) FROM audit.ledger_nodes n
+                WHERE n.level = height - 1 AND n.index >= (old_size >> (8 * height)) << 8 AND n.index < (size >> (8 * height)) << 8 GROUP BY 2;
         END IF;
-        level := level + 1;
+        height := height + 1;
     END LOOP;
 END
 $$;
