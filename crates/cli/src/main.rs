@@ -13,6 +13,7 @@ mod families;
 mod feed;
 mod find;
 mod hold;
+mod key;
 mod migrate;
 mod pages;
 mod record;
@@ -20,6 +21,7 @@ mod redact;
 mod reset;
 mod retain;
 mod row;
+mod seal;
 mod settle;
 mod show;
 mod spool;
@@ -145,6 +147,9 @@ enum Command {
     /// an operator. Exits with 1 when a month that was to move did not.
     #[command(verbatim_doc_comment)]
     Settle(Settle),
+    Seal(seal::Seal),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Finds what was changed, removed or inserted in the trail since it was sealed.
     ///
     /// Reads every row and compares it with the ledger, which `seal` makes. For an auditor's
@@ -525,6 +530,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     if let Command::Redact(arguments) = &cli.command {
         return redact::run(arguments);
     }
+    if let Command::Key(command) = &cli.command {
+        return key::run(command);
+    }
     if let Command::Migrate(Migrate { print: true, .. }) = &cli.command {
         migrate::print()?;
         return Ok(ExitCode::SUCCESS);
@@ -552,7 +560,8 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Verify(arguments) => {
             return runtime()?.block_on(verify::run(&database, &arguments));
         }
-        Command::Spool(_) | Command::Redact(_) => {}
+        Command::Seal(arguments) => return seal::run(&database, &arguments),
+        Command::Spool(_) | Command::Redact(_) | Command::Key(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)
