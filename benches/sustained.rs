@@ -38,6 +38,8 @@ const SINGLE_ROWS: usize = 3_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
     Audit,
+    /// Without hashing the rows for the ledger.
+    Unhashed,
     /// A batch is one message of the protocol.
     Copy,
     /// A batch is messages of 64 KiB, as the pipeline sends it.
@@ -50,6 +52,7 @@ impl Way {
     fn name(self) -> &'static str {
         match self {
             Self::Audit => "tracing-audit",
+            Self::Unhashed => "without hashes",
             Self::Copy => "raw COPY",
             Self::CopyPieces => "raw COPY by 64 KiB",
             Self::Unnest => "INSERT from UNNEST",
@@ -82,7 +85,7 @@ fn main() {
         ("TCP", postgres.url()),
     ];
     empty(&runtime, &postgres);
-    let warm_up = trail(&urls[0].1, &spool.0, spans);
+    let warm_up = trail(&urls[0].1, &spool.0, spans, true);
     println!(
         "{spans} records, {} bytes of values each, in batches of {:.0} rows",
         traffic::value_bytes(),
@@ -95,7 +98,7 @@ fn main() {
     let mut cases: Vec<_> = urls
         .iter()
         .flat_map(|(name, url)| {
-            [Way::Audit, Way::Copy, Way::CopyPieces].map(|way| (*name, url, way))
+            [Way::Audit, Way::Unhashed, Way::Copy, Way::CopyPieces].map(|way| (*name, url, way))
         })
         .collect();
     // What they cost is not a matter of the socket.
@@ -106,10 +109,11 @@ fn main() {
         let mut rows = spans;
         let took = match way {
             Way::Audit => {
-                let trail = trail(url, &spool.0, spans);
+                let trail = trail(url, &spool.0, spans, true);
                 cpu.extend(trail.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / spans as f64));
                 Ok(trail.took)
             }
+            Way::Unhashed => Ok(trail(url, &spool.0, spans, false).took),
             Way::Copy => runtime.block_on(copy(url, &leaves, usize::MAX)),
             Way::CopyPieces => runtime.block_on(copy(url, &leaves, 64 * 1024)),
             Way::Unnest => runtime.block_on(unnest(url, &leaves)),
@@ -194,11 +198,12 @@ struct Trail {
 }
 
 /// Opens and closes audited spans as fast as the pipeline takes them, until all their rows are committed.
-fn trail(url: &str, spool: &Path, spans: usize) -> Trail {
+fn trail(url: &str, spool: &Path, spans: usize, hash: bool) -> Trail {
     let patience = Duration::from_mins(5);
     let audit = Audit::builder()
         .postgres(url)
         .spool(spool)
+        .hash_batches(hash)
         .start()
         .expect("the pipeline starts");
     // The tables are there when this is committed.

@@ -140,12 +140,19 @@ CREATE TABLE audit.removals (
     last_seq   bigint      NOT NULL,
     rows       bigint      NOT NULL,
     sha256     bytea       NOT NULL,
+    batch      bigint,
+    from_leaf  bigint,
+    hashes     bytea,
     removed_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     removed_by text        NOT NULL,
     PRIMARY KEY (partition, removed_at, writer_id, first_seq)
 );
+CREATE INDEX removals_batch_idx ON audit.removals (writer_id, batch);
 COMMENT ON TABLE audit.removals IS 'What retention removed: for each batch with rows in a removed partition, how many, and a hash of them.';
-COMMENT ON COLUMN audit.removals.sha256 IS 'sha256 over one sha256 for each million of its rows in the order of seq, which is over the sha256 of each of these; a row as its text in UTF8.';
+COMMENT ON COLUMN audit.removals.sha256 IS 'sha256 over the hashes of its rows, by which they were leaves of the batch''s Merkle tree, in the order of seq.';
+COMMENT ON COLUMN audit.removals.batch IS 'The first seq of the batch; NULL: of no batch.';
+COMMENT ON COLUMN audit.removals.from_leaf IS 'Where its rows stood in the batch''s Merkle tree, from 0; they followed each other.';
+COMMENT ON COLUMN audit.removals.hashes IS 'What stands for its rows in that tree: the roots of the largest full subtrees that they made up, from the left, 32 bytes each.';
 
 CREATE TABLE audit.legal_holds (
     id        uuid        NOT NULL DEFAULT gen_random_uuid() PRIMARY KEY,
@@ -166,6 +173,18 @@ CREATE TABLE audit.legal_hold_lifts (
     lifted_at timestamptz NOT NULL DEFAULT clock_timestamp()
 );
 COMMENT ON TABLE audit.legal_hold_lifts IS 'The end of a legal hold: who lifted it, when and why.';
+
+-- What an event of the trail has of a row of a small table, so that the row is proven with the event.
+CREATE FUNCTION audit.row_sha256(r anyelement) RETURNS bytea
+    LANGUAGE sql STABLE
+    SET search_path = pg_catalog, pg_temp
+    SET timezone = 'UTC'
+    SET bytea_output = 'hex'
+    SET intervalstyle = 'postgres'
+AS $$
+    SELECT sha256(convert_to(to_jsonb(r)::text, 'UTF8'))
+$$;
+COMMENT ON FUNCTION audit.row_sha256(anyelement) IS 'The hash of a row as jsonb, with times in UTC; for the functions of the trail.';
 
 -- Prevents PREPARE TRANSACTION: a prepared transaction keeps its locks after its session ends. Postgres refuses to
 -- prepare a transaction that has executed NOTIFY.
@@ -752,6 +771,7 @@ CREATE FUNCTION audit.place_hold(
 AS $$
 DECLARE
     hold     uuid;
+    hashed   bytea;
     parent   text;
     leaf     text;
     is_known boolean := tenant_id IS NULL OR coalesce(even_if_unknown, false);
@@ -781,8 +801,8 @@ BEGIN
     END IF;
     INSERT INTO audit.legal_holds (reason, tenant_id, kinds, from_time, to_time, placed_by)
         VALUES (reason, tenant_id, CASE WHEN kinds IS NOT NULL THEN audit.check_kinds(kinds) END, from_time, to_time, session_user)
-        RETURNING id INTO hold;
-    PERFORM audit.append_event('audit.hold_placed', 'legal_hold', hold::text, reason, NULL, tenant_id, NULL);
+        RETURNING id, audit.row_sha256(legal_holds) INTO hold, hashed;
+    PERFORM audit.append_event('audit.hold_placed', 'legal_hold', hold::text, reason, NULL, tenant_id, jsonb_build_object('sha256', encode(hashed, 'hex')));
     RETURN hold;
 END
 $$;
@@ -794,6 +814,7 @@ CREATE FUNCTION audit.lift_hold(hold uuid, reason text) RETURNS void
 AS $$
 DECLARE
     tenant uuid;
+    hashed bytea;
 BEGIN
     PERFORM audit.check_text('the reason why a hold ends', reason, 4096);
     SELECT h.tenant_id INTO tenant FROM audit.legal_holds h WHERE h.id = hold;
@@ -801,11 +822,12 @@ BEGIN
         RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
     END IF;
     -- Another may lift it at the same moment.
-    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING;
+    INSERT INTO audit.legal_hold_lifts AS l (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING
+        RETURNING audit.row_sha256(l) INTO hashed;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
+    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, jsonb_build_object('sha256', encode(hashed, 'hex')));
 END
 $$;
 COMMENT ON FUNCTION audit.lift_hold(uuid, text) IS 'Ends a legal hold.';
@@ -826,19 +848,20 @@ CREATE FUNCTION audit.set_least_age(age interval, reason text) RETURNS uuid
 AS $$
 DECLARE
     before interval;
+    hashed bytea;
 BEGIN
     PERFORM audit.check_text('the reason of a change', reason, 4096);
     -- One change after the other, each with what was so before it.
     LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
     before := audit.least_age();
     BEGIN
-        INSERT INTO audit.settings (least_age, reason, changed_by) VALUES (age, reason, session_user);
+        INSERT INTO audit.settings AS s (least_age, reason, changed_by) VALUES (age, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
     EXCEPTION WHEN check_violation OR not_null_violation THEN
         RAISE EXCEPTION 'audit trail: the least age is a span from a day to a thousand years, no part of which is negative'
             USING ERRCODE = 'invalid_parameter_value';
     END;
     RETURN audit.append_event('audit.setting_changed', 'setting', 'least_age', reason, NULL, NULL,
-        jsonb_build_object('before', before, 'after', age));
+        jsonb_build_object('before', before, 'after', age, 'sha256', encode(hashed, 'hex')));
 END
 $$;
 COMMENT ON FUNCTION audit.set_least_age(interval, text) IS 'Sets below which age no record is removed, whatever an operator asks for; recorded in the trail. Returns the id of the event.';
@@ -984,6 +1007,7 @@ DECLARE
     hashed    bytea;
     referring text[];
     event     uuid;
+    at        timestamptz;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
     IF leaf !~ '^[a-z_]+_[0-9]{4}_[0-9]{2}$' OR audit.time_column(parent) IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
@@ -1006,27 +1030,31 @@ BEGIN
         RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
             USING ERRCODE = 'object_in_use';
     END IF;
-    -- By the million: the hashes of some more rows are too long for one value.
+    IF EXISTS (SELECT FROM audit.ledger) THEN
+        EXECUTE format('SELECT count(DISTINCT (b.writer_id, b.first_seq)) FROM audit_parts.%I r JOIN audit.batches b ON b.writer_id = r.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq
+            WHERE b.root IS NULL AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)', leaf) INTO batches;
+        IF batches > 0 THEN
+            RAISE EXCEPTION 'audit_parts.%: not removed: % batches with rows in it are not sealed yet', leaf, batches
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run tracing-audit seal --once.';
+        END IF;
+    END IF;
+    at := clock_timestamp();
     EXECUTE format(
-        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
-         SELECT $1, $2, p.writer_id, min(p.first_seq), max(p.last_seq), sum(p.rows), sha256(string_agg(p.sha256, '''' ORDER BY p.part)), session_user
+        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, batch, from_leaf, hashes, removed_at, removed_by)
+         SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
          FROM (
-             SELECT h.writer_id, h.batch, h.part, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows, sha256(string_agg(h.sha256, '''' ORDER BY h.seq, h.id)) AS sha256
-             FROM (
-                 SELECT s.*, (row_number() OVER (PARTITION BY s.writer_id, s.batch ORDER BY s.seq, s.id) - 1) / 1000000 AS part
-                 FROM (
-                     SELECT r.writer_id, b.first_seq AS batch, r.seq, r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256
-                     FROM audit_parts.%I r LEFT JOIN LATERAL (
-                         SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
-                     OFFSET 0) s) h
-             GROUP BY h.writer_id, h.batch, h.part) p
-         GROUP BY p.writer_id, p.batch', leaf) USING leaf, plan.parent;
+             SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
+                 string_agg(h.leaf_hash, '''' ORDER BY h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.month), h.writer_id, b.first_seq) AS from_leaf
+             FROM (%s) h LEFT JOIN LATERAL (
+                 SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+             GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
+    -- By the million: the hashes of many more are too long for one value.
     SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
         FROM (
             SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
             FROM (
-                SELECT r.writer_id, r.first_seq, r.sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
-                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp()) h
+                SELECT r.writer_id, r.first_seq, audit.row_sha256(r) AS sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at = at) h
             GROUP BY h.part) p;
     -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
     -- is made from here on.
@@ -1042,7 +1070,7 @@ BEGIN
     EXECUTE format('DROP TABLE audit_parts.%I', leaf);
     event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
         'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
-        'from', plan.from_time, 'to', plan.to_time));
+        'from', plan.from_time, 'to', plan.to_time, 'removed_at', at));
     RETURN event;
 END
 $$;

@@ -69,10 +69,12 @@ pub mod migrations {
 }
 
 /// The formats of the ledger (docs/ledger-format.md).
+#[cfg(feature = "ledger")]
 pub mod ledger {
-    #[cfg(feature = "ledger")]
-    pub use crate::ledger::{checkpoint, key, note, paths, tiles};
-    pub use crate::ledger::{layout, leaf, tree};
+    pub use crate::ledger::{
+        checkpoint, entry, evidence, images, key, layout, leaf, note, paths, proof, tiles, tree,
+        witness,
+    };
     use crate::sink::postgres::partitions::Month;
 
     /// Returns the month of the time in an id, in UTC, counted from the year 0.

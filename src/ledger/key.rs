@@ -8,8 +8,6 @@ use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::note::is_key_name;
-
 /// The greatest length of a key's text that is read, in bytes.
 const MAX_KEY_BYTES: usize = 1024;
 
@@ -49,6 +47,12 @@ pub enum KeyError {
     /// The system has no random bytes.
     #[error("the operating system gave no random bytes for the key")]
     Random(#[source] getrandom::Error),
+}
+
+/// Whether a key may have this name.
+pub(super) fn is_key_name(name: &str) -> bool {
+    let is_refused = |char: char| char.is_whitespace() || char == '+' || char < ' ';
+    !name.is_empty() && !name.chars().any(is_refused)
 }
 
 /// A verifier key: the name, the algorithm and the public key by which signatures are recognized.

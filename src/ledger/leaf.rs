@@ -2,8 +2,7 @@
 
 use sha2::{Digest as _, Sha256};
 
-/// A SHA-256 hash.
-pub type Hash = [u8; 32];
+use super::tree::Hash;
 
 /// Returns the SHA-256 of bytes.
 #[must_use]
@@ -25,7 +24,7 @@ pub struct Leaf {
 /// and the bytes.
 #[must_use]
 pub fn leaf(table: &TablePrefix, core: &[u8], content: &[u8]) -> Leaf {
-    let content = Sha256::digest(content).into();
+    let content = digest(content);
     Leaf {
         hash: leaf_of(table, core, &content),
         content,
@@ -69,5 +68,30 @@ impl Leaf {
         print[..4].copy_from_slice(&self.hash[..4]);
         print[4..].copy_from_slice(&self.content[..4]);
         print
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::tree;
+    use crate::ledger::vectors::hex;
+
+    /// Frozen, format 1.
+    #[test]
+    fn leaf_of_a_row_is_golden() {
+        let content = digest(b"\0\0\0\x01s");
+        let leaf = leaf_of(
+            &TablePrefix::new("events"),
+            b"\0\0\0\x01c\xff\xff\xff\xff",
+            &content,
+        );
+        let data = [
+            &b"\x01\0\0\0\x06events\0\0\0\x01c\xff\xff\xff\xff"[..],
+            &content,
+        ];
+        assert_eq!(leaf, tree::leaf_hash(&data.concat()));
+        let golden = "9898ef0cae7283d048222d2d0ad43d58f7a367e353c492b0f375c49e45a8eca2";
+        assert_eq!(leaf, hex(golden));
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use data_encoding::BASE64;
 
-use super::key::Vkey;
+use super::key::{Vkey, is_key_name};
 
 /// The greatest size of a note that is read, in bytes.
 pub const MAX_NOTE_BYTES: usize = 64 * 1024;
@@ -107,14 +107,6 @@ impl fmt::Display for NoteSignature {
     }
 }
 
-/// Whether a key may have this name.
-pub(super) fn is_key_name(name: &str) -> bool {
-    !name.is_empty()
-        && !name
-            .chars()
-            .any(|char| char.is_whitespace() || char == '+' || is_refused(char))
-}
-
 /// Whether no note may have this character.
 fn is_refused(char: char) -> bool {
     char < ' ' && char != '\n'
@@ -171,10 +163,19 @@ impl Note {
         &self.signatures
     }
 
-    /// Adds a signature below the others, unless it is there.
+    /// Adds a signature below the others, in place of an earlier one by the same key: there are verifiers that refuse a
+    /// note with two.
     pub fn add(&mut self, signature: NoteSignature) {
-        if !self.signatures.contains(&signature) {
-            self.signatures.push(signature);
+        self.signatures
+            .retain(|other| (&other.name, other.key_id) != (&signature.name, signature.key_id));
+        self.signatures.push(signature);
+    }
+
+    /// Returns the same text with other signatures.
+    pub(super) fn with_signatures(&self, signatures: Vec<NoteSignature>) -> Self {
+        Self {
+            text: self.text.clone(),
+            signatures,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Tiles: how a log's tree and entries are published as files (<https://c2sp.org/tlog-tiles>).
 
 use std::fmt;
+use std::ops::Range;
 
 use super::tree::{self, Hash, Subtree};
 
@@ -181,6 +182,13 @@ impl NodeInTile {
         })
     }
 
+    /// Returns which hashes of the tile's level are below the node, counted from the first tile on: the node is the root
+    /// above them.
+    pub fn hashes(self) -> Range<u64> {
+        let first = self.index * u64::from(TILE_WIDTH) + u64::from(self.first);
+        first..first + u64::from(self.count)
+    }
+
     /// Returns the node's hash, given the tile's; `None` if the tile is not wide enough.
     pub fn hash(self, tile: &[Hash]) -> Option<Hash> {
         let first = usize::from(self.first);
@@ -308,6 +316,26 @@ mod tests {
         let tiles: Vec<_> = tiles_between(0, 256).collect();
         assert_eq!(tiles, [tile(0, 0, 256), tile(1, 0, 1)]);
         assert_eq!(bundles_between(0, 70_000).count(), 274);
+    }
+
+    #[test]
+    fn node_is_above_hashes_of_one_tile() {
+        let node = NodeInTile::of(Subtree {
+            level: 10,
+            index: 65,
+        });
+        let node = node.unwrap();
+        assert_eq!((node.level, node.index), (1, 1));
+        assert_eq!(node.hashes(), 260..264);
+        let full = NodeInTile::of(Subtree { level: 8, index: 5 }).unwrap();
+        assert_eq!((full.level, full.hashes()), (1, 5..6));
+        assert_eq!(
+            NodeInTile::of(Subtree {
+                level: 64,
+                index: 0
+            }),
+            None
+        );
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod compare;
 mod difference;
 mod finding;
 mod leaks;
+mod ledger;
 mod look;
 mod mend;
 mod partitions;
@@ -47,11 +48,12 @@ use partitions::Leaf;
 use server::Schema;
 
 /// The names that `--check` accepts.
-pub(crate) const CHECKS: [&str; 39] = [
+pub(crate) const CHECKS: [&str; 40] = [
     "accepted",
     "batch_rows",
     "batches",
     "bypass",
+    "checkpoint",
     "clock",
     "closed_roles",
     "columns",
@@ -295,6 +297,8 @@ async fn look_at_all(
         "Records",
         records::check(look, arguments.max_age, is_whole).await?,
     ));
+    let of_ledger = settled("checkpoint", ledger::check(look).await)?;
+    groups.push(("Ledger", of_ledger));
     let of_tracked = tracked::check(look, &arguments.expect_tracked).await;
     groups.push(("Tracked tables", settled("tracked tables", of_tracked)?));
     Ok((groups, true))

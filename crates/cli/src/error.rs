@@ -6,6 +6,9 @@ use std::io;
 use std::path::PathBuf;
 
 use sqlx::error::DatabaseError;
+use tracing_audit::__program::ledger::checkpoint::CheckpointError;
+use tracing_audit::__program::ledger::evidence::ProofError;
+use tracing_audit::__program::ledger::key::KeyError;
 use tracing_audit::__program::{Unreachable, UrlError};
 
 /// Why a command failed.
@@ -53,6 +56,53 @@ pub(crate) enum Error {
     /// The rules of redaction cannot be used.
     #[error(transparent)]
     Redact(#[from] tracing_audit::redact::RedactionError),
+    /// A checkpoint is given, and no key.
+    #[error("a checkpoint is verified with the log's key: give --key")]
+    NoKey,
+    /// A file cannot be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// A file cannot be written.
+    #[error("cannot write {}: {source}", .path.display())]
+    WriteFile {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: io::Error,
+    },
+    /// There is no checkpoint.
+    #[error("there is no checkpoint yet: run `tracing-audit seal`, or give --checkpoint")]
+    NoCheckpoint,
+    /// A checkpoint is not the log's.
+    #[error("the checkpoint cannot be trusted: {source}")]
+    Checkpoint {
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
+    /// What the trail has of a record is not what was sealed.
+    #[error(
+        "a record, or another of its batch, is not as it was sealed, so nothing can be proven: run `tracing-audit verify`"
+    )]
+    NotProven,
+    /// A proof proves nothing.
+    #[error("{}: {source}", .path.display())]
+    NoProof {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<ProofError>,
+    },
+    /// A verifier key cannot be read.
+    #[error("this is no verifier key (NAME+ID+BASE64): {source}")]
+    VerifierKey {
+        /// What is wrong with it.
+        source: KeyError,
+    },
     /// The text to be redacted cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     Text {
@@ -229,7 +279,7 @@ impl Error {
     /// Returns the process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::NothingFound(_) => 1,
+            Self::NothingFound(_) | Self::NotProven | Self::NoProof { .. } => 1,
             _ => 2,
         }
     }

@@ -1,9 +1,12 @@
 //! `verify`: compares the trail with its ledger, and the ledger with the checkpoint that was signed.
 
 mod batches;
-mod binary;
+pub(crate) mod binary;
 mod finding;
-mod log;
+pub(crate) mod log;
+pub(crate) mod nodes;
+pub(crate) mod published;
+mod recorded;
 mod rows;
 mod tiles;
 
@@ -15,20 +18,25 @@ use std::time::{Duration, Instant};
 use futures_util::future::try_join_all;
 use serde_json::json;
 use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
-use tracing_audit::__program::ledger::leaf::Hash;
+use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::paths::Head;
 
 use self::batches::{Batch, Batches, differences};
-use self::finding::{Finding, Kind};
+use self::finding::Finding;
 use self::log::{Log, Reader};
+use self::published::Published;
+use self::recorded::Recorded;
 use self::rows::Rows;
+use self::tiles::Tiles;
 use crate::Verify;
 use crate::database::{CATALOG_FIRST, Database};
 use crate::error::Error;
 
 /// What each transaction begins with. The order of a table's rows is that of its file; a scan that
 /// begins where another is would read a batch's rows far apart.
-const SET_UP: &str = "SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
+const SET_UP: &str = "SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -38,15 +46,43 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     let failed = |source| database.read_error(source);
     let begun = Instant::now();
     let mut connection = database.connect_to_trail().await?;
+    // Before the snapshot: the log has all that the checkpoint has by then.
+    let mut published = Published::read(&mut connection, arguments).await?;
     let snapshot = begin(&mut connection, None).await.map_err(failed)?;
-    let log = Reader::new(Vec::new(), None)
-        .read(&mut connection)
+    let published_sizes = published.sizes();
+    let tiles = published
+        .tiles
+        .as_mut()
+        .map(|tiles| tiles as &mut dyn Tiles);
+    let reader = Reader::new(published_sizes, tiles);
+    let mut log = reader
+        .read(&mut connection, arguments.since)
         .await
         .map_err(failed)?;
-    let mut log = log;
-    let mut findings = std::mem::take(&mut log.findings);
-    let batches = std::mem::take(&mut log.batches);
-    let rows = Rows::new(&batches);
+    let is_signed = published
+        .compare(&mut connection, &log)
+        .await
+        .map_err(failed)?;
+    log.name_changed(is_signed);
+    let mut findings = std::mem::take(&mut published.findings);
+    findings.append(&mut log.findings);
+    if let Some(tiles) = &mut published.tiles {
+        findings.extend(tiles.findings());
+    }
+    let is_partial = arguments.since.is_some() || arguments.tenant.is_some();
+    let mut recorded = Recorded::read(&mut connection, !is_partial)
+        .await
+        .map_err(failed)?;
+    findings.append(&mut recorded.findings);
+    let mut batches = std::mem::take(&mut log.batches);
+    batches.note_removals(&mut recorded.removed);
+    if let Some(tenant) = &arguments.tenant {
+        let rows = rows_of_tenant(&mut connection, tenant)
+            .await
+            .map_err(failed)?;
+        batches.choose(&rows);
+    }
+    let rows = Rows::new(&batches, &recorded.erased, is_partial);
     let mut connections = vec![connection];
     for _ in 1..arguments.jobs {
         let mut connection = database.connect().await?;
@@ -61,6 +97,9 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
             .map(|connection| rows.read(connection)),
     );
     with_progress(&rows, reading).await.map_err(failed)?;
+    rows.name_strangers(&mut connections[0])
+        .await
+        .map_err(failed)?;
     let (count, bytes) = (rows.rows.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
@@ -71,6 +110,8 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     }
     let summary = Summary {
         log,
+        head: published.newest.map(|newest| newest.checkpoint.head),
+        notes: recorded.notes,
         rows: count,
         bytes,
         took: begun.elapsed(),
@@ -83,9 +124,33 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     })
 }
 
+/// Returns the writer and the seq of each row of a tenant.
+async fn rows_of_tenant(
+    connection: &mut PgConnection,
+    tenant: &str,
+) -> Result<Vec<(Uuid, i64)>, sqlx::Error> {
+    let mut rows = Vec::new();
+    for table in Table::ALL {
+        let query = format!(
+            "SELECT writer_id, seq FROM audit.{} WHERE tenant_id = audit.tenant_uuid($1)",
+            table.name()
+        );
+        let of_table: Vec<(Uuid, i64)> = sqlx::query_as(AssertSqlSafe(query))
+            .bind(tenant)
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await?;
+        rows.extend(of_table);
+    }
+    Ok(rows)
+}
+
 /// What was verified.
 struct Summary {
     log: Log,
+    /// The checkpoint that it was compared with.
+    head: Option<Head>,
+    notes: Vec<String>,
     rows: u64,
     bytes: u64,
     took: Duration,
@@ -143,8 +208,13 @@ async fn unproven(
     batches: Batches,
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
-    for mut batch in batches.all {
-        if batch.root.is_none() {
+    let are_chosen: Vec<bool> = batches
+        .all
+        .iter()
+        .map(|batch| batches.is_chosen(batch))
+        .collect();
+    for (mut batch, is_chosen) in batches.all.into_iter().zip(are_chosen) {
+        if batch.root.is_none() || !is_chosen {
             continue;
         }
         if let Some(seen) = batch.unproven() {
@@ -181,6 +251,8 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
             "rows": summary.rows,
             "bytes": summary.bytes,
             "entries": summary.log.size,
+            "checkpoint": summary.head.map(|head| head.size),
+            "notes": summary.notes,
             "unsealed_rows": summary.log.unsealed_rows,
             "seconds": summary.took.as_secs_f64(),
         });
@@ -189,6 +261,16 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
     }
     for finding in findings {
         writeln!(out, "{finding}")?;
+    }
+    for note in &summary.notes {
+        writeln!(out, "{note}")?;
+    }
+    match summary.head {
+        Some(head) => writeln!(out, "compared with the checkpoint of {} entries", head.size)?,
+        None => writeln!(
+            out,
+            "compared with the database's own ledger alone, which whoever changes rows can change: give --key and --checkpoint"
+        )?,
     }
     let outcome = match findings.len() {
         0 => String::from("nothing was changed"),

@@ -10,7 +10,7 @@ use super::copy::{self, Encoder, Provenance};
 use super::partitions::Month;
 use crate::config::Batching;
 use crate::delivery::required::{Fate, Required};
-use crate::ledger::layout;
+use crate::ledger::layout::Columns;
 use crate::ledger::leaf::{self, Leaf as RowHashes, TablePrefix};
 use crate::ledger::tree;
 use crate::record::decode;
@@ -68,7 +68,7 @@ pub(crate) struct Batch {
 /// The Merkle tree of a batch's rows (docs/ledger-format.md).
 #[derive(Debug)]
 pub(crate) struct Tree {
-    pub(crate) root: leaf::Hash,
+    pub(crate) root: tree::Hash,
     /// The fingerprint of each row, in the order of the tree.
     pub(crate) fingerprints: Vec<u8>,
 }
@@ -348,7 +348,7 @@ impl Batch {
             .flat_map(|leaf| &leaf.hashes)
             .copied()
             .collect();
-        let table = TablePrefix::new(layout::DEAD_LETTERS_TABLE);
+        let table = TablePrefix::new(Columns::of_dead_letters().table);
         hashes.extend(self.dead_letters.iter().map(|letter| {
             let (core, content) = letter.images(identity);
             leaf::leaf(&table, &core, &content)

@@ -4,9 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Hash, Leaf};
+use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Leaf};
+use tracing_audit::__program::ledger::tree::{self, Hash, Part};
 
 use super::finding::{Finding, Kind};
+use super::recorded::Removed;
 
 /// The tables whose rows a batch has, in the order of its tree.
 pub(super) const TABLES: [&str; 5] = [
@@ -25,6 +27,8 @@ pub(super) struct Seen {
     pub(super) place: Place,
     pub(super) id: Option<Uuid>,
     pub(super) leaf: Leaf,
+    /// Whether it has no salt, as after an erasure.
+    pub(super) is_blank: bool,
 }
 
 /// Where a row stands in the tree of its batch.
@@ -50,6 +54,9 @@ pub(super) struct Batch {
     pub(super) first_id: Option<Uuid>,
     pub(super) last_id: Option<Uuid>,
     pub(super) committed_us: i64,
+    /// The ranges of its tree whose rows were removed.
+    pub(super) removed: Vec<Removed>,
+    is_chosen: bool,
     rows: Mutex<Rows>,
 }
 
@@ -78,16 +85,29 @@ impl Batch {
             first_id: None,
             last_id: None,
             committed_us: 0,
+            removed: Vec::new(),
+            is_chosen: false,
             rows: Mutex::new(Rows::Seen(Vec::new())),
         }
     }
 
     pub(super) fn count(&self) -> usize {
-        usize::try_from(self.last_seq - self.first_seq + 1).unwrap_or(usize::MAX)
+        let count = self
+            .last_seq
+            .saturating_sub(self.first_seq)
+            .saturating_add(1);
+        usize::try_from(count).unwrap_or(0)
+    }
+
+    /// Returns how many of its rows were not removed.
+    fn left(&self) -> usize {
+        let removed: u64 = self.removed.iter().map(|range| range.rows).sum();
+        self.count()
+            .saturating_sub(usize::try_from(removed).unwrap_or(usize::MAX))
     }
 
     /// Takes a row; if it is the last, compares the root.
-    pub(super) fn take(&self, row: Seen, compare: impl FnOnce(&mut Vec<Seen>) -> bool) -> Taken {
+    pub(super) fn take(&self, row: Seen) -> Taken {
         let mut rows = self
             .rows
             .lock()
@@ -96,10 +116,10 @@ impl Batch {
             Rows::Proven => Taken::TooMany,
             Rows::Seen(seen) => {
                 if seen.is_empty() {
-                    seen.reserve_exact(self.count().min(1 << 16));
+                    seen.reserve_exact(self.left().min(1 << 16));
                 }
                 seen.push(row);
-                if seen.len() == self.count() && compare(seen) {
+                if seen.len() == self.left() && self.has_root_of(seen) {
                     *rows = Rows::Proven;
                 }
                 Taken::Yes
@@ -107,14 +127,39 @@ impl Batch {
         }
     }
 
+    /// Whether these rows, each once, and what stands for those that were removed have its root.
+    fn has_root_of(&self, seen: &mut [Seen]) -> bool {
+        seen.sort_unstable_by_key(|row| row.place);
+        let mut rows = seen.iter().map(|row| Part::Leaf(row.leaf.hash));
+        let mut parts = Vec::with_capacity(seen.len() + self.removed.len());
+        let mut at = 0;
+        for range in &self.removed {
+            let before = range.from_leaf.saturating_sub(at);
+            parts.extend(
+                rows.by_ref()
+                    .take(usize::try_from(before).unwrap_or(usize::MAX)),
+            );
+            parts.push(Part::Covered {
+                leaves: range.rows,
+                hashes: &range.hashes,
+            });
+            at = range.from_leaf.saturating_add(range.rows);
+        }
+        parts.extend(rows);
+        tree::root_with(self.count() as u64, parts).ok() == self.root
+    }
+
     /// Returns the rows that were seen, unless they are proven.
+    /// A batch all of whose rows were removed has none to prove.
     pub(super) fn unproven(&mut self) -> Option<Vec<Seen>> {
+        let is_gone = self.left() == 0 && self.has_root_of(&mut []);
         let rows = self
             .rows
             .get_mut()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match rows {
             Rows::Proven => None,
+            Rows::Seen(seen) if seen.is_empty() && is_gone => None,
             Rows::Seen(seen) => Some(std::mem::take(seen)),
         }
     }
@@ -126,6 +171,8 @@ pub(super) struct Batches {
     pub(super) all: Vec<Batch>,
     /// Those of each writer by their first seq, once [`sort`](Self::sort) was called.
     of_writer: HashMap<Uuid, Vec<(i64, usize)>>,
+    /// Whether only some are to be verified.
+    are_chosen: bool,
 }
 
 impl Batches {
@@ -141,12 +188,39 @@ impl Batches {
         }
     }
 
+    /// Notes which rows of the batches were removed.
+    pub(super) fn note_removals(&mut self, removed: &mut HashMap<(Uuid, i64), Vec<Removed>>) {
+        if removed.is_empty() {
+            return;
+        }
+        for batch in &mut self.all {
+            if let Some(ranges) = removed.remove(&(batch.writer, batch.first_seq)) {
+                batch.removed = ranges;
+            }
+        }
+    }
+
     /// Returns the batch that has this seq of a writer.
     pub(super) fn find(&self, writer: &Uuid, seq: i64) -> Option<usize> {
         let batches = self.of_writer.get(writer)?;
         let after = batches.partition_point(|(first_seq, _)| *first_seq <= seq);
         let (_, at) = *batches.get(after.checked_sub(1)?)?;
         (self.all[at].last_seq >= seq).then_some(at)
+    }
+
+    /// Notes which of them are to be verified: those with a row of a tenant.
+    pub(super) fn choose(&mut self, rows: &[(Uuid, i64)]) {
+        self.are_chosen = true;
+        for (writer, seq) in rows {
+            if let Some(at) = self.find(writer, *seq) {
+                self.all[at].is_chosen = true;
+            }
+        }
+    }
+
+    /// Whether a batch's rows are verified.
+    pub(super) fn is_chosen(&self, batch: &Batch) -> bool {
+        !self.are_chosen || batch.is_chosen
     }
 
     pub(super) fn has_writer(&self, writer: &Uuid) -> bool {
@@ -176,6 +250,10 @@ pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8
         for row in &seen {
             let print = row.leaf.fingerprint();
             if !rows.contains(&print[..]) {
+                if row.is_blank {
+                    findings.push(of_row(Kind::ErasureUnrecorded, row, ""));
+                    continue;
+                }
                 let part = if contents.contains(&print[4..]) {
                     CORE
                 } else {
@@ -214,8 +292,10 @@ fn missing_and_doubled(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
     let mut expected = batch.first_seq;
     let mut rows = by_seq.iter().peekable();
     while let Some(row) = rows.next() {
-        missing(batch, expected, row.place.seq, &mut findings);
-        expected = row.place.seq + 1;
+        if batch.removed.is_empty() {
+            missing(batch, expected, row.place.seq, &mut findings);
+        }
+        expected = row.place.seq.saturating_add(1);
         while let Some(double) = rows.next_if(|next| next.place.seq == row.place.seq) {
             findings.push(
                 Finding::new(Kind::RowInserted, "there is another row with its seq").of_row(
@@ -227,7 +307,24 @@ fn missing_and_doubled(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
             );
         }
     }
-    missing(batch, expected, batch.last_seq + 1, &mut findings);
+    if batch.removed.is_empty() {
+        missing(
+            batch,
+            expected,
+            batch.last_seq.saturating_add(1),
+            &mut findings,
+        );
+    } else if seen.len() < batch.left() {
+        let detail = format!(
+            "{} of its rows, beside those that were removed",
+            batch.left() - seen.len()
+        );
+        findings.push(Finding::new(Kind::RowMissing, detail).of_batch(
+            batch.writer,
+            batch.first_seq,
+            batch.index,
+        ));
+    }
     findings
 }
 

@@ -8,7 +8,7 @@ use sqlx::types::Uuid;
 const HEADER_BYTES: usize = 19;
 
 /// Runs `COPY (query) TO STDOUT (FORMAT binary)` and hands over each row.
-pub(super) async fn read(
+pub(crate) async fn read(
     connection: &mut PgConnection,
     query: &str,
     mut each: impl FnMut(Fields<'_>) -> Result<(), sqlx::Error>,
@@ -41,24 +41,24 @@ pub(super) async fn read(
 
 /// The fields of a row that are not read yet.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields<'a> {
+pub(crate) struct Fields<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Fields<'a> {
     /// Returns the fields that are left, as they were sent.
-    pub(super) fn bytes(self) -> &'a [u8] {
+    pub(crate) fn bytes(self) -> &'a [u8] {
         self.rest
     }
 
     /// Returns the next field's bytes; `None` for NULL.
-    pub(super) fn field(&mut self) -> Result<Option<&'a [u8]>, sqlx::Error> {
+    pub(crate) fn field(&mut self) -> Result<Option<&'a [u8]>, sqlx::Error> {
         let image = self.images(1)?;
         Ok((image.len() > 4 || image == [0; 4]).then(|| &image[4..]))
     }
 
     /// Returns the next fields as they were sent, with their lengths.
-    pub(super) fn images(&mut self, count: usize) -> Result<&'a [u8], sqlx::Error> {
+    pub(crate) fn images(&mut self, count: usize) -> Result<&'a [u8], sqlx::Error> {
         let all = self.rest;
         for _ in 0..count {
             skip(&mut self.rest)?;
@@ -66,32 +66,20 @@ impl<'a> Fields<'a> {
         Ok(&all[..all.len() - self.rest.len()])
     }
 
-    pub(super) fn uuid(&mut self) -> Result<Option<Uuid>, sqlx::Error> {
+    pub(crate) fn uuid(&mut self) -> Result<Option<Uuid>, sqlx::Error> {
         Ok(self.fixed()?.map(Uuid::from_bytes))
     }
 
-    pub(super) fn i64(&mut self) -> Result<Option<i64>, sqlx::Error> {
+    pub(crate) fn i64(&mut self) -> Result<Option<i64>, sqlx::Error> {
         Ok(self.fixed()?.map(i64::from_be_bytes))
     }
 
-    pub(super) fn i32(&mut self) -> Result<Option<i32>, sqlx::Error> {
-        Ok(self.fixed()?.map(i32::from_be_bytes))
-    }
-
-    pub(super) fn is_true(&mut self) -> Result<bool, sqlx::Error> {
+    pub(crate) fn is_true(&mut self) -> Result<bool, sqlx::Error> {
         Ok(self.fixed()?.is_some_and(|[byte]| byte == 1))
     }
 
-    pub(super) fn text(&mut self) -> Result<Option<&'a str>, sqlx::Error> {
-        let field = self.field()?;
-        field
-            .map(std::str::from_utf8)
-            .transpose()
-            .map_err(|_| broken())
-    }
-
     /// Returns the next field if it has `N` bytes; one of another length is not of its type.
-    pub(super) fn fixed<const N: usize>(&mut self) -> Result<Option<[u8; N]>, sqlx::Error> {
+    pub(crate) fn fixed<const N: usize>(&mut self) -> Result<Option<[u8; N]>, sqlx::Error> {
         let field = self.field()?;
         field
             .map(TryInto::try_into)

@@ -10,6 +10,12 @@ use sqlx::types::Uuid;
 pub(super) enum Kind {
     /// The signature of a checkpoint is not one of the key.
     SignatureInvalid,
+    /// There is no checkpoint.
+    CheckpointMissing,
+    /// The checkpoint is not in its format.
+    CheckpointBroken,
+    /// Too few witnesses have cosigned the checkpoint.
+    WitnessMissing,
     /// The newest checkpoint is older than allowed.
     CheckpointStale,
     /// The log has fewer entries than the checkpoint, and the database was at that checkpoint once.
@@ -40,6 +46,12 @@ pub(super) enum Kind {
     RowMissing,
     /// A row that no batch has.
     RowInserted,
+    /// Rows were removed, and the event that tells of it is not there, or tells otherwise.
+    RemovalUnrecorded,
+    /// Rows were removed that were to be kept.
+    RemovalEarly,
+    /// The content of rows is gone, and no erasure is recorded that tells of it.
+    ErasureUnrecorded,
     /// Some row of a batch is not what it was, and nothing tells which.
     BatchDiffers,
 }
@@ -49,6 +61,9 @@ impl Kind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::SignatureInvalid => "signature_invalid",
+            Self::CheckpointMissing => "checkpoint_missing",
+            Self::CheckpointBroken => "checkpoint_broken",
+            Self::WitnessMissing => "witness_missing",
             Self::CheckpointStale => "checkpoint_stale",
             Self::TailCut => "tail_cut",
             Self::Restored => "restored",
@@ -64,6 +79,9 @@ impl Kind {
             Self::RowsReordered => "rows_reordered",
             Self::RowMissing => "row_missing",
             Self::RowInserted => "row_inserted",
+            Self::RemovalUnrecorded => "removal_unrecorded",
+            Self::RemovalEarly => "removal_early",
+            Self::ErasureUnrecorded => "erasure_unrecorded",
             Self::BatchDiffers => "batch_differs",
         }
     }
@@ -72,6 +90,9 @@ impl Kind {
     fn words(self) -> &'static str {
         match self {
             Self::SignatureInvalid => "signature invalid",
+            Self::CheckpointMissing => "checkpoint missing",
+            Self::CheckpointBroken => "checkpoint broken",
+            Self::WitnessMissing => "witness missing",
             Self::CheckpointStale => "checkpoint stale",
             Self::TailCut => "tail cut",
             Self::Restored => "restored to an earlier state",
@@ -87,6 +108,9 @@ impl Kind {
             Self::RowsReordered => "rows reordered",
             Self::RowMissing => "row missing",
             Self::RowInserted => "row inserted",
+            Self::RemovalUnrecorded => "removal unrecorded",
+            Self::RemovalEarly => "removal too early",
+            Self::ErasureUnrecorded => "erasure unrecorded",
             Self::BatchDiffers => "batch differs",
         }
     }

@@ -1,12 +1,14 @@
 //! The log: whether each batch's row is what its entry says, and the entries are those of the tree
 //! that was signed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
+use sqlx::Executor as _;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::leaf::{Hash, digest};
-use tracing_audit::__program::ledger::tree::{self, Frontier};
+use tracing_audit::__program::ledger::leaf::digest;
+use tracing_audit::__program::ledger::tree::{self, Frontier, Hash};
 
 use super::batches::{Batch, Batches};
 use super::binary::{self, Fields};
@@ -17,7 +19,7 @@ use super::tiles::{Tiles, what_differs};
 const ENTRY_VERSION: u8 = 1;
 
 /// How many of the columns of [`QUERY`] an entry has, from the sixth.
-const ENTRY_COLUMNS: usize = 14;
+pub(crate) const ENTRY_COLUMNS: usize = 14;
 
 /// Each entry with the batch that it is of, and each batch with its entry. Compared here and not by
 /// functions of the database, which are no better protected than its rows.
@@ -29,10 +31,20 @@ const QUERY: &str = "
         w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
     FROM audit.ledger l FULL JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
         LEFT JOIN audit.writers w ON w.writer_id = b.writer_id AND b.first_seq = 1
-    ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
+";
+const ORDER: &str = " ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
+
+/// The entry from which on the log is read, for batches that were committed since a time: the first
+/// of the tile that has the first of them.
+const FIRST_SINCE: &str = "
+    SELECT coalesce((SELECT min(l.index) FROM audit.batches b JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
+        WHERE b.committed_at >= now() - make_interval(secs => $1)), (SELECT coalesce(max(index) + 1, 0) FROM audit.ledger)) / 256 * 256";
+
+/// How many entries may be missing at once; more are one finding.
+const MOST_MISSING: i64 = 10_000_000;
 
 /// How many findings of one kind are named one by one.
-const MOST_NAMED: usize = 1000;
+const MOST_NAMED: usize = 100_000;
 
 /// The last entry of a writer that was read.
 struct Last {
@@ -51,7 +63,19 @@ pub(super) struct Reader<'a> {
     stored: Frontier,
     /// The tree over those that are computed from the batches, where they are there.
     computed: Frontier,
+    changed_writers: HashSet<Uuid>,
+    nodes: Nodes,
     log: Log,
+}
+
+/// An entry that is not what it was.
+pub(super) struct Mismatch {
+    is_stored_published: bool,
+    is_computed_published: bool,
+    /// The columns in which the batch differs from what was published; empty if nothing was.
+    changed: Vec<&'static str>,
+    at: (Uuid, i64),
+    index: i64,
 }
 
 /// What was read.
@@ -60,6 +84,8 @@ pub(super) struct Log {
     pub(super) batches: Batches,
     pub(super) findings: Vec<Finding>,
     pub(super) size: u64,
+    /// The first entry that was read.
+    pub(super) first: i64,
     /// For each wanted size that the log reaches: the root of the ledger's hashes, and the root
     /// of those that are computed from the batches.
     pub(super) roots: Vec<(u64, Hash, Hash)>,
@@ -69,6 +95,9 @@ pub(super) struct Log {
     lost: Vec<(i64, Uuid, i64)>,
     /// Entries that the ledger does not have, with the writer and the first seq where they are known.
     gaps: Vec<(i64, Option<(Uuid, i64)>)>,
+    mismatches: Vec<Mismatch>,
+    /// Entries that are of other batches than those that were published.
+    others: Vec<i64>,
 }
 
 /// An entry, as its batch's row gives it.
@@ -103,17 +132,74 @@ impl<'a> Reader<'a> {
             next_index: 0,
             stored: Frontier::default(),
             computed: Frontier::default(),
+            changed_writers: HashSet::new(),
+            nodes: Nodes::default(),
             log: Log::default(),
         }
     }
 
-    pub(super) async fn read(mut self, connection: &mut PgConnection) -> Result<Log, sqlx::Error> {
+    /// Reads the log from the entries of batches on that were committed since so many seconds ago, or
+    /// all of it.
+    pub(super) async fn read(
+        mut self,
+        connection: &mut PgConnection,
+        since: Option<Duration>,
+    ) -> Result<Log, sqlx::Error> {
+        let mut query = format!("{QUERY}{ORDER}");
+        if let Some(since) = since {
+            let first: i64 = sqlx::query_scalar(FIRST_SINCE)
+                .bind(since.as_secs_f64())
+                .persistent(false)
+                .fetch_one(&mut *connection)
+                .await?;
+            if first > 0 && self.resume(connection, first).await? {
+                let seconds = since.as_secs_f64();
+                query = format!(
+                    "{QUERY} WHERE l.index >= {first} OR l.index IS NULL AND b.committed_at >= now() - make_interval(secs => {seconds}){ORDER}"
+                );
+                // Each by its index.
+                connection
+                    .execute("SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off")
+                    .await?;
+                query = query.replace("FULL JOIN", "LEFT JOIN");
+            }
+        }
         self.note_roots();
-        binary::read(connection, QUERY, |row| self.row(row)).await?;
+        binary::read(connection, &query, |row| self.row(row)).await?;
         self.log.size = u64::try_from(self.next_index).unwrap_or(0);
         self.log.batches.sort();
         self.log.name_missing();
+        let wrong = self.nodes.compare(connection).await?;
+        self.log.findings.extend(wrong);
         Ok(self.log)
+    }
+
+    /// Begins behind the first entries, by the roots of their full subtrees. Whether these are what was
+    /// signed shows when the root of the whole is compared. Returns false if one is not there.
+    async fn resume(
+        &mut self,
+        connection: &mut PgConnection,
+        first: i64,
+    ) -> Result<bool, sqlx::Error> {
+        let size = u64::try_from(first).unwrap_or_default();
+        let mut subtrees = Vec::new();
+        for subtree in tree::cover(0, size) {
+            match super::nodes::of_log(connection, subtree).await? {
+                Some(hash) => subtrees.push(hash),
+                None => return Ok(false),
+            }
+        }
+        let Some(frontier) = Frontier::resume(size, subtrees) else {
+            return Ok(false);
+        };
+        self.stored = frontier.clone();
+        self.computed = frontier;
+        self.next_index = first;
+        self.log.first = first;
+        // What was before it is not compared here.
+        self.wanted.retain(|wanted| *wanted >= size);
+        self.nodes.begin_at(first);
+        Ok(true)
     }
 
     fn row(&mut self, mut row: Fields<'_>) -> Result<(), sqlx::Error> {
@@ -132,25 +218,19 @@ impl<'a> Reader<'a> {
             }
             return Ok(());
         };
+        if index < self.next_index || index - self.next_index > MOST_MISSING {
+            let detail = "the entry stands where none can";
+            let finding = Finding::new(Kind::LedgerChanged, detail);
+            self.find(finding.of_batch(writer, first_seq, Some(index)));
+            return Ok(());
+        }
         while self.next_index < index {
             self.no_entry();
         }
-        if index < self.next_index {
-            return Ok(());
-        }
-        let published = self.published();
-        let truth = published.unwrap_or(stored);
         let computed = entry.as_ref().map(|entry| tree::leaf_hash(&entry.bytes));
-        self.judge(
-            writer,
-            first_seq,
-            published,
-            stored,
-            computed,
-            entry.as_ref(),
-        );
+        self.judge((writer, first_seq), stored, entry.as_ref());
         if let Some(mut entry) = entry {
-            self.follow(&entry, truth);
+            self.follow(&entry, stored);
             if !entry.is_as_sealed(has_own_prints) {
                 let detail = "its root or its fingerprints are not what was sealed";
                 let finding = Finding::new(Kind::HeaderChanged, detail);
@@ -160,48 +240,56 @@ impl<'a> Reader<'a> {
             self.log.batches.add(entry.batch);
         }
         self.stored.append(stored);
+        self.nodes.append(stored);
         self.computed.append(computed.unwrap_or(stored));
         self.next_index += 1;
         self.note_roots();
         Ok(())
     }
 
-    /// Compares an entry with what was published of it.
-    fn judge(
-        &mut self,
-        writer: Uuid,
-        first_seq: i64,
-        published: Option<Hash>,
-        stored: Hash,
-        computed: Option<Hash>,
-        entry: Option<&Entry>,
-    ) {
+    /// Compares an entry with what was published of it, and with what its batch is now.
+    fn judge(&mut self, at: (Uuid, i64), stored: Hash, entry: Option<&Entry>) {
         let index = self.next_index;
-        let Some(computed) = computed else {
+        let (writer, first_seq) = at;
+        let published = self.published();
+        let now = entry.map(|entry| (tree::leaf_hash(&entry.bytes), &entry.bytes));
+        if published.is_some_and(|published| published != stored) {
+            let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
+            if then
+                .as_deref()
+                .and_then(writer_and_first_seq)
+                .is_some_and(|then| then != at)
+            {
+                self.log.others.push(index);
+                if now.is_none() {
+                    self.log.lost.push((index, writer, first_seq));
+                }
+                return;
+            }
+        }
+        let Some((computed, bytes)) = now else {
             self.log.lost.push((index, writer, first_seq));
             return;
         };
-        let truth = published.unwrap_or(stored);
-        if computed != truth {
-            let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
-            let detail = match (then, entry) {
-                (Some(then), Some(entry)) => what_differs(&then, &entry.bytes),
-                _ => String::from("the batch's row, or the writer's, is not what was sealed"),
-            };
-            self.find(Finding::new(Kind::HeaderChanged, detail).of_batch(
-                writer,
-                first_seq,
-                Some(index),
-            ));
+        if computed == stored && published.is_none_or(|published| published == stored) {
+            return;
         }
-        if stored != truth {
-            self.find(
-                Finding::new(
-                    Kind::LedgerChanged,
-                    "the entry's hash is not what was published",
-                )
-                .of_batch(writer, first_seq, Some(index)),
-            );
+        let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
+        let changed = then
+            .map(|then| what_differs(&then, bytes))
+            .unwrap_or_default();
+        let mismatch = Mismatch {
+            is_stored_published: published == Some(stored),
+            is_computed_published: published == Some(computed),
+            changed,
+            at,
+            index,
+        };
+        // An entry that follows a changed one has another hash of it.
+        let follows = mismatch.changed == ["previous"] && self.changed_writers.contains(&writer);
+        if !follows && self.log.mismatches.len() < MOST_NAMED {
+            self.changed_writers.insert(writer);
+            self.log.mismatches.push(mismatch);
         }
     }
 
@@ -209,9 +297,11 @@ impl<'a> Reader<'a> {
     fn follow(&mut self, entry: &Entry, hash: Hash) {
         let batch = &entry.batch;
         let last = self.last_of.get(&batch.writer);
-        let expected = last.map_or(1, |last| last.last_seq + 1);
+        let expected = last.map_or(1, |last| last.last_seq.saturating_add(1));
         let previous = last.map(|last| last.entry_hash);
-        if batch.first_seq != expected {
+        if last.is_none() && self.log.first > 0 {
+            // The one before it was not read.
+        } else if batch.first_seq != expected {
             let detail = format!("the entry before it of this writer ends before seq {expected}");
             let finding = Finding::new(Kind::BatchesOutOfOrder, detail);
             self.find(finding.of_batch(batch.writer, batch.first_seq, Some(self.next_index)));
@@ -236,6 +326,7 @@ impl<'a> Reader<'a> {
         self.log.gaps.push((index, known));
         let hash = published.unwrap_or_default();
         self.stored.append(hash);
+        self.nodes.append(hash);
         self.computed.append(hash);
         self.next_index += 1;
         self.note_roots();
@@ -265,6 +356,45 @@ impl<'a> Reader<'a> {
 }
 
 impl Log {
+    /// Whether something was found that makes the log's root another.
+    pub(super) fn is_explained(&self) -> bool {
+        !(self.mismatches.is_empty() && self.others.is_empty() && self.findings.is_empty())
+    }
+
+    /// Names the entries that are not what they were. `is_computed_signed`: whether the root over the
+    /// batches, as they are, is the one that was signed.
+    pub(super) fn name_changed(&mut self, is_computed_signed: Option<bool>) {
+        for mismatch in std::mem::take(&mut self.mismatches) {
+            let (writer, first_seq) = mismatch.at;
+            let is_ledger = mismatch.is_computed_published
+                || !mismatch.is_stored_published && is_computed_signed == Some(true);
+            let (kind, detail) = if is_ledger {
+                (
+                    Kind::LedgerChanged,
+                    String::from("the hash of the entry is not what was sealed"),
+                )
+            } else if mismatch.changed.is_empty() {
+                (
+                    Kind::HeaderChanged,
+                    String::from("the batch's row, or the writer's, is not what was sealed"),
+                )
+            } else {
+                (Kind::HeaderChanged, mismatch.changed.join(", "))
+            };
+            let finding = Finding::new(kind, detail);
+            self.findings
+                .push(finding.of_batch(writer, first_seq, Some(mismatch.index)));
+        }
+        if let (Some(first), count) = (self.others.first(), self.others.len()) {
+            let mut finding = Finding::new(
+                Kind::Fork,
+                format!("{count} entries are of other batches than those that were published"),
+            );
+            finding.index = Some(*first);
+            self.findings.push(finding);
+        }
+    }
+
     /// Names the batches that are not there any more, and the entries.
     fn name_missing(&mut self) {
         for (index, known) in std::mem::take(&mut self.gaps) {
@@ -308,6 +438,97 @@ impl Log {
     }
 }
 
+/// The roots of the full subtrees that `audit.ledger_nodes` has.
+#[derive(Default)]
+struct Nodes {
+    /// What is not a full subtree yet, of each level.
+    growing: Vec<Vec<Hash>>,
+    known: HashMap<(i64, i64), Hash>,
+    counts: Vec<i64>,
+    /// Whether the first entries were left out: then only those of the first level are known.
+    is_partial: bool,
+}
+
+impl Nodes {
+    /// How many of a level make one of the next.
+    const WIDTH: usize = 256;
+
+    fn append(&mut self, entry: Hash) {
+        let mut hash = entry;
+        for level in 0.. {
+            if self.growing.len() == level {
+                self.growing.push(Vec::new());
+                self.counts.push(0);
+            }
+            self.growing[level].push(hash);
+            if self.growing[level].len() < Self::WIDTH {
+                return;
+            }
+            if self.is_partial && level > 0 {
+                self.growing[level].clear();
+                return;
+            }
+            hash = tree::root(&std::mem::take(&mut self.growing[level]));
+            let place = (
+                i64::try_from(level + 1).unwrap_or(i64::MAX),
+                self.counts[level],
+            );
+            self.counts[level] += 1;
+            self.known.insert(place, hash);
+        }
+    }
+
+    /// Begins behind full subtrees of the first level.
+    fn begin_at(&mut self, first: i64) {
+        let mut rest = first;
+        while rest > 0 {
+            rest /= 256;
+            self.growing.push(Vec::new());
+            self.counts.push(rest);
+        }
+        self.is_partial = true;
+    }
+
+    /// Compares those of the database with those that its entries have.
+    async fn compare(mut self, connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
+        let mut findings = Vec::new();
+        let from = if self.is_partial {
+            format!(
+                " WHERE level = 1 AND index >= {}",
+                self.known
+                    .keys()
+                    .map(|(_, index)| *index)
+                    .min()
+                    .unwrap_or(i64::MAX)
+            )
+        } else {
+            String::new()
+        };
+        let query = format!("SELECT level::bigint, index, hash FROM audit.ledger_nodes{from}");
+        if self.is_partial {
+            self.known.retain(|(level, _), _| *level == 1);
+        }
+        binary::read(connection, &query, |mut row| {
+            let place = (
+                row.i64()?.unwrap_or_default(),
+                row.i64()?.unwrap_or_default(),
+            );
+            let hash: Option<Hash> = row.fixed()?;
+            if self.known.remove(&place) != hash {
+                findings.push(place);
+            }
+            Ok(())
+        })
+        .await?;
+        findings.extend(self.known.into_keys());
+        let named = findings.into_iter().take(MOST_NAMED).map(|(level, index)| {
+            let detail = format!("audit.ledger_nodes, level {level}, index {index}: it is not what the entries below it have");
+            Finding::new(Kind::LedgerChanged, detail)
+        });
+        Ok(named.collect())
+    }
+}
+
 /// Reads the batch of a row of [`QUERY`], and makes its entry.
 fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
     let mut images = row;
@@ -328,23 +549,28 @@ fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
     fields.images(1)?;
     let batch_root = fields.fixed()?;
     let has_fingerprints = fields.is_true()?;
+    Ok(Some(Entry {
+        bytes: entry_bytes(in_entry, fields)?,
+        last_seq,
+        batch,
+        batch_root,
+        has_fingerprints,
+    }))
+}
+
+/// Makes an entry of its columns and of its writer's row in `audit.writers`.
+pub(crate) fn entry_bytes(in_entry: &[u8], mut writer: Fields<'_>) -> Result<Vec<u8>, sqlx::Error> {
     let mut bytes = vec![ENTRY_VERSION];
     bytes.extend_from_slice(in_entry);
-    let registration = fields.bytes();
-    match fields.uuid()? {
+    let registration = writer.bytes();
+    match writer.uuid()? {
         Some(_) => {
             bytes.extend_from_slice(&32_u32.to_be_bytes());
             bytes.extend_from_slice(&digest(registration));
         }
         None => bytes.extend_from_slice(&(-1_i32).to_be_bytes()),
     }
-    Ok(Some(Entry {
-        bytes,
-        last_seq,
-        batch,
-        batch_root,
-        has_fingerprints,
-    }))
+    Ok(bytes)
 }
 
 /// Returns the hash of the writer's previous entry that an entry has.

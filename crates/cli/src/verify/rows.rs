@@ -1,24 +1,30 @@
 //! The rows: each is hashed and handed to its batch, several parts of the trail at once.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::layout::{DEAD_LETTERS as DEAD_LETTER_COLUMNS, Layout};
-use tracing_audit::__program::ledger::leaf::{Hash, TablePrefix, leaf};
-use tracing_audit::__program::ledger::tree;
+use tracing_audit::__program::ledger::layout::Columns;
+use tracing_audit::__program::ledger::leaf::{TablePrefix, leaf, leaf_of};
 use tracing_audit::__program::{Table, ledger};
 
 use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
 use super::binary::{self, Fields};
 use super::finding::{Finding, Kind};
+use super::recorded::Erased;
+
+/// Which of these rows no batch has.
+const WITHOUT_BATCH: &str = "
+    SELECT u.writer_id, u.seq FROM unnest($1::uuid[], $2::bigint[]) u (writer_id, seq)
+    WHERE coalesce((SELECT b.last_seq FROM audit.batches b WHERE b.writer_id = u.writer_id AND b.first_seq <= u.seq ORDER BY b.first_seq DESC LIMIT 1), 0) < u.seq";
 
 /// How many rows of a table are read at once.
 const SLICE_ROWS: u64 = 500_000;
 
 /// How many findings are named one by one.
-const MOST_NAMED: usize = 1000;
+const MOST_NAMED: usize = 100_000;
 
 /// A part of a table: the rows with ids from one up to before another.
 #[derive(Clone, Debug)]
@@ -32,23 +38,37 @@ pub(super) struct Slice {
 /// The rows that are read, and what is known of them so far.
 pub(super) struct Rows<'a> {
     batches: &'a Batches,
+    erased: &'a HashMap<Uuid, Erased>,
     slices: Vec<Slice>,
     next: AtomicUsize,
     pub(super) rows: AtomicU64,
     pub(super) bytes: AtomicU64,
-    pub(super) unsealed: AtomicU64,
     findings: Mutex<Vec<Finding>>,
+    /// Whether only some batches are verified: rows of others are met, and are no finding.
+    is_partial: bool,
+    /// Rows whose batch was not read.
+    strangers: Mutex<Vec<(Uuid, i64, Finding)>>,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(batches: &'a Batches) -> Self {
+    pub(super) fn new(
+        batches: &'a Batches,
+        erased: &'a HashMap<Uuid, Erased>,
+        is_partial: bool,
+    ) -> Self {
         Self {
             batches,
-            slices: slices(batches),
+            erased,
+            slices: if is_partial {
+                parts(batches)
+            } else {
+                slices(batches)
+            },
+            is_partial,
+            strangers: Mutex::new(Vec::new()),
             next: AtomicUsize::new(0),
             rows: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
-            unsealed: AtomicU64::new(0),
             findings: Mutex::new(Vec::new()),
         }
     }
@@ -62,7 +82,7 @@ impl<'a> Rows<'a> {
     /// Reads slices for as long as there is one that nobody reads.
     pub(super) async fn read(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         while let Some(slice) = self.slices.get(self.next.fetch_add(1, Relaxed)) {
-            let table = TableReader::new(slice.table);
+            let table = TableReader::new(slice.table, self.erased);
             let query = table.query(slice);
             let (mut rows, mut bytes) = (0, 0);
             binary::read(connection, &query, |row| {
@@ -81,15 +101,22 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
-    fn row(&self, table: &TableReader, row: Fields<'_>) -> Result<(), sqlx::Error> {
+    fn row(&self, table: &TableReader<'_>, row: Fields<'_>) -> Result<(), sqlx::Error> {
         let read = table.read(row)?;
         let writer = read.writer.unwrap_or_default();
         let seq = read.seen.place.seq;
         let Some(at) = self.batches.find(&writer, seq) else {
-            self.find(stranger(&read, "no batch has it"));
+            if self.is_partial {
+                self.note_stranger(&read, writer);
+            } else {
+                self.find(stranger(&read, "no batch has it"));
+            }
             return Ok(());
         };
         let batch = &self.batches.all[at];
+        if !self.batches.is_chosen(batch) {
+            return Ok(());
+        }
         if read.dead_since.is_some_and(|at| at != batch.committed_us) {
             let detail = "created_at is not when its batch was committed";
             self.find(Finding::new(Kind::RowEdited, detail).of_row(
@@ -99,15 +126,66 @@ impl<'a> Rows<'a> {
                 seq,
             ));
         }
-        let Some(root) = batch.root else {
-            if batch.index.is_none() {
-                self.unsealed.fetch_add(1, Relaxed);
-            }
+        if read.is_edited {
+            let detail = "its content is not what an erasure left of it";
+            let table = TABLES[usize::from(read.seen.place.table)];
+            self.find(Finding::new(Kind::RowEdited, detail).of_row(
+                table,
+                read.seen.id,
+                writer,
+                seq,
+            ));
+        }
+        if batch.root.is_none() {
             return Ok(());
-        };
-        let taken = batch.take(read.seen, |seen| is_root_of(seen, &root));
+        }
+        let taken = batch.take(read.seen);
         if matches!(taken, Taken::TooMany) {
             self.find(stranger(&read, "its batch is complete without it"));
+        }
+        Ok(())
+    }
+
+    fn note_stranger(&self, read: &Read, writer: Uuid) {
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if strangers.len() < MOST_NAMED {
+            let finding = stranger(read, "no batch has it");
+            strangers.push((writer, read.seen.place.seq, finding));
+        }
+    }
+
+    /// Of the rows whose batch was not read, names those that have none.
+    pub(super) async fn name_strangers(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        let strangers = std::mem::take(
+            &mut *self
+                .strangers
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        let (writers, seqs): (Vec<Uuid>, Vec<i64>) = strangers
+            .iter()
+            .map(|(writer, seq, _)| (*writer, *seq))
+            .unzip();
+        let without: Vec<(Uuid, i64)> = sqlx::query_as(WITHOUT_BATCH)
+            .bind(writers)
+            .bind(seqs)
+            .persistent(false)
+            .fetch_all(connection)
+            .await?;
+        let without: HashSet<(Uuid, i64)> = without.into_iter().collect();
+        for (writer, seq, finding) in strangers {
+            if without.contains(&(writer, seq)) {
+                self.find(finding);
+            }
         }
         Ok(())
     }
@@ -127,13 +205,6 @@ fn stranger(read: &Read, detail: &str) -> Finding {
     let table = TABLES[usize::from(read.seen.place.table)];
     let writer = read.writer.unwrap_or_default();
     Finding::new(Kind::RowInserted, detail).of_row(table, read.seen.id, writer, read.seen.place.seq)
-}
-
-/// Whether the rows of a batch, each once, have this root.
-fn is_root_of(seen: &mut Vec<Seen>, root: &Hash) -> bool {
-    seen.sort_unstable_by_key(|row| row.place);
-    let leaves: Vec<Hash> = seen.iter().map(|row| row.leaf.hash).collect();
-    tree::root(&leaves) == *root
 }
 
 /// Cuts the trail into parts: where so many rows have begun, by the ids of the batches.
@@ -171,11 +242,48 @@ fn slices(batches: &Batches) -> Vec<Slice> {
     slices
 }
 
+/// Cuts out the parts of the trail that have the rows of the batches that are to be verified.
+fn parts(batches: &Batches) -> Vec<Slice> {
+    let chosen = batches
+        .all
+        .iter()
+        .filter(|batch| batches.is_chosen(batch) && batch.root.is_some());
+    let mut ranges: Vec<(Uuid, Uuid)> = chosen
+        .filter_map(|batch| batch.first_id.zip(batch.last_id))
+        .collect();
+    ranges.sort_unstable();
+    let mut merged: Vec<(Uuid, Uuid)> = Vec::new();
+    for (first, last) in ranges {
+        match merged.last_mut() {
+            Some((_, before)) if first <= *before => *before = last.max(*before),
+            _ => merged.push((first, last)),
+        }
+    }
+    let mut slices = Vec::new();
+    for (first, last) in merged {
+        for table in 0..Table::ALL.len() {
+            slices.push(Slice {
+                table: u8::try_from(table).unwrap_or(u8::MAX),
+                from: Some(first),
+                // Up to before the next id.
+                to: last.as_u128().checked_add(1).map(Uuid::from_u128),
+            });
+        }
+    }
+    slices.push(Slice {
+        table: u8::try_from(Table::ALL.len()).unwrap_or(u8::MAX),
+        from: None,
+        to: None,
+    });
+    slices
+}
+
 /// Reads the rows of a table.
-struct TableReader {
+struct TableReader<'a> {
+    erased: &'a HashMap<Uuid, Erased>,
     number: u8,
     name: &'static str,
-    layout: Layout,
+    columns: &'static Columns,
     prefix: TablePrefix,
     is_dead_letters: bool,
 }
@@ -184,25 +292,28 @@ struct TableReader {
 struct Read {
     writer: Option<Uuid>,
     seen: Seen,
+    /// Whether its content was erased, and is not what the erasure left.
+    is_edited: bool,
     /// Of a dead letter: its `created_at`.
     dead_since: Option<i64>,
 }
 
-impl TableReader {
-    fn new(number: u8) -> Self {
+impl<'a> TableReader<'a> {
+    fn new(number: u8, erased: &'a HashMap<Uuid, Erased>) -> Self {
         let name = TABLES[usize::from(number)];
         let table = Table::of_name(name);
         Self {
+            erased,
             number,
             name,
-            layout: table.map_or(DEAD_LETTER_COLUMNS, Layout::of),
+            columns: Columns::of(name).unwrap_or_else(Columns::of_dead_letters),
             prefix: TablePrefix::new(name),
             is_dead_letters: table.is_none(),
         }
     }
 
     fn query(&self, slice: &Slice) -> String {
-        let mut columns: Vec<&str> = self.layout.columns().collect();
+        let mut columns: Vec<&str> = self.columns.all().collect();
         if self.is_dead_letters {
             columns.push("created_at");
         }
@@ -220,8 +331,8 @@ impl TableReader {
 
     fn read(&self, mut row: Fields<'_>) -> Result<Read, sqlx::Error> {
         let mut fields = row;
-        let core = row.images(self.layout.core.len())?;
-        let content = row.images(self.layout.content.len())?;
+        let core = row.images(self.columns.core.len())?;
+        let content = row.images(self.columns.content.len())?;
         let id = if self.is_dead_letters {
             None
         } else {
@@ -229,6 +340,14 @@ impl TableReader {
         };
         let writer = fields.uuid()?;
         let seq = fields.i64()?.unwrap_or_default();
+        let mut leaf = leaf(&self.prefix, core, content);
+        let mut is_edited = false;
+        if let Some(erased) = id.and_then(|id| self.erased.get(&id)) {
+            // What was erased is proven by the hash that it had; what is left, by the erasure's.
+            is_edited = leaf.content != erased.left;
+            leaf.content = erased.first;
+            leaf.hash = leaf_of(&self.prefix, core, &leaf.content);
+        }
         Ok(Read {
             writer,
             seen: Seen {
@@ -238,8 +357,11 @@ impl TableReader {
                     seq,
                 },
                 id,
-                leaf: leaf(&self.prefix, core, content),
+                leaf,
+                // The salt is the first of the content.
+                is_blank: content.starts_with(&[0; 4]),
             },
+            is_edited,
             dead_since: if self.is_dead_letters {
                 row.i64()?
             } else {

@@ -3,8 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing_audit::__program::ledger::leaf::Hash;
-use tracing_audit::__program::ledger::tree;
+use tracing_audit::__program::ledger::tree::{self, Hash};
 
 use super::finding::{Finding, Kind};
 
@@ -176,13 +175,12 @@ pub(super) fn entry_field(entry: &[u8], number: usize) -> Option<&[u8]> {
     None
 }
 
-/// Names the columns in which two entries differ.
-pub(super) fn what_differs(then: &[u8], now: &[u8]) -> String {
-    let differing: Vec<&str> = ENTRY_COLUMNS
+/// Returns the columns in which two entries differ.
+pub(super) fn what_differs(then: &[u8], now: &[u8]) -> Vec<&'static str> {
+    ENTRY_COLUMNS
         .iter()
         .enumerate()
         .filter(|(at, _)| entry_field(then, *at) != entry_field(now, *at))
         .map(|(_, name)| *name)
-        .collect();
-    format!("changed: {}", differing.join(", "))
+        .collect()
 }

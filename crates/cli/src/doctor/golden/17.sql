@@ -8,6 +8,8 @@ GRANT USAGE ON SCHEMA audit TO audit_auditor;
 GRANT USAGE ON SCHEMA audit TO audit_operator;
 --@ ["privilege","audit","[\"audit_reader\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_reader;
+--@ ["privilege","audit","[\"audit_sealer\", \"USAGE\", \"\"]","",null]
+GRANT USAGE ON SCHEMA audit TO audit_sealer;
 --@ ["privilege","audit","[\"audit_writer\", \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit TO audit_writer;
 --@ ["privilege","audit","[null, \"CREATE\", \"\"]","",null]
@@ -211,8 +213,8 @@ ALTER TABLE audit.activities ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.activities","","p RANGE (id)","[\"audit\", \"activities\"]"]
 --@ ["trigger","audit.activities","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.activities FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.activities ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.activities FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.activities ENABLE ALWAYS TRIGGER append_only;
---@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea) void",null]
-CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea)
+--@ ["function","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea)","","f (writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea, root bytea DEFAULT NULL::bytea, fingerprints bytea DEFAULT NULL::bytea) void",null]
+CREATE OR REPLACE FUNCTION audit.add_batch(writer uuid, secret bytea, first_seq bigint, last_seq bigint, records jsonb, dead_letters integer, first_id uuid, last_id uuid, service_name text, library_version text, mark bytea DEFAULT NULL::bytea, root bytea DEFAULT NULL::bytea, fingerprints bytea DEFAULT NULL::bytea)
  RETURNS void
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -235,18 +237,18 @@ BEGIN
     IF first_seq IS DISTINCT FROM audit.writer_position(writer) THEN
         RAISE EXCEPTION 'audit trail: the batch does not begin where the last one of its writer ends' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version)
-        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version);
+    INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version, root, fingerprints)
+        VALUES (writer, first_seq, last_seq, records, dead_letters, first_id, last_id, mark, service_name, library_version, root, fingerprints);
 END
 $function$
 ;
---@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","function","",null]
---@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","","",null]
-ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) OWNER TO audit_maintainer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) TO audit_writer;
---@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea) TO audit_maintainer;
+--@ ["object","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea)","function","",null]
+--@ ["owner","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea)","","",null]
+ALTER FUNCTION audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea) TO audit_writer;
+--@ ["privilege","audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.add_batch(uuid,bytea,bigint,bigint,jsonb,integer,uuid,uuid,text,text,bytea,bytea,bytea) TO audit_maintainer;
 --@ ["function","audit.add_dead_letter(uuid,bytea,bigint,uuid,text,text,text,bytea,bytea)","","f (writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea) void",null]
 CREATE OR REPLACE FUNCTION audit.add_dead_letter(writer uuid, secret bytea, seq bigint, record_id uuid, kind text, sqlstate text, reason text, frame bytea, salt bytea)
  RETURNS void
@@ -261,15 +263,15 @@ DECLARE
     batch record;
 BEGIN
     PERFORM audit.check_writer(writer, secret);
-    SELECT b.first_seq, b.last_seq, b.dead_letters INTO batch FROM audit.batches b
+    SELECT b.first_seq, b.last_seq, b.dead_letters, b.committed_at INTO batch FROM audit.batches b
         WHERE b.writer_id = writer AND b.first_seq <= seq AND b.last_seq >= seq AND b.xmin = pg_current_xact_id()::xid;
     IF NOT FOUND OR batch.dead_letters <= (
         SELECT count(*) FROM audit.dead_letters d WHERE d.writer_id = writer AND d.seq BETWEEN batch.first_seq AND batch.last_seq)
     THEN
         RAISE EXCEPTION 'audit trail: the batch of this transaction has no such dead letter' USING ERRCODE = 'AT001';
     END IF;
-    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt)
-        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt);
+    INSERT INTO audit.dead_letters (writer_id, seq, record_id, kind, sqlstate, reason, frame, salt, created_at)
+        VALUES (writer, seq, record_id, kind, sqlstate, left(reason, 16384), frame, salt, batch.committed_at);
 END
 $function$
 ;
@@ -835,10 +837,14 @@ $function$
 ALTER FUNCTION audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) OWNER TO audit_maintainer;
 --@ ["privilege","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer) TO audit_maintainer;
+--@ ["column","audit.batches","added_by","","ALTER TABLE audit.batches ALTER COLUMN added_by TYPE xid8 USING added_by::xid8;"]
+ALTER TABLE audit.batches ADD COLUMN added_by xid8;
 --@ ["column","audit.batches","committed_at","","ALTER TABLE audit.batches ALTER COLUMN committed_at TYPE timestamp with time zone USING committed_at::timestamp with time zone;"]
 ALTER TABLE audit.batches ADD COLUMN committed_at timestamp with time zone;
 --@ ["column","audit.batches","dead_letters","","ALTER TABLE audit.batches ALTER COLUMN dead_letters TYPE integer USING dead_letters::integer;"]
 ALTER TABLE audit.batches ADD COLUMN dead_letters integer;
+--@ ["column","audit.batches","fingerprints","","ALTER TABLE audit.batches ALTER COLUMN fingerprints TYPE bytea USING fingerprints::bytea;"]
+ALTER TABLE audit.batches ADD COLUMN fingerprints bytea;
 --@ ["column","audit.batches","first_id","","ALTER TABLE audit.batches ALTER COLUMN first_id TYPE uuid USING first_id::uuid;"]
 ALTER TABLE audit.batches ADD COLUMN first_id uuid;
 --@ ["column","audit.batches","first_seq","","ALTER TABLE audit.batches ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
@@ -853,12 +859,18 @@ ALTER TABLE audit.batches ADD COLUMN library_version text;
 ALTER TABLE audit.batches ADD COLUMN mark bytea;
 --@ ["column","audit.batches","records","","ALTER TABLE audit.batches ALTER COLUMN records TYPE jsonb USING records::jsonb;"]
 ALTER TABLE audit.batches ADD COLUMN records jsonb;
+--@ ["column","audit.batches","root","","ALTER TABLE audit.batches ALTER COLUMN root TYPE bytea USING root::bytea;"]
+ALTER TABLE audit.batches ADD COLUMN root bytea;
 --@ ["column","audit.batches","service_name","","ALTER TABLE audit.batches ALTER COLUMN service_name TYPE text USING service_name::text;"]
 ALTER TABLE audit.batches ADD COLUMN service_name text;
 --@ ["column","audit.batches","writer_id","","ALTER TABLE audit.batches ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
 ALTER TABLE audit.batches ADD COLUMN writer_id uuid;
+--@ ["column default","audit.batches","added_by","",null]
+ALTER TABLE audit.batches ALTER COLUMN added_by SET DEFAULT pg_current_xact_id();
 --@ ["column default","audit.batches","committed_at","",null]
 ALTER TABLE audit.batches ALTER COLUMN committed_at SET DEFAULT clock_timestamp();
+--@ ["column not null","audit.batches","added_by","",null]
+ALTER TABLE audit.batches ALTER COLUMN added_by SET NOT NULL;
 --@ ["column not null","audit.batches","committed_at","",null]
 ALTER TABLE audit.batches ALTER COLUMN committed_at SET NOT NULL;
 --@ ["column not null","audit.batches","dead_letters","",null]
@@ -873,9 +885,11 @@ ALTER TABLE audit.batches ALTER COLUMN library_version SET NOT NULL;
 ALTER TABLE audit.batches ALTER COLUMN records SET NOT NULL;
 --@ ["column not null","audit.batches","writer_id","",null]
 ALTER TABLE audit.batches ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"records\", \"jsonb\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"mark\", \"bytea\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"]]",null]
+--@ ["columns","audit.batches","","[[\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"records\", \"jsonb\"], [\"dead_letters\", \"integer\"], [\"first_id\", \"uuid\"], [\"last_id\", \"uuid\"], [\"mark\", \"bytea\"], [\"service_name\", \"text\"], [\"library_version\", \"text\"], [\"committed_at\", \"timestamp with time zone\"], [\"added_by\", \"xid8\"], [\"root\", \"bytea\"], [\"fingerprints\", \"bytea\"]]",null]
 --@ ["constraint","audit.batches","batches_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_check CHECK ((last_seq >= first_seq));
+--@ ["constraint","audit.batches","batches_check1",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_check1 CHECK ((octet_length(fingerprints) = (8 * ((last_seq - first_seq) + 1))));
 --@ ["constraint","audit.batches","batches_dead_letters_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_dead_letters_check CHECK ((dead_letters >= 0));
 --@ ["constraint","audit.batches","batches_first_seq_check",null,null]
@@ -892,10 +906,14 @@ CASE
     WHEN ((dead_letters = 0) AND ((records)::text = concat('{"events": ', ((last_seq - first_seq) + 1), '}'))) THEN true
     ELSE ((((last_seq - first_seq) + 1) = (audit.count_records(records) + dead_letters)) IS TRUE)
 END);
+--@ ["constraint","audit.batches","batches_root_check",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_root_check CHECK ((octet_length(root) = 32));
 --@ ["constraint","audit.batches","batches_service_name_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_service_name_check CHECK ((octet_length(service_name) <= 1024));
 --@ ["forced row security","audit.batches","","",null]
 ALTER TABLE audit.batches FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.batches","audit.batches USING btree (added_by)","harmless",null]
+CREATE INDEX ON audit.batches USING btree (added_by);
 --@ ["index","audit.batches","audit.batches USING btree (committed_at)","harmless",null]
 CREATE INDEX ON audit.batches USING btree (committed_at);
 --@ ["logged","audit.batches","","",null]
@@ -1429,6 +1447,83 @@ $function$
 ALTER FUNCTION audit.check_writer(uuid,bytea) OWNER TO audit_maintainer;
 --@ ["privilege","audit.check_writer(uuid,bytea)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.check_writer(uuid,bytea) TO audit_maintainer;
+--@ ["column","audit.checkpoint","is_newest","","ALTER TABLE audit.checkpoint ALTER COLUMN is_newest TYPE boolean USING is_newest::boolean;"]
+ALTER TABLE audit.checkpoint ADD COLUMN is_newest boolean;
+--@ ["column","audit.checkpoint","note","","ALTER TABLE audit.checkpoint ALTER COLUMN note TYPE text USING note::text;"]
+ALTER TABLE audit.checkpoint ADD COLUMN note text;
+--@ ["column","audit.checkpoint","origin","","ALTER TABLE audit.checkpoint ALTER COLUMN origin TYPE text USING origin::text;"]
+ALTER TABLE audit.checkpoint ADD COLUMN origin text;
+--@ ["column","audit.checkpoint","signed_at","","ALTER TABLE audit.checkpoint ALTER COLUMN signed_at TYPE timestamp with time zone USING signed_at::timestamp with time zone;"]
+ALTER TABLE audit.checkpoint ADD COLUMN signed_at timestamp with time zone;
+--@ ["column","audit.checkpoint","size","","ALTER TABLE audit.checkpoint ALTER COLUMN size TYPE bigint USING size::bigint;"]
+ALTER TABLE audit.checkpoint ADD COLUMN size bigint;
+--@ ["column default","audit.checkpoint","is_newest","",null]
+ALTER TABLE audit.checkpoint ALTER COLUMN is_newest SET DEFAULT true;
+--@ ["column not null","audit.checkpoint","is_newest","",null]
+ALTER TABLE audit.checkpoint ALTER COLUMN is_newest SET NOT NULL;
+--@ ["column not null","audit.checkpoint","note","",null]
+ALTER TABLE audit.checkpoint ALTER COLUMN note SET NOT NULL;
+--@ ["column not null","audit.checkpoint","origin","",null]
+ALTER TABLE audit.checkpoint ALTER COLUMN origin SET NOT NULL;
+--@ ["column not null","audit.checkpoint","signed_at","",null]
+ALTER TABLE audit.checkpoint ALTER COLUMN signed_at SET NOT NULL;
+--@ ["column not null","audit.checkpoint","size","",null]
+ALTER TABLE audit.checkpoint ALTER COLUMN size SET NOT NULL;
+--@ ["columns","audit.checkpoint","","[[\"is_newest\", \"boolean\"], [\"origin\", \"text\"], [\"size\", \"bigint\"], [\"note\", \"text\"], [\"signed_at\", \"timestamp with time zone\"]]",null]
+--@ ["constraint","audit.checkpoint","checkpoint_is_newest_check",null,null]
+ALTER TABLE audit.checkpoint ADD CONSTRAINT checkpoint_is_newest_check CHECK (is_newest);
+--@ ["constraint","audit.checkpoint","checkpoint_note_check",null,null]
+ALTER TABLE audit.checkpoint ADD CONSTRAINT checkpoint_note_check CHECK ((octet_length(note) <= 65536));
+--@ ["constraint","audit.checkpoint","checkpoint_origin_check",null,null]
+ALTER TABLE audit.checkpoint ADD CONSTRAINT checkpoint_origin_check CHECK (((octet_length(origin) >= 1) AND (octet_length(origin) <= 1024)));
+--@ ["constraint","audit.checkpoint","checkpoint_pkey",null,null]
+ALTER TABLE audit.checkpoint ADD CONSTRAINT checkpoint_pkey PRIMARY KEY (is_newest);
+--@ ["constraint","audit.checkpoint","checkpoint_size_check",null,null]
+ALTER TABLE audit.checkpoint ADD CONSTRAINT checkpoint_size_check CHECK ((size >= 0));
+--@ ["forced row security","audit.checkpoint","","",null]
+ALTER TABLE audit.checkpoint FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.checkpoint","","",null]
+ALTER TABLE audit.checkpoint SET LOGGED;
+--@ ["object","audit.checkpoint","table","",null]
+--@ ["owner","audit.checkpoint","","",null]
+ALTER TABLE audit.checkpoint OWNER TO audit_owner;
+--@ ["policy","audit.checkpoint","adding",null,null]
+CREATE POLICY adding ON audit.checkpoint FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.checkpoint","auditor",null,null]
+CREATE POLICY auditor ON audit.checkpoint FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.checkpoint","maintainer",null,null]
+CREATE POLICY maintainer ON audit.checkpoint FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.checkpoint","operator",null,null]
+CREATE POLICY operator ON audit.checkpoint FOR SELECT TO audit_operator USING (true);
+--@ ["policy","audit.checkpoint","replacing",null,null]
+CREATE POLICY replacing ON audit.checkpoint FOR UPDATE TO audit_maintainer USING (true) WITH CHECK (true);
+--@ ["policy","audit.checkpoint","sealer",null,null]
+CREATE POLICY sealer ON audit.checkpoint FOR SELECT TO audit_sealer USING (true);
+--@ ["privilege","audit.checkpoint","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.checkpoint TO audit_auditor;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.checkpoint TO audit_maintainer;
+--@ ["privilege","audit.checkpoint","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.checkpoint TO audit_operator;
+--@ ["privilege","audit.checkpoint","[\"audit_sealer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.checkpoint TO audit_sealer;
+--@ ["row security","audit.checkpoint","","",null]
+ALTER TABLE audit.checkpoint ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.checkpoint","","r ","[\"audit\", \"checkpoint\"]"]
 --@ ["function","audit.columns_alias(oid,text)","","f (relation oid, letter text) text",null]
 CREATE OR REPLACE FUNCTION audit.columns_alias(relation oid, letter text)
  RETURNS text
@@ -1778,6 +1873,27 @@ GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_operator;
 GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_writer;
 --@ ["privilege","audit.drop_trigger(regclass,text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.drop_trigger(regclass,text) TO audit_maintainer;
+--@ ["function","audit.emptying(text,text[])","","f (parent text, fields text[]) text",null]
+CREATE OR REPLACE FUNCTION audit.emptying(parent text, fields text[])
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(CASE
+        WHEN c.name IN ('problems', 'redactions') THEN format('%I = ''{}''', c.name)
+        WHEN c.name <> 'metadata' THEN format('%I = NULL', c.name)
+        WHEN fields IS NULL OR 'metadata' = ANY (fields) THEN 'metadata = ''{}'''
+        ELSE format('metadata = r.metadata - %L::text[]', members.names) END, ', ')
+    FROM unnest(audit.leaf_columns(parent, false)) c (name), (SELECT array_agg(substring(f FROM 10)) AS names FROM unnest(fields) f WHERE f LIKE 'metadata.%') members
+    WHERE c.name <> 'salt' AND (fields IS NULL OR c.name = ANY (fields) OR c.name = 'metadata' AND members.names IS NOT NULL)
+$function$
+;
+--@ ["object","audit.emptying(text,text[])","function","",null]
+--@ ["owner","audit.emptying(text,text[])","","",null]
+ALTER FUNCTION audit.emptying(text,text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.emptying(text,text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.emptying(text,text[]) TO audit_maintainer;
 --@ ["function","audit.end_change(audit.change_context,bigint)","","f (c audit.change_context, rows bigint) void",null]
 CREATE OR REPLACE FUNCTION audit.end_change(c audit.change_context, rows bigint)
  RETURNS void
@@ -1875,6 +1991,191 @@ GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) T
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_writer;
 --@ ["privilege","audit.ensure_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.ensure_partition(text,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.erase(text,text,text,text,uuid,uuid,text[])","","f (reason text, requested_by text, of_user text DEFAULT NULL::text, of_request text DEFAULT NULL::text, of_tenant uuid DEFAULT NULL::uuid, of_record uuid DEFAULT NULL::uuid, fields text[] DEFAULT NULL::text[], OUT event uuid, OUT rows bigint, OUT dead_letters bigint) record",null]
+CREATE OR REPLACE FUNCTION audit.erase(reason text, requested_by text, of_user text DEFAULT NULL::text, of_request text DEFAULT NULL::text, of_tenant uuid DEFAULT NULL::uuid, of_record uuid DEFAULT NULL::uuid, fields text[] DEFAULT NULL::text[], OUT event uuid, OUT rows bigint, OUT dead_letters bigint)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    erasure constant uuid := gen_random_uuid();
+    -- Not what the trail says about itself; and not what is empty already.
+    chosen  constant text := '($1 IS NULL OR r.user_id = $1) AND ($2 IS NULL OR r.request_id = $2) AND ($3 IS NULL OR r.tenant_id = $3) AND ($4 IS NULL OR r.id = $4) AND r.salt <> ''''';
+    known   constant text[] := ARRAY(SELECT DISTINCT c FROM unnest(audit.record_tables()) t, unnest(audit.leaf_columns(t, false)) c WHERE c <> 'salt' ORDER BY c);
+    parent  text;
+    leaf    text;
+    which   text;
+    holds   text;
+    changed bigint;
+    hashed  bytea;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    PERFORM audit.check_text('the reason of an erasure', reason, 4096);
+    PERFORM audit.check_text('who asked for an erasure', requested_by, 4096);
+    IF num_nonnulls(of_user, of_request, of_tenant, of_record) = 0 THEN
+        RAISE EXCEPTION 'audit trail: an erasure is of a user, a request, a tenant or a record' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    IF cardinality(fields) = 0 OR EXISTS (SELECT FROM unnest(fields) f WHERE (f = ANY (known) OR f LIKE 'metadata._%') IS NOT TRUE) THEN
+        RAISE EXCEPTION 'audit trail: what can be erased are %, and metadata.NAME', array_to_string(known, ', ') USING ERRCODE = 'undefined_column';
+    END IF;
+    -- No hold is placed from here on.
+    PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts IN SHARE MODE');
+    rows := 0;
+    FOREACH parent IN ARRAY audit.record_tables() LOOP
+        CONTINUE WHEN audit.emptying(parent, fields) IS NULL;
+        which := concat(chosen, ' AND ', replace(audit.by_the_host(parent), 'service_name', 'r.service_name'));
+        FOR leaf IN SELECT audit.leaves(parent) LOOP
+            PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
+            EXECUTE format('SELECT count(*), string_agg(DISTINCT h.id::text, '', '') FROM audit_parts.%1$I r LEFT JOIN audit.held(%2$L, ''-infinity'', ''infinity'') o ON o.tenant_id IS NULL OR o.tenant_id = r.tenant_id
+                LEFT JOIN audit.legal_holds h ON h.id = o.id AND r.%3$I >= h.from_time AND r.%3$I < h.to_time WHERE %4$s', leaf, parent, audit.time_column(parent), which)
+                INTO changed, holds USING of_user, of_request, of_tenant, of_record;
+            IF holds IS NOT NULL THEN
+                RAISE EXCEPTION 'audit_parts.%: not erased: held by the legal hold %', leaf, holds USING ERRCODE = 'object_in_use';
+            END IF;
+            CONTINUE WHEN changed = 0;
+            EXECUTE format('ALTER TABLE audit_parts.%I DISABLE TRIGGER append_only, DISABLE TRIGGER append_only_rows', leaf);
+            EXECUTE format(
+                'WITH before AS MATERIALIZED (SELECT r.id, r.writer_id, r.seq, r.ctid AS place, sha256(%1$s) AS content_hash FROM audit_parts.%2$I r WHERE %3$s),
+                    after AS (
+                        UPDATE audit_parts.%2$I r SET %4$s, salt = %5$s FROM before b WHERE r.ctid = b.place
+                        RETURNING b.*, sha256(%1$s) AS remaining_hash)
+                 INSERT INTO audit.erasures (erasure_id, table_name, id, writer_id, seq, fields, content_hash, remaining_hash)
+                 SELECT $5, %6$L, a.id, a.writer_id, a.seq, coalesce($6, ''{}''), a.content_hash, a.remaining_hash FROM after a ORDER BY a.id',
+                audit.images_expression(parent, false), leaf, which, audit.emptying(parent, fields),
+                CASE WHEN fields IS NULL THEN '''''' ELSE 'substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16)' END, parent)
+                USING of_user, of_request, of_tenant, of_record, erasure, fields;
+            GET DIAGNOSTICS changed = ROW_COUNT;
+            EXECUTE format('ALTER TABLE audit_parts.%I ENABLE ALWAYS TRIGGER append_only, ENABLE ALWAYS TRIGGER append_only_rows', leaf);
+            rows := rows + changed;
+        END LOOP;
+    END LOOP;
+    -- Records that Postgres refused are kept as bytes.
+    SELECT count(*) INTO dead_letters FROM audit.dead_letters d
+        WHERE d.record_id = of_record OR position(convert_to(coalesce(of_user, of_request), 'UTF8') IN d.frame) > 0;
+    IF rows > 0 THEN
+        SELECT sha256(string_agg(audit.row_sha256(e), '' ORDER BY e.number)) INTO hashed FROM audit.erasures e WHERE e.erasure_id = erasure;
+        -- Not what was erased: the event stays.
+        event := audit.append_event('audit.erased', 'erasure', erasure::text, reason, NULL, of_tenant, jsonb_build_object(
+            'rows', rows, 'fields', coalesce(fields, '{}'), 'requested_by', requested_by, 'sha256', encode(hashed, 'hex'),
+            'of', CASE WHEN of_user IS NOT NULL THEN 'user' WHEN of_request IS NOT NULL THEN 'request' WHEN of_record IS NOT NULL THEN 'record' ELSE 'tenant' END));
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.erase(text,text,text,text,uuid,uuid,text[])","function","",null]
+--@ ["owner","audit.erase(text,text,text,text,uuid,uuid,text[])","","",null]
+ALTER FUNCTION audit.erase(text,text,text,text,uuid,uuid,text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.erase(text,text,text,text,uuid,uuid,text[])","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.erase(text,text,text,text,uuid,uuid,text[]) TO audit_operator;
+--@ ["privilege","audit.erase(text,text,text,text,uuid,uuid,text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.erase(text,text,text,text,uuid,uuid,text[]) TO audit_maintainer;
+--@ ["column","audit.erasures","content_hash","","ALTER TABLE audit.erasures ALTER COLUMN content_hash TYPE bytea USING content_hash::bytea;"]
+ALTER TABLE audit.erasures ADD COLUMN content_hash bytea;
+--@ ["column","audit.erasures","erasure_id","","ALTER TABLE audit.erasures ALTER COLUMN erasure_id TYPE uuid USING erasure_id::uuid;"]
+ALTER TABLE audit.erasures ADD COLUMN erasure_id uuid;
+--@ ["column","audit.erasures","fields","","ALTER TABLE audit.erasures ALTER COLUMN fields TYPE text[] USING fields::text[];"]
+ALTER TABLE audit.erasures ADD COLUMN fields text[];
+--@ ["column","audit.erasures","id","","ALTER TABLE audit.erasures ALTER COLUMN id TYPE uuid USING id::uuid;"]
+ALTER TABLE audit.erasures ADD COLUMN id uuid;
+--@ ["column","audit.erasures","number","","ALTER TABLE audit.erasures ALTER COLUMN number TYPE bigint USING number::bigint;"]
+ALTER TABLE audit.erasures ADD COLUMN number bigint;
+--@ ["column","audit.erasures","remaining_hash","","ALTER TABLE audit.erasures ALTER COLUMN remaining_hash TYPE bytea USING remaining_hash::bytea;"]
+ALTER TABLE audit.erasures ADD COLUMN remaining_hash bytea;
+--@ ["column","audit.erasures","seq","","ALTER TABLE audit.erasures ALTER COLUMN seq TYPE bigint USING seq::bigint;"]
+ALTER TABLE audit.erasures ADD COLUMN seq bigint;
+--@ ["column","audit.erasures","table_name","","ALTER TABLE audit.erasures ALTER COLUMN table_name TYPE text USING table_name::text;"]
+ALTER TABLE audit.erasures ADD COLUMN table_name text;
+--@ ["column","audit.erasures","writer_id","","ALTER TABLE audit.erasures ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.erasures ADD COLUMN writer_id uuid;
+--@ ["column identity","audit.erasures","number","","ALTER TABLE audit.erasures ALTER COLUMN number SET GENERATED BY DEFAULT;"]
+ALTER TABLE audit.erasures ALTER COLUMN number ADD GENERATED BY DEFAULT AS IDENTITY;
+--@ ["column not null","audit.erasures","content_hash","",null]
+ALTER TABLE audit.erasures ALTER COLUMN content_hash SET NOT NULL;
+--@ ["column not null","audit.erasures","erasure_id","",null]
+ALTER TABLE audit.erasures ALTER COLUMN erasure_id SET NOT NULL;
+--@ ["column not null","audit.erasures","fields","",null]
+ALTER TABLE audit.erasures ALTER COLUMN fields SET NOT NULL;
+--@ ["column not null","audit.erasures","id","",null]
+ALTER TABLE audit.erasures ALTER COLUMN id SET NOT NULL;
+--@ ["column not null","audit.erasures","number","",null]
+ALTER TABLE audit.erasures ALTER COLUMN number SET NOT NULL;
+--@ ["column not null","audit.erasures","remaining_hash","",null]
+ALTER TABLE audit.erasures ALTER COLUMN remaining_hash SET NOT NULL;
+--@ ["column not null","audit.erasures","seq","",null]
+ALTER TABLE audit.erasures ALTER COLUMN seq SET NOT NULL;
+--@ ["column not null","audit.erasures","table_name","",null]
+ALTER TABLE audit.erasures ALTER COLUMN table_name SET NOT NULL;
+--@ ["column not null","audit.erasures","writer_id","",null]
+ALTER TABLE audit.erasures ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.erasures","","[[\"number\", \"bigint\"], [\"erasure_id\", \"uuid\"], [\"table_name\", \"text\"], [\"id\", \"uuid\"], [\"writer_id\", \"uuid\"], [\"seq\", \"bigint\"], [\"fields\", \"text[]\"], [\"content_hash\", \"bytea\"], [\"remaining_hash\", \"bytea\"]]",null]
+--@ ["constraint","audit.erasures","erasures_content_hash_check",null,null]
+ALTER TABLE audit.erasures ADD CONSTRAINT erasures_content_hash_check CHECK ((octet_length(content_hash) = 32));
+--@ ["constraint","audit.erasures","erasures_pkey",null,null]
+ALTER TABLE audit.erasures ADD CONSTRAINT erasures_pkey PRIMARY KEY (number);
+--@ ["constraint","audit.erasures","erasures_remaining_hash_check",null,null]
+ALTER TABLE audit.erasures ADD CONSTRAINT erasures_remaining_hash_check CHECK ((octet_length(remaining_hash) = 32));
+--@ ["forced row security","audit.erasures","","",null]
+ALTER TABLE audit.erasures FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.erasures","audit.erasures USING btree (erasure_id)","harmless",null]
+CREATE INDEX ON audit.erasures USING btree (erasure_id);
+--@ ["index","audit.erasures","audit.erasures USING btree (id)","harmless",null]
+CREATE INDEX ON audit.erasures USING btree (id);
+--@ ["logged","audit.erasures","","",null]
+ALTER TABLE audit.erasures SET LOGGED;
+--@ ["object","audit.erasures","table","",null]
+--@ ["owner","audit.erasures","","",null]
+ALTER TABLE audit.erasures OWNER TO audit_owner;
+--@ ["policy","audit.erasures","adding",null,null]
+CREATE POLICY adding ON audit.erasures FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.erasures","auditor",null,null]
+CREATE POLICY auditor ON audit.erasures FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.erasures","maintainer",null,null]
+CREATE POLICY maintainer ON audit.erasures FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.erasures","operator",null,null]
+CREATE POLICY operator ON audit.erasures FOR SELECT TO audit_operator USING (true);
+--@ ["policy","audit.erasures","sealer",null,null]
+CREATE POLICY sealer ON audit.erasures FOR SELECT TO audit_sealer USING (true);
+--@ ["privilege","audit.erasures","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.erasures TO audit_auditor;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.erasures TO audit_maintainer;
+--@ ["privilege","audit.erasures","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.erasures TO audit_operator;
+--@ ["privilege","audit.erasures","[\"audit_sealer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.erasures TO audit_sealer;
+--@ ["row security","audit.erasures","","",null]
+ALTER TABLE audit.erasures ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.erasures","","r ","[\"audit\", \"erasures\"]"]
+--@ ["trigger","audit.erasures","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.erasures FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.erasures ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.erasures FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.erasures ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.erasures","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.erasures FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.erasures ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.erasures FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.erasures ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["logged","audit.erasures_number_seq","","",null]
+ALTER SEQUENCE audit.erasures_number_seq SET LOGGED;
+--@ ["object","audit.erasures_number_seq","sequence","",null]
+--@ ["owner","audit.erasures_number_seq","","",null]
+ALTER SEQUENCE audit.erasures_number_seq OWNER TO audit_owner;
+--@ ["sequence","audit.erasures_number_seq","","",null]
+ALTER SEQUENCE audit.erasures_number_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
 --@ ["object","audit.escalations","view","",null]
 --@ ["owner","audit.escalations","","",null]
 ALTER VIEW audit.escalations OWNER TO audit_owner;
@@ -2367,6 +2668,46 @@ $function$
 ALTER FUNCTION audit.give_to_owner(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.give_to_owner(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.give_to_owner(regclass) TO audit_maintainer;
+--@ ["function","audit.hash_batches(audit.batches[])","","f (batches audit.batches[]) TABLE(writer_id uuid, first_seq bigint, hashes bytea, fingerprints bytea)",null]
+CREATE OR REPLACE FUNCTION audit.hash_batches(batches audit.batches[])
+ RETURNS TABLE(writer_id uuid, first_seq bigint, hashes bytea, fingerprints bytea)
+ LANGUAGE plpgsql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET jit TO 'off'
+ SET enable_seqscan TO 'off'
+ SET max_parallel_workers_per_gather TO '0'
+AS $function$
+DECLARE
+    -- Each row has an id, and all lie within the batch's.
+    of_batch constant text := 'r.id BETWEEN b.first_id AND b.last_id AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq';
+    queries  text;
+BEGIN
+    SELECT string_agg(audit.leaves_query(parent, leaf, of_batch), ' UNION ALL ') INTO queries
+    FROM (SELECT min(audit.month_of(b.first_id)) AS first, max(audit.month_of(b.last_id)) AS last FROM unnest(batches) b) months,
+        unnest(audit.record_tables()) parent, audit.leaves(parent) leaf
+    WHERE EXISTS (SELECT FROM unnest(batches) b WHERE b.records ? parent)
+        AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN months.first AND months.last);
+    queries := concat_ws(' UNION ALL ', queries,
+        'SELECT 1000, 0, d.seq, d.record_id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) FROM (
+            SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
+                    || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
+                sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash
+            FROM audit.dead_letters r WHERE b.dead_letters > 0 AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq) d');
+    RETURN QUERY EXECUTE format(
+        'SELECT b.writer_id, b.first_seq, string_agg(l.leaf_hash, '''' ORDER BY l.place, l.month, l.seq),
+            string_agg(substring(l.leaf_hash FROM 1 FOR 4) || substring(l.content_hash FROM 1 FOR 4), '''' ORDER BY l.place, l.month, l.seq)
+         FROM unnest($1) b, LATERAL (%s) l
+         GROUP BY b.writer_id, b.first_seq, b.last_seq HAVING count(*) = b.last_seq - b.first_seq + 1 AND count(DISTINCT l.seq) = count(*)', queries)
+        USING batches;
+END
+$function$
+;
+--@ ["object","audit.hash_batches(audit.batches[])","function","",null]
+--@ ["owner","audit.hash_batches(audit.batches[])","","",null]
+ALTER FUNCTION audit.hash_batches(audit.batches[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.hash_batches(audit.batches[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.hash_batches(audit.batches[]) TO audit_maintainer;
 --@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
 CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with time zone, month_end timestamp with time zone)
  RETURNS TABLE(id uuid, tenant_id uuid)
@@ -2427,6 +2768,44 @@ ALTER FUNCTION audit.id_at(timestamp with time zone) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO PUBLIC;
 --@ ["privilege","audit.id_at(timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.id_at(timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.image(bytea)","","f (value bytea) bytea",null]
+CREATE OR REPLACE FUNCTION audit.image(value bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN COALESCE((int4send(octet_length(value)) || value), '\xffffffff'::bytea)
+;
+--@ ["object","audit.image(bytea)","function","",null]
+--@ ["owner","audit.image(bytea)","","",null]
+ALTER FUNCTION audit.image(bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.image(bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.image(bytea) TO audit_maintainer;
+--@ ["function","audit.images_expression(text,boolean)","","f (parent text, is_core boolean) text",null]
+CREATE OR REPLACE FUNCTION audit.images_expression(parent text, is_core boolean)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT string_agg(CASE format_type(a.atttypid, NULL)
+        WHEN 'uuid' THEN format('audit.image(uuid_send(r.%I))', a.attname)
+        WHEN 'text' THEN format('audit.text_image(r.%I)', a.attname)
+        WHEN 'integer' THEN format('audit.image(int4send(r.%I))', a.attname)
+        WHEN 'bigint' THEN format('audit.image(int8send(r.%I))', a.attname)
+        WHEN 'timestamp with time zone' THEN format('audit.image(timestamptz_send(r.%I))', a.attname)
+        WHEN 'bytea' THEN format('audit.image(r.%I)', a.attname)
+        WHEN 'jsonb' THEN format('audit.image(''\x01'' || convert_to(r.%I::text, ''UTF8''))', a.attname)
+        WHEN 'text[]' THEN format('audit.notes_image(r.%I)', a.attname)
+        WHEN 'audit.run_status' THEN format('audit.text_image(r.%I::text)', a.attname) END, ' || ' ORDER BY c.place)
+    FROM unnest(audit.leaf_columns(parent, is_core)) WITH ORDINALITY AS c (name, place)
+    JOIN pg_attribute a ON a.attrelid = format('audit.%I', parent)::regclass AND a.attname = c.name
+$function$
+;
+--@ ["object","audit.images_expression(text,boolean)","function","",null]
+--@ ["owner","audit.images_expression(text,boolean)","","",null]
+ALTER FUNCTION audit.images_expression(text,boolean) OWNER TO audit_maintainer;
+--@ ["privilege","audit.images_expression(text,boolean)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.images_expression(text,boolean) TO audit_maintainer;
 --@ ["function","audit.integer_of(jsonb)","","f (value jsonb) bigint",null]
 CREATE OR REPLACE FUNCTION audit.integer_of(value jsonb)
  RETURNS bigint
@@ -2512,6 +2891,34 @@ $function$
 ALTER FUNCTION audit.layout_of(oid) OWNER TO audit_maintainer;
 --@ ["privilege","audit.layout_of(oid)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.layout_of(oid) TO audit_maintainer;
+--@ ["function","audit.leaf_columns(text,boolean)","","f (parent text, is_core boolean) text[]",null]
+CREATE OR REPLACE FUNCTION audit.leaf_columns(parent text, is_core boolean)
+ RETURNS text[]
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT CASE WHEN is_core THEN
+        ARRAY['id', 'writer_id', 'seq', 'tenant_id', 'parent_id', 'agent_id', 'llm_session_id', 'request_id', 'trace_id', 'span_id', 'service_name', 'status', audit.time_column(parent)]
+        || CASE parent
+            WHEN 'query_runs' THEN ARRAY['finished_at', 'duration_ms', 'datasource_id', 'row_count', 'rows_affected']
+            WHEN 'prompt_runs' THEN ARRAY['finished_at', 'duration_ms', 'model_name', 'provider', 'prompt_template_version', 'input_token_count', 'output_token_count']
+            ELSE ARRAY['latency_ms', 'action_type'] END
+    ELSE
+        ARRAY['salt', 'user_id', 'user_role', 'conversation_id', 'error_code', 'error_message']
+        || CASE parent
+            WHEN 'query_runs' THEN ARRAY['question_text', 'sql_text', 'sql_summary']
+            WHEN 'prompt_runs' THEN ARRAY['prompt_template_name', 'rendered_prompt', 'response_text', 'role']
+            ELSE ARRAY['target_type', 'target_id', 'input_summary', 'output_summary'] END
+        || ARRAY['metadata', 'problems', 'redactions']
+    END
+$function$
+;
+--@ ["object","audit.leaf_columns(text,boolean)","function","",null]
+--@ ["owner","audit.leaf_columns(text,boolean)","","",null]
+ALTER FUNCTION audit.leaf_columns(text,boolean) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaf_columns(text,boolean)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaf_columns(text,boolean) TO audit_maintainer;
 --@ ["function","audit.least_age()","","f () interval",null]
 CREATE OR REPLACE FUNCTION audit.least_age()
  RETURNS interval
@@ -2552,6 +2959,254 @@ $function$
 ALTER FUNCTION audit.leaves(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.leaves(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.leaves(text) TO audit_maintainer;
+--@ ["function","audit.leaves_before(integer,integer,uuid,bigint)","","f (place integer, month integer, writer uuid, batch bigint) bigint",null]
+CREATE OR REPLACE FUNCTION audit.leaves_before(place integer, month integer, writer uuid, batch bigint)
+ RETURNS bigint
+ LANGUAGE plpgsql
+ STABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    parent constant text := (audit.record_tables())[place];
+    b      audit.batches;
+    leaf   text;
+    part   bigint;
+    before bigint;
+BEGIN
+    SELECT * INTO b FROM audit.batches a WHERE a.writer_id = writer AND a.first_seq = batch;
+    before := (SELECT coalesce(sum((b.records ->> t)::bigint), 0) FROM unnest((audit.record_tables())[1:place - 1]) t);
+    IF audit.month_of(b.first_id) < month THEN
+        FOR leaf IN SELECT audit.leaves(parent) LOOP
+            EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.month_of(r.id) < $6', leaf)
+                INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, month;
+            before := before + part;
+        END LOOP;
+        before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent
+            AND substring(r.partition FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(r.partition, 2)::integer - 1 < month);
+    END IF;
+    RETURN before;
+END
+$function$
+;
+--@ ["object","audit.leaves_before(integer,integer,uuid,bigint)","function","",null]
+--@ ["owner","audit.leaves_before(integer,integer,uuid,bigint)","","",null]
+ALTER FUNCTION audit.leaves_before(integer,integer,uuid,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaves_before(integer,integer,uuid,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaves_before(integer,integer,uuid,bigint) TO audit_maintainer;
+--@ ["function","audit.leaves_query(text,text,text)","","f (parent text, leaf text, condition text) text",null]
+CREATE OR REPLACE FUNCTION audit.leaves_query(parent text, leaf text, condition text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT format(
+        'SELECT %s AS place, h.month, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
+            SELECT r.id, r.writer_id, r.seq, audit.month_of(r.id) AS month, ''\x0001''::bytea || audit.text_image(%L) || %s AS core,
+                -- What was erased is proven by the hash that it had.
+                coalesce((SELECT e.content_hash FROM audit.erasures e WHERE e.id = r.id AND e.writer_id = r.writer_id AND e.seq = r.seq ORDER BY e.number LIMIT 1), sha256(%s)) AS content_hash
+            FROM audit_parts.%I r WHERE %s) h',
+        array_position(audit.record_tables(), parent), parent, audit.images_expression(parent, true), audit.images_expression(parent, false), leaf, condition)
+$function$
+;
+--@ ["object","audit.leaves_query(text,text,text)","function","",null]
+--@ ["owner","audit.leaves_query(text,text,text)","","",null]
+ALTER FUNCTION audit.leaves_query(text,text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaves_query(text,text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaves_query(text,text,text) TO audit_maintainer;
+--@ ["column","audit.ledger","entry_hash","","ALTER TABLE audit.ledger ALTER COLUMN entry_hash TYPE bytea USING entry_hash::bytea;"]
+ALTER TABLE audit.ledger ADD COLUMN entry_hash bytea;
+--@ ["column","audit.ledger","fingerprints","","ALTER TABLE audit.ledger ALTER COLUMN fingerprints TYPE bytea USING fingerprints::bytea;"]
+ALTER TABLE audit.ledger ADD COLUMN fingerprints bytea;
+--@ ["column","audit.ledger","first_seq","","ALTER TABLE audit.ledger ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
+ALTER TABLE audit.ledger ADD COLUMN first_seq bigint;
+--@ ["column","audit.ledger","index","","ALTER TABLE audit.ledger ALTER COLUMN index TYPE bigint USING index::bigint;"]
+ALTER TABLE audit.ledger ADD COLUMN index bigint;
+--@ ["column","audit.ledger","previous","","ALTER TABLE audit.ledger ALTER COLUMN previous TYPE bytea USING previous::bytea;"]
+ALTER TABLE audit.ledger ADD COLUMN previous bytea;
+--@ ["column","audit.ledger","root","","ALTER TABLE audit.ledger ALTER COLUMN root TYPE bytea USING root::bytea;"]
+ALTER TABLE audit.ledger ADD COLUMN root bytea;
+--@ ["column","audit.ledger","writer_id","","ALTER TABLE audit.ledger ALTER COLUMN writer_id TYPE uuid USING writer_id::uuid;"]
+ALTER TABLE audit.ledger ADD COLUMN writer_id uuid;
+--@ ["column not null","audit.ledger","entry_hash","",null]
+ALTER TABLE audit.ledger ALTER COLUMN entry_hash SET NOT NULL;
+--@ ["column not null","audit.ledger","first_seq","",null]
+ALTER TABLE audit.ledger ALTER COLUMN first_seq SET NOT NULL;
+--@ ["column not null","audit.ledger","index","",null]
+ALTER TABLE audit.ledger ALTER COLUMN index SET NOT NULL;
+--@ ["column not null","audit.ledger","writer_id","",null]
+ALTER TABLE audit.ledger ALTER COLUMN writer_id SET NOT NULL;
+--@ ["columns","audit.ledger","","[[\"index\", \"bigint\"], [\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"root\", \"bytea\"], [\"previous\", \"bytea\"], [\"fingerprints\", \"bytea\"], [\"entry_hash\", \"bytea\"]]",null]
+--@ ["constraint","audit.ledger","ledger_entry_hash_check",null,null]
+ALTER TABLE audit.ledger ADD CONSTRAINT ledger_entry_hash_check CHECK ((octet_length(entry_hash) = 32));
+--@ ["constraint","audit.ledger","ledger_index_check",null,null]
+ALTER TABLE audit.ledger ADD CONSTRAINT ledger_index_check CHECK ((index >= 0));
+--@ ["constraint","audit.ledger","ledger_pkey",null,null]
+ALTER TABLE audit.ledger ADD CONSTRAINT ledger_pkey PRIMARY KEY (index);
+--@ ["constraint","audit.ledger","ledger_previous_check",null,null]
+ALTER TABLE audit.ledger ADD CONSTRAINT ledger_previous_check CHECK ((octet_length(previous) = 32));
+--@ ["constraint","audit.ledger","ledger_root_check",null,null]
+ALTER TABLE audit.ledger ADD CONSTRAINT ledger_root_check CHECK ((octet_length(root) = 32));
+--@ ["constraint","audit.ledger","ledger_writer_id_first_seq_key",null,null]
+ALTER TABLE audit.ledger ADD CONSTRAINT ledger_writer_id_first_seq_key UNIQUE (writer_id, first_seq);
+--@ ["forced row security","audit.ledger","","",null]
+ALTER TABLE audit.ledger FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.ledger","","",null]
+ALTER TABLE audit.ledger SET LOGGED;
+--@ ["object","audit.ledger","table","",null]
+--@ ["owner","audit.ledger","","",null]
+ALTER TABLE audit.ledger OWNER TO audit_owner;
+--@ ["policy","audit.ledger","adding",null,null]
+CREATE POLICY adding ON audit.ledger FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.ledger","auditor",null,null]
+CREATE POLICY auditor ON audit.ledger FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.ledger","maintainer",null,null]
+CREATE POLICY maintainer ON audit.ledger FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.ledger","operator",null,null]
+CREATE POLICY operator ON audit.ledger FOR SELECT TO audit_operator USING (true);
+--@ ["policy","audit.ledger","sealer",null,null]
+CREATE POLICY sealer ON audit.ledger FOR SELECT TO audit_sealer USING (true);
+--@ ["privilege","audit.ledger","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger TO audit_auditor;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.ledger TO audit_maintainer;
+--@ ["privilege","audit.ledger","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger TO audit_operator;
+--@ ["privilege","audit.ledger","[\"audit_sealer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger TO audit_sealer;
+--@ ["row security","audit.ledger","","",null]
+ALTER TABLE audit.ledger ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.ledger","","r ","[\"audit\", \"ledger\"]"]
+--@ ["trigger","audit.ledger","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.ledger ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.ledger ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.ledger","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.ledger FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.ledger ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.ledger FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.ledger ENABLE ALWAYS TRIGGER append_only_rows;
+--@ ["function","audit.ledger_entries(bigint,integer)","","f (from_index bigint, most integer) TABLE(index bigint, entry bytea, entry_hash bytea)",null]
+CREATE OR REPLACE FUNCTION audit.ledger_entries(from_index bigint, most integer)
+ RETURNS TABLE(index bigint, entry bytea, entry_hash bytea)
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT l.index, audit.ledger_entry(b, l.root, l.previous), l.entry_hash
+    FROM audit.ledger l LEFT JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
+    WHERE l.index >= from_index AND l.index < from_index + least(greatest(most, 0), 100000) ORDER BY l.index
+$function$
+;
+--@ ["object","audit.ledger_entries(bigint,integer)","function","",null]
+--@ ["owner","audit.ledger_entries(bigint,integer)","","",null]
+ALTER FUNCTION audit.ledger_entries(bigint,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.ledger_entries(bigint,integer)","[\"audit_sealer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ledger_entries(bigint,integer) TO audit_sealer;
+--@ ["privilege","audit.ledger_entries(bigint,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ledger_entries(bigint,integer) TO audit_maintainer;
+--@ ["function","audit.ledger_entry(audit.batches,bytea,bytea)","","f (b audit.batches, root bytea, previous bytea) bytea",null]
+CREATE OR REPLACE FUNCTION audit.ledger_entry(b audit.batches, root bytea, previous bytea)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
+        || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
+        || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
+        || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
+        || audit.image(root) || audit.image(previous)
+        || audit.image(CASE WHEN b.first_seq = 1 THEN (
+            SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
+                || audit.image(timestamptz_send(w.registered_at)))
+            FROM audit.writers w WHERE w.writer_id = b.writer_id) END)
+$function$
+;
+--@ ["object","audit.ledger_entry(audit.batches,bytea,bytea)","function","",null]
+--@ ["owner","audit.ledger_entry(audit.batches,bytea,bytea)","","",null]
+ALTER FUNCTION audit.ledger_entry(audit.batches,bytea,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.ledger_entry(audit.batches,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ledger_entry(audit.batches,bytea,bytea) TO audit_maintainer;
+--@ ["column","audit.ledger_nodes","hash","","ALTER TABLE audit.ledger_nodes ALTER COLUMN hash TYPE bytea USING hash::bytea;"]
+ALTER TABLE audit.ledger_nodes ADD COLUMN hash bytea;
+--@ ["column","audit.ledger_nodes","index","","ALTER TABLE audit.ledger_nodes ALTER COLUMN index TYPE bigint USING index::bigint;"]
+ALTER TABLE audit.ledger_nodes ADD COLUMN index bigint;
+--@ ["column","audit.ledger_nodes","level","","ALTER TABLE audit.ledger_nodes ALTER COLUMN level TYPE smallint USING level::smallint;"]
+ALTER TABLE audit.ledger_nodes ADD COLUMN level smallint;
+--@ ["column not null","audit.ledger_nodes","hash","",null]
+ALTER TABLE audit.ledger_nodes ALTER COLUMN hash SET NOT NULL;
+--@ ["column not null","audit.ledger_nodes","index","",null]
+ALTER TABLE audit.ledger_nodes ALTER COLUMN index SET NOT NULL;
+--@ ["column not null","audit.ledger_nodes","level","",null]
+ALTER TABLE audit.ledger_nodes ALTER COLUMN level SET NOT NULL;
+--@ ["columns","audit.ledger_nodes","","[[\"level\", \"smallint\"], [\"index\", \"bigint\"], [\"hash\", \"bytea\"]]",null]
+--@ ["constraint","audit.ledger_nodes","ledger_nodes_hash_check",null,null]
+ALTER TABLE audit.ledger_nodes ADD CONSTRAINT ledger_nodes_hash_check CHECK ((octet_length(hash) = 32));
+--@ ["constraint","audit.ledger_nodes","ledger_nodes_index_check",null,null]
+ALTER TABLE audit.ledger_nodes ADD CONSTRAINT ledger_nodes_index_check CHECK ((index >= 0));
+--@ ["constraint","audit.ledger_nodes","ledger_nodes_level_check",null,null]
+ALTER TABLE audit.ledger_nodes ADD CONSTRAINT ledger_nodes_level_check CHECK (((level >= 1) AND (level <= 7)));
+--@ ["constraint","audit.ledger_nodes","ledger_nodes_pkey",null,null]
+ALTER TABLE audit.ledger_nodes ADD CONSTRAINT ledger_nodes_pkey PRIMARY KEY (level, index);
+--@ ["forced row security","audit.ledger_nodes","","",null]
+ALTER TABLE audit.ledger_nodes FORCE ROW LEVEL SECURITY;
+--@ ["logged","audit.ledger_nodes","","",null]
+ALTER TABLE audit.ledger_nodes SET LOGGED;
+--@ ["object","audit.ledger_nodes","table","",null]
+--@ ["owner","audit.ledger_nodes","","",null]
+ALTER TABLE audit.ledger_nodes OWNER TO audit_owner;
+--@ ["policy","audit.ledger_nodes","adding",null,null]
+CREATE POLICY adding ON audit.ledger_nodes FOR INSERT TO audit_maintainer WITH CHECK (true);
+--@ ["policy","audit.ledger_nodes","auditor",null,null]
+CREATE POLICY auditor ON audit.ledger_nodes FOR SELECT TO audit_auditor USING (true);
+--@ ["policy","audit.ledger_nodes","maintainer",null,null]
+CREATE POLICY maintainer ON audit.ledger_nodes FOR SELECT TO audit_maintainer USING (true);
+--@ ["policy","audit.ledger_nodes","operator",null,null]
+CREATE POLICY operator ON audit.ledger_nodes FOR SELECT TO audit_operator USING (true);
+--@ ["policy","audit.ledger_nodes","sealer",null,null]
+CREATE POLICY sealer ON audit.ledger_nodes FOR SELECT TO audit_sealer USING (true);
+--@ ["privilege","audit.ledger_nodes","[\"audit_auditor\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger_nodes TO audit_auditor;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"DELETE\", \"\"]","",null]
+GRANT DELETE ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"INSERT\", \"\"]","",null]
+GRANT INSERT ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"MAINTAIN\", \"\"]","",null]
+GRANT MAINTAIN ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"REFERENCES\", \"\"]","",null]
+GRANT REFERENCES ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"TRIGGER\", \"\"]","",null]
+GRANT TRIGGER ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"TRUNCATE\", \"\"]","",null]
+GRANT TRUNCATE ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_maintainer\", \"UPDATE\", \"\"]","",null]
+GRANT UPDATE ON TABLE audit.ledger_nodes TO audit_maintainer;
+--@ ["privilege","audit.ledger_nodes","[\"audit_operator\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger_nodes TO audit_operator;
+--@ ["privilege","audit.ledger_nodes","[\"audit_sealer\", \"SELECT\", \"\"]","",null]
+GRANT SELECT ON TABLE audit.ledger_nodes TO audit_sealer;
+--@ ["row security","audit.ledger_nodes","","",null]
+ALTER TABLE audit.ledger_nodes ENABLE ROW LEVEL SECURITY;
+--@ ["table","audit.ledger_nodes","","r ","[\"audit\", \"ledger_nodes\"]"]
+--@ ["trigger","audit.ledger_nodes","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger_nodes FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.ledger_nodes ENABLE ALWAYS TRIGGER append_only;"]
+CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.ledger_nodes FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.ledger_nodes ENABLE ALWAYS TRIGGER append_only;
+--@ ["trigger","audit.ledger_nodes","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.ledger_nodes FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.ledger_nodes ENABLE ALWAYS TRIGGER append_only_rows;"]
+CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit.ledger_nodes FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.ledger_nodes ENABLE ALWAYS TRIGGER append_only_rows;
 --@ ["column","audit.legal_hold_lifts","hold_id","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN hold_id TYPE uuid USING hold_id::uuid;"]
 ALTER TABLE audit.legal_hold_lifts ADD COLUMN hold_id uuid;
 --@ ["column","audit.legal_hold_lifts","lifted_at","","ALTER TABLE audit.legal_hold_lifts ALTER COLUMN lifted_at TYPE timestamp with time zone USING lifted_at::timestamp with time zone;"]
@@ -2777,6 +3432,7 @@ CREATE OR REPLACE FUNCTION audit.lift_hold(hold uuid, reason text)
 AS $function$
 DECLARE
     tenant uuid;
+    hashed bytea;
 BEGIN
     PERFORM audit.check_text('the reason why a hold ends', reason, 4096);
     SELECT h.tenant_id INTO tenant FROM audit.legal_holds h WHERE h.id = hold;
@@ -2784,11 +3440,12 @@ BEGIN
         RAISE EXCEPTION 'audit trail: no such hold' USING ERRCODE = 'no_data_found';
     END IF;
     -- Another may lift it at the same moment.
-    INSERT INTO audit.legal_hold_lifts (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING;
+    INSERT INTO audit.legal_hold_lifts AS l (hold_id, reason, lifted_by) VALUES (hold, reason, session_user) ON CONFLICT DO NOTHING
+        RETURNING audit.row_sha256(l) INTO hashed;
     IF NOT FOUND THEN
         RAISE EXCEPTION 'audit trail: the hold was lifted before' USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, NULL);
+    PERFORM audit.append_event('audit.hold_lifted', 'legal_hold', hold::text, reason, NULL, tenant, jsonb_build_object('sha256', encode(hashed, 'hex')));
 END
 $function$
 ;
@@ -3248,6 +3905,22 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
                   WHERE (activities.action_type = 'llm_call'::text)) r
           WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
           GROUP BY r.tenant_id, r.model_name, r.provider, r.prompt_template_name, r.prompt_template_version) m;
+--@ ["function","audit.month_of(uuid)","","f (id uuid) integer",null]
+CREATE OR REPLACE FUNCTION audit.month_of(id uuid)
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    SELECT (extract(year FROM t) * 12 + extract(month FROM t) - 1)::integer FROM to_timestamp(('x' || translate(left(id::text, 13), '-', ''))::bit(48)::bigint / 1000) t
+$function$
+;
+--@ ["object","audit.month_of(uuid)","function","",null]
+--@ ["owner","audit.month_of(uuid)","","",null]
+ALTER FUNCTION audit.month_of(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.month_of(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.month_of(uuid) TO audit_maintainer;
 --@ ["function","audit.moved_expression(bigint,oid)","","f (tracking bigint, relation oid) text",null]
 CREATE OR REPLACE FUNCTION audit.moved_expression(tracking bigint, relation oid)
  RETURNS text
@@ -3281,6 +3954,46 @@ $function$
 ALTER FUNCTION audit.names_query(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.names_query(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.names_query(text) TO audit_maintainer;
+--@ ["function","audit.note_checkpoint(text,bigint,text,timestamp with time zone)","","f (origin text, size bigint, note text, signed_at timestamp with time zone) void",null]
+CREATE OR REPLACE FUNCTION audit.note_checkpoint(origin text, size bigint, note text, signed_at timestamp with time zone)
+ RETURNS void
+ LANGUAGE plpgsql
+ STRICT SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    IF size > coalesce((SELECT max(l.index) + 1 FROM audit.ledger l), 0) THEN
+        RAISE EXCEPTION 'audit trail: the checkpoint is of more entries than the log has' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- No later than now, so that its age can be told by it.
+    INSERT INTO audit.checkpoint AS c (origin, size, note, signed_at) VALUES (origin, size, note, least(signed_at, clock_timestamp()))
+        ON CONFLICT (is_newest) DO UPDATE SET origin = excluded.origin, size = excluded.size, note = excluded.note, signed_at = excluded.signed_at
+        WHERE c.size <= excluded.size;
+END
+$function$
+;
+--@ ["object","audit.note_checkpoint(text,bigint,text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.note_checkpoint(text,bigint,text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.note_checkpoint(text,bigint,text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.note_checkpoint(text,bigint,text,timestamp with time zone)","[\"audit_sealer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.note_checkpoint(text,bigint,text,timestamp with time zone) TO audit_sealer;
+--@ ["privilege","audit.note_checkpoint(text,bigint,text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.note_checkpoint(text,bigint,text,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.notes_image(text[])","","f (list text[]) bytea",null]
+CREATE OR REPLACE FUNCTION audit.notes_image(list text[])
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN CASE WHEN (list = '{}'::text[]) THEN '\x0000000c000000000000000000000019'::bytea ELSE audit.texts_image(list) END
+;
+--@ ["object","audit.notes_image(text[])","function","",null]
+--@ ["owner","audit.notes_image(text[])","","",null]
+ALTER FUNCTION audit.notes_image(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.notes_image(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.notes_image(text[]) TO audit_maintainer;
 --@ ["function","audit.number_of(jsonb)","","f (value jsonb) double precision",null]
 CREATE OR REPLACE FUNCTION audit.number_of(value jsonb)
  RETURNS double precision
@@ -3446,6 +4159,7 @@ CREATE OR REPLACE FUNCTION audit.place_hold(reason text, tenant_id uuid DEFAULT 
 AS $function$
 DECLARE
     hold     uuid;
+    hashed   bytea;
     parent   text;
     leaf     text;
     is_known boolean := tenant_id IS NULL OR coalesce(even_if_unknown, false);
@@ -3475,8 +4189,8 @@ BEGIN
     END IF;
     INSERT INTO audit.legal_holds (reason, tenant_id, kinds, from_time, to_time, placed_by)
         VALUES (reason, tenant_id, CASE WHEN kinds IS NOT NULL THEN audit.check_kinds(kinds) END, from_time, to_time, session_user)
-        RETURNING id INTO hold;
-    PERFORM audit.append_event('audit.hold_placed', 'legal_hold', hold::text, reason, NULL, tenant_id, NULL);
+        RETURNING id, audit.row_sha256(legal_holds) INTO hold, hashed;
+    PERFORM audit.append_event('audit.hold_placed', 'legal_hold', hold::text, reason, NULL, tenant_id, jsonb_build_object('sha256', encode(hashed, 'hex')));
     RETURN hold;
 END
 $function$
@@ -4292,8 +5006,14 @@ GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_operator;
 GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_writer;
 --@ ["privilege","audit.relations_of(oid)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.relations_of(oid) TO audit_maintainer;
+--@ ["column","audit.removals","batch","","ALTER TABLE audit.removals ALTER COLUMN batch TYPE bigint USING batch::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN batch bigint;
 --@ ["column","audit.removals","first_seq","","ALTER TABLE audit.removals ALTER COLUMN first_seq TYPE bigint USING first_seq::bigint;"]
 ALTER TABLE audit.removals ADD COLUMN first_seq bigint;
+--@ ["column","audit.removals","from_leaf","","ALTER TABLE audit.removals ALTER COLUMN from_leaf TYPE bigint USING from_leaf::bigint;"]
+ALTER TABLE audit.removals ADD COLUMN from_leaf bigint;
+--@ ["column","audit.removals","hashes","","ALTER TABLE audit.removals ALTER COLUMN hashes TYPE bytea USING hashes::bytea;"]
+ALTER TABLE audit.removals ADD COLUMN hashes bytea;
 --@ ["column","audit.removals","last_seq","","ALTER TABLE audit.removals ALTER COLUMN last_seq TYPE bigint USING last_seq::bigint;"]
 ALTER TABLE audit.removals ADD COLUMN last_seq bigint;
 --@ ["column","audit.removals","parent","","ALTER TABLE audit.removals ALTER COLUMN parent TYPE text USING parent::text;"]
@@ -4330,11 +5050,13 @@ ALTER TABLE audit.removals ALTER COLUMN rows SET NOT NULL;
 ALTER TABLE audit.removals ALTER COLUMN sha256 SET NOT NULL;
 --@ ["column not null","audit.removals","writer_id","",null]
 ALTER TABLE audit.removals ALTER COLUMN writer_id SET NOT NULL;
---@ ["columns","audit.removals","","[[\"partition\", \"text\"], [\"parent\", \"text\"], [\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"rows\", \"bigint\"], [\"sha256\", \"bytea\"], [\"removed_at\", \"timestamp with time zone\"], [\"removed_by\", \"text\"]]",null]
+--@ ["columns","audit.removals","","[[\"partition\", \"text\"], [\"parent\", \"text\"], [\"writer_id\", \"uuid\"], [\"first_seq\", \"bigint\"], [\"last_seq\", \"bigint\"], [\"rows\", \"bigint\"], [\"sha256\", \"bytea\"], [\"batch\", \"bigint\"], [\"from_leaf\", \"bigint\"], [\"hashes\", \"bytea\"], [\"removed_at\", \"timestamp with time zone\"], [\"removed_by\", \"text\"]]",null]
 --@ ["constraint","audit.removals","removals_pkey",null,null]
 ALTER TABLE audit.removals ADD CONSTRAINT removals_pkey PRIMARY KEY (partition, removed_at, writer_id, first_seq);
 --@ ["forced row security","audit.removals","","",null]
 ALTER TABLE audit.removals FORCE ROW LEVEL SECURITY;
+--@ ["index","audit.removals","audit.removals USING btree (writer_id, batch)","harmless",null]
+CREATE INDEX ON audit.removals USING btree (writer_id, batch);
 --@ ["logged","audit.removals","","",null]
 ALTER TABLE audit.removals SET LOGGED;
 --@ ["object","audit.removals","table","",null]
@@ -4395,6 +5117,7 @@ DECLARE
     hashed    bytea;
     referring text[];
     event     uuid;
+    at        timestamptz;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
     IF leaf !~ '^[a-z_]+_[0-9]{4}_[0-9]{2}$' OR audit.time_column(parent) IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
@@ -4417,27 +5140,31 @@ BEGIN
         RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(plan.obstacles, '; ')
             USING ERRCODE = 'object_in_use';
     END IF;
-    -- By the million: the hashes of some more rows are too long for one value.
+    IF EXISTS (SELECT FROM audit.ledger) THEN
+        EXECUTE format('SELECT count(DISTINCT (b.writer_id, b.first_seq)) FROM audit_parts.%I r JOIN audit.batches b ON b.writer_id = r.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq
+            WHERE b.root IS NULL AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)', leaf) INTO batches;
+        IF batches > 0 THEN
+            RAISE EXCEPTION 'audit_parts.%: not removed: % batches with rows in it are not sealed yet', leaf, batches
+                USING ERRCODE = 'object_not_in_prerequisite_state', HINT = 'Run tracing-audit seal --once.';
+        END IF;
+    END IF;
+    at := clock_timestamp();
     EXECUTE format(
-        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by)
-         SELECT $1, $2, p.writer_id, min(p.first_seq), max(p.last_seq), sum(p.rows), sha256(string_agg(p.sha256, '''' ORDER BY p.part)), session_user
+        'INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, batch, from_leaf, hashes, removed_at, removed_by)
+         SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
          FROM (
-             SELECT h.writer_id, h.batch, h.part, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows, sha256(string_agg(h.sha256, '''' ORDER BY h.seq, h.id)) AS sha256
-             FROM (
-                 SELECT s.*, (row_number() OVER (PARTITION BY s.writer_id, s.batch ORDER BY s.seq, s.id) - 1) / 1000000 AS part
-                 FROM (
-                     SELECT r.writer_id, b.first_seq AS batch, r.seq, r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256
-                     FROM audit_parts.%I r LEFT JOIN LATERAL (
-                         SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = r.writer_id AND b.first_seq <= r.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
-                     OFFSET 0) s) h
-             GROUP BY h.writer_id, h.batch, h.part) p
-         GROUP BY p.writer_id, p.batch', leaf) USING leaf, plan.parent;
+             SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
+                 string_agg(h.leaf_hash, '''' ORDER BY h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.month), h.writer_id, b.first_seq) AS from_leaf
+             FROM (%s) h LEFT JOIN LATERAL (
+                 SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
+             GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
+    -- By the million: the hashes of many more are too long for one value.
     SELECT coalesce(sum(p.batches), 0), sha256(coalesce(string_agg(p.sha256, '' ORDER BY p.part), '')) INTO batches, hashed
         FROM (
             SELECT h.part, count(*) AS batches, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256
             FROM (
-                SELECT r.writer_id, r.first_seq, r.sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
-                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at >= transaction_timestamp()) h
+                SELECT r.writer_id, r.first_seq, audit.row_sha256(r) AS sha256, (row_number() OVER (ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+                FROM audit.removals r WHERE r.partition = leaf AND r.removed_at = at) h
             GROUP BY h.part) p;
     -- Take these locks only now: held during the hashing, they would block the creation of partitions. No foreign key
     -- is made from here on.
@@ -4453,7 +5180,7 @@ BEGIN
     EXECUTE format('DROP TABLE audit_parts.%I', leaf);
     event := audit.append_event('audit.partition_removed', 'partition', leaf, format('kept for %s', keep), NULL, NULL, jsonb_build_object(
         'rows', plan.rows, 'bytes', plan.bytes, 'batches', batches, 'sha256', encode(hashed, 'hex'),
-        'from', plan.from_time, 'to', plan.to_time));
+        'from', plan.from_time, 'to', plan.to_time, 'removed_at', at));
     RETURN event;
 END
 $function$
@@ -4731,6 +5458,24 @@ GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_reader;
 --@ ["privilege","audit.row_history(text,text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.row_history(text,text) TO audit_maintainer;
+--@ ["function","audit.row_sha256(anyelement)","","f (r anyelement) bytea",null]
+CREATE OR REPLACE FUNCTION audit.row_sha256(r anyelement)
+ RETURNS bytea
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET bytea_output TO 'hex'
+ SET "IntervalStyle" TO 'postgres'
+AS $function$
+    SELECT sha256(convert_to(to_jsonb(r)::text, 'UTF8'))
+$function$
+;
+--@ ["object","audit.row_sha256(anyelement)","function","",null]
+--@ ["owner","audit.row_sha256(anyelement)","","",null]
+ALTER FUNCTION audit.row_sha256(anyelement) OWNER TO audit_maintainer;
+--@ ["privilege","audit.row_sha256(anyelement)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.row_sha256(anyelement) TO audit_maintainer;
 --@ ["labels","audit.run_status","","[\"succeeded\", \"failed\", \"cancelled\", \"rejected\", \"unknown\"]",null]
 --@ ["object","audit.run_status","type","",null]
 --@ ["owner","audit.run_status","","",null]
@@ -4845,6 +5590,12 @@ GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_reader;
 GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_reader;
 --@ ["privilege","audit.schema_migrations","[\"audit_reader\", \"SELECT\", \" (version)\"]","",null]
 GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_reader;
+--@ ["privilege","audit.schema_migrations","[\"audit_sealer\", \"SELECT\", \" (description)\"]","",null]
+GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_sealer;
+--@ ["privilege","audit.schema_migrations","[\"audit_sealer\", \"SELECT\", \" (success)\"]","",null]
+GRANT SELECT (success) ON TABLE audit.schema_migrations TO audit_sealer;
+--@ ["privilege","audit.schema_migrations","[\"audit_sealer\", \"SELECT\", \" (version)\"]","",null]
+GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_sealer;
 --@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (description)\"]","",null]
 GRANT SELECT (description) ON TABLE audit.schema_migrations TO audit_writer;
 --@ ["privilege","audit.schema_migrations","[\"audit_writer\", \"SELECT\", \" (success)\"]","",null]
@@ -4854,6 +5605,91 @@ GRANT SELECT (version) ON TABLE audit.schema_migrations TO audit_writer;
 --@ ["row security","audit.schema_migrations","","",null]
 ALTER TABLE audit.schema_migrations DISABLE ROW LEVEL SECURITY;
 --@ ["table","audit.schema_migrations","","r ","[\"audit\", \"schema_migrations\"]"]
+--@ ["function","audit.seal(xid8,integer)","","f (since xid8 DEFAULT '0'::xid8, most integer DEFAULT 2000, OUT size bigint, OUT sealed bigint, OUT next xid8) record",null]
+CREATE OR REPLACE FUNCTION audit.seal(since xid8 DEFAULT '0'::xid8, most integer DEFAULT 2000, OUT size bigint, OUT sealed bigint, OUT next xid8)
+ RETURNS record
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    newest   xid8;
+    batches  audit.batches[];
+    without  audit.batches[];
+    roots    jsonb := '{}';
+    prints   jsonb := '{}';
+    batch    audit.batches;
+    place    text;
+    root     bytea;
+    prior    bytea;
+    level    integer := 1;
+    old_size bigint;
+BEGIN
+    PERFORM audit.refuse_old_snapshot();
+    PERFORM audit.refuse_prepare();
+    IF since IS NULL OR most IS NULL OR most NOT BETWEEN 1 AND 100000 THEN
+        RAISE EXCEPTION 'audit trail: from 1 to 100000 batches are sealed at once, since a transaction' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- One at a time. Nobody else has a right to lock it.
+    LOCK TABLE audit.ledger IN SHARE ROW EXCLUSIVE MODE;
+    size := coalesce((SELECT max(l.index) + 1 FROM audit.ledger l), 0);
+    old_size := size;
+    -- What commits later has a number from here on.
+    SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) INTO next, newest FROM pg_current_snapshot() s;
+    -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them.
+    batches := ARRAY(
+        SELECT f.b FROM (
+            SELECT b, b.added_by FROM audit.batches b
+            WHERE b.added_by >= since AND (since = '0' OR b.added_by < newest)
+                AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq)
+            ORDER BY b.added_by LIMIT most) f
+        -- A writer's batches in their order, whatever transaction each is of.
+        ORDER BY max(f.added_by) OVER (PARTITION BY (f.b).writer_id ORDER BY (f.b).first_seq), (f.b).writer_id, (f.b).first_seq);
+    sealed := cardinality(batches);
+    IF sealed = most THEN
+        next := least(next, (SELECT max(u.added_by::text::numeric)::text::xid8 FROM unnest(batches) u));
+    END IF;
+    without := ARRAY(SELECT u FROM unnest(batches) u WHERE u.root IS NULL);
+    IF cardinality(without) > 0 THEN
+        SELECT coalesce(jsonb_object_agg(concat(h.writer_id, h.first_seq), encode(audit.tree_root(h.hashes), 'hex')), '{}'),
+                coalesce(jsonb_object_agg(concat(h.writer_id, h.first_seq), encode(h.fingerprints, 'hex')), '{}')
+            INTO roots, prints FROM audit.hash_batches(without) h;
+    END IF;
+    FOREACH batch IN ARRAY batches LOOP
+        place := concat(batch.writer_id, batch.first_seq);
+        root := coalesce(batch.root, decode(roots ->> place, 'hex'));
+        prior := CASE WHEN batch.first_seq > 1 THEN (
+            SELECT l.entry_hash FROM audit.ledger l WHERE l.writer_id = batch.writer_id AND l.first_seq < batch.first_seq ORDER BY l.first_seq DESC LIMIT 1) END;
+        INSERT INTO audit.ledger (index, writer_id, first_seq, root, previous, fingerprints, entry_hash)
+            VALUES (size, batch.writer_id, batch.first_seq, root, prior, CASE WHEN batch.root IS NULL THEN decode(prints ->> place, 'hex') END,
+                sha256('\x00'::bytea || audit.ledger_entry(batch, root, prior)));
+        size := size + 1;
+    END LOOP;
+    WHILE size >> (8 * level) > 0 LOOP
+        IF level = 1 THEN
+            INSERT INTO audit.ledger_nodes (level, index, hash)
+                SELECT 1, l.index >> 8, audit.tree_root(string_agg(l.entry_hash, '' ORDER BY l.index)) FROM audit.ledger l
+                WHERE l.index >= (old_size >> 8) << 8 AND l.index < (size >> 8) << 8 GROUP BY 2;
+        ELSE
+            INSERT INTO audit.ledger_nodes (level, index, hash)
+                SELECT seal.level, n.index >> 8, audit.tree_root(string_agg(n.hash, '' ORDER BY n.index)) FROM audit.ledger_nodes n
+                WHERE n.level = seal.level - 1 AND n.index >= (old_size >> (8 * seal.level)) << 8 AND n.index < (size >> (8 * seal.level)) << 8 GROUP BY 2;
+        END IF;
+        level := level + 1;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.seal(xid8,integer)","function","",null]
+--@ ["owner","audit.seal(xid8,integer)","","",null]
+ALTER FUNCTION audit.seal(xid8,integer) OWNER TO audit_maintainer;
+--@ ["privilege","audit.seal(xid8,integer)","[\"audit_sealer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.seal(xid8,integer) TO audit_sealer;
+--@ ["privilege","audit.seal(xid8,integer)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.seal(xid8,integer) TO audit_maintainer;
 --@ ["object","audit.security_events","view","",null]
 --@ ["owner","audit.security_events","","",null]
 ALTER VIEW audit.security_events OWNER TO audit_owner;
@@ -4980,19 +5816,20 @@ CREATE OR REPLACE FUNCTION audit.set_least_age(age interval, reason text)
 AS $function$
 DECLARE
     before interval;
+    hashed bytea;
 BEGIN
     PERFORM audit.check_text('the reason of a change', reason, 4096);
     -- One change after the other, each with what was so before it.
     LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
     before := audit.least_age();
     BEGIN
-        INSERT INTO audit.settings (least_age, reason, changed_by) VALUES (age, reason, session_user);
+        INSERT INTO audit.settings AS s (least_age, reason, changed_by) VALUES (age, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
     EXCEPTION WHEN check_violation OR not_null_violation THEN
         RAISE EXCEPTION 'audit trail: the least age is a span from a day to a thousand years, no part of which is negative'
             USING ERRCODE = 'invalid_parameter_value';
     END;
     RETURN audit.append_event('audit.setting_changed', 'setting', 'least_age', reason, NULL, NULL,
-        jsonb_build_object('before', before, 'after', age));
+        jsonb_build_object('before', before, 'after', age, 'sha256', encode(hashed, 'hex')));
 END
 $function$
 ;
@@ -5407,6 +6244,36 @@ ALTER FUNCTION audit.tenant_uuid(text) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO PUBLIC;
 --@ ["privilege","audit.tenant_uuid(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.tenant_uuid(text) TO audit_maintainer;
+--@ ["function","audit.text_image(text)","","f (value text) bytea",null]
+CREATE OR REPLACE FUNCTION audit.text_image(value text)
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+RETURN COALESCE((int4send(octet_length(value)) || convert_to(value, 'UTF8'::name)), '\xffffffff'::bytea)
+;
+--@ ["object","audit.text_image(text)","function","",null]
+--@ ["owner","audit.text_image(text)","","",null]
+ALTER FUNCTION audit.text_image(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.text_image(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.text_image(text) TO audit_maintainer;
+--@ ["function","audit.texts_image(text[])","","f (list text[]) bytea",null]
+CREATE OR REPLACE FUNCTION audit.texts_image(list text[])
+ RETURNS bytea
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+    SELECT audit.image(CASE WHEN list IS NOT NULL THEN
+        int4send(coalesce(array_ndims(list), 0)) || int4send((array_position(list, NULL) IS NOT NULL)::integer) || int4send(25)
+        || coalesce((SELECT string_agg(int4send(array_length(list, d)) || int4send(array_lower(list, d)), '' ORDER BY d) FROM generate_series(1, array_ndims(list)) d), '')
+        || coalesce((SELECT string_agg(audit.text_image(e), '' ORDER BY place) FROM unnest(list) WITH ORDINALITY AS u (e, place)), '') END)
+$function$
+;
+--@ ["object","audit.texts_image(text[])","function","",null]
+--@ ["owner","audit.texts_image(text[])","","",null]
+ALTER FUNCTION audit.texts_image(text[]) OWNER TO audit_maintainer;
+--@ ["privilege","audit.texts_image(text[])","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.texts_image(text[]) TO audit_maintainer;
 --@ ["function","audit.time_column(text)","","f (parent text) text",null]
 CREATE OR REPLACE FUNCTION audit.time_column(parent text)
  RETURNS text
@@ -6022,6 +6889,57 @@ CREATE OR REPLACE VIEW audit.transactions WITH (security_invoker = true) AS
             (r.metadata ->> 'payment_reference'::text) AS payment_reference,
             COALESCE((r.metadata ->> 'actor'::text), r.user_id) AS actor) f
   ORDER BY r.tenant_id, r.target_id, r.created_at DESC, r.id DESC;
+--@ ["function","audit.tree_cover(bytea,bigint)","","f (hashes bytea, from_leaf bigint) bytea",null]
+CREATE OR REPLACE FUNCTION audit.tree_cover(hashes bytea, from_leaf bigint)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    count constant bigint := octet_length(hashes) / 32;
+    done  bigint := 0;
+    width bigint;
+    cover bytea := '';
+BEGIN
+    WHILE done < count LOOP
+        width := 1;
+        WHILE (from_leaf + done) % (2 * width) = 0 AND done + 2 * width <= count LOOP
+            width := 2 * width;
+        END LOOP;
+        cover := cover || audit.tree_root(substring(hashes FROM (done * 32 + 1)::integer FOR (width * 32)::integer));
+        done := done + width;
+    END LOOP;
+    RETURN cover;
+END
+$function$
+;
+--@ ["object","audit.tree_cover(bytea,bigint)","function","",null]
+--@ ["owner","audit.tree_cover(bytea,bigint)","","",null]
+ALTER FUNCTION audit.tree_cover(bytea,bigint) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tree_cover(bytea,bigint)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tree_cover(bytea,bigint) TO audit_maintainer;
+--@ ["function","audit.tree_root(bytea)","","f (hashes bytea) bytea",null]
+CREATE OR REPLACE FUNCTION audit.tree_root(hashes bytea)
+ RETURNS bytea
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    WHILE octet_length(hashes) > 32 LOOP
+        SELECT string_agg(CASE WHEN i + 63 <= octet_length(hashes) THEN sha256('\x01'::bytea || substring(hashes FROM i FOR 64)) ELSE substring(hashes FROM i FOR 32) END, '' ORDER BY i)
+            INTO hashes FROM generate_series(1, octet_length(hashes), 64) i;
+    END LOOP;
+    RETURN hashes;
+END
+$function$
+;
+--@ ["object","audit.tree_root(bytea)","function","",null]
+--@ ["owner","audit.tree_root(bytea)","","",null]
+ALTER FUNCTION audit.tree_root(bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.tree_root(bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.tree_root(bytea) TO audit_maintainer;
 --@ ["function","audit.types_query(oid,text)","","f (relation oid, rows text) text",null]
 CREATE OR REPLACE FUNCTION audit.types_query(relation oid, rows text)
  RETURNS text

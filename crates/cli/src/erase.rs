@@ -1,0 +1,93 @@
+//! `erase`: empties the content of a user's, a request's or a tenant's records.
+
+use serde_json::json;
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+
+use crate::Erase;
+use crate::database::{Database, begin_change};
+use crate::error::Error;
+use crate::retain::{print, refusal};
+
+const ERASE: &str = "
+    SELECT event, rows, dead_letters FROM audit.erase($1, $2, of_user => $3, of_request => $4,
+        of_tenant => CASE WHEN $5::text IS NOT NULL THEN audit.tenant_uuid($5) END, of_record => $6, fields => $7)";
+
+/// What was erased, or would be.
+struct Erased {
+    event: Option<Uuid>,
+    rows: i64,
+    dead_letters: i64,
+}
+
+/// Erases, or says what would be erased.
+pub(crate) async fn run(database: &Database, arguments: &Erase) -> Result<(), Error> {
+    let mut connection = database.connect_to_trail().await?;
+    let erased = match erase(&mut connection, arguments).await {
+        Ok(erased) => erased,
+        Err(error) => {
+            return Err(match refusal(&error) {
+                Some(reason) => Error::NothingFound(reason),
+                None => database.change_error("erase", error),
+            });
+        }
+    };
+    if arguments.json {
+        let event = erased.event.filter(|_| arguments.yes);
+        return print(&format!(
+            "{}\n",
+            json!({
+                "rows": erased.rows,
+                "dead_letters": erased.dead_letters,
+                "event": event.map(|id| id.to_string()),
+            })
+        ));
+    }
+    let rows = match erased.rows {
+        1 => String::from("1 record"),
+        rows => format!("{rows} records"),
+    };
+    let mut said = if arguments.yes {
+        format!("Erased the content of {rows}.\n")
+    } else {
+        format!("Would erase the content of {rows}; with --yes it does, for good.\n")
+    };
+    if erased.dead_letters > 0 {
+        said.push_str(&format!(
+            "{} dead letters mention it, and stay as they are: audit.dead_letters.\n",
+            erased.dead_letters
+        ));
+    }
+    if arguments.yes {
+        said.push_str(
+            "Records that are still in a local log come later: erase again when they are written. \
+             Postgres keeps the old rows until VACUUM, and backups have them.\n",
+        );
+    }
+    print(&said)
+}
+
+async fn erase(connection: &mut PgConnection, arguments: &Erase) -> Result<Erased, sqlx::Error> {
+    let mut transaction = begin_change(connection).await?;
+    let (event, rows, dead_letters) = sqlx::query_as(ERASE)
+        .bind(&arguments.reason)
+        .bind(&arguments.requested_by)
+        .bind(&arguments.user)
+        .bind(&arguments.request)
+        .bind(&arguments.tenant)
+        .bind(arguments.record)
+        .bind((!arguments.field.is_empty()).then_some(&arguments.field))
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    if arguments.yes {
+        transaction.commit().await?;
+    } else {
+        transaction.rollback().await?;
+    }
+    Ok(Erased {
+        event,
+        rows,
+        dead_letters,
+    })
+}

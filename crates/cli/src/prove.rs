@@ -1,0 +1,538 @@
+//! `prove`: writes what proves a record without the database; `check-proof` checks it.
+
+use std::collections::{HashMap, HashSet};
+use std::convert::Infallible;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, Executor as _};
+use tracing_audit::__program::Table;
+use tracing_audit::__program::ledger::checkpoint::{self, Verified};
+use tracing_audit::__program::ledger::entry::Entry;
+use tracing_audit::__program::ledger::evidence::{Checked, Content, Evidence, check_proof};
+use tracing_audit::__program::ledger::images::Image;
+use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::ledger::layout::{Columns, TABLES};
+use tracing_audit::__program::ledger::leaf::{TablePrefix, digest, leaf_of};
+use tracing_audit::__program::ledger::month_of;
+use tracing_audit::__program::ledger::note::Note;
+use tracing_audit::__program::ledger::paths;
+use tracing_audit::__program::ledger::proof::TlogProof;
+use tracing_audit::__program::ledger::tree::{self, Hash, Subtree};
+
+use crate::database::{CATALOG_FIRST, Database, record_reading};
+use crate::error::Error;
+use crate::text::escape_line;
+use crate::verify::log::{ENTRY_COLUMNS, entry_bytes};
+use crate::verify::published::{read_checkpoint, read_key};
+use crate::verify::{binary, nodes};
+use crate::{CheckProof, Prove};
+
+const SET_UP: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
+
+/// The entry of the batch of a writer that begins last up to a seq.
+const ENTRY: &str = "
+    SELECT l.index, b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
+        l.root, l.previous, w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
+    FROM audit.batches b JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
+        LEFT JOIN audit.writers w ON w.writer_id = b.writer_id AND b.first_seq = 1";
+
+/// A record that is to be proven.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    id: Uuid,
+    writer: Uuid,
+    seq: i64,
+}
+
+/// A row of a batch.
+struct Row {
+    place: (usize, u32, i64),
+    id: Option<Uuid>,
+    hash: Hash,
+    /// What is proven, of a record that is wanted.
+    kept: Option<(&'static Columns, Vec<u8>, Content)>,
+}
+
+/// Where a batch is in the log.
+struct Sealed {
+    index: u64,
+    entry: Vec<u8>,
+    writer: Uuid,
+    first_seq: i64,
+    last_seq: i64,
+    ids: (Option<Uuid>, Option<Uuid>),
+}
+
+/// Writes the proofs of a record or of a request.
+pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Error> {
+    let failed = |source| database.read_error(source);
+    let key = read_key(&arguments.key)?;
+    let mut connection = database.connect_to_trail().await?;
+    if let Some(purpose) = &arguments.purpose {
+        let request = arguments.request.as_deref();
+        record_reading(database, &mut connection, purpose, request, None).await?;
+    }
+    let note = match &arguments.checkpoint {
+        Some(path) => read_checkpoint(path)?,
+        None => sqlx::query_scalar::<_, String>("SELECT note FROM audit.checkpoint")
+            .persistent(false)
+            .fetch_optional(&mut connection)
+            .await
+            .map_err(failed)?
+            .ok_or(Error::NoCheckpoint)?
+            .into_bytes(),
+    };
+    let verified =
+        checkpoint::verify(&note, &key, &[]).map_err(|source| Error::Checkpoint { source })?;
+    let note = Note::parse(&note).map_err(|_| Error::NoCheckpoint)?;
+    begin(&mut connection).await.map_err(failed)?;
+    let wanted = wanted(&mut connection, arguments).await.map_err(failed)?;
+    if wanted.is_empty() {
+        return Err(Error::NothingFound(String::from("no such record")));
+    }
+    let mut count = 0;
+    let mut left = wanted;
+    while let Some(first) = left.first().copied() {
+        let sealed = sealed(&mut connection, first).await.map_err(failed)?;
+        let Some(sealed) = sealed.filter(|sealed| sealed.index < verified.checkpoint.head.size)
+        else {
+            return Err(Error::NothingFound(format!(
+                "the record {} is not covered by the checkpoint yet: run `tracing-audit seal`, or try again in a moment",
+                first.id
+            )));
+        };
+        let in_batch = |record: &Wanted| {
+            record.writer == sealed.writer
+                && (sealed.first_seq..=sealed.last_seq).contains(&record.seq)
+        };
+        let ids: HashSet<Uuid> = left
+            .iter()
+            .filter(|record| in_batch(record))
+            .map(|record| record.id)
+            .collect();
+        let proofs = prove_batch(&mut connection, &sealed, &ids, &verified, &note, &key)
+            .await
+            .map_err(failed)?;
+        if proofs.len() < ids.len() {
+            return Err(Error::NotProven);
+        }
+        for (id, proof) in proofs {
+            write_proof(arguments.out.as_deref(), id, proof.as_bytes())?;
+            count += 1;
+        }
+        left.retain(|record| !in_batch(record));
+    }
+    if let Some(folder) = &arguments.out {
+        writeln!(io::stdout(), "{count} proofs in {}", folder.display())?;
+    }
+    Ok(())
+}
+
+async fn begin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    connection
+        .execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .await?;
+    connection.execute(CATALOG_FIRST).await?;
+    connection.execute(SET_UP).await?;
+    Ok(())
+}
+
+/// Finds the records that are to be proven.
+async fn wanted(
+    connection: &mut PgConnection,
+    arguments: &Prove,
+) -> Result<Vec<Wanted>, sqlx::Error> {
+    let mut wanted = Vec::new();
+    for table in Table::ALL {
+        let condition = match arguments.id {
+            Some(id) => format!("id = '{id}'"),
+            None => String::from("request_id = $1"),
+        };
+        let query = format!(
+            "SELECT id, writer_id, seq FROM audit.{} WHERE {condition} AND $1::text IS NOT NULL",
+            table.name()
+        );
+        let rows: Vec<(Uuid, Uuid, i64)> = sqlx::query_as(AssertSqlSafe(query))
+            .bind(arguments.request.as_deref().unwrap_or_default())
+            .persistent(false)
+            .fetch_all(&mut *connection)
+            .await?;
+        wanted.extend(
+            rows.into_iter()
+                .map(|(id, writer, seq)| Wanted { id, writer, seq }),
+        );
+    }
+    Ok(wanted)
+}
+
+async fn sealed(
+    connection: &mut PgConnection,
+    record: Wanted,
+) -> Result<Option<Sealed>, sqlx::Error> {
+    let query = format!(
+        "{ENTRY} WHERE b.writer_id = '{}' AND b.first_seq <= {} ORDER BY b.first_seq DESC LIMIT 1",
+        record.writer, record.seq
+    );
+    let mut sealed = None;
+    binary::read(connection, &query, |mut row| {
+        let index = row.i64()?;
+        let in_entry = row.images(ENTRY_COLUMNS)?;
+        let entry = entry_bytes(in_entry, row)?;
+        let (Some(index), Ok(decoded)) = (
+            index.and_then(|index| index.try_into().ok()),
+            Entry::decode(&entry),
+        ) else {
+            return Ok(());
+        };
+        sealed = Some(Sealed {
+            index,
+            entry,
+            writer: decoded.writer_id,
+            first_seq: decoded.first_seq,
+            last_seq: decoded.last_seq,
+            ids: (decoded.first_id, decoded.last_id),
+        });
+        Ok(())
+    })
+    .await?;
+    Ok(sealed)
+}
+
+/// Makes the proofs of some records of a batch. One that the batch does not prove has none.
+async fn prove_batch(
+    connection: &mut PgConnection,
+    sealed: &Sealed,
+    ids: &HashSet<Uuid>,
+    verified: &Verified,
+    note: &Note,
+    key: &Vkey,
+) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
+    let mut rows = rows(connection, sealed, ids).await?;
+    rows.sort_unstable_by_key(|row| row.place);
+    let tree = BatchTree::new(connection, sealed, &rows).await?;
+    let size = verified.checkpoint.head.size;
+    let log_path = log_path(connection, sealed.index, size).await?;
+    let mut proofs = Vec::new();
+    for (row, leaf_index) in rows.into_iter().zip(&tree.indices) {
+        let (Some(id), Some((columns, core, content))) = (row.id, row.kept) else {
+            continue;
+        };
+        let Some(path) = tree.path(*leaf_index) else {
+            continue;
+        };
+        let evidence = Evidence {
+            entry: sealed.entry.clone(),
+            columns,
+            core,
+            content,
+            leaf_index: *leaf_index,
+            leaf_count: tree.size,
+            path,
+        };
+        let extra = evidence.encode().ok();
+        let proof = TlogProof {
+            extra,
+            index: sealed.index,
+            path: log_path.clone(),
+            checkpoint: note.clone(),
+        };
+        let Ok(proof) = proof.encode() else { continue };
+        // What the log does not prove is not handed out as a proof.
+        if check_proof(proof.as_bytes(), key, &[], 0).is_ok() {
+            proofs.push((id, proof));
+        }
+    }
+    Ok(proofs)
+}
+
+/// Reads the rows of a batch.
+async fn rows(
+    connection: &mut PgConnection,
+    sealed: &Sealed,
+    ids: &HashSet<Uuid>,
+) -> Result<Vec<Row>, sqlx::Error> {
+    let erased: HashMap<Uuid, Hash> = erased(connection, sealed).await?;
+    let mut rows = Vec::new();
+    for (number, columns) in TABLES.iter().enumerate() {
+        let prefix = TablePrefix::new(columns.table);
+        let has_id = columns.core.first() == Some(&"id");
+        let names: Vec<&str> = columns.all().collect();
+        let mut query = format!(
+            "SELECT {} FROM audit.{} WHERE writer_id = '{}' AND seq BETWEEN {} AND {}",
+            names.join(", "),
+            columns.table,
+            sealed.writer,
+            sealed.first_seq,
+            sealed.last_seq
+        );
+        if has_id {
+            let (Some(first), Some(last)) = sealed.ids else {
+                continue;
+            };
+            query.push_str(&format!(" AND id BETWEEN '{first}' AND '{last}'"));
+        }
+        binary::read(connection, &query, |row| {
+            let (mut images, mut fields) = (row, row);
+            let core = images.images(columns.core.len())?;
+            let content = images.bytes();
+            let id = if has_id { fields.uuid()? } else { None };
+            fields.images(1)?;
+            let seq = fields.i64()?.unwrap_or_default();
+            let first = id.and_then(|id| erased.get(&id)).copied();
+            let kept = id.filter(|id| ids.contains(id)).map(|_| {
+                let content =
+                    first.map_or_else(|| Content::Whole(content.to_vec()), Content::Erased);
+                (columns, core.to_vec(), content)
+            });
+            rows.push(Row {
+                place: (number, id.map_or(0, |id| month_of(id.as_u128())), seq),
+                id,
+                hash: leaf_of(&prefix, core, &first.unwrap_or_else(|| digest(content))),
+                kept,
+            });
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(rows)
+}
+
+async fn erased(
+    connection: &mut PgConnection,
+    sealed: &Sealed,
+) -> Result<HashMap<Uuid, Hash>, sqlx::Error> {
+    let (Some(first), Some(last)) = sealed.ids else {
+        return Ok(HashMap::new());
+    };
+    let query = format!(
+        "SELECT id, content_hash FROM audit.erasures WHERE id BETWEEN '{first}' AND '{last}' AND writer_id = '{}' ORDER BY number DESC",
+        sealed.writer
+    );
+    let mut erased = HashMap::new();
+    binary::read(connection, &query, |mut row| {
+        if let (Some(id), Some(hash)) = (row.uuid()?, row.fixed()?) {
+            erased.insert(id, hash);
+        }
+        Ok(())
+    })
+    .await?;
+    Ok(erased)
+}
+
+/// The tree of a batch, as far as it is known.
+struct BatchTree {
+    size: u64,
+    /// The index of each row.
+    indices: Vec<u64>,
+    leaves: HashMap<u64, Hash>,
+    /// What stands for rows that were removed.
+    subtrees: HashMap<Subtree, Hash>,
+}
+
+impl BatchTree {
+    async fn new(
+        connection: &mut PgConnection,
+        sealed: &Sealed,
+        rows: &[Row],
+    ) -> Result<Self, sqlx::Error> {
+        let query = format!(
+            "SELECT from_leaf, rows, hashes FROM audit.removals WHERE writer_id = '{}' AND batch = {} ORDER BY from_leaf",
+            sealed.writer, sealed.first_seq
+        );
+        let mut removed: Vec<(u64, u64)> = Vec::new();
+        let mut subtrees = HashMap::new();
+        binary::read(connection, &query, |mut row| {
+            let number = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok()).unwrap_or_default();
+            let (from, rows) = (number(row.i64()?), number(row.i64()?));
+            let hashes = row.field()?.unwrap_or_default().as_chunks().0;
+            removed.push((from, rows));
+            subtrees.extend(
+                tree::cover(from, from.saturating_add(rows))
+                    .into_iter()
+                    .zip(hashes.iter().copied()),
+            );
+            Ok(())
+        })
+        .await?;
+        let mut indices = Vec::with_capacity(rows.len());
+        let mut at = 0;
+        let mut ranges = removed.iter().peekable();
+        for _ in rows {
+            while let Some((_, count)) = ranges.next_if(|(from, _)| *from == at) {
+                at += count;
+            }
+            indices.push(at);
+            at += 1;
+        }
+        let leaves = indices
+            .iter()
+            .copied()
+            .zip(rows.iter().map(|row| row.hash))
+            .collect();
+        let size = u64::try_from(sealed.last_seq - sealed.first_seq + 1).unwrap_or_default();
+        Ok(Self {
+            size,
+            indices,
+            leaves,
+            subtrees,
+        })
+    }
+
+    fn path(&self, index: u64) -> Option<Vec<Hash>> {
+        paths::inclusion_path(index, self.size, |node| self.node(node).ok_or(())).ok()
+    }
+
+    fn node(&self, node: Subtree) -> Option<Hash> {
+        if let Some(hash) = self.subtrees.get(&node) {
+            return Some(*hash);
+        }
+        let Some(level) = node.level.checked_sub(1) else {
+            return self.leaves.get(&node.index).copied();
+        };
+        let child = |index| self.node(Subtree { level, index });
+        Some(tree::node_hash(
+            &child(node.index * 2)?,
+            &child(node.index * 2 + 1)?,
+        ))
+    }
+}
+
+/// Returns the path from an entry to the root of the log.
+async fn log_path(
+    connection: &mut PgConnection,
+    index: u64,
+    size: u64,
+) -> Result<Vec<Hash>, sqlx::Error> {
+    let mut needed = Vec::new();
+    // Which nodes the path has does not depend on their hashes.
+    let _ = paths::inclusion_path(index, size, |node| {
+        needed.push(node);
+        Ok::<_, Infallible>([0; 32])
+    });
+    let mut known = HashMap::new();
+    for node in needed {
+        if let Some(hash) = nodes::of_log(connection, node).await? {
+            known.insert(node, hash);
+        }
+    }
+    paths::inclusion_path(index, size, |node| known.get(&node).copied().ok_or(()))
+        .map_err(|_| sqlx::Error::RowNotFound)
+}
+
+fn write_proof(folder: Option<&Path>, id: Uuid, proof: &[u8]) -> Result<(), Error> {
+    let Some(folder) = folder else {
+        return Ok(io::stdout().lock().write_all(proof)?);
+    };
+    let path = folder.join(format!("{id}.tlog-proof"));
+    let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, proof));
+    written.map_err(|source| Error::WriteFile { path, source })
+}
+
+/// Checks a proof, and prints what it proves.
+pub(crate) fn check(arguments: &CheckProof) -> Result<(), Error> {
+    let key = read_key(&arguments.key)?;
+    let witnesses = arguments
+        .witness_key
+        .iter()
+        .map(|key| read_key(key))
+        .collect::<Result<Vec<_>, _>>()?;
+    let bytes = std::fs::read(&arguments.file).map_err(|source| Error::ReadFile {
+        path: arguments.file.clone(),
+        source,
+    })?;
+    let checked =
+        check_proof(&bytes, &key, &witnesses, arguments.require_witness).map_err(|source| {
+            Error::NoProof {
+                path: arguments.file.clone(),
+                source: Box::new(source),
+            }
+        })?;
+    print(&checked).map_err(Error::from)
+}
+
+fn print(checked: &Checked) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let row = &checked.row;
+    writeln!(out, "audit.{} is as it was recorded:", row.columns.table)?;
+    let core = row.core_values().unwrap_or_default();
+    let content = row.content_values().ok().flatten();
+    for (name, image) in core.into_iter().chain(content.iter().flatten().copied()) {
+        if let Some(value) = value(name, image) {
+            writeln!(out, "  {name}: {}", escape_line(&value))?;
+        }
+    }
+    if content.is_none() {
+        writeln!(out, "  its content was erased")?;
+    }
+    let head = checked.verified.checkpoint.head;
+    writeln!(
+        out,
+        "entry {} of the log {}, by the checkpoint of {} entries, seen by {} of the witnesses",
+        checked.index,
+        escape_line(&checked.verified.checkpoint.origin),
+        head.size,
+        checked.verified.cosignatures.len()
+    )
+}
+
+/// Returns a value as text; `None` for NULL.
+fn value(column: &str, image: Image<'_>) -> Option<String> {
+    let bytes = image?;
+    let number = || bytes.try_into().map(i64::from_be_bytes).ok();
+    Some(match column {
+        "id" | "writer_id" | "tenant_id" | "parent_id" | "agent_id" | "llm_session_id"
+        | "datasource_id" | "record_id" => {
+            Uuid::from_slice(bytes).map_or_else(|_| hex(bytes), |id| id.to_string())
+        }
+        "started_at" | "created_at" | "finished_at" => number().map_or_else(|| hex(bytes), time),
+        "seq" | "duration_ms" | "latency_ms" => {
+            number().map_or_else(|| hex(bytes), |n| n.to_string())
+        }
+        "row_count"
+        | "rows_affected"
+        | "prompt_template_version"
+        | "input_token_count"
+        | "output_token_count" => bytes
+            .try_into()
+            .map_or_else(|_| hex(bytes), |n| i32::from_be_bytes(n).to_string()),
+        "salt" | "frame" => hex(bytes),
+        // Behind the version of its binary format.
+        "metadata" => String::from_utf8_lossy(bytes.get(1..)?).into_owned(),
+        "problems" | "redactions" => texts(bytes),
+        _ => String::from_utf8_lossy(bytes).into_owned(),
+    })
+}
+
+/// Returns a time that is stored as microseconds since 2000.
+fn time(microseconds: i64) -> String {
+    const EPOCH_US: i64 = 946_684_800_000_000;
+    let since_1970 = u64::try_from(microseconds.saturating_add(EPOCH_US)).unwrap_or_default();
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_micros(since_1970);
+    humantime::format_rfc3339_micros(at).to_string()
+}
+
+/// Returns the elements of a list of texts.
+fn texts(array: &[u8]) -> String {
+    let mut rest = array.get(20..).unwrap_or_default();
+    let mut texts = Vec::new();
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or_default();
+        let Some((text, after)) = after.split_at_checked(length) else {
+            break;
+        };
+        texts.push(String::from_utf8_lossy(text).into_owned());
+        rest = after;
+    }
+    texts.join("; ")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
+}
