@@ -84,3 +84,10 @@ pub mod ledger {
         Month::of_us(milliseconds.saturating_mul(1000)).number()
     }
 }
+
+/// The sealer.
+#[cfg(feature = "seal")]
+pub mod seal {
+    pub use crate::config::seal::{Place, SealConfig};
+    pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};
+}

@@ -105,6 +105,16 @@ fn is_silent_about_us(directives: &str) -> bool {
         })
 }
 
+#[cfg(feature = "seal")]
+impl Builder {
+    /// Sets with which key the program seals its trail, and where it publishes that. Default: it does not; a
+    /// `tracing-audit seal` somewhere else may. Needs feature `seal`.
+    pub fn seal(mut self, seal: impl Into<Option<crate::config::seal::Seal>>) -> Self {
+        self.seal = seal.into();
+        self
+    }
+}
+
 impl Builder {
     /// Starts the worker and returns the handle.
     ///

@@ -77,6 +77,15 @@ pub enum BuildError {
     #[cfg(feature = "init")]
     #[error("the program has a subscriber already: add Audit::layer to it instead of init()")]
     Subscriber,
+    /// The settings of the sealer cannot be used. No value is repeated, because it may be a secret.
+    #[cfg(feature = "seal")]
+    #[error("the sealer: {setting}: {why}")]
+    Seal {
+        /// What was set.
+        setting: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The settings of the OpenTelemetry export are invalid or cannot be used. No value is
     /// repeated, because it may be a secret.
     #[cfg(feature = "otlp")]

@@ -408,6 +408,16 @@ mod redact;
 mod report;
 #[cfg(any(feature = "tower", feature = "actix-web"))]
 mod request;
+#[cfg(feature = "seal")]
+#[cfg_attr(
+    not(feature = "__program"),
+    allow(
+        dead_code,
+        unreachable_pub,
+        reason = "what `__program` re-exports is public"
+    )
+)]
+mod seal;
 mod sink;
 mod spool;
 #[cfg(any(feature = "otlp", feature = "redact"))]
@@ -441,6 +451,8 @@ pub use config::adopt::{Adopt, AdoptGenAi, AdoptHttp, AdoptSqlx, SpanMapping};
 pub use config::otlp::{Otlp, OtlpProtocol, QueryText};
 #[cfg(feature = "otlp")]
 pub use config::receivers::{OpenInference, Receiver};
+#[cfg(feature = "seal")]
+pub use config::seal::Seal;
 pub use config::{Builder, Durability, WhenFull};
 pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
 pub use layer::{AuditLayer, Recorder, Tagged};

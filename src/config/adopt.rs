@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::Metadata;
 
+use crate::error::BuildError;
 use crate::vocabulary::Kind;
 
 /// Spans and events of other libraries, or of a program's own, that become records although nobody
@@ -278,4 +279,14 @@ impl SpanMapping {
         self.values.push((name, value.into()));
         self
     }
+}
+
+/// Returns what `AUDIT_ADOPT` lists, separated by commas.
+pub(super) fn of_environment() -> Result<Vec<Adopt>, BuildError> {
+    let listed = std::env::var("AUDIT_ADOPT").unwrap_or_default();
+    let words = listed.split(',').map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(|word| Adopt::of_word(word).ok_or(BuildError::Adopt))
+        .collect()
 }

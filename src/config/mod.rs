@@ -9,6 +9,8 @@ mod otlp_environment;
 pub(crate) mod otlp_exporter;
 #[cfg(feature = "otlp")]
 pub(crate) mod receivers;
+#[cfg(feature = "seal")]
+pub(crate) mod seal;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use std::time::Duration;
 use self::adopt::Adopt;
 #[cfg(feature = "otlp")]
 use self::otlp::Otlp;
+#[cfg(feature = "seal")]
+use self::seal::{Seal, SealConfig};
 use crate::database::Servers;
 use crate::error::BuildError;
 use crate::limits::Limits;
@@ -126,6 +130,8 @@ pub struct Builder {
     redaction: Option<Redaction>,
     #[cfg(feature = "otlp")]
     otlp: Option<Otlp>,
+    #[cfg(feature = "seal")]
+    pub(crate) seal: Option<Seal>,
 }
 
 impl std::fmt::Debug for Builder {
@@ -190,6 +196,8 @@ pub(crate) struct Config {
     pub(crate) export_quota_bytes: Option<u64>,
     #[cfg(feature = "otlp")]
     pub(crate) otlp: Option<Otlp>,
+    #[cfg(feature = "seal")]
+    pub(crate) seal: Option<SealConfig>,
 }
 
 impl Builder {
@@ -512,6 +520,8 @@ impl Builder {
                 .map(|otlp| otlp.quota_bytes.min(spool_quota_bytes / 2)),
             #[cfg(feature = "otlp")]
             otlp: self.otlp,
+            #[cfg(feature = "seal")]
+            seal: self.seal.map(Seal::config).transpose()?,
         })
     }
 
@@ -555,7 +565,7 @@ impl Builder {
             record_parameters: var("AUDIT_RECORD_PARAMETERS")
                 .is_some_and(|said| said == "1" || said.eq_ignore_ascii_case("true")),
             activities: activities_of_environment(),
-            adopt: adopted_of_environment()?,
+            adopt: adopt::of_environment()?,
             #[cfg(feature = "redact")]
             redaction: Redaction::from_env()?,
             #[cfg(feature = "otlp")]
@@ -572,16 +582,6 @@ pub(crate) fn activities_of_environment() -> Activities {
             .unwrap_or_default()
             .split(','),
     )
-}
-
-/// Returns what `AUDIT_ADOPT` lists, separated by commas.
-fn adopted_of_environment() -> Result<Vec<Adopt>, BuildError> {
-    let listed = std::env::var("AUDIT_ADOPT").unwrap_or_default();
-    let words = listed.split(',').map(str::trim);
-    words
-        .filter(|word| !word.is_empty())
-        .map(|word| Adopt::of_word(word).ok_or(BuildError::Adopt))
-        .collect()
 }
 
 /// The longest service name, in bytes; every row holds it.

@@ -279,13 +279,18 @@ impl Progress {
         self.state().stop = true;
         self.changed.notify_one();
         self.hurry.notify_one();
-        self.stopping.notify_one();
+        self.stopping.notify_waiters();
     }
 
     /// Waits until the sink is to stop, and then a moment for an exchange in flight.
     pub(crate) async fn wait_for_end(&self) {
-        while !self.should_stop() {
-            self.stopping.notified().await;
+        loop {
+            // Made before the look: a stop after it wakes whoever has it.
+            let stopped = self.stopping.notified();
+            if self.should_stop() {
+                break;
+            }
+            stopped.await;
         }
         tokio::time::sleep(LAST_MOMENT).await;
     }

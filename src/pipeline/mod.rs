@@ -6,6 +6,8 @@
 //! in [`Export`].
 
 mod in_flight;
+#[cfg(feature = "seal")]
+mod seal;
 mod spooler;
 mod threads;
 
@@ -153,25 +155,21 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
         .map(|_| Arc::new(Export::new(Arc::clone(&counters))));
     let spool = Arc::new(spool);
     let sink = start_postgres(&config, &progress, &spool, export.as_ref(), &intake)?;
+    let mut sinks = vec![sink];
     #[cfg(feature = "otlp")]
-    let sinks = match (exporter, &export) {
-        (Some(exporter), Some(export)) => {
-            let observe = observe(&intake, &progress);
-            let started = start_export(exporter, export, &counters, &spool, observe);
-            vec![sink, started.inspect_err(|_| progress.stop())?]
-        }
-        _ => vec![sink],
-    };
-    #[cfg(not(feature = "otlp"))]
-    let sinks = vec![sink];
+    if let (Some(exporter), Some(export)) = (exporter, &export) {
+        let observe = observe(&intake, &progress);
+        let started = start_export(exporter, export, &counters, &spool, observe);
+        sinks.push(started.inspect_err(|_| progress.stop())?);
+    }
+    #[cfg(feature = "seal")]
+    {
+        let started = seal::start(&config, &progress, &counters);
+        sinks.extend(started.inspect_err(|_| stop_sinks(&progress, export.as_deref()))?);
+    }
     let stop = {
         let (progress, export) = (Arc::clone(&progress), export.clone());
-        move || {
-            progress.stop();
-            if let Some(export) = export {
-                export.stop();
-            }
-        }
+        move || stop_sinks(&progress, export.as_deref())
     };
     let spooler = Spooler::new(Arc::clone(&intake), config, progress, export, spool);
     // Held until the thread is known, so that no command comes before it.
@@ -190,6 +188,13 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
         intake,
         drop_timeout,
     })
+}
+
+fn stop_sinks(progress: &Progress, export: Option<&Export>) {
+    progress.stop();
+    if let Some(export) = export {
+        export.stop();
+    }
 }
 
 /// Starts the thread that drains the spools into Postgres.

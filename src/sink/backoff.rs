@@ -4,14 +4,14 @@ use std::time::Duration;
 
 /// The pause before the next attempt: it doubles with each failure, up to the longest one.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
+pub(crate) struct Backoff {
     first: Duration,
     longest: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) const fn new(first: Duration, longest: Duration) -> Self {
+    pub(crate) const fn new(first: Duration, longest: Duration) -> Self {
         Self {
             first,
             longest,
@@ -20,19 +20,19 @@ impl Backoff {
     }
 
     /// Returns the pause after a failure, and doubles the next one.
-    pub(super) fn next_pause(&mut self) -> Duration {
+    pub(crate) fn next_pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         pause
     }
 
     /// Returns to the first pause, after a success.
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 
     /// Skips to the longest pause, for a failure that only an operator can fix.
-    pub(super) fn go_to_longest(&mut self) {
+    pub(crate) fn go_to_longest(&mut self) {
         self.next = self.longest;
     }
 }

@@ -4,7 +4,7 @@
 //! - [`source`]: a log that a sink reads: this process's own, or an orphaned one
 //! - [`backoff`]: pauses that grow while attempts fail
 
-mod backoff;
+pub(crate) mod backoff;
 #[cfg(feature = "otlp")]
 pub(crate) mod otlp;
 pub(crate) mod postgres;

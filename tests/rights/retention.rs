@@ -127,7 +127,7 @@ fn removal_is_recorded_per_batch_with_a_hash_and_as_an_event() {
         ..
     } = archive();
     // Whether they are right is for the tests of `verify` to say, which computes them anew.
-    let hashes = postgres.psql(
+    let leaves = postgres.psql(
         "SET timezone = 'UTC';
          CREATE FUNCTION leaves() RETURNS TABLE (place int, month int, seq bigint, id uuid, writer_id uuid, content_hash bytea, leaf_hash bytea) LANGUAGE plpgsql AS
             $$ BEGIN RETURN QUERY EXECUTE audit.leaves_query('events', 'events_2020_01', 'true'); END $$;
@@ -135,7 +135,7 @@ fn removal_is_recorded_per_batch_with_a_hash_and_as_an_event() {
     );
     let hash = |writer: &str, seqs: std::ops::RangeInclusive<u64>| {
         let mut hasher = Sha256::new();
-        for line in hashes.lines() {
+        for line in leaves.lines() {
             let [of, seq, hash] = line.split('|').collect::<Vec<_>>()[..] else {
                 panic!("{line}")
             };

@@ -17,13 +17,20 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["own_threads"]),
     ("database", &[]),
     ("record", &["clock", "limits", "vocabulary"]),
-    ("ledger", &[]),
+    ("ledger", &["vocabulary"]),
     ("sql", &[]),
     ("redact", &["record", "sql", "vocabulary"]),
     ("error", &["database", "redact"]),
     (
         "config",
-        &["database", "error", "limits", "redact", "vocabulary"],
+        &[
+            "database",
+            "error",
+            "ledger",
+            "limits",
+            "redact",
+            "vocabulary",
+        ],
     ),
     ("queue", &["fork", "record", "sync"]),
     ("stats", &["queue", "redact", "sync", "vocabulary"]),
@@ -89,6 +96,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "database",
             "delivery",
             "error",
+            "ledger",
             "own_threads",
             "record",
             "report",
@@ -98,6 +106,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
+    ("seal", &["config", "database", "error", "ledger", "sink"]),
     (
         "pipeline",
         &[
@@ -111,6 +120,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "record",
             "redact",
             "report",
+            "seal",
             "sink",
             "spool",
             "stats",
@@ -150,7 +160,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
-    ("__program", &["database", "ledger", "sink", "vocabulary"]),
+    (
+        "__program",
+        &["config", "database", "ledger", "seal", "sink", "vocabulary"],
+    ),
 ];
 
 fn written(module: &Module) -> String {

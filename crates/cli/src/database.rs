@@ -66,6 +66,11 @@ impl Database {
         Ok(Self { servers })
     }
 
+    /// Returns its servers.
+    pub(crate) fn servers(&self) -> &Servers {
+        &self.servers
+    }
+
     /// Connects.
     pub(crate) async fn connect(&self) -> Result<PgConnection, Error> {
         match self.servers.connect(CONNECT_TIMEOUT).await {

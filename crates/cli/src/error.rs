@@ -31,6 +31,20 @@ pub(crate) enum Error {
         /// The cause.
         why: Unreachable,
     },
+    /// The signing key cannot be used.
+    #[error("the key in {place}: {source}")]
+    Key {
+        /// The file, or the environment variable.
+        place: String,
+        /// The cause, and what to do.
+        source: io::Error,
+    },
+    /// An anchor is none.
+    #[error("--anchor: {0}")]
+    Anchor(&'static str),
+    /// Nothing was sealed.
+    #[error(transparent)]
+    Seal(#[from] tracing_audit::__program::seal::SealError),
     /// No rules of redaction were given.
     #[error("there are no rules: set AUDIT_REDACT, or use --presets secrets,personal")]
     NoRules,

@@ -14,6 +14,7 @@ mod families;
 mod feed;
 mod find;
 mod hold;
+mod key;
 mod migrate;
 mod pages;
 mod prove;
@@ -22,6 +23,7 @@ mod redact;
 mod reset;
 mod retain;
 mod row;
+mod seal;
 mod settle;
 mod show;
 mod spool;
@@ -147,6 +149,9 @@ enum Command {
     /// an operator. Exits with 1 when a month that was to move did not.
     #[command(verbatim_doc_comment)]
     Settle(Settle),
+    Seal(seal::Seal),
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Erases the content of records, so that the rest of each stays proven; without --yes says of how many.
     ///
     /// Texts, the user, metadata and the salt go; when it was, of which tenant and request,
@@ -645,6 +650,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     if let Command::Redact(arguments) = &cli.command {
         return redact::run(arguments);
     }
+    if let Command::Key(command) = &cli.command {
+        return key::run(command);
+    }
     if let Command::Migrate(Migrate { print: true, .. }) = &cli.command {
         migrate::print()?;
         return Ok(ExitCode::SUCCESS);
@@ -676,9 +684,10 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Verify(arguments) => {
             return runtime()?.block_on(verify::run(&database, &arguments));
         }
+        Command::Seal(arguments) => return seal::run(&database, &arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
-        Command::Spool(_) | Command::Redact(_) | Command::CheckProof(_) => {}
+        Command::Spool(_) | Command::Redact(_) | Command::CheckProof(_) | Command::Key(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -138,7 +138,7 @@ pub(crate) fn end_on_signal() -> Result<(), Error> {
 
 /// Waits for a termination signal.
 #[cfg(unix)]
-async fn signal() -> io::Result<()> {
+pub(crate) async fn signal() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -157,7 +157,7 @@ async fn signal() -> io::Result<()> {
 
 /// Waits for a termination signal.
 #[cfg(not(unix))]
-async fn signal() -> io::Result<()> {
+pub(crate) async fn signal() -> io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 

@@ -1,0 +1,177 @@
+//! Where checkpoints are published.
+
+#[cfg(feature = "seal-bucket")]
+mod bucket;
+mod folder;
+mod stdout;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use self::folder::{Content, Folder};
+use super::error::AnchorError;
+use crate::config::seal::Place;
+use crate::ledger::checkpoint::{self, UnixSeconds, Verified};
+use crate::ledger::key::Vkey;
+
+/// A place where checkpoints are published.
+#[derive(Clone, Debug)]
+pub(super) enum Anchor {
+    Folder(PathBuf),
+    Stdout,
+    #[cfg(feature = "seal-bucket")]
+    Bucket(bucket::Bucket),
+}
+
+impl Anchor {
+    pub(super) fn new(place: Place) -> Self {
+        match place {
+            Place::Folder(path) => Self::Folder(path),
+            Place::Stdout => Self::Stdout,
+            #[cfg(feature = "seal-bucket")]
+            Place::Bucket(url) => Self::Bucket(bucket::Bucket::new(url)),
+        }
+    }
+
+    /// Returns where it is.
+    pub(super) fn name(&self) -> String {
+        match self {
+            Self::Folder(path) => path.display().to_string(),
+            Self::Stdout => String::from("standard output"),
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => bucket.url().to_owned(),
+        }
+    }
+
+    /// Returns how long to wait after a checkpoint of another size, and of the same: each one in a bucket costs money.
+    pub(super) fn pauses(&self) -> (Duration, Duration) {
+        match self {
+            Self::Folder(_) => (Duration::ZERO, Duration::ZERO),
+            Self::Stdout => (Duration::ZERO, Duration::from_mins(1)),
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(_) => (Duration::from_secs(5), Duration::from_mins(1)),
+        }
+    }
+
+    /// Returns the newest checkpoint that is there.
+    pub(super) async fn newest(&self, log: &Vkey) -> Result<Option<Verified>, AnchorError> {
+        let found = match self {
+            Self::Folder(path) => {
+                let path = path.clone();
+                on_disk(move || folder::checkpoint(&path)).await?
+            }
+            Self::Stdout => None,
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => bucket.checkpoint().await?.map(|found| found.note),
+        };
+        self.verify(found, log)
+    }
+
+    /// Begins to publish: no other process does until the end. Returns the bytes of the newest checkpoint as well.
+    pub(super) async fn open(&self) -> Result<(Session, Option<Vec<u8>>), AnchorError> {
+        match self {
+            Self::Folder(path) => {
+                let path = path.clone();
+                let (folder, found) = on_disk(move || {
+                    let folder = Folder::open(&path)?;
+                    let found = folder.checkpoint()?;
+                    Ok((folder, found))
+                })
+                .await?;
+                Ok((Session::Folder(folder), found))
+            }
+            Self::Stdout => Ok((Session::Stdout, None)),
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => {
+                let found = bucket.checkpoint().await?;
+                let note = found.as_ref().map(|found| found.note.clone());
+                Ok((
+                    Session::Bucket(bucket::Session::new(bucket.clone(), found)),
+                    note,
+                ))
+            }
+        }
+    }
+
+    /// Verifies what was found as the checkpoint.
+    pub(super) fn verify(
+        &self,
+        found: Option<Vec<u8>>,
+        log: &Vkey,
+    ) -> Result<Option<Verified>, AnchorError> {
+        let verify = |note: Vec<u8>| {
+            checkpoint::verify(&note, log, &[]).map_err(|source| AnchorError::Checkpoint {
+                path: format!("{}/checkpoint", self.name()),
+                source,
+            })
+        };
+        found.map(verify).transpose()
+    }
+}
+
+/// An anchor that this process is publishing at.
+#[derive(Debug)]
+pub(super) enum Session {
+    Folder(Folder),
+    Stdout,
+    #[cfg(feature = "seal-bucket")]
+    Bucket(bucket::Session),
+}
+
+impl Session {
+    /// Whether tiles and entries are published here.
+    pub(super) fn takes_tiles(&self) -> bool {
+        !matches!(self, Self::Stdout)
+    }
+
+    /// Publishes tiles and entries. What is there already must be the same.
+    pub(super) async fn put(self, contents: Vec<Content>) -> Result<Self, AnchorError> {
+        match self {
+            Self::Folder(mut folder) => {
+                on_disk(move || {
+                    folder.put(&contents)?;
+                    Ok(Self::Folder(folder))
+                })
+                .await
+            }
+            Self::Stdout => Ok(self),
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => {
+                bucket.put(contents).await?;
+                Ok(Self::Bucket(bucket))
+            }
+        }
+    }
+
+    /// Publishes a checkpoint, after what it is of.
+    #[cfg_attr(
+        not(feature = "seal-bucket"),
+        allow(unused_variables, reason = "the name of an object in a bucket")
+    )]
+    pub(super) async fn publish(
+        self,
+        size: u64,
+        signed_at: UnixSeconds,
+        note: String,
+    ) -> Result<(), AnchorError> {
+        match self {
+            Self::Folder(mut folder) => on_disk(move || folder.publish(&note)).await,
+            Self::Stdout => on_disk(move || stdout::write(&note)).await,
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => bucket.publish(size, signed_at, note).await,
+        }
+    }
+}
+
+/// Runs what may block on a thread of its own.
+async fn on_disk<T: Send + 'static>(
+    doing: impl FnOnce() -> Result<T, AnchorError> + Send + 'static,
+) -> Result<T, AnchorError> {
+    match tokio::task::spawn_blocking(doing).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(AnchorError::Stopped),
+        },
+    }
+}

@@ -1,0 +1,181 @@
+//! Why the trail is not sealed, or not published.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::database::Unreachable;
+use crate::ledger::checkpoint::CheckpointError;
+use crate::ledger::tiles::TileError;
+
+/// Why nothing is sealed or signed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SealError {
+    /// No server accepts a connection.
+    #[error("cannot reach Postgres at {place}: {}", .why.cause())]
+    Unreachable {
+        /// Where it is.
+        place: String,
+        /// The cause.
+        why: Unreachable,
+    },
+    /// The server did not answer.
+    #[error("Postgres at {place} did not answer within {seconds} s")]
+    NoAnswer {
+        /// Where it is.
+        place: String,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The server refused, or the connection broke.
+    #[error("Postgres at {place}: {source}{advice}")]
+    Database {
+        /// Where it is.
+        place: String,
+        /// The error.
+        source: sqlx::Error,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// The ledger does not have the rows of a log of its size.
+    #[error(
+        "the ledger at {place} is damaged: hashes of its first {size} entries are missing. Nothing is signed. Run \
+         `tracing-audit verify`, and restore the database from a backup"
+    )]
+    Damaged {
+        /// Where it is.
+        place: String,
+        /// The size of the log.
+        size: u64,
+    },
+    /// A checkpoint was signed that is newer than the database.
+    #[error(
+        "the ledger at {place} has {size} entries, but {signed_by} has a signed checkpoint of {signed}: the database was \
+         restored to an earlier state, or is another one. Nothing is signed. Restore the newer state; or, if that is lost, keep \
+         the old anchors as they are and seal with a new key to new anchors"
+    )]
+    Behind {
+        /// Where the database is.
+        place: String,
+        /// The size of its log.
+        size: u64,
+        /// Who has the checkpoint.
+        signed_by: String,
+        /// The size of the log in the checkpoint.
+        signed: u64,
+    },
+    /// A checkpoint was signed for other entries.
+    #[error(
+        "the first {size} entries of the ledger at {place} are not those of the signed checkpoint of {signed_by}: the ledger was \
+         altered, or the database was restored to an earlier state and written to since. Nothing is signed. Run `tracing-audit verify`, \
+         and restore the state that was signed; or, if that is lost, keep the old anchors as they are and seal with a new key to new anchors"
+    )]
+    Fork {
+        /// Where the database is.
+        place: String,
+        /// The size of the log in the checkpoint.
+        size: u64,
+        /// Who has the checkpoint.
+        signed_by: String,
+    },
+    /// The key did not sign.
+    #[error("the checkpoint was not signed: {}", crate::error::causes(.0))]
+    Sign(#[from] CheckpointError),
+    /// The system's clock is before 1970.
+    #[error("the checkpoint was not signed: the system's clock is before 1970. Set it")]
+    Clock,
+}
+
+impl SealError {
+    /// Whether the database's log is not the one that was signed.
+    pub fn is_disagreement(&self) -> bool {
+        matches!(
+            self,
+            Self::Behind { .. } | Self::Fork { .. } | Self::Damaged { .. }
+        )
+    }
+}
+
+/// Why nothing is published at an anchor.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AnchorError {
+    /// A file could not be read or written.
+    #[error("{}: {source}", .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// Standard output does not take the checkpoint.
+    #[error("standard output: {0}")]
+    Stdout(#[source] io::Error),
+    /// Another process is publishing.
+    #[error("another sealer has been publishing there for {seconds} s")]
+    Busy {
+        /// How long this one waited.
+        seconds: u64,
+    },
+    /// Something else is there already.
+    #[error(
+        "{path} is there already, and is not what the log has: nothing is overwritten. Find out who wrote it, and move it away; or \
+         name another anchor"
+    )]
+    Differs {
+        /// The file or object.
+        path: String,
+    },
+    /// The checkpoint that is there cannot be trusted.
+    #[error(
+        "{path} is not a checkpoint by this key ({}): nothing is published. Name another anchor, or move away what is there",
+        crate::error::causes(.source)
+    )]
+    Checkpoint {
+        /// The file or object.
+        path: String,
+        /// What is wrong with it.
+        source: CheckpointError,
+    },
+    /// The database does not have a batch's row any more.
+    #[error(
+        "entry {index} of the log cannot be published: the row of its batch was removed or altered. Run `tracing-audit verify`"
+    )]
+    Entry {
+        /// The index of the entry.
+        index: u64,
+    },
+    /// The rows of the ledger have another root than was signed.
+    #[error(
+        "the ledger's rows are not those of the checkpoint of {size} entries: nothing is published. Run `tracing-audit verify`"
+    )]
+    Root {
+        /// The size of the log in the checkpoint.
+        size: u64,
+    },
+    /// An entry is too large to be published.
+    #[error("a tile cannot be written")]
+    Tile(#[from] TileError),
+    /// The program ends.
+    #[error("the program ends")]
+    Stopped,
+    /// The program has chosen no provider for TLS.
+    #[cfg(feature = "seal-bucket")]
+    #[error(
+        "a bucket needs a default provider of rustls, and the program has set none: call \
+         rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main"
+    )]
+    NoProvider,
+    /// The bucket refused, or did not answer.
+    #[cfg(feature = "seal-bucket")]
+    #[error("{path}: {}", crate::error::causes(.source))]
+    Bucket {
+        /// The object.
+        path: String,
+        /// The error.
+        source: object_store::Error,
+    },
+    /// The database cannot be read, or disagrees with the anchor.
+    #[error("{0}")]
+    Ledger(#[from] SealError),
+}

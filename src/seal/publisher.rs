@@ -1,0 +1,248 @@
+//! The loop that publishes at one anchor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::anchor::{Anchor, Session};
+use super::edge::Edge;
+use super::error::AnchorError;
+use super::ledger::Ledger;
+use super::notice::{Notice, Notify};
+use crate::database::Servers;
+use crate::ledger::checkpoint::UnixSeconds;
+use crate::ledger::key::Vkey;
+use crate::ledger::paths::Head;
+use crate::ledger::tiles::{Bundle, TILE_WIDTH, encode_bundle, encode_tile, tiles_between};
+use crate::ledger::tree;
+use crate::sink::backoff::Backoff;
+
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// How many hashes are read from the database at a time.
+pub(super) const MOST_HASHES: u64 = 10_000;
+
+/// How many entries are read at a time, and published in one step: 16 bundles.
+const MOST_ENTRIES: u64 = 16 * 256;
+
+/// A signed checkpoint.
+#[derive(Debug)]
+pub(super) struct Signed {
+    pub(super) head: Head,
+    pub(super) note: String,
+    pub(super) time: UnixSeconds,
+}
+
+/// Publishes at one anchor.
+pub(super) struct Publisher {
+    anchor: Anchor,
+    log: Vkey,
+    servers: Servers,
+    notify: Notify,
+    /// Set when the anchor has a checkpoint that the database's log contradicts.
+    has_disagreed: Arc<AtomicBool>,
+    ledger: Option<Ledger>,
+    /// The edge of what is published.
+    edge: Option<Edge>,
+    /// The size that was published last, and when.
+    last: Option<(u64, Instant)>,
+}
+
+impl Publisher {
+    pub(super) fn new(
+        anchor: Anchor,
+        log: Vkey,
+        servers: Servers,
+        notify: Notify,
+        has_disagreed: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            anchor,
+            log,
+            servers,
+            notify,
+            has_disagreed,
+            ledger: None,
+            edge: None,
+            last: None,
+        }
+    }
+
+    /// Returns where it publishes.
+    pub(super) fn anchor(&self) -> String {
+        self.anchor.name()
+    }
+
+    /// Publishes each newest checkpoint until there are no more.
+    pub(super) async fn run(mut self, mut newest: watch::Receiver<Option<Arc<Signed>>>) {
+        let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut failure: Option<String> = None;
+        while failure.is_some() || newest.changed().await.is_ok() {
+            if failure.is_none() {
+                self.pause().await;
+            }
+            let Some(signed) = newest.borrow_and_update().clone() else {
+                continue;
+            };
+            if !self.is_due(&signed) {
+                continue;
+            }
+            match self.publish(&signed).await {
+                Ok(()) => {
+                    backoff.reset();
+                    (self.notify)(&Notice::Published {
+                        anchor: self.anchor(),
+                        size: signed.head.size,
+                        again: failure.take().is_some(),
+                    });
+                }
+                Err(error) => {
+                    let pause = backoff.next_pause();
+                    let why = error.to_string();
+                    if failure.as_ref() != Some(&why) {
+                        (self.notify)(&Notice::AnchorFailed {
+                            anchor: self.anchor(),
+                            why: why.clone(),
+                            pause,
+                        });
+                    }
+                    failure = Some(why);
+                    tokio::time::sleep(pause).await;
+                }
+            }
+        }
+    }
+
+    /// Waits until another checkpoint may be published.
+    async fn pause(&self) {
+        let (growing, _) = self.anchor.pauses();
+        if let Some((_, at)) = self.last {
+            tokio::time::sleep(growing.saturating_sub(at.elapsed())).await;
+        }
+    }
+
+    /// Whether a checkpoint is to be published now: not each of those that tell the time alone.
+    fn is_due(&self, signed: &Signed) -> bool {
+        let (_, idle) = self.anchor.pauses();
+        self.last
+            .is_none_or(|(size, at)| size != signed.head.size || at.elapsed() >= idle)
+    }
+
+    /// Publishes a checkpoint, and before that what it is of and is not there yet.
+    pub(super) async fn publish(&mut self, signed: &Signed) -> Result<(), AnchorError> {
+        let published = self.try_publish(signed).await;
+        match &published {
+            Ok(()) => self.last = Some((signed.head.size, Instant::now())),
+            Err(AnchorError::Ledger(error)) if error.is_disagreement() => {
+                // ORDERING: pairs with the swap in `Sealer::session`; only the flag itself is read.
+                self.has_disagreed.store(true, Ordering::Relaxed);
+            }
+            Err(_) => {}
+        }
+        published
+    }
+
+    async fn try_publish(&mut self, signed: &Signed) -> Result<(), AnchorError> {
+        let (session, found) = self.anchor.open().await?;
+        let new = signed.head;
+        if !session.takes_tiles() {
+            let note = signed.note.clone();
+            return session.publish(new.size, signed.time, note).await;
+        }
+        let found = self.anchor.verify(found, &self.log)?;
+        let signed_at = found.as_ref().and_then(|found| found.signed_at);
+        let old = found.map_or_else(|| Edge::default().head(), |found| found.checkpoint.head);
+        // Taken, so that neither is used again after an error.
+        let mut ledger = match self.ledger.take() {
+            Some(ledger) => ledger,
+            None => Ledger::connect(&self.servers).await?,
+        };
+        let mut edge = match self.edge.take() {
+            Some(edge) if edge.head() == old => edge,
+            _ => ledger.edge_at(old, &self.anchor.name()).await?,
+        };
+        let is_newer = old.size > new.size || (old == new && signed_at >= Some(signed.time));
+        if !is_newer {
+            verify_growth(&mut ledger, edge.clone(), new).await?;
+            let session = write_tiles(session, &mut ledger, &mut edge, new.size).await?;
+            let note = signed.note.clone();
+            session.publish(new.size, signed.time, note).await?;
+        }
+        (self.ledger, self.edge) = (Some(ledger), Some(edge));
+        Ok(())
+    }
+}
+
+/// Verifies that the ledger's rows let the tree grow to what was signed, before any of them is published.
+async fn verify_growth(ledger: &mut Ledger, mut edge: Edge, new: Head) -> Result<(), AnchorError> {
+    extend(ledger, &mut edge, new.size).await?;
+    if edge.head() == new {
+        Ok(())
+    } else {
+        Err(AnchorError::Root { size: new.size })
+    }
+}
+
+/// Lets the tree grow by rows of the ledger.
+pub(super) async fn extend(
+    ledger: &mut Ledger,
+    edge: &mut Edge,
+    size: u64,
+) -> Result<(), super::error::SealError> {
+    while edge.size() < size {
+        let to = size.min(edge.size() + MOST_HASHES);
+        for hash in ledger.hashes(edge.size(), to).await? {
+            edge.append(hash, |_, _| ());
+        }
+    }
+    Ok(())
+}
+
+/// Publishes the tiles and entries by which the log has grown.
+async fn write_tiles(
+    mut session: Session,
+    ledger: &mut Ledger,
+    edge: &mut Edge,
+    size: u64,
+) -> Result<Session, AnchorError> {
+    let width = u64::from(TILE_WIDTH);
+    let old_size = edge.size();
+    // A bundle is written whole.
+    let mut at = old_size / width * width;
+    while at < size {
+        let to = size.min(at + MOST_ENTRIES);
+        let mut entries = Vec::new();
+        let mut contents = Vec::new();
+        let mut failed = None;
+        for (index, (entry, hash)) in (at..).zip(ledger.entries(at, to).await?) {
+            let entry = entry
+                .filter(|entry| tree::leaf_hash(entry) == hash)
+                .ok_or(AnchorError::Entry { index })?;
+            entries.push(entry);
+            if index >= old_size {
+                edge.append(hash, |tile, hashes| match encode_tile(hashes) {
+                    Ok(content) => contents.push((tile.to_string(), content)),
+                    Err(error) => failed = Some(error),
+                });
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error.into());
+        }
+        for (index, entries) in (at / width..).zip(entries.chunks(TILE_WIDTH.into())) {
+            let width = u16::try_from(entries.len()).unwrap_or(TILE_WIDTH);
+            let bundle = Bundle { index, width };
+            contents.push((bundle.to_string(), encode_bundle(entries)?));
+        }
+        session = session.put(contents).await?;
+        at = to;
+    }
+    let partial = tiles_between(old_size, size).filter(|tile| tile.width < TILE_WIDTH);
+    let contents =
+        partial.map(|tile| Ok((tile.to_string(), encode_tile(edge.hashes(tile.level))?)));
+    let contents = contents.collect::<Result<_, AnchorError>>()?;
+    session.put(contents).await
+}
