@@ -1,5 +1,7 @@
 //! `erase`: empties the content of a user's, a request's or a tenant's records.
 
+use std::fmt::Write as _;
+
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
@@ -53,10 +55,11 @@ pub(crate) async fn run(database: &Database, arguments: &Erase) -> Result<(), Er
         format!("Would erase the content of {rows}; with --yes it does, for good.\n")
     };
     if erased.dead_letters > 0 {
-        said.push_str(&format!(
-            "{} dead letters mention it, and stay as they are: audit.dead_letters.\n",
+        let _ = writeln!(
+            said,
+            "{} dead letters mention it, and stay as they are: audit.dead_letters.",
             erased.dead_letters
-        ));
+        );
     }
     if arguments.yes {
         said.push_str(

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
+use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -272,7 +273,7 @@ async fn rows(
             let (Some(first), Some(last)) = sealed.ids else {
                 continue;
             };
-            query.push_str(&format!(" AND id BETWEEN '{first}' AND '{last}'"));
+            let _ = write!(query, " AND id BETWEEN '{first}' AND '{last}'");
         }
         binary::read(connection, &query, |row| {
             let (mut images, mut fields) = (row, row);
@@ -530,7 +531,6 @@ fn texts(array: &[u8]) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
     bytes.iter().fold(String::new(), |mut hex, byte| {
         let _ = write!(hex, "{byte:02x}");
         hex

@@ -100,7 +100,7 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     rows.name_strangers(&mut connections[0])
         .await
         .map_err(failed)?;
-    let (count, bytes) = (rows.rows.load(Relaxed), rows.bytes.load(Relaxed));
+    let (count, bytes) = (rows.count.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
     findings.extend(unproven(connection, batches).await.map_err(failed)?);
@@ -185,7 +185,7 @@ async fn with_progress<T>(rows: &Rows<'_>, reading: impl Future<Output = T>) -> 
         match tokio::time::timeout(PROGRESS, reading.as_mut()).await {
             Ok(done) => return done,
             Err(_) if is_told => {
-                let read = rows.rows.load(Relaxed);
+                let read = rows.count.load(Relaxed);
                 let _ = write!(
                     io::stderr(),
                     "\r{read} rows, {} rows/s ",

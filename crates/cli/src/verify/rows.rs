@@ -41,7 +41,7 @@ pub(super) struct Rows<'a> {
     erased: &'a HashMap<Uuid, Erased>,
     slices: Vec<Slice>,
     next: AtomicUsize,
-    pub(super) rows: AtomicU64,
+    pub(super) count: AtomicU64,
     pub(super) bytes: AtomicU64,
     findings: Mutex<Vec<Finding>>,
     /// Whether only some batches are verified: rows of others are met, and are no finding.
@@ -67,7 +67,7 @@ impl<'a> Rows<'a> {
             is_partial,
             strangers: Mutex::new(Vec::new()),
             next: AtomicUsize::new(0),
-            rows: AtomicU64::new(0),
+            count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             findings: Mutex::new(Vec::new()),
         }
@@ -89,13 +89,13 @@ impl<'a> Rows<'a> {
                 rows += 1;
                 bytes += row.bytes().len() as u64;
                 if rows % 4096 == 0 {
-                    self.rows.fetch_add(4096, Relaxed);
+                    self.count.fetch_add(4096, Relaxed);
                     self.bytes.fetch_add(std::mem::take(&mut bytes), Relaxed);
                 }
                 self.row(&table, row)
             })
             .await?;
-            self.rows.fetch_add(rows % 4096, Relaxed);
+            self.count.fetch_add(rows % 4096, Relaxed);
             self.bytes.fetch_add(bytes, Relaxed);
         }
         Ok(())

@@ -3,12 +3,10 @@
 
 use std::path::{Path, PathBuf};
 
+use tracing_audit::__program::ledger::tiles::{Bundle, TILE_WIDTH, Tile};
 use tracing_audit::__program::ledger::tree::{self, Hash};
 
 use super::finding::{Finding, Kind};
-
-/// How many entries a full tile has.
-const TILE_ENTRIES: u64 = 256;
 
 /// The columns of an entry, by their order in it.
 const ENTRY_COLUMNS: [&str; 15] = [
@@ -43,7 +41,7 @@ pub(super) trait Tiles {
 
 /// Tiles in a folder.
 pub(super) struct Folder {
-    folder: PathBuf,
+    path: PathBuf,
     /// How many entries are published.
     size: u64,
     hashes: Option<(u64, Vec<Hash>)>,
@@ -55,7 +53,7 @@ impl Folder {
     /// Those of a log whose checkpoint has this size.
     pub(super) fn new(folder: &Path, size: u64) -> Self {
         Self {
-            folder: folder.to_owned(),
+            path: folder.to_owned(),
             size,
             hashes: None,
             entries: None,
@@ -63,24 +61,22 @@ impl Folder {
         }
     }
 
-    /// Reads a tile, or as much of it as there was at the checkpoint.
-    fn read(&mut self, level: &str, number: u64) -> Option<Vec<u8>> {
-        let width = TILE_ENTRIES.min(self.size - number * TILE_ENTRIES);
-        let path = self
-            .folder
-            .join("tile")
-            .join(level)
-            .join(number_path(number));
-        let mut paths = vec![path.clone()];
+    /// Reads the file of entries with this number, or as much of it as there was at the checkpoint.
+    /// `name` is its path when it has a width.
+    fn read(&mut self, number: u64, name: impl Fn(u16) -> String) -> Option<Vec<u8>> {
+        let width = self.width(number);
         // A fuller one has the same at its beginning; the full one takes the place of all.
-        let partial = PathBuf::from(format!("{}.p", path.display()));
-        paths.extend((width..TILE_ENTRIES).map(|width| partial.join(width.to_string())));
-        let found = paths.iter().find_map(|path| std::fs::read(path).ok());
+        let mut widths = std::iter::once(TILE_WIDTH).chain(width..TILE_WIDTH);
+        let found = widths.find_map(|width| std::fs::read(self.path.join(name(width))).ok());
         if found.is_none() {
-            let detail = format!("{} is not there, of width {width}", path.display());
-            self.broken(&detail);
+            self.broken(&format!("{} is not there", name(width)));
         }
         found
+    }
+
+    fn width(&self, number: u64) -> u16 {
+        let left = self.size.saturating_sub(number * u64::from(TILE_WIDTH));
+        u16::try_from(left).unwrap_or(TILE_WIDTH).min(TILE_WIDTH)
     }
 
     fn broken(&mut self, detail: &str) {
@@ -91,8 +87,8 @@ impl Folder {
         let index = u64::try_from(index)
             .ok()
             .filter(|index| *index < self.size)?;
-        let at = usize::try_from(index % TILE_ENTRIES).ok()?;
-        Some((index / TILE_ENTRIES, at))
+        let at = usize::try_from(index % u64::from(TILE_WIDTH)).ok()?;
+        Some((index / u64::from(TILE_WIDTH), at))
     }
 }
 
@@ -100,12 +96,18 @@ impl Tiles for Folder {
     fn hash(&mut self, index: i64) -> Option<Hash> {
         let (number, at) = self.place(index)?;
         if self.hashes.as_ref().is_none_or(|(held, _)| *held != number) {
-            let tile = self.read("0", number).unwrap_or_default();
-            let width = TILE_ENTRIES.min(self.size - number * TILE_ENTRIES);
-            if tile.len() % size_of::<Hash>() != 0
-                || ((tile.len() / 32) as u64) < width && !tile.is_empty()
-            {
-                self.broken(&format!("tile/0/{} is cut short", number_path(number)));
+            let name = |width| {
+                Tile {
+                    level: 0,
+                    index: number,
+                    width,
+                }
+                .to_string()
+            };
+            let tile = self.read(number, name).unwrap_or_default();
+            let whole = usize::from(self.width(number)) * size_of::<Hash>();
+            if !tile.is_empty() && tile.len() < whole {
+                self.broken(&format!("{} is cut short", name(self.width(number))));
             }
             let (hashes, _) = tile.as_chunks();
             self.hashes = Some((number, hashes.to_vec()));
@@ -120,7 +122,14 @@ impl Tiles for Folder {
             .as_ref()
             .is_none_or(|(held, _)| *held != number)
         {
-            let bundle = self.read("entries", number).unwrap_or_default();
+            let name = |width| {
+                Bundle {
+                    index: number,
+                    width,
+                }
+                .to_string()
+            };
+            let bundle = self.read(number, name).unwrap_or_default();
             self.entries = Some((number, entries(&bundle)));
         }
         let entry = self.entries.as_ref()?.1.get(at).cloned();
@@ -147,17 +156,6 @@ fn entries(bundle: &[u8]) -> Vec<Vec<u8>> {
         rest = after;
     }
     entries
-}
-
-/// Returns the path of a tile's number: three digits for each part, all but the last behind an `x`.
-fn number_path(number: u64) -> String {
-    let mut path = format!("{:03}", number % 1000);
-    let mut rest = number / 1000;
-    while rest > 0 {
-        path = format!("x{:03}/{path}", rest % 1000);
-        rest /= 1000;
-    }
-    path
 }
 
 /// Returns the bytes of a field of an entry; `None` for NULL.
