@@ -214,24 +214,26 @@ COMMENT ON FUNCTION audit.leaves_before(integer, integer, uuid, bigint) IS 'How 
 
 -- The bytes of an entry. Frozen: format 1.
 -- In plpgsql, whose plans are kept.
-CREATE FUNCTION audit.ledger_entry(b audit.batches, root bytea, previous bytea) RETURNS bytea
+CREATE FUNCTION audit.ledger_entry(writer uuid, batch bigint, root bytea, previous bytea) RETURNS bytea
     LANGUAGE plpgsql STABLE
     SET search_path = pg_catalog, pg_temp
     SET standard_conforming_strings = 'on'
 AS $$
 BEGIN
-    RETURN '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
-        || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
-        || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
-        || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
-        || audit.image(ledger_entry.root) || audit.image(previous)
-        || audit.image(CASE WHEN b.first_seq = 1 THEN (
-            SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
-                || audit.image(timestamptz_send(w.registered_at)))
-            FROM audit.writers w WHERE w.writer_id = b.writer_id) END);
+    RETURN (
+        SELECT '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
+            || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
+            || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
+            || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
+            || audit.image(ledger_entry.root) || audit.image(previous)
+            || audit.image(CASE WHEN b.first_seq = 1 THEN (
+                SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
+                    || audit.image(timestamptz_send(w.registered_at)))
+                FROM audit.writers w WHERE w.writer_id = b.writer_id) END)
+        FROM audit.batches b WHERE b.writer_id = writer AND b.first_seq = batch);
 END
 $$;
-COMMENT ON FUNCTION audit.ledger_entry(audit.batches, bytea, bytea) IS 'The entry of the log for a batch; for the functions of the trail.';
+COMMENT ON FUNCTION audit.ledger_entry(uuid, bigint, bytea, bytea) IS 'The entry of the log for a batch; NULL if there is none. For the functions of the trail.';
 
 -- The root of the tree of each of these batches, and its fingerprints. A batch some of whose rows are not there is not among the answers,
 -- nor one by a program whose ids are of more than two months: to look for its rows would be to look at all that there are.
@@ -300,7 +302,8 @@ DECLARE
     hashed   record;
     roots    bytea[];
     prints   bytea[];
-    batch    audit.batches;
+    root     bytea;
+    is_computed boolean;
     prior    bytea;
     bytes    bigint := 0;
     height   integer := 1;
@@ -358,15 +361,15 @@ BEGIN
         END IF;
     END LOOP;
     FOR place IN 1 .. sealed LOOP
-        SELECT b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
-                coalesce(b.root, roots[place]), CASE WHEN b.root IS NULL THEN prints[place] END
-            INTO batch FROM audit.batches b WHERE b.writer_id = writers[place] AND b.first_seq = firsts[place];
+        SELECT b.root, b.root IS NULL INTO root, is_computed FROM audit.batches b WHERE b.writer_id = writers[place] AND b.first_seq = firsts[place];
+        root := coalesce(root, roots[place]);
         prior := NULL;
-        IF batch.first_seq > 1 THEN
-            SELECT l.entry_hash INTO prior FROM audit.ledger l WHERE l.writer_id = batch.writer_id AND l.first_seq < batch.first_seq ORDER BY l.first_seq DESC LIMIT 1;
+        IF firsts[place] > 1 THEN
+            SELECT l.entry_hash INTO prior FROM audit.ledger l WHERE l.writer_id = writers[place] AND l.first_seq < firsts[place] ORDER BY l.first_seq DESC LIMIT 1;
         END IF;
         INSERT INTO audit.ledger (index, writer_id, first_seq, root, previous, fingerprints, entry_hash)
-            VALUES (size, batch.writer_id, batch.first_seq, batch.root, prior, batch.fingerprints, sha256('\x00'::bytea || audit.ledger_entry(batch, batch.root, prior)));
+            VALUES (size, writers[place], firsts[place], root, prior, CASE WHEN is_computed THEN prints[place] END,
+                sha256('\x00'::bytea || audit.ledger_entry(writers[place], firsts[place], root, prior)));
         size := size + 1;
     END LOOP;
     WHILE size >> (8 * height) > 0 LOOP
@@ -389,8 +392,7 @@ CREATE FUNCTION audit.ledger_entries(from_index bigint, most integer) RETURNS TA
     LANGUAGE sql STABLE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
-    SELECT l.index, audit.ledger_entry(b, l.root, l.previous), l.entry_hash
-    FROM audit.ledger l LEFT JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
+    SELECT l.index, audit.ledger_entry(l.writer_id, l.first_seq, l.root, l.previous), l.entry_hash FROM audit.ledger l
     WHERE l.index >= from_index AND l.index < from_index + least(greatest(most, 0), 100000) ORDER BY l.index
 $$;
 COMMENT ON FUNCTION audit.ledger_entries(bigint, integer) IS 'Entries of the log as they are published, from a index on; NULL where the batch is not there.';

@@ -378,11 +378,7 @@ impl Builder {
         self
     }
 
-    /// Sets whether rows are hashed as they are written (default: yes).
-    ///
-    /// The hash of a batch is what the ledger proves its rows by (docs/tamper-evidence.md). Without
-    /// it, Postgres computes it when the batch is sealed, and what was changed between its commit
-    /// and then is not found.
+    /// Sets whether rows are hashed as they are written; else Postgres does when it seals. Default: yes.
     pub fn hash_batches(mut self, hash: bool) -> Self {
         self.batch.hash = hash;
         self

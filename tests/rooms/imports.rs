@@ -17,7 +17,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report", &["own_threads"]),
     ("database", &[]),
     ("record", &["clock", "limits", "vocabulary"]),
-    ("ledger", &["vocabulary"]),
+    ("ledger", &[]),
     ("sql", &[]),
     ("redact", &["record", "sql", "vocabulary"]),
     ("error", &["database", "redact"]),

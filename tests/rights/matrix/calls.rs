@@ -259,7 +259,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ),
     (
         "ledger_entry",
-        "audit.ledger_entry(b, NULL, NULL) FROM (SELECT NULL::audit.batches) AS of (b)",
+        "audit.ledger_entry(gen_random_uuid(), 1, NULL, NULL)",
         &[],
     ),
     (

@@ -74,11 +74,11 @@ fn missing_trail_or_another_schema_version_is_found() {
             &["problem schema_version audit"][..],
         ),
         (
-            "DELETE FROM audit.schema_migrations WHERE version = 4",
+            "DELETE FROM audit.schema_migrations WHERE version = 5",
             &["problem schema_version audit"],
         ),
         (
-            "UPDATE audit.schema_migrations SET success = false WHERE version = 4",
+            "UPDATE audit.schema_migrations SET success = false WHERE version = 5",
             &[
                 "problem schema_version audit",
                 "problem schema_version audit.schema_migrations",

@@ -2699,7 +2699,7 @@ BEGIN
     WHERE parent = ANY (parents)
         AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN first AND last);
     queries := concat_ws(' UNION ALL ', queries,
-        'SELECT 1000, 0, d.seq, d.record_id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) FROM (
+        'SELECT 1000 AS place, 0 AS month, d.seq, d.record_id AS id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) AS leaf_hash FROM (
             SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
                     || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
                 sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash
@@ -3125,8 +3125,7 @@ CREATE OR REPLACE FUNCTION audit.ledger_entries(from_index bigint, most integer)
  SET default_tablespace TO ''
  SET default_table_access_method TO 'heap'
 AS $function$
-    SELECT l.index, audit.ledger_entry(b, l.root, l.previous), l.entry_hash
-    FROM audit.ledger l LEFT JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
+    SELECT l.index, audit.ledger_entry(l.writer_id, l.first_seq, l.root, l.previous), l.entry_hash FROM audit.ledger l
     WHERE l.index >= from_index AND l.index < from_index + least(greatest(most, 0), 100000) ORDER BY l.index
 $function$
 ;
@@ -3137,8 +3136,8 @@ ALTER FUNCTION audit.ledger_entries(bigint,integer) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.ledger_entries(bigint,integer) TO audit_sealer;
 --@ ["privilege","audit.ledger_entries(bigint,integer)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.ledger_entries(bigint,integer) TO audit_maintainer;
---@ ["function","audit.ledger_entry(audit.batches,bytea,bytea)","","f (b audit.batches, root bytea, previous bytea) bytea",null]
-CREATE OR REPLACE FUNCTION audit.ledger_entry(b audit.batches, root bytea, previous bytea)
+--@ ["function","audit.ledger_entry(uuid,bigint,bytea,bytea)","","f (writer uuid, batch bigint, root bytea, previous bytea) bytea",null]
+CREATE OR REPLACE FUNCTION audit.ledger_entry(writer uuid, batch bigint, root bytea, previous bytea)
  RETURNS bytea
  LANGUAGE plpgsql
  STABLE
@@ -3146,23 +3145,25 @@ CREATE OR REPLACE FUNCTION audit.ledger_entry(b audit.batches, root bytea, previ
  SET standard_conforming_strings TO 'on'
 AS $function$
 BEGIN
-    RETURN '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
-        || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
-        || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
-        || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
-        || audit.image(ledger_entry.root) || audit.image(previous)
-        || audit.image(CASE WHEN b.first_seq = 1 THEN (
-            SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
-                || audit.image(timestamptz_send(w.registered_at)))
-            FROM audit.writers w WHERE w.writer_id = b.writer_id) END);
+    RETURN (
+        SELECT '\x01'::bytea || audit.image(uuid_send(b.writer_id)) || audit.image(int8send(b.first_seq)) || audit.image(int8send(b.last_seq))
+            || audit.image('\x01'::bytea || convert_to(b.records::text, 'UTF8')) || audit.image(int4send(b.dead_letters))
+            || audit.image(uuid_send(b.first_id)) || audit.image(uuid_send(b.last_id)) || audit.image(b.mark)
+            || audit.text_image(b.service_name) || audit.text_image(b.library_version) || audit.image(timestamptz_send(b.committed_at)) || audit.image(xid8send(b.added_by))
+            || audit.image(ledger_entry.root) || audit.image(previous)
+            || audit.image(CASE WHEN b.first_seq = 1 THEN (
+                SELECT sha256(audit.image(uuid_send(w.writer_id)) || audit.text_image(w.login) || audit.image(w.secret_sha256) || audit.text_image(w.service_name)
+                    || audit.image(timestamptz_send(w.registered_at)))
+                FROM audit.writers w WHERE w.writer_id = b.writer_id) END)
+        FROM audit.batches b WHERE b.writer_id = writer AND b.first_seq = batch);
 END
 $function$
 ;
---@ ["object","audit.ledger_entry(audit.batches,bytea,bytea)","function","",null]
---@ ["owner","audit.ledger_entry(audit.batches,bytea,bytea)","","",null]
-ALTER FUNCTION audit.ledger_entry(audit.batches,bytea,bytea) OWNER TO audit_maintainer;
---@ ["privilege","audit.ledger_entry(audit.batches,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.ledger_entry(audit.batches,bytea,bytea) TO audit_maintainer;
+--@ ["object","audit.ledger_entry(uuid,bigint,bytea,bytea)","function","",null]
+--@ ["owner","audit.ledger_entry(uuid,bigint,bytea,bytea)","","",null]
+ALTER FUNCTION audit.ledger_entry(uuid,bigint,bytea,bytea) OWNER TO audit_maintainer;
+--@ ["privilege","audit.ledger_entry(uuid,bigint,bytea,bytea)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.ledger_entry(uuid,bigint,bytea,bytea) TO audit_maintainer;
 --@ ["column","audit.ledger_nodes","hash","","ALTER TABLE audit.ledger_nodes ALTER COLUMN hash TYPE bytea USING hash::bytea;"]
 ALTER TABLE audit.ledger_nodes ADD COLUMN hash bytea;
 --@ ["column","audit.ledger_nodes","index","","ALTER TABLE audit.ledger_nodes ALTER COLUMN index TYPE bigint USING index::bigint;"]
@@ -5644,7 +5645,8 @@ DECLARE
     hashed   record;
     roots    bytea[];
     prints   bytea[];
-    batch    audit.batches;
+    root     bytea;
+    is_computed boolean;
     prior    bytea;
     bytes    bigint := 0;
     height   integer := 1;
@@ -5702,15 +5704,15 @@ BEGIN
         END IF;
     END LOOP;
     FOR place IN 1 .. sealed LOOP
-        SELECT b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
-                coalesce(b.root, roots[place]), CASE WHEN b.root IS NULL THEN prints[place] END
-            INTO batch FROM audit.batches b WHERE b.writer_id = writers[place] AND b.first_seq = firsts[place];
+        SELECT b.root, b.root IS NULL INTO root, is_computed FROM audit.batches b WHERE b.writer_id = writers[place] AND b.first_seq = firsts[place];
+        root := coalesce(root, roots[place]);
         prior := NULL;
-        IF batch.first_seq > 1 THEN
-            SELECT l.entry_hash INTO prior FROM audit.ledger l WHERE l.writer_id = batch.writer_id AND l.first_seq < batch.first_seq ORDER BY l.first_seq DESC LIMIT 1;
+        IF firsts[place] > 1 THEN
+            SELECT l.entry_hash INTO prior FROM audit.ledger l WHERE l.writer_id = writers[place] AND l.first_seq < firsts[place] ORDER BY l.first_seq DESC LIMIT 1;
         END IF;
         INSERT INTO audit.ledger (index, writer_id, first_seq, root, previous, fingerprints, entry_hash)
-            VALUES (size, batch.writer_id, batch.first_seq, batch.root, prior, batch.fingerprints, sha256('\x00'::bytea || audit.ledger_entry(batch, batch.root, prior)));
+            VALUES (size, writers[place], firsts[place], root, prior, CASE WHEN is_computed THEN prints[place] END,
+                sha256('\x00'::bytea || audit.ledger_entry(writers[place], firsts[place], root, prior)));
         size := size + 1;
     END LOOP;
     WHILE size >> (8 * height) > 0 LOOP
