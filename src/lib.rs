@@ -414,6 +414,7 @@ mod request;
     allow(
         dead_code,
         unreachable_pub,
+        unused_imports,
         reason = "what `__program` re-exports is public"
     )
 )]

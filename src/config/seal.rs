@@ -1,4 +1,8 @@
 //! The settings of the sealer.
+#![cfg_attr(
+    not(feature = "__program"),
+    allow(dead_code, unreachable_pub, reason = "the program has more places")
+)]
 
 use std::fmt;
 use std::path::PathBuf;

@@ -186,7 +186,7 @@ impl Unreachable {
     }
 
     /// Returns the cause alone if there is only one server.
-    #[cfg(feature = "__program")]
+    #[cfg(any(feature = "__program", feature = "seal"))]
     pub fn cause(&self) -> String {
         match &self.causes[..] {
             [(_, cause)] => cause.text.clone(),

@@ -155,6 +155,10 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
         .map(|_| Arc::new(Export::new(Arc::clone(&counters))));
     let spool = Arc::new(spool);
     let sink = start_postgres(&config, &progress, &spool, export.as_ref(), &intake)?;
+    #[cfg_attr(
+        not(any(feature = "otlp", feature = "seal")),
+        expect(unused_mut, reason = "there is one sink")
+    )]
     let mut sinks = vec![sink];
     #[cfg(feature = "otlp")]
     if let (Some(exporter), Some(export)) = (exporter, &export) {

@@ -41,7 +41,7 @@ impl Month {
     }
 
     /// Returns its number, counted from the year 0.
-    #[cfg(feature = "__program")]
+    #[cfg(all(feature = "__program", feature = "ledger"))]
     pub(crate) fn number(self) -> u32 {
         u32::try_from(self.year * 12 + self.month - 1).unwrap_or(u32::MAX)
     }
