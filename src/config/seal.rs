@@ -25,36 +25,19 @@ pub enum Place {
     Folder(PathBuf),
     /// Standard output: checkpoints alone.
     Stdout,
-    /// A bucket, as `s3://bucket/prefix`.
-    #[cfg(feature = "seal-bucket")]
-    Bucket(String),
 }
 
 impl Place {
-    /// Reads a place: the URL of a bucket, or the path of a folder.
+    /// Reads the path of a folder.
     ///
     /// # Errors
-    /// If it is a URL of another kind, or of a bucket and this build knows none.
+    /// If it is a URL.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         match text.split_once("://") {
             None if text.is_empty() => Err("it is empty"),
             None => Ok(Self::Folder(PathBuf::from(text))),
-            Some(("s3", place)) if !place.is_empty() && !place.starts_with('/') => {
-                Self::bucket(text)
-            }
-            Some(_) => Err("it is neither s3://bucket/prefix nor the path of a folder"),
+            Some(_) => Err("it is not the path of a folder"),
         }
-    }
-
-    #[cfg(feature = "seal-bucket")]
-    #[allow(clippy::unnecessary_wraps, reason = "it is not for every build")]
-    fn bucket(url: &str) -> Result<Self, &'static str> {
-        Ok(Self::Bucket(url.to_owned()))
-    }
-
-    #[cfg(not(feature = "seal-bucket"))]
-    fn bucket(_: &str) -> Result<Self, &'static str> {
-        Err("a bucket needs feature seal-bucket of tracing-audit")
     }
 }
 
@@ -117,15 +100,6 @@ impl Seal {
     /// The folder is made if the one above it is there.
     pub fn anchor_folder(mut self, path: impl Into<PathBuf>) -> Self {
         self.folders.push(path.into());
-        self
-    }
-
-    /// Adds a bucket, as `s3://bucket/prefix`, in which the same is published; best one with Object Lock. Credentials, region
-    /// and endpoint are those of the environment (`AWS_ACCESS_KEY_ID`, `AWS_REGION`, `AWS_ENDPOINT_URL`, …). At most one
-    /// checkpoint in 5 s is published there, and one a minute while nothing is added. Needs feature `seal-bucket`.
-    #[cfg(feature = "seal-bucket")]
-    pub fn anchor_bucket(mut self, url: impl Into<String>) -> Self {
-        self.anchors.push(url.into());
         self
     }
 

@@ -159,22 +159,6 @@ pub enum AnchorError {
     /// The program ends.
     #[error("the program ends")]
     Stopped,
-    /// The program has chosen no provider for TLS.
-    #[cfg(feature = "seal-bucket")]
-    #[error(
-        "a bucket needs a default provider of rustls, and the program has set none: call \
-         rustls::crypto::ring::default_provider().install_default() (or aws_lc_rs) in its main"
-    )]
-    NoProvider,
-    /// The bucket refused, or did not answer.
-    #[cfg(feature = "seal-bucket")]
-    #[error("{path}: {}", crate::error::causes(.source))]
-    Bucket {
-        /// The object.
-        path: String,
-        /// The error.
-        source: object_store::Error,
-    },
     /// The database cannot be read, or disagrees with the anchor.
     #[error("{0}")]
     Ledger(#[from] SealError),

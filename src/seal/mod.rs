@@ -5,7 +5,7 @@
 //! - [`edge`]: the right edge of the log's tree, of which roots and tiles are made
 //! - [`sealer`]: the loop that seals and signs
 //! - [`publisher`]: the loop of one anchor
-//! - [`anchor`]: where is published: a folder, standard output, a bucket
+//! - [`anchor`]: where is published: a folder, standard output
 //! - [`key_file`]: the file with the signing key
 //!
 //! **The database makes the log, one transaction after the other**, so any number of sealers see the same. What they sign

@@ -150,7 +150,7 @@ impl Publisher {
         let new = signed.head;
         if !session.takes_tiles() {
             let note = signed.note.clone();
-            return session.publish(new.size, signed.time, note).await;
+            return session.publish(note).await;
         }
         let found = self.anchor.verify(found, &self.log)?;
         let signed_at = found.as_ref().and_then(|found| found.signed_at);
@@ -169,7 +169,7 @@ impl Publisher {
             verify_growth(&mut ledger, edge.clone(), new).await?;
             let session = write_tiles(session, &mut ledger, &mut edge, new.size).await?;
             let note = signed.note.clone();
-            session.publish(new.size, signed.time, note).await?;
+            session.publish(note).await?;
         }
         (self.ledger, self.edge) = (Some(ledger), Some(edge));
         Ok(())

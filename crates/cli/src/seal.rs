@@ -41,11 +41,10 @@ pub(crate) struct Seal {
     /// The environment variable with the text of the signing key.
     #[arg(long, value_name = "NAME")]
     key_env: Option<String>,
-    /// Publishes in this folder, or in this bucket (`s3://bucket/prefix`); may be given several times.
+    /// Publishes in this folder; may be given several times.
     ///
-    /// As C2SP's tlog-tiles. A folder is made if the one above it is there. For a bucket,
-    /// credentials, region and endpoint are those of the environment (`AWS_...`).
-    #[arg(long, value_name = "URL_OR_FOLDER", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
+    /// As C2SP's tlog-tiles. A folder is made if the one above it is there.
+    #[arg(long, value_name = "FOLDER", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
     anchor: Vec<String>,
     /// Prints each checkpoint of another size, and one a minute.
     #[arg(long)]

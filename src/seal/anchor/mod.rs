@@ -1,7 +1,5 @@
 //! Where checkpoints are published.
 
-#[cfg(feature = "seal-bucket")]
-mod bucket;
 mod folder;
 mod stdout;
 
@@ -11,7 +9,7 @@ use std::time::Duration;
 use self::folder::{Content, Folder};
 use super::error::AnchorError;
 use crate::config::seal::Place;
-use crate::ledger::checkpoint::{self, UnixSeconds, Verified};
+use crate::ledger::checkpoint::{self, Verified};
 use crate::ledger::key::Vkey;
 
 /// A place where checkpoints are published.
@@ -19,8 +17,6 @@ use crate::ledger::key::Vkey;
 pub(super) enum Anchor {
     Folder(PathBuf),
     Stdout,
-    #[cfg(feature = "seal-bucket")]
-    Bucket(bucket::Bucket),
 }
 
 impl Anchor {
@@ -28,8 +24,6 @@ impl Anchor {
         match place {
             Place::Folder(path) => Self::Folder(path),
             Place::Stdout => Self::Stdout,
-            #[cfg(feature = "seal-bucket")]
-            Place::Bucket(url) => Self::Bucket(bucket::Bucket::new(url)),
         }
     }
 
@@ -38,8 +32,6 @@ impl Anchor {
         match self {
             Self::Folder(path) => path.display().to_string(),
             Self::Stdout => String::from("standard output"),
-            #[cfg(feature = "seal-bucket")]
-            Self::Bucket(bucket) => bucket.url().to_owned(),
         }
     }
 
@@ -48,8 +40,6 @@ impl Anchor {
         match self {
             Self::Folder(_) => (Duration::ZERO, Duration::ZERO),
             Self::Stdout => (Duration::ZERO, Duration::from_mins(1)),
-            #[cfg(feature = "seal-bucket")]
-            Self::Bucket(_) => (Duration::from_secs(5), Duration::from_mins(1)),
         }
     }
 
@@ -61,8 +51,6 @@ impl Anchor {
                 on_disk(move || folder::checkpoint(&path)).await?
             }
             Self::Stdout => None,
-            #[cfg(feature = "seal-bucket")]
-            Self::Bucket(bucket) => bucket.checkpoint().await?.map(|found| found.note),
         };
         self.verify(found, log)
     }
@@ -81,15 +69,6 @@ impl Anchor {
                 Ok((Session::Folder(folder), found))
             }
             Self::Stdout => Ok((Session::Stdout, None)),
-            #[cfg(feature = "seal-bucket")]
-            Self::Bucket(bucket) => {
-                let found = bucket.checkpoint().await?;
-                let note = found.as_ref().map(|found| found.note.clone());
-                Ok((
-                    Session::Bucket(bucket::Session::new(bucket.clone(), found)),
-                    note,
-                ))
-            }
         }
     }
 
@@ -114,8 +93,6 @@ impl Anchor {
 pub(super) enum Session {
     Folder(Folder),
     Stdout,
-    #[cfg(feature = "seal-bucket")]
-    Bucket(bucket::Session),
 }
 
 impl Session {
@@ -135,30 +112,14 @@ impl Session {
                 .await
             }
             Self::Stdout => Ok(self),
-            #[cfg(feature = "seal-bucket")]
-            Self::Bucket(bucket) => {
-                bucket.put(contents).await?;
-                Ok(Self::Bucket(bucket))
-            }
         }
     }
 
     /// Publishes a checkpoint, after what it is of.
-    #[cfg_attr(
-        not(feature = "seal-bucket"),
-        allow(unused_variables, reason = "the name of an object in a bucket")
-    )]
-    pub(super) async fn publish(
-        self,
-        size: u64,
-        signed_at: UnixSeconds,
-        note: String,
-    ) -> Result<(), AnchorError> {
+    pub(super) async fn publish(self, note: String) -> Result<(), AnchorError> {
         match self {
             Self::Folder(mut folder) => on_disk(move || folder.publish(&note)).await,
             Self::Stdout => on_disk(move || stdout::write(&note)).await,
-            #[cfg(feature = "seal-bucket")]
-            Self::Bucket(bucket) => bucket.publish(size, signed_at, note).await,
         }
     }
 }
