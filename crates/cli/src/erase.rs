@@ -1,15 +1,53 @@
 //! `erase`: empties the content of a user's, a request's or a tenant's records.
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use std::fmt::Write as _;
 
 use serde_json::json;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 
-use crate::Erase;
 use crate::database::{Database, begin_change};
 use crate::error::Error;
 use crate::retain::{print, refusal};
+
+/// Erases the content of records, so that the rest of each stays proven; without --yes says of how many.
+///
+/// Texts, the user, metadata and the salt go; when it was, of which tenant and request,
+/// outcome, times and counts stay. Refused where a legal hold covers one of the records.
+/// Recorded in the trail. For a login of an operator.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Erase {
+    /// The records of this user.
+    #[arg(long, value_name = "ID", required_unless_present_any = ["request", "tenant", "record"])]
+    user: Option<String>,
+    /// The records of this request.
+    #[arg(long, value_name = "ID")]
+    request: Option<String>,
+    /// The records of this tenant; a UUID, or the key the application uses.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
+    /// This record.
+    #[arg(long, value_name = "ID")]
+    record: Option<sqlx::types::Uuid>,
+    /// Erases this column alone, or `metadata.NAME`; may be repeated.
+    #[arg(long, value_name = "FIELD")]
+    field: Vec<String>,
+    /// Why, for the trail: without what is erased.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+    /// Who asked for it, for the trail.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    requested_by: String,
+    /// Erases; otherwise it only says of how many records.
+    #[arg(long)]
+    yes: bool,
+    /// Prints an object of {rows, `dead_letters`, event}.
+    #[arg(long)]
+    json: bool,
+}
 
 const ERASE: &str = "
     SELECT event, rows, dead_letters FROM audit.erase($1, $2, of_user => $3, of_request => $4,

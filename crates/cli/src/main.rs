@@ -152,29 +152,10 @@ enum Command {
     Seal(seal::Seal),
     #[command(subcommand)]
     Key(key::KeyCommand),
-    /// Erases the content of records, so that the rest of each stays proven; without --yes says of how many.
-    ///
-    /// Texts, the user, metadata and the salt go; when it was, of which tenant and request,
-    /// outcome, times and counts stay. Refused where a legal hold covers one of the records.
-    /// Recorded in the trail. For a login of an operator.
-    #[command(verbatim_doc_comment)]
-    Erase(Erase),
-    /// Finds what was changed, removed or inserted in the trail since it was sealed.
-    ///
-    /// Reads every row and compares it with the ledger, which `seal` makes. For an auditor's
-    /// login. Exits with 1 when anything was found.
-    #[command(verbatim_doc_comment)]
-    Verify(Verify),
-    /// Writes what proves a record, or each of a request, to somebody without the database.
-    ///
-    /// A file by c2sp.org/tlog-proof, which `check-proof` checks: the record, its path to the
-    /// log, and the signed checkpoint. It holds the record's content: hand it over as such.
-    #[command(verbatim_doc_comment)]
-    Prove(Prove),
-    /// Checks a proof that `prove` wrote, and prints the record; needs no database.
-    ///
-    /// Exits with 1 when it proves nothing.
-    CheckProof(CheckProof),
+    Erase(erase::Erase),
+    Verify(verify::Verify),
+    Prove(prove::Prove),
+    CheckProof(prove::CheckProof),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
@@ -285,120 +266,6 @@ struct Migrate {
     /// there is more than a day of records, and where something of yours depends on the trail.
     #[arg(long, conflicts_with_all = ["print", "only_roles"])]
     reset: bool,
-}
-
-/// Arguments of `erase`.
-#[derive(Args, Debug)]
-struct Erase {
-    /// The records of this user.
-    #[arg(long, value_name = "ID", required_unless_present_any = ["request", "tenant", "record"])]
-    user: Option<String>,
-    /// The records of this request.
-    #[arg(long, value_name = "ID")]
-    request: Option<String>,
-    /// The records of this tenant; a UUID, or the key the application uses.
-    #[arg(long, value_name = "KEY")]
-    tenant: Option<String>,
-    /// This record.
-    #[arg(long, value_name = "ID")]
-    record: Option<sqlx::types::Uuid>,
-    /// Erases this column alone, or `metadata.NAME`; may be repeated.
-    #[arg(long, value_name = "FIELD")]
-    field: Vec<String>,
-    /// Why, for the trail: without what is erased.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    reason: String,
-    /// Who asked for it, for the trail.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    requested_by: String,
-    /// Erases; otherwise it only says of how many records.
-    #[arg(long)]
-    yes: bool,
-    /// Prints an object of {rows, `dead_letters`, event}.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Arguments of `prove`.
-#[derive(Args, Debug)]
-struct Prove {
-    /// The id of the record.
-    #[arg(required_unless_present = "request")]
-    id: Option<sqlx::types::Uuid>,
-    /// Proves each record of this request.
-    #[arg(long, value_name = "ID", conflicts_with = "id", requires = "out")]
-    request: Option<String>,
-    /// The log's verifier key, or a file with it.
-    #[arg(long, value_name = "KEY")]
-    key: String,
-    /// The checkpoint that the proof leads to; else the newest one that the database has.
-    #[arg(long, value_name = "PATH")]
-    checkpoint: Option<PathBuf>,
-    /// Writes each proof to a file `<id>.tlog-proof` in this folder, instead of printing it.
-    #[arg(long, value_name = "FOLDER")]
-    out: Option<PathBuf>,
-    /// Records in the trail, before anything is read, that it is read and why.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    purpose: Option<String>,
-}
-
-/// Arguments of `check-proof`.
-#[derive(Args, Debug)]
-struct CheckProof {
-    /// The proof.
-    file: PathBuf,
-    /// The log's verifier key, or a file with it.
-    #[arg(long, value_name = "KEY")]
-    key: String,
-    /// The verifier key of a witness, or a file with it; may be given several times.
-    #[arg(long, value_name = "KEY")]
-    witness_key: Vec<String>,
-    /// How many of the witnesses must have cosigned the checkpoint.
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    require_witness: usize,
-}
-
-/// Arguments of `verify`.
-#[derive(Args, Debug)]
-struct Verify {
-    /// The log's verifier key, or a file with it: who must have signed the checkpoint.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
-    /// The checkpoint that the log is compared with, or the folder in which it is published.
-    ///
-    /// With the folder, what was published of the log tells which entry was changed and how.
-    /// Without this, the newest one that the database has beside the log: whoever can change
-    /// the log can put back an older one.
-    #[arg(long, value_name = "PATH", verbatim_doc_comment)]
-    checkpoint: Option<PathBuf>,
-    /// An older checkpoint with which the log must agree; may be given several times.
-    #[arg(long, value_name = "PATH")]
-    older: Vec<PathBuf>,
-    /// The checkpoint must have been signed less than this ago, as 5m.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    max_age: Option<Duration>,
-    /// The verifier key of a witness, or a file with it; may be given several times.
-    #[arg(long, value_name = "KEY")]
-    witness_key: Vec<String>,
-    /// How many of the witnesses must have cosigned the checkpoint.
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    require_witness: usize,
-    /// Verifies what was committed since so long ago, as 1h: costs as much as that.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    since: Option<Duration>,
-    /// Verifies the batches that have rows of this tenant; a UUID, or the key the application uses.
-    ///
-    /// A batch is proven as a whole, so rows of others in it are verified too.
-    #[arg(long, value_name = "KEY")]
-    tenant: Option<String>,
-    /// How many connections read rows at once.
-    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
-    jobs: u8,
-    /// Prints an object of {findings, rows, bytes, entries, `unsealed_rows`, seconds}.
-    ///
-    /// A finding is {kind, table, id, writer, seq, index, detail}.
-    #[arg(long)]
-    json: bool,
 }
 
 /// Arguments of `show`.

@@ -1,10 +1,13 @@
 //! `prove`: writes what proves a record without the database; `check-proof` checks it.
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use std::path::Path;
+use std::path::PathBuf;
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
@@ -29,7 +32,51 @@ use crate::text::escape_line;
 use crate::verify::log::{ENTRY_COLUMNS, entry_bytes};
 use crate::verify::published::{read_checkpoint, read_key};
 use crate::verify::{binary, nodes};
-use crate::{CheckProof, Prove};
+
+/// Writes what proves a record, or each of a request, to somebody without the database.
+///
+/// A file by c2sp.org/tlog-proof, which `check-proof` checks: the record, its path to the
+/// log, and the signed checkpoint. It holds the record's content: hand it over as such.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Prove {
+    /// The id of the record.
+    #[arg(required_unless_present = "request")]
+    id: Option<sqlx::types::Uuid>,
+    /// Proves each record of this request.
+    #[arg(long, value_name = "ID", conflicts_with = "id", requires = "out")]
+    request: Option<String>,
+    /// The log's verifier key, or a file with it.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The checkpoint that the proof leads to; else the newest one that the database has.
+    #[arg(long, value_name = "PATH")]
+    checkpoint: Option<PathBuf>,
+    /// Writes each proof to a file `<id>.tlog-proof` in this folder, instead of printing it.
+    #[arg(long, value_name = "FOLDER")]
+    out: Option<PathBuf>,
+    /// Records in the trail, before anything is read, that it is read and why.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    purpose: Option<String>,
+}
+
+/// Checks a proof that `prove` wrote, and prints the record; needs no database.
+///
+/// Exits with 1 when it proves nothing.
+#[derive(Args, Debug)]
+pub(crate) struct CheckProof {
+    /// The proof.
+    file: PathBuf,
+    /// The log's verifier key, or a file with it.
+    #[arg(long, value_name = "KEY")]
+    key: String,
+    /// The verifier key of a witness, or a file with it; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    witness_key: Vec<String>,
+    /// How many of the witnesses must have cosigned the checkpoint.
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    require_witness: usize,
+}
 
 const SET_UP: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 

@@ -10,7 +10,9 @@ mod recorded;
 mod rows;
 mod tiles;
 
+use clap::Args;
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -30,9 +32,55 @@ use self::published::Published;
 use self::recorded::Recorded;
 use self::rows::Rows;
 use self::tiles::Tiles;
-use crate::Verify;
 use crate::database::{CATALOG_FIRST, Database};
 use crate::error::Error;
+
+/// Finds what was changed, removed or inserted in the trail since it was sealed.
+///
+/// Reads every row and compares it with the ledger, which `seal` makes. For an auditor's
+/// login. Exits with 1 when anything was found.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Verify {
+    /// The log's verifier key, or a file with it: who must have signed the checkpoint.
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+    /// The checkpoint that the log is compared with, or the folder in which it is published.
+    ///
+    /// With the folder, what was published of the log tells which entry was changed and how.
+    /// Without this, the newest one that the database has beside the log: whoever can change
+    /// the log can put back an older one.
+    #[arg(long, value_name = "PATH", verbatim_doc_comment)]
+    checkpoint: Option<PathBuf>,
+    /// An older checkpoint with which the log must agree; may be given several times.
+    #[arg(long, value_name = "PATH")]
+    older: Vec<PathBuf>,
+    /// The checkpoint must have been signed less than this ago, as 5m.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    max_age: Option<Duration>,
+    /// The verifier key of a witness, or a file with it; may be given several times.
+    #[arg(long, value_name = "KEY")]
+    witness_key: Vec<String>,
+    /// How many of the witnesses must have cosigned the checkpoint.
+    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
+    require_witness: usize,
+    /// Verifies what was committed since so long ago, as 1h: costs as much as that.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    since: Option<Duration>,
+    /// Verifies the batches that have rows of this tenant; a UUID, or the key the application uses.
+    ///
+    /// A batch is proven as a whole, so rows of others in it are verified too.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
+    /// How many connections read rows at once.
+    #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
+    jobs: u8,
+    /// Prints an object of {findings, rows, bytes, entries, `unsealed_rows`, seconds}.
+    ///
+    /// A finding is {kind, table, id, writer, seq, index, detail}.
+    #[arg(long)]
+    json: bool,
+}
 
 /// What each transaction begins with. The order of a table's rows is that of its file; a scan that
 /// begins where another is would read a batch's rows far apart.

@@ -8,10 +8,10 @@ use tracing_audit::__program::ledger::checkpoint::{self, CheckpointError, Verifi
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::paths::Head;
 
+use super::Verify;
 use super::finding::{Finding, Kind};
 use super::log::Log;
 use super::tiles::Folder;
-use crate::Verify;
 use crate::error::Error;
 
 /// The name of the checkpoint in a folder of tiles.

@@ -2031,6 +2031,9 @@ BEGIN
         CONTINUE WHEN audit.emptying(parent, fields) IS NULL;
         which := concat(chosen, ' AND ', replace(audit.by_the_host(parent), 'service_name', 'r.service_name'));
         FOR leaf IN SELECT audit.leaves(parent) LOOP
+            -- Whoever writes to a partition waits from here on: only where there is something to erase.
+            EXECUTE format('SELECT count(*) FROM (SELECT FROM audit_parts.%I r WHERE %s LIMIT 1) one', leaf, which) INTO changed USING of_user, of_request, of_tenant, of_record;
+            CONTINUE WHEN changed = 0;
             PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', leaf));
             EXECUTE format('SELECT count(*), string_agg(DISTINCT h.id::text, '', '') FROM audit_parts.%1$I r LEFT JOIN audit.held(%2$L, ''-infinity'', ''infinity'') o ON o.tenant_id IS NULL OR o.tenant_id = r.tenant_id
                 LEFT JOIN audit.legal_holds h ON h.id = o.id AND r.%3$I >= h.from_time AND r.%3$I < h.to_time WHERE %4$s', leaf, parent, audit.time_column(parent), which)
