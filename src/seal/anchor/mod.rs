@@ -35,7 +35,7 @@ impl Anchor {
         }
     }
 
-    /// Returns how long to wait after a checkpoint of another size, and of the same: each one in a bucket costs money.
+    /// Returns how long to wait after a checkpoint of another size, and of the same.
     pub(super) fn pauses(&self) -> (Duration, Duration) {
         match self {
             Self::Folder(_) => (Duration::ZERO, Duration::ZERO),
