@@ -3,7 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use tracing_audit::__program::ledger::tiles::{Bundle, TILE_WIDTH, Tile};
+use tracing_audit::__program::ledger::images::Images;
+use tracing_audit::__program::ledger::tiles::{Bundle, TILE_WIDTH, Tile, decode_bundle};
 use tracing_audit::__program::ledger::tree::{self, Hash};
 
 use super::finding::{Finding, Kind};
@@ -61,13 +62,16 @@ impl Folder {
         }
     }
 
-    /// Reads the file of entries with this number, or as much of it as there was at the checkpoint.
-    /// `name` is its path when it has a width.
-    fn read(&mut self, number: u64, name: impl Fn(u16) -> String) -> Option<Vec<u8>> {
+    /// Reads the file with this number, which has at least what there was at the checkpoint; returns its
+    /// width as well. `name` is its path when it has a width.
+    fn read(&mut self, number: u64, name: impl Fn(u16) -> String) -> Option<(u16, Vec<u8>)> {
         let width = self.width(number);
         // A fuller one has the same at its beginning; the full one takes the place of all.
         let mut widths = std::iter::once(TILE_WIDTH).chain(width..TILE_WIDTH);
-        let found = widths.find_map(|width| std::fs::read(self.path.join(name(width))).ok());
+        let found = widths.find_map(|width| {
+            let content = std::fs::read(self.path.join(name(width))).ok()?;
+            Some((width, content))
+        });
         if found.is_none() {
             self.broken(&format!("{} is not there", name(width)));
         }
@@ -104,10 +108,9 @@ impl Tiles for Folder {
                 }
                 .to_string()
             };
-            let tile = self.read(number, name).unwrap_or_default();
-            let whole = usize::from(self.width(number)) * size_of::<Hash>();
-            if !tile.is_empty() && tile.len() < whole {
-                self.broken(&format!("{} is cut short", name(self.width(number))));
+            let (width, tile) = self.read(number, name).unwrap_or_default();
+            if tile.len() != usize::from(width) * size_of::<Hash>() {
+                self.broken(&format!("{} is not whole", name(width)));
             }
             let (hashes, _) = tile.as_chunks();
             self.hashes = Some((number, hashes.to_vec()));
@@ -129,8 +132,15 @@ impl Tiles for Folder {
                 }
                 .to_string()
             };
-            let bundle = self.read(number, name).unwrap_or_default();
-            self.entries = Some((number, entries(&bundle)));
+            let entries = self.read(number, name).and_then(|(width, bundle)| {
+                let entries = decode_bundle(&bundle, width);
+                if entries.is_err() {
+                    self.broken(&format!("{} is not whole", name(width)));
+                }
+                Some(entries.ok()?.into_iter().map(<[u8]>::to_vec).collect())
+            });
+            let entries = entries.unwrap_or_default();
+            self.entries = Some((number, entries));
         }
         let entry = self.entries.as_ref()?.1.get(at).cloned();
         // One that is not what its hash says tells nothing.
@@ -143,34 +153,10 @@ impl Tiles for Folder {
     }
 }
 
-/// Returns the entries of a bundle: each behind its length in two bytes.
-fn entries(bundle: &[u8]) -> Vec<Vec<u8>> {
-    let mut rest = bundle;
-    let mut entries = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let length = usize::from(u16::from_be_bytes(*length));
-        let Some((entry, after)) = after.split_at_checked(length) else {
-            break;
-        };
-        entries.push(entry.to_vec());
-        rest = after;
-    }
-    entries
-}
-
-/// Returns the bytes of a field of an entry; `None` for NULL.
+/// Returns the bytes of a field of an entry; `None` for NULL, and if there is none.
 pub(super) fn entry_field(entry: &[u8], number: usize) -> Option<&[u8]> {
-    let mut rest = entry.get(1..)?;
-    for at in 0..=number {
-        let (length, after) = rest.split_first_chunk()?;
-        let length = usize::try_from(i32::from_be_bytes(*length)).ok();
-        let (field, after) = after.split_at_checked(length.unwrap_or(0))?;
-        if at == number {
-            return length.map(|_| field);
-        }
-        rest = after;
-    }
-    None
+    // Behind the version of its format.
+    Images::new(entry.get(1..)?).nth(number)?.ok()?
 }
 
 /// Returns the columns in which two entries differ.
