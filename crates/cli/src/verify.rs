@@ -25,7 +25,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::paths::Head;
 
-use self::batches::{Batch, Batches, differences};
+use self::batches::{Batch, Batches, differences, missing_rows};
 use self::finding::Finding;
 use self::log::{Log, Reader};
 use self::published::Published;
@@ -123,7 +123,7 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
         .map_err(failed)?;
     findings.append(&mut recorded.findings);
     let mut batches = std::mem::take(&mut log.batches);
-    batches.note_removals(&mut recorded.removed);
+    findings.extend(batches.note_removals(&mut recorded.removed));
     if let Some(tenant) = &arguments.tenant {
         let rows = rows_of_tenant(&mut connection, tenant)
             .await
@@ -151,7 +151,11 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     let (count, bytes) = (rows.count.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
-    findings.extend(unproven(connection, batches).await.map_err(failed)?);
+    let (changed, without_root) = unproven(connection, batches).await.map_err(failed)?;
+    findings.extend(changed);
+    if without_root > 0 {
+        recorded.notes.push(format!("{without_root} rows of batches that were sealed without a root are there, and not proven"));
+    }
     for connection in connections {
         // What it may still have to say is of no interest.
         drop(connection.close().await);
@@ -250,27 +254,34 @@ fn rate(rows: u64, took: Duration) -> u64 {
     rows.saturating_mul(1000) / milliseconds
 }
 
-/// Looks into the batches whose rows are not what was sealed.
+/// Looks into the batches whose rows are not what was sealed. Also returns how many rows are there of
+/// batches that were sealed without a root.
 async fn unproven(
     connection: &mut PgConnection,
     batches: Batches,
-) -> Result<Vec<Finding>, sqlx::Error> {
-    let mut findings = Vec::new();
+) -> Result<(Vec<Finding>, u64), sqlx::Error> {
+    let (mut findings, mut without_root) = (Vec::new(), 0);
     let are_chosen: Vec<bool> = batches
         .all
         .iter()
         .map(|batch| batches.is_chosen(batch))
         .collect();
     for (mut batch, is_chosen) in batches.all.into_iter().zip(are_chosen) {
-        if batch.root.is_none() || !is_chosen {
+        if batch.index.is_none() || !is_chosen {
             continue;
         }
-        if let Some(seen) = batch.unproven() {
+        let Some(seen) = batch.unproven() else {
+            continue;
+        };
+        if batch.root.is_none() {
+            without_root += seen.len() as u64;
+            findings.extend(missing_rows(&batch, &seen));
+        } else {
             let prints = fingerprints(connection, &batch).await?;
             findings.extend(differences(&batch, seen, &prints));
         }
     }
-    Ok(findings)
+    Ok((findings, without_root))
 }
 
 async fn fingerprints(

@@ -630,3 +630,54 @@ fn rows_that_retention_left_are_still_proven() {
     log.as_superuser("DELETE FROM audit.events WHERE seq = 13 AND created_at < '2026-03-01'");
     log.assert_found(&[], &["row_missing"]);
 }
+
+#[test]
+fn forged_erasures_and_removals_hide_nothing() {
+    let log = Log::start();
+    log.publish(0);
+    // The event, too, as a superuser can have it made, and all of it sealed and published.
+    let event = |action: &str, target: &str, hash: &str| {
+        format!(
+            "SELECT audit.append_event('{action}', 'x', {target}, 'x', NULL, NULL, jsonb_build_object('rows', 1, 'sha256', encode({hash}, 'hex')));"
+        )
+    };
+    // A row is edited, as if that were what an erasure had left of it.
+    log.as_superuser(&format!(
+        "CREATE TABLE edited AS SELECT r.id, r.writer_id, r.seq, h.content_hash FROM audit.query_runs r, LATERAL (SELECT sha256({content}) AS content_hash) h WHERE r.seq = 1;
+         UPDATE audit.query_runs r SET user_id = 'mallory' FROM edited e WHERE r.id = e.id;
+         INSERT INTO audit.erasures (erasure_id, table_name, id, writer_id, seq, fields, content_hash, remaining_hash)
+            SELECT '0c000000-0000-4000-8000-000000000001', 'query_runs', e.id, e.writer_id, e.seq, '{{}}', e.content_hash, sha256({content}) FROM edited e JOIN audit.query_runs r ON r.id = e.id;
+         {}",
+        event("audit.erased", "'0c000000-0000-4000-8000-000000000001'", "(SELECT sha256(audit.row_sha256(e)) FROM audit.erasures e)"),
+        content = log.postgres().psql("SELECT audit.images_expression('query_runs', false)"),
+    ));
+    log.publish(0);
+    log.assert_found(&[], &["row_edited"]);
+    let undo = "UPDATE audit.query_runs SET user_id = 'alice' WHERE seq = 1; DELETE FROM audit.erasures; DELETE FROM audit.events WHERE action_type = 'audit.erased'; DROP TABLE edited;";
+    log.as_superuser(undo);
+    // Rows of this month are deleted, as if they were of a partition of long ago.
+    let log = Log::start();
+    log.as_superuser(&format!(
+        "INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, batch, from_leaf, hashes, removed_by)
+            SELECT 'query_runs_2020_01', 'query_runs', b.writer_id, 3, 3, 1, sha256(''), 3, 0, h.leaf_hash, 'postgres'
+            FROM audit.batches b, LATERAL (SELECT * FROM leaves() l WHERE l.writer_id = b.writer_id AND l.seq = 3) h WHERE b.first_seq = 3;
+         DELETE FROM audit.query_runs WHERE seq = 3;
+         {}",
+        event("audit.partition_removed", "'query_runs_2020_01'", "(SELECT sha256(sha256(audit.row_sha256(r))) FROM audit.removals r)"),
+    ).replacen("INSERT INTO audit.removals", "CREATE FUNCTION leaves() RETURNS TABLE (place int, month int, seq bigint, id uuid, writer_id uuid, content_hash bytea, leaf_hash bytea) LANGUAGE plpgsql AS
+            $$ BEGIN RETURN QUERY EXECUTE audit.leaves_query('query_runs', 'query_runs_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'), 'true'); END $$;
+         INSERT INTO audit.removals", 1));
+    log.publish(0);
+    log.assert_found(&[], &["removal_unrecorded"]);
+}
+
+#[test]
+fn rows_of_a_batch_that_was_sealed_without_a_root_are_missed_all_the_same() {
+    let log = Log::start();
+    log.postgres()
+        .psql("SELECT audit.record_reading('one'); SELECT audit.record_reading('two')");
+    // Deleted before it was sealed: nothing proves what it was.
+    log.as_superuser("DELETE FROM audit.events WHERE input_summary = 'one'");
+    log.publish(0);
+    log.assert_found(&[], &["row_missing"]);
+}

@@ -189,15 +189,27 @@ impl Batches {
     }
 
     /// Notes which rows of the batches were removed.
-    pub(super) fn note_removals(&mut self, removed: &mut HashMap<(Uuid, i64), Vec<Removed>>) {
+    pub(super) fn note_removals(
+        &mut self,
+        removed: &mut HashMap<(Uuid, i64), Vec<Removed>>,
+    ) -> Vec<Finding> {
+        let mut findings = Vec::new();
         if removed.is_empty() {
-            return;
+            return findings;
         }
         for batch in &mut self.all {
-            if let Some(ranges) = removed.remove(&(batch.writer, batch.first_seq)) {
-                batch.removed = ranges;
+            let Some(ranges) = removed.remove(&(batch.writer, batch.first_seq)) else {
+                continue;
+            };
+            let ids = batch.first_id.zip(batch.last_id);
+            if !ranges.iter().all(|range| range.can_be_of(ids)) {
+                let detail = "audit.removals tells of rows in a month of which the batch has none";
+                let finding = Finding::new(Kind::RemovalUnrecorded, detail);
+                findings.push(finding.of_batch(batch.writer, batch.first_seq, batch.index));
             }
+            batch.removed = ranges;
         }
+        findings
     }
 
     /// Returns the batch that has this seq of a writer.
@@ -226,6 +238,11 @@ impl Batches {
     pub(super) fn has_writer(&self, writer: &Uuid) -> bool {
         self.of_writer.contains_key(writer)
     }
+}
+
+/// Says which rows of a batch that was sealed without a root are not there. Nothing proves the others.
+pub(super) fn missing_rows(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
+    missing_and_doubled(batch, seen)
 }
 
 /// Says which rows of a batch are not what they were.

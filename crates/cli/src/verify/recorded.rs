@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use sqlx::{FromRow, Row as _};
+use tracing_audit::__program::ledger::month_of;
 use tracing_audit::__program::ledger::tree::Hash;
 
 use super::binary;
@@ -29,15 +30,16 @@ const REMOVALS: &str = "
         EXISTS (SELECT FROM audit.events e WHERE e.action_type = 'audit.partition_removed' AND e.service_name = 'postgres' AND e.target_id = r.partition AND e.metadata ->> 'sha256' = r.sha256),
         r.partition ~ '_[0-9]{4}_[0-9]{2}$' AND to_timestamp(right(r.partition, 7), 'YYYY_MM') + interval '1 month'
             + greatest(interval '1 day', coalesce((SELECT s.least_age FROM audit.settings s WHERE s.changed_at <= r.removed_at ORDER BY s.id DESC LIMIT 1), interval '30 days')) > r.removed_at
+            OR r.removed_at > now()
     FROM removals r ORDER BY r.removed_at, r.partition";
 
 const ERASURES: &str = "
     SELECT e.erasure_id, count(*), min(v.user_id), to_char(min(v.created_at), 'YYYY-MM-DD HH24:MI:SS'), bool_and(v.id IS NOT NULL)
-        AND min(v.metadata ->> 'sha256') = encode(sha256(string_agg(sha256(convert_to(to_jsonb(e)::text, 'UTF8')), '' ORDER BY e.number)), 'hex')
+        AND min(v.metadata ->> 'sha256') = encode(sha256(string_agg(sha256(convert_to(to_jsonb(e)::text, 'UTF8')), '' ORDER BY e.number)), 'hex'), min(e.fields)
     FROM audit.erasures e LEFT JOIN audit.events v ON v.action_type = 'audit.erased' AND v.service_name = 'postgres' AND v.target_id = e.erasure_id::text
     GROUP BY e.erasure_id
     UNION ALL
-    SELECT v.target_id::uuid, (v.metadata ->> 'rows')::bigint, v.user_id, to_char(v.created_at, 'YYYY-MM-DD HH24:MI:SS'), false
+    SELECT v.target_id::uuid, (v.metadata ->> 'rows')::bigint, v.user_id, to_char(v.created_at, 'YYYY-MM-DD HH24:MI:SS'), false, '{}'
     FROM audit.events v WHERE v.action_type = 'audit.erased' AND v.service_name = 'postgres' AND v.target_id ~ '^[0-9a-f-]{36}$'
         AND NOT EXISTS (SELECT FROM audit.erasures e WHERE e.erasure_id::text = v.target_id)
     ORDER BY 4";
@@ -64,6 +66,27 @@ pub(super) struct Removed {
     pub(super) from_leaf: u64,
     pub(super) rows: u64,
     pub(super) hashes: Vec<Hash>,
+    /// The month of the partition, counted from the year 0.
+    month: Option<u32>,
+}
+
+impl Removed {
+    /// Whether a batch whose ids are from one to another can have had these rows: the ids are sealed,
+    /// and the name of the partition is what the age of the rows is told by.
+    pub(super) fn can_be_of(&self, ids: Option<(Uuid, Uuid)>) -> bool {
+        let months = ids.map(|(first, last)| month_of(first.as_u128())..=month_of(last.as_u128()));
+        months
+            .zip(self.month)
+            .is_some_and(|(months, month)| months.contains(&month))
+    }
+}
+
+/// Returns the month of a partition, by the end of its name.
+fn month_of_partition(name: &[u8]) -> Option<u32> {
+    let (_, end) = name.split_last_chunk::<7>()?;
+    let (year, month) = std::str::from_utf8(end).ok()?.split_once('_')?;
+    let (year, month): (u32, u32) = (year.parse().ok()?, month.parse().ok()?);
+    (year * 12 + month).checked_sub(1)
 }
 
 /// The hashes of a row whose content was erased.
@@ -73,6 +96,8 @@ pub(super) struct Erased {
     pub(super) first: Hash,
     /// Of what is left.
     pub(super) left: Hash,
+    /// Whether all of the content was erased.
+    pub(super) is_whole: bool,
 }
 
 /// What was removed and erased.
@@ -106,10 +131,11 @@ impl Recorded {
     }
 
     async fn removed_ranges(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT writer_id, batch, from_leaf, rows, hashes FROM audit.removals WHERE batch IS NOT NULL ORDER BY writer_id, batch, from_leaf";
+        let query = "SELECT writer_id, batch, from_leaf, rows, hashes, partition FROM audit.removals WHERE batch IS NOT NULL ORDER BY writer_id, batch, from_leaf";
         binary::read(connection, query, |mut row| {
             let (writer, batch) = (row.uuid()?, row.i64()?);
             let (from_leaf, rows, hashes) = (row.i64()?, row.i64()?, row.field()?);
+            let month = row.field()?.and_then(month_of_partition);
             if let (Some(writer), Some(batch), Some(hashes)) = (writer, batch, hashes) {
                 let number = |n: Option<i64>| n.and_then(|n| n.try_into().ok()).unwrap_or_default();
                 self.removed
@@ -119,6 +145,7 @@ impl Recorded {
                         from_leaf: number(from_leaf),
                         rows: number(rows),
                         hashes: hashes.as_chunks().0.to_vec(),
+                        month,
                     });
             }
             Ok(())
@@ -127,11 +154,18 @@ impl Recorded {
     }
 
     async fn erased_rows(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT id, content_hash, remaining_hash FROM audit.erasures ORDER BY number";
+        let query = "SELECT id, content_hash, remaining_hash, cardinality(fields) = 0 FROM audit.erasures ORDER BY number";
         binary::read(connection, query, |mut row| {
-            if let (Some(id), Some(first), Some(left)) = (row.uuid()?, row.fixed()?, row.fixed()?) {
-                let erased = self.erased.entry(id).or_insert(Erased { first, left });
+            let (id, first, left) = (row.uuid()?, row.fixed()?, row.fixed()?);
+            let is_whole = row.is_true()?;
+            if let (Some(id), Some(first), Some(left)) = (id, first, left) {
+                let erased = self.erased.entry(id).or_insert(Erased {
+                    first,
+                    left,
+                    is_whole,
+                });
                 erased.left = left;
+                erased.is_whole |= is_whole;
             }
             Ok(())
         })
@@ -179,7 +213,13 @@ impl Recorded {
                 at.unwrap_or_default()
             );
             if row.try_get::<Option<bool>, _>(4)? == Some(true) {
-                self.notes.push(format!("erased {what}"));
+                let fields: Vec<String> = row.try_get(5)?;
+                self.notes.push(if fields.is_empty() {
+                    format!("erased {what}")
+                } else {
+                    // There is one hash of all content, which nothing of it can be compared with any more.
+                    format!("erased {}, of {what}; that the rest of the content was so before is not proven", fields.join(", "))
+                });
             } else {
                 let detail = format!(
                     "{what}: the rows of audit.erasures are not those that its event tells of"

@@ -136,7 +136,7 @@ impl<'a> Rows<'a> {
                 seq,
             ));
         }
-        if batch.root.is_none() {
+        if batch.index.is_none() {
             return Ok(());
         }
         let taken = batch.take(read.seen);
@@ -286,6 +286,19 @@ struct TableReader<'a> {
     columns: &'static Columns,
     prefix: TablePrefix,
     is_dead_letters: bool,
+    /// What is left of a content that was erased.
+    blank: Vec<u8>,
+}
+
+/// Returns the content of a row when all of it was erased.
+fn blank(columns: &Columns) -> Vec<u8> {
+    let images = columns.content.iter().map(|column| match *column {
+        "salt" => &b"\0\0\0\0"[..],
+        "metadata" => b"\0\0\0\x03\x01{}",
+        "problems" | "redactions" => b"\0\0\0\x0c\0\0\0\0\0\0\0\0\0\0\0\x19",
+        _ => b"\xff\xff\xff\xff",
+    });
+    images.collect::<Vec<_>>().concat()
 }
 
 /// A row that was read.
@@ -302,13 +315,15 @@ impl<'a> TableReader<'a> {
     fn new(number: u8, erased: &'a HashMap<Uuid, Erased>) -> Self {
         let name = TABLES[usize::from(number)];
         let table = Table::of_name(name);
+        let columns = Columns::of(name).unwrap_or_else(Columns::of_dead_letters);
         Self {
             erased,
             number,
             name,
-            columns: Columns::of(name).unwrap_or_else(Columns::of_dead_letters),
+            columns,
             prefix: TablePrefix::new(name),
             is_dead_letters: table.is_none(),
+            blank: blank(columns),
         }
     }
 
@@ -344,7 +359,7 @@ impl<'a> TableReader<'a> {
         let mut is_edited = false;
         if let Some(erased) = id.and_then(|id| self.erased.get(&id)) {
             // What was erased is proven by the hash that it had; what is left, by the erasure's.
-            is_edited = leaf.content != erased.left;
+            is_edited = leaf.content != erased.left || erased.is_whole && content != self.blank;
             leaf.content = erased.first;
             leaf.hash = leaf_of(&self.prefix, core, &leaf.content);
         }
