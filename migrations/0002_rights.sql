@@ -1184,13 +1184,19 @@ COMMENT ON FUNCTION audit.settle_month(text, timestamptz) IS 'Moves the rows of 
 
 -- Who owns and may call what ---------------------------------------------------------
 
--- audit_maintainer already owns these functions. Functions of other owners are left unchanged.
-DO $$
+-- For the end of a migration, before it grants what it has made. audit_maintainer already owns these functions; those of other
+-- owners are left unchanged.
+CREATE FUNCTION audit.close_functions() RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
 DECLARE
-    function regprocedure;
+    function   regprocedure;
     is_definer boolean;
 BEGIN
-    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole LOOP
+    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole AND p.proacl IS NULL
+    LOOP
         EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
         -- With row_security = off, the functions would fail for the caller; with the caller's default tablespace or access
         -- method, partitions and indexes would be created there.
@@ -1202,6 +1208,8 @@ BEGIN
     END LOOP;
 END
 $$;
+COMMENT ON FUNCTION audit.close_functions() IS 'Takes new functions from PUBLIC, and fixes the settings of those that run with the rights of the trail; for its migrations.';
+SELECT audit.close_functions();
 ALTER TYPE audit.run_status OWNER TO audit_owner;
 -- They read and change nothing.
 GRANT EXECUTE ON FUNCTION audit.tenant_uuid(text), audit.id_at(timestamptz), audit.current_tenant() TO PUBLIC;

@@ -1081,10 +1081,8 @@ ALTER TYPE audit.change_context OWNER TO audit_owner;
 
 DO $$
 DECLARE
-    target     text;
-    view       text;
-    function   regprocedure;
-    is_definer boolean;
+    target text;
+    view   text;
 BEGIN
     -- A plan that is kept while months pass names no leaf.
     FOREACH target IN ARRAY audit.record_tables() LOOP
@@ -1094,17 +1092,7 @@ BEGIN
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', view);
         EXECUTE format('ALTER VIEW audit.%I OWNER TO audit_owner', view);
     END LOOP;
-    -- Those of this migration, of which nothing was granted or taken yet.
-    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p
-        WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole AND p.proacl IS NULL
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-        IF is_definer THEN
-            EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
-            EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
-            EXECUTE format('ALTER FUNCTION %s SET default_table_access_method = ''heap''', function);
-        END IF;
-    END LOOP;
+    PERFORM audit.close_functions();
 END
 $$;
 GRANT SELECT ON audit.changes TO audit_reader, audit_auditor;

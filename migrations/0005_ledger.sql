@@ -530,9 +530,7 @@ COMMENT ON FUNCTION audit.erase(text, text, text, text, uuid, uuid, text[]) IS '
 
 DO $$
 DECLARE
-    target     text;
-    function   regprocedure;
-    is_definer boolean;
+    target text;
 BEGIN
     FOREACH target IN ARRAY ARRAY['ledger', 'ledger_nodes', 'checkpoint', 'erasures'] LOOP
         EXECUTE format('REVOKE ALL ON audit.%I FROM PUBLIC', target);
@@ -551,17 +549,7 @@ BEGIN
     END LOOP;
     REVOKE ALL ON SEQUENCE audit.erasures_number_seq FROM audit_owner;
     CREATE POLICY replacing ON audit.checkpoint FOR UPDATE TO audit_maintainer USING (true) WITH CHECK (true);
-    -- Those of this migration, of which nothing was granted or taken yet.
-    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p
-        WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole AND p.proacl IS NULL
-    LOOP
-        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
-        IF is_definer THEN
-            EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
-            EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
-            EXECUTE format('ALTER FUNCTION %s SET default_table_access_method = ''heap''', function);
-        END IF;
-    END LOOP;
+    PERFORM audit.close_functions();
 END
 $$;
 GRANT EXECUTE ON FUNCTION audit.seal(xid8, integer), audit.ledger_entries(bigint, integer), audit.note_checkpoint(text, bigint, text, timestamptz) TO audit_sealer;

@@ -282,6 +282,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         "audit.row_sha256(ROW(1))",
         &[],
     ),
+    ("close_functions", "audit.close_functions()", &[]),
     (
         "append_event",
         "audit.append_event('x', NULL, NULL, NULL, NULL, NULL, NULL)",

@@ -1524,6 +1524,36 @@ GRANT SELECT ON TABLE audit.checkpoint TO audit_sealer;
 --@ ["row security","audit.checkpoint","","",null]
 ALTER TABLE audit.checkpoint ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.checkpoint","","r ","[\"audit\", \"checkpoint\"]"]
+--@ ["function","audit.close_functions()","","f () void",null]
+CREATE OR REPLACE FUNCTION audit.close_functions()
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+DECLARE
+    function   regprocedure;
+    is_definer boolean;
+BEGIN
+    FOR function, is_definer IN SELECT p.oid, p.prosecdef FROM pg_proc p
+        WHERE p.pronamespace = 'audit'::regnamespace AND p.proowner = current_user::regrole AND p.proacl IS NULL
+    LOOP
+        EXECUTE format('REVOKE ALL ON FUNCTION %s FROM PUBLIC', function);
+        -- With row_security = off, the functions would fail for the caller; with the caller's default tablespace or access
+        -- method, partitions and indexes would be created there.
+        IF is_definer THEN
+            EXECUTE format('ALTER FUNCTION %s SET row_security = on', function);
+            EXECUTE format('ALTER FUNCTION %s SET default_tablespace = ''''', function);
+            EXECUTE format('ALTER FUNCTION %s SET default_table_access_method = ''heap''', function);
+        END IF;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.close_functions()","function","",null]
+--@ ["owner","audit.close_functions()","","",null]
+ALTER FUNCTION audit.close_functions() OWNER TO audit_maintainer;
+--@ ["privilege","audit.close_functions()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.close_functions() TO audit_maintainer;
 --@ ["function","audit.columns_alias(oid,text)","","f (relation oid, letter text) text",null]
 CREATE OR REPLACE FUNCTION audit.columns_alias(relation oid, letter text)
  RETURNS text
