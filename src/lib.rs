@@ -384,6 +384,8 @@ mod fork;
 #[allow(missing_docs, clippy::unwrap_used, clippy::expect_used)]
 pub mod fuzzing;
 pub mod guide;
+#[cfg(feature = "__https")]
+mod https;
 mod intake;
 mod layer;
 #[cfg_attr(

@@ -15,6 +15,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("limits", &[]),
     ("own_threads", &[]),
     ("report", &["own_threads"]),
+    ("https", &[]),
     ("database", &[]),
     ("record", &["clock", "limits", "vocabulary"]),
     ("ledger", &[]),
@@ -96,6 +97,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "database",
             "delivery",
             "error",
+            "https",
             "ledger",
             "own_threads",
             "record",
@@ -106,7 +108,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "vocabulary",
         ],
     ),
-    ("seal", &["config", "database", "error", "ledger", "sink"]),
+    (
+        "seal",
+        &["config", "database", "error", "https", "ledger", "sink"],
+    ),
     (
         "pipeline",
         &[

@@ -31,9 +31,10 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, Endpoint};
 
 use super::fault::Fault;
-use super::tls::{self, Connector};
+use super::tls;
 use crate::config::otlp::{Otlp, OtlpProtocol, invalid};
 use crate::error::BuildError;
+use crate::https::Connector;
 
 /// How much of an answer is read; the answers of collectors are short.
 const ANSWER_BYTES: usize = 64 * 1024;
