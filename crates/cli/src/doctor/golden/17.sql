@@ -894,6 +894,8 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_check1 CHECK ((octet_length(fin
 ALTER TABLE audit.batches ADD CONSTRAINT batches_dead_letters_check CHECK ((dead_letters >= 0));
 --@ ["constraint","audit.batches","batches_first_seq_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_first_seq_check CHECK ((first_seq >= 1));
+--@ ["constraint","audit.batches","batches_hashes",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_hashes CHECK (((root IS NULL) = (fingerprints IS NULL)));
 --@ ["constraint","audit.batches","batches_library_version_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_library_version_check CHECK ((octet_length(library_version) <= 256));
 --@ ["constraint","audit.batches","batches_mark_check",null,null]
@@ -2051,6 +2053,7 @@ BEGIN
     IF num_nonnulls(of_user, of_request, of_tenant, of_record) = 0 THEN
         RAISE EXCEPTION 'audit trail: an erasure is of a user, a request, a tenant or a record' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    fields := CASE WHEN fields IS NOT NULL THEN ARRAY(SELECT DISTINCT f FROM unnest(fields) f ORDER BY f) END;
     IF cardinality(fields) = 0 OR EXISTS (SELECT FROM unnest(fields) f WHERE (f = ANY (known) OR f LIKE 'metadata._%') IS NOT TRUE) THEN
         RAISE EXCEPTION 'audit trail: what can be erased are %, and metadata.NAME', array_to_string(known, ', ') USING ERRCODE = 'undefined_column';
     END IF;
@@ -5724,7 +5727,9 @@ BEGIN
     FOR hashed IN
         SELECT k.place, h.root, h.fingerprints FROM (
             SELECT array_agg(k.writer_id) AS of_writers, array_agg(k.first_seq) AS of_firsts
-            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL) w,
+            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL
+            -- Those that Postgres has made itself. What a program says of a batch could let this read the whole trail for each.
+            WHERE NOT EXISTS (SELECT FROM audit.writers r WHERE r.writer_id = b.writer_id)) w,
             audit.hash_batches(w.of_writers, w.of_firsts) h
             JOIN unnest(writers, firsts) WITH ORDINALITY AS k (writer_id, first_seq, place) ON k.writer_id = h.writer_id AND k.first_seq = h.first_seq
         WHERE w.of_writers IS NOT NULL
