@@ -412,7 +412,7 @@ impl Log {
                 }
             }
         }
-        let mut writers: HashMap<Uuid, (i64, u64)> = HashMap::new();
+        let mut writers: HashMap<Uuid, (i64, i64, u64)> = HashMap::new();
         for (index, writer, first_seq) in std::mem::take(&mut self.lost) {
             if self.batches.has_writer(&writer) {
                 self.findings
@@ -422,11 +422,11 @@ impl Log {
                         Some(index),
                     ));
             } else {
-                let (_, batches) = writers.entry(writer).or_insert((index, 0));
+                let (.., batches) = writers.entry(writer).or_insert((index, first_seq, 0));
                 *batches += 1;
             }
         }
-        for (writer, (index, batches)) in writers {
+        for (writer, (index, first_seq, batches)) in writers {
             let kind = if batches == 1 {
                 Kind::BatchMissing
             } else {
@@ -434,7 +434,7 @@ impl Log {
             };
             let detail = format!("all {batches} batches of it that were sealed");
             self.findings
-                .push(Finding::new(kind, detail).of_batch(writer, 1, Some(index)));
+                .push(Finding::new(kind, detail).of_batch(writer, first_seq, Some(index)));
         }
     }
 }
