@@ -204,7 +204,7 @@ impl Load<'_> {
                 line["event"].as_str().unwrap(),
                 line["message"].as_str().unwrap(),
             );
-            let is_failure = ["failed", "anchor_failed", "unasked"].contains(&event);
+            let is_failure = ["failed", "anchor_failed"].contains(&event);
             assert!(!is_failure || is_lost_server(message), "{line}");
         }
     }
