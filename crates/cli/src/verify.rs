@@ -26,7 +26,7 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::paths::Head;
 
 use self::batches::{Batch, Batches, differences, missing_rows};
-use self::finding::Finding;
+use self::finding::{Finding, Kind};
 use self::log::{Log, Reader};
 use self::published::Published;
 use self::recorded::Recorded;
@@ -269,6 +269,11 @@ async fn unproven(
     for (mut batch, is_chosen) in batches.all.into_iter().zip(are_chosen) {
         if batch.index.is_none() || !is_chosen {
             continue;
+        }
+        if batch.is_misprinted() {
+            let detail = "its fingerprints are not those of its rows, which are as they were";
+            let finding = Finding::new(Kind::HeaderChanged, detail);
+            findings.push(finding.of_batch(batch.writer, batch.first_seq, batch.index));
         }
         let Some(seen) = batch.unproven() else {
             continue;

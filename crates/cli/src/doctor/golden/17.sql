@@ -5702,6 +5702,10 @@ BEGIN
     old_size := size;
     -- What commits later has a number from here on.
     SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) INTO next, newest FROM pg_current_snapshot() s;
+    -- A number of another server, from which the caller's connection was led to this one.
+    IF since > newest THEN
+        since := '0';
+    END IF;
     -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them. With each
     -- batch those of its writer before it, whatever transactions they are of.
     WITH found AS MATERIALIZED (
@@ -5765,6 +5769,13 @@ BEGIN
         END IF;
         height := height + 1;
     END LOOP;
+    -- Those of another server are found by a look at all, and by no other: until there are none, it is the next one as well.
+    IF since = '0' AND found_to IS NOT NULL AND EXISTS (
+        SELECT FROM audit.batches b WHERE b.added_by >= pg_snapshot_xmax(pg_current_snapshot())
+            AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq))
+    THEN
+        next := '0';
+    END IF;
 END
 $function$
 ;
