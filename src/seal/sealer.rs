@@ -157,7 +157,7 @@ impl Sealer {
         self.anchors.iter().map(|anchor| {
             Publisher::new(
                 anchor.clone(),
-                self.config.signer.vkey().clone(),
+                self.config.keys(),
                 self.servers.clone(),
                 Arc::clone(&self.notify),
                 Arc::clone(&self.has_disagreed),
@@ -241,7 +241,7 @@ impl Sealer {
         let mut asking: JoinSet<Option<Told>> = JoinSet::new();
         for anchor in &self.anchors {
             let anchor = anchor.clone();
-            let log = self.config.signer.vkey().clone();
+            let log = self.config.keys();
             asking.spawn(async move {
                 let told = tokio::time::timeout(answer_within, anchor.newest(&log)).await;
                 let told = told.ok()?;

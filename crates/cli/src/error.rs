@@ -59,6 +59,15 @@ pub(crate) enum Error {
     /// A checkpoint is given, and no key.
     #[error("a checkpoint is verified with the log's key: give --key")]
     NoKey,
+    /// The keys are of two logs.
+    #[error("the keys are of two logs, {} and {}: all keys of a log have its name", .names[0], .names[1])]
+    KeysOfTwoLogs {
+        /// The names of the logs.
+        names: [String; 2],
+    },
+    /// An old key is not one of the log.
+    #[error("--old-key: {0}")]
+    OldKey(String),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     ReadFile {
@@ -90,7 +99,7 @@ pub(crate) enum Error {
     )]
     NotProven,
     /// A proof proves nothing.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {}", .path.display(), causes(.source))]
     NoProof {
         /// The file.
         path: PathBuf,
@@ -273,6 +282,14 @@ pub(crate) enum Error {
     /// The runtime or the signal handler could not be set up.
     #[error("cannot start: {0}")]
     Runtime(#[source] io::Error),
+}
+
+/// Returns an error's message with those of its causes.
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
 }
 
 impl Error {

@@ -18,6 +18,7 @@ use tracing_audit::__program::seal::{
 
 use crate::database::Database;
 use crate::error::Error;
+use crate::verify::published::read_keys;
 use crate::{complain, tail, text};
 
 /// Seals the trail: adds its batches to the ledger, signs it and publishes that, until Ctrl-C.
@@ -41,6 +42,13 @@ pub(crate) struct Seal {
     /// The environment variable with the text of the signing key.
     #[arg(long, value_name = "NAME")]
     key_env: Option<String>,
+    /// A verifier key with which the log was signed before, or a file with it; may be given several times.
+    ///
+    /// What it has signed is accepted where checkpoints are published, and the log goes on
+    /// from there with the new key, which has the same name. Not needed any more once each
+    /// anchor has a checkpoint by the new key.
+    #[arg(long, value_name = "KEY", verbatim_doc_comment)]
+    old_key: Vec<String>,
     /// Publishes in this folder; may be given several times.
     ///
     /// As C2SP's tlog-tiles. A folder is made if the one above it is there.
@@ -67,6 +75,9 @@ pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Err
         anchors(arguments)?,
         Some(arguments.interval),
     );
+    let config = config
+        .old_keys(read_keys(&arguments.old_key)?)
+        .map_err(Error::OldKey)?;
     let notify: Notify = if arguments.json {
         Arc::new(|notice| print_json(notice.name(), notice.size(), notice.anchor(), notice))
     } else {
