@@ -39,6 +39,10 @@ pub(crate) enum Error {
         /// The cause, and what to do.
         source: io::Error,
     },
+    /// The token with the signing key cannot be used.
+    #[cfg(feature = "pkcs11")]
+    #[error(transparent)]
+    Token(#[from] crate::token::TokenError),
     /// An anchor is none.
     #[error("--anchor: {0}")]
     Anchor(&'static str),
@@ -297,6 +301,8 @@ impl Error {
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NothingFound(_) | Self::NotProven | Self::NoProof { .. } => 1,
+            #[cfg(feature = "pkcs11")]
+            Self::Token(error) if error.is_about_pin() => 3,
             _ => 2,
         }
     }
