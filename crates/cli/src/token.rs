@@ -477,13 +477,12 @@ impl Token {
 
 impl State {
     fn sign(&mut self, message: &[u8]) -> Result<[u8; 64], TokenError> {
-        let (session, key) = match self.session.take() {
-            Some(session) => session,
-            None => {
-                let session = self.library.connect(Login::Always)?;
-                let key = self.library.find(&session, ObjectClass::PRIVATE_KEY)?;
-                (session, key)
-            }
+        let (session, key) = if let Some(session) = self.session.take() {
+            session
+        } else {
+            let session = self.library.connect(Login::Always)?;
+            let key = self.library.find(&session, ObjectClass::PRIVATE_KEY)?;
+            (session, key)
         };
         let mechanism = Mechanism::Eddsa(EddsaParams::new(EddsaSignatureScheme::Ed25519));
         let signature = session
