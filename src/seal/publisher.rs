@@ -11,6 +11,11 @@ use super::edge::Edge;
 use super::error::AnchorError;
 use super::ledger::Ledger;
 use super::notice::{Notice, Notify};
+use super::signed::Signed;
+#[cfg(feature = "seal-witness")]
+use super::witness::keep_cosignatures;
+#[cfg(feature = "seal-witness")]
+use crate::config::seal::witness::Witness;
 use crate::database::Servers;
 use crate::ledger::checkpoint::UnixSeconds;
 use crate::ledger::key::Vkey;
@@ -28,18 +33,12 @@ pub(super) const MOST_HASHES: u64 = 10_000;
 /// How many entries are read at a time, and published in one step: 16 bundles.
 const MOST_ENTRIES: u64 = 16 * 256;
 
-/// A signed checkpoint.
-#[derive(Debug)]
-pub(super) struct Signed {
-    pub(super) head: Head,
-    pub(super) note: String,
-    pub(super) time: UnixSeconds,
-}
-
 /// Publishes at one anchor.
 pub(super) struct Publisher {
     anchor: Anchor,
     log: Vkey,
+    #[cfg(feature = "seal-witness")]
+    witnesses: Vec<Vkey>,
     servers: Servers,
     notify: Notify,
     /// Set when the anchor has a checkpoint that the database's log contradicts.
@@ -62,6 +61,8 @@ impl Publisher {
         Self {
             anchor,
             log,
+            #[cfg(feature = "seal-witness")]
+            witnesses: Vec::new(),
             servers,
             notify,
             has_disagreed,
@@ -69,6 +70,16 @@ impl Publisher {
             edge: None,
             last: None,
         }
+    }
+
+    /// Keeps what these witnesses have cosigned for other sealers that publish there.
+    #[cfg(feature = "seal-witness")]
+    pub(super) fn with_witnesses(mut self, witnesses: &[Witness]) -> Self {
+        self.witnesses = witnesses
+            .iter()
+            .map(|witness| witness.vkey.clone())
+            .collect();
+        self
     }
 
     /// Returns where it publishes.
@@ -152,6 +163,7 @@ impl Publisher {
             let note = signed.note.clone();
             return session.publish(note).await;
         }
+        let there = found.clone();
         let found = self.anchor.verify(found, &self.log)?;
         let signed_at = found.as_ref().and_then(|found| found.signed_at);
         let old = found.map_or_else(|| Edge::default().head(), |found| found.checkpoint.head);
@@ -164,15 +176,32 @@ impl Publisher {
             Some(edge) if edge.head() == old => edge,
             _ => ledger.edge_at(old, &self.anchor.name()).await?,
         };
-        let is_newer = old.size > new.size || (old == new && signed_at >= Some(signed.time));
-        if !is_newer {
+        let note = match there.filter(|_| old == new) {
+            Some(there) => self.newer(&there, signed, signed_at),
+            None => Some(signed.note.clone()).filter(|_| old.size <= new.size),
+        };
+        if let Some(note) = note {
             verify_growth(&mut ledger, edge.clone(), new).await?;
             let session = write_tiles(session, &mut ledger, &mut edge, new.size).await?;
-            let note = signed.note.clone();
             session.publish(note).await?;
         }
         (self.ledger, self.edge) = (Some(ledger), Some(edge));
         Ok(())
+    }
+
+    /// Returns what is to be published in place of a checkpoint of the same tree; `None` if that one may stay.
+    fn newer(
+        &self,
+        there: &[u8],
+        signed: &Signed,
+        signed_at: Option<UnixSeconds>,
+    ) -> Option<String> {
+        #[cfg(feature = "seal-witness")]
+        if !self.witnesses.is_empty() {
+            return keep_cosignatures(there, &signed.note, &self.log, &self.witnesses);
+        }
+        let _ = there;
+        (signed_at < Some(signed.time)).then(|| signed.note.clone())
     }
 }
 

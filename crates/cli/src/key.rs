@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use tracing_audit::__program::ledger::key::Signer as _;
+use tracing_audit::__program::ledger::key::{Algorithm, Signer as _};
 use tracing_audit::__program::seal::key_file;
 
 use crate::error::Error;
@@ -22,6 +22,9 @@ pub(crate) enum KeyCommand {
         /// The name of the log, with which its checkpoints begin: a domain and a path, as example.com/trail.
         #[arg(long, value_name = "ORIGIN")]
         name: String,
+        /// Makes the key of a witness, for `tracing-audit witness`: the name is that of the witness.
+        #[arg(long)]
+        witness: bool,
         /// The file.
         file: PathBuf,
     },
@@ -29,11 +32,20 @@ pub(crate) enum KeyCommand {
 
 /// Runs the command.
 pub(crate) fn run(command: &KeyCommand) -> Result<ExitCode, Error> {
-    let KeyCommand::New { name, file } = command;
+    let KeyCommand::New {
+        name,
+        witness,
+        file,
+    } = command;
     let key = key_file::create(file, name).map_err(|source| Error::Key {
         place: file.display().to_string(),
         source,
     })?;
-    writeln!(io::stdout(), "{}", key.vkey()).map_err(Error::Output)?;
+    let algorithm = match witness {
+        true => Algorithm::CosignatureV1,
+        false => Algorithm::Ed25519,
+    };
+    let vkey = key.vkey().with_algorithm(algorithm);
+    writeln!(io::stdout(), "{vkey}").map_err(Error::Output)?;
     Ok(ExitCode::SUCCESS)
 }
