@@ -320,36 +320,6 @@ pub fn add_answer(
     Ok(found)
 }
 
-/// Adds to a checkpoint the cosignatures that another note has of the same text: those of known witnesses that are later than
-/// what is there of them.
-///
-/// # Errors
-/// If any signature under a known key is invalid, in either; the note is as it was then.
-pub fn add_cosignatures(
-    note: &mut Note,
-    other: &Note,
-    log: &Vkey,
-    witnesses: &[Vkey],
-) -> Result<(), CheckpointError> {
-    let others = note.with_signatures(other.signatures().to_vec());
-    let known = cosignatures(note, log, witnesses)?;
-    let time_of = |witness: &Vkey| {
-        let found = known.iter().find(|found| found.witness == *witness);
-        found.map(|found| found.time)
-    };
-    for Cosignature { witness, time } in cosignatures(&others, log, witnesses)? {
-        let is_later = |signature: &&NoteSignature| {
-            signature.is_by(&witness) && timed(signature).is_some_and(|(at, _)| at == time)
-        };
-        if time_of(&witness) < Some(time)
-            && let Some(later) = others.signatures().iter().find(is_later)
-        {
-            note.add(later.clone());
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -14,7 +14,6 @@ use super::proofs::Proofs;
 use crate::config::seal::SealConfig;
 use crate::config::seal::witness::Witness;
 use crate::database::Servers;
-use crate::ledger::checkpoint::{self, CheckpointError};
 use crate::ledger::key::Vkey;
 use crate::ledger::note::{Note, NoteSignature};
 use crate::seal::error::SealError;
@@ -249,30 +248,4 @@ pub(in crate::seal) async fn ask_all(
     }
     keep(log, &proofs, signed).await?;
     Ok(missing)
-}
-
-/// Returns what is to be published where a checkpoint of the same tree is: the newer of both, with the newest cosignature of
-/// each witness. `None` if that is there already.
-///
-/// Another sealer may have published there, with cosignatures that this one does not have.
-pub(in crate::seal) fn keep_cosignatures(
-    there: &[u8],
-    ours: &str,
-    log: &Vkey,
-    witnesses: &[Vkey],
-) -> Option<String> {
-    let merge = || {
-        let (there, ours) = (Note::parse(there)?, Note::parse(ours.as_bytes())?);
-        let signed_at = |note| checkpoint::verify_note(note, log, &[]).map(|found| found.signed_at);
-        let (mut newer, older) = if signed_at(&there)? >= signed_at(&ours)? {
-            (there, ours)
-        } else {
-            (ours, there)
-        };
-        checkpoint::add_cosignatures(&mut newer, &older, log, witnesses)?;
-        Ok::<_, CheckpointError>(newer.to_string())
-    };
-    // What is there may have a line that is not valid: then ours takes its place.
-    let merged = merge().unwrap_or_else(|_| ours.to_owned());
-    (merged.as_bytes() != there).then_some(merged)
 }

@@ -5,6 +5,7 @@
 //! - [`proofs`]: consistency proofs from the database's ledger
 //! - [`asker`]: the task of one witness
 //! - [`gatherer`]: cosignatures come together in the note that is published
+//! - [`merge`]: what several sealers have had cosigned
 //! - [`error`]: why there is no cosignature
 //!
 //! **A cosignature is over one tree.** While the log grows, one that arrives late is over a tree that is not the newest any
@@ -33,7 +34,9 @@ mod asker;
 mod client;
 mod error;
 mod gatherer;
+mod merge;
 mod proofs;
 
 pub use self::error::WitnessError;
-pub(super) use self::gatherer::{Gatherer, ask_all, keep_cosignatures};
+pub(super) use self::gatherer::{Gatherer, ask_all};
+pub(super) use self::merge::keep_cosignatures;
