@@ -72,8 +72,8 @@ pub mod migrations {
 #[cfg(feature = "ledger")]
 pub mod ledger {
     pub use crate::ledger::{
-        checkpoint, entry, evidence, images, key, layout, leaf, note, paths, proof, tiles, tree,
-        witness,
+        checkpoint, cosigner, entry, evidence, images, key, layout, leaf, note, paths, proof,
+        tiles, tree, witness,
     };
     use crate::sink::postgres::partitions::Month;
 
@@ -88,6 +88,10 @@ pub mod ledger {
 /// The sealer.
 #[cfg(feature = "seal")]
 pub mod seal {
+    #[cfg(feature = "seal-witness")]
+    pub use crate::config::seal::witness::Witness;
     pub use crate::config::seal::{Place, SealConfig};
+    #[cfg(feature = "seal-witness")]
+    pub use crate::seal::WitnessError;
     pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};
 }

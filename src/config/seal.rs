@@ -4,6 +4,9 @@
     allow(dead_code, unreachable_pub, reason = "the program has more places")
 )]
 
+#[cfg(feature = "seal-witness")]
+pub(crate) mod witness;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +14,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "seal-witness")]
+use self::witness::Witness;
 use crate::error::BuildError;
 use crate::ledger::key::{Algorithm, MemoryKey, Signer, Vkey};
 
@@ -68,6 +73,8 @@ pub struct Seal {
     old_keys: Vec<String>,
     anchors: Vec<String>,
     folders: Vec<PathBuf>,
+    #[cfg(feature = "seal-witness")]
+    witnesses: Vec<(String, String)>,
     interval: Option<Duration>,
 }
 
@@ -93,6 +100,8 @@ impl Seal {
             old_keys: Vec::new(),
             anchors: Vec::new(),
             folders: Vec::new(),
+            #[cfg(feature = "seal-witness")]
+            witnesses: Vec::new(),
             interval: None,
         }
     }
@@ -113,6 +122,18 @@ impl Seal {
     /// The folder is made if the one above it is there.
     pub fn anchor_folder(mut self, path: impl Into<PathBuf>) -> Self {
         self.folders.push(path.into());
+        self
+    }
+
+    /// Adds a witness (feature `seal-witness`): a server by C2SP's tlog-witness, as `tracing-audit witness` is one, that cosigns
+    /// each checkpoint if it is consistent with what it has cosigned before. `url` is the one below which it takes checkpoints;
+    /// `vkey` is its verifier key.
+    ///
+    /// Checkpoints are published with the cosignatures that come within 2 s. A witness that is slow or away delays nothing more.
+    /// An `https` URL needs feature `tls-ring` or `tls-aws-lc-rs`.
+    #[cfg(feature = "seal-witness")]
+    pub fn witness(mut self, url: impl Into<String>, vkey: impl Into<String>) -> Self {
+        self.witnesses.push((url.into(), vkey.into()));
         self
     }
 
@@ -139,15 +160,25 @@ impl Seal {
             let place = Place::parse(&anchor).map_err(|why| error("the anchor", why.to_owned()))?;
             anchors.push(place);
         }
+        let config = SealConfig::new(Arc::new(key), anchors, self.interval);
         let old_keys = self
             .old_keys
             .iter()
             .map(|key| Vkey::parse(key.trim()).map_err(|source| source.to_string()))
             .collect::<Result<Vec<_>, _>>();
-        let config = SealConfig::new(Arc::new(key), anchors, self.interval);
-        old_keys
+        let config = old_keys
             .and_then(|keys| config.old_keys(keys))
-            .map_err(|why| error("the old key", why))
+            .map_err(|why| error("the old key", why))?;
+        #[cfg(feature = "seal-witness")]
+        let config = {
+            let witnesses = self.witnesses.iter();
+            let witnesses = witnesses.map(|(url, vkey)| Witness::new(url, vkey));
+            witnesses
+                .collect::<Result<_, _>>()
+                .and_then(|witnesses| config.with_witnesses(witnesses))
+                .map_err(|why| error("the witness", why))?
+        };
+        Ok(config)
     }
 }
 
@@ -157,6 +188,8 @@ pub struct SealConfig {
     pub(crate) signer: Arc<dyn Signer>,
     old_keys: Vec<Vkey>,
     pub(crate) anchors: Vec<Place>,
+    #[cfg(feature = "seal-witness")]
+    pub(crate) witnesses: Vec<Witness>,
     pub(crate) interval: Duration,
 }
 
@@ -168,6 +201,8 @@ impl SealConfig {
             signer,
             old_keys: Vec::new(),
             anchors,
+            #[cfg(feature = "seal-witness")]
+            witnesses: Vec::new(),
             interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         }
     }
@@ -199,5 +234,34 @@ impl SealConfig {
         std::iter::once(self.signer.vkey().clone())
             .chain(old_keys)
             .collect()
+    }
+
+    /// Adds the witnesses that are asked.
+    ///
+    /// # Errors
+    /// If one has the log's key, or two have the same.
+    #[cfg(feature = "seal-witness")]
+    pub fn with_witnesses(mut self, witnesses: Vec<Witness>) -> Result<Self, String> {
+        // A cosignature does not bind its name.
+        let mut keys = vec![self.signer.vkey().public_key()];
+        for Witness { vkey, .. } in &witnesses {
+            if keys.contains(&vkey.public_key()) {
+                return Err(format!(
+                    "the key of {} is the log's, or another witness's",
+                    vkey.name()
+                ));
+            }
+            keys.push(vkey.public_key());
+        }
+        self.witnesses = witnesses;
+        Ok(self)
+    }
+
+    /// Whether any witness is asked.
+    pub(crate) fn has_witnesses(&self) -> bool {
+        #[cfg(feature = "seal-witness")]
+        return !self.witnesses.is_empty();
+        #[cfg(not(feature = "seal-witness"))]
+        false
     }
 }

@@ -7,6 +7,8 @@
 #[cfg(feature = "ledger")]
 pub mod checkpoint;
 #[cfg(feature = "ledger")]
+pub mod cosigner;
+#[cfg(feature = "ledger")]
 pub mod entry;
 #[cfg(feature = "ledger")]
 pub mod evidence;

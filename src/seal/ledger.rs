@@ -3,6 +3,7 @@
 //! As everywhere in this library, a connection is never used again after an error or a missed deadline, and no setting
 //! outlives its transaction. The `search_path` is set in each, so that no operator of somebody else's is called.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, PgRow};
@@ -83,36 +84,55 @@ impl Ledger {
 
     /// Returns the edge of the tree of the log's first entries.
     async fn edge(&mut self, size: u64) -> Result<Edge, SealError> {
-        let (levels, (from, to)): (Vec<_>, (Vec<_>, Vec<_>)) = (0..edge::LEVELS)
+        let ranges: Vec<_> = (0..edge::LEVELS)
             .map(|level| {
                 let (from, to) = edge::range(size, level);
                 // There are fewer than ten.
-                let number = i16::try_from(level).unwrap_or(i16::MAX);
-                (number, (from.cast_signed(), to.cast_signed()))
+                (u8::try_from(level).unwrap_or(u8::MAX), from..to)
             })
+            .collect();
+        let levels = self.hashes_of_levels(&ranges, size).await?;
+        Edge::of(size, levels).ok_or_else(|| self.damaged(size))
+    }
+
+    /// Returns the hashes of ranges of levels of tiles, all of them below the tree of the log's first entries.
+    pub(super) async fn hashes_of_levels(
+        &mut self,
+        ranges: &[(u8, Range<u64>)],
+        size: u64,
+    ) -> Result<Vec<Vec<Hash>>, SealError> {
+        let levels: Vec<_> = ranges.iter().map(|(level, _)| i16::from(*level)).collect();
+        let (from, to): (Vec<_>, Vec<_>) = ranges
+            .iter()
+            .map(|(_, range)| (range.start.cast_signed(), range.end.cast_signed()))
             .unzip();
         let query = sqlx::query(
-            "SELECT r.level, n.hash FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS r (level, first, last), LATERAL (
+            "SELECT r.number, n.hash FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) WITH ORDINALITY AS r (level, first, last, number), LATERAL (
                 SELECT l.index, l.entry_hash AS hash FROM audit.ledger l WHERE r.level = 0 AND l.index >= r.first AND l.index < r.last
                 UNION ALL
                 SELECT m.index, m.hash FROM audit.ledger_nodes m WHERE m.level = r.level AND m.index >= r.first AND m.index < r.last) n
-             ORDER BY r.level, n.index",
+             ORDER BY r.number, n.index",
         )
         .bind(levels)
         .bind(from)
         .bind(to);
         let rows = self.run(query).await?;
-        let mut levels = vec![Vec::new(); edge::LEVELS];
+        let mut found = vec![Vec::new(); ranges.len()];
         for row in rows {
-            let (level, hash) = hash_of_level(&row).map_err(|error| self.error(error))?;
-            if let Some(hashes) = levels.get_mut(level) {
+            let (number, hash) = numbered_hash(&row).map_err(|error| self.error(error))?;
+            if let Some(hashes) = found.get_mut(number) {
                 hashes.push(hash);
             }
         }
-        Edge::of(size, levels).ok_or_else(|| SealError::Damaged {
-            place: self.place.clone(),
-            size,
-        })
+        let is_whole = ranges
+            .iter()
+            .zip(&found)
+            .all(|((_, range), hashes)| hashes.len() as u64 == range.end - range.start);
+        if is_whole {
+            Ok(found)
+        } else {
+            Err(self.damaged(size))
+        }
     }
 
     /// Returns the size of the log.
@@ -198,10 +218,14 @@ impl Ledger {
         if is_whole && expected.next().is_none() {
             Ok(numbered.into_iter().map(|(_, value)| value).collect())
         } else {
-            Err(SealError::Damaged {
-                place: self.place.clone(),
-                size: to,
-            })
+            Err(self.damaged(to))
+        }
+    }
+
+    fn damaged(&self, size: u64) -> SealError {
+        SealError::Damaged {
+            place: self.place.clone(),
+            size,
         }
     }
 
@@ -273,7 +297,11 @@ fn hash(row: &PgRow, column: usize) -> Result<Hash, sqlx::Error> {
         .map_err(|_| sqlx::Error::Decode("a hash has another length".into()))
 }
 
-fn hash_of_level(row: &PgRow) -> Result<(usize, Hash), sqlx::Error> {
-    let level: i16 = row.try_get(0)?;
-    Ok((usize::try_from(level).unwrap_or(usize::MAX), hash(row, 1)?))
+/// Reads which of the ranges a hash is of, and the hash.
+fn numbered_hash(row: &PgRow) -> Result<(usize, Hash), sqlx::Error> {
+    let number: i64 = row.try_get(0)?;
+    Ok((
+        usize::try_from(number - 1).unwrap_or(usize::MAX),
+        hash(row, 1)?,
+    ))
 }

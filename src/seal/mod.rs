@@ -6,6 +6,7 @@
 //! - [`sealer`]: the loop that seals and signs
 //! - [`publisher`]: the loop of one anchor
 //! - [`anchor`]: where is published: a folder, standard output
+//! - `witness`: who cosigns what was signed (feature `seal-witness`)
 //! - [`key_file`]: the file with the signing key
 //!
 //! **The database makes the log, one transaction after the other**, so any number of sealers see the same. What they sign
@@ -27,7 +28,12 @@ mod ledger;
 mod notice;
 mod publisher;
 mod sealer;
+mod signed;
+#[cfg(feature = "seal-witness")]
+mod witness;
 
 pub use self::error::{AnchorError, SealError};
 pub use self::notice::{Notice, Notify};
 pub use self::sealer::{Outcome, Sealer};
+#[cfg(feature = "seal-witness")]
+pub use self::witness::WitnessError;

@@ -61,6 +61,34 @@ pub enum Notice {
         /// How long until the next attempt.
         pause: Duration,
     },
+    /// A witness has cosigned a checkpoint.
+    #[cfg(feature = "seal-witness")]
+    Cosigned {
+        /// Which one.
+        witness: String,
+        /// The size of the log.
+        size: u64,
+        /// Whether it had not before.
+        again: bool,
+    },
+    /// A witness does not cosign.
+    #[cfg(feature = "seal-witness")]
+    NotCosigned {
+        /// Which one.
+        witness: String,
+        /// Why, and what to do.
+        why: String,
+        /// Whether it has cosigned what contradicts this log.
+        is_conflict: bool,
+        /// How long until it is asked again.
+        pause: Duration,
+    },
+    /// The newest checkpoint is not kept beside the log.
+    #[cfg(feature = "seal-witness")]
+    NotKept {
+        /// Why, and what to do.
+        why: String,
+    },
 }
 
 /// Is called with each notice, on the sealer's thread: it must not block.
@@ -77,6 +105,16 @@ impl Notice {
             Self::Failed { .. } => "failed",
             Self::Published { .. } => "published",
             Self::AnchorFailed { .. } => "anchor_failed",
+            #[cfg(feature = "seal-witness")]
+            Self::Cosigned { .. } => "cosigned",
+            #[cfg(feature = "seal-witness")]
+            Self::NotCosigned {
+                is_conflict: true, ..
+            } => "witness_conflict",
+            #[cfg(feature = "seal-witness")]
+            Self::NotCosigned { .. } => "witness_failed",
+            #[cfg(feature = "seal-witness")]
+            Self::NotKept { .. } => "not_kept",
         }
     }
 
@@ -88,12 +126,20 @@ impl Notice {
             | Self::Failed { .. }
             | Self::AnchorFailed { .. } => true,
             Self::Published { again, .. } => *again,
+            #[cfg(feature = "seal-witness")]
+            Self::Cosigned { again, .. } => *again,
+            #[cfg(feature = "seal-witness")]
+            Self::NotCosigned { .. } | Self::NotKept { .. } => true,
             Self::Sealed { .. } | Self::Signed { .. } => false,
         }
     }
 
     /// Whether something does not work.
     pub fn is_failure(&self) -> bool {
+        #[cfg(feature = "seal-witness")]
+        if matches!(self, Self::NotCosigned { .. } | Self::NotKept { .. }) {
+            return true;
+        }
         matches!(self, Self::Failed { .. } | Self::AnchorFailed { .. })
     }
 
@@ -104,6 +150,17 @@ impl Notice {
                 Some(*size)
             }
             Self::Signed { head } => Some(head.size),
+            #[cfg(feature = "seal-witness")]
+            Self::Cosigned { size, .. } => Some(*size),
+            _ => None,
+        }
+    }
+
+    /// Returns the witness that it is about.
+    #[cfg(feature = "seal-witness")]
+    pub fn witness(&self) -> Option<&str> {
+        match self {
+            Self::Cosigned { witness, .. } | Self::NotCosigned { witness, .. } => Some(witness),
             _ => None,
         }
     }
@@ -154,6 +211,39 @@ impl fmt::Display for Notice {
                 f,
                 "nothing is published at {anchor}: {why}. Trying again in {pause:?}; other anchors are not delayed"
             ),
+            #[cfg(feature = "seal-witness")]
+            Self::Cosigned {
+                witness,
+                size,
+                again,
+            } => {
+                let again = if *again { " again" } else { "" };
+                write!(f, "the witness {witness} cosigns{again}: {size} batches")
+            }
+            #[cfg(feature = "seal-witness")]
+            Self::NotCosigned {
+                witness,
+                why,
+                is_conflict,
+                pause,
+            } => {
+                let loud = if *is_conflict {
+                    "THE WITNESS CONTRADICTS THIS LOG: "
+                } else {
+                    ""
+                };
+                write!(
+                    f,
+                    "{loud}the witness {witness} does not cosign: {why}. Asking again in {pause:?}; checkpoints are published without it"
+                )
+            }
+            #[cfg(feature = "seal-witness")]
+            Self::NotKept { why } => {
+                write!(
+                    f,
+                    "the newest checkpoint is not kept in the database: {why}"
+                )
+            }
         }
     }
 }

@@ -11,6 +11,11 @@ use super::edge::Edge;
 use super::error::AnchorError;
 use super::ledger::Ledger;
 use super::notice::{Notice, Notify};
+use super::signed::Signed;
+#[cfg(feature = "seal-witness")]
+use super::witness::keep_cosignatures;
+#[cfg(feature = "seal-witness")]
+use crate::config::seal::witness::Witness;
 use crate::database::Servers;
 use crate::ledger::checkpoint::{UnixSeconds, Verified};
 use crate::ledger::key::Vkey;
@@ -28,19 +33,13 @@ pub(super) const MOST_HASHES: u64 = 10_000;
 /// How many entries are read at a time, and published in one step: 16 bundles.
 const MOST_ENTRIES: u64 = 16 * 256;
 
-/// A signed checkpoint.
-#[derive(Debug)]
-pub(super) struct Signed {
-    pub(super) head: Head,
-    pub(super) note: String,
-    pub(super) time: UnixSeconds,
-}
-
 /// Publishes at one anchor.
 pub(super) struct Publisher {
     anchor: Anchor,
     /// The log's keys: with the first it is signed, with the others it was.
     log: Vec<Vkey>,
+    #[cfg(feature = "seal-witness")]
+    witnesses: Vec<Vkey>,
     servers: Servers,
     notify: Notify,
     /// Set when the anchor has a checkpoint that the database's log contradicts.
@@ -63,6 +62,8 @@ impl Publisher {
         Self {
             anchor,
             log,
+            #[cfg(feature = "seal-witness")]
+            witnesses: Vec::new(),
             servers,
             notify,
             has_disagreed,
@@ -70,6 +71,16 @@ impl Publisher {
             edge: None,
             last: None,
         }
+    }
+
+    /// Keeps what these witnesses have cosigned for other sealers that publish there.
+    #[cfg(feature = "seal-witness")]
+    pub(super) fn with_witnesses(mut self, witnesses: &[Witness]) -> Self {
+        self.witnesses = witnesses
+            .iter()
+            .map(|witness| witness.vkey.clone())
+            .collect();
+        self
     }
 
     /// Returns where it publishes.
@@ -153,6 +164,7 @@ impl Publisher {
             let note = signed.note.clone();
             return session.publish(note).await;
         }
+        let there = found.clone();
         let found = self.anchor.verify(found, &self.log)?;
         // What another key has signed is replaced even if it is of now.
         let is_own = |found: &&Verified| Some(&found.key) == self.log.first();
@@ -167,15 +179,33 @@ impl Publisher {
             Some(edge) if edge.head() == old => edge,
             _ => ledger.edge_at(old, &self.anchor.name()).await?,
         };
-        let is_newer = old.size > new.size || (old == new && signed_at >= Some(signed.time));
-        if !is_newer {
+        let note = match there.filter(|_| old == new) {
+            Some(there) => self.newer(&there, signed, signed_at),
+            None => Some(signed.note.clone()).filter(|_| old.size <= new.size),
+        };
+        if let Some(note) = note {
             verify_growth(&mut ledger, edge.clone(), new).await?;
             let session = write_tiles(session, &mut ledger, &mut edge, new.size).await?;
-            let note = signed.note.clone();
             session.publish(note).await?;
         }
         (self.ledger, self.edge) = (Some(ledger), Some(edge));
         Ok(())
+    }
+
+    /// Returns what is to be published in place of a checkpoint of the same tree; `None` if that one may stay.
+    fn newer(
+        &self,
+        there: &[u8],
+        signed: &Signed,
+        signed_at: Option<UnixSeconds>,
+    ) -> Option<String> {
+        #[cfg(feature = "seal-witness")]
+        if !self.witnesses.is_empty() {
+            let own = &self.log[..self.log.len().min(1)];
+            return keep_cosignatures(there, &signed.note, own, &self.witnesses);
+        }
+        let _ = there;
+        (signed_at < Some(signed.time)).then(|| signed.note.clone())
     }
 }
 

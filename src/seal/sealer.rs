@@ -15,7 +15,10 @@ use super::edge::Edge;
 use super::error::{AnchorError, SealError};
 use super::ledger::{Ledger, MOST_BATCHES};
 use super::notice::{Notice, Notify};
-use super::publisher::{Publisher, Signed, extend};
+use super::publisher::{Publisher, extend};
+use super::signed::{Signed, panic_again};
+#[cfg(feature = "seal-witness")]
+use super::witness::{Gatherer, WitnessError, ask_all};
 use crate::config::seal::SealConfig;
 use crate::database::Servers;
 use crate::ledger::checkpoint::{self, Checkpoint};
@@ -69,6 +72,9 @@ pub struct Outcome {
     pub head: Head,
     /// The anchors at which it was not published, and why.
     pub unpublished: Vec<(String, AnchorError)>,
+    /// The witnesses that have not cosigned it, and why.
+    #[cfg(feature = "seal-witness")]
+    pub unwitnessed: Vec<(String, WitnessError)>,
 }
 
 /// A connection, and what is known over it.
@@ -78,6 +84,9 @@ struct Standing {
     /// Since which transaction to look for batches.
     since: String,
 }
+
+/// The newest checkpoint, for those who show and publish it.
+type Newest = watch::Sender<Option<Arc<Signed>>>;
 
 /// Which anchor was asked, and what it told.
 type Told = (String, Result<Option<Head>, AnchorError>);
@@ -100,8 +109,9 @@ impl Sealer {
     pub async fn run(&mut self) {
         let (newest, _) = watch::channel(None);
         let mut publishers = JoinSet::new();
+        let published = self.witnessed(&newest, &mut publishers);
         for publisher in self.publishers() {
-            publishers.spawn(publisher.run(newest.subscribe()));
+            publishers.spawn(publisher.run(published.subscribe()));
         }
         let mut backoff = Backoff::new(FIRST_PAUSE, LONGEST_PAUSE);
         let mut failure = None;
@@ -137,7 +147,10 @@ impl Sealer {
                 break;
             }
         }
-        let signed = self.sign(&mut standing).await?;
+        #[allow(unused_mut, reason = "witnesses add to it")]
+        let mut signed = self.sign(&mut standing).await?;
+        #[cfg(feature = "seal-witness")]
+        let unwitnessed = ask_all(&self.config, &self.servers, &self.notify, &mut signed).await?;
         let mut unpublished = Vec::new();
         for mut publisher in self.publishers() {
             match publisher.publish(&signed).await {
@@ -153,25 +166,47 @@ impl Sealer {
             sealed,
             head: signed.head,
             unpublished,
+            #[cfg(feature = "seal-witness")]
+            unwitnessed,
         })
+    }
+
+    /// Returns what is published of the newest checkpoints: they themselves, or with the cosignatures of witnesses.
+    #[cfg_attr(
+        not(feature = "seal-witness"),
+        allow(clippy::unused_self, reason = "witnesses are of it")
+    )]
+    fn witnessed(&self, newest: &Newest, tasks: &mut JoinSet<()>) -> Newest {
+        #[cfg(feature = "seal-witness")]
+        if self.config.has_witnesses() {
+            let (published, _) = watch::channel(None);
+            let gatherer = Gatherer::new(&self.config, &self.servers, &self.notify);
+            tasks.spawn(gatherer.run(newest.subscribe(), published.clone()));
+            return published;
+        }
+        let _ = tasks;
+        newest.clone()
     }
 
     fn publishers(&self) -> impl Iterator<Item = Publisher> {
         self.anchors.iter().map(|anchor| {
-            Publisher::new(
+            let publisher = Publisher::new(
                 anchor.clone(),
                 self.config.keys(),
                 self.servers.clone(),
                 Arc::clone(&self.notify),
                 Arc::clone(&self.has_disagreed),
-            )
+            );
+            #[cfg(feature = "seal-witness")]
+            let publisher = publisher.with_witnesses(&self.config.witnesses);
+            publisher
         })
     }
 
     /// Seals and signs over one connection, as long as it lasts.
     async fn session(
         &mut self,
-        newest: &watch::Sender<Option<Arc<Signed>>>,
+        newest: &Newest,
         publishers: &mut JoinSet<()>,
         begun: &mut impl FnMut(),
     ) -> Result<Infallible, SealError> {
@@ -340,10 +375,13 @@ impl Sealer {
             Ok(note) => note?.to_string(),
             Err(ended) => panic_again(ended),
         };
-        standing
-            .ledger
-            .note_checkpoint(&origin, head.size, &note, time)
-            .await?;
+        // With witnesses it is kept when they have cosigned it.
+        if !self.config.has_witnesses() {
+            standing
+                .ledger
+                .note_checkpoint(&origin, head.size, &note, time)
+                .await?;
+        }
         (self.notify)(&Notice::Signed { head });
         Ok(Signed { head, note, time })
     }
@@ -362,15 +400,6 @@ async fn tell_if_slow<T>(
     let why = format!("the key has not signed within {patience:?}: look after its token");
     notify(&Notice::Failed { why });
     signing.await
-}
-
-/// Goes on with the panic of a task, for the thread's supervisor.
-fn panic_again(ended: JoinError) -> ! {
-    match ended.try_into_panic() {
-        Ok(panic) => std::panic::resume_unwind(panic),
-        // INVARIANT: tasks are only cancelled when the sealer is dropped.
-        Err(_) => unreachable!("a task was cancelled"),
-    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         &[
             "database",
             "error",
+            "https",
             "ledger",
             "limits",
             "redact",

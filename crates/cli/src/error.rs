@@ -46,6 +46,28 @@ pub(crate) enum Error {
     /// An anchor is none.
     #[error("--anchor: {0}")]
     Anchor(&'static str),
+    /// A witness is none.
+    #[error("--witness: {0}")]
+    Witness(String),
+    /// A key of a log is none.
+    #[error("--log: the key {0}")]
+    WitnessedKey(&'static str),
+    /// What a witness knows cannot be used.
+    #[error("the state in {}: {source}", .path.display())]
+    State {
+        /// The folder.
+        path: PathBuf,
+        /// The cause, and what to do.
+        source: io::Error,
+    },
+    /// The address is not to be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The cause.
+        source: io::Error,
+    },
     /// Nothing was sealed.
     #[error(transparent)]
     Seal(#[from] tracing_audit::__program::seal::SealError),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{ArgGroup, Args, Subcommand};
-use tracing_audit::__program::ledger::key::{MemoryKey, Signer as _};
+use tracing_audit::__program::ledger::key::{Algorithm, MemoryKey, Signer as _};
 use tracing_audit::__program::seal::key_file;
 
 use crate::error::Error;
@@ -24,6 +24,9 @@ pub(crate) enum KeyCommand {
         /// The name of the log, with which its checkpoints begin: a domain and a path, as example.com/trail.
         #[arg(long, value_name = "ORIGIN")]
         name: String,
+        /// Makes the key of a witness, for `tracing-audit witness`: the name is that of the witness.
+        #[arg(long)]
+        witness: bool,
         #[command(flatten)]
         place: KeyPlace,
     },
@@ -33,6 +36,9 @@ pub(crate) enum KeyCommand {
         #[cfg(feature = "pkcs11")]
         #[arg(long, value_name = "ORIGIN", required_unless_present = "file")]
         name: Option<String>,
+        /// Prints it as that of a witness.
+        #[arg(long)]
+        witness: bool,
         #[command(flatten)]
         place: KeyPlace,
     },
@@ -52,29 +58,46 @@ pub(crate) struct KeyPlace {
 
 /// Runs the command.
 pub(crate) fn run(command: &KeyCommand) -> Result<ExitCode, Error> {
-    let vkey = match command {
-        KeyCommand::New { name, place } => {
+    let (vkey, is_witness) = match command {
+        KeyCommand::New {
+            name,
+            witness,
+            place,
+        } => {
             #[cfg(feature = "pkcs11")]
             let made = place.token.generate(name)?;
             #[cfg(not(feature = "pkcs11"))]
             let made = None;
-            match made {
+            let vkey = match made {
                 Some(vkey) => vkey,
                 None => of_file(place, |file| key_file::create(file, name))?
                     .vkey()
                     .clone(),
-            }
+            };
+            (vkey, *witness)
         }
         #[cfg(feature = "pkcs11")]
-        KeyCommand::Show { name, place } => {
+        KeyCommand::Show {
+            name,
+            witness,
+            place,
+        } => {
             let name = name.as_deref().unwrap_or_default();
-            match place.token.vkey(name)? {
+            let vkey = match place.token.vkey(name)? {
                 Some(vkey) => vkey,
                 None => of_file(place, key_file::read)?.vkey().clone(),
-            }
+            };
+            (vkey, *witness)
         }
         #[cfg(not(feature = "pkcs11"))]
-        KeyCommand::Show { place } => of_file(place, key_file::read)?.vkey().clone(),
+        KeyCommand::Show { witness, place } => {
+            (of_file(place, key_file::read)?.vkey().clone(), *witness)
+        }
+    };
+    let vkey = if is_witness {
+        vkey.with_algorithm(Algorithm::CosignatureV1)
+    } else {
+        vkey
     };
     writeln!(io::stdout(), "{vkey}").map_err(Error::Output)?;
     Ok(ExitCode::SUCCESS)

@@ -33,6 +33,7 @@ mod text;
 mod token;
 mod tree;
 mod verify;
+mod witness;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -156,6 +157,7 @@ enum Command {
     Key(key::KeyCommand),
     Erase(erase::Erase),
     Verify(verify::Verify),
+    Witness(witness::Witness),
     Prove(prove::Prove),
     CheckProof(prove::CheckProof),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
@@ -522,6 +524,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     if let Command::Key(command) = &cli.command {
         return key::run(command);
     }
+    if let Command::Witness(arguments) = &cli.command {
+        return witness::run(arguments);
+    }
     if let Command::Migrate(Migrate { print: true, .. }) = &cli.command {
         migrate::print()?;
         return Ok(ExitCode::SUCCESS);
@@ -556,7 +561,11 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Seal(arguments) => return seal::run(&database, &arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
-        Command::Spool(_) | Command::Redact(_) | Command::CheckProof(_) | Command::Key(_) => {}
+        Command::Spool(_)
+        | Command::Redact(_)
+        | Command::CheckProof(_)
+        | Command::Key(_)
+        | Command::Witness(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)

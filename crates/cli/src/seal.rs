@@ -13,7 +13,7 @@ use clap::{ArgGroup, Args};
 use serde_json::json;
 use tracing_audit::__program::ledger::key::{MemoryKey, Signer};
 use tracing_audit::__program::seal::{
-    Notice, Notify, Outcome, Place, SealConfig, Sealer, key_file,
+    Notice, Notify, Outcome, Place, SealConfig, Sealer, Witness, key_file,
 };
 
 use crate::database::Database;
@@ -58,16 +58,23 @@ pub(crate) struct Seal {
     /// As C2SP's tlog-tiles. A folder is made if the one above it is there.
     #[arg(long, value_name = "FOLDER", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
     anchor: Vec<String>,
+    /// Has each checkpoint cosigned by this witness (`tracing-audit witness`); may be given several times.
+    ///
+    /// VKEY is its verifier key. Checkpoints are published with the cosignatures that come
+    /// within 2 s; a witness that is slow or away delays nothing more, and is asked again.
+    #[arg(long, value_name = "URL=VKEY", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
+    witness: Vec<String>,
     /// Prints each checkpoint of another size, and one a minute.
     #[arg(long)]
     stdout: bool,
     /// How often to look for batches to seal, as 500ms or 5s: 10 ms to 1 minute.
     #[arg(long, value_name = "DURATION", default_value = "500ms", value_parser = humantime::parse_duration)]
     interval: Duration,
-    /// Seals all there is, publishes at each anchor, and ends; with 1 if an anchor could not be written.
+    /// Seals all there is, publishes at each anchor, and ends; with 1 if an anchor could not be
+    /// written, or a witness did not cosign.
     #[arg(long)]
     once: bool,
-    /// Tells what happens as lines of JSON, on standard error: {event, size, anchor, message}.
+    /// Tells what happens as lines of JSON, on standard error: {event, size, anchor, witness, message}.
     #[arg(long)]
     json: bool,
 }
@@ -81,9 +88,19 @@ pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Err
     );
     let config = config
         .old_keys(read_keys(&arguments.old_key)?)
-        .map_err(Error::OldKey)?;
+        .map_err(Error::OldKey)?
+        .with_witnesses(witnesses(arguments)?)
+        .map_err(Error::Witness)?;
     let notify: Notify = if arguments.json {
-        Arc::new(|notice| print_json(notice.name(), notice.size(), notice.anchor(), notice))
+        Arc::new(|notice| {
+            print_json(
+                notice.name(),
+                notice.size(),
+                notice.anchor(),
+                notice.witness(),
+                notice,
+            )
+        })
     } else {
         Arc::new(|notice: &Notice| {
             if notice.is_change() {
@@ -146,23 +163,49 @@ fn anchors(arguments: &Seal) -> Result<Vec<Place>, Error> {
     Ok(places)
 }
 
+fn witnesses(arguments: &Seal) -> Result<Vec<Witness>, Error> {
+    let witnesses = arguments.witness.iter();
+    witnesses
+        .map(|witness| Witness::parse(witness).map_err(Error::Witness))
+        .collect()
+}
+
 /// Tells what was done once.
 fn report(outcome: &Outcome, is_json: bool) -> ExitCode {
     let Outcome { sealed, head, .. } = outcome;
     let done = format!("sealed {sealed} batches; the ledger has {}", head.size);
     if is_json {
-        print_json("done", Some(head.size), None, &done);
+        print_json("done", Some(head.size), None, None, &done);
     } else {
         complain(&done);
     }
     for (anchor, error) in &outcome.unpublished {
         if is_json {
-            print_json("anchor_failed", None, Some(anchor), error);
+            print_json("anchor_failed", None, Some(anchor), None, error);
         } else {
             complain(&format!("nothing was published at {anchor}: {error}"));
         }
     }
-    if outcome.unpublished.is_empty() {
+    for (witness, error) in &outcome.unwitnessed {
+        let loud = if error.is_conflict() {
+            "THE WITNESS CONTRADICTS THIS LOG: "
+        } else {
+            ""
+        };
+        if is_json {
+            let event = if error.is_conflict() {
+                "witness_conflict"
+            } else {
+                "witness_failed"
+            };
+            print_json(event, None, None, Some(witness), error);
+        } else {
+            complain(&format!(
+                "{loud}the witness {witness} did not cosign: {error}"
+            ));
+        }
+    }
+    if outcome.unpublished.is_empty() && outcome.unwitnessed.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(1)
@@ -174,10 +217,10 @@ fn print_json(
     event: &str,
     size: Option<u64>,
     anchor: Option<&str>,
+    witness: Option<&str>,
     message: &dyn std::fmt::Display,
 ) {
-    let line =
-        json!({"event": event, "size": size, "anchor": anchor, "message": message.to_string()});
+    let line = json!({"event": event, "size": size, "anchor": anchor, "witness": witness, "message": message.to_string()});
     // If stderr is gone, there is nowhere left to report it.
     let _ = writeln!(io::stderr(), "{}", text::escape_json(&line.to_string()));
 }
