@@ -25,6 +25,8 @@ mod oracle;
 pub mod paths;
 #[cfg(feature = "ledger")]
 pub mod proof;
+#[cfg(all(test, feature = "ledger"))]
+mod rotation_tests;
 #[cfg(feature = "ledger")]
 pub mod tiles;
 pub mod tree;

@@ -12,7 +12,7 @@ use super::error::AnchorError;
 use super::ledger::Ledger;
 use super::notice::{Notice, Notify};
 use crate::database::Servers;
-use crate::ledger::checkpoint::UnixSeconds;
+use crate::ledger::checkpoint::{UnixSeconds, Verified};
 use crate::ledger::key::Vkey;
 use crate::ledger::paths::Head;
 use crate::ledger::tiles::{Bundle, TILE_WIDTH, encode_bundle, encode_tile, tiles_between};
@@ -39,7 +39,8 @@ pub(super) struct Signed {
 /// Publishes at one anchor.
 pub(super) struct Publisher {
     anchor: Anchor,
-    log: Vkey,
+    /// The log's keys: with the first it is signed, with the others it was.
+    log: Vec<Vkey>,
     servers: Servers,
     notify: Notify,
     /// Set when the anchor has a checkpoint that the database's log contradicts.
@@ -54,7 +55,7 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(
         anchor: Anchor,
-        log: Vkey,
+        log: Vec<Vkey>,
         servers: Servers,
         notify: Notify,
         has_disagreed: Arc<AtomicBool>,
@@ -153,7 +154,9 @@ impl Publisher {
             return session.publish(note).await;
         }
         let found = self.anchor.verify(found, &self.log)?;
-        let signed_at = found.as_ref().and_then(|found| found.signed_at);
+        // What another key has signed is replaced even if it is of now.
+        let is_own = |found: &&Verified| Some(&found.key) == self.log.first();
+        let signed_at = found.as_ref().filter(is_own).and_then(|own| own.signed_at);
         let old = found.map_or_else(|| Edge::default().head(), |found| found.checkpoint.head);
         // Taken, so that neither is used again after an error.
         let mut ledger = match self.ledger.take() {

@@ -25,10 +25,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tracing_audit::__program::Table;
-use tracing_audit::__program::ledger::paths::Head;
+use tracing_audit::__program::ledger::checkpoint::Verified;
 
 use self::batches::{Batch, Batches, differences, missing_rows};
-use self::finding::Finding;
+use self::finding::{Finding, Kind};
 use self::log::{Log, Reader};
 use self::published::Published;
 use self::recorded::Recorded;
@@ -46,8 +46,11 @@ use crate::text::escape_line;
 #[command(verbatim_doc_comment)]
 pub(crate) struct Verify {
     /// The log's verifier key, or a file with it: who must have signed the checkpoint.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    ///
+    /// Of a log whose key was rotated the newest first, then each whose checkpoints are
+    /// to be accepted as well.
+    #[arg(long, value_name = "KEY", verbatim_doc_comment)]
+    key: Vec<String>,
     /// The checkpoint that the log is compared with, or the folder in which it is published.
     ///
     /// With the folder, what was published of the log tells which entry was changed and how.
@@ -78,7 +81,7 @@ pub(crate) struct Verify {
     /// How many connections read rows at once.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Prints an object of {findings, rows, bytes, entries, `unsealed_rows`, seconds}.
+    /// Prints an object of {findings, rows, bytes, entries, checkpoint, key, notes, `unsealed_rows`, seconds}.
     ///
     /// A finding is {kind, table, id, writer, seq, index, detail}.
     #[arg(long)]
@@ -183,10 +186,11 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
         // What it may still have to say is of no interest.
         drop(connection.close().await);
     }
+    let notes = [published.notes, recorded.notes].concat();
     let summary = Summary {
         log,
-        head: published.newest.map(|newest| newest.checkpoint.head),
-        notes: recorded.notes,
+        newest: published.newest,
+        notes,
         rows: count,
         bytes,
         took: begun.elapsed(),
@@ -224,7 +228,7 @@ async fn rows_of_tenant(
 struct Summary {
     log: Log,
     /// The checkpoint that it was compared with.
-    head: Option<Head>,
+    newest: Option<Verified>,
     notes: Vec<String>,
     rows: u64,
     bytes: u64,
@@ -294,6 +298,11 @@ async fn unproven(
         if batch.index.is_none() || !is_chosen {
             continue;
         }
+        if batch.is_misprinted() {
+            let detail = "its fingerprints are not those of its rows, which are as they were";
+            let finding = Finding::new(Kind::HeaderChanged, detail);
+            findings.push(finding.of_batch(batch.writer, batch.first_seq, batch.index));
+        }
         let Some(seen) = batch.unproven() else {
             continue;
         };
@@ -336,7 +345,8 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
             "rows": summary.rows,
             "bytes": summary.bytes,
             "entries": summary.log.size,
-            "checkpoint": summary.head.map(|head| head.size),
+            "checkpoint": summary.newest.as_ref().map(|newest| newest.checkpoint.head.size),
+            "key": summary.newest.as_ref().map(|newest| newest.key.name_and_id()),
             "notes": summary.notes,
             "unsealed_rows": summary.log.unsealed_rows,
             "seconds": summary.took.as_secs_f64(),
@@ -350,8 +360,15 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
     for note in &summary.notes {
         writeln!(out, "{}", escape_line(note))?;
     }
-    match summary.head {
-        Some(head) => writeln!(out, "compared with the checkpoint of {} entries", head.size)?,
+    match &summary.newest {
+        Some(Verified {
+            checkpoint, key, ..
+        }) => writeln!(
+            out,
+            "compared with the checkpoint of {} entries by the key {}",
+            checkpoint.head.size,
+            escape_line(&key.name_and_id())
+        )?,
         None => writeln!(
             out,
             "compared with the database's own ledger alone, which whoever changes rows can change: give --key and --checkpoint"

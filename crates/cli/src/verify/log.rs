@@ -24,10 +24,10 @@ pub(crate) const ENTRY_COLUMNS: usize = 14;
 /// Each entry with the batch that it is of, and each batch with its entry. Compared here and not by
 /// functions of the database, which are no better protected than its rows.
 pub(super) const QUERY: &str = "
-    SELECT l.index, l.writer_id, l.first_seq, l.entry_hash, l.fingerprints IS NOT NULL,
+    SELECT l.index, l.writer_id, l.first_seq, l.entry_hash, sha256(l.fingerprints),
         b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
         l.root, l.previous,
-        b.root, b.fingerprints IS NOT NULL,
+        b.root, sha256(b.fingerprints),
         w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
     FROM audit.ledger l FULL JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
         LEFT JOIN audit.writers w ON w.writer_id = b.writer_id AND b.first_seq = 1
@@ -102,17 +102,20 @@ pub(super) struct Entry {
     last_seq: i64,
     pub(super) batch: Batch,
     batch_root: Option<Hash>,
-    has_fingerprints: bool,
+    /// The hash of the fingerprints that came with the batch.
+    prints: Option<Hash>,
 }
 
 impl Entry {
-    /// Whether the batch has the root that was sealed, or none if the ledger has computed it. Fingerprints
-    /// prove nothing, and a writer may send them or not; but there are not two of each row that differ.
+    /// Whether the batch has the root that was sealed, or none if the ledger has computed it; and
+    /// the fingerprints stand where the root came from.
     fn is_as_sealed(&self, ledger_has_fingerprints: bool) -> bool {
         match (self.batch.root, self.batch_root) {
-            (sealed, Some(sent)) => sealed == Some(sent) && !ledger_has_fingerprints,
-            (Some(_), None) => ledger_has_fingerprints || !self.has_fingerprints,
-            (None, None) => !ledger_has_fingerprints,
+            (sealed, Some(sent)) => {
+                sealed == Some(sent) && self.prints.is_some() && !ledger_has_fingerprints
+            }
+            (Some(_), None) => self.prints.is_none() && ledger_has_fingerprints,
+            (None, None) => self.prints.is_none() && !ledger_has_fingerprints,
         }
     }
 }
@@ -194,7 +197,7 @@ impl<'a> Reader<'a> {
         let index = row.i64()?;
         let (writer, first_seq) = (row.uuid()?, row.i64()?);
         let stored: Option<Hash> = row.fixed()?;
-        let has_own_prints = row.is_true()?;
+        let own_prints: Option<Hash> = row.fixed()?;
         let entry = entry(row)?;
         let (Some(index), Some(writer), Some(first_seq), Some(stored)) =
             (index, writer, first_seq, stored)
@@ -222,12 +225,12 @@ impl<'a> Reader<'a> {
         self.judge((writer, first_seq), stored, entry.as_ref());
         if let Some(mut entry) = entry {
             self.follow(&entry, stored);
-            if !entry.is_as_sealed(has_own_prints) {
+            if !entry.is_as_sealed(own_prints.is_some()) {
                 let detail = "its root or its fingerprints are not what was sealed";
                 let finding = Finding::new(Kind::HeaderChanged, detail);
                 self.find(finding.of_batch(writer, first_seq, Some(index)));
             }
-            entry.batch.index = Some(index);
+            (entry.batch.index, entry.batch.prints) = (Some(index), entry.prints.or(own_prints));
             self.log.batches.add(entry.batch);
         }
         self.stored.append(stored);
@@ -410,7 +413,7 @@ impl Log {
                 }
             }
         }
-        let mut writers: HashMap<Uuid, (i64, u64)> = HashMap::new();
+        let mut writers: HashMap<Uuid, (i64, i64, u64)> = HashMap::new();
         for (index, writer, first_seq) in std::mem::take(&mut self.lost) {
             if self.batches.has_writer(&writer) {
                 self.findings
@@ -420,11 +423,11 @@ impl Log {
                         Some(index),
                     ));
             } else {
-                let (_, batches) = writers.entry(writer).or_insert((index, 0));
+                let (.., batches) = writers.entry(writer).or_insert((index, first_seq, 0));
                 *batches += 1;
             }
         }
-        for (writer, (index, batches)) in writers {
+        for (writer, (index, first_seq, batches)) in writers {
             let kind = if batches == 1 {
                 Kind::BatchMissing
             } else {
@@ -432,7 +435,7 @@ impl Log {
             };
             let detail = format!("all {batches} batches of it that were sealed");
             self.findings
-                .push(Finding::new(kind, detail).of_batch(writer, 1, Some(index)));
+                .push(Finding::new(kind, detail).of_batch(writer, first_seq, Some(index)));
         }
     }
 }
@@ -547,13 +550,13 @@ pub(super) fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
     batch.root = fields.fixed()?;
     fields.images(1)?;
     let batch_root = fields.fixed()?;
-    let has_fingerprints = fields.is_true()?;
+    let prints = fields.fixed()?;
     Ok(Some(Entry {
         bytes: entry_bytes(in_entry, fields)?,
         last_seq,
         batch,
         batch_root,
-        has_fingerprints,
+        prints,
     }))
 }
 
