@@ -513,7 +513,11 @@ fn print(checked: &Checked) -> io::Result<()> {
         }
     }
     if content.is_none() {
-        writeln!(out, "  its content was erased")?;
+        // Whoever hands a proof on can leave the content out.
+        writeln!(
+            out,
+            "  its content is not in the proof: it was erased, or left out"
+        )?;
     }
     let head = checked.verified.checkpoint.head;
     writeln!(
@@ -557,7 +561,12 @@ fn value(column: &str, image: Image<'_>) -> Option<String> {
 /// Returns a time that is stored as microseconds since 2000.
 fn time(microseconds: i64) -> String {
     const EPOCH_US: i64 = 946_684_800_000_000;
-    let since_1970 = u64::try_from(microseconds.saturating_add(EPOCH_US)).unwrap_or_default();
+    /// The first that has a year of five digits.
+    const END_US: u64 = 253_402_300_800_000_000;
+    let since_1970 = u64::try_from(microseconds.saturating_add(EPOCH_US));
+    let Some(since_1970) = since_1970.ok().filter(|since| *since < END_US) else {
+        return format!("{microseconds} microseconds after 2000-01-01T00:00:00Z");
+    };
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_micros(since_1970);
     humantime::format_rfc3339_micros(at).to_string()
 }

@@ -8,6 +8,8 @@ pub(crate) mod nodes;
 pub(crate) mod published;
 mod recorded;
 mod rows;
+mod shape;
+mod since;
 mod tiles;
 
 use clap::Args;
@@ -88,7 +90,7 @@ pub(crate) struct Verify {
 
 /// What each transaction begins with. The order of a table's rows is that of its file; a scan that
 /// begins where another is would read a batch's rows far apart.
-const SET_UP: &str = "SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
+const SET_UP: &str = "SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL synchronize_seqscans = off; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = on; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -122,10 +124,7 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
         findings.extend(tiles.findings());
     }
     let is_partial = arguments.since.is_some() || arguments.tenant.is_some();
-    let mut recorded = Recorded::read(&mut connection, !is_partial)
-        .await
-        .map_err(failed)?;
-    findings.append(&mut recorded.findings);
+    let mut recorded = Recorded::read(&mut connection).await.map_err(failed)?;
     let mut batches = std::mem::take(&mut log.batches);
     findings.extend(batches.note_removals(&mut recorded.removed));
     if let Some(tenant) = &arguments.tenant {
@@ -134,7 +133,13 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
             .map_err(failed)?;
         batches.choose(&rows);
     }
-    let rows = Rows::new(&batches, &recorded.erased, is_partial);
+    let changed = shape::changed(&mut connection).await.map_err(failed)?;
+    let leaves = match changed.is_empty() {
+        true => Some(shape::Leaves::read(&mut connection).await.map_err(failed)?),
+        false => None,
+    };
+    findings.extend(changed);
+    let rows = Rows::new(&batches, &recorded.erased, leaves.as_ref(), is_partial);
     let mut connections = vec![connection];
     for _ in 1..arguments.jobs {
         let mut connection = database.connect().await?;
@@ -152,13 +157,30 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     rows.name_strangers(&mut connections[0])
         .await
         .map_err(failed)?;
+    rows.count_unreached(&mut connections[0])
+        .await
+        .map_err(failed)?;
+    let has_erased = rows.has_erased.load(Relaxed);
     let (count, bytes) = (rows.count.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
-    let (changed, without_root) = unproven(connection, batches).await.map_err(failed)?;
+    // What a part is proven with is judged as well; else whoever changes rows would say that they were erased.
+    if !is_partial || has_erased || batches.has_removals() {
+        recorded.judge(connection).await.map_err(failed)?;
+    }
+    if !is_partial {
+        recorded.small_tables(connection).await.map_err(failed)?;
+    }
+    findings.append(&mut recorded.findings);
+    let (changed, without_root) = unproven(connection, batches, is_partial)
+        .await
+        .map_err(failed)?;
     findings.extend(changed);
     if without_root > 0 {
         recorded.notes.push(format!("{without_root} rows of batches that were sealed without a root are there, and not proven"));
+    }
+    if arguments.tenant.is_some() {
+        recorded.notes.push(String::from("batches without a row of this tenant were left out, also where one was removed or given to another tenant: only all of the trail shows that"));
     }
     for connection in connections {
         // What it may still have to say is of no interest.
@@ -264,6 +286,7 @@ fn rate(rows: u64, took: Duration) -> u64 {
 async fn unproven(
     connection: &mut PgConnection,
     batches: Batches,
+    is_partial: bool,
 ) -> Result<(Vec<Finding>, u64), sqlx::Error> {
     let (mut findings, mut without_root) = (Vec::new(), 0);
     let are_chosen: Vec<bool> = batches
@@ -283,7 +306,9 @@ async fn unproven(
         let Some(seen) = batch.unproven() else {
             continue;
         };
-        if batch.root.is_none() {
+        if batch.root.is_none() && is_partial {
+            // Where its rows are is not known: they were not looked for.
+        } else if batch.root.is_none() {
             without_root += seen.len() as u64;
             findings.extend(missing_rows(&batch, &seen));
         } else {
@@ -330,10 +355,10 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
         return Ok(());
     }
     for finding in findings {
-        writeln!(out, "{finding}")?;
+        writeln!(out, "{}", escape_line(&finding.to_string()))?;
     }
     for note in &summary.notes {
-        writeln!(out, "{note}")?;
+        writeln!(out, "{}", escape_line(note))?;
     }
     match &summary.newest {
         Some(Verified {

@@ -106,7 +106,10 @@ impl Batch {
 
     /// Returns how many of its rows were not removed.
     fn left(&self) -> usize {
-        let removed: u64 = self.removed.iter().map(|range| range.rows).sum();
+        let removed = self
+            .removed
+            .iter()
+            .fold(0, |sum: u64, range| sum.saturating_add(range.rows));
         self.count()
             .saturating_sub(usize::try_from(removed).unwrap_or(usize::MAX))
     }
@@ -258,6 +261,13 @@ impl Batches {
     /// Whether a batch's rows are verified.
     pub(super) fn is_chosen(&self, batch: &Batch) -> bool {
         !self.are_chosen || batch.is_chosen
+    }
+
+    /// Whether rows of a batch that is verified were removed.
+    pub(super) fn has_removals(&self) -> bool {
+        self.all
+            .iter()
+            .any(|batch| self.is_chosen(batch) && !batch.removed.is_empty())
     }
 
     pub(super) fn has_writer(&self, writer: &Uuid) -> bool {
