@@ -65,6 +65,8 @@ fn line_of<'a>(note: &'a Note, cosignature: &Cosignature) -> Option<&'a NoteSign
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use super::*;
     use crate::ledger::checkpoint::{Checkpoint, cosign, sign};
     use crate::ledger::key::{Algorithm, MemoryKey, Signer as _};
@@ -92,7 +94,12 @@ mod tests {
             note.to_string()
         };
         let merged = |there: &str, ours: &str| {
-            let merged = keep_cosignatures(there.as_bytes(), ours, log.vkey(), &witnesses)?;
+            let merged = keep_cosignatures(
+                there.as_bytes(),
+                ours,
+                slice::from_ref(log.vkey()),
+                &witnesses,
+            )?;
             let found = checkpoint::verify(merged.as_bytes(), log.vkey(), &witnesses).unwrap();
             let times: Vec<_> = witnesses
                 .iter()
