@@ -110,7 +110,7 @@ impl Folder {
                     });
                 }
                 None => {
-                    fs::create_dir_all(folder).map_err(at(folder))?;
+                    self.make_folders(folder)?;
                     self.write_whole(&path, content)?;
                 }
             }
@@ -137,6 +137,27 @@ impl Folder {
         for folder in self.outgrown.drain(..) {
             // Most are not there. What stays takes room, and is right.
             let _ = fs::remove_dir_all(folder);
+        }
+        Ok(())
+    }
+
+    /// Makes the folders between the root and a file. Not the root itself: where that is gone, its disk was taken away, and what
+    /// is made would be on another.
+    fn make_folders(&self, folder: &Path) -> Result<(), AnchorError> {
+        if folder.is_dir() {
+            return Ok(());
+        }
+        let mut paths: Vec<_> = folder
+            .ancestors()
+            .take_while(|path| *path != self.root)
+            .collect();
+        while let Some(path) = paths.pop() {
+            match fs::create_dir(path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(at(path)(error));
+                }
+                _ => {}
+            }
         }
         Ok(())
     }
@@ -204,6 +225,17 @@ mod tests {
         assert!(error.to_string().contains("tile/0/000.p/3"), "{error}");
         assert_eq!(fs::read(root.join("tile/0/000.p/3")).unwrap(), b"one");
         fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn folder_that_is_taken_away_meanwhile_is_not_made_anew() {
+        let root = folder("away");
+        let mut anchor = Folder::open(&root).unwrap();
+        fs::remove_dir_all(&root).unwrap();
+        let tile = [(String::from("tile/0/000"), vec![1])];
+        assert!(anchor.put(&tile).is_err());
+        assert!(anchor.publish("note").is_err());
+        assert!(!root.exists());
     }
 
     #[test]

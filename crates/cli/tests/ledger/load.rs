@@ -282,7 +282,11 @@ impl Drop for Over<'_> {
 
 #[test]
 fn each_of_eighty_thousand_records_is_verified_whatever_was_killed_meanwhile() {
-    let Setting { mut postgres, log } = Setting::start();
+    let setting = Setting::start();
+    let folder = setting.folder("anchor");
+    // There is always a checkpoint to verify with.
+    setting.once(&[&folder]);
+    let Setting { mut postgres, log } = setting;
     postgres.psql(
         "CREATE TABLE items (id int PRIMARY KEY, n int NOT NULL); INSERT INTO items SELECT n, 0 FROM generate_series(1, 20) n; SELECT audit.track('items')",
     );
@@ -290,7 +294,7 @@ fn each_of_eighty_thousand_records_is_verified_whatever_was_killed_meanwhile() {
     let load = Load {
         url: postgres.url(),
         port: postgres.port(),
-        folder: log.folder("anchor"),
+        folder,
         chance: Chance::new(),
         flushed: Default::default(),
         is_over: AtomicBool::new(false),
@@ -342,7 +346,7 @@ fn each_of_eighty_thousand_records_is_verified_whatever_was_killed_meanwhile() {
 fn assert_all_is_there(setting: &Setting, folder: &Path, signed: &mut Signed) {
     setting.once(&[folder]);
     signed.look(setting, folder);
-    assert!(signed.notes > 20, "{}", signed.notes);
+    assert!(signed.notes > VERIFICATIONS, "{}", signed.notes);
     let all = setting
         .verify(&setting.postgres.url(), folder, &[])
         .assert_clean();
