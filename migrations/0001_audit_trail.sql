@@ -283,6 +283,7 @@ CREATE TABLE audit.batches (
     root            bytea       CHECK (octet_length(root) = 32),
     fingerprints    bytea       CHECK (octet_length(fingerprints) = 8 * (last_seq - first_seq + 1)),
     PRIMARY KEY (writer_id, first_seq),
+    CONSTRAINT batches_hashes CHECK ((root IS NULL) = (fingerprints IS NULL)),
     -- What most batches are of is compared without the function, which would take longer than the insert.
     CONSTRAINT batches_records CHECK (CASE WHEN dead_letters = 0 AND records::text = concat('{"events": ', last_seq - first_seq + 1, '}') THEN true
         ELSE (last_seq - first_seq + 1 = audit.count_records(records) + dead_letters) IS TRUE END)

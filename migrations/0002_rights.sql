@@ -1006,6 +1006,7 @@ DECLARE
     batches   bigint;
     hashed    bytea;
     referring text[];
+    proof     record;
     event     uuid;
     at        timestamptz;
 BEGIN
@@ -1064,6 +1065,18 @@ BEGIN
     IF cardinality(referring) > 0 THEN
         RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
             USING ERRCODE = 'object_in_use';
+    END IF;
+    -- The trail's own events that prove a row which stays (a hold, a setting, a removal, an erasure) are recorded anew.
+    IF plan.parent = 'events' THEN
+        FOR proof IN EXECUTE format(
+            'SELECT e.* FROM audit_parts.%I e WHERE e.service_name = ''postgres'' AND e.metadata ? ''sha256'' AND (e.action_type, e.target_type) IN ((''audit.hold_placed'', ''legal_hold''),
+                (''audit.hold_lifted'', ''legal_hold''), (''audit.setting_changed'', ''setting''), (''audit.partition_removed'', ''partition''), (''audit.erased'', ''erasure''))
+                AND EXISTS (SELECT FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq = e.seq AND b.last_seq = e.seq)
+                AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id) ORDER BY e.created_at, e.id', leaf)
+        LOOP
+            PERFORM audit.append_event(proof.action_type, proof.target_type, proof.target_id, proof.input_summary, proof.request_id, proof.tenant_id,
+                jsonb_build_object('first_recorded_by', proof.user_id, 'first_recorded_at', proof.created_at) || proof.metadata);
+        END LOOP;
     END IF;
     -- Last, since from here to the commit nobody reads the table.
     PERFORM audit.run_with_short_waits(format('ALTER TABLE audit.%I DETACH PARTITION audit_parts.%I', plan.parent, leaf));

@@ -323,6 +323,10 @@ BEGIN
     old_size := size;
     -- What commits later has a number from here on.
     SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) INTO next, newest FROM pg_current_snapshot() s;
+    -- A number of another server, from which the caller's connection was led to this one.
+    IF since > newest THEN
+        since := '0';
+    END IF;
     -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them. With each
     -- batch those of its writer before it, whatever transactions they are of.
     WITH found AS MATERIALIZED (
@@ -348,7 +352,9 @@ BEGIN
     FOR hashed IN
         SELECT k.place, h.root, h.fingerprints FROM (
             SELECT array_agg(k.writer_id) AS of_writers, array_agg(k.first_seq) AS of_firsts
-            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL) w,
+            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL
+            -- Those that Postgres has made itself. What a program says of a batch could let this read the whole trail for each.
+            WHERE NOT EXISTS (SELECT FROM audit.writers r WHERE r.writer_id = b.writer_id)) w,
             audit.hash_batches(w.of_writers, w.of_firsts) h
             JOIN unnest(writers, firsts) WITH ORDINALITY AS k (writer_id, first_seq, place) ON k.writer_id = h.writer_id AND k.first_seq = h.first_seq
         WHERE w.of_writers IS NOT NULL
@@ -384,6 +390,13 @@ BEGIN
         END IF;
         height := height + 1;
     END LOOP;
+    -- Those of another server are found by a look at all, and by no other: until there are none, it is the next one as well.
+    IF since = '0' AND found_to IS NOT NULL AND EXISTS (
+        SELECT FROM audit.batches b WHERE b.added_by >= pg_snapshot_xmax(pg_current_snapshot())
+            AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq))
+    THEN
+        next := '0';
+    END IF;
 END
 $$;
 COMMENT ON FUNCTION audit.seal(xid8, integer) IS 'Adds batches that are not in the log yet to its end, at most so many, of transactions since one (0: all). Returns the size of the log, how many were added, and since which transaction to ask next.';
@@ -475,6 +488,7 @@ BEGIN
     IF num_nonnulls(of_user, of_request, of_tenant, of_record) = 0 THEN
         RAISE EXCEPTION 'audit trail: an erasure is of a user, a request, a tenant or a record' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    fields := CASE WHEN fields IS NOT NULL THEN ARRAY(SELECT DISTINCT f FROM unnest(fields) f ORDER BY f) END;
     IF cardinality(fields) = 0 OR EXISTS (SELECT FROM unnest(fields) f WHERE (f = ANY (known) OR f LIKE 'metadata._%') IS NOT TRUE) THEN
         RAISE EXCEPTION 'audit trail: what can be erased are %, and metadata.NAME', array_to_string(known, ', ') USING ERRCODE = 'undefined_column';
     END IF;

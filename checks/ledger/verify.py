@@ -60,7 +60,7 @@ DEAD_LETTERS = "dead_letters"
 READING_RIGHTS = """SELECT s.rolsuper OR s.rolbypassrls OR pg_has_role('audit_auditor', 'USAGE') FROM pg_roles s WHERE s.rolname = current_user"""
 SPANS = "SELECT writer_id, first_seq, last_seq, committed_at FROM audit.batches ORDER BY writer_id, first_seq"
 REMOVALS = "SELECT writer_id, batch, from_leaf, rows, hashes FROM audit.removals WHERE batch IS NOT NULL ORDER BY from_leaf"
-ERASURES = "SELECT id, content_hash, remaining_hash, cardinality(fields) = 0 FROM audit.erasures ORDER BY number"
+ERASURES = "SELECT table_name, id, writer_id, seq, content_hash, remaining_hash, cardinality(fields) = 0 FROM audit.erasures ORDER BY number"
 ENTRY_COLUMNS = """b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark,
     b.service_name, b.library_version, b.committed_at, b.added_by, l.root, l.previous""".split(",")
 REGISTRATION_COLUMNS = "w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at".split(",")
@@ -266,7 +266,7 @@ class Verifier:
         # The entries of the writer at hand so far, by first_seq: (index, hash).
         self.earlier = []
         self.sealed = self.unsealed = self.thinned = 0
-        # What retention removed of batches: (from_leaf, rows, hashes); and of erased rows by id the first and the last content hash, and whether all was erased.
+        # What retention removed of batches: (from_leaf, rows, hashes); and of erased rows, by table, id, writer and seq, the first and the last content hash, and whether all was erased.
         self.ranges, self.erased = {}, {}
 
     def find(self, text):
@@ -292,7 +292,7 @@ class Verifier:
                 continue
             if table == DEAD_LETTERS and number(fields[-1]) != self.batches.committed[batch]:
                 self.find(f"row {uuid.UUID(bytes=writer)}/{seq} in {table}: its created_at is not its batch's committed_at")
-            erased = self.erased.get(fields[0][4:]) if table != DEAD_LETTERS else None
+            erased = self.erased.get((table, fields[0][4:], writer, seq)) if table != DEAD_LETTERS else None
             if erased and (sha256(b"".join(of_content)) != erased[1] or erased[2] and of_content != blank(table)):
                 self.find(f"row {uuid.UUID(bytes=writer)}/{seq} in {table}: its content is not what an erasure left")
             leaf, content_hash = hash_row(table, fields[:core], of_content, erased and erased[0])
@@ -306,9 +306,11 @@ class Verifier:
                 self.ranges.setdefault(batch, []).append((number(from_leaf), number(count), hashes[4:]))
 
     def read_erasures(self, rows):
-        for id_, content_hash, remaining_hash, is_whole in rows:
-            first, _, was_whole = self.erased.get(id_[4:], (content_hash[4:], None, False))
-            self.erased[id_[4:]] = (first, remaining_hash[4:], was_whole or is_whole[4:] == b"\x01")
+        for table, id_, writer, seq, content_hash, remaining_hash, is_whole in rows:
+            # Rows of two tables may have one id.
+            row = (table[4:].decode(), id_[4:], writer[4:], number(seq))
+            first, _, was_whole = self.erased.get(row, (content_hash[4:], None, False))
+            self.erased[row] = (first, remaining_hash[4:], was_whole or is_whole[4:] == b"\x01")
 
     # The entries
 

@@ -378,7 +378,7 @@ impl Builder {
         self
     }
 
-    /// Sets whether rows are hashed as they are written; else Postgres does when it seals. Default: yes.
+    /// Sets whether rows are hashed as they are written; else the ledger proves none of them. Default: yes.
     pub fn hash_batches(mut self, hash: bool) -> Self {
         self.batch.hash = hash;
         self

@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 #[cfg(feature = "seal-witness")]
 use self::witness::Witness;
 use crate::error::BuildError;
-use crate::ledger::key::{MemoryKey, Signer};
+use crate::ledger::key::{Algorithm, MemoryKey, Signer, Vkey};
 
 const DEFAULT_INTERVAL: Duration = Duration::from_millis(500);
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -70,6 +70,7 @@ impl Place {
 #[must_use = "it does nothing until it is given to Builder::seal"]
 pub struct Seal {
     key: Zeroizing<String>,
+    old_keys: Vec<String>,
     anchors: Vec<String>,
     folders: Vec<PathBuf>,
     #[cfg(feature = "seal-witness")]
@@ -81,6 +82,7 @@ impl fmt::Debug for Seal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Without the key.
         f.debug_struct("Seal")
+            .field("old_keys", &self.old_keys)
             .field("anchors", &self.anchors)
             .field("folders", &self.folders)
             .field("interval", &self.interval)
@@ -95,12 +97,23 @@ impl Seal {
     pub fn new(key: impl Into<String>) -> Self {
         Self {
             key: Zeroizing::new(key.into()),
+            old_keys: Vec::new(),
             anchors: Vec::new(),
             folders: Vec::new(),
             #[cfg(feature = "seal-witness")]
             witnesses: Vec::new(),
             interval: None,
         }
+    }
+
+    /// Adds a key with which the log was signed before this one: the verifier key that `tracing-audit key new` printed,
+    /// `example.com/trail+52f9a8c1+…`, of the same name. What it has signed is accepted where checkpoints are published, and
+    /// the log goes on from there with the new key. It can be left out once each anchor has a checkpoint by the new key.
+    ///
+    /// Default: none, and a checkpoint by another key is never replaced.
+    pub fn old_key(mut self, vkey: impl Into<String>) -> Self {
+        self.old_keys.push(vkey.into());
+        self
     }
 
     /// Adds a folder in which checkpoints, tiles and entries are published, as files of C2SP's tlog-tiles. It should be where
@@ -148,6 +161,14 @@ impl Seal {
             anchors.push(place);
         }
         let config = SealConfig::new(Arc::new(key), anchors, self.interval);
+        let old_keys = self
+            .old_keys
+            .iter()
+            .map(|key| Vkey::parse(key.trim()).map_err(|source| source.to_string()))
+            .collect::<Result<Vec<_>, _>>();
+        let config = old_keys
+            .and_then(|keys| config.old_keys(keys))
+            .map_err(|why| error("the old key", why))?;
         #[cfg(feature = "seal-witness")]
         let config = {
             let witnesses = self.witnesses.iter();
@@ -165,6 +186,7 @@ impl Seal {
 #[derive(Clone, Debug)]
 pub struct SealConfig {
     pub(crate) signer: Arc<dyn Signer>,
+    old_keys: Vec<Vkey>,
     pub(crate) anchors: Vec<Place>,
     #[cfg(feature = "seal-witness")]
     pub(crate) witnesses: Vec<Witness>,
@@ -177,11 +199,41 @@ impl SealConfig {
         let interval = interval.unwrap_or(DEFAULT_INTERVAL);
         Self {
             signer,
+            old_keys: Vec::new(),
             anchors,
             #[cfg(feature = "seal-witness")]
             witnesses: Vec::new(),
             interval: interval.clamp(SHORTEST_INTERVAL, LONGEST_INTERVAL),
         }
+    }
+
+    /// Takes the keys with which the log was signed before.
+    ///
+    /// # Errors
+    /// If one of them is not a key of the log.
+    pub fn old_keys(mut self, keys: Vec<Vkey>) -> Result<Self, String> {
+        let log = self.signer.vkey().name();
+        for key in &keys {
+            if key.name() != log {
+                let name = key.name();
+                return Err(format!(
+                    "it is of the log {name}, and the new one of {log}: all keys of a log have its name"
+                ));
+            }
+            if key.algorithm() != Algorithm::Ed25519 {
+                return Err(String::from("it is the key of a witness, not of a log"));
+            }
+        }
+        self.old_keys = keys;
+        Ok(self)
+    }
+
+    /// Returns the log's keys: with the first it is signed, with the others it was.
+    pub(crate) fn keys(&self) -> Vec<Vkey> {
+        let old_keys = self.old_keys.iter().cloned();
+        std::iter::once(self.signer.vkey().clone())
+            .chain(old_keys)
+            .collect()
     }
 
     /// Adds the witnesses that are asked.

@@ -1,6 +1,8 @@
 //! Checkpoints: what a log signs about its tree (<https://c2sp.org/tlog-checkpoint>), and the cosignatures that state when
 //! it was seen (<https://c2sp.org/tlog-cosignature>).
 
+use std::slice;
+
 use data_encoding::BASE64;
 
 use super::key::{self, Algorithm, SignError, Signer, Vkey};
@@ -49,10 +51,10 @@ pub enum CheckpointError {
         name: String,
     },
     /// The log did not sign it.
-    #[error("the checkpoint has no signature by the key of {name}")]
+    #[error("the checkpoint has no signature by the key {keys}")]
     NotSigned {
-        /// The name of the log's key.
-        name: String,
+        /// The names and ids of the log's keys.
+        keys: String,
     },
     /// A signature that is said to be by a known key is not.
     #[error("the checkpoint has an invalid signature under the name {name}")]
@@ -186,7 +188,9 @@ fn expect_algorithm(key: &Vkey, algorithm: Algorithm) -> Result<(), CheckpointEr
 pub struct Verified {
     /// What the log states.
     pub checkpoint: Checkpoint,
-    /// When the log signed it, if it says so: the latest time of its own cosignatures.
+    /// Which key of the log signed it: the first, of those that were given.
+    pub key: Vkey,
+    /// When the log signed it, if it says so: the latest time of that key's own cosignatures.
     pub signed_at: Option<UnixSeconds>,
     /// The witnesses that saw it, each once.
     pub cosignatures: Vec<Cosignature>,
@@ -207,54 +211,62 @@ pub struct Cosignature {
 /// # Errors
 /// If it is not a checkpoint of the log, if the log did not sign it, or if any signature under a known key is invalid.
 pub fn verify(bytes: &[u8], log: &Vkey, witnesses: &[Vkey]) -> Result<Verified, CheckpointError> {
-    verify_note(&Note::parse(bytes)?, log, witnesses)
+    verify_note(&Note::parse(bytes)?, slice::from_ref(log), witnesses)
 }
 
-/// Verifies a checkpoint that is read already, as [`verify`] does.
+/// Verifies a checkpoint that is read already, as [`verify`] does, of a log that had several keys one after the other: one
+/// of them must have signed. All have the name of the log.
 ///
 /// # Errors
 /// Those of [`verify`].
 pub fn verify_note(
     note: &Note,
-    log: &Vkey,
+    log: &[Vkey],
     witnesses: &[Vkey],
 ) -> Result<Verified, CheckpointError> {
-    expect_algorithm(log, Algorithm::Ed25519)?;
     let checkpoint = Checkpoint::parse(note.text())?;
-    if checkpoint.origin != log.name() {
-        let expected = log.name().to_owned();
-        return Err(CheckpointError::Origin { expected });
+    let mut signed = None;
+    for key in log {
+        expect_algorithm(key, Algorithm::Ed25519)?;
+        if checkpoint.origin != key.name() {
+            let expected = key.name().to_owned();
+            return Err(CheckpointError::Origin { expected });
+        }
+        let mut lines = note.signatures().iter().filter(|line| line.is_by(key));
+        let is_signed = lines.clone().next().is_some();
+        if !lines.all(|line| key.verify(note.text().as_bytes(), line.bytes())) {
+            let name = key.name().to_owned();
+            return Err(CheckpointError::WrongSignature { name });
+        }
+        let signed_at = cosigned_at(note, &key.with_algorithm(Algorithm::CosignatureV1))?;
+        signed = signed.or_else(|| is_signed.then(|| (key.clone(), signed_at)));
     }
-    let mut signatures = note
-        .signatures()
-        .iter()
-        .filter(|signature| signature.is_by(log))
-        .peekable();
-    if signatures.peek().is_none() {
-        let name = log.name().to_owned();
-        return Err(CheckpointError::NotSigned { name });
-    }
-    if !signatures.all(|signature| log.verify(note.text().as_bytes(), signature.bytes())) {
-        let name = log.name().to_owned();
-        return Err(CheckpointError::WrongSignature { name });
-    }
-    let log_cosigner = log.with_algorithm(Algorithm::CosignatureV1);
+    let Some((key, signed_at)) = signed else {
+        let keys: Vec<_> = log.iter().map(Vkey::name_and_id).collect();
+        let keys = keys.join(", nor by ");
+        return Err(CheckpointError::NotSigned { keys });
+    };
     Ok(Verified {
         checkpoint,
-        signed_at: cosigned_at(note, &log_cosigner)?,
+        key,
+        signed_at,
         cosignatures: cosignatures(note, log, witnesses)?,
     })
 }
 
 fn cosignatures(
     note: &Note,
-    log: &Vkey,
+    log: &[Vkey],
     witnesses: &[Vkey],
 ) -> Result<Vec<Cosignature>, CheckpointError> {
+    let is_log = |witness: &Vkey| {
+        let mut keys = log.iter();
+        keys.any(|key| key.public_key() == witness.public_key())
+    };
     let mut found: Vec<Cosignature> = Vec::new();
     for witness in witnesses {
         expect_algorithm(witness, Algorithm::CosignatureV1)?;
-        if witness.public_key() == log.public_key() {
+        if is_log(witness) {
             let name = witness.name().to_owned();
             return Err(CheckpointError::WitnessIsLog { name });
         }
@@ -308,7 +320,7 @@ pub fn add_answer(
     witnesses: &[Vkey],
 ) -> Result<Vec<Cosignature>, CheckpointError> {
     let answered = note.with_signatures(note::parse_signatures(answer)?);
-    let found = cosignatures(&answered, log, witnesses)?;
+    let found = cosignatures(&answered, slice::from_ref(log), witnesses)?;
     for Cosignature { witness, time } in &found {
         let latest = answered.signatures().iter().find(|signature| {
             signature.is_by(witness) && timed(signature).is_some_and(|(at, _)| at == *time)
@@ -380,6 +392,7 @@ mod tests {
         let witness = witness_key(&witness);
         let expected = Verified {
             checkpoint: checkpoint(NAME),
+            key: log.vkey().clone(),
             signed_at: Some(TIME),
             cosignatures: vec![Cosignature {
                 witness: witness.clone(),

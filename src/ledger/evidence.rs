@@ -312,7 +312,7 @@ pub struct Checked {
 /// If any of it is not proven.
 pub fn check_proof(
     bytes: &[u8],
-    log: &Vkey,
+    log: &[Vkey],
     witnesses: &[Vkey],
     require_witness: usize,
 ) -> Result<Checked, ProofError> {

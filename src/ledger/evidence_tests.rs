@@ -1,6 +1,7 @@
 //! Tests of proofs of rows: one that holds, and what a forger may make of it.
 
 use std::convert::Infallible;
+use std::slice;
 use std::sync::LazyLock;
 
 use data_encoding::HEXLOWER;
@@ -121,7 +122,12 @@ impl Log {
 
     fn check(&self, proof: &TlogProof) -> Result<Checked, ProofError> {
         let bytes = proof.encode().unwrap();
-        check_proof(bytes.as_bytes(), self.key.vkey(), &self.witnesses(), 1)
+        check_proof(
+            bytes.as_bytes(),
+            slice::from_ref(self.key.vkey()),
+            &self.witnesses(),
+            1,
+        )
     }
 
     fn check_evidence(&self, change: impl FnOnce(&mut Evidence)) -> Result<Checked, ProofError> {
@@ -233,10 +239,10 @@ fn proof_without_enough_witnesses_or_evidence_is_refused() {
     let bytes = log.proof.to_string();
     let key = log.key.vkey();
     let witnesses = log.witnesses();
-    assert!(check_proof(bytes.as_bytes(), key, &[], 0).is_ok());
+    assert!(check_proof(bytes.as_bytes(), slice::from_ref(key), &[], 0).is_ok());
     let twice = [witnesses[0].clone(), witnesses[0].clone()];
     for (witnesses, required) in [(&witnesses[..0], 1), (&witnesses, 2), (&twice, 2)] {
-        let error = check_proof(bytes.as_bytes(), key, witnesses, required);
+        let error = check_proof(bytes.as_bytes(), slice::from_ref(key), witnesses, required);
         assert!(matches!(error, Err(ProofError::TooFewWitnesses { .. })));
     }
     let proof = TlogProof {
@@ -245,7 +251,7 @@ fn proof_without_enough_witnesses_or_evidence_is_refused() {
     };
     assert!(matches!(log.check(&proof), Err(ProofError::NoEvidence)));
     let other = MemoryKey::generate(LOG).unwrap();
-    let error = check_proof(bytes.as_bytes(), other.vkey(), &[], 0);
+    let error = check_proof(bytes.as_bytes(), slice::from_ref(other.vkey()), &[], 0);
     assert!(matches!(error, Err(ProofError::Checkpoint(_))));
 }
 
@@ -354,6 +360,6 @@ proptest! {
         let key = Vkey::parse(EXAMPLE_KEY).unwrap();
         let _ = Evidence::decode(&bytes);
         let _ = Evidence::decode(&[&[EVIDENCE_FORMAT], &bytes[..]].concat());
-        prop_assert!(check_proof(&bytes, &key, &[], 0).is_err());
+        prop_assert!(check_proof(&bytes, slice::from_ref(&key), &[], 0).is_err());
     }
 }

@@ -149,6 +149,11 @@ impl Vkey {
         self.id
     }
 
+    /// Returns what tells it from other keys of its name, as `example.com/trail+52f9a8c1`.
+    pub fn name_and_id(&self) -> String {
+        format!("{}+{}", self.name, HEXLOWER.encode(&self.id))
+    }
+
     /// Whether these bytes are the key's Ed25519 signature of a message.
     pub fn verify(&self, message: &[u8], signature: &[u8]) -> bool {
         // The strict check: all who verify agree on which signatures are valid.

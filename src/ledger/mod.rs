@@ -27,6 +27,8 @@ mod oracle;
 pub mod paths;
 #[cfg(feature = "ledger")]
 pub mod proof;
+#[cfg(all(test, feature = "ledger"))]
+mod rotation_tests;
 #[cfg(feature = "ledger")]
 pub mod tiles;
 pub mod tree;

@@ -128,7 +128,8 @@ pub enum AnchorError {
     },
     /// The checkpoint that is there cannot be trusted.
     #[error(
-        "{path} is not a checkpoint by this key ({}): nothing is published. Name another anchor, or move away what is there",
+        "{path} is not a checkpoint by this key ({}): nothing is published. If the log had another key before, name that as an old \
+         key; else name another anchor, or move away what is there",
         crate::error::causes(.source)
     )]
     Checkpoint {

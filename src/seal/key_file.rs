@@ -1,4 +1,4 @@
-//! The file with the signing key.
+//! The file with the signing key, or with what opens its token.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
@@ -16,11 +16,19 @@ const MAX_BYTES: u64 = 4096;
 /// # Errors
 /// If it cannot be read, if others can read it, or if it holds no key.
 pub fn read(path: &Path) -> io::Result<MemoryKey> {
+    parse(&read_secret(path)?)
+}
+
+/// Reads a file that, as that of a signing key, nobody else can read.
+///
+/// # Errors
+/// If it cannot be read, or if others can read it.
+pub fn read_secret(path: &Path) -> io::Result<Zeroizing<String>> {
     let file = File::open(path)?;
     refuse_if_others_can_read(&file)?;
     let mut text = Zeroizing::new(String::with_capacity(1024));
     file.take(MAX_BYTES).read_to_string(&mut text)?;
-    parse(&text)
+    Ok(text)
 }
 
 /// Reads a signing key from its text, `PRIVATE+KEY+...`.
@@ -61,7 +69,7 @@ fn refuse_if_others_can_read(file: &File) -> io::Result<()> {
         return Ok(());
     }
     let why = format!(
-        "others may read the key (mode {mode:03o}): run `chmod 600` on it, and make a new key if somebody may have read it"
+        "others may read it (mode {mode:03o}): run `chmod 600` on it, and replace what it holds if somebody may have read it"
     );
     Err(io::Error::new(io::ErrorKind::PermissionDenied, why))
 }

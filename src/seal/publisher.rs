@@ -17,7 +17,7 @@ use super::witness::keep_cosignatures;
 #[cfg(feature = "seal-witness")]
 use crate::config::seal::witness::Witness;
 use crate::database::Servers;
-use crate::ledger::checkpoint::UnixSeconds;
+use crate::ledger::checkpoint::{UnixSeconds, Verified};
 use crate::ledger::key::Vkey;
 use crate::ledger::paths::Head;
 use crate::ledger::tiles::{Bundle, TILE_WIDTH, encode_bundle, encode_tile, tiles_between};
@@ -36,7 +36,8 @@ const MOST_ENTRIES: u64 = 16 * 256;
 /// Publishes at one anchor.
 pub(super) struct Publisher {
     anchor: Anchor,
-    log: Vkey,
+    /// The log's keys: with the first it is signed, with the others it was.
+    log: Vec<Vkey>,
     #[cfg(feature = "seal-witness")]
     witnesses: Vec<Vkey>,
     servers: Servers,
@@ -53,7 +54,7 @@ pub(super) struct Publisher {
 impl Publisher {
     pub(super) fn new(
         anchor: Anchor,
-        log: Vkey,
+        log: Vec<Vkey>,
         servers: Servers,
         notify: Notify,
         has_disagreed: Arc<AtomicBool>,
@@ -165,7 +166,9 @@ impl Publisher {
         }
         let there = found.clone();
         let found = self.anchor.verify(found, &self.log)?;
-        let signed_at = found.as_ref().and_then(|found| found.signed_at);
+        // What another key has signed is replaced even if it is of now.
+        let is_own = |found: &&Verified| Some(&found.key) == self.log.first();
+        let signed_at = found.as_ref().filter(is_own).and_then(|own| own.signed_at);
         let old = found.map_or_else(|| Edge::default().head(), |found| found.checkpoint.head);
         // Taken, so that neither is used again after an error.
         let mut ledger = match self.ledger.take() {
@@ -198,7 +201,8 @@ impl Publisher {
     ) -> Option<String> {
         #[cfg(feature = "seal-witness")]
         if !self.witnesses.is_empty() {
-            return keep_cosignatures(there, &signed.note, &self.log, &self.witnesses);
+            let own = &self.log[..self.log.len().min(1)];
+            return keep_cosignatures(there, &signed.note, own, &self.witnesses);
         }
         let _ = there;
         (signed_at < Some(signed.time)).then(|| signed.note.clone())

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::MissedTickBehavior;
 
 use super::anchor::Anchor;
@@ -28,6 +28,9 @@ use crate::sink::backoff::Backoff;
 /// After how long without a new batch a checkpoint is signed again: by its time a reader sees that nobody sealed anything
 /// since.
 const SIGN_EVERY: Duration = Duration::from_secs(2);
+
+/// After how long it is told that the key does not sign.
+const KEY_PATIENCE: Duration = Duration::from_secs(30);
 
 /// The least time that anchors have, over a new connection, to tell what was published.
 const LEAST_ANSWER: Duration = Duration::from_millis(500);
@@ -189,7 +192,7 @@ impl Sealer {
         self.anchors.iter().map(|anchor| {
             let publisher = Publisher::new(
                 anchor.clone(),
-                self.config.signer.vkey().clone(),
+                self.config.keys(),
                 self.servers.clone(),
                 Arc::clone(&self.notify),
                 Arc::clone(&self.has_disagreed),
@@ -276,7 +279,7 @@ impl Sealer {
         let mut asking: JoinSet<Option<Told>> = JoinSet::new();
         for anchor in &self.anchors {
             let anchor = anchor.clone();
-            let log = self.config.signer.vkey().clone();
+            let log = self.config.keys();
             asking.spawn(async move {
                 let told = tokio::time::timeout(answer_within, anchor.newest(&log)).await;
                 let told = told.ok()?;
@@ -368,7 +371,7 @@ impl Sealer {
         let signing = tokio::task::spawn_blocking(move || {
             checkpoint::sign(&checkpoint, signer.as_ref(), time)
         });
-        let note = match signing.await {
+        let note = match tell_if_slow(&self.notify, KEY_PATIENCE, signing).await {
             Ok(note) => note?.to_string(),
             Err(ended) => panic_again(ended),
         };
@@ -381,5 +384,42 @@ impl Sealer {
         }
         (self.notify)(&Notice::Signed { head });
         Ok(Signed { head, note, time })
+    }
+}
+
+/// Waits for what signs, and tells if that takes long: a token may hang. It is not given up, so that no second one waits for
+/// the same token.
+async fn tell_if_slow<T>(
+    notify: &Notify,
+    patience: Duration,
+    mut signing: JoinHandle<T>,
+) -> Result<T, JoinError> {
+    if let Ok(signed) = tokio::time::timeout(patience, &mut signing).await {
+        return signed;
+    }
+    let why = format!("the key has not signed within {patience:?}: look after its token");
+    notify(&Notice::Failed { why });
+    signing.await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn key_that_hangs_is_told_and_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let (told, is_told) = std::sync::mpsc::channel();
+        let notify: Notify = Arc::new(move |notice| told.send(notice.to_string()).unwrap());
+        let signed = runtime.block_on(async {
+            // Signs once it is told that it does not.
+            let signing = tokio::task::spawn_blocking(move || is_told.recv().unwrap());
+            tell_if_slow(&notify, Duration::from_millis(1), signing).await
+        });
+        let told = signed.unwrap();
+        assert!(told.contains("the key has not signed"), "{told}");
     }
 }

@@ -1,45 +1,11 @@
 //! What is tracked stays tracked in a copy of the database.
 
 use super::migrated;
-use std::process::Command;
-use testkit::Postgres;
-
-/// Runs a program that comes with Postgres, as the account that runs the server.
-fn run(postgres: &Postgres, program: &str, arguments: &[&str]) {
-    let port = postgres.port().to_string();
-    let output = postgres
-        .of_account(program)
-        .args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port])
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{program}: {error}"));
-    assert!(
-        output.status.success(),
-        "{program}: {}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-}
-
-/// Returns whether the `pg_dump` of this machine can read a server of this version: it can read older ones alone.
-fn can_dump(postgres: &Postgres) -> bool {
-    let output = Command::new("pg_dump").arg("--version").output().unwrap();
-    let told = String::from_utf8(output.stdout).unwrap();
-    let version = |text: &str| -> u32 {
-        text.trim_start_matches(|c: char| !c.is_ascii_digit())
-            .split(|c: char| !c.is_ascii_digit())
-            .next()
-            .and_then(|major| major.parse().ok())
-            .unwrap_or_else(|| panic!("{text} is no version"))
-    };
-    version(&told) >= version(&postgres.psql("SHOW server_version"))
-}
 
 #[test]
-#[allow(clippy::print_stderr, reason = "a test that cannot run says so")]
 fn restored_database_goes_on_recording() {
     let postgres = migrated();
-    if !can_dump(&postgres) {
-        eprintln!("not tested: the pg_dump of this machine is older than the server");
+    if !postgres.can_be_dumped() {
         return;
     }
     postgres.psql(
@@ -53,12 +19,8 @@ fn restored_database_goes_on_recording() {
     postgres.psql("CREATE DATABASE copy");
     let file = postgres.data_dir().join("dump.sql");
     let file = file.to_str().unwrap();
-    run(&postgres, "pg_dump", &["-f", file, "audit"]);
-    run(
-        &postgres,
-        "psql",
-        &["-q", "-v", "ON_ERROR_STOP=1", "-f", file, "copy"],
-    );
+    postgres.client("pg_dump", &["-f", file, "audit"]);
+    postgres.client("psql", &["-q", "-v", "ON_ERROR_STOP=1", "-f", file, "copy"]);
 
     let mut copy = postgres.session_in("copy", "postgres");
     let recorded = "SELECT metadata ->> 'operation', target_type, target_id, metadata -> 'changes', metadata ->> 'partition' FROM audit.events

@@ -39,6 +39,10 @@ pub(crate) enum Error {
         /// The cause, and what to do.
         source: io::Error,
     },
+    /// The token with the signing key cannot be used.
+    #[cfg(feature = "pkcs11")]
+    #[error(transparent)]
+    Token(#[from] crate::token::TokenError),
     /// An anchor is none.
     #[error("--anchor: {0}")]
     Anchor(&'static str),
@@ -81,6 +85,15 @@ pub(crate) enum Error {
     /// A checkpoint is given, and no key.
     #[error("a checkpoint is verified with the log's key: give --key")]
     NoKey,
+    /// The keys are of two logs.
+    #[error("the keys are of two logs, {} and {}: all keys of a log have its name", .names[0], .names[1])]
+    KeysOfTwoLogs {
+        /// The names of the logs.
+        names: [String; 2],
+    },
+    /// An old key is not one of the log.
+    #[error("--old-key: {0}")]
+    OldKey(String),
     /// A file cannot be read.
     #[error("cannot read {}: {source}", .path.display())]
     ReadFile {
@@ -112,7 +125,7 @@ pub(crate) enum Error {
     )]
     NotProven,
     /// A proof proves nothing.
-    #[error("{}: {source}", .path.display())]
+    #[error("{}: {}", .path.display(), causes(.source))]
     NoProof {
         /// The file.
         path: PathBuf,
@@ -297,11 +310,21 @@ pub(crate) enum Error {
     Runtime(#[source] io::Error),
 }
 
+/// Returns an error's message with those of its causes.
+fn causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
 impl Error {
     /// Returns the process's exit code.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
             Self::NothingFound(_) | Self::NotProven | Self::NoProof { .. } => 1,
+            #[cfg(feature = "pkcs11")]
+            Self::Token(error) if error.is_about_pin() => 3,
             _ => 2,
         }
     }

@@ -29,6 +29,8 @@ mod show;
 mod spool;
 mod tail;
 mod text;
+#[cfg(feature = "pkcs11")]
+mod token;
 mod tree;
 mod verify;
 mod witness;

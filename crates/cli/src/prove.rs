@@ -30,7 +30,7 @@ use crate::database::{CATALOG_FIRST, Database, record_reading};
 use crate::error::Error;
 use crate::text::escape_line;
 use crate::verify::log::{ENTRY_COLUMNS, entry_bytes};
-use crate::verify::published::{read_checkpoint, read_key};
+use crate::verify::published::{read_checkpoint, read_key, read_keys};
 use crate::verify::{binary, nodes};
 
 /// Writes what proves a record, or each of a request, to somebody without the database.
@@ -46,9 +46,9 @@ pub(crate) struct Prove {
     /// Proves each record of this request.
     #[arg(long, value_name = "ID", conflicts_with = "id", requires = "out")]
     request: Option<String>,
-    /// The log's verifier key, or a file with it.
-    #[arg(long, value_name = "KEY")]
-    key: String,
+    /// The log's verifier key, or a file with it; with older keys of the log too, the one that signed is found.
+    #[arg(long, value_name = "KEY", required = true)]
+    key: Vec<String>,
     /// The checkpoint that the proof leads to; else the newest one that the database has.
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
@@ -67,9 +67,9 @@ pub(crate) struct Prove {
 pub(crate) struct CheckProof {
     /// The proof.
     file: PathBuf,
-    /// The log's verifier key, or a file with it.
-    #[arg(long, value_name = "KEY")]
-    key: String,
+    /// The log's verifier key, or a file with it; with older keys of the log too, the one that signed is found.
+    #[arg(long, value_name = "KEY", required = true)]
+    key: Vec<String>,
     /// The verifier key of a witness, or a file with it; may be given several times.
     #[arg(long, value_name = "KEY")]
     witness_key: Vec<String>,
@@ -117,7 +117,7 @@ struct Sealed {
 /// Writes the proofs of a record or of a request.
 pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Error> {
     let failed = |source| database.read_error(source);
-    let key = read_key(&arguments.key)?;
+    let keys = read_keys(&arguments.key)?;
     let mut connection = database.connect_to_trail().await?;
     if let Some(purpose) = &arguments.purpose {
         let request = arguments.request.as_deref();
@@ -133,9 +133,9 @@ pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Er
             .ok_or(Error::NoCheckpoint)?
             .into_bytes(),
     };
-    let verified =
-        checkpoint::verify(&note, &key, &[]).map_err(|source| Error::Checkpoint { source })?;
-    let note = Note::parse(&note).map_err(|_| Error::NoCheckpoint)?;
+    let unsigned = |source| Error::Checkpoint { source };
+    let note = Note::parse(&note).map_err(|source| unsigned(source.into()))?;
+    let verified = checkpoint::verify_note(&note, &keys, &[]).map_err(unsigned)?;
     begin(&mut connection).await.map_err(failed)?;
     let wanted = wanted(&mut connection, arguments).await.map_err(failed)?;
     if wanted.is_empty() {
@@ -161,7 +161,7 @@ pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Er
             .filter(|record| in_batch(record))
             .map(|record| record.id)
             .collect();
-        let proofs = prove_batch(&mut connection, &sealed, &ids, &verified, &note, &key)
+        let proofs = prove_batch(&mut connection, &sealed, &ids, &verified, &note, &keys)
             .await
             .map_err(failed)?;
         if proofs.len() < ids.len() {
@@ -256,7 +256,7 @@ async fn prove_batch(
     ids: &HashSet<Uuid>,
     verified: &Verified,
     note: &Note,
-    key: &Vkey,
+    keys: &[Vkey],
 ) -> Result<Vec<(Uuid, String)>, sqlx::Error> {
     let mut rows = rows(connection, sealed, ids).await?;
     rows.sort_unstable_by_key(|row| row.place);
@@ -289,7 +289,7 @@ async fn prove_batch(
         };
         let Ok(proof) = proof.encode() else { continue };
         // What the log does not prove is not handed out as a proof.
-        if check_proof(proof.as_bytes(), key, &[], 0).is_ok() {
+        if check_proof(proof.as_bytes(), keys, &[], 0).is_ok() {
             proofs.push((id, proof));
         }
     }
@@ -481,7 +481,7 @@ fn write_proof(folder: Option<&Path>, id: Uuid, proof: &[u8]) -> Result<(), Erro
 
 /// Checks a proof, and prints what it proves.
 pub(crate) fn check(arguments: &CheckProof) -> Result<(), Error> {
-    let key = read_key(&arguments.key)?;
+    let keys = read_keys(&arguments.key)?;
     let witnesses = arguments
         .witness_key
         .iter()
@@ -492,7 +492,7 @@ pub(crate) fn check(arguments: &CheckProof) -> Result<(), Error> {
         source,
     })?;
     let checked =
-        check_proof(&bytes, &key, &witnesses, arguments.require_witness).map_err(|source| {
+        check_proof(&bytes, &keys, &witnesses, arguments.require_witness).map_err(|source| {
             Error::NoProof {
                 path: arguments.file.clone(),
                 source: Box::new(source),
@@ -513,7 +513,11 @@ fn print(checked: &Checked) -> io::Result<()> {
         }
     }
     if content.is_none() {
-        writeln!(out, "  its content was erased")?;
+        // Whoever hands a proof on can leave the content out.
+        writeln!(
+            out,
+            "  its content is not in the proof: it was erased, or left out"
+        )?;
     }
     let head = checked.verified.checkpoint.head;
     writeln!(
@@ -557,7 +561,12 @@ fn value(column: &str, image: Image<'_>) -> Option<String> {
 /// Returns a time that is stored as microseconds since 2000.
 fn time(microseconds: i64) -> String {
     const EPOCH_US: i64 = 946_684_800_000_000;
-    let since_1970 = u64::try_from(microseconds.saturating_add(EPOCH_US)).unwrap_or_default();
+    /// The first that has a year of five digits.
+    const END_US: u64 = 253_402_300_800_000_000;
+    let since_1970 = u64::try_from(microseconds.saturating_add(EPOCH_US));
+    let Some(since_1970) = since_1970.ok().filter(|since| *since < END_US) else {
+        return format!("{microseconds} microseconds after 2000-01-01T00:00:00Z");
+    };
     let at = std::time::UNIX_EPOCH + std::time::Duration::from_micros(since_1970);
     humantime::format_rfc3339_micros(at).to_string()
 }

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
+use clap::{ArgGroup, Args};
 use serde_json::json;
-use tracing_audit::__program::ledger::key::MemoryKey;
+use tracing_audit::__program::ledger::key::{MemoryKey, Signer};
 use tracing_audit::__program::seal::{
     Notice, Notify, Outcome, Place, SealConfig, Sealer, Witness, key_file,
 };
 
 use crate::database::Database;
 use crate::error::Error;
+#[cfg(feature = "pkcs11")]
+use crate::token::TokenArguments;
+use crate::verify::published::read_keys;
 use crate::{complain, tail, text};
 
 /// Seals the trail: adds its batches to the ledger, signs it and publishes that, until Ctrl-C.
@@ -28,19 +31,28 @@ use crate::{complain, tail, text};
 /// An anchor that is away is caught up when it is back, and delays no other. Nothing is
 /// signed while the database's ledger is not the one that was signed before.
 #[derive(Args, Debug)]
-#[command(verbatim_doc_comment)]
+#[command(verbatim_doc_comment, group(ArgGroup::new("signer").required(true)))]
 pub(crate) struct Seal {
     /// The file with the signing key, which `key new` wrote; nobody else may be able to read it.
-    #[arg(
-        long,
-        value_name = "FILE",
-        required_unless_present = "key_env",
-        conflicts_with = "key_env"
-    )]
+    #[arg(long, value_name = "FILE", group = "signer")]
     key: Option<PathBuf>,
     /// The environment variable with the text of the signing key.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", group = "signer")]
     key_env: Option<String>,
+    #[cfg(feature = "pkcs11")]
+    #[command(flatten)]
+    token: TokenArguments,
+    /// The name of the log, if its key is in a token: as example.com/trail.
+    #[cfg(feature = "pkcs11")]
+    #[arg(long, value_name = "ORIGIN", requires = "key_pkcs11")]
+    key_name: Option<String>,
+    /// A verifier key with which the log was signed before, or a file with it; may be given several times.
+    ///
+    /// What it has signed is accepted where checkpoints are published, and the log goes on
+    /// from there with the new key, which has the same name. Not needed any more once each
+    /// anchor has a checkpoint by the new key.
+    #[arg(long, value_name = "KEY", verbatim_doc_comment)]
+    old_key: Vec<String>,
     /// Publishes in this folder; may be given several times.
     ///
     /// As C2SP's tlog-tiles. A folder is made if the one above it is there.
@@ -70,11 +82,13 @@ pub(crate) struct Seal {
 /// Runs the command.
 pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Error> {
     let config = SealConfig::new(
-        Arc::new(key(arguments)?),
+        signer(arguments)?,
         anchors(arguments)?,
         Some(arguments.interval),
     );
     let config = config
+        .old_keys(read_keys(&arguments.old_key)?)
+        .map_err(Error::OldKey)?
         .with_witnesses(witnesses(arguments)?)
         .map_err(Error::Witness)?;
     let notify: Notify = if arguments.json {
@@ -110,6 +124,18 @@ pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Err
     // A disk that hangs keeps nobody here.
     runtime.shutdown_background();
     ended
+}
+
+/// Returns what signs.
+fn signer(arguments: &Seal) -> Result<Arc<dyn Signer>, Error> {
+    #[cfg(feature = "pkcs11")]
+    {
+        let name = arguments.key_name.as_deref();
+        if let Some(token) = arguments.token.open(name)? {
+            return Ok(Arc::new(token));
+        }
+    }
+    Ok(Arc::new(key(arguments)?))
 }
 
 /// Reads the signing key.

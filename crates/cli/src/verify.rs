@@ -8,6 +8,8 @@ pub(crate) mod nodes;
 pub(crate) mod published;
 mod recorded;
 mod rows;
+mod shape;
+mod since;
 mod tiles;
 
 use clap::Args;
@@ -23,10 +25,10 @@ use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use tracing_audit::__program::Table;
-use tracing_audit::__program::ledger::paths::Head;
+use tracing_audit::__program::ledger::checkpoint::Verified;
 
 use self::batches::{Batch, Batches, differences, missing_rows};
-use self::finding::Finding;
+use self::finding::{Finding, Kind};
 use self::log::{Log, Reader};
 use self::published::Published;
 use self::recorded::Recorded;
@@ -34,6 +36,7 @@ use self::rows::Rows;
 use self::tiles::Tiles;
 use crate::database::{CATALOG_FIRST, Database};
 use crate::error::Error;
+use crate::text::escape_line;
 
 /// Finds what was changed, removed or inserted in the trail since it was sealed.
 ///
@@ -43,8 +46,11 @@ use crate::error::Error;
 #[command(verbatim_doc_comment)]
 pub(crate) struct Verify {
     /// The log's verifier key, or a file with it: who must have signed the checkpoint.
-    #[arg(long, value_name = "KEY")]
-    key: Option<String>,
+    ///
+    /// Of a log whose key was rotated the newest first, then each whose checkpoints are
+    /// to be accepted as well.
+    #[arg(long, value_name = "KEY", verbatim_doc_comment)]
+    key: Vec<String>,
     /// The checkpoint that the log is compared with, or the folder in which it is published.
     ///
     /// With the folder, what was published of the log tells which entry was changed and how.
@@ -75,7 +81,7 @@ pub(crate) struct Verify {
     /// How many connections read rows at once.
     #[arg(long, value_name = "N", default_value = "2", value_parser = clap::value_parser!(u8).range(1..=64))]
     jobs: u8,
-    /// Prints an object of {findings, rows, bytes, entries, `unsealed_rows`, seconds}.
+    /// Prints an object of {findings, rows, bytes, entries, checkpoint, key, notes, `unsealed_rows`, seconds}.
     ///
     /// A finding is {kind, table, id, writer, seq, index, detail}.
     #[arg(long)]
@@ -84,7 +90,7 @@ pub(crate) struct Verify {
 
 /// What each transaction begins with. The order of a table's rows is that of its file; a scan that
 /// begins where another is would read a batch's rows far apart.
-const SET_UP: &str = "SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL synchronize_seqscans = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
+const SET_UP: &str = "SET LOCAL TimeZone = 'UTC'; SET LOCAL bytea_output = 'hex'; SET LOCAL IntervalStyle = 'postgres'; SET LOCAL synchronize_seqscans = off; SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0; SET LOCAL row_security = on; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL jit = off";
 
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_secs(1);
@@ -118,10 +124,7 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
         findings.extend(tiles.findings());
     }
     let is_partial = arguments.since.is_some() || arguments.tenant.is_some();
-    let mut recorded = Recorded::read(&mut connection, !is_partial)
-        .await
-        .map_err(failed)?;
-    findings.append(&mut recorded.findings);
+    let mut recorded = Recorded::read(&mut connection).await.map_err(failed)?;
     let mut batches = std::mem::take(&mut log.batches);
     findings.extend(batches.note_removals(&mut recorded.removed));
     if let Some(tenant) = &arguments.tenant {
@@ -130,7 +133,13 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
             .map_err(failed)?;
         batches.choose(&rows);
     }
-    let rows = Rows::new(&batches, &recorded.erased, is_partial);
+    let changed = shape::changed(&mut connection).await.map_err(failed)?;
+    let leaves = match changed.is_empty() {
+        true => Some(shape::Leaves::read(&mut connection).await.map_err(failed)?),
+        false => None,
+    };
+    findings.extend(changed);
+    let rows = Rows::new(&batches, &recorded.erased, leaves.as_ref(), is_partial);
     let mut connections = vec![connection];
     for _ in 1..arguments.jobs {
         let mut connection = database.connect().await?;
@@ -148,22 +157,40 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     rows.name_strangers(&mut connections[0])
         .await
         .map_err(failed)?;
+    rows.count_unreached(&mut connections[0])
+        .await
+        .map_err(failed)?;
+    let has_erased = rows.has_erased.load(Relaxed);
     let (count, bytes) = (rows.count.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
-    let (changed, without_root) = unproven(connection, batches).await.map_err(failed)?;
+    // What a part is proven with is judged as well; else whoever changes rows would say that they were erased.
+    if !is_partial || has_erased || batches.has_removals() {
+        recorded.judge(connection).await.map_err(failed)?;
+    }
+    if !is_partial {
+        recorded.small_tables(connection).await.map_err(failed)?;
+    }
+    findings.append(&mut recorded.findings);
+    let (changed, without_root) = unproven(connection, batches, is_partial)
+        .await
+        .map_err(failed)?;
     findings.extend(changed);
     if without_root > 0 {
         recorded.notes.push(format!("{without_root} rows of batches that were sealed without a root are there, and not proven"));
+    }
+    if arguments.tenant.is_some() {
+        recorded.notes.push(String::from("batches without a row of this tenant were left out, also where one was removed or given to another tenant: only all of the trail shows that"));
     }
     for connection in connections {
         // What it may still have to say is of no interest.
         drop(connection.close().await);
     }
+    let notes = [published.notes, recorded.notes].concat();
     let summary = Summary {
         log,
-        head: published.newest.map(|newest| newest.checkpoint.head),
-        notes: recorded.notes,
+        newest: published.newest,
+        notes,
         rows: count,
         bytes,
         took: begun.elapsed(),
@@ -201,7 +228,7 @@ async fn rows_of_tenant(
 struct Summary {
     log: Log,
     /// The checkpoint that it was compared with.
-    head: Option<Head>,
+    newest: Option<Verified>,
     notes: Vec<String>,
     rows: u64,
     bytes: u64,
@@ -259,6 +286,7 @@ fn rate(rows: u64, took: Duration) -> u64 {
 async fn unproven(
     connection: &mut PgConnection,
     batches: Batches,
+    is_partial: bool,
 ) -> Result<(Vec<Finding>, u64), sqlx::Error> {
     let (mut findings, mut without_root) = (Vec::new(), 0);
     let are_chosen: Vec<bool> = batches
@@ -270,10 +298,17 @@ async fn unproven(
         if batch.index.is_none() || !is_chosen {
             continue;
         }
+        if batch.is_misprinted() {
+            let detail = "its fingerprints are not those of its rows, which are as they were";
+            let finding = Finding::new(Kind::HeaderChanged, detail);
+            findings.push(finding.of_batch(batch.writer, batch.first_seq, batch.index));
+        }
         let Some(seen) = batch.unproven() else {
             continue;
         };
-        if batch.root.is_none() {
+        if batch.root.is_none() && is_partial {
+            // Where its rows are is not known: they were not looked for.
+        } else if batch.root.is_none() {
             without_root += seen.len() as u64;
             findings.extend(missing_rows(&batch, &seen));
         } else {
@@ -310,7 +345,8 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
             "rows": summary.rows,
             "bytes": summary.bytes,
             "entries": summary.log.size,
-            "checkpoint": summary.head.map(|head| head.size),
+            "checkpoint": summary.newest.as_ref().map(|newest| newest.checkpoint.head.size),
+            "key": summary.newest.as_ref().map(|newest| newest.key.name_and_id()),
             "notes": summary.notes,
             "unsealed_rows": summary.log.unsealed_rows,
             "seconds": summary.took.as_secs_f64(),
@@ -319,13 +355,20 @@ fn print(findings: &[Finding], summary: &Summary, as_json: bool) -> Result<(), E
         return Ok(());
     }
     for finding in findings {
-        writeln!(out, "{finding}")?;
+        writeln!(out, "{}", escape_line(&finding.to_string()))?;
     }
     for note in &summary.notes {
-        writeln!(out, "{note}")?;
+        writeln!(out, "{}", escape_line(note))?;
     }
-    match summary.head {
-        Some(head) => writeln!(out, "compared with the checkpoint of {} entries", head.size)?,
+    match &summary.newest {
+        Some(Verified {
+            checkpoint, key, ..
+        }) => writeln!(
+            out,
+            "compared with the checkpoint of {} entries by the key {}",
+            checkpoint.head.size,
+            escape_line(&key.name_and_id())
+        )?,
         None => writeln!(
             out,
             "compared with the database's own ledger alone, which whoever changes rows can change: give --key and --checkpoint"

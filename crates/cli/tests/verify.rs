@@ -438,7 +438,7 @@ fn recorded_erasure_and_removal_leave_the_rest_proven() {
             LOOP EXECUTE format('ALTER TABLE %s ENABLE ALWAYS TRIGGER append_only', t); END LOOP;
          END $$;
          SELECT audit.erase('art. 17', 'alice', of_user => 'alice');
-         SELECT audit.erase('a secret', 'ops', of_tenant => NULL, of_request => 'r-1', fields => '{error_message}')",
+         SELECT audit.erase('a secret', 'ops', of_tenant => NULL, of_request => 'r-1', fields => '{{error_message},{error_message}}')",
     );
     seal(postgres);
     let verified = verify(postgres, &[]);
@@ -506,6 +506,9 @@ fn hostile_rows_and_batches_neither_stop_the_sealing_nor_change_what_is_sealed_w
         batch(5, "1", "{\"events\": 1}", "'00000000-0000-0000-0000-000000000000', 'ffffffff-ffff-ffff-ffff-ffffffffffff'"),
         // A dead letter alone.
         format!("INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, library_version, committed_at) VALUES ('{writer}8', 1, 1, '{{}}', 1, 'test', '2026-11-01'); INSERT INTO audit.dead_letters (writer_id, seq, kind, reason, frame, salt, created_at) VALUES ('{writer}8', 1, 'audit.event', 'refused', 'f', 's', '2026-11-01');"),
+        // Of a program: what it says of its rows would cost the sealer as much as it likes.
+        format!("INSERT INTO audit.writers (writer_id, login, secret_sha256) VALUES ('{writer}9', 'app', sha256('s'));"),
+        batch(9, "1", "{\"events\": 1}", ids), row(9, "1", "events", "'2026-11-01 17:00Z'::timestamptz", "'{}'"),
         batch(6, "1", "{\"activities\": 1}", ids), row(6, "1", "activities", "'2026-11-01 14:00Z'::timestamptz", "'{}'"),
     ].concat());
     // A transaction that began before the one with the batch before.
@@ -543,7 +546,7 @@ fn hostile_rows_and_batches_neither_stop_the_sealing_nor_change_what_is_sealed_w
         postgres.psql(&format!(
             "SELECT count(*), count(root) FROM audit.ledger WHERE writer_id::text LIKE '{writer}%'"
         )),
-        "9|7"
+        "10|7"
     );
     let verified = verify(postgres, &[]);
     // The one of all time has none.
@@ -556,6 +559,6 @@ fn hostile_rows_and_batches_neither_stop_the_sealing_nor_change_what_is_sealed_w
     );
     assert_eq!(
         verified.all["notes"][0],
-        "1 rows of batches that were sealed without a root are there, and not proven"
+        "2 rows of batches that were sealed without a root are there, and not proven"
     );
 }

@@ -19,6 +19,7 @@ pub mod benches;
 pub mod child;
 #[cfg(feature = "collector")]
 pub mod collector;
+mod dump;
 mod folders;
 pub mod heard;
 pub mod page;

@@ -14,6 +14,15 @@ pub enum Way {
     ToClient,
 }
 
+/// When a connection is cut, in a round of question and answer of Postgres' protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Before the question reaches the server.
+    Asked,
+    /// When the server has done what it was asked, and the client has not heard of it.
+    Answered,
+}
+
 /// A proxy that listens on its own port.
 #[derive(Debug)]
 pub struct Proxy {
@@ -32,6 +41,39 @@ struct State {
     /// The bytes in each direction since `watch`, up to the cut.
     seen: Option<[Vec<u8>; 2]>,
     cut: Option<(Way, usize)>,
+    /// How many rounds pass whole before the one in which everything is cut.
+    round: Option<(usize, Moment)>,
+}
+
+/// Counts the rounds of question and answer in what a server of Postgres sends over a connection without TLS.
+#[derive(Debug, Default)]
+struct Rounds {
+    /// Of the next message, up to its length.
+    head: Vec<u8>,
+    /// How many bytes of the last message are still to come.
+    rest: usize,
+}
+
+impl Rounds {
+    /// Returns how many rounds end in these bytes.
+    fn ends(&mut self, bytes: &[u8]) -> usize {
+        let mut ends = 0;
+        for byte in bytes {
+            if self.rest > 0 {
+                self.rest -= 1;
+                continue;
+            }
+            self.head.push(*byte);
+            if let [kind, length @ ..] = &*self.head
+                && let Ok(length) = <[u8; 4]>::try_from(length)
+            {
+                ends += usize::from(*kind == b'Z');
+                self.rest = (u32::from_be_bytes(length) as usize).saturating_sub(4);
+                self.head.clear();
+            }
+        }
+        ends
+    }
 }
 
 impl Proxy {
@@ -89,6 +131,22 @@ impl Proxy {
         lock(&self.state).cut = Some((way, bytes));
     }
 
+    /// Cuts every connection in a round of question and answer, counted from 0 over all connections that begin from now on,
+    /// which have no TLS. That a server accepts a connection is a round too.
+    pub fn cut_in_round(&self, round: usize, moment: Moment) {
+        lock(&self.state).round = Some((round, moment));
+    }
+
+    /// Whether what [`Self::cut_in_round`] asked for has not happened yet.
+    pub fn is_to_cut_in_round(&self) -> bool {
+        lock(&self.state).round.is_some()
+    }
+
+    /// Takes back what [`Self::cut_in_round`] asked for; returns whether it did not happen.
+    pub fn take_back(&self) -> bool {
+        lock(&self.state).round.take().is_some()
+    }
+
     /// Returns the bytes sent to the server and to the client since `watch`.
     pub fn seen(&self) -> [Vec<u8>; 2] {
         lock(&self.state).seen.take().unwrap()
@@ -133,6 +191,29 @@ impl State {
         seen.extend_from_slice(&bytes[..passing]);
         (passing, room <= bytes.len())
     }
+
+    /// Whether everything is to be cut before these bytes are forwarded.
+    fn is_cut_before(&mut self, way: Way, bytes: &[u8], rounds: &mut Rounds) -> bool {
+        let ends = if way == Way::ToClient {
+            rounds.ends(bytes)
+        } else {
+            0
+        };
+        match &mut self.round {
+            Some((0, moment)) => {
+                let is_now = (way == Way::ToServer) == (*moment == Moment::Asked);
+                if is_now {
+                    self.round = None;
+                }
+                is_now
+            }
+            Some((left, _)) => {
+                *left = left.saturating_sub(ends);
+                false
+            }
+            None => false,
+        }
+    }
 }
 
 fn connect(client: TcpStream, state: &Arc<Mutex<State>>) {
@@ -164,10 +245,18 @@ fn acknowledge(from: &TcpStream) {
 fn forward(way: Way, mut from: TcpStream, mut to: TcpStream, state: Arc<Mutex<State>>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 * 1024];
+        let mut rounds = Rounds::default();
         while let Ok(read @ 1..) = from.read(&mut buffer) {
             acknowledge(&from);
             if lock(&state).is_black_hole {
                 continue;
+            }
+            {
+                let mut state = lock(&state);
+                if state.is_cut_before(way, &buffer[..read], &mut rounds) {
+                    state.cut();
+                    break;
+                }
             }
             let (passing, is_end) = lock(&state).pass(way, &buffer[..read]);
             let written = to.write_all(&buffer[..passing]);

@@ -9,8 +9,9 @@ use std::time::Duration;
 use self::folder::{Content, Folder};
 use super::error::AnchorError;
 use crate::config::seal::Place;
-use crate::ledger::checkpoint::{self, Verified};
+use crate::ledger::checkpoint::{self, CheckpointError, Verified};
 use crate::ledger::key::Vkey;
+use crate::ledger::note::Note;
 
 /// A place where checkpoints are published.
 #[derive(Clone, Debug)]
@@ -43,8 +44,8 @@ impl Anchor {
         }
     }
 
-    /// Returns the newest checkpoint that is there.
-    pub(super) async fn newest(&self, log: &Vkey) -> Result<Option<Verified>, AnchorError> {
+    /// Returns the newest checkpoint that is there, if one of the log's keys has signed it.
+    pub(super) async fn newest(&self, log: &[Vkey]) -> Result<Option<Verified>, AnchorError> {
         let found = match self {
             Self::Folder(path) => {
                 let path = path.clone();
@@ -76,10 +77,12 @@ impl Anchor {
     pub(super) fn verify(
         &self,
         found: Option<Vec<u8>>,
-        log: &Vkey,
+        log: &[Vkey],
     ) -> Result<Option<Verified>, AnchorError> {
         let verify = |note: Vec<u8>| {
-            checkpoint::verify(&note, log, &[]).map_err(|source| AnchorError::Checkpoint {
+            let note = Note::parse(&note).map_err(CheckpointError::from);
+            let verified = note.and_then(|note| checkpoint::verify_note(&note, log, &[]));
+            verified.map_err(|source| AnchorError::Checkpoint {
                 path: format!("{}/checkpoint", self.name()),
                 source,
             })

@@ -7,11 +7,12 @@ use crate::ledger::note::{Note, NoteSignature};
 /// Returns what is to be published where a checkpoint of the same tree is: the newer of both, with the newest cosignature of
 /// each witness. `None` if that is there already.
 ///
-/// Another sealer may have published there, with cosignatures that this one does not have.
+/// Another sealer may have published there, with cosignatures that this one does not have. What another key of the log has
+/// signed is replaced.
 pub(in crate::seal) fn keep_cosignatures(
     there: &[u8],
     ours: &str,
-    log: &Vkey,
+    log: &[Vkey],
     witnesses: &[Vkey],
 ) -> Option<String> {
     // What is there may have a line that is not valid: then ours takes its place.
@@ -22,7 +23,7 @@ pub(in crate::seal) fn keep_cosignatures(
 fn merged(
     there: &[u8],
     ours: &str,
-    log: &Vkey,
+    log: &[Vkey],
     witnesses: &[Vkey],
 ) -> Result<String, CheckpointError> {
     let read = |bytes: &[u8]| {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
 
 use sqlx::types::Uuid;
-use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Leaf};
+use tracing_audit::__program::ledger::leaf::{FINGERPRINT_BYTES, Leaf, digest};
 use tracing_audit::__program::ledger::tree::{self, Hash, Part};
 
 use super::finding::{Finding, Kind};
@@ -51,6 +51,8 @@ pub(super) struct Batch {
     /// The root that its entry has; `None` if its rows were not all there when it was sealed, or it
     /// is not sealed.
     pub(super) root: Option<Hash>,
+    /// The hash of the fingerprints that are stored with it.
+    pub(super) prints: Option<Hash>,
     pub(super) first_id: Option<Uuid>,
     pub(super) last_id: Option<Uuid>,
     pub(super) committed_us: i64,
@@ -65,6 +67,8 @@ enum Rows {
     Seen(Vec<Seen>),
     /// All rows were there, and as they were.
     Proven,
+    /// The same, and its fingerprints are not theirs: they would name other rows.
+    Misprinted,
 }
 
 /// What became of a row that was handed to its batch.
@@ -82,6 +86,7 @@ impl Batch {
             last_seq,
             index: None,
             root: None,
+            prints: None,
             first_id: None,
             last_id: None,
             committed_us: 0,
@@ -101,7 +106,10 @@ impl Batch {
 
     /// Returns how many of its rows were not removed.
     fn left(&self) -> usize {
-        let removed: u64 = self.removed.iter().map(|range| range.rows).sum();
+        let removed = self
+            .removed
+            .iter()
+            .fold(0, |sum: u64, range| sum.saturating_add(range.rows));
         self.count()
             .saturating_sub(usize::try_from(removed).unwrap_or(usize::MAX))
     }
@@ -113,14 +121,18 @@ impl Batch {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match &mut *rows {
-            Rows::Proven => Taken::TooMany,
+            Rows::Proven | Rows::Misprinted => Taken::TooMany,
             Rows::Seen(seen) => {
                 if seen.is_empty() {
                     seen.reserve_exact(self.left().min(1 << 16));
                 }
                 seen.push(row);
                 if seen.len() == self.left() && self.has_root_of(seen) {
-                    *rows = Rows::Proven;
+                    *rows = if self.has_prints_of(seen) {
+                        Rows::Proven
+                    } else {
+                        Rows::Misprinted
+                    };
                 }
                 Taken::Yes
             }
@@ -149,6 +161,22 @@ impl Batch {
         tree::root_with(self.count() as u64, parts).ok() == self.root
     }
 
+    /// Whether the fingerprints, if it has any, are those of its rows. Those of rows that were removed are not known.
+    fn has_prints_of(&self, seen: &[Seen]) -> bool {
+        let Some(prints) = self.prints.filter(|_| self.removed.is_empty()) else {
+            return true;
+        };
+        let of_rows: Vec<_> = seen.iter().map(|row| row.leaf.fingerprint()).collect();
+        digest(of_rows.as_flattened()) == prints
+    }
+
+    /// Whether its rows are proven, and its fingerprints are of others.
+    pub(super) fn is_misprinted(&mut self) -> bool {
+        let rows = self.rows.get_mut();
+        let rows = rows.unwrap_or_else(std::sync::PoisonError::into_inner);
+        matches!(rows, Rows::Misprinted)
+    }
+
     /// Returns the rows that were seen, unless they are proven.
     /// A batch all of whose rows were removed has none to prove.
     pub(super) fn unproven(&mut self) -> Option<Vec<Seen>> {
@@ -158,7 +186,7 @@ impl Batch {
             .get_mut()
             .unwrap_or_else(std::sync::PoisonError::into_inner);
         match rows {
-            Rows::Proven => None,
+            Rows::Proven | Rows::Misprinted => None,
             Rows::Seen(seen) if seen.is_empty() && is_gone => None,
             Rows::Seen(seen) => Some(std::mem::take(seen)),
         }
@@ -235,6 +263,13 @@ impl Batches {
         !self.are_chosen || batch.is_chosen
     }
 
+    /// Whether rows of a batch that is verified were removed.
+    pub(super) fn has_removals(&self) -> bool {
+        self.all
+            .iter()
+            .any(|batch| self.is_chosen(batch) && !batch.removed.is_empty())
+    }
+
     pub(super) fn has_writer(&self, writer: &Uuid) -> bool {
         self.of_writer.contains_key(writer)
     }
@@ -242,7 +277,7 @@ impl Batches {
 
 /// Says which rows of a batch that was sealed without a root are not there. Nothing proves the others.
 pub(super) fn missing_rows(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
-    missing_and_doubled(batch, seen)
+    missing_and_doubled(batch, seen, &HashSet::new())
 }
 
 /// Says which rows of a batch are not what they were.
@@ -251,8 +286,9 @@ pub(super) fn missing_rows(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
 /// explain what differs, the batch as a whole is named.
 pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8]) -> Vec<Finding> {
     seen.sort_unstable_by_key(|row| row.place);
-    let mut findings = missing_and_doubled(batch, &seen);
     let prints: Vec<&[u8]> = fingerprints.chunks_exact(FINGERPRINT_BYTES).collect();
+    let rows: HashSet<&[u8]> = prints.iter().copied().collect();
+    let mut findings = missing_and_doubled(batch, &seen, &rows);
     let of_row = |kind, row: &Seen, detail: &str| {
         Finding::new(kind, detail).of_row(
             TABLES[usize::from(row.place.table)],
@@ -262,7 +298,6 @@ pub(super) fn differences(batch: &Batch, mut seen: Vec<Seen>, fingerprints: &[u8
         )
     };
     if prints.len() == batch.count() {
-        let rows: HashSet<&[u8]> = prints.iter().copied().collect();
         let contents: HashSet<&[u8]> = prints.iter().map(|print| &print[4..]).collect();
         for row in &seen {
             let print = row.leaf.fingerprint();
@@ -301,10 +336,10 @@ const CORE: &str = "in a column that says when, where or how (id, tenant_id, req
 const CONTENT: &str =
     "in its content (salt, user, texts, metadata, problems or redactions), or in all of it";
 
-/// Names the seqs of which there is no row, or more than one.
-fn missing_and_doubled(batch: &Batch, seen: &[Seen]) -> Vec<Finding> {
+/// Names the seqs of which there is no row, or more than one: of these the one that is not `known` by its fingerprint.
+fn missing_and_doubled(batch: &Batch, seen: &[Seen], known: &HashSet<&[u8]>) -> Vec<Finding> {
     let mut by_seq: Vec<&Seen> = seen.iter().collect();
-    by_seq.sort_unstable_by_key(|row| row.place.seq);
+    by_seq.sort_by_cached_key(|row| (row.place.seq, !known.contains(&row.leaf.fingerprint()[..])));
     let mut findings = Vec::new();
     let mut expected = batch.first_seq;
     let mut rows = by_seq.iter().peekable();

@@ -54,6 +54,8 @@ pub(super) enum Kind {
     ErasureUnrecorded,
     /// Some row of a batch is not what it was, and nothing tells which.
     BatchDiffers,
+    /// A table that is verified is not what the migrations make, or hides rows.
+    TablesChanged,
 }
 
 impl Kind {
@@ -83,6 +85,7 @@ impl Kind {
             Self::RemovalEarly => "removal_early",
             Self::ErasureUnrecorded => "erasure_unrecorded",
             Self::BatchDiffers => "batch_differs",
+            Self::TablesChanged => "tables_changed",
         }
     }
 
@@ -112,6 +115,7 @@ impl Kind {
             Self::RemovalEarly => "removal too early",
             Self::ErasureUnrecorded => "erasure unrecorded",
             Self::BatchDiffers => "batch differs",
+            Self::TablesChanged => "tables changed",
         }
     }
 }

@@ -23,24 +23,18 @@ pub(crate) const ENTRY_COLUMNS: usize = 14;
 
 /// Each entry with the batch that it is of, and each batch with its entry. Compared here and not by
 /// functions of the database, which are no better protected than its rows.
-const QUERY: &str = "
-    SELECT l.index, l.writer_id, l.first_seq, l.entry_hash, l.fingerprints IS NOT NULL,
+pub(super) const QUERY: &str = "
+    SELECT l.index, l.writer_id, l.first_seq, l.entry_hash, sha256(l.fingerprints),
         b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id, b.mark, b.service_name, b.library_version, b.committed_at, b.added_by,
         l.root, l.previous,
-        b.root, b.fingerprints IS NOT NULL,
+        b.root, sha256(b.fingerprints),
         w.writer_id, w.login, w.secret_sha256, w.service_name, w.registered_at
     FROM audit.ledger l FULL JOIN audit.batches b ON b.writer_id = l.writer_id AND b.first_seq = l.first_seq
         LEFT JOIN audit.writers w ON w.writer_id = b.writer_id AND b.first_seq = 1
 ";
 const ORDER: &str = " ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
 
-/// The entry from which on the log is read, for batches that were committed since a time: the first
-/// of the tile that has the first of them.
-const FIRST_SINCE: &str = "
-    SELECT coalesce((SELECT min(l.index) FROM audit.batches b JOIN audit.ledger l ON l.writer_id = b.writer_id AND l.first_seq = b.first_seq
-        WHERE b.committed_at >= now() - make_interval(secs => $1)), (SELECT coalesce(max(index) + 1, 0) FROM audit.ledger)) / 256 * 256";
-
-/// How many entries may be missing at once; more are one finding.
+/// How many entries may be missing; an entry that stands behind more is one finding.
 const MOST_MISSING: i64 = 10_000_000;
 
 /// How many findings of one kind are named one by one.
@@ -93,20 +87,23 @@ pub(super) struct Log {
     pub(super) unsealed_rows: u64,
     /// Entries that the ledger has of batches that are not there.
     lost: Vec<(i64, Uuid, i64)>,
-    /// Entries that the ledger does not have, with the writer and the first seq where they are known.
-    gaps: Vec<(i64, Option<(Uuid, i64)>)>,
+    /// Entries that the ledger does not have: the first, how many, and the writer and the first seq where they are known.
+    gaps: Vec<(i64, i64, Option<(Uuid, i64)>)>,
+    /// How many these are.
+    missing: i64,
     mismatches: Vec<Mismatch>,
     /// Entries that are of other batches than those that were published.
     others: Vec<i64>,
 }
 
 /// An entry, as its batch's row gives it.
-struct Entry {
-    bytes: Vec<u8>,
+pub(super) struct Entry {
+    pub(super) bytes: Vec<u8>,
     last_seq: i64,
-    batch: Batch,
+    pub(super) batch: Batch,
     batch_root: Option<Hash>,
-    has_fingerprints: bool,
+    /// The hash of the fingerprints that came with the batch.
+    prints: Option<Hash>,
 }
 
 impl Entry {
@@ -115,10 +112,10 @@ impl Entry {
     fn is_as_sealed(&self, ledger_has_fingerprints: bool) -> bool {
         match (self.batch.root, self.batch_root) {
             (sealed, Some(sent)) => {
-                sealed == Some(sent) && self.has_fingerprints && !ledger_has_fingerprints
+                sealed == Some(sent) && self.prints.is_some() && !ledger_has_fingerprints
             }
-            (Some(_), None) => !self.has_fingerprints && ledger_has_fingerprints,
-            (None, None) => !self.has_fingerprints && !ledger_has_fingerprints,
+            (Some(_), None) => self.prints.is_none() && ledger_has_fingerprints,
+            (None, None) => self.prints.is_none() && !ledger_has_fingerprints,
         }
     }
 }
@@ -147,11 +144,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Log, sqlx::Error> {
         let mut query = format!("{QUERY}{ORDER}");
         if let Some(since) = since {
-            let first: i64 = sqlx::query_scalar(FIRST_SINCE)
-                .bind(since.as_secs_f64())
-                .persistent(false)
-                .fetch_one(&mut *connection)
-                .await?;
+            let first = super::since::first(connection, since, &self.wanted).await?;
             if first > 0 && self.resume(connection, first).await? {
                 let seconds = since.as_secs_f64();
                 query = format!(
@@ -196,8 +189,6 @@ impl<'a> Reader<'a> {
         self.computed = frontier;
         self.next_index = first;
         self.log.first = first;
-        // What was before it is not compared here.
-        self.wanted.retain(|wanted| *wanted >= size);
         self.nodes.begin_at(first);
         Ok(true)
     }
@@ -206,7 +197,7 @@ impl<'a> Reader<'a> {
         let index = row.i64()?;
         let (writer, first_seq) = (row.uuid()?, row.i64()?);
         let stored: Option<Hash> = row.fixed()?;
-        let has_own_prints = row.is_true()?;
+        let own_prints: Option<Hash> = row.fixed()?;
         let entry = entry(row)?;
         let (Some(index), Some(writer), Some(first_seq), Some(stored)) =
             (index, writer, first_seq, stored)
@@ -218,12 +209,15 @@ impl<'a> Reader<'a> {
             }
             return Ok(());
         };
-        if index < self.next_index || index - self.next_index > MOST_MISSING {
+        if index < self.next_index
+            || (index - self.next_index).saturating_add(self.log.missing) > MOST_MISSING
+        {
             let detail = "the entry stands where none can";
             let finding = Finding::new(Kind::LedgerChanged, detail);
             self.find(finding.of_batch(writer, first_seq, Some(index)));
             return Ok(());
         }
+        self.log.missing += index - self.next_index;
         while self.next_index < index {
             self.no_entry();
         }
@@ -231,12 +225,12 @@ impl<'a> Reader<'a> {
         self.judge((writer, first_seq), stored, entry.as_ref());
         if let Some(mut entry) = entry {
             self.follow(&entry, stored);
-            if !entry.is_as_sealed(has_own_prints) {
+            if !entry.is_as_sealed(own_prints.is_some()) {
                 let detail = "its root or its fingerprints are not what was sealed";
                 let finding = Finding::new(Kind::HeaderChanged, detail);
                 self.find(finding.of_batch(writer, first_seq, Some(index)));
             }
-            entry.batch.index = Some(index);
+            (entry.batch.index, entry.batch.prints) = (Some(index), entry.prints.or(own_prints));
             self.log.batches.add(entry.batch);
         }
         self.stored.append(stored);
@@ -323,7 +317,12 @@ impl<'a> Reader<'a> {
         let published = self.published();
         let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
         let known = then.as_deref().and_then(writer_and_first_seq);
-        self.log.gaps.push((index, known));
+        match self.log.gaps.last_mut() {
+            Some((first, count, None)) if known.is_none() && *first + *count == index => {
+                *count += 1
+            }
+            _ => self.log.gaps.push((index, 1, known)),
+        }
         let hash = published.unwrap_or_default();
         self.stored.append(hash);
         self.nodes.append(hash);
@@ -397,21 +396,24 @@ impl Log {
 
     /// Names the batches that are not there any more, and the entries.
     fn name_missing(&mut self) {
-        for (index, known) in std::mem::take(&mut self.gaps) {
+        for (index, count, known) in std::mem::take(&mut self.gaps) {
             match known {
                 Some((writer, first_seq)) if self.batches.find(&writer, first_seq).is_none() => {
                     self.lost.push((index, writer, first_seq));
                 }
                 known => {
-                    let mut finding =
-                        Finding::new(Kind::LedgerChanged, "the entry is not there any more");
+                    let detail = match count {
+                        1 => String::from("the entry is not there any more"),
+                        _ => format!("{count} entries are not there any more"),
+                    };
+                    let mut finding = Finding::new(Kind::LedgerChanged, detail);
                     finding.index = Some(index);
                     (finding.writer, finding.seq) = known.unzip();
                     self.findings.push(finding);
                 }
             }
         }
-        let mut writers: HashMap<Uuid, (i64, u64)> = HashMap::new();
+        let mut writers: HashMap<Uuid, (i64, i64, u64)> = HashMap::new();
         for (index, writer, first_seq) in std::mem::take(&mut self.lost) {
             if self.batches.has_writer(&writer) {
                 self.findings
@@ -421,11 +423,11 @@ impl Log {
                         Some(index),
                     ));
             } else {
-                let (_, batches) = writers.entry(writer).or_insert((index, 0));
+                let (.., batches) = writers.entry(writer).or_insert((index, first_seq, 0));
                 *batches += 1;
             }
         }
-        for (writer, (index, batches)) in writers {
+        for (writer, (index, first_seq, batches)) in writers {
             let kind = if batches == 1 {
                 Kind::BatchMissing
             } else {
@@ -433,7 +435,7 @@ impl Log {
             };
             let detail = format!("all {batches} batches of it that were sealed");
             self.findings
-                .push(Finding::new(kind, detail).of_batch(writer, 1, Some(index)));
+                .push(Finding::new(kind, detail).of_batch(writer, first_seq, Some(index)));
         }
     }
 }
@@ -530,7 +532,7 @@ impl Nodes {
 }
 
 /// Reads the batch of a row of [`QUERY`], and makes its entry.
-fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
+pub(super) fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
     let mut images = row;
     let in_entry = images.images(ENTRY_COLUMNS)?;
     let mut fields = row;
@@ -548,13 +550,13 @@ fn entry(row: Fields<'_>) -> Result<Option<Entry>, sqlx::Error> {
     batch.root = fields.fixed()?;
     fields.images(1)?;
     let batch_root = fields.fixed()?;
-    let has_fingerprints = fields.is_true()?;
+    let prints = fields.fixed()?;
     Ok(Some(Entry {
         bytes: entry_bytes(in_entry, fields)?,
         last_seq,
         batch,
         batch_root,
-        has_fingerprints,
+        prints,
     }))
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use sqlx::postgres::PgConnection;
 use tracing_audit::__program::ledger::checkpoint::{self, CheckpointError, Verified};
 use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::ledger::note::Note;
 use tracing_audit::__program::ledger::paths::Head;
 
 use super::Verify;
@@ -31,6 +32,8 @@ pub(super) struct Published {
     older: Vec<(PathBuf, Head)>,
     pub(super) tiles: Option<Folder>,
     pub(super) findings: Vec<Finding>,
+    /// What there is to say besides.
+    pub(super) notes: Vec<String>,
 }
 
 impl Published {
@@ -40,13 +43,13 @@ impl Published {
         arguments: &Verify,
     ) -> Result<Self, Error> {
         let mut published = Self::default();
-        let Some(key) = &arguments.key else {
+        if arguments.key.is_empty() {
             if arguments.checkpoint.is_some() || !arguments.older.is_empty() {
                 return Err(Error::NoKey);
             }
             return Ok(published);
-        };
-        let key = read_key(key)?;
+        }
+        let keys = read_keys(&arguments.key)?;
         let witnesses = arguments
             .witness_key
             .iter()
@@ -63,7 +66,7 @@ impl Published {
                 .push(Finding::new(Kind::CheckpointMissing, detail));
             return Ok(published);
         };
-        let Some(verified) = published.check(&note, &key, &witnesses, "the checkpoint") else {
+        let Some(verified) = published.check(&note, &keys, &witnesses, "the checkpoint") else {
             return Ok(published);
         };
         published.judge_age(&verified, arguments.max_age);
@@ -80,11 +83,17 @@ impl Published {
         if let Some(path) = arguments.checkpoint.as_ref().filter(|path| path.is_dir()) {
             published.tiles = Some(Folder::new(path, verified.checkpoint.head.size));
         }
+        if Some(&verified.key) != keys.first() {
+            published.notes.push(format!(
+                "the checkpoint is signed by the older key {}, and not by the first that is named: one that somebody else may have proves nothing",
+                verified.key.name_and_id()
+            ));
+        }
         published.newest = Some(verified);
         for path in &arguments.older {
             let note = read_checkpoint(path)?;
             let what = path.display().to_string();
-            if let Some(older) = published.check(&note, &key, &[], &what) {
+            if let Some(older) = published.check(&note, &keys, &[], &what) {
                 published.older.push((path.clone(), older.checkpoint.head));
             }
         }
@@ -94,11 +103,12 @@ impl Published {
     fn check(
         &mut self,
         note: &[u8],
-        key: &Vkey,
+        keys: &[Vkey],
         witnesses: &[Vkey],
         what: &str,
     ) -> Option<Verified> {
-        match checkpoint::verify(note, key, witnesses) {
+        let note = Note::parse(note).map_err(CheckpointError::from);
+        match note.and_then(|note| checkpoint::verify_note(&note, keys, witnesses)) {
             Ok(verified) => Some(verified),
             Err(error) => {
                 let kind = match error {
@@ -229,6 +239,22 @@ pub(crate) fn read_key(given: &str) -> Result<Vkey, Error> {
         })?
     };
     Vkey::parse(text.trim()).map_err(|source| Error::VerifierKey { source })
+}
+
+/// Reads the verifier keys that a log has and had, which have one name.
+pub(crate) fn read_keys(given: &[String]) -> Result<Vec<Vkey>, Error> {
+    let keys = given
+        .iter()
+        .map(|key| read_key(key))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut names = keys.iter().map(Vkey::name);
+    let first = names.next().unwrap_or_default();
+    match names.find(|name| *name != first) {
+        None => Ok(keys),
+        Some(other) => Err(Error::KeysOfTwoLogs {
+            names: [first.to_owned(), other.to_owned()],
+        }),
+    }
 }
 
 /// Reads a checkpoint: a file, or that of a folder of tiles.

@@ -5,50 +5,89 @@ use std::collections::HashMap;
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
-use sqlx::{FromRow, Row as _};
+use sqlx::{AssertSqlSafe, FromRow, Row as _};
+use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::month_of;
 use tracing_audit::__program::ledger::tree::Hash;
 
+use super::batches::TABLES;
 use super::binary;
 use super::finding::{Finding, Kind};
 
-/// Removals by partition and time, each with the hash of its event, and whether it was too early.
-/// A partition is named for its month.
-const REMOVALS: &str = "
-    WITH parts AS (
-        SELECT h.partition, h.removed_at, h.part, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256, sum(h.rows) AS rows, min(h.removed_by) AS removed_by
-        FROM (
-            SELECT r.partition, r.removed_at, r.writer_id, r.first_seq, r.rows, r.removed_by, sha256(convert_to(to_jsonb(r)::text, 'UTF8')) AS sha256,
-                (row_number() OVER (PARTITION BY r.partition, r.removed_at ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
-            FROM audit.removals r) h
-        GROUP BY h.partition, h.removed_at, h.part
-    ), removals AS (
-        SELECT p.partition, p.removed_at, encode(sha256(string_agg(p.sha256, '' ORDER BY p.part)), 'hex') AS sha256, sum(p.rows) AS rows, min(p.removed_by) AS removed_by
-        FROM parts p GROUP BY p.partition, p.removed_at
-    )
-    SELECT r.partition, to_char(r.removed_at, 'YYYY-MM-DD HH24:MI:SS'), r.removed_by, r.rows::bigint,
-        EXISTS (SELECT FROM audit.events e WHERE e.action_type = 'audit.partition_removed' AND e.service_name = 'postgres' AND e.target_id = r.partition AND e.metadata ->> 'sha256' = r.sha256),
-        r.partition ~ '_[0-9]{4}_[0-9]{2}$' AND to_timestamp(right(r.partition, 7), 'YYYY_MM') + interval '1 month'
-            + greatest(interval '1 day', coalesce((SELECT s.least_age FROM audit.settings s WHERE s.changed_at <= r.removed_at ORDER BY s.id DESC LIMIT 1), interval '30 days')) > r.removed_at
-            OR r.removed_at > now()
-    FROM removals r ORDER BY r.removed_at, r.partition";
+/// Whether an event `e` was made by a function of the trail: of a writer that never registered, whose batch nobody can add
+/// who may not change the tables. A program may write that it is `postgres`, and a tracked table may have any type of action.
+const IS_MADE_HERE: &str = "e.service_name = 'postgres' AND EXISTS (SELECT FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq = e.seq AND b.last_seq = e.seq)
+    AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id)";
 
-const ERASURES: &str = "
-    SELECT e.erasure_id, count(*), min(v.user_id), to_char(min(v.created_at), 'YYYY-MM-DD HH24:MI:SS'), bool_and(v.id IS NOT NULL)
-        AND min(v.metadata ->> 'sha256') = encode(sha256(string_agg(sha256(convert_to(to_jsonb(e)::text, 'UTF8')), '' ORDER BY e.number)), 'hex'), min(e.fields)
-    FROM audit.erasures e LEFT JOIN audit.events v ON v.action_type = 'audit.erased' AND v.service_name = 'postgres' AND v.target_id = e.erasure_id::text
+/// Removals by partition and time, each with: whether an event has its hash; whether it was too early, by the month for which a
+/// partition is named; and whether rows of that month are still there, which were there before.
+fn removals() -> String {
+    let of_table = |table: &Table| {
+        format!(
+            "WHEN '{0}' THEN EXISTS (SELECT FROM audit.{0} e, LATERAL (
+                SELECT b.committed_at FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq <= e.seq ORDER BY b.first_seq DESC LIMIT 1) b
+                WHERE e.id >= m.first AND e.id < m.last AND b.committed_at < r.removed_at)",
+            table.name()
+        )
+    };
+    let is_still_there: Vec<String> = Table::ALL.iter().map(of_table).collect();
+    format!(
+        r"
+    WITH parts AS (
+        SELECT h.partition, h.parent, h.removed_at, h.part, sha256(string_agg(h.sha256, '' ORDER BY h.writer_id, h.first_seq)) AS sha256, sum(h.rows) AS rows, min(h.removed_by) AS removed_by
+        FROM (
+            SELECT r.partition, r.parent, r.removed_at, r.writer_id, r.first_seq, r.rows, r.removed_by, sha256(convert_to(to_jsonb(r)::text, 'UTF8')) AS sha256,
+                (row_number() OVER (PARTITION BY r.partition, r.parent, r.removed_at ORDER BY r.writer_id, r.first_seq) - 1) / 1000000 AS part
+            FROM audit.removals r) h
+        GROUP BY h.partition, h.parent, h.removed_at, h.part
+    ), removals AS (
+        SELECT p.partition, p.parent, p.removed_at, encode(sha256(string_agg(p.sha256, '' ORDER BY p.part)), 'hex') AS sha256, sum(p.rows) AS rows, min(p.removed_by) AS removed_by,
+            -- No other names are made: of another month than it tells, a removal could be of younger rows.
+            CASE WHEN p.partition ~ concat('^', p.parent, '_[0-9]{{4}}_(0[1-9]|1[0-2])$') THEN to_timestamp(right(p.partition, 7), 'YYYY_MM') END AS month
+        FROM parts p GROUP BY p.partition, p.parent, p.removed_at
+    )
+    SELECT coalesce(r.partition, ''), coalesce(to_char(r.removed_at, 'YYYY-MM-DD HH24:MI:SS'), ''), coalesce(r.removed_by, ''), coalesce(r.rows::text, ''),
+        r.month IS NOT NULL AND EXISTS (SELECT FROM audit.events e WHERE e.action_type = 'audit.partition_removed' AND e.target_type = 'partition' AND e.target_id = r.partition
+            AND e.metadata ->> 'sha256' = r.sha256 AND {IS_MADE_HERE}),
+        coalesce(r.removed_at > now() OR r.month + interval '1 month' + greatest(interval '1 day', least(interval '1000 years',
+            coalesce((SELECT s.least_age FROM audit.settings s WHERE s.changed_at <= r.removed_at ORDER BY s.id DESC LIMIT 1), interval '30 days'))) > r.removed_at, false),
+        coalesce(CASE r.parent {} END, false)
+    FROM removals r, LATERAL (SELECT
+        (lpad(to_hex(greatest(extract(epoch FROM r.month) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS first,
+        (lpad(to_hex(greatest(extract(epoch FROM r.month + interval '1 month') * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS last) m
+    ORDER BY r.removed_at, r.partition",
+        is_still_there.join(" ")
+    )
+}
+
+/// Erasures, each with whether its event tells of these rows and fields; all rows of one have the same fields.
+fn erasures() -> String {
+    format!(
+        "
+    WITH events AS (
+        SELECT e.target_id, coalesce(e.metadata ->> 'first_recorded_by', e.user_id) AS user_id, coalesce(e.metadata ->> 'first_recorded_at', e.created_at::text) AS created_at, e.metadata FROM audit.events e WHERE e.action_type = 'audit.erased' AND e.target_type = 'erasure' AND {IS_MADE_HERE}
+    )
+    SELECT count(*)::text, min(v.user_id), left(translate(min(v.created_at), 'T', ' '), 19) AS at,
+        coalesce(bool_and(v.metadata -> 'fields' = to_jsonb(e.fields)) AND count(DISTINCT e.fields) = 1
+            AND min(v.metadata ->> 'sha256') = encode(sha256(string_agg(sha256(convert_to(to_jsonb(e)::text, 'UTF8')), '' ORDER BY e.number)), 'hex'), false),
+        coalesce(string_agg(DISTINCT nullif(array_to_string(e.fields, ', '), ''), ', '), '')
+    FROM audit.erasures e LEFT JOIN events v ON v.target_id = e.erasure_id::text
     GROUP BY e.erasure_id
     UNION ALL
-    SELECT v.target_id::uuid, (v.metadata ->> 'rows')::bigint, v.user_id, to_char(v.created_at, 'YYYY-MM-DD HH24:MI:SS'), false, '{}'
-    FROM audit.events v WHERE v.action_type = 'audit.erased' AND v.service_name = 'postgres' AND v.target_id ~ '^[0-9a-f-]{36}$'
-        AND NOT EXISTS (SELECT FROM audit.erasures e WHERE e.erasure_id::text = v.target_id)
-    ORDER BY 4";
+    SELECT coalesce(v.metadata ->> 'rows', ''), v.user_id, left(translate(v.created_at, 'T', ' '), 19), false, ''
+    FROM events v WHERE NOT EXISTS (SELECT FROM audit.erasures e WHERE e.erasure_id::text = v.target_id)
+    ORDER BY at"
+    )
+}
 
 /// Rows of small tables without the event that has their hash, and events whose row is not there.
-const SMALL: &str = "
+fn small_tables() -> String {
+    format!(
+        "
     WITH events AS (
         SELECT e.action_type, e.target_id, e.metadata ->> 'sha256' AS sha256, e.id FROM audit.events e
-        WHERE e.service_name = 'postgres' AND e.action_type IN ('audit.hold_placed', 'audit.hold_lifted', 'audit.setting_changed') AND e.metadata ? 'sha256'
+        WHERE (e.action_type, e.target_type) IN (('audit.hold_placed', 'legal_hold'), ('audit.hold_lifted', 'legal_hold'), ('audit.setting_changed', 'setting'))
+            AND e.metadata ? 'sha256' AND {IS_MADE_HERE}
     ), rows AS (
         SELECT 'legal_holds' AS name, 'audit.hold_placed' AS action_type, h.id::text AS target_id, encode(sha256(convert_to(to_jsonb(h)::text, 'UTF8')), 'hex') AS sha256 FROM audit.legal_holds h
         UNION ALL SELECT 'legal_hold_lifts', 'audit.hold_lifted', l.hold_id::text, encode(sha256(convert_to(to_jsonb(l)::text, 'UTF8')), 'hex') FROM audit.legal_hold_lifts l
@@ -58,7 +97,9 @@ const SMALL: &str = "
     WHERE NOT EXISTS (SELECT FROM events e WHERE e.action_type = r.action_type AND e.target_id = r.target_id AND e.sha256 = r.sha256)
     UNION ALL
     SELECT CASE e.action_type WHEN 'audit.hold_placed' THEN 'legal_holds' WHEN 'audit.hold_lifted' THEN 'legal_hold_lifts' ELSE 'settings' END, e.target_id, false FROM events e
-    WHERE NOT EXISTS (SELECT FROM rows r WHERE r.action_type = e.action_type AND r.target_id = e.target_id AND r.sha256 = e.sha256)";
+    WHERE NOT EXISTS (SELECT FROM rows r WHERE r.action_type = e.action_type AND r.target_id = e.target_id AND r.sha256 = e.sha256)"
+    )
+}
 
 /// A range of a batch's tree whose rows were removed.
 #[derive(Clone, Debug)]
@@ -81,13 +122,22 @@ impl Removed {
     }
 }
 
-/// Returns the month of a partition, by the end of its name.
-fn month_of_partition(name: &[u8]) -> Option<u32> {
-    let (_, end) = name.split_last_chunk::<7>()?;
-    let (year, month) = std::str::from_utf8(end).ok()?.split_once('_')?;
-    let (year, month): (u32, u32) = (year.parse().ok()?, month.parse().ok()?);
-    (year * 12 + month).checked_sub(1)
+/// Returns the month of a partition, by its name; `None` if no partition of this table is named so.
+fn month_of_partition(name: &[u8], parent: &[u8]) -> Option<u32> {
+    let (year, month) = std::str::from_utf8(name.strip_prefix(parent)?)
+        .ok()?
+        .strip_prefix('_')?
+        .split_once('_')?;
+    let number = |digits: &str, count| {
+        let is_number = digits.len() == count && digits.bytes().all(|digit| digit.is_ascii_digit());
+        digits.parse::<u32>().ok().filter(|_| is_number)
+    };
+    let month = number(month, 2).filter(|month| (1..=12).contains(month))?;
+    Some(number(year, 4)? * 12 + month - 1)
 }
+
+/// A row: the index of its table, its id, its writer and its seq. Rows of two tables may have one id.
+pub(super) type RowKey = (u8, Uuid, Uuid, i64);
 
 /// The hashes of a row whose content was erased.
 #[derive(Clone, Copy, Debug)]
@@ -105,37 +155,36 @@ pub(super) struct Erased {
 pub(super) struct Recorded {
     /// By writer and first seq of the batch; in the order of the tree.
     pub(super) removed: HashMap<(Uuid, i64), Vec<Removed>>,
-    /// By the id of the row.
-    pub(super) erased: HashMap<Uuid, Erased>,
+    pub(super) erased: HashMap<RowKey, Erased>,
     pub(super) findings: Vec<Finding>,
     /// What was done and is no finding, for people.
     pub(super) notes: Vec<String>,
 }
 
 impl Recorded {
-    /// `is_whole`: whether all of it is judged, and not only known for the sake of some batches.
-    pub(super) async fn read(
-        connection: &mut PgConnection,
-        is_whole: bool,
-    ) -> Result<Self, sqlx::Error> {
+    /// Reads what rows and batches are proven with. Whether it is true is for [`judge`](Self::judge) to say.
+    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let mut recorded = Self::default();
         recorded.removed_ranges(connection).await?;
         recorded.erased_rows(connection).await?;
-        if !is_whole {
-            return Ok(recorded);
-        }
-        recorded.removals(connection).await?;
-        recorded.erasures(connection).await?;
-        recorded.small_tables(connection).await?;
         Ok(recorded)
     }
 
+    /// Compares removals and erasures with the events that tell of them.
+    pub(super) async fn judge(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        self.removals(connection).await?;
+        self.erasures(connection).await
+    }
+
     async fn removed_ranges(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT writer_id, batch, from_leaf, rows, hashes, partition FROM audit.removals WHERE batch IS NOT NULL ORDER BY writer_id, batch, from_leaf";
+        let query = "SELECT writer_id, batch, from_leaf, rows, hashes, partition, parent FROM audit.removals WHERE batch IS NOT NULL ORDER BY writer_id, batch, from_leaf";
         binary::read(connection, query, |mut row| {
             let (writer, batch) = (row.uuid()?, row.i64()?);
             let (from_leaf, rows, hashes) = (row.i64()?, row.i64()?, row.field()?);
-            let month = row.field()?.and_then(month_of_partition);
+            let (partition, parent) = (row.field()?, row.field()?);
+            let month = partition
+                .zip(parent)
+                .and_then(|(name, parent)| month_of_partition(name, parent));
             if let (Some(writer), Some(batch), Some(hashes)) = (writer, batch, hashes) {
                 let number = |n: Option<i64>| n.and_then(|n| n.try_into().ok()).unwrap_or_default();
                 self.removed
@@ -154,12 +203,19 @@ impl Recorded {
     }
 
     async fn erased_rows(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let query = "SELECT id, content_hash, remaining_hash, cardinality(fields) = 0 FROM audit.erasures ORDER BY number";
+        let query = "SELECT id, content_hash, remaining_hash, cardinality(fields) = 0, table_name, writer_id, seq FROM audit.erasures ORDER BY number";
         binary::read(connection, query, |mut row| {
             let (id, first, left) = (row.uuid()?, row.fixed()?, row.fixed()?);
             let is_whole = row.is_true()?;
-            if let (Some(id), Some(first), Some(left)) = (id, first, left) {
-                let erased = self.erased.entry(id).or_insert(Erased {
+            let name = row.field()?.unwrap_or_default();
+            let table = TABLES.iter().position(|table| table.as_bytes() == name);
+            let table = table.and_then(|table| u8::try_from(table).ok());
+            let (writer, seq) = (row.uuid()?, row.i64()?);
+            if let (Some(table), Some(id), Some(writer), Some(seq), Some(first), Some(left)) =
+                (table, id, writer, seq, first, left)
+            {
+                let key = (table, id, writer, seq);
+                let erased = self.erased.entry(key).or_insert(Erased {
                     first,
                     left,
                     is_whole,
@@ -173,23 +229,29 @@ impl Recorded {
     }
 
     async fn removals(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        for row in sqlx::query(REMOVALS)
+        for row in sqlx::query(AssertSqlSafe(removals()))
             .persistent(false)
             .fetch_all(connection)
             .await?
         {
-            let (partition, at, by, rows, is_recorded, is_early): (
-                String,
-                String,
-                String,
-                i64,
-                bool,
-                bool,
-            ) = FromRow::from_row(&row)?;
+            let (partition, at, by, rows): (String, String, String, String) = (
+                row.try_get(0)?,
+                row.try_get(1)?,
+                row.try_get(2)?,
+                row.try_get(3)?,
+            );
+            let (is_recorded, is_early, is_still_there): (bool, bool, bool) =
+                (row.try_get(4)?, row.try_get(5)?, row.try_get(6)?);
             let what = format!("{partition}: {rows} rows by {by} at {at}");
             if !is_recorded {
                 let finding = Finding::new(Kind::RemovalUnrecorded, what);
                 self.findings.push(finding);
+            } else if is_still_there {
+                let what = format!(
+                    "{what}: others of that month, which were there before, are still there"
+                );
+                self.findings
+                    .push(Finding::new(Kind::RemovalUnrecorded, what));
             } else if is_early {
                 self.findings.push(Finding::new(Kind::RemovalEarly, what));
             } else {
@@ -200,39 +262,41 @@ impl Recorded {
     }
 
     async fn erasures(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        for row in sqlx::query(ERASURES)
+        for row in sqlx::query(AssertSqlSafe(erasures()))
             .persistent(false)
             .fetch_all(connection)
             .await?
         {
-            let rows: i64 = row.try_get(1)?;
-            let (by, at): (Option<String>, Option<String>) = (row.try_get(2)?, row.try_get(3)?);
+            let (rows, is_recorded, fields): (String, bool, String) =
+                (row.try_get(0)?, row.try_get(3)?, row.try_get(4)?);
+            let (by, at): (Option<String>, Option<String>) = (row.try_get(1)?, row.try_get(2)?);
             let what = format!(
                 "the content of {rows} rows by {} at {}",
                 by.unwrap_or_default(),
                 at.unwrap_or_default()
             );
-            if row.try_get::<Option<bool>, _>(4)? == Some(true) {
-                let fields: Vec<String> = row.try_get(5)?;
-                self.notes.push(if fields.is_empty() {
-                    format!("erased {what}")
-                } else {
-                    // There is one hash of all content, which nothing of it can be compared with any more.
-                    format!("erased {}, of {what}; that the rest of the content was so before is not proven", fields.join(", "))
-                });
-            } else {
+            if !is_recorded {
                 let detail = format!(
                     "{what}: the rows of audit.erasures are not those that its event tells of"
                 );
                 self.findings
                     .push(Finding::new(Kind::ErasureUnrecorded, detail));
+            } else if fields.is_empty() {
+                self.notes.push(format!("erased {what}"));
+            } else {
+                // There is one hash of all content, which nothing of it can be compared with any more.
+                self.notes.push(format!("erased {fields}, of {what}; that the rest of the content was so before is not proven"));
             }
         }
         Ok(())
     }
 
-    async fn small_tables(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        for row in sqlx::query(SMALL)
+    /// Compares holds, lifts and settings with the events that tell of them.
+    pub(super) async fn small_tables(
+        &mut self,
+        connection: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        for row in sqlx::query(AssertSqlSafe(small_tables()))
             .persistent(false)
             .fetch_all(connection)
             .await?

@@ -2,10 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, Executor as _};
 use tracing_audit::__program::ledger::layout::Columns;
 use tracing_audit::__program::ledger::leaf::{TablePrefix, leaf, leaf_of};
 use tracing_audit::__program::{Table, ledger};
@@ -13,7 +14,8 @@ use tracing_audit::__program::{Table, ledger};
 use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
 use super::binary::{self, Fields};
 use super::finding::{Finding, Kind};
-use super::recorded::Erased;
+use super::recorded::{Erased, RowKey};
+use super::shape::Leaves;
 
 /// Which of these rows no batch has.
 const WITHOUT_BATCH: &str = "
@@ -38,12 +40,16 @@ pub(super) struct Slice {
 /// The rows that are read, and what is known of them so far.
 pub(super) struct Rows<'a> {
     batches: &'a Batches,
-    erased: &'a HashMap<Uuid, Erased>,
+    erased: &'a HashMap<RowKey, Erased>,
+    /// The partitions; `None`: a table is none that has any.
+    leaves: Option<&'a Leaves>,
     slices: Vec<Slice>,
     next: AtomicUsize,
     pub(super) count: AtomicU64,
     pub(super) bytes: AtomicU64,
     findings: Mutex<Vec<Finding>>,
+    /// Whether a row was proven by what an erasure left.
+    pub(super) has_erased: AtomicBool,
     /// Whether only some batches are verified: rows of others are met, and are no finding.
     is_partial: bool,
     /// Rows whose batch was not read.
@@ -53,12 +59,14 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     pub(super) fn new(
         batches: &'a Batches,
-        erased: &'a HashMap<Uuid, Erased>,
+        erased: &'a HashMap<RowKey, Erased>,
+        leaves: Option<&'a Leaves>,
         is_partial: bool,
     ) -> Self {
         Self {
             batches,
             erased,
+            leaves,
             slices: if is_partial {
                 parts(batches)
             } else {
@@ -70,6 +78,7 @@ impl<'a> Rows<'a> {
             count: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             findings: Mutex::new(Vec::new()),
+            has_erased: AtomicBool::new(false),
         }
     }
 
@@ -82,7 +91,7 @@ impl<'a> Rows<'a> {
     /// Reads slices for as long as there is one that nobody reads.
     pub(super) async fn read(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         while let Some(slice) = self.slices.get(self.next.fetch_add(1, Relaxed)) {
-            let table = TableReader::new(slice.table, self.erased);
+            let table = TableReader::new(slice.table, self.erased, self.leaves.is_some());
             let query = table.query(slice);
             let (mut rows, mut bytes) = (0, 0);
             binary::read(connection, &query, |row| {
@@ -126,10 +135,27 @@ impl<'a> Rows<'a> {
                 seq,
             ));
         }
+        if read.is_erased {
+            self.has_erased.store(true, Relaxed);
+        }
         if read.is_edited {
             let detail = "its content is not what an erasure left of it";
             let table = TABLES[usize::from(read.seen.place.table)];
             self.find(Finding::new(Kind::RowEdited, detail).of_row(
+                table,
+                read.seen.id,
+                writer,
+                seq,
+            ));
+        }
+        let id_and_leaf = read.seen.id.zip(read.leaf);
+        let is_misplaced = id_and_leaf
+            .zip(self.leaves)
+            .is_some_and(|((id, leaf), leaves)| leaves.is_misplaced(leaf, id));
+        if is_misplaced {
+            let detail = "it stands in a partition of another time, where no reader looks for it";
+            let table = TABLES[usize::from(read.seen.place.table)];
+            self.find(Finding::new(Kind::RowsReordered, detail).of_row(
                 table,
                 read.seen.id,
                 writer,
@@ -186,6 +212,34 @@ impl<'a> Rows<'a> {
             if without.contains(&(writer, seq)) {
                 self.find(finding);
             }
+        }
+        Ok(())
+    }
+
+    /// Counts the rows that no range of ids has reached: those that stand in a partition of another time, and those without an id.
+    pub(super) async fn count_unreached(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), sqlx::Error> {
+        // With one slice of each table, there are no ranges.
+        if self.is_partial || self.slices.len() <= TABLES.len() {
+            return Ok(());
+        }
+        connection.execute("SET LOCAL enable_indexscan = off; SET LOCAL enable_indexonlyscan = off; SET LOCAL enable_bitmapscan = off").await?;
+        let counts = TABLES.map(|table| format!("(SELECT count(*) FROM audit.{table})"));
+        let query = format!("SELECT {}", counts.join(" + "));
+        let there: i64 = sqlx::query_scalar(AssertSqlSafe(query))
+            .persistent(false)
+            .fetch_one(connection)
+            .await?;
+        let unreached = u64::try_from(there)
+            .unwrap_or_default()
+            .saturating_sub(self.count.load(Relaxed));
+        if unreached > 0 {
+            let detail = format!(
+                "{unreached} rows that are not found by their ids: they have none, or stand in a partition of another time"
+            );
+            self.find(Finding::new(Kind::RowInserted, detail));
         }
         Ok(())
     }
@@ -280,12 +334,14 @@ fn parts(batches: &Batches) -> Vec<Slice> {
 
 /// Reads the rows of a table.
 struct TableReader<'a> {
-    erased: &'a HashMap<Uuid, Erased>,
+    erased: &'a HashMap<RowKey, Erased>,
     number: u8,
     name: &'static str,
     columns: &'static Columns,
     prefix: TablePrefix,
     is_dead_letters: bool,
+    /// Whether the partition of each row is read.
+    has_leaf: bool,
     /// What is left of a content that was erased.
     blank: Vec<u8>,
 }
@@ -307,12 +363,16 @@ struct Read {
     seen: Seen,
     /// Whether its content was erased, and is not what the erasure left.
     is_edited: bool,
+    /// Whether an erasure tells of it.
+    is_erased: bool,
     /// Of a dead letter: its `created_at`.
     dead_since: Option<i64>,
+    /// The partition.
+    leaf: Option<u32>,
 }
 
 impl<'a> TableReader<'a> {
-    fn new(number: u8, erased: &'a HashMap<Uuid, Erased>) -> Self {
+    fn new(number: u8, erased: &'a HashMap<RowKey, Erased>, has_leaves: bool) -> Self {
         let name = TABLES[usize::from(number)];
         let table = Table::of_name(name);
         let columns = Columns::of(name).unwrap_or_else(Columns::of_dead_letters);
@@ -323,15 +383,15 @@ impl<'a> TableReader<'a> {
             columns,
             prefix: TablePrefix::new(name),
             is_dead_letters: table.is_none(),
+            has_leaf: has_leaves && table.is_some(),
             blank: blank(columns),
         }
     }
 
     fn query(&self, slice: &Slice) -> String {
         let mut columns: Vec<&str> = self.columns.all().collect();
-        if self.is_dead_letters {
-            columns.push("created_at");
-        }
+        columns.extend(self.is_dead_letters.then_some("created_at"));
+        columns.extend(self.has_leaf.then_some("tableoid"));
         let mut query = format!("SELECT {} FROM audit.{}", columns.join(", "), self.name);
         let conditions: Vec<String> = [(">=", slice.from), ("<", slice.to)]
             .into_iter()
@@ -357,7 +417,10 @@ impl<'a> TableReader<'a> {
         let seq = fields.i64()?.unwrap_or_default();
         let mut leaf = leaf(&self.prefix, core, content);
         let mut is_edited = false;
-        if let Some(erased) = id.and_then(|id| self.erased.get(&id)) {
+        let erased = id
+            .zip(writer)
+            .and_then(|(id, writer)| self.erased.get(&(self.number, id, writer, seq)));
+        if let Some(erased) = erased {
             // What was erased is proven by the hash that it had; what is left, by the erasure's.
             is_edited = leaf.content != erased.left || erased.is_whole && content != self.blank;
             leaf.content = erased.first;
@@ -377,8 +440,14 @@ impl<'a> TableReader<'a> {
                 is_blank: content.starts_with(&[0; 4]),
             },
             is_edited,
+            is_erased: erased.is_some(),
             dead_since: if self.is_dead_letters {
                 row.i64()?
+            } else {
+                None
+            },
+            leaf: if self.has_leaf {
+                row.fixed()?.map(u32::from_be_bytes)
             } else {
                 None
             },

@@ -469,7 +469,8 @@ fn key_of_a_witness_is_printed_as_one() {
     let mut note = Log::new(1, 1, 0).note(&place.log);
     checkpoint::cosign(&mut note, &key, 5).unwrap();
     let vkey = Vkey::parse(printed.trim()).unwrap();
-    let verified = checkpoint::verify_note(&note, place.log.vkey(), &[vkey]).unwrap();
+    let verified =
+        checkpoint::verify_note(&note, std::slice::from_ref(place.log.vkey()), &[vkey]).unwrap();
     assert_eq!(verified.cosignatures.len(), 1);
 }
 

@@ -894,6 +894,8 @@ ALTER TABLE audit.batches ADD CONSTRAINT batches_check1 CHECK ((octet_length(fin
 ALTER TABLE audit.batches ADD CONSTRAINT batches_dead_letters_check CHECK ((dead_letters >= 0));
 --@ ["constraint","audit.batches","batches_first_seq_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_first_seq_check CHECK ((first_seq >= 1));
+--@ ["constraint","audit.batches","batches_hashes",null,null]
+ALTER TABLE audit.batches ADD CONSTRAINT batches_hashes CHECK (((root IS NULL) = (fingerprints IS NULL)));
 --@ ["constraint","audit.batches","batches_library_version_check",null,null]
 ALTER TABLE audit.batches ADD CONSTRAINT batches_library_version_check CHECK ((octet_length(library_version) <= 256));
 --@ ["constraint","audit.batches","batches_mark_check",null,null]
@@ -2051,6 +2053,7 @@ BEGIN
     IF num_nonnulls(of_user, of_request, of_tenant, of_record) = 0 THEN
         RAISE EXCEPTION 'audit trail: an erasure is of a user, a request, a tenant or a record' USING ERRCODE = 'invalid_parameter_value';
     END IF;
+    fields := CASE WHEN fields IS NOT NULL THEN ARRAY(SELECT DISTINCT f FROM unnest(fields) f ORDER BY f) END;
     IF cardinality(fields) = 0 OR EXISTS (SELECT FROM unnest(fields) f WHERE (f = ANY (known) OR f LIKE 'metadata._%') IS NOT TRUE) THEN
         RAISE EXCEPTION 'audit trail: what can be erased are %, and metadata.NAME', array_to_string(known, ', ') USING ERRCODE = 'undefined_column';
     END IF;
@@ -5170,6 +5173,7 @@ DECLARE
     batches   bigint;
     hashed    bytea;
     referring text[];
+    proof     record;
     event     uuid;
     at        timestamptz;
 BEGIN
@@ -5228,6 +5232,18 @@ BEGIN
     IF cardinality(referring) > 0 THEN
         RAISE EXCEPTION 'audit_parts.%: not removed: %', leaf, array_to_string(referring, '; ')
             USING ERRCODE = 'object_in_use';
+    END IF;
+    -- The trail's own events that prove a row which stays (a hold, a setting, a removal, an erasure) are recorded anew.
+    IF plan.parent = 'events' THEN
+        FOR proof IN EXECUTE format(
+            'SELECT e.* FROM audit_parts.%I e WHERE e.service_name = ''postgres'' AND e.metadata ? ''sha256'' AND (e.action_type, e.target_type) IN ((''audit.hold_placed'', ''legal_hold''),
+                (''audit.hold_lifted'', ''legal_hold''), (''audit.setting_changed'', ''setting''), (''audit.partition_removed'', ''partition''), (''audit.erased'', ''erasure''))
+                AND EXISTS (SELECT FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq = e.seq AND b.last_seq = e.seq)
+                AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id) ORDER BY e.created_at, e.id', leaf)
+        LOOP
+            PERFORM audit.append_event(proof.action_type, proof.target_type, proof.target_id, proof.input_summary, proof.request_id, proof.tenant_id,
+                jsonb_build_object('first_recorded_by', proof.user_id, 'first_recorded_at', proof.created_at) || proof.metadata);
+        END LOOP;
     END IF;
     -- Last, since from here to the commit nobody reads the table.
     PERFORM audit.run_with_short_waits(format('ALTER TABLE audit.%I DETACH PARTITION audit_parts.%I', plan.parent, leaf));
@@ -5699,6 +5715,10 @@ BEGIN
     old_size := size;
     -- What commits later has a number from here on.
     SELECT pg_snapshot_xmin(s), pg_snapshot_xmax(s) INTO next, newest FROM pg_current_snapshot() s;
+    -- A number of another server, from which the caller's connection was led to this one.
+    IF since > newest THEN
+        since := '0';
+    END IF;
     -- In a restored database, batches have numbers of the server that it comes from; a look at all of them finds them. With each
     -- batch those of its writer before it, whatever transactions they are of.
     WITH found AS MATERIALIZED (
@@ -5724,7 +5744,9 @@ BEGIN
     FOR hashed IN
         SELECT k.place, h.root, h.fingerprints FROM (
             SELECT array_agg(k.writer_id) AS of_writers, array_agg(k.first_seq) AS of_firsts
-            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL) w,
+            FROM unnest(writers, firsts) k (writer_id, first_seq) JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq AND b.root IS NULL
+            -- Those that Postgres has made itself. What a program says of a batch could let this read the whole trail for each.
+            WHERE NOT EXISTS (SELECT FROM audit.writers r WHERE r.writer_id = b.writer_id)) w,
             audit.hash_batches(w.of_writers, w.of_firsts) h
             JOIN unnest(writers, firsts) WITH ORDINALITY AS k (writer_id, first_seq, place) ON k.writer_id = h.writer_id AND k.first_seq = h.first_seq
         WHERE w.of_writers IS NOT NULL
@@ -5760,6 +5782,13 @@ BEGIN
         END IF;
         height := height + 1;
     END LOOP;
+    -- Those of another server are found by a look at all, and by no other: until there are none, it is the next one as well.
+    IF since = '0' AND found_to IS NOT NULL AND EXISTS (
+        SELECT FROM audit.batches b WHERE b.added_by >= pg_snapshot_xmax(pg_current_snapshot())
+            AND NOT EXISTS (SELECT FROM audit.ledger l WHERE l.writer_id = b.writer_id AND l.first_seq = b.first_seq))
+    THEN
+        next := '0';
+    END IF;
 END
 $function$
 ;
