@@ -99,7 +99,7 @@ pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Err
                 notice.anchor(),
                 notice.witness(),
                 notice,
-            )
+            );
         })
     } else {
         Arc::new(|notice: &Notice| {

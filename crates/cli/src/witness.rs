@@ -42,7 +42,7 @@ pub(crate) struct Witness {
     /// forget what it has cosigned since. If it is lost, make a new key.
     #[arg(long, value_name = "FOLDER", verbatim_doc_comment)]
     state: PathBuf,
-    /// The address to listen on: requests go to http://ADDRESS/add-checkpoint.
+    /// The address to listen on; checkpoints are sent to /add-checkpoint there.
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:7380")]
     listen: SocketAddr,
 }
@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Witness) -> Result<ExitCode, Error> {
         complain(&format!("the witness {vkey} listens on http://{address}"));
         let mut signalled = Ok(());
         server::serve(cosigner, listener, async {
-            signalled = tail::signal().await
+            signalled = tail::signal().await;
         })
         .await;
         signalled.map_err(Error::Runtime)

@@ -18,7 +18,7 @@ use crate::sink::backoff::Backoff;
 const SHOW_EVERY: Duration = Duration::from_mins(1);
 
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What came of showing a checkpoint to a witness.
 #[derive(Debug)]

@@ -54,12 +54,9 @@ pub(super) async fn serve(
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                 return;
             };
-            let stream = match listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(_) => {
-                    sleep(NO_ROOM).await;
-                    continue;
-                }
+            let Ok((stream, _)) = listener.accept().await else {
+                sleep(NO_ROOM).await;
+                continue;
             };
             let (cosigner, ended) = (Arc::clone(&cosigner), ending.subscribe());
             tokio::spawn(async move {

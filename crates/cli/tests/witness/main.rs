@@ -114,7 +114,9 @@ impl Witness {
         self.told = Arc::clone(&told);
         thread::spawn(move || {
             for line in stderr.lines().map_while(Result::ok) {
-                *told.lock().unwrap() += &format!("{line}\n");
+                let mut told = told.lock().unwrap();
+                told.push_str(&line);
+                told.push('\n');
             }
         });
         self.child = Some(child);

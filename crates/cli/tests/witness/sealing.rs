@@ -462,7 +462,8 @@ fn keep_printed(out: impl std::io::Read, log: &Vkey, witness: &Vkey, cosigned: &
             note.clear();
             continue;
         }
-        note += &format!("{line}\n");
+        note.push_str(&line);
+        note.push('\n');
     }
 }
 

@@ -384,8 +384,8 @@ fn full_disk_costs_cosignatures_and_nothing_else() {
         &place.log,
         &witness.vkey,
     );
-    let filler = witness.state.join("filler");
-    let filled = fs::write(&filler, vec![0; 1 << 20]).unwrap_err();
+    let large = witness.state.join("large");
+    let filled = fs::write(&large, vec![0; 1 << 20]).unwrap_err();
     assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
     let second = Log::new(9, 9, 0);
     assert_eq!(witness.post(second.request(5, &place.log)).status, 500);
@@ -399,7 +399,7 @@ fn full_disk_costs_cosignatures_and_nothing_else() {
             .status,
         500
     );
-    fs::remove_file(&filler).unwrap();
+    fs::remove_file(&large).unwrap();
     cosignatures(
         &witness.post(second.request(5, &place.log)),
         &second,
