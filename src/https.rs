@@ -5,7 +5,9 @@
 use hyper_util::client::legacy::connect::HttpConnector;
 
 #[cfg(any(feature = "tls-ring", feature = "tls-aws-lc-rs"))]
-pub(crate) use with_rustls::{Connector, builder, connector, connector_with, native_roots};
+pub(crate) use with_rustls::{Connector, connector};
+#[cfg(all(feature = "otlp", any(feature = "tls-ring", feature = "tls-aws-lc-rs")))]
+pub(crate) use with_rustls::{builder, connector_with, native_roots};
 #[cfg(not(any(feature = "tls-ring", feature = "tls-aws-lc-rs")))]
 pub(crate) use without::{Connector, connector};
 
