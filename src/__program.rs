@@ -88,6 +88,10 @@ pub mod ledger {
 /// The sealer.
 #[cfg(feature = "seal")]
 pub mod seal {
+    #[cfg(feature = "seal-bucket")]
+    pub use crate::config::seal::bucket::BucketUrl;
     pub use crate::config::seal::{Place, SealConfig};
+    #[cfg(feature = "seal-bucket")]
+    pub use crate::seal::Bucket;
     pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};
 }

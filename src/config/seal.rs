@@ -4,6 +4,9 @@
     allow(dead_code, unreachable_pub, reason = "the program has more places")
 )]
 
+#[cfg(feature = "seal-bucket")]
+pub(crate) mod bucket;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,6 +14,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "seal-bucket")]
+use self::bucket::BucketUrl;
 use crate::error::BuildError;
 use crate::ledger::key::{MemoryKey, Signer};
 
@@ -21,6 +26,9 @@ const LONGEST_INTERVAL: Duration = Duration::from_mins(1);
 /// Where checkpoints are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// An S3-compatible bucket.
+    #[cfg(feature = "seal-bucket")]
+    Bucket(BucketUrl),
     /// A folder of this machine, or one that is mounted.
     Folder(PathBuf),
     /// Standard output: checkpoints alone.
@@ -28,14 +36,21 @@ pub enum Place {
 }
 
 impl Place {
-    /// Reads the path of a folder.
+    /// Reads the path of a folder, or the address `s3://BUCKET/PREFIX` of a bucket.
     ///
     /// # Errors
-    /// If it is a URL.
+    /// If it is another URL.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        #[cfg(feature = "seal-bucket")]
+        if BucketUrl::is_meant(text) {
+            return BucketUrl::parse(text).map(Self::Bucket);
+        }
         match text.split_once("://") {
             None if text.is_empty() => Err("it is empty"),
             None => Ok(Self::Folder(PathBuf::from(text))),
+            Some(_) if cfg!(feature = "seal-bucket") => {
+                Err("it is neither the path of a folder nor s3://BUCKET/PREFIX")
+            }
             Some(_) => Err("it is not the path of a folder"),
         }
     }
@@ -65,7 +80,7 @@ impl Place {
 #[must_use = "it does nothing until it is given to Builder::seal"]
 pub struct Seal {
     key: Zeroizing<String>,
-    anchors: Vec<String>,
+    anchors: Vec<Result<Place, &'static str>>,
     folders: Vec<PathBuf>,
     interval: Option<Duration>,
 }
@@ -103,6 +118,20 @@ impl Seal {
         self
     }
 
+    /// Adds an S3-compatible bucket, as `s3://BUCKET/PREFIX`, in which checkpoints, tiles and entries are published. Its Object
+    /// Lock with a default retention keeps what is there from everybody, also from whoever has these credentials
+    /// (docs/tamper-evidence.md says how it is set up).
+    ///
+    /// Credentials, region and endpoint are taken from the environment variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+    /// `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL` and so on, or from the service of the machine that has them. While the log
+    /// grows, a checkpoint is published every 10 s, else once a minute: every request costs. An `https` endpoint, and so
+    /// AWS itself, needs feature `tls-ring` or `tls-aws-lc-rs`.
+    #[cfg(feature = "seal-bucket")]
+    pub fn anchor_bucket(mut self, url: &str) -> Self {
+        self.anchors.push(BucketUrl::parse(url).map(Place::Bucket));
+        self
+    }
+
     /// Sets how often batches are sealed that were committed meanwhile. Default 500 ms, range 10 ms to 1 minute. A
     /// checkpoint is signed at once when batches were sealed, and after 2 s without any.
     pub fn interval(mut self, interval: Duration) -> Self {
@@ -123,7 +152,7 @@ impl Seal {
             .map(Place::Folder)
             .collect::<Vec<_>>();
         for anchor in self.anchors {
-            let place = Place::parse(&anchor).map_err(|why| error("the anchor", why.to_owned()))?;
+            let place = anchor.map_err(|why| error("the anchor", why.to_owned()))?;
             anchors.push(place);
         }
         Ok(SealConfig::new(Arc::new(key), anchors, self.interval))

@@ -5,7 +5,7 @@
 //! - [`edge`]: the right edge of the log's tree, of which roots and tiles are made
 //! - [`sealer`]: the loop that seals and signs
 //! - [`publisher`]: the loop of one anchor
-//! - [`anchor`]: where is published: a folder, standard output
+//! - [`anchor`]: where is published: a folder, a bucket, standard output
 //! - [`key_file`]: the file with the signing key
 //!
 //! **The database makes the log, one transaction after the other**, so any number of sealers see the same. What they sign
@@ -28,6 +28,8 @@ mod notice;
 mod publisher;
 mod sealer;
 
+#[cfg(feature = "seal-bucket")]
+pub use self::anchor::bucket::Bucket;
 pub use self::error::{AnchorError, SealError};
 pub use self::notice::{Notice, Notify};
 pub use self::sealer::{Outcome, Sealer};

@@ -41,10 +41,12 @@ pub(crate) struct Seal {
     /// The environment variable with the text of the signing key.
     #[arg(long, value_name = "NAME")]
     key_env: Option<String>,
-    /// Publishes in this folder; may be given several times.
+    /// Publishes in this folder, or bucket `s3://BUCKET/PREFIX`; may be given several times.
     ///
-    /// As C2SP's tlog-tiles. A folder is made if the one above it is there.
-    #[arg(long, value_name = "FOLDER", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
+    /// As C2SP's tlog-tiles. A folder is made if the one above it is there. A bucket should
+    /// have Object Lock with a default retention; credentials, region and endpoint are those
+    /// of the `AWS_*` environment variables. It gets a checkpoint every 10 s at most.
+    #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
     anchor: Vec<String>,
     /// Prints each checkpoint of another size, and one a minute.
     #[arg(long)]

@@ -8,6 +8,7 @@ pub(crate) mod nodes;
 pub(crate) mod published;
 mod recorded;
 mod rows;
+mod source;
 mod tiles;
 
 use clap::Args;
@@ -45,9 +46,10 @@ pub(crate) struct Verify {
     /// The log's verifier key, or a file with it: who must have signed the checkpoint.
     #[arg(long, value_name = "KEY")]
     key: Option<String>,
-    /// The checkpoint that the log is compared with, or the folder in which it is published.
+    /// The checkpoint that the log is compared with, or where it is published: a folder, or a
+    /// bucket `s3://BUCKET/PREFIX`.
     ///
-    /// With the folder, what was published of the log tells which entry was changed and how.
+    /// With the folder or bucket, what was published of the log tells which entry was changed and how.
     /// Without this, the newest one that the database has beside the log: whoever can change
     /// the log can put back an older one.
     #[arg(long, value_name = "PATH", verbatim_doc_comment)]
