@@ -178,3 +178,21 @@ impl SealConfig {
         }
     }
 }
+
+#[cfg(all(test, feature = "seal-bucket"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_is_an_anchor_and_its_address_has_no_credentials() {
+        let key = MemoryKey::generate("example.com/trail").unwrap();
+        let seal = |url| Seal::new(key.secret_text().as_str()).anchor_bucket(url);
+        let config = seal("s3://audit/trail").config().unwrap();
+        let url = BucketUrl::parse("s3://audit/trail").unwrap();
+        assert_eq!(config.anchors, [Place::Bucket(url)]);
+        let wrong = seal("s3://id:password@audit/trail");
+        let shown = format!("{wrong:?} {:?}", wrong.clone().config().unwrap_err());
+        assert!(shown.contains("AWS_*"), "{shown}");
+        assert!(!shown.contains("password"), "{shown}");
+    }
+}
