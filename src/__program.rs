@@ -88,9 +88,13 @@ pub mod ledger {
 /// The sealer.
 #[cfg(feature = "seal")]
 pub mod seal {
+    #[cfg(feature = "seal-bucket")]
+    pub use crate::config::seal::bucket::BucketUrl;
     #[cfg(feature = "seal-witness")]
     pub use crate::config::seal::witness::Witness;
     pub use crate::config::seal::{Place, SealConfig};
+    #[cfg(feature = "seal-bucket")]
+    pub use crate::seal::Bucket;
     #[cfg(feature = "seal-witness")]
     pub use crate::seal::WitnessError;
     pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};

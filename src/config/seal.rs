@@ -4,6 +4,8 @@
     allow(dead_code, unreachable_pub, reason = "the program has more places")
 )]
 
+#[cfg(feature = "seal-bucket")]
+pub(crate) mod bucket;
 #[cfg(feature = "seal-witness")]
 pub(crate) mod witness;
 
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+#[cfg(feature = "seal-bucket")]
+use self::bucket::BucketUrl;
 #[cfg(feature = "seal-witness")]
 use self::witness::Witness;
 use crate::error::BuildError;
@@ -26,6 +30,9 @@ const LONGEST_INTERVAL: Duration = Duration::from_mins(1);
 /// Where checkpoints are published.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
+    /// An S3-compatible bucket.
+    #[cfg(feature = "seal-bucket")]
+    Bucket(BucketUrl),
     /// A folder of this machine, or one that is mounted.
     Folder(PathBuf),
     /// Standard output: checkpoints alone.
@@ -33,14 +40,21 @@ pub enum Place {
 }
 
 impl Place {
-    /// Reads the path of a folder.
+    /// Reads the path of a folder, or the address `s3://BUCKET/PREFIX` of a bucket.
     ///
     /// # Errors
-    /// If it is a URL.
+    /// If it is another URL.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
+        #[cfg(feature = "seal-bucket")]
+        if BucketUrl::is_meant(text) {
+            return BucketUrl::parse(text).map(Self::Bucket);
+        }
         match text.split_once("://") {
             None if text.is_empty() => Err("it is empty"),
             None => Ok(Self::Folder(PathBuf::from(text))),
+            Some(_) if cfg!(feature = "seal-bucket") => {
+                Err("it is neither the path of a folder nor s3://BUCKET/PREFIX")
+            }
             Some(_) => Err("it is not the path of a folder"),
         }
     }
@@ -71,7 +85,7 @@ impl Place {
 pub struct Seal {
     key: Zeroizing<String>,
     old_keys: Vec<String>,
-    anchors: Vec<String>,
+    anchors: Vec<Result<Place, &'static str>>,
     folders: Vec<PathBuf>,
     #[cfg(feature = "seal-witness")]
     witnesses: Vec<(String, String)>,
@@ -137,6 +151,20 @@ impl Seal {
         self
     }
 
+    /// Adds an S3-compatible bucket, as `s3://BUCKET/PREFIX`, in which checkpoints, tiles and entries are published. Its Object
+    /// Lock with a default retention keeps what is there from everybody, also from whoever has these credentials
+    /// (docs/tamper-evidence.md says how it is set up).
+    ///
+    /// Credentials, region and endpoint are taken from the environment variables `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`,
+    /// `AWS_SESSION_TOKEN`, `AWS_REGION`, `AWS_ENDPOINT_URL` and so on, or from the service of the machine that has them. While the log
+    /// grows, a checkpoint is published every 10 s, else once a minute: every request costs. An `https` endpoint, and so
+    /// AWS itself, needs feature `tls-ring` or `tls-aws-lc-rs`.
+    #[cfg(feature = "seal-bucket")]
+    pub fn anchor_bucket(mut self, url: &str) -> Self {
+        self.anchors.push(BucketUrl::parse(url).map(Place::Bucket));
+        self
+    }
+
     /// Sets how often batches are sealed that were committed meanwhile. Default 500 ms, range 10 ms to 1 minute. A
     /// checkpoint is signed at once when batches were sealed, and after 2 s without any.
     pub fn interval(mut self, interval: Duration) -> Self {
@@ -157,7 +185,7 @@ impl Seal {
             .map(Place::Folder)
             .collect::<Vec<_>>();
         for anchor in self.anchors {
-            let place = Place::parse(&anchor).map_err(|why| error("the anchor", why.to_owned()))?;
+            let place = anchor.map_err(|why| error("the anchor", why.to_owned()))?;
             anchors.push(place);
         }
         let config = SealConfig::new(Arc::new(key), anchors, self.interval);
@@ -263,5 +291,23 @@ impl SealConfig {
         return !self.witnesses.is_empty();
         #[cfg(not(feature = "seal-witness"))]
         false
+    }
+}
+
+#[cfg(all(test, feature = "seal-bucket"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bucket_is_an_anchor_and_its_address_has_no_credentials() {
+        let key = MemoryKey::generate("example.com/trail").unwrap();
+        let seal = |url| Seal::new(key.secret_text().as_str()).anchor_bucket(url);
+        let config = seal("s3://audit/trail").config().unwrap();
+        let url = BucketUrl::parse("s3://audit/trail").unwrap();
+        assert_eq!(config.anchors, [Place::Bucket(url)]);
+        let wrong = seal("s3://id:password@audit/trail");
+        let shown = format!("{wrong:?} {:?}", wrong.clone().config().unwrap_err());
+        assert!(shown.contains("AWS_*"), "{shown}");
+        assert!(!shown.contains("password"), "{shown}");
     }
 }

@@ -108,6 +108,18 @@ pub enum AnchorError {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// A bucket does not answer, or refuses.
+    #[cfg(feature = "seal-bucket")]
+    #[error("{object}: {why}")]
+    Bucket {
+        /// The object.
+        object: String,
+        /// Why. It has no source: what a server says of a request may hold its signature.
+        why: BucketFault,
+    },
+    /// Another process has published a checkpoint since this one began.
+    #[error("another sealer keeps publishing there")]
+    Overtaken,
     /// Standard output does not take the checkpoint.
     #[error("standard output: {0}")]
     Stdout(#[source] io::Error),
@@ -163,4 +175,87 @@ pub enum AnchorError {
     /// The database cannot be read, or disagrees with the anchor.
     #[error("{0}")]
     Ledger(#[from] SealError),
+}
+
+/// Why a bucket does not do what it is asked for. It holds no credentials, and no text of a server but one word.
+#[cfg(feature = "seal-bucket")]
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BucketFault {
+    /// The environment variables do not name a bucket that can be reached.
+    #[error("the AWS_* environment variables do not say how to reach it: {why}")]
+    Settings {
+        /// What is wrong.
+        why: String,
+    },
+    /// There is no connection, or it broke.
+    #[error("cannot reach {host}: {why}{}", without_credentials(.host))]
+    Unreachable {
+        /// The host, and the port if there is one.
+        host: String,
+        /// The cause.
+        why: String,
+    },
+    /// There was no answer in time.
+    #[error("{host} did not answer within {seconds} s{}", without_credentials(.host))]
+    NoAnswer {
+        /// The host, and the port if there is one.
+        host: String,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// The server refused.
+    #[error("{host} answered {status} {code}{}", advice(*.status, .code, .region.as_deref()))]
+    Refused {
+        /// The host, and the port if there is one.
+        host: String,
+        /// The status of the answer.
+        status: u16,
+        /// The error code in the answer; may be empty.
+        code: String,
+        /// The region that the answer names.
+        region: Option<String>,
+    },
+    /// The server writes what it was to write on a condition only.
+    #[error(
+        "the server does not heed If-None-Match and If-Match, so what is there could be overwritten: nothing is published. Name a \
+         bucket of another server"
+    )]
+    Unconditional,
+    /// The answer is not what a bucket answers.
+    #[error("the answer of the server cannot be read")]
+    Unreadable,
+}
+
+/// Says why a machine's own service for credentials is asked.
+#[cfg(feature = "seal-bucket")]
+fn without_credentials(host: &str) -> &'static str {
+    if host.starts_with("169.254.") {
+        ", which would have credentials: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set"
+    } else {
+        ""
+    }
+}
+
+/// Returns what to do about a refusal.
+#[cfg(feature = "seal-bucket")]
+fn advice(status: u16, code: &str, region: Option<&str>) -> String {
+    let advice = match (code, status) {
+        ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken", _) => {
+            "it does not accept the credentials: check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN"
+        }
+        ("RequestTimeTooSkewed", _) => "set this machine's clock",
+        ("NoSuchBucket", _) => {
+            "create the bucket, with Object Lock and a default retention, or check AWS_ENDPOINT_URL and AWS_REGION"
+        }
+        (_, 301 | 307) | ("AuthorizationHeaderMalformed", _) => match region {
+            Some(region) => return format!(": set AWS_REGION={region}"),
+            None => "the bucket is in another region: set AWS_REGION",
+        },
+        (_, 401 | 403) => {
+            "the credentials need the rights s3:GetObject and s3:PutObject below the prefix, and s3:ListBucket on the bucket"
+        }
+        _ => return String::new(),
+    };
+    format!(": {advice}")
 }

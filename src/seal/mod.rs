@@ -5,7 +5,7 @@
 //! - [`edge`]: the right edge of the log's tree, of which roots and tiles are made
 //! - [`sealer`]: the loop that seals and signs
 //! - [`publisher`]: the loop of one anchor
-//! - [`anchor`]: where is published: a folder, standard output
+//! - [`anchor`]: where is published: a folder, a bucket, standard output
 //! - `witness`: who cosigns what was signed (feature `seal-witness`)
 //! - [`key_file`]: the file with the signing key
 //!
@@ -32,6 +32,8 @@ mod signed;
 #[cfg(feature = "seal-witness")]
 mod witness;
 
+#[cfg(feature = "seal-bucket")]
+pub use self::anchor::bucket::Bucket;
 pub use self::error::{AnchorError, SealError};
 pub use self::notice::{Notice, Notify};
 pub use self::sealer::{Outcome, Sealer};

@@ -33,6 +33,9 @@ pub(super) const MOST_HASHES: u64 = 10_000;
 /// How many entries are read at a time, and published in one step: 16 bundles.
 const MOST_ENTRIES: u64 = 16 * 256;
 
+/// How many times to begin again at once when another sealer has published meanwhile.
+const OVERTAKEN: u32 = 3;
+
 /// Publishes at one anchor.
 pub(super) struct Publisher {
     anchor: Anchor,
@@ -145,7 +148,14 @@ impl Publisher {
 
     /// Publishes a checkpoint, and before that what it is of and is not there yet.
     pub(super) async fn publish(&mut self, signed: &Signed) -> Result<(), AnchorError> {
-        let published = self.try_publish(signed).await;
+        let mut published = self.try_publish(signed).await;
+        // By whoever was faster: the next time there may be nothing left to do.
+        for _ in 0..OVERTAKEN {
+            if !matches!(published, Err(AnchorError::Overtaken)) {
+                break;
+            }
+            published = self.try_publish(signed).await;
+        }
         match &published {
             Ok(()) => self.last = Some((signed.head.size, Instant::now())),
             Err(AnchorError::Ledger(error)) if error.is_disagreement() => {

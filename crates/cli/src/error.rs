@@ -68,6 +68,15 @@ pub(crate) enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// A bucket is none.
+    #[error("{0}")]
+    BucketUrl(&'static str),
+    /// What is published cannot be read.
+    #[error("{0}")]
+    Published(tracing_audit::__program::seal::AnchorError),
+    /// No checkpoint is published there.
+    #[error("{0} has no checkpoint: publish one with `tracing-audit seal --anchor {0}`")]
+    NotPublished(String),
     /// Nothing was sealed.
     #[error(transparent)]
     Seal(#[from] tracing_audit::__program::seal::SealError),

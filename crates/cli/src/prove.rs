@@ -49,7 +49,7 @@ pub(crate) struct Prove {
     /// The log's verifier key, or a file with it; with older keys of the log too, the one that signed is found.
     #[arg(long, value_name = "KEY", required = true)]
     key: Vec<String>,
-    /// The checkpoint that the proof leads to; else the newest one that the database has.
+    /// The checkpoint that the proof leads to, or where it is published, as for `verify`; else the newest one that the database has.
     #[arg(long, value_name = "PATH")]
     checkpoint: Option<PathBuf>,
     /// Writes each proof to a file `<id>.tlog-proof` in this folder, instead of printing it.

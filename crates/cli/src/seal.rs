@@ -53,10 +53,12 @@ pub(crate) struct Seal {
     /// anchor has a checkpoint by the new key.
     #[arg(long, value_name = "KEY", verbatim_doc_comment)]
     old_key: Vec<String>,
-    /// Publishes in this folder; may be given several times.
+    /// Publishes in this folder, or bucket `s3://BUCKET/PREFIX`; may be given several times.
     ///
-    /// As C2SP's tlog-tiles. A folder is made if the one above it is there.
-    #[arg(long, value_name = "FOLDER", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
+    /// As C2SP's tlog-tiles. A folder is made if the one above it is there. A bucket should
+    /// have Object Lock with a default retention; credentials, region and endpoint are those
+    /// of the `AWS_*` environment variables. It gets a checkpoint every 10 s at most.
+    #[arg(long, value_name = "PLACE", value_parser = NonEmptyStringValueParser::new(), verbatim_doc_comment)]
     anchor: Vec<String>,
     /// Has each checkpoint cosigned by this witness (`tracing-audit witness`); may be given several times.
     ///

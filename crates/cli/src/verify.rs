@@ -10,6 +10,7 @@ mod recorded;
 mod rows;
 mod shape;
 mod since;
+mod source;
 mod tiles;
 
 use clap::Args;
@@ -51,9 +52,10 @@ pub(crate) struct Verify {
     /// to be accepted as well.
     #[arg(long, value_name = "KEY", verbatim_doc_comment)]
     key: Vec<String>,
-    /// The checkpoint that the log is compared with, or the folder in which it is published.
+    /// The checkpoint that the log is compared with, or where it is published: a folder, or a
+    /// bucket `s3://BUCKET/PREFIX`.
     ///
-    /// With the folder, what was published of the log tells which entry was changed and how.
+    /// With the folder or bucket, what was published of the log tells which entry was changed and how.
     /// Without this, the newest one that the database has beside the log: whoever can change
     /// the log can put back an older one.
     #[arg(long, value_name = "PATH", verbatim_doc_comment)]

@@ -1,11 +1,17 @@
 //! Where checkpoints are published.
 
+#[cfg(feature = "seal-bucket")]
+pub(super) mod bucket;
 mod folder;
 mod stdout;
 
 use std::path::PathBuf;
+#[cfg(feature = "seal-bucket")]
+use std::sync::Arc;
 use std::time::Duration;
 
+#[cfg(feature = "seal-bucket")]
+use self::bucket::{Bucket, Publishing};
 use self::folder::{Content, Folder};
 use super::error::AnchorError;
 use crate::config::seal::Place;
@@ -16,6 +22,8 @@ use crate::ledger::note::Note;
 /// A place where checkpoints are published.
 #[derive(Clone, Debug)]
 pub(super) enum Anchor {
+    #[cfg(feature = "seal-bucket")]
+    Bucket(Arc<Bucket>),
     Folder(PathBuf),
     Stdout,
 }
@@ -23,6 +31,8 @@ pub(super) enum Anchor {
 impl Anchor {
     pub(super) fn new(place: Place) -> Self {
         match place {
+            #[cfg(feature = "seal-bucket")]
+            Place::Bucket(url) => Self::Bucket(Arc::new(Bucket::new(url))),
             Place::Folder(path) => Self::Folder(path),
             Place::Stdout => Self::Stdout,
         }
@@ -31,6 +41,8 @@ impl Anchor {
     /// Returns where it is.
     pub(super) fn name(&self) -> String {
         match self {
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => bucket.name(),
             Self::Folder(path) => path.display().to_string(),
             Self::Stdout => String::from("standard output"),
         }
@@ -39,6 +51,8 @@ impl Anchor {
     /// Returns how long to wait after a checkpoint of another size, and of the same.
     pub(super) fn pauses(&self) -> (Duration, Duration) {
         match self {
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(_) => bucket::PAUSES,
             Self::Folder(_) => (Duration::ZERO, Duration::ZERO),
             Self::Stdout => (Duration::ZERO, Duration::from_mins(1)),
         }
@@ -47,6 +61,8 @@ impl Anchor {
     /// Returns the newest checkpoint that is there, if one of the log's keys has signed it.
     pub(super) async fn newest(&self, log: &[Vkey]) -> Result<Option<Verified>, AnchorError> {
         let found = match self {
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => bucket.checkpoint().await?,
             Self::Folder(path) => {
                 let path = path.clone();
                 on_disk(move || folder::checkpoint(&path)).await?
@@ -56,9 +72,15 @@ impl Anchor {
         self.verify(found, log)
     }
 
-    /// Begins to publish: no other process does until the end. Returns the bytes of the newest checkpoint as well.
+    /// Begins to publish: no other process does until the end, or one of them is [overtaken](AnchorError::Overtaken).
+    /// Returns the bytes of the newest checkpoint as well.
     pub(super) async fn open(&self) -> Result<(Session, Option<Vec<u8>>), AnchorError> {
         match self {
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(bucket) => {
+                let (publishing, found) = Publishing::open(Arc::clone(bucket)).await?;
+                Ok((Session::Bucket(publishing), found))
+            }
             Self::Folder(path) => {
                 let path = path.clone();
                 let (folder, found) = on_disk(move || {
@@ -94,6 +116,8 @@ impl Anchor {
 /// An anchor that this process is publishing at.
 #[derive(Debug)]
 pub(super) enum Session {
+    #[cfg(feature = "seal-bucket")]
+    Bucket(Publishing),
     Folder(Folder),
     Stdout,
 }
@@ -107,6 +131,8 @@ impl Session {
     /// Publishes tiles and entries. What is there already must be the same.
     pub(super) async fn put(self, contents: Vec<Content>) -> Result<Self, AnchorError> {
         match self {
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(publishing) => Ok(Self::Bucket(publishing.put(contents).await?)),
             Self::Folder(mut folder) => {
                 on_disk(move || {
                     folder.put(&contents)?;
@@ -121,6 +147,8 @@ impl Session {
     /// Publishes a checkpoint, after what it is of.
     pub(super) async fn publish(self, note: String) -> Result<(), AnchorError> {
         match self {
+            #[cfg(feature = "seal-bucket")]
+            Self::Bucket(publishing) => publishing.publish(note).await,
             Self::Folder(mut folder) => on_disk(move || folder.publish(&note)).await,
             Self::Stdout => on_disk(move || stdout::write(&note)).await,
         }

@@ -12,11 +12,9 @@ use tracing_audit::__program::ledger::paths::Head;
 use super::Verify;
 use super::finding::{Finding, Kind};
 use super::log::Log;
-use super::tiles::Folder;
+use super::source::Source;
+use super::tiles::Tiled;
 use crate::error::Error;
-
-/// The name of the checkpoint in a folder of tiles.
-const CHECKPOINT: &str = "checkpoint";
 
 /// The newest checkpoint that the database has beside its log.
 const NEWEST: &str = "SELECT note FROM audit.checkpoint";
@@ -30,7 +28,7 @@ pub(super) struct Published {
     /// The checkpoint; `None`: nothing was given, or its signature is not the key's.
     pub(super) newest: Option<Verified>,
     older: Vec<(PathBuf, Head)>,
-    pub(super) tiles: Option<Folder>,
+    pub(super) tiles: Option<Tiled>,
     pub(super) findings: Vec<Finding>,
     /// What there is to say besides.
     pub(super) notes: Vec<String>,
@@ -80,8 +78,10 @@ impl Published {
                 .findings
                 .push(Finding::new(Kind::WitnessMissing, detail));
         }
-        if let Some(path) = arguments.checkpoint.as_ref().filter(|path| path.is_dir()) {
-            published.tiles = Some(Folder::new(path, verified.checkpoint.head.size));
+        if let Some(path) = &arguments.checkpoint
+            && let Some(source) = Source::of(path)?
+        {
+            published.tiles = Some(Tiled::new(source, verified.checkpoint.head.size));
         }
         if Some(&verified.key) != keys.first() {
             published.notes.push(format!(
@@ -257,12 +257,13 @@ pub(crate) fn read_keys(given: &[String]) -> Result<Vec<Vkey>, Error> {
     }
 }
 
-/// Reads a checkpoint: a file, or that of a folder of tiles.
+/// Reads a checkpoint: a file, or that of a folder or bucket of tiles.
 pub(crate) fn read_checkpoint(path: &Path) -> Result<Vec<u8>, Error> {
-    let path = if path.is_dir() {
-        path.join(CHECKPOINT)
-    } else {
-        path.to_owned()
-    };
-    std::fs::read(&path).map_err(|source| Error::ReadFile { path, source })
+    match Source::of(path)? {
+        Some(source) => source.checkpoint(),
+        None => std::fs::read(path).map_err(|source| Error::ReadFile {
+            path: path.to_owned(),
+            source,
+        }),
+    }
 }

@@ -1,13 +1,12 @@
-//! What was published of the log, in a folder: hash tiles and bundles of entries, by
+//! What was published of the log, in a folder or a bucket: hash tiles and bundles of entries, by
 //! c2sp.org/tlog-tiles.
-
-use std::path::{Path, PathBuf};
 
 use tracing_audit::__program::ledger::images::Images;
 use tracing_audit::__program::ledger::tiles::{Bundle, TILE_WIDTH, Tile, decode_bundle};
 use tracing_audit::__program::ledger::tree::{self, Hash};
 
 use super::finding::{Finding, Kind};
+use super::source::Source;
 
 /// The columns of an entry, by their order in it.
 const ENTRY_COLUMNS: [&str; 15] = [
@@ -40,9 +39,9 @@ pub(super) trait Tiles {
     fn findings(&mut self) -> Vec<Finding>;
 }
 
-/// Tiles in a folder.
-pub(super) struct Folder {
-    path: PathBuf,
+/// Tiles in a folder or a bucket.
+pub(super) struct Tiled {
+    source: Source,
     /// How many entries are published.
     size: u64,
     hashes: Option<(u64, Vec<Hash>)>,
@@ -50,11 +49,11 @@ pub(super) struct Folder {
     findings: Vec<Finding>,
 }
 
-impl Folder {
+impl Tiled {
     /// Those of a log whose checkpoint has this size.
-    pub(super) fn new(folder: &Path, size: u64) -> Self {
+    pub(super) fn new(source: Source, size: u64) -> Self {
         Self {
-            path: folder.to_owned(),
+            source,
             size,
             hashes: None,
             entries: None,
@@ -66,16 +65,26 @@ impl Folder {
     /// width as well. `name` is its path when it has a width.
     fn read(&mut self, number: u64, name: impl Fn(u16) -> String) -> Option<(u16, Vec<u8>)> {
         let width = self.width(number);
-        // A fuller one has the same at its beginning; the full one takes the place of all.
-        let mut widths = std::iter::once(TILE_WIDTH).chain(width..TILE_WIDTH);
-        let found = widths.find_map(|width| {
-            let content = std::fs::read(self.path.join(name(width))).ok()?;
-            Some((width, content))
-        });
-        if found.is_none() {
-            self.broken(&format!("{} is not there", name(width)));
+        // A fuller one has the same at its beginning; in a folder, the full one takes the place of all.
+        let widths: Vec<u16> = if self.source.keeps_all() {
+            vec![width, TILE_WIDTH]
+        } else {
+            std::iter::once(TILE_WIDTH)
+                .chain(width..TILE_WIDTH)
+                .collect()
+        };
+        for width in widths {
+            match self.source.get(&name(width)) {
+                Ok(Some(content)) => return Some((width, content)),
+                Ok(None) => {}
+                Err(error) => {
+                    self.broken(&error.to_string());
+                    return None;
+                }
+            }
         }
-        found
+        self.broken(&format!("{} is not there", name(width)));
+        None
     }
 
     fn width(&self, number: u64) -> u16 {
@@ -96,7 +105,7 @@ impl Folder {
     }
 }
 
-impl Tiles for Folder {
+impl Tiles for Tiled {
     fn hash(&mut self, index: i64) -> Option<Hash> {
         let (number, at) = self.place(index)?;
         if self.hashes.as_ref().is_none_or(|(held, _)| *held != number) {
