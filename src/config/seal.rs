@@ -286,6 +286,10 @@ impl SealConfig {
     }
 
     /// Whether any witness is asked.
+    #[cfg_attr(
+        not(feature = "seal-witness"),
+        allow(clippy::unused_self, reason = "witnesses are of it")
+    )]
     pub(crate) fn has_witnesses(&self) -> bool {
         #[cfg(feature = "seal-witness")]
         return !self.witnesses.is_empty();

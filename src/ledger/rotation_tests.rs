@@ -1,4 +1,8 @@
 //! Checkpoints of a log that had several keys.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
 
 use std::slice;
 

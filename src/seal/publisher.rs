@@ -203,6 +203,10 @@ impl Publisher {
     }
 
     /// Returns what is to be published in place of a checkpoint of the same tree; `None` if that one may stay.
+    #[cfg_attr(
+        not(feature = "seal-witness"),
+        allow(clippy::unused_self, reason = "witnesses are of it")
+    )]
     fn newer(
         &self,
         there: &[u8],

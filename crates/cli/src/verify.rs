@@ -29,7 +29,7 @@ use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::checkpoint::Verified;
 
 use self::batches::{Batch, Batches, differences, missing_rows};
-use self::finding::{Finding, Kind};
+use self::finding::{Finding, Kind, MOST_NAMED};
 use self::log::{Log, Reader};
 use self::published::Published;
 use self::recorded::Recorded;
@@ -135,11 +135,7 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
             .map_err(failed)?;
         batches.choose(&rows);
     }
-    let changed = shape::changed(&mut connection).await.map_err(failed)?;
-    let leaves = match changed.is_empty() {
-        true => Some(shape::Leaves::read(&mut connection).await.map_err(failed)?),
-        false => None,
-    };
+    let (changed, leaves) = shape::read(&mut connection).await.map_err(failed)?;
     findings.extend(changed);
     let rows = Rows::new(&batches, &recorded.erased, leaves.as_ref(), is_partial);
     let mut connections = vec![connection];
@@ -166,29 +162,22 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     let (count, bytes) = (rows.count.load(Relaxed), rows.bytes.load(Relaxed));
     findings.extend(rows.into_findings());
     let connection = &mut connections[0];
-    // What a part is proven with is judged as well; else whoever changes rows would say that they were erased.
-    if !is_partial || has_erased || batches.has_removals() {
-        recorded.judge(connection).await.map_err(failed)?;
-    }
-    if !is_partial {
-        recorded.small_tables(connection).await.map_err(failed)?;
-    }
+    let is_relied_on = has_erased || batches.has_removals();
+    recorded
+        .judge(connection, is_partial, is_relied_on)
+        .await
+        .map_err(failed)?;
     findings.append(&mut recorded.findings);
     let (changed, without_root) = unproven(connection, batches, is_partial)
         .await
         .map_err(failed)?;
     findings.extend(changed);
-    if without_root > 0 {
-        recorded.notes.push(format!("{without_root} rows of batches that were sealed without a root are there, and not proven"));
-    }
-    if arguments.tenant.is_some() {
-        recorded.notes.push(String::from("batches without a row of this tenant were left out, also where one was removed or given to another tenant: only all of the trail shows that"));
-    }
     for connection in connections {
         // What it may still have to say is of no interest.
         drop(connection.close().await);
     }
-    let notes = [published.notes, recorded.notes].concat();
+    let mut notes = [published.notes, recorded.notes].concat();
+    notes.extend(limits(arguments, without_root, findings.len()));
     let summary = Summary {
         log,
         newest: published.newest,
@@ -203,6 +192,25 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
     } else {
         ExitCode::from(1)
     })
+}
+
+/// Says what was not verified, or is not named.
+fn limits(arguments: &Verify, without_root: u64, findings: usize) -> Vec<String> {
+    let mut notes = Vec::new();
+    if without_root > 0 {
+        notes.push(format!(
+            "{without_root} rows of batches that were sealed without a root are there, and not proven"
+        ));
+    }
+    if arguments.tenant.is_some() {
+        notes.push(String::from("batches without a row of this tenant were left out, also where one was removed or given to another tenant: only all of the trail shows that"));
+    }
+    if findings >= MOST_NAMED {
+        notes.push(format!(
+            "of each kind, no more than {MOST_NAMED} findings are named"
+        ));
+    }
+    notes
 }
 
 /// Returns the writer and the seq of each row of a tenant.

@@ -5,6 +5,9 @@ use std::fmt;
 use serde_json::{Value, json};
 use sqlx::types::Uuid;
 
+/// How many findings of one kind are named one by one.
+pub(super) const MOST_NAMED: usize = 100_000;
+
 /// What is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {

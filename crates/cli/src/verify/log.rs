@@ -12,7 +12,8 @@ use tracing_audit::__program::ledger::tree::{self, Frontier, Hash};
 
 use super::batches::{Batch, Batches};
 use super::binary::{self, Fields};
-use super::finding::{Finding, Kind};
+use super::finding::{Finding, Kind, MOST_NAMED};
+use super::nodes::Nodes;
 use super::tiles::{Tiles, what_differs};
 
 /// The version of the format of an entry.
@@ -36,9 +37,6 @@ const ORDER: &str = " ORDER BY l.index NULLS LAST, b.writer_id, b.first_seq";
 
 /// How many entries may be missing; an entry that stands behind more is one finding.
 const MOST_MISSING: i64 = 10_000_000;
-
-/// How many findings of one kind are named one by one.
-const MOST_NAMED: usize = 100_000;
 
 /// The last entry of a writer that was read.
 struct Last {
@@ -87,13 +85,21 @@ pub(super) struct Log {
     pub(super) unsealed_rows: u64,
     /// Entries that the ledger has of batches that are not there.
     lost: Vec<(i64, Uuid, i64)>,
-    /// Entries that the ledger does not have: the first, how many, and the writer and the first seq where they are known.
-    gaps: Vec<(i64, i64, Option<(Uuid, i64)>)>,
+    /// Entries that the ledger does not have.
+    gaps: Vec<Gap>,
     /// How many these are.
     missing: i64,
     mismatches: Vec<Mismatch>,
     /// Entries that are of other batches than those that were published.
     others: Vec<i64>,
+}
+
+/// Entries that the ledger does not have, one after the other.
+struct Gap {
+    first: i64,
+    count: i64,
+    /// The writer and the first seq of the batch, where they are known: of one entry then.
+    batch: Option<(Uuid, i64)>,
 }
 
 /// An entry, as its batch's row gives it.
@@ -316,12 +322,18 @@ impl<'a> Reader<'a> {
         let index = self.next_index;
         let published = self.published();
         let then = self.tiles.as_mut().and_then(|tiles| tiles.entry(index));
-        let known = then.as_deref().and_then(writer_and_first_seq);
-        match self.log.gaps.last_mut() {
-            Some((first, count, None)) if known.is_none() && *first + *count == index => {
-                *count += 1
-            }
-            _ => self.log.gaps.push((index, 1, known)),
+        let batch = then.as_deref().and_then(writer_and_first_seq);
+        let last =
+            self.log.gaps.last_mut().filter(|gap| {
+                gap.batch.is_none() && batch.is_none() && gap.first + gap.count == index
+            });
+        match last {
+            Some(gap) => gap.count += 1,
+            None => self.log.gaps.push(Gap {
+                first: index,
+                count: 1,
+                batch,
+            }),
         }
         let hash = published.unwrap_or_default();
         self.stored.append(hash);
@@ -396,18 +408,18 @@ impl Log {
 
     /// Names the batches that are not there any more, and the entries.
     fn name_missing(&mut self) {
-        for (index, count, known) in std::mem::take(&mut self.gaps) {
-            match known {
+        for gap in std::mem::take(&mut self.gaps) {
+            match gap.batch {
                 Some((writer, first_seq)) if self.batches.find(&writer, first_seq).is_none() => {
-                    self.lost.push((index, writer, first_seq));
+                    self.lost.push((gap.first, writer, first_seq));
                 }
                 known => {
-                    let detail = match count {
+                    let detail = match gap.count {
                         1 => String::from("the entry is not there any more"),
-                        _ => format!("{count} entries are not there any more"),
+                        count => format!("{count} entries are not there any more"),
                     };
                     let mut finding = Finding::new(Kind::LedgerChanged, detail);
-                    finding.index = Some(index);
+                    finding.index = Some(gap.first);
                     (finding.writer, finding.seq) = known.unzip();
                     self.findings.push(finding);
                 }
@@ -437,97 +449,6 @@ impl Log {
             self.findings
                 .push(Finding::new(kind, detail).of_batch(writer, first_seq, Some(index)));
         }
-    }
-}
-
-/// The roots of the full subtrees that `audit.ledger_nodes` has.
-#[derive(Default)]
-struct Nodes {
-    /// What is not a full subtree yet, of each level.
-    growing: Vec<Vec<Hash>>,
-    known: HashMap<(i64, i64), Hash>,
-    counts: Vec<i64>,
-    /// Whether the first entries were left out: then only those of the first level are known.
-    is_partial: bool,
-}
-
-impl Nodes {
-    /// How many of a level make one of the next.
-    const WIDTH: usize = 256;
-
-    fn append(&mut self, entry: Hash) {
-        let mut hash = entry;
-        for level in 0.. {
-            if self.growing.len() == level {
-                self.growing.push(Vec::new());
-                self.counts.push(0);
-            }
-            self.growing[level].push(hash);
-            if self.growing[level].len() < Self::WIDTH {
-                return;
-            }
-            if self.is_partial && level > 0 {
-                self.growing[level].clear();
-                return;
-            }
-            hash = tree::root(&std::mem::take(&mut self.growing[level]));
-            let place = (
-                i64::try_from(level + 1).unwrap_or(i64::MAX),
-                self.counts[level],
-            );
-            self.counts[level] += 1;
-            self.known.insert(place, hash);
-        }
-    }
-
-    /// Begins behind full subtrees of the first level.
-    fn begin_at(&mut self, first: i64) {
-        let mut rest = first;
-        while rest > 0 {
-            rest /= 256;
-            self.growing.push(Vec::new());
-            self.counts.push(rest);
-        }
-        self.is_partial = true;
-    }
-
-    /// Compares those of the database with those that its entries have.
-    async fn compare(mut self, connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
-        let mut findings = Vec::new();
-        let from = if self.is_partial {
-            format!(
-                " WHERE level = 1 AND index >= {}",
-                self.known
-                    .keys()
-                    .map(|(_, index)| *index)
-                    .min()
-                    .unwrap_or(i64::MAX)
-            )
-        } else {
-            String::new()
-        };
-        let query = format!("SELECT level::bigint, index, hash FROM audit.ledger_nodes{from}");
-        if self.is_partial {
-            self.known.retain(|(level, _), _| *level == 1);
-        }
-        binary::read(connection, &query, |mut row| {
-            let place = (
-                row.i64()?.unwrap_or_default(),
-                row.i64()?.unwrap_or_default(),
-            );
-            let hash: Option<Hash> = row.fixed()?;
-            if self.known.remove(&place) != hash {
-                findings.push(place);
-            }
-            Ok(())
-        })
-        .await?;
-        findings.extend(self.known.into_keys());
-        let named = findings.into_iter().take(MOST_NAMED).map(|(level, index)| {
-            let detail = format!("audit.ledger_nodes, level {level}, index {index}: it is not what the entries below it have");
-            Finding::new(Kind::LedgerChanged, detail)
-        });
-        Ok(named.collect())
     }
 }
 

@@ -170,10 +170,23 @@ impl Recorded {
         Ok(recorded)
     }
 
-    /// Compares removals and erasures with the events that tell of them.
-    pub(super) async fn judge(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        self.removals(connection).await?;
-        self.erasures(connection).await
+    /// Compares removals and erasures with the events that tell of them, and of the whole trail holds, lifts and settings.
+    ///
+    /// What a part is proven with is judged as well; else whoever changes rows would say that they were erased.
+    pub(super) async fn judge(
+        &mut self,
+        connection: &mut PgConnection,
+        is_partial: bool,
+        is_relied_on: bool,
+    ) -> Result<(), sqlx::Error> {
+        if !is_partial || is_relied_on {
+            self.removals(connection).await?;
+            self.erasures(connection).await?;
+        }
+        if !is_partial {
+            self.small_tables(connection).await?;
+        }
+        Ok(())
     }
 
     async fn removed_ranges(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -292,10 +305,7 @@ impl Recorded {
     }
 
     /// Compares holds, lifts and settings with the events that tell of them.
-    pub(super) async fn small_tables(
-        &mut self,
-        connection: &mut PgConnection,
-    ) -> Result<(), sqlx::Error> {
+    async fn small_tables(&mut self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
         for row in sqlx::query(AssertSqlSafe(small_tables()))
             .persistent(false)
             .fetch_all(connection)

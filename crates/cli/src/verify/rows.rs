@@ -13,7 +13,7 @@ use tracing_audit::__program::{Table, ledger};
 
 use super::batches::{Batches, DEAD_LETTERS, Place, Seen, TABLES, Taken};
 use super::binary::{self, Fields};
-use super::finding::{Finding, Kind};
+use super::finding::{Finding, Kind, MOST_NAMED};
 use super::recorded::{Erased, RowKey};
 use super::shape::Leaves;
 
@@ -24,9 +24,6 @@ const WITHOUT_BATCH: &str = "
 
 /// How many rows of a table are read at once.
 const SLICE_ROWS: u64 = 500_000;
-
-/// How many findings are named one by one.
-const MOST_NAMED: usize = 100_000;
 
 /// A part of a table: the rows with ids from one up to before another.
 #[derive(Clone, Debug)]

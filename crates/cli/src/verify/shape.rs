@@ -41,8 +41,20 @@ const LEAVES: &str = "
     FROM pg_class p JOIN pg_inherits i ON i.inhparent = p.oid JOIN pg_class c ON c.oid = i.inhrelid
     WHERE p.relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = 'audit') AND p.relkind = 'p'";
 
-/// Names what is not as the migrations make it.
-pub(super) async fn changed(connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
+/// Names what is not as the migrations make it; if nothing is, also returns the partitions.
+pub(super) async fn read(
+    connection: &mut PgConnection,
+) -> Result<(Vec<Finding>, Option<Leaves>), sqlx::Error> {
+    let changed = changed(connection).await?;
+    let leaves = if changed.is_empty() {
+        Some(Leaves::read(connection).await?)
+    } else {
+        None
+    };
+    Ok((changed, leaves))
+}
+
+async fn changed(connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
     let changed: Vec<String> = sqlx::query_scalar(CHANGED)
         .persistent(false)
         .fetch_all(connection)
@@ -69,7 +81,7 @@ pub(super) struct Leaves {
 }
 
 impl Leaves {
-    pub(super) async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+    async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let rows: Vec<(i64, String, String)> = sqlx::query_as(LEAVES)
             .persistent(false)
             .fetch_all(connection)
