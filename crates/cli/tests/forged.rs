@@ -18,7 +18,7 @@ const HELPERS: &str = "
     CREATE FUNCTION public.add(writer uuid, first_id uuid, last_id uuid, records jsonb, root bytea DEFAULT NULL, fingerprints bytea DEFAULT NULL) RETURNS void LANGUAGE sql AS $$
         SELECT audit.add_batch(writer, decode(repeat('01', 32), 'hex'), 1, (SELECT sum(value::text::bigint)::bigint FROM jsonb_each(records)), records, 0, first_id, last_id, 'shop', 'test', NULL, root, fingerprints) $$;
     CREATE FUNCTION public.add_row(parent text, at timestamptz, id uuid, writer uuid, seq bigint, more jsonb DEFAULT '{}') RETURNS void LANGUAGE plpgsql AS $$
-        DECLARE given jsonb := more || jsonb_build_object('id', id, 'status', 'succeeded', 'writer_id', writer, 'seq', seq, 'salt', '\\x0102030405060708090a0b0c0d0e0f10', 'problems', '[]'::jsonb, 'redactions', '[]'::jsonb,
+        DECLARE given jsonb := more || jsonb_build_object('id', id, 'status', 'succeeded', 'writer_id', writer, 'seq', seq, 'salt', coalesce(more ->> 'salt', '\\x0102030405060708090a0b0c0d0e0f10'), 'problems', '[]'::jsonb, 'redactions', '[]'::jsonb,
             'metadata', coalesce(more -> 'metadata', '{}'), CASE parent WHEN 'query_runs' THEN 'started_at' ELSE 'created_at' END, at);
         BEGIN EXECUTE format('INSERT INTO audit_parts.%I SELECT * FROM jsonb_populate_record(NULL::audit.%I, $1)', parent || '_' || to_char(at AT TIME ZONE 'UTC', 'YYYY_MM'), parent) USING given; END $$;
     CREATE FUNCTION public.v7(at timestamptz, n integer) RETURNS uuid LANGUAGE sql AS $$ SELECT overlay(audit.id_at(at)::text PLACING to_char(n, 'FM000000000000') FROM 25)::uuid $$;
@@ -128,6 +128,22 @@ fn rows_of_a_writers_login_neither_alarm_nor_stop_verification() {
     for arguments in [&[][..], &["--since", "1h"]] {
         assert_found(&postgres, arguments, &[]);
     }
+}
+
+#[test]
+fn rows_of_a_writers_login_do_not_escape_an_erasure() {
+    let postgres = trail();
+    let of = "0d000000-0000-4000-8000-000000000031";
+    postgres.session("writer").psql(&format!(
+        "BEGIN; SELECT add('{of}', v7(now(), 31), v7(now(), 32), '{{\"events\": 2}}');
+         SELECT add_row('events', now(), v7(now(), 31), '{of}', 1, '{{\"user_id\": \"alice\", \"service_name\": \"postgres\", \"action_type\": \"audit.x\"}}');
+         SELECT add_row('events', now(), v7(now(), 32), '{of}', 2, '{{\"user_id\": \"alice\", \"salt\": \"\"}}'); COMMIT"
+    ));
+    let erase = "SELECT rows FROM audit.erase('art. 17', 'alice', of_user => 'alice')";
+    assert_eq!(postgres.psql(erase), "5");
+    assert_eq!(postgres.psql(erase), "0");
+    seal(&postgres);
+    assert_found(&postgres, &[], &[]);
 }
 
 #[test]

@@ -2018,7 +2018,8 @@ AS $function$
 DECLARE
     erasure constant uuid := gen_random_uuid();
     -- Not what the trail says about itself; and not what is empty already.
-    chosen  constant text := '($1 IS NULL OR r.user_id = $1) AND ($2 IS NULL OR r.request_id = $2) AND ($3 IS NULL OR r.tenant_id = $3) AND ($4 IS NULL OR r.id = $4) AND r.salt <> ''''';
+    chosen  constant text := '($1 IS NULL OR r.user_id = $1) AND ($2 IS NULL OR r.request_id = $2) AND ($3 IS NULL OR r.tenant_id = $3) AND ($4 IS NULL OR r.id = $4)
+        AND (r.salt <> '''' OR NOT EXISTS (SELECT FROM audit.erasures e WHERE e.id = r.id AND e.writer_id = r.writer_id AND e.seq = r.seq))';
     known   constant text[] := ARRAY(SELECT DISTINCT c FROM unnest(audit.record_tables()) t, unnest(audit.leaf_columns(t, false)) c WHERE c <> 'salt' ORDER BY c);
     parent  text;
     leaf    text;
@@ -2042,7 +2043,8 @@ BEGIN
     rows := 0;
     FOREACH parent IN ARRAY audit.record_tables() LOOP
         CONTINUE WHEN audit.emptying(parent, fields) IS NULL;
-        which := concat(chosen, ' AND ', replace(audit.by_the_host(parent), 'service_name', 'r.service_name'));
+        -- A program may say of its records that the database has made them.
+        which := concat(chosen, ' AND (EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = r.writer_id) OR ', replace(audit.by_the_host(parent), 'service_name', 'r.service_name'), ')');
         FOR leaf IN SELECT audit.leaves(parent) LOOP
             -- Whoever writes to a partition waits from here on: only where there is something to erase.
             EXECUTE format('SELECT count(*) FROM (SELECT FROM audit_parts.%I r WHERE %s LIMIT 1) one', leaf, which) INTO changed USING of_user, of_request, of_tenant, of_record;
