@@ -135,6 +135,9 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
             .map_err(failed)?;
         batches.choose(&rows);
     }
+    if let Some(since_us) = log.since_us {
+        batches.leave_out_before(since_us);
+    }
     let (changed, leaves) = shape::read(&mut connection).await.map_err(failed)?;
     findings.extend(changed);
     let rows = Rows::new(&batches, &recorded.erased, leaves.as_ref(), is_partial);

@@ -258,6 +258,16 @@ impl Batches {
         }
     }
 
+    /// Leaves out those that were committed before a time, in microseconds since 2000. It is part of their entries, which are
+    /// compared in any case.
+    pub(super) fn leave_out_before(&mut self, since_us: i64) {
+        for batch in &mut self.all {
+            let is_chosen = !self.are_chosen || batch.is_chosen;
+            batch.is_chosen = is_chosen && batch.committed_us >= since_us;
+        }
+        self.are_chosen = true;
+    }
+
     /// Whether a batch's rows are verified.
     pub(super) fn is_chosen(&self, batch: &Batch) -> bool {
         !self.are_chosen || batch.is_chosen

@@ -78,6 +78,8 @@ pub(super) struct Log {
     pub(super) size: u64,
     /// The first entry that was read.
     pub(super) first: i64,
+    /// Since when batches were committed whose rows are to be verified, in microseconds since 2000.
+    pub(super) since_us: Option<i64>,
     /// For each wanted size that the log reaches: the root of the ledger's hashes, and the root
     /// of those that are computed from the batches.
     pub(super) roots: Vec<(u64, Hash, Hash)>,
@@ -150,7 +152,8 @@ impl<'a> Reader<'a> {
     ) -> Result<Log, sqlx::Error> {
         let mut query = format!("{QUERY}{ORDER}");
         if let Some(since) = since {
-            let first = super::since::first(connection, since, &self.wanted).await?;
+            let (first, since_us) = super::since::first(connection, since, &self.wanted).await?;
+            self.log.since_us = Some(since_us);
             if first > 0 && self.resume(connection, first).await? {
                 let seconds = since.as_secs_f64();
                 query = format!(

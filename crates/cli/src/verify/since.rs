@@ -23,12 +23,12 @@ const FIRST: &str = "
     FROM (SELECT now() - make_interval(secs => $1) AS since) t";
 
 /// Returns the entry from which on the log is read: the first of a tile, and none behind the smallest of the sizes at which
-/// the log is compared.
+/// the log is compared. Also returns the time, in microseconds since 2000.
 pub(super) async fn first(
     connection: &mut PgConnection,
     since: Duration,
     wanted: &[u64],
-) -> Result<i64, sqlx::Error> {
+) -> Result<(i64, i64), sqlx::Error> {
     let (since_us, first): (i64, i64) = sqlx::query_as(FIRST)
         .bind(since.as_secs_f64())
         .persistent(false)
@@ -42,7 +42,7 @@ pub(super) async fn first(
     while tile > 0 && !is_older(connection, tile - 1, since_us).await? {
         tile -= 1;
     }
-    Ok(tile * TILE)
+    Ok((tile * TILE, since_us))
 }
 
 /// Whether all batches of a tile are older, by entries that have the hash that the log's tree has.
