@@ -150,7 +150,11 @@ impl Sealer {
         #[allow(unused_mut, reason = "witnesses add to it")]
         let mut signed = self.sign(&mut standing).await?;
         #[cfg(feature = "seal-witness")]
-        let unwitnessed = ask_all(&self.config, &self.servers, &self.notify, &mut signed).await?;
+        let unwitnessed = if self.config.has_witnesses() {
+            ask_all(&self.config, &self.servers, &self.notify, &mut signed).await?
+        } else {
+            Vec::new()
+        };
         let mut unpublished = Vec::new();
         for mut publisher in self.publishers() {
             match publisher.publish(&signed).await {
