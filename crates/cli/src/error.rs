@@ -52,6 +52,11 @@ pub(crate) enum Error {
     /// A key of a log is none.
     #[error("--log: the key {0}")]
     WitnessedKey(&'static str),
+    /// The key of a witness is none.
+    #[error(
+        "--witness-key: the key of {0} is a log's, not a witness's: take the one that `tracing-audit witness` prints"
+    )]
+    NoWitnessKey(String),
     /// What a witness knows cannot be used.
     #[error("the state in {}: {source}", .path.display())]
     State {

@@ -299,6 +299,10 @@ fn key_of_another_log_is_refused() {
     assert_refused(&check_proof(&setting.path("none"), &both), 2, why);
     let mut verify = program(&setting.trail.postgres);
     assert_refused(&with_keys(verify.arg("verify"), &both), 2, why);
+    let mut verify = program(&setting.trail.postgres);
+    verify.args(["verify", "--witness-key", &setting.old.to_string()]);
+    let why = "is a log's, not a witness's";
+    assert_refused(&with_keys(&mut verify, &[&setting.new]), 2, why);
     assert!(!setting.anchor().exists());
 }
 

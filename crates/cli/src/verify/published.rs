@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use sqlx::postgres::PgConnection;
 use tracing_audit::__program::ledger::checkpoint::{self, CheckpointError, Verified};
-use tracing_audit::__program::ledger::key::Vkey;
+use tracing_audit::__program::ledger::key::{Algorithm, Vkey};
 use tracing_audit::__program::ledger::note::Note;
 use tracing_audit::__program::ledger::paths::Head;
 
@@ -51,7 +51,7 @@ impl Published {
         let witnesses = arguments
             .witness_key
             .iter()
-            .map(|key| read_key(key))
+            .map(|key| read_witness_key(key))
             .collect::<Result<Vec<_>, _>>()?;
         let note = match &arguments.checkpoint {
             Some(path) => Some(read_checkpoint(path)?),
@@ -239,6 +239,16 @@ pub(crate) fn read_key(given: &str) -> Result<Vkey, Error> {
         })?
     };
     Vkey::parse(text.trim()).map_err(|source| Error::VerifierKey { source })
+}
+
+/// Reads the verifier key of a witness, or of a file with it.
+fn read_witness_key(given: &str) -> Result<Vkey, Error> {
+    let key = read_key(given)?;
+    if key.algorithm() == Algorithm::CosignatureV1 {
+        Ok(key)
+    } else {
+        Err(Error::NoWitnessKey(key.name().to_owned()))
+    }
 }
 
 /// Reads the verifier keys that a log has and had, which have one name.
