@@ -6,14 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
-use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use testkit::trail::{Folder, PATIENCE, count, pipeline};
-use testkit::{Postgres, Stop, wait_until};
+use testkit::{Chance, Postgres, Stop, let_run, wait_until};
 use tracing_audit::__program::ledger::checkpoint::{self, Verified};
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::tiles::{Bundle, Tile, decode_bundle, decode_tile};
@@ -193,31 +191,6 @@ fn add_batches(postgres: &Postgres, number: u32) -> Result<String, String> {
          SELECT w.id, n, n, '{{\"events\": 1}}', 0, w.id, w.id, 'test', sha256(w.id::text::bytea), '\\x0000000000000000'
          FROM (SELECT gen_random_uuid() AS id OFFSET 0) w, generate_series(1, {number}) n"
     ))
-}
-
-/// Numbers that differ from run to run. A failing test prints what it began with.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seed = u64::from(now.unwrap().subsec_nanos()) | 1;
-        let _ = writeln!(std::io::stderr(), "chance begins with {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// Waits for a time that chance has chosen: what is killed is killed anywhere.
-fn let_run(milliseconds: u64) {
-    let until = Instant::now() + Duration::from_millis(milliseconds);
-    wait_until("the time has come", PATIENCE, || Instant::now() >= until);
 }
 
 /// Returns the content of each file below a folder, but for those that are replaced.

@@ -16,6 +16,7 @@
 )]
 
 pub mod benches;
+mod chance;
 pub mod child;
 #[cfg(feature = "collector")]
 pub mod collector;
@@ -32,6 +33,7 @@ pub mod trail;
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub use chance::{Chance, let_run};
 pub use postgres::{ADMINISTRATOR, Postgres, Stop};
 pub use query::Session;
 

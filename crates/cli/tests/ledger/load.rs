@@ -11,10 +11,10 @@ use std::thread::{self, ScopedJoinHandle};
 
 use testkit::child::{alone, child, child_processes, say};
 use testkit::trail::{Folder, PATIENCE, once_each};
-use testkit::{Session, Stop, wait_until};
+use testkit::{Chance, Session, Stop, let_run, wait_until};
 use tracing_audit::{Event, HttpRequest, NewRecord, PromptRun, QueryRun};
 
-use super::{Chance, Log, Setting, Signed, is_lost_server, let_run};
+use super::{Log, Setting, Signed, is_lost_server};
 
 child_processes!(records_what_is_not_there);
 

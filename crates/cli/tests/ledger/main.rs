@@ -13,11 +13,9 @@ mod mutations;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Write as _;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use testkit::trail::{Folder, PATIENCE, count};
@@ -290,45 +288,4 @@ fn is_lost_server(message: &str) -> bool {
     ]
     .iter()
     .any(|text| message.contains(text))
-}
-
-/// Numbers that differ from run to run, but for what `TRACING_AUDIT_SEED` begins with. A failing test prints it.
-#[derive(Clone)]
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let given = std::env::var("TRACING_AUDIT_SEED").ok();
-        let seed = given.map_or_else(
-            || {
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                u64::from(now.unwrap().subsec_nanos()) | 1
-            },
-            |seed| seed.parse().unwrap(),
-        );
-        let _ = writeln!(std::io::stderr(), "TRACING_AUDIT_SEED={seed}");
-        Self(seed)
-    }
-
-    /// Returns the numbers of one of several that run side by side.
-    fn of(&self, number: u64) -> Self {
-        Self(
-            self.0
-                .wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-                | 1,
-        )
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// Waits for a time that chance has chosen: what is killed is killed anywhere.
-fn let_run(milliseconds: u64) {
-    let until = Instant::now() + Duration::from_millis(milliseconds);
-    wait_until("the time has come", PATIENCE, || Instant::now() >= until);
 }

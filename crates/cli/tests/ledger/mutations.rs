@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
-use testkit::Postgres;
 use testkit::trail::{PATIENCE, Trail};
+use testkit::{Chance, Postgres};
 use tracing_audit::{Event, HttpRequest, NewRecord, PromptRun, QueryRun};
 use uuid::Uuid;
 
-use super::{Chance, program};
+use super::program;
 
 const RECORD_TABLES: [&str; 4] = ["query_runs", "prompt_runs", "events", "activities"];
 

@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime};
 
 use testkit::trail::{Folder, PATIENCE};
 use testkit::wait_until;
@@ -271,31 +270,6 @@ fn cosignatures(answer: &Answer, log: &Log, key: &MemoryKey, witness: &Vkey) -> 
         checkpoint::add_answer(&mut note, answer.body.as_bytes(), key.vkey(), &witnesses).unwrap();
     assert_eq!(answer.body.lines().count(), found.len(), "{answer:?}");
     found
-}
-
-/// Numbers that differ from run to run. A failing test prints what it began with.
-struct Chance(u64);
-
-impl Chance {
-    fn new() -> Self {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-        let seed = u64::from(now.unwrap().subsec_nanos()) | 1;
-        let _ = writeln!(std::io::stderr(), "chance begins with {seed}");
-        Self(seed)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % limit
-    }
-}
-
-/// Waits for a time that chance has chosen: what is killed is killed anywhere.
-fn let_run(milliseconds: u64) {
-    let until = Instant::now() + Duration::from_millis(milliseconds);
-    wait_until("the time has come", PATIENCE, || Instant::now() >= until);
 }
 
 fn terminate(child: &Child) {

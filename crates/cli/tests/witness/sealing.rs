@@ -11,14 +11,14 @@ use std::thread;
 
 use serde_json::Value;
 use testkit::trail::{Folder, PATIENCE, count, pipeline};
-use testkit::{Postgres, Stop, wait_until};
+use testkit::{Chance, Postgres, Stop, let_run, wait_until};
 use tracing_audit::__program::ledger::checkpoint::{self, Verified};
 use tracing_audit::__program::ledger::key::{Signer as _, Vkey};
 use tracing_audit::__program::ledger::note::Note;
 use tracing_audit::__program::ledger::tree::Hash;
 use tracing_audit::{Event, Seal};
 
-use super::{Chance, Log, Place, Witness, copy, let_run, post, program};
+use super::{Log, Place, Witness, copy, post, program};
 
 /// A trail, and what is needed to seal it.
 struct Trail {

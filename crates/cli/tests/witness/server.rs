@@ -10,13 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use testkit::trail::PATIENCE;
-use testkit::wait_until;
+use testkit::{Chance, let_run, wait_until};
 use tracing_audit::__program::ledger::checkpoint;
 use tracing_audit::__program::ledger::key::{MemoryKey, Signer as _, Vkey};
 
-use super::{
-    Chance, Log, Place, connect, cosignatures, exchange, let_run, post, program, terminate,
-};
+use super::{Log, Place, connect, cosignatures, exchange, post, program, terminate};
 
 #[test]
 fn statuses_are_those_of_the_specification() {
