@@ -591,7 +591,8 @@ COMMENT ON FUNCTION audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text,
 
 -- An event of the trail's own, by whoever is logged in. It is a writer with one record.
 CREATE FUNCTION audit.append_event(
-    action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb
+    action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb,
+    status audit.run_status DEFAULT 'succeeded'
 ) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
@@ -621,16 +622,16 @@ BEGIN
         VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
     EXECUTE format(
         'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
-         VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
+         VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, $13, $9, $10, $11, 1, $12)',
         leaf)
         USING event, tenant_id, session_user::text, request_id, action_type, target_type, target_id, input_summary, at,
             coalesce(metadata, '{}') || jsonb_strip_nulls(jsonb_build_object(
                 'client_address', host(inet_client_addr()), 'application_name', nullif(current_setting('application_name'), ''))),
-            writer, substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16);
+            writer, substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16), status;
     RETURN event;
 END
 $$;
-COMMENT ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb) IS 'Adds an event that the database makes itself; for the functions of the trail.';
+COMMENT ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb, audit.run_status) IS 'Adds an event that the database makes itself; for the functions of the trail.';
 
 -- Fails unless a text that a caller gives says something, and is not too long.
 CREATE FUNCTION audit.check_text(what text, value text, most_bytes integer) RETURNS void
@@ -651,7 +652,21 @@ END
 $$;
 COMMENT ON FUNCTION audit.check_text(text, text, integer) IS 'Fails unless a text says something and is not too long; for the functions of the trail.';
 
-CREATE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL, tenant_id uuid DEFAULT NULL) RETURNS uuid
+-- Fails unless what a caller tells of an event is an object, and not too long.
+CREATE FUNCTION audit.check_details(details jsonb) RETURNS void
+    LANGUAGE plpgsql
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    -- Compressed, a value of a gigabyte may be small; its text could not be built.
+    IF pg_column_size(details) > 65536 OR jsonb_typeof(details) <> 'object' THEN
+        RAISE EXCEPTION 'audit trail: the details are no object, or longer than 65536 bytes' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END
+$$;
+COMMENT ON FUNCTION audit.check_details(jsonb) IS 'Fails unless the details of an event are an object of at most 65536 bytes. For the functions of the trail.';
+
+CREATE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL, tenant_id uuid DEFAULT NULL, details jsonb DEFAULT NULL) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -660,10 +675,25 @@ BEGIN
     IF octet_length(request_id) > 4096 THEN
         RAISE EXCEPTION 'audit trail: the request id is longer than 4096 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    RETURN audit.append_event('audit.read', CASE WHEN request_id IS NULL THEN 'trail' ELSE 'request' END, request_id, purpose, NULL, tenant_id, NULL);
+    PERFORM audit.check_details(details);
+    RETURN audit.append_event('audit.read', CASE WHEN request_id IS NULL THEN 'trail' ELSE 'request' END, request_id, purpose, NULL, tenant_id, details);
 END
 $$;
-COMMENT ON FUNCTION audit.record_reading(text, text, uuid) IS 'Records in the trail that the trail is read: by whom, when, from where, why, and of which request or tenant. Returns the id of the event.';
+COMMENT ON FUNCTION audit.record_reading(text, text, uuid, jsonb) IS 'Records in the trail that the trail is read: by whom, when, from where, why, and of which request or tenant; details are what else a program tells of it, as the filter and the number of records. Returns the id of the event.';
+
+-- A login that a program of the trail's has refused, so that it is told where the trail is read.
+CREATE FUNCTION audit.record_refused_login(login text, details jsonb DEFAULT NULL) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    PERFORM audit.check_text('the refused login', login, 1024);
+    PERFORM audit.check_details(details);
+    RETURN audit.append_event('security', 'login', login, 'A login to read the trail was refused.', NULL, NULL,
+        coalesce(details, '{}') || '{"event": "login_refused"}', 'rejected');
+END
+$$;
+COMMENT ON FUNCTION audit.record_refused_login(text, jsonb) IS 'Records in the trail that somebody was not let in to read it. Returns the id of the event.';
 
 -- Legal holds ----------------------------------------------------------------------
 
@@ -1231,7 +1261,7 @@ GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
     audit.add_batch(uuid, bytea, bigint, bigint, jsonb, integer, uuid, uuid, text, text, bytea, bytea, bytea),
     audit.writer_batches(uuid, bytea, bigint),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
-GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid) TO audit_reader, audit_auditor;
+GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid, jsonb), audit.record_refused_login(text, jsonb) TO audit_reader, audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) TO audit_reader;
 GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean), audit.hold_coverage(uuid) TO audit_auditor, audit_operator;
 -- A role that removes partitions can neither lift holds nor change the least age.

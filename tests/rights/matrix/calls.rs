@@ -168,6 +168,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["reader", "auditor"],
     ),
     (
+        "record_refused_login",
+        "audit.record_refused_login('somebody')",
+        &["reader", "auditor"],
+    ),
+    (
         "place_hold",
         "audit.place_hold('case')",
         &["auditor", "operator"],
@@ -315,6 +320,7 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ("count_records", "audit.count_records('{}')", &[]),
     ("check_kinds", "audit.check_kinds(NULL)", &[]),
     ("check_text", "audit.check_text('x', 'y', 1)", &[]),
+    ("check_details", "audit.check_details('{}')", &[]),
     ("leaves", "audit.leaves('events')", &[]),
     (
         "make_leaf",
@@ -410,7 +416,7 @@ const OTHER: &[(&str, &[&str])] = &[
     ),
     ("DROP FUNCTION audit.refuse_change() CASCADE", MAINTAINER),
     (
-        "GRANT EXECUTE ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb) TO PUBLIC",
+        "GRANT EXECUTE ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb, audit.run_status) TO PUBLIC",
         &["maintainer", "member of maintainer"],
     ),
     (

@@ -256,14 +256,14 @@ const FUNCTIONS: &[Case] = &[
     Case {
         done: "ALTER FUNCTION audit.ensure_partition(text, timestamptz) RESET search_path;
             ALTER FUNCTION audit.writer_position(uuid) SECURITY INVOKER; ALTER FUNCTION audit.id_at(timestamptz) SECURITY DEFINER;
-            ALTER FUNCTION audit.record_reading(text, text, uuid) STRICT; ALTER FUNCTION audit.tenant_uuid(text) VOLATILE;
+            ALTER FUNCTION audit.record_reading(text, text, uuid, jsonb) STRICT; ALTER FUNCTION audit.tenant_uuid(text) VOLATILE;
             ALTER FUNCTION audit.plan_retention(interval, text[]) SET search_path = public",
         undone: AsAdvised,
         found: &[
             "problem functions audit.ensure_partition(text,timestamp with time zone)",
             "problem functions audit.id_at(timestamp with time zone)",
             "problem functions audit.plan_retention(interval,text[])",
-            "problem functions audit.record_reading(text,text,uuid)",
+            "problem functions audit.record_reading(text,text,uuid,jsonb)",
             "problem functions audit.tenant_uuid(text)",
             "problem functions audit.writer_position(uuid)",
         ],
@@ -290,10 +290,10 @@ const FUNCTIONS: &[Case] = &[
     },
     Case {
         // Blanks and case.
-        done: "DO $do$ BEGIN EXECUTE replace(pg_get_functiondef('audit.append_event(text, text, text, text, text, uuid, jsonb)'::regprocedure),
+        done: "DO $do$ BEGIN EXECUTE replace(pg_get_functiondef('audit.append_event(text, text, text, text, text, uuid, jsonb, audit.run_status)'::regprocedure),
             '''postgres''', '''Postgres '''); END $do$",
         undone: AsAdvised,
-        found: &["problem functions audit.append_event(text,text,text,text,text,uuid,jsonb)"],
+        found: &["problem functions audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status)"],
     },
     Case {
         // It would keep running with the trail's rights.
@@ -309,9 +309,9 @@ const FUNCTIONS: &[Case] = &[
         found: &["problem tables audit.+(pg_catalog.text,pg_catalog.text)", "problem tables audit.mine", "problem tables audit.text", "problem tables audit.total(integer)"],
     },
     Case {
-        done: "DROP FUNCTION audit.record_reading(text, text, uuid)",
+        done: "DROP FUNCTION audit.record_reading(text, text, uuid, jsonb)",
         undone: AsAdvised,
-        found: &["problem functions audit.record_reading(text,text,uuid)"],
+        found: &["problem functions audit.record_reading(text,text,uuid,jsonb)"],
     },
     Case {
         done: "CREATE FUNCTION audit.all_rows() RETURNS SETOF audit.events LANGUAGE sql SECURITY DEFINER AS 'SELECT * FROM audit.events'",

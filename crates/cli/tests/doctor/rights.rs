@@ -250,10 +250,10 @@ const RIGHTS: &[Case] = &[
         found: &["problem privileges audit"],
     },
     Case {
-        done: "GRANT EXECUTE ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb) TO audit_reader;
+        done: "GRANT EXECUTE ON FUNCTION audit.append_event(text, text, text, text, text, uuid, jsonb, audit.run_status) TO audit_reader;
             GRANT EXECUTE ON FUNCTION audit.lift_hold(uuid, text) TO audit_operator",
         undone: AsAdvised,
-        found: &["problem privileges audit.append_event(text,text,text,text,text,uuid,jsonb)", "problem privileges audit.lift_hold(uuid,text)"],
+        found: &["problem privileges audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status)", "problem privileges audit.lift_hold(uuid,text)"],
     },
     Case {
         done: "REVOKE EXECUTE ON FUNCTION audit.writer_position(uuid) FROM audit_writer; REVOKE EXECUTE ON FUNCTION audit.tenant_uuid(text) FROM PUBLIC",

@@ -678,8 +678,8 @@ CREATE OR REPLACE VIEW audit.agent_metrics_hourly WITH (security_invoker = true)
                   WHERE (activities.action_type = 'agent_execution'::text)) r
           WHERE ((r.id >= audit.id_at(b.hour)) AND (r.id < audit.id_at((b.hour + '01:00:00'::interval))))
           GROUP BY r.tenant_id, r.agent_id, r.agent_name) m;
---@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb) uuid",null]
-CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb)
+--@ ["function","audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status)","","f (action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb, status audit.run_status DEFAULT 'succeeded'::audit.run_status) uuid",null]
+CREATE OR REPLACE FUNCTION audit.append_event(action_type text, target_type text, target_id text, input_summary text, request_id text, tenant_id uuid, metadata jsonb, status audit.run_status DEFAULT 'succeeded'::audit.run_status)
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -713,21 +713,21 @@ BEGIN
         VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
     EXECUTE format(
         'INSERT INTO audit_parts.%I (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, input_summary, status, created_at, metadata, writer_id, seq, salt)
-         VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, ''succeeded'', $9, $10, $11, 1, $12)',
+         VALUES ($1, $2, $3, $4, ''postgres'', $5, $6, $7, $8, $13, $9, $10, $11, 1, $12)',
         leaf)
         USING event, tenant_id, session_user::text, request_id, action_type, target_type, target_id, input_summary, at,
             coalesce(metadata, '{}') || jsonb_strip_nulls(jsonb_build_object(
                 'client_address', host(inet_client_addr()), 'application_name', nullif(current_setting('application_name'), ''))),
-            writer, substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16);
+            writer, substring(sha256(uuid_send(gen_random_uuid()) || uuid_send(gen_random_uuid())) FROM 1 FOR 16), status;
     RETURN event;
 END
 $function$
 ;
---@ ["object","audit.append_event(text,text,text,text,text,uuid,jsonb)","function","",null]
---@ ["owner","audit.append_event(text,text,text,text,text,uuid,jsonb)","","",null]
-ALTER FUNCTION audit.append_event(text,text,text,text,text,uuid,jsonb) OWNER TO audit_maintainer;
---@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.append_event(text,text,text,text,text,uuid,jsonb) TO audit_maintainer;
+--@ ["object","audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status)","function","",null]
+--@ ["owner","audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status)","","",null]
+ALTER FUNCTION audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status) OWNER TO audit_maintainer;
+--@ ["privilege","audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.append_event(text,text,text,text,text,uuid,jsonb,audit.run_status) TO audit_maintainer;
 --@ ["object","audit.approvals","view","",null]
 --@ ["owner","audit.approvals","","",null]
 ALTER VIEW audit.approvals OWNER TO audit_owner;
@@ -1352,6 +1352,25 @@ CREATE OR REPLACE VIEW audit.changes WITH (security_invoker = true) AS
             ELSE NULL::jsonb
         END) f(field, value) ON (true))
   WHERE (e.metadata ? 'changes'::text);
+--@ ["function","audit.check_details(jsonb)","","f (details jsonb) void",null]
+CREATE OR REPLACE FUNCTION audit.check_details(details jsonb)
+ RETURNS void
+ LANGUAGE plpgsql
+ SET search_path TO 'pg_catalog', 'pg_temp'
+AS $function$
+BEGIN
+    -- Compressed, a value of a gigabyte may be small; its text could not be built.
+    IF pg_column_size(details) > 65536 OR jsonb_typeof(details) <> 'object' THEN
+        RAISE EXCEPTION 'audit trail: the details are no object, or longer than 65536 bytes' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.check_details(jsonb)","function","",null]
+--@ ["owner","audit.check_details(jsonb)","","",null]
+ALTER FUNCTION audit.check_details(jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.check_details(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.check_details(jsonb) TO audit_maintainer;
 --@ ["function","audit.check_kinds(text[])","","f (kinds text[]) text[]",null]
 CREATE OR REPLACE FUNCTION audit.check_kinds(kinds text[])
  RETURNS text[]
@@ -4829,8 +4848,8 @@ ALTER TABLE audit.query_runs ENABLE ROW LEVEL SECURITY;
 --@ ["table","audit.query_runs","","p RANGE (id)","[\"audit\", \"query_runs\"]"]
 --@ ["trigger","audit.query_runs","append_only","CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;"]
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit.query_runs FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit.query_runs ENABLE ALWAYS TRIGGER append_only;
---@ ["function","audit.record_reading(text,text,uuid)","","f (purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid) uuid",null]
-CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid)
+--@ ["function","audit.record_reading(text,text,uuid,jsonb)","","f (purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT NULL::jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.record_reading(purpose text, request_id text DEFAULT NULL::text, tenant_id uuid DEFAULT NULL::uuid, details jsonb DEFAULT NULL::jsonb)
  RETURNS uuid
  LANGUAGE plpgsql
  SECURITY DEFINER
@@ -4844,19 +4863,47 @@ BEGIN
     IF octet_length(request_id) > 4096 THEN
         RAISE EXCEPTION 'audit trail: the request id is longer than 4096 bytes' USING ERRCODE = 'invalid_parameter_value';
     END IF;
-    RETURN audit.append_event('audit.read', CASE WHEN request_id IS NULL THEN 'trail' ELSE 'request' END, request_id, purpose, NULL, tenant_id, NULL);
+    PERFORM audit.check_details(details);
+    RETURN audit.append_event('audit.read', CASE WHEN request_id IS NULL THEN 'trail' ELSE 'request' END, request_id, purpose, NULL, tenant_id, details);
 END
 $function$
 ;
---@ ["object","audit.record_reading(text,text,uuid)","function","",null]
---@ ["owner","audit.record_reading(text,text,uuid)","","",null]
-ALTER FUNCTION audit.record_reading(text,text,uuid) OWNER TO audit_maintainer;
---@ ["privilege","audit.record_reading(text,text,uuid)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_auditor;
---@ ["privilege","audit.record_reading(text,text,uuid)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_reader;
---@ ["privilege","audit.record_reading(text,text,uuid)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid) TO audit_maintainer;
+--@ ["object","audit.record_reading(text,text,uuid,jsonb)","function","",null]
+--@ ["owner","audit.record_reading(text,text,uuid,jsonb)","","",null]
+ALTER FUNCTION audit.record_reading(text,text,uuid,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_reading(text,text,uuid,jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid,jsonb) TO audit_auditor;
+--@ ["privilege","audit.record_reading(text,text,uuid,jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid,jsonb) TO audit_reader;
+--@ ["privilege","audit.record_reading(text,text,uuid,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_reading(text,text,uuid,jsonb) TO audit_maintainer;
+--@ ["function","audit.record_refused_login(text,jsonb)","","f (login text, details jsonb DEFAULT NULL::jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.record_refused_login(login text, details jsonb DEFAULT NULL::jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    PERFORM audit.check_text('the refused login', login, 1024);
+    PERFORM audit.check_details(details);
+    RETURN audit.append_event('security', 'login', login, 'A login to read the trail was refused.', NULL, NULL,
+        coalesce(details, '{}') || '{"event": "login_refused"}', 'rejected');
+END
+$function$
+;
+--@ ["object","audit.record_refused_login(text,jsonb)","function","",null]
+--@ ["owner","audit.record_refused_login(text,jsonb)","","",null]
+ALTER FUNCTION audit.record_refused_login(text,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_refused_login(text,jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_refused_login(text,jsonb) TO audit_auditor;
+--@ ["privilege","audit.record_refused_login(text,jsonb)","[\"audit_reader\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_refused_login(text,jsonb) TO audit_reader;
+--@ ["privilege","audit.record_refused_login(text,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_refused_login(text,jsonb) TO audit_maintainer;
 --@ ["function","audit.record_tables()","","f () text[]",null]
 CREATE OR REPLACE FUNCTION audit.record_tables()
  RETURNS text[]
