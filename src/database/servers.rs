@@ -64,6 +64,21 @@ impl Servers {
         &self.hosts
     }
 
+    /// Returns them for another login, with nothing of the one before: neither its password nor a
+    /// client certificate of its own.
+    #[cfg(feature = "__program")]
+    #[must_use]
+    pub fn with_login(mut self, login: &str, password: &str) -> Self {
+        self.hosts = self
+            .hosts
+            .into_iter()
+            .map(|host| host.username(login).password(password))
+            .collect();
+        self.passfile_note = None;
+        self.secrets = vec![password.to_owned()];
+        self
+    }
+
     /// Returns where they are: `db.internal:5432/app`, several separated by commas.
     pub(crate) fn place(&self) -> String {
         let places: Vec<_> = self.hosts.iter().map(place).collect();

@@ -48,10 +48,10 @@ const STRANGERS: &str = "
         ) AS found (what, owner) WHERE owner NOT IN (SELECT oid FROM ours) LIMIT 1)";
 
 const RECORD_READING: &str = "
-    SELECT audit.record_reading($1, $2, CASE WHEN $3::text IS NOT NULL THEN audit.tenant_uuid($3) END)";
+    SELECT audit.record_reading($1, $2, CASE WHEN $3::text IS NOT NULL THEN audit.tenant_uuid($3) END, $4::text::jsonb)";
 
 /// The database of the trail.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Database {
     servers: Servers,
 }
@@ -64,6 +64,13 @@ impl Database {
             error => Error::BadUrl(error),
         })?;
         Ok(Self { servers })
+    }
+
+    /// Returns it for another login.
+    pub(crate) fn with_login(&self, login: &str, password: &str) -> Self {
+        Self {
+            servers: self.servers.clone().with_login(login, password),
+        }
     }
 
     /// Returns its servers.
@@ -177,19 +184,69 @@ async fn look(connection: &mut PgConnection) -> Result<(Standing, bool), sqlx::E
     Ok((standing, is_migrated))
 }
 
-/// Begins a read-only transaction on a snapshot taken at its first statement, as `tenant` if given.
-/// Also returns that tenant's id.
+/// As whom the trail is read.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Scope<'a> {
+    /// The tenant whose rows alone a reader sees, by its key.
+    tenant: Option<&'a str>,
+    /// The role to read as; `None`: the login itself.
+    role: Option<Role>,
+}
+
+/// A role that reads the trail, by the migrations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Reads the rows of one tenant.
+    Reader,
+    /// Reads all rows.
+    Auditor,
+}
+
+impl<'a> Scope<'a> {
+    /// Reads as `role`, which the login must be a member of.
+    pub(crate) fn of_role(role: Role, tenant: Option<&'a str>) -> Self {
+        Self {
+            tenant,
+            role: Some(role),
+        }
+    }
+
+    /// Returns the key of the tenant.
+    pub(crate) fn tenant(self) -> Option<&'a str> {
+        self.tenant
+    }
+}
+
+impl<'a> From<Option<&'a str>> for Scope<'a> {
+    fn from(tenant: Option<&'a str>) -> Self {
+        Self { tenant, role: None }
+    }
+}
+
+/// Begins a read-only transaction on a snapshot taken at its first statement. Also returns the id of
+/// the tenant whose rows are read.
 pub(crate) async fn begin<'c>(
     connection: &'c mut PgConnection,
-    tenant: Option<&str>,
+    scope: impl Into<Scope<'_>>,
 ) -> Result<(Transaction<'c, Postgres>, Option<Uuid>), sqlx::Error> {
+    let scope = scope.into();
     let mut transaction = connection
         .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .await?;
     transaction.execute(CATALOG_FIRST).await?;
     transaction.execute(FEW_ROWS).await?;
+    // Local, so that no pooler hands the session to another client with it.
+    match scope.role {
+        None => {}
+        Some(Role::Reader) => {
+            transaction.execute("SET LOCAL ROLE audit_reader").await?;
+        }
+        Some(Role::Auditor) => {
+            transaction.execute("SET LOCAL ROLE audit_auditor").await?;
+        }
+    }
     let (_, tenant): (String, Option<String>) = sqlx::query_as(SET_UP)
-        .bind(tenant)
+        .bind(scope.tenant)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
@@ -230,14 +287,16 @@ pub(crate) async fn begin_change(
     Ok(transaction)
 }
 
-/// Records in the trail that it is read: why, and which request and tenant. Commits before anything
-/// is read, so that the record stays whatever becomes of the reading.
+/// Records in the trail that it is read: why, and which request and tenant; `details` is a JSON object
+/// with what else is told of it. Commits before anything is read or leaves, so that the record stays
+/// whatever becomes of the reading.
 pub(crate) async fn record_reading(
     database: &Database,
     connection: &mut PgConnection,
     purpose: &str,
     request: Option<&str>,
     tenant: Option<&str>,
+    details: Option<&str>,
 ) -> Result<Uuid, Error> {
     let failed = |source| database.change_error("record the reading, so nothing was read,", source);
     let mut transaction = begin_change(connection).await.map_err(failed)?;
@@ -245,6 +304,7 @@ pub(crate) async fn record_reading(
         .bind(purpose)
         .bind(request)
         .bind(tenant)
+        .bind(details)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await

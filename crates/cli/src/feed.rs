@@ -21,7 +21,7 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, FromRow, Row as _};
 use tracing_audit::__program::Table;
 
 use crate::complain;
-use crate::database::{CATALOG_FIRST, Database, begin};
+use crate::database::{CATALOG_FIRST, Database, Scope, begin};
 use crate::error::Error;
 use crate::pages::Pages;
 use crate::row::{RecordId, Row};
@@ -186,7 +186,7 @@ impl Batch {
 #[derive(Debug)]
 pub(crate) struct Feed<'a> {
     database: &'a Database,
-    tenant: Option<&'a str>,
+    scope: Scope<'a>,
     /// Whether this role can read the batches, of all tenants.
     sees_batches: bool,
     /// The last `seq` already read, by writer.
@@ -205,12 +205,13 @@ impl<'a> Feed<'a> {
     pub(crate) async fn begin(
         database: &'a Database,
         connection: &mut PgConnection,
-        tenant: Option<&'a str>,
+        scope: impl Into<Scope<'a>>,
         last: u32,
     ) -> Result<(Self, Vec<RecordId>), Error> {
+        let scope = scope.into();
         let failed = |source| database.read_error(source);
         // A single snapshot: a row is either among the newest now or new later.
-        let (mut snapshot, tenant_id) = begin(connection, tenant).await.map_err(failed)?;
+        let (mut snapshot, tenant_id) = begin(connection, scope).await.map_err(failed)?;
         let (sees_batches, bound_to): (bool, Option<String>) = sqlx::query_as(SEES)
             .persistent(false)
             .fetch_one(&mut *snapshot)
@@ -218,7 +219,7 @@ impl<'a> Feed<'a> {
             .map_err(failed)?;
         let mut feed = Self {
             database,
-            tenant,
+            scope,
             sees_batches,
             positions: HashMap::new(),
             within: None,
@@ -295,7 +296,7 @@ impl<'a> Feed<'a> {
         batch: &Batch,
     ) -> Result<Option<Vec<RecordId>>, Error> {
         self.answer(async {
-            let (mut transaction, tenant) = begin(connection, self.tenant).await?;
+            let (mut transaction, tenant) = begin(connection, self.scope).await?;
             transaction.execute(BATCH_TIMEOUT).await?;
             let after = match self.within {
                 Some((writer, seq)) if writer == batch.writer_id => seq,
@@ -315,7 +316,7 @@ impl<'a> Feed<'a> {
         connection: &mut PgConnection,
         pages: &mut Pages,
     ) -> Result<Option<Vec<Row>>, Error> {
-        self.answer(pages.next(connection, self.tenant)).await
+        self.answer(pages.next(connection, self.scope)).await
     }
 
     /// Marks a row as printed, so that it is not printed again if the connection is lost before the
@@ -345,7 +346,7 @@ impl<'a> Feed<'a> {
             (false, _) => (None, NEAR_SECONDS),
         };
         if !self.sees_batches {
-            let (mut transaction, _) = begin(connection, self.tenant).await?;
+            let (mut transaction, _) = begin(connection, self.scope).await?;
             let answer = self
                 .tenant_batches(&mut transaction, since, seconds)
                 .await?;

@@ -119,7 +119,7 @@ pub(crate) async fn run(database: &Database, arguments: &Find) -> Result<(), Err
     let mut connection = database.connect_to_trail().await?;
     let own = match &arguments.reading.purpose {
         Some(purpose) => {
-            Some(record_reading(database, &mut connection, purpose, None, tenant).await?)
+            Some(record_reading(database, &mut connection, purpose, None, tenant, None).await?)
         }
         None => None,
     };

@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
+use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::{Value, json};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::PgRow;
@@ -12,8 +14,49 @@ use tracing_audit::__program::Table;
 
 use crate::database::{Database, begin, begin_change};
 use crate::error::Error;
+use crate::tables;
 use crate::text::{Terminal, escape_json, escape_line, grouped, paragraph, wrap};
-use crate::{Hold, Release};
+
+/// Arguments of `hold`.
+#[derive(Args, Debug)]
+pub(crate) struct Hold {
+    /// Why: the case, and who asked for it. It is recorded in the trail.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    #[arg(required_unless_present = "list")]
+    reason: Option<String>,
+    /// Holds this tenant's records only; a UUID, or the key the application uses.
+    #[arg(long, value_name = "KEY")]
+    tenant: Option<String>,
+    /// Also places a hold on a tenant of which there is no record yet.
+    #[arg(long, requires = "tenant")]
+    even_if_unknown: bool,
+    /// Holds records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z.
+    #[arg(long, value_name = "TIME")]
+    from: Option<String>,
+    /// Holds records that began before this time.
+    #[arg(long, value_name = "TIME")]
+    to: Option<String>,
+    /// Holds records of this kind only; may be repeated.
+    #[arg(long, value_name = "KIND", value_parser = tables())]
+    kind: Vec<String>,
+    /// Lists all holds, those in force first, in place of placing one.
+    #[arg(long, conflicts_with_all = ["reason", "tenant", "even_if_unknown", "from", "to", "kind"])]
+    list: bool,
+    /// Prints the id of the hold with what it covers, or the list, as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `release`.
+#[derive(Args, Debug)]
+pub(crate) struct Release {
+    /// The id of the hold, as `hold` printed it and `hold --list` does.
+    #[arg(value_name = "HOLD_ID")]
+    hold: String,
+    /// Why it ends. It is recorded in the trail.
+    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
+    reason: String,
+}
 
 const PLACE: &str = "
     SELECT audit.place_hold($1, CASE WHEN $2::text IS NOT NULL THEN audit.tenant_uuid($2) END,

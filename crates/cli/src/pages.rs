@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _};
 use tracing_audit::__program::Table;
 
-use crate::database::begin;
+use crate::database::{Scope, begin};
 use crate::row::{RecordId, Row};
 
 /// How much of each row is read.
@@ -89,14 +89,15 @@ impl Pages {
     pub(crate) async fn next(
         &mut self,
         connection: &mut PgConnection,
-        tenant: Option<&str>,
+        scope: impl Into<Scope<'_>>,
     ) -> Result<Option<Vec<Row>>, sqlx::Error> {
+        let scope = scope.into();
         if !matches!(self.extent, Extent::Whole | Extent::Json) {
             let page = take(&mut self.records);
             if page.is_empty() {
                 return Ok(None);
             }
-            return page_of(connection, tenant, &page, self.extent)
+            return page_of(connection, scope, &page, self.extent)
                 .await
                 .map(Some);
         }
@@ -105,7 +106,7 @@ impl Pages {
             if page.is_empty() {
                 return Ok(None);
             }
-            self.measured = sizes(connection, tenant, page).await?;
+            self.measured = sizes(connection, scope, page).await?;
         }
         let mut page = Vec::new();
         let mut bytes = 0;
@@ -118,7 +119,7 @@ impl Pages {
             self.measured.pop_front();
         }
         if !page.is_empty() {
-            return page_of(connection, tenant, &page, self.extent)
+            return page_of(connection, scope, &page, self.extent)
                 .await
                 .map(Some);
         }
@@ -127,7 +128,7 @@ impl Pages {
             return Ok(None);
         };
         if self.extent == Extent::Whole {
-            return page_of(connection, tenant, &[record], Extent::Story)
+            return page_of(connection, scope, &[record], Extent::Story)
                 .await
                 .map(Some);
         }
@@ -135,7 +136,7 @@ impl Pages {
             |why| why,
             |bytes| format!("it is too large to be read whole: {bytes} bytes"),
         );
-        let row = bare(connection, tenant, record, why).await?;
+        let row = bare(connection, scope, record, why).await?;
         Ok(Some(row.into_iter().collect()))
     }
 }
@@ -149,22 +150,22 @@ fn take(records: &mut VecDeque<RecordId>) -> Vec<RecordId> {
 /// Reads the rows of a page. If that fails, reads each on its own.
 async fn page_of(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     page: &[RecordId],
     extent: Extent,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    let rows = match read(connection, tenant, page, extent).await {
+    let rows = match read(connection, scope, page, extent).await {
         Ok(rows) => rows,
         Err(error) => {
             let why = fault_of_row(&error).ok_or(error)?;
             if let [record] = page {
-                let row = remains(connection, tenant, *record, extent, why).await?;
+                let row = remains(connection, scope, *record, extent, why).await?;
                 return Ok(row.into_iter().collect());
             }
             let mut rows = Vec::new();
             for record in page {
                 let record = std::slice::from_ref(record);
-                rows.extend(Box::pin(page_of(connection, tenant, record, extent)).await?);
+                rows.extend(Box::pin(page_of(connection, scope, record, extent)).await?);
             }
             return Ok(rows);
         }
@@ -182,13 +183,13 @@ async fn page_of(
 /// Reads what it can of a row that could not be read as requested.
 async fn remains(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     record: RecordId,
     extent: Extent,
     why: String,
 ) -> Result<Option<Row>, sqlx::Error> {
     if matches!(extent, Extent::Story | Extent::Whole) {
-        match read(connection, tenant, &[record], Extent::Line).await {
+        match read(connection, scope, &[record], Extent::Line).await {
             Ok(mut rows) => {
                 return Ok(rows.pop().map(|mut row| {
                     row.unread = Some(why);
@@ -199,17 +200,17 @@ async fn remains(
             Err(error) => return Err(error),
         }
     }
-    bare(connection, tenant, record, why).await
+    bare(connection, scope, record, why).await
 }
 
 /// Reads the few columns that can be read of any row.
 async fn bare(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     record: RecordId,
     why: String,
 ) -> Result<Option<Row>, sqlx::Error> {
-    let mut rows = read(connection, tenant, &[record], Extent::Bare).await?;
+    let mut rows = read(connection, scope, &[record], Extent::Bare).await?;
     Ok(rows.pop().map(|mut row| {
         row.unread = Some(why);
         row
@@ -234,11 +235,11 @@ fn fault_of_row(error: &sqlx::Error) -> Option<String> {
 /// Reads rows, in any order.
 async fn read(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     records: &[RecordId],
     extent: Extent,
 ) -> Result<Vec<Row>, sqlx::Error> {
-    ask(connection, tenant, records, |table, at| {
+    ask(connection, scope, records, |table, at| {
         select(table, at, extent)
     })
     .await
@@ -247,10 +248,10 @@ async fn read(
 /// Measures each record, in uncompressed bytes.
 async fn sizes(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     records: Vec<RecordId>,
 ) -> Result<VecDeque<(RecordId, Result<i64, String>)>, sqlx::Error> {
-    let fault = match measure(connection, tenant, &records).await {
+    let fault = match measure(connection, scope, &records).await {
         Ok(sizes) => {
             let size = |record: &RecordId| Ok(sizes.get(record).copied().unwrap_or(0));
             return Ok(records
@@ -265,18 +266,18 @@ async fn sizes(
     }
     let mut measured = VecDeque::new();
     for record in records {
-        measured.append(&mut Box::pin(sizes(connection, tenant, vec![record])).await?);
+        measured.append(&mut Box::pin(sizes(connection, scope, vec![record])).await?);
     }
     Ok(measured)
 }
 
 async fn measure(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     records: &[RecordId],
 ) -> Result<HashMap<RecordId, i64>, sqlx::Error> {
     let sizes: Vec<(String, sqlx::types::Uuid, i64)> =
-        ask(connection, tenant, records, size).await?;
+        ask(connection, scope, records, size).await?;
     let record = |table: &str, id| {
         let table = Table::of_name(table)?;
         Some(RecordId { table, id })
@@ -291,7 +292,7 @@ async fn measure(
 /// of the parameter that holds the table's ids.
 async fn ask<T>(
     connection: &mut PgConnection,
-    tenant: Option<&str>,
+    scope: Scope<'_>,
     records: &[RecordId],
     statement: impl Fn(Table, usize) -> String,
 ) -> Result<Vec<T>, sqlx::Error>
@@ -311,7 +312,7 @@ where
     if ids.is_empty() {
         return Ok(Vec::new());
     }
-    let (mut transaction, _) = begin(connection, tenant).await?;
+    let (mut transaction, _) = begin(connection, scope).await?;
     transaction.execute(PAGE_TIMEOUT).await?;
     let mut query = sqlx::query_as(AssertSqlSafe(statements.join(" UNION ALL "))).persistent(false);
     for of_table in ids {

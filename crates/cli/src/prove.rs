@@ -121,7 +121,7 @@ pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Er
     let mut connection = database.connect_to_trail().await?;
     if let Some(purpose) = &arguments.purpose {
         let request = arguments.request.as_deref();
-        record_reading(database, &mut connection, purpose, request, None).await?;
+        record_reading(database, &mut connection, purpose, request, None, None).await?;
     }
     let note = match &arguments.checkpoint {
         Some(path) => read_checkpoint(path)?,

@@ -85,66 +85,15 @@ impl Writer<'_> {
             let value = learned.as_deref().or(row.text(column));
             say(label(column), value.unwrap_or("none"), LONG);
         }
-        if let Some(why) = &row.unread {
-            say("incomplete", why, LONG);
+        for entry in entries(row, told.as_ref(), "--full") {
+            let Entry {
+                label,
+                text,
+                limit,
+                length,
+            } = entry;
+            self.text(out, &place.gutter, label, &text, limit, length);
         }
-        let of = |column| row.text(column).unwrap_or_default();
-        let (result, model) = (result(row), model(row));
-        for (label, column, limit) in [
-            ("question", "question_text", LONG),
-            ("summary", "sql_summary", LONG),
-            ("sql", "sql_text", LONG),
-            ("datasource", "datasource_id", LONG),
-            ("result", "", LONG),
-            ("model", "", LONG),
-            ("role", "role", LONG),
-            ("prompt", "rendered_prompt", SHORT),
-            ("response", "response_text", SHORT),
-            ("input", "input_summary", LONG),
-            ("output", "output_summary", LONG),
-        ] {
-            let text = match label {
-                "result" => &result,
-                "model" => &model,
-                _ => of(column),
-            };
-            // What an approval is about, as for a query.
-            let is_approval = row.text("action_type") == Some("approval");
-            let label = if is_approval && label == "input" {
-                "summary"
-            } else {
-                label
-            };
-            self.text(out, &place.gutter, label, text, limit, row.length(column));
-        }
-        let mut say =
-            |label: &str, text: &str, limit| self.entry(out, &place.gutter, label, text, limit);
-        for (label, text) in told.iter().flat_map(Told::labelled) {
-            say(label, text, LONG);
-        }
-        let error: Vec<&str> = ["error_code", "error_message"]
-            .iter()
-            .filter_map(|c| row.text(c))
-            .collect();
-        say("error", &error.join(": "), LONG);
-        let problems: Vec<_> = row.problems().collect();
-        say("problems", &problems.join("\n"), LONG);
-        let redactions: Vec<_> = row.redactions().collect();
-        say("redacted", &redactions.join("\n"), LONG);
-        // Values stay JSON, which shows their type, and take a line each.
-        let is_told = |name: &str| told.as_ref().is_some_and(|told| told.has(name));
-        let metadata = row.metadata.iter();
-        let is_tenant = |name: &str| name == "tenant_key" && row.tenant_key().is_some();
-        let metadata = metadata.filter(|(name, _)| !is_tenant(name) && !is_told(name));
-        let mut metadata: Vec<String> = metadata
-            .map(|(name, value)| format!("{} = {value}", escape_line(name)))
-            .collect();
-        if let Some(fields) = row.length("metadata") {
-            metadata.truncate(LONG.lines - 1);
-            let more = fields - metadata.len();
-            metadata.push(format!("… {more} more fields (--full)"));
-        }
-        say("metadata", &metadata.join("\n"), LONG);
     }
 
     /// Appends the record's own line. On a narrow terminal what it is about is cut first, then the
@@ -286,9 +235,96 @@ impl Writer<'_> {
     }
 }
 
+/// A text of a record, below its own line.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) label: &'static str,
+    pub(crate) text: String,
+    pub(crate) limit: Limit,
+    /// The original length in characters, if the text was cut when it was read.
+    pub(crate) length: Option<usize>,
+}
+
+/// Returns the texts of a record that are not empty, in the order in which a reader reads them.
+/// `whole` names what shows all fields of the metadata.
+pub(crate) fn entries(row: &Row, told: Option<&Told>, whole: &str) -> Vec<Entry> {
+    let mut entries = Vec::new();
+    let mut say = |label, text: String, limit, length| {
+        if !text.is_empty() {
+            entries.push(Entry {
+                label,
+                text,
+                limit,
+                length,
+            });
+        }
+    };
+    say(
+        "incomplete",
+        row.unread.clone().unwrap_or_default(),
+        LONG,
+        None,
+    );
+    // What an approval is about, as for a query.
+    let is_approval = row.text("action_type") == Some("approval");
+    let input = if is_approval { "summary" } else { "input" };
+    for (label, column, limit) in [
+        ("question", "question_text", LONG),
+        ("summary", "sql_summary", LONG),
+        ("sql", "sql_text", LONG),
+        ("datasource", "datasource_id", LONG),
+        ("result", "", LONG),
+        ("model", "", LONG),
+        ("role", "role", LONG),
+        ("prompt", "rendered_prompt", SHORT),
+        ("response", "response_text", SHORT),
+        (input, "input_summary", LONG),
+        ("output", "output_summary", LONG),
+    ] {
+        let text = match label {
+            "result" => result(row),
+            "model" => model(row),
+            _ => row.text(column).unwrap_or_default().to_owned(),
+        };
+        say(label, text, limit, row.length(column));
+    }
+    for (label, text) in told.into_iter().flat_map(Told::labelled) {
+        say(label, text.to_owned(), LONG, None);
+    }
+    let error: Vec<&str> = ["error_code", "error_message"]
+        .iter()
+        .filter_map(|c| row.text(c))
+        .collect();
+    say("error", error.join(": "), LONG, None);
+    let problems: Vec<_> = row.problems().collect();
+    say("problems", problems.join("\n"), LONG, None);
+    let redactions: Vec<_> = row.redactions().collect();
+    say("redacted", redactions.join("\n"), LONG, None);
+    say("metadata", metadata(row, told, whole), LONG, None);
+    entries
+}
+
+/// Returns a line for each field of the metadata that is told nowhere else. Values stay JSON, which
+/// shows their type.
+fn metadata(row: &Row, told: Option<&Told>, whole: &str) -> String {
+    let is_told = |name: &str| told.is_some_and(|told| told.has(name));
+    let is_tenant = |name: &str| name == "tenant_key" && row.tenant_key().is_some();
+    let fields = row.metadata.iter();
+    let fields = fields.filter(|(name, _)| !is_tenant(name) && !is_told(name));
+    let mut lines: Vec<String> = fields
+        .map(|(name, value)| format!("{} = {value}", escape_line(name)))
+        .collect();
+    if let Some(fields) = row.length("metadata") {
+        lines.truncate(LONG.lines - 1);
+        let more = fields - lines.len();
+        lines.push(format!("… {more} more fields ({whole})"));
+    }
+    lines.join("\n")
+}
+
 /// Returns the beginning of a text, and how many characters are left out. `length` is its original
 /// length if it was cut already.
-fn abridge(text: &str, limit: Limit, length: Option<usize>) -> (&str, usize) {
+pub(crate) fn abridge(text: &str, limit: Limit, length: Option<usize>) -> (&str, usize) {
     let by_lines = text
         .split_inclusive('\n')
         .take(limit.lines)

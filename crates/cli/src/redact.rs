@@ -1,14 +1,25 @@
 //! Prints what redaction makes of a text.
 
 use std::io::{self, IsTerminal as _, Read as _, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use clap::Args;
 use tracing_audit::redact::{Redacted, Redaction};
 
-use crate::Redact;
 use crate::error::Error;
 use crate::text;
+
+/// Arguments of `redact`.
+#[derive(Args, Debug)]
+pub(crate) struct Redact {
+    /// The file with the text; - is standard input.
+    #[arg(long, value_name = "FILE", default_value = "-")]
+    check: PathBuf,
+    /// These presets instead: secrets, personal, ip, sql-literals, separated by commas.
+    #[arg(long, value_name = "LIST")]
+    presets: Option<String>,
+}
 
 /// Runs the command.
 pub(crate) fn run(arguments: &Redact) -> Result<ExitCode, Error> {

@@ -48,7 +48,7 @@ pub(crate) async fn run(database: &Database, arguments: &Tail) -> Result<(), Err
     };
     let mut connection = database.connect_to_trail().await?;
     if let Some(purpose) = &arguments.reading.purpose {
-        record_reading(database, &mut connection, purpose, None, tenant).await?;
+        record_reading(database, &mut connection, purpose, None, tenant, None).await?;
     }
     let (mut feed, newest) = Feed::begin(database, &mut connection, tenant, arguments.last).await?;
     let mut pages = Pages::new(newest, print.extent());

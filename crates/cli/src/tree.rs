@@ -30,6 +30,8 @@ pub(crate) struct Node {
 pub(crate) struct Place<'r> {
     /// The record.
     pub(crate) node: &'r Node,
+    /// How many records are above it.
+    pub(crate) depth: usize,
     /// The prefix of its first line.
     pub(crate) branch: String,
     /// The prefix of its other lines.
@@ -66,6 +68,7 @@ pub(crate) fn places(nodes: &[Node], width: Option<usize>) -> Vec<Place<'_>> {
         let hidden_parent = node.parent.zip(why_hidden);
         places.push(Place {
             node,
+            depth,
             branch,
             gutter,
             hidden_parent,
