@@ -65,6 +65,9 @@ pub(crate) enum Error {
         /// The cause, and what to do.
         source: io::Error,
     },
+    /// The page cannot be served.
+    #[error(transparent)]
+    Serve(#[from] crate::serve::ServeError),
     /// The address is not to be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {

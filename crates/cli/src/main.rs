@@ -12,10 +12,12 @@ mod erase;
 mod error;
 mod families;
 mod feed;
+mod filter;
 mod find;
 mod hold;
 mod key;
 mod migrate;
+mod outline;
 mod pages;
 mod prove;
 mod record;
@@ -24,6 +26,8 @@ mod reset;
 mod retain;
 mod row;
 mod seal;
+mod search;
+mod serve;
 mod settle;
 mod show;
 mod spool;
@@ -160,24 +164,25 @@ enum Command {
     Witness(witness::Witness),
     Prove(prove::Prove),
     CheckProof(prove::CheckProof),
+    Serve(serve::Serve),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
     #[command(verbatim_doc_comment)]
-    Hold(Hold),
+    Hold(hold::Hold),
     /// Lifts a legal hold.
     ///
     /// For a login of an auditor: who removes partitions lifts no hold. Recorded in the
     /// trail. Exits with 1 when there is no such hold.
     #[command(verbatim_doc_comment)]
-    Release(Release),
+    Release(hold::Release),
     /// Shows what redaction would make of a text; needs no database.
     ///
     /// Prints the text as it would be stored, and on standard error which rules applied,
     /// and how often. The rules are those of `AUDIT_REDACT`, as your program reads it.
     /// Exits with 1 when a rule applied.
     #[command(verbatim_doc_comment)]
-    Redact(Redact),
+    Redact(redact::Redact),
     /// Lists, shows and drains local logs that no running program looks after.
     ///
     /// For a host that is retired or a volume that is left. Never prints what the
@@ -386,58 +391,6 @@ struct Settle {
     json: bool,
 }
 
-/// Arguments of `hold`.
-#[derive(Args, Debug)]
-struct Hold {
-    /// Why: the case, and who asked for it. It is recorded in the trail.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    #[arg(required_unless_present = "list")]
-    reason: Option<String>,
-    /// Holds this tenant's records only; a UUID, or the key the application uses.
-    #[arg(long, value_name = "KEY")]
-    tenant: Option<String>,
-    /// Also places a hold on a tenant of which there is no record yet.
-    #[arg(long, requires = "tenant")]
-    even_if_unknown: bool,
-    /// Holds records that began at this time or later: 2026-01-01, or 2026-01-01T12:00Z.
-    #[arg(long, value_name = "TIME")]
-    from: Option<String>,
-    /// Holds records that began before this time.
-    #[arg(long, value_name = "TIME")]
-    to: Option<String>,
-    /// Holds records of this kind only; may be repeated.
-    #[arg(long, value_name = "KIND", value_parser = tables())]
-    kind: Vec<String>,
-    /// Lists all holds, those in force first, in place of placing one.
-    #[arg(long, conflicts_with_all = ["reason", "tenant", "even_if_unknown", "from", "to", "kind"])]
-    list: bool,
-    /// Prints the id of the hold with what it covers, or the list, as JSON.
-    #[arg(long)]
-    json: bool,
-}
-
-/// Arguments of `release`.
-#[derive(Args, Debug)]
-struct Release {
-    /// The id of the hold, as `hold` printed it and `hold --list` does.
-    #[arg(value_name = "HOLD_ID")]
-    hold: String,
-    /// Why it ends. It is recorded in the trail.
-    #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
-    reason: String,
-}
-
-/// Arguments of `redact`.
-#[derive(Args, Debug)]
-struct Redact {
-    /// The file with the text; - is standard input.
-    #[arg(long, value_name = "FILE", default_value = "-")]
-    check: PathBuf,
-    /// These presets instead: secrets, personal, ip, sql-literals, separated by commas.
-    #[arg(long, value_name = "LIST")]
-    presets: Option<String>,
-}
-
 /// Arguments of `doctor`.
 #[derive(Args, Debug)]
 struct Doctor {
@@ -559,6 +512,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
             return runtime()?.block_on(verify::run(&database, &arguments));
         }
         Command::Seal(arguments) => return seal::run(&database, &arguments),
+        Command::Serve(arguments) => return serve::run(database, arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
         Command::Spool(_)

@@ -1,0 +1,311 @@
+//! `serve`: the page on which the trail is read.
+//!
+//! It has no rights of its own. A page is read with the rights of whoever looks at it, recorded in
+//! the trail, and only then sent. What flows through it: [`gate`] finds out who looks ([`viewer`]),
+//! a page reads with a connection of theirs ([`connections`]), records that, and answers ([`answer`]).
+
+mod answer;
+mod assets;
+mod connections;
+mod gate;
+mod live;
+mod login;
+mod page;
+mod people;
+mod record;
+mod request;
+mod session;
+mod trail;
+mod trusted;
+mod viewer;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use clap::Args;
+use tokio::net::TcpListener;
+
+use self::connections::Connections;
+use self::login::Attempts;
+use self::people::{People, reader_rule};
+use self::session::{Lifetime, Sessions};
+use self::trusted::Trusted;
+use self::viewer::Viewer;
+use crate::database::Database;
+use crate::error::Error;
+use crate::{complain, tail};
+
+/// The most connections for the people that a proxy or an identity provider names.
+const MOST_CONNECTIONS: usize = 16;
+
+/// How often sessions and connections that are over are closed.
+const CLEAN_EVERY: Duration = Duration::from_secs(5);
+
+/// Serves the page on which the trail is read, until Ctrl-C.
+///
+/// It has no rights of its own: whoever looks at it logs in with a login of Postgres, and
+/// reads with that login's rights. Each page of records, each search and each export is
+/// recorded in the trail before it is shown. The database of --url is where logins are
+/// tried; as its own login, refused logins are recorded. Behind a proxy that knows the
+/// person: --trust-header; then --url names a login of migrate that is a reader and an auditor.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct Serve {
+    /// The address to listen on. An address that others can reach needs --public-url.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8417")]
+    listen: SocketAddr,
+    /// The address that browsers use, as <https://audit.example.com>: of the proxy that has TLS.
+    #[arg(long, value_name = "URL")]
+    public_url: Option<String>,
+    /// The header in which a trusted proxy names the person, as X-Forwarded-User.
+    ///
+    /// Needs --trust-from or --trust-secret-env, and --auditor or --reader.
+    #[arg(long, value_name = "HEADER", requires = "trust")]
+    trust_header: Option<HeaderName>,
+    /// The header in which the proxy names the person's groups, separated by commas.
+    #[arg(long, value_name = "HEADER", requires = "trust_header")]
+    trust_groups_header: Option<HeaderName>,
+    /// The address of the proxy; may be given several times.
+    #[arg(long, value_name = "IP", group = "trust")]
+    trust_from: Vec<IpAddr>,
+    /// The environment variable with a secret of at least 16 characters, which the proxy sends as X-Audit-Proxy-Secret.
+    #[arg(long, value_name = "NAME", group = "trust")]
+    trust_secret_env: Option<String>,
+    /// A person, or group:NAME, who may read all rows; may be given several times.
+    #[arg(long, value_name = "WHO")]
+    auditor: Vec<String>,
+    /// A person, or group:NAME, who may read the rows of a tenant; may be given several times.
+    #[arg(long, value_name = "WHO=TENANT", value_parser = reader_rule)]
+    reader: Vec<(String, String)>,
+    /// A session ends so long after the last page.
+    #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = humantime::parse_duration)]
+    session_idle: Duration,
+    /// A session ends so long after the login.
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = humantime::parse_duration)]
+    session_max: Duration,
+}
+
+/// What all pages share.
+#[derive(Debug)]
+pub(crate) struct App {
+    /// Where people log in.
+    database: Database,
+    /// The connections of this server's own login.
+    own: Arc<Connections>,
+    sessions: Sessions,
+    attempts: Attempts,
+    trusted: Option<Trusted>,
+    /// The names of this server, with the port if it is not the usual one.
+    hosts: Vec<String>,
+    /// Whether browsers reach it by TLS.
+    is_secure: bool,
+}
+
+impl App {
+    /// Returns whose session the request's cookie is of.
+    fn session_of(&self, headers: &HeaderMap) -> Option<Arc<Viewer>> {
+        self.sessions.viewer(self.token(headers)?)
+    }
+
+    /// Returns the token of the request's session.
+    fn token<'h>(&self, headers: &'h HeaderMap) -> Option<&'h str> {
+        gate::cookie(headers, self.cookie_name())
+    }
+
+    /// Returns the name of the session's cookie.
+    fn cookie_name(&self) -> &'static str {
+        // The prefix keeps other hosts and paths from setting it.
+        if self.is_secure {
+            "__Host-audit"
+        } else {
+            "audit"
+        }
+    }
+
+    /// Returns where somebody logs in who is not known; `None`: at the proxy.
+    fn login_address(&self) -> Option<&'static str> {
+        self.trusted.is_none().then_some("/login")
+    }
+
+    /// Whether the request is for this server: a foreign page may have a name of its own that leads
+    /// here.
+    fn is_ours(&self, headers: &HeaderMap) -> bool {
+        let host = headers
+            .get(header::HOST)
+            .and_then(|host| host.to_str().ok());
+        host.is_some_and(|host| self.is_host(host))
+    }
+
+    fn is_host(&self, host: &str) -> bool {
+        self.hosts
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(host))
+    }
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    #[error(
+        "--listen {0}: others can reach this address, and passwords would go over the network as they are: put a proxy \
+         with TLS before it, and name its address with --public-url https://…"
+    )]
+    NoTls(SocketAddr),
+    #[error(
+        "--public-url: write the address that browsers use, as https://audit.example.com, without a path"
+    )]
+    PublicUrl,
+    #[error("--trust-header: say who may read, with --auditor or --reader")]
+    Nobody,
+    #[error("--auditor and --reader: they are for people whom a proxy names, with --trust-header")]
+    NoWay,
+    #[error("--trust-secret-env: the variable {0} has no secret of at least 16 characters")]
+    Secret(String),
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        address: SocketAddr,
+        source: std::io::Error,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Error> {
+    let runtime = crate::runtime()?;
+    runtime.block_on(async {
+        let wanted = arguments.listen;
+        let listen = |source| ServeError::Listen {
+            address: wanted,
+            source,
+        };
+        let listener = TcpListener::bind(wanted).await.map_err(listen)?;
+        let address = listener.local_addr().map_err(listen)?;
+        let public = arguments.public_url.clone();
+        let app = Arc::new(app(database, arguments, address)?);
+        let shown = public.unwrap_or_else(|| format!("http://{address}"));
+        complain(&format!("the trail is read at {shown}"));
+        tokio::spawn(clean(Arc::clone(&app)));
+        let service = routes(&app).into_make_service_with_connect_info::<SocketAddr>();
+        tokio::select! {
+            served = async { axum::serve(listener, service).await } => served.map_err(Error::Runtime)?,
+            signalled = tail::signal() => signalled.map_err(Error::Runtime)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// Returns the pages.
+fn routes(app: &Arc<App>) -> Router {
+    Router::new()
+        .route("/", get(trail::trail))
+        .route("/live", get(live::live))
+        .route("/record", get(record::record))
+        .route("/request", get(request::request))
+        .route("/login", get(login::form).post(login::log_in))
+        .route("/logout", post(login::log_out))
+        .fallback(other)
+        .layer(from_fn_with_state(Arc::clone(app), gate::guard))
+        .with_state(Arc::clone(app))
+}
+
+/// Answers what is no page: the files that pages use, or that there is none.
+async fn other(uri: Uri) -> Response {
+    assets::answer(uri.path())
+        .unwrap_or_else(|| (StatusCode::NOT_FOUND, "There is no such page.\n").into_response())
+}
+
+/// Closes what is over, for as long as the server runs.
+async fn clean(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(CLEAN_EVERY).await;
+        app.sessions.clean();
+        app.own.close_idle();
+    }
+}
+
+/// Reads the arguments.
+fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App, ServeError> {
+    let mut hosts = Vec::new();
+    let mut is_secure = false;
+    if let Some(url) = &arguments.public_url {
+        let (host, secure) = public_host(url).ok_or(ServeError::PublicUrl)?;
+        is_secure = secure;
+        hosts.push(host);
+    }
+    if address.ip().is_loopback() {
+        let port = address.port();
+        hosts.extend(["localhost", "127.0.0.1", "[::1]"].map(|name| format!("{name}:{port}")));
+    } else if !is_secure {
+        return Err(ServeError::NoTls(address));
+    }
+    Ok(App {
+        own: Arc::new(Connections::new(database.clone(), MOST_CONNECTIONS)),
+        database,
+        sessions: Sessions::new(Lifetime {
+            idle: arguments.session_idle,
+            whole: arguments.session_max,
+        }),
+        attempts: Attempts::default(),
+        trusted: trusted(arguments)?,
+        hosts,
+        is_secure,
+    })
+}
+
+/// Reads the host of a URL without a path, and whether it has TLS.
+fn public_host(url: &str) -> Option<(String, bool)> {
+    let (scheme, host) = url.split_once("://")?;
+    let host = host.strip_suffix('/').unwrap_or(host);
+    let is_host = !host.is_empty()
+        && host
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | ':' | '[' | ']'));
+    match scheme {
+        "https" if is_host => Some((host.to_owned(), true)),
+        "http" if is_host => Some((host.to_owned(), false)),
+        _ => None,
+    }
+}
+
+/// Reads whom a proxy is trusted to name.
+fn trusted(arguments: Serve) -> Result<Option<Trusted>, ServeError> {
+    let people = People {
+        auditors: arguments.auditor,
+        readers: arguments.reader,
+    };
+    let is_nobody = people.auditors.is_empty() && people.readers.is_empty();
+    let Some(header) = arguments.trust_header else {
+        return if is_nobody {
+            Ok(None)
+        } else {
+            Err(ServeError::NoWay)
+        };
+    };
+    if is_nobody {
+        return Err(ServeError::Nobody);
+    }
+    let secret = match arguments.trust_secret_env {
+        None => None,
+        Some(name) => match std::env::var(&name) {
+            Ok(secret) if secret.len() >= 16 => {
+                Some((HeaderName::from_static("x-audit-proxy-secret"), secret))
+            }
+            _ => return Err(ServeError::Secret(name)),
+        },
+    };
+    Ok(Some(Trusted {
+        header,
+        groups: arguments.trust_groups_header,
+        addresses: arguments.trust_from,
+        secret,
+        people,
+        known: Mutex::new(HashMap::new()),
+    }))
+}

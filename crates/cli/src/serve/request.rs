@@ -1,0 +1,279 @@
+//! The page of a request: its story as a tree, with a waterfall of times.
+
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{Markup, html};
+use sqlx::types::Uuid;
+
+use super::App;
+use super::answer::{Refusal, html_answer};
+use super::gate::Known;
+use super::page::{line, outcome, page, record_address, time, visible};
+use super::record::texts;
+use super::trail::{kind, what};
+use super::viewer::{Reading, Viewer};
+use crate::filter::encode;
+use crate::outline::Outline;
+use crate::pages::{Extent, Pages};
+use crate::row::Row;
+use crate::text::duration;
+use crate::tree::{self, Node, Place};
+
+/// How many records one page of a story shows.
+const LIMIT: usize = 200;
+
+/// The width of the waterfall, in units of its own.
+const WIDTH: f64 = 1_000.0;
+
+/// What an address asks for.
+#[derive(Debug, Default)]
+struct Asked {
+    id: String,
+    tenant: Option<String>,
+    /// The number of the first record that is shown, from 0.
+    from: usize,
+}
+
+impl Asked {
+    fn read(query: &str) -> Self {
+        let mut asked = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            match &*name {
+                "id" => asked.id = value.into_owned(),
+                "tenant" if !value.is_empty() => asked.tenant = Some(value.into_owned()),
+                "from" => asked.from = value.parse().unwrap_or(0),
+                _ => {}
+            }
+        }
+        asked
+    }
+
+    /// Returns the query of the page that begins with that record.
+    fn query(&self, from: usize) -> String {
+        let mut query = format!("id={}", encode(&self.id));
+        if let Some(tenant) = &self.tenant {
+            query.push_str("&tenant=");
+            query.push_str(&encode(tenant));
+        }
+        if from > 0 {
+            let _ = write!(query, "&from={from}");
+        }
+        query
+    }
+}
+
+/// Shows the page.
+pub(super) async fn request(
+    State(_app): State<Arc<App>>,
+    Known(viewer): Known,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let asked = Asked::read(&query.unwrap_or_default());
+    match shown(&viewer, &asked).await {
+        Ok(body) => {
+            let title = format!("Request {}", asked.id);
+            html_answer(StatusCode::OK, page(&title, "/", Some(&viewer), &body))
+        }
+        Err(refusal) => refusal.answer("/", Some(&viewer)),
+    }
+}
+
+async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
+    let missing = Refusal::NotFound("request");
+    if asked.id.is_empty() || asked.id.contains('\0') || asked.id.len() > 4_096 {
+        return Err(missing);
+    }
+    let mut lease = viewer.lease().await?;
+    let database = viewer.connections.database();
+    let failed = |source| Refusal::from(database.read_error(source));
+    let scope = viewer.scope_of(asked.tenant.as_deref());
+    let outline = Outline::of_request(&mut lease, scope, &asked.id)
+        .await
+        .map_err(failed)?;
+    let places = tree::places(&outline.nodes, None);
+    let places = places.get(asked.from..).unwrap_or_default();
+    let places = &places[..places.len().min(LIMIT)];
+    let mut rows = HashMap::new();
+    let mut pages = Pages::new(places.iter().map(|place| place.node.record), Extent::Story);
+    while let Some(page) = pages.next(&mut lease, scope).await.map_err(failed)? {
+        for mut row in page {
+            outline.tell_learned(&mut row);
+            if let Ok(id) = row.id().parse::<Uuid>() {
+                rows.insert((row.table, id), row);
+            }
+        }
+    }
+    let reading = Reading {
+        page: "request",
+        filter: &asked.query(asked.from),
+        request: Some(&asked.id),
+        tenant: asked.tenant.as_deref(),
+        records: rows.len(),
+    };
+    viewer.record(&mut lease, &reading).await?;
+    lease.done();
+    if outline.nodes.is_empty() {
+        return Err(missing);
+    }
+    let story = Story {
+        asked,
+        outline: &outline,
+        places,
+        rows: places
+            .iter()
+            .map(|place| rows.get(&(place.node.record.table, place.node.record.id)))
+            .collect(),
+        span_us: span(&outline),
+    };
+    Ok(story.body())
+}
+
+/// Returns the time from the first start to the last known end, in microseconds, at least 1.
+fn span(outline: &Outline) -> f64 {
+    let origin = outline.origin_us();
+    let ends = outline.nodes.iter().map(|node| end_us(node, origin));
+    ends.fold(1.0, f64::max)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "drawn with a thousand units")]
+fn begin_us(node: &Node, origin: i64) -> f64 {
+    node.began_us.saturating_sub(origin) as f64
+}
+
+fn end_us(node: &Node, origin: i64) -> f64 {
+    begin_us(node, origin) + node.took_ms.unwrap_or(0.0).max(0.0) * 1_000.0
+}
+
+/// What the page shows.
+struct Story<'a> {
+    asked: &'a Asked,
+    outline: &'a Outline,
+    places: &'a [Place<'a>],
+    /// The record of each place; `None` if it was removed meanwhile.
+    rows: Vec<Option<&'a Row>>,
+    span_us: f64,
+}
+
+impl Story<'_> {
+    fn body(&self) -> Markup {
+        let all = self.outline.nodes.len();
+        let (from, shown) = (self.asked.from, self.places.len());
+        html! {
+            h1 { "Request " (visible(&self.asked.id)) }
+            dl {
+                @for (label, values) in self.outline.circumstances().filter(|(_, values)| !values.is_empty()) {
+                    dt { (label) } dd { (visible(&values)) }
+                }
+                dt { "began" } dd { (time(&self.outline.began)) }
+                dt { "took" } dd { (self.outline.took()) }
+                dt { "records" } dd { (self.outline.counts()) }
+            }
+            @if shown < all {
+                p.notice role="status" { "Records " (from + 1) " to " (from + shown) " of " (all) "." }
+            }
+            h2 { "Story" }
+            (self.tree(0, &mut 0))
+            p.pages {
+                @if from > 0 {
+                    a href={ "/request?" (self.asked.query(from.saturating_sub(LIMIT))) } rel="prev" { "← Earlier records" }
+                }
+                @if from + shown < all {
+                    a href={ "/request?" (self.asked.query(from + shown)) } rel="next" { "More records →" }
+                }
+                a href={ "/?" (self.filter_query()) } { "As a list" }
+            }
+        }
+    }
+
+    fn filter_query(&self) -> String {
+        format!("request={}", encode(&self.asked.id))
+    }
+
+    /// Shows the records from `at` on that are at this level or below, as nested lists.
+    fn tree(&self, depth: usize, at: &mut usize) -> Markup {
+        html! {
+            ol.story {
+                @while self.places.get(*at).is_some_and(|place| place.depth >= depth) {
+                    li {
+                        @if self.places.get(*at).is_some_and(|place| place.depth == depth) {
+                            (self.record(*at))
+                            ({ *at += 1; "" })
+                        }
+                        @if self.places.get(*at).is_some_and(|place| place.depth > depth) {
+                            (self.tree(depth + 1, at))
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Shows a record: what it is about on its own line, and its texts below.
+    fn record(&self, at: usize) -> Markup {
+        let place = &self.places[at];
+        let node = place.node;
+        let Some(row) = self.rows.get(at).copied().flatten() else {
+            return html! { p.soft { "This record was removed meanwhile." } };
+        };
+        let offset = begin_us(node, self.outline.origin_us()) / 1_000.0;
+        let is_open = at < 40;
+        html! {
+            details open[is_open] id={ "r" (node.record.id) } {
+                summary {
+                    span.head {
+                        span.badge { (kind(row)) }
+                        span.grow { (line(&what(row), 300)) }
+                        (outcome(row.status()))
+                        span.soft { "+" (duration(offset)) }
+                        span { (row.took().unwrap_or_else(|| end_word(node))) }
+                        (self.bar(node))
+                    }
+                }
+                div.body {
+                    @if let Some((parent, why)) = &place.hidden_parent {
+                        p.soft { "Its parent " (parent) " is " (why) "." }
+                    }
+                    @if let Some(user) = &row.learned_user {
+                        p.soft { "Of user " (visible(user)) ", who became known later." }
+                    }
+                    (texts(row))
+                    p { a href=(record_address(row.table.name(), row.id())) { "The record, with its row as it is stored" } }
+                }
+            }
+        }
+    }
+
+    /// Draws when the record ran, within the whole story.
+    fn bar(&self, node: &Node) -> Markup {
+        let origin = self.outline.origin_us();
+        let x = begin_us(node, origin) / self.span_us * WIDTH;
+        let width =
+            ((end_us(node, origin) - begin_us(node, origin)) / self.span_us * WIDTH).max(4.0);
+        let class = if matches!(&*node.status, "failed" | "rejected") {
+            "bar bad"
+        } else {
+            "bar"
+        };
+        html! {
+            svg.fall viewBox="0 0 1000 20" preserveAspectRatio="none" aria-hidden="true" {
+                rect.track width="1000" height="20" {}
+                rect class=(class) x=(format!("{:.1}", x.min(WIDTH - 4.0))) width=(format!("{width:.1}")) height="20" {}
+            }
+        }
+    }
+}
+
+/// Says why there is no duration.
+fn end_word(node: &Node) -> String {
+    // An event may be instantaneous.
+    if node.record.table.has_end() {
+        String::from("end not known")
+    } else {
+        String::new()
+    }
+}

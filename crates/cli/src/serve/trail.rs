@@ -1,0 +1,314 @@
+//! The page of the trail: records, newest first, by any filter.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use maud::{Markup, html};
+use sqlx::types::Uuid;
+use tracing_audit::__program::Table;
+
+use super::App;
+use super::answer::{Refusal, html_answer};
+use super::gate::Known;
+use super::page::{
+    filtered, line, notice, outcome, page, record_address, request_link, time, visible,
+};
+use super::viewer::{Access, Reading, Viewer};
+use crate::STATUSES;
+use crate::families::Told;
+use crate::filter::Filter;
+use crate::pages::{Extent, Pages};
+use crate::row::{Row, word};
+use crate::search::{End, Found, Place, Search};
+use crate::tail::summary;
+
+/// How many records a page shows.
+const LIMIT: usize = 50;
+
+/// How long a search may take before the page says how far it came.
+const TIME: Duration = Duration::from_millis(250);
+
+/// How long it may take if the reader asks to search further.
+const LONG_TIME: Duration = Duration::from_secs(10);
+
+/// The families that have a view, for the list to choose from.
+const FAMILIES: [&str; 14] = [
+    "agent_execution",
+    "approval",
+    "change",
+    "escalation",
+    "feedback",
+    "http_request",
+    "llm_call",
+    "log",
+    "mandate",
+    "security",
+    "system_error",
+    "system_metric",
+    "tool_invocation",
+    "transaction",
+];
+
+/// What an address asks for.
+#[derive(Debug)]
+struct Asked {
+    filter: Filter,
+    place: Place,
+    time: Duration,
+}
+
+impl Asked {
+    fn read(query: &str) -> Result<Self, Refusal> {
+        let mut asked = Self {
+            filter: Filter::default(),
+            place: Place::Newest,
+            time: TIME,
+        };
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let id = || {
+                value
+                    .parse::<Uuid>()
+                    .map_err(|_| Refusal::NotFound("place in the trail"))
+            };
+            match &*name {
+                "before" => asked.place = Place::Before(id()?),
+                "after" => asked.place = Place::After(id()?),
+                "long" => asked.time = LONG_TIME,
+                _ if value.trim().is_empty() => {}
+                name => asked.filter.add(name, value.trim())?,
+            }
+        }
+        Ok(asked)
+    }
+
+    /// Returns the address of another place.
+    fn address(&self, place: &str, id: Option<Uuid>, is_long: bool) -> String {
+        let mut parts = vec![self.filter.query()];
+        parts.extend(id.map(|id| format!("{place}={id}")));
+        parts.extend(is_long.then(|| String::from("long=yes")));
+        parts.retain(|part| !part.is_empty());
+        if parts.is_empty() {
+            return String::from("/");
+        }
+        format!("/?{}", parts.join("&"))
+    }
+}
+
+/// Shows the page.
+pub(super) async fn trail(
+    State(_app): State<Arc<App>>,
+    Known(viewer): Known,
+    RawQuery(query): RawQuery,
+) -> Response {
+    match shown(&viewer, &query.unwrap_or_default()).await {
+        Ok(body) => html_answer(StatusCode::OK, page("Trail", "/", Some(&viewer), &body)),
+        Err(refusal) => refusal.answer("/", Some(&viewer)),
+    }
+}
+
+async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
+    let asked = Asked::read(query)?;
+    let mut lease = viewer.lease().await?;
+    let database = viewer.connections.database();
+    let failed = |source| Refusal::from(database.read_error(source));
+    let search = Search {
+        filter: &asked.filter,
+        place: asked.place,
+        limit: LIMIT,
+        time: asked.time,
+    };
+    let found = search
+        .run(&mut lease, viewer.scope())
+        .await
+        .map_err(failed)??;
+    let mut pages = Pages::new(found.records.iter().copied(), Extent::Line);
+    let mut rows = Vec::new();
+    while let Some(page) = pages
+        .next(&mut lease, viewer.scope())
+        .await
+        .map_err(failed)?
+    {
+        rows.extend(page);
+    }
+    let reading = Reading {
+        page: "trail",
+        filter: &asked.filter.query(),
+        request: asked.filter.request.as_deref(),
+        tenant: asked.filter.tenant.as_deref(),
+        records: rows.len(),
+    };
+    viewer.record(&mut lease, &reading).await?;
+    lease.done();
+    Ok(body(viewer, &asked, &found, &rows))
+}
+
+fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
+    let newest = found.records.first().map(|record| record.id);
+    let oldest = match (asked.place, found.end) {
+        (Place::After(_), _) => found.records.last().map(|record| record.id),
+        (_, End::Exhausted) => None,
+        (_, End::Full | End::CutShort) => found.reached,
+    };
+    let is_newest = asked.place == Place::Newest;
+    let live = is_newest.then(|| {
+        let query = asked.filter.query();
+        format!("/live?{query}")
+    });
+    html! {
+        h1 { "Trail" }
+        (form(asked))
+        (said(viewer, asked, found))
+        @if is_newest {
+            p.soft { button #pause type="button" hidden { "Pause" } " " span #live aria-live="polite" {} }
+        }
+        div.scroll {
+            table.cards {
+                thead { tr { th { "Began" } th { "Tenant" } th { "User" } th { "What" } th { "Outcome" } th.number { "Took" } th { "Request" } } }
+                tbody data-live=[live] { (table_rows(rows)) }
+            }
+        }
+        p.pages {
+            @if let (Some(newest), false) = (newest, is_newest) {
+                a href=(asked.address("after", Some(newest), false)) rel="prev" { "← Newer" }
+                a href=(asked.address("", None, false)) { "Newest" }
+            }
+            @if let Some(oldest) = oldest {
+                a href=(asked.address("before", Some(oldest), false)) rel="next" { "Older →" }
+            }
+        }
+    }
+}
+
+/// Says what the reader has to know of the search.
+fn said(viewer: &Viewer, asked: &Asked, found: &Found) -> Markup {
+    let is_bound_to_none = viewer.access == Access::Login { tenant: None };
+    let looked_at = crate::text::grouped(found.looked_at);
+    html! {
+        @if found.end == End::CutShort {
+            p.notice role="status" {
+                "The search was cut short after " (looked_at) " records"
+                @if let Some(id) = found.reached { ", back to " (time(&began(id))) }
+                ". "
+                @if let Some(id) = found.reached {
+                    a href=(asked.address("before", Some(id), true)) { "Search on from there for 10 seconds" }
+                    ", or name a narrower time."
+                }
+            }
+        } @else if found.records.is_empty() && is_bound_to_none {
+            (notice("No record is found. If your login reads one tenant's records, log out, and name the tenant when you log in."))
+        } @else if found.records.is_empty() {
+            (notice("No record is found."))
+        }
+    }
+}
+
+/// Returns the time in an id, as it is shown.
+fn began(id: Uuid) -> String {
+    let ms = u64::try_from(id.as_u128() >> 80).unwrap_or_default();
+    let at = std::time::UNIX_EPOCH + Duration::from_millis(ms);
+    humantime::format_rfc3339_millis(at)
+        .to_string()
+        .trim_end_matches('Z')
+        .replace('T', " ")
+}
+
+/// Returns the rows of the table; the stream of new ones sends the same.
+pub(super) fn table_rows(rows: &[Row]) -> Markup {
+    html! {
+        @for row in rows {
+            tr {
+                td { a href=(record_address(row.table.name(), row.id())) { (time(&row.began)) } }
+                td data-label="tenant" { (tenant(row)) }
+                td data-label="user" { @if let Some(user) = row.text("user_id") { (filtered("user", user)) } }
+                td.what { span.badge { (kind(row)) } " " (line(&what(row), 240)) }
+                td { (outcome(row.status())) }
+                td.number data-label="took" { (row.took().unwrap_or_default()) }
+                td data-label="request" { @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) { (request_link(request)) } }
+            }
+        }
+    }
+}
+
+/// Returns what a record is, as a word: the family of an event.
+pub(super) fn kind(row: &Row) -> Markup {
+    let family = row.text("action_type").filter(|family| !family.is_empty());
+    line(family.unwrap_or_else(|| word(row.table.kind())), 40)
+}
+
+/// Returns what a record is about.
+pub(super) fn what(row: &Row) -> String {
+    match Told::of(row) {
+        Some(told) => told.words,
+        None => summary(row),
+    }
+}
+
+fn tenant(row: &Row) -> Markup {
+    let tenant = row.tenant_key().or_else(|| row.text("tenant_id"));
+    html! { @if let Some(tenant) = tenant { (filtered("tenant", tenant)) } }
+}
+
+/// The filters, as a form without which no script is needed.
+fn form(asked: &Asked) -> Markup {
+    let filter = &asked.filter;
+    let input = |name: &'static str, label: &'static str| {
+        html! { label { (label) input name=(name) value=[filter.single(name)] size="14"; } }
+    };
+    let is_more = ["family", "agent", "model", "session", "request", "until"]
+        .into_iter()
+        .any(|name| filter.single(name).is_some())
+        || filter.reads
+        || filter.kinds.len() > 1
+        || filter.statuses.len() > 1;
+    html! {
+        form.filters method="get" action="/" role="search" aria-label="Filter the trail" {
+            label.wide { "Text in a question, SQL, prompt or error" input name="text" value=[filter.single("text")] type="search"; }
+            (input("user", "User"))
+            (input("tenant", "Tenant"))
+            label { "Kind"
+                select name="kind" {
+                    option value="" { "all" }
+                    @for table in Table::ALL {
+                        option value=(table.name()) selected[filter.kinds.contains(&table)] { (table.name().replace('_', " ")) }
+                    }
+                }
+            }
+            label { "Outcome"
+                select name="status" {
+                    option value="" { "all" }
+                    @for status in STATUSES {
+                        option value=(status) selected[filter.statuses.iter().any(|asked| asked == status)] { (status) }
+                    }
+                }
+            }
+            label { "Since (24h, 2026-01-31)" input name="since" value=[filter.single("since")] size="14"; }
+            details open[is_more] {
+                summary { "More" }
+                div.filters {
+                    label { "Family" input name="family" value=[filter.single("family")] list="families" size="14"; }
+                    datalist #families { @for family in FAMILIES { option value=(family) {} } }
+                    (input("agent", "Agent"))
+                    (input("model", "Model"))
+                    (input("session", "Session"))
+                    (input("request", "Request"))
+                    (input("until", "Until"))
+                    label.check { input type="checkbox" name="reads" value="yes" checked[filter.reads]; "readings of the trail, too" }
+                }
+            }
+            button.main type="submit" { "Search" }
+            a href="/" { "All" }
+        }
+        @if !filter.values().is_empty() {
+            p.soft { "Filtered by "
+                @for (at, (name, value)) in filter.values().into_iter().enumerate() {
+                    @if at > 0 { ", " }
+                    (name) " " strong { (visible(value)) }
+                }
+                "."
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Who looks at the page, and with which rights.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+
+use super::answer::Refusal;
+use super::connections::{Connections, Lease};
+use crate::database::{Role, Scope, record_reading};
+use crate::error::Error;
+
+/// Who looks at the page.
+#[derive(Debug)]
+pub(super) struct Viewer {
+    /// The login or the person, as the way in names it.
+    pub(super) name: String,
+    /// How they came in.
+    pub(super) way: Way,
+    /// What they may read.
+    pub(super) access: Access,
+    /// Why they read; recorded with each reading.
+    pub(super) purpose: Option<String>,
+    /// Proves that a form came from a page of this session.
+    pub(super) csrf: String,
+    pub(super) connections: Arc<Connections>,
+}
+
+/// A way in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// A login of Postgres, typed into the form.
+    Postgres,
+    /// A proxy that names the person.
+    Proxy,
+}
+
+impl Way {
+    /// Returns its name, as it is recorded.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Postgres => "postgres",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// What somebody may read.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Access {
+    /// What the login of Postgres may: with a tenant if it is bound to one.
+    Login { tenant: Option<String> },
+    /// The rows of one tenant.
+    Tenant(String),
+    /// All rows.
+    Auditor,
+}
+
+impl Viewer {
+    /// As whom the trail is read.
+    pub(super) fn scope(&self) -> Scope<'_> {
+        match &self.access {
+            Access::Login { tenant } => Scope::from(tenant.as_deref()),
+            Access::Tenant(tenant) => Scope::of_role(Role::Reader, Some(tenant)),
+            Access::Auditor => Scope::of_role(Role::Auditor, None),
+        }
+    }
+
+    /// As whom one tenant's rows are read, if the reader may choose it.
+    pub(super) fn scope_of<'a>(&'a self, tenant: Option<&'a str>) -> Scope<'a> {
+        match &self.access {
+            Access::Login { tenant: None } => Scope::from(tenant),
+            Access::Auditor => Scope::of_role(Role::Auditor, tenant),
+            Access::Login { .. } | Access::Tenant(_) => self.scope(),
+        }
+    }
+
+    /// Takes a connection.
+    pub(super) async fn lease(&self) -> Result<Lease, Refusal> {
+        self.connections.lease().await
+    }
+
+    /// Records what is about to be shown. Nothing may leave before.
+    pub(super) async fn record(
+        &self,
+        connection: &mut PgConnection,
+        reading: &Reading<'_>,
+    ) -> Result<(), Error> {
+        let purpose = match &self.purpose {
+            Some(purpose) => purpose.clone(),
+            None => format!("the page {}", reading.page),
+        };
+        let tenant = reading.tenant.or(self.scope().tenant());
+        let details = json!({
+            "reader": self.name,
+            "way": self.way.name(),
+            "page": reading.page,
+            "filter": reading.filter,
+            "records": reading.records,
+        });
+        record_reading(
+            self.connections.database(),
+            connection,
+            &purpose,
+            reading.request,
+            tenant,
+            Some(&without_null(details).to_string()),
+        )
+        .await?;
+        Ok(())
+    }
+}
+
+/// What is recorded of a page.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Reading<'a> {
+    /// Its name.
+    pub(super) page: &'a str,
+    /// What was asked for, as the query of its address.
+    pub(super) filter: &'a str,
+    pub(super) request: Option<&'a str>,
+    pub(super) tenant: Option<&'a str>,
+    /// How many records it shows.
+    pub(super) records: usize,
+}
+
+/// Removes the fields that say nothing.
+fn without_null(mut object: Value) -> Value {
+    if let Some(fields) = object.as_object_mut() {
+        fields.retain(|_, value| !value.is_null() && value != "");
+    }
+    object
+}
