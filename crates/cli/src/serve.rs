@@ -6,6 +6,7 @@
 
 mod answer;
 mod assets;
+mod changes;
 mod connections;
 mod gate;
 mod live;
@@ -14,7 +15,9 @@ mod page;
 mod people;
 mod record;
 mod request;
+mod seals;
 mod session;
+mod state;
 mod trail;
 mod trusted;
 mod viewer;
@@ -208,6 +211,8 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/live", get(live::live))
         .route("/record", get(record::record))
         .route("/request", get(request::request))
+        .route("/changes", get(changes::changes))
+        .route("/state", get(state::state))
         .route("/login", get(login::form).post(login::log_in))
         .route("/logout", post(login::log_out))
         .fallback(other)

@@ -13,6 +13,7 @@ use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{line, outcome, page, request_address, time, visible};
+use super::seals::Seals;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::families::Told;
@@ -71,18 +72,21 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
         tenant: None,
         records: usize::from(row.is_some()),
     };
+    let seals = Seals::of(viewer, &mut lease, &row.iter().collect::<Vec<_>>())
+        .await
+        .map_err(failed)?;
     viewer.record(&mut lease, &reading).await?;
     lease.done();
     let row = row.ok_or(missing)?;
-    Ok(body(&row))
+    Ok(body(&row, &seals))
 }
 
-fn body(row: &Row) -> Markup {
+fn body(row: &Row, seals: &Seals) -> Markup {
     html! {
         h1 { span.badge { (kind(row)) } " " (line(&what(row), 200)) }
         dl {
             dt { "Began" } dd { (time(&row.began)) }
-            dt { "Outcome" } dd { (outcome(row.status())) }
+            dt { "Outcome" } dd { (outcome(row.status())) (seals.badge(row)) }
             @if let Some(took) = row.took() { dt { "Took" } dd { (took) } }
             @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) {
                 dt { "Request" } dd { a href=(request_address(request)) { (visible(request)) } }

@@ -16,6 +16,7 @@ use super::gate::Known;
 use super::page::{
     filtered, line, notice, outcome, page, record_address, request_link, time, visible,
 };
+use super::seals::Seals;
 use super::viewer::{Access, Reading, Viewer};
 use crate::STATUSES;
 use crate::families::Told;
@@ -133,6 +134,9 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     {
         rows.extend(page);
     }
+    let seals = Seals::of(viewer, &mut lease, &rows.iter().collect::<Vec<_>>())
+        .await
+        .map_err(failed)?;
     let reading = Reading {
         page: "trail",
         filter: &asked.filter.query(),
@@ -142,10 +146,10 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    Ok(body(viewer, &asked, &found, &rows))
+    Ok(body(viewer, &asked, &found, &rows, &seals))
 }
 
-fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
+fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Seals) -> Markup {
     let newest = found.records.first().map(|record| record.id);
     let oldest = match (asked.place, found.end) {
         (Place::After(_), _) => found.records.last().map(|record| record.id),
@@ -167,7 +171,7 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
         div.scroll {
             table.cards {
                 thead { tr { th { "Began" } th { "Tenant" } th { "User" } th { "What" } th { "Outcome" } th.number { "Took" } th { "Request" } } }
-                tbody data-live=[live] { (table_rows(rows)) }
+                tbody data-live=[live] { (table_rows(rows, seals)) }
             }
         }
         p.pages {
@@ -216,7 +220,7 @@ fn began(id: Uuid) -> String {
 }
 
 /// Returns the rows of the table; the stream of new ones sends the same.
-pub(super) fn table_rows(rows: &[Row]) -> Markup {
+pub(super) fn table_rows(rows: &[Row], seals: &Seals) -> Markup {
     html! {
         @for row in rows {
             tr {
@@ -224,7 +228,7 @@ pub(super) fn table_rows(rows: &[Row]) -> Markup {
                 td data-label="tenant" { (tenant(row)) }
                 td data-label="user" { @if let Some(user) = row.text("user_id") { (filtered("user", user)) } }
                 td.what { span.badge { (kind(row)) } " " (line(&what(row), 240)) }
-                td { (outcome(row.status())) }
+                td { (outcome(row.status())) (seals.badge(row)) }
                 td.number data-label="took" { (row.took().unwrap_or_default()) }
                 td data-label="request" { @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) { (request_link(request)) } }
             }
