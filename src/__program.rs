@@ -99,3 +99,19 @@ pub mod seal {
     pub use crate::seal::WitnessError;
     pub use crate::seal::{AnchorError, Notice, Notify, Outcome, SealError, Sealer, key_file};
 }
+
+/// Connections for HTTP and HTTPS.
+#[cfg(feature = "__https")]
+pub mod https {
+    /// Connects to `http` and `https` URLs.
+    pub type Connector = crate::https::Connector;
+
+    /// Returns a connector that trusts the system's certificates; for `http` alone, it loads none.
+    ///
+    /// # Errors
+    ///
+    /// If the system has no certificates, or the library no TLS.
+    pub fn connector(is_tls: bool) -> Result<Connector, String> {
+        crate::https::connector(is_tls)
+    }
+}

@@ -168,7 +168,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "__program",
-        &["config", "database", "ledger", "seal", "sink", "vocabulary"],
+        &[
+            "config",
+            "database",
+            "https",
+            "ledger",
+            "seal",
+            "sink",
+            "vocabulary",
+        ],
     ),
 ];
 

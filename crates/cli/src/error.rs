@@ -328,7 +328,7 @@ pub(crate) enum Error {
 }
 
 /// Returns an error's message with those of its causes.
-fn causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source())
         .map(ToString::to_string)
         .collect::<Vec<_>>()

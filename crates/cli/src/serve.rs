@@ -11,6 +11,7 @@ mod connections;
 mod gate;
 mod live;
 mod login;
+mod openid;
 mod page;
 mod people;
 mod record;
@@ -38,6 +39,7 @@ use tokio::net::TcpListener;
 
 use self::connections::Connections;
 use self::login::Attempts;
+use self::openid::OpenId;
 use self::people::{People, reader_rule};
 use self::session::{Lifetime, Sessions};
 use self::trusted::Trusted;
@@ -58,7 +60,8 @@ const CLEAN_EVERY: Duration = Duration::from_secs(5);
 /// reads with that login's rights. Each page of records, each search and each export is
 /// recorded in the trail before it is shown. The database of --url is where logins are
 /// tried; as its own login, refused logins are recorded. Behind a proxy that knows the
-/// person: --trust-header; then --url names a login of migrate that is a reader and an auditor.
+/// person: --trust-header; with a provider of OpenID Connect: --oidc-issuer. With either,
+/// --url names a login of migrate that is a reader and an auditor.
 #[derive(Args, Debug)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct Serve {
@@ -82,6 +85,8 @@ pub(crate) struct Serve {
     /// The environment variable with a secret of at least 16 characters, which the proxy sends as X-Audit-Proxy-Secret.
     #[arg(long, value_name = "NAME", group = "trust")]
     trust_secret_env: Option<String>,
+    #[command(flatten)]
+    openid: openid::Arguments,
     /// A person, or group:NAME, who may read all rows; may be given several times.
     #[arg(long, value_name = "WHO")]
     auditor: Vec<String>,
@@ -106,6 +111,7 @@ pub(crate) struct App {
     sessions: Sessions,
     attempts: Attempts,
     trusted: Option<Trusted>,
+    openid: Option<OpenId>,
     /// The names of this server, with the port if it is not the usual one.
     hosts: Vec<String>,
     /// Whether browsers reach it by TLS.
@@ -166,10 +172,20 @@ pub(crate) enum ServeError {
         "--public-url: write the address that browsers use, as https://audit.example.com, without a path"
     )]
     PublicUrl,
-    #[error("--trust-header: say who may read, with --auditor or --reader")]
+    #[error("--trust-header, --oidc-issuer: say who may read, with --auditor or --reader")]
     Nobody,
-    #[error("--auditor and --reader: they are for people whom a proxy names, with --trust-header")]
+    #[error(
+        "--auditor and --reader: they are for people whom a proxy or a provider names, with --trust-header or --oidc-issuer"
+    )]
     NoWay,
+    #[error(
+        "--oidc-issuer: write the provider's URL as its tokens have it, as https://login.example.com; http:// only on this computer"
+    )]
+    Issuer,
+    #[error("--oidc-client-secret-env: the variable {0} has no secret")]
+    ClientSecret(String),
+    #[error("--oidc-issuer: {0}")]
+    Tls(String),
     #[error("--trust-secret-env: the variable {0} has no secret of at least 16 characters")]
     Secret(String),
     #[error("cannot listen on {address}: {source}")]
@@ -206,14 +222,16 @@ pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Erro
 
 /// Returns the pages.
 fn routes(app: &Arc<App>) -> Router {
-    Router::new()
-        .route("/", get(trail::trail))
+    let ways = match &app.openid {
+        Some(_) => openid::routes(),
+        None => Router::new().route("/login", get(login::form).post(login::log_in)),
+    };
+    ways.route("/", get(trail::trail))
         .route("/live", get(live::live))
         .route("/record", get(record::record))
         .route("/request", get(request::request))
         .route("/changes", get(changes::changes))
         .route("/state", get(state::state))
-        .route("/login", get(login::form).post(login::log_in))
         .route("/logout", post(login::log_out))
         .fallback(other)
         .layer(from_fn_with_state(Arc::clone(app), gate::guard))
@@ -232,6 +250,9 @@ async fn clean(app: Arc<App>) {
         tokio::time::sleep(CLEAN_EVERY).await;
         app.sessions.clean();
         app.own.close_idle();
+        if let Some(openid) = &app.openid {
+            openid.clean();
+        }
     }
 }
 
@@ -250,15 +271,31 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
     } else if !is_secure {
         return Err(ServeError::NoTls(address));
     }
+    let people = People {
+        auditors: arguments.auditor.clone(),
+        readers: arguments.reader.clone(),
+    };
+    let is_nobody = people.auditors.is_empty() && people.readers.is_empty();
+    match arguments.trust_header.is_some() || arguments.openid.are_given() {
+        true if is_nobody => return Err(ServeError::Nobody),
+        false if !is_nobody => return Err(ServeError::NoWay),
+        _ => {}
+    }
+    let public = arguments.public_url.clone();
+    let public = public.unwrap_or_else(|| format!("http://{address}"));
+    let lifetime = Lifetime {
+        idle: arguments.session_idle,
+        whole: arguments.session_max,
+    };
+    let trusted = trusted(&arguments, people.clone())?;
+    let openid = OpenId::new(arguments.openid, people, &public)?;
     Ok(App {
         own: Arc::new(Connections::new(database.clone(), MOST_CONNECTIONS)),
         database,
-        sessions: Sessions::new(Lifetime {
-            idle: arguments.session_idle,
-            whole: arguments.session_max,
-        }),
+        sessions: Sessions::new(lifetime),
         attempts: Attempts::default(),
-        trusted: trusted(arguments)?,
+        trusted,
+        openid,
         hosts,
         is_secure,
     })
@@ -280,35 +317,23 @@ fn public_host(url: &str) -> Option<(String, bool)> {
 }
 
 /// Reads whom a proxy is trusted to name.
-fn trusted(arguments: Serve) -> Result<Option<Trusted>, ServeError> {
-    let people = People {
-        auditors: arguments.auditor,
-        readers: arguments.reader,
+fn trusted(arguments: &Serve, people: People) -> Result<Option<Trusted>, ServeError> {
+    let Some(header) = arguments.trust_header.clone() else {
+        return Ok(None);
     };
-    let is_nobody = people.auditors.is_empty() && people.readers.is_empty();
-    let Some(header) = arguments.trust_header else {
-        return if is_nobody {
-            Ok(None)
-        } else {
-            Err(ServeError::NoWay)
-        };
-    };
-    if is_nobody {
-        return Err(ServeError::Nobody);
-    }
-    let secret = match arguments.trust_secret_env {
+    let secret = match &arguments.trust_secret_env {
         None => None,
-        Some(name) => match std::env::var(&name) {
+        Some(name) => match std::env::var(name) {
             Ok(secret) if secret.len() >= 16 => {
                 Some((HeaderName::from_static("x-audit-proxy-secret"), secret))
             }
-            _ => return Err(ServeError::Secret(name)),
+            _ => return Err(ServeError::Secret(name.clone())),
         },
     };
     Ok(Some(Trusted {
         header,
-        groups: arguments.trust_groups_header,
-        addresses: arguments.trust_from,
+        groups: arguments.trust_groups_header.clone(),
+        addresses: arguments.trust_from.clone(),
         secret,
         people,
         known: Mutex::new(HashMap::new()),

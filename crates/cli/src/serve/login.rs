@@ -57,13 +57,13 @@ const MAY_READ: &str = "SELECT has_table_privilege('audit.events', 'SELECT'), ha
 /// What failed of late, so that guessing is slow.
 #[derive(Debug)]
 pub(super) struct Attempts {
-    at_once: Semaphore,
+    pub(super) at_once: Semaphore,
     failed: Mutex<HashMap<Source, (u32, Instant)>>,
 }
 
 /// Where failures come from: each is slowed on its own.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-enum Source {
+pub(super) enum Source {
     Address(IpAddr),
     Login(String),
 }
@@ -79,7 +79,7 @@ impl Default for Attempts {
 
 impl Attempts {
     /// Returns how long the next attempt waits.
-    fn delay(&self, sources: &[Source]) -> Duration {
+    pub(super) fn delay(&self, sources: &[Source]) -> Duration {
         let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         let times = sources.iter().filter_map(|source| {
             let (times, last) = failed.get(source)?;
@@ -93,7 +93,7 @@ impl Attempts {
         }
     }
 
-    fn failed(&self, sources: &[Source]) {
+    pub(super) fn failed(&self, sources: &[Source]) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         if failed.len() >= MOST_REMEMBERED {
             failed.retain(|_, (_, last)| last.elapsed() < REMEMBERED);
@@ -108,7 +108,7 @@ impl Attempts {
         }
     }
 
-    fn succeeded(&self, sources: &[Source]) {
+    pub(super) fn succeeded(&self, sources: &[Source]) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
         for source in sources {
             failed.remove(source);
@@ -150,14 +150,16 @@ impl Typed {
 
     /// Returns where to go after the login: an address of this server.
     fn next(&self) -> &str {
-        let is_ours = self.next.starts_with('/')
-            && !self.next.starts_with("//")
-            && self
-                .next
-                .bytes()
-                .all(|b| b.is_ascii_graphic() && b != b'\\');
-        if is_ours { &self.next } else { "/" }
+        own_address(&self.next)
     }
+}
+
+/// Returns the address if it is one of this server, else that of the trail.
+pub(super) fn own_address(address: &str) -> &str {
+    let is_ours = address.starts_with('/')
+        && !address.starts_with("//")
+        && address.bytes().all(|b| b.is_ascii_graphic() && b != b'\\');
+    if is_ours { address } else { "/" }
 }
 
 /// Why nobody was let in.
@@ -250,7 +252,7 @@ pub(super) async fn log_in(
                 ),
             };
             app.attempts.failed(&sources);
-            record_refusal(&app, &typed.login, peer).await;
+            record_refusal(&app, &typed.login, peer, Way::Postgres, None).await;
             return html_answer(status, form_page(&typed, Some(said)));
         }
     };
@@ -286,7 +288,7 @@ pub(super) async fn log_out(
 }
 
 /// Sets the session's cookie.
-fn set_cookie(app: &App, answer: &mut Response, token: &str, more: &str) {
+pub(super) fn set_cookie(app: &App, answer: &mut Response, token: &str, more: &str) {
     let secure = if app.is_secure { "; Secure" } else { "" };
     // Lax: a colleague's link opens the page, and no other site's form is sent with it.
     let cookie = format!(
@@ -370,8 +372,17 @@ async fn connect(database: &Database) -> Result<sqlx::PgConnection, Denied> {
 }
 
 /// Records that somebody was not let in. If that fails, it is said where the operator sees it.
-async fn record_refusal(app: &App, login: &str, peer: SocketAddr) {
-    let details = json!({ "source": peer.ip().to_string(), "way": Way::Postgres.name() });
+pub(super) async fn record_refusal(
+    app: &App,
+    login: &str,
+    peer: SocketAddr,
+    way: Way,
+    why: Option<&str>,
+) {
+    let mut details = json!({ "source": peer.ip().to_string(), "way": way.name() });
+    if let Some(why) = why {
+        details["why"] = why.into();
+    }
     let login = if login.trim().is_empty() {
         "(none)"
     } else {

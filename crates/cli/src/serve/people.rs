@@ -15,6 +15,13 @@ pub(super) struct People {
 }
 
 impl People {
+    /// Whether a rule names a group.
+    pub(super) fn name_groups(&self) -> bool {
+        let readers = self.readers.iter().map(|(rule, _)| rule);
+        let mut rules = self.auditors.iter().chain(readers);
+        rules.any(|rule| rule.starts_with(GROUP))
+    }
+
     /// Returns what this person may read; `None`: nothing. A person that two rules name reads as the
     /// first, auditors first.
     pub(super) fn access(&self, name: &str, groups: &[&str]) -> Option<Access> {

@@ -33,6 +33,8 @@ pub(super) enum Way {
     Postgres,
     /// A proxy that names the person.
     Proxy,
+    /// A provider of OpenID Connect.
+    OpenId,
 }
 
 impl Way {
@@ -41,6 +43,7 @@ impl Way {
         match self {
             Self::Postgres => "postgres",
             Self::Proxy => "proxy",
+            Self::OpenId => "openid",
         }
     }
 }
