@@ -27,7 +27,7 @@ mod roles;
 mod server;
 mod snapshot;
 mod statements;
-mod tracked;
+pub(crate) mod tracked;
 mod words;
 
 use std::fmt::Write as _;

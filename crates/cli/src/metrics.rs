@@ -21,6 +21,7 @@ use crate::doctor::ledger::{CHECKPOINT, UNSEALED, Unsealed};
 use crate::doctor::look::{Answer, Look};
 use crate::doctor::partitions::{DEFAULTS, Leaf, leaves};
 use crate::doctor::records::{GAPS, Gaps, NEWEST};
+use crate::doctor::tracked::LOST;
 use crate::doctor::why_failed;
 use crate::error::Error;
 use crate::retain::print;
@@ -121,6 +122,7 @@ pub(crate) async fn text(connection: &mut PgConnection) -> Result<String, sqlx::
     scrape.newest_batch().await?;
     scrape.dead_letters().await?;
     scrape.gaps().await?;
+    scrape.lost_changes().await?;
     scrape.ledger().await?;
     write_unreadable(&mut scrape.text, &scrape.unreadable);
     scrape.look.end().await?;
@@ -313,6 +315,19 @@ impl Scrape<'_> {
                 "gap_events",
                 "Events audit.gap among the newest 50,000 events of the last day: programs that lost records.",
                 events,
+            );
+        }
+        Ok(())
+    }
+
+    async fn lost_changes(&mut self) -> Result<(), sqlx::Error> {
+        // A sequence, which has no row-level security.
+        let lost = self.rows::<(i64,)>("lost_changes", LOST).await?;
+        if let Some(&[(lost,)]) = lost.as_deref() {
+            self.text.counter(
+                "lost_changes_total",
+                "Statements on tracked tables whose changes were not recorded, since they are tracked with on_failure => 'warn'.",
+                lost,
             );
         }
         Ok(())

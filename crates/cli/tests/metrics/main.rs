@@ -199,6 +199,7 @@ fn each_login_is_told_what_it_may_read_and_what_is_left_out() {
         ("dead_letters", 1.0),
         ("batch_gaps", 0.0),
         ("gap_events", 0.0),
+        ("lost_changes_total", 0.0),
         ("unsealed_batches", 0.0),
         ("unsealed_age_seconds", 0.0),
         ("default_partition_bytes", 0.0),
@@ -215,17 +216,20 @@ fn each_login_is_told_what_it_may_read_and_what_is_left_out() {
 
     assert_eq!(setting.metrics("auditor").names(), all.names());
     let of_records = ["batch_gaps", "dead_letters", "gap_events", "newest_batch"];
-    for (login, sees_checkpoint) in [
-        ("operator", true),
-        ("sealer", true),
-        ("reader", false),
-        ("nobody", false),
+    for (login, sees_checkpoint, sees_lost) in [
+        ("operator", true, true),
+        ("sealer", true, false),
+        ("reader", false, false),
+        ("nobody", false, false),
         // The tables look empty to it.
-        ("granted", false),
+        ("granted", false, false),
     ] {
         let found = setting.metrics(login);
         let mut expected = of_records.to_vec();
         expected.push("unsealed");
+        if !sees_lost {
+            expected.push("lost_changes");
+        }
         if !sees_checkpoint {
             expected.push("checkpoint");
         }
@@ -254,12 +258,14 @@ fn gaps_missing_partitions_and_rows_far_from_now_are_counted() {
         "INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version, committed_at)
          SELECT w.id, 5, 5, '{\"events\": 1}', 0, w.id, w.id, 'test', now() - interval '2 hours' FROM (SELECT gen_random_uuid() AS id OFFSET 0) w;
          INSERT INTO audit.events (id, created_at, status, writer_id, seq, salt)
-         SELECT audit.id_at(at), at, 'succeeded', gen_random_uuid(), 1, '' FROM (SELECT now() + interval '300 days') a (at)",
+         SELECT audit.id_at(at), at, 'succeeded', gen_random_uuid(), 1, '' FROM (SELECT now() + interval '300 days') a (at);
+         SELECT nextval('audit.lost_changes'), nextval('audit.lost_changes')",
     );
     let all = setting.metrics("postgres");
     for (name, value) in [
         ("batch_gaps", 1.0),
         ("gap_events", 1.0),
+        ("lost_changes_total", 2.0),
         ("default_partition_rows", 1.0),
         ("unsealed_batches", 2.0),
     ] {

@@ -1,5 +1,5 @@
-//! The page, the alert rules and the dashboard of docs/monitoring: each SQL query is run, and each metric that is named
-//! is one that is emitted.
+//! The pages for whoever runs it and whoever must answer for it, the alert rules and the dashboard: each SQL statement is
+//! run, and each metric that is named is one that is emitted.
 
 use std::collections::BTreeSet;
 
@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{Setting, metrics, text};
 
 const PAGE: &str = include_str!("../../../../docs/monitoring.md");
+const COMPLIANCE: &str = include_str!("../../../../docs/compliance.md");
 const ALERTS: &str = include_str!("../../../../docs/monitoring/alerts.yml");
 const DASHBOARD: &str = include_str!("../../../../docs/monitoring/grafana.json");
 
@@ -168,5 +169,18 @@ fn page_names_each_alert() {
     assert!(alerts.len() > 10, "{alerts:?}");
     for alert in alerts {
         assert!(PAGE.contains(&format!("`{alert}`")), "{alert}");
+    }
+}
+
+#[test]
+fn statements_of_the_page_on_compliance_are_those_of_an_auditor() {
+    let setting = Setting::start();
+    let mut auditor = setting.postgres.session("auditor");
+    let quoted = COMPLIANCE.split('`').skip(1).step_by(2);
+    let statements: Vec<&str> = quoted.filter(|text| text.starts_with("SELECT ")).collect();
+    assert!(statements.len() >= 4, "{statements:?}");
+    for statement in statements {
+        let found = auditor.run(statement);
+        assert!(found.is_ok(), "{statement}: {found:?}");
     }
 }
