@@ -407,7 +407,28 @@ fn months_ahead(partitions: &[(&str, &str)], this: &str) -> i64 {
 mod tests {
     use tracing_audit::__program::Table;
 
-    use super::months_ahead;
+    use super::{months_ahead, text};
+    use crate::database::Database;
+
+    /// One that stays open would keep partitions from being removed until the next scrape.
+    #[test]
+    fn scrape_leaves_no_transaction_open_on_its_connection() {
+        let postgres = testkit::Postgres::start();
+        tracing_audit::migrate(&postgres.url()).unwrap();
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+        crate::runtime().unwrap().block_on(async {
+            for (name, up) in [("audit", 1), ("postgres", 0)] {
+                let database = Database::new(&postgres.url_of(name)).unwrap();
+                let mut connection = database.connect().await.unwrap();
+                for _ in 0..2 {
+                    let text = text(&mut connection).await.unwrap();
+                    let line = format!("\ntracing_audit_up {up}\n");
+                    assert!(text.contains(&line), "{text}");
+                    assert_eq!(postgres.psql(open).trim(), "0", "{name}");
+                }
+            }
+        });
+    }
 
     #[test]
     fn months_ahead_are_those_of_the_table_with_the_fewest_and_without_a_hole() {
