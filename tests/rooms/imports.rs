@@ -175,6 +175,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "ledger",
             "seal",
             "sink",
+            "stats",
             "vocabulary",
         ],
     ),

@@ -208,8 +208,10 @@ pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Erro
         let address = listener.local_addr().map_err(listen)?;
         let public = arguments.public_url.clone();
         let app = Arc::new(app(database, arguments, address)?);
-        let shown = public.unwrap_or_else(|| format!("http://{address}"));
-        complain(&format!("the trail is read at {shown}"));
+        complain(&match public {
+            Some(url) => format!("the trail is read at {url}, through http://{address}"),
+            None => format!("the trail is read at http://{address}"),
+        });
         tokio::spawn(clean(Arc::clone(&app)));
         let service = routes(&app).into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {
@@ -229,6 +231,7 @@ fn routes(app: &Arc<App>) -> Router {
     ways.route("/", get(trail::trail))
         .route("/live", get(live::live))
         .route("/record", get(record::record))
+        .route("/raw", get(record::raw))
         .route("/request", get(request::request))
         .route("/changes", get(changes::changes))
         .route("/state", get(state::state))

@@ -154,7 +154,7 @@ fn failure(error: &Error) -> (StatusCode, &'static str) {
         Some("57014") => (StatusCode::SERVICE_UNAVAILABLE, "It takes too long"),
         // Shut down, starting up, no connection left.
         Some(code) if code.starts_with("57P") || code.starts_with("53") => away,
-        Some(code) if code.starts_with("42") => (StatusCode::FORBIDDEN, "Not allowed"),
+        Some("42501") => (StatusCode::FORBIDDEN, "Not allowed"),
         Some(_) => (StatusCode::INTERNAL_SERVER_ERROR, "It did not work"),
         None => away,
     }

@@ -312,6 +312,8 @@ impl Server {
         assert_eq!(asked["grant_type"], "authorization_code");
         let is_client = match self.secret {
             Some(secret) => {
+                // RFC 6749, 2.3.1.
+                let secret: String = form_urlencoded::byte_serialize(secret.as_bytes()).collect();
                 let basic = BASE64.encode(format!("{CLIENT}:{secret}").as_bytes());
                 head.contains(&format!("Basic {basic}\r\n"))
             }

@@ -49,7 +49,7 @@ fn arguments_that_do_not_fit_are_refused() {
     for issuer in [
         "http://login.example.com",
         "http://localhost.example.com",
-        "http://user:word@127.0.0.1",
+        "http://user@127.0.0.1",
         "https://login.example.com/?a=b",
         "https://login.example.com/#a",
         "ftp://login.example.com",
@@ -59,6 +59,9 @@ fn arguments_that_do_not_fit_are_refused() {
         let issuer = format!("--oidc-issuer={issuer}");
         assert_refused(&[listen, &issuer, client, rule], "--oidc-issuer: write");
     }
+    // What looks like a password is not repeated.
+    let issuer = "--oidc-issuer=https://user:word@login.example.com";
+    assert_refused(&[listen, issuer, client, rule], "it is not repeated");
 }
 
 #[test]
