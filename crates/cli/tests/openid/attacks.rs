@@ -31,7 +31,7 @@ const MISTAKES: [(Mistake, u16, &str); 26] = [
     (Mistake::NoClient, 503, ""),
     (Mistake::Away, 503, ""),
     (Mistake::Broken, 503, ""),
-    (Mistake::Page, 403, "token"),
+    (Mistake::Page, 503, ""),
 ];
 
 /// What no answer to a stranger says.
@@ -41,7 +41,7 @@ const SECRETS: [&str; 8] = [
     "gotcha",
     "at_hash",
     "the-access-token",
-    "onlyacme",
+    "thing-of",
     "corp.example",
     "invalid_",
 ];

@@ -26,23 +26,23 @@ use provider::{CLIENT, Provider};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Two tenants, each with a request of two records; `onlyacme` and `onlybeta` are said by theirs alone.
-const ROWS: &str = "
+/// Two tenants, each with a request of two records, which say `thing-of-acme` and `thing-of-beta`.
+const ROWS: &str = r#"
     SELECT audit.ensure_partition(t, now()) FROM unnest(ARRAY['events', 'query_runs']) t;
     INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
-        SELECT '00000000-0000-7000-8000-00000000000a', 1, 4, '{\"events\": 2, \"query_runs\": 2}', 0,
+        SELECT '00000000-0000-7000-8000-00000000000a', 1, 4, '{"events": 2, "query_runs": 2}', 0,
             audit.id_at(now()), overlay(audit.id_at(now())::text PLACING 'ffff' FROM 33)::uuid, 'test';
     INSERT INTO audit.events (id, tenant_id, user_id, request_id, action_type, target_id, output_summary, status, created_at,
             metadata, writer_id, seq, salt)
         SELECT overlay(audit.id_at(now())::text PLACING '7000-8000-00000000000' || n FROM 15)::uuid, audit.tenant_uuid(tenant),
-            'user-only' || tenant, 'req-only' || tenant, 'answer', 'only' || tenant, 'only' || tenant, 'succeeded', now(),
+            'user-' || tenant, 'req-' || tenant, 'answer', 'thing-of-' || tenant, 'thing-of-' || tenant, 'succeeded', now(),
             jsonb_build_object('tenant_key', tenant), '00000000-0000-7000-8000-00000000000a', n, ''
         FROM (VALUES (1, 'acme'), (2, 'beta')) v (n, tenant);
     INSERT INTO audit.query_runs (id, tenant_id, user_id, request_id, sql_text, status, started_at, metadata, writer_id, seq, salt)
         SELECT overlay(audit.id_at(now())::text PLACING '7000-8000-00000000000' || n FROM 15)::uuid, audit.tenant_uuid(tenant),
-            'user-only' || tenant, 'req-only' || tenant, 'SELECT ''only' || tenant || '''', 'succeeded', now(),
+            'user-' || tenant, 'req-' || tenant, 'SELECT "thing-of-' || tenant || '"', 'succeeded', now(),
             jsonb_build_object('tenant_key', tenant), '00000000-0000-7000-8000-00000000000a', n, ''
-        FROM (VALUES (3, 'acme'), (4, 'beta')) v (n, tenant);";
+        FROM (VALUES (3, 'acme'), (4, 'beta')) v (n, tenant);"#;
 
 /// The rules of most tests.
 const RULES: [&str; 4] = [
@@ -88,9 +88,12 @@ struct Page {
 impl Page {
     /// Serves the trail to people of this provider.
     fn start(postgres: &Postgres, issuer: &str, more: &[&str]) -> Self {
-        let mut child = program()
-            .args(["serve", "--listen=127.0.0.1:0", "--oidc-client-id", CLIENT])
-            .args(["--oidc-issuer", issuer])
+        let mut command = program();
+        command.args(["serve", "--listen=127.0.0.1:0", "--oidc-issuer", issuer]);
+        if !more.iter().any(|word| word.starts_with("--oidc-client-id")) {
+            command.args(["--oidc-client-id", CLIENT]);
+        }
+        let mut child = command
             .args(more)
             .env("DATABASE_URL", postgres.url_as("page"))
             .env("CLIENT_SECRET", SECRET)

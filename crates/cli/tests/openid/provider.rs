@@ -421,7 +421,7 @@ impl Server {
             Mistake::Forged => {
                 let mut claims = claims.clone();
                 claims["email"] = "auditor@corp.example".into();
-                claims["email_verified"] = true.into();
+                claims["sub"] = "another".into();
                 of(&claims)
             }
             _ => message,

@@ -14,16 +14,16 @@ const PAGES: [(&str, bool); 17] = [
     ("/?tenant=beta", true),
     ("/?tenant=", true),
     ("/?tenant=acme&tenant=beta", false),
-    ("/?user=user-onlybeta", true),
-    ("/?request=req-onlybeta", true),
-    ("/?text=onlybeta", true),
+    ("/?user=user-beta", true),
+    ("/?request=req-beta", true),
+    ("/?text=thing", true),
     ("/?kind=query_run", true),
     ("/?reads=yes", true),
     ("/record?kind=events&id={beta}", true),
     ("/record?kind=events&id={beta}&tenant=beta", true),
     ("/record?kind=query_runs&id={beta-query}", true),
-    ("/request?id=req-onlybeta", true),
-    ("/request?id=req-onlybeta&tenant=beta", true),
+    ("/request?id=req-beta", true),
+    ("/request?id=req-beta&tenant=beta", true),
     ("/changes", false),
     ("/changes?tenant=beta", false),
     ("/state", false),
@@ -35,7 +35,7 @@ fn auditor_reads_all_and_reader_one_tenant_on_every_page() {
     let provider = Provider::start(None);
     let page = Page::start(&postgres, &provider.issuer, &RULES);
     let id = |table: &str| {
-        let sql = format!("SELECT id FROM audit.{table} WHERE request_id = 'req-onlybeta'");
+        let sql = format!("SELECT id FROM audit.{table} WHERE request_id = 'req-beta'");
         postgres.psql(&sql)
     };
     let (event, query) = (id("events"), id("query_runs"));
@@ -52,13 +52,7 @@ fn auditor_reads_all_and_reader_one_tenant_on_every_page() {
             .replace("{beta}", &event)
             .replace("{beta-query}", &query);
         let seen = auditor.open(&page.at(&path));
-        // What was asked for is on the page as well, and what the trail says of readings.
-        let says = |answer: &Answer| {
-            let times = |word: &str, text: &str| text.matches(word).count();
-            times("onlybeta", &answer.body) > times("onlybeta", &path) + 4
-                || (answer.body.contains("SELECT &#39;onlybeta")
-                    || answer.body.contains("SELECT 'onlybeta"))
-        };
+        let says = |answer: &Answer| answer.body.contains("thing-of-beta");
         if is_found {
             assert!(
                 says(&seen),
@@ -72,12 +66,12 @@ fn auditor_reads_all_and_reader_one_tenant_on_every_page() {
     // So that the reader's pages are not just empty.
     let own = reader.open(&page.at("/")).body;
     assert!(
-        own.contains("onlyacme") && !own.contains("onlybeta"),
+        own.contains("thing-of-acme") && !own.contains("thing-of-beta"),
         "{own}"
     );
     assert!(own.contains("reader@corp.example (tenant acme)"), "{own}");
     let all = auditor.open(&page.at("/")).body;
-    assert!(all.contains("onlyacme") && all.contains("onlybeta"));
+    assert!(all.contains("thing-of-acme") && all.contains("thing-of-beta"));
 
     // A header or a cookie of the reader's own changes nothing.
     let mut stranger = Browser::default();
@@ -161,7 +155,7 @@ fn person_is_known_by_claims_of_the_token_or_of_the_provider() {
     // Another algorithm, and all in the token.
     provider.script.lock().unwrap().algorithm = Algorithm::Es256;
     set(auditor(), json!({}));
-    assert_eq!(whose(), "auditor@corp.example (auditor)");
+    assert_eq!(whose(), "auditor@corp.example (all tenants)");
     provider.script.lock().unwrap().algorithm = Algorithm::Rs256;
 
     // The provider tells the address only when asked for it.
@@ -173,10 +167,10 @@ fn person_is_known_by_claims_of_the_token_or_of_the_provider() {
     set(sue(json!(["x", "support"])), json!({}));
     assert_eq!(whose(), "sue@corp.example (tenant beta)");
     set(sue(json!("auditors")), json!({}));
-    assert_eq!(whose(), "sue@corp.example (auditor)");
+    assert_eq!(whose(), "sue@corp.example (all tenants)");
     let bare = json!({ "sub": "3", "email": "sue@corp.example", "email_verified": true });
     set(bare, json!({ "groups": ["support", "auditors"] }));
-    assert_eq!(whose(), "sue@corp.example (auditor)");
+    assert_eq!(whose(), "sue@corp.example (all tenants)");
 
     // By another claim than the address.
     let more = [
@@ -193,7 +187,7 @@ fn person_is_known_by_claims_of_the_token_or_of_the_provider() {
         browser
             .open(&page.at("/state"))
             .body
-            .contains("17 (auditor)")
+            .contains("17 (all tenants)")
     );
     set(json!({ "sub": "18", "roles": ["r"] }), json!({}));
     page.log_in(&mut browser);
