@@ -19,6 +19,8 @@ impl Certified {
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let line = lines.find(|line| line.as_ref().unwrap().starts_with("at "));
         let issuer = line.unwrap().unwrap()["at ".len()..].to_owned();
+        // It goes on talking.
+        thread::spawn(move || lines.for_each(drop));
         Self { child, issuer }
     }
 
