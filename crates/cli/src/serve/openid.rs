@@ -55,6 +55,10 @@ const SCOPES: [&str; 3] = ["email", "profile", "groups"];
 
 /// A provider of OpenID Connect, as the command line names it.
 #[derive(Args, Debug)]
+#[allow(
+    clippy::struct_field_names,
+    reason = "the options are named for their fields"
+)]
 pub(super) struct Arguments {
     /// The provider of OpenID Connect at which people log in, as <https://login.example.com>.
     ///
@@ -72,7 +76,7 @@ pub(super) struct Arguments {
     /// The environment variable with the client's secret; without one, this is a public client.
     #[arg(long, value_name = "NAME", requires = "oidc_issuer")]
     oidc_client_secret_env: Option<String>,
-    /// The claim that names the person. An email counts only if email_verified is true.
+    /// The claim that names the person. An email counts only if the provider has verified it.
     #[arg(
         long,
         value_name = "CLAIM",
@@ -228,9 +232,8 @@ impl OpenId {
         if !returned.issuer.as_ref().is_none_or(is_ours) {
             return Err(Why::Issuer.into());
         }
-        let code = match (returned.code, returned.is_error) {
-            (Some(code), false) => code,
-            _ => return Err(Why::Provider.into()),
+        let (Some(code), false) = (returned.code, returned.is_error) else {
+            return Err(Why::Provider.into());
         };
         let verified = self.redeem(code, login.verifier, &login.nonce).await?;
         let needs_groups = self.people.name_groups();

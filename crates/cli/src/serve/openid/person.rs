@@ -36,10 +36,9 @@ impl Names {
     /// Reads the person from the claims of the token, and from those that were asked for besides.
     pub(super) fn person(&self, token: &Claims, besides: &Claims) -> Result<Person, Why> {
         // The name and whether it is verified come from the same place.
-        let of_name = [token, besides].into_iter();
-        let said = of_name
-            .filter_map(|claims| Some((claims, claims.get(&self.name)?.as_str()?)))
-            .next();
+        let said = [token, besides]
+            .into_iter()
+            .find_map(|claims| Some((claims, claims.get(&self.name)?.as_str()?)));
         let (claims, name) = said.ok_or(Why::NoName)?;
         let is_name =
             !name.trim().is_empty() && name.len() <= MAX_NAME && !name.chars().any(is_harmful);

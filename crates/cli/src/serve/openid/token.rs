@@ -58,7 +58,7 @@ impl OpenId {
     pub(super) async fn redeem(
         &self,
         code: String,
-        verifier: PkceCodeVerifier,
+        proof: PkceCodeVerifier,
         nonce: &Nonce,
     ) -> Result<Verified, Denied> {
         let metadata = self.provider.metadata().await?;
@@ -66,7 +66,7 @@ impl OpenId {
         let request = client
             .exchange_code(AuthorizationCode::new(code))
             .map_err(|_| Denied::Away)?
-            .set_pkce_verifier(verifier);
+            .set_pkce_verifier(proof);
         let answer = match request.request_async(&self.provider.http).await {
             Ok(answer) => answer,
             Err(CoreRequestTokenError::ServerResponse(error)) => match error.error() {
