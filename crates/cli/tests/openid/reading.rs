@@ -9,7 +9,7 @@ use super::*;
 use provider::{Algorithm, Mistake};
 
 /// Each page with what may be asked of it, and whether an auditor finds the other tenant's record there.
-const PAGES: [(&str, bool); 17] = [
+const PAGES: [(&str, bool); 19] = [
     ("/", true),
     ("/?tenant=beta", true),
     ("/?tenant=", true),
@@ -22,6 +22,8 @@ const PAGES: [(&str, bool); 17] = [
     ("/record?kind=events&id={beta}", true),
     ("/record?kind=events&id={beta}&tenant=beta", true),
     ("/record?kind=query_runs&id={beta-query}", true),
+    ("/raw?kind=events&id={beta}", true),
+    ("/raw?kind=events&id={beta}&tenant=beta", true),
     ("/request?id=req-beta", true),
     ("/request?id=req-beta&tenant=beta", true),
     ("/changes", false),
