@@ -343,7 +343,10 @@ pub(crate) fn is_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// Returns the id of a tenant.
-async fn tenant_id(connection: &mut PgConnection, key: &str) -> Result<Uuid, sqlx::Error> {
+pub(crate) async fn tenant_id(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<Uuid, sqlx::Error> {
     sqlx::query_scalar("SELECT audit.tenant_uuid($1)")
         .bind(key)
         .persistent(false)

@@ -7,14 +7,21 @@
 mod answer;
 mod assets;
 mod connections;
+mod conversation;
+mod counting;
+mod failures;
+mod figures;
 mod gate;
 mod live;
 mod login;
 mod page;
 mod people;
+mod plot;
+mod range;
 mod record;
 mod request;
 mod session;
+mod sql;
 mod trail;
 mod trusted;
 mod viewer;
@@ -208,6 +215,11 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/live", get(live::live))
         .route("/record", get(record::record))
         .route("/request", get(request::request))
+        .route("/session", get(conversation::conversation))
+        .route("/users", get(figures::users))
+        .route("/agents", get(figures::agents))
+        .route("/models", get(figures::models))
+        .route("/failures", get(failures::failures))
         .route("/login", get(login::form).post(login::log_in))
         .route("/logout", post(login::log_out))
         .fallback(other)

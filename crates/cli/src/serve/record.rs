@@ -12,7 +12,8 @@ use tracing_audit::__program::Table;
 use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
-use super::page::{line, outcome, page, request_address, time, visible};
+use super::page::{line, outcome, page, request_address, session_address, time, visible};
+use super::sql::highlighted;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::families::Told;
@@ -87,11 +88,26 @@ fn body(row: &Row) -> Markup {
             @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) {
                 dt { "Request" } dd { a href=(request_address(request)) { (visible(request)) } }
             }
+            @for (label, session) in sessions(row) {
+                dt { (label) } dd { a href=(session_address(session, None, Some(row.id()))) { (visible(session)) } }
+            }
         }
         (texts(row))
         h2 { "The row as it is stored" }
         pre tabindex="0" { (visible(&row.json())) }
     }
+}
+
+/// Returns the conversation and the session of a record, each with its label.
+pub(super) fn sessions(row: &Row) -> impl Iterator<Item = (&'static str, &str)> {
+    let both = [
+        ("Conversation", "conversation_id"),
+        ("Session", "llm_session_id"),
+    ];
+    let both = both.into_iter();
+    // One that was cut when it was read is none.
+    let is_whole = |id: &&str| !id.is_empty() && id.len() <= 1_000;
+    both.filter_map(move |(label, column)| Some((label, row.text(column).filter(is_whole)?)))
 }
 
 /// Shows the texts of a record, each with its label.
@@ -104,7 +120,9 @@ pub(super) fn texts(row: &Row) -> Markup {
         @for entry in entries(row, told.as_ref(), "in the row as it is stored") {
             div.entry.bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
                 div.label { (entry.label) }
-                pre tabindex="0" { (visible(cut(&entry.text))) }
+                pre tabindex="0" {
+                    @if entry.label == "sql" { (highlighted(cut(&entry.text))) } @else { (visible(cut(&entry.text))) }
+                }
                 @if entry.text.len() > SHOWN {
                     p.soft { (crate::text::grouped(i64::try_from(entry.text.len()).unwrap_or(i64::MAX))) " bytes; the whole is in the row below." }
                 }
