@@ -1,25 +1,27 @@
 //! Counts records of a range of time, the newest first, within a limit of time.
 //!
 //! No index answers how many records of a user there are, and a trail may have millions an hour. So a
-//! range is gone through in slices, by ids, from its end to its beginning, each as long as can be
-//! counted in the time that is left. When the time is over, it is known since when the figures are.
+//! range is gone through in slices, by ids, from its end to its beginning, each of as many records as
+//! can be counted in the time that is left. When the time is over, it is known since when the figures
+//! are.
 
 use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::types::Uuid;
 use sqlx::{FromRow, QueryBuilder, Transaction};
+use tracing_audit::__program::Table;
 
-use super::range::{Counted, Range, id_at};
+use super::range::{Counted, Range, id_at, ms_of};
 use crate::database::{Scope, begin};
 use crate::filter::{Bounds, Filter, FilterError};
 use crate::search::{is_timeout, limit_time, tenant_id};
 
-/// How many slices of the first one's length a range has.
-const SLICES: u64 = 400;
+/// How many records the first slice has: so few that it takes some milliseconds.
+const FIRST: i64 = 2_000;
 
-/// How much longer than the last a slice may be: what comes may be denser.
-const GROWTH: f64 = 16.0;
+/// The most records of a slice.
+const MOST: i64 = 1_000_000;
 
 /// The most rows that a slice may give. Of a slice that gives more, a part is counted first.
 pub(super) const MOST_ROWS: usize = 100_000;
@@ -34,6 +36,8 @@ const NOW: &str = "0s";
 #[derive(Debug)]
 pub(super) struct Counting<'c> {
     transaction: Transaction<'c, Postgres>,
+    filter: Filter,
+    tables: Vec<Table>,
     range: Range,
     tenant: Option<Uuid>,
     time: Duration,
@@ -49,11 +53,12 @@ pub(super) struct Slice {
 }
 
 impl<'c> Counting<'c> {
-    /// Reads the range of the filter.
+    /// Reads the range of the filter; counts in these tables.
     pub(super) async fn begin(
         connection: &'c mut PgConnection,
         scope: Scope<'_>,
         filter: &Filter,
+        tables: Vec<Table>,
         time: Duration,
     ) -> Result<Result<Self, FilterError>, sqlx::Error> {
         let begun = Instant::now();
@@ -71,6 +76,8 @@ impl<'c> Counting<'c> {
         };
         Ok(Ok(Self {
             transaction,
+            filter,
+            tables,
             range: Range::new(bounds, is_until_now),
             tenant,
             time,
@@ -95,46 +102,32 @@ impl<'c> Counting<'c> {
     {
         let Range { from_ms, to_ms, .. } = self.range;
         let mut reached = to_ms;
-        let mut length = ((to_ms - from_ms) / SLICES).max(1);
+        let mut many = FIRST;
         while reached > from_ms {
             let left = self.time.saturating_sub(self.begun.elapsed());
             let is_first = reached == to_ms;
-            if left < self.time / 20 && !is_first {
+            if left < self.time / 10 && !is_first {
                 break;
             }
-            let start = reached.saturating_sub(length).max(from_ms);
-            let slice = Slice {
-                bounds: Bounds {
-                    from: Some(id_at(start)),
-                    to: Some(id_at(reached)),
-                },
-                tenant: self.tenant,
-            };
-            let limit = if is_first { left.max(LEAST_TIME) } else { left };
-            limit_time(&mut self.transaction, limit).await?;
             let before = Instant::now();
-            let rows = statement(slice)
-                .build_query_as()
-                .persistent(false)
-                .fetch_all(&mut *self.transaction)
-                .await;
-            let rows: Vec<T> = match rows {
-                Ok(rows) => rows,
+            let until = before + if is_first { left.max(LEAST_TIME) } else { left };
+            let (start, rows) = match self.slice(&statement, reached, many, until).await {
+                Ok(counted) => counted,
                 Err(error) if is_timeout(&error) => break,
                 Err(error) => return Err(error),
             };
             if rows.len() > MOST_ROWS {
                 // A millisecond that has so many is not counted.
-                if length == 1 {
+                if many == 1 {
                     break;
                 }
-                length = (length / 4).max(1);
+                many = (many / 4).max(1);
                 continue;
             }
             rows.into_iter().for_each(&mut take);
             reached = start;
             let left = self.time.saturating_sub(self.begun.elapsed());
-            length = next(length, before.elapsed(), left);
+            many = next(many, before.elapsed(), left);
         }
         self.transaction.rollback().await?;
         Ok(Counted {
@@ -142,16 +135,66 @@ impl<'c> Counting<'c> {
             range: self.range,
         })
     }
+
+    /// Counts about so many records before `reached`; returns since when, and the rows.
+    async fn slice<T>(
+        &mut self,
+        statement: impl Fn(Slice) -> QueryBuilder<Postgres>,
+        reached: u64,
+        many: i64,
+        until: Instant,
+    ) -> Result<(u64, Vec<T>), sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        let left = || until.saturating_duration_since(Instant::now());
+        limit_time(&mut self.transaction, left()).await?;
+        let mut bounds = Bounds {
+            from: Some(id_at(self.range.from_ms)),
+            to: Some(id_at(reached)),
+        };
+        let back: Option<Uuid> = self
+            .so_many_back(bounds, many)
+            .build_query_scalar()
+            .persistent(false)
+            .fetch_optional(&mut *self.transaction)
+            .await?;
+        let start = back.map_or(self.range.from_ms, ms_of);
+        bounds.from = Some(id_at(start));
+        let slice = Slice {
+            bounds,
+            tenant: self.tenant,
+        };
+        limit_time(&mut self.transaction, left()).await?;
+        let rows = statement(slice)
+            .build_query_as()
+            .persistent(false)
+            .fetch_all(&mut *self.transaction)
+            .await?;
+        Ok((start, rows))
+    }
+
+    /// Returns the statement that finds the id so many records back: by the keys alone.
+    fn so_many_back(&self, bounds: Bounds, many: i64) -> QueryBuilder<Postgres> {
+        let mut query = QueryBuilder::new("SELECT id FROM (SELECT NULL::uuid AS id WHERE false");
+        for table in &self.tables {
+            query.push(format!(
+                " UNION ALL SELECT id FROM audit.{} WHERE true",
+                table.name()
+            ));
+            self.filter.push_indexed(&mut query, bounds, self.tenant);
+        }
+        query
+            .push(") AS records ORDER BY id DESC LIMIT 1 OFFSET ")
+            .push_bind(many);
+        query
+    }
 }
 
-/// Returns how long the next slice is: as long as takes half of the time that is left.
-fn next(length: u64, took: Duration, left: Duration) -> u64 {
+/// Returns how many records the next slice has: as many as take half of the time that is left.
+fn next(many: i64, took: Duration, left: Duration) -> i64 {
     let ratio = left.as_secs_f64() / 2.0 / took.as_secs_f64().max(0.000_1);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "from 10 to 1,600"
-    )]
-    let percent = (ratio.clamp(0.1, GROWTH) * 100.0) as u64;
-    (length.saturating_mul(percent) / 100).max(1)
+    #[expect(clippy::cast_possible_truncation, reason = "from 10 to 1,000")]
+    let percent = (ratio.clamp(0.1, 10.0) * 100.0) as i64;
+    (many.saturating_mul(percent) / 100).clamp(1, MOST)
 }

@@ -305,7 +305,7 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
         filter.statuses = OUTCOMES.map(str::to_owned).to_vec();
     }
     let scope = viewer.scope_of(filter.tenant.as_deref());
-    let counting = Counting::begin(&mut lease, scope, &filter, asked.time())
+    let counting = Counting::begin(&mut lease, scope, &filter, filter.tables(), asked.time())
         .await
         .map_err(failed)??;
     let range = counting.range().clone();

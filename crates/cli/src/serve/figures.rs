@@ -373,9 +373,15 @@ async fn shown(viewer: &Viewer, subject: Subject, query: &str) -> Result<Markup,
     let failed = |source| Refusal::from(database.read_error(source));
     let filter = &asked.filter;
     let scope = viewer.scope_of(filter.tenant.as_deref());
-    let counting = Counting::begin(&mut lease, scope, filter, asked.time())
-        .await
-        .map_err(failed)??;
+    let counting = Counting::begin(
+        &mut lease,
+        scope,
+        filter,
+        subject.tables(filter),
+        asked.time(),
+    )
+    .await
+    .map_err(failed)??;
     let range = counting.range().clone();
     let edges = range.edges();
     let mut totals = Totals::new(range.bars());

@@ -263,7 +263,7 @@ pub(super) fn id_at(ms: u64) -> Uuid {
 }
 
 /// Returns the time in an id.
-fn ms_of(id: Uuid) -> u64 {
+pub(super) fn ms_of(id: Uuid) -> u64 {
     u64::try_from(id.as_u128() >> 80).unwrap_or(u64::MAX)
 }
 
