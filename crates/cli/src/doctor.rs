@@ -14,7 +14,7 @@
 mod accepted;
 mod compare;
 mod difference;
-mod finding;
+pub(crate) mod finding;
 mod leaks;
 mod ledger;
 mod look;
@@ -106,7 +106,7 @@ const NARROW_INDENT: usize = 2;
 const MAX_OBJECT: usize = 22;
 
 /// The findings about one subject, under a title.
-type Group = (&'static str, Vec<Finding>);
+pub(crate) type Group = (&'static str, Vec<Finding>);
 
 /// Runs the checks and prints the findings; the exit code says whether there is a problem.
 pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitCode, Error> {
@@ -171,6 +171,14 @@ pub(crate) async fn run(database: &Database, arguments: &Doctor) -> Result<ExitC
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Runs all checks, and returns what they found by subject.
+pub(crate) async fn findings(
+    connection: &mut sqlx::PgConnection,
+) -> Result<Vec<Group>, sqlx::Error> {
+    let (groups, _) = look_until_still(connection, &Doctor::default()).await?;
+    Ok(groups)
 }
 
 /// Returns what a check found. A failed check becomes a finding, so that no value in the database

@@ -80,6 +80,12 @@ pub(crate) struct Filter {
     pub(crate) since: Option<String>,
     /// As `since`; the records that began before.
     pub(crate) until: Option<String>,
+    /// What kind of thing an event is about, as the table of a change.
+    pub(crate) target_type: Option<String>,
+    /// What an event is about, as the key of a changed row.
+    pub(crate) target: Option<String>,
+    /// Only changes of tracked tables.
+    pub(crate) changes: bool,
     /// Whether the events of reading the trail are found, too.
     pub(crate) reads: bool,
 }
@@ -102,9 +108,23 @@ pub(crate) enum FilterError {
 }
 
 /// The names of the filters, in the order of an address.
-pub(crate) const NAMES: [&str; 13] = [
-    "kind", "family", "status", "tenant", "user", "agent", "model", "request", "session", "text",
-    "since", "until", "reads",
+pub(crate) const NAMES: [&str; 16] = [
+    "kind",
+    "family",
+    "status",
+    "tenant",
+    "user",
+    "agent",
+    "model",
+    "request",
+    "session",
+    "text",
+    "since",
+    "until",
+    "target_type",
+    "target",
+    "changes",
+    "reads",
 ];
 
 /// The ids between which records are looked for: from the first on, and before the second.
@@ -155,11 +175,14 @@ impl Filter {
                 }
                 return Ok(());
             }
-            "reads" => {
+            "changes" | "reads" => {
                 if value != "yes" {
                     return Err(FilterError::Value(name, String::from("yes")));
                 }
-                self.reads = true;
+                match name {
+                    "changes" => self.changes = true,
+                    _ => self.reads = true,
+                }
                 return Ok(());
             }
             "family" => &mut self.family,
@@ -171,6 +194,8 @@ impl Filter {
             "session" => &mut self.session,
             "text" => &mut self.text,
             "since" => &mut self.since,
+            "target_type" => &mut self.target_type,
+            "target" => &mut self.target,
             _ => &mut self.until,
         };
         if single.replace(value.to_owned()).is_some() {
@@ -186,6 +211,7 @@ impl Filter {
             match name {
                 "kind" => values.extend(self.kinds.iter().map(|kind| (name, kind.name()))),
                 "status" => values.extend(self.statuses.iter().map(|status| (name, &**status))),
+                "changes" => values.extend(self.changes.then_some((name, "yes"))),
                 "reads" => values.extend(self.reads.then_some((name, "yes"))),
                 _ => values.extend(self.single(name).map(|value| (name, value))),
             }
@@ -206,6 +232,8 @@ impl Filter {
             "text" => &self.text,
             "since" => &self.since,
             "until" => &self.until,
+            "target_type" => &self.target_type,
+            "target" => &self.target,
             _ => return None,
         };
         value.as_deref()
@@ -226,10 +254,16 @@ impl Filter {
         let is_asked = |table: &Table| {
             let is_event = table.kind() == Kind::Event;
             (self.kinds.is_empty() || self.kinds.contains(table))
-                && (self.family.is_none() || is_event)
+                && (is_event || !self.is_of_events())
+                && (!self.changes || *table == Table::Events)
                 && (self.model.is_none() || table.kind() != Kind::QueryRun)
         };
         Table::ALL.into_iter().filter(is_asked).collect()
+    }
+
+    /// Whether only events can match.
+    fn is_of_events(&self) -> bool {
+        self.family.is_some() || self.target_type.is_some() || self.target.is_some()
     }
 
     /// Appends the conditions that an index answers, each after ` AND `: the ids, the tenant, the
@@ -263,6 +297,17 @@ impl Filter {
         }
         if let Some(family) = &self.family {
             query.push(" AND action_type = ").push_bind(family.clone());
+        }
+        if let Some(target_type) = &self.target_type {
+            query
+                .push(" AND target_type = ")
+                .push_bind(target_type.clone());
+        }
+        if let Some(target) = &self.target {
+            query.push(" AND target_id = ").push_bind(target.clone());
+        }
+        if self.changes {
+            query.push(" AND metadata ? 'changes'");
         }
         if !self.statuses.is_empty() {
             query

@@ -392,7 +392,7 @@ struct Settle {
 }
 
 /// Arguments of `doctor`.
-#[derive(Args, Debug)]
+#[derive(Args, Debug, Default)]
 struct Doctor {
     /// Prints an array of {check, severity, object, found, expected, advice, explanation, accepted}.
     ///

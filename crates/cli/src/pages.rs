@@ -245,6 +245,16 @@ async fn read(
     .await
 }
 
+/// Measures one record, in uncompressed bytes; `None` if Postgres cannot, or there is none.
+pub(crate) async fn size_of(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    record: RecordId,
+) -> Result<Option<i64>, sqlx::Error> {
+    let measured = sizes(connection, scope, vec![record]).await?;
+    Ok(measured.into_iter().find_map(|(_, size)| size.ok()))
+}
+
 /// Measures each record, in uncompressed bytes.
 async fn sizes(
     connection: &mut PgConnection,

@@ -237,27 +237,32 @@ impl Search<'_> {
             Place::After(_) => "",
             _ => " DESC",
         };
+        let is_of_request = self.filter.request.is_some();
+        let many = if is_of_request { MOST } else { many };
         let mut query = QueryBuilder::new("WITH looked AS MATERIALIZED (SELECT * FROM (");
         for (at, table) in self.filter.tables().into_iter().enumerate() {
             let between = if at == 0 { "" } else { " UNION ALL " };
             let name = table.name();
-            query.push(format!("{between}SELECT '{name}' AS table_name, id, "));
+            query.push(format!("{between}(SELECT '{name}' AS table_name, id, "));
             self.filter.push_scanned(&mut query, table);
             query.push(format!(" AS is_hit FROM audit.{name} WHERE true"));
             self.filter.push_indexed(&mut query, bounds, tenant);
-            if self.filter.request.is_some() {
+            if is_of_request {
                 // Keeps the planner from walking along all ids to find a few.
-                query.push(" OFFSET 0");
+                query.push(" OFFSET 0)");
+            } else {
+                // Each table's own first: only so does Postgres walk along the ids of each, and not sort
+                // all that there are.
+                query
+                    .push(format!(" ORDER BY id{order} FETCH FIRST ("))
+                    .push_bind(many)
+                    .push(") ROWS WITH TIES)");
             }
         }
         query
             // With ties: two records of different tables may have one id, if one of them is forged.
             .push(format!(") AS records ORDER BY id{order} FETCH FIRST ("))
-            .push_bind(if self.filter.request.is_some() {
-                MOST
-            } else {
-                many
-            })
+            .push_bind(many)
             .push(
                 ") ROWS WITH TIES) SELECT table_name, id, NULL::bigint AS looked_at FROM looked WHERE is_hit
                 UNION ALL SELECT * FROM (SELECT NULL, id, count(*) OVER () FROM looked ORDER BY id",

@@ -6,6 +6,7 @@
 
 mod answer;
 mod assets;
+mod changes;
 mod connections;
 mod conversation;
 mod counting;
@@ -20,8 +21,10 @@ mod plot;
 mod range;
 mod record;
 mod request;
+mod seals;
 mod session;
 mod sql;
+mod state;
 mod trail;
 mod trusted;
 mod viewer;
@@ -196,8 +199,10 @@ pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Erro
         let address = listener.local_addr().map_err(listen)?;
         let public = arguments.public_url.clone();
         let app = Arc::new(app(database, arguments, address)?);
-        let shown = public.unwrap_or_else(|| format!("http://{address}"));
-        complain(&format!("the trail is read at {shown}"));
+        complain(&match public {
+            Some(url) => format!("the trail is read at {url}, through http://{address}"),
+            None => format!("the trail is read at http://{address}"),
+        });
         tokio::spawn(clean(Arc::clone(&app)));
         let service = routes(&app).into_make_service_with_connect_info::<SocketAddr>();
         tokio::select! {
@@ -214,12 +219,15 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/", get(trail::trail))
         .route("/live", get(live::live))
         .route("/record", get(record::record))
+        .route("/raw", get(record::raw))
         .route("/request", get(request::request))
         .route("/session", get(conversation::conversation))
         .route("/users", get(figures::users))
         .route("/agents", get(figures::agents))
         .route("/models", get(figures::models))
         .route("/failures", get(failures::failures))
+        .route("/changes", get(changes::changes))
+        .route("/state", get(state::state))
         .route("/login", get(login::form).post(login::log_in))
         .route("/logout", post(login::log_out))
         .fallback(other)

@@ -21,7 +21,8 @@ const HEADERS: [(HeaderName, &str); 7] = [
     (header::CONTENT_SECURITY_POLICY, POLICY),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (header::X_FRAME_OPTIONS, "DENY"),
-    (header::REFERRER_POLICY, "no-referrer"),
+    // Not `no-referrer`: by that, a browser does not say either from which origin a form is sent.
+    (header::REFERRER_POLICY, "same-origin"),
     (
         HeaderName::from_static("cross-origin-opener-policy"),
         "same-origin",
@@ -153,7 +154,7 @@ fn failure(error: &Error) -> (StatusCode, &'static str) {
         Some("57014") => (StatusCode::SERVICE_UNAVAILABLE, "It takes too long"),
         // Shut down, starting up, no connection left.
         Some(code) if code.starts_with("57P") || code.starts_with("53") => away,
-        Some(code) if code.starts_with("42") => (StatusCode::FORBIDDEN, "Not allowed"),
+        Some("42501") => (StatusCode::FORBIDDEN, "Not allowed"),
         Some(_) => (StatusCode::INTERNAL_SERVER_ERROR, "It did not work"),
         None => away,
     }

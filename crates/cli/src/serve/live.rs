@@ -18,6 +18,7 @@ use super::App;
 use super::answer::Refusal;
 use super::connections::Lease;
 use super::gate::Known;
+use super::seals::Seals;
 use super::trail::table_rows;
 use super::viewer::{Reading, Viewer};
 use crate::feed::Feed;
@@ -153,7 +154,7 @@ impl Stream {
             records: rows.len(),
         };
         self.viewer.record(lease, &reading).await?;
-        let html = table_rows(&rows).into_string();
+        let html = table_rows(&rows, &Seals::default()).into_string();
         let event = Event::default().event("rows").data(html);
         Ok(self.sender.send(Ok(event)).await.is_ok())
     }

@@ -51,8 +51,12 @@ const MAX_FIELD: usize = 1_024;
 
 const RECORD_REFUSED: &str = "SELECT audit.record_refused_login($1, $2::text::jsonb)";
 
-/// Whether the login may read the trail at all, and whether it is bound to a tenant.
-const MAY_READ: &str = "SELECT has_table_privilege('audit.events', 'SELECT'), has_table_privilege('audit.batches', 'SELECT')";
+/// Whether the login may read the trail at all, and whether it sees all of it.
+// By their numbers: by name, whoever may not use the schema gets an error.
+const MAY_READ: &str = "
+    SELECT coalesce(bool_or(has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(oid, 'SELECT')) FILTER (WHERE relname = 'events'), false),
+        coalesce(bool_or(has_table_privilege(oid, 'SELECT')) FILTER (WHERE relname = 'batches'), false)
+    FROM pg_class WHERE relnamespace = to_regnamespace('audit')";
 
 /// What failed of late, so that guessing is slow.
 #[derive(Debug)]
@@ -342,13 +346,19 @@ async fn try_login(app: &App, typed: &Typed) -> Result<Viewer, Denied> {
     if !may_read {
         return Err(Denied::NoRight);
     }
-    let tenant = typed.tenant.clone().filter(|_| !sees_all);
+    let access = if sees_all {
+        Access::LoginOfAll
+    } else {
+        Access::Login {
+            tenant: typed.tenant.clone(),
+        }
+    };
     let connections = Arc::new(Connections::new(database, MOST_CONNECTIONS));
     connections.keep(connection);
     Ok(Viewer {
         name: typed.login.clone(),
         way: Way::Postgres,
-        access: Access::Login { tenant },
+        access,
         purpose: typed.purpose.clone(),
         csrf: random_token().map_err(|_| Denied::Wrong)?,
         connections,

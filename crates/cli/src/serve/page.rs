@@ -57,12 +57,12 @@ pub(super) fn page(title: &str, at: &str, viewer: Option<&Viewer>, body: &Markup
 /// Who is logged in, with which rights, and the way out.
 fn who(viewer: &Viewer) -> Markup {
     let rights = match &viewer.access {
-        Access::Auditor => "auditor".to_owned(),
+        Access::Auditor | Access::LoginOfAll => "all tenants".to_owned(),
         Access::Tenant(tenant)
         | Access::Login {
             tenant: Some(tenant),
         } => format!("tenant {tenant}"),
-        Access::Login { tenant: None } => "own rights".to_owned(),
+        Access::Login { tenant: None } => "no tenant".to_owned(),
     };
     html! {
         form.who method="post" action="/logout" {

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
-use axum::response::Response;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
 use maud::{Markup, html};
+use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use tracing_audit::__program::Table;
 
@@ -13,16 +14,20 @@ use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{line, outcome, page, request_address, session_address, time, visible};
+use super::seals::Seals;
 use super::sql::highlighted;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
+use crate::database::Scope;
 use crate::families::Told;
-use crate::pages::{Extent, Pages};
+use crate::pages::{Extent, Pages, size_of};
 use crate::record::entries;
 use crate::row::{RecordId, Row};
 
-/// How many bytes of a text are shown before the reader asks for the whole.
-const SHOWN: usize = 100_000;
+/// The largest row that is shown as it is stored, in bytes; a larger one can be downloaded.
+const SHOWN: i64 = 200_000;
+
+const MISSING: Refusal = Refusal::NotFound("record");
 
 /// Shows the page.
 pub(super) async fn record(
@@ -36,37 +41,35 @@ pub(super) async fn record(
     }
 }
 
-async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
-    let mut table = None;
-    let mut id = None;
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "kind" => table = Table::of_name(&value),
-            "id" => id = value.parse::<Uuid>().ok(),
-            _ => {}
+/// Sends the whole row, as JSON.
+pub(super) async fn raw(
+    State(_app): State<Arc<App>>,
+    Known(viewer): Known,
+    RawQuery(query): RawQuery,
+) -> Response {
+    match whole(&viewer, &query.unwrap_or_default()).await {
+        Ok((record, json)) => {
+            let name = format!("attachment; filename=\"{}.json\"", record.id);
+            let headers = [
+                (header::CONTENT_TYPE, "application/json"),
+                (header::CONTENT_DISPOSITION, name.as_str()),
+            ];
+            (headers, json).into_response()
         }
+        Err(refusal) => refusal.answer("/", Some(&viewer)),
     }
-    let missing = Refusal::NotFound("record");
-    let (Some(table), Some(id)) = (table, id) else {
-        return Err(missing);
-    };
+}
+
+async fn whole(viewer: &Viewer, query: &str) -> Result<(RecordId, String), Refusal> {
+    let record = asked(query)?;
     let mut lease = viewer.lease().await?;
-    let database = viewer.connections.database();
-    let failed = |source| Refusal::from(database.read_error(source));
-    let record = RecordId { table, id };
-    let mut rows = Vec::new();
-    let mut pages = Pages::new([record], Extent::Whole);
-    while let Some(page) = pages
-        .next(&mut lease, viewer.scope())
+    let failed = |source| Refusal::from(viewer.connections.database().read_error(source));
+    let row = read(&mut lease, viewer.scope(), record, Extent::Json)
         .await
-        .map_err(failed)?
-    {
-        rows.extend(page);
-    }
-    let row = rows.pop();
-    let filter = format!("kind={}&id={id}", table.name());
+        .map_err(failed)?;
+    let filter = query_of(record);
     let reading = Reading {
-        page: "record",
+        page: "raw",
         filter: &filter,
         request: row.as_ref().and_then(|row| row.text("request_id")),
         tenant: None,
@@ -74,16 +77,85 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    let row = row.ok_or(missing)?;
-    Ok(body(&row))
+    Ok((record, row.ok_or(MISSING)?.json()))
 }
 
-fn body(row: &Row) -> Markup {
+/// The record that an address names.
+fn asked(query: &str) -> Result<RecordId, Refusal> {
+    let (mut table, mut id) = (None, None);
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        match &*name {
+            "kind" => table = Table::of_name(&value),
+            "id" => id = value.parse::<Uuid>().ok(),
+            _ => {}
+        }
+    }
+    let (Some(table), Some(id)) = (table, id) else {
+        return Err(MISSING);
+    };
+    Ok(RecordId { table, id })
+}
+
+/// Returns the query of the address of a record.
+fn query_of(record: RecordId) -> String {
+    format!("kind={}&id={}", record.table.name(), record.id)
+}
+
+/// Reads one record.
+async fn read(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    record: RecordId,
+    extent: Extent,
+) -> Result<Option<Row>, sqlx::Error> {
+    let mut pages = Pages::new([record], extent);
+    let mut row = None;
+    while let Some(page) = pages.next(connection, scope).await? {
+        row = page.into_iter().next();
+    }
+    Ok(row)
+}
+
+async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
+    let record = asked(query)?;
+    let mut lease = viewer.lease().await?;
+    let database = viewer.connections.database();
+    let failed = |source| Refusal::from(database.read_error(source));
+    let scope = viewer.scope();
+    let row = read(&mut lease, scope, record, Extent::Story)
+        .await
+        .map_err(failed)?;
+    let size = size_of(&mut lease, scope, record).await.map_err(failed)?;
+    let whole = match size {
+        Some(size) if size <= SHOWN => read(&mut lease, scope, record, Extent::Json)
+            .await
+            .map_err(failed)?,
+        _ => None,
+    };
+    let filter = query_of(record);
+    let reading = Reading {
+        page: "record",
+        filter: &filter,
+        request: row.as_ref().and_then(|row| row.text("request_id")),
+        tenant: None,
+        records: usize::from(row.is_some()),
+    };
+    let seals = Seals::of(viewer, &mut lease, &row.iter().collect::<Vec<_>>())
+        .await
+        .map_err(failed)?;
+    viewer.record(&mut lease, &reading).await?;
+    lease.done();
+    let row = row.ok_or(MISSING)?;
+    let whole = whole.map(|row| row.json());
+    Ok(body(&row, record, whole.as_deref(), &seals))
+}
+
+fn body(row: &Row, record: RecordId, whole: Option<&str>, seals: &Seals) -> Markup {
     html! {
         h1 { span.badge { (kind(row)) } " " (line(&what(row), 200)) }
         dl {
             dt { "Began" } dd { (time(&row.began)) }
-            dt { "Outcome" } dd { (outcome(row.status())) }
+            dt { "Outcome" } dd { (outcome(row.status())) (seals.badge(row)) }
             @if let Some(took) = row.took() { dt { "Took" } dd { (took) } }
             @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) {
                 dt { "Request" } dd { a href=(request_address(request)) { (visible(request)) } }
@@ -94,7 +166,8 @@ fn body(row: &Row) -> Markup {
         }
         (texts(row))
         h2 { "The row as it is stored" }
-        pre tabindex="0" { (visible(&row.json())) }
+        @if let Some(json) = whole { pre tabindex="0" { (visible(json)) } }
+        p { a href={ "/raw?" (query_of(record)) } { "The whole row" } " as a file of JSON" }
     }
 }
 
@@ -121,21 +194,12 @@ pub(super) fn texts(row: &Row) -> Markup {
             div.entry.bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
                 div.label { (entry.label) }
                 pre tabindex="0" {
-                    @if entry.label == "sql" { (highlighted(cut(&entry.text))) } @else { (visible(cut(&entry.text))) }
+                    @if entry.label == "sql" { (highlighted(&entry.text)) } @else { (visible(&entry.text)) }
                 }
-                @if entry.text.len() > SHOWN {
-                    p.soft { (crate::text::grouped(i64::try_from(entry.text.len()).unwrap_or(i64::MAX))) " bytes; the whole is in the row below." }
+                @if let Some(more) = entry.length.map(|length| length.saturating_sub(entry.text.chars().count())).filter(|more| *more > 0) {
+                    p.soft { "… " (crate::text::grouped(i64::try_from(more).unwrap_or(i64::MAX))) " more characters, in the row as it is stored." }
                 }
             }
         }
     }
-}
-
-/// Returns the beginning of a text.
-fn cut(text: &str) -> &str {
-    let mut end = SHOWN.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }

@@ -15,6 +15,7 @@ use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{line, outcome, page, record_address, session_address, time, visible};
 use super::record::texts;
+use super::seals::Seals;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::filter::encode;
@@ -108,6 +109,9 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
             }
         }
     }
+    let seals = Seals::of(viewer, &mut lease, &rows.values().collect::<Vec<_>>())
+        .await
+        .map_err(failed)?;
     let reading = Reading {
         page: "request",
         filter: &asked.query(asked.from),
@@ -128,6 +132,7 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
             .iter()
             .map(|place| rows.get(&(place.node.record.table, place.node.record.id)))
             .collect(),
+        seals,
         span_us: span(&outline),
     };
     Ok(story.body())
@@ -156,6 +161,7 @@ struct Story<'a> {
     places: &'a [Place<'a>],
     /// The record of each place; `None` if it was removed meanwhile.
     rows: Vec<Option<&'a Row>>,
+    seals: Seals,
     span_us: f64,
 }
 
@@ -245,7 +251,7 @@ impl Story<'_> {
                     span.head {
                         span.badge { (kind(row)) }
                         span.grow { (line(&what(row), 300)) }
-                        (outcome(row.status()))
+                        (outcome(row.status())) (self.seals.badge(row))
                         span.soft { "+" (duration(offset)) }
                         span { (row.took().unwrap_or_else(|| end_word(node))) }
                         (self.bar(node))

@@ -18,6 +18,7 @@ use super::page::{
     visible,
 };
 use super::record::sessions;
+use super::seals::Seals;
 use super::viewer::{Access, Reading, Viewer};
 use crate::STATUSES;
 use crate::families::Told;
@@ -135,6 +136,9 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     {
         rows.extend(page);
     }
+    let seals = Seals::of(viewer, &mut lease, &rows.iter().collect::<Vec<_>>())
+        .await
+        .map_err(failed)?;
     let reading = Reading {
         page: "trail",
         filter: &asked.filter.query(),
@@ -144,10 +148,10 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    Ok(body(viewer, &asked, &found, &rows))
+    Ok(body(viewer, &asked, &found, &rows, &seals))
 }
 
-fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
+fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Seals) -> Markup {
     let newest = found.records.first().map(|record| record.id);
     let oldest = match (asked.place, found.end) {
         (Place::After(_), _) => found.records.last().map(|record| record.id),
@@ -169,7 +173,7 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
         div.scroll {
             table.cards {
                 thead { tr { th { "Began" } th { "Tenant" } th { "User" } th { "What" } th { "Outcome" } th.number { "Took" } th { "Request" } } }
-                tbody data-live=[live] { (table_rows(rows)) }
+                tbody data-live=[live] { (table_rows(rows, seals)) }
             }
         }
         p.pages {
@@ -218,7 +222,7 @@ pub(super) fn began(id: Uuid) -> String {
 }
 
 /// Returns the rows of the table; the stream of new ones sends the same.
-pub(super) fn table_rows(rows: &[Row]) -> Markup {
+pub(super) fn table_rows(rows: &[Row], seals: &Seals) -> Markup {
     html! {
         @for row in rows {
             tr {
@@ -226,7 +230,7 @@ pub(super) fn table_rows(rows: &[Row]) -> Markup {
                 td data-label="tenant" { (tenant(row)) }
                 td data-label="user" { @if let Some(user) = row.text("user_id") { (filtered("user", user)) } }
                 td.what { span.badge { (kind(row)) } " " (line(&what(row), 240)) }
-                td { (outcome(row.status())) }
+                td { (outcome(row.status())) (seals.badge(row)) }
                 td.number data-label="took" { (row.took().unwrap_or_default()) }
                 td data-label="request" { @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) { (request_link(request)) }
                     @if let Some((_, session)) = sessions(row).next() { " " a.soft href=(session_address(session, None, Some(row.id()))) title="The conversation up to here" { "session" } }

@@ -48,8 +48,11 @@ impl Way {
 /// What somebody may read.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Access {
-    /// What the login of Postgres may: with a tenant if it is bound to one.
+    /// What the login of Postgres may, if it sees one tenant's rows: those of the tenant that it was
+    /// given when it logged in.
     Login { tenant: Option<String> },
+    /// What the login of Postgres may, if it sees all rows.
+    LoginOfAll,
     /// The rows of one tenant.
     Tenant(String),
     /// All rows.
@@ -62,6 +65,7 @@ impl Viewer {
         match &self.access {
             Access::Login { tenant } => Scope::from(tenant.as_deref()),
             Access::Tenant(tenant) => Scope::of_role(Role::Reader, Some(tenant)),
+            Access::LoginOfAll => Scope::default(),
             Access::Auditor => Scope::of_role(Role::Auditor, None),
         }
     }
@@ -69,7 +73,7 @@ impl Viewer {
     /// As whom one tenant's rows are read, if the reader may choose it.
     pub(super) fn scope_of<'a>(&'a self, tenant: Option<&'a str>) -> Scope<'a> {
         match &self.access {
-            Access::Login { tenant: None } => Scope::from(tenant),
+            Access::LoginOfAll => Scope::from(tenant),
             Access::Auditor => Scope::of_role(Role::Auditor, tenant),
             Access::Login { .. } | Access::Tenant(_) => self.scope(),
         }

@@ -1,0 +1,11 @@
+//! `tracing-audit serve`: who sees what, that it is recorded, and that nothing of the trail comes to life in a browser.
+#![allow(
+    clippy::unwrap_used,
+    reason = "the permission for tests in clippy.toml covers only the functions marked #[test]"
+)]
+
+mod access;
+mod desk;
+mod faults;
+mod login;
+mod pages;
