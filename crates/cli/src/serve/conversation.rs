@@ -152,7 +152,8 @@ fn body(asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
     };
     let turns = rows.chunk_by(|a, b| a.text("request_id") == b.text("request_id"));
     html! {
-        h1 { "Session " (line(asked.session(), 200)) }
+        // The name of what is not found is not said again.
+        h1 { "Session" @if !rows.is_empty() { " " (line(asked.session(), 200)) } }
         @if let (Some(first), Some(last)) = (rows.first(), rows.last()) {
             p.soft { (rows.len()) " records, from " (time(&first.began)) " to " (time(&last.began)) "." }
         }

@@ -27,7 +27,7 @@ use crate::filter::Filter;
 use crate::row::word;
 
 /// The most errors that a page shows.
-const MOST_SHOWN: usize = 200;
+const MOST_SHOWN: usize = 100;
 
 /// The most errors that are kept.
 const MOST_ERRORS: usize = 1_000;

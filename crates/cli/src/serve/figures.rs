@@ -27,7 +27,7 @@ use crate::filter::Filter;
 use crate::text::whole_duration;
 
 /// The most names that a page shows.
-const MOST_SHOWN: usize = 200;
+const MOST_SHOWN: usize = 100;
 
 /// The most names whose figures are kept.
 const MOST_NAMES: usize = 5_000;

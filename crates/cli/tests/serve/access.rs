@@ -74,6 +74,17 @@ fn addresses(desk: &Desk, tenant: &str, word: &str) -> Vec<(&'static str, String
             ),
         ],
     );
+    of(
+        "/session",
+        &[
+            format!("?id={}", said("conversation_id")),
+            format!("?id={}&tenant={tenant}", said("conversation_id")),
+        ],
+    );
+    for page in ["/users", "/agents", "/models", "/failures"] {
+        of(page, &filters[..4]);
+        of(page, &[format!("?tenant={tenant}&range=30d&long=yes")]);
+    }
     of("/state", &[String::new(), String::from("?doctor=yes")]);
     asked
 }
