@@ -1,6 +1,9 @@
 //! Nobody sees a row that is not theirs, by any address, header, cookie or stream; and nothing is seen that is not recorded.
 
+use serde_json::json;
+
 use super::desk::{ACME, Answer, BETA, Desk, PERSON, Person};
+use super::setting::{Made, add};
 
 /// The addresses of the pages, as the program has them.
 fn routes() -> Vec<String> {
@@ -104,6 +107,18 @@ fn without_asked(body: &str) -> String {
     })
 }
 
+/// Starts with a run of an agent of each tenant, too.
+fn desk_with_agents() -> Desk {
+    let desk = Desk::new();
+    let runs = [("acme", ACME), ("beta", BETA)].map(|(tenant, word)| {
+        let columns =
+            json!({"action_type": "agent_execution", "target_id": format!("{word} agent")});
+        Made::of("events", tenant, columns)
+    });
+    add(&desk.postgres, &runs);
+    desk
+}
+
 /// Asks for everything of the other tenant.
 fn sees_nothing_of_beta(desk: &Desk, person: &Person<'_>, who: &str) {
     for (_, address) in addresses(desk, "beta", BETA) {
@@ -143,7 +158,7 @@ fn sees_all_of(desk: &Desk, person: &Person<'_>, tenant: &str, word: &str, who: 
 
 #[test]
 fn reader_by_a_login_of_postgres_sees_one_tenant() {
-    let desk = Desk::new();
+    let desk = desk_with_agents();
     let server = desk.serve(&[]);
     let reader = server.log_in("rdr", "acme");
     sees_all_of(&desk, &reader, "acme", ACME, "rdr");
@@ -160,7 +175,7 @@ fn reader_by_a_login_of_postgres_sees_one_tenant() {
 
 #[test]
 fn reader_whom_a_proxy_names_sees_one_tenant() {
-    let desk = Desk::new();
+    let desk = desk_with_agents();
     let server = desk.serve_proxy();
     let reader = server.as_person("bo");
     sees_all_of(&desk, &reader, "acme", ACME, "bo");
@@ -186,7 +201,7 @@ fn reader_whom_a_proxy_names_sees_one_tenant() {
 
 #[test]
 fn auditor_sees_all_by_either_way() {
-    let desk = Desk::new();
+    let desk = desk_with_agents();
     let server = desk.serve(&[]);
     let auditor = server.log_in("aud", "");
     let proxied = desk.serve_proxy();

@@ -19,7 +19,7 @@ pub(crate) const BETA: &str = "BetaWord";
 pub(crate) const PERSON: &str = "X-Person";
 const SECRET: &str = "a secret of the proxy";
 
-/// A record in each table, with a word in every text of it, a change of a tracked table, and a run of an agent.
+/// A record in each table, with a word in every text of it, and a change of a tracked table.
 const RECORDS: &str = r"
     SET session_replication_role = replica;
     DO $$
@@ -28,18 +28,16 @@ const RECORDS: &str = r"
         texts jsonb;
         part text;
     BEGIN
-        FOREACH name IN ARRAY audit.record_tables() || '{change,agent_execution}' LOOP
+        FOREACH name IN ARRAY audit.record_tables() || 'change'::text LOOP
             SELECT jsonb_object_agg(attname, '{word} ' || attname) INTO texts FROM pg_attribute
-            WHERE attrelid = format('audit.%I', CASE WHEN name IN ('change', 'agent_execution') THEN 'events' ELSE name END)::regclass AND atttypid = 'text'::regtype AND attnum > 0;
-            part := CASE WHEN name IN ('change', 'agent_execution') THEN 'events' ELSE name END;
+            WHERE attrelid = format('audit.%I', CASE name WHEN 'change' THEN 'events' ELSE name END)::regclass AND atttypid = 'text'::regtype AND attnum > 0;
+            part := CASE name WHEN 'change' THEN 'events' ELSE name END;
             texts := texts || jsonb_build_object(
                 'id', (substr(replace(audit.id_at(now())::text, '-', ''), 1, 12) || '7' || substr(md5(random()::text), 1, 3) || '8' || substr(md5(random()::text), 1, 15))::uuid,
                 'tenant_id', audit.tenant_uuid('{tenant}'), 'status', 'failed', audit.time_column(part), now(), 'duration_ms', 12, 'latency_ms', 12,
                 'metadata', jsonb_build_object('tenant_key', '{tenant}', '{word} key', '{word} value'), 'problems', ARRAY['{word} problem'],
                 'redactions', ARRAY['{word} redaction'], 'writer_id', gen_random_uuid(), 'seq', 1, 'salt', '\x00');
-            IF name = 'agent_execution' THEN
-                texts := texts || jsonb_build_object('action_type', name);
-            ELSIF name = 'change' THEN
+            IF name = 'change' THEN
                 texts := texts || jsonb_build_object('action_type', 'change', 'metadata', jsonb_build_object('tenant_key', '{tenant}',
                     'operation', 'update', 'changes', jsonb_build_object('{word} field', jsonb_build_object('old', '{word} old', 'new', '{word} new'))));
             END IF;

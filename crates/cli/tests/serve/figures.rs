@@ -1,6 +1,7 @@
 //! The figures of users, agents and models are those of the records, whoever looks and whatever names they have.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use testkit::Chance;
@@ -40,7 +41,7 @@ fn expected(
             match took.filter(is_enough).min().unwrap() {
                 0 => String::from("<1 ms"),
                 took @ 1..1_000 => format!("{took} ms"),
-                took => format!("{}.{:02} s", took / 1_000, took % 1_000 / 10),
+                took => format!("{:.2} s", Duration::from_millis(took).as_secs_f64()),
             }
         };
         let sum = |column: &str| {
@@ -206,7 +207,12 @@ fn figures_are_those_of_the_records() {
                 .cloned()
                 .map(|(name, figures)| (short(name), figures))
                 .collect();
-            let expected = expected(&of(tenant), name);
+            let mut expected = expected(&of(tenant), name);
+            if page != "/models" {
+                expected
+                    .values_mut()
+                    .for_each(|figures| figures.tokens = None);
+            }
             assert!(expected.len() > 2, "{expected:?}");
             assert_eq!(by_name, expected, "{page}{query}");
             // The most records first.
@@ -240,7 +246,7 @@ fn figures_are_those_of_the_records() {
         "{told:?}"
     );
     let all: usize = told.iter().map(|(_, figures)| figures.records).sum();
-    let of_desk = 2 * 6;
+    let of_desk = 2 * 5;
     assert_eq!(all, records.len() + of_desk);
 }
 
@@ -272,7 +278,7 @@ fn records_are_counted_where_their_time_is() {
     assert_eq!(count("since=1970-01-01"), 6);
     assert_eq!(count("since=30d&user=bo"), 0);
     for wrong in [
-        "range=tomorrow",
+        "range=some",
         "since=24h&range=1h",
         "sort=size",
         "colour=red",
