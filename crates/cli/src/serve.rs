@@ -25,6 +25,7 @@ mod seals;
 mod session;
 mod sql;
 mod state;
+mod tally;
 mod trail;
 mod trusted;
 mod viewer;

@@ -125,7 +125,7 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     }
     let reading = Reading {
         page: "session",
-        filter: query,
+        filter: &asked.filter.query(),
         request: None,
         tenant,
         records: rows.len(),

@@ -19,9 +19,8 @@ fn failed(
     }
 }
 
-#[test]
-fn failures_of_one_cause_are_one_row() {
-    let desk = Desk::new();
+/// Returns failures of eight causes, and records that did not fail.
+fn of_some_causes() -> Vec<Made> {
     let missing =
         |table: &str, at: u64| format!("relation \"{table}\" does not exist at character {at}");
     let mut records = Vec::new();
@@ -108,6 +107,13 @@ fn failures_of_one_cause_are_one_row() {
         status: "cancelled",
         ..failed("query_runs", "ana", "r7", Some("cancelled"), None)
     });
+    records
+}
+
+#[test]
+fn failures_of_one_cause_are_one_row() {
+    let desk = Desk::new();
+    let records = of_some_causes();
     add(&desk.postgres, &records);
     let server = desk.serve_proxy();
     let auditor = server.as_person("ana");

@@ -1,5 +1,6 @@
 //! Records that a test makes up, and the tables of a page as text.
 
+use std::fmt::Write as _;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value, json};
@@ -50,7 +51,7 @@ pub(crate) fn add(postgres: &Postgres, records: &[Made]) -> Vec<String> {
     let mut sql = String::from("SET session_replication_role = replica;\n");
     let mut ids = Vec::new();
     for (number, record) in records.iter().enumerate() {
-        let at = now - Duration::from_millis(record.ago);
+        let at = now.checked_sub(Duration::from_millis(record.ago)).unwrap();
         let ms = format!("{:012x}", at.as_millis());
         let id = format!("{}-{}-7000-8000-{number:012x}", &ms[..8], &ms[8..]);
         let began = humantime::format_rfc3339_millis(UNIX_EPOCH + at).to_string();
@@ -80,11 +81,12 @@ pub(crate) fn add(postgres: &Postgres, records: &[Made]) -> Vec<String> {
         columns.insert(took_column.to_owned(), json!(record.took));
         columns.extend(record.columns.clone());
         let row = row.to_string().replace('\'', "''");
-        sql.push_str(&format!(
-            "INSERT INTO audit.{table} SELECT * FROM jsonb_populate_record(NULL::audit.{table}, '{row}' || jsonb_build_object('tenant_id', audit.tenant_uuid('{}')));\n",
+        let _ = writeln!(
+            sql,
+            "INSERT INTO audit.{table} SELECT * FROM jsonb_populate_record(NULL::audit.{table}, '{row}' || jsonb_build_object('tenant_id', audit.tenant_uuid('{}')));",
             record.tenant,
-            table = record.table,
-        ));
+            table = record.table
+        );
         ids.push(id);
     }
     postgres.psql(&sql);
@@ -134,7 +136,7 @@ fn without_tags(html: &str) -> String {
 }
 
 /// Returns the address of the first link after a place in a page.
-pub(crate) fn link_after<'b>(body: &'b str, place: &str) -> String {
+pub(crate) fn link_after(body: &str, place: &str) -> String {
     let at = body
         .find(place)
         .unwrap_or_else(|| panic!("no {place}: {body}"));
