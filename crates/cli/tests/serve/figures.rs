@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use testkit::Chance;
+use testkit::trail::PATIENCE;
+use testkit::{Chance, wait_until};
 
 use super::desk::Desk;
 use super::setting::{Made, add, rows};
@@ -365,4 +366,44 @@ fn page_that_is_cut_short_says_so_and_offers_less() {
     other.psql("COMMIT");
     let answer = auditor.get("/users");
     assert!(!answer.body.contains("cut short"), "{answer:?}");
+}
+
+#[test]
+fn pages_do_not_read_a_trail_whole_for_what_is_new() {
+    let desk = Desk::new();
+    // Postgres has no statistics of them, as of any partition that is new.
+    let fill = "INSERT INTO audit.query_runs (id, tenant_id, user_id, status, started_at, writer_id, seq, salt)
+        SELECT (left(audit.id_at(at)::text, 14) || '7000-8000-' || lpad(n::text, 12, '0'))::uuid, audit.tenant_uuid('one'), 'ana', 'succeeded', at,
+            '00000000-0000-7000-8000-00000000000a', n, ''
+        FROM (SELECT n, now() - n * interval '2 seconds' AS at FROM generate_series(1, 40000) AS n) AS made";
+    desk.postgres.psql(&format!(
+        "SET session_replication_role = replica; {fill}; RESET session_replication_role"
+    ));
+    let read = || -> u64 {
+        let counted = desk.postgres.psql(
+            "SELECT coalesce(sum(seq_tup_read) + sum(idx_tup_fetch), 0)::bigint FROM pg_stat_user_tables WHERE schemaname = 'audit_parts' AND relname ~ '^query_runs'",
+        );
+        counted.parse().unwrap()
+    };
+    for (person, page, most) in [
+        ("ana", "/", 3_000),
+        ("ana", "/?tenant=one", 3_000),
+        ("bo", "/", 3_000),
+        ("ana", "/users?range=1h", 8_000),
+        ("ana", "/users?range=1h&tenant=one", 8_000),
+    ] {
+        let before = read();
+        let server = desk.serve_proxy();
+        let answer = server.as_person(person).get(page);
+        assert_eq!(answer.status, 200, "{page}: {answer:?}");
+        assert!(!answer.body.contains("cut short"), "{page}");
+        // What a connection has read is told when it ends.
+        drop(server);
+        wait_until("the connections are closed", PATIENCE, || {
+            let open = "SELECT count(*) FROM pg_stat_activity WHERE usename = 'serve'";
+            desk.postgres.psql(open) == "0"
+        });
+        let read = read() - before;
+        assert!((1..most).contains(&read), "{person} at {page}: {read}");
+    }
 }
