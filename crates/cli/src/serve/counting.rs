@@ -9,13 +9,13 @@ use std::time::{Duration, Instant};
 
 use sqlx::postgres::{PgConnection, PgRow, Postgres};
 use sqlx::types::Uuid;
-use sqlx::{FromRow, QueryBuilder, Transaction};
+use sqlx::{Executor as _, FromRow, QueryBuilder, Transaction};
 use tracing_audit::__program::Table;
 
 use super::range::{Counted, Range, id_at, ms_of};
 use crate::database::{Scope, begin};
 use crate::filter::{Bounds, Filter, FilterError};
-use crate::search::{is_timeout, limit_time, tenant_id};
+use crate::search::{BY_INDEX, is_timeout, limit_time, tenant_id};
 
 /// How many records the first slice has: so few that it takes some milliseconds.
 const FIRST: i64 = 2_000;
@@ -70,6 +70,7 @@ impl<'c> Counting<'c> {
             Ok(bounds) => bounds,
             Err(error) => return Ok(Err(error)),
         };
+        transaction.execute(BY_INDEX).await?;
         let tenant = match &filter.tenant {
             Some(key) => Some(tenant_id(&mut transaction, key).await?),
             None => own_tenant,

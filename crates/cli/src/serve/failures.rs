@@ -243,6 +243,10 @@ impl Errors {
         // The newest slice and bar come first, but the bars of a slice in any order.
         error.newest.extend(part.newest);
         error.newest.sort_by(|a, b| id_of(b).cmp(id_of(a)));
+        error.newest.dedup_by(|a, b| {
+            let (of_a, of_b) = (request_of(a), request_of(b));
+            of_a == of_b && !of_a.is_empty()
+        });
         error.newest.truncate(EXAMPLES);
     }
 
@@ -268,6 +272,11 @@ fn count(bar: &mut Bar, key: &Key, records: u64) {
     if matches!(&*key.status, "failed" | "rejected") {
         bar.failed += records;
     }
+}
+
+/// Returns the request of an example; empty if it has none.
+fn request_of(example: &str) -> &str {
+    example.splitn(3, ' ').nth(2).unwrap_or_default()
 }
 
 /// Returns the id of an example.
@@ -353,7 +362,7 @@ fn body(
                 a href=(order("newest")) aria-current=[is_by_time.then_some("true")] { "the newest" }
             }
             div.scroll { table.cards {
-                thead { tr { th { "Error" } th { "Over time" } th.number { "Records" } th.number { "Users" } th.number { "Requests" } th { "First" } th { "Last" } th { "Newest" } } }
+                thead { tr { th { "Error" } th { "Over time" } th.number { "Records" } th.number { "Users" } th.number { "Requests" } th { "Seen" } th { "Newest" } } }
                 tbody { @for (key, error) in rows.iter().take(MOST_SHOWN) { (row(asked, key, error, &counted.range)) } }
             } }
             @if rest > 0 { p { "And " (rest) " more." } }
@@ -388,9 +397,8 @@ fn row(asked: &Asked, key: &Key, error: &Error, range: &Range) -> Markup {
             td.number data-label="records" { (number(error.records)) }
             td.number data-label="users" { (many(&error.users)) }
             td.number data-label="requests" { (many(&error.requests)) }
-            td data-label="first" { (time(&utc(error.first_ms))) }
-            td data-label="last" { (time(&utc(error.last_ms))) }
-            td { @for (at, example) in error.newest.iter().enumerate() { @if at > 0 { ", " } (link(example)) } }
+            td.seen { div { "last " (time(&utc(error.last_ms))) } div { "first " (time(&utc(error.first_ms))) } }
+            td.newest data-label="newest" { @for (at, example) in error.newest.iter().enumerate() { @if at > 0 { ", " } (link(example)) } }
         }
     }
 }
@@ -424,12 +432,12 @@ fn trail_filter(asked: &Asked, key: &Key) -> Filter {
 
 /// Returns the link to an example: its request, or if it has none, the record.
 fn link(example: &str) -> Markup {
-    let mut parts = example.splitn(3, ' ');
+    let mut parts = example.split(' ');
     let (table, id) = (
         parts.next().unwrap_or_default(),
         parts.next().unwrap_or_default(),
     );
-    let request = parts.next().unwrap_or_default();
+    let request = request_of(example);
     if request.is_empty() {
         return html! { a href=(record_address(table, id)) { "record" } };
     }
