@@ -140,10 +140,10 @@ class Pages(unittest.TestCase):
             driver.get(PAGE)
             Select(driver.find_element(By.NAME, "status")).select_by_value("failed")
             driver.find_element(By.CSS_SELECTOR, "button.main").click()
-            self.assertIn("status=failed", driver.current_url)
+            WebDriverWait(driver, PATIENCE).until(lambda d: "status=failed" in d.current_url)
             self.assertEqual({row.text.count("failed") > 0 for row in driver.find_elements(By.CSS_SELECTOR, "tbody tr")}, {True})
             driver.find_element(By.XPATH, "//button[text()='Log out']").click()
-            self.assertIn("/login", driver.current_url)
+            WebDriverWait(driver, PATIENCE).until(lambda d: "/login" in d.current_url)
 
     def test_keyboard_alone_is_enough(self):
         with self.open() as driver:
