@@ -252,9 +252,9 @@ class Pages(unittest.TestCase):
         self.assertEqual(complaints(driver), [])
 
     @unittest.skipUnless(PICTURES, "no pictures are asked for")
-    def test_pictures(self):
+    def test_0_pictures(self):
         for theme in ["light", "dark"]:
-            with self.open(dark=theme == "dark", size=(1200, 760)) as driver:
+            with self.open(dark=theme == "dark", size=(1080, 680)) as driver:
                 log_in(driver)
                 for name, (address, _) in PAGES.items():
                     driver.get(PAGE + address)
