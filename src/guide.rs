@@ -53,6 +53,9 @@ pub mod opentelemetry {}
 #[doc = include_str!("../docs/redaction.md")]
 pub mod redaction {}
 
+#[doc = include_str!("../docs/monitoring.md")]
+pub mod monitoring {}
+
 #[doc = "[Rights]: crate::guide::rights"]
 #[doc = ""]
 #[doc = include_str!("../docs/operations.md")]

@@ -3,8 +3,8 @@
 //!
 //! This page is a guide: how it works, how to record a request, and what to do when a row is missing. The pages of
 //! [`guide`] have the details: [what survives what](guide::guarantees), [settings](guide::settings),
-//! [families of events](guide::families), [rights](guide::rights), [OpenTelemetry](guide::opentelemetry) and
-//! [operations](guide::operations).
+//! [families of events](guide::families), [rights](guide::rights), [OpenTelemetry](guide::opentelemetry),
+//! [monitoring](guide::monitoring) and [operations](guide::operations).
 //!
 //! ```no_run
 //! use tracing_subscriber::{filter::LevelFilter, fmt, prelude::*, registry};
@@ -284,6 +284,7 @@
 //! | `migrate` | makes the tables or brings them up to date, and gives logins their rights (`--print`: the SQL for your own migration tool) |
 //! | `retain` | removes what is older than it is to be kept; says what, without `--yes` |
 //! | `hold`, `release` | legal holds: what they cover is not removed |
+//! | `metrics` | the state of the trail as text for Prometheus; [`Stats::prometheus`] has what a program counts |
 //! | `settle` | moves rows out of the default partitions into their months |
 //! | `spool` | the local logs of this machine: lists them, and writes them to Postgres |
 //!

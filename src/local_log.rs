@@ -507,7 +507,7 @@ fn drain_into(
         None => return Ok(Drained::Empty),
     };
     let unexported = spool.log().waiting(Sink::Otlp);
-    let counters = Arc::new(Counters::new(config.batch.age));
+    let counters = Arc::new(Counters::new(config.batch.age, config.spool_quota_bytes));
     let export = export_log
         .is_some()
         .then(|| Arc::new(Export::new(Arc::clone(&counters))));

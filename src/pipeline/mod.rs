@@ -138,7 +138,7 @@ pub(crate) fn start(config: Config) -> Result<Pipeline, BuildError> {
         login: config.postgres.login().to_owned(),
         root,
     };
-    let counters = Counters::new(config.batch.age);
+    let counters = Counters::new(config.batch.age, config.spool_quota_bytes);
     #[cfg(feature = "redact")]
     let counters = counters.with_redaction(config.redactor.counts());
     let counters = Arc::new(counters);

@@ -71,6 +71,8 @@ pub(crate) struct Counters {
     pub(super) batch_us: AtomicU64,
     pub(super) last_batch: AtomicU64,
     pub(super) spool_bytes: AtomicU64,
+    /// The most bytes that the local log may hold.
+    pub(super) spool_quota_bytes: u64,
     pub(super) dropped: [AtomicU64; DropCause::ALL.len()],
     /// Drops that no row reports yet.
     pub(super) untold: [Untold; DropCause::ALL.len()],
@@ -111,13 +113,14 @@ pub(crate) struct Loss {
 
 impl Counters {
     /// Creates the counters. `batch_age` is the age at which a batch is due.
-    pub(crate) fn new(batch_age: Duration) -> Self {
+    pub(crate) fn new(batch_age: Duration, spool_quota_bytes: u64) -> Self {
         let late_after = LAGGING_AFTER.saturating_add(batch_age);
         Self {
             waits: Waits {
                 late_after,
                 ..Waits::default()
             },
+            spool_quota_bytes,
             ..Self::default()
         }
     }

@@ -103,4 +103,18 @@ impl Health {
         Self::Inconsistent,
         Self::Stopped,
     ];
+
+    /// Returns the state as a word, as used in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Healthy => "healthy",
+            Self::Retrying => "retrying",
+            Self::Holding => "holding",
+            Self::SpoolBlocked => "spool_blocked",
+            Self::Lagging => "lagging",
+            Self::Inconsistent => "inconsistent",
+            Self::Stopped => "stopped",
+        }
+    }
 }

@@ -39,6 +39,7 @@ pub struct Stats {
     queue_records: u64,
     queue_bytes: u64,
     spool_bytes: u64,
+    spool_quota_bytes: u64,
     restarts: u64,
     is_hidden: bool,
     oldest_pending: Option<Duration>,
@@ -103,6 +104,7 @@ impl Stats {
             queue_records,
             queue_bytes,
             spool_bytes: counters.spool_bytes.load(Ordering::Relaxed),
+            spool_quota_bytes: counters.spool_quota_bytes,
             restarts: counters.restarts.load(Ordering::Relaxed),
             is_hidden: counters.is_hidden.load(Ordering::Relaxed) != 0,
             oldest_pending,
@@ -185,6 +187,13 @@ impl Stats {
     /// Returns the bytes that the local log holds; committed records are removed a moment later.
     pub fn spool_bytes(&self) -> u64 {
         self.spool_bytes
+    }
+
+    /// Returns how many bytes the local log may hold
+    /// ([`Builder::spool_quota_bytes`](crate::Builder::spool_quota_bytes)); 0 where there is none, as
+    /// in a test.
+    pub fn spool_quota_bytes(&self) -> u64 {
+        self.spool_quota_bytes
     }
 
     /// Returns how often one of the worker's threads panicked and was restarted: a bug in this

@@ -168,7 +168,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     ),
     (
         "__program",
-        &["config", "database", "ledger", "seal", "sink", "vocabulary"],
+        &[
+            "config",
+            "database",
+            "ledger",
+            "seal",
+            "sink",
+            "stats",
+            "vocabulary",
+        ],
     ),
 ];
 

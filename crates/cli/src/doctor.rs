@@ -16,18 +16,18 @@ mod compare;
 mod difference;
 pub(crate) mod finding;
 mod leaks;
-mod ledger;
-mod look;
+pub(crate) mod ledger;
+pub(crate) mod look;
 mod mend;
-mod partitions;
-mod records;
+pub(crate) mod partitions;
+pub(crate) mod records;
 mod renamed;
 mod role_settings;
 mod roles;
 mod server;
 mod snapshot;
 mod statements;
-mod tracked;
+pub(crate) mod tracked;
 mod words;
 
 use std::fmt::Write as _;
@@ -189,20 +189,7 @@ fn settled(
 ) -> Result<Vec<Finding>, sqlx::Error> {
     let why = match checked {
         Ok(findings) => return Ok(findings),
-        Err(sqlx::Error::Database(error)) => {
-            let code = error.code().unwrap_or_default().into_owned();
-            // The server is shutting down, or has ended the session.
-            if code.starts_with("57P") || code.starts_with("08") {
-                return Err(sqlx::Error::Database(error));
-            }
-            format!("SQLSTATE {code}")
-        }
-        Err(
-            sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::ColumnIndexOutOfBounds { .. },
-        ) => "a value that is not of the kind that was asked for".to_owned(),
-        Err(error) => return Err(error),
+        Err(error) => why_failed(error)?,
     };
     Ok(vec![
         Finding::problem("failed", object, format!("this check failed: {why}"))
@@ -213,6 +200,26 @@ fn settled(
                  The other checks were made.",
             ),
     ])
+}
+
+/// Returns why a query failed; the error itself if the connection is lost.
+pub(crate) fn why_failed(error: sqlx::Error) -> Result<String, sqlx::Error> {
+    match error {
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default().into_owned();
+            // The server is shutting down, or has ended the session.
+            if code.starts_with("57P") || code.starts_with("08") {
+                return Err(sqlx::Error::Database(error));
+            }
+            Ok(format!("SQLSTATE {code}"))
+        }
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnIndexOutOfBounds { .. } => {
+            Ok("a value that is not of the kind that was asked for".to_owned())
+        }
+        error => Err(error),
+    }
 }
 
 /// The partitions, by which a look knows that they have changed meanwhile.

@@ -16,6 +16,7 @@ mod filter;
 mod find;
 mod hold;
 mod key;
+mod metrics;
 mod migrate;
 mod outline;
 mod pages;
@@ -141,6 +142,7 @@ enum Command {
     /// Exits with 1 when there is a problem, with 2 when it could not see all.
     #[command(verbatim_doc_comment)]
     Doctor(Doctor),
+    Metrics(metrics::Metrics),
     /// Removes partitions that are older than records are kept; without --yes says which.
     ///
     /// A partition goes as a whole, when the last of its records is old enough, unless a
@@ -501,6 +503,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Doctor(arguments) => {
             return runtime()?.block_on(doctor::run(&database, &arguments));
         }
+        Command::Metrics(_) => runtime()?.block_on(metrics::run(&database))?,
         Command::Retain(arguments) => {
             return runtime()?.block_on(retain::run(&database, &arguments));
         }

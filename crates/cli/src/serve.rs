@@ -29,6 +29,7 @@ mod tally;
 mod trail;
 mod trusted;
 mod viewer;
+mod watch;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -50,6 +51,7 @@ use self::people::{People, reader_rule};
 use self::session::{Lifetime, Sessions};
 use self::trusted::Trusted;
 use self::viewer::Viewer;
+use self::watch::Watch;
 use crate::database::Database;
 use crate::error::Error;
 use crate::{complain, tail};
@@ -96,6 +98,11 @@ pub(crate) struct Serve {
     /// A person, or group:NAME, who may read the rows of a tenant; may be given several times.
     #[arg(long, value_name = "WHO=TENANT", value_parser = reader_rule)]
     reader: Vec<(String, String)>,
+    /// The environment variable with a token of at least 16 characters, for whoever asks for /metrics.
+    ///
+    /// Without it, /metrics is answered unless --public-url is given.
+    #[arg(long, value_name = "NAME")]
+    metrics_token_env: Option<String>,
     /// A session ends so long after the last page.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = humantime::parse_duration)]
     session_idle: Duration,
@@ -118,6 +125,9 @@ pub(crate) struct App {
     hosts: Vec<String>,
     /// Whether browsers reach it by TLS.
     is_secure: bool,
+    /// Whether it has an address beyond this machine.
+    is_public: bool,
+    watch: Watch,
 }
 
 impl App {
@@ -178,8 +188,8 @@ pub(crate) enum ServeError {
     Nobody,
     #[error("--auditor and --reader: they are for people whom a proxy names, with --trust-header")]
     NoWay,
-    #[error("--trust-secret-env: the variable {0} has no secret of at least 16 characters")]
-    Secret(String),
+    #[error("{0}: the variable {1} has no secret of at least 16 characters")]
+    Secret(&'static str, String),
     #[error("cannot listen on {address}: {source}")]
     Listen {
         address: SocketAddr,
@@ -229,6 +239,8 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/failures", get(failures::failures))
         .route("/changes", get(changes::changes))
         .route("/state", get(state::state))
+        .route("/healthz", get(watch::health))
+        .route("/metrics", get(watch::metrics))
         .route("/login", get(login::form).post(login::log_in))
         .route("/logout", post(login::log_out))
         .fallback(other)
@@ -266,6 +278,8 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
     } else if !is_secure {
         return Err(ServeError::NoTls(address));
     }
+    let token = arguments.metrics_token_env.as_deref();
+    let token = token.map(|name| secret("--metrics-token-env", name));
     Ok(App {
         own: Arc::new(Connections::new(database.clone(), MOST_CONNECTIONS)),
         database,
@@ -274,6 +288,8 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
             whole: arguments.session_max,
         }),
         attempts: Attempts::default(),
+        is_public: arguments.public_url.is_some(),
+        watch: Watch::new(token.transpose()?),
         trusted: trusted(arguments)?,
         hosts,
         is_secure,
@@ -292,6 +308,14 @@ fn public_host(url: &str) -> Option<(String, bool)> {
         "https" if is_host => Some((host.to_owned(), true)),
         "http" if is_host => Some((host.to_owned(), false)),
         _ => None,
+    }
+}
+
+/// Reads the secret in an environment variable.
+fn secret(option: &'static str, name: &str) -> Result<String, ServeError> {
+    match std::env::var(name) {
+        Ok(secret) if secret.len() >= 16 => Ok(secret),
+        _ => Err(ServeError::Secret(option, name.to_owned())),
     }
 }
 
@@ -314,12 +338,10 @@ fn trusted(arguments: Serve) -> Result<Option<Trusted>, ServeError> {
     }
     let secret = match arguments.trust_secret_env {
         None => None,
-        Some(name) => match std::env::var(&name) {
-            Ok(secret) if secret.len() >= 16 => {
-                Some((HeaderName::from_static("x-audit-proxy-secret"), secret))
-            }
-            _ => return Err(ServeError::Secret(name)),
-        },
+        Some(name) => Some((
+            HeaderName::from_static("x-audit-proxy-secret"),
+            secret("--trust-secret-env", &name)?,
+        )),
     };
     Ok(Some(Trusted {
         header,

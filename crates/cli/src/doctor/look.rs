@@ -8,13 +8,14 @@ use sqlx::{Connection as _, Executor as _, FromRow, SqlSafeStr, Transaction};
 use crate::database::{self, CATALOG_FIRST, Standing};
 
 /// The first settings fix how Postgres writes expressions; the next disables compilation, which no
-/// query is worth (with ten years of partitions one was compiled for 48 s); the last limit the wait
-/// for a lock and the time that a large table may take.
+/// query is worth (with ten years of partitions one was compiled for 48 s).
 const SET_UP: &str = "
     SET LOCAL TimeZone = 'UTC'; SET LOCAL DateStyle = 'ISO'; SET LOCAL quote_all_identifiers = off;
     SET LOCAL IntervalStyle = 'postgres'; SET LOCAL bytea_output = 'hex'; SET LOCAL extra_float_digits = 1; SET LOCAL standard_conforming_strings = on;
-    SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0;
-    SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '120s'";
+    SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
+
+/// Limits the wait for a lock and the time that a large table may take.
+const PATIENT: &str = "SET LOCAL lock_timeout = '10s'; SET LOCAL statement_timeout = '120s'";
 
 /// Whether row-level security hides none of the trail's own rows from this login.
 const SIGHT: &str = "
@@ -33,11 +34,20 @@ pub(crate) struct Look<'c> {
 
 impl<'c> Look<'c> {
     pub(crate) async fn begin(connection: &'c mut PgConnection) -> Result<Self, sqlx::Error> {
+        Self::begin_within(connection, PATIENT).await
+    }
+
+    /// Like [`Self::begin`]; `limits` are the settings of how long to wait.
+    pub(crate) async fn begin_within(
+        connection: &'c mut PgConnection,
+        limits: &'static str,
+    ) -> Result<Self, sqlx::Error> {
         let mut transaction = connection
             .begin_with("BEGIN ISOLATION LEVEL READ COMMITTED READ ONLY")
             .await?;
         transaction.execute(CATALOG_FIRST).await?;
         transaction.execute(SET_UP).await?;
+        transaction.execute(limits).await?;
         let sees_all_rows = sqlx::query_scalar(SIGHT)
             .persistent(false)
             .fetch_one(&mut *transaction)
@@ -48,6 +58,16 @@ impl<'c> Look<'c> {
             sees_all_rows,
             standing,
         })
+    }
+
+    /// Ends the transaction. One that is only dropped would stay open until the connection is used again.
+    pub(crate) async fn end(self) -> Result<(), sqlx::Error> {
+        self.transaction.rollback().await
+    }
+
+    /// Returns who owns the trail.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
     }
 
     /// Returns the rows of a query of this program. If the query fails, the transaction stays

@@ -83,7 +83,7 @@ const IS_SUBSCRIBER: &str =
     WHERE c.relnamespace IN (to_regnamespace('audit'), to_regnamespace('audit_parts')))";
 
 /// The size of each default partition, and whether this login may read it.
-const DEFAULTS: &str = "
+pub(crate) const DEFAULTS: &str = "
     SELECT c.relname::text, pg_relation_size(c.oid), has_table_privilege(c.oid, 'SELECT') AND has_schema_privilege(n.oid, 'USAGE')
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'audit_parts' AND c.relkind = 'r' AND c.relname ~ '_default$' ORDER BY 1";

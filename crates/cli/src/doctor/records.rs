@@ -17,7 +17,7 @@ const DEAD_LETTERS: &str = "
 /// Among the newest 10,000 batches: how many there are, how many do not begin where the writer's
 /// previous batch ended, how many writers that concerns, and one of these. A sum of 64-bit numbers
 /// may need more bits.
-const GAPS: &str = "
+pub(crate) const GAPS: &str = "
     WITH recent AS (SELECT writer_id, first_seq FROM audit.batches ORDER BY committed_at DESC LIMIT 10000),
     gap AS (
         SELECT r.writer_id FROM recent r LEFT JOIN LATERAL (
@@ -25,6 +25,9 @@ const GAPS: &str = "
             WHERE b.writer_id = r.writer_id AND b.first_seq < r.first_seq ORDER BY b.first_seq DESC LIMIT 1) p ON true
         WHERE r.first_seq::numeric <> coalesce(p.last_seq, 0)::numeric + 1)
     SELECT (SELECT count(*) FROM recent), count(*), count(DISTINCT writer_id), min(writer_id::text) FROM gap";
+
+/// A row of [`GAPS`].
+pub(crate) type Gaps = (i64, i64, i64, Option<String>);
 
 /// Returns the query that counts, among the newest 1,000 batches and, for each month, the last with
 /// rows in each table and with dead letters: how many claim more rows than exist, how many records that is, how many writers,
@@ -126,7 +129,7 @@ fn forged_statement() -> String {
 }
 
 /// The age of the newest batch, in seconds; null if its time is not finite.
-const NEWEST: &str = "
+pub(crate) const NEWEST: &str = "
     SELECT CASE WHEN isfinite(committed_at) THEN extract(epoch FROM clock_timestamp() - committed_at)::float8 END
     FROM audit.batches ORDER BY committed_at DESC LIMIT 1";
 
@@ -194,7 +197,6 @@ async fn dead_letters(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> 
 }
 
 async fn batches(look: &mut Look<'_>) -> Result<Vec<Finding>, sqlx::Error> {
-    type Gaps = (i64, i64, i64, Option<String>);
     let gaps = match look.rows_of_table::<Gaps>(GAPS).await? {
         Answer::Rows(gaps) => gaps,
         Answer::Refused => return Ok(vec![Finding::unseen("batches", "audit.batches")]),

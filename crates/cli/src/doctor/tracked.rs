@@ -58,7 +58,8 @@ const LOOSE: &str = "
     ORDER BY 1";
 
 /// How many statements were not recorded.
-const LOST: &str = "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.lost_changes";
+pub(crate) const LOST: &str =
+    "SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM audit.lost_changes";
 
 /// Tables of a schema that nobody tracks, but for those of extensions.
 const UNTRACKED: &str = "

@@ -191,10 +191,15 @@ pub(super) fn texts(row: &Row) -> Markup {
     }
     html! {
         @for entry in entries(row, told.as_ref(), "in the row as it is stored") {
-            div.entry.bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
+            @let is_short = is_short(&entry.text) && entry.label != "sql";
+            div.entry.short[is_short].bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
                 div.label { (entry.label) }
-                pre tabindex="0" {
-                    @if entry.label == "sql" { (highlighted(&entry.text)) } @else { (visible(&entry.text)) }
+                @if entry.label == "sql" {
+                    pre tabindex="0" { (highlighted(&entry.text)) }
+                } @else if is_short {
+                    div { (visible(&entry.text)) }
+                } @else {
+                    pre tabindex="0" { (visible(&entry.text)) }
                 }
                 @if let Some(more) = entry.length.map(|length| length.saturating_sub(entry.text.chars().count())).filter(|more| *more > 0) {
                     p.soft { "… " (crate::text::grouped(i64::try_from(more).unwrap_or(i64::MAX))) " more characters, in the row as it is stored." }
@@ -202,4 +207,9 @@ pub(super) fn texts(row: &Row) -> Markup {
             }
         }
     }
+}
+
+/// Whether a text fits on a line beside its label.
+fn is_short(text: &str) -> bool {
+    text.len() <= 120 && !text.contains('\n')
 }

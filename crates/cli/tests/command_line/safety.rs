@@ -250,6 +250,8 @@ fn commands_refuse_to_read_an_audit_schema_of_another_owner() {
     // It reads the catalog, and reports the owner.
     let looked = run(&postgres, &["doctor"]);
     assert!(!looked.status.success(), "{}", stdout(&looked));
+    let measured = stdout(&run(&postgres, &["metrics"]));
+    assert!(measured.contains("why=\"not_ours\""), "{measured}");
     let log = postgres.log();
     assert!(!log.contains("it ran as"), "{log}");
 }

@@ -93,7 +93,7 @@ fn addresses(desk: &Desk, tenant: &str, word: &str) -> Vec<(&'static str, String
 }
 
 /// The pages that show no record, or are asked otherwise.
-const OTHERS: [&str; 3] = ["/live", "/login", "/logout"];
+const OTHERS: [&str; 5] = ["/live", "/login", "/logout", "/healthz", "/metrics"];
 
 fn is_shown(answer: &Answer) -> bool {
     answer.status == 200

@@ -1,0 +1,452 @@
+//! `metrics`: the state of the trail in the database, as text for Prometheus.
+//!
+//! It asks what the doctor asks, with the doctor's queries, but only those that are cheap enough for
+//! every scrape: each looks at a bounded number of rows, waits for no lock, and has two seconds. What
+//! a program counts is in its own metrics ([`tracing_audit::Stats::prometheus`]), whose names begin
+//! alike and are others.
+//!
+//! **A scrape always has an answer.** What the login may not read is left out rather than shown as
+//! zero: row-level security makes a table look empty, and an alert on zero would never fire.
+//! `tracing_audit_unreadable` names what was left out.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{AssertSqlSafe, FromRow, SqlSafeStr};
+use tracing_audit::__program::{Exposition, MetricType, Table};
+
+use crate::database::{Database, Standing};
+use crate::doctor::ledger::{CHECKPOINT, UNSEALED, Unsealed};
+use crate::doctor::look::{Answer, Look};
+use crate::doctor::partitions::{DEFAULTS, Leaf, leaves};
+use crate::doctor::records::{GAPS, Gaps, NEWEST};
+use crate::doctor::tracked::LOST;
+use crate::doctor::why_failed;
+use crate::error::Error;
+use crate::retain::print;
+
+/// Prints the state of the trail as text for Prometheus.
+///
+/// How far partitions are made ahead, the age of the newest batch, dead letters, gaps,
+/// and the age of the newest checkpoint: for the textfile collector of node_exporter.
+/// What the login may not read is left out, and named by tracing_audit_unreadable.
+/// Reads only. When the database does not answer, prints tracing_audit_up 0 and exits
+/// with 2.
+#[derive(Args, Debug)]
+#[command(verbatim_doc_comment)]
+#[expect(clippy::doc_markdown, reason = "the help is shown as it is")]
+pub(crate) struct Metrics {}
+
+/// A scrape of Prometheus ends after ten seconds.
+const LIMITS: &str = "SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '2s'";
+
+/// After this, nothing more is asked.
+const BUDGET: Duration = Duration::from_secs(5);
+
+/// The server's time in seconds since 1970, and its month.
+const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8, to_char(now(), 'YYYY_MM')";
+
+/// Whether row-level security hides no row of the ledger's tables from this login, as it would from
+/// one that was given SELECT on them by another grant.
+const SEES_LEDGER: &str = "
+    SELECT coalesce(pg_has_role(to_regrole('audit_operator'), 'USAGE'), false)
+        OR coalesce(pg_has_role(to_regrole('audit_sealer'), 'USAGE'), false)";
+
+const DEAD_LETTERS: &str = "SELECT count(*) FROM audit.dead_letters";
+
+/// Events by which a program says that records are missing. Without an index on what an event is,
+/// only the newest are looked at.
+const GAP_EVENTS: &str = "
+    SELECT count(*) FILTER (WHERE action_type = 'audit.gap') FROM (
+        SELECT action_type FROM audit.events
+        WHERE id >= audit.id_at(now() - interval '1 day') AND id < audit.id_at(now() + interval '1 hour')
+        ORDER BY id DESC LIMIT 50000) newest";
+
+/// Why something is left out.
+const REFUSED: &str = "refused";
+const ABSENT: &str = "absent";
+const TIMEOUT: &str = "timeout";
+
+/// Prints the metrics.
+pub(crate) async fn run(database: &Database) -> Result<(), Error> {
+    let answer = match database.connect().await {
+        Ok(mut connection) => text(&mut connection)
+            .await
+            .map_err(|source| database.read_error(source)),
+        Err(error) => Err(error),
+    };
+    match answer {
+        Ok(text) => print(&text),
+        Err(error) => {
+            print(&down("unreachable"))?;
+            Err(error)
+        }
+    }
+}
+
+/// Returns the metrics of a trail that cannot be read; `why` is a word.
+pub(crate) fn down(why: &str) -> String {
+    let mut text = Exposition::default();
+    write_up(&mut text, false);
+    write_unreadable(&mut text, &[("trail", why)]);
+    text.into_text()
+}
+
+/// Returns the metrics of the trail, of what this login may read.
+///
+/// # Errors
+///
+/// Returns an error only if the connection is lost.
+pub(crate) async fn text(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    let look = Look::begin_within(connection, LIMITS).await?;
+    let why = match look.standing() {
+        Standing::Ours => None,
+        Standing::Absent => Some(ABSENT),
+        // Reading somebody else's table may run their code with this login's rights.
+        Standing::NotOurs(_) => Some("not_ours"),
+    };
+    if let Some(why) = why {
+        look.end().await?;
+        return Ok(down(why));
+    }
+    let mut scrape = Scrape {
+        look,
+        begun: Instant::now(),
+        text: Exposition::default(),
+        unreadable: Vec::new(),
+    };
+    write_up(&mut scrape.text, true);
+    scrape.partitions().await?;
+    scrape.defaults().await?;
+    scrape.newest_batch().await?;
+    scrape.dead_letters().await?;
+    scrape.gaps().await?;
+    scrape.lost_changes().await?;
+    scrape.ledger().await?;
+    write_unreadable(&mut scrape.text, &scrape.unreadable);
+    scrape.look.end().await?;
+    Ok(scrape.text.into_text())
+}
+
+fn write_up(text: &mut Exposition, is_up: bool) {
+    text.gauge(
+        "up",
+        "1 if Postgres answers and has a trail, else 0.",
+        u8::from(is_up),
+    );
+}
+
+fn write_unreadable(text: &mut Exposition, unreadable: &[(&str, &str)]) {
+    text.family(
+        MetricType::Gauge,
+        "unreadable",
+        "1 for each part that is left out, and why: the login may not read it (refused), it is not there (absent), \
+         it took too long (timeout), or the query failed (failed).",
+        unreadable
+            .iter()
+            .map(|(what, why)| ([("what", *what), ("why", *why)], 1)),
+    );
+}
+
+/// What one scrape has found.
+struct Scrape<'c> {
+    look: Look<'c>,
+    begun: Instant,
+    text: Exposition,
+    /// What is left out, and why.
+    unreadable: Vec<(&'static str, &'static str)>,
+}
+
+impl Scrape<'_> {
+    fn leave_out(&mut self, what: &'static str, why: &'static str) {
+        if !self.unreadable.iter().any(|(known, _)| *known == what) {
+            self.unreadable.push((what, why));
+        }
+    }
+
+    /// Notes why a part cannot be read; an error if the connection is lost.
+    fn failed(&mut self, what: &'static str, error: sqlx::Error) -> Result<(), sqlx::Error> {
+        let why = match why_failed(error)?.as_str() {
+            "SQLSTATE 57014" | "SQLSTATE 55P03" => TIMEOUT,
+            _ => "failed",
+        };
+        self.leave_out(what, why);
+        Ok(())
+    }
+
+    /// Returns the rows of a query of tables; `None`, and a note, if it has no answer.
+    async fn rows<T>(
+        &mut self,
+        what: &'static str,
+        sql: impl SqlSafeStr,
+    ) -> Result<Option<Vec<T>>, sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        if self.begun.elapsed() > BUDGET {
+            self.leave_out(what, TIMEOUT);
+            return Ok(None);
+        }
+        match self.look.rows_of_table(sql).await {
+            Ok(Answer::Rows(rows)) => return Ok(Some(rows)),
+            Ok(Answer::Refused) => self.leave_out(what, REFUSED),
+            Ok(Answer::Absent) => self.leave_out(what, ABSENT),
+            Err(error) => self.failed(what, error)?,
+        }
+        Ok(None)
+    }
+
+    /// Like [`Self::rows`], for a table of which row-level security hides rows from some.
+    async fn seen_rows<T>(
+        &mut self,
+        what: &'static str,
+        sql: impl SqlSafeStr,
+    ) -> Result<Option<Vec<T>>, sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
+    {
+        if self.look.sees_all_rows {
+            return self.rows(what, sql).await;
+        }
+        self.leave_out(what, REFUSED);
+        Ok(None)
+    }
+
+    async fn partitions(&mut self) -> Result<(), sqlx::Error> {
+        const WHAT: &str = "partitions";
+        let Some(now) = self.rows::<(f64, String)>(WHAT, NOW).await? else {
+            return Ok(());
+        };
+        let Some((seconds, month)) = now.into_iter().next() else {
+            return Ok(());
+        };
+        self.text.gauge(
+            "read_timestamp_seconds",
+            "When this was read, by the clock of Postgres, since 1970.",
+            seconds,
+        );
+        match leaves(&mut self.look).await {
+            Ok(leaves) => self.text.gauge(
+                "partitions_ahead_months",
+                "Months in a row after this one that have a partition in each record table; -1 if this one has none.",
+                months_ahead(&attached(&leaves), &month),
+            ),
+            Err(error) => self.failed(WHAT, error)?,
+        }
+        Ok(())
+    }
+
+    async fn defaults(&mut self) -> Result<(), sqlx::Error> {
+        const WHAT: &str = "default_partition";
+        let Some(found) = self.rows::<(String, i64, bool)>(WHAT, DEFAULTS).await? else {
+            return Ok(());
+        };
+        self.text.gauge(
+            "default_partition_bytes",
+            "Bytes of the default partitions, where rows are whose time is far from now.",
+            found.iter().map(|(_, bytes, _)| bytes).sum::<i64>(),
+        );
+        let filled = found.iter().filter(|(_, bytes, _)| *bytes > 0);
+        if filled.clone().any(|(_, _, may_read)| !may_read) {
+            self.leave_out(WHAT, REFUSED);
+            return Ok(());
+        }
+        let filled: Vec<String> = Table::ALL
+            .map(|table| format!("{}_default", table.name()))
+            .into_iter()
+            .filter(|name| filled.clone().any(|(found, _, _)| found == name))
+            .collect();
+        let mut rows = 0;
+        for name in filled {
+            let sql = format!("SELECT count(*) FROM audit_parts.{name}");
+            let Some(counted) = self.rows::<(i64,)>(WHAT, AssertSqlSafe(sql)).await? else {
+                return Ok(());
+            };
+            rows += counted.first().map_or(0, |(rows,)| *rows);
+        }
+        self.text.gauge(
+            "default_partition_rows",
+            "Rows in the default partitions; `tracing-audit settle` moves them to their months.",
+            rows,
+        );
+        Ok(())
+    }
+
+    async fn newest_batch(&mut self) -> Result<(), sqlx::Error> {
+        let newest = self
+            .seen_rows::<(Option<f64>,)>("newest_batch", NEWEST)
+            .await?;
+        // Without a batch there is no age.
+        if let Some(&[(Some(seconds),)]) = newest.as_deref() {
+            self.text.gauge(
+                "newest_batch_age_seconds",
+                "Age of the newest batch; left out if there is none.",
+                seconds,
+            );
+        }
+        Ok(())
+    }
+
+    async fn dead_letters(&mut self) -> Result<(), sqlx::Error> {
+        let counted = self.seen_rows::<(i64,)>("dead_letters", DEAD_LETTERS);
+        if let Some(&[(letters,)]) = counted.await?.as_deref() {
+            self.text.gauge(
+                "dead_letters",
+                "Records that Postgres refused, in audit.dead_letters.",
+                letters,
+            );
+        }
+        Ok(())
+    }
+
+    async fn gaps(&mut self) -> Result<(), sqlx::Error> {
+        let gaps = self.seen_rows::<Gaps>("batch_gaps", GAPS).await?;
+        if let Some(&[(_, gaps, ..)]) = gaps.as_deref() {
+            self.text.gauge(
+                "batch_gaps",
+                "Batches among the newest 10,000 that do not begin where the one before of their writer ended.",
+                gaps,
+            );
+        }
+        let events = self.seen_rows::<(i64,)>("gap_events", GAP_EVENTS).await?;
+        if let Some(&[(events,)]) = events.as_deref() {
+            self.text.gauge(
+                "gap_events",
+                "Events audit.gap among the newest 50,000 events of the last day: programs that lost records.",
+                events,
+            );
+        }
+        Ok(())
+    }
+
+    async fn lost_changes(&mut self) -> Result<(), sqlx::Error> {
+        // A sequence, which has no row-level security.
+        let lost = self.rows::<(i64,)>("lost_changes", LOST).await?;
+        if let Some(&[(lost,)]) = lost.as_deref() {
+            self.text.counter(
+                "lost_changes_total",
+                "Statements on tracked tables whose changes were not recorded, since they are tracked with on_failure => 'warn'.",
+                lost,
+            );
+        }
+        Ok(())
+    }
+
+    /// Writes how old the ledger is, if the trail is sealed.
+    async fn ledger(&mut self) -> Result<(), sqlx::Error> {
+        const WHAT: &str = "checkpoint";
+        let sees = self.look.sees_all_rows
+            || self.rows::<(bool,)>(WHAT, SEES_LEDGER).await?.as_deref() == Some(&[(true,)][..]);
+        if !sees {
+            self.leave_out(WHAT, REFUSED);
+            self.leave_out("unsealed", REFUSED);
+            return Ok(());
+        }
+        let signed = self.rows::<(f64,)>(WHAT, CHECKPOINT).await?;
+        let Some(&[(seconds,)]) = signed.as_deref() else {
+            return Ok(());
+        };
+        self.text.gauge(
+            "checkpoint_age_seconds",
+            "Age of the newest checkpoint; left out if the trail is not sealed.",
+            seconds,
+        );
+        let unsealed = self.seen_rows::<Unsealed>("unsealed", UNSEALED).await?;
+        if let Some(&[(batches, _, oldest)]) = unsealed.as_deref() {
+            self.text.gauge(
+                "unsealed_batches",
+                "Batches among the newest 10,000 that are not sealed.",
+                batches,
+            );
+            self.text.gauge(
+                "unsealed_age_seconds",
+                "Age of the oldest of these; 0 if there is none.",
+                oldest.unwrap_or(0.0),
+            );
+        }
+        Ok(())
+    }
+}
+
+/// Returns the record table and the month of each partition that takes rows.
+fn attached(leaves: &[Leaf]) -> Vec<(&str, &str)> {
+    leaves
+        .iter()
+        .filter(|leaf| leaf.is_partition())
+        .filter_map(|leaf| Some((leaf.parent.as_str(), leaf.month.as_ref()?.name.as_str())))
+        .collect()
+}
+
+/// No further is looked; a writer makes two months.
+const MOST_MONTHS: i64 = 1200;
+
+/// Returns how many months after this one have a partition, in a row, in the record table that has
+/// the fewest; -1 if this one has none. Months are `YYYY_MM`.
+fn months_ahead(partitions: &[(&str, &str)], this: &str) -> i64 {
+    let number = |month: &str| -> Option<i64> {
+        let (year, month) = month.split_once('_')?;
+        Some(year.parse::<i64>().ok()? * 12 + month.parse::<i64>().ok()?)
+    };
+    let Some(this) = number(this) else { return -1 };
+    let ahead = Table::ALL.map(|table| {
+        let has = |wanted: i64| {
+            partitions
+                .iter()
+                .any(|(parent, month)| *parent == table.name() && number(month) == Some(wanted))
+        };
+        (0..=MOST_MONTHS)
+            .take_while(|ahead| has(this + ahead))
+            .count()
+    });
+    let least = ahead.into_iter().min().unwrap_or_default();
+    i64::try_from(least).unwrap_or(i64::MAX) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use tracing_audit::__program::Table;
+
+    use super::{months_ahead, text};
+    use crate::database::Database;
+
+    /// One that stays open would keep partitions from being removed until the next scrape.
+    #[test]
+    fn scrape_leaves_no_transaction_open_on_its_connection() {
+        let postgres = testkit::Postgres::start();
+        tracing_audit::migrate(&postgres.url()).unwrap();
+        let open = "SELECT count(*) FROM pg_stat_activity WHERE state LIKE 'idle in transaction%'";
+        crate::runtime().unwrap().block_on(async {
+            for (name, up) in [("audit", 1), ("postgres", 0)] {
+                let database = Database::new(&postgres.url_of(name)).unwrap();
+                let mut connection = database.connect().await.unwrap();
+                for _ in 0..2 {
+                    let text = text(&mut connection).await.unwrap();
+                    let line = format!("\ntracing_audit_up {up}\n");
+                    assert!(text.contains(&line), "{text}");
+                    assert_eq!(postgres.psql(open).trim(), "0", "{name}");
+                }
+            }
+        });
+    }
+
+    #[test]
+    fn months_ahead_are_those_of_the_table_with_the_fewest_and_without_a_hole() {
+        let of_all = |months: &[&'static str]| -> Vec<(&'static str, &'static str)> {
+            let tables = Table::ALL.map(Table::name);
+            tables
+                .iter()
+                .flat_map(|table| months.iter().map(|month| (*table, *month)))
+                .collect()
+        };
+        let ahead = |partitions: &[(&str, &str)]| months_ahead(partitions, "2026_12");
+        assert_eq!(ahead(&of_all(&[])), -1);
+        assert_eq!(ahead(&of_all(&["2026_11", "default"])), -1);
+        assert_eq!(ahead(&of_all(&["2026_12"])), 0);
+        assert_eq!(ahead(&of_all(&["2027_01", "2026_12"])), 1);
+        assert_eq!(ahead(&of_all(&["2026_12", "2027_01", "2027_03"])), 1);
+        let mut partitions = of_all(&["2026_12", "2027_01"]);
+        partitions.retain(|partition| *partition != ("activities", "2027_01"));
+        assert_eq!(ahead(&partitions), 0);
+    }
+}
