@@ -32,9 +32,13 @@ PATIENCE = 20
 PAGES = {
     "trail": ("/?text=kilometre", "What does a kilometre cost"),
     "request": ("/request?id=req-2", "division by zero"),
-    "changes": ("/changes", "Changes of tracked tables"),
+    "changes": ("/changes", "public.prices"),
+    "users": ("/users", "grace"),
+    "agents": ("/agents", "Agents"),
+    "models": ("/models", "catalogue"),
+    "failures": ("/failures", "division by zero"),
+    "session": ("/session?id=globex-grace", "division by zero"),
     "state": ("/state?doctor=yes", "What doctor finds"),
-
 }
 
 def sql(statement):
@@ -43,6 +47,14 @@ def sql(statement):
     if done.returncode:
         raise AssertionError(done.stderr)
     return done.stdout.strip()
+
+def setUpModule():
+    # A change of a tracked table, as docs/changes.md has it.
+    sql("CREATE TABLE public.prices (station text PRIMARY KEY, cents_per_km integer, note text)")
+    sql("SELECT audit.track('public.prices')")
+    sql("INSERT INTO public.prices VALUES ('Harbour', 25, 'summer'), ('Castle', 30, NULL)")
+    sql("UPDATE public.prices SET cents_per_km = 28, note = 'winter' WHERE station = 'Harbour'")
+
 
 def browser(*, dark=False, scripts=True, size=(1280, 900), zone=None, downloads=None):
     options = webdriver.ChromeOptions()
