@@ -209,7 +209,7 @@ class Pages(unittest.TestCase):
                         width = driver.execute_script("return document.documentElement.scrollWidth")
                         self.assertLessEqual(width, size[0])
 
-    def test_no_text_of_the_trail_runs_as_a_script(self):
+    def test_z_no_text_of_the_trail_runs_as_a_script(self):
         asked = []
 
         class Trap(http.server.BaseHTTPRequestHandler):
