@@ -159,6 +159,26 @@ impl Outline {
         })
     }
 
+    /// Returns the sessions or conversations, by the label among the circumstances; of another one, or
+    /// of values that were cut, none.
+    pub(crate) fn sessions(&self, label: &str) -> Vec<&str> {
+        let column = match label {
+            "session" => "llm_session_id",
+            "conversation" => "conversation_id",
+            _ => return Vec::new(),
+        };
+        let mut all = CIRCUMSTANCES.into_iter().zip(&self.circumstances);
+        let found = all.find(|(name, _)| *name == column);
+        let values = found.into_iter().flat_map(|(_, (_, _, values))| values);
+        let values: Vec<&str> = values.take(MAX_VALUES).map(String::as_str).collect();
+        let is_whole = |id: &&str| !id.is_empty() && id.chars().count() <= VALUE_CHARS;
+        if values.iter().all(is_whole) {
+            values
+        } else {
+            Vec::new()
+        }
+    }
+
     /// Returns the time from the first start to the last known end, in words.
     pub(crate) fn took(&self) -> String {
         total(&self.nodes, self.origin_us())

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use sqlx::error::DatabaseError;
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::Uuid;
-use sqlx::{FromRow, QueryBuilder, Row as _};
+use sqlx::{Executor as _, FromRow, QueryBuilder, Row as _};
 use tracing_audit::__program::Table;
 
 use crate::database::{Scope, begin};
@@ -25,6 +25,10 @@ const MOST: i64 = 200_000;
 
 /// The least limit of a statement, for a database that is slow to answer at all.
 const LEAST_TIME: Duration = Duration::from_millis(250);
+
+/// Has Postgres come by an index. Of a partition that is new it has no statistics, and would rather
+/// read and sort what there is.
+pub(crate) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; SET LOCAL enable_sort = off";
 
 /// A place in the trail, between two ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,11 +106,12 @@ impl Search<'_> {
         scope: Scope<'_>,
     ) -> Result<Result<Found, FilterError>, sqlx::Error> {
         let begun = Instant::now();
-        let (mut transaction, _) = begin(connection, scope).await?;
+        let (mut transaction, own) = begin(connection, scope).await?;
         let bounds = self.filter.bounds(&mut transaction).await?;
         let tenant = match &self.filter.tenant {
             Some(key) => Some(tenant_id(&mut transaction, key).await?),
-            None => None,
+            // Said again, so that Postgres knows of how few it is, and comes by its index.
+            None => own,
         };
         transaction.rollback().await?;
         let bounds = match bounds {
@@ -216,6 +221,7 @@ impl Search<'_> {
         let mut query = self.statement(bounds, tenant, place, many);
         let (mut transaction, _) = begin(connection, scope).await?;
         limit_time(&mut transaction, limit).await?;
+        transaction.execute(BY_INDEX).await?;
         let looked = query
             .build_query_as()
             .persistent(false)
@@ -237,6 +243,8 @@ impl Search<'_> {
             Place::After(_) => "",
             _ => " DESC",
         };
+        let is_of_request = self.filter.request.is_some();
+        let many = if is_of_request { MOST } else { many };
         let mut query = QueryBuilder::new("WITH looked AS MATERIALIZED (SELECT * FROM (");
         for (at, table) in self.filter.tables().into_iter().enumerate() {
             let between = if at == 0 { "" } else { " UNION ALL " };
@@ -245,20 +253,22 @@ impl Search<'_> {
             self.filter.push_scanned(&mut query, table);
             query.push(format!(" AS is_hit FROM audit.{name} WHERE true"));
             self.filter.push_indexed(&mut query, bounds, tenant);
-            if self.filter.request.is_some() {
+            if is_of_request {
                 // Keeps the planner from walking along all ids to find a few.
-                query.push(" OFFSET 0");
+                query.push(" OFFSET 0)");
+            } else {
+                // Each table's own first: only so does Postgres walk along the ids of each, and not sort
+                // all that there are.
+                query
+                    .push(format!(" ORDER BY id{order} FETCH FIRST ("))
+                    .push_bind(many)
+                    .push(") ROWS WITH TIES)");
             }
-            query.push(")");
         }
         query
             // With ties: two records of different tables may have one id, if one of them is forged.
             .push(format!(") AS records ORDER BY id{order} FETCH FIRST ("))
-            .push_bind(if self.filter.request.is_some() {
-                MOST
-            } else {
-                many
-            })
+            .push_bind(many)
             .push(
                 ") ROWS WITH TIES) SELECT table_name, id, NULL::bigint AS looked_at FROM looked WHERE is_hit
                 UNION ALL SELECT * FROM (SELECT NULL, id, count(*) OVER () FROM looked ORDER BY id",
@@ -344,7 +354,10 @@ pub(crate) fn is_timeout(error: &sqlx::Error) -> bool {
 }
 
 /// Returns the id of a tenant.
-async fn tenant_id(connection: &mut PgConnection, key: &str) -> Result<Uuid, sqlx::Error> {
+pub(crate) async fn tenant_id(
+    connection: &mut PgConnection,
+    key: &str,
+) -> Result<Uuid, sqlx::Error> {
     sqlx::query_scalar("SELECT audit.tenant_uuid($1)")
         .bind(key)
         .persistent(false)

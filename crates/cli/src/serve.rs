@@ -8,20 +8,29 @@ mod answer;
 mod assets;
 mod changes;
 mod connections;
+mod conversation;
+mod counting;
+mod failures;
+mod figures;
 mod gate;
 mod live;
 mod login;
 mod openid;
 mod page;
 mod people;
+mod plot;
+mod range;
 mod record;
 mod request;
 mod seals;
 mod session;
+mod sql;
 mod state;
+mod tally;
 mod trail;
 mod trusted;
 mod viewer;
+mod watch;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -44,6 +53,7 @@ use self::people::{People, reader_rule};
 use self::session::{Lifetime, Sessions};
 use self::trusted::Trusted;
 use self::viewer::Viewer;
+use self::watch::Watch;
 use crate::database::Database;
 use crate::error::Error;
 use crate::{complain, tail};
@@ -93,6 +103,11 @@ pub(crate) struct Serve {
     /// A person, or group:NAME, who may read the rows of a tenant; may be given several times.
     #[arg(long, value_name = "WHO=TENANT", value_parser = reader_rule)]
     reader: Vec<(String, String)>,
+    /// The environment variable with a token of at least 16 characters, for whoever asks for /metrics.
+    ///
+    /// Without it, /metrics is answered unless --public-url is given.
+    #[arg(long, value_name = "NAME")]
+    metrics_token_env: Option<String>,
     /// A session ends so long after the last page.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = humantime::parse_duration)]
     session_idle: Duration,
@@ -116,6 +131,9 @@ pub(crate) struct App {
     hosts: Vec<String>,
     /// Whether browsers reach it by TLS.
     is_secure: bool,
+    /// Whether it has an address beyond this machine.
+    is_public: bool,
+    watch: Watch,
 }
 
 impl App {
@@ -186,8 +204,8 @@ pub(crate) enum ServeError {
     ClientSecret(String),
     #[error("--oidc-issuer: {0}")]
     Tls(String),
-    #[error("--trust-secret-env: the variable {0} has no secret of at least 16 characters")]
-    Secret(String),
+    #[error("{0}: the variable {1} has no secret of at least 16 characters")]
+    Secret(&'static str, String),
     #[error("cannot listen on {address}: {source}")]
     Listen {
         address: SocketAddr,
@@ -233,8 +251,15 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/record", get(record::record))
         .route("/raw", get(record::raw))
         .route("/request", get(request::request))
+        .route("/session", get(conversation::conversation))
+        .route("/users", get(figures::users))
+        .route("/agents", get(figures::agents))
+        .route("/models", get(figures::models))
+        .route("/failures", get(failures::failures))
         .route("/changes", get(changes::changes))
         .route("/state", get(state::state))
+        .route("/healthz", get(watch::health))
+        .route("/metrics", get(watch::metrics))
         .route("/logout", post(login::log_out))
         .fallback(other)
         .layer(from_fn_with_state(Arc::clone(app), gate::guard))
@@ -274,6 +299,8 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
     } else if !is_secure {
         return Err(ServeError::NoTls(address));
     }
+    let token = arguments.metrics_token_env.as_deref();
+    let token = token.map(|name| secret("--metrics-token-env", name));
     let people = People {
         auditors: arguments.auditor.clone(),
         readers: arguments.reader.clone(),
@@ -297,6 +324,8 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
         database,
         sessions: Sessions::new(lifetime),
         attempts: Attempts::default(),
+        is_public: arguments.public_url.is_some(),
+        watch: Watch::new(token.transpose()?),
         trusted,
         openid,
         hosts,
@@ -319,6 +348,14 @@ fn public_host(url: &str) -> Option<(String, bool)> {
     }
 }
 
+/// Reads the secret in an environment variable.
+fn secret(option: &'static str, name: &str) -> Result<String, ServeError> {
+    match std::env::var(name) {
+        Ok(secret) if secret.len() >= 16 => Ok(secret),
+        _ => Err(ServeError::Secret(option, name.to_owned())),
+    }
+}
+
 /// Reads whom a proxy is trusted to name.
 fn trusted(arguments: &Serve, people: People) -> Result<Option<Trusted>, ServeError> {
     let Some(header) = arguments.trust_header.clone() else {
@@ -326,12 +363,10 @@ fn trusted(arguments: &Serve, people: People) -> Result<Option<Trusted>, ServeEr
     };
     let secret = match &arguments.trust_secret_env {
         None => None,
-        Some(name) => match std::env::var(name) {
-            Ok(secret) if secret.len() >= 16 => {
-                Some((HeaderName::from_static("x-audit-proxy-secret"), secret))
-            }
-            _ => return Err(ServeError::Secret(name.clone())),
-        },
+        Some(name) => Some((
+            HeaderName::from_static("x-audit-proxy-secret"),
+            secret("--trust-secret-env", name)?,
+        )),
     };
     Ok(Some(Trusted {
         header,

@@ -140,6 +140,18 @@ pub(super) fn request_address(request: &str) -> String {
     format!("/request?id={}", encode(request))
 }
 
+/// Returns the address of a conversation; of one tenant, if one was chosen, and up to a record, if one
+/// is named.
+pub(super) fn session_address(session: &str, tenant: Option<&str>, upto: Option<&str>) -> String {
+    let mut address = format!("/session?id={}", encode(session));
+    for (name, value) in [("tenant", tenant), ("upto", upto)] {
+        if let Some(value) = value {
+            address.extend(["&", name, "=", &encode(value)]);
+        }
+    }
+    address
+}
+
 /// Returns the address of a record.
 pub(super) fn record_address(table: &str, id: &str) -> String {
     format!("/record?kind={table}&id={}", encode(id))

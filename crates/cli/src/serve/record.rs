@@ -13,8 +13,9 @@ use tracing_audit::__program::Table;
 use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
-use super::page::{line, outcome, page, request_address, time, visible};
+use super::page::{line, outcome, page, request_address, session_address, time, visible};
 use super::seals::Seals;
+use super::sql::highlighted;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::database::Scope;
@@ -159,12 +160,27 @@ fn body(row: &Row, record: RecordId, whole: Option<&str>, seals: &Seals) -> Mark
             @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) {
                 dt { "Request" } dd { a href=(request_address(request)) { (visible(request)) } }
             }
+            @for (label, session) in sessions(row) {
+                dt { (label) } dd { a href=(session_address(session, None, Some(row.id()))) { (visible(session)) } }
+            }
         }
         (texts(row))
         h2 { "The row as it is stored" }
         @if let Some(json) = whole { pre tabindex="0" { (visible(json)) } }
         p { a href={ "/raw?" (query_of(record)) } { "The whole row" } " as a file of JSON" }
     }
+}
+
+/// Returns the conversation and the session of a record, each with its label.
+pub(super) fn sessions(row: &Row) -> impl Iterator<Item = (&'static str, &str)> {
+    let both = [
+        ("Conversation", "conversation_id"),
+        ("Session", "llm_session_id"),
+    ];
+    let both = both.into_iter();
+    // One that was cut when it was read is none.
+    let is_whole = |id: &&str| !id.is_empty() && id.len() <= 1_000;
+    both.filter_map(move |(label, column)| Some((label, row.text(column).filter(is_whole)?)))
 }
 
 /// Shows the texts of a record, each with its label.
@@ -175,13 +191,25 @@ pub(super) fn texts(row: &Row) -> Markup {
     }
     html! {
         @for entry in entries(row, told.as_ref(), "in the row as it is stored") {
-            div.entry.bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
+            @let is_short = is_short(&entry.text) && entry.label != "sql";
+            div.entry.short[is_short].bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
                 div.label { (entry.label) }
-                pre tabindex="0" { (visible(&entry.text)) }
+                @if entry.label == "sql" {
+                    pre tabindex="0" { (highlighted(&entry.text)) }
+                } @else if is_short {
+                    div { (visible(&entry.text)) }
+                } @else {
+                    pre tabindex="0" { (visible(&entry.text)) }
+                }
                 @if let Some(more) = entry.length.map(|length| length.saturating_sub(entry.text.chars().count())).filter(|more| *more > 0) {
                     p.soft { "… " (crate::text::grouped(i64::try_from(more).unwrap_or(i64::MAX))) " more characters, in the row as it is stored." }
                 }
             }
         }
     }
+}
+
+/// Whether a text fits on a line beside its label.
+fn is_short(text: &str) -> bool {
+    text.len() <= 120 && !text.contains('\n')
 }

@@ -13,7 +13,7 @@ use sqlx::types::Uuid;
 use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
-use super::page::{line, outcome, page, record_address, time, visible};
+use super::page::{line, outcome, page, record_address, session_address, time, visible};
 use super::record::texts;
 use super::seals::Seals;
 use super::trail::{kind, what};
@@ -173,7 +173,7 @@ impl Story<'_> {
             h1 { "Request " (visible(&self.asked.id)) }
             dl {
                 @for (label, values) in self.outline.circumstances().filter(|(_, values)| !values.is_empty()) {
-                    dt { (label) } dd { (visible(&values)) }
+                    dt { (label) } dd { (self.circumstance(label, &values)) }
                 }
                 dt { "began" } dd { (time(&self.outline.began)) }
                 dt { "took" } dd { (self.outline.took()) }
@@ -192,6 +192,23 @@ impl Story<'_> {
                     a href={ "/request?" (self.asked.query(from + shown)) } rel="next" { "More records →" }
                 }
                 a href={ "/?" (self.filter_query()) } { "As a list" }
+            }
+        }
+    }
+
+    /// Shows a circumstance; a session is a link to its records up to the last of the request.
+    fn circumstance(&self, label: &str, values: &str) -> Markup {
+        let sessions = self.outline.sessions(label);
+        if sessions.is_empty() {
+            return visible(values);
+        }
+        let last = self.outline.nodes.iter().map(|node| node.record.id).max();
+        let last = last.map(|id| id.to_string());
+        let tenant = self.asked.tenant.as_deref();
+        html! {
+            @for (at, session) in sessions.into_iter().enumerate() {
+                @if at > 0 { ", " }
+                a href=(session_address(session, tenant, last.as_deref())) { (visible(session)) }
             }
         }
     }

@@ -14,8 +14,10 @@ use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{
-    filtered, line, notice, outcome, page, record_address, request_link, time, visible,
+    filtered, line, notice, outcome, page, record_address, request_link, session_address, time,
+    visible,
 };
+use super::record::sessions;
 use super::seals::Seals;
 use super::viewer::{Access, Reading, Viewer};
 use crate::STATUSES;
@@ -30,7 +32,7 @@ use crate::tail::summary;
 const LIMIT: usize = 50;
 
 /// How long a search may take before the page says how far it came.
-const TIME: Duration = Duration::from_millis(250);
+const TIME: Duration = Duration::from_millis(200);
 
 /// How long it may take if the reader asks to search further.
 const LONG_TIME: Duration = Duration::from_secs(10);
@@ -210,7 +212,7 @@ fn said(viewer: &Viewer, asked: &Asked, found: &Found) -> Markup {
 }
 
 /// Returns the time in an id, as it is shown.
-fn began(id: Uuid) -> String {
+pub(super) fn began(id: Uuid) -> String {
     let ms = u64::try_from(id.as_u128() >> 80).unwrap_or_default();
     let at = std::time::UNIX_EPOCH + Duration::from_millis(ms);
     humantime::format_rfc3339_millis(at)
@@ -230,7 +232,9 @@ pub(super) fn table_rows(rows: &[Row], seals: &Seals) -> Markup {
                 td.what { span.badge { (kind(row)) } " " (line(&what(row), 240)) }
                 td { (outcome(row.status())) (seals.badge(row)) }
                 td.number data-label="took" { (row.took().unwrap_or_default()) }
-                td data-label="request" { @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) { (request_link(request)) } }
+                td data-label="request" { @if let Some(request) = row.text("request_id").filter(|id| !id.is_empty()) { (request_link(request)) }
+                    @if let Some((_, session)) = sessions(row).next() { " " a.soft href=(session_address(session, None, Some(row.id()))) title="The conversation up to here" { "session" } }
+                }
             }
         }
     }

@@ -97,7 +97,8 @@ impl Viewer {
             Some(purpose) => purpose.clone(),
             None => format!("the page {}", reading.page),
         };
-        let tenant = reading.tenant.or(self.scope().tenant());
+        // What a reader of one tenant asks of another is the reader's own doing.
+        let tenant = self.scope().tenant().or(reading.tenant);
         let details = json!({
             "reader": self.name,
             "way": self.way.name(),

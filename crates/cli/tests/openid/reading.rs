@@ -9,7 +9,7 @@ use super::*;
 use provider::{Algorithm, Mistake};
 
 /// Each page with what may be asked of it, and whether an auditor finds the other tenant's record there.
-const PAGES: [(&str, bool); 19] = [
+const PAGES: [(&str, bool); 24] = [
     ("/", true),
     ("/?tenant=beta", true),
     ("/?tenant=", true),
@@ -26,6 +26,11 @@ const PAGES: [(&str, bool); 19] = [
     ("/raw?kind=events&id={beta}&tenant=beta", true),
     ("/request?id=req-beta", true),
     ("/request?id=req-beta&tenant=beta", true),
+    ("/users?tenant=beta", false),
+    ("/agents?tenant=beta", false),
+    ("/models?tenant=beta", false),
+    ("/failures?tenant=beta", false),
+    ("/session?id=beta&tenant=beta", false),
     ("/changes", false),
     ("/changes?tenant=beta", false),
     ("/state", false),

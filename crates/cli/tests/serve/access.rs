@@ -1,6 +1,9 @@
 //! Nobody sees a row that is not theirs, by any address, header, cookie or stream; and nothing is seen that is not recorded.
 
+use serde_json::json;
+
 use super::desk::{ACME, Answer, BETA, Desk, PERSON, Person};
+use super::setting::{Made, add};
 
 /// The addresses of the pages, as the program has them.
 fn routes() -> Vec<String> {
@@ -74,12 +77,23 @@ fn addresses(desk: &Desk, tenant: &str, word: &str) -> Vec<(&'static str, String
             ),
         ],
     );
+    of(
+        "/session",
+        &[
+            format!("?id={}", said("conversation_id")),
+            format!("?id={}&tenant={tenant}", said("conversation_id")),
+        ],
+    );
+    for page in ["/users", "/agents", "/models", "/failures"] {
+        of(page, &filters[..4]);
+        of(page, &[format!("?tenant={tenant}&range=30d&long=yes")]);
+    }
     of("/state", &[String::new(), String::from("?doctor=yes")]);
     asked
 }
 
 /// The pages that show no record, or are asked otherwise.
-const OTHERS: [&str; 3] = ["/live", "/login", "/logout"];
+const OTHERS: [&str; 5] = ["/live", "/login", "/logout", "/healthz", "/metrics"];
 
 fn is_shown(answer: &Answer) -> bool {
     answer.status == 200
@@ -91,6 +105,18 @@ fn without_asked(body: &str) -> String {
     asked.iter().fold(body.to_owned(), |body, before| {
         body.replace(&format!("{before}{BETA}"), before)
     })
+}
+
+/// Starts with a run of an agent of each tenant, too.
+fn desk_with_agents() -> Desk {
+    let desk = Desk::new();
+    let runs = [("acme", ACME), ("beta", BETA)].map(|(tenant, word)| {
+        let columns =
+            json!({"action_type": "agent_execution", "target_id": format!("{word} agent")});
+        Made::of("events", tenant, columns)
+    });
+    add(&desk.postgres, &runs);
+    desk
 }
 
 /// Asks for everything of the other tenant.
@@ -132,7 +158,7 @@ fn sees_all_of(desk: &Desk, person: &Person<'_>, tenant: &str, word: &str, who: 
 
 #[test]
 fn reader_by_a_login_of_postgres_sees_one_tenant() {
-    let desk = Desk::new();
+    let desk = desk_with_agents();
     let server = desk.serve(&[]);
     let reader = server.log_in("rdr", "acme");
     sees_all_of(&desk, &reader, "acme", ACME, "rdr");
@@ -149,7 +175,7 @@ fn reader_by_a_login_of_postgres_sees_one_tenant() {
 
 #[test]
 fn reader_whom_a_proxy_names_sees_one_tenant() {
-    let desk = Desk::new();
+    let desk = desk_with_agents();
     let server = desk.serve_proxy();
     let reader = server.as_person("bo");
     sees_all_of(&desk, &reader, "acme", ACME, "bo");
@@ -175,7 +201,7 @@ fn reader_whom_a_proxy_names_sees_one_tenant() {
 
 #[test]
 fn auditor_sees_all_by_either_way() {
-    let desk = Desk::new();
+    let desk = desk_with_agents();
     let server = desk.serve(&[]);
     let auditor = server.log_in("aud", "");
     let proxied = desk.serve_proxy();

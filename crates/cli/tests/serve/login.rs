@@ -314,3 +314,53 @@ fn refusal_that_cannot_be_recorded_is_told_to_the_operator() {
     assert!(!told.contains("wrong"));
     assert_eq!(server.try_login("aud", "aud", "").status, 303);
 }
+
+#[test]
+fn watchers_are_answered_without_a_login_and_told_no_record() {
+    let mut desk = Desk::new();
+    let server = desk.serve(&[]);
+    assert_eq!(
+        server
+            .ask("GET", "/healthz", &[("Host", "10.0.0.7:8417")], "")
+            .body,
+        "ok\n"
+    );
+    let answer = server.ask("GET", "/metrics", &[], "");
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/plain; version=0.0.4; charset=utf-8")
+    );
+    assert!(answer.body.contains("tracing_audit_up 1"), "{answer:?}");
+    assert!(!answer.body.contains(ACME));
+    // With an address beyond this machine, for whoever has the token alone.
+    let host = ("Host", "audit.example.com");
+    let public = desk.serve(&["--public-url", "https://audit.example.com"]);
+    assert_eq!(public.ask("GET", "/metrics", &[host], "").status, 404);
+    let public = desk.serve(&[
+        "--public-url",
+        "https://audit.example.com",
+        "--metrics-token-env",
+        "PROXY_SECRET",
+    ]);
+    for (token, status) in [
+        ("Bearer a secret of the proxy", 200),
+        ("Bearer x", 404),
+        ("a secret of the proxy", 404),
+    ] {
+        assert_eq!(
+            public
+                .ask("GET", "/metrics", &[host, ("Authorization", token)], "")
+                .status,
+            status
+        );
+    }
+    assert_eq!(public.ask("GET", "/metrics", &[host], "").status, 404);
+    desk.postgres.stop(testkit::Stop::Immediate);
+    let down = desk.serve(&[]);
+    assert!(
+        down.ask("GET", "/metrics", &[], "")
+            .body
+            .contains("tracing_audit_up 0")
+    );
+    assert_eq!(down.ask("GET", "/healthz", &[], "").body, "ok\n");
+}

@@ -6,6 +6,10 @@
 
 mod access;
 mod desk;
+mod failures;
 mod faults;
+mod figures;
 mod login;
 mod pages;
+mod session;
+mod setting;
