@@ -15,13 +15,9 @@ use super::gate::Known;
 use super::page::{line, outcome, page, request_address, time, visible};
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
-use crate::families::Told;
+pub(super) use crate::html::texts;
 use crate::pages::{Extent, Pages};
-use crate::record::entries;
 use crate::row::{RecordId, Row};
-
-/// How many bytes of a text are shown before the reader asks for the whole.
-const SHOWN: usize = 100_000;
 
 /// Shows the page.
 pub(super) async fn record(
@@ -92,32 +88,4 @@ fn body(row: &Row) -> Markup {
         h2 { "The row as it is stored" }
         pre tabindex="0" { (visible(&row.json())) }
     }
-}
-
-/// Shows the texts of a record, each with its label.
-pub(super) fn texts(row: &Row) -> Markup {
-    let mut told = Told::of(row);
-    if let Some(told) = &mut told {
-        told.cut_words();
-    }
-    html! {
-        @for entry in entries(row, told.as_ref(), "in the row as it is stored") {
-            div.entry.bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
-                div.label { (entry.label) }
-                pre tabindex="0" { (visible(cut(&entry.text))) }
-                @if entry.text.len() > SHOWN {
-                    p.soft { (crate::text::grouped(i64::try_from(entry.text.len()).unwrap_or(i64::MAX))) " bytes; the whole is in the row below." }
-                }
-            }
-        }
-    }
-}
-
-/// Returns the beginning of a text.
-fn cut(text: &str) -> &str {
-    let mut end = SHOWN.min(text.len());
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    &text[..end]
 }
