@@ -201,7 +201,10 @@ async fn export(
     let begun = job.begin(&mut connection).await.map_err(failed)?;
     let written = match &mut file {
         Some(file) => job.transfer(&mut connection, &begun, file).await,
-        None => job.transfer(&mut connection, &begun, &mut Stdout).await,
+        None => {
+            let mut stdout = Stdout::start().map_err(Error::Runtime)?;
+            job.transfer(&mut connection, &begun, &mut stdout).await
+        }
     };
     let written = written.map_err(failed)?;
     let proofs = match proofs {

@@ -241,7 +241,7 @@ impl Search<'_> {
         for (at, table) in self.filter.tables().into_iter().enumerate() {
             let between = if at == 0 { "" } else { " UNION ALL " };
             let name = table.name();
-            query.push(format!("{between}SELECT '{name}' AS table_name, id, "));
+            query.push(format!("{between}(SELECT '{name}' AS table_name, id, "));
             self.filter.push_scanned(&mut query, table);
             query.push(format!(" AS is_hit FROM audit.{name} WHERE true"));
             self.filter.push_indexed(&mut query, bounds, tenant);
@@ -249,6 +249,7 @@ impl Search<'_> {
                 // Keeps the planner from walking along all ids to find a few.
                 query.push(" OFFSET 0");
             }
+            query.push(")");
         }
         query
             // With ties: two records of different tables may have one id, if one of them is forged.

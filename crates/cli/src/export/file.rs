@@ -4,6 +4,9 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+
+use tokio::sync::oneshot;
 
 use super::output::Sink;
 
@@ -119,16 +122,41 @@ pub(crate) fn with_suffix(name: &Path, suffix: &str) -> PathBuf {
     beside.into()
 }
 
-/// Standard output.
+/// Standard output, written by a thread of its own: whoever reads it may take none for long, and an
+/// export that waits for them can still be interrupted.
 #[derive(Debug)]
-pub(crate) struct Stdout;
+pub(crate) struct Stdout {
+    chunks: mpsc::Sender<(Vec<u8>, oneshot::Sender<io::Result<()>>)>,
+}
+
+impl Stdout {
+    pub(crate) fn start() -> io::Result<Self> {
+        let (chunks, of_thread) = mpsc::channel::<(Vec<u8>, oneshot::Sender<io::Result<()>>)>();
+        std::thread::Builder::new()
+            .name(String::from("output"))
+            .spawn(move || {
+                for (chunk, written) in of_thread {
+                    let mut stdout = io::stdout();
+                    let result = stdout.write_all(&chunk).and_then(|()| stdout.flush());
+                    // Nobody waits for it any more when the export was interrupted.
+                    let _ = written.send(result);
+                }
+            })?;
+        Ok(Self { chunks })
+    }
+}
 
 impl Sink for Stdout {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        io::stdout().write_all(bytes)
+        let (written, is_written) = oneshot::channel();
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        self.chunks
+            .send((bytes.to_vec(), written))
+            .map_err(|_| gone())?;
+        is_written.await.map_err(|_| gone())?
     }
 
     async fn finish(&mut self) -> io::Result<()> {
-        io::stdout().flush()
+        Ok(())
     }
 }

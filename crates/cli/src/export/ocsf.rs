@@ -1,7 +1,7 @@
 //! Events of the Open Cybersecurity Schema Framework, a line of JSON each, for a SIEM.
 //!
-//! What the schema has a place for is put there; every column of the record is in `unmapped` besides,
-//! so that nothing is lost. The mapping is a table in docs/export.md.
+//! What the schema has a place for is put there; the columns of the record are in `unmapped` besides,
+//! but for the few long ones that have a place as they are, so that nothing is lost. The mapping is a table in docs/export.md.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -18,6 +18,9 @@ use super::values::{Record, push_json, push_string};
 
 /// The version of the schema.
 pub(crate) const VERSION: &str = "1.8.0";
+
+/// The columns that may be long and have a place of their own, as they are.
+const PLACED: [&str; 3] = ["question_text", "sql_text", "rendered_prompt"];
 
 /// A class of events.
 #[derive(Clone, Copy, Debug)]
@@ -63,11 +66,14 @@ impl Encoder for Ocsf {
         // Behind the last attribute.
         self.line.pop();
         self.line.extend_from_slice(b",\"unmapped\":{");
-        let before: &[u8] = b"\"table\":\"";
-        self.line.extend_from_slice(before);
+        self.line.extend_from_slice(b"\"table\":\"");
         self.line.extend_from_slice(record.table.name().as_bytes());
         self.line.push(b'"');
+        let is_left = |name: &str| record.unread.is_some() || !PLACED.contains(&name);
         for (column, field) in record.own().filter(|(_, field)| field.is_some()) {
+            if !is_left(column.name) {
+                continue;
+            }
             self.line.extend_from_slice(b",\"");
             self.line.extend_from_slice(column.name.as_bytes());
             self.line.extend_from_slice(b"\":");

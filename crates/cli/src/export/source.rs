@@ -18,11 +18,16 @@ use super::values::Record;
 use crate::filter::{Bounds, Filter};
 use crate::pages::fault_of_row;
 use crate::row::RecordId;
+use crate::search::is_timeout;
 
 /// Without it, Postgres may sort all records before it sends the first: an index has their order. And
 /// an export takes as long as it takes.
 const SET_UP: &str =
     "SET LOCAL enable_sort = off; SET LOCAL statement_timeout = 0; SAVEPOINT reading";
+
+/// The largest record that is written whole, in bytes: more than the library writes
+/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)), and as much as `show --json` prints.
+const MAX_BYTES: usize = 144 * 1024 * 1024;
 
 /// How many records are read one by one where one of them cannot be sent.
 const AT_ONCE: i64 = 200;
@@ -39,6 +44,9 @@ const BARE: [usize; 9] = [
     columns::WRITER_ID,
     columns::SEQ,
 ];
+
+/// Why a record is not written whole although Postgres sent it.
+const TOO_LARGE: &str = "it is too large to be read whole: more than 144 MiB";
 
 /// Why an export failed.
 #[derive(Debug)]
@@ -95,7 +103,9 @@ impl<'f> Source<'f> {
         loop {
             match self.stream(connection, output).await {
                 Ok(()) => return Ok(()),
-                Err(Failure::Database(error)) if fault_of_row(&error).is_some() => {}
+                // Whoever cancels the statement wants the export to end.
+                Err(Failure::Database(error))
+                    if fault_of_row(&error).is_some() && !is_timeout(&error) => {}
                 Err(failure) => return Err(failure),
             }
             connection.execute("ROLLBACK TO SAVEPOINT reading").await?;
@@ -137,7 +147,9 @@ impl<'f> Source<'f> {
         connection: &mut PgConnection,
         output: &mut Output<'_, S>,
     ) -> Result<bool, Failure> {
-        let mut query = self.statement(|_, _| {});
+        let mut query = self.statement(|query, _| {
+            query.push(", id");
+        });
         // With ties: those of one id are dealt with together.
         query
             .push(" ORDER BY id FETCH FIRST (")
@@ -166,6 +178,7 @@ impl<'f> Source<'f> {
                     }
                 }
                 Ok(None) => {}
+                Err(error) if is_timeout(&error) => return Err(error.into()),
                 Err(error) => {
                     let why = fault_of_row(&error).ok_or(error)?;
                     connection.execute("ROLLBACK TO SAVEPOINT reading").await?;
@@ -196,7 +209,7 @@ impl<'f> Source<'f> {
             if at > 0 {
                 query.push(" UNION ALL ");
             }
-            query.push(format!("SELECT {} AS table_number, id", number_of(table)));
+            query.push(format!("(SELECT {} AS table_number", number_of(table)));
             push_columns(&mut query, table);
             query.push(format!(" FROM audit.{} WHERE ", table.name()));
             self.filter.push_scanned(&mut query, table);
@@ -205,6 +218,7 @@ impl<'f> Source<'f> {
                 // Keeps the planner from walking along all ids to find a few.
                 query.push(" OFFSET 0");
             }
+            query.push(")");
         }
         query.push(") AS records");
         query
@@ -242,7 +256,7 @@ async fn one(
 ) -> Result<Option<PgRow>, sqlx::Error> {
     let RecordId { table, id } = record;
     let mut query =
-        QueryBuilder::<Postgres>::new(format!("SELECT {} AS table_number, id", number_of(table)));
+        QueryBuilder::<Postgres>::new(format!("SELECT {} AS table_number", number_of(table)));
     for (at, column) in COLUMNS.iter().enumerate() {
         query.push(", ");
         if wanted.contains(&at) {
@@ -261,7 +275,7 @@ async fn one(
         .await
 }
 
-/// Returns the record of a row: its table's number, its id, and the columns.
+/// Returns the record of a row: its table's number, and the columns.
 fn record<'r>(row: &'r PgRow, unread: Option<&'r str>) -> Result<Option<Record<'r>>, sqlx::Error> {
     let number = row.try_get_raw(0)?;
     let number = number.as_bytes().map_err(sqlx::Error::Decode)?;
@@ -275,9 +289,19 @@ fn record<'r>(row: &'r PgRow, unread: Option<&'r str>) -> Result<Option<Record<'
     };
     let mut fields = [None; COLUMNS.len()];
     for (at, field) in fields.iter_mut().enumerate() {
-        let value = row.try_get_raw(at + 2)?;
+        let value = row.try_get_raw(at + 1)?;
         if !value.is_null() {
             *field = Some(value.as_bytes().map_err(sqlx::Error::Decode)?);
+        }
+    }
+    let bytes: usize = fields.iter().flatten().map(|field| field.len()).sum();
+    let mut unread = unread;
+    if bytes > MAX_BYTES {
+        unread = Some(TOO_LARGE);
+        for (at, field) in fields.iter_mut().enumerate() {
+            if !BARE.contains(&at) {
+                *field = None;
+            }
         }
     }
     Ok(Some(Record {
