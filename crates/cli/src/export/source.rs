@@ -20,8 +20,8 @@ use crate::pages::fault_of_row;
 use crate::row::RecordId;
 use crate::search::is_timeout;
 
-/// Without it, Postgres may sort all records before it sends the first: an index has their order. And
-/// an export takes as long as it takes.
+/// Without it, Postgres may sort all records of a table before it sends the first: an index has their
+/// order. And an export takes as long as it takes.
 const SET_UP: &str =
     "SET LOCAL enable_sort = off; SET LOCAL statement_timeout = 0; SAVEPOINT reading";
 
@@ -214,6 +214,8 @@ impl<'f> Source<'f> {
             query.push(format!(" FROM audit.{} WHERE ", table.name()));
             self.filter.push_scanned(&mut query, table);
             self.filter.push_indexed(&mut query, bounds, self.tenant);
+            // Each in the order of its index, so that they can be merged.
+            query.push(" ORDER BY id");
             if self.filter.request.is_some() {
                 // Keeps the planner from walking along all ids to find a few.
                 query.push(" OFFSET 0");

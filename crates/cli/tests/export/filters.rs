@@ -160,3 +160,23 @@ fn login_reads_what_it_may_and_says_why() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(lines(&fs::read(setting.path("auditor")).unwrap()).len(), 9);
 }
+
+#[test]
+fn records_are_sent_as_they_are_read_without_being_sorted_first() {
+    let setting = Setting::start();
+    setting.postgres.psql(
+        "INSERT INTO audit.activities (id, action_type, status, created_at, writer_id, seq, salt)
+        SELECT test_id(1000 + n, now()), 'log', 'succeeded', now(), '00000000-0000-7000-8000-00000000000b', n, '' FROM generate_series(1, 20000) AS n",
+    );
+    setting.postgres.psql("ALTER SYSTEM SET work_mem = '64kB'");
+    setting.postgres.psql("SELECT pg_reload_conf()");
+    let files = || {
+        setting
+            .postgres
+            .psql("SELECT temp_files FROM pg_stat_database WHERE datname = 'audit'")
+    };
+    let before = files();
+    setting.export("csv", "all.csv", &[]);
+    assert_eq!(setting.manifest("all.csv")["records"], 20_025);
+    assert_eq!(files(), before);
+}
