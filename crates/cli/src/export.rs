@@ -176,15 +176,15 @@ async fn export(
     let keys = read_keys(&arguments.key)?;
     let mut connection = database.connect_to_trail().await?;
     check_rights(database, arguments, filter, &mut connection).await?;
-    let begin = |name: &Path| begin_file(name, arguments.force);
-    let mut file = (!is_stdout).then(|| begin(&arguments.output)).transpose()?;
+    let part = |name: &Path| begin_file(name, arguments.force);
+    let mut file = (!is_stdout).then(|| part(&arguments.output)).transpose()?;
     let manifest = arguments.manifest.clone();
     let manifest =
         manifest.or_else(|| (!is_stdout).then(|| with_suffix(&arguments.output, ".manifest.json")));
-    let manifest = manifest.map(|name| begin(&name)).transpose()?;
+    let manifest = manifest.map(|name| part(&name)).transpose()?;
     let proofs = arguments
         .proofs
-        .then(|| begin(&with_suffix(&arguments.output, ".proofs")))
+        .then(|| part(&with_suffix(&arguments.output, ".proofs")))
         .transpose()?;
     let job = Job {
         database,
@@ -199,12 +199,11 @@ async fn export(
     };
     let failed = |error| failure(arguments, error);
     let begun = job.begin(&mut connection).await.map_err(failed)?;
-    let written = match &mut file {
-        Some(file) => job.transfer(&mut connection, &begun, file).await,
-        None => {
-            let mut stdout = Stdout::start().map_err(Error::Runtime)?;
-            job.transfer(&mut connection, &begun, &mut stdout).await
-        }
+    let written = if let Some(file) = &mut file {
+        job.transfer(&mut connection, &begun, file).await
+    } else {
+        let mut stdout = Stdout::start().map_err(Error::Runtime)?;
+        job.transfer(&mut connection, &begun, &mut stdout).await
     };
     let written = written.map_err(failed)?;
     let proofs = match proofs {

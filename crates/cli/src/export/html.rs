@@ -2,6 +2,7 @@
 //!
 //! There is no script in it, and none would run: its policy allows its own style and nothing more.
 
+use std::fmt::Write as _;
 use std::io;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
@@ -53,12 +54,11 @@ fn append(out: &mut Vec<u8>, markup: &Markup) {
 
 /// Indents the records of a story.
 fn levels() -> String {
-    (0..=10)
-        .map(|depth| {
-            let by = 1.25 * f64::from(depth);
-            format!(".depth-{depth} {{ margin-left: {by}rem; }}\n")
-        })
-        .collect()
+    (0..=10).fold(String::new(), |mut levels, depth| {
+        let by = 1.25 * f64::from(depth);
+        let _ = writeln!(levels, ".depth-{depth} {{ margin-left: {by}rem; }}");
+        levels
+    })
 }
 
 /// Returns base64, as a policy names the hash of a style.
@@ -199,16 +199,16 @@ fn row(record: &Record<'_>) -> Row {
         began.push('0');
     }
     began.truncate(23);
-    let took_us = record
+    let between = record
         .time_us(columns::FINISHED_AT)
         .map(|end| end.saturating_sub(began_us));
-    let took_ms = record
+    let told = record
         .number(columns::DURATION_MS)
         .or_else(|| record.number(columns::LATENCY_MS));
     #[expect(clippy::cast_precision_loss, reason = "shown in milliseconds")]
-    let took_ms = took_us
+    let took_ms = between
         .map(|us| us as f64 / 1_000.0)
-        .or(took_ms.map(|ms| ms as f64));
+        .or(told.map(|ms| ms as f64));
     let json = String::from_utf8_lossy(&json).into_owned();
     let mut row = Row::of_json(
         record.table,

@@ -377,3 +377,31 @@ impl Written {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server's task may await it: checked when this is compiled.
+    fn _write_can_be_awaited_by_a_task(
+        connection: &mut PgConnection,
+        job: &Job<'_>,
+        sink: &mut tokio::sync::mpsc::Sender<Vec<u8>>,
+    ) {
+        fn is_send(_: &impl Send) {}
+        is_send(&write(connection, job, sink));
+    }
+
+    #[test]
+    fn each_format_has_a_media_type_of_its_own() {
+        for format in [
+            Format::Csv,
+            Format::Jsonl,
+            Format::Parquet,
+            Format::Ocsf,
+            Format::Html,
+        ] {
+            assert!(format.media_type().contains('/'), "{}", format.name());
+        }
+    }
+}

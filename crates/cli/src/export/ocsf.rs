@@ -373,7 +373,7 @@ impl<'a> Event<'a> {
                 self.database(json!({ "name": "audit trail" }));
             }
             "log" | "system_metric" | "" => {
-                self.is_of(BASE, 99, if action.is_empty() { "Other" } else { action })
+                self.is_of(BASE, 99, if action.is_empty() { "Other" } else { action });
             }
             _ => self.api(99, action, action),
         }

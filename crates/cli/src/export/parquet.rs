@@ -213,7 +213,8 @@ impl Encoder for Parquet {
             match column.ty {
                 Type::Int4 | Type::Int8 => cells.push_number(field.and_then(number)),
                 Type::Time => {
-                    cells.push_number(field.and_then(number).map(|us| us.saturating_add(EPOCH_US)))
+                    let us = field.and_then(number);
+                    cells.push_number(us.map(|us| us.saturating_add(EPOCH_US)));
                 }
                 ty => cells.push_bytes(field.map(|field| bytes_of(ty, field))),
             }

@@ -308,3 +308,26 @@ fn record_that_cannot_be_read_is_told_and_the_others_are_there() {
             .any(|record| record["question_text"] == "text 3")
     );
 }
+
+#[test]
+#[ignore = "for scripts/export-formats, which reads the files with other programs"]
+fn files_are_written_for_other_programs() {
+    let folder = std::env::var("EXPORT_DIR").unwrap();
+    let setting = Setting::start();
+    for format in ["parquet", "csv", "ocsf"] {
+        let name = format!("all.{format}");
+        let words: &[&str] = if format == "ocsf" {
+            &["--where", "reads=yes"]
+        } else {
+            &[]
+        };
+        setting.export(format, &name, words);
+        for name in [name.clone(), format!("{name}.manifest.json")] {
+            fs::copy(
+                setting.path(&name),
+                std::path::Path::new(&folder).join(&name),
+            )
+            .unwrap();
+        }
+    }
+}

@@ -20,7 +20,7 @@ use serde_json::Value;
 use testkit::Postgres;
 use testkit::trail::Folder;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Records of every table and of two tenants; the texts are what attackers and accidents leave.
 const RECORDS: &str = r#"
