@@ -116,4 +116,17 @@ fn proofs_that_cannot_be_made_leave_no_file() {
         stderr(&exported)
     );
     assert_eq!(setting.names(), ["key"]);
+
+    // One of them is not sealed yet: that of the export itself.
+    let key = setting.path("key");
+    setting.succeed(&["seal", "--once", "--key", key.to_str().unwrap()]);
+    let words = [&words[..], &["--where", "reads=yes"]].concat();
+    let exported = setting.command(&words).output().unwrap();
+    assert_eq!(exported.status.code(), Some(2));
+    let told = stderr(&exported);
+    assert!(
+        told.contains("is not covered by the checkpoint yet"),
+        "{told}"
+    );
+    assert_eq!(setting.names(), ["key"]);
 }
