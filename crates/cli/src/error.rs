@@ -68,6 +68,9 @@ pub(crate) enum Error {
     /// The page cannot be served.
     #[error(transparent)]
     Serve(#[from] crate::serve::ServeError),
+    /// There is no export.
+    #[error(transparent)]
+    Export(#[from] crate::export::ExportError),
     /// The address is not to be had.
     #[error("cannot listen on {address}: {source}")]
     Listen {

@@ -6,15 +6,18 @@
 //! not be removed, 2 for an error.
 
 mod arguments;
+mod check_proof;
 mod database;
 mod doctor;
 mod erase;
 mod error;
+mod export;
 mod families;
 mod feed;
 mod filter;
 mod find;
 mod hold;
+mod html;
 mod key;
 mod metrics;
 mod migrate;
@@ -165,8 +168,9 @@ enum Command {
     Verify(verify::Verify),
     Witness(witness::Witness),
     Prove(prove::Prove),
-    CheckProof(prove::CheckProof),
+    CheckProof(check_proof::CheckProof),
     Serve(serve::Serve),
+    Export(export::Export),
     /// Places a legal hold: what it covers is not removed until it is lifted. Or lists all.
     ///
     /// For a login of an auditor or an operator. Recorded in the trail.
@@ -487,7 +491,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         return Ok(ExitCode::SUCCESS);
     }
     if let Command::CheckProof(arguments) = &cli.command {
-        prove::check(arguments)?;
+        check_proof::check(arguments)?;
         return Ok(ExitCode::SUCCESS);
     }
     let url = url.ok_or(Error::NoUrl)?;
@@ -516,6 +520,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         }
         Command::Seal(arguments) => return seal::run(&database, &arguments),
         Command::Serve(arguments) => return serve::run(database, arguments),
+        Command::Export(arguments) => return export::run(&database, &arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
         Command::Spool(_)

@@ -218,7 +218,7 @@ async fn bare(
 }
 
 /// Returns Postgres' error about a value that it cannot process, or that takes it too long.
-fn fault_of_row(error: &sqlx::Error) -> Option<String> {
+pub(crate) fn fault_of_row(error: &sqlx::Error) -> Option<String> {
     let error = error.as_database_error()?;
     let code = error.code()?;
     let concerns_it = ["22", "53200", "54", "57014", "XX"]

@@ -1,4 +1,4 @@
-//! `prove`: writes what proves a record without the database; `check-proof` checks it.
+//! `prove`: writes what proves a record without the database.
 
 use clap::Args;
 use clap::builder::NonEmptyStringValueParser;
@@ -15,8 +15,7 @@ use sqlx::{AssertSqlSafe, Executor as _};
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::checkpoint::{self, Verified};
 use tracing_audit::__program::ledger::entry::Entry;
-use tracing_audit::__program::ledger::evidence::{Checked, Content, Evidence, check_proof};
-use tracing_audit::__program::ledger::images::Image;
+use tracing_audit::__program::ledger::evidence::{Content, Evidence, check_proof};
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::layout::{Columns, TABLES};
 use tracing_audit::__program::ledger::leaf::{TablePrefix, digest, leaf_of};
@@ -28,9 +27,8 @@ use tracing_audit::__program::ledger::tree::{self, Hash, Subtree};
 
 use crate::database::{CATALOG_FIRST, Database, record_reading};
 use crate::error::Error;
-use crate::text::escape_line;
 use crate::verify::log::{ENTRY_COLUMNS, entry_bytes};
-use crate::verify::published::{read_checkpoint, read_key, read_keys};
+use crate::verify::published::{read_checkpoint, read_keys};
 use crate::verify::{binary, nodes};
 
 /// Writes what proves a record, or each of a request, to somebody without the database.
@@ -60,24 +58,6 @@ pub(crate) struct Prove {
     purpose: Option<String>,
 }
 
-/// Checks a proof that `prove` wrote, and prints the record; needs no database.
-///
-/// Exits with 1 when it proves nothing.
-#[derive(Args, Debug)]
-pub(crate) struct CheckProof {
-    /// The proof.
-    file: PathBuf,
-    /// The log's verifier key, or a file with it; with older keys of the log too, the one that signed is found.
-    #[arg(long, value_name = "KEY", required = true)]
-    key: Vec<String>,
-    /// The verifier key of a witness, or a file with it; may be given several times.
-    #[arg(long, value_name = "KEY")]
-    witness_key: Vec<String>,
-    /// How many of the witnesses must have cosigned the checkpoint.
-    #[arg(long, value_name = "N", default_value = "0", hide_default_value = true)]
-    require_witness: usize,
-}
-
 const SET_UP: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
 
 /// The entry of the batch of a writer that begins last up to a seq.
@@ -89,10 +69,10 @@ const ENTRY: &str = "
 
 /// A record that is to be proven.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
-    id: Uuid,
-    writer: Uuid,
-    seq: i64,
+pub(crate) struct Provable {
+    pub(crate) id: Uuid,
+    pub(crate) writer: Uuid,
+    pub(crate) seq: i64,
 }
 
 /// A row of a batch.
@@ -133,18 +113,37 @@ pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Er
             .ok_or(Error::NoCheckpoint)?
             .into_bytes(),
     };
-    let unsigned = |source| Error::Checkpoint { source };
-    let note = Note::parse(&note).map_err(|source| unsigned(source.into()))?;
-    let verified = checkpoint::verify_note(&note, &keys, &[]).map_err(unsigned)?;
     begin(&mut connection).await.map_err(failed)?;
     let wanted = wanted(&mut connection, arguments).await.map_err(failed)?;
+    connection.execute("ROLLBACK").await.map_err(failed)?;
     if wanted.is_empty() {
         return Err(Error::NothingFound(String::from("no such record")));
     }
+    let write = |id, proof: &[u8]| write_proof(arguments.out.as_deref(), id, proof);
+    let count = prove_each(database, &mut connection, &note, &keys, wanted, write).await?;
+    if let Some(folder) = &arguments.out {
+        writeln!(io::stdout(), "{count} proofs in {}", folder.display())?;
+    }
+    Ok(())
+}
+
+/// Proves each of these records under a checkpoint, and hands over the proofs. Returns their number.
+pub(crate) async fn prove_each(
+    database: &Database,
+    connection: &mut PgConnection,
+    note: &[u8],
+    keys: &[Vkey],
+    mut left: Vec<Provable>,
+    mut write: impl FnMut(Uuid, &[u8]) -> Result<(), Error>,
+) -> Result<usize, Error> {
+    let failed = |source| database.read_error(source);
+    let unsigned = |source| Error::Checkpoint { source };
+    let note = Note::parse(note).map_err(|source| unsigned(source.into()))?;
+    let verified = checkpoint::verify_note(&note, keys, &[]).map_err(unsigned)?;
+    begin(connection).await.map_err(failed)?;
     let mut count = 0;
-    let mut left = wanted;
     while let Some(first) = left.first().copied() {
-        let sealed = sealed(&mut connection, first).await.map_err(failed)?;
+        let sealed = sealed(connection, first).await.map_err(failed)?;
         let Some(sealed) = sealed.filter(|sealed| sealed.index < verified.checkpoint.head.size)
         else {
             return Err(Error::NothingFound(format!(
@@ -152,7 +151,7 @@ pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Er
                 first.id
             )));
         };
-        let in_batch = |record: &Wanted| {
+        let in_batch = |record: &Provable| {
             record.writer == sealed.writer
                 && (sealed.first_seq..=sealed.last_seq).contains(&record.seq)
         };
@@ -161,22 +160,20 @@ pub(crate) async fn run(database: &Database, arguments: &Prove) -> Result<(), Er
             .filter(|record| in_batch(record))
             .map(|record| record.id)
             .collect();
-        let proofs = prove_batch(&mut connection, &sealed, &ids, &verified, &note, &keys)
+        let proofs = prove_batch(connection, &sealed, &ids, &verified, &note, keys)
             .await
             .map_err(failed)?;
         if proofs.len() < ids.len() {
             return Err(Error::NotProven);
         }
         for (id, proof) in proofs {
-            write_proof(arguments.out.as_deref(), id, proof.as_bytes())?;
+            write(id, proof.as_bytes())?;
             count += 1;
         }
         left.retain(|record| !in_batch(record));
     }
-    if let Some(folder) = &arguments.out {
-        writeln!(io::stdout(), "{count} proofs in {}", folder.display())?;
-    }
-    Ok(())
+    connection.execute("ROLLBACK").await.map_err(failed)?;
+    Ok(count)
 }
 
 async fn begin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
@@ -192,7 +189,7 @@ async fn begin(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
 async fn wanted(
     connection: &mut PgConnection,
     arguments: &Prove,
-) -> Result<Vec<Wanted>, sqlx::Error> {
+) -> Result<Vec<Provable>, sqlx::Error> {
     let mut wanted = Vec::new();
     for table in Table::ALL {
         let condition = match arguments.id {
@@ -210,7 +207,7 @@ async fn wanted(
             .await?;
         wanted.extend(
             rows.into_iter()
-                .map(|(id, writer, seq)| Wanted { id, writer, seq }),
+                .map(|(id, writer, seq)| Provable { id, writer, seq }),
         );
     }
     Ok(wanted)
@@ -218,7 +215,7 @@ async fn wanted(
 
 async fn sealed(
     connection: &mut PgConnection,
-    record: Wanted,
+    record: Provable,
 ) -> Result<Option<Sealed>, sqlx::Error> {
     let query = format!(
         "{ENTRY} WHERE b.writer_id = '{}' AND b.first_seq <= {} ORDER BY b.first_seq DESC LIMIT 1",
@@ -477,118 +474,4 @@ fn write_proof(folder: Option<&Path>, id: Uuid, proof: &[u8]) -> Result<(), Erro
     let path = folder.join(format!("{id}.tlog-proof"));
     let written = std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, proof));
     written.map_err(|source| Error::WriteFile { path, source })
-}
-
-/// Checks a proof, and prints what it proves.
-pub(crate) fn check(arguments: &CheckProof) -> Result<(), Error> {
-    let keys = read_keys(&arguments.key)?;
-    let witnesses = arguments
-        .witness_key
-        .iter()
-        .map(|key| read_key(key))
-        .collect::<Result<Vec<_>, _>>()?;
-    let bytes = std::fs::read(&arguments.file).map_err(|source| Error::ReadFile {
-        path: arguments.file.clone(),
-        source,
-    })?;
-    let checked =
-        check_proof(&bytes, &keys, &witnesses, arguments.require_witness).map_err(|source| {
-            Error::NoProof {
-                path: arguments.file.clone(),
-                source: Box::new(source),
-            }
-        })?;
-    print(&checked).map_err(Error::from)
-}
-
-fn print(checked: &Checked) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    let row = &checked.row;
-    writeln!(out, "audit.{} is as it was recorded:", row.columns.table)?;
-    let core = row.core_values().unwrap_or_default();
-    let content = row.content_values().ok().flatten();
-    for (name, image) in core.into_iter().chain(content.iter().flatten().copied()) {
-        if let Some(value) = value(name, image) {
-            writeln!(out, "  {name}: {}", escape_line(&value))?;
-        }
-    }
-    if content.is_none() {
-        // Whoever hands a proof on can leave the content out.
-        writeln!(
-            out,
-            "  its content is not in the proof: it was erased, or left out"
-        )?;
-    }
-    let head = checked.verified.checkpoint.head;
-    writeln!(
-        out,
-        "entry {} of the log {}, by the checkpoint of {} entries, seen by {} of the witnesses",
-        checked.index,
-        escape_line(&checked.verified.checkpoint.origin),
-        head.size,
-        checked.verified.cosignatures.len()
-    )
-}
-
-/// Returns a value as text; `None` for NULL.
-fn value(column: &str, image: Image<'_>) -> Option<String> {
-    let bytes = image?;
-    let number = || bytes.try_into().map(i64::from_be_bytes).ok();
-    Some(match column {
-        "id" | "writer_id" | "tenant_id" | "parent_id" | "agent_id" | "llm_session_id"
-        | "datasource_id" | "record_id" => {
-            Uuid::from_slice(bytes).map_or_else(|_| hex(bytes), |id| id.to_string())
-        }
-        "started_at" | "created_at" | "finished_at" => number().map_or_else(|| hex(bytes), time),
-        "seq" | "duration_ms" | "latency_ms" => {
-            number().map_or_else(|| hex(bytes), |n| n.to_string())
-        }
-        "row_count"
-        | "rows_affected"
-        | "prompt_template_version"
-        | "input_token_count"
-        | "output_token_count" => bytes
-            .try_into()
-            .map_or_else(|_| hex(bytes), |n| i32::from_be_bytes(n).to_string()),
-        "salt" | "frame" => hex(bytes),
-        // Behind the version of its binary format.
-        "metadata" => String::from_utf8_lossy(bytes.get(1..)?).into_owned(),
-        "problems" | "redactions" => texts(bytes),
-        _ => String::from_utf8_lossy(bytes).into_owned(),
-    })
-}
-
-/// Returns a time that is stored as microseconds since 2000.
-fn time(microseconds: i64) -> String {
-    const EPOCH_US: i64 = 946_684_800_000_000;
-    /// The first that has a year of five digits.
-    const END_US: u64 = 253_402_300_800_000_000;
-    let since_1970 = u64::try_from(microseconds.saturating_add(EPOCH_US));
-    let Some(since_1970) = since_1970.ok().filter(|since| *since < END_US) else {
-        return format!("{microseconds} microseconds after 2000-01-01T00:00:00Z");
-    };
-    let at = std::time::UNIX_EPOCH + std::time::Duration::from_micros(since_1970);
-    humantime::format_rfc3339_micros(at).to_string()
-}
-
-/// Returns the elements of a list of texts.
-fn texts(array: &[u8]) -> String {
-    let mut rest = array.get(20..).unwrap_or_default();
-    let mut texts = Vec::new();
-    while let Some((length, after)) = rest.split_first_chunk() {
-        let length = usize::try_from(i32::from_be_bytes(*length)).unwrap_or_default();
-        let Some((text, after)) = after.split_at_checked(length) else {
-            break;
-        };
-        texts.push(String::from_utf8_lossy(text).into_owned());
-        rest = after;
-    }
-    texts.join("; ")
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut hex, byte| {
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }

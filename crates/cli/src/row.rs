@@ -42,6 +42,37 @@ pub(crate) struct Row {
 }
 
 impl Row {
+    /// Returns the row of its JSON, as Postgres writes it, and of its metadata as a JSON text.
+    pub(crate) fn of_json(
+        table: Table,
+        json: String,
+        metadata: &str,
+        began: (String, i64),
+        took_ms: Option<f64>,
+    ) -> Self {
+        let fields: Result<BTreeMap<String, &RawValue>, _> = serde_json::from_str(metadata);
+        let metadata = match fields {
+            Ok(fields) => fields
+                .into_iter()
+                .map(|(name, value)| (name, value.get().to_owned()))
+                .collect(),
+            Err(_) => BTreeMap::from([(String::from("metadata"), metadata.to_owned())]),
+        };
+        Self {
+            table,
+            began: began.0,
+            began_us: began.1,
+            took_ms,
+            metadata,
+            unread: None,
+            learned_user: None,
+            tenant_key: None,
+            lengths: BTreeMap::new(),
+            columns: columns(&json),
+            json,
+        }
+    }
+
     /// Returns the text of a column; `None` if it is null or the table has no such column.
     pub(crate) fn text(&self, column: &str) -> Option<&str> {
         self.columns.get(column)?.as_str()

@@ -264,6 +264,7 @@ impl Search<'_> {
                     .push_bind(many)
                     .push(") ROWS WITH TIES)");
             }
+            query.push(")");
         }
         query
             // With ties: two records of different tables may have one id, if one of them is forged.

@@ -24,7 +24,6 @@ mod record;
 mod request;
 mod seals;
 mod session;
-mod sql;
 mod state;
 mod tally;
 mod trail;

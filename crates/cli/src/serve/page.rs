@@ -3,11 +3,11 @@
 //! Whatever comes from the trail was typed by somebody who may be hostile. It is always a text, never
 //! HTML: maud escapes it, and [`visible`] shows the characters that would reorder or hide text.
 
-use maud::{DOCTYPE, Markup, PreEscaped, html};
+use maud::{DOCTYPE, Markup, html};
 
 use super::viewer::{Access, Viewer};
 use crate::filter::encode;
-use crate::text::is_harmful;
+pub(super) use crate::html::{line, outcome, time, visible};
 
 /// The pages in the head, with their addresses.
 const PAGES: [(&str, &str); 7] = [
@@ -71,58 +71,6 @@ fn who(viewer: &Viewer) -> Markup {
             button type="submit" { "Log out" }
         }
     }
-}
-
-/// Shows a text; characters that would reorder or hide text are shown by their numbers.
-pub(super) fn visible(text: &str) -> Markup {
-    let is_shown = |c: char| !is_harmful(c) || matches!(c, '\n' | '\t');
-    if text.chars().all(is_shown) {
-        return html! { (text) };
-    }
-    let mut out = String::with_capacity(text.len() + 64);
-    let mut from = 0;
-    for (at, c) in text.char_indices().filter(|(_, c)| !is_shown(*c)) {
-        out.push_str(&html! { (text[from..at]) }.into_string());
-        let number = format!("U+{:04X}", u32::from(c));
-        out.push_str(&html! { span.unseen { (number) } }.into_string());
-        from = at + c.len_utf8();
-    }
-    out.push_str(&html! { (text[from..]) }.into_string());
-    PreEscaped(out)
-}
-
-/// Shows a text on one line: white space as blanks, cut after so many characters.
-pub(super) fn line(text: &str, chars: usize) -> Markup {
-    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    match words.char_indices().nth(chars) {
-        Some((at, _)) => html! { (visible(&words[..at])) "…" },
-        None => visible(&words),
-    }
-}
-
-/// Shows a time in UTC, `YYYY-MM-DD HH:MM:SS.mmm`; the script adds the viewer's own zone.
-pub(super) fn time(utc: &str) -> Markup {
-    let is_usual = utc.len() == 23 && utc.is_ascii();
-    let instant = format!("{}Z", utc.replace(' ', "T"));
-    html! {
-        @if is_usual {
-            time datetime=(instant) { (utc) span.zone { " UTC" } }
-        } @else {
-            (visible(utc)) span.zone { " UTC" }
-        }
-    }
-}
-
-/// Shows an outcome, by a word and a sign that needs no colour.
-pub(super) fn outcome(status: &str) -> Markup {
-    let (class, sign) = match status {
-        "succeeded" => ("good", "✓"),
-        "failed" => ("bad", "✗"),
-        "rejected" => ("bad", "⊘"),
-        "cancelled" => ("soft", "–"),
-        _ => ("soft", "?"),
-    };
-    html! { span class={ "outcome " (class) } { span.sign aria-hidden="true" { (sign) } " " (visible(status)) } }
 }
 
 /// Returns a link to the trail, filtered by one value.

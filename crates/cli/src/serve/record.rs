@@ -15,13 +15,11 @@ use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{line, outcome, page, request_address, session_address, time, visible};
 use super::seals::Seals;
-use super::sql::highlighted;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::database::Scope;
-use crate::families::Told;
+pub(super) use crate::html::texts;
 use crate::pages::{Extent, Pages, size_of};
-use crate::record::entries;
 use crate::row::{RecordId, Row};
 
 /// The largest row that is shown as it is stored, in bytes; a larger one can be downloaded.
@@ -181,35 +179,4 @@ pub(super) fn sessions(row: &Row) -> impl Iterator<Item = (&'static str, &str)> 
     // One that was cut when it was read is none.
     let is_whole = |id: &&str| !id.is_empty() && id.len() <= 1_000;
     both.filter_map(move |(label, column)| Some((label, row.text(column).filter(is_whole)?)))
-}
-
-/// Shows the texts of a record, each with its label.
-pub(super) fn texts(row: &Row) -> Markup {
-    let mut told = Told::of(row);
-    if let Some(told) = &mut told {
-        told.cut_words();
-    }
-    html! {
-        @for entry in entries(row, told.as_ref(), "in the row as it is stored") {
-            @let is_short = is_short(&entry.text) && entry.label != "sql";
-            div.entry.short[is_short].bad[matches!(entry.label, "error" | "problems" | "incomplete")] {
-                div.label { (entry.label) }
-                @if entry.label == "sql" {
-                    pre tabindex="0" { (highlighted(&entry.text)) }
-                } @else if is_short {
-                    div { (visible(&entry.text)) }
-                } @else {
-                    pre tabindex="0" { (visible(&entry.text)) }
-                }
-                @if let Some(more) = entry.length.map(|length| length.saturating_sub(entry.text.chars().count())).filter(|more| *more > 0) {
-                    p.soft { "… " (crate::text::grouped(i64::try_from(more).unwrap_or(i64::MAX))) " more characters, in the row as it is stored." }
-                }
-            }
-        }
-    }
-}
-
-/// Whether a text fits on a line beside its label.
-fn is_short(text: &str) -> bool {
-    text.len() <= 120 && !text.contains('\n')
 }

@@ -21,12 +21,11 @@ use super::record::sessions;
 use super::seals::Seals;
 use super::viewer::{Access, Reading, Viewer};
 use crate::STATUSES;
-use crate::families::Told;
 use crate::filter::Filter;
+pub(super) use crate::html::{kind, what};
 use crate::pages::{Extent, Pages};
-use crate::row::{Row, word};
+use crate::row::Row;
 use crate::search::{End, Found, Place, Search};
-use crate::tail::summary;
 
 /// How many records a page shows.
 const LIMIT: usize = 50;
@@ -237,20 +236,6 @@ pub(super) fn table_rows(rows: &[Row], seals: &Seals) -> Markup {
                 }
             }
         }
-    }
-}
-
-/// Returns what a record is, as a word: the family of an event.
-pub(super) fn kind(row: &Row) -> Markup {
-    let family = row.text("action_type").filter(|family| !family.is_empty());
-    line(family.unwrap_or_else(|| word(row.table.kind())), 40)
-}
-
-/// Returns what a record is about.
-pub(super) fn what(row: &Row) -> String {
-    match Told::of(row) {
-        Some(told) => told.words,
-        None => summary(row),
     }
 }
 

@@ -1,0 +1,119 @@
+//! What it costs to hand over the trail: `export`, beside what psql writes of the same rows. See `benches/README.md`.
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+#![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
+#![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use testkit::Postgres;
+use testkit::benches::{self, Folder};
+
+/// Query runs of eleven months, as many activities for every two of them.
+const FILL: &str = r#"
+    SELECT audit.ensure_partition(t, now() - make_interval(months => m)) FROM unnest(audit.record_tables()) AS t, generate_series(0, 11) AS m;
+    CREATE TEMP TABLE source AS SELECT n, now() - interval '330 days' * (1 - n::float8 / $rows) AS at, md5((-n)::text) AS hash
+        FROM generate_series(0, $rows - 1) AS n;
+    CREATE FUNCTION pg_temp.record_id(at timestamptz, hash text) RETURNS uuid LANGUAGE sql AS $$
+        SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(hash, 1, 3) || '8' || substr(hash, 4, 15))::uuid $$;
+    INSERT INTO audit.query_runs (id, tenant_id, user_id, user_role, request_id, trace_id, span_id, service_name, question_text, sql_text,
+        sql_summary, row_count, status, started_at, finished_at, duration_ms, metadata, writer_id, seq, salt)
+    SELECT pg_temp.record_id(at, hash), md5('tenant')::uuid, 'ana.petrova@example.com', 'analyst', md5((n / 5)::text), md5((n / 5)::text),
+        substr(hash, 1, 16), 'bench', 'How many invoices were paid in the last quarter by customers in the north?',
+        'SELECT count(*) FROM invoices i JOIN customers c ON c.id = i.customer_id WHERE c.region = ''north'' AND i.paid_at >= now() - interval ''3 months'' GROUP BY c.segment ORDER BY 1 DESC LIMIT 100',
+        'SELECT invoices customers', n % 1000, 'succeeded', at, at + interval '30 ms', 30,
+        jsonb_build_object('dialect', 'postgresql', 'bytes_read', n), md5('writer')::uuid, n + 1, decode(hash, 'hex')
+    FROM source WHERE n % 3 < 2;
+    INSERT INTO audit.activities (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, status, created_at,
+        latency_ms, metadata, writer_id, seq, salt)
+    SELECT pg_temp.record_id(at, hash), md5('tenant')::uuid, 'bo', md5((n / 5)::text), 'bench', 'http_request', 'http.route', '/orders/{id}',
+        'succeeded', at, 12, '{"http.request.method": "GET", "url.path": "/orders/7", "http.response.status_code": 200}', md5('writer')::uuid,
+        n + 1, decode(hash, 'hex')
+    FROM source WHERE n % 3 = 2;
+    ANALYZE;"#;
+
+/// What psql writes: all columns of the two tables that have rows, each in the order of its ids.
+const COPIES: [&str; 2] = ["query_runs", "activities"];
+
+fn main() {
+    let rows = std::env::var("READING_ROWS").map_or(1_000_000, |rows| {
+        let rows = rows.replace('_', "");
+        rows.parse::<u64>().expect("READING_ROWS is a number")
+    });
+    let rows = if benches::is_short() { 20_000 } else { rows };
+    let postgres = Postgres::start_with(&["max_wal_size=8GB", "synchronous_commit=off"]);
+    tracing_audit::migrate(&postgres.url()).expect("the tables can be made");
+    postgres.psql(&FILL.replace("$rows", &rows.to_string()));
+    let folder = Folder::new();
+    let ways = ["psql \\copy", "csv", "jsonl", "parquet", "ocsf"];
+    let mut sizes = [0; 5];
+    let rates = benches::alternate(&ways, |way| {
+        let file = folder.0.join("file");
+        let begun = Instant::now();
+        if *way == ways[0] {
+            copy(&postgres, &file);
+        } else {
+            export(&postgres, way, &file);
+        }
+        let took = begun.elapsed().as_secs_f64();
+        let at = ways.iter().position(|known| known == way).unwrap_or(0);
+        sizes[at] = fs::metadata(&file).expect("the file is there").len();
+        rows as f64 / took
+    });
+    println!("\nrows a second, of {rows}");
+    benches::row(
+        "",
+        &["median", "quartiles", "/ \\copy", "MB"].map(str::to_owned),
+    );
+    for ((name, of_way), size) in ways.iter().zip(&rates).zip(sizes) {
+        let cells = [
+            format!("{:.0}", benches::median(of_way)),
+            benches::quartiles(of_way),
+            format!(
+                "{:.2}",
+                benches::paired(of_way, &rates[0], |ours, peer| ours / peer)
+            ),
+            format!("{:.0}", size as f64 / 1e6),
+        ];
+        benches::row(name, &cells);
+    }
+}
+
+/// Lets psql write the rows of one table after those of the other, as CSV.
+fn copy(postgres: &Postgres, file: &std::path::Path) {
+    let file = file.display();
+    for (at, table) in COPIES.iter().enumerate() {
+        let copy = format!("COPY (SELECT * FROM audit.{table} ORDER BY id) TO STDOUT (FORMAT csv)");
+        let mut psql = postgres.of_account("psql");
+        psql.args(["-qX", "-c", &copy, &postgres.url()]);
+        let to = fs::OpenOptions::new()
+            .create(true)
+            .append(at > 0)
+            .write(at == 0)
+            .truncate(at == 0)
+            .open(file.to_string())
+            .expect("the file can be written");
+        let status = psql.stdout(to).status().expect("psql can be started");
+        assert!(status.success());
+    }
+}
+
+fn export(postgres: &Postgres, format: &str, file: &std::path::Path) {
+    let status = Command::new(env!("CARGO_BIN_EXE_tracing-audit"))
+        .env("AUDIT_DATABASE_URL", postgres.url())
+        .args([
+            "export",
+            "--format",
+            format,
+            "--purpose",
+            "a bench",
+            "--force",
+            "--output",
+        ])
+        .arg(file)
+        .stderr(Stdio::null())
+        .status()
+        .expect("the program can be started");
+    assert!(status.success());
+}

@@ -1,0 +1,407 @@
+//! An export: recorded before its first byte, and again when it has ended.
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::types::Uuid;
+use tracing_audit::__program::Table;
+
+use super::csv::Csv;
+use super::encoder::Encoder;
+use super::html::{About, Html};
+use super::jsonl::Jsonl;
+use super::ocsf::Ocsf;
+use super::output::{Output, Place, Sink, Tally};
+use super::parquet::Parquet;
+use super::sealed::Sealed;
+use super::source::{Failure, Source};
+use crate::database::{Database, Scope, begin, record_reading};
+use crate::error::Error;
+use crate::filter::{Filter, FilterError};
+use crate::outline::Outline;
+use crate::pages::{Extent, Pages};
+use crate::tree;
+
+/// A format of an export.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// A table, which a spreadsheet opens without running formulas.
+    Csv,
+    /// A line of JSON for each record, as `show --json` prints it.
+    Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// Events of the Open Cybersecurity Schema Framework, a line of JSON each.
+    Ocsf,
+    /// One file to read in a browser, or to print.
+    Html,
+}
+
+impl Format {
+    /// Returns its name, which is the usual ending of such a file but for `ocsf`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Csv => "csv",
+            Self::Jsonl => "jsonl",
+            Self::Parquet => "parquet",
+            Self::Ocsf => "ocsf",
+            Self::Html => "html",
+        }
+    }
+
+    /// Returns its media type.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for downloads of the page"))]
+    pub(crate) fn media_type(self) -> &'static str {
+        match self {
+            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::Jsonl | Self::Ocsf => "application/x-ndjson",
+            Self::Parquet => "application/vnd.apache.parquet",
+            Self::Html => "text/html; charset=utf-8",
+        }
+    }
+}
+
+/// What is exported, for whom.
+#[derive(Clone, Debug)]
+pub(crate) struct Job<'a> {
+    pub(crate) database: &'a Database,
+    /// As whom the trail is read: with the filter's tenant, if it has one.
+    pub(crate) scope: Scope<'a>,
+    pub(crate) filter: &'a Filter,
+    pub(crate) format: Format,
+    pub(crate) purpose: &'a str,
+    /// What else is recorded of the reader.
+    pub(crate) reader: Map<String, Value>,
+    /// Whether CSV has fields that begin like formulas as they are.
+    pub(crate) is_raw: bool,
+    /// How many records may be proven, if they are.
+    pub(crate) most_proven: Option<usize>,
+    /// Whether progress is shown on a terminal.
+    pub(crate) is_shown: bool,
+}
+
+/// An export that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    /// The event that tells of it.
+    pub(crate) event: Uuid,
+    pub(crate) at: String,
+    /// The login, the database, and the version of its server.
+    pub(crate) login: String,
+    pub(crate) database: String,
+    pub(crate) server: String,
+}
+
+/// An export whose bytes were all handed over.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) tally: Tally,
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+    pub(crate) ended: String,
+    /// What is known of the ledger, or why nothing is.
+    pub(crate) sealed: Result<Sealed, &'static str>,
+    /// The records that are to be proven.
+    pub(crate) places: Vec<Place>,
+    /// Whether all records are of one snapshot.
+    pub(crate) is_one_snapshot: bool,
+}
+
+/// Why nothing, or not all, was exported.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum JobError {
+    /// The trail cannot be read, or the export not be recorded.
+    #[error(transparent)]
+    Trail(#[from] Error),
+    /// There are no such records.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+    /// What was written to.
+    #[error("{0}")]
+    Output(#[source] std::io::Error),
+    /// They are too many to be proven.
+    #[error("there are more than {0} such records, which is the most that are proven at once")]
+    TooManyProofs(usize),
+}
+
+/// Exports: records that it begins, hands over all bytes, and records that it ended. On an error,
+/// what was handed over is not whole.
+#[expect(dead_code, reason = "for downloads of the page")]
+pub(crate) async fn write<S: Sink>(
+    connection: &mut PgConnection,
+    job: &Job<'_>,
+    sink: &mut S,
+) -> Result<Written, JobError> {
+    let begun = job.begin(connection).await?;
+    let written = job.transfer(connection, &begun, sink).await?;
+    job.end(connection, &begun, &written).await?;
+    Ok(written)
+}
+
+/// Returns the time, as it is recorded.
+pub(crate) fn now() -> String {
+    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+}
+
+impl Job<'_> {
+    /// Records that the export begins.
+    pub(crate) async fn begin(&self, connection: &mut PgConnection) -> Result<Begun, JobError> {
+        let read = |source| self.database.read_error(source);
+        // What is no filter is told before anything is recorded.
+        let (mut transaction, _) = begin(connection, self.scope).await.map_err(read)?;
+        self.filter.bounds(&mut transaction).await.map_err(read)??;
+        let (login, database, server): (String, String, String) = sqlx::query_as(
+            "SELECT session_user::text, current_database()::text, current_setting('server_version')",
+        )
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(read)?;
+        transaction.rollback().await.map_err(read)?;
+        let at = now();
+        let details = json!({ "begun": at });
+        let event = self.record(connection, details).await?;
+        Ok(Begun {
+            event,
+            at,
+            login,
+            database,
+            server,
+        })
+    }
+
+    /// Records that the export ended, and what was exported. Returns the event.
+    pub(crate) async fn end(
+        &self,
+        connection: &mut PgConnection,
+        begun: &Begun,
+        written: &Written,
+    ) -> Result<Uuid, Error> {
+        let details = json!({
+            "begun": begun.at,
+            "began_as": begun.event.to_string(),
+            "ended": written.ended,
+            "records": written.tally.total(),
+            "unread": written.tally.unread,
+            "bytes": written.bytes,
+            "sha256": written.sha256,
+        });
+        self.record(connection, details).await
+    }
+
+    async fn record(
+        &self,
+        connection: &mut PgConnection,
+        mut details: Value,
+    ) -> Result<Uuid, Error> {
+        if let Some(fields) = details.as_object_mut() {
+            fields.extend(self.reader.clone());
+            fields.insert(String::from("page"), json!("export"));
+            fields.insert(String::from("format"), json!(self.format.name()));
+            fields.insert(String::from("filter"), json!(self.filter.query()));
+        }
+        let tenant = self.filter.tenant.as_deref().or(self.scope.tenant());
+        record_reading(
+            self.database,
+            connection,
+            self.purpose,
+            self.filter.request.as_deref(),
+            tenant,
+            Some(&details.to_string()),
+        )
+        .await
+    }
+
+    /// Hands over all bytes of the export.
+    pub(crate) async fn transfer<S: Sink>(
+        &self,
+        connection: &mut PgConnection,
+        begun: &Begun,
+        sink: &mut S,
+    ) -> Result<Written, JobError> {
+        let encoder = self.encoder(begun).map_err(JobError::Output)?;
+        let mut output = Output::new(encoder, sink, self.is_shown);
+        output.places = self.most_proven.map(|most| (most, Vec::new()));
+        let is_story = self.is_story();
+        let read = if is_story {
+            self.read_story(connection, &mut output).await
+        } else {
+            self.read_all(connection, &mut output).await
+        };
+        let unknown = read.map_err(|failure| self.failed(failure))?;
+        let places = output.places.take().map(|(_, places)| places);
+        let places = places.unwrap_or_default();
+        if let Some(most) = self.most_proven.filter(|most| places.len() > *most) {
+            return Err(JobError::TooManyProofs(most));
+        }
+        let sha256 = output.end().await.map_err(JobError::Output)?;
+        Ok(Written {
+            tally: output.tally,
+            bytes: output.bytes,
+            sha256,
+            ended: now(),
+            sealed: output.sealed.take().ok_or(unknown),
+            places,
+            is_one_snapshot: !is_story,
+        })
+    }
+
+    fn failed(&self, failure: Failure) -> JobError {
+        match failure {
+            Failure::Database(source) => self.database.read_error(source).into(),
+            Failure::Output(source) => JobError::Output(source),
+        }
+    }
+
+    /// Whether the records are those of a request, which are shown as its story.
+    fn is_story(&self) -> bool {
+        let of_request = Filter {
+            request: self.filter.request.clone(),
+            tenant: self.filter.tenant.clone(),
+            ..Filter::default()
+        };
+        self.format == Format::Html && self.filter.request.is_some() && *self.filter == of_request
+    }
+
+    fn encoder(&self, begun: &Begun) -> std::io::Result<Box<dyn Encoder>> {
+        Ok(match self.format {
+            Format::Csv => Box::new(Csv::new(self.is_raw)),
+            Format::Jsonl => Box::new(Jsonl::default()),
+            Format::Ocsf => Box::new(Ocsf::default()),
+            Format::Parquet => Box::new(Parquet::new()?),
+            Format::Html => Box::new(Html::new(self.about(begun))),
+        })
+    }
+
+    /// Returns what the head of an HTML file says.
+    fn about(&self, begun: &Begun) -> About {
+        let title = match &self.filter.request {
+            Some(request) if self.is_story() => format!("Request {request}"),
+            _ => String::from("Records of the trail"),
+        };
+        let mut facts = vec![
+            ("exported", begun.at.clone()),
+            ("by", begun.login.clone()),
+            ("why", self.purpose.to_owned()),
+            ("database", begun.database.clone()),
+            ("recorded as", begun.event.to_string()),
+        ];
+        facts.extend(
+            self.filter
+                .values()
+                .into_iter()
+                .map(|(name, value)| (name, value.to_owned())),
+        );
+        About { title, facts }
+    }
+
+    /// Reads all records in one snapshot. Returns why nothing is known of the ledger, if so.
+    async fn read_all<S: Sink>(
+        &self,
+        connection: &mut PgConnection,
+        output: &mut Output<'_, S>,
+    ) -> Result<&'static str, Failure> {
+        let (mut transaction, _) = begin(connection, self.scope).await?;
+        let bounds = self.filter.bounds(&mut transaction).await?;
+        let bounds = bounds.map_err(|error| sqlx::Error::Configuration(error.into()))?;
+        let tenant = match &self.filter.tenant {
+            Some(key) => {
+                sqlx::query_scalar("SELECT audit.tenant_uuid($1)")
+                    .bind(key)
+                    .persistent(false)
+                    .fetch_one(&mut *transaction)
+                    .await?
+            }
+            None => None,
+        };
+        let unknown = look_at_ledger(&mut transaction, output).await?;
+        output.begin()?;
+        let mut source = Source::new(self.filter, bounds, tenant);
+        source.read(&mut transaction, output).await?;
+        transaction.rollback().await?;
+        Ok(unknown)
+    }
+
+    /// Reads the story of a request, as a tree. Returns why nothing is known of the ledger, if so.
+    async fn read_story<S: Sink>(
+        &self,
+        connection: &mut PgConnection,
+        output: &mut Output<'_, S>,
+    ) -> Result<&'static str, Failure> {
+        let (mut transaction, _) = begin(connection, self.scope).await?;
+        let unknown = look_at_ledger(&mut transaction, output).await?;
+        transaction.rollback().await?;
+        let request = self.filter.request.as_deref().unwrap_or_default();
+        let outline = Outline::of_request(connection, self.scope, request).await?;
+        output.begin()?;
+        output.outline(&outline);
+        let places = tree::places(&outline.nodes, None);
+        let mut pages = Pages::new(places.iter().map(|place| place.node.record), Extent::Whole);
+        let mut places = places.iter();
+        while let Some(rows) = pages.next(connection, self.scope).await? {
+            for mut row in rows {
+                outline.tell_learned(&mut row);
+                // A record that was removed meanwhile is left out.
+                if let Some(place) = places.by_ref().find(|place| row.is(place.node.record)) {
+                    output.row(&row, place.node.record.id, place.depth);
+                }
+                output.send_if_full().await?;
+            }
+        }
+        Ok(unknown)
+    }
+}
+
+/// Reads what is known of the ledger, in a transaction that has begun; returns why nothing is, if so.
+async fn look_at_ledger<S: Sink>(
+    connection: &mut PgConnection,
+    output: &mut Output<'_, S>,
+) -> Result<&'static str, sqlx::Error> {
+    match Sealed::read(connection).await? {
+        Ok(sealed) => {
+            output.sealed = Some(sealed);
+            Ok("")
+        }
+        Err(why) => Ok(why),
+    }
+}
+
+impl Written {
+    /// Returns the number of records of each table.
+    pub(crate) fn by_table(&self) -> Map<String, Value> {
+        Table::ALL
+            .iter()
+            .zip(self.tally.by_table)
+            .map(|(table, count)| (table.name().to_owned(), json!(count)))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server's task may await it: checked when this is compiled.
+    fn _write_can_be_awaited_by_a_task(
+        connection: &mut PgConnection,
+        job: &Job<'_>,
+        sink: &mut tokio::sync::mpsc::Sender<Vec<u8>>,
+    ) {
+        fn is_send(_: &impl Send) {}
+        is_send(&write(connection, job, sink));
+    }
+
+    #[test]
+    fn each_format_has_a_media_type_of_its_own() {
+        for format in [
+            Format::Csv,
+            Format::Jsonl,
+            Format::Parquet,
+            Format::Ocsf,
+            Format::Html,
+        ] {
+            assert!(format.media_type().contains('/'), "{}", format.name());
+        }
+    }
+}
