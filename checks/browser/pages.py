@@ -32,6 +32,10 @@ PATIENCE = 20
 PAGES = {
     "trail": ("/?text=kilometre", "What does a kilometre cost"),
     "request": ("/request?id=req-2", "division by zero"),
+    "users": ("/users?range=30d&long=yes", "grace"),
+    "agents": ("/agents?range=30d&long=yes", "Agents"),
+    "models": ("/models?range=30d&long=yes", "catalogue"),
+    "failures": ("/failures?range=30d&long=yes", "division by zero"),
     "changes": ("/changes", "Changes of tracked tables"),
     "state": ("/state?doctor=yes", "What doctor finds"),
 
