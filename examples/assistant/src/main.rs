@@ -64,7 +64,9 @@ async fn serve(pool: PgPool, line: String) {
         "request",
         request_id = request,
         tenant_id = tenant,
-        user_id = user
+        user_id = user,
+        // One conversation for each user.
+        conversation_id = format!("{tenant}-{user}")
     );
     let answer = answer(&pool, question).instrument(span).await;
     println!("{request}: {answer}");

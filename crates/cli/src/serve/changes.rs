@@ -28,7 +28,7 @@ use crate::search::{End, Found, Place, Search, limit_time};
 const LIMIT: usize = 50;
 
 /// How long a search may take.
-const TIME: Duration = Duration::from_millis(250);
+const TIME: Duration = Duration::from_millis(200);
 
 /// How long it may take if the reader asks to search further.
 const LONG_TIME: Duration = Duration::from_secs(10);

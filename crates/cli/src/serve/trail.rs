@@ -32,7 +32,7 @@ use crate::tail::summary;
 const LIMIT: usize = 50;
 
 /// How long a search may take before the page says how far it came.
-const TIME: Duration = Duration::from_millis(250);
+const TIME: Duration = Duration::from_millis(200);
 
 /// How long it may take if the reader asks to search further.
 const LONG_TIME: Duration = Duration::from_secs(10);
