@@ -354,7 +354,7 @@ fn body(
     html! {
         h1 { "Failures" }
         (asked.form("/failures", viewer))
-        (asked.told("/failures", counted, i64::try_from(all).unwrap_or(i64::MAX)))
+        (asked.told("/failures", viewer, counted, i64::try_from(all).unwrap_or(i64::MAX)))
         @if all > 0 {
             (plot("Failures", &bars, &counted.range))
             p { "Sorted by "

@@ -286,7 +286,7 @@ impl FiguresPage<'_> {
         html! {
             h1 { (self.subject.title()) }
             (self.asked.form(at, self.viewer))
-            (self.asked.told(at, self.counted, i64::try_from(all.records).unwrap_or(i64::MAX)))
+            (self.asked.told(at, self.viewer, self.counted, i64::try_from(all.records).unwrap_or(i64::MAX)))
             @if all.records > 0 {
                 (plot("Activity", &bars, &self.counted.range))
                 div.scroll { table.cards {

@@ -147,7 +147,14 @@ impl Asked {
     }
 
     /// Says what was counted, and if that is not all, what the reader can do.
-    pub(super) fn told(&self, at: &str, counted: &Counted, records: i64) -> Markup {
+    pub(super) fn told(
+        &self,
+        at: &str,
+        viewer: &Viewer,
+        counted: &Counted,
+        records: i64,
+    ) -> Markup {
+        let is_bound_to_none = viewer.access == Access::Login { tenant: None };
         let range = &counted.range;
         let shorter = self.shorter(range.to_ms - range.from_ms);
         html! {
@@ -169,6 +176,9 @@ impl Asked {
                 }
             } @else if records == 0 {
                 (notice("There is no such record in this range of time."))
+                @if is_bound_to_none {
+                    p { "If your login reads one tenant's records, log out, and name the tenant when you log in." }
+                }
             }
         }
     }
