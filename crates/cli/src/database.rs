@@ -26,7 +26,7 @@ pub(crate) const CATALOG_FIRST: &str = "SET LOCAL search_path = pg_catalog, pg_t
 
 /// Without statistics of values, Postgres overestimates the few rows that an index finds: it would
 /// compile the query and start workers for it, which takes a third of a second.
-const FEW_ROWS: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0";
+const FEW_ROWS: &str = "SET LOCAL jit = off; SET LOCAL max_parallel_workers_per_gather = 0; SET LOCAL row_security = on";
 
 /// Whether there is a trail, and which of its objects belong neither to the trail's roles nor to a
 /// superuser. Reading somebody else's table, view or index, or calling their function, may run

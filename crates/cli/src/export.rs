@@ -2,7 +2,7 @@
 //!
 //! What flows through it: a [`job`] is recorded in the trail, reads the records ([`source`]) in one
 //! snapshot, writes them in a format ([`encoder`]), and hands the bytes to a sink ([`output`]): here a
-//! file that gets its name once it is whole ([`file`]), on the page a download ([`job::write`]).
+//! file that gets its name once it is whole ([`file`]), on the page a download ([`job`]).
 
 mod asked;
 mod columns;

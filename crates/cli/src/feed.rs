@@ -347,6 +347,7 @@ impl<'a> Feed<'a> {
         };
         if !self.sees_batches {
             let (mut transaction, _) = begin(connection, self.scope).await?;
+            transaction.execute(BATCH_TIMEOUT).await?;
             let answer = self
                 .tenant_batches(&mut transaction, since, seconds)
                 .await?;

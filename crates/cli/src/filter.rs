@@ -17,10 +17,9 @@ use tracing_audit::Kind;
 
 use crate::STATUSES;
 
-/// How many characters of each text are searched: all that the library writes
-/// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)). Postgres cannot convert a text twice
-/// as long to lower case.
-pub(crate) const LOOKED_AT: usize = 128 * 1024 * 1024;
+/// How many characters of each text are searched. No limit of time ends Postgres' search of one text,
+/// and it may take as long as both lengths multiplied.
+pub(crate) const LOOKED_AT: usize = 100_000;
 
 /// What else is searched of an event: what it is and what it is about, and the texts of its family.
 const OF_EVENTS: [&str; 6] = [
@@ -34,6 +33,9 @@ const OF_EVENTS: [&str; 6] = [
 
 /// The longest value of a filter, in bytes.
 const MAX_VALUE: usize = 4_096;
+
+/// The longest text that is searched for, in bytes: see [`LOOKED_AT`].
+const MAX_TEXT: usize = 200;
 
 /// The events by which the trail tells that it was read. Only the database writes them as its own.
 const READINGS: &str = "(service_name = 'postgres' AND action_type = 'audit.read') IS NOT TRUE";
@@ -97,8 +99,8 @@ pub(crate) enum FilterError {
     Name,
     #[error("the filter {0} has a value that is none of {1}")]
     Value(&'static str, String),
-    #[error("the filter {0} is longer than {MAX_VALUE} bytes, or has a NUL character")]
-    Long(&'static str),
+    #[error("the filter {0} is longer than {1} bytes, or has a NUL character")]
+    Long(&'static str, usize),
     #[error(
         "the filter {0} is no time: write it as 2026-01-01 or 2026-01-01T12:00Z, or how long ago, as 24h"
     )]
@@ -150,8 +152,9 @@ impl Filter {
     pub(crate) fn add(&mut self, name: &str, value: &str) -> Result<(), FilterError> {
         let name = NAMES.into_iter().find(|known| *known == name);
         let name = name.ok_or(FilterError::Name)?;
-        if value.len() > MAX_VALUE || value.contains('\0') {
-            return Err(FilterError::Long(name));
+        let most = if name == "text" { MAX_TEXT } else { MAX_VALUE };
+        if value.len() > most || value.contains('\0') {
+            return Err(FilterError::Long(name, most));
         }
         let single = match name {
             "kind" => {
@@ -452,10 +455,10 @@ mod tests {
         for (query, why) in [
             ("usr=ana", FilterError::Name),
             ("user=ana&user=bo", FilterError::Twice("user")),
-            ("user=%00", FilterError::Long("user")),
+            ("user=%00", FilterError::Long("user", 4_096)),
             (
-                &format!("text={}", "x".repeat(4_097)),
-                FilterError::Long("text"),
+                &format!("text={}", "x".repeat(201)),
+                FilterError::Long("text", 200),
             ),
             (
                 "status=geheim",

@@ -18,6 +18,9 @@ use self::sql::highlighted;
 /// How many bytes of a text are shown before the reader asks for the whole.
 const SHOWN: usize = 100_000;
 
+/// How many hidden characters of a text are shown by their numbers; of more, there is a mark for each.
+const MOST_NUMBERS: usize = 100;
+
 /// Shows a text; characters that would reorder or hide text are shown by their numbers.
 pub(crate) fn visible(text: &str) -> Markup {
     let is_shown = |c: char| !is_harmful(c) || matches!(c, '\n' | '\t');
@@ -26,11 +29,17 @@ pub(crate) fn visible(text: &str) -> Markup {
     }
     let mut out = String::with_capacity(text.len() + 64);
     let mut from = 0;
-    for (at, c) in text.char_indices().filter(|(_, c)| !is_shown(*c)) {
+    let unseen = text.char_indices().filter(|(_, c)| !is_shown(*c));
+    for (number, (at, c)) in unseen.enumerate() {
         out.push_str(&html! { (text[from..at]) }.into_string());
-        let number = format!("U+{:04X}", u32::from(c));
-        out.push_str(&html! { span.unseen { (number) } }.into_string());
         from = at + c.len_utf8();
+        if number < MOST_NUMBERS {
+            let number = format!("U+{:04X}", u32::from(c));
+            out.push_str(&html! { span.unseen { (number) } }.into_string());
+        } else {
+            // A number is ten times as long as the character.
+            out.push('\u{fffd}');
+        }
     }
     out.push_str(&html! { (text[from..]) }.into_string());
     PreEscaped(out)

@@ -52,6 +52,10 @@ const LINE_CHARS: usize = 2_000;
 /// How many characters of a text are read for a story, which shows fewer.
 const STORY_CHARS: usize = 6_100;
 
+/// How many characters of a field's name, a problem or a redaction are read for a story: the library
+/// writes fewer.
+const NOTE_CHARS: usize = 600;
+
 /// How many fields of `metadata`, problems and redactions are read for a story.
 const STORY_FIELDS: usize = 60;
 
@@ -472,14 +476,14 @@ fn in_part(table: Table, extent: Extent) -> (String, String, String, String) {
         cells.push(format!(
             "ARRAY(SELECT {} FROM unnest({texts}) AS text LIMIT {STORY_FIELDS}) || CASE WHEN cardinality({texts}) > {STORY_FIELDS}
                 THEN ARRAY['… ' || cardinality({texts}) - {STORY_FIELDS} || ' more (--full)'] ELSE '{{}}' END AS {texts}",
-            cut("text", STORY_CHARS)
+            cut("text", NOTE_CHARS)
         ));
     }
     let metadata = format!(
         "(SELECT json_object_agg({}, {}) FROM (SELECT key, value::text AS value FROM jsonb_each(
             CASE jsonb_typeof(metadata) WHEN 'object' THEN metadata ELSE jsonb_build_object('metadata', metadata) END)
             LIMIT {STORY_FIELDS}) AS fields)",
-        cut("key", STORY_CHARS),
+        cut("key", NOTE_CHARS),
         cut("value", STORY_CHARS)
     );
     lengths.push(format!(

@@ -95,6 +95,13 @@ impl Row {
         })
     }
 
+    /// Returns how many bytes of it were read.
+    pub(crate) fn size(&self) -> usize {
+        let fields = self.metadata.iter();
+        let metadata: usize = fields.map(|(name, value)| name.len() + value.len()).sum();
+        self.json.len() + metadata
+    }
+
     /// Returns the record's id.
     pub(crate) fn id(&self) -> &str {
         self.text("id").unwrap_or_default()

@@ -5,6 +5,7 @@
 //! known how far the search came, and the next page goes on from there. No search takes longer
 //! because the trail is larger.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use sqlx::error::DatabaseError;
@@ -16,6 +17,9 @@ use tracing_audit::__program::Table;
 use crate::database::{Scope, begin};
 use crate::filter::{Bounds, Filter, FilterError};
 use crate::row::RecordId;
+
+/// The least id of the future, with some minutes for clocks that differ.
+const SOON: &str = "SELECT audit.id_at(clock_timestamp() + interval '10 minutes')";
 
 /// How many records are looked through first: so few that it takes some milliseconds at most.
 const FIRST: i64 = 500;
@@ -33,7 +37,8 @@ pub(crate) const BY_INDEX: &str = "SET LOCAL enable_seqscan = off; SET LOCAL ena
 /// A place in the trail, between two ids.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Place {
-    /// The newest records.
+    /// The newest records, but for those of the future: a clock that is wrong, or a writer who would
+    /// hide what is new, cannot fill the first page with them.
     Newest,
     /// The records with lesser ids, the greatest first.
     Before(Uuid),
@@ -63,6 +68,8 @@ pub(crate) struct Found {
     pub(crate) end: End,
     /// How many records were looked through.
     pub(crate) looked_at: i64,
+    /// If there are records of the future, which are not among the newest: after which id.
+    pub(crate) future: Option<Uuid>,
 }
 
 /// Why a search ended.
@@ -123,9 +130,16 @@ impl Search<'_> {
             reached: None,
             end: End::Exhausted,
             looked_at: 0,
+            future: None,
         };
         if self.filter.tables().is_empty() {
             return Ok(Ok(found));
+        }
+        let mut bounds = bounds;
+        if self.place == Place::Newest && bounds.to.is_none() {
+            let (from, is_there) = future(connection, scope, self.filter, tenant).await?;
+            bounds.to = Some(from);
+            found.future = is_there.then_some(from);
         }
         let mut place = self.place;
         let mut many = FIRST;
@@ -264,7 +278,6 @@ impl Search<'_> {
                     .push_bind(many)
                     .push(") ROWS WITH TIES)");
             }
-            query.push(")");
         }
         query
             // With ties: two records of different tables may have one id, if one of them is forged.
@@ -277,6 +290,47 @@ impl Search<'_> {
             .push(if order.is_empty() { " DESC" } else { "" })
             .push(" LIMIT 1) AS last");
         query
+    }
+}
+
+/// Returns the id after which records are of the future, if there are any.
+async fn future(
+    connection: &mut PgConnection,
+    scope: Scope<'_>,
+    filter: &Filter,
+    tenant: Option<Uuid>,
+) -> Result<(Uuid, bool), sqlx::Error> {
+    let (mut transaction, _) = begin(connection, scope).await?;
+    let from: Uuid = sqlx::query_scalar(SOON)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let bounds = Bounds {
+        from: Some(from),
+        to: None,
+    };
+    let mut query = QueryBuilder::new("SELECT false");
+    for table in filter.tables() {
+        query.push(format!(
+            " OR EXISTS (SELECT FROM audit.{} WHERE true",
+            table.name()
+        ));
+        filter.push_indexed(&mut query, bounds, tenant);
+        query.push(")");
+    }
+    limit_time(&mut transaction, LEAST_TIME).await?;
+    transaction.execute(BY_INDEX).await?;
+    let is_there = query
+        .build_query_scalar()
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await;
+    transaction.rollback().await?;
+    match is_there {
+        Ok(is_there) => Ok((from, is_there)),
+        // Said rather than left out.
+        Err(error) if is_timeout(&error) => Ok((from, true)),
+        Err(error) => Err(error),
     }
 }
 
@@ -318,7 +372,8 @@ pub(crate) async fn matching(
         .fetch_all(&mut *transaction)
         .await?;
     transaction.rollback().await?;
-    let is_found = |record: &&RecordId| found.contains(record);
+    let found: HashSet<RecordId> = found.into_iter().collect();
+    let is_found = |record: &&RecordId| found.contains(*record);
     Ok(Ok(records.iter().filter(is_found).copied().collect()))
 }
 

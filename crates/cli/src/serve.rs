@@ -6,10 +6,12 @@
 
 mod answer;
 mod assets;
+mod attempts;
 mod changes;
 mod connections;
 mod conversation;
 mod counting;
+mod download;
 mod failures;
 mod figures;
 mod gate;
@@ -22,6 +24,7 @@ mod plot;
 mod range;
 mod record;
 mod request;
+mod rows;
 mod seals;
 mod session;
 mod state;
@@ -38,15 +41,17 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use clap::Args;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
+use self::attempts::{Attempts, Source};
 use self::connections::Connections;
-use self::login::Attempts;
 use self::openid::OpenId;
 use self::people::{People, reader_rule};
 use self::session::{Lifetime, Sessions};
@@ -60,8 +65,17 @@ use crate::{complain, tail};
 /// The most connections for the people that a proxy or an identity provider names.
 const MOST_CONNECTIONS: usize = 16;
 
+/// How many downloads there are at once.
+const MOST_HEAVY: usize = 4;
+
+/// The largest form, in bytes.
+const MOST_BODY: usize = 16 * 1024;
+
+/// How many threads make pages.
+const THREADS: usize = 4;
+
 /// How often sessions and connections that are over are closed.
-const CLEAN_EVERY: Duration = Duration::from_secs(5);
+const CLEAN_EVERY: Duration = Duration::from_secs(2);
 
 /// Serves the page on which the trail is read, until Ctrl-C.
 ///
@@ -107,6 +121,9 @@ pub(crate) struct Serve {
     /// Without it, /metrics is answered unless --public-url is given.
     #[arg(long, value_name = "NAME")]
     metrics_token_env: Option<String>,
+    /// How many connections to the database there are at most, of all logins together.
+    #[arg(long, value_name = "N", default_value = "40", value_parser = connections_option)]
+    max_connections: usize,
     /// A session ends so long after the last page.
     #[arg(long, value_name = "DURATION", default_value = "30m", value_parser = humantime::parse_duration)]
     session_idle: Duration,
@@ -123,6 +140,12 @@ pub(crate) struct App {
     /// The connections of this server's own login.
     own: Arc<Connections>,
     sessions: Sessions,
+    /// The places for streams of new records, in all.
+    streams: Arc<Semaphore>,
+    /// The places for all connections.
+    places: Arc<Semaphore>,
+    /// The places for what takes much memory: whole rows and downloads.
+    heavy: Arc<Semaphore>,
     attempts: Attempts,
     trusted: Option<Trusted>,
     openid: Option<OpenId>,
@@ -139,6 +162,14 @@ impl App {
     /// Returns whose session the request's cookie is of.
     fn session_of(&self, headers: &HeaderMap) -> Option<Arc<Viewer>> {
         self.sessions.viewer(self.token(headers)?)
+    }
+
+    /// Returns where an attempt to log in comes from.
+    fn sources(&self, peer: SocketAddr, login: Option<&str>) -> Vec<Source> {
+        let login = login.map(|login| Source::Login(login.to_owned()));
+        // Behind a proxy all come from one address.
+        let address = (!self.is_public).then(|| Source::Address(peer.ip()));
+        login.into_iter().chain(address).collect()
     }
 
     /// Returns the token of the request's session.
@@ -214,7 +245,12 @@ pub(crate) enum ServeError {
 
 /// Runs the command.
 pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Error> {
-    let runtime = crate::runtime()?;
+    // Several threads: a page that is long in the making keeps no other waiting.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(THREADS)
+        .enable_all()
+        .build()
+        .map_err(Error::Runtime)?;
     runtime.block_on(async {
         let wanted = arguments.listen;
         let listen = |source| ServeError::Listen {
@@ -246,6 +282,7 @@ fn routes(app: &Arc<App>) -> Router {
         None => Router::new().route("/login", get(login::form).post(login::log_in)),
     };
     ways.route("/", get(trail::trail))
+        .route("/export", get(download::export))
         .route("/live", get(live::live))
         .route("/record", get(record::record))
         .route("/raw", get(record::raw))
@@ -261,6 +298,7 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/metrics", get(watch::metrics))
         .route("/logout", post(login::log_out))
         .fallback(other)
+        .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(from_fn_with_state(Arc::clone(app), gate::guard))
         .with_state(Arc::clone(app))
 }
@@ -318,10 +356,18 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
     };
     let trusted = trusted(&arguments, people.clone())?;
     let openid = OpenId::new(arguments.openid, people, &public)?;
+    let places = Arc::new(Semaphore::new(arguments.max_connections));
     Ok(App {
-        own: Arc::new(Connections::new(database.clone(), MOST_CONNECTIONS)),
+        own: Arc::new(Connections::new(
+            database.clone(),
+            MOST_CONNECTIONS.min(arguments.max_connections),
+            Arc::clone(&places),
+        )),
+        places,
         database,
         sessions: Sessions::new(lifetime),
+        streams: Arc::new(Semaphore::new(live::MOST_STREAMS)),
+        heavy: Arc::new(Semaphore::new(MOST_HEAVY)),
         attempts: Attempts::default(),
         is_public: arguments.public_url.is_some(),
         watch: Watch::new(token.transpose()?),
@@ -344,6 +390,14 @@ fn public_host(url: &str) -> Option<(String, bool)> {
         "https" if is_host => Some((host.to_owned(), true)),
         "http" if is_host => Some((host.to_owned(), false)),
         _ => None,
+    }
+}
+
+/// Reads a number of connections.
+fn connections_option(said: &str) -> Result<usize, String> {
+    match said.parse() {
+        Ok(many @ 4..=1_000) => Ok(many),
+        _ => Err(String::from("write a number from 4 to 1000")),
     }
 }
 

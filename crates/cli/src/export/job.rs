@@ -51,7 +51,6 @@ impl Format {
     }
 
     /// Returns its media type.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for downloads of the page"))]
     pub(crate) fn media_type(self) -> &'static str {
         match self {
             Self::Csv => "text/csv; charset=utf-8; header=present",
@@ -125,20 +124,6 @@ pub(crate) enum JobError {
     TooManyProofs(usize),
 }
 
-/// Exports: records that it begins, hands over all bytes, and records that it ended. On an error,
-/// what was handed over is not whole.
-#[expect(dead_code, reason = "for downloads of the page")]
-pub(crate) async fn write<S: Sink>(
-    connection: &mut PgConnection,
-    job: &Job<'_>,
-    sink: &mut S,
-) -> Result<Written, JobError> {
-    let begun = job.begin(connection).await?;
-    let written = job.transfer(connection, &begun, sink).await?;
-    job.end(connection, &begun, &written).await?;
-    Ok(written)
-}
-
 /// Returns the time, as it is recorded.
 pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
@@ -201,7 +186,7 @@ impl Job<'_> {
             fields.insert(String::from("format"), json!(self.format.name()));
             fields.insert(String::from("filter"), json!(self.filter.query()));
         }
-        let tenant = self.filter.tenant.as_deref().or(self.scope.tenant());
+        let tenant = self.scope.tenant().or(self.filter.tenant.as_deref());
         record_reading(
             self.database,
             connection,
@@ -381,16 +366,6 @@ impl Written {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// A server's task may await it: checked when this is compiled.
-    fn _write_can_be_awaited_by_a_task(
-        connection: &mut PgConnection,
-        job: &Job<'_>,
-        sink: &mut tokio::sync::mpsc::Sender<Vec<u8>>,
-    ) {
-        fn is_send(_: &impl Send) {}
-        is_send(&write(connection, job, sink));
-    }
 
     #[test]
     fn each_format_has_a_media_type_of_its_own() {

@@ -8,6 +8,7 @@ use sqlx::error::DatabaseError;
 
 use super::page::{page, visible};
 use super::viewer::Viewer;
+use crate::complain;
 use crate::error::Error;
 use crate::filter::FilterError;
 
@@ -77,6 +78,9 @@ pub(super) enum Refusal {
     /// The form was not sent from a page of this session.
     Forged,
     TooManyReaders,
+    TooManyDownloads,
+    /// The record is too large to be sent whole.
+    TooLarge,
     /// The system has no random numbers.
     NoRandom,
     Failed(Error),
@@ -115,18 +119,26 @@ impl Refusal {
                 "Too many readers at once",
                 "All connections to the database are in use. Try again in a moment.".to_owned(),
             ),
+            Self::TooManyDownloads => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Too many downloads at once",
+                "Other downloads are under way. Try again in a moment.".to_owned(),
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "Too large",
+                "This record is too large to be sent from here: use `tracing-audit export --request …` or `tracing-audit show --full`."
+                    .to_owned(),
+            ),
             Self::NoRandom => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "It did not work",
                 "The system gives no random numbers, so that no session can begin.".to_owned(),
             ),
             Self::Failed(error) => {
-                let (status, title) = failure(&error);
-                let mut said = error.to_string();
-                if let Some(first) = said.get(..1) {
-                    said = first.to_uppercase() + &said[1..];
-                }
-                (status, title, said)
+                // The whole is for whoever runs the server: it names the database and its login.
+                complain(&format!("a page was not shown: {error}"));
+                failure(&error)
             }
         };
         let body = html! {
@@ -138,24 +150,50 @@ impl Refusal {
     }
 }
 
-/// Returns the status and the title of the page for an error.
-fn failure(error: &Error) -> (StatusCode, &'static str) {
-    let away = (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "The database does not answer",
-    );
+/// Returns the status, the title and the text of the page for an error.
+fn failure(error: &Error) -> (StatusCode, &'static str, String) {
+    let away = || {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The database does not answer",
+            "It is away, starts, or has too many connections. Try again in a moment.".to_owned(),
+        )
+    };
+    let broken = |said: String| (StatusCode::INTERNAL_SERVER_ERROR, "It did not work", said);
     let source = match error {
-        Error::Connect { .. } | Error::NoAnswer { .. } => return away,
+        Error::Connect { .. } | Error::NoAnswer { .. } => return away(),
         Error::Read { source, .. } | Error::Change { source, .. } => source,
-        _ => return (StatusCode::INTERNAL_SERVER_ERROR, "It did not work"),
+        Error::NoTables { .. } => {
+            return broken("There is no audit trail in this database.".to_owned());
+        }
+        Error::NotOurs { .. } => {
+            return broken(
+                "Something in the trail's place belongs to somebody else, so nothing was read: see `tracing-audit doctor`."
+                    .to_owned(),
+            );
+        }
+        _ => {
+            return broken("Whoever runs this server finds the reason in its messages.".to_owned());
+        }
     };
     let code = source.as_database_error().and_then(DatabaseError::code);
     match code.as_deref() {
-        Some("57014") => (StatusCode::SERVICE_UNAVAILABLE, "It takes too long"),
+        Some("57014") => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "It takes too long",
+            "Reading this took longer than a page may take. Ask for less, or for a shorter time."
+                .to_owned(),
+        ),
         // Shut down, starting up, no connection left.
-        Some(code) if code.starts_with("57P") || code.starts_with("53") => away,
-        Some("42501") => (StatusCode::FORBIDDEN, "Not allowed"),
-        Some(_) => (StatusCode::INTERNAL_SERVER_ERROR, "It did not work"),
-        None => away,
+        Some(code) if code.starts_with("57P") || code.starts_with("53") => away(),
+        Some("42501") => (
+            StatusCode::FORBIDDEN,
+            "Not allowed",
+            "You may not read this, or that you read it cannot be recorded.".to_owned(),
+        ),
+        Some(code) => broken(format!(
+            "The database refused it with SQLSTATE {code}. Whoever runs this server finds more in its messages."
+        )),
+        None => away(),
     }
 }

@@ -16,11 +16,13 @@ use sqlx::{FromRow, Row as _};
 use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
-use super::page::{filtered, line, notice, page, record_address, request_link, time, visible};
+use super::page::{
+    filtered, future, line, notice, page, record_address, request_link, time, visible,
+};
+use super::rows::{Rows, rows, too_large};
 use super::viewer::{Reading, Viewer};
 use crate::database::begin;
 use crate::filter::{Filter, encode};
-use crate::pages::{Extent, Pages};
 use crate::row::Row;
 use crate::search::{End, Found, Place, Search, limit_time};
 
@@ -109,15 +111,9 @@ async fn list(viewer: &Viewer, query: &str, table: Option<String>) -> Result<Mar
         .run(&mut lease, viewer.scope())
         .await
         .map_err(failed)??;
-    let mut pages = Pages::new(found.records.iter().copied(), Extent::Story);
-    let mut rows = Vec::new();
-    while let Some(page) = pages
-        .next(&mut lease, viewer.scope())
+    let Rows { rows, left_out } = rows(&mut lease, viewer.scope(), &found.records)
         .await
-        .map_err(failed)?
-    {
-        rows.extend(page);
-    }
+        .map_err(failed)?;
     let reading = Reading {
         page: "changes",
         filter: &filter.query(),
@@ -127,7 +123,7 @@ async fn list(viewer: &Viewer, query: &str, table: Option<String>) -> Result<Mar
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    Ok(list_body(&filter, &found, &rows))
+    Ok(html! { (list_body(&filter, &found, &rows)) (too_large(left_out)) })
 }
 
 fn list_body(filter: &Filter, found: &Found, rows: &[Row]) -> Markup {
@@ -171,6 +167,7 @@ fn list_body(filter: &Filter, found: &Found, rows: &[Row]) -> Markup {
             _ if rows.is_empty() => { (notice("No change is found. Tables are tracked by audit.track.")) }
             _ => {}
         }
+        (future(found.future, &filter.query()))
         @for row in rows { (change(row)) }
         @if let (End::Full, Some(id)) = (found.end, found.reached) {
             p.pages { a href=(address(id, false)) rel="next" { "Older →" } }
@@ -285,16 +282,19 @@ async fn history(viewer: &Viewer, table: &str, key: &str) -> Result<Markup, Refu
     limit_time(&mut transaction, HISTORY_TIME)
         .await
         .map_err(failed)?;
-    let changes: Vec<Change> = sqlx::query_as(HISTORY)
+    let mut changes: Vec<Change> = sqlx::query_as(HISTORY)
         .bind(table)
         .bind(key)
-        .bind(MAX_HISTORY)
+        .bind(MAX_HISTORY + 1)
         .bind(i32::try_from(MAX_CHARS).unwrap_or(i32::MAX))
         .persistent(false)
         .fetch_all(&mut *transaction)
         .await
         .map_err(failed)?;
     transaction.rollback().await.map_err(failed)?;
+    let most = usize::try_from(MAX_HISTORY).unwrap_or(usize::MAX);
+    let is_more = changes.len() > most;
+    changes.truncate(most);
     let filter = format!("table={}&key={}", encode(table), encode(key));
     let reading = Reading {
         page: "changes",
@@ -310,6 +310,13 @@ async fn history(viewer: &Viewer, table: &str, key: &str) -> Result<Markup, Refu
     Ok(html! {
         h1 { "History of " (visible(table)) " row " (line(key, 200)) }
         p.soft { "The newest change first." }
+        @if is_more {
+            p.notice role="status" {
+                "These are the newest " (MAX_HISTORY) " changes of it; "
+                a href={ "/?changes=yes&target_type=" (encode(table)) "&target=" (encode(key)) } { "all of them are in the trail" }
+                "."
+            }
+        }
         @for change in &changes {
             section.change {
                 h2 { (visible(change.operation.as_deref().unwrap_or_default())) }

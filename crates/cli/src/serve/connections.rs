@@ -14,8 +14,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::answer::Refusal;
 use crate::database::Database;
 
-/// How long a connection is kept that nobody uses.
-const MAX_IDLE: Duration = Duration::from_secs(20);
+/// How long a connection is kept that nobody uses: from one look for new records to the next, and
+/// more.
+const MAX_IDLE: Duration = Duration::from_secs(5);
 
 /// How long a page waits for a connection before it says that there are too many readers.
 const MAX_WAIT: Duration = Duration::from_secs(15);
@@ -25,7 +26,17 @@ const MAX_WAIT: Duration = Duration::from_secs(15);
 pub(super) struct Connections {
     database: Database,
     most: Arc<Semaphore>,
-    idle: Mutex<Vec<(PgConnection, Instant)>>,
+    /// The places of all logins' connections.
+    all: Arc<Semaphore>,
+    idle: Mutex<Vec<Open>>,
+}
+
+/// A connection that is kept.
+#[derive(Debug)]
+struct Open {
+    connection: PgConnection,
+    since: Instant,
+    place: OwnedSemaphorePermit,
 }
 
 /// A connection in use.
@@ -33,15 +44,17 @@ pub(super) struct Connections {
 pub(super) struct Lease {
     connection: PgConnection,
     of: Arc<Connections>,
+    place: OwnedSemaphorePermit,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Connections {
-    /// Keeps connections to this database, `most` at a time.
-    pub(super) fn new(database: Database, most: usize) -> Self {
+    /// Keeps connections to this database, `most` at a time, and no more than `all` has places for.
+    pub(super) fn new(database: Database, most: usize, all: Arc<Semaphore>) -> Self {
         Self {
             database,
             most: Arc::new(Semaphore::new(most)),
+            all,
             idle: Mutex::default(),
         }
     }
@@ -53,48 +66,55 @@ impl Connections {
 
     /// Takes a connection that is kept, or connects.
     pub(super) async fn lease(self: &Arc<Self>) -> Result<Lease, Refusal> {
-        let waiting = Arc::clone(&self.most).acquire_owned();
-        let permit = tokio::time::timeout(MAX_WAIT, waiting).await;
-        let permit = permit
-            .ok()
-            .and_then(Result::ok)
-            .ok_or(Refusal::TooManyReaders)?;
-        let kept = self.take();
-        let connection = match kept {
-            Some(connection) => connection,
-            None => self.database.connect_to_trail().await?,
+        let permit = place(&self.most).await?;
+        let (connection, place) = if let Some(open) = self.take() {
+            (open.connection, open.place)
+        } else {
+            let place = place(&self.all).await?;
+            (self.database.connect_to_trail().await?, place)
         };
         Ok(Lease {
             connection,
             of: Arc::clone(self),
+            place,
             _permit: permit,
         })
     }
 
-    /// Adds a connection that was made elsewhere.
-    pub(super) fn keep(&self, connection: PgConnection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.push((connection, Instant::now()));
-    }
-
     /// Takes the one that was used last, and closes those that were not used for long.
-    fn take(&self) -> Option<PgConnection> {
+    fn take(&self) -> Option<Open> {
         self.close_idle();
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.pop().map(|(connection, _)| connection)
+        idle.pop()
     }
 
     /// Closes the connections that were not used for long.
     pub(super) fn close_idle(&self) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|(_, since)| since.elapsed() < MAX_IDLE);
+        idle.retain(|open| open.since.elapsed() < MAX_IDLE);
     }
+}
+
+/// Waits for a place, but not for long.
+async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal> {
+    let waiting = Arc::clone(places).acquire_owned();
+    let place = tokio::time::timeout(MAX_WAIT, waiting).await;
+    place
+        .ok()
+        .and_then(Result::ok)
+        .ok_or(Refusal::TooManyReaders)
 }
 
 impl Lease {
     /// Gives the connection back: no statement of it is under way.
     pub(super) fn done(self) {
-        self.of.keep(self.connection);
+        let open = Open {
+            connection: self.connection,
+            since: Instant::now(),
+            place: self.place,
+        };
+        let mut idle = self.of.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.push(open);
     }
 }
 

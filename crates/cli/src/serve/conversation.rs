@@ -17,13 +17,14 @@ use super::App;
 use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{
-    line, notice, outcome, page, record_address, request_address, session_address, time, visible,
+    future, line, notice, outcome, page, record_address, request_address, session_address, time,
+    visible,
 };
 use super::record::texts;
+use super::rows::{Rows, rows, too_large};
 use super::trail::{began, kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::filter::Filter;
-use crate::pages::{Extent, Pages};
 use crate::row::Row;
 use crate::search::{End, Found, Place, Search};
 use crate::text::grouped;
@@ -118,11 +119,8 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     };
     let found = search.run(&mut lease, scope).await.map_err(failed)??;
     // Read as it was spoken.
-    let mut pages = Pages::new(found.records.iter().rev().copied(), Extent::Story);
-    let mut rows = Vec::new();
-    while let Some(page) = pages.next(&mut lease, scope).await.map_err(failed)? {
-        rows.extend(page);
-    }
+    let records: Vec<_> = found.records.iter().rev().copied().collect();
+    let Rows { rows, left_out } = rows(&mut lease, scope, &records).await.map_err(failed)?;
     let reading = Reading {
         page: "session",
         filter: &asked.filter.query(),
@@ -132,7 +130,11 @@ async fn shown(viewer: &Viewer, query: &str) -> Result<Markup, Refusal> {
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    Ok(body(&asked, &found, &rows))
+    Ok(html! {
+        (future(found.future, &asked.filter.query()))
+        (body(&asked, &found, &rows))
+        (too_large(left_out))
+    })
 }
 
 fn body(asked: &Asked, found: &Found, rows: &[Row]) -> Markup {

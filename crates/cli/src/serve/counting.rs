@@ -104,6 +104,7 @@ impl<'c> Counting<'c> {
         let Range { from_ms, to_ms, .. } = self.range;
         let mut reached = to_ms;
         let mut many = FIRST;
+        let mut is_crowded = false;
         while reached > from_ms {
             let left = self.time.saturating_sub(self.begun.elapsed());
             let is_first = reached == to_ms;
@@ -112,18 +113,19 @@ impl<'c> Counting<'c> {
             }
             let before = Instant::now();
             let until = before + if is_first { left.max(LEAST_TIME) } else { left };
-            let (start, rows) = match self.slice(&statement, reached, many, until).await {
+            let (start, mut rows) = match self.slice(&statement, reached, many, until).await {
                 Ok(counted) => counted,
                 Err(error) if is_timeout(&error) => break,
                 Err(error) => return Err(error),
             };
             if rows.len() > MOST_ROWS {
-                // A millisecond that has so many is not counted.
-                if many == 1 {
-                    break;
+                if many > 1 {
+                    many = (many / 4).max(1);
+                    continue;
                 }
-                many = (many / 4).max(1);
-                continue;
+                // A millisecond that has so many, as nobody's but an attacker's: some of them are counted.
+                rows.truncate(MOST_ROWS);
+                is_crowded = true;
             }
             rows.into_iter().for_each(&mut take);
             reached = start;
@@ -133,6 +135,7 @@ impl<'c> Counting<'c> {
         self.transaction.rollback().await?;
         Ok(Counted {
             cut_at_ms: (reached > from_ms).then_some(reached),
+            is_crowded,
             range: self.range,
         })
     }

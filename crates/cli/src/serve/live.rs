@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{RawQuery, State};
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::mpsc::{Sender, channel};
@@ -33,6 +33,16 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How many new records are shown at once; of more, the page has only the newest.
 const MOST: usize = 100;
 
+/// Of how many new records it is asked whether they match.
+const MOST_MATCHED: usize = 5_000;
+
+/// How long a page may take to read what is sent.
+const MAX_WAIT: Duration = Duration::from_secs(10);
+
+/// How many streams there are at once; of one viewer, [`MOST_OF_VIEWER`].
+pub(super) const MOST_STREAMS: usize = 1_000;
+pub(super) const MOST_OF_VIEWER: usize = 10;
+
 /// How long a stream lasts before the browser asks anew, which looks at the rights again.
 const LASTS: Duration = Duration::from_mins(15);
 
@@ -44,12 +54,25 @@ pub(super) async fn live(
     RawQuery(query): RawQuery,
 ) -> Response {
     let filter = match Filter::from_query(&query.unwrap_or_default()) {
-        Ok(filter) => filter,
+        // Not its own recordings: each would be recorded in turn.
+        Ok(filter) => Filter {
+            reads: false,
+            ..filter
+        },
         Err(error) => return Refusal::from(error).answer("/", Some(&viewer)),
     };
     let token = app.token(&headers).map(str::to_owned);
+    let places = (
+        Arc::clone(&viewer.streams).try_acquire_owned(),
+        Arc::clone(&app.streams).try_acquire_owned(),
+    );
+    let (Ok(of_viewer), Ok(of_all)) = places else {
+        // No content: the browser does not ask again.
+        return StatusCode::NO_CONTENT.into_response();
+    };
     let (sender, receiver) = channel(4);
     tokio::spawn(async move {
+        let _places = (of_viewer, of_all);
         let stream = Stream {
             app,
             viewer,
@@ -59,7 +82,7 @@ pub(super) async fn live(
         };
         let said = stream.run().await;
         let end = Event::default().event("end").data(said);
-        let _ = stream.sender.send(Ok(end)).await;
+        let _ = tokio::time::timeout(MAX_WAIT, stream.sender.send(Ok(end))).await;
     });
     let stream = futures_util::stream::unfold(receiver, |mut receiver| async move {
         receiver.recv().await.map(|event| (event, receiver))
@@ -114,10 +137,22 @@ impl Stream {
                 new.extend(feed.records(&mut lease, &batch).await?);
                 feed.advance(&batch);
             }
-            let is_open = new.is_empty() || self.show(&mut lease, &new).await?;
+            // Of more, the page could not show any but the newest.
+            new.sort_by_key(|record: &RecordId| std::cmp::Reverse(record.id));
+            new.truncate(MOST_MATCHED);
+            let rows = if new.is_empty() {
+                None
+            } else {
+                self.rows(&mut lease, &new).await?
+            };
             lease.done();
-            if !is_open {
-                return Ok("");
+            // A page that does not read, such as that of a computer that sleeps, is given up.
+            if let Some(rows) = rows {
+                let sending = self.sender.send(Ok(rows));
+                match tokio::time::timeout(MAX_WAIT, sending).await {
+                    Ok(Ok(())) => {}
+                    _ => return Ok(""),
+                }
             }
         }
     }
@@ -128,8 +163,8 @@ impl Stream {
         token.is_none_or(|token| self.app.sessions.is_alive(token))
     }
 
-    /// Records and sends those of the new records that match; returns whether the page is still open.
-    async fn show(&self, lease: &mut Lease, new: &[RecordId]) -> Result<bool, Refusal> {
+    /// Returns those of the new records that match, as they are sent; recorded.
+    async fn rows(&self, lease: &mut Lease, new: &[RecordId]) -> Result<Option<Event>, Refusal> {
         let database = self.viewer.connections.database();
         let failed = |source| Refusal::from(database.read_error(source));
         let scope = self.viewer.scope();
@@ -144,7 +179,7 @@ impl Stream {
             rows.extend(page);
         }
         if rows.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let reading = Reading {
             page: "live",
@@ -155,7 +190,6 @@ impl Stream {
         };
         self.viewer.record(lease, &reading).await?;
         let html = table_rows(&rows, &Seals::default()).into_string();
-        let event = Event::default().event("rows").data(html);
-        Ok(self.sender.send(Ok(event)).await.is_ok())
+        Ok(Some(Event::default().event("rows").data(html)))
     }
 }

@@ -4,10 +4,8 @@
 //! password, as with `trust` or `peer`, proves nothing about who typed it: so a wrong one is tried as
 //! well, and must be refused.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::net::SocketAddr;
+use std::sync::Arc;
 
 use axum::body::Bytes;
 use axum::extract::{ConnectInfo, RawQuery, State};
@@ -15,7 +13,6 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use maud::{Markup, html};
 use serde_json::json;
-use tokio::sync::Semaphore;
 
 use super::App;
 use super::answer::{Refusal, html_answer, see_other};
@@ -23,28 +20,17 @@ use super::connections::Connections;
 use super::gate::Known;
 use super::page::{page, visible};
 use super::session::{is_same_secret, random_token};
+use tokio::sync::Semaphore;
+
+use super::live::MOST_OF_VIEWER;
 use super::viewer::{Access, Viewer, Way};
 use crate::complain;
 use crate::database::{CATALOG_FIRST, Database, Standing, begin_change, standing};
 use crate::error::Error;
+use crate::text::is_harmful;
 
 /// The most connections of one session.
 const MOST_CONNECTIONS: usize = 3;
-
-/// How many logins are tried at once; the others wait.
-const MOST_ATTEMPTS: usize = 4;
-
-/// How long the second failure is delayed; each one after it, twice as long as the one before.
-const FIRST_DELAY: Duration = Duration::from_millis(500);
-
-/// The longest delay.
-const MAX_DELAY: Duration = Duration::from_secs(15);
-
-/// How long a failure counts.
-const REMEMBERED: Duration = Duration::from_mins(15);
-
-/// The most addresses and logins whose failures are remembered.
-const MOST_REMEMBERED: usize = 10_000;
 
 /// The longest login, password, tenant or purpose, in bytes.
 const MAX_FIELD: usize = 1_024;
@@ -57,68 +43,6 @@ const MAY_READ: &str = "
     SELECT coalesce(bool_or(has_schema_privilege(relnamespace, 'USAGE') AND has_table_privilege(oid, 'SELECT')) FILTER (WHERE relname = 'events'), false),
         coalesce(bool_or(has_table_privilege(oid, 'SELECT')) FILTER (WHERE relname = 'batches'), false)
     FROM pg_class WHERE relnamespace = to_regnamespace('audit')";
-
-/// What failed of late, so that guessing is slow.
-#[derive(Debug)]
-pub(super) struct Attempts {
-    pub(super) at_once: Semaphore,
-    failed: Mutex<HashMap<Source, (u32, Instant)>>,
-}
-
-/// Where failures come from: each is slowed on its own.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Source {
-    Address(IpAddr),
-    Login(String),
-}
-
-impl Default for Attempts {
-    fn default() -> Self {
-        Self {
-            at_once: Semaphore::new(MOST_ATTEMPTS),
-            failed: Mutex::default(),
-        }
-    }
-}
-
-impl Attempts {
-    /// Returns how long the next attempt waits.
-    pub(super) fn delay(&self, sources: &[Source]) -> Duration {
-        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = sources.iter().filter_map(|source| {
-            let (times, last) = failed.get(source)?;
-            (last.elapsed() < REMEMBERED).then_some(*times)
-        });
-        match times.max().unwrap_or(0) {
-            0 => Duration::ZERO,
-            times => FIRST_DELAY
-                .saturating_mul(1 << (times - 1).min(10))
-                .min(MAX_DELAY),
-        }
-    }
-
-    pub(super) fn failed(&self, sources: &[Source]) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        if failed.len() >= MOST_REMEMBERED {
-            failed.retain(|_, (_, last)| last.elapsed() < REMEMBERED);
-        }
-        if failed.len() >= MOST_REMEMBERED {
-            failed.clear();
-        }
-        for source in sources {
-            let (times, last) = failed.entry(source.clone()).or_insert((0, Instant::now()));
-            *times = times.saturating_add(1);
-            *last = Instant::now();
-        }
-    }
-
-    pub(super) fn succeeded(&self, sources: &[Source]) {
-        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        for source in sources {
-            failed.remove(source);
-        }
-    }
-}
 
 /// What was typed into the form.
 #[derive(Default)]
@@ -228,19 +152,21 @@ pub(super) async fn log_in(
         return StatusCode::NOT_FOUND.into_response();
     }
     let typed = Typed::read(&body);
-    let sources = [
-        Source::Address(peer.ip()),
-        Source::Login(typed.login.clone()),
-    ];
-    let Ok(_one) = app.attempts.at_once.acquire().await else {
+    drop(body);
+    let sources = app.sources(peer, Some(&typed.login));
+    let Some(attempt) = app.attempts.begin(sources) else {
+        let said = "Too many logins wait. Try again in a moment.";
+        return html_answer(StatusCode::TOO_MANY_REQUESTS, form_page(&typed, Some(said)));
+    };
+    let Some(_place) = attempt.wait().await else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     };
-    tokio::time::sleep(app.attempts.delay(&sources)).await;
     let begun = match try_login(&app, &typed).await {
         Ok(viewer) => app.sessions.begin(viewer),
         Err(denied) => {
             let (status, said) = match denied {
                 Denied::Failed(error) => {
+                    attempt.is_undecided();
                     return Refusal::from(error).answer("", None);
                 }
                 Denied::Wrong => (StatusCode::UNAUTHORIZED, "Login and password do not fit."),
@@ -255,12 +181,11 @@ pub(super) async fn log_in(
                      password proves nothing. Have it ask for one: scram-sha-256.",
                 ),
             };
-            app.attempts.failed(&sources);
             record_refusal(&app, &typed.login, peer, Way::Postgres, None).await;
             return html_answer(status, form_page(&typed, Some(said)));
         }
     };
-    app.attempts.succeeded(&sources);
+    attempt.succeeded();
     match begun {
         Ok(token) => {
             let mut answer = see_other(typed.next());
@@ -355,8 +280,8 @@ async fn try_login(app: &App, typed: &Typed) -> Result<Viewer, Denied> {
             tenant: typed.tenant.clone(),
         }
     };
-    let connections = Arc::new(Connections::new(database, MOST_CONNECTIONS));
-    connections.keep(connection);
+    let connections = Connections::new(database, MOST_CONNECTIONS, Arc::clone(&app.places));
+    let connections = Arc::new(connections);
     Ok(Viewer {
         name: typed.login.clone(),
         way: Way::Postgres,
@@ -364,6 +289,7 @@ async fn try_login(app: &App, typed: &Typed) -> Result<Viewer, Denied> {
         purpose: typed.purpose.clone(),
         csrf: random_token().map_err(|_| Denied::Wrong)?,
         connections,
+        streams: Arc::new(Semaphore::new(MOST_OF_VIEWER)),
     })
 }
 
@@ -393,7 +319,8 @@ pub(super) async fn record_refusal(
     if let Some(why) = why {
         details["why"] = why.into();
     }
-    let login = if login.trim().is_empty() {
+    let is_blank = |c: char| c.is_whitespace() || is_harmful(c);
+    let login = if login.chars().all(is_blank) {
         "(none)"
     } else {
         login

@@ -39,10 +39,13 @@ use self::provider::Provider;
 use self::token::Client;
 use super::answer::{html_answer, see_other};
 use super::gate::cookie;
-use super::login::{Source, own_address, record_refusal, set_cookie};
+use super::login::{own_address, record_refusal, set_cookie};
 use super::page::{page, visible};
 use super::people::People;
 use super::session::{hash, random_token};
+use tokio::sync::Semaphore;
+
+use super::live::MOST_OF_VIEWER;
 use super::viewer::{Viewer, Way};
 use super::{App, ServeError};
 use crate::filter::encode;
@@ -254,6 +257,7 @@ impl OpenId {
             purpose: None,
             csrf: random_token()?,
             connections: Arc::clone(&app.own),
+            streams: Arc::new(Semaphore::new(MOST_OF_VIEWER)),
         };
         Ok((viewer, login.next))
     }
@@ -353,10 +357,9 @@ async fn callback(
     let query = query.unwrap_or_default();
     let came = openid.come_back(&app, browser, &query).await;
     let begun = came.and_then(|(viewer, next)| Ok((app.sessions.begin(viewer)?, next)));
-    let address = [Source::Address(peer.ip())];
     match begun {
         Ok((token, next)) => {
-            app.attempts.succeeded(&address);
+            app.attempts.forget(&app.sources(peer, None));
             let mut answer = see_other(&next);
             set_cookie(&app, &mut answer, &token, "");
             remember(&app, &mut answer, "", 0);
@@ -366,11 +369,12 @@ async fn callback(
             let (answer, refused) = refuse(openid, denied);
             if let Some((name, why)) = refused {
                 // What is wrong is known at once; the answer is slow, so that the trail is not flooded.
-                let Ok(_one) = app.attempts.at_once.acquire().await else {
+                let Some(attempt) = app.attempts.begin(app.sources(peer, None)) else {
+                    return StatusCode::TOO_MANY_REQUESTS.into_response();
+                };
+                let Some(_place) = attempt.wait().await else {
                     return StatusCode::SERVICE_UNAVAILABLE.into_response();
                 };
-                tokio::time::sleep(app.attempts.delay(&address)).await;
-                app.attempts.failed(&address);
                 record_refusal(&app, &name, peer, Way::OpenId, Some(why)).await;
             }
             answer

@@ -4,8 +4,9 @@
 //! HTML: maud escapes it, and [`visible`] shows the characters that would reorder or hide text.
 
 use maud::{DOCTYPE, Markup, html};
+use sqlx::types::Uuid;
 
-use super::viewer::{Access, Viewer};
+use super::viewer::{Access, MOST_REQUEST, Viewer};
 use crate::filter::encode;
 pub(super) use crate::html::{line, outcome, time, visible};
 
@@ -80,7 +81,13 @@ pub(super) fn filtered(name: &str, value: &str) -> Markup {
 
 /// Returns a link to a request.
 pub(super) fn request_link(request: &str) -> Markup {
-    html! { a.request href=(request_address(request)) { (line(request, 40)) } }
+    html! {
+        @if request.len() <= MOST_REQUEST {
+            a.request href=(request_address(request)) { (line(request, 40)) }
+        } @else {
+            (line(request, 40))
+        }
+    }
 }
 
 /// Returns the address of a request.
@@ -103,6 +110,20 @@ pub(super) fn session_address(session: &str, tenant: Option<&str>, upto: Option<
 /// Returns the address of a record.
 pub(super) fn record_address(table: &str, id: &str) -> String {
     format!("/record?kind={table}&id={}", encode(id))
+}
+
+/// Says that there are records of the future, and where they are. `query` is that of the filter.
+pub(super) fn future(after: Option<Uuid>, query: &str) -> Markup {
+    html! {
+        @if let Some(after) = after {
+            @let separator = if query.is_empty() { "" } else { "&" };
+            p.notice role="status" {
+                "There are records of a time that is still to come. "
+                a href={ "/?after=" (after) (separator) (query) } { "They are on a page of their own" }
+                "."
+            }
+        }
+    }
 }
 
 /// Says something that the reader has to know.

@@ -158,6 +158,11 @@ impl Asked {
         let range = &counted.range;
         let shorter = self.shorter(range.to_ms - range.from_ms);
         html! {
+            @if counted.is_crowded {
+                p.notice role="status" {
+                    "More than a hundred thousand names or errors had one and the same moment, which no ordinary program does: not all of them are counted."
+                }
+            }
             @if let Some(reached) = counted.cut_at_ms {
                 p.notice role="status" {
                     "Counting was cut short: these are the figures of "
@@ -210,6 +215,8 @@ pub(super) struct Counted {
     pub(super) range: Range,
     /// If the time was over: since when records were counted.
     pub(super) cut_at_ms: Option<u64>,
+    /// Whether some records were left out, since too many names or errors had the same moment.
+    pub(super) is_crowded: bool,
 }
 
 /// A range of time, in milliseconds since 1970: from the first on, and before the second.

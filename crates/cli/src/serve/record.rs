@@ -25,6 +25,9 @@ use crate::row::{RecordId, Row};
 /// The largest row that is shown as it is stored, in bytes; a larger one can be downloaded.
 const SHOWN: i64 = 200_000;
 
+/// The largest row that is downloaded as it is stored, in bytes: as JSON, a byte may become six.
+const MOST_RAW: i64 = 4_000_000;
+
 const MISSING: Refusal = Refusal::NotFound("record");
 
 /// Shows the page.
@@ -41,11 +44,11 @@ pub(super) async fn record(
 
 /// Sends the whole row, as JSON.
 pub(super) async fn raw(
-    State(_app): State<Arc<App>>,
+    State(app): State<Arc<App>>,
     Known(viewer): Known,
     RawQuery(query): RawQuery,
 ) -> Response {
-    match whole(&viewer, &query.unwrap_or_default()).await {
+    match whole(&app, &viewer, &query.unwrap_or_default()).await {
         Ok((record, json)) => {
             let name = format!("attachment; filename=\"{}.json\"", record.id);
             let headers = [
@@ -58,11 +61,20 @@ pub(super) async fn raw(
     }
 }
 
-async fn whole(viewer: &Viewer, query: &str) -> Result<(RecordId, String), Refusal> {
+async fn whole(app: &App, viewer: &Viewer, query: &str) -> Result<(RecordId, String), Refusal> {
     let record = asked(query)?;
+    let _place = app
+        .heavy
+        .try_acquire()
+        .map_err(|_| Refusal::TooManyDownloads)?;
     let mut lease = viewer.lease().await?;
     let failed = |source| Refusal::from(viewer.connections.database().read_error(source));
-    let row = read(&mut lease, viewer.scope(), record, Extent::Json)
+    let scope = viewer.scope();
+    let size = size_of(&mut lease, scope, record).await.map_err(failed)?;
+    if size.is_some_and(|size| size > MOST_RAW) {
+        return Err(Refusal::TooLarge);
+    }
+    let row = read(&mut lease, scope, record, Extent::Json)
         .await
         .map_err(failed)?;
     let filter = query_of(record);

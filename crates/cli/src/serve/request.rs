@@ -15,12 +15,12 @@ use super::answer::{Refusal, html_answer};
 use super::gate::Known;
 use super::page::{line, outcome, page, record_address, session_address, time, visible};
 use super::record::texts;
+use super::rows::rows;
 use super::seals::Seals;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::filter::encode;
 use crate::outline::Outline;
-use crate::pages::{Extent, Pages};
 use crate::row::Row;
 use crate::text::duration;
 use crate::tree::{self, Node, Place};
@@ -99,14 +99,15 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
     let places = tree::places(&outline.nodes, None);
     let places = places.get(asked.from..).unwrap_or_default();
     let places = &places[..places.len().min(LIMIT)];
+    let records: Vec<_> = places.iter().map(|place| place.node.record).collect();
+    let read = rows(&mut lease, scope, &records).await.map_err(failed)?;
+    let left_out = read.left_out;
+    let places = &places[..places.len() - left_out];
     let mut rows = HashMap::new();
-    let mut pages = Pages::new(places.iter().map(|place| place.node.record), Extent::Story);
-    while let Some(page) = pages.next(&mut lease, scope).await.map_err(failed)? {
-        for mut row in page {
-            outline.tell_learned(&mut row);
-            if let Ok(id) = row.id().parse::<Uuid>() {
-                rows.insert((row.table, id), row);
-            }
+    for mut row in read.rows {
+        outline.tell_learned(&mut row);
+        if let Ok(id) = row.id().parse::<Uuid>() {
+            rows.insert((row.table, id), row);
         }
     }
     let seals = Seals::of(viewer, &mut lease, &rows.values().collect::<Vec<_>>())
@@ -192,6 +193,7 @@ impl Story<'_> {
                     a href={ "/request?" (self.asked.query(from + shown)) } rel="next" { "More records →" }
                 }
                 a href={ "/?" (self.filter_query()) } { "As a list" }
+                a href={ "/export?format=html&" (self.filter_query()) } download { "As a file to hand over" }
             }
         }
     }

@@ -15,6 +15,10 @@ use super::viewer::Viewer;
 /// The most sessions at once; the one that was idle longest ends for another.
 const MOST: usize = 10_000;
 
+/// The most sessions of one person; the one that was idle longest ends for another, so that nobody
+/// ends the sessions of others.
+const MOST_OF_VIEWER: usize = 20;
+
 /// How long a session lasts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lifetime {
@@ -64,6 +68,17 @@ impl Sessions {
         };
         let mut sessions = self.by_token.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, session| !session.is_over(self.lifetime));
+        let is_same = |other: &Session| {
+            other.viewer.name == session.viewer.name && other.viewer.way == session.viewer.way
+        };
+        while sessions.values().filter(|other| is_same(other)).count() >= MOST_OF_VIEWER {
+            let oldest = sessions.iter().filter(|(_, other)| is_same(other));
+            let oldest = oldest.min_by_key(|(_, other)| other.used);
+            let Some(key) = oldest.map(|(key, _)| *key) else {
+                break;
+            };
+            sessions.remove(&key);
+        }
         if sessions.len() >= MOST {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.used);
             if let Some(key) = oldest.map(|(key, _)| *key) {

@@ -12,10 +12,11 @@ use tracing_audit::__program::Table;
 
 use super::App;
 use super::answer::{Refusal, html_answer};
+use super::download::links;
 use super::gate::Known;
 use super::page::{
-    filtered, line, notice, outcome, page, record_address, request_link, session_address, time,
-    visible,
+    filtered, future, line, notice, outcome, page, record_address, request_link, session_address,
+    time, visible,
 };
 use super::record::sessions;
 use super::seals::Seals;
@@ -165,6 +166,7 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Sea
     html! {
         h1 { "Trail" }
         (form(asked))
+        (future(found.future, &asked.filter.query()))
         (said(viewer, asked, found))
         @if is_newest {
             p.soft { button #pause type="button" hidden { "Pause" } " " span #live aria-live="polite" {} }
@@ -184,6 +186,7 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Sea
                 a href=(asked.address("before", Some(oldest), false)) rel="next" { "Older →" }
             }
         }
+        (links(&asked.filter))
     }
 }
 

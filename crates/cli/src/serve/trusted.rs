@@ -13,6 +13,9 @@ use axum::response::{IntoResponse as _, Response};
 use super::App;
 use super::people::People;
 use super::session::{is_same_secret, random_token};
+use tokio::sync::Semaphore;
+
+use super::live::MOST_OF_VIEWER;
 use super::viewer::{Access, Viewer, Way};
 
 /// The most people whose forms are known at once.
@@ -82,6 +85,7 @@ impl Trusted {
             purpose: None,
             csrf,
             connections: Arc::clone(&app.own),
+            streams: Arc::new(Semaphore::new(MOST_OF_VIEWER)),
         });
         known.insert(key, Arc::clone(&viewer));
         Ok(Some(viewer))

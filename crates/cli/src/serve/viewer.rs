@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sqlx::postgres::PgConnection;
+use tokio::sync::Semaphore;
 
 use super::answer::Refusal;
 use super::connections::{Connections, Lease};
@@ -24,6 +25,8 @@ pub(super) struct Viewer {
     /// Proves that a form came from a page of this session.
     pub(super) csrf: String,
     pub(super) connections: Arc<Connections>,
+    /// The places for streams of new records.
+    pub(super) streams: Arc<Semaphore>,
 }
 
 /// A way in.
@@ -110,7 +113,8 @@ impl Viewer {
             self.connections.database(),
             connection,
             &purpose,
-            reading.request,
+            // A longer one is in the record that was shown, which the filter names.
+            reading.request.filter(|id| id.len() <= MOST_REQUEST),
             tenant,
             Some(&without_null(details).to_string()),
         )
@@ -118,6 +122,10 @@ impl Viewer {
         Ok(())
     }
 }
+
+/// The longest request id that a reading is recorded with, in bytes: the limit of
+/// `audit.record_reading`.
+pub(super) const MOST_REQUEST: usize = 4_096;
 
 /// What is recorded of a page.
 #[derive(Clone, Copy, Debug, Default)]

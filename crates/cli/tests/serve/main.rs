@@ -5,6 +5,7 @@
 )]
 
 mod access;
+mod bombs;
 mod desk;
 mod failures;
 mod faults;

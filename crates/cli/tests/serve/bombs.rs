@@ -1,0 +1,168 @@
+//! Records that somebody made to hurt whoever reads them: the page stays small, quick and usable.
+
+use std::fs;
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use super::desk::{ACME, Desk, Server};
+
+/// Returns the most memory that the server has had, in kilobytes.
+fn peak_memory(server: &Server) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmHWM:"))
+        .unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// Adds events of one request whose every part is as large as it can be, of characters that are hidden.
+fn add_bombs(desk: &Desk, many: u32) {
+    desk.postgres.psql(&format!(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, tenant_id, request_id, conversation_id, action_type, input_summary, output_summary, error_message, status, created_at,
+            metadata, problems, redactions, writer_id, seq, salt)
+        SELECT (left(audit.id_at(now())::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, audit.tenant_uuid('acme'), 'bomb', 'bomb', 'change', t, t, t, 'failed', now(),
+            (SELECT jsonb_object_agg(n || t, t) FROM generate_series(1, 60) AS n) || '{{\"changes\": {{}}}}', array_fill(left(t, 3000), ARRAY[60]), array_fill(left(t, 3000), ARRAY[60]),
+            gen_random_uuid(), 1, '\\x00'
+        FROM (SELECT repeat(E'\\u202E', 6000) AS t) AS text, generate_series(1, {many})"
+    ));
+}
+
+#[test]
+fn records_as_large_as_can_be_make_no_large_page() {
+    let desk = Desk::new();
+    add_bombs(&desk, 60);
+    let server = desk.serve_proxy();
+    let bo = server.as_person("bo");
+    for address in [
+        "/request?id=bomb",
+        "/session?id=bomb",
+        "/changes",
+        "/?request=bomb",
+        "/failures",
+        "/users",
+    ] {
+        let begun = Instant::now();
+        let answer = bo.get(address);
+        assert_eq!(answer.status, 200, "{address}");
+        assert!(
+            answer.body.len() < 20_000_000,
+            "{address}: {}",
+            answer.body.len()
+        );
+        assert!(
+            begun.elapsed() < Duration::from_mins(1),
+            "{address}: {:?}",
+            begun.elapsed()
+        );
+    }
+    let story = bo.get("/request?id=bomb").body;
+    assert!(story.contains("More records"), "the rest is a page further");
+    assert!(
+        peak_memory(&server) < 400_000,
+        "{} kB",
+        peak_memory(&server)
+    );
+}
+
+#[test]
+fn record_with_a_request_id_of_any_length_can_be_opened() {
+    let desk = Desk::new();
+    let id = "01890000-0000-7000-8000-00000000000b";
+    desk.postgres.psql(&format!(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, tenant_id, request_id, action_type, status, created_at, writer_id, seq, salt)
+        VALUES ('{id}', audit.tenant_uuid('acme'), repeat('R', 5000), 'note', 'failed', '2023-06-28T00:00Z', gen_random_uuid(), 1, '\\x00')"
+    ));
+    let server = desk.serve_proxy();
+    for person in [server.as_person("bo"), server.as_person("ana")] {
+        for page in ["record", "raw"] {
+            let answer = person.get(&format!("/{page}?kind=events&id={id}"));
+            assert_eq!(answer.status, 200, "{page}: {answer:?}");
+            assert!(answer.body.contains("RRRR"));
+        }
+        assert!(person.get("/").body.contains("note"));
+    }
+}
+
+#[test]
+fn streams_that_nobody_reads_keep_no_connection_from_others() {
+    let desk = Desk::new();
+    let server = desk.serve_proxy();
+    let (bo, ana) = (server.as_person("bo"), server.as_person("ana"));
+    let streams: Vec<TcpStream> = (0..30)
+        .map(|_| server.open("GET", "/live", &bo.pairs(), ""))
+        .collect();
+    for _ in 0..3 {
+        desk.postgres.psql(
+            "SET ROLE audit_maintainer; SELECT audit.append_event('x', NULL, NULL, repeat('long ', 100000), NULL, audit.tenant_uuid('acme'), '{}')
+            FROM generate_series(1, 100)",
+        );
+        std::thread::sleep(Duration::from_millis(1_100));
+    }
+    let begun = Instant::now();
+    let answer = ana.get("/?text=AcmeWord");
+    assert!(
+        answer.status == 200 && answer.body.contains(ACME),
+        "{answer:?}"
+    );
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    drop(streams);
+}
+
+#[test]
+fn guessing_keeps_nobody_from_logging_in() {
+    let desk = Desk::new();
+    let server = desk.serve(&["--public-url", "https://audit.example.com"]);
+    let host = ("Host", "audit.example.com");
+    let guess = "login=victim&password=guess&next=/";
+    let guesses: Vec<TcpStream> = (0..60)
+        .map(|_| server.open("POST", "/login", &[host], guess))
+        .collect();
+    let begun = Instant::now();
+    let answer = server.ask("POST", "/login", &[host], "login=aud&password=aud&next=/");
+    assert_eq!(answer.status, 303, "{answer:?}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begun.elapsed()
+    );
+    // And most guesses are not even tried.
+    let is_refused = |mut stream: &TcpStream| {
+        stream
+            .set_read_timeout(Some(Duration::from_millis(500)))
+            .unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).is_ok() && status.ends_with(b"429")
+    };
+    let refused = guesses.iter().filter(|stream| is_refused(stream)).count();
+    assert!(refused >= 40, "{refused}");
+    let large = server.ask(
+        "POST",
+        "/login",
+        &[host],
+        &format!("login=aud&password={}", "x".repeat(100_000)),
+    );
+    assert_eq!(large.status, 413);
+}
+
+#[test]
+fn logins_take_no_more_connections_than_they_may() {
+    let desk = Desk::new();
+    let server = desk.serve(&["--max-connections", "6"]);
+    let people: Vec<_> = (0..12).map(|_| server.log_in("rdr", "acme")).collect();
+    for person in &people {
+        assert_eq!(person.get("/").status, 200);
+        let open = desk
+            .postgres
+            .psql("SELECT count(*) FROM pg_stat_activity WHERE usename IN ('rdr', 'serve')");
+        // Besides, an attempt to log in has two for a moment.
+        assert!(open.parse::<u32>().unwrap() <= 8, "{open}");
+    }
+}
