@@ -142,7 +142,8 @@ impl Search<'_> {
             found.future = is_there.then_some(from);
         }
         let mut place = self.place;
-        let mut many = FIRST;
+        let is_of_request = self.filter.request.is_some();
+        let mut many = if is_of_request { MOST } else { FIRST };
         loop {
             let left = self.time.saturating_sub(begun.elapsed());
             if left.is_zero() && found.looked_at > 0 {
@@ -191,8 +192,12 @@ impl Search<'_> {
                     break;
                 }
             }
-            if count < many || self.filter.request.is_some() {
+            if count < many {
                 break;
+            }
+            // What an index finds takes no longer for being much.
+            if is_of_request {
+                continue;
             }
             many = next(many, took, self.time.saturating_sub(begun.elapsed()));
         }
@@ -258,7 +263,6 @@ impl Search<'_> {
             _ => " DESC",
         };
         let is_of_request = self.filter.request.is_some();
-        let many = if is_of_request { MOST } else { many };
         let mut query = QueryBuilder::new("WITH looked AS MATERIALIZED (SELECT * FROM (");
         for (at, table) in self.filter.tables().into_iter().enumerate() {
             let between = if at == 0 { "" } else { " UNION ALL " };
