@@ -11,11 +11,11 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _, FromRow, Row as _};
 use tracing_audit::__program::Table;
-use tracing_audit::Kind;
 
 use crate::complain;
 use crate::database::{Database, begin, is_bound_to_none, record_reading};
 use crate::error::Error;
+use crate::filter::searched_texts;
 use crate::pages::{Extent, Pages};
 use crate::row::{RecordId, Row, table_of, word};
 use crate::tail::summary;
@@ -44,17 +44,6 @@ const WEEK_BEFORE: &str = "
 /// ([`Limits::MAX_BYTES`](tracing_audit::Limits::MAX_BYTES)). Postgres cannot convert a text twice
 /// as long to lower case.
 const LOOKED_AT: usize = 128 * 1024 * 1024;
-
-/// What else `--text` searches of an event: what it is and what it is about, and the texts of its
-/// family.
-const OF_EVENTS: [&str; 6] = [
-    "action_type",
-    "target_id",
-    "metadata ->> 'message'",
-    "metadata ->> 'reason'",
-    "metadata ->> 'comment'",
-    "metadata ->> 'sql_text'",
-];
 
 /// The width of what a request is about, in columns.
 const MAX_SUMMARY: usize = 100;
@@ -299,13 +288,7 @@ async fn hits(
 
 /// Returns the query for the matching records of one table.
 fn matching(table: Table) -> String {
-    let of_events = match table.kind() {
-        Kind::Event => &OF_EVENTS[..],
-        _ => &[],
-    };
-    let texts: Vec<String> = table
-        .content_columns()
-        .chain(of_events.iter().copied())
+    let texts: Vec<String> = searched_texts(table)
         .map(|text| format!("position(lower($6) IN lower(left({text}, {LOOKED_AT}))) > 0"))
         .collect();
     format!(

@@ -21,6 +21,7 @@ use crate::error::Error;
 use crate::filter::{Filter, FilterError};
 use crate::outline::Outline;
 use crate::pages::{Extent, Pages};
+use crate::search::tenant_id;
 use crate::tree;
 
 /// A format of an export.
@@ -291,13 +292,7 @@ impl Job<'_> {
         let bounds = self.filter.bounds(&mut transaction).await?;
         let bounds = bounds.map_err(|error| sqlx::Error::Configuration(error.into()))?;
         let tenant = match &self.filter.tenant {
-            Some(key) => {
-                sqlx::query_scalar("SELECT audit.tenant_uuid($1)")
-                    .bind(key)
-                    .persistent(false)
-                    .fetch_one(&mut *transaction)
-                    .await?
-            }
+            Some(key) => Some(tenant_id(&mut transaction, key).await?),
             None => None,
         };
         let unknown = look_at_ledger(&mut transaction, output).await?;
