@@ -64,8 +64,8 @@ impl Servers {
         &self.hosts
     }
 
-    /// Returns them for another login, with nothing of the one before: neither its password nor a
-    /// client certificate of its own.
+    /// Returns them for another login and its password. A client certificate stays as it is: whoever
+    /// takes a connection as proof of the password must see that the server asks for one.
     #[cfg(feature = "__program")]
     #[must_use]
     pub fn with_login(mut self, login: &str, password: &str) -> Self {
