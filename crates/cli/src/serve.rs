@@ -121,7 +121,7 @@ pub(crate) struct Serve {
     /// Without it, /metrics is answered unless --public-url is given.
     #[arg(long, value_name = "NAME")]
     metrics_token_env: Option<String>,
-    /// How many connections to the database there are at most, of all logins together.
+    /// How many connections to the database there are at most: of the logins of people together, and of --url's own.
     #[arg(long, value_name = "N", default_value = "40", value_parser = connections_option)]
     max_connections: usize,
     /// A session ends so long after the last page.
@@ -142,7 +142,7 @@ pub(crate) struct App {
     sessions: Sessions,
     /// The places for streams of new records, in all.
     streams: Arc<Semaphore>,
-    /// The places for all connections.
+    /// The places for the connections of the logins of people.
     places: Arc<Semaphore>,
     /// The places for what takes much memory: whole rows and downloads.
     heavy: Arc<Semaphore>,
@@ -361,7 +361,8 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
         own: Arc::new(Connections::new(
             database.clone(),
             MOST_CONNECTIONS.min(arguments.max_connections),
-            Arc::clone(&places),
+            // Of its own, so that a refused login is recorded whoever has the others.
+            Arc::new(Semaphore::new(MOST_CONNECTIONS)),
         )),
         places,
         database,
