@@ -41,7 +41,9 @@ function follow(rows) {
       source.close();
     });
     source.onopen = () => { state.textContent = "New records appear here."; };
-    source.onerror = () => { state.textContent = "Not connected; trying again."; };
+    source.onerror = () => {
+      state.textContent = source.readyState === EventSource.CLOSED ? "New records are not shown here now." : "Not connected; trying again.";
+    };
   };
   button.hidden = false;
   button.addEventListener("click", () => {
