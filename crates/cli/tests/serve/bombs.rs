@@ -92,15 +92,24 @@ fn streams_that_nobody_reads_keep_no_connection_from_others() {
     let desk = Desk::new();
     let server = desk.serve_proxy();
     let (bo, ana) = (server.as_person("bo"), server.as_person("ana"));
-    let streams: Vec<TcpStream> = (0..30)
-        .map(|_| server.open("GET", "/live", &bo.pairs(), ""))
+    // More than there are connections, by two people: one has ten streams at most.
+    let streams: Vec<TcpStream> = (0..20)
+        .map(|n| if n % 2 == 0 { &bo } else { &ana })
+        .map(|person| server.open("GET", "/live", &person.pairs(), ""))
         .collect();
-    for _ in 0..3 {
+    // Far more than the system keeps for a reader who reads nothing: an id is in a link, six bytes for each character.
+    for _ in 0..14 {
         desk.postgres.psql(
-            "SET ROLE audit_maintainer; SELECT audit.append_event('x', NULL, NULL, repeat('long ', 100000), NULL, audit.tenant_uuid('acme'), '{}')
-            FROM generate_series(1, 100)",
+            "SET session_replication_role = replica;
+            WITH rows AS (
+                INSERT INTO audit.events (id, tenant_id, request_id, action_type, status, created_at, writer_id, seq, salt)
+                SELECT (left(audit.id_at(now())::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, audit.tenant_uuid('acme'), repeat(E'\\u00e9', 2000), 'note',
+                    'succeeded', now(), writer, n, '\\x00' FROM (SELECT gen_random_uuid() AS writer) AS one, generate_series(1, 100) AS n
+                RETURNING id, writer_id)
+            INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
+            SELECT writer_id, 1, 100, '{\"events\": 100}', 0, min(id::text)::uuid, max(id::text)::uuid, 'test' FROM rows GROUP BY writer_id",
         );
-        std::thread::sleep(Duration::from_millis(1_100));
+        std::thread::sleep(Duration::from_millis(1_050));
     }
     let begun = Instant::now();
     let answer = ana.get("/?text=AcmeWord");
@@ -164,5 +173,50 @@ fn logins_take_no_more_connections_than_they_may() {
             .psql("SELECT count(*) FROM pg_stat_activity WHERE usename IN ('rdr', 'serve')");
         // Besides, an attempt to log in has two for a moment.
         assert!(open.parse::<u32>().unwrap() <= 8, "{open}");
+    }
+}
+
+#[test]
+fn records_of_the_future_hide_nothing_that_is_new() {
+    let desk = Desk::new();
+    desk.postgres.psql(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, tenant_id, action_type, input_summary, status, created_at, writer_id, seq, salt)
+        SELECT (left(audit.id_at('9999-12-01Z')::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, audit.tenant_uuid('acme'), 'note', 'FutureWord',
+            'failed', '9999-12-01Z', gen_random_uuid(), 1, '\\x00' FROM generate_series(1, 60)",
+    );
+    let server = desk.serve_proxy();
+    for person in [server.as_person("ana"), server.as_person("bo")] {
+        let newest = person.get("/").body;
+        assert!(
+            newest.contains(ACME) && !newest.contains("FutureWord"),
+            "{newest}"
+        );
+        let (_, link) = newest.split_once("href=\"/?after=").unwrap();
+        let (after, _) = link.split_once('"').unwrap();
+        let future = person
+            .get(&format!("/?after={}", after.replace("&amp;", "&")))
+            .body;
+        assert_eq!(future.matches("FutureWord").count(), 50);
+    }
+}
+
+#[test]
+fn history_of_a_row_says_that_there_is_more_of_it() {
+    let desk = Desk::new();
+    desk.postgres.psql(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, tenant_id, action_type, target_type, target_id, status, created_at, metadata, writer_id, seq, salt)
+        SELECT (left(audit.id_at(now())::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, audit.tenant_uuid('acme'), 'change', 'public.prices', key,
+            'succeeded', now(), jsonb_build_object('operation', 'update', 'number', n, 'changes', jsonb_build_object('note', jsonb_build_object('old', n - 1, 'new', n))),
+            '00000000-0000-4000-8000-000000000001', n, '\\x00' FROM (VALUES ('all', 500), ('more', 501)) AS rows (key, many), generate_series(1, many) AS n",
+    );
+    let server = desk.serve_proxy();
+    let ana = server.as_person("ana");
+    for (key, is_more) in [("all", false), ("more", true)] {
+        let address = format!("/changes?table=public.prices&key={key}");
+        let body = ana.get(&address).body;
+        assert_eq!(body.matches("<section class=\"change\"").count(), 500);
+        assert_eq!(body.contains("the newest 500 changes"), is_more, "{key}");
     }
 }
