@@ -10,31 +10,11 @@ use std::time::Instant;
 use testkit::Postgres;
 use testkit::benches::{self, Folder};
 
-/// Query runs of eleven months, as many activities for every two of them.
-const FILL: &str = r#"
-    SELECT audit.ensure_partition(t, now() - make_interval(months => m)) FROM unnest(audit.record_tables()) AS t, generate_series(0, 11) AS m;
-    CREATE TEMP TABLE source AS SELECT n, now() - interval '330 days' * (1 - n::float8 / $rows) AS at, md5((-n)::text) AS hash
-        FROM generate_series(0, $rows - 1) AS n;
-    CREATE FUNCTION pg_temp.record_id(at timestamptz, hash text) RETURNS uuid LANGUAGE sql AS $$
-        SELECT (lpad(to_hex(floor(extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(hash, 1, 3) || '8' || substr(hash, 4, 15))::uuid $$;
-    INSERT INTO audit.query_runs (id, tenant_id, user_id, user_role, request_id, trace_id, span_id, service_name, question_text, sql_text,
-        sql_summary, row_count, status, started_at, finished_at, duration_ms, metadata, writer_id, seq, salt)
-    SELECT pg_temp.record_id(at, hash), md5('tenant')::uuid, 'ana.petrova@example.com', 'analyst', md5((n / 5)::text), md5((n / 5)::text),
-        substr(hash, 1, 16), 'bench', 'How many invoices were paid in the last quarter by customers in the north?',
-        'SELECT count(*) FROM invoices i JOIN customers c ON c.id = i.customer_id WHERE c.region = ''north'' AND i.paid_at >= now() - interval ''3 months'' GROUP BY c.segment ORDER BY 1 DESC LIMIT 100',
-        'SELECT invoices customers', n % 1000, 'succeeded', at, at + interval '30 ms', 30,
-        jsonb_build_object('dialect', 'postgresql', 'bytes_read', n), md5('writer')::uuid, n + 1, decode(hash, 'hex')
-    FROM source WHERE n % 3 < 2;
-    INSERT INTO audit.activities (id, tenant_id, user_id, request_id, service_name, action_type, target_type, target_id, status, created_at,
-        latency_ms, metadata, writer_id, seq, salt)
-    SELECT pg_temp.record_id(at, hash), md5('tenant')::uuid, 'bo', md5((n / 5)::text), 'bench', 'http_request', 'http.route', '/orders/{id}',
-        'succeeded', at, 12, '{"http.request.method": "GET", "url.path": "/orders/7", "http.response.status_code": 200}', md5('writer')::uuid,
-        n + 1, decode(hash, 'hex')
-    FROM source WHERE n % 3 = 2;
-    ANALYZE;"#;
+/// A trail of three tables.
+const FILL: &str = include_str!("trail.sql");
 
-/// What psql writes: all columns of the two tables that have rows, each in the order of its ids.
-const COPIES: [&str; 2] = ["query_runs", "activities"];
+/// What psql writes: all columns of the tables that have rows, each in the order of its ids.
+const COPIES: [&str; 3] = ["query_runs", "prompt_runs", "activities"];
 
 fn main() {
     let rows = std::env::var("READING_ROWS").map_or(1_000_000, |rows| {
@@ -80,7 +60,7 @@ fn main() {
     }
 }
 
-/// Lets psql write the rows of one table after those of the other, as CSV.
+/// Lets psql write the rows of one table after those of another, as CSV.
 fn copy(postgres: &Postgres, file: &std::path::Path) {
     let file = file.display();
     for (at, table) in COPIES.iter().enumerate() {
