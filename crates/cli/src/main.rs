@@ -19,6 +19,7 @@ mod find;
 mod hold;
 mod html;
 mod key;
+mod listener;
 mod metrics;
 mod migrate;
 mod outline;

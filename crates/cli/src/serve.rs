@@ -35,20 +35,25 @@ mod viewer;
 mod watch;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::http::{HeaderMap, HeaderName, StatusCode, Uri, header};
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::http::{HeaderMap, HeaderName, Request, StatusCode, Uri, header};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use clap::Args;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tower_service::Service as _;
 
 use self::attempts::{Attempts, Source};
 use self::connections::Connections;
@@ -60,6 +65,7 @@ use self::viewer::Viewer;
 use self::watch::Watch;
 use crate::database::Database;
 use crate::error::Error;
+use crate::listener::{self, Limits, read_body};
 use crate::{complain, tail};
 
 /// The most connections for the people that a proxy or an identity provider names.
@@ -70,6 +76,14 @@ const MOST_HEAVY: usize = 4;
 
 /// The largest form, in bytes.
 const MOST_BODY: usize = 16 * 1024;
+
+/// Fewer connections than the 1,024 files that many systems allow a program, since those to Postgres are
+/// files as well. A large download may take hours.
+const LIMITS: Limits = Limits {
+    connections: 900,
+    lasts: Duration::from_hours(24),
+    end: Duration::from_secs(1),
+};
 
 /// How many threads make pages.
 const THREADS: usize = 4;
@@ -266,13 +280,33 @@ pub(crate) fn run(database: Database, arguments: Serve) -> Result<ExitCode, Erro
             None => format!("the trail is read at http://{address}"),
         });
         tokio::spawn(clean(Arc::clone(&app)));
-        let service = routes(&app).into_make_service_with_connect_info::<SocketAddr>();
-        tokio::select! {
-            served = async { axum::serve(listener, service).await } => served.map_err(Error::Runtime)?,
-            signalled = tail::signal() => signalled.map_err(Error::Runtime)?,
-        }
+        let router = routes(&app);
+        let service = |client| {
+            let router = router.clone();
+            service_fn(move |request| {
+                let router = router.clone();
+                async move { Ok::<_, Infallible>(respond(router, client, request).await) }
+            })
+        };
+        let mut signalled = Ok(());
+        let end = async { signalled = tail::signal().await };
+        listener::serve(listener, LIMITS, end, service).await;
+        signalled.map_err(Error::Runtime)?;
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Answers a request, once all of it is here: no page waits for what is still to come.
+async fn respond(mut router: Router, client: SocketAddr, request: Request<Incoming>) -> Response {
+    let (head, body) = request.into_parts();
+    let body = match read_body(body, MOST_BODY).await {
+        Ok(body) => body,
+        Err((status, why)) => return (status, format!("{why}\n")).into_response(),
+    };
+    let mut request = Request::from_parts(head, Body::from(body));
+    request.extensions_mut().insert(ConnectInfo(client));
+    let answer = router.call(request).await;
+    answer.unwrap_or_else(|never| match never {})
 }
 
 /// Returns the pages.
@@ -298,7 +332,6 @@ fn routes(app: &Arc<App>) -> Router {
         .route("/metrics", get(watch::metrics))
         .route("/logout", post(login::log_out))
         .fallback(other)
-        .layer(DefaultBodyLimit::max(MOST_BODY))
         .layer(from_fn_with_state(Arc::clone(app), gate::guard))
         .with_state(Arc::clone(app))
 }

@@ -40,7 +40,7 @@ const MOST_MATCHED: usize = 5_000;
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
 /// How many streams there are at once; of one viewer, [`MOST_OF_VIEWER`].
-pub(super) const MOST_STREAMS: usize = 1_000;
+pub(super) const MOST_STREAMS: usize = 600;
 pub(super) const MOST_OF_VIEWER: usize = 10;
 
 /// How long a stream lasts before the browser asks anew, which looks at the rights again.
