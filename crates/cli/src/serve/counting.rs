@@ -52,6 +52,15 @@ pub(super) struct Slice {
     pub(super) tenant: Option<Uuid>,
 }
 
+/// How far back a slice goes.
+#[derive(Clone, Copy, Debug)]
+enum HowFar {
+    /// About so many records.
+    Back(i64),
+    /// To this millisecond.
+    To(u64),
+}
+
 impl<'c> Counting<'c> {
     /// Reads the range of the filter; counts in these tables.
     pub(super) async fn begin(
@@ -105,6 +114,8 @@ impl<'c> Counting<'c> {
         let mut reached = to_ms;
         let mut many = FIRST;
         let mut is_crowded = false;
+        // Where the next slice begins, if that is known.
+        let mut begins = None;
         while reached > from_ms {
             let left = self.time.saturating_sub(self.begun.elapsed());
             let is_first = reached == to_ms;
@@ -113,17 +124,24 @@ impl<'c> Counting<'c> {
             }
             let before = Instant::now();
             let until = before + if is_first { left.max(LEAST_TIME) } else { left };
-            let (start, mut rows) = match self.slice(&statement, reached, many, until).await {
+            let how_far = begins.take().map_or(HowFar::Back(many), HowFar::To);
+            let (start, mut rows) = match self.slice(&statement, reached, how_far, until).await {
                 Ok(counted) => counted,
                 Err(error) if is_timeout(&error) => break,
                 Err(error) => return Err(error),
             };
             if rows.len() > MOST_ROWS {
-                if many > 1 {
-                    many = (many / 4).max(1);
+                if usize::try_from(many).is_ok_and(|many| many > MOST_ROWS) {
+                    many /= 4;
                     continue;
                 }
-                // A millisecond that has so many, as nobody's but an attacker's: some of them are counted.
+                // Fewer records were asked for: the slice begins with a millisecond that has as many names, as
+                // nobody's but an attacker's. It is counted by itself, and some of it alone.
+                if start + 1 < reached {
+                    begins = Some(start + 1);
+                    many = 1;
+                    continue;
+                }
                 rows.truncate(MOST_ROWS);
                 is_crowded = true;
             }
@@ -140,12 +158,12 @@ impl<'c> Counting<'c> {
         })
     }
 
-    /// Counts about so many records before `reached`; returns since when, and the rows.
+    /// Counts records before `reached`; returns since when, and the rows.
     async fn slice<T>(
         &mut self,
         statement: impl Fn(Slice) -> QueryBuilder<Postgres>,
         reached: u64,
-        many: i64,
+        how_far: HowFar,
         until: Instant,
     ) -> Result<(u64, Vec<T>), sqlx::Error>
     where
@@ -157,13 +175,18 @@ impl<'c> Counting<'c> {
             from: Some(id_at(self.range.from_ms)),
             to: Some(id_at(reached)),
         };
-        let back: Option<Uuid> = self
-            .so_many_back(bounds, many)
-            .build_query_scalar()
-            .persistent(false)
-            .fetch_optional(&mut *self.transaction)
-            .await?;
-        let start = back.map_or(self.range.from_ms, ms_of);
+        let start = match how_far {
+            HowFar::To(start) => start,
+            HowFar::Back(many) => {
+                let back: Option<Uuid> = self
+                    .so_many_back(bounds, many)
+                    .build_query_scalar()
+                    .persistent(false)
+                    .fetch_optional(&mut *self.transaction)
+                    .await?;
+                back.map_or(self.range.from_ms, ms_of)
+            }
+        };
         bounds.from = Some(id_at(start));
         let slice = Slice {
             bounds,

@@ -442,3 +442,37 @@ fn pages_do_not_read_a_trail_whole_for_what_is_new() {
         assert!((1..most).contains(&read), "{person} at {page}: {read}");
     }
 }
+
+#[test]
+fn moment_with_very_many_names_hides_no_other() {
+    let desk = Desk::new();
+    let insert = |ids: &str, user: &str, numbers: &str| {
+        format!(
+            "INSERT INTO audit.query_runs (id, tenant_id, user_id, status, started_at, duration_ms, writer_id, seq, salt)
+            SELECT (left(audit.id_at({ids})::text, 14) || '7000-8000-' || lpad(n::text, 12, '0'))::uuid, audit.tenant_uuid('one'), {user}, 'succeeded', {ids}, 7,
+                '00000000-0000-7000-8000-00000000000a', n, '' FROM generate_series({numbers}) AS n;"
+        )
+    };
+    desk.postgres.psql(&format!(
+        "SET session_replication_role = replica; BEGIN; {} {} COMMIT",
+        insert("now() - interval '10 minutes'", "'name-' || n", "1, 100500"),
+        insert(
+            "now() - interval '5 minutes' + n * interval '1 ms'",
+            "'another'",
+            "200001, 200300"
+        ),
+    ));
+    let server = desk.serve_proxy();
+    let answer = server
+        .as_person("ana")
+        .get("/users?range=1h&tenant=one&long=yes&sort=name");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert!(
+        answer.body.contains("one and the same moment"),
+        "{answer:?}"
+    );
+    assert!(!answer.body.contains("cut short"), "{answer:?}");
+    let all = told(&answer.body);
+    let another = all.iter().find(|(name, _)| name == "another");
+    assert_eq!(another.map(|(_, figures)| figures.records), Some(300));
+}
