@@ -681,6 +681,22 @@ END
 $$;
 COMMENT ON FUNCTION audit.record_reading(text, text, uuid, jsonb) IS 'Records in the trail that the trail is read: by whom, when, from where, why, and of which request or tenant; details are what else a program tells of it, as the filter and the number of records. Returns the id of the event.';
 
+-- A comparison of the trail with its ledger, so that the next who looks knows of the last one.
+CREATE FUNCTION audit.record_verification(found_anything boolean, details jsonb) RETURNS uuid
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $$
+BEGIN
+    IF found_anything IS NULL OR details IS NULL THEN
+        RAISE EXCEPTION 'audit trail: it is not said what a verification has found' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.check_details(details);
+    RETURN audit.append_event('audit.verify', 'trail', NULL, 'The trail was compared with its ledger.', NULL, NULL, details,
+        CASE WHEN found_anything THEN 'failed' ELSE 'succeeded' END::audit.run_status);
+END
+$$;
+COMMENT ON FUNCTION audit.record_verification(boolean, jsonb) IS 'Records in the trail that it was compared with its ledger, by whom, when, and with which outcome. Returns the id of the event.';
+
 -- A login that a program of the trail's has refused, so that it is told where the trail is read.
 CREATE FUNCTION audit.record_refused_login(login text, details jsonb DEFAULT NULL) RETURNS uuid
     LANGUAGE plpgsql SECURITY DEFINER
@@ -1262,6 +1278,7 @@ GRANT EXECUTE ON FUNCTION audit.writer_position(uuid),
     audit.writer_batches(uuid, bytea, bigint),
     audit.add_dead_letter(uuid, bytea, bigint, uuid, text, text, text, bytea, bytea) TO audit_writer;
 GRANT EXECUTE ON FUNCTION audit.request_trail(text), audit.record_reading(text, text, uuid, jsonb), audit.record_refused_login(text, jsonb) TO audit_reader, audit_auditor;
+GRANT EXECUTE ON FUNCTION audit.record_verification(boolean, jsonb) TO audit_auditor;
 GRANT EXECUTE ON FUNCTION audit.tenant_batches(timestamptz, uuid[], bigint[]) TO audit_reader;
 GRANT EXECUTE ON FUNCTION audit.place_hold(text, uuid, timestamptz, timestamptz, text[], boolean), audit.hold_coverage(uuid) TO audit_auditor, audit_operator;
 -- A role that removes partitions can neither lift holds nor change the least age.

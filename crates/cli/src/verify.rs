@@ -35,7 +35,7 @@ use self::published::Published;
 use self::recorded::Recorded;
 use self::rows::Rows;
 use self::tiles::Tiles;
-use crate::database::{CATALOG_FIRST, Database};
+use crate::database::{CATALOG_FIRST, Database, begin_change};
 use crate::error::Error;
 use crate::text::escape_line;
 
@@ -88,7 +88,15 @@ pub(crate) struct Verify {
     /// A finding is {kind, table, id, writer, seq, index, detail}.
     #[arg(long)]
     json: bool,
+    /// Records in the trail that it was verified, and with which outcome.
+    ///
+    /// The page of the trail's state shows the last one.
+    #[arg(long)]
+    record: bool,
 }
+
+/// Records a verification. `$1`: whether anything was found; `$2`: an object.
+const RECORD: &str = "SELECT audit.record_verification($1, $2::text::jsonb)";
 
 /// What each transaction begins with. The order of a table's rows is that of its file; a scan that
 /// begins where another is would read a batch's rows far apart.
@@ -190,11 +198,48 @@ pub(crate) async fn run(database: &Database, arguments: &Verify) -> Result<ExitC
         took: begun.elapsed(),
     };
     print(&findings, &summary, arguments.json)?;
+    if arguments.record {
+        record(database, arguments, &summary, findings.len()).await?;
+    }
     Ok(if findings.is_empty() {
         ExitCode::SUCCESS
     } else {
         ExitCode::from(1)
     })
+}
+
+/// Records in the trail what was verified, and how much was found; each finding is in what was printed.
+async fn record(
+    database: &Database,
+    arguments: &Verify,
+    summary: &Summary,
+    findings: usize,
+) -> Result<(), Error> {
+    let failed = |source| database.change_error("record the verification", source);
+    let newest = summary.newest.as_ref();
+    let details = json!({
+        "findings": findings,
+        "rows": summary.rows,
+        "entries": summary.log.size,
+        "unsealed_rows": summary.log.unsealed_rows,
+        "checkpoint": newest.map(|newest| newest.checkpoint.head.size),
+        "key": newest.map(|newest| newest.key.name_and_id()),
+        "since_s": arguments.since.map(|since| since.as_secs()),
+        "is_of_one_tenant": arguments.tenant.is_some(),
+        "seconds": summary.took.as_secs_f64(),
+    });
+    let mut connection = database.connect_to_trail().await?;
+    let mut transaction = begin_change(&mut connection).await.map_err(failed)?;
+    sqlx::query(RECORD)
+        .bind(findings > 0)
+        .bind(details.to_string())
+        .persistent(false)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failed)?;
+    transaction.commit().await.map_err(failed)?;
+    drop(connection.close().await);
+    Ok(())
 }
 
 /// Says what was not verified, or is not named.

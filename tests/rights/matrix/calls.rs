@@ -173,6 +173,11 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["reader", "auditor"],
     ),
     (
+        "record_verification",
+        "audit.record_verification(false, '{}')",
+        &["auditor"],
+    ),
+    (
         "place_hold",
         "audit.place_hold('case')",
         &["auditor", "operator"],

@@ -26,7 +26,7 @@ use crate::search::{is_timeout, limit_time};
 const TIME: Duration = Duration::from_secs(3);
 
 /// The lists: title, what stands there if it is empty, heads, and the query. All columns are texts.
-const LISTS: [(&str, &str, &[&str], &str); 6] = [
+const LISTS: [(&str, &str, &[&str], &str); 7] = [
     (
         "Ledger",
         "Nothing is sealed: run `tracing-audit seal`.",
@@ -34,6 +34,18 @@ const LISTS: [(&str, &str, &[&str], &str); 6] = [
         "SELECT left(c.origin, 200), (SELECT max(l.index) + 1 FROM audit.ledger l)::text, c.size::text,
             to_char(c.signed_at, 'YYYY-MM-DD HH24:MI:SS'), date_trunc('second', clock_timestamp() - c.signed_at)::text
         FROM audit.checkpoint c",
+    ),
+    (
+        "Last verification",
+        "None was recorded in the last 90 days: run `tracing-audit verify --record`.",
+        &["At (UTC)", "By", "Outcome", "Findings", "Rows", "Of the checkpoint of", "Only since, s", "Of one tenant"],
+        // By the batches that the database makes itself, of which there are few beside those of programs.
+        "SELECT to_char(e.created_at, 'YYYY-MM-DD HH24:MI:SS'), left(e.user_id, 200), e.status::text, e.metadata ->> 'findings', e.metadata ->> 'rows',
+            e.metadata ->> 'checkpoint', e.metadata ->> 'since_s', e.metadata ->> 'is_of_one_tenant'
+        FROM audit.batches b JOIN audit.events e ON e.id = b.first_id AND e.writer_id = b.writer_id
+        WHERE b.service_name = 'postgres' AND b.committed_at >= now() - interval '90 days' AND e.action_type = 'audit.verify'
+            AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)
+        ORDER BY b.committed_at DESC LIMIT 1",
     ),
     (
         "Legal holds",

@@ -275,3 +275,49 @@ fn story_is_a_tree_with_every_text() {
     }
     assert_eq!(body.matches("<svg class=\"fall\"").count(), 5);
 }
+
+#[test]
+fn state_tells_of_the_last_verification() {
+    let desk = Desk::new();
+    let server = desk.serve_proxy();
+    let state = || server.as_person("ana").get("/state").body;
+    assert!(state().contains("None was recorded"), "{}", state());
+    // A program may write such an event, which is no verification.
+    desk.postgres.psql(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, action_type, status, service_name, user_id, created_at, writer_id, seq, salt)
+        VALUES (audit.id_at(now()), 'audit.verify', 'succeeded', 'postgres', 'forger', now(), '00000000-0000-4000-8000-000000000009', 1, '\\x00');
+        INSERT INTO audit.writers (writer_id, login, secret_sha256, service_name) VALUES ('00000000-0000-4000-8000-000000000009', 'app', sha256('x'), 'postgres');
+        INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
+        VALUES ('00000000-0000-4000-8000-000000000009', 1, 1, '{\"events\": 1}', 0, audit.id_at(now()), audit.id_at(now()), 'postgres', 'test')",
+    );
+    assert!(state().contains("None was recorded"), "{}", state());
+    let verify = |login: &str| {
+        let url = format!(
+            "postgres://{login}:{login}@127.0.0.1:{}/audit",
+            desk.postgres.port()
+        );
+        let mut command = super::desk::program();
+        let output = command.args(["--url", &url, "verify", "--record"]).output();
+        output.unwrap()
+    };
+    let verified = verify("aud");
+    let code = verified.status.code();
+    assert!(matches!(code, Some(0 | 1)), "{verified:?}");
+    let page = state();
+    assert!(!page.contains("None was recorded"), "{page}");
+    let (_, of_it) = page.split_once("Last verification").unwrap();
+    let (of_it, _) = of_it.split_once("</table>").unwrap();
+    let outcome = if code == Some(0) {
+        "succeeded"
+    } else {
+        "failed"
+    };
+    assert!(
+        of_it.contains(">aud<") && of_it.contains(outcome),
+        "{of_it}"
+    );
+    // A reader of one tenant does not verify.
+    let refused = verify("rdr");
+    assert_eq!(refused.status.code(), Some(2), "{refused:?}");
+}

@@ -4947,6 +4947,33 @@ $function$
 ALTER FUNCTION audit.record_truncation(audit.change_context,text,boolean) OWNER TO audit_maintainer;
 --@ ["privilege","audit.record_truncation(audit.change_context,text,boolean)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.record_truncation(audit.change_context,text,boolean) TO audit_maintainer;
+--@ ["function","audit.record_verification(boolean,jsonb)","","f (found_anything boolean, details jsonb) uuid",null]
+CREATE OR REPLACE FUNCTION audit.record_verification(found_anything boolean, details jsonb)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+BEGIN
+    IF found_anything IS NULL OR details IS NULL THEN
+        RAISE EXCEPTION 'audit trail: it is not said what a verification has found' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    PERFORM audit.check_details(details);
+    RETURN audit.append_event('audit.verify', 'trail', NULL, 'The trail was compared with its ledger.', NULL, NULL, details,
+        CASE WHEN found_anything THEN 'failed' ELSE 'succeeded' END::audit.run_status);
+END
+$function$
+;
+--@ ["object","audit.record_verification(boolean,jsonb)","function","",null]
+--@ ["owner","audit.record_verification(boolean,jsonb)","","",null]
+ALTER FUNCTION audit.record_verification(boolean,jsonb) OWNER TO audit_maintainer;
+--@ ["privilege","audit.record_verification(boolean,jsonb)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_verification(boolean,jsonb) TO audit_auditor;
+--@ ["privilege","audit.record_verification(boolean,jsonb)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.record_verification(boolean,jsonb) TO audit_maintainer;
 --@ ["function","audit.referring(regclass)","","f (target regclass) SETOF text",null]
 CREATE OR REPLACE FUNCTION audit.referring(target regclass)
  RETURNS SETOF text
