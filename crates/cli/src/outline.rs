@@ -64,6 +64,32 @@ pub(crate) struct Outline {
     learned: HashMap<Uuid, String>,
 }
 
+/// Returns whether a request has more records than so many, without counting all of them.
+pub(crate) async fn has_more_than(
+    connection: &mut PgConnection,
+    scope: impl Into<Scope<'_>>,
+    request: &str,
+    most: i64,
+) -> Result<bool, sqlx::Error> {
+    let (mut transaction, tenant) = begin(connection, scope.into()).await?;
+    transaction.execute(FIND_TIMEOUT).await?;
+    let tables =
+        Table::ALL.map(|table| format!("SELECT FROM audit.{} WHERE {OF_REQUEST}", table.name()));
+    let statement = format!(
+        "SELECT count(*) > $3 FROM (SELECT FROM ({}) AS of_request LIMIT $3 + 1) AS counted",
+        tables.join(" UNION ALL ")
+    );
+    let has_more = sqlx::query_scalar(AssertSqlSafe(statement))
+        .bind(request)
+        .bind(tenant)
+        .bind(most)
+        .persistent(false)
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.rollback().await?;
+    Ok(has_more)
+}
+
 /// Reads the outline, by the records' start times.
 async fn read(
     connection: &mut PgConnection,

@@ -77,6 +77,9 @@ pub(super) enum Refusal {
     NotFound(&'static str),
     /// The form was not sent from a page of this session.
     Forged,
+    /// A download by somebody who reads all rows and does not say why.
+    NoPurpose,
+    LongPurpose,
     TooManyReaders,
     TooManyDownloads,
     /// The record is too large to be sent whole.
@@ -113,6 +116,17 @@ impl Refusal {
                 "Not from this page",
                 "The form was not sent from a page of this session. Go back, load the page again, and try once more."
                     .to_owned(),
+            ),
+            Self::NoPurpose => (
+                StatusCode::BAD_REQUEST,
+                "What for?",
+                "You may read all rows: say why they are downloaded. The page of the trail asks for it beside the formats."
+                    .to_owned(),
+            ),
+            Self::LongPurpose => (
+                StatusCode::BAD_REQUEST,
+                "Too long",
+                "What a download is for may have 4096 bytes.".to_owned(),
             ),
             Self::TooManyReaders => (
                 StatusCode::SERVICE_UNAVAILABLE,

@@ -22,6 +22,9 @@ use crate::complain;
 use crate::export::job::{Begun, Format, Job, JobError};
 use crate::filter::Filter;
 
+/// The longest purpose, in bytes: the limit of `audit.record_reading`.
+const MOST_PURPOSE: usize = 4_096;
+
 /// How many chunks wait for the browser.
 const WAITING: usize = 4;
 
@@ -55,19 +58,28 @@ impl Download {
     fn of(viewer: Arc<Viewer>, query: &str) -> Result<Self, Refusal> {
         let mut filter = Filter::default();
         let mut format = None;
+        let mut purpose = viewer.purpose.clone();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
             match &*name {
+                "purpose" if !value.trim().is_empty() => purpose = Some(value.trim().to_owned()),
                 "format" => format = Format::from_str(&value, false).ok(),
                 _ if value.trim().is_empty() => {}
                 name => filter.add(name, value.trim())?,
             }
         }
-        let purpose = viewer.purpose.clone();
+        let format = format.ok_or(Refusal::NotFound("format"))?;
+        if viewer.reads_all() && purpose.is_none() {
+            return Err(Refusal::NoPurpose);
+        }
+        let purpose = purpose.unwrap_or_else(|| String::from("a download from the page"));
+        if purpose.len() > MOST_PURPOSE {
+            return Err(Refusal::LongPurpose);
+        }
         Ok(Self {
             viewer,
             filter,
-            format: format.ok_or(Refusal::NotFound("format"))?,
-            purpose: purpose.unwrap_or_else(|| String::from("a download from the page")),
+            format,
+            purpose,
         })
     }
 
@@ -174,17 +186,31 @@ fn chunks(
     )
 }
 
-/// The links to the downloads of a filter.
-pub(super) fn links(filter: &Filter) -> Markup {
+/// The ways to download what matches a filter, in all formats or in one. Whoever reads all rows says
+/// why, as with `export`.
+pub(super) fn links(viewer: &Viewer, filter: &Filter, format: Option<Format>) -> Markup {
+    let formats = Format::value_variants().iter();
+    let formats = formats.filter(|one| format.is_none_or(|format| **one == format));
     let query = filter.query();
     let separator = if query.is_empty() { "" } else { "&" };
-    html! {
-        p.soft { "Download all that match, as "
-            @for (at, format) in Format::value_variants().iter().enumerate() {
-                @if at > 0 { ", " }
-                a href={ "/export?format=" (format.name()) (separator) (query) } download { (format.name()) }
+    if !viewer.reads_all() || viewer.purpose.is_some() {
+        return html! {
+            p.soft { "Download all that match, as "
+                @for (at, format) in formats.enumerate() {
+                    @if at > 0 { ", " }
+                    a href={ "/export?format=" (format.name()) (separator) (query) } download { (format.name()) }
+                }
+                "."
             }
-            "."
+        };
+    }
+    html! {
+        form.download method="get" action="/export" {
+            @for (name, value) in filter.values() { input type="hidden" name=(name) value=(value); }
+            label { "Download all that match. What for?"
+                input name="purpose" required maxlength=(MOST_PURPOSE / 4) autocomplete="off";
+            }
+            @for format in formats { button type="submit" name="format" value=(format.name()) { (format.name()) } }
         }
     }
 }

@@ -12,6 +12,7 @@ use sqlx::types::Uuid;
 
 use super::App;
 use super::answer::{Refusal, html_answer};
+use super::download::links;
 use super::gate::Known;
 use super::page::{line, outcome, page, record_address, session_address, time, visible};
 use super::record::texts;
@@ -19,14 +20,19 @@ use super::rows::rows;
 use super::seals::Seals;
 use super::trail::{kind, what};
 use super::viewer::{Reading, Viewer};
-use crate::filter::encode;
-use crate::outline::Outline;
+use crate::export::job::Format;
+use crate::filter::{Filter, encode};
+use crate::outline::{Outline, has_more_than};
 use crate::row::Row;
-use crate::text::duration;
+use crate::text::{duration, grouped};
 use crate::tree::{self, Node, Place};
 
 /// How many records one page of a story shows.
 const LIMIT: usize = 200;
+
+/// The most records of a request that is shown as a story: to lay out more takes seconds, and nobody reads
+/// their tree.
+const MOST: i64 = 50_000;
 
 /// The width of the waterfall, in units of its own.
 const WIDTH: f64 = 1_000.0;
@@ -66,6 +72,35 @@ impl Asked {
         }
         query
     }
+
+    fn filter(&self) -> Filter {
+        Filter {
+            request: Some(self.id.clone()),
+            tenant: self.tenant.clone(),
+            ..Filter::default()
+        }
+    }
+
+    /// Returns what is recorded of a page with so many records.
+    fn reading<'a>(&'a self, query: &'a str, records: usize) -> Reading<'a> {
+        Reading {
+            page: "request",
+            filter: query,
+            request: Some(&self.id),
+            tenant: self.tenant.as_deref(),
+            records,
+        }
+    }
+}
+
+/// Says that a story is too long, and where its records are.
+fn too_long(viewer: &Viewer, asked: &Asked) -> Markup {
+    html! {
+        h1 { "Request " (visible(&asked.id)) }
+        p.notice role="status" { "This request has more than " (grouped(MOST)) " records: too many for a story." }
+        p.pages { a href={ "/?" (asked.filter().query()) } { "As a list" } }
+        (links(viewer, &asked.filter(), None))
+    }
 }
 
 /// Shows the page.
@@ -93,6 +128,16 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
     let database = viewer.connections.database();
     let failed = |source| Refusal::from(database.read_error(source));
     let scope = viewer.scope_of(asked.tenant.as_deref());
+    if has_more_than(&mut lease, scope, &asked.id, MOST)
+        .await
+        .map_err(failed)?
+    {
+        viewer
+            .record(&mut lease, &asked.reading(&asked.query(0), 0))
+            .await?;
+        lease.done();
+        return Ok(too_long(viewer, asked));
+    }
     let outline = Outline::of_request(&mut lease, scope, &asked.id)
         .await
         .map_err(failed)?;
@@ -113,14 +158,10 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
     let seals = Seals::of(viewer, &mut lease, &rows.values().collect::<Vec<_>>())
         .await
         .map_err(failed)?;
-    let reading = Reading {
-        page: "request",
-        filter: &asked.query(asked.from),
-        request: Some(&asked.id),
-        tenant: asked.tenant.as_deref(),
-        records: rows.len(),
-    };
-    viewer.record(&mut lease, &reading).await?;
+    let query = asked.query(asked.from);
+    viewer
+        .record(&mut lease, &asked.reading(&query, rows.len()))
+        .await?;
     lease.done();
     if outline.nodes.is_empty() {
         return Err(missing);
@@ -136,7 +177,7 @@ async fn shown(viewer: &Viewer, asked: &Asked) -> Result<Markup, Refusal> {
         seals,
         span_us: span(&outline),
     };
-    Ok(story.body())
+    Ok(story.body(viewer))
 }
 
 /// Returns the time from the first start to the last known end, in microseconds, at least 1.
@@ -167,7 +208,7 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    fn body(&self) -> Markup {
+    fn body(&self, viewer: &Viewer) -> Markup {
         let all = self.outline.nodes.len();
         let (from, shown) = (self.asked.from, self.places.len());
         html! {
@@ -192,9 +233,9 @@ impl Story<'_> {
                 @if from + shown < all {
                     a href={ "/request?" (self.asked.query(from + shown)) } rel="next" { "More records →" }
                 }
-                a href={ "/?" (self.filter_query()) } { "As a list" }
-                a href={ "/export?format=html&" (self.filter_query()) } download { "As a file to hand over" }
+                a href={ "/?" (self.asked.filter().query()) } { "As a list" }
             }
+            (links(viewer, &self.asked.filter(), Some(Format::Html)))
         }
     }
 
@@ -213,10 +254,6 @@ impl Story<'_> {
                 a href=(session_address(session, tenant, last.as_deref())) { (visible(session)) }
             }
         }
-    }
-
-    fn filter_query(&self) -> String {
-        format!("request={}", encode(&self.asked.id))
     }
 
     /// Shows the records from `at` on that are at this level or below, as nested lists.

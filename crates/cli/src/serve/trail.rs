@@ -186,7 +186,7 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Sea
                 a href=(asked.address("before", Some(oldest), false)) rel="next" { "Older →" }
             }
         }
-        (links(&asked.filter))
+        (links(viewer, &asked.filter, None))
     }
 }
 

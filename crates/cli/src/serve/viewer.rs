@@ -85,6 +85,11 @@ impl Viewer {
         }
     }
 
+    /// Returns whether the rows of all tenants are read.
+    pub(super) fn reads_all(&self) -> bool {
+        matches!(self.access, Access::LoginOfAll | Access::Auditor)
+    }
+
     /// Takes a connection.
     pub(super) async fn lease(&self) -> Result<Lease, Refusal> {
         self.connections.lease().await

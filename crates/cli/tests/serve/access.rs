@@ -66,13 +66,19 @@ fn addresses(desk: &Desk, tenant: &str, word: &str) -> Vec<(&'static str, String
         of(
             "/export",
             &[
-                format!("?format={format}&text={word}"),
-                format!("?format={format}&request={}", said("request_id")),
+                format!("?format={format}&text={word}&purpose=because"),
+                format!(
+                    "?format={format}&request={}&purpose=because",
+                    said("request_id")
+                ),
             ],
         );
     }
     for format in ["csv", "html"] {
-        of("/export", &[format!("?format={format}&tenant={tenant}")]);
+        of(
+            "/export",
+            &[format!("?format={format}&tenant={tenant}&purpose=because")],
+        );
     }
     of(
         "/changes",
@@ -307,4 +313,37 @@ fn what_cannot_be_recorded_is_not_shown() {
     }
     let heard = auditor.listen("/live", || desk.add("acme", "NewWord"), "event: end");
     assert!(!heard.contains("NewWord"), "{heard}");
+}
+
+#[test]
+fn who_reads_all_rows_says_what_a_download_is_for() {
+    let desk = Desk::new();
+    let server = desk.serve_proxy();
+    let whys = || {
+        desk.postgres.psql(
+            "SELECT string_agg(DISTINCT input_summary, ',') FROM audit.events WHERE action_type = 'audit.read' AND metadata ? 'format'",
+        )
+    };
+    let (ana, bo) = (server.as_person("ana"), server.as_person("bo"));
+    for purpose in ["", "&purpose=", "&purpose=+%20"] {
+        let before = desk.readings();
+        let answer = ana.get(&format!("/export?format=csv{purpose}"));
+        assert_eq!(answer.status, 400, "{answer:?}");
+        assert!(answer.body.contains("What for?"), "{answer:?}");
+        assert_eq!(desk.readings(), before);
+    }
+    let long = "x".repeat(5_000);
+    let answer = ana.get(&format!("/export?format=csv&purpose={long}"));
+    assert_eq!(answer.status, 400, "{answer:?}");
+    for page in ["/", "/request?id=AcmeWord+request_id"] {
+        assert!(ana.get(page).body.contains("name=\"purpose\""), "{page}");
+        assert!(!bo.get(page).body.contains("name=\"purpose\""), "{page}");
+    }
+    let answer = ana.get("/export?format=csv&purpose=case+7");
+    assert!(answer.status == 200 && answer.body.contains(ACME));
+    assert_eq!(whys(), "case 7");
+    // A reader of one tenant need not.
+    let answer = bo.get("/export?format=csv");
+    assert!(answer.status == 200 && answer.body.contains(ACME));
+    assert_eq!(whys(), "a download from the page,case 7");
 }

@@ -1,7 +1,7 @@
 //! Records that somebody made to hurt whoever reads them: the page stays small, quick and usable.
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
@@ -218,5 +218,82 @@ fn history_of_a_row_says_that_there_is_more_of_it() {
         let body = ana.get(&address).body;
         assert_eq!(body.matches("<section class=\"change\"").count(), 500);
         assert_eq!(body.contains("the newest 500 changes"), is_more, "{key}");
+    }
+}
+
+#[test]
+fn story_of_very_many_records_is_a_list() {
+    let desk = Desk::new();
+    desk.postgres.psql(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, tenant_id, request_id, action_type, status, created_at, writer_id, seq, salt)
+        SELECT (left(audit.id_at(now())::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, audit.tenant_uuid('acme'), 'many', 'note', 'succeeded', now(),
+            '00000000-0000-4000-8000-000000000001', n, '\\x00' FROM generate_series(1, 50001) AS n",
+    );
+    let server = desk.serve_proxy();
+    for person in [server.as_person("bo"), server.as_person("ana")] {
+        let before = desk.readings();
+        let answer = person.get("/request?id=many");
+        assert_eq!(answer.status, 200, "{answer:?}");
+        assert!(
+            answer.body.contains("more than 50,000 records"),
+            "{answer:?}"
+        );
+        assert!(answer.body.contains("/?request=many"), "{answer:?}");
+        assert_eq!(desk.readings(), before + 1);
+        assert!(person.get("/?request=many").body.contains("Older →"));
+    }
+    // To whom none of them belong, it is as if there were none.
+    let cy = desk.serve(&[
+        "--trust-header",
+        "X-Person",
+        "--trust-secret-env",
+        "PROXY_SECRET",
+        "--reader",
+        "cy=beta",
+    ]);
+    assert_eq!(cy.as_person("cy").get("/request?id=many").status, 404);
+}
+
+#[test]
+fn clients_that_are_silent_or_slow_keep_nobody_out() {
+    let desk = Desk::new();
+    let server = desk.serve(&[]);
+    let open = |bytes: &[u8]| {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.write_all(bytes).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(40)))
+            .unwrap();
+        stream
+    };
+    let body = format!(
+        "POST /login HTTP/1.1\r\nHost: {}\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nlogin=",
+        server.address
+    );
+    let large = format!(
+        "POST /login HTTP/1.1\r\nHost: {}\r\nContent-Length: 1000000\r\n\r\n{}",
+        server.address,
+        "x".repeat(20_000)
+    );
+    // More than there are places: those that wait for one are served as others end.
+    let mut silent: Vec<_> = (0..950).map(|_| open(b"GET / HT")).collect();
+    let mut slow = open(body.as_bytes());
+    let mut large = open(large.as_bytes());
+    let auditor = server.log_in("aud", "");
+    assert!(auditor.get("/").body.contains(ACME));
+    let mut told = |stream: &mut TcpStream| {
+        let mut said = Vec::new();
+        let _ = stream.read_to_end(&mut said);
+        String::from_utf8_lossy(&said).into_owned()
+    };
+    assert!(told(&mut slow).starts_with("HTTP/1.1 408"));
+    assert!(told(&mut large).starts_with("HTTP/1.1 413"));
+    for stream in &mut silent {
+        let said = told(stream);
+        assert!(
+            said.is_empty() || said.starts_with("HTTP/1.1 408"),
+            "{said}"
+        );
     }
 }
