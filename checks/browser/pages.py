@@ -78,11 +78,11 @@ def browser(*, dark=False, scripts=True, size=(1280, 900), zone=None, downloads=
         driver.execute_cdp_cmd("Emulation.setTimezoneOverride", {"timezoneId": zone})
     return driver
 
-def log_in(driver, then="/"):
+def log_in(driver, then="/", purpose="ticket 4711"):
     driver.get(PAGE + then)
     driver.find_element(By.NAME, "login").send_keys("auditor")
     driver.find_element(By.NAME, "password").send_keys("demo")
-    driver.find_element(By.NAME, "purpose").send_keys("ticket 4711", Keys.ENTER)
+    driver.find_element(By.NAME, "purpose").send_keys(purpose, Keys.ENTER)
     WebDriverWait(driver, PATIENCE).until(lambda d: "/login" not in d.current_url)
 
 def text_of(driver):
@@ -130,6 +130,18 @@ class Pages(unittest.TestCase):
             WebDriverWait(driver, PATIENCE).until(lambda _: glob.glob(downloads + "/*.json"))
             with open(glob.glob(downloads + "/*.json")[0], encoding="utf-8") as file:
                 self.assertEqual(json.load(file)["request_id"], "req-2")
+            self.assertEqual(complaints(driver), [])
+
+    def test_whoever_reads_all_rows_says_what_a_download_is_for(self):
+        with tempfile.TemporaryDirectory() as downloads, self.open(downloads=downloads) as driver:
+            log_in(driver, purpose="")
+            driver.get(PAGE + "/request?id=req-2")
+            form = driver.find_element(By.CSS_SELECTOR, "form.download")
+            form.find_element(By.NAME, "purpose").send_keys("case 7")
+            form.find_element(By.CSS_SELECTOR, "button[value=html]").click()
+            WebDriverWait(driver, PATIENCE).until(lambda _: glob.glob(downloads + "/*.html"))
+            with open(glob.glob(downloads + "/*.html")[0], encoding="utf-8") as file:
+                self.assertIn("What does a kilometre cost", file.read())
             self.assertEqual(complaints(driver), [])
 
     def test_each_page_is_whole_and_asks_no_other_host(self):
