@@ -3,15 +3,14 @@
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded")]
 #![allow(clippy::expect_used, reason = "a bench that cannot go on ends")]
 
+mod trail;
+
 use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use testkit::Postgres;
 use testkit::benches::{self, Folder};
-
-/// A trail of three tables.
-const FILL: &str = include_str!("trail.sql");
 
 /// What psql writes: all columns of the tables that have rows, each in the order of its ids.
 const COPIES: [&str; 3] = ["query_runs", "prompt_runs", "activities"];
@@ -24,7 +23,7 @@ fn main() {
     let rows = if benches::is_short() { 20_000 } else { rows };
     let postgres = Postgres::start_with(&["max_wal_size=8GB", "synchronous_commit=off"]);
     tracing_audit::migrate(&postgres.url()).expect("the tables can be made");
-    postgres.psql(&FILL.replace("$rows", &rows.to_string()));
+    trail::fill(&postgres, rows);
     let folder = Folder::new();
     let ways = ["psql \\copy", "csv", "jsonl", "parquet", "ocsf"];
     let mut sizes = [0; 5];

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sqlx::postgres::{PgConnection, Postgres};
 use sqlx::types::Uuid;
-use sqlx::{Connection as _, Executor as _, Transaction};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Transaction};
 use tracing_audit::__program::{Servers, UrlError};
 
 use crate::error::Error;
@@ -230,21 +230,17 @@ pub(crate) async fn begin<'c>(
     scope: impl Into<Scope<'_>>,
 ) -> Result<(Transaction<'c, Postgres>, Option<Uuid>), sqlx::Error> {
     let scope = scope.into();
-    let mut transaction = connection
-        .begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-        .await?;
-    transaction.execute(CATALOG_FIRST).await?;
-    transaction.execute(FEW_ROWS).await?;
     // Local, so that no pooler hands the session to another client with it.
-    match scope.role {
-        None => {}
-        Some(Role::Reader) => {
-            transaction.execute("SET LOCAL ROLE audit_reader").await?;
-        }
-        Some(Role::Auditor) => {
-            transaction.execute("SET LOCAL ROLE audit_auditor").await?;
-        }
-    }
+    let role = match scope.role {
+        None => "",
+        Some(Role::Reader) => "; SET LOCAL ROLE audit_reader",
+        Some(Role::Auditor) => "; SET LOCAL ROLE audit_auditor",
+    };
+    // At once: a page has some of these transactions.
+    let statements = format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; {CATALOG_FIRST}; {FEW_ROWS}{role}"
+    );
+    let mut transaction = connection.begin_with(AssertSqlSafe(statements)).await?;
     let (_, tenant): (String, Option<String>) = sqlx::query_as(SET_UP)
         .bind(scope.tenant)
         .persistent(false)

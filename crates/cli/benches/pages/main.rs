@@ -7,6 +7,8 @@
 mod client;
 mod phoenix;
 mod server;
+#[path = "../trail/mod.rs"]
+mod trail;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -22,9 +24,6 @@ use tracing_subscriber::prelude::*;
 use self::client::Client;
 use self::phoenix::Phoenix;
 use self::server::{SECRET, Server, make_tables};
-
-/// What fills the tables for the pages among many rows.
-const FILL: &str = include_str!("../trail.sql");
 
 /// The request with many records, for both.
 const LONG: &str = "a-long-story";
@@ -45,7 +44,7 @@ fn main() {
             Err(_) => otherwise,
         }
     };
-    beside_phoenix(&client, number("PAGES_SPANS", 50_000, 1_000));
+    beside_phoenix(&client, number("PAGES_SPANS", 20_000, 1_000));
     among(&client, number("PAGES_ROWS", 1_000_000, 20_000));
 }
 
@@ -213,7 +212,7 @@ fn beside_phoenix(client: &Client, spans: u64) {
         .flat_map(|question| [(question, true), (question, false)])
         .collect();
     let figures = benches::alternate(&cases, |(question, is_ours)| {
-        let took = (0..DIFFERENT).map(|n| {
+        let took = (0..DIFFERENT).step_by(4).map(|n| {
             let (_, took) = if *is_ours {
                 ours(*question, n)
             } else {
@@ -223,7 +222,7 @@ fn beside_phoenix(client: &Client, spans: u64) {
         });
         benches::median(&took.collect::<Vec<_>>())
     });
-    println!("\nms until an answer is whole, {} records in each", spans);
+    println!("\nms until an answer is whole, {spans} records in each");
     benches::row(
         "",
         &[
@@ -263,13 +262,7 @@ fn among(client: &Client, rows: u64) {
     let postgres = Postgres::start_with(&["max_wal_size=8GB"]);
     make_tables(&postgres);
     let begun = Instant::now();
-    postgres.psql(&format!(
-        "SET session_replication_role = replica; SET synchronous_commit = off; {}",
-        FILL.replace("$rows", &rows.to_string())
-    ));
-    // Else what was just written is written to disk by whoever reads it first.
-    postgres.psql("VACUUM");
-    postgres.psql("CHECKPOINT");
+    trail::fill(&postgres, rows);
     println!(
         "\nfilled with {rows} rows in {:.0} s",
         begun.elapsed().as_secs_f64()

@@ -10,8 +10,9 @@ use crate::database::Scope;
 use crate::pages::{Extent, Pages};
 use crate::row::{RecordId, Row};
 
-/// How many rows are read at once.
-const AT_ONCE: usize = 5;
+/// How many rows are read at once: at first, and at the most. Each may have a megabyte or two.
+const AT_FIRST: usize = 5;
+const AT_MOST: usize = 40;
 
 /// How many bytes of rows a page shows.
 const MOST_BYTES: usize = 2_000_000;
@@ -25,16 +26,21 @@ pub(super) async fn rows(
     let mut read = Vec::new();
     let mut bytes = 0;
     let mut tried = 0;
-    for records in records.chunks(AT_ONCE) {
-        if bytes >= MOST_BYTES {
-            break;
-        }
-        tried += records.len();
-        let mut pages = Pages::new(records.iter().copied(), Extent::Story);
+    let mut at_once = AT_FIRST;
+    while tried < records.len() && bytes < MOST_BYTES {
+        let some = &records[tried..records.len().min(tried + at_once)];
+        tried += some.len();
+        let mut pages = Pages::new(some.iter().copied(), Extent::Story);
+        let mut largest = 1;
         while let Some(page) = pages.next(connection, scope).await? {
-            bytes += page.iter().map(Row::size).sum::<usize>();
+            let sizes = page.iter().map(Row::size);
+            bytes += sizes.clone().sum::<usize>();
+            largest = sizes.fold(largest, usize::max);
             read.extend(page);
         }
+        // More at once where rows are small, which is faster.
+        let fitting = MOST_BYTES.saturating_sub(bytes) / largest;
+        at_once = fitting.clamp(AT_FIRST, AT_MOST.min(at_once * 2));
     }
     Ok(Rows {
         rows: read,

@@ -35,4 +35,3 @@ SELECT pg_temp.record_id(at, hash), tenant, person, request, request, substr(has
     n + 1, decode(hash, 'hex')
 FROM pg_temp.source WHERE digit > 7;
 DROP VIEW pg_temp.source;
-ANALYZE;
