@@ -51,6 +51,14 @@ enum Work {
     Audited,
     /// The same, with pauses rather than flushes between the bursts: the pipeline works meanwhile.
     AuditedBusy,
+    /// The same, whose SQL is recorded later as well.
+    SqlLater,
+    /// An audited span whose SQL is a value that is shown (`%sql`), and the same recorded later.
+    SqlShown,
+    SqlShownLater,
+    /// A question to a model with its answer of 2 kB, and the same with the answer recorded later.
+    Answer,
+    AnswerLater,
     NotAudited,
     Context,
     FastraceSpan,
@@ -149,6 +157,33 @@ const TABLES: &[(&str, &[Line])] = &[
         ],
     ),
     (
+        "SQL recorded later, 1 thread",
+        &[
+            (AT_START, Stack::Audit, Work::Audited, 1, None),
+            (LATER, Stack::Audit, Work::SqlLater, 1, Some(0)),
+            (BARE, Stack::Registry, Work::SqlLater, 1, None),
+            (OTEL, Stack::OpenTelemetry, Work::SqlLater, 1, None),
+        ],
+    ),
+    (
+        "SQL recorded later as a value that is shown, 1 thread",
+        &[
+            (AT_START, Stack::Audit, Work::SqlShown, 1, None),
+            (LATER, Stack::Audit, Work::SqlShownLater, 1, Some(0)),
+            (BARE, Stack::Registry, Work::SqlShownLater, 1, None),
+            (OTEL, Stack::OpenTelemetry, Work::SqlShownLater, 1, None),
+        ],
+    ),
+    (
+        "model's answer of 2 kB recorded later, 1 thread",
+        &[
+            (AT_START, Stack::Audit, Work::Answer, 1, None),
+            (LATER, Stack::Audit, Work::AnswerLater, 1, Some(0)),
+            (BARE, Stack::Registry, Work::AnswerLater, 1, None),
+            (OTEL, Stack::OpenTelemetry, Work::AnswerLater, 1, None),
+        ],
+    ),
+    (
         "audited span, 1 thread, with and without adoption",
         &[
             (OURS, Stack::Audit, Work::Audited, 1, None),
@@ -217,6 +252,8 @@ const LOCAL_SPANS: u32 = 20;
 
 const BARE: &str = "Registry";
 const OURS: &str = "Registry + tracing-audit";
+const AT_START: &str = "Registry + tracing-audit, said at the start";
+const LATER: &str = "Registry + tracing-audit, recorded later";
 const ADOPTING: &str = "Registry + tracing-audit, adopting";
 #[cfg(feature = "otlp")]
 const EXPORTING: &str = "Registry + tracing-audit, exporting";
@@ -384,32 +421,29 @@ fn run((_, stack, work, threads, _): &Line, url: &str, spool: &str) -> f64 {
 /// time on a core.
 fn burst(work: Work, spans: u32, on_core: bool) -> Duration {
     let request = || traffic::request(REQUESTS[0]).entered();
+    let within = |act: fn(usize)| {
+        let _request = request();
+        timed(spans, on_core, act)
+    };
     let root = || {
         fastrace::Span::root("request", SpanContext::random())
             .with_properties(|| [("request_id", REQUESTS[0]), ("tenant_id", traffic::TENANT)])
     };
     match work {
-        Work::Audited | Work::AuditedBusy => {
-            let _request = request();
-            timed(spans, on_core, traffic::query_run)
-        }
-        Work::NotAudited => {
-            let _request = request();
-            timed(spans, on_core, traffic::render)
-        }
+        Work::Audited | Work::AuditedBusy => within(traffic::query_run),
+        Work::SqlLater => within(traffic::query_run_sql_later),
+        Work::SqlShown => within(traffic::query_run_sql_shown),
+        Work::SqlShownLater => within(traffic::query_run_sql_shown_later),
+        Work::Answer => within(traffic::prompt_run),
+        Work::AnswerLater => within(traffic::prompt_run_answer_later),
+        Work::NotAudited => within(traffic::render),
         Work::Context => {
             let context = |n: usize| drop(traffic::request(REQUESTS[n % REQUESTS.len()]).entered());
             timed(spans, on_core, context)
         }
-        Work::ModelCall => {
-            let _request = request();
-            timed(spans, on_core, traffic::model_call)
-        }
+        Work::ModelCall => within(traffic::model_call),
         Work::Request => timed(spans, on_core, traffic::http_request),
-        Work::Statement => {
-            let _request = request();
-            timed(spans, on_core, statement)
-        }
+        Work::Statement => within(statement),
         Work::Nested => nested(spans, on_core),
         Work::NestedAmidLogins => {
             let is_over = AtomicBool::new(false);

@@ -13,7 +13,10 @@ use std::time::Duration;
 use gungraun::{library_benchmark, library_benchmark_group, main};
 use testkit::benches;
 use testkit::benches::peers::Another;
-use testkit::benches::traffic::{query_run, render, request};
+use testkit::benches::traffic::{
+    prompt_run, prompt_run_answer_later, query_run, query_run_sql_later, query_run_sql_shown,
+    query_run_sql_shown_later, render, request,
+};
 use tracing::info_span;
 use tracing::span::EnteredSpan;
 use tracing_audit::Audit;
@@ -106,6 +109,12 @@ fn context(_: usize) {
 #[bench::registry(args = (query_run), setup = registry)]
 #[bench::audit(args = (query_run), setup = audit)]
 #[bench::audit_within_audited(args = (query_run), setup = audit_inside)]
+#[bench::registry_sql_later(args = (query_run_sql_later), setup = registry)]
+#[bench::audit_sql_later(args = (query_run_sql_later), setup = audit)]
+#[bench::audit_sql_shown(args = (query_run_sql_shown), setup = audit)]
+#[bench::audit_sql_shown_later(args = (query_run_sql_shown_later), setup = audit)]
+#[bench::audit_answer(args = (prompt_run), setup = audit)]
+#[bench::audit_answer_later(args = (prompt_run_answer_later), setup = audit)]
 #[bench::registry_context(args = (context), setup = registry)]
 #[bench::audit_context(args = (context), setup = audit)]
 #[bench::registry_another_not_audited(args = (render), setup = another)]

@@ -1,8 +1,9 @@
 //! Spans as a service has them that answers questions by SQL.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use tracing::field::Empty;
+use tracing::field::{Empty, display};
 use tracing::{Span, info_span};
 
 /// A question and the statement that answers it. Together with the other fields of a span about 450 bytes.
@@ -75,6 +76,12 @@ pub const QUESTIONS: [Asked; 8] = [
     },
 ];
 
+/// What a model answers, 2 kB.
+static ANSWER: LazyLock<String> = LazyLock::new(|| {
+    let sentence = "Eleven customers in Norway ordered more than ten times last year. ";
+    sentence.repeat(2_000 / sentence.len() + 1)
+});
+
 /// The span that is around what a request does.
 pub fn request(request_id: &str) -> Span {
     info_span!("request", request_id, tenant_id = TENANT)
@@ -100,6 +107,111 @@ pub fn query_run(n: usize) {
     span.record("row_count", n);
     span.record("bytes_read", n * 64);
     span.record("status", "succeeded");
+}
+
+/// The same, whose SQL is also recorded later.
+pub fn query_run_sql_later(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        "audit.query_run",
+        question_text = asked.question,
+        sql_text = Empty,
+        sql_summary = asked.summary,
+        datasource_id = DATASOURCE,
+        user_id = USER,
+        user_role = "analyst",
+        dialect = "postgresql",
+        row_count = Empty,
+        bytes_read = Empty,
+        status = Empty,
+    );
+    let _entered = span.enter();
+    span.record("sql_text", asked.sql);
+    span.record("row_count", n);
+    span.record("bytes_read", n * 64);
+    span.record("status", "succeeded");
+}
+
+/// The same span, whose SQL is a value that is shown (`%sql`).
+pub fn query_run_sql_shown(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        "audit.query_run",
+        question_text = asked.question,
+        sql_text = %asked.sql,
+        sql_summary = asked.summary,
+        datasource_id = DATASOURCE,
+        user_id = USER,
+        user_role = "analyst",
+        dialect = "postgresql",
+        row_count = Empty,
+        bytes_read = Empty,
+        status = Empty,
+    );
+    let _entered = span.enter();
+    span.record("row_count", n);
+    span.record("bytes_read", n * 64);
+    span.record("status", "succeeded");
+}
+
+/// The same, whose SQL is also recorded later.
+pub fn query_run_sql_shown_later(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        "audit.query_run",
+        question_text = asked.question,
+        sql_text = Empty,
+        sql_summary = asked.summary,
+        datasource_id = DATASOURCE,
+        user_id = USER,
+        user_role = "analyst",
+        dialect = "postgresql",
+        row_count = Empty,
+        bytes_read = Empty,
+        status = Empty,
+    );
+    let _entered = span.enter();
+    span.record("sql_text", display(asked.sql));
+    span.record("row_count", n);
+    span.record("bytes_read", n * 64);
+    span.record("status", "succeeded");
+}
+
+/// A question to a model, whose answer of 2 kB is known when the span begins.
+pub fn prompt_run(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        "audit.prompt_run",
+        rendered_prompt = asked.question,
+        response_text = ANSWER.as_str(),
+        model_name = "replay",
+        provider = "openai",
+        user_id = USER,
+        input_token_count = Empty,
+        output_token_count = Empty,
+    );
+    let _entered = span.enter();
+    span.record("input_token_count", 11);
+    span.record("output_token_count", n);
+}
+
+/// The same, whose answer is recorded when it is there.
+pub fn prompt_run_answer_later(n: usize) {
+    let asked = &QUESTIONS[n % QUESTIONS.len()];
+    let span = info_span!(
+        "audit.prompt_run",
+        rendered_prompt = asked.question,
+        response_text = Empty,
+        model_name = "replay",
+        provider = "openai",
+        user_id = USER,
+        input_token_count = Empty,
+        output_token_count = Empty,
+    );
+    let _entered = span.enter();
+    span.record("response_text", ANSWER.as_str());
+    span.record("input_token_count", 11);
+    span.record("output_token_count", n);
 }
 
 /// A call of a model, with the fields that rig 0.44 declares and records.
