@@ -3,16 +3,21 @@
 //! **The layer brings its own per-layer filter.** Without one, the Registry would enable every span
 //! of the host and of its libraries for our sake. With it, a span that is not audited and has no
 //! inherited field stays disabled. The filter answers `sometimes`, never `always` (tracing issue
-//! 2519). It costs a look-up of the span at each callback: some 100 ns of what an audited span
-//! adds, and nearly all of the 36 ns that we add to a span which only another layer wants.
+//! 2519).
+//!
+//! **It asks the filter only about new spans and events.** tracing-subscriber's `Filtered` looks up
+//! the span in the Registry at each callback, to find whether its filter enabled it. Here the table
+//! of open spans tells: it has the states of the spans that the filter enabled, and no others.
 
+use std::any::TypeId;
+use std::fmt;
 use std::sync::Arc;
 
 use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::Interest;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Metadata, Subscriber};
 use tracing_subscriber::Layer;
-use tracing_subscriber::filter::Filtered;
+use tracing_subscriber::filter::{Filtered, LevelFilter};
 use tracing_subscriber::layer::{Context, Filter};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -41,7 +46,7 @@ use crate::vocabulary::Kind;
 /// supported: a filter that is put in later has no number of its own, on which tracing-subscriber
 /// panics, and while it is taken out, spans are not recorded and
 /// [`Stats::is_hidden`](crate::Stats::is_hidden) may not say so.
-pub type AuditLayer<S> = Filtered<Recorder, Tagged, S>;
+pub struct AuditLayer<S>(Filtered<Recorder, Tagged, S>);
 
 pub(crate) fn new<S>(intake: Arc<Intake>) -> AuditLayer<S>
 where
@@ -55,13 +60,90 @@ where
         #[cfg(feature = "tracing-opentelemetry")]
         dispatch: std::sync::OnceLock::new(),
     };
-    Filtered::new(recorder, Tagged { adopted })
+    AuditLayer(Filtered::new(recorder, Tagged { adopted }))
+}
+
+impl<S> fmt::Debug for AuditLayer<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AuditLayer").finish_non_exhaustive()
+    }
+}
+
+impl<S> Layer<S> for AuditLayer<S>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+{
+    fn on_register_dispatch(&self, subscriber: &Dispatch) {
+        self.0.on_register_dispatch(subscriber);
+    }
+
+    fn on_layer(&mut self, subscriber: &mut S) {
+        self.0.on_layer(subscriber);
+    }
+
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        self.0.register_callsite(metadata)
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>, ctx: Context<'_, S>) -> bool {
+        self.0.enabled(metadata, ctx)
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        self.0.max_level_hint()
+    }
+
+    fn event_enabled(&self, event: &Event<'_>, ctx: Context<'_, S>) -> bool {
+        self.0.event_enabled(event, ctx)
+    }
+
+    fn on_event(&self, event: &Event<'_>, ctx: Context<'_, S>) {
+        self.0.on_event(event, ctx);
+    }
+
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        self.0.on_new_span(attributes, id, ctx);
+        // A span that the filter enabled has replaced what the table had under its number.
+        if !self.0.filter().wants_span(attributes.metadata()) {
+            self.0.inner().open.forget_earlier(id);
+        }
+    }
+
+    // These do not ask the filter: a span without a state in the table is not ours. A record says
+    // nothing of `on_follows_from` and `on_id_change`.
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
+        self.0.inner().on_record(id, values, ctx);
+    }
+
+    fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
+        self.0.inner().on_enter(id, ctx);
+    }
+
+    fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
+        self.0.inner().on_exit(id, ctx);
+    }
+
+    fn on_close(&self, id: Id, ctx: Context<'_, S>) {
+        self.0.inner().on_close(id, ctx);
+    }
+
+    /// Tells tracing-subscriber that this layer has a filter of its own.
+    #[allow(unsafe_code, reason = "the method that is forwarded is unsafe")]
+    unsafe fn downcast_raw(&self, id: TypeId) -> Option<*const ()> {
+        if id == TypeId::of::<Self>() {
+            return Some(std::ptr::from_ref(self).cast());
+        }
+        // SAFETY: the contract is the same. `Filtered` returns a pointer to a value of that type
+        // that it holds, and so lives as long as `self`.
+        unsafe { self.0.downcast_raw(id) }
+    }
 }
 
 /// The filter of an [`AuditLayer`]: enables audit spans and events, spans with inherited fields,
 /// the events in which an instrumented function reports its outcome, and what is adopted.
 #[derive(Debug)]
-pub struct Tagged {
+struct Tagged {
     adopted: Option<Arc<Adoptions>>,
 }
 
@@ -70,6 +152,10 @@ impl Tagged {
         self.adopted
             .as_ref()
             .is_some_and(|adopted| adopted.is_of_interest(metadata))
+    }
+
+    fn wants_span(&self, metadata: &Metadata<'_>) -> bool {
+        callsite::plan(metadata).is_some() || self.adopts(metadata)
     }
 }
 
@@ -89,29 +175,22 @@ impl<S> Filter<S> for Tagged {
     fn enabled(&self, metadata: &Metadata<'_>, _: &Context<'_, S>) -> bool {
         // Only a span's metadata is sure to belong to a callsite: `log` records bring short-lived
         // ones.
-        let is_of_interest = if metadata.is_span() {
-            callsite::plan(metadata).is_some()
+        if metadata.is_span() {
+            self.wants_span(metadata)
         } else {
-            callsite::is_of_interest(metadata)
-        };
-        is_of_interest || self.adopts(metadata)
+            callsite::is_of_interest(metadata) || self.adopts(metadata)
+        }
     }
 }
 
 /// The layer inside an [`AuditLayer`], which records the spans that the filter enables.
-pub struct Recorder {
+struct Recorder {
     intake: Arc<Intake>,
     open: Arc<Open>,
     adopted: Option<Arc<Adoptions>>,
     /// The subscriber that this layer is part of.
     #[cfg(feature = "tracing-opentelemetry")]
     dispatch: std::sync::OnceLock<tracing::dispatcher::WeakDispatch>,
-}
-
-impl std::fmt::Debug for Recorder {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Recorder").finish_non_exhaustive()
-    }
 }
 
 impl Recorder {
@@ -132,7 +211,7 @@ impl Recorder {
     }
 
     #[cfg(feature = "tracing-opentelemetry")]
-    fn dispatch(&self) -> Option<tracing::Dispatch> {
+    fn dispatch(&self) -> Option<Dispatch> {
         self.dispatch.get()?.upgrade()
     }
 
@@ -141,7 +220,7 @@ impl Recorder {
     /// may differ from the span's.
     #[cfg(feature = "tracing-opentelemetry")]
     fn find_dispatch(&self, id: &Id) {
-        if self.dispatch.get().is_none() {
+        if self.dispatch.get().is_none() && self.open.has(id) {
             tracing::dispatcher::get_default(|subscriber| {
                 if self.open.is_named_by(id, subscriber) {
                     let _ = self.dispatch.set(subscriber.downgrade());
@@ -323,7 +402,7 @@ impl<S> Layer<S> for Recorder
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
 {
-    fn on_register_dispatch(&self, subscriber: &tracing::Dispatch) {
+    fn on_register_dispatch(&self, subscriber: &Dispatch) {
         self.open.attach_to(subscriber);
         self.intake.canary.watch(subscriber.downgrade());
         // A layer belongs to one subscriber.
@@ -332,10 +411,11 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
-        if is_worker_thread() {
-            return;
-        }
-        let Some(plan) = self.plan(attributes) else {
+        let plan = (!is_worker_thread())
+            .then(|| self.plan(attributes))
+            .flatten();
+        let Some(plan) = plan else {
+            self.open.forget_earlier(id);
             return;
         };
         let kind = match plan.role {

@@ -459,7 +459,7 @@ pub use config::receivers::{OpenInference, Receiver};
 pub use config::seal::Seal;
 pub use config::{Builder, Durability, WhenFull};
 pub use error::{BuildError, CommitError, FlushError, MigrateError, RecordError};
-pub use layer::{AuditLayer, Recorder, Tagged};
+pub use layer::AuditLayer;
 pub use limits::Limits;
 pub use record::{
     AgentExecution, AgentLog, AgentOutcome, Approval, Decision, Escalation, Feedback, HttpRequest,

@@ -190,6 +190,7 @@ impl Open {
     }
 
     /// Locks a span's shard. `None`: this process was forked while another thread held the lock.
+    #[inline]
     fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
         let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
         self.process.lock(&self.shards[thread % SHARDS])
@@ -276,13 +277,20 @@ impl Open {
     }
 
     /// Calls `with` with the span's state, under its shard's lock. `None`: the span has no state.
-    /// Only for a span whose beginning the layer saw: its state replaced any earlier one.
+    /// Only for a span whose beginning the layer saw, whether it has a state or not: an earlier one
+    /// was replaced or [forgotten](Self::forget_earlier).
     pub(crate) fn with<T>(&self, id: &Id, with: impl FnOnce(&mut SpanState) -> T) -> Option<T> {
         let number = id.into_u64();
         self.shard(number)?
             .spans
             .get_mut(&number)
             .map(|state| with(state))
+    }
+
+    /// Returns whether the span has a state.
+    #[cfg(feature = "tracing-opentelemetry")]
+    pub(crate) fn has(&self, id: &Id) -> bool {
+        self.with(id, |_| ()).is_some()
     }
 
     /// Does the same for any span, given its callsite. Removes the state of an earlier span with
@@ -305,6 +313,17 @@ impl Open {
             self.forget(forgotten);
         }
         None
+    }
+
+    /// Removes the state of an earlier span with this number whose close was missed: the span that
+    /// has begun has no state.
+    ///
+    /// So what the table has under an open span's number is that span's, and the other callbacks
+    /// need not ask whose it is.
+    pub(crate) fn forget_earlier(&self, id: &Id) {
+        if let Some(forgotten) = self.take(id) {
+            self.forget(forgotten);
+        }
     }
 
     /// Counts the record of a span whose close was missed.

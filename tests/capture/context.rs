@@ -171,7 +171,7 @@ fn truncated_tenant_key_has_no_tenant_id() {
 }
 
 /// A host's layer that panics when a span `audit.event` closes.
-struct PanicsAtClose;
+pub(crate) struct PanicsAtClose;
 
 impl<S> Layer<S> for PanicsAtClose
 where
@@ -185,14 +185,14 @@ where
 }
 
 /// A span of the host's with the id of an audit span whose close the audit layer missed.
-fn of_a_number_that_was_not_given_back() -> Span {
+pub(crate) fn of_a_number_that_was_not_given_back() -> Span {
     let event = info_span!("audit.event", action_type = "lost", tenant_id = TENANT);
     let number = event.id();
     let closing = std::panic::AssertUnwindSafe(|| drop(event));
     std::panic::catch_unwind(closing).unwrap_err();
     // The Registry reuses an id after thousands of spans.
     (0..100_000)
-        .map(|_| info_span!("of_the_hosts_own"))
+        .map(|_| info_span!("of_the_hosts_own", n = Empty))
         .find(|span| span.id() == number)
         .unwrap()
 }

@@ -7,6 +7,7 @@
 
 mod columns;
 mod context;
+mod filters;
 mod outcomes;
 mod subscribers;
 mod values;
