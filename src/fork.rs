@@ -41,7 +41,17 @@ impl Process {
 
     /// Locks a mutex. `None`: a thread that does not exist in this process held it during the fork,
     /// and would never unlock it.
+    #[inline]
     pub(crate) fn lock<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+        // The usual case.
+        if let Ok(held) = mutex.try_lock() {
+            return Some(held);
+        }
+        self.lock_contended(mutex)
+    }
+
+    #[cold]
+    fn lock_contended<T>(self, mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
         for _ in 0..LOOKS {
             // Held for a moment at a time; blocking would cost a system call.
             match mutex.try_lock() {

@@ -216,6 +216,17 @@ impl Buffers {
     /// Writes text, JSON text or bytes, cut to the limit.
     #[inline]
     pub(crate) fn text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
+        // Whatever field it is.
+        let is_within = value.len() <= limits.key_bytes.min(limits.field_bytes)
+            && value.len() <= limits.record_bytes.saturating_sub(self.len());
+        if is_within {
+            encode::whole_text(self.of(key), key, ty, value);
+        } else {
+            self.long_text(key, ty, value, limits);
+        }
+    }
+
+    fn long_text(&mut self, key: Key<'_>, ty: u8, value: &[u8], limits: &Limits) {
         let limit = self.limit(key, limits);
         if value.len() <= limit {
             encode::whole_text(self.of(key), key, ty, value);
