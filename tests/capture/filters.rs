@@ -282,7 +282,15 @@ fn request_is_recorded_by_a_layer_with_a_filter_that_lets_its_spans_through() {
                 .with(ours().with_filter(filter()).with_filter(LevelFilter::DEBUG))
                 .into(),
         ),
-        // Beside a filter of the whole subscriber, which lets these spans through as well.
+    ];
+    is_recorded_below(&trail.audit, &trail.postgres, all);
+}
+
+#[test]
+fn request_is_recorded_beside_a_filter_of_the_whole_subscriber_that_lets_its_spans_through() {
+    let trail = Trail::start();
+    let ours = || trail.audit.layer::<Registry>();
+    let all: Vec<(_, _, Dispatch)> = vec![
         (
             "whole",
             1,
@@ -300,7 +308,11 @@ fn request_is_recorded_by_a_layer_with_a_filter_that_lets_its_spans_through() {
         (
             "whole but a step",
             1,
-            registry().with(ours()).with(filter()).with(Another).into(),
+            registry()
+                .with(ours())
+                .with(filter_fn(is_no_step))
+                .with(Another)
+                .into(),
         ),
         (
             "whole by fields",
