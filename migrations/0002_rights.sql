@@ -450,6 +450,8 @@ CREATE FUNCTION audit.request_trail(request_id text) RETURNS TABLE (
     SET search_path = pg_catalog, pg_temp
     SET jit = 'off'
     SET max_parallel_workers_per_gather = '0'
+    -- Postgres expects a few records, and would compare each of ten thousand with each other.
+    SET enable_nestloop = 'off'
 AS $$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.trail WHERE trail.request_id = $1

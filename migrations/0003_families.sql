@@ -269,6 +269,8 @@ CREATE FUNCTION audit.request_story(request_id text) RETURNS TABLE (
     SET search_path = pg_catalog, pg_temp
     SET jit = 'off'
     SET max_parallel_workers_per_gather = '0'
+    -- As for audit.request_trail.
+    SET enable_nestloop = 'off'
 AS $$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.request_trail($1)

@@ -129,17 +129,8 @@ fn request(n: u64, request_id: &str, records: u64) {
     }
 }
 
-/// Asks both the same of the same spans, in turn.
-fn beside_phoenix(client: &Client, spans: u64) {
-    let folder = Folder::new();
-    let Some(phoenix) = Phoenix::start(&folder, client) else {
-        println!(
-            "Phoenix is not here and can't be fetched from PyPI: nothing is compared with it\n"
-        );
-        return;
-    };
-    let postgres = Postgres::start();
-    make_tables(&postgres);
+/// Writes the trail by the pipeline, which sends it to Phoenix as well.
+fn send(postgres: &Postgres, phoenix: &Phoenix, folder: &Folder, requests: u64) {
     let otlp = Otlp::new(phoenix.url()).for_receiver(Receiver::Phoenix);
     let audit = Audit::builder()
         .postgres(postgres.url())
@@ -147,7 +138,6 @@ fn beside_phoenix(client: &Client, spans: u64) {
         .otlp(otlp.capture_messages(true))
         .start();
     let audit = audit.expect("the pipeline starts");
-    let requests = spans / 5;
     let send = || {
         for n in 0..requests {
             request(n, &format!("request-{n}"), 5);
@@ -163,6 +153,21 @@ fn beside_phoenix(client: &Client, spans: u64) {
         flushed.expect("the records are committed");
     };
     tracing::subscriber::with_default(tracing_subscriber::registry().with(audit.layer()), send);
+}
+
+/// Asks both the same of the same spans, in turn.
+fn beside_phoenix(client: &Client, spans: u64) {
+    let folder = Folder::new();
+    let Some(phoenix) = Phoenix::start(&folder, client) else {
+        println!(
+            "Phoenix is not here and can't be fetched from PyPI: nothing is compared with it\n"
+        );
+        return;
+    };
+    let postgres = Postgres::start();
+    make_tables(&postgres);
+    let requests = spans / 5;
+    send(&postgres, &phoenix, &folder, requests);
     let begun = Instant::now();
     phoenix.wait_for(client, requests * 5 + OF_LONG);
     println!(
@@ -222,6 +227,11 @@ fn beside_phoenix(client: &Client, spans: u64) {
         });
         benches::median(&took.collect::<Vec<_>>())
     });
+    print_compared(spans, &figures);
+}
+
+/// Prints each question's figures of both.
+fn print_compared(spans: u64, figures: &[Vec<f64>]) {
     println!("\nms until an answer is whole, {spans} records in each");
     benches::row(
         "",
@@ -293,10 +303,12 @@ fn among(client: &Client, rows: u64) {
         ("of a user", &|n| format!("/?user=user-{}", n * 7 % 200)),
         ("of a tenant", &|n| format!("/?tenant=tenant{}", n % 10)),
         ("of a user who has none", &|n| format!("/?user=nobody-{n}")),
-        ("failed", &|n| format!("/?status=failed&user=user-{n}")),
+        ("failed, of a user", &|n| {
+            format!("/?status=failed&user=user-{n}")
+        }),
         ("of a model", &|n| format!("/?model=model-{}", n % 5)),
         ("of a month", &|n| {
-            format!("/?until={}d&kind=query_runs", 30 + n * 10)
+            format!("/?until={}d&kind=query_runs", 30 + n % 30 * 10)
         }),
         ("with a word, recent", &|n| {
             format!("/?text=account+{}", rows - 10 * n - 9)

@@ -282,7 +282,7 @@ fn clients_that_are_silent_or_slow_keep_nobody_out() {
     let mut large = open(large.as_bytes());
     let auditor = server.log_in("aud", "");
     assert!(auditor.get("/").body.contains(ACME));
-    let mut told = |stream: &mut TcpStream| {
+    let told = |stream: &mut TcpStream| {
         let mut said = Vec::new();
         let _ = stream.read_to_end(&mut said);
         String::from_utf8_lossy(&said).into_owned()

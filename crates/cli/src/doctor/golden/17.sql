@@ -5434,6 +5434,7 @@ CREATE OR REPLACE FUNCTION audit.request_story(request_id text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
  SET max_parallel_workers_per_gather TO '0'
+ SET enable_nestloop TO 'off'
 AS $function$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.request_trail($1)
@@ -5472,6 +5473,7 @@ CREATE OR REPLACE FUNCTION audit.request_trail(request_id text)
  SET search_path TO 'pg_catalog', 'pg_temp'
  SET jit TO 'off'
  SET max_parallel_workers_per_gather TO '0'
+ SET enable_nestloop TO 'off'
 AS $function$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.trail WHERE trail.request_id = $1
