@@ -15,12 +15,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 
 /// How long a client has for the lines before a body; also how long an idle connection stays open.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client has for a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may take nothing of what is sent to it.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How many bytes the lines before a body may have.
 const HEADER_BYTES: usize = 64 * 1024;
@@ -33,7 +37,7 @@ const NO_ROOM: Duration = Duration::from_millis(100);
 pub(crate) struct Limits {
     /// How many connections there are at once; others wait until one ends.
     pub(crate) connections: u32,
-    /// How long a connection lasts: one whose client does not read what is answered would last for ever.
+    /// How long a connection lasts: one whose client takes a byte now and then would last for ever.
     pub(crate) lasts: Duration,
     /// How long requests that have begun have, when a connection or the program is to end.
     pub(crate) end: Duration,
@@ -92,11 +96,13 @@ async fn connection<S, B>(
 {
     // What is sent in two parts would wait for the first one's receipt.
     let _ = stream.set_nodelay(true);
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(WRITE_TIMEOUT));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         .max_header_size(HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let mut connection = std::pin::pin!(connection);
     tokio::select! {
         // Whatever went wrong, its client knows.

@@ -301,7 +301,11 @@ async fn respond(mut router: Router, client: SocketAddr, request: Request<Incomi
     let (head, body) = request.into_parts();
     let body = match read_body(body, MOST_BODY).await {
         Ok(body) => body,
-        Err((status, why)) => return (status, format!("{why}\n")).into_response(),
+        Err((status, why)) => {
+            let mut refused = (status, format!("{why}\n")).into_response();
+            answer::secure(refused.headers_mut());
+            return refused;
+        }
     };
     let mut request = Request::from_parts(head, Body::from(body));
     request.extensions_mut().insert(ConnectInfo(client));

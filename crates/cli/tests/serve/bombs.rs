@@ -6,6 +6,8 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::desk::{ACME, Desk, Server};
+use testkit::trail::PATIENCE;
+use testkit::wait_until;
 
 /// Returns the most memory that the server has had, in kilobytes.
 fn peak_memory(server: &Server) -> u64 {
@@ -296,4 +298,28 @@ fn clients_that_are_silent_or_slow_keep_nobody_out() {
             "{said}"
         );
     }
+}
+
+#[test]
+fn clients_that_read_nothing_keep_no_place() {
+    let desk = Desk::new();
+    let server = desk.serve(&[]);
+    let asked = format!("GET /login HTTP/1.1\r\nHost: {}\r\n\r\n", server.address).repeat(100);
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    stream
+        .set_write_timeout(Some(Duration::from_secs(1)))
+        .unwrap();
+    // Until no more of it is taken, since nothing of what is answered is.
+    let mut is_full = false;
+    wait_until("the connection is ended", 4 * PATIENCE, || {
+        match stream.write(asked.as_bytes()) {
+            Ok(_) => false,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                is_full = true;
+                false
+            }
+            Err(_) => true,
+        }
+    });
+    assert!(is_full, "it never waited for its client");
 }
