@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{CONNECTION, HeaderValue};
 use hyper::server::conn::http1;
-use hyper::service::Service;
+use hyper::service::{Service, service_fn};
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
@@ -67,7 +68,8 @@ pub(crate) async fn serve<S, B>(
                 sleep(NO_ROOM).await;
                 continue;
             };
-            let (service, ended) = (service(client), ending.subscribe());
+            let service = closing(service(client), Arc::clone(&places), limits.connections / 4);
+            let ended = ending.subscribe();
             tokio::spawn(async move {
                 connection(service, stream, limits, ended).await;
                 drop(place);
@@ -81,6 +83,33 @@ pub(crate) async fn serve<S, B>(
     drop(listener);
     ending.send_replace(());
     let _ = timeout(limits.end, places.acquire_many(limits.connections)).await;
+}
+
+/// Ends a connection after an answer where there are fewer places than `least`: else clients that ask for
+/// something now and then, 900 of them, would keep everybody else out.
+fn closing<S, B>(
+    service: S,
+    places: Arc<Semaphore>,
+    least: u32,
+) -> impl Service<Request<Incoming>, Response = Response<B>, Error = Infallible, Future: Send>
++ Send
++ 'static
+where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
+    B: Body + 'static,
+{
+    service_fn(move |request| {
+        let (answering, places) = (service.call(request), Arc::clone(&places));
+        async move {
+            let mut response = answering.await?;
+            if places.available_permits() < least as usize {
+                let headers = response.headers_mut();
+                headers.insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response)
+        }
+    })
 }
 
 /// Serves one connection.

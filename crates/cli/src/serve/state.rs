@@ -39,11 +39,13 @@ const LISTS: [(&str, &str, &[&str], &str); 7] = [
         "Last verification",
         "None was recorded in the last 90 days: run `tracing-audit verify --record`.",
         &["At (UTC)", "By", "Outcome", "Findings", "Rows", "Of the checkpoint of", "Only since, s", "Of one tenant"],
-        // By the batches that the database makes itself, of which there are few beside those of programs.
+        // By the batches that the database makes itself, of which there are few beside those of programs. The change of a tracked
+        // table is of such a batch too, and of whatever type of action the table was given; its target is the table.
         "SELECT to_char(e.created_at, 'YYYY-MM-DD HH24:MI:SS'), left(e.user_id, 200), e.status::text, e.metadata ->> 'findings', e.metadata ->> 'rows',
             e.metadata ->> 'checkpoint', e.metadata ->> 'since_s', e.metadata ->> 'is_of_one_tenant'
         FROM audit.batches b JOIN audit.events e ON e.id = b.first_id AND e.writer_id = b.writer_id
-        WHERE b.service_name = 'postgres' AND b.committed_at >= now() - interval '90 days' AND e.action_type = 'audit.verify'
+        WHERE b.service_name = 'postgres' AND b.committed_at >= now() - interval '90 days' AND e.action_type = 'audit.verify' AND e.target_type = 'trail'
+            AND e.target_id IS NULL AND NOT e.metadata ? 'operation'
             AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)
         ORDER BY b.committed_at DESC LIMIT 1",
     ),

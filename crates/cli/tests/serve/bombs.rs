@@ -301,6 +301,36 @@ fn clients_that_are_silent_or_slow_keep_nobody_out() {
 }
 
 #[test]
+fn clients_that_ask_now_and_then_keep_nobody_out() {
+    let desk = Desk::new();
+    let server = desk.serve(&[]);
+    let asked = format!("GET /healthz HTTP/1.1\r\nHost: {}\r\n\r\n", server.address);
+    let ask = |stream: &mut TcpStream| {
+        let mut bytes = [0; 1_024];
+        let _ = stream.write_all(asked.as_bytes());
+        let length = stream.read(&mut bytes).unwrap_or_default();
+        String::from_utf8_lossy(&bytes[..length]).to_lowercase()
+    };
+    // As many as there are places; the last of them are told to go.
+    let mut streams = Vec::new();
+    let mut told = 0;
+    for _ in 0..900 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let said = ask(&mut stream);
+        assert!(said.starts_with("http/1.1 200"), "{said}");
+        told += u32::from(said.contains("connection: close"));
+        streams.push(stream);
+    }
+    assert!((200..300).contains(&told), "{told}");
+    for stream in &mut streams {
+        ask(stream);
+    }
+    let auditor = server.log_in("aud", "");
+    assert!(auditor.get("/").body.contains(ACME));
+}
+
+#[test]
 fn clients_that_read_nothing_keep_no_place() {
     let desk = Desk::new();
     let server = desk.serve(&[]);

@@ -291,6 +291,14 @@ fn state_tells_of_the_last_verification() {
         INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
         VALUES ('00000000-0000-4000-8000-000000000009', 1, 1, '{\"events\": 1}', 0, audit.id_at(now()), audit.id_at(now()), 'postgres', 'test')",
     );
+    // Or have a table of its own whose changes are called so.
+    desk.postgres.psql(
+        "CREATE SCHEMA app; CREATE TABLE app.v (findings int PRIMARY KEY, rows int);
+        SELECT audit.track('app.v', action_type => 'audit.verify');
+        BEGIN; SELECT set_config('app.user_id', 'forger', true); INSERT INTO app.v VALUES (0, 1); COMMIT",
+    );
+    let forged = "action_type = 'audit.verify' AND user_id = 'forger'";
+    assert_eq!(desk.count(forged), 2);
     assert!(state().contains("None was recorded"), "{}", state());
     let verify = |login: &str| {
         let url = format!(

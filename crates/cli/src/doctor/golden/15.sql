@@ -5426,18 +5426,20 @@ AS $function$
     WITH RECURSIVE records AS MATERIALIZED (
         SELECT * FROM audit.trail WHERE trail.request_id = $1
     ), nodes AS MATERIALIZED (
-        -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record.
-        SELECT DISTINCT ON (id) id, parent_id, user_id FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq
-    ), within (id, outermost, user_id, depth) AS (
-        SELECT n.id, n.id, n.user_id, 0 FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
+        -- Of rows that have one id, of which all but one are forged, one has a parent: so there is one way to each record. Without
+        -- texts: each step below goes through all of them, which are to stay in memory.
+        SELECT DISTINCT ON (id) id, parent_id, user_id IS NOT NULL AS has_user FROM records ORDER BY id, parent_id IS NOT NULL, began_at, seq
+    ), within (id, outermost, has_user, depth) AS (
+        SELECT n.id, n.id, n.has_user, 0 FROM nodes n WHERE NOT EXISTS (SELECT 1 FROM nodes p WHERE p.id = n.parent_id)
         UNION ALL
-        SELECT n.id, w.outermost, coalesce(n.user_id, w.user_id), w.depth + 1 FROM within w JOIN nodes n ON n.parent_id = w.id WHERE w.depth < 200
+        SELECT n.id, w.outermost, n.has_user OR w.has_user, w.depth + 1 FROM within w JOIN nodes n ON n.parent_id = w.id WHERE w.depth < 200
     ), learned (id, user_id) AS (
-        SELECT w.id, min(w.user_id) FROM within w JOIN (
-            SELECT w.outermost FROM within w JOIN records r ON r.id = w.id
+        SELECT w.id, min(of_one_user.user_id) FROM within w JOIN (
+            SELECT w.outermost, min(r.user_id) AS user_id FROM within w JOIN records r ON r.id = w.id
             GROUP BY w.outermost
             HAVING count(DISTINCT r.user_id) = 1 AND count(DISTINCT r.tenant_id) <= 1
         ) AS of_one_user ON of_one_user.outermost = w.outermost
+        WHERE w.has_user
         GROUP BY w.id
     )
     SELECT r.*, CASE WHEN r.user_id IS NULL THEN l.user_id END
