@@ -149,11 +149,13 @@ pub(crate) async fn read_body(
     body: Incoming,
     most: usize,
 ) -> Result<Bytes, (StatusCode, &'static str)> {
+    let too_large = (StatusCode::PAYLOAD_TOO_LARGE, "the request is too large");
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large);
+    }
     match timeout(BODY_TIMEOUT, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err((StatusCode::PAYLOAD_TOO_LARGE, "the request is too large"))
-        }
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large),
         Ok(Err(_)) => Err((StatusCode::BAD_REQUEST, "the request is cut off")),
         Err(_) => Err((StatusCode::REQUEST_TIMEOUT, "the request was too slow")),
     }

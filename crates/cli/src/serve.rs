@@ -57,6 +57,7 @@ use tower_service::Service as _;
 
 use self::attempts::{Attempts, Source};
 use self::connections::Connections;
+use self::download::Downloads;
 use self::openid::OpenId;
 use self::people::{People, reader_rule};
 use self::session::{Lifetime, Sessions};
@@ -71,7 +72,7 @@ use crate::{complain, tail};
 /// The most connections for the people that a proxy or an identity provider names.
 const MOST_CONNECTIONS: usize = 16;
 
-/// How many downloads there are at once.
+/// How many rows are sent whole at once.
 const MOST_HEAVY: usize = 4;
 
 /// The largest form, in bytes.
@@ -158,8 +159,9 @@ pub(crate) struct App {
     streams: Arc<Semaphore>,
     /// The places for the connections of the logins of people.
     places: Arc<Semaphore>,
-    /// The places for what takes much memory: whole rows and downloads.
+    /// The places for whole rows, which take much memory.
     heavy: Arc<Semaphore>,
+    downloads: Downloads,
     attempts: Attempts,
     trusted: Option<Trusted>,
     openid: Option<OpenId>,
@@ -406,6 +408,7 @@ fn app(database: Database, arguments: Serve, address: SocketAddr) -> Result<App,
         sessions: Sessions::new(lifetime),
         streams: Arc::new(Semaphore::new(live::MOST_STREAMS)),
         heavy: Arc::new(Semaphore::new(MOST_HEAVY)),
+        downloads: Downloads::default(),
         attempts: Attempts::default(),
         is_public: arguments.public_url.is_some(),
         watch: Watch::new(token.transpose()?),

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 use sqlx::types::Uuid;
+use tokio::time::timeout;
 use tracing_audit::__program::Table;
 
 use super::columns;
@@ -31,13 +32,18 @@ pub(crate) trait Sink: Send {
     fn finish(&mut self) -> impl Future<Output = io::Result<()>> + Send;
 }
 
+/// How long a chunk waits for its receiver, who takes some kilobytes a second then.
+const MAX_WAIT: Duration = Duration::from_mins(1);
+
 /// Bytes for whoever receives them in chunks, such as the body of an HTTP response. Ends with an error
-/// once the receiver is gone.
+/// once the receiver is gone, or too slow: meanwhile Postgres keeps a snapshot for it.
 impl Sink for tokio::sync::mpsc::Sender<Vec<u8>> {
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.send(bytes.to_vec())
-            .await
-            .map_err(|_| io::ErrorKind::BrokenPipe.into())
+        match timeout(MAX_WAIT, self.send(bytes.to_vec())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
+            Err(_) => Err(io::ErrorKind::TimedOut.into()),
+        }
     }
 
     async fn finish(&mut self) -> io::Result<()> {

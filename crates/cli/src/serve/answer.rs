@@ -200,6 +200,13 @@ fn failure(error: &Error) -> (StatusCode, &'static str, String) {
         ),
         // Shut down, starting up, no connection left.
         Some(code) if code.starts_with("57P") || code.starts_with("53") => away(),
+        // A purpose of characters that nobody sees, or that Postgres cannot keep.
+        Some("22021" | "22023") => (
+            StatusCode::BAD_REQUEST,
+            "Not accepted",
+            "What was asked for, or what for, says nothing or has characters that Postgres cannot keep."
+                .to_owned(),
+        ),
         Some("42501") => (
             StatusCode::FORBIDDEN,
             "Not allowed",

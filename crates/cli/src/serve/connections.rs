@@ -106,8 +106,12 @@ async fn place(places: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit, Refusal>
 }
 
 impl Lease {
-    /// Gives the connection back: no statement of it is under way.
+    /// Gives the connection back: no statement of it is under way. It is kept unless all places are taken:
+    /// those who wait for one would wait for as long as its login has something to ask now and then.
     pub(super) fn done(self) {
+        if self.of.all.available_permits() == 0 {
+            return;
+        }
         let open = Open {
             connection: self.connection,
             since: Instant::now(),

@@ -1,6 +1,7 @@
 //! Downloads: what the page of the trail shows, as a file in one of the formats of `export`.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::body::Body;
 use axum::extract::{RawQuery, State};
@@ -10,14 +11,14 @@ use clap::ValueEnum as _;
 use futures_util::stream;
 use maud::{Markup, html};
 use serde_json::{Map, json};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::App;
 use super::answer::Refusal;
 use super::connections::Lease;
 use super::gate::Known;
-use super::viewer::Viewer;
+use super::viewer::{Access, Viewer};
 use crate::complain;
 use crate::export::job::{Begun, Format, Job, JobError};
 use crate::filter::Filter;
@@ -27,6 +28,46 @@ const MOST_PURPOSE: usize = 4_096;
 
 /// How many chunks wait for the browser.
 const WAITING: usize = 4;
+
+/// How many downloads there are at once, and of one person, in however many sessions.
+const MOST: usize = 4;
+const MOST_OF_PERSON: usize = 2;
+
+/// The places for downloads.
+#[derive(Debug)]
+pub(super) struct Downloads {
+    all: Arc<Semaphore>,
+    of_person: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+/// A download's place among all, and among those of the person.
+type Place = [OwnedSemaphorePermit; 2];
+
+impl Default for Downloads {
+    fn default() -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(MOST)),
+            of_person: Mutex::default(),
+        }
+    }
+}
+
+impl Downloads {
+    /// Takes a place for a person; `None`: there is none now.
+    fn place(&self, person: &str) -> Option<Place> {
+        let mut of_person = self
+            .of_person
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        of_person.retain(|_, places| places.available_permits() < MOST_OF_PERSON);
+        let places = of_person
+            .entry(person.to_owned())
+            .or_insert_with(|| Arc::new(Semaphore::new(MOST_OF_PERSON)));
+        let of_person = Arc::clone(places).try_acquire_owned().ok()?;
+        let of_all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        Some([of_person, of_all])
+    }
+}
 
 /// An export to a browser.
 struct Download {
@@ -67,6 +108,14 @@ impl Download {
                 name => filter.add(name, value.trim())?,
             }
         }
+        // As the pages do, beside what row-level security says: the rights of a login may grow in its session.
+        if let Access::Login {
+            tenant: Some(tenant),
+        }
+        | Access::Tenant(tenant) = &viewer.access
+        {
+            filter.tenant.get_or_insert_with(|| tenant.clone());
+        }
         let format = format.ok_or(Refusal::NotFound("format"))?;
         if viewer.reads_all() && purpose.is_none() {
             return Err(Refusal::NoPurpose);
@@ -102,8 +151,8 @@ impl Download {
 
     /// Records that the download begins, and answers with its bytes as they come.
     async fn begin(self, app: &App) -> Result<Response, Refusal> {
-        let place = Arc::clone(&app.heavy).try_acquire_owned();
-        let place = place.map_err(|_| Refusal::TooManyDownloads)?;
+        let place = app.downloads.place(&self.viewer.name);
+        let place = place.ok_or(Refusal::TooManyDownloads)?;
         let mut lease = self.viewer.lease().await?;
         let begun = match self.job().begin(&mut lease).await {
             Ok(begun) => begun,
@@ -143,7 +192,7 @@ impl Download {
         mut lease: Lease,
         begun: Begun,
         mut sender: tokio::sync::mpsc::Sender<Vec<u8>>,
-        _place: OwnedSemaphorePermit,
+        _place: Place,
     ) -> bool {
         let job = self.job();
         let sent = async {

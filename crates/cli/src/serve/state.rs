@@ -41,11 +41,13 @@ const LISTS: [(&str, &str, &[&str], &str); 7] = [
         &["At (UTC)", "By", "Outcome", "Findings", "Rows", "Of the checkpoint of", "Only since, s", "Of one tenant"],
         // By the batches that the database makes itself, of which there are few beside those of programs. The change of a tracked
         // table is of such a batch too, and of whatever type of action the table was given; its target is the table.
-        "SELECT to_char(e.created_at, 'YYYY-MM-DD HH24:MI:SS'), left(e.user_id, 200), e.status::text, e.metadata ->> 'findings', e.metadata ->> 'rows',
-            e.metadata ->> 'checkpoint', e.metadata ->> 'since_s', e.metadata ->> 'is_of_one_tenant'
-        FROM audit.batches b JOIN audit.events e ON e.id = b.first_id AND e.writer_id = b.writer_id
-        WHERE b.service_name = 'postgres' AND b.committed_at >= now() - interval '90 days' AND e.action_type = 'audit.verify' AND e.target_type = 'trail'
-            AND e.target_id IS NULL AND NOT e.metadata ? 'operation'
+        "SELECT to_char(e.created_at, 'YYYY-MM-DD HH24:MI:SS'), left(e.user_id, 200), e.status::text, left(e.metadata ->> 'findings', 20), left(e.metadata ->> 'rows', 20),
+            left(e.metadata ->> 'checkpoint', 20), left(e.metadata ->> 'since_s', 20), left(e.metadata ->> 'is_of_one_tenant', 20)
+        FROM audit.batches b, LATERAL (
+            -- Limited, so that it is looked up for each batch, from the newest on, until there is one.
+            SELECT * FROM audit.events e WHERE e.id = b.first_id AND e.writer_id = b.writer_id AND e.action_type = 'audit.verify'
+                AND e.target_type = 'trail' AND e.target_id IS NULL AND NOT e.metadata ? 'operation' LIMIT 1) AS e
+        WHERE b.service_name = 'postgres' AND b.committed_at >= now() - interval '90 days'
             AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)
         ORDER BY b.committed_at DESC LIMIT 1",
     ),

@@ -3,6 +3,8 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::desk::{ACME, Desk, Server};
@@ -111,7 +113,7 @@ fn streams_that_nobody_reads_keep_no_connection_from_others() {
             INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, library_version)
             SELECT writer_id, 1, 100, '{\"events\": 100}', 0, min(id::text)::uuid, max(id::text)::uuid, 'test' FROM rows GROUP BY writer_id",
         );
-        std::thread::sleep(Duration::from_millis(1_050));
+        thread::sleep(Duration::from_millis(1_050));
     }
     let begun = Instant::now();
     let answer = ana.get("/?text=AcmeWord");
@@ -352,4 +354,64 @@ fn clients_that_read_nothing_keep_no_place() {
         }
     });
     assert!(is_full, "it never waited for its client");
+}
+
+#[test]
+fn one_person_takes_neither_all_downloads_nor_all_connections() {
+    let desk = Desk::new();
+    desk.postgres.psql(
+        "SET session_replication_role = replica;
+        INSERT INTO audit.events (id, tenant_id, request_id, action_type, input_summary, status, created_at, writer_id, seq, salt)
+        SELECT (left(audit.id_at(now())::text, 14) || '7' || substr(gen_random_uuid()::text, 16))::uuid, audit.tenant_uuid('acme'), 'much', 'note', repeat(md5(n::text), 60),
+            'succeeded', now(), '00000000-0000-4000-8000-000000000001', n, '\\x00' FROM generate_series(1, 20000) AS n",
+    );
+    let server = desk.serve(&["--max-connections", "6"]);
+    let reader = || server.log_in("rdr", "acme");
+    // Of two sessions, and nobody reads them.
+    let (one, two) = (reader(), reader());
+    let begin = |person: &super::desk::Person<'_>| {
+        let mut stream = server.open("GET", "/export?format=csv", &person.pairs(), "");
+        let mut head = [0; 12];
+        stream.read_exact(&mut head).unwrap();
+        (stream, String::from_utf8_lossy(&head).into_owned())
+    };
+    let (first, second, third) = (begin(&one), begin(&two), begin(&two));
+    assert_eq!([&*first.1, &second.1], ["HTTP/1.1 200"; 2]);
+    assert_eq!(third.1, "HTTP/1.1 503");
+    let auditor = server.log_in("aud", "");
+    let answer = auditor.get("/export?format=csv&user=nobody&purpose=because");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    drop((first, second));
+    wait_until("there is a place again", PATIENCE, || {
+        begin(&one).1 == "HTTP/1.1 200"
+    });
+    // Who asks all the time, in more sessions than there are connections, keeps nobody waiting.
+    let asking = AtomicBool::new(true);
+    let requests: Vec<String> = (0..7)
+        .map(|_| {
+            let cookie = reader().headers.remove(0).1;
+            let page = "/record?kind=events&id=00000000-0000-0000-0000-000000000000";
+            format!(
+                "GET {page} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nCookie: {cookie}\r\n\r\n",
+                server.address
+            )
+        })
+        .collect();
+    let statuses = thread::scope(|scope| {
+        for request in &requests {
+            let (asking, address) = (&asking, &*server.address);
+            scope.spawn(move || {
+                while asking.load(Relaxed) {
+                    let mut stream = TcpStream::connect(address).unwrap();
+                    stream.write_all(request.as_bytes()).unwrap();
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            });
+        }
+        thread::sleep(Duration::from_secs(1));
+        let statuses = [(); 5].map(|()| auditor.get("/?user=nobody").status);
+        asking.store(false, Relaxed);
+        statuses
+    });
+    assert_eq!(statuses, [200; 5]);
 }
