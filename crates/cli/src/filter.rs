@@ -362,6 +362,25 @@ impl Filter {
         query.push(") IS TRUE");
     }
 
+    /// Returns the id of the tenant that is asked for, or else of the one that the reader is bound to: said
+    /// again beside row-level security, so that Postgres knows of how few it is and comes by its index, and
+    /// so that rights which grow meanwhile show no more than was asked for.
+    pub(crate) async fn tenant_id(
+        &self,
+        connection: &mut PgConnection,
+        own: Option<Uuid>,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let Some(key) = &self.tenant else {
+            return Ok(own);
+        };
+        sqlx::query_scalar("SELECT audit.tenant_uuid($1)")
+            .bind(key)
+            .persistent(false)
+            .fetch_one(connection)
+            .await
+            .map(Some)
+    }
+
     /// Reads the times as ids, in a transaction.
     pub(crate) async fn bounds(
         &self,

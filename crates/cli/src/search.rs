@@ -115,11 +115,7 @@ impl Search<'_> {
         let begun = Instant::now();
         let (mut transaction, own) = begin(connection, scope).await?;
         let bounds = self.filter.bounds(&mut transaction).await?;
-        let tenant = match &self.filter.tenant {
-            Some(key) => Some(tenant_id(&mut transaction, key).await?),
-            // Said again, so that Postgres knows of how few it is, and comes by its index.
-            None => own,
-        };
+        let tenant = self.filter.tenant_id(&mut transaction, own).await?;
         transaction.rollback().await?;
         let bounds = match bounds {
             Ok(bounds) => bounds,
@@ -346,15 +342,12 @@ pub(crate) async fn matching(
     records: &[RecordId],
     limit: Duration,
 ) -> Result<Result<Vec<RecordId>, FilterError>, sqlx::Error> {
-    let (mut transaction, _) = begin(connection, scope).await?;
+    let (mut transaction, own) = begin(connection, scope).await?;
     let bounds = match filter.bounds(&mut transaction).await? {
         Ok(bounds) => bounds,
         Err(error) => return Ok(Err(error)),
     };
-    let tenant = match &filter.tenant {
-        Some(key) => Some(tenant_id(&mut transaction, key).await?),
-        None => None,
-    };
+    let tenant = filter.tenant_id(&mut transaction, own).await?;
     limit_time(&mut transaction, limit).await?;
     let mut query = QueryBuilder::new("SELECT NULL AS table_name, NULL::uuid AS id WHERE false");
     for table in filter.tables() {
@@ -411,16 +404,4 @@ pub(crate) async fn limit_time(
 pub(crate) fn is_timeout(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(DatabaseError::code);
     code.as_deref() == Some("57014")
-}
-
-/// Returns the id of a tenant.
-pub(crate) async fn tenant_id(
-    connection: &mut PgConnection,
-    key: &str,
-) -> Result<Uuid, sqlx::Error> {
-    sqlx::query_scalar("SELECT audit.tenant_uuid($1)")
-        .bind(key)
-        .persistent(false)
-        .fetch_one(connection)
-        .await
 }

@@ -21,7 +21,6 @@ use crate::error::Error;
 use crate::filter::{Filter, FilterError};
 use crate::outline::Outline;
 use crate::pages::{Extent, Pages};
-use crate::search::tenant_id;
 use crate::tree;
 
 /// A format of an export.
@@ -288,13 +287,10 @@ impl Job<'_> {
         connection: &mut PgConnection,
         output: &mut Output<'_, S>,
     ) -> Result<&'static str, Failure> {
-        let (mut transaction, _) = begin(connection, self.scope).await?;
+        let (mut transaction, own) = begin(connection, self.scope).await?;
         let bounds = self.filter.bounds(&mut transaction).await?;
         let bounds = bounds.map_err(|error| sqlx::Error::Configuration(error.into()))?;
-        let tenant = match &self.filter.tenant {
-            Some(key) => Some(tenant_id(&mut transaction, key).await?),
-            None => None,
-        };
+        let tenant = self.filter.tenant_id(&mut transaction, own).await?;
         let unknown = look_at_ledger(&mut transaction, output).await?;
         output.begin()?;
         let mut source = Source::new(self.filter, bounds, tenant);

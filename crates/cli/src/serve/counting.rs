@@ -15,7 +15,7 @@ use tracing_audit::__program::Table;
 use super::range::{Counted, Range, id_at, ms_of};
 use crate::database::{Scope, begin};
 use crate::filter::{Bounds, Filter, FilterError};
-use crate::search::{BY_INDEX, is_timeout, limit_time, tenant_id};
+use crate::search::{BY_INDEX, is_timeout, limit_time};
 
 /// How many records the first slice has: so few that it takes some milliseconds.
 const FIRST: i64 = 2_000;
@@ -71,7 +71,7 @@ impl<'c> Counting<'c> {
         time: Duration,
     ) -> Result<Result<Self, FilterError>, sqlx::Error> {
         let begun = Instant::now();
-        let (mut transaction, own_tenant) = begin(connection, scope).await?;
+        let (mut transaction, own) = begin(connection, scope).await?;
         let is_until_now = filter.until.is_none();
         let mut filter = filter.clone();
         filter.until.get_or_insert_with(|| NOW.to_owned());
@@ -80,10 +80,7 @@ impl<'c> Counting<'c> {
             Err(error) => return Ok(Err(error)),
         };
         transaction.execute(BY_INDEX).await?;
-        let tenant = match &filter.tenant {
-            Some(key) => Some(tenant_id(&mut transaction, key).await?),
-            None => own_tenant,
-        };
+        let tenant = filter.tenant_id(&mut transaction, own).await?;
         Ok(Ok(Self {
             transaction,
             filter,

@@ -18,7 +18,7 @@ use super::App;
 use super::answer::Refusal;
 use super::connections::Lease;
 use super::gate::Known;
-use super::viewer::{Access, Viewer};
+use super::viewer::Viewer;
 use crate::complain;
 use crate::export::job::{Begun, Format, Job, JobError};
 use crate::filter::Filter;
@@ -107,14 +107,6 @@ impl Download {
                 _ if value.trim().is_empty() => {}
                 name => filter.add(name, value.trim())?,
             }
-        }
-        // As the pages do, beside what row-level security says: the rights of a login may grow in its session.
-        if let Access::Login {
-            tenant: Some(tenant),
-        }
-        | Access::Tenant(tenant) = &viewer.access
-        {
-            filter.tenant.get_or_insert_with(|| tenant.clone());
         }
         let format = format.ok_or(Refusal::NotFound("format"))?;
         if viewer.reads_all() && purpose.is_none() {
