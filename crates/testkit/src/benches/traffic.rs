@@ -87,131 +87,84 @@ pub fn request(request_id: &str) -> Span {
     info_span!("request", request_id, tenant_id = TENANT)
 }
 
+/// Opens an audited span of ten fields with `sql_text` as `$sql`, records `$later` of it, and then three of its fields.
+macro_rules! query_run {
+    ($n:ident, ($($sql:tt)+) $(, later $later:expr)?) => {{
+        let asked = &QUESTIONS[$n % QUESTIONS.len()];
+        let span = info_span!(
+            "audit.query_run",
+            question_text = asked.question,
+            sql_text = $($sql)+,
+            sql_summary = asked.summary,
+            datasource_id = DATASOURCE,
+            user_id = USER,
+            user_role = "analyst",
+            dialect = "postgresql",
+            row_count = Empty,
+            bytes_read = Empty,
+            status = Empty,
+        );
+        let _entered = span.enter();
+        $(span.record("sql_text", $later);)?
+        span.record("row_count", $n);
+        span.record("bytes_read", $n * 64);
+        span.record("status", "succeeded");
+    }};
+}
+
+/// Returns the statement that answers a question.
+fn sql(n: usize) -> &'static str {
+    QUESTIONS[n % QUESTIONS.len()].sql
+}
+
 /// An audited span of ten fields, three of which are recorded later.
 pub fn query_run(n: usize) {
-    let asked = &QUESTIONS[n % QUESTIONS.len()];
-    let span = info_span!(
-        "audit.query_run",
-        question_text = asked.question,
-        sql_text = asked.sql,
-        sql_summary = asked.summary,
-        datasource_id = DATASOURCE,
-        user_id = USER,
-        user_role = "analyst",
-        dialect = "postgresql",
-        row_count = Empty,
-        bytes_read = Empty,
-        status = Empty,
-    );
-    let _entered = span.enter();
-    span.record("row_count", n);
-    span.record("bytes_read", n * 64);
-    span.record("status", "succeeded");
+    query_run!(n, (sql(n)));
 }
 
 /// The same, whose SQL is also recorded later.
 pub fn query_run_sql_later(n: usize) {
-    let asked = &QUESTIONS[n % QUESTIONS.len()];
-    let span = info_span!(
-        "audit.query_run",
-        question_text = asked.question,
-        sql_text = Empty,
-        sql_summary = asked.summary,
-        datasource_id = DATASOURCE,
-        user_id = USER,
-        user_role = "analyst",
-        dialect = "postgresql",
-        row_count = Empty,
-        bytes_read = Empty,
-        status = Empty,
-    );
-    let _entered = span.enter();
-    span.record("sql_text", asked.sql);
-    span.record("row_count", n);
-    span.record("bytes_read", n * 64);
-    span.record("status", "succeeded");
+    query_run!(n, (Empty), later sql(n));
 }
 
 /// The same span, whose SQL is a value that is shown (`%sql`).
 pub fn query_run_sql_shown(n: usize) {
-    let asked = &QUESTIONS[n % QUESTIONS.len()];
-    let span = info_span!(
-        "audit.query_run",
-        question_text = asked.question,
-        sql_text = %asked.sql,
-        sql_summary = asked.summary,
-        datasource_id = DATASOURCE,
-        user_id = USER,
-        user_role = "analyst",
-        dialect = "postgresql",
-        row_count = Empty,
-        bytes_read = Empty,
-        status = Empty,
-    );
-    let _entered = span.enter();
-    span.record("row_count", n);
-    span.record("bytes_read", n * 64);
-    span.record("status", "succeeded");
+    query_run!(n, (%sql(n)));
 }
 
 /// The same, whose SQL is also recorded later.
 pub fn query_run_sql_shown_later(n: usize) {
-    let asked = &QUESTIONS[n % QUESTIONS.len()];
-    let span = info_span!(
-        "audit.query_run",
-        question_text = asked.question,
-        sql_text = Empty,
-        sql_summary = asked.summary,
-        datasource_id = DATASOURCE,
-        user_id = USER,
-        user_role = "analyst",
-        dialect = "postgresql",
-        row_count = Empty,
-        bytes_read = Empty,
-        status = Empty,
-    );
-    let _entered = span.enter();
-    span.record("sql_text", display(asked.sql));
-    span.record("row_count", n);
-    span.record("bytes_read", n * 64);
-    span.record("status", "succeeded");
+    query_run!(n, (Empty), later display(sql(n)));
+}
+
+/// Asks a model, whose answer is `$answer` when the span begins and recorded as `$later`.
+macro_rules! prompt_run {
+    ($n:ident, $answer:expr $(, later $later:expr)?) => {{
+        let span = info_span!(
+            "audit.prompt_run",
+            rendered_prompt = QUESTIONS[$n % QUESTIONS.len()].question,
+            response_text = $answer,
+            model_name = "replay",
+            provider = "openai",
+            user_id = USER,
+            input_token_count = Empty,
+            output_token_count = Empty,
+        );
+        let _entered = span.enter();
+        $(span.record("response_text", $later);)?
+        span.record("input_token_count", 11);
+        span.record("output_token_count", $n);
+    }};
 }
 
 /// A question to a model, whose answer of 2 kB is known when the span begins.
 pub fn prompt_run(n: usize) {
-    let asked = &QUESTIONS[n % QUESTIONS.len()];
-    let span = info_span!(
-        "audit.prompt_run",
-        rendered_prompt = asked.question,
-        response_text = ANSWER.as_str(),
-        model_name = "replay",
-        provider = "openai",
-        user_id = USER,
-        input_token_count = Empty,
-        output_token_count = Empty,
-    );
-    let _entered = span.enter();
-    span.record("input_token_count", 11);
-    span.record("output_token_count", n);
+    prompt_run!(n, ANSWER.as_str());
 }
 
 /// The same, whose answer is recorded when it is there.
 pub fn prompt_run_answer_later(n: usize) {
-    let asked = &QUESTIONS[n % QUESTIONS.len()];
-    let span = info_span!(
-        "audit.prompt_run",
-        rendered_prompt = asked.question,
-        response_text = Empty,
-        model_name = "replay",
-        provider = "openai",
-        user_id = USER,
-        input_token_count = Empty,
-        output_token_count = Empty,
-    );
-    let _entered = span.enter();
-    span.record("response_text", ANSWER.as_str());
-    span.record("input_token_count", 11);
-    span.record("output_token_count", n);
+    prompt_run!(n, Empty, later ANSWER.as_str());
 }
 
 /// A call of a model, with the fields that rig 0.44 declares and records.
