@@ -69,6 +69,14 @@ impl<S> fmt::Debug for AuditLayer<S> {
     }
 }
 
+impl<S> AuditLayer<S> {
+    /// Returns `false` for a span without a state, mostly.
+    #[inline]
+    fn is_ours(&self, id: &Id) -> bool {
+        self.0.inner().open.may_have(id)
+    }
+}
+
 impl<S> Layer<S> for AuditLayer<S>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
@@ -102,30 +110,35 @@ where
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, ctx: Context<'_, S>) {
+        self.0.inner().open.forget_earlier(id);
         self.0.on_new_span(attributes, id, ctx);
-        // A span that the filter enabled has replaced what the table had under its number.
-        if !self.0.filter().wants_span(attributes.metadata()) {
-            self.0.inner().open.forget_earlier(id);
-        }
     }
 
     // These do not ask the filter: a span without a state in the table is not ours. A record says
     // nothing of `on_follows_from` and `on_id_change`.
 
     fn on_record(&self, id: &Id, values: &Record<'_>, ctx: Context<'_, S>) {
-        self.0.inner().on_record(id, values, ctx);
+        if self.is_ours(id) {
+            self.0.inner().on_record(id, values, ctx);
+        }
     }
 
     fn on_enter(&self, id: &Id, ctx: Context<'_, S>) {
-        self.0.inner().on_enter(id, ctx);
+        if self.is_ours(id) {
+            self.0.inner().on_enter(id, ctx);
+        }
     }
 
     fn on_exit(&self, id: &Id, ctx: Context<'_, S>) {
-        self.0.inner().on_exit(id, ctx);
+        if self.is_ours(id) {
+            self.0.inner().on_exit(id, ctx);
+        }
     }
 
     fn on_close(&self, id: Id, ctx: Context<'_, S>) {
-        self.0.inner().on_close(id, ctx);
+        if self.is_ours(&id) {
+            self.0.inner().on_close(id, ctx);
+        }
     }
 
     /// Tells tracing-subscriber that this layer has a filter of its own.
@@ -414,10 +427,7 @@ where
         let plan = (!is_worker_thread())
             .then(|| self.plan(attributes))
             .flatten();
-        let Some(plan) = plan else {
-            self.open.forget_earlier(id);
-            return;
-        };
+        let Some(plan) = plan else { return };
         let kind = match plan.role {
             CallsiteRole::Audited(kind) => Some(kind),
             _ => None,

@@ -29,13 +29,13 @@ use uuid::Uuid;
 use super::callsite::Adopted;
 use super::host;
 use super::late::Late;
-use super::shard::Shard;
+use super::shard::{Part, Shard};
 use super::span::{Around, SpanState};
 use crate::clock::Moment;
 use crate::fork::Process;
 use crate::record::encode;
 use crate::stats::{Counters, DropCause};
-use crate::sync::{self, Mutex, MutexGuard, Ordering};
+use crate::sync::{self, MutexGuard, Ordering};
 use crate::vocabulary::Kind;
 
 /// The open spans of one layer.
@@ -46,7 +46,7 @@ pub(crate) struct Open {
     number: u64,
     /// The table's place in the list; [`MAX_LISTED`]: it is not listed.
     place: AtomicUsize,
-    shards: Box<[CachePadded<Mutex<Shard>>]>,
+    shards: Box<[CachePadded<Part>]>,
     is_tracked: Tracked,
     /// Spans' extensions name this table.
     is_kept_by_spans: AtomicBool,
@@ -189,11 +189,26 @@ impl Open {
         self.place.load(Ordering::Relaxed) < MAX_LISTED
     }
 
+    #[inline]
+    fn part(&self, number: u64) -> &Part {
+        let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
+        &self.shards[thread % SHARDS]
+    }
+
     /// Locks a span's shard. `None`: this process was forked while another thread held the lock.
     #[inline]
     fn shard(&self, number: u64) -> Option<MutexGuard<'_, Shard>> {
-        let thread = usize::try_from((number - 1) >> THREAD_BITS).unwrap_or(0);
-        self.process.lock(&self.shards[thread % SHARDS])
+        self.process.lock(&self.part(number).shard)
+    }
+
+    /// Returns `false` if the span has no state; takes no lock.
+    ///
+    /// Whoever has a span's id has got it from the thread that made it, and so sees what that thread
+    /// has written here.
+    #[inline]
+    pub(crate) fn may_have(&self, id: &Id) -> bool {
+        let number = id.into_u64();
+        self.part(number).states(number).load(Ordering::Relaxed) > 0
     }
 
     /// Stores `state` for the span until it is [taken](Self::take), after it has inherited from the
@@ -243,10 +258,7 @@ impl Open {
         if state.is(Adopted::Http) {
             state.name_request();
         }
-        let forgotten = self.insert(shard, id.into_u64(), state);
-        if let Some(forgotten) = forgotten {
-            self.forget(forgotten);
-        }
+        self.insert(shard, id.into_u64(), state);
         if !self.is_listed()
             && let Some(span) = span()
         {
@@ -262,23 +274,18 @@ impl Open {
         }
     }
 
-    /// Returns the state of an earlier span with this number whose close was missed, as when
-    /// another layer panicked in it.
-    fn insert(
-        &self,
-        mut shard: MutexGuard<'_, Shard>,
-        number: u64,
-        state: Box<SpanState>,
-    ) -> Option<Box<SpanState>> {
+    fn insert(&self, mut shard: MutexGuard<'_, Shard>, number: u64, state: Box<SpanState>) {
         if self.is_tracked.has(&state) {
             shard.list(number);
         }
-        shard.spans.insert(number, state)
+        if shard.spans.insert(number, state).is_none() {
+            self.part(number).add(number);
+        }
     }
 
     /// Calls `with` with the span's state, under its shard's lock. `None`: the span has no state.
     /// Only for a span whose beginning the layer saw, whether it has a state or not: an earlier one
-    /// was replaced or [forgotten](Self::forget_earlier).
+    /// was [forgotten](Self::forget_earlier).
     pub(crate) fn with<T>(&self, id: &Id, with: impl FnOnce(&mut SpanState) -> T) -> Option<T> {
         let number = id.into_u64();
         self.shard(number)?
@@ -307,21 +314,21 @@ impl Open {
         if state.is_of(metadata) {
             return Some(with(state));
         }
-        let forgotten = shard.spans.remove(&number);
         drop(shard);
-        if let Some(forgotten) = forgotten {
-            self.forget(forgotten);
-        }
+        self.forget_earlier(id);
         None
     }
 
-    /// Removes the state of an earlier span with this number whose close was missed: the span that
-    /// has begun has no state.
+    /// Removes the state of an earlier span with this number whose close was missed, as when another
+    /// layer panicked in it: the span that has begun has no state yet.
     ///
     /// So what the table has under an open span's number is that span's, and the other callbacks
     /// need not ask whose it is.
+    #[inline]
     pub(crate) fn forget_earlier(&self, id: &Id) {
-        if let Some(forgotten) = self.take(id) {
+        if self.may_have(id)
+            && let Some(forgotten) = self.take(id)
+        {
             self.forget(forgotten);
         }
     }
@@ -439,7 +446,9 @@ impl Open {
     pub(crate) fn take(&self, id: &Id) -> Option<Box<SpanState>> {
         let number = id.into_u64();
         let mut shard = self.shard(number)?;
-        shard.take(number)
+        let taken = shard.take(number)?;
+        self.part(number).remove(number);
+        Some(taken)
     }
 
     /// Appends to `begun` the runs that have been in flight since the last call, or at the end all
@@ -448,7 +457,7 @@ impl Open {
     pub(crate) fn look(&self, every: bool, begun: &mut Vec<(Uuid, Vec<u8>)>) -> bool {
         let mut are_young = false;
         let mut frame = Vec::new();
-        for shard in &self.shards {
+        for Part { shard, .. } in self.shards.iter().map(|part| &**part) {
             let mut held = sync::lock_and_wake_nobody(shard);
             are_young |= !held.young.is_empty();
             let mut to_see = held.grown_old(every);
@@ -472,12 +481,12 @@ impl Open {
     /// Returns how many spans are open whose records come when they close.
     #[cfg(feature = "testing")]
     pub(crate) fn records(&self) -> usize {
-        let of_shard = |shard: &Mutex<Shard>| {
-            let held = sync::lock_and_wake_nobody(shard);
+        let of_part = |part: &Part| {
+            let held = sync::lock_and_wake_nobody(&part.shard);
             let records = held.spans.values().filter(|state| state.kind.is_some());
             records.count()
         };
-        self.shards.iter().map(|shard| of_shard(shard)).sum()
+        self.shards.iter().map(|part| of_part(part)).sum()
     }
 
     /// Writes the frame that reports a run as begun, if it is in flight and was not reported

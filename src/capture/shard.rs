@@ -2,8 +2,55 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::atomic::AtomicU32;
 
 use super::span::SpanState;
+use crate::sync::{Mutex, Ordering};
+
+/// A part of the table.
+#[derive(Debug)]
+pub(super) struct Part {
+    /// How many spans have a state, by the last bits of their numbers. Written under the lock and
+    /// read without it, so that a span that is not ours costs no lock: most are not.
+    states: [AtomicU32; STATES],
+    pub(super) shard: Mutex<Shard>,
+}
+
+/// Where [`Part`] counts: a thread's open spans have numbers of which the last bits mostly differ.
+const STATES: usize = 64;
+
+impl Default for Part {
+    fn default() -> Self {
+        Self {
+            states: [const { AtomicU32::new(0) }; STATES],
+            shard: Mutex::default(),
+        }
+    }
+}
+
+impl Part {
+    pub(super) fn states(&self, number: u64) -> &AtomicU32 {
+        &self.states[usize::try_from(number % STATES as u64).unwrap_or(0)]
+    }
+
+    /// Notes that a span has a state. For the thread that holds the lock.
+    pub(super) fn add(&self, number: u64) {
+        let states = self.states(number);
+        states.store(
+            states.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Notes that a span has no state any more. For the thread that holds the lock.
+    pub(super) fn remove(&self, number: u64) {
+        let states = self.states(number);
+        states.store(
+            states.load(Ordering::Relaxed).wrapping_sub(1),
+            Ordering::Relaxed,
+        );
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Shard {
