@@ -5,6 +5,7 @@
 //! share [`Progress`]. A third thread exports, if that is set up, and blocks neither; its state is
 //! in [`Export`].
 
+mod clocks;
 mod in_flight;
 #[cfg(feature = "seal")]
 mod seal;

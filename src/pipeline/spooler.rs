@@ -9,9 +9,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::clocks::Clocks;
 use super::in_flight::InFlightRuns;
 use super::threads::{Panics, STOP_GRACE};
-use crate::clock;
 use crate::config::Config;
 use crate::delivery::commit::Progress;
 use crate::delivery::export::Export;
@@ -30,9 +30,6 @@ const BUSY_POLL: Duration = Duration::from_millis(5);
 const IDLE_POLL: Duration = Duration::from_millis(100);
 
 const IDLE_AFTER: Duration = Duration::from_secs(1);
-
-/// How often the wall clock is read.
-const CLOCK_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest time that a shutdown waits for the answer whether Postgres still has what is committed.
 const CHECK_GRACE: Duration = Duration::from_secs(1);
@@ -96,7 +93,7 @@ pub(super) struct Spooler {
     /// Whether records are no longer accepted: the rest goes into the spool, over its quota or not.
     stopping: bool,
     last_record: Instant,
-    last_clock: Instant,
+    clocks: Clocks,
     panics: Panics,
     /// When the last step panicked, and how long to wait after it.
     panicked: Option<(Instant, Duration)>,
@@ -128,7 +125,7 @@ impl Spooler {
             ended: 0,
             stopping: false,
             last_record: now,
-            last_clock: now,
+            clocks: Clocks::new(now),
             retry_at: None,
             panics: Panics::new(),
             panicked: None,
@@ -143,9 +140,7 @@ impl Spooler {
             let now = Instant::now();
             let somebody_waits =
                 self.progress.expire(now, || self.pending()) | self.intake.required.expire(now);
-            if now.duration_since(self.last_clock) >= CLOCK_EVERY {
-                clock::synchronize();
-                self.last_clock = now;
+            if self.clocks.look(now) {
                 let has_records = self.intake.queue.accepted() > 0;
                 self.intake
                     .canary

@@ -140,6 +140,11 @@ impl Stats {
             self.restarts(),
         );
         text.gauge(
+            "clock_counter_left",
+            "1 if the processor's counter was wrong, so that times are read from the system's clock.",
+            u8::from(self.is_counter_left()),
+        );
+        text.gauge(
             "spans_hidden",
             "1 if a filter of the whole subscriber hides audit spans, so that they make no records.",
             u8::from(self.is_hidden()),

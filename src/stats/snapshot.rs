@@ -8,6 +8,7 @@ use super::counters::Counters;
 #[cfg(feature = "otlp")]
 use super::export::ExportStats;
 use super::health::{DropCause, Health, LAGGING_AFTER};
+use crate::clock;
 use crate::queue::Queue;
 #[cfg(feature = "redact")]
 use crate::redact::RedactionStats;
@@ -41,6 +42,7 @@ pub struct Stats {
     spool_bytes: u64,
     spool_quota_bytes: u64,
     restarts: u64,
+    is_counter_left: bool,
     is_hidden: bool,
     oldest_pending: Option<Duration>,
     disagreements: u64,
@@ -106,6 +108,7 @@ impl Stats {
             spool_bytes: counters.spool_bytes.load(Ordering::Relaxed),
             spool_quota_bytes: counters.spool_quota_bytes,
             restarts: counters.restarts.load(Ordering::Relaxed),
+            is_counter_left: clock::is_left(),
             is_hidden: counters.is_hidden.load(Ordering::Relaxed) != 0,
             oldest_pending,
             disagreements: counters.disagreements.load(Ordering::Relaxed),
@@ -207,6 +210,13 @@ impl Stats {
     /// layer that it is meant for, with `Layer::with_filter`.
     pub fn is_hidden(&self) -> bool {
         self.is_hidden
+    }
+
+    /// Returns whether the processor's counter, from which times are read where the system's clock is
+    /// computed from it, was off by more than 1 ms: logged once, and the system's clock is read since,
+    /// at some 30 ns more for each span. It is that of all pipelines of the process.
+    pub fn is_counter_left(&self) -> bool {
+        self.is_counter_left
     }
 
     /// Returns how long the oldest pending record has been waiting; `None`: none is pending.
