@@ -51,7 +51,9 @@ enum Work {
     Audited,
     /// The same, with pauses rather than flushes between the bursts: the pipeline works meanwhile.
     AuditedBusy,
-    /// The same, whose SQL is recorded later as well.
+    /// The same outside of any request, with its tenant on itself.
+    Alone,
+    /// An audited span whose SQL is recorded later as well.
     SqlLater,
     /// An audited span whose SQL is a value that is shown (`%sql`), and the same recorded later.
     SqlShown,
@@ -157,6 +159,15 @@ const TABLES: &[(&str, &[Line])] = &[
         ],
     ),
     (
+        "audited span without a request, 1 thread",
+        &[
+            (OURS, Stack::Audit, Work::Audited, 1, None),
+            (ALONE, Stack::Audit, Work::Alone, 1, Some(0)),
+            (BARE, Stack::Registry, Work::Alone, 1, None),
+            (OTEL, Stack::OpenTelemetry, Work::Alone, 1, None),
+        ],
+    ),
+    (
         "SQL recorded later, 1 thread",
         &[
             (AT_START, Stack::Audit, Work::Audited, 1, None),
@@ -252,6 +263,7 @@ const LOCAL_SPANS: u32 = 20;
 
 const BARE: &str = "Registry";
 const OURS: &str = "Registry + tracing-audit";
+const ALONE: &str = "Registry + tracing-audit, without a request";
 const AT_START: &str = "Registry + tracing-audit, said at the start";
 const LATER: &str = "Registry + tracing-audit, recorded later";
 const ADOPTING: &str = "Registry + tracing-audit, adopting";
@@ -431,6 +443,7 @@ fn burst(work: Work, spans: u32, on_core: bool) -> Duration {
     };
     match work {
         Work::Audited | Work::AuditedBusy => within(traffic::query_run),
+        Work::Alone => timed(spans, on_core, traffic::query_run_alone),
         Work::SqlLater => within(traffic::query_run_sql_later),
         Work::SqlShown => within(traffic::query_run_sql_shown),
         Work::SqlShownLater => within(traffic::query_run_sql_shown_later),

@@ -14,8 +14,8 @@ use gungraun::{library_benchmark, library_benchmark_group, main};
 use testkit::benches;
 use testkit::benches::peers::Another;
 use testkit::benches::traffic::{
-    prompt_run, prompt_run_answer_later, query_run, query_run_sql_later, query_run_sql_shown,
-    query_run_sql_shown_later, render, request,
+    prompt_run, prompt_run_answer_later, query_run, query_run_alone, query_run_sql_later,
+    query_run_sql_shown, query_run_sql_shown_later, render, request,
 };
 use tracing::info_span;
 use tracing::span::EnteredSpan;
@@ -44,10 +44,18 @@ fn another(work: fn(usize)) -> Ready {
 }
 
 fn audit(work: fn(usize)) -> Ready {
+    audit_in(|| vec![entered_request()], work)
+}
+
+fn audit_alone(work: fn(usize)) -> Ready {
+    audit_in(Vec::new, work)
+}
+
+fn audit_in(around: fn() -> Vec<EnteredSpan>, work: fn(usize)) -> Ready {
     let pipeline = pipeline();
     let layer = pipeline.0.layer();
     tracing_subscriber::registry().with(layer).init();
-    warmed_up(Some(pipeline), vec![entered_request()], work)
+    warmed_up(Some(pipeline), around(), work)
 }
 
 fn another_audit(work: fn(usize)) -> Ready {
@@ -62,12 +70,12 @@ fn another_audit(work: fn(usize)) -> Ready {
 
 /// Within a request within which a span is audited.
 fn audit_inside(work: fn(usize)) -> Ready {
-    let pipeline = pipeline();
-    let layer = pipeline.0.layer();
-    tracing_subscriber::registry().with(layer).init();
-    let request = entered_request();
-    let event = info_span!("audit.event", action_type = "report.made").entered();
-    warmed_up(Some(pipeline), vec![event, request], work)
+    let around = || {
+        let request = entered_request();
+        let event = info_span!("audit.event", action_type = "report.made").entered();
+        vec![event, request]
+    };
+    audit_in(around, work)
 }
 
 fn entered_request() -> EnteredSpan {
@@ -109,6 +117,7 @@ fn context(_: usize) {
 #[bench::registry(args = (query_run), setup = registry)]
 #[bench::audit(args = (query_run), setup = audit)]
 #[bench::audit_within_audited(args = (query_run), setup = audit_inside)]
+#[bench::audit_alone(args = (query_run_alone), setup = audit_alone)]
 #[bench::registry_sql_later(args = (query_run_sql_later), setup = registry)]
 #[bench::audit_sql_later(args = (query_run_sql_later), setup = audit)]
 #[bench::audit_sql_shown(args = (query_run_sql_shown), setup = audit)]

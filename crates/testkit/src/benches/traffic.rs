@@ -87,9 +87,10 @@ pub fn request(request_id: &str) -> Span {
     info_span!("request", request_id, tenant_id = TENANT)
 }
 
-/// Opens an audited span of ten fields with `sql_text` as `$sql`, records `$later` of it, and then three of its fields.
+/// Opens an audited span of ten fields, and of `$more`, with `sql_text` as `$sql`, records `$later` of it, and then three
+/// of its fields.
 macro_rules! query_run {
-    ($n:ident, ($($sql:tt)+) $(, later $later:expr)?) => {{
+    ($n:ident, ($($sql:tt)+) $(, later $later:expr)? $(, with $($more:tt)+)?) => {{
         let asked = &QUESTIONS[$n % QUESTIONS.len()];
         let span = info_span!(
             "audit.query_run",
@@ -103,6 +104,7 @@ macro_rules! query_run {
             row_count = Empty,
             bytes_read = Empty,
             status = Empty,
+            $($($more)+)?
         );
         let _entered = span.enter();
         $(span.record("sql_text", $later);)?
@@ -122,7 +124,12 @@ pub fn query_run(n: usize) {
     query_run!(n, (sql(n)));
 }
 
-/// The same, whose SQL is also recorded later.
+/// The same outside of any request, with its tenant on itself.
+pub fn query_run_alone(n: usize) {
+    query_run!(n, (sql(n)), with tenant_id = TENANT);
+}
+
+/// An audited span whose SQL is also recorded later.
 pub fn query_run_sql_later(n: usize) {
     query_run!(n, (Empty), later sql(n));
 }
