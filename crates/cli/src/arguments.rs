@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use clap::Parser as _;
 use clap::error::ErrorKind;
 
-use crate::Cli;
+use crate::{Cli, lacking};
 
 /// Options whose value may be a URL: the database's, or free text that is never repeated.
 const MAY_BE_URL: [&str; 4] = ["--url", "--text", "--purpose", "--reason"];
@@ -29,6 +29,7 @@ pub(crate) fn read() -> Result<Cli, String> {
         return Err(String::from(NO_PLACE));
     }
     Cli::try_parse_from(arguments).map_err(|error| {
+        let error = lacking::explain(error);
         let is_help = matches!(
             error.kind(),
             ErrorKind::DisplayHelp

@@ -79,27 +79,36 @@ pub(crate) enum Error {
         /// The cause.
         source: io::Error,
     },
+    /// The program was built without what this needs.
+    #[error("{0}: {1}")]
+    Lacking(&'static str, &'static str),
     /// A bucket is none.
+    #[cfg(feature = "s3")]
     #[error("{0}")]
     BucketUrl(&'static str),
     /// What is published cannot be read.
+    #[cfg(feature = "s3")]
     #[error("{0}")]
     Published(tracing_audit::__program::seal::AnchorError),
     /// No checkpoint is published there.
+    #[cfg(feature = "s3")]
     #[error("{0} has no checkpoint: publish one with `tracing-audit seal --anchor {0}`")]
     NotPublished(String),
     /// Nothing was sealed.
     #[error(transparent)]
     Seal(#[from] tracing_audit::__program::seal::SealError),
     /// No rules of redaction were given.
+    #[cfg(feature = "redact")]
     #[error("there are no rules: set AUDIT_REDACT, or use --presets secrets,personal")]
     NoRules,
     /// A word of `--presets` is unknown.
+    #[cfg(feature = "redact")]
     #[error(
         "--presets: a word is none of secrets, personal, ip and sql-literals, separated by commas"
     )]
     Presets,
     /// The rules of redaction cannot be used.
+    #[cfg(feature = "redact")]
     #[error(transparent)]
     Redact(#[from] tracing_audit::redact::RedactionError),
     /// A checkpoint is given, and no key.
@@ -159,6 +168,7 @@ pub(crate) enum Error {
         source: KeyError,
     },
     /// The text to be redacted cannot be read.
+    #[cfg(feature = "redact")]
     #[error("cannot read {}: {source}", .path.display())]
     Text {
         /// The file.

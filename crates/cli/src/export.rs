@@ -15,6 +15,7 @@ pub(crate) mod job;
 mod jsonl;
 mod ocsf;
 pub(crate) mod output;
+#[cfg(feature = "parquet")]
 mod parquet;
 mod sealed;
 mod source;

@@ -19,6 +19,7 @@ mod find;
 mod hold;
 mod html;
 mod key;
+mod lacking;
 mod listener;
 mod metrics;
 mod migrate;
@@ -26,6 +27,7 @@ mod outline;
 mod pages;
 mod prove;
 mod record;
+#[cfg(feature = "redact")]
 mod redact;
 mod reset;
 mod retain;
@@ -188,6 +190,7 @@ enum Command {
     /// Prints the text as it would be stored, and on standard error which rules applied,
     /// and how often. The rules are those of `AUDIT_REDACT`, as your program reads it.
     /// Exits with 1 when a rule applied.
+    #[cfg(feature = "redact")]
     #[command(verbatim_doc_comment)]
     Redact(redact::Redact),
     /// Lists, shows and drains local logs that no running program looks after.
@@ -478,6 +481,7 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
     if let Command::Spool(command) = &cli.command {
         return spool::run(command, url.as_deref());
     }
+    #[cfg(feature = "redact")]
     if let Command::Redact(arguments) = &cli.command {
         return redact::run(arguments);
     }
@@ -524,11 +528,9 @@ fn run(cli: Cli) -> Result<ExitCode, Error> {
         Command::Export(arguments) => return export::run(&database, &arguments),
         Command::Erase(arguments) => runtime()?.block_on(erase::run(&database, &arguments))?,
         Command::Prove(arguments) => runtime()?.block_on(prove::run(&database, &arguments))?,
-        Command::Spool(_)
-        | Command::Redact(_)
-        | Command::CheckProof(_)
-        | Command::Key(_)
-        | Command::Witness(_) => {}
+        #[cfg(feature = "redact")]
+        Command::Redact(_) => {}
+        Command::Spool(_) | Command::CheckProof(_) | Command::Key(_) | Command::Witness(_) => {}
         Command::Release(arguments) => runtime()?.block_on(hold::release(&database, &arguments))?,
     }
     Ok(ExitCode::SUCCESS)

@@ -21,7 +21,7 @@ use crate::error::Error;
 #[cfg(feature = "pkcs11")]
 use crate::token::TokenArguments;
 use crate::verify::published::read_keys;
-use crate::{complain, tail, text};
+use crate::{complain, lacking, tail, text};
 
 /// Seals the trail: adds its batches to the ledger, signs it and publishes that, until Ctrl-C.
 ///
@@ -83,11 +83,8 @@ pub(crate) struct Seal {
 
 /// Runs the command.
 pub(crate) fn run(database: &Database, arguments: &Seal) -> Result<ExitCode, Error> {
-    let config = SealConfig::new(
-        signer(arguments)?,
-        anchors(arguments)?,
-        Some(arguments.interval),
-    );
+    let anchors = anchors(arguments)?;
+    let config = SealConfig::new(signer(arguments)?, anchors, Some(arguments.interval));
     let config = config
         .old_keys(read_keys(&arguments.old_key)?)
         .map_err(Error::OldKey)?
@@ -159,6 +156,7 @@ fn key(arguments: &Seal) -> Result<MemoryKey, Error> {
 fn anchors(arguments: &Seal) -> Result<Vec<Place>, Error> {
     let mut places = Vec::new();
     for anchor in &arguments.anchor {
+        lacking::bucket(anchor)?;
         places.push(Place::parse(anchor).map_err(Error::Anchor)?);
     }
     places.extend(arguments.stdout.then_some(Place::Stdout));

@@ -133,6 +133,10 @@ struct Target<'a> {
 }
 
 impl Target<'_> {
+    #[cfg_attr(
+        not(feature = "otlp"),
+        allow(clippy::unused_self, reason = "as with the feature")
+    )]
     fn exports(&self) -> bool {
         #[cfg(feature = "otlp")]
         return self.otlp.is_some();

@@ -13,6 +13,7 @@ use super::html::{About, Html};
 use super::jsonl::Jsonl;
 use super::ocsf::Ocsf;
 use super::output::{Output, Place, Sink, Tally};
+#[cfg(feature = "parquet")]
 use super::parquet::Parquet;
 use super::sealed::Sealed;
 use super::source::{Failure, Source};
@@ -31,6 +32,7 @@ pub(crate) enum Format {
     /// A line of JSON for each record, as `show --json` prints it.
     Jsonl,
     /// Apache Parquet.
+    #[cfg(feature = "parquet")]
     Parquet,
     /// Events of the Open Cybersecurity Schema Framework, a line of JSON each.
     Ocsf,
@@ -44,6 +46,7 @@ impl Format {
         match self {
             Self::Csv => "csv",
             Self::Jsonl => "jsonl",
+            #[cfg(feature = "parquet")]
             Self::Parquet => "parquet",
             Self::Ocsf => "ocsf",
             Self::Html => "html",
@@ -55,6 +58,7 @@ impl Format {
         match self {
             Self::Csv => "text/csv; charset=utf-8; header=present",
             Self::Jsonl | Self::Ocsf => "application/x-ndjson",
+            #[cfg(feature = "parquet")]
             Self::Parquet => "application/vnd.apache.parquet",
             Self::Html => "text/html; charset=utf-8",
         }
@@ -249,11 +253,16 @@ impl Job<'_> {
         self.format == Format::Html && self.filter.request.is_some() && *self.filter == of_request
     }
 
+    #[cfg_attr(
+        not(feature = "parquet"),
+        allow(clippy::unnecessary_wraps, reason = "as with the feature")
+    )]
     fn encoder(&self, begun: &Begun) -> std::io::Result<Box<dyn Encoder>> {
         Ok(match self.format {
             Format::Csv => Box::new(Csv::new(self.is_raw)),
             Format::Jsonl => Box::new(Jsonl::default()),
             Format::Ocsf => Box::new(Ocsf::default()),
+            #[cfg(feature = "parquet")]
             Format::Parquet => Box::new(Parquet::new()?),
             Format::Html => Box::new(Html::new(self.about(begun))),
         })
@@ -356,17 +365,13 @@ impl Written {
 
 #[cfg(test)]
 mod tests {
+    use clap::ValueEnum as _;
+
     use super::*;
 
     #[test]
     fn each_format_has_a_media_type_of_its_own() {
-        for format in [
-            Format::Csv,
-            Format::Jsonl,
-            Format::Parquet,
-            Format::Ocsf,
-            Format::Html,
-        ] {
+        for format in Format::value_variants() {
             assert!(format.media_type().contains('/'), "{}", format.name());
         }
     }

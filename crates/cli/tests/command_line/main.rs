@@ -8,6 +8,7 @@
 
 mod migrate;
 mod output;
+#[cfg(feature = "redact")]
 mod redact;
 mod retain;
 mod safety;
