@@ -12,7 +12,7 @@ const WORDS: [(&str, bool); 6] = [
     ("--key-name", cfg!(feature = "pkcs11")),
     ("--key-pkcs11", cfg!(feature = "pkcs11")),
     ("--otlp", cfg!(feature = "otlp")),
-    ("--pin-file", cfg!(feature = "pkcs11")),
+    ("--pin-env", cfg!(feature = "pkcs11")),
     ("parquet", cfg!(feature = "parquet")),
     ("redact", cfg!(feature = "redact")),
 ];
