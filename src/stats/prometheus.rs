@@ -140,7 +140,7 @@ impl Stats {
             self.restarts(),
         );
         text.gauge(
-            "clock_counter_left",
+            "processor_clock_left",
             "1 if the processor's counter was wrong, so that times are read from the system's clock.",
             u8::from(self.is_counter_left()),
         );
