@@ -164,6 +164,13 @@ fn a_disagreement_that_a_drained_log_reports_is_an_alarm_of_the_program_that_tak
     assert_eq!(audit.shutdown_blocking(Duration::ZERO).spooled, 3);
     earlier.restore();
     let folder = trail.spool.0.join(trail.spool.names().pop().unwrap());
+    // A shutdown without time does not wait for the thread that holds it.
+    wait_until("nobody holds the log", PATIENCE, || {
+        matches!(
+            local_log::list(&folder).unwrap()[0].state,
+            LogState::Free(_)
+        )
+    });
     // However often: it cannot tell of the loss itself.
     for records in [3, 0] {
         let drained = local_log::drain(&folder, &postgres.url(), |_| ());
