@@ -314,8 +314,11 @@ impl Open {
         if state.is_of(metadata) {
             return Some(with(state));
         }
+        let forgotten = self.remove(&mut shard, number);
         drop(shard);
-        self.forget_earlier(id);
+        if let Some(forgotten) = forgotten {
+            self.forget(forgotten);
+        }
         None
     }
 
@@ -446,9 +449,14 @@ impl Open {
     pub(crate) fn take(&self, id: &Id) -> Option<Box<SpanState>> {
         let number = id.into_u64();
         let mut shard = self.shard(number)?;
-        let taken = shard.take(number)?;
+        self.remove(&mut shard, number)
+    }
+
+    /// Removes and returns the state of a span, whose shard is locked.
+    fn remove(&self, shard: &mut Shard, number: u64) -> Option<Box<SpanState>> {
+        let state = shard.take(number)?;
         self.part(number).remove(number);
-        Some(taken)
+        Some(state)
     }
 
     /// Appends to `begun` the runs that have been in flight since the last call, or at the end all
