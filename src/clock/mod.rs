@@ -13,7 +13,7 @@ mod line;
 mod processor;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{LazyLock, Mutex, OnceLock};
+use std::sync::{LazyLock, Mutex, Once, OnceLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub(crate) use line::Left;
@@ -39,7 +39,7 @@ struct Clock {
     /// Microseconds from 1970 to `base` on the wall clock.
     offset_us: AtomicI64,
     line: Line,
-    /// Set by a worker. `None`: there is none that can be trusted.
+    /// Set by a thread that a worker starts. `None`: there is none that can be trusted.
     counter: OnceLock<Option<Counter>>,
     trust: Mutex<Trust>,
 }
@@ -47,9 +47,16 @@ struct Clock {
 impl Clock {
     #[inline]
     fn mono_us(&self) -> i64 {
-        let counter = self.counter.get().and_then(Option::as_ref);
-        let by_counter = counter.and_then(|counter| self.line.at(counter.ticks()));
-        by_counter.unwrap_or_else(|| nanos_since(self.base)) / 1_000
+        self.counted_ns().unwrap_or_else(|| nanos_since(self.base)) / 1_000
+    }
+
+    /// Returns the time by the counter, which is read only while it can be trusted.
+    #[inline]
+    fn counted_ns(&self) -> Option<i64> {
+        if !self.line.is_drawn() {
+            return None;
+        }
+        self.line.at(self.counter.get()?.as_ref()?.ticks())
     }
 
     fn synchronize(&self) {
@@ -59,10 +66,19 @@ impl Clock {
         );
     }
 
-    fn look(&self) -> Option<Left> {
+    fn look(&'static self) -> Option<Left> {
+        static SEARCH: Once = Once::new();
+        // It takes up to 200 ms of computing, in which the worker would leave the queue alone.
+        SEARCH.call_once(|| {
+            let searching = std::thread::Builder::new()
+                .name(String::from("tracing-audit-clock"))
+                .spawn(|| self.counter.get_or_init(Counter::find));
+            // If no thread can be started, the system's clock is read.
+            drop(searching);
+        });
         // Another pipeline's worker looks for us.
         let mut trust = self.trust.try_lock().ok()?;
-        let counter = self.counter.get_or_init(Counter::find).as_ref()?;
+        let counter = self.counter.get()?.as_ref()?;
         trust.look(&self.line, counter.read(self.base)?)
     }
 }
@@ -105,6 +121,12 @@ pub(crate) fn look() -> Option<Left> {
     left
 }
 
+/// Returns whether times are read from the processor's counter, or `None` if it cannot be.
+#[cfg(test)]
+pub(crate) fn is_counted() -> Option<bool> {
+    Counter::find().map(|_| CLOCK.counted_ns().is_some())
+}
+
 /// Returns whether the processor's counter was wrong.
 pub(crate) fn is_left() -> bool {
     IS_LEFT.load(Ordering::Relaxed)
@@ -134,6 +156,23 @@ mod tests {
         // differ by at most its pause.
         assert!(
             now >= before - 1_000_000 && now <= after + 1_000_000,
+            "{before} {now} {after}"
+        );
+    }
+
+    #[test]
+    fn counter_and_system_agree_once_the_counter_is_read() {
+        let begun = Instant::now();
+        while is_counted() == Some(false) {
+            assert!(begun.elapsed() < Duration::from_secs(30));
+            assert_eq!(look(), None);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let before = nanos_since(CLOCK.base) / 1_000;
+        let now = Moment::now().0;
+        let after = nanos_since(CLOCK.base) / 1_000;
+        assert!(
+            before - 1_000 <= now && now <= after + 1_000,
             "{before} {now} {after}"
         );
     }

@@ -21,7 +21,8 @@ const READ_WITHIN_NS: i64 = 10_000;
 const TRIES: u32 = 8;
 
 impl Counter {
-    /// Returns the counter if the system's clock is computed from it. Reads a file, and takes up to some milliseconds.
+    /// Returns the counter if the system's clock is computed from it. Reads a file, and takes up to 200 ms: what quanta
+    /// takes to calibrate a time that is not used here.
     #[cfg(all(target_os = "linux", target_arch = "x86_64", not(miri)))]
     pub(super) fn find() -> Option<Self> {
         const SOURCE: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";

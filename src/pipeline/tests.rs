@@ -105,3 +105,18 @@ fn shutdown_completes_when_the_spool_thread_panics_at_the_same_time() {
     // Empty: the shutdown removed the process' own folder.
     std::fs::remove_dir(folder).unwrap();
 }
+
+#[test]
+fn worker_sees_to_it_that_times_are_read_from_the_counter() {
+    let (audit, folder) = start();
+    let until = Instant::now() + MINUTE;
+    while crate::clock::is_counted() == Some(false) {
+        assert!(Instant::now() < until, "nobody compares the clocks");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(!audit.stats().is_counter_left());
+    audit.shutdown_blocking(Duration::ZERO);
+    drop(audit);
+    // Empty: the shutdown removed the process' own folder.
+    std::fs::remove_dir(folder).unwrap();
+}
