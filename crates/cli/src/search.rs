@@ -72,6 +72,17 @@ pub(crate) struct Found {
     pub(crate) future: Option<Uuid>,
 }
 
+impl Found {
+    /// Returns from where a search of `place` goes on. If nothing was reached, it begins again.
+    pub(crate) fn goes_on_from(&self, place: Place) -> Place {
+        match (place, self.reached) {
+            (place, None) => place,
+            (Place::After(_), Some(id)) => Place::After(id),
+            (Place::Newest | Place::Before(_), Some(id)) => Place::Before(id),
+        }
+    }
+}
+
 /// Why a search ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -102,6 +113,17 @@ impl FromRow<'_, sqlx::postgres::PgRow> for Looked {
             record,
             last: count.map(|count| (id, count)),
         })
+    }
+}
+
+impl Place {
+    /// Returns what an address says of it: a name and an id, or nothing of the newest.
+    pub(crate) fn argument(self) -> Option<(&'static str, Uuid)> {
+        match self {
+            Self::Newest => None,
+            Self::Before(id) => Some(("before", id)),
+            Self::After(id) => Some(("after", id)),
+        }
     }
 }
 

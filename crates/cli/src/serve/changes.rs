@@ -20,6 +20,7 @@ use super::page::{
     filtered, future, line, notice, page, record_address, request_link, time, visible,
 };
 use super::rows::{Rows, rows, too_large};
+use super::trail::cut_short;
 use super::viewer::{Reading, Viewer};
 use crate::database::begin;
 use crate::filter::{Filter, encode};
@@ -123,12 +124,15 @@ async fn list(viewer: &Viewer, query: &str, table: Option<String>) -> Result<Mar
     };
     viewer.record(&mut lease, &reading).await?;
     lease.done();
-    Ok(html! { (list_body(&filter, &found, &rows)) (too_large(left_out)) })
+    Ok(html! { (list_body(&filter, place, &found, &rows)) (too_large(left_out)) })
 }
 
-fn list_body(filter: &Filter, found: &Found, rows: &[Row]) -> Markup {
-    let address = |id: Uuid, is_long: bool| {
-        let mut address = format!("/changes?before={id}");
+fn list_body(filter: &Filter, place: Place, found: &Found, rows: &[Row]) -> Markup {
+    let address = |place: Place, is_long: bool| {
+        let mut address = String::from("/changes?");
+        if let Some((name, id)) = place.argument() {
+            let _ = write!(address, "{name}={id}");
+        }
         for (name, value) in filter.values() {
             let name = match name {
                 "changes" => continue,
@@ -156,21 +160,15 @@ fn list_body(filter: &Filter, found: &Found, rows: &[Row]) -> Markup {
             button.main type="submit" { "Search" }
             a href="/changes" { "All" }
         }
-        @match (found.end, found.reached) {
-            (End::CutShort, Some(id)) => {
-                p.notice role="status" {
-                    "The search was cut short after " (crate::text::grouped(found.looked_at)) " records. "
-                    a href=(address(id, true)) { "Search on from there for 10 seconds" }
-                    ", or name a narrower time."
-                }
-            }
-            _ if rows.is_empty() => { (notice("No change is found. Tables are tracked by audit.track.")) }
-            _ => {}
+        @if found.end == End::CutShort {
+            (cut_short(found, place, |place| address(place, true)))
+        } @else if rows.is_empty() {
+            (notice("No change is found. Tables are tracked by audit.track."))
         }
         (future(found.future, &filter.query()))
         @for row in rows { (change(row)) }
         @if let (End::Full, Some(id)) = (found.end, found.reached) {
-            p.pages { a href=(address(id, false)) rel="next" { "Older →" } }
+            p.pages { a href=(address(Place::Before(id), false)) rel="next" { "Older →" } }
         }
     }
 }

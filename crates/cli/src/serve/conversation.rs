@@ -3,6 +3,7 @@
 //! No index finds them, so they are searched for as any records are: from the newest back, or from a
 //! record that the reader came from, for as long as a page may take. The page says how far it looked.
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,12 +23,11 @@ use super::page::{
 };
 use super::record::texts;
 use super::rows::{Rows, rows, too_large};
-use super::trail::{began, kind, what};
+use super::trail::{cut_short, kind, what};
 use super::viewer::{Reading, Viewer};
 use crate::filter::Filter;
 use crate::row::Row;
 use crate::search::{End, Found, Place, Search};
-use crate::text::grouped;
 
 /// How many records a page shows.
 const LIMIT: usize = 100;
@@ -82,10 +82,15 @@ impl Asked {
     }
 
     /// Returns the address of another place.
-    fn address(&self, place: &str, id: Uuid, is_long: bool) -> String {
-        let address = session_address(self.session(), self.filter.tenant.as_deref(), None);
-        let long = if is_long { "&long=yes" } else { "" };
-        format!("{address}&{place}={id}{long}")
+    fn address(&self, place: Place, is_long: bool) -> String {
+        let mut address = session_address(self.session(), self.filter.tenant.as_deref(), None);
+        if let Some((name, id)) = place.argument() {
+            let _ = write!(address, "&{name}={id}");
+        }
+        if is_long {
+            address.push_str("&long=yes");
+        }
+        address
     }
 }
 
@@ -161,12 +166,12 @@ fn body(asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
         }
         (said(asked, found))
         p.pages {
-            @if let Some(earlier) = earlier { a href=(asked.address("before", earlier, false)) rel="prev" { "← Earlier" } }
+            @if let Some(earlier) = earlier { a href=(asked.address(Place::Before(earlier), false)) rel="prev" { "← Earlier" } }
         }
         ol.chat { @for rows in turns { (turn(rows)) } }
         p.pages {
             @if let Some(later) = later {
-                a href=(asked.address("after", later, false)) rel="next" { "Later →" }
+                a href=(asked.address(Place::After(later), false)) rel="next" { "Later →" }
             }
             a href={ "/?" (asked.filter.query()) } { "As a list" }
         }
@@ -175,21 +180,9 @@ fn body(asked: &Asked, found: &Found, rows: &[Row]) -> Markup {
 
 /// Says what the reader has to know of the search.
 fn said(asked: &Asked, found: &Found) -> Markup {
-    let (place, way) = match asked.place {
-        Place::After(_) => ("after", "up to"),
-        _ => ("before", "back to"),
-    };
     html! {
         @if found.end == End::CutShort {
-            p.notice role="status" {
-                @if found.records.is_empty() { "No record of it is found yet: the search" } @else { "There may be more: the search" }
-                " was cut short after " (grouped(found.looked_at)) " records"
-                @if let Some(id) = found.reached {
-                    ", " (way) " " (time(&began(id))) ". "
-                    a href=(asked.address(place, id, true)) { "Search on from there for 10 seconds" }
-                }
-                "."
-            }
+            (cut_short(found, asked.place, |place| asked.address(place, true)))
         } @else if found.records.is_empty() {
             (notice("No record of this session is found."))
         }

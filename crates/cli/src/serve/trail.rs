@@ -27,6 +27,7 @@ pub(super) use crate::html::{kind, what};
 use crate::pages::{Extent, Pages};
 use crate::row::Row;
 use crate::search::{End, Found, Place, Search};
+use crate::text::grouped;
 
 /// How many records a page shows.
 const LIMIT: usize = 50;
@@ -88,9 +89,9 @@ impl Asked {
     }
 
     /// Returns the address of another place.
-    fn address(&self, place: &str, id: Option<Uuid>, is_long: bool) -> String {
+    fn address(&self, place: Place, is_long: bool) -> String {
         let mut parts = vec![self.filter.query()];
-        parts.extend(id.map(|id| format!("{place}={id}")));
+        parts.extend(place.argument().map(|(name, id)| format!("{name}={id}")));
         parts.extend(is_long.then(|| String::from("long=yes")));
         parts.retain(|part| !part.is_empty());
         if parts.is_empty() {
@@ -179,11 +180,11 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Sea
         }
         p.pages {
             @if let (Some(newest), false) = (newest, is_newest) {
-                a href=(asked.address("after", Some(newest), false)) rel="prev" { "← Newer" }
-                a href=(asked.address("", None, false)) { "Newest" }
+                a href=(asked.address(Place::After(newest), false)) rel="prev" { "← Newer" }
+                a href=(asked.address(Place::Newest, false)) { "Newest" }
             }
             @if let Some(oldest) = oldest {
-                a href=(asked.address("before", Some(oldest), false)) rel="next" { "Older →" }
+                a href=(asked.address(Place::Before(oldest), false)) rel="next" { "Older →" }
             }
         }
         (links(viewer, &asked.filter, None))
@@ -193,22 +194,31 @@ fn body(viewer: &Viewer, asked: &Asked, found: &Found, rows: &[Row], seals: &Sea
 /// Says what the reader has to know of the search.
 fn said(viewer: &Viewer, asked: &Asked, found: &Found) -> Markup {
     let is_bound_to_none = viewer.access == Access::Login { tenant: None };
-    let looked_at = crate::text::grouped(found.looked_at);
     html! {
         @if found.end == End::CutShort {
-            p.notice role="status" {
-                "The search was cut short after " (looked_at) " records"
-                @if let Some(id) = found.reached { ", back to " (time(&began(id))) }
-                ". "
-                @if let Some(id) = found.reached {
-                    a href=(asked.address("before", Some(id), true)) { "Search on from there for 10 seconds" }
-                    ", or name a narrower time."
-                }
-            }
+            (cut_short(found, asked.place, |place| asked.address(place, true)))
         } @else if found.records.is_empty() && is_bound_to_none {
             (notice("No record is found. If your login reads one tenant's records, log out, and name the tenant when you log in."))
         } @else if found.records.is_empty() {
             (notice("No record is found."))
+        }
+    }
+}
+
+/// Says how far a search of `place` came until its time was over, and how to search on.
+pub(super) fn cut_short(found: &Found, place: Place, longer: impl Fn(Place) -> String) -> Markup {
+    let (way, begin) = match (place, found.reached) {
+        (_, None) => ("", "Search"),
+        (Place::After(_), _) => (", up to ", "Search on from there"),
+        (Place::Newest | Place::Before(_), _) => (", back to ", "Search on from there"),
+    };
+    html! {
+        p.notice role="status" {
+            "The search was cut short after " (grouped(found.looked_at)) " records" (way)
+            @if let Some(id) = found.reached { (time(&began(id))) }
+            ": there may be others. "
+            a href=(longer(found.goes_on_from(place))) { (begin) " for 10 seconds" }
+            ", or name a narrower time."
         }
     }
 }
