@@ -198,7 +198,7 @@ async fn fill_month(url: &str, month: u64, rows: u64) -> sqlx::Result<()> {
     .await?;
     for statement in [
         format!(
-            "ALTER TABLE {leaf} ADD CONSTRAINT {name}_month CHECK (started_at >= '{from}' AND started_at < '{to}')"
+            "ALTER TABLE {leaf} ADD CONSTRAINT {name}_time CHECK (started_at >= '{from}' AND started_at < '{to}')"
         ),
         format!("SELECT audit.make_leaf_safe('{leaf}')"),
         format!(

@@ -1,4 +1,4 @@
--- The audit trail: the record tables, partitioned by month, the batches that
+-- The audit trail: the record tables, partitioned by time, the batches that
 -- wrote them, and the records that could not be written.
 --
 -- Leaf partitions live in a schema of their own, `audit_parts`, so that a grant
@@ -8,7 +8,7 @@
 -- Run as audit_maintainer, in the schemas that begin.sql has made.
 
 COMMENT ON SCHEMA audit IS 'The audit trail: read it here.';
-COMMENT ON SCHEMA audit_parts IS 'Monthly leaf partitions of the audit tables. Read the parents in schema audit instead.';
+COMMENT ON SCHEMA audit_parts IS 'Leaf partitions of the audit tables. Read the parents in schema audit instead.';
 
 CREATE TYPE audit.run_status AS ENUM ('succeeded', 'failed', 'cancelled', 'rejected', 'unknown');
 COMMENT ON TYPE audit.run_status IS 'Outcome of a run, by the evidence seen; unknown means that no evidence was seen.';

@@ -63,7 +63,7 @@ CREATE FUNCTION audit.begin_change(target text, partition text) RETURNS audit.ch
 AS $$
 DECLARE
     c       audit.change_context;
-    leaf    text;
+    at      timestamp;
     name    text;
     value   text;
     uuids   uuid[] := '{}';
@@ -77,9 +77,11 @@ BEGIN
     -- UUIDv7: the milliseconds, and then one number that counts up within the statement, so that the index grows at its end.
     c.id_head := lpad(to_hex(floor(extract(epoch FROM c.at) * 1000)::bigint), 12, '0') || '7' || substr(c.writer::text, 1, 3) || '8';
     c.id_tail := ('x' || '0' || substr(replace(c.writer::text, '-', ''), 18, 15))::bit(64)::bigint >> 5;
-    -- A month that nobody has written to has no partition; who may make one makes it.
-    leaf := to_char(c.at AT TIME ZONE 'UTC', '"events_"YYYY_MM');
-    IF to_regclass('audit_parts.' || leaf) IS NULL
+    -- A time that nobody has written to has no partition; who may make one makes it. A name takes less time than a look at all
+    -- that may hold it.
+    at := c.at AT TIME ZONE 'UTC';
+    IF to_regclass(to_char(at, '"audit_parts.events_"YYYY_MM')) IS NULL AND to_regclass(to_char(at, '"audit_parts.events_"YYYY_MM_DD')) IS NULL
+        AND NOT EXISTS (SELECT FROM audit.leaves_over('events', c.at, c.at))
         AND (pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
             OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default'))
     THEN
@@ -1084,7 +1086,7 @@ DECLARE
     target text;
     view   text;
 BEGIN
-    -- A plan that is kept while months pass names no leaf.
+    -- A plan that is kept while partitions come and go names no leaf.
     FOREACH target IN ARRAY audit.record_tables() LOOP
         EXECUTE format('CREATE POLICY adding ON audit.%I FOR INSERT TO audit_maintainer WITH CHECK (true)', target);
     END LOOP;

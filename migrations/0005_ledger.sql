@@ -82,15 +82,15 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.images_expression(text, boolean) IS 'The expression for the bytes of a row that are hashed; for the functions of the trail.';
 
--- A query for the rows of a leaf, as r, with their hashes. `place` and `month` are what a batch's leaves are ordered by, before seq.
+-- A query for the rows of a leaf, as r, with their hashes. `place` and `day` are what a batch's leaves are ordered by, before seq.
 CREATE FUNCTION audit.leaves_query(parent text, leaf text, condition text) RETURNS text
     LANGUAGE sql STABLE
     SET search_path = pg_catalog, pg_temp
     SET standard_conforming_strings = 'on'
 AS $$
     SELECT format(
-        'SELECT %s AS place, h.month, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
-            SELECT r.id, r.writer_id, r.seq, audit.month_of(r.id) AS month, ''\x0001''::bytea || audit.text_image(%L) || %s AS core,
+        'SELECT %s AS place, h.day, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
+            SELECT r.id, r.writer_id, r.seq, audit.day_of(r.id) AS day, ''\x0001''::bytea || audit.text_image(%L) || %s AS core,
                 -- What was erased is proven by the hash that it had.
                 coalesce((SELECT e.content_hash FROM audit.erasures e WHERE e.id = r.id AND e.writer_id = r.writer_id AND e.seq = r.seq ORDER BY e.number LIMIT 1), sha256(%s)) AS content_hash
             FROM audit_parts.%I r WHERE %s OFFSET 0) h',
@@ -98,12 +98,12 @@ AS $$
 $$;
 COMMENT ON FUNCTION audit.leaves_query(text, text, text) IS 'The query for the hashes of rows of a partition; for the functions of the trail.';
 
--- The month of a record, counted from the year 0, by the time in its id.
-CREATE FUNCTION audit.month_of(id uuid) RETURNS integer
+-- The day of a record by the time in its id: months, weeks and days are made up of days, so what any partition has of a batch are
+-- neighbours in its tree.
+CREATE FUNCTION audit.day_of(id uuid) RETURNS integer
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN (date_part('year', date '1970-01-01' + (('x' || encode(substring(uuid_send(id) FROM 1 FOR 6), 'hex'))::bit(48)::bigint / 86400000)::integer) * 12
-        + date_part('month', date '1970-01-01' + (('x' || encode(substring(uuid_send(id) FROM 1 FOR 6), 'hex'))::bit(48)::bigint / 86400000)::integer) - 1)::integer;
-COMMENT ON FUNCTION audit.month_of(uuid) IS 'The month of a record''s id, counted from the year 0; for the functions of the trail.';
+    RETURN (('x' || encode(substring(uuid_send(id) FROM 1 FOR 6), 'hex'))::bit(48)::bigint / 86400000)::integer;
+COMMENT ON FUNCTION audit.day_of(uuid) IS 'The day of a record''s id in UTC, counted from 1970-01-01; for the functions of the trail.';
 
 -- The tree -----------------------------------------------------------------------------
 
@@ -184,8 +184,8 @@ CREATE TABLE audit.checkpoint (
 );
 COMMENT ON TABLE audit.checkpoint IS 'The newest checkpoint, as a convenience: it proves nothing, since it is in the database whose state it is to prove. Those that prove are published elsewhere.';
 
--- How many leaves of a batch's tree stand before those of a table and a month.
-CREATE FUNCTION audit.leaves_before(place integer, month integer, writer uuid, batch bigint) RETURNS bigint
+-- How many leaves of a batch's tree stand before those of a table and a day.
+CREATE FUNCTION audit.leaves_before(place integer, day integer, writer uuid, batch bigint) RETURNS bigint
     LANGUAGE plpgsql STABLE STRICT
     SET search_path = pg_catalog, pg_temp
 AS $$
@@ -198,19 +198,21 @@ DECLARE
 BEGIN
     SELECT * INTO b FROM audit.batches a WHERE a.writer_id = writer AND a.first_seq = batch;
     before := (SELECT coalesce(sum((b.records ->> t)::bigint), 0) FROM unnest((audit.record_tables())[1:place - 1]) t);
-    IF audit.month_of(b.first_id) < month THEN
-        FOR leaf IN SELECT audit.leaves(parent) LOOP
-            EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.month_of(r.id) < $6', leaf)
-                INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, month;
+    IF audit.day_of(b.first_id) < day THEN
+        FOR leaf IN SELECT l.leaf FROM audit.leaves_over(parent, to_timestamp(audit.day_of(b.first_id) * 86400.0), to_timestamp(day * 86400.0)) l WHERE l.is_leaf
+            UNION ALL SELECT l FROM audit.leaves(parent) l WHERE l = parent || '_default'
+        LOOP
+            EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.day_of(r.id) < $6', leaf)
+                INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, day;
             before := before + part;
         END LOOP;
-        before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent
-            AND substring(r.partition FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(r.partition, 2)::integer - 1 < month);
+        before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r, audit.leaf_span(r.parent, r.partition) s
+            WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent AND s.to_time <= to_timestamp(day * 86400.0));
     END IF;
     RETURN before;
 END
 $$;
-COMMENT ON FUNCTION audit.leaves_before(integer, integer, uuid, bigint) IS 'How many leaves of a batch''s Merkle tree stand before those of a table and a month; for the functions of the trail.';
+COMMENT ON FUNCTION audit.leaves_before(integer, integer, uuid, bigint) IS 'How many leaves of a batch''s Merkle tree stand before those of a table and a day; for the functions of the trail.';
 
 -- The bytes of an entry. Frozen: format 1.
 -- In plpgsql, whose plans are kept.
@@ -252,21 +254,22 @@ DECLARE
     of_batch constant text := 'b.records ? %L AND r.id BETWEEN b.first_id AND b.last_id AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq';
     chosen   constant text := 'SELECT b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id FROM unnest($1, $2) k (writer_id, first_seq)
         JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq
-        WHERE coalesce(audit.month_of(b.last_id) - audit.month_of(b.first_id), 0) <= 1 OR NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)';
+        WHERE coalesce(audit.day_of(b.last_id) - audit.day_of(b.first_id), 0) <= 61 OR NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)';
     first    integer;
     last     integer;
     parents  text[];
     queries  text;
 BEGIN
-    EXECUTE format('SELECT min(audit.month_of(b.first_id)), max(audit.month_of(b.last_id)), ARRAY[%s] FROM (%s) b',
+    EXECUTE format('SELECT min(audit.day_of(b.first_id)), max(audit.day_of(b.last_id)), ARRAY[%s] FROM (%s) b',
             (SELECT string_agg(format('CASE WHEN bool_or(b.records ? %L) THEN %L END', t, t), ', ') FROM unnest(audit.record_tables()) t), chosen)
         INTO first, last, parents USING writers, firsts;
     SELECT string_agg(audit.leaves_query(parent, leaf, format(of_batch, parent)), ' UNION ALL ') INTO queries
-    FROM unnest(audit.record_tables()) parent, audit.leaves(parent) leaf
-    WHERE parent = ANY (parents)
-        AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN first AND last);
+    FROM unnest(audit.record_tables()) parent, LATERAL (
+        SELECT l.leaf FROM audit.leaves_over(parent, to_timestamp(first * 86400.0), to_timestamp(last * 86400.0)) l WHERE l.is_leaf
+        UNION ALL SELECT l FROM audit.leaves(parent) l WHERE l = parent || '_default') of_days (leaf)
+    WHERE parent = ANY (parents);
     queries := concat_ws(' UNION ALL ', queries,
-        'SELECT 1000 AS place, 0 AS month, d.seq, d.record_id AS id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) AS leaf_hash FROM (
+        'SELECT 1000 AS place, 0 AS day, d.seq, d.record_id AS id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) AS leaf_hash FROM (
             SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
                     || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
                 sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash
@@ -280,7 +283,7 @@ BEGIN
                  string_agg(substring(h.leaf_hash FROM 1 FOR 4) || substring(h.content_hash FROM 1 FOR 4), '''' ORDER BY h.number) AS fingerprints
              FROM (
                  SELECT b.writer_id, b.first_seq, b.last_seq, l.leaf_hash, l.content_hash,
-                     row_number() OVER (PARTITION BY b.writer_id, b.first_seq ORDER BY l.place, l.month, l.seq, l.id) - 1 AS number
+                     row_number() OVER (PARTITION BY b.writer_id, b.first_seq ORDER BY l.place, l.day, l.seq, l.id) - 1 AS number
                  FROM (%s) b, LATERAL (%s) l) h
              GROUP BY 1, 2, 3, 4) p
          GROUP BY p.writer_id, p.first_seq, p.last_seq HAVING sum(p.rows) = p.last_seq - p.first_seq + 1', chosen, queries)

@@ -76,13 +76,13 @@ pub mod ledger {
         checkpoint, cosigner, entry, evidence, images, key, layout, leaf, note, paths, proof,
         tiles, tree, witness,
     };
-    use crate::sink::postgres::partitions::Month;
+    use crate::sink::postgres::partitions::Day;
 
-    /// Returns the month of the time in an id, in UTC, counted from the year 0.
-    pub fn month_of(id: u128) -> u32 {
+    /// Returns the day of the time in an id, in UTC, counted from 1970-01-01.
+    pub fn day_of(id: u128) -> u32 {
         // The first 48 bits are milliseconds since 1970.
         let milliseconds = i64::try_from(id >> 80).unwrap_or(i64::MAX);
-        Month::of_us(milliseconds.saturating_mul(1000)).number()
+        Day::of_us(milliseconds.saturating_mul(1000)).number()
     }
 }
 

@@ -285,10 +285,10 @@
 //! | `retain` | removes what is older than it is to be kept; says what, without `--yes` |
 //! | `hold`, `release` | legal holds: what they cover is not removed |
 //! | `metrics` | the state of the trail as text for Prometheus; [`Stats::prometheus`] has what a program counts |
-//! | `settle` | moves rows out of the default partitions into their months |
+//! | `settle` | moves rows out of the default partitions into partitions of their own |
 //! | `spool` | the local logs of this machine: lists them, and writes them to Postgres |
 //!
-//! A condition on `started_at` or `created_at` reads only the partitions of those months. Postgres keeps no statistics of
+//! A condition on `started_at` or `created_at` reads only the partitions of that time. Postgres keeps no statistics of
 //! the values, since `EXPLAIN` would show one tenant's to another. If a query of yours finds few rows among millions, tell
 //! it so: `SET jit = off; SET max_parallel_workers_per_gather = 0`.
 //!

@@ -12,6 +12,8 @@ mod attacks;
 mod holds;
 #[path = "rights/hosts.rs"]
 mod hosts;
+#[path = "rights/intervals.rs"]
+mod intervals;
 #[path = "rights/learned.rs"]
 mod learned;
 #[path = "rights/locks.rs"]

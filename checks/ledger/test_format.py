@@ -8,7 +8,7 @@ import hashlib
 import pathlib
 import unittest
 import uuid
-from datetime import datetime, timezone
+from datetime import date, datetime, timezone
 
 import ed25519
 import note
@@ -129,13 +129,13 @@ class Format(unittest.TestCase):
         self.assertEqual(verify.tree_root(leaves[:7]).hex(), "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c")
         self.assertEqual(verify.tree_root(leaves).hex(), "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328")
 
-    def test_month_of_an_id_is_that_of_the_calendar(self):
+    def test_day_of_an_id_is_that_of_the_calendar(self):
         for at in ("1970-01-01T00:00", "1970-01-31T23:59:59.999", "1999-12-31T23:59", "2000-02-29T12:00", "2024-02-29T23:59", "2026-03-01T00:00",
                    "2100-02-28T23:59", "2100-03-01T00:00", "9999-12-31T23:59:59.999"):
             moment = datetime.fromisoformat(at + "+00:00")
             since = moment - datetime(1970, 1, 1, tzinfo=timezone.utc)
             milliseconds = since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
-            self.assertEqual(verify.month_of(milliseconds.to_bytes(6, "big")), moment.year * 12 + moment.month - 1, at)
+            self.assertEqual(verify.day_of(milliseconds.to_bytes(6, "big")), (moment.date() - date(1970, 1, 1)).days, at)
 
     def test_list_without_a_null_is_hashed_without_its_mark(self):
         without = bytes.fromhex("0000001600000001000000000000001900000001000000010000000178")[4:]

@@ -153,15 +153,9 @@ def root_of(parts):
     return root
 
 
-def month_of(record_id):
-    """Returns the month of a record's id in UTC, counted from the year 0."""
-    # Days since 0000-03-01, then the usual way through eras of 400 years.
-    days = int.from_bytes(record_id[:6], "big") // 86_400_000 + 719_468
-    era, day = divmod(days, 146_097)
-    year = (day - day // 1460 + day // 36_524 - day // 146_096) // 365
-    day -= 365 * year + year // 4 - year // 100
-    month = (5 * day + 2) // 153
-    return (era * 400 + year) * 12 + month + 2
+def day_of(record_id):
+    """Returns the day of a record's id in UTC, counted from 1970-01-01."""
+    return int.from_bytes(record_id[:6], "big") // 86_400_000
 
 
 def list_image(field):
@@ -282,9 +276,9 @@ class Verifier:
         for fields in rows:
             writer, seq = fields[writer_at][4:], number(fields[writer_at + 1])
             of_content = fields[core:core + content]
-            month = 0
+            day = 0
             if table != DEAD_LETTERS:
-                month = month_of(fields[0][4:])
+                day = day_of(fields[0][4:])
                 of_content[-2:] = [list_image(of_content[-2]), list_image(of_content[-1])]
             batch = self.batches.find(writer, seq)
             if batch is None:
@@ -296,7 +290,7 @@ class Verifier:
             if erased and (sha256(b"".join(of_content)) != erased[1] or erased[2] and of_content != blank(table)):
                 self.find(f"row {uuid.UUID(bytes=writer)}/{seq} in {table}: its content is not what an erasure left")
             leaf, content_hash = hash_row(table, fields[:core], of_content, erased and erased[0])
-            self.batches.newest_row[batch] = self.rows.append(leaf, content_hash, place << 20 | month, seq, self.batches.newest_row[batch])
+            self.batches.newest_row[batch] = self.rows.append(leaf, content_hash, place << 24 | day, seq, self.batches.newest_row[batch])
 
     def read_removals(self, rows):
         for writer, first, from_leaf, count, hashes in rows:

@@ -5,7 +5,7 @@
 //! digit is the code of its kind and 58 bits are random: an id alone shows whether there is a
 //! record to wait for, without a table of all ids.
 //!
-//! So a primary key on `id` alone suffices for a table that is partitioned by month, and a host's
+//! So a primary key on `id` alone suffices for a table that is partitioned by time, and a host's
 //! table can refer to it.
 
 use std::cell::RefCell;

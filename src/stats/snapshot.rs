@@ -162,7 +162,7 @@ impl Stats {
 
     /// Returns how many rows went to a default partition because their time is more than two months
     /// ahead of the server's, or more than a year before it: is a clock wrong? They are part of the
-    /// trail like the others; `tracing-audit settle` moves them to their months.
+    /// trail like the others; `tracing-audit settle` moves them to partitions of their own.
     pub fn in_default_partition(&self) -> u64 {
         self.in_default
     }

@@ -279,7 +279,7 @@ fn partition_whose_name_contradicts_its_rows_is_not_removed() {
     let (postgres, mut operator, _) = acme();
     postgres.psql(
         "ALTER TABLE audit_parts.events_2020_02 RENAME TO events_2010_02;
-         ALTER TABLE audit_parts.events_2010_02 RENAME CONSTRAINT events_2020_02_month TO events_2010_02_month",
+         ALTER TABLE audit_parts.events_2010_02 RENAME CONSTRAINT events_2020_02_time TO events_2010_02_time",
     );
     let error = refused(
         &mut operator,

@@ -37,7 +37,7 @@ const CALLS: [&str; 6] = [
     "SELECT audit.plan_retention('1 year')",
     "SELECT audit.remove_partition('events_2020_01', '1 year')",
     "SELECT audit.plan_settling()",
-    "SELECT audit.settle_month('events', '2019-01-15Z')",
+    "SELECT audit.settle_partition('events', '2019-01-15Z')",
     "SELECT audit.ensure_partition('events', '2018-01-15Z')",
     "SELECT audit.place_hold('case')",
 ];
@@ -82,7 +82,7 @@ fn code_of_a_host_table_never_runs_with_the_rights_of_the_trail() {
                 "{name}: {call}\n{}",
                 operator.told()
             );
-            if call.contains("remove") || call.contains("settle_month") {
+            if call.contains("remove") || call.contains("settle_partition") {
                 let error = answer.unwrap_err();
                 assert!(
                     error.contains("may refer to it by the foreign key t_event_fkey"),

@@ -88,7 +88,10 @@ fn transaction_with_partition_locks_cannot_be_prepared() {
             false,
             "SELECT audit.ensure_partition('events', now() - interval '3 months')",
         ),
-        (true, "SELECT audit.settle_month('events', '2019-01-15Z')"),
+        (
+            true,
+            "SELECT audit.settle_partition('events', '2019-01-15Z')",
+        ),
         (
             true,
             "SELECT audit.remove_partition('events_2020_01', '1 year')",
@@ -125,7 +128,7 @@ fn partition_work_that_waits_for_a_reader_blocks_no_other_session() {
     allowed(&mut reader, "SET statement_timeout = '3s'");
     for work in [
         "SELECT audit.remove_partition('events_2020_01', '1 year')",
-        "SELECT audit.settle_month('events', '2019-01-15Z')",
+        "SELECT audit.settle_partition('events', '2019-01-15Z')",
     ] {
         allowed(&mut idle, "BEGIN; SELECT count(*) FROM audit.events");
         operator.send(work);

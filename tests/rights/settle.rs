@@ -45,12 +45,12 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
         // Nothing moves until it commits.
         allowed(
             &mut operator,
-            &format!("BEGIN; SELECT audit.settle_month('{parent}', '2019-01-15Z'); ROLLBACK"),
+            &format!("BEGIN; SELECT audit.settle_partition('{parent}', '2019-01-15Z'); ROLLBACK"),
         );
         assert_eq!(allowed(&mut operator, &plan).lines().count(), 4);
         let event = allowed(
             &mut operator,
-            &format!("SELECT audit.settle_month('{parent}', '2019-01-15Z')"),
+            &format!("SELECT audit.settle_partition('{parent}', '2019-01-15Z')"),
         );
         assert_eq!(
             postgres.psql(&format!("SELECT action_type, user_id, target_id, metadata->>'rows' FROM audit.events WHERE id = '{event}'")),
@@ -59,7 +59,7 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
         allowed(
             &mut operator,
             &format!(
-                "SELECT audit.settle_month('{parent}', '2019-02-28 23:00Z'), audit.settle_month('{parent}', date_trunc('month', now(), 'UTC') + interval '40 days')"
+                "SELECT audit.settle_partition('{parent}', '2019-02-28 23:00Z'), audit.settle_partition('{parent}', date_trunc('month', now(), 'UTC') + interval '40 days')"
             ),
         );
         assert_eq!(postgres.psql(&all), before);
@@ -80,7 +80,7 @@ fn rows_of_a_default_partition_move_to_their_month_and_nothing_is_lost() {
             refused(
                 &mut operator,
                 state,
-                &format!("SELECT audit.settle_month('{parent}', {wrong})"),
+                &format!("SELECT audit.settle_partition('{parent}', {wrong})"),
             );
         }
         // Both are append-only, as before.
@@ -122,7 +122,7 @@ fn only_an_operator_settles_and_only_rows_of_the_given_month() {
         refused(
             &mut session,
             "42501",
-            "SELECT audit.settle_month('events', '2019-01-15Z')",
+            "SELECT audit.settle_partition('events', '2019-01-15Z')",
         );
     }
     for (state, arguments) in [
@@ -133,7 +133,7 @@ fn only_an_operator_settles_and_only_rows_of_the_given_month() {
         refused(
             &mut operator,
             state,
-            &format!("SELECT audit.settle_month({arguments})"),
+            &format!("SELECT audit.settle_partition({arguments})"),
         );
     }
     let insert = |id: &str, at: &str| {
@@ -143,14 +143,14 @@ fn only_an_operator_settles_and_only_rows_of_the_given_month() {
     };
     // Only a superuser can put them there. The greatest possible id, of the year 10889, does not
     // break the plan.
-    postgres.psql("ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month");
+    postgres.psql("ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_time");
     insert("'ffffffff-ffff-ffff-ffff-ffffffffffff'", "'9999-12-31Z'");
     insert("audit.id_at('2019-01-15Z')", "'2019-01-15Z'");
     insert("audit.id_at('2019-01-16Z')", "'2020-01-15Z'");
     let error = refused(
         &mut operator,
         "55006",
-        "SELECT audit.settle_month('events', '2019-01-15Z')",
+        "SELECT audit.settle_partition('events', '2019-01-15Z')",
     );
     assert!(
         error.contains("1 of the rows have a time that is not of the month of their id"),
@@ -174,7 +174,7 @@ fn only_an_operator_settles_and_only_rows_of_the_given_month() {
     refused(
         &mut operator,
         "25000",
-        "SELECT audit.settle_month('events', '2019-01-15Z')",
+        "SELECT audit.settle_partition('events', '2019-01-15Z')",
     );
 }
 
@@ -191,7 +191,7 @@ fn foreign_key_to_the_default_partition_blocks_settling() {
          CREATE FUNCTION public.fire() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE WARNING 'EVIL as %', current_user; RETURN NULL; END $$;
          CREATE TRIGGER fire AFTER DELETE ON public.notes FOR EACH ROW EXECUTE FUNCTION public.fire()",
     );
-    let settling = "SELECT audit.settle_month('events', '2019-01-15Z')";
+    let settling = "SELECT audit.settle_partition('events', '2019-01-15Z')";
     let error = refused(&mut operator, "55006", settling);
     assert!(error.contains("notes_event_fkey"), "{error}");
     assert!(!operator.told().contains("EVIL"), "{}", operator.told());

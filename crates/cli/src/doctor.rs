@@ -9,7 +9,7 @@
 //! the statement that creates it and the one that removes it, written and quoted by Postgres. A
 //! golden file for each version of Postgres holds the facts of a freshly migrated database
 //! (`scripts/golden` writes it, a test compares it). So nothing has to be listed to be found, and
-//! no advice is written by hand. A partition has the facts of its month under other names.
+//! no advice is written by hand. Every partition has the facts of one month's, under other names.
 
 mod accepted;
 mod compare;

@@ -157,11 +157,11 @@ enum Command {
     /// an operator. Exits with 1 when one that was to go did not.
     #[command(verbatim_doc_comment)]
     Retain(Retain),
-    /// Moves rows out of the default partitions into months of their own; without --yes says which.
+    /// Moves rows out of the default partitions into ones of their own; without --yes says which.
     ///
-    /// Rows are there that a clock dated far ahead, or more than a year back. Each month
-    /// moves as a whole, in one transaction that is recorded in the trail. For a login of
-    /// an operator. Exits with 1 when a month that was to move did not.
+    /// Rows are there that a clock dated far ahead, or more than a year back. What is to
+    /// be one partition moves as a whole, in one transaction that is recorded in the trail.
+    /// For a login of an operator. Exits with 1 when one that was to move did not.
     #[command(verbatim_doc_comment)]
     Settle(Settle),
     Seal(seal::Seal),
@@ -390,7 +390,7 @@ struct Settle {
     /// Of this kind only; may be repeated.
     #[arg(long, value_name = "KIND", value_parser = tables())]
     kind: Vec<String>,
-    /// The months from this time on; every partition costs all who read some time.
+    /// The partitions from this time on; every partition costs all who read some time.
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
     /// Moves what the plan says can be moved.

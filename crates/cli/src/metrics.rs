@@ -19,7 +19,7 @@ use tracing_audit::__program::{Exposition, MetricType, Table};
 use crate::database::{Database, Standing};
 use crate::doctor::ledger::{CHECKPOINT, UNSEALED, Unsealed};
 use crate::doctor::look::{Answer, Look};
-use crate::doctor::partitions::{DEFAULTS, Leaf, leaves};
+use crate::doctor::partitions::{DAYS, DEFAULTS, Span, leaves};
 use crate::doctor::records::{GAPS, Gaps, NEWEST};
 use crate::doctor::tracked::LOST;
 use crate::doctor::why_failed;
@@ -44,8 +44,8 @@ const LIMITS: &str = "SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_time
 /// After this, nothing more is asked.
 const BUDGET: Duration = Duration::from_secs(5);
 
-/// The server's time in seconds since 1970, and its month.
-const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8, to_char(now(), 'YYYY_MM')";
+/// The server's time in seconds since 1970.
+const NOW: &str = "SELECT extract(epoch FROM clock_timestamp())::float8";
 
 /// Whether row-level security hides no row of the ledger's tables from this login, as it would from
 /// one that was given SELECT on them by another grant.
@@ -215,10 +215,10 @@ impl Scrape<'_> {
 
     async fn partitions(&mut self) -> Result<(), sqlx::Error> {
         const WHAT: &str = "partitions";
-        let Some(now) = self.rows::<(f64, String)>(WHAT, NOW).await? else {
+        let Some(now) = self.rows::<(f64,)>(WHAT, NOW).await? else {
             return Ok(());
         };
-        let Some((seconds, month)) = now.into_iter().next() else {
+        let Some((seconds,)) = now.into_iter().next() else {
             return Ok(());
         };
         self.text.gauge(
@@ -226,12 +226,22 @@ impl Scrape<'_> {
             "When this was read, by the clock of Postgres, since 1970.",
             seconds,
         );
+        // None of them is later than the end of next month, until which a writer makes them.
+        let Some(days) = self.rows::<(String,)>(WHAT, DAYS).await? else {
+            return Ok(());
+        };
         match leaves(&mut self.look).await {
-            Ok(leaves) => self.text.gauge(
-                "partitions_ahead_months",
-                "Months in a row after this one that have a partition in each record table; -1 if this one has none.",
-                months_ahead(&attached(&leaves), &month),
-            ),
+            Ok(leaves) => {
+                let attached = leaves.iter().filter(|leaf| leaf.is_partition());
+                let spans: Vec<(&str, &Span)> = attached
+                    .filter_map(|leaf| Some((leaf.parent.as_str(), leaf.span.as_ref()?)))
+                    .collect();
+                self.text.gauge(
+                    "partitions_ahead_days",
+                    "Days in a row after today, until the end of next month, that have a partition in each record table; -1 if today has none.",
+                    days_ahead(&spans, &days),
+                );
+            }
             Err(error) => self.failed(WHAT, error)?,
         }
         Ok(())
@@ -267,7 +277,7 @@ impl Scrape<'_> {
         }
         self.text.gauge(
             "default_partition_rows",
-            "Rows in the default partitions; `tracing-audit settle` moves them to their months.",
+            "Rows in the default partitions; `tracing-audit settle` moves them to partitions of their own.",
             rows,
         );
         Ok(())
@@ -369,35 +379,15 @@ impl Scrape<'_> {
     }
 }
 
-/// Returns the record table and the month of each partition that takes rows.
-fn attached(leaves: &[Leaf]) -> Vec<(&str, &str)> {
-    leaves
-        .iter()
-        .filter(|leaf| leaf.is_partition())
-        .filter_map(|leaf| Some((leaf.parent.as_str(), leaf.month.as_ref()?.name.as_str())))
-        .collect()
-}
-
-/// No further is looked; a writer makes two months.
-const MOST_MONTHS: i64 = 1200;
-
-/// Returns how many months after this one have a partition, in a row, in the record table that has
-/// the fewest; -1 if this one has none. Months are `YYYY_MM`.
-fn months_ahead(partitions: &[(&str, &str)], this: &str) -> i64 {
-    let number = |month: &str| -> Option<i64> {
-        let (year, month) = month.split_once('_')?;
-        Some(year.parse::<i64>().ok()? * 12 + month.parse::<i64>().ok()?)
-    };
-    let Some(this) = number(this) else { return -1 };
+/// Returns how many days after the first of these have a partition, in a row, in the record table
+/// that has the fewest; -1 if the first has none. Days are as Postgres writes their first moments.
+fn days_ahead(leaves: &[(&str, &Span)], days: &[(String,)]) -> i64 {
     let ahead = Table::ALL.map(|table| {
-        let has = |wanted: i64| {
-            partitions
-                .iter()
-                .any(|(parent, month)| *parent == table.name() && number(month) == Some(wanted))
+        let has = |day: &str| {
+            let mut of_table = leaves.iter().filter(|(parent, _)| *parent == table.name());
+            of_table.any(|(_, span)| span.has(day))
         };
-        (0..=MOST_MONTHS)
-            .take_while(|ahead| has(this + ahead))
-            .count()
+        days.iter().take_while(|(day,)| has(day)).count()
     });
     let least = ahead.into_iter().min().unwrap_or_default();
     i64::try_from(least).unwrap_or(i64::MAX) - 1
@@ -407,8 +397,9 @@ fn months_ahead(partitions: &[(&str, &str)], this: &str) -> i64 {
 mod tests {
     use tracing_audit::__program::Table;
 
-    use super::{months_ahead, text};
+    use super::{days_ahead, text};
     use crate::database::Database;
+    use crate::doctor::partitions::Span;
 
     /// One that stays open would keep partitions from being removed until the next scrape.
     #[test]
@@ -431,22 +422,31 @@ mod tests {
     }
 
     #[test]
-    fn months_ahead_are_those_of_the_table_with_the_fewest_and_without_a_hole() {
-        let of_all = |months: &[&'static str]| -> Vec<(&'static str, &'static str)> {
-            let tables = Table::ALL.map(Table::name);
-            tables
-                .iter()
-                .flat_map(|table| months.iter().map(|month| (*table, *month)))
-                .collect()
+    fn days_ahead_are_those_of_the_table_with_the_fewest_and_without_a_hole() {
+        let days: Vec<(String,)> = (1..=9)
+            .map(|day| (format!("2026-12-0{day} 00:00:00+00"),))
+            .collect();
+        let span = |from: u32, to: u32| Span {
+            from: format!("2026-12-0{from} 00:00:00+00"),
+            to: format!("2026-12-0{to} 00:00:00+00"),
+            ..Span::default()
         };
-        let ahead = |partitions: &[(&str, &str)]| months_ahead(partitions, "2026_12");
-        assert_eq!(ahead(&of_all(&[])), -1);
-        assert_eq!(ahead(&of_all(&["2026_11", "default"])), -1);
-        assert_eq!(ahead(&of_all(&["2026_12"])), 0);
-        assert_eq!(ahead(&of_all(&["2027_01", "2026_12"])), 1);
-        assert_eq!(ahead(&of_all(&["2026_12", "2027_01", "2027_03"])), 1);
-        let mut partitions = of_all(&["2026_12", "2027_01"]);
-        partitions.retain(|partition| *partition != ("activities", "2027_01"));
-        assert_eq!(ahead(&partitions), 0);
+        let (today, week, later) = (span(1, 2), span(2, 5), span(6, 9));
+        let default = Span::default();
+        let ahead = |spans: &[&Span], but_for: &str| {
+            let tables = Table::ALL.map(Table::name);
+            let leaves: Vec<(&str, &Span)> = tables
+                .into_iter()
+                .flat_map(|table| spans.iter().map(move |span| (table, *span)))
+                .filter(|(table, span)| *table != but_for || span.from != week.from)
+                .collect();
+            days_ahead(&leaves, &days)
+        };
+        assert_eq!(ahead(&[], ""), -1);
+        assert_eq!(ahead(&[&default, &week], ""), -1);
+        assert_eq!(ahead(&[&today], ""), 0);
+        assert_eq!(ahead(&[&week, &today], ""), 3);
+        assert_eq!(ahead(&[&today, &week, &later], ""), 3);
+        assert_eq!(ahead(&[&today, &week], "activities"), 0);
     }
 }

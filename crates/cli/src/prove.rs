@@ -14,12 +14,12 @@ use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, Executor as _};
 use tracing_audit::__program::Table;
 use tracing_audit::__program::ledger::checkpoint::{self, Verified};
+use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::entry::Entry;
 use tracing_audit::__program::ledger::evidence::{Content, Evidence, check_proof};
 use tracing_audit::__program::ledger::key::Vkey;
 use tracing_audit::__program::ledger::layout::{Columns, TABLES};
 use tracing_audit::__program::ledger::leaf::{TablePrefix, digest, leaf_of};
-use tracing_audit::__program::ledger::month_of;
 use tracing_audit::__program::ledger::note::Note;
 use tracing_audit::__program::ledger::paths;
 use tracing_audit::__program::ledger::proof::TlogProof;
@@ -333,7 +333,7 @@ async fn rows(
                 (columns, core.to_vec(), content)
             });
             rows.push(Row {
-                place: (number, id.map_or(0, |id| month_of(id.as_u128())), seq),
+                place: (number, id.map_or(0, |id| day_of(id.as_u128())), seq),
                 id,
                 hash: leaf_of(&prefix, core, &first.unwrap_or_else(|| digest(content))),
                 kept,

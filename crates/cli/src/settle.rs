@@ -1,4 +1,4 @@
-//! `settle`: moves rows from the default partitions to months of their own.
+//! `settle`: moves rows from the default partitions to partitions of their own.
 
 use std::process::ExitCode;
 
@@ -12,18 +12,18 @@ use crate::error::Error;
 use crate::retain::{print, refusal, told};
 use crate::text::{Layout, Terminal, escape_json, escape_line, grouped, paragraph};
 
-/// The months with rows in a default partition, oldest first, and what prevents the move.
+/// The partitions that rows of a default partition belong in, oldest first, and what prevents the move.
 const PLAN: &str = r#"
     SELECT parent, partition, to_char(from_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS begins,
         to_char(to_time, 'YYYY-MM-DD"T"HH24:MI:SS"Z"') AS ends, rows, obstacles
     FROM audit.plan_settling($1::text[])
     WHERE to_time > coalesce($2::text::timestamptz, '-infinity') ORDER BY from_time, parent"#;
 
-const SETTLE: &str = "SELECT audit.settle_month($1, $2::text::timestamptz)::text";
+const SETTLE: &str = "SELECT audit.settle_partition($1, $2::text::timestamptz)::text";
 
-/// A month with rows in a default partition.
+/// A partition that rows of a default partition belong in.
 #[derive(Debug)]
-struct Month {
+struct Partition {
     parent: String,
     partition: String,
     begins: String,
@@ -35,7 +35,7 @@ struct Month {
     settled: Option<String>,
 }
 
-impl FromRow<'_, PgRow> for Month {
+impl FromRow<'_, PgRow> for Partition {
     fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
         Ok(Self {
             parent: row.try_get("parent")?,
@@ -52,33 +52,37 @@ impl FromRow<'_, PgRow> for Month {
 /// Prints what would be moved, or moves it.
 pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitCode, Error> {
     let mut connection = database.connect_to_trail().await?;
-    let mut months = plan(&mut connection, arguments)
+    let mut partitions = plan(&mut connection, arguments)
         .await
         .map_err(|source| database.change_error("plan what is to be settled", source))?;
     let width = Terminal::of_stdout().width;
-    for month in &mut months {
-        if arguments.yes && month.obstacles.is_empty() {
-            match settle(&mut connection, month).await {
-                Ok(event) => month.settled = Some(event),
+    for partition in &mut partitions {
+        if arguments.yes && partition.obstacles.is_empty() {
+            match settle(&mut connection, partition).await {
+                Ok(event) => partition.settled = Some(event),
                 Err(error) => {
                     let reason = refusal(&error)
-                        .ok_or_else(|| database.change_error("settle a month", error))?;
-                    month.obstacles.push(reason);
+                        .ok_or_else(|| database.change_error("settle a partition", error))?;
+                    partition.obstacles.push(reason);
                 }
             }
         }
         if !arguments.json {
-            print(&line(month, arguments.yes, width))?;
+            print(&line(partition, arguments.yes, width))?;
         }
     }
-    let refused = months
+    let refused = partitions
         .iter()
-        .filter(|month| !month.obstacles.is_empty())
+        .filter(|partition| !partition.obstacles.is_empty())
         .count();
     print(&if arguments.json {
-        json(&months)
+        json(&partitions)
     } else {
-        paragraph(&summary(months.len(), refused, arguments.yes), width, "")
+        paragraph(
+            &summary(partitions.len(), refused, arguments.yes),
+            width,
+            "",
+        )
     })?;
     Ok(if arguments.yes && refused > 0 {
         ExitCode::FAILURE
@@ -91,24 +95,27 @@ pub(crate) async fn run(database: &Database, arguments: &Settle) -> Result<ExitC
 async fn plan(
     connection: &mut PgConnection,
     arguments: &Settle,
-) -> Result<Vec<Month>, sqlx::Error> {
+) -> Result<Vec<Partition>, sqlx::Error> {
     let mut transaction = begin_change(connection).await?;
-    let months = sqlx::query_as(PLAN)
+    let partitions = sqlx::query_as(PLAN)
         .bind((!arguments.kind.is_empty()).then_some(&arguments.kind))
         .bind(&arguments.from)
         .persistent(false)
         .fetch_all(&mut *transaction)
         .await?;
     transaction.rollback().await?;
-    Ok(months)
+    Ok(partitions)
 }
 
-/// Moves one month, in its own transaction, and returns the id of the event that records it.
-async fn settle(connection: &mut PgConnection, month: &Month) -> Result<String, sqlx::Error> {
+/// Moves the rows of one, in its own transaction, and returns the id of the event that records it.
+async fn settle(
+    connection: &mut PgConnection,
+    partition: &Partition,
+) -> Result<String, sqlx::Error> {
     let mut transaction = begin_change(connection).await?;
     let event = sqlx::query_scalar(SETTLE)
-        .bind(&month.parent)
-        .bind(&month.begins)
+        .bind(&partition.parent)
+        .bind(&partition.begins)
         .persistent(false)
         .fetch_one(&mut *transaction)
         .await?;
@@ -123,27 +130,27 @@ const LINE: Layout<4> = Layout {
     drop: &[2, 1, 3],
 };
 
-/// Formats a month as one line, with what prevents the move below it.
-fn line(month: &Month, moves: bool, width: Option<usize>) -> String {
-    let (done, event) = match &month.settled {
+/// Formats one as one line, with what prevents the move below it.
+fn line(partition: &Partition, moves: bool, width: Option<usize>) -> String {
+    let (done, event) = match &partition.settled {
         Some(event) => ("settled", Some(format!("event {event}"))),
-        None if month.obstacles.is_empty() => ("would be settled", None),
+        None if partition.obstacles.is_empty() => ("would be settled", None),
         None if moves => ("not settled", None),
         None => ("would stay", None),
     };
     let cells = [
-        escape_line(&month.partition),
-        format!("{:>12} rows", grouped(month.rows)),
-        format!("in {}_default", escape_line(&month.parent)),
+        escape_line(&partition.partition),
+        format!("{:>12} rows", grouped(partition.rows)),
+        format!("in {}_default", escape_line(&partition.parent)),
         done.to_owned(),
     ];
-    told(&LINE, &cells, event, &month.obstacles, width)
+    told(&LINE, &cells, event, &partition.obstacles, width)
 }
 
 /// Summarizes the result.
-fn summary(months: usize, refused: usize, moves: bool) -> String {
-    let movable = months - refused;
-    match (months, moves) {
+fn summary(partitions: usize, refused: usize, moves: bool) -> String {
+    let movable = partitions - refused;
+    match (partitions, moves) {
         (0, _) => "The default partitions have no such row. Nothing was changed.".to_owned(),
         (_, true) => format!("{movable} settled, {refused} not settled."),
         (_, false) if movable > 0 => format!(
@@ -155,23 +162,23 @@ fn summary(months: usize, refused: usize, moves: bool) -> String {
     }
 }
 
-/// Formats the months as JSON.
-fn json(months: &[Month]) -> String {
-    let object = |month: &Month| {
+/// Formats them as JSON.
+fn json(partitions: &[Partition]) -> String {
+    let object = |partition: &Partition| {
         json!({
-            "partition": month.partition,
-            "kind": month.parent,
-            "from": month.begins,
-            "to": month.ends,
-            "rows": month.rows,
-            "obstacles": month.obstacles,
-            "settled": month.settled.is_some(),
-            "event": month.settled,
+            "partition": partition.partition,
+            "kind": partition.parent,
+            "from": partition.begins,
+            "to": partition.ends,
+            "rows": partition.rows,
+            "obstacles": partition.obstacles,
+            "settled": partition.settled.is_some(),
+            "event": partition.settled,
         })
     };
-    let months: Vec<String> = months
+    let partitions: Vec<String> = partitions
         .iter()
-        .map(|month| escape_json(&Value::to_string(&object(month))))
+        .map(|partition| escape_json(&Value::to_string(&object(partition))))
         .collect();
-    format!("[{}]\n", months.join(",\n "))
+    format!("[{}]\n", partitions.join(",\n "))
 }

@@ -674,7 +674,7 @@ fn forged_erasures_and_removals_hide_nothing() {
          DELETE FROM audit.query_runs WHERE seq = 3;
          {}",
         event("audit.partition_removed", "partition", "'query_runs_2020_01'", "(SELECT sha256(sha256(audit.row_sha256(r))) FROM audit.removals r)"),
-    ).replacen("INSERT INTO audit.removals", "CREATE FUNCTION leaves() RETURNS TABLE (place int, month int, seq bigint, id uuid, writer_id uuid, content_hash bytea, leaf_hash bytea) LANGUAGE plpgsql AS
+    ).replacen("INSERT INTO audit.removals", "CREATE FUNCTION leaves() RETURNS TABLE (place int, day int, seq bigint, id uuid, writer_id uuid, content_hash bytea, leaf_hash bytea) LANGUAGE plpgsql AS
             $$ BEGIN RETURN QUERY EXECUTE audit.leaves_query('query_runs', 'query_runs_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM'), 'true'); END $$;
          INSERT INTO audit.removals", 1));
     log.publish(0);

@@ -335,7 +335,7 @@ fn find_handles_values_that_only_a_superuser_can_insert() {
     // Only a superuser can write them, into the partition that accepts any id.
     postgres.psql(
         "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check;
-        ALTER TABLE audit_parts.query_runs_default DROP CONSTRAINT query_runs_default_month",
+        ALTER TABLE audit_parts.query_runs_default DROP CONSTRAINT query_runs_default_time",
     );
     let nested = "(repeat('[', 5000) || repeat(']', 5000))";
     let odd = [

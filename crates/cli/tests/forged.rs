@@ -273,7 +273,7 @@ fn with_misplaced(postgres: &Postgres, change: &str) {
     let name = leaf.strip_prefix("audit_parts.").unwrap();
     postgres.psql(TRIGGERS_OFF);
     postgres.psql(&format!(
-        "ALTER TABLE audit.events DETACH PARTITION {leaf}; ALTER TABLE {leaf} DROP CONSTRAINT {name}_month;
+        "ALTER TABLE audit.events DETACH PARTITION {leaf}; ALTER TABLE {leaf} DROP CONSTRAINT {name}_time;
          {};
          ALTER TABLE {leaf} ADD CONSTRAINT lie CHECK (id IS NOT NULL AND id >= {bounds}) NOT VALID;
          UPDATE pg_constraint SET convalidated = true WHERE conname = 'lie';

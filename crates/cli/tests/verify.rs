@@ -383,7 +383,7 @@ fn what_is_missing_inserted_or_moved_is_named() {
         ),
         (
             "a forged removal",
-            "WITH gone AS (DELETE FROM audit.query_runs RETURNING writer_id, seq, audit.month_of(id)) INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by) SELECT 'query_runs_2026_11', 'query_runs', writer_id, min(seq), max(seq), count(*), sha256(''), 'x' FROM gone GROUP BY writer_id",
+            "WITH gone AS (DELETE FROM audit.query_runs RETURNING writer_id, seq) INSERT INTO audit.removals (partition, parent, writer_id, first_seq, last_seq, rows, sha256, removed_by) SELECT 'query_runs_2026_11', 'query_runs', writer_id, min(seq), max(seq), count(*), sha256(''), 'x' FROM gone GROUP BY writer_id",
             &["removal_unrecorded", "row_missing"],
         ),
     ];

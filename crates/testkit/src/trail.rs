@@ -182,7 +182,7 @@ pub fn hashed_alike(postgres: &Postgres) {
          SELECT b.writer_id, b.first_seq, b.last_seq, r.root IS NULL
          FROM audit.batches b LEFT JOIN roots r USING (writer_id, first_seq)
          -- The database looks for no rows of a program's batch over more than two months.
-         WHERE b.root IS NOT NULL AND coalesce(audit.month_of(b.last_id) - audit.month_of(b.first_id), 0) <= 1 AND (b.root, b.fingerprints) IS DISTINCT FROM (r.root, r.fingerprints)",
+         WHERE b.root IS NOT NULL AND coalesce(audit.day_of(b.last_id) - audit.day_of(b.first_id), 0) <= 61 AND (b.root, b.fingerprints) IS DISTINCT FROM (r.root, r.fingerprints)",
     );
     assert_eq!(
         wrong, "",

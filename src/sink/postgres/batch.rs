@@ -1,4 +1,4 @@
-//! Turns records into a batch: the bytes of one COPY for each table and month.
+//! Turns records into a batch: the bytes of one COPY for each table and day.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::copy::{self, Encoder, Provenance};
-use super::partitions::Month;
+use super::partitions::Day;
 use crate::config::Batching;
 use crate::delivery::required::{Fate, Required};
 use crate::ledger::layout::Columns;
@@ -28,7 +28,7 @@ const MAX_REASON_CHARS: usize = 16_384;
 #[derive(Debug)]
 pub(crate) struct Leaf {
     pub(crate) table: Table,
-    pub(crate) month: Month,
+    pub(crate) day: Day,
     /// The data of a COPY.
     pub(crate) data: Vec<u8>,
     /// The seq of each row.
@@ -240,17 +240,17 @@ impl Batcher {
             batch.required.push((row.id, stored.seq));
         }
         let table = self.activities.table(row.kind, row.text(Field::ActionType));
-        let month = Month::of_us(row.started_us);
+        let day = Day::of_us(row.started_us);
         let at = batch
             .leaves
             .iter()
-            .position(|leaf| leaf.table == table && leaf.month == month);
+            .position(|leaf| leaf.table == table && leaf.day == day);
         let at = at.unwrap_or_else(|| {
             let mut data = self.spare.pop().unwrap_or_default();
             Encoder::begin(&mut data);
             batch.leaves.push(Leaf {
                 table,
-                month,
+                day,
                 data,
                 seqs: Vec::new(),
                 hashes: Vec::new(),
@@ -342,7 +342,7 @@ impl Batch {
             return None;
         }
         let mut leaves: Vec<_> = self.leaves.iter().collect();
-        leaves.sort_by_key(|leaf| (leaf.table, leaf.month));
+        leaves.sort_by_key(|leaf| (leaf.table, leaf.day));
         let mut hashes: Vec<_> = leaves
             .iter()
             .flat_map(|leaf| &leaf.hashes)

@@ -286,7 +286,7 @@ impl Drain {
         if !self.ahead.is_due(now_us) {
             return true;
         }
-        match writer.prepare_partitions(now_us).await {
+        match writer.prepare_partitions().await {
             Ok(()) => {
                 self.ahead = Ahead::made_at(now_us);
                 true

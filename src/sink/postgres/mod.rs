@@ -1,7 +1,7 @@
 //! The sink that writes records from the spool to Postgres, in batches, once each.
 //!
 //! A batch is one row in `audit.batches`, unique on `(writer_id, first_seq)`, and one binary COPY
-//! for each table and month, in one transaction. The position is therefore stored in Postgres, in
+//! for each table and day, in one transaction. The position is therefore stored in Postgres, in
 //! the transaction that writes the rows: after any error that leaves a doubt, the sink asks for the
 //! position and continues from there. Two writers with the same log cannot both write a batch.
 //!
@@ -10,7 +10,7 @@
 //! - [`schema`]: the state of the tables in the database
 //! - [`migrate`]: the public functions for the migrations; [`migrations`]: checks what stands in
 //!   their way, and applies them; [`embedded`]: their text
-//! - [`partitions`]: monthly leaf partitions, created ahead of time
+//! - [`partitions`]: leaf partitions, created ahead of time
 //! - [`fault`]: what an error means: retry, hold, or give up one record
 //! - [`login`]: why a login may not write, and what to do
 //! - [`writer`]: one connection, and a batch's transaction

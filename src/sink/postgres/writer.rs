@@ -52,7 +52,7 @@ const BEGIN: &str = "BEGIN; SET LOCAL statement_timeout = '55s'; SET LOCAL lock_
      SELECT pg_catalog.set_config('synchronous_commit', 'on', true) \
      WHERE pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'";
 
-/// Set around the creation of the partitions that a batch needs: see [`partitions::ensure_ahead`].
+/// Set around the creation of the partitions that a batch needs: see [`partitions::LACKING`].
 const BEFORE_PARTITIONS: &str = "SET LOCAL lock_timeout = '2s'";
 const AFTER_PARTITIONS: &str = "SET LOCAL lock_timeout = '10s'";
 
@@ -230,9 +230,13 @@ impl Writer {
     }
 
     /// Creates the partitions that will be needed. After an error the connection cannot be used.
-    pub(crate) async fn prepare_partitions(&mut self, now_us: i64) -> Result<(), Fault> {
-        let ensuring = AssertSqlSafe(partitions::ensure_ahead(now_us));
-        within(AHEAD_TIMEOUT, self.connection.execute(ensuring)).await?;
+    pub(crate) async fn prepare_partitions(&mut self) -> Result<(), Fault> {
+        let asking = self.connection.fetch_all(partitions::LACKING);
+        for row in within(AHEAD_TIMEOUT, asking).await? {
+            let statements: String = row.try_get(0)?;
+            let ensuring = self.connection.execute(AssertSqlSafe(statements));
+            within(AHEAD_TIMEOUT, ensuring).await?;
+        }
         Ok(())
     }
 
@@ -305,7 +309,7 @@ impl Writer {
         let mut begin = format!("{BEGIN}; {BEFORE_PARTITIONS}");
         for leaf in &batch.leaves {
             begin.push_str("; ");
-            begin.push_str(&partitions::ensure(leaf.table, leaf.month));
+            begin.push_str(&partitions::ensure(leaf.table, leaf.day));
         }
         begin.push_str("; ");
         begin.push_str(AFTER_PARTITIONS);

@@ -40,6 +40,37 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &["writer", "operator"],
     ),
     (
+        "lacking_partitions",
+        "audit.lacking_partitions()",
+        &["writer", "operator"],
+    ),
+    (
+        "partition_interval",
+        "audit.partition_interval('events')",
+        &["writer", "auditor", "operator"],
+    ),
+    (
+        "set_partition_interval",
+        "audit.set_partition_interval('events', 'day', 'because')",
+        &["operator"],
+    ),
+    (
+        "leaf_name",
+        "audit.leaf_name('events', '2026-11-01Z', '2026-12-01Z')",
+        &[],
+    ),
+    (
+        "leaf_span",
+        "audit.leaf_span('events', 'events_2026_11')",
+        &[],
+    ),
+    (
+        "leaves_over",
+        "audit.leaves_over('events', now(), now())",
+        &[],
+    ),
+    ("free_span", "audit.free_span('events', now())", &[]),
+    (
         "request_trail",
         "audit.request_trail('req-1')",
         &["reader", "auditor"],
@@ -273,8 +304,8 @@ const CALLS: &[(&str, &str, &[&str])] = &[
         &[],
     ),
     (
-        "month_of",
-        "audit.month_of(audit.id_at(now()))",
+        "day_of",
+        "audit.day_of(audit.id_at(now()))",
         &[],
     ),
     (
@@ -311,8 +342,8 @@ const CALLS: &[(&str, &str, &[&str])] = &[
     ),
     ("plan_settling", "audit.plan_settling()", &["operator"]),
     (
-        "settle_month",
-        "audit.settle_month('events', (SELECT NULL::timestamptz))",
+        "settle_partition",
+        "audit.settle_partition('events', (SELECT NULL::timestamptz))",
         &["operator"],
     ),
     (

@@ -297,7 +297,7 @@ impl Table {
         if self.kind == "leaf" {
             all.push((
                 "ALTER",
-                format!("ALTER TABLE {t} DROP CONSTRAINT {bare}_month"),
+                format!("ALTER TABLE {t} DROP CONSTRAINT {bare}_time"),
             ));
         }
         all

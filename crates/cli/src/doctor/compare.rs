@@ -379,7 +379,7 @@ fn check_of(difference: &Difference) -> &'static str {
         ("object", "function", _) => "functions",
         ("object", "view", How::Missing) => "view",
         ("object", "type", How::Missing) => "columns",
-        ("constraint", name, _) if name.ends_with("_month") => "partitions",
+        ("constraint", name, _) if name.ends_with("_time") => "partitions",
         _ => CHECKS
             .iter()
             .find(|(_, _, kinds)| kinds.contains(&kind))

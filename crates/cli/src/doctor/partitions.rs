@@ -1,5 +1,5 @@
 //! Checks the partitions: the needed ones exist, each is attached to its table under the name of
-//! its month, and no default partition has rows. No advice takes a row out of the trail.
+//! its time, and no default partition has rows. No advice takes a row out of the trail.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,26 +10,26 @@ use tracing_audit::__program::Table;
 use super::finding::{Finding, counted, listed, or_ok};
 use super::look::{Answer, Look};
 
-/// This month and the next by the server's clock: the suffix of a partition's name, and the first
-/// moment.
-const MONTHS: &str = "SELECT to_char(m, 'YYYY_MM'), m::text FROM (
-    SELECT date_trunc('month', now()) + make_interval(months => n) AS m FROM generate_series(0, 1) n) months ORDER BY m";
+/// The days from today until the end of next month by the server's clock, by their first moments.
+pub(crate) const DAYS: &str = "SELECT d::text FROM generate_series(date_trunc('day', now()),
+    date_trunc('month', now()) + interval '2 months' - interval '1 day', interval '1 day') d ORDER BY d";
 
 /// Every partition of a record table, every table in the partitions' schema, and every table that
-/// was a partition according to its name and owner. A month shows in the bound, in the name, and in
-/// the name of the check on its times, which survives renaming; `any_table` stands for the names of
-/// the record tables; `month` is the one it must be: the
-/// bound's, unless the name and the check agree on another.
+/// was a partition according to its name and owner. Its time shows in the bound, in the name, and in
+/// the name of the check on its times, which survives renaming, as what stands behind the table's
+/// name there; `any_table` stands for the names of the record tables, `any_span` for a month, a day
+/// or a first and a last day; `span` is the one it must be: the bound's, unless the name and the
+/// check agree on another.
 const LEAVES: &str = "
     WITH candidate AS (
         SELECT c.oid, n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner) AS owner, p.relname AS parent,
             coalesce(i.inhdetachpending, false) AS is_pending, pg_get_expr(c.relpartbound, c.oid) AS bound,
-            substring(c.relname FROM '^(?:any_table)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2])|default)$') AS name_month,
-            (SELECT substring(k.conname FROM '^(?:any_table)_((?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2]))_month$')
-                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1) AS check_month,
+            substring(c.relname FROM '^(?:any_table)_(any_span|default)$') AS name_span,
+            (SELECT substring(k.conname FROM '^(?:any_table)_(any_span)_time$')
+                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_time$' ORDER BY 1 LIMIT 1) AS check_span,
             coalesce(p.relname::text, substring(c.relname FROM '^(any_table)_'),
-                (SELECT substring(k.conname FROM '^(any_table)_[0-9]{4}_[0-9]{2}_month$')
-                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_month$' ORDER BY 1 LIMIT 1)) AS named_table,
+                (SELECT substring(k.conname FROM '^(any_table)_any_span_time$')
+                FROM pg_constraint k WHERE k.conrelid = c.oid AND k.conname ~ '_time$' ORDER BY 1 LIMIT 1)) AS named_table,
             -- What is not attached must have the columns of the table that it was a part of.
             -- Where two tables have the same, the name of its check on the size tells, which survives renaming.
             CASE WHEN p.oid IS NULL THEN (SELECT like_it.relname FROM pg_class like_it WHERE like_it.relnamespace = to_regnamespace('audit') AND like_it.relkind = 'p'
@@ -53,29 +53,42 @@ const LEAVES: &str = "
                 WHERE t.tgrelid = candidate.oid AND t.tgname = 'append_only' AND f.pronamespace = to_regnamespace('audit')
                     AND (r.rolname = 'audit_maintainer' OR r.rolsuper)))),
     begun AS (
-        SELECT *, CASE WHEN bound = 'DEFAULT' THEN 'default' ELSE to_char(date_trunc('month', to_timestamp(
-            ('x0000' || replace(substring(bound FROM '^FOR VALUES FROM \\(''([0-9a-f]{8}-[0-9a-f]{4})-'), '-', ''))::bit(64)::bigint / 1000)), 'YYYY_MM') END AS begun_month
-        FROM known),
+        SELECT k.*, CASE WHEN k.bound = 'DEFAULT' THEN 'default'
+            WHEN b.first = date_trunc('month', b.first) AND b.last = b.first + interval '1 month' THEN to_char(b.first, 'YYYY_MM')
+            WHEN b.last > b.first + interval '1 day' THEN to_char(b.first, 'YYYY_MM_DD') || to_char(b.last - interval '1 day', '\"_to_\"YYYY_MM_DD')
+            ELSE to_char(b.first, 'YYYY_MM_DD') END AS begun_span
+        FROM known k, regexp_match(k.bound, '^FOR VALUES FROM \\(''([0-9a-f]{8}-[0-9a-f]{4})-.*TO \\(''([0-9a-f]{8}-[0-9a-f]{4})-') AS of_bound (ids),
+            LATERAL (SELECT to_timestamp(('x0000' || replace(ids[1], '-', ''))::bit(64)::bigint / 1000) AS first,
+                to_timestamp(('x0000' || replace(ids[2], '-', ''))::bit(64)::bigint / 1000) AS last) b),
     bounded AS (
-        SELECT b.*, m.bound AS begun_bound FROM begun b, LATERAL (SELECT audit_bound(b.begun_month)) m (bound)),
+        SELECT b.*, m.bound AS begun_bound FROM begun b, LATERAL (SELECT audit_bound(b.begun_span)) m (bound)),
     judged AS (
         SELECT *, CASE
-            WHEN bound = begun_bound AND (begun_month = name_month OR check_month IS NULL OR check_month IS DISTINCT FROM name_month
-                OR check_month = begun_month) THEN begun_month
+            WHEN bound = begun_bound AND (begun_span = name_span OR check_span IS NULL OR check_span IS DISTINCT FROM name_span
+                OR check_span = begun_span) THEN begun_span
             -- Without a name of its own it can only be the default one, if there is none.
-            WHEN bound IS NULL THEN coalesce(check_month, name_month, CASE WHEN NOT EXISTS (
+            WHEN bound IS NULL THEN coalesce(check_span, name_span, CASE WHEN NOT EXISTS (
                 SELECT FROM begun b WHERE b.of_table = bounded.of_table AND b.bound = 'DEFAULT') THEN 'default' END)
-            ELSE coalesce(name_month, check_month) END AS month
+            ELSE coalesce(name_span, check_span) END AS span
         FROM bounded)
     SELECT quote_ident(nspname), quote_ident(relname), nspname::text, relname::text, relkind::text, owner::text, of_table, parent IS NOT NULL AS is_attached, is_pending,
-        bound, month, audit_bound(month) AS right_bound, name_month IS NOT NULL OR check_month IS NOT NULL AS is_known,
-        to_timestamp(nullif(month, 'default'), 'YYYY_MM')::text, (to_timestamp(nullif(month, 'default'), 'YYYY_MM') + interval '1 month')::text
+        bound, span, audit_bound(span) AS right_bound, name_span IS NOT NULL OR check_span IS NOT NULL AS is_known,
+        audit_from(span)::text, audit_to(span)::text
     FROM judged ORDER BY 1";
 
-/// The bound of a month, as Postgres writes it; replaces `audit_bound(month)` above.
+/// A month, a day, or a first and a last day.
+const SPAN: &str = "(?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2])(?:_(?:0[1-9]|[12][0-9]|3[01])(?:_to_(?:19[7-9]|[2-9][0-9]{2})[0-9]_(?:0[1-9]|1[0-2])_(?:0[1-9]|[12][0-9]|3[01]))?)?";
+
+/// The first moment of a span, and the one after it; NULL for the default partition's. They replace
+/// `audit_from(span)` and `audit_to(span)` above.
+const FROM: &str = "(to_timestamp(left(nullif($, 'default'), 7), 'YYYY_MM') + coalesce(nullif(substr($, 9, 2), '')::integer - 1, 0) * interval '1 day')";
+const TO: &str = "CASE length(nullif($, 'default')) WHEN 7 THEN to_timestamp($, 'YYYY_MM') + interval '1 month'
+    ELSE to_timestamp(left(right(nullif($, 'default'), 10), 7), 'YYYY_MM') + right(nullif($, 'default'), 2)::integer * interval '1 day' END";
+
+/// The bound of a span, as Postgres writes it; replaces `audit_bound(span)` above.
 const BOUND: &str = "CASE WHEN $ = 'default' THEN 'DEFAULT' ELSE format('FOR VALUES FROM (''%s'') TO (''%s'')',
-    (lpad(to_hex(extract(epoch FROM to_timestamp($, 'YYYY_MM'))::bigint * 1000), 12, '0') || repeat('0', 20))::uuid,
-    (lpad(to_hex(extract(epoch FROM to_timestamp($, 'YYYY_MM') + interval '1 month')::bigint * 1000), 12, '0') || repeat('0', 20))::uuid) END";
+    (lpad(to_hex(extract(epoch FROM audit_from($))::bigint * 1000), 12, '0') || repeat('0', 20))::uuid,
+    (lpad(to_hex(extract(epoch FROM audit_to($))::bigint * 1000), 12, '0') || repeat('0', 20))::uuid) END";
 
 /// Whether the rows are replicated from another server, which creates the partitions there.
 const IS_SUBSCRIBER: &str =
@@ -88,22 +101,28 @@ pub(crate) const DEFAULTS: &str = "
     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
     WHERE n.nspname = 'audit_parts' AND c.relkind = 'r' AND c.relname ~ '_default$' ORDER BY 1";
 
-/// The month of a partition; the default partition stands for all months without their own.
-#[derive(Debug)]
-pub(crate) struct Month {
-    /// `YYYY_MM`, or `default`.
+/// The time of a partition; the default partition stands for all time without its own.
+#[derive(Debug, Default)]
+pub(crate) struct Span {
+    /// `YYYY_MM`, `YYYY_MM_DD`, `YYYY_MM_DD_to_YYYY_MM_DD` or `default`.
     pub(crate) name: String,
     /// Its bound, as written in a statement.
-    bound: String,
-    /// Its first moment and that of the next month, as Postgres writes them; empty for the default
+    pub(crate) bound: String,
+    /// Its first moment and the one after it, as Postgres writes them; empty for the default
     /// partition.
     pub(crate) from: String,
     pub(crate) to: String,
 }
 
-impl Month {
+impl Span {
     pub(crate) fn is_default(&self) -> bool {
         self.name == "default"
+    }
+
+    /// Whether a moment is in it, as Postgres writes it in UTC; the default partition has none.
+    pub(crate) fn has(&self, moment: &str) -> bool {
+        // Of four digits of the year, so that the text is in the order of time.
+        self.from.as_str() <= moment && moment < self.to.as_str()
     }
 }
 
@@ -123,7 +142,7 @@ pub(crate) struct Leaf {
     is_attached: bool,
     is_pending: bool,
     bound: String,
-    pub(crate) month: Option<Month>,
+    pub(crate) span: Option<Span>,
     /// Whether its name or its check shows that the trail created it.
     is_known: bool,
 }
@@ -133,7 +152,7 @@ impl FromRow<'_, PgRow> for Leaf {
         let text = |place: usize| -> Result<String, sqlx::Error> {
             Ok(row.try_get::<Option<String>, _>(place)?.unwrap_or_default())
         };
-        let month = row.try_get::<Option<String>, _>(10)?;
+        let span = row.try_get::<Option<String>, _>(10)?;
         let (quoted_schema, quoted_table) = (text(0)?, text(1)?);
         Ok(Self {
             name: format!("{quoted_schema}.{quoted_table}"),
@@ -147,8 +166,8 @@ impl FromRow<'_, PgRow> for Leaf {
             is_attached: row.try_get(7)?,
             is_pending: row.try_get(8)?,
             bound: text(9)?,
-            month: match month {
-                Some(name) => Some(Month {
+            span: match span {
+                Some(name) => Some(Span {
                     name,
                     bound: text(11)?,
                     from: text(13)?,
@@ -182,9 +201,9 @@ impl Leaf {
     /// Returns the statement that makes it a partition again.
     pub(crate) fn attach(&self) -> String {
         let bound = self
-            .month
+            .span
             .as_ref()
-            .map_or(self.bound.as_str(), |month| &month.bound);
+            .map_or(self.bound.as_str(), |span| &span.bound);
         format!(
             "ALTER TABLE audit.{} ATTACH PARTITION {} {bound};",
             self.parent, self.name
@@ -193,20 +212,24 @@ impl Leaf {
 
     /// Returns the name that the trail gives it, without the schema.
     pub(crate) fn right_name(&self) -> String {
-        self.month.as_ref().map_or_else(
+        self.span.as_ref().map_or_else(
             || self.table.clone(),
-            |month| format!("{}_{}", self.parent, month.name),
+            |span| format!("{}_{}", self.parent, span.name),
         )
     }
 }
 
 /// Returns every table that is a partition, should be one, or is in the partitions' schema.
 pub(crate) async fn leaves(look: &mut Look<'_>) -> Result<Vec<Leaf>, sqlx::Error> {
-    let bound_of = |month: &str| BOUND.replace('$', month);
-    let sql = LEAVES
+    let of = |what: &str, span: &str| what.replace('$', span);
+    let mut sql = LEAVES
         .replace("any_table", &Table::ALL.map(Table::name).join("|"))
-        .replace("audit_bound(b.begun_month)", &bound_of("b.begun_month"))
-        .replace("audit_bound(month)", &bound_of("month"));
+        .replace("any_span", SPAN);
+    for (name, what) in [("bound", BOUND), ("from", FROM), ("to", TO)] {
+        for span in ["b.begun_span", "span"] {
+            sql = sql.replace(&format!("audit_{name}({span})"), &of(what, span));
+        }
+    }
     look.rows(AssertSqlSafe(sql)).await
 }
 
@@ -218,57 +241,68 @@ pub(crate) async fn check(
     let is_subscriber = look.rows::<(bool,)>(IS_SUBSCRIBER).await? == [(true,)];
     let mut findings = Vec::new();
     if !is_subscriber {
-        let months: Vec<(String, String)> = look.rows(MONTHS).await?;
-        findings.extend(ahead(leaves, &months));
+        let days: Vec<(String,)> = look.rows(DAYS).await?;
+        findings.extend(ahead(leaves, &days));
     }
     findings.extend(attached(leaves));
     findings.extend(defaults(look, leaves, is_subscriber).await?);
     Ok(findings)
 }
 
-/// Checks that the partitions of this month and the next exist.
-fn ahead(leaves: &[Leaf], months: &[(String, String)]) -> Vec<Finding> {
+/// Checks that each day until the end of next month has a partition.
+fn ahead(leaves: &[Leaf], days: &[(String,)]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for table in Table::ALL.map(Table::name) {
         // One that is elsewhere, or has another name, is reported as that.
-        let lacking: Vec<&(String, String)> = months
-            .iter()
-            .filter(|(name, _)| {
-                !leaves.iter().any(|leaf| {
-                    leaf.parent == table
-                        && leaf.is_ours()
-                        && leaf.month.as_ref().is_some_and(|month| month.name == *name)
-                })
+        let is_there = |day: &str| {
+            leaves.iter().any(|leaf| {
+                leaf.parent == table
+                    && leaf.is_ours()
+                    && leaf.span.as_ref().is_some_and(|span| span.has(day))
             })
-            .collect();
+        };
+        // The first and the last of days that follow each other.
+        let mut lacking: Vec<(&str, &str)> = Vec::new();
+        let mut was_there = true;
+        for (day,) in days {
+            let is_there = is_there(day);
+            match lacking.last_mut() {
+                Some((_, last)) if !is_there && !was_there => *last = day,
+                _ if !is_there => lacking.push((day, day)),
+                _ => {}
+            }
+            was_there = is_there;
+        }
         if lacking.is_empty() {
             continue;
         }
-        let names: Vec<&str> = lacking.iter().map(|(month, _)| month.as_str()).collect();
-        let statements: Vec<String> = lacking
+        let date = |moment: &str| moment.split(' ').next().unwrap_or(moment).to_owned();
+        let spans: Vec<String> = lacking
             .iter()
-            .map(|(_, moment)| format!("SELECT audit.ensure_partition('{table}', '{moment}');"))
+            .map(|(first, last)| format!("{} to {}", date(first), date(last)))
             .collect();
         findings.push(
             Finding::warning(
                 "partitions_ahead",
                 format!("audit.{table}"),
-                format!("it has no partition yet for {}", names.join(" and ")),
+                format!("it has no partition yet for {}", spans.join(" and ")),
             )
             .expected("made ahead, as a running writer does")
-            .advice(statements.join(" ")),
+            .advice(format!(
+                "SELECT audit.ensure_partition(parent, from_time) FROM audit.lacking_partitions() WHERE parent = '{table}';"
+            )),
         );
     }
     or_ok(
         "partitions_ahead",
         findings,
         "partitions",
-        "those of this month and of the next are there",
+        "those until the end of next month are there",
     )
 }
 
 /// Checks that every partition belongs to the trail, and that every table of the trail's is a
-/// partition, under its name and of its month.
+/// partition, under its name and of its time.
 fn attached(leaves: &[Leaf]) -> Vec<Finding> {
     // If one was created anew, the one that held the rows cannot simply be attached again.
     let is_replaced = |leaf: &Leaf| {
@@ -342,33 +376,33 @@ fn replaced(leaf: &Leaf) -> Finding {
     Finding::problem(
         "partitions",
         name,
-        format!("it is detached from audit.{parent}, and another has its month: its rows are in nobody's trail"),
+        format!("it is detached from audit.{parent}, and another has its time: its rows are in nobody's trail"),
     )
     .expected(format!("audit_parts.{}, with the rows of both", leaf.right_name()))
     .explained(
-        "Detach the one that has its month, attach this one under its name, and add the rows of the \
+        "Detach the one that has its time, attach this one under its name, and add the rows of the \
          other to it. Both hold rows of the trail, or may.",
     )
 }
 
 /// Reports a partition in the wrong place, under the wrong name, not attached, or of the wrong
-/// month.
+/// time.
 fn misplaced(leaf: &Leaf) -> Option<Finding> {
     let Leaf { name, parent, .. } = leaf;
-    let Some(month) = &leaf.month else {
+    let Some(span) = &leaf.span else {
         return Some(
             Finding::problem(
                 "partitions",
                 name,
                 if leaf.is_attached {
-                    format!("a partition of audit.{parent} of no month: {}", leaf.bound)
+                    format!("a partition of audit.{parent} of no whole days: {}", leaf.bound)
                 } else {
-                    format!("it has the columns of audit.{parent}, is no partition, and tells no month")
+                    format!("it has the columns of audit.{parent}, is no partition, and tells no time")
                 },
             )
-            .expected(format!("the bound of a month, and the name {parent}_YYYY_MM"))
+            .expected(format!("the bound of a month, a week or a day, and its name, such as {parent}_YYYY_MM"))
             .explained(
-                "Attach it anew with the bound of the month that its rows are of; they are part of the trail.",
+                "Attach it anew with the bound of the time that its rows are of; they are part of the trail.",
             ),
         );
     };
@@ -393,22 +427,22 @@ fn misplaced(leaf: &Leaf) -> Option<Finding> {
     }
     if !leaf.is_attached {
         told.push(format!(
-            "it is detached from audit.{parent}: its rows are in nobody's trail, and that month's are not written"
+            "it is detached from audit.{parent}: its rows are in nobody's trail, and those of that time are not written"
         ));
     }
-    if leaf.is_attached && !leaf.is_pending && leaf.bound != month.bound {
+    if leaf.is_attached && !leaf.is_pending && leaf.bound != span.bound {
         told.push(format!(
-            "it holds another month than its name says: {}",
+            "it holds another time than its name says: {}",
             leaf.bound
         ));
         statements.push(format!(
             "ALTER TABLE audit.{parent} DETACH PARTITION {place};"
         ));
     }
-    if !leaf.is_attached || leaf.is_pending || leaf.bound != month.bound {
+    if !leaf.is_attached || leaf.is_pending || leaf.bound != span.bound {
         statements.push(format!(
             "ALTER TABLE audit.{parent} ATTACH PARTITION {place} {};",
-            month.bound
+            span.bound
         ));
     }
     if told.is_empty() {
@@ -423,7 +457,7 @@ fn misplaced(leaf: &Leaf) -> Option<Finding> {
         Finding::problem("partitions", name, told.join("; "))
             .expected(format!(
                 "audit_parts.{right_name}, a partition of audit.{parent} {}",
-                month.bound
+                span.bound
             ))
             .advice(statement),
     )
@@ -452,7 +486,7 @@ fn exchange(parent: &str, leaves: &[&Leaf]) -> Finding {
         format!("audit.{parent}"),
         format!("partitions with the names of others: {}", listed(&names)),
     )
-    .expected("each under the name of its month")
+    .expected("each under the name of its time")
     .advice(statements.join(" "))
 }
 
@@ -475,7 +509,7 @@ async fn defaults(
         let name = format!("audit_parts.{leaf}");
         let is_there = leaves
             .iter()
-            .any(|leaf| leaf.parent == table && leaf.month.as_ref().is_some_and(Month::is_default));
+            .any(|leaf| leaf.parent == table && leaf.span.as_ref().is_some_and(Span::is_default));
         match found.get(&leaf) {
             _ if !is_there => findings.push(
                 Finding::problem(
@@ -553,7 +587,7 @@ async fn default_rows(
         .expected("empty")
         .explained(
             "Set the clocks right where these services run. The rows are part of the trail; \
-                 a month that has rows here gets no partition of its own until \
+                 a time that has rows here gets no partition of its own until \
                  `tracing-audit settle --yes` moves them there.",
         ),
     ))

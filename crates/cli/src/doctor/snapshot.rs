@@ -21,8 +21,9 @@ pub(crate) const NEWEST: i32 = 18;
 /// The prefix of the line before a fact's statement.
 const HEADING: &str = "--@ ";
 
-/// Placeholders in the golden file: a month's name, its first moment and that of the next.
-const MONTH: (&str, &str, &str) = ("YYYY_MM", "{from}", "{to}");
+/// Placeholders in the golden file: what is a month's in the name of a partition, its first moment and
+/// the one after it.
+const SPAN: (&str, &str, &str) = ("YYYY_MM", "{from}", "{to}");
 
 /// A fact of the catalog: see `snapshot.sql`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,23 +133,19 @@ pub(crate) fn expected(major: i32, leaves: &[&Leaf]) -> Vec<Fact> {
         .partition(|fact| fact.object.starts_with("audit_parts."));
     let mut of_partitions = Vec::new();
     for leaf in leaves {
-        let Some(month) = &leaf.month else {
+        let Some(span) = &leaf.span else {
             continue;
         };
         let model = format!(
             "{}_{}",
             leaf.parent,
-            if month.is_default() {
-                "default"
-            } else {
-                MONTH.0
-            }
+            if span.is_default() { "default" } else { SPAN.0 }
         );
         let replacements = [
             (format!("audit_parts.{model}"), leaf.name.clone()),
             (model, leaf.right_name()),
-            (MONTH.1.to_owned(), month.from.clone()),
-            (MONTH.2.to_owned(), month.to.clone()),
+            (SPAN.1.to_owned(), span.from.clone()),
+            (SPAN.2.to_owned(), span.to.clone()),
         ];
         of_partitions.extend(
             of_leaves
@@ -204,13 +201,13 @@ pub(crate) fn write(facts: &[Fact], leaves: &[&Leaf]) -> String {
             continue;
         }
         let replacements: Vec<(String, String)> = leaf
-            .and_then(|leaf| leaf.month.as_ref())
-            .filter(|month| !month.is_default())
-            .map(|month| {
+            .and_then(|leaf| leaf.span.as_ref())
+            .filter(|span| !span.is_default())
+            .map(|span| {
                 vec![
-                    (format!("_{}", month.name), format!("_{}", MONTH.0)),
-                    (month.from.clone(), MONTH.1.to_owned()),
-                    (month.to.clone(), MONTH.2.to_owned()),
+                    (format!("_{}", span.name), format!("_{}", SPAN.0)),
+                    (span.from.clone(), SPAN.1.to_owned()),
+                    (span.to.clone(), SPAN.2.to_owned()),
                 ]
             })
             .unwrap_or_default();
@@ -233,9 +230,9 @@ pub(crate) fn write(facts: &[Fact], leaves: &[&Leaf]) -> String {
 /// Whether it is the first month of its table, or the default partition.
 fn is_model(leaf: &Leaf, leaves: &[&Leaf]) -> bool {
     let is_default = |leaf: &Leaf| {
-        leaf.month
+        leaf.span
             .as_ref()
-            .is_some_and(super::partitions::Month::is_default)
+            .is_some_and(super::partitions::Span::is_default)
     };
     is_default(leaf)
         || leaves

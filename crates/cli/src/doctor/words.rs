@@ -145,8 +145,8 @@ fn part_of_table(difference: &Difference) -> Words {
             "readers do not see what they must",
             &is,
         ),
-        // A month's check only saves queries by time from reading the partition.
-        ("constraint", Missing) if name.ends_with("_month") => warning(
+        // A partition's check only saves queries by time from reading the partition.
+        ("constraint", Missing) if name.ends_with("_time") => warning(
             format!("constraint {name} is missing: a query by time reads this partition as well"),
             short(difference.golden_statement()),
         ),

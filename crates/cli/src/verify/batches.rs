@@ -36,7 +36,7 @@ pub(super) struct Seen {
 pub(super) struct Place {
     /// The index of its table in [`TABLES`].
     pub(super) table: u8,
-    pub(super) month: u32,
+    pub(super) day: u32,
     pub(super) seq: i64,
 }
 
@@ -231,7 +231,7 @@ impl Batches {
             };
             let ids = batch.first_id.zip(batch.last_id);
             if !ranges.iter().all(|range| range.can_be_of(ids)) {
-                let detail = "audit.removals tells of rows in a month of which the batch has none";
+                let detail = "audit.removals tells of rows of a time of which the batch has none";
                 let finding = Finding::new(Kind::RemovalUnrecorded, detail);
                 findings.push(finding.of_batch(batch.writer, batch.first_seq, batch.index));
             }

@@ -2,12 +2,13 @@
 //! recorded by an event, which has a hash of the rows that keep it; the event is proven like any other.
 
 use std::collections::HashMap;
+use std::ops::RangeInclusive;
 
 use sqlx::postgres::PgConnection;
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, FromRow, Row as _};
 use tracing_audit::__program::Table;
-use tracing_audit::__program::ledger::month_of;
+use tracing_audit::__program::ledger::day_of;
 use tracing_audit::__program::ledger::tree::Hash;
 
 use super::batches::TABLES;
@@ -19,8 +20,11 @@ use super::finding::{Finding, Kind};
 const IS_MADE_HERE: &str = "e.service_name = 'postgres' AND EXISTS (SELECT FROM audit.batches b WHERE b.writer_id = e.writer_id AND b.first_seq = e.seq AND b.last_seq = e.seq)
     AND NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = e.writer_id)";
 
-/// Removals by partition and time, each with: whether an event has its hash; whether it was too early, by the month for which a
-/// partition is named; and whether rows of that month are still there, which were there before.
+/// A month in the name of a partition, as Postgres matches it.
+const MONTH: &str = "(?:19[7-9][0-9]|[2-9][0-9]{3})_(?:0[1-9]|1[0-2])";
+
+/// Removals by partition and time, each with: whether an event has its hash; whether it was too early, by the time for which a
+/// partition is named; and whether rows of that time are still there, which were there before.
 fn removals() -> String {
     let of_table = |table: &Table| {
         format!(
@@ -42,19 +46,24 @@ fn removals() -> String {
         GROUP BY h.partition, h.parent, h.removed_at, h.part
     ), removals AS (
         SELECT p.partition, p.parent, p.removed_at, encode(sha256(string_agg(p.sha256, '' ORDER BY p.part)), 'hex') AS sha256, sum(p.rows) AS rows, min(p.removed_by) AS removed_by,
-            -- No other names are made: of another month than it tells, a removal could be of younger rows.
-            CASE WHEN p.partition ~ concat('^', p.parent, '_[0-9]{{4}}_(0[1-9]|1[0-2])$') THEN to_timestamp(right(p.partition, 7), 'YYYY_MM') END AS month
+            -- No other names are made: of another time than it tells, a removal could be of younger rows.
+            regexp_match(p.partition, concat('^', p.parent, '_({MONTH})(?:_([0-3][0-9])(?:_to_({MONTH})_([0-3][0-9]))?)?$')) AS named
         FROM parts p GROUP BY p.partition, p.parent, p.removed_at
+    ), spans AS (
+        SELECT r.*, to_timestamp(r.named[1], 'YYYY_MM') + coalesce(r.named[2]::integer - 1, 0) * interval '1 day' AS from_time,
+            CASE WHEN r.named[2] IS NULL THEN to_timestamp(r.named[1], 'YYYY_MM') + interval '1 month'
+                ELSE to_timestamp(coalesce(r.named[3], r.named[1]), 'YYYY_MM') + coalesce(r.named[4], r.named[2])::integer * interval '1 day' END AS to_time
+        FROM removals r
     )
     SELECT coalesce(r.partition, ''), coalesce(to_char(r.removed_at, 'YYYY-MM-DD HH24:MI:SS'), ''), coalesce(r.removed_by, ''), coalesce(r.rows::text, ''),
-        r.month IS NOT NULL AND EXISTS (SELECT FROM audit.events e WHERE e.action_type = 'audit.partition_removed' AND e.target_type = 'partition' AND e.target_id = r.partition
+        coalesce(r.to_time > r.from_time AND r.to_time <= r.from_time + interval '31 days', false) AND EXISTS (SELECT FROM audit.events e WHERE e.action_type = 'audit.partition_removed' AND e.target_type = 'partition' AND e.target_id = r.partition
             AND e.metadata ->> 'sha256' = r.sha256 AND {IS_MADE_HERE}),
-        coalesce(r.removed_at > now() OR r.month + interval '1 month' + greatest(interval '1 day', least(interval '1000 years',
-            coalesce((SELECT s.least_age FROM audit.settings s WHERE s.changed_at <= r.removed_at ORDER BY s.id DESC LIMIT 1), interval '30 days'))) > r.removed_at, false),
+        coalesce(r.removed_at > now() OR r.to_time + greatest(interval '1 day', least(interval '1000 years',
+            coalesce((SELECT s.least_age FROM audit.settings s WHERE s.changed_at <= r.removed_at AND s.least_age IS NOT NULL ORDER BY s.id DESC LIMIT 1), interval '30 days'))) > r.removed_at, false),
         coalesce(CASE r.parent {} END, false)
-    FROM removals r, LATERAL (SELECT
-        (lpad(to_hex(greatest(extract(epoch FROM r.month) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS first,
-        (lpad(to_hex(greatest(extract(epoch FROM r.month + interval '1 month') * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS last) m
+    FROM spans r, LATERAL (SELECT
+        (lpad(to_hex(greatest(extract(epoch FROM r.from_time) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS first,
+        (lpad(to_hex(greatest(extract(epoch FROM r.to_time) * 1000, 0)::bigint), 12, '0') || repeat('0', 20))::uuid AS last) m
     ORDER BY r.removed_at, r.partition",
         is_still_there.join(" ")
     )
@@ -91,7 +100,7 @@ fn small_tables() -> String {
     ), rows AS (
         SELECT 'legal_holds' AS name, 'audit.hold_placed' AS action_type, h.id::text AS target_id, encode(sha256(convert_to(to_jsonb(h)::text, 'UTF8')), 'hex') AS sha256 FROM audit.legal_holds h
         UNION ALL SELECT 'legal_hold_lifts', 'audit.hold_lifted', l.hold_id::text, encode(sha256(convert_to(to_jsonb(l)::text, 'UTF8')), 'hex') FROM audit.legal_hold_lifts l
-        UNION ALL SELECT 'settings', 'audit.setting_changed', 'least_age', encode(sha256(convert_to(to_jsonb(s)::text, 'UTF8')), 'hex') FROM audit.settings s
+        UNION ALL SELECT 'settings', 'audit.setting_changed', CASE WHEN s.partition_interval IS NULL THEN 'least_age' ELSE 'partition_interval' END, encode(sha256(convert_to(to_jsonb(s)::text, 'UTF8')), 'hex') FROM audit.settings s
     )
     SELECT r.name, r.target_id, true FROM rows r
     WHERE NOT EXISTS (SELECT FROM events e WHERE e.action_type = r.action_type AND e.target_id = r.target_id AND e.sha256 = r.sha256)
@@ -107,33 +116,77 @@ pub(super) struct Removed {
     pub(super) from_leaf: u64,
     pub(super) rows: u64,
     pub(super) hashes: Vec<Hash>,
-    /// The month of the partition, counted from the year 0.
-    month: Option<u32>,
+    /// The days of the partition, counted from 1970-01-01.
+    days: Option<RangeInclusive<u32>>,
 }
 
 impl Removed {
     /// Whether a batch whose ids are from one to another can have had these rows: the ids are sealed,
     /// and the name of the partition is what the age of the rows is told by.
     pub(super) fn can_be_of(&self, ids: Option<(Uuid, Uuid)>) -> bool {
-        let months = ids.map(|(first, last)| month_of(first.as_u128())..=month_of(last.as_u128()));
-        months
-            .zip(self.month)
-            .is_some_and(|(months, month)| months.contains(&month))
+        ids.zip(self.days.as_ref())
+            .is_some_and(|((first, last), days)| {
+                day_of(first.as_u128()) <= *days.end() && day_of(last.as_u128()) >= *days.start()
+            })
     }
 }
 
-/// Returns the month of a partition, by its name; `None` if no partition of this table is named so.
-fn month_of_partition(name: &[u8], parent: &[u8]) -> Option<u32> {
-    let (year, month) = std::str::from_utf8(name.strip_prefix(parent)?)
-        .ok()?
-        .strip_prefix('_')?
-        .split_once('_')?;
-    let number = |digits: &str, count| {
+/// Returns the days of a partition, by its name; `None` if no partition of this table is named so.
+fn days_of_partition(name: &[u8], parent: &[u8]) -> Option<RangeInclusive<u32>> {
+    let name = std::str::from_utf8(name.strip_prefix(parent)?).ok()?;
+    let (first, last) = name.strip_prefix('_').map(|days| {
+        let days = days.split_once("_to_");
+        days.map_or(
+            (name.get(1..).unwrap_or_default(), None),
+            |(first, last)| (first, Some(last)),
+        )
+    })?;
+    let (from, to) = days_named(first)?;
+    match last {
+        None => Some(from..=to),
+        // Of whole months there is no such name.
+        Some(_) if from != to => None,
+        Some(last) => days_named(last).and_then(|(first, last)| {
+            (first == last && from < last && last - from < 31).then_some(from..=last)
+        }),
+    }
+}
+
+/// Returns the first and the last day of `YYYY_MM` or `YYYY_MM_DD`, counted from 1970-01-01.
+fn days_named(text: &str) -> Option<(u32, u32)> {
+    let number = |digits: Option<&str>, count| {
+        let digits = digits?;
         let is_number = digits.len() == count && digits.bytes().all(|digit| digit.is_ascii_digit());
         digits.parse::<u32>().ok().filter(|_| is_number)
     };
-    let month = number(month, 2).filter(|month| (1..=12).contains(month))?;
-    Some(number(year, 4)? * 12 + month - 1)
+    let mut parts = text.split('_');
+    let (year, month) = (number(parts.next(), 4)?, number(parts.next(), 2)?);
+    if year < 1970 || !(1..=12).contains(&month) {
+        return None;
+    }
+    // H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", days_from_civil.
+    let before = |year: u32, month: u32| {
+        let (year, month) = if month > 2 {
+            (year, month - 3)
+        } else {
+            (year - 1, month + 9)
+        };
+        let (era, of_era) = (year / 400, year % 400);
+        era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + (153 * month + 2) / 5 - 719_468
+    };
+    let first = before(year, month);
+    let next = if month == 12 {
+        before(year + 1, 1)
+    } else {
+        before(year, month + 1)
+    };
+    match parts.next() {
+        None => Some((first, next - 1)),
+        day => {
+            let day = first + number(day, 2)?.checked_sub(1)?;
+            (day < next && parts.next().is_none()).then_some((day, day))
+        }
+    }
 }
 
 /// A row: the index of its table, its id, its writer and its seq. Rows of two tables may have one id.
@@ -195,9 +248,9 @@ impl Recorded {
             let (writer, batch) = (row.uuid()?, row.i64()?);
             let (from_leaf, rows, hashes) = (row.i64()?, row.i64()?, row.field()?);
             let (partition, parent) = (row.field()?, row.field()?);
-            let month = partition
+            let days = partition
                 .zip(parent)
-                .and_then(|(name, parent)| month_of_partition(name, parent));
+                .and_then(|(name, parent)| days_of_partition(name, parent));
             if let (Some(writer), Some(batch), Some(hashes)) = (writer, batch, hashes) {
                 let number = |n: Option<i64>| n.and_then(|n| n.try_into().ok()).unwrap_or_default();
                 self.removed
@@ -207,7 +260,7 @@ impl Recorded {
                         from_leaf: number(from_leaf),
                         rows: number(rows),
                         hashes: hashes.as_chunks().0.to_vec(),
-                        month,
+                        days,
                     });
             }
             Ok(())
@@ -261,7 +314,7 @@ impl Recorded {
                 self.findings.push(finding);
             } else if is_still_there {
                 let what = format!(
-                    "{what}: others of that month, which were there before, are still there"
+                    "{what}: others of that time, which were there before, are still there"
                 );
                 self.findings
                     .push(Finding::new(Kind::RemovalUnrecorded, what));
@@ -322,5 +375,41 @@ impl Recorded {
                 .push(Finding::new(kind, format!("audit.{name} {target}: {what}")));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::days_of_partition;
+
+    #[test]
+    fn days_of_a_partition_are_those_of_its_name() {
+        let days = |name: &str| days_of_partition(name.as_bytes(), b"events");
+        assert_eq!(days("events_1970_01"), Some(0..=30));
+        assert_eq!(days("events_2000_02"), Some(10_988..=11_016));
+        assert_eq!(days("events_2026_12"), Some(20_788..=20_818));
+        assert_eq!(days("events_2026_12_31"), Some(20_818..=20_818));
+        assert_eq!(
+            days("events_2026_12_28_to_2027_01_03"),
+            Some(20_815..=20_821)
+        );
+        for name in [
+            "events_default",
+            "events_2026_13",
+            "events_2026_02_29",
+            "events_2026_12_00",
+            "events_2026_12_1",
+            "events_2026_12_01_x",
+            "events_2026_12_to_2027_01",
+            "events_2026_12_01_to_2027_01",
+            "events_2026_12_02_to_2026_12_01",
+            "events_2026_12_02_to_2026_12_02",
+            "events_2026_01_01_to_2026_12_31",
+            "events2026_12",
+            "query_runs_2026_12",
+            "events_+026_12",
+        ] {
+            assert_eq!(days(name), None, "{name}");
+        }
     }
 }

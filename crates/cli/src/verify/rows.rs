@@ -428,7 +428,7 @@ impl<'a> TableReader<'a> {
             seen: Seen {
                 place: Place {
                     table: self.number,
-                    month: id.map_or(0, |id| ledger::month_of(id.as_u128())),
+                    day: id.map_or(0, |id| ledger::day_of(id.as_u128())),
                     seq,
                 },
                 id,

@@ -329,8 +329,8 @@ fn row_with_extreme_values_does_not_hide_other_rows() {
     postgres.psql(
         "ALTER TABLE audit.query_runs DROP CONSTRAINT query_runs_started_at_check, DROP CONSTRAINT query_runs_finished_at_check;
         ALTER TABLE audit.events DROP CONSTRAINT events_created_at_check;
-        ALTER TABLE audit_parts.query_runs_default DROP CONSTRAINT query_runs_default_month;
-        ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month",
+        ALTER TABLE audit_parts.query_runs_default DROP CONSTRAINT query_runs_default_time;
+        ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_time",
     );
     for (number, (column, value)) in [
         ("started_at", "'infinity'"),

@@ -440,7 +440,7 @@ const RENAMED: &[Case] = &[
         // Anybody may create a table that looks like a detached partition; nobody should be advised
         // to attach it.
         done: "CREATE TABLE public.events_2020_01 (LIKE audit_parts.events_MONTH INCLUDING ALL); ALTER TABLE public.events_2020_01 OWNER TO somebody;
-            ALTER TABLE public.events_2020_01 RENAME CONSTRAINT events_MONTH_month TO events_2020_01_month",
+            ALTER TABLE public.events_2020_01 RENAME CONSTRAINT events_MONTH_time TO events_2020_01_time",
         undone: By("DROP TABLE public.events_2020_01"),
         found: &[],
     },

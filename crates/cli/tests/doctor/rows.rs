@@ -82,7 +82,7 @@ fn doctor_completes_when_values_are_at_the_limits_of_their_range() {
             FOR c IN SELECT conname FROM pg_constraint WHERE conrelid = 'audit.events'::regclass AND contype = 'c' LOOP
                 EXECUTE format('ALTER TABLE audit.events DROP CONSTRAINT %I', c.conname);
             END LOOP; END$$;
-        ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_month;
+        ALTER TABLE audit_parts.events_default DROP CONSTRAINT events_default_time;
         INSERT INTO audit_parts.events_default (id, created_at, status, service_name, writer_id, seq, salt)
         VALUES (gen_random_uuid(), 'infinity', 'succeeded', 'billing', gen_random_uuid(), 1, '')",
     );

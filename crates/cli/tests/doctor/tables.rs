@@ -204,12 +204,12 @@ const PARTITIONS: &[Case] = &[
         found: &["problem partitions audit_parts.mine"],
     },
     Case {
-        done: "ALTER TABLE audit_parts.events_MONTH DROP CONSTRAINT events_MONTH_month",
+        done: "ALTER TABLE audit_parts.events_MONTH DROP CONSTRAINT events_MONTH_time",
         undone: AsAdvised,
         found: &["warning partitions audit_parts.events_MONTH"],
     },
     Case {
-        done: "ALTER TABLE audit_parts.events_MONTH DROP CONSTRAINT events_MONTH_month, ADD CONSTRAINT events_MONTH_month CHECK (created_at < '1999-01-01Z') NOT VALID",
+        done: "ALTER TABLE audit_parts.events_MONTH DROP CONSTRAINT events_MONTH_time, ADD CONSTRAINT events_MONTH_time CHECK (created_at < '1999-01-01Z') NOT VALID",
         undone: AsAdvised,
         found: &["problem partitions audit_parts.events_MONTH"],
     },

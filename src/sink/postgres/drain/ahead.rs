@@ -3,8 +3,8 @@
 //! Nothing waits for these partitions. Attaching one locks the default partition against everybody
 //! for a moment, so a transaction that reads for hours (`pg_dump`) would hold up the records, and
 //! the wait for it would hold up all other readers. After half a second the batches continue, and
-//! the attempt is repeated later. A batch whose month has no partition does wait: its rows in the
-//! default partition would keep the whole month there.
+//! the attempt is repeated later. A batch whose time has no partition does wait: its rows in the
+//! default partition would keep all of that time there.
 
 use std::time::{Duration, Instant};
 

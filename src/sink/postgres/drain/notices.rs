@@ -85,7 +85,7 @@ impl Notices {
             tracing::error!(
                 target: "tracing_audit",
                 rows,
-                "audit trail: rows went to a default partition, because their time is far ahead of the server's or more than a year old. Check the clock; `tracing-audit settle` moves them to their months"
+                "audit trail: rows went to a default partition, because their time is far ahead of the server's or more than a year old. Check the clock; `tracing-audit settle` moves them to partitions of their own"
             );
         });
     }

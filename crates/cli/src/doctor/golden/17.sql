@@ -706,18 +706,18 @@ DECLARE
     event  constant uuid := encode(set_byte(overlay(uuid_send(gen_random_uuid())
         PLACING substring(int8send(floor(extract(epoch FROM at) * 1000)::bigint) FROM 3) FROM 1 FOR 6),
         6, (get_byte(uuid_send(writer), 6) & 15) | 112), 'hex')::uuid;
-    leaf   text := 'events_' || to_char(at, 'YYYY_MM');
+    leaf   text;
 BEGIN
     -- Prepared, it would keep partitions from being removed for as long as nobody ends it.
     PERFORM audit.refuse_prepare();
     -- A partition that is made locks out readers until the transaction ends, which is for nobody to decide who may not make
-    -- one. In a trail that has no month yet there is nothing to read.
+    -- one. In a trail that has no partition yet there is nothing to read.
     IF pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
         OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default')
     THEN
         leaf := audit.ensure_partition('events', at);
-    ELSIF leaf NOT IN (SELECT audit.leaves('events')) THEN
-        leaf := 'events_default';
+    ELSE
+        leaf := coalesce((SELECT max(l.leaf) FROM audit.leaves_over('events', at, at) l WHERE l.is_leaf), 'events_default');
     END IF;
     INSERT INTO audit.batches (writer_id, first_seq, last_seq, records, dead_letters, first_id, last_id, service_name, library_version)
         VALUES (writer, 1, 1, '{"events": 1}', 0, event, event, 'postgres', 'sql');
@@ -820,8 +820,8 @@ UNION ALL
     activities.metadata
    FROM audit.activities
   WHERE (activities.action_type = 'approval'::text);
---@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer) void",null]
-CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone, attempts integer)
+--@ ["function","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","","f (parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone, attempts integer) void",null]
+CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone, attempts integer)
  RETURNS void
  LANGUAGE sql
  STRICT
@@ -829,7 +829,7 @@ CREATE OR REPLACE FUNCTION audit.attach_leaf(parent text, leaf text, month_start
 AS $function$
     SELECT audit.run_with_short_waits(format(
         'ALTER TABLE audit.%I ATTACH PARTITION audit_parts.%I FOR VALUES FROM (%L) TO (%L)',
-        parent, leaf, audit.id_at(month_start), audit.id_at(month_end)), attempts)
+        parent, leaf, audit.id_at(from_time), audit.id_at(to_time)), attempts)
 $function$
 ;
 --@ ["object","audit.attach_leaf(text,text,timestamp with time zone,timestamp with time zone,integer)","function","",null]
@@ -961,7 +961,7 @@ CREATE OR REPLACE FUNCTION audit.begin_change(target text, partition text)
 AS $function$
 DECLARE
     c       audit.change_context;
-    leaf    text;
+    at      timestamp;
     name    text;
     value   text;
     uuids   uuid[] := '{}';
@@ -975,9 +975,11 @@ BEGIN
     -- UUIDv7: the milliseconds, and then one number that counts up within the statement, so that the index grows at its end.
     c.id_head := lpad(to_hex(floor(extract(epoch FROM c.at) * 1000)::bigint), 12, '0') || '7' || substr(c.writer::text, 1, 3) || '8';
     c.id_tail := ('x' || '0' || substr(replace(c.writer::text, '-', ''), 18, 15))::bit(64)::bigint >> 5;
-    -- A month that nobody has written to has no partition; who may make one makes it.
-    leaf := to_char(c.at AT TIME ZONE 'UTC', '"events_"YYYY_MM');
-    IF to_regclass('audit_parts.' || leaf) IS NULL
+    -- A time that nobody has written to has no partition; who may make one makes it. A name takes less time than a look at all
+    -- that may hold it.
+    at := c.at AT TIME ZONE 'UTC';
+    IF to_regclass(to_char(at, '"audit_parts.events_"YYYY_MM')) IS NULL AND to_regclass(to_char(at, '"audit_parts.events_"YYYY_MM_DD')) IS NULL
+        AND NOT EXISTS (SELECT FROM audit.leaves_over('events', c.at, c.at))
         AND (pg_has_role(session_user, 'audit_writer', 'MEMBER') OR pg_has_role(session_user, 'audit_operator', 'MEMBER')
             OR NOT EXISTS (SELECT FROM audit.leaves('events') l WHERE l <> 'events_default'))
     THEN
@@ -1681,16 +1683,14 @@ DECLARE
     present  bigint;
     in_span  bigint;
     key      text;
-    month    timestamptz;
+    first    timestamptz;
+    last     timestamptz;
 BEGIN
     partitions := 0;
     records := 0;
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
-        FOR leaf IN SELECT audit.leaves(parent) LOOP
-            IF leaf ~ '_[0-9]{4}_[0-9]{2}$' THEN
-                month := to_timestamp(right(leaf, 7), 'YYYY_MM');
-                CONTINUE WHEN from_time >= month + interval '1 month' OR to_time <= month;
-            END IF;
+        FOR leaf, first, last IN SELECT l, s.from_time, s.to_time FROM audit.leaves(parent) l, audit.leaf_span(parent, l) s LOOP
+            CONTINUE WHEN from_time >= last OR to_time <= first;
             BEGIN
                 EXECUTE format(
                     'SELECT count(*), count(*) FILTER (WHERE %1$I >= $2 AND %1$I < $3),
@@ -1701,7 +1701,7 @@ BEGIN
                 -- It was removed meanwhile.
                 CONTINUE;
             END;
-            -- Of all tenants, a month stays with no record in it as well.
+            -- Of all tenants, a partition stays with no record in it as well.
             IF present > 0 OR tenant IS NULL AND leaf !~ '_default$' THEN
                 partitions := partitions + 1;
             END IF;
@@ -1748,6 +1748,18 @@ $function$
 ALTER FUNCTION audit.cut_value(text,integer) OWNER TO audit_maintainer;
 --@ ["privilege","audit.cut_value(text,integer)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.cut_value(text,integer) TO audit_maintainer;
+--@ ["function","audit.day_of(uuid)","","f (id uuid) integer",null]
+CREATE OR REPLACE FUNCTION audit.day_of(id uuid)
+ RETURNS integer
+ LANGUAGE sql
+ IMMUTABLE PARALLEL SAFE STRICT
+RETURN ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer
+;
+--@ ["object","audit.day_of(uuid)","function","",null]
+--@ ["owner","audit.day_of(uuid)","","",null]
+ALTER FUNCTION audit.day_of(uuid) OWNER TO audit_maintainer;
+--@ ["privilege","audit.day_of(uuid)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.day_of(uuid) TO audit_maintainer;
 --@ ["column","audit.dead_letters","created_at","","ALTER TABLE audit.dead_letters ALTER COLUMN created_at TYPE timestamp with time zone USING created_at::timestamp with time zone;"]
 ALTER TABLE audit.dead_letters ADD COLUMN created_at timestamp with time zone;
 --@ ["column","audit.dead_letters","frame","","ALTER TABLE audit.dead_letters ALTER COLUMN frame TYPE bytea USING frame::bytea;"]
@@ -1976,12 +1988,11 @@ CREATE OR REPLACE FUNCTION audit.ensure_partition(parent text, at timestamp with
  SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
-    month_start constant timestamptz := date_trunc('month', at);
-    month_end   constant timestamptz := date_trunc('month', at) + interval '1 month';
-    leaf        constant text := parent || '_' || to_char(date_trunc('month', at), 'YYYY_MM');
-    net         constant text := parent || '_default';
-    is_there    boolean;
-    is_in_net   boolean;
+    net       constant text := parent || '_default';
+    leaf      text;
+    is_leaf   boolean;
+    span      record;
+    is_in_net boolean;
 BEGIN
     IF audit.time_column(parent) IS NULL THEN
         RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
@@ -1990,26 +2001,25 @@ BEGIN
         RAISE EXCEPTION 'audit.%: no partition for a time outside the years 1970 to 9999', parent
             USING ERRCODE = 'datetime_field_overflow';
     END IF;
-    -- Not by to_regclass: that remembers what was not there, and what another session has made while
-    -- this one waits below would still not be there.
-    is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
-    IF NOT is_there THEN
+    SELECT l.leaf, l.is_leaf INTO leaf, is_leaf FROM audit.leaves_over(parent, at, at) l ORDER BY l.is_leaf DESC LIMIT 1;
+    IF leaf IS NULL THEN
         -- A clock that is wrong makes no partitions: its rows are kept in the default one. Each partition costs every
         -- reader some time, so nobody but an operator makes those of long ago.
-        IF month_start > now() + interval '2 months'
-            OR month_end <= now() - interval '1 year' AND NOT pg_has_role(session_user, 'audit_operator', 'MEMBER')
+        span := audit.free_span(parent, at);
+        IF span.from_time > now() + interval '2 months'
+            OR span.to_time <= now() - interval '1 year' AND NOT pg_has_role(session_user, 'audit_operator', 'MEMBER')
         THEN
             RETURN net;
         END IF;
         -- Writers that need the same partition at the same moment wait for each other here, and not for ever: where one is
         -- idle in its transaction, readings and holds are refused rather than hang.
         PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE', 4);
-        is_there := EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf);
+        SELECT l.leaf, l.is_leaf INTO leaf, is_leaf FROM audit.leaves_over(parent, at, at) l ORDER BY l.is_leaf DESC LIMIT 1;
     END IF;
-    IF is_there THEN
+    IF leaf IS NOT NULL THEN
         -- Rows written to a detached table would be missing from the trail; rows written to another owner's table
         -- would be under that owner's control.
-        IF leaf NOT IN (SELECT audit.leaves(parent)) THEN
+        IF NOT is_leaf THEN
             RAISE EXCEPTION 'audit_parts.%: not a partition of audit.% (any more)', leaf, parent
                 USING ERRCODE = 'object_not_in_prerequisite_state',
                 HINT = 'Attach it again, as a table of audit_owner, or rename it so that a new partition can be made.';
@@ -2020,15 +2030,18 @@ BEGIN
         RAISE EXCEPTION 'audit_parts.%: not the default partition of audit.%', net, parent
             USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
-    -- A month that has rows in the default partition already stays there until they are settled.
+    -- By what others have made, and by the interval that somebody has set, before the lock was free.
+    span := audit.free_span(parent, at);
+    -- A time that has rows in the default partition already stays there until they are settled.
     EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE id >= $1 AND id < $2)', net)
-        INTO is_in_net USING audit.id_at(month_start), audit.id_at(month_end);
+        INTO is_in_net USING audit.id_at(span.from_time), audit.id_at(span.to_time);
     IF is_in_net THEN
         RETURN net;
     END IF;
-    PERFORM audit.make_leaf(parent, leaf, month_start, month_end);
+    leaf := audit.leaf_name(parent, span.from_time, span.to_time);
+    PERFORM audit.make_leaf(parent, leaf, span.from_time, span.to_time);
     -- One attempt only: the caller runs this in a transaction of its own and retries.
-    PERFORM audit.attach_leaf(parent, leaf, month_start, month_end, 1);
+    PERFORM audit.attach_leaf(parent, leaf, span.from_time, span.to_time, 1);
     RETURN leaf;
 END
 $function$
@@ -2704,6 +2717,34 @@ GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_operator;
 GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_writer;
 --@ ["privilege","audit.forget_tracking(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.forget_tracking(regclass) TO audit_maintainer;
+--@ ["function","audit.free_span(text,timestamp with time zone)","","f (parent text, at timestamp with time zone, OUT from_time timestamp with time zone, OUT to_time timestamp with time zone) record",null]
+CREATE OR REPLACE FUNCTION audit.free_span(parent text, at timestamp with time zone, OUT from_time timestamp with time zone, OUT to_time timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ STABLE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    every  constant text := audit.partition_interval(parent);
+    before timestamptz;
+    after  timestamptz;
+BEGIN
+    from_time := date_trunc(every, at);
+    to_time := from_time + ('1 ' || every)::interval;
+    SELECT max(l.to_time) FILTER (WHERE l.to_time <= at), min(l.from_time) FILTER (WHERE l.from_time > at) INTO before, after
+        FROM audit.leaves_over(parent, from_time, to_time) l;
+    -- No id is earlier than 1970.
+    from_time := greatest(from_time, before, '1970-01-01 00:00+00');
+    to_time := least(to_time, after);
+END
+$function$
+;
+--@ ["object","audit.free_span(text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.free_span(text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.free_span(text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.free_span(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.free_span(text,timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.give_to_owner(regclass)","","f (target regclass) void",null]
 CREATE OR REPLACE FUNCTION audit.give_to_owner(target regclass)
  RETURNS void
@@ -2742,21 +2783,22 @@ DECLARE
     of_batch constant text := 'b.records ? %L AND r.id BETWEEN b.first_id AND b.last_id AND r.writer_id = b.writer_id AND r.seq BETWEEN b.first_seq AND b.last_seq';
     chosen   constant text := 'SELECT b.writer_id, b.first_seq, b.last_seq, b.records, b.dead_letters, b.first_id, b.last_id FROM unnest($1, $2) k (writer_id, first_seq)
         JOIN audit.batches b ON b.writer_id = k.writer_id AND b.first_seq = k.first_seq
-        WHERE coalesce(audit.month_of(b.last_id) - audit.month_of(b.first_id), 0) <= 1 OR NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)';
+        WHERE coalesce(audit.day_of(b.last_id) - audit.day_of(b.first_id), 0) <= 61 OR NOT EXISTS (SELECT FROM audit.writers w WHERE w.writer_id = b.writer_id)';
     first    integer;
     last     integer;
     parents  text[];
     queries  text;
 BEGIN
-    EXECUTE format('SELECT min(audit.month_of(b.first_id)), max(audit.month_of(b.last_id)), ARRAY[%s] FROM (%s) b',
+    EXECUTE format('SELECT min(audit.day_of(b.first_id)), max(audit.day_of(b.last_id)), ARRAY[%s] FROM (%s) b',
             (SELECT string_agg(format('CASE WHEN bool_or(b.records ? %L) THEN %L END', t, t), ', ') FROM unnest(audit.record_tables()) t), chosen)
         INTO first, last, parents USING writers, firsts;
     SELECT string_agg(audit.leaves_query(parent, leaf, format(of_batch, parent)), ' UNION ALL ') INTO queries
-    FROM unnest(audit.record_tables()) parent, audit.leaves(parent) leaf
-    WHERE parent = ANY (parents)
-        AND (leaf !~ '_[0-9]{4}_[0-9]{2}$' OR substring(leaf FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(leaf, 2)::integer - 1 BETWEEN first AND last);
+    FROM unnest(audit.record_tables()) parent, LATERAL (
+        SELECT l.leaf FROM audit.leaves_over(parent, to_timestamp(first * 86400.0), to_timestamp(last * 86400.0)) l WHERE l.is_leaf
+        UNION ALL SELECT l FROM audit.leaves(parent) l WHERE l = parent || '_default') of_days (leaf)
+    WHERE parent = ANY (parents);
     queries := concat_ws(' UNION ALL ', queries,
-        'SELECT 1000 AS place, 0 AS month, d.seq, d.record_id AS id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) AS leaf_hash FROM (
+        'SELECT 1000 AS place, 0 AS day, d.seq, d.record_id AS id, d.writer_id, d.content_hash, sha256(d.core || d.content_hash) AS leaf_hash FROM (
             SELECT r.seq, r.record_id, r.writer_id, ''\x0001''::bytea || audit.text_image(''dead_letters'') || audit.image(uuid_send(r.writer_id)) || audit.image(int8send(r.seq))
                     || audit.image(uuid_send(r.record_id)) || audit.text_image(r.kind) || audit.text_image(r.sqlstate) AS core,
                 sha256(audit.image(r.salt) || audit.text_image(r.reason) || audit.image(r.frame)) AS content_hash
@@ -2770,7 +2812,7 @@ BEGIN
                  string_agg(substring(h.leaf_hash FROM 1 FOR 4) || substring(h.content_hash FROM 1 FOR 4), '''' ORDER BY h.number) AS fingerprints
              FROM (
                  SELECT b.writer_id, b.first_seq, b.last_seq, l.leaf_hash, l.content_hash,
-                     row_number() OVER (PARTITION BY b.writer_id, b.first_seq ORDER BY l.place, l.month, l.seq, l.id) - 1 AS number
+                     row_number() OVER (PARTITION BY b.writer_id, b.first_seq ORDER BY l.place, l.day, l.seq, l.id) - 1 AS number
                  FROM (%s) b, LATERAL (%s) l) h
              GROUP BY 1, 2, 3, 4) p
          GROUP BY p.writer_id, p.first_seq, p.last_seq HAVING sum(p.rows) = p.last_seq - p.first_seq + 1', chosen, queries)
@@ -2783,8 +2825,8 @@ $function$
 ALTER FUNCTION audit.hash_batches(uuid[],bigint[]) OWNER TO audit_maintainer;
 --@ ["privilege","audit.hash_batches(uuid[],bigint[])","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.hash_batches(uuid[],bigint[]) TO audit_maintainer;
---@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, month_start timestamp with time zone, month_end timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
-CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with time zone, month_end timestamp with time zone)
+--@ ["function","audit.held(text,timestamp with time zone,timestamp with time zone)","","f (parent text, from_time timestamp with time zone, to_time timestamp with time zone) TABLE(id uuid, tenant_id uuid)",null]
+CREATE OR REPLACE FUNCTION audit.held(parent text, from_time timestamp with time zone, to_time timestamp with time zone)
  RETURNS TABLE(id uuid, tenant_id uuid)
  LANGUAGE sql
  STABLE SECURITY DEFINER
@@ -2794,7 +2836,7 @@ CREATE OR REPLACE FUNCTION audit.held(parent text, month_start timestamp with ti
  SET default_table_access_method TO 'heap'
 AS $function$
     SELECT h.id, h.tenant_id FROM audit.legal_holds h
-    WHERE h.from_time < month_end AND h.to_time > month_start AND (h.kinds IS NULL OR parent = ANY (h.kinds))
+    WHERE h.from_time < held.to_time AND h.to_time > held.from_time AND (h.kinds IS NULL OR parent = ANY (h.kinds))
         AND NOT EXISTS (SELECT FROM audit.legal_hold_lifts l WHERE l.hold_id = h.id)
     ORDER BY h.placed_at, h.id
 $function$
@@ -2951,6 +2993,43 @@ $function$
 ALTER FUNCTION audit.keep_no_statistics(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.keep_no_statistics(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.keep_no_statistics(regclass) TO audit_maintainer;
+--@ ["function","audit.lacking_partitions()","","f () TABLE(parent text, from_time timestamp with time zone)",null]
+CREATE OR REPLACE FUNCTION audit.lacking_partitions()
+ RETURNS TABLE(parent text, from_time timestamp with time zone)
+ LANGUAGE plpgsql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    ends timestamptz;
+BEGIN
+    FOREACH parent IN ARRAY audit.record_tables() LOOP
+        from_time := date_trunc('day', now());
+        WHILE from_time < date_trunc('month', now()) + interval '2 months' LOOP
+            ends := (SELECT max(l.to_time) FROM audit.leaves_over(parent, from_time, from_time) l WHERE l.is_leaf);
+            IF ends IS NULL THEN
+                ends := (SELECT s.to_time FROM audit.free_span(parent, from_time) s);
+                RETURN NEXT;
+            END IF;
+            from_time := ends;
+        END LOOP;
+    END LOOP;
+END
+$function$
+;
+--@ ["object","audit.lacking_partitions()","function","",null]
+--@ ["owner","audit.lacking_partitions()","","",null]
+ALTER FUNCTION audit.lacking_partitions() OWNER TO audit_maintainer;
+--@ ["privilege","audit.lacking_partitions()","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lacking_partitions() TO audit_operator;
+--@ ["privilege","audit.lacking_partitions()","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lacking_partitions() TO audit_writer;
+--@ ["privilege","audit.lacking_partitions()","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.lacking_partitions() TO audit_maintainer;
 --@ ["function","audit.layout_of(oid)","","f (relation oid, OUT names text, OUT types text) record",null]
 CREATE OR REPLACE FUNCTION audit.layout_of(relation oid, OUT names text, OUT types text)
  RETURNS record
@@ -2995,6 +3074,59 @@ $function$
 ALTER FUNCTION audit.leaf_columns(text,boolean) OWNER TO audit_maintainer;
 --@ ["privilege","audit.leaf_columns(text,boolean)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.leaf_columns(text,boolean) TO audit_maintainer;
+--@ ["function","audit.leaf_name(text,timestamp with time zone,timestamp with time zone)","","f (parent text, from_time timestamp with time zone, to_time timestamp with time zone) text",null]
+CREATE OR REPLACE FUNCTION audit.leaf_name(parent text, from_time timestamp with time zone, to_time timestamp with time zone)
+ RETURNS text
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+BEGIN
+    RETURN parent || CASE
+        WHEN from_time = date_trunc('month', from_time) AND to_time = from_time + interval '1 month' THEN to_char(from_time, '_YYYY_MM')
+        WHEN to_time = from_time + interval '1 day' THEN to_char(from_time, '_YYYY_MM_DD')
+        ELSE to_char(from_time, '_YYYY_MM_DD') || to_char(to_time - interval '1 day', '"_to_"YYYY_MM_DD') END;
+END
+$function$
+;
+--@ ["object","audit.leaf_name(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.leaf_name(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.leaf_name(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaf_name(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaf_name(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
+--@ ["function","audit.leaf_span(text,text)","","f (parent text, leaf text, OUT from_time timestamp with time zone, OUT to_time timestamp with time zone) record",null]
+CREATE OR REPLACE FUNCTION audit.leaf_span(parent text, leaf text, OUT from_time timestamp with time zone, OUT to_time timestamp with time zone)
+ RETURNS record
+ LANGUAGE plpgsql
+ IMMUTABLE PARALLEL SAFE STRICT
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+DECLARE
+    d constant text[] := regexp_match(leaf, concat('^', parent,
+        '_(19[7-9][0-9]|[2-9][0-9]{3})_(0[1-9]|1[0-2])(?:_([0-3][0-9])(?:_to_(19[7-9][0-9]|[2-9][0-9]{3})_(0[1-9]|1[0-2])_([0-3][0-9]))?)?$'));
+BEGIN
+    from_time := make_timestamptz(d[1]::integer, d[2]::integer, 1, 0, 0, 0);
+    IF d[3] IS NULL THEN
+        to_time := from_time + interval '1 month';
+    ELSE
+        -- No day of a month is invalid here: one that the month does not have makes another name.
+        from_time := from_time + make_interval(days => d[3]::integer - 1);
+        to_time := coalesce(make_timestamptz(d[4]::integer, d[5]::integer, 1, 0, 0, 0) + make_interval(days => d[6]::integer), from_time + interval '1 day');
+    END IF;
+    IF to_time <= from_time OR audit.leaf_name(parent, from_time, to_time) <> leaf THEN
+        from_time := NULL;
+        to_time := NULL;
+    END IF;
+END
+$function$
+;
+--@ ["object","audit.leaf_span(text,text)","function","",null]
+--@ ["owner","audit.leaf_span(text,text)","","",null]
+ALTER FUNCTION audit.leaf_span(text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaf_span(text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaf_span(text,text) TO audit_maintainer;
 --@ ["function","audit.least_age()","","f () interval",null]
 CREATE OR REPLACE FUNCTION audit.least_age()
  RETURNS interval
@@ -3005,7 +3137,7 @@ CREATE OR REPLACE FUNCTION audit.least_age()
  SET default_tablespace TO ''
  SET default_table_access_method TO 'heap'
 AS $function$
-    SELECT coalesce((SELECT s.least_age FROM audit.settings s ORDER BY s.id DESC LIMIT 1), interval '30 days')
+    SELECT coalesce((SELECT s.least_age FROM audit.settings s WHERE s.least_age IS NOT NULL ORDER BY s.id DESC LIMIT 1), interval '30 days')
 $function$
 ;
 --@ ["object","audit.least_age()","function","",null]
@@ -3035,8 +3167,8 @@ $function$
 ALTER FUNCTION audit.leaves(text) OWNER TO audit_maintainer;
 --@ ["privilege","audit.leaves(text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.leaves(text) TO audit_maintainer;
---@ ["function","audit.leaves_before(integer,integer,uuid,bigint)","","f (place integer, month integer, writer uuid, batch bigint) bigint",null]
-CREATE OR REPLACE FUNCTION audit.leaves_before(place integer, month integer, writer uuid, batch bigint)
+--@ ["function","audit.leaves_before(integer,integer,uuid,bigint)","","f (place integer, day integer, writer uuid, batch bigint) bigint",null]
+CREATE OR REPLACE FUNCTION audit.leaves_before(place integer, day integer, writer uuid, batch bigint)
  RETURNS bigint
  LANGUAGE plpgsql
  STABLE STRICT
@@ -3051,14 +3183,16 @@ DECLARE
 BEGIN
     SELECT * INTO b FROM audit.batches a WHERE a.writer_id = writer AND a.first_seq = batch;
     before := (SELECT coalesce(sum((b.records ->> t)::bigint), 0) FROM unnest((audit.record_tables())[1:place - 1]) t);
-    IF audit.month_of(b.first_id) < month THEN
-        FOR leaf IN SELECT audit.leaves(parent) LOOP
-            EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.month_of(r.id) < $6', leaf)
-                INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, month;
+    IF audit.day_of(b.first_id) < day THEN
+        FOR leaf IN SELECT l.leaf FROM audit.leaves_over(parent, to_timestamp(audit.day_of(b.first_id) * 86400.0), to_timestamp(day * 86400.0)) l WHERE l.is_leaf
+            UNION ALL SELECT l FROM audit.leaves(parent) l WHERE l = parent || '_default'
+        LOOP
+            EXECUTE format('SELECT count(*) FROM audit_parts.%I r WHERE r.id BETWEEN $1 AND $2 AND r.writer_id = $3 AND r.seq BETWEEN $4 AND $5 AND audit.day_of(r.id) < $6', leaf)
+                INTO part USING b.first_id, b.last_id, writer, b.first_seq, b.last_seq, day;
             before := before + part;
         END LOOP;
-        before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent
-            AND substring(r.partition FROM '_([0-9]{4})_[0-9]{2}$')::integer * 12 + right(r.partition, 2)::integer - 1 < month);
+        before := before + (SELECT coalesce(sum(r.rows), 0) FROM audit.removals r, audit.leaf_span(r.parent, r.partition) s
+            WHERE r.writer_id = writer AND r.batch = leaves_before.batch AND r.parent = leaves_before.parent AND s.to_time <= to_timestamp(day * 86400.0));
     END IF;
     RETURN before;
 END
@@ -3069,6 +3203,30 @@ $function$
 ALTER FUNCTION audit.leaves_before(integer,integer,uuid,bigint) OWNER TO audit_maintainer;
 --@ ["privilege","audit.leaves_before(integer,integer,uuid,bigint)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.leaves_before(integer,integer,uuid,bigint) TO audit_maintainer;
+--@ ["function","audit.leaves_over(text,timestamp with time zone,timestamp with time zone)","","f (parent text, first_time timestamp with time zone, last_time timestamp with time zone) TABLE(leaf text, from_time timestamp with time zone, to_time timestamp with time zone, is_leaf boolean)",null]
+CREATE OR REPLACE FUNCTION audit.leaves_over(parent text, first_time timestamp with time zone, last_time timestamp with time zone)
+ RETURNS TABLE(leaf text, from_time timestamp with time zone, to_time timestamp with time zone, is_leaf boolean)
+ LANGUAGE sql
+ STABLE
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET "TimeZone" TO 'UTC'
+AS $function$
+    SELECT c.relname::text, s.from_time, s.to_time, c.relkind = 'r' AND c.relowner = 'audit_owner'::regrole AND EXISTS (
+        SELECT FROM pg_inherits i JOIN pg_class p ON p.oid = i.inhparent
+        WHERE i.inhrelid = c.oid AND NOT i.inhdetachpending AND p.relnamespace = 'audit'::regnamespace AND p.relname = parent)
+    FROM pg_class c, LATERAL audit.leaf_span(parent, c.relname::text) s
+    -- By the index on names; no partition is of more than a month.
+    WHERE c.relnamespace = 'audit_parts'::regnamespace AND s.to_time > first_time AND s.from_time <= last_time
+        AND c.relname >= (parent || to_char(first_time - interval '31 days', '_YYYY_MM'))::name
+        AND c.relname <= (parent || to_char(least(last_time, '9999-12-31 00:00+00'), '_YYYY_MM_DD"_to_9"'))::name
+    ORDER BY s.from_time, 1
+$function$
+;
+--@ ["object","audit.leaves_over(text,timestamp with time zone,timestamp with time zone)","function","",null]
+--@ ["owner","audit.leaves_over(text,timestamp with time zone,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.leaves_over(text,timestamp with time zone,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.leaves_over(text,timestamp with time zone,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.leaves_over(text,timestamp with time zone,timestamp with time zone) TO audit_maintainer;
 --@ ["function","audit.leaves_query(text,text,text)","","f (parent text, leaf text, condition text) text",null]
 CREATE OR REPLACE FUNCTION audit.leaves_query(parent text, leaf text, condition text)
  RETURNS text
@@ -3078,8 +3236,8 @@ CREATE OR REPLACE FUNCTION audit.leaves_query(parent text, leaf text, condition 
  SET standard_conforming_strings TO 'on'
 AS $function$
     SELECT format(
-        'SELECT %s AS place, h.month, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
-            SELECT r.id, r.writer_id, r.seq, audit.month_of(r.id) AS month, ''\x0001''::bytea || audit.text_image(%L) || %s AS core,
+        'SELECT %s AS place, h.day, h.seq, h.id, h.writer_id, h.content_hash, sha256(h.core || h.content_hash) AS leaf_hash FROM (
+            SELECT r.id, r.writer_id, r.seq, audit.day_of(r.id) AS day, ''\x0001''::bytea || audit.text_image(%L) || %s AS core,
                 -- What was erased is proven by the hash that it had.
                 coalesce((SELECT e.content_hash FROM audit.erasures e WHERE e.id = r.id AND e.writer_id = r.writer_id AND e.seq = r.seq ORDER BY e.number LIMIT 1), sha256(%s)) AS content_hash
             FROM audit_parts.%I r WHERE %s OFFSET 0) h',
@@ -3661,8 +3819,8 @@ $function$
 ALTER FUNCTION audit.make_append_only(regclass) OWNER TO audit_maintainer;
 --@ ["privilege","audit.make_append_only(regclass)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.make_append_only(regclass) TO audit_maintainer;
---@ ["function","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) void",null]
-CREATE OR REPLACE FUNCTION audit.make_leaf(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
+--@ ["function","audit.make_leaf(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone) void",null]
+CREATE OR REPLACE FUNCTION audit.make_leaf(parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone)
  RETURNS void
  LANGUAGE plpgsql
  STRICT
@@ -3678,7 +3836,7 @@ BEGIN
     -- Lets a query by time skip the partition although it is partitioned by id.
     EXECUTE format(
         'ALTER TABLE audit_parts.%I ADD CONSTRAINT %I CHECK (%I >= %L AND %I < %L)',
-        leaf, leaf || '_month', audit.time_column(parent), month_start, audit.time_column(parent), month_end);
+        leaf, leaf || '_time', audit.time_column(parent), from_time, audit.time_column(parent), to_time);
     PERFORM audit.make_leaf_safe(format('audit_parts.%I', leaf)::regclass);
 END
 $function$
@@ -3699,12 +3857,12 @@ DECLARE
     grantee oid;
     net     text := (SELECT relname FROM pg_class WHERE oid = leaf AND relname LIKE '%\_default');
 BEGIN
-    -- The id and the time are of one month, as in a month's own table: else the month could never be settled.
+    -- The id and the time are of one day, as in a partition for any interval: else the row could never be settled.
     IF net IS NOT NULL THEN
         EXECUTE format(
-            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (date_trunc(''month'', %I AT TIME ZONE ''UTC'') = date_trunc(''month'',
+            'ALTER TABLE %s ADD CONSTRAINT %I CHECK (date_trunc(''day'', %I AT TIME ZONE ''UTC'') = date_trunc(''day'',
                 to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000) AT TIME ZONE ''UTC''))',
-            leaf, net || '_month', audit.time_column(left(net, -8)));
+            leaf, net || '_time', audit.time_column(left(net, -8)));
     END IF;
     -- What default privileges of any kind have given to others; it belongs to whoever has made it just now.
     FOR grantee IN SELECT DISTINCT a.grantee FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = leaf AND a.grantee <> c.relowner LOOP
@@ -3986,18 +4144,6 @@ CREATE OR REPLACE VIEW audit.model_usage WITH (security_invoker = true) AS
                   WHERE (activities.action_type = 'llm_call'::text)) r
           WHERE ((r.id >= audit.id_at(b.day)) AND (r.id < audit.id_at((b.day + '24:00:00'::interval))))
           GROUP BY r.tenant_id, r.model_name, r.provider, r.prompt_template_name, r.prompt_template_version) m;
---@ ["function","audit.month_of(uuid)","","f (id uuid) integer",null]
-CREATE OR REPLACE FUNCTION audit.month_of(id uuid)
- RETURNS integer
- LANGUAGE sql
- IMMUTABLE PARALLEL SAFE STRICT
-RETURN ((((date_part('year'::text, ('1970-01-01'::date + ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer)) * (12)::double precision) + date_part('month'::text, ('1970-01-01'::date + ((((('x'::text || encode(SUBSTRING(uuid_send(id) FROM 1 FOR 6), 'hex'::text)))::bit(48))::bigint / 86400000))::integer))) - (1)::double precision))::integer
-;
---@ ["object","audit.month_of(uuid)","function","",null]
---@ ["owner","audit.month_of(uuid)","","",null]
-ALTER FUNCTION audit.month_of(uuid) OWNER TO audit_maintainer;
---@ ["privilege","audit.month_of(uuid)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.month_of(uuid) TO audit_maintainer;
 --@ ["function","audit.moved_expression(bigint,oid)","","f (tracking bigint, relation oid) text",null]
 CREATE OR REPLACE FUNCTION audit.moved_expression(tracking bigint, relation oid)
  RETURNS text
@@ -4087,8 +4233,8 @@ GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_auditor;
 GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_reader;
 --@ ["privilege","audit.number_of(jsonb)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.number_of(jsonb) TO audit_maintainer;
---@ ["function","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone) text[]",null]
-CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, month_start timestamp with time zone, month_end timestamp with time zone)
+--@ ["function","audit.obstacles(text,text,timestamp with time zone,timestamp with time zone)","","f (parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone) text[]",null]
+CREATE OR REPLACE FUNCTION audit.obstacles(parent text, leaf text, from_time timestamp with time zone, to_time timestamp with time zone)
  RETURNS text[]
  LANGUAGE plpgsql
  STRICT SECURITY DEFINER
@@ -4103,7 +4249,7 @@ DECLARE
     is_there boolean;
     strays   bigint;
 BEGIN
-    FOR hold IN SELECT h.id, h.tenant_id FROM audit.held(parent, month_start, month_end) h LOOP
+    FOR hold IN SELECT h.id, h.tenant_id FROM audit.held(parent, from_time, to_time) h LOOP
         is_there := true;
         IF hold.tenant_id IS NOT NULL THEN
             EXECUTE format('SELECT EXISTS (SELECT FROM audit_parts.%I WHERE tenant_id = $1)', leaf) INTO is_there USING hold.tenant_id;
@@ -4112,11 +4258,11 @@ BEGIN
             against := against || format('held by the legal hold %s', hold.id);
         END IF;
     END LOOP;
-    -- Its month is in its name, which a superuser can change.
+    -- Its time is in its name, which a superuser can change.
     EXECUTE format('SELECT count(*) FROM audit_parts.%1$I WHERE %2$I < $1 OR %2$I >= $2 OR id < $3 OR id >= $4', leaf, audit.time_column(parent))
-        INTO strays USING month_start, month_end, audit.id_at(month_start), audit.id_at(month_end);
+        INTO strays USING from_time, to_time, audit.id_at(from_time), audit.id_at(to_time);
     IF strays > 0 THEN
-        against := against || format('%s rows are not of the month that its name says', strays);
+        against := against || format('%s rows are not of the time that its name says', strays);
     END IF;
     RETURN against || ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass)) || ARRAY(SELECT audit.depending(leaf));
 END
@@ -4198,6 +4344,30 @@ GRANT EXECUTE ON ROUTINE audit.order_changes(text[],jsonb[],text[],bigint[]) TO 
 GRANT EXECUTE ON ROUTINE audit.order_changes(text[],jsonb[],text[],bigint[]) TO audit_reader;
 --@ ["privilege","audit.order_changes(text[],jsonb[],text[],bigint[])","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.order_changes(text[],jsonb[],text[],bigint[]) TO audit_maintainer;
+--@ ["function","audit.partition_interval(text)","","f (parent text) text",null]
+CREATE OR REPLACE FUNCTION audit.partition_interval(parent text)
+ RETURNS text
+ LANGUAGE sql
+ STABLE SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+    SELECT coalesce((SELECT s.partition_interval FROM audit.settings s WHERE s.of_table = parent ORDER BY s.id DESC LIMIT 1), 'month')
+$function$
+;
+--@ ["object","audit.partition_interval(text)","function","",null]
+--@ ["owner","audit.partition_interval(text)","","",null]
+ALTER FUNCTION audit.partition_interval(text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.partition_interval(text)","[\"audit_auditor\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.partition_interval(text) TO audit_auditor;
+--@ ["privilege","audit.partition_interval(text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.partition_interval(text) TO audit_operator;
+--@ ["privilege","audit.partition_interval(text)","[\"audit_writer\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.partition_interval(text) TO audit_writer;
+--@ ["privilege","audit.partition_interval(text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.partition_interval(text) TO audit_maintainer;
 --@ ["forced row security","audit.partition_lock","","",null]
 ALTER TABLE audit.partition_lock NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit.partition_lock","","",null]
@@ -4309,10 +4479,7 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value';
     END IF;
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
-        FOR leaf IN SELECT l FROM audit.leaves(parent) l WHERE l ~ '_[0-9]{4}_[0-9]{2}$' LOOP
-            from_time := to_timestamp(right(leaf, 7), 'YYYY_MM');
-            to_time := from_time + interval '1 month';
-            CONTINUE WHEN to_time > young;
+        FOR leaf, from_time, to_time IN SELECT l, s.from_time, s.to_time FROM audit.leaves(parent) l, audit.leaf_span(parent, l) s WHERE s.to_time <= young LOOP
             partition := leaf;
             BEGIN
                 EXECUTE format('SELECT count(*) FROM audit_parts.%I', leaf) INTO rows;
@@ -4348,28 +4515,31 @@ CREATE OR REPLACE FUNCTION audit.plan_settling(kinds text[] DEFAULT NULL::text[]
 AS $function$
 DECLARE
     strays bigint;
+    other  text;
 BEGIN
     FOREACH parent IN ARRAY audit.check_kinds(kinds) LOOP
         CONTINUE WHEN parent || '_default' NOT IN (SELECT audit.leaves(parent));
         FOR from_time, to_time, rows, strays IN EXECUTE format(
-            'SELECT month, month + interval ''1 month'', count(*), count(*) FILTER (WHERE %1$I < month OR %1$I >= month + interval ''1 month'')
-             FROM (SELECT %1$I, date_trunc(''month'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS month
-                 FROM audit_parts.%2$I) d
-             GROUP BY month ORDER BY month', audit.time_column(parent), parent || '_default')
+            'SELECT s.from_time, s.to_time, sum(d.rows)::bigint, sum(d.strays)::bigint
+             FROM (
+                 SELECT d.day, count(*) AS rows, count(*) FILTER (WHERE d.%1$I < d.day OR d.%1$I >= d.day + interval ''1 day'') AS strays
+                 FROM (SELECT %1$I, date_trunc(''day'', to_timestamp((''x'' || translate(left(id::text, 13), ''-'', ''''))::bit(48)::bigint / 1000)) AS day FROM audit_parts.%2$I) d
+                 GROUP BY d.day) d, audit.free_span(%3$L, d.day) s
+             GROUP BY s.from_time, s.to_time ORDER BY s.from_time', audit.time_column(parent), parent || '_default', parent)
         LOOP
-            partition := parent || '_' || to_char(from_time, 'YYYY_MM');
+            partition := audit.leaf_name(parent, from_time, to_time);
             -- Also to the default partition alone: rows leave it by a DELETE.
             obstacles := ARRAY(SELECT audit.referring(format('audit.%I', parent)::regclass))
                 || ARRAY(SELECT audit.referring(format('audit_parts.%I', parent || '_default')::regclass));
             IF from_time > now() + interval '2 months' THEN
-                obstacles := obstacles || 'its month is more than two months ahead'::text;
+                obstacles := obstacles || 'its time is more than two months ahead'::text;
             END IF;
             IF strays > 0 THEN
-                obstacles := obstacles || format('%s of the rows have a time that is not of the month of their id', strays);
+                obstacles := obstacles || format('%s of the rows have a time that is not of the day of their id', strays);
             END IF;
-            IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = partition) THEN
-                obstacles := obstacles || format('audit_parts.%I is there, and no partition', partition);
-            END IF;
+            FOR other IN SELECT l.leaf FROM audit.leaves_over(parent, from_time, to_time) l WHERE l.from_time < plan_settling.to_time LOOP
+                obstacles := obstacles || format('audit_parts.%I is there, and no partition', other);
+            END LOOP;
             RETURN NEXT;
         END LOOP;
     END LOOP;
@@ -5244,7 +5414,7 @@ CREATE OR REPLACE FUNCTION audit.remove_partition(leaf text, keep interval)
  SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
-    parent    constant text := left(leaf, -8);
+    parent    constant text := (SELECT t FROM unnest(audit.record_tables()) t, audit.leaf_span(t, leaf) s WHERE s.to_time IS NOT NULL);
     plan      record;
     batches   bigint;
     hashed    bytea;
@@ -5254,13 +5424,11 @@ DECLARE
     at        timestamptz;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
-    IF leaf !~ '^[a-z_]+_[0-9]{4}_[0-9]{2}$' OR audit.time_column(parent) IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
-        IF EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf)
-            AND leaf ~ '_[0-9]{4}_[0-9]{2}$'
-        THEN
+    IF parent IS NULL OR leaf NOT IN (SELECT audit.leaves(parent)) THEN
+        IF parent IS NOT NULL AND EXISTS (SELECT FROM pg_class WHERE relnamespace = 'audit_parts'::regnamespace AND relname = leaf) THEN
             RAISE EXCEPTION 'audit_parts.%: not a partition of the trail (any more)', leaf USING ERRCODE = 'object_not_in_prerequisite_state';
         END IF;
-        RAISE EXCEPTION 'audit_parts.%: no monthly partition', left(leaf, 64) USING ERRCODE = 'undefined_table';
+        RAISE EXCEPTION 'audit_parts.%: no partition of a month, a week or a day', left(leaf, 64) USING ERRCODE = 'undefined_table';
     END IF;
     -- No hold is placed, and no row added, from here on; readers go on reading.
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.legal_holds, audit.legal_hold_lifts, audit.settings IN SHARE MODE');
@@ -5288,7 +5456,7 @@ BEGIN
          SELECT $1, $2, g.writer_id, g.first_seq, g.last_seq, g.rows, sha256(g.hashes), g.batch, g.from_leaf, audit.tree_cover(g.hashes, g.from_leaf), $3, session_user
          FROM (
              SELECT h.writer_id, b.first_seq AS batch, min(h.seq) AS first_seq, max(h.seq) AS last_seq, count(*) AS rows,
-                 string_agg(h.leaf_hash, '''' ORDER BY h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.month), h.writer_id, b.first_seq) AS from_leaf
+                 string_agg(h.leaf_hash, '''' ORDER BY h.seq, h.id) AS hashes, audit.leaves_before(min(h.place), min(h.day), h.writer_id, b.first_seq) AS from_leaf
              FROM (%s) h LEFT JOIN LATERAL (
                  SELECT b.first_seq FROM audit.batches b WHERE b.writer_id = h.writer_id AND b.first_seq <= h.seq ORDER BY b.first_seq DESC LIMIT 1) b ON true
              GROUP BY h.writer_id, b.first_seq) g', audit.leaves_query(parent, leaf, 'true')) USING leaf, plan.parent, at;
@@ -6029,6 +6197,43 @@ ALTER FUNCTION audit.set_least_age(interval,text) OWNER TO audit_maintainer;
 GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_auditor;
 --@ ["privilege","audit.set_least_age(interval,text)","[null, \"EXECUTE\", \"\"]","",null]
 GRANT EXECUTE ON ROUTINE audit.set_least_age(interval,text) TO audit_maintainer;
+--@ ["function","audit.set_partition_interval(text,text,text)","","f (parent text, every text, reason text) uuid",null]
+CREATE OR REPLACE FUNCTION audit.set_partition_interval(parent text, every text, reason text)
+ RETURNS uuid
+ LANGUAGE plpgsql
+ SECURITY DEFINER
+ SET search_path TO 'pg_catalog', 'pg_temp'
+ SET row_security TO 'on'
+ SET default_tablespace TO ''
+ SET default_table_access_method TO 'heap'
+AS $function$
+DECLARE
+    before text;
+    hashed bytea;
+BEGIN
+    PERFORM audit.check_text('the reason of a change', reason, 4096);
+    IF audit.time_column(parent) IS NULL THEN
+        RAISE EXCEPTION 'audit.%: no such record table', left(parent, 64) USING ERRCODE = 'undefined_table';
+    END IF;
+    IF (every IN ('month', 'week', 'day')) IS NOT TRUE THEN
+        RAISE EXCEPTION 'audit trail: a partition is of a month, a week or a day' USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+    -- One change after the other, each with what was so before it.
+    LOCK TABLE audit.settings IN SHARE ROW EXCLUSIVE MODE;
+    before := audit.partition_interval(parent);
+    INSERT INTO audit.settings AS s (partition_interval, of_table, reason, changed_by) VALUES (every, parent, reason, session_user) RETURNING audit.row_sha256(s) INTO hashed;
+    RETURN audit.append_event('audit.setting_changed', 'setting', 'partition_interval', reason, NULL, NULL,
+        jsonb_build_object('table', parent, 'before', before, 'after', every, 'sha256', encode(hashed, 'hex')));
+END
+$function$
+;
+--@ ["object","audit.set_partition_interval(text,text,text)","function","",null]
+--@ ["owner","audit.set_partition_interval(text,text,text)","","",null]
+ALTER FUNCTION audit.set_partition_interval(text,text,text) OWNER TO audit_maintainer;
+--@ ["privilege","audit.set_partition_interval(text,text,text)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_partition_interval(text,text,text) TO audit_operator;
+--@ ["privilege","audit.set_partition_interval(text,text,text)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.set_partition_interval(text,text,text) TO audit_maintainer;
 --@ ["column","audit.settings","changed_at","","ALTER TABLE audit.settings ALTER COLUMN changed_at TYPE timestamp with time zone USING changed_at::timestamp with time zone;"]
 ALTER TABLE audit.settings ADD COLUMN changed_at timestamp with time zone;
 --@ ["column","audit.settings","changed_by","","ALTER TABLE audit.settings ALTER COLUMN changed_by TYPE text USING changed_by::text;"]
@@ -6037,6 +6242,10 @@ ALTER TABLE audit.settings ADD COLUMN changed_by text;
 ALTER TABLE audit.settings ADD COLUMN id bigint;
 --@ ["column","audit.settings","least_age","","ALTER TABLE audit.settings ALTER COLUMN least_age TYPE interval USING least_age::interval;"]
 ALTER TABLE audit.settings ADD COLUMN least_age interval;
+--@ ["column","audit.settings","of_table","","ALTER TABLE audit.settings ALTER COLUMN of_table TYPE text USING of_table::text;"]
+ALTER TABLE audit.settings ADD COLUMN of_table text;
+--@ ["column","audit.settings","partition_interval","","ALTER TABLE audit.settings ALTER COLUMN partition_interval TYPE text USING partition_interval::text;"]
+ALTER TABLE audit.settings ADD COLUMN partition_interval text;
 --@ ["column","audit.settings","reason","","ALTER TABLE audit.settings ALTER COLUMN reason TYPE text USING reason::text;"]
 ALTER TABLE audit.settings ADD COLUMN reason text;
 --@ ["column default","audit.settings","changed_at","",null]
@@ -6049,13 +6258,15 @@ ALTER TABLE audit.settings ALTER COLUMN changed_at SET NOT NULL;
 ALTER TABLE audit.settings ALTER COLUMN changed_by SET NOT NULL;
 --@ ["column not null","audit.settings","id","",null]
 ALTER TABLE audit.settings ALTER COLUMN id SET NOT NULL;
---@ ["column not null","audit.settings","least_age","",null]
-ALTER TABLE audit.settings ALTER COLUMN least_age SET NOT NULL;
 --@ ["column not null","audit.settings","reason","",null]
 ALTER TABLE audit.settings ALTER COLUMN reason SET NOT NULL;
---@ ["columns","audit.settings","","[[\"id\", \"bigint\"], [\"least_age\", \"interval\"], [\"reason\", \"text\"], [\"changed_by\", \"text\"], [\"changed_at\", \"timestamp with time zone\"]]",null]
+--@ ["columns","audit.settings","","[[\"id\", \"bigint\"], [\"least_age\", \"interval\"], [\"partition_interval\", \"text\"], [\"of_table\", \"text\"], [\"reason\", \"text\"], [\"changed_by\", \"text\"], [\"changed_at\", \"timestamp with time zone\"]]",null]
 --@ ["constraint","audit.settings","settings_least_age_check",null,null]
 ALTER TABLE audit.settings ADD CONSTRAINT settings_least_age_check CHECK (((least_age >= '1 day'::interval) AND (least_age <= '1000 years'::interval) AND (EXTRACT(year FROM least_age) >= (0)::numeric) AND (EXTRACT(month FROM least_age) >= (0)::numeric) AND (EXTRACT(day FROM least_age) >= (0)::numeric) AND (EXTRACT(hour FROM least_age) >= (0)::numeric) AND (EXTRACT(minute FROM least_age) >= (0)::numeric) AND (EXTRACT(second FROM least_age) >= (0)::numeric)));
+--@ ["constraint","audit.settings","settings_one",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_one CHECK ((((least_age IS NULL) = (partition_interval IS NOT NULL)) AND ((of_table IS NULL) = (partition_interval IS NULL))));
+--@ ["constraint","audit.settings","settings_partition_interval_check",null,null]
+ALTER TABLE audit.settings ADD CONSTRAINT settings_partition_interval_check CHECK ((partition_interval = ANY (ARRAY['month'::text, 'week'::text, 'day'::text])));
 --@ ["constraint","audit.settings","settings_pkey",null,null]
 ALTER TABLE audit.settings ADD CONSTRAINT settings_pkey PRIMARY KEY (id);
 --@ ["constraint","audit.settings","settings_reason_check",null,null]
@@ -6109,8 +6320,8 @@ ALTER SEQUENCE audit.settings_id_seq SET LOGGED;
 ALTER SEQUENCE audit.settings_id_seq OWNER TO audit_owner;
 --@ ["sequence","audit.settings_id_seq","","",null]
 ALTER SEQUENCE audit.settings_id_seq AS bigint INCREMENT 1 MINVALUE 1 MAXVALUE 9223372036854775807 START 1 CACHE 1 NO CYCLE;
---@ ["function","audit.settle_month(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) uuid",null]
-CREATE OR REPLACE FUNCTION audit.settle_month(parent text, at timestamp with time zone)
+--@ ["function","audit.settle_partition(text,timestamp with time zone)","","f (parent text, at timestamp with time zone) uuid",null]
+CREATE OR REPLACE FUNCTION audit.settle_partition(parent text, at timestamp with time zone)
  RETURNS uuid
  LANGUAGE plpgsql
  STRICT SECURITY DEFINER
@@ -6123,23 +6334,22 @@ CREATE OR REPLACE FUNCTION audit.settle_month(parent text, at timestamp with tim
  SET default_table_access_method TO 'heap'
 AS $function$
 DECLARE
-    month_start constant timestamptz := date_trunc('month', at);
-    net         constant text := parent || '_default';
-    first       constant uuid := audit.id_at(date_trunc('month', at));
-    last        constant uuid := audit.id_at(date_trunc('month', at) + interval '1 month');
+    net     constant text := parent || '_default';
     -- By the million, as for a removal.
-    hashing     constant text := 'SELECT sha256(coalesce(string_agg(p.sha256, '''' ORDER BY p.part), '''')) FROM (
+    hashing constant text := 'SELECT sha256(coalesce(string_agg(p.sha256, '''' ORDER BY p.part), '''')) FROM (
         SELECT h.part, sha256(string_agg(h.sha256, '''' ORDER BY h.id)) AS sha256
         FROM (
             SELECT s.*, (row_number() OVER (ORDER BY s.id) - 1) / 1000000 AS part
             FROM (SELECT r.id, sha256(convert_to(r::text, ''UTF8'')) AS sha256 FROM audit_parts.%I r WHERE r.id >= $1 AND r.id < $2 OFFSET 0) s) h
         GROUP BY h.part) p';
-    columns     text;
-    plan        record;
-    copied      bigint;
-    deleted     bigint;
-    before      bytea;
-    after       bytea;
+    first   uuid;
+    last    uuid;
+    columns text;
+    plan    record;
+    copied  bigint;
+    deleted bigint;
+    before  bytea;
+    after   bytea;
 BEGIN
     PERFORM audit.refuse_old_snapshot();
     IF audit.time_column(parent) IS NULL THEN
@@ -6149,13 +6359,15 @@ BEGIN
     PERFORM audit.run_with_short_waits('LOCK TABLE audit.partition_lock IN SHARE UPDATE EXCLUSIVE MODE');
     PERFORM audit.run_with_short_waits(format('LOCK TABLE ONLY audit.%I IN SHARE UPDATE EXCLUSIVE MODE', parent));
     PERFORM audit.run_with_short_waits(format('LOCK TABLE audit_parts.%I IN SHARE ROW EXCLUSIVE MODE', net));
-    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent]) p WHERE p.from_time = month_start;
+    SELECT * INTO plan FROM audit.plan_settling(ARRAY[parent]) p WHERE p.from_time <= at AND p.to_time > at;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'audit_parts.%: no row of that month is in it', net USING ERRCODE = 'object_not_in_prerequisite_state';
+        RAISE EXCEPTION 'audit_parts.%: no row that would go with that time is in it', net USING ERRCODE = 'object_not_in_prerequisite_state';
     END IF;
     IF cardinality(plan.obstacles) > 0 THEN
         RAISE EXCEPTION 'audit_parts.%: not settled: %', net, array_to_string(plan.obstacles, '; ') USING ERRCODE = 'object_in_use';
     END IF;
+    first := audit.id_at(plan.from_time);
+    last := audit.id_at(plan.to_time);
     PERFORM audit.make_leaf(parent, plan.partition, plan.from_time, plan.to_time);
     SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) INTO columns FROM pg_attribute
         WHERE attrelid = format('audit.%I', parent)::regclass AND attnum > 0 AND NOT attisdropped;
@@ -6178,13 +6390,13 @@ BEGIN
 END
 $function$
 ;
---@ ["object","audit.settle_month(text,timestamp with time zone)","function","",null]
---@ ["owner","audit.settle_month(text,timestamp with time zone)","","",null]
-ALTER FUNCTION audit.settle_month(text,timestamp with time zone) OWNER TO audit_maintainer;
---@ ["privilege","audit.settle_month(text,timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_operator;
---@ ["privilege","audit.settle_month(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
-GRANT EXECUTE ON ROUTINE audit.settle_month(text,timestamp with time zone) TO audit_maintainer;
+--@ ["object","audit.settle_partition(text,timestamp with time zone)","function","",null]
+--@ ["owner","audit.settle_partition(text,timestamp with time zone)","","",null]
+ALTER FUNCTION audit.settle_partition(text,timestamp with time zone) OWNER TO audit_maintainer;
+--@ ["privilege","audit.settle_partition(text,timestamp with time zone)","[\"audit_operator\", \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_partition(text,timestamp with time zone) TO audit_operator;
+--@ ["privilege","audit.settle_partition(text,timestamp with time zone)","[null, \"EXECUTE\", \"\"]","",null]
+GRANT EXECUTE ON ROUTINE audit.settle_partition(text,timestamp with time zone) TO audit_maintainer;
 --@ ["object","audit.system_errors","view","",null]
 --@ ["owner","audit.system_errors","","",null]
 ALTER VIEW audit.system_errors OWNER TO audit_owner;
@@ -7544,8 +7756,8 @@ GRANT USAGE ON SCHEMA audit_parts TO audit_writer;
 GRANT CREATE ON SCHEMA audit_parts TO audit_owner;
 --@ ["privilege","audit_parts","[null, \"USAGE\", \"\"]","",null]
 GRANT USAGE ON SCHEMA audit_parts TO audit_owner;
---@ ["constraint","audit_parts.activities_YYYY_MM","activities_YYYY_MM_month",null,null]
-ALTER TABLE audit_parts.activities_YYYY_MM ADD CONSTRAINT activities_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["constraint","audit_parts.activities_YYYY_MM","activities_YYYY_MM_time",null,null]
+ALTER TABLE audit_parts.activities_YYYY_MM ADD CONSTRAINT activities_YYYY_MM_time CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
 --@ ["forced row security","audit_parts.activities_YYYY_MM","","",null]
 ALTER TABLE audit_parts.activities_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.activities_YYYY_MM","","",null]
@@ -7577,8 +7789,8 @@ ALTER TABLE audit_parts.activities_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.activities_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.activities_default","activities_default_month",null,null]
-ALTER TABLE audit_parts.activities_default ADD CONSTRAINT activities_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["constraint","audit_parts.activities_default","activities_default_time",null,null]
+ALTER TABLE audit_parts.activities_default ADD CONSTRAINT activities_default_time CHECK ((date_trunc('day'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('day'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.activities_default","","",null]
 ALTER TABLE audit_parts.activities_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.activities_default","","",null]
@@ -7610,8 +7822,8 @@ ALTER TABLE audit_parts.activities_default DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.activities_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.activities_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.activities_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.activities_default ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.events_YYYY_MM","events_YYYY_MM_month",null,null]
-ALTER TABLE audit_parts.events_YYYY_MM ADD CONSTRAINT events_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["constraint","audit_parts.events_YYYY_MM","events_YYYY_MM_time",null,null]
+ALTER TABLE audit_parts.events_YYYY_MM ADD CONSTRAINT events_YYYY_MM_time CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
 --@ ["forced row security","audit_parts.events_YYYY_MM","","",null]
 ALTER TABLE audit_parts.events_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.events_YYYY_MM","","",null]
@@ -7643,8 +7855,8 @@ ALTER TABLE audit_parts.events_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.events_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.events_default","events_default_month",null,null]
-ALTER TABLE audit_parts.events_default ADD CONSTRAINT events_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["constraint","audit_parts.events_default","events_default_time",null,null]
+ALTER TABLE audit_parts.events_default ADD CONSTRAINT events_default_time CHECK ((date_trunc('day'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('day'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.events_default","","",null]
 ALTER TABLE audit_parts.events_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.events_default","","",null]
@@ -7676,8 +7888,8 @@ ALTER TABLE audit_parts.events_default DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.events_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.events_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.events_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.events_default ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.prompt_runs_YYYY_MM","prompt_runs_YYYY_MM_month",null,null]
-ALTER TABLE audit_parts.prompt_runs_YYYY_MM ADD CONSTRAINT prompt_runs_YYYY_MM_month CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
+--@ ["constraint","audit_parts.prompt_runs_YYYY_MM","prompt_runs_YYYY_MM_time",null,null]
+ALTER TABLE audit_parts.prompt_runs_YYYY_MM ADD CONSTRAINT prompt_runs_YYYY_MM_time CHECK (((created_at >= '{from}'::timestamp with time zone) AND (created_at < '{to}'::timestamp with time zone)));
 --@ ["forced row security","audit_parts.prompt_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.prompt_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.prompt_runs_YYYY_MM","","",null]
@@ -7709,8 +7921,8 @@ ALTER TABLE audit_parts.prompt_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.prompt_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.prompt_runs_default","prompt_runs_default_month",null,null]
-ALTER TABLE audit_parts.prompt_runs_default ADD CONSTRAINT prompt_runs_default_month CHECK ((date_trunc('month'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["constraint","audit_parts.prompt_runs_default","prompt_runs_default_time",null,null]
+ALTER TABLE audit_parts.prompt_runs_default ADD CONSTRAINT prompt_runs_default_time CHECK ((date_trunc('day'::text, (created_at AT TIME ZONE 'UTC'::text)) = date_trunc('day'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.prompt_runs_default","","",null]
 ALTER TABLE audit_parts.prompt_runs_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.prompt_runs_default","","",null]
@@ -7742,8 +7954,8 @@ ALTER TABLE audit_parts.prompt_runs_default DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.prompt_runs_default FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.prompt_runs_default","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.prompt_runs_default FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.prompt_runs_default ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.query_runs_YYYY_MM","query_runs_YYYY_MM_month",null,null]
-ALTER TABLE audit_parts.query_runs_YYYY_MM ADD CONSTRAINT query_runs_YYYY_MM_month CHECK (((started_at >= '{from}'::timestamp with time zone) AND (started_at < '{to}'::timestamp with time zone)));
+--@ ["constraint","audit_parts.query_runs_YYYY_MM","query_runs_YYYY_MM_time",null,null]
+ALTER TABLE audit_parts.query_runs_YYYY_MM ADD CONSTRAINT query_runs_YYYY_MM_time CHECK (((started_at >= '{from}'::timestamp with time zone) AND (started_at < '{to}'::timestamp with time zone)));
 --@ ["forced row security","audit_parts.query_runs_YYYY_MM","","",null]
 ALTER TABLE audit_parts.query_runs_YYYY_MM NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.query_runs_YYYY_MM","","",null]
@@ -7775,8 +7987,8 @@ ALTER TABLE audit_parts.query_runs_YYYY_MM DISABLE ROW LEVEL SECURITY;
 CREATE TRIGGER append_only BEFORE DELETE OR UPDATE OR TRUNCATE ON audit_parts.query_runs_YYYY_MM FOR EACH STATEMENT EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only;
 --@ ["trigger","audit_parts.query_runs_YYYY_MM","append_only_rows","CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change()","ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;"]
 CREATE TRIGGER append_only_rows BEFORE DELETE OR UPDATE ON audit_parts.query_runs_YYYY_MM FOR EACH ROW EXECUTE FUNCTION audit.refuse_change(); ALTER TABLE audit_parts.query_runs_YYYY_MM ENABLE ALWAYS TRIGGER append_only_rows;
---@ ["constraint","audit_parts.query_runs_default","query_runs_default_month",null,null]
-ALTER TABLE audit_parts.query_runs_default ADD CONSTRAINT query_runs_default_month CHECK ((date_trunc('month'::text, (started_at AT TIME ZONE 'UTC'::text)) = date_trunc('month'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
+--@ ["constraint","audit_parts.query_runs_default","query_runs_default_time",null,null]
+ALTER TABLE audit_parts.query_runs_default ADD CONSTRAINT query_runs_default_time CHECK ((date_trunc('day'::text, (started_at AT TIME ZONE 'UTC'::text)) = date_trunc('day'::text, (to_timestamp(((((('x'::text || translate("left"((id)::text, 13), '-'::text, ''::text)))::bit(48))::bigint / 1000))::double precision) AT TIME ZONE 'UTC'::text))));
 --@ ["forced row security","audit_parts.query_runs_default","","",null]
 ALTER TABLE audit_parts.query_runs_default NO FORCE ROW LEVEL SECURITY;
 --@ ["logged","audit_parts.query_runs_default","","",null]
